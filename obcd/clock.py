@@ -1,0 +1,33 @@
+"""The two clocks: monotonic seconds for every limit and interval, wall time only for what people read."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def monotonic() -> float:
+    """Return seconds on a clock that never jumps; only differences mean anything."""
+    return time.monotonic()
+
+
+def wall() -> float:
+    """Return Unix seconds; for file names and reports, never for a time limit."""
+    return time.time()
+
+
+def timestamp(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 in UTC, e.g. `2026-11-22T18:01:05Z`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span as people say it, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
+    if seconds is None:
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,29 @@
+"""sd_notify(3): tell systemd that we are ready, alive, or what we are doing; does nothing elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+_address = os.environ.pop("NOTIFY_SOCKET", "")  # popped, so that no child speaks for us
+
+
+def notify(**fields: str | int) -> None:
+    """Send fields to the service manager, e.g. `notify(READY=1, STATUS="2 jobs, 41 %")`; never raises."""
+    if not _address:
+        return
+    message = "\n".join(f"{key}={value}" for key, value in fields.items()).encode()
+    address = "\0" + _address[1:] if _address.startswith("@") else _address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(message, address)
+    except OSError:  # a lost message costs a status line; the watchdog is fed again by the next turn
+        return
+
+
+def watchdog_interval() -> float | None:
+    """Return how often systemd wants a WATCHDOG=1, in seconds: a third of its limit; None when it wants none."""
+    limit, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
+    if not limit.isdigit() or (pid is not None and pid != str(os.getpid())):
+        return None
+    return int(limit) / 1e6 / 3

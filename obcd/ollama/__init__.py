@@ -1,0 +1,1 @@
+"""Floor 3: speaking to one Ollama server and judging what it says."""
