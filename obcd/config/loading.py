@@ -1,0 +1,106 @@
+"""Reading the configuration: one function finds it, one reads it; every fault at once, each with its place."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from obcd.config.settings import Settings, read_schema
+from obcd.errors import ConfigurationError
+
+#: Where an installed system keeps it.
+SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
+SYSTEM_ROOT = Path("/var/spool/obcd")
+
+
+def find_configuration(given: str | None) -> Path | None:
+    """Return the file to read: what was given, `OBCD_CONFIG`, the system's, the user's, or None for the defaults.
+
+    Raises:
+        ConfigurationError: If a file that was named does not exist.
+    """
+    named = given or os.environ.get("OBCD_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise ConfigurationError(f"no configuration at {named}: give one with --config, or make it")
+        return Path(named)
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "obcd" / "obcd.toml"
+    return next((path for path in (SYSTEM_CONFIGURATION, user) if path.is_file()), None)
+
+
+def find_root(given: str | None, settings: Settings) -> Path:
+    """Return the spool's root: `--root`, `OBCD_ROOT`, `[spool] root`, the system's, or the user's own."""
+    named = given or os.environ.get("OBCD_ROOT") or settings.spool.root
+    if named:
+        return Path(named).expanduser().absolute()
+    if SYSTEM_CONFIGURATION.is_file():
+        return SYSTEM_ROOT
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "obcd"
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read and check the configuration; None gives the defaults.
+
+    Raises:
+        ConfigurationError: Naming every fault with its place, e.g. `at requests.num_ctx: …`.
+    """
+    if path is None:
+        return Settings()
+    document = _read(path)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(_report(path, (_sentence(item) for item in error.errors()))) from None
+    return settings.model_copy(update={"source": path, "schemas": _read_schemas(path, settings)})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the configuration {path} is not UTF-8 at byte {error.start + 1}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"the configuration {path} is not TOML: {error}") from None
+
+
+def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, Any]]:
+    places = {"": settings.schema_file, **{name: item.schema_file for name, item in settings.profiles.items()}}
+    schemas, faults = {}, []
+    for name, file in places.items():
+        if file is None:
+            continue
+        try:
+            schemas[name] = read_schema(path.parent / file)
+        except ValueError as error:
+            faults.append(f"at {f'profiles.{name}.schema' if name else 'schema'}: {error}")
+    if faults:
+        raise ConfigurationError(_report(path, faults))
+    return schemas
+
+
+def _report(path: Path, faults: Iterable[str]) -> str:
+    found = list(faults)
+    if len(found) == 1:
+        return f"the configuration {path} is wrong {found[0]}"
+    return f"the configuration {path} has {len(found)} faults:\n" + "\n".join(f"  {fault}" for fault in found)
+
+
+def _sentence(item: Any) -> str:
+    """Turn one of pydantic's errors into `at requests.num_ctx: must be …`."""
+    place = ".".join(f'"{part}"' if ":" in str(part) else str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"at {place}: unknown key; `obcd check --keys` lists the keys there are"
+    if item["type"] == "value_error":
+        message = str(item["ctx"]["error"])
+    else:
+        message = item["msg"][0].lower() + item["msg"][1:]
+        if not isinstance(item["input"], dict | list):
+            message += f", not {item['input']!r:.60}"
+    return f"at {place}: {message}" if place else f"at {message}"

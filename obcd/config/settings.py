@@ -1,0 +1,200 @@
+"""The configuration as frozen models: every key, its default, its limits. Unknown keys are errors.
+
+The seed's file (`model`, `system_message`, `[ollama_instances]`) is a valid configuration as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
+from obcd.core.lines import check_options, check_think
+from obcd.core.records import JobSettings
+from obcd.errors import LineError
+
+
+def _checked_options(value: Any) -> Any:
+    try:
+        return None if value is None else check_options(value)
+    except LineError as error:
+        raise ValueError(str(error)) from None
+
+
+def _checked_think(value: Any) -> Any:
+    try:
+        return check_think(value)
+    except LineError as error:
+        raise ValueError(str(error)) from None
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
+Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+
+
+class Table(BaseModel):
+    """A table of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Instance(Table):
+    """One value of `[ollama_instances]`: `0`, or `{gpu = 0, slots = 16}`."""
+
+    gpu: int = Field(0, ge=0)
+    slots: int | None = Field(None, ge=1, le=1024)
+
+
+class Spool(Table):
+    """`[spool]`: the folders, and when a file counts as complete."""
+
+    root: str | None = None
+    inbox: str | None = None
+    settle_seconds: float = Field(5.0, ge=0, le=3600)
+    incomplete_hold_seconds: float = Field(600.0, ge=0, le=86400)
+    require_marker: bool = False
+    max_line_bytes: int = Field(2**20, ge=1024, le=2**28)
+    active_jobs: int = Field(32, ge=1, le=1024)
+
+
+class Requests(Table):
+    """`[requests]`: how every job asks, unless its profile says otherwise."""
+
+    num_ctx: int = Field(8192, ge=16, le=2**24)
+    num_predict: int = Field(2048, ge=1, le=2**24)
+    options: Options = {}
+    attempts: int = Field(4, ge=1, le=100)
+    slots: int = Field(4, ge=1, le=1024)
+    connect_timeout_seconds: Seconds = 5.0
+    load_timeout_seconds: Seconds = 900.0
+    request_timeout_seconds: Seconds = 600.0
+
+
+class Profile(Table):
+    """`[profiles.NAME]`: what the folder `inbox/NAME/` asks with. What it leaves out comes from the top level."""
+
+    model: str | None = Field(None, min_length=1)
+    system_message: str | None = None
+    schema_file: str | None = Field(None, alias="schema")
+    format: Literal["json"] | None = None
+    options: Options | None = None
+    think: Think = None
+    num_ctx: int | None = Field(None, ge=16, le=2**24)
+    num_predict: int | None = Field(None, ge=1, le=2**24)
+    attempts: int | None = Field(None, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _one_format(self) -> Profile:
+        if self.schema_file is not None and self.format is not None:
+            raise ValueError("`schema` and `format` exclude each other: a schema already means JSON")
+        return self
+
+
+class Settings(Table):
+    """The whole configuration.
+
+    Attributes:
+        source: The file it was read from, None for the defaults alone.
+        schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
+    """
+
+    model: str = Field("llama3.2", min_length=1)
+    system_message: str | None = None
+    schema_file: str | None = Field(None, alias="schema")
+    format: Literal["json"] | None = None
+    think: Think = None
+    ollama_instances: dict[str, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
+    spool: Spool = Spool()
+    requests: Requests = Requests()
+    profiles: dict[str, Profile] = {}
+    source: Path | None = Field(None, exclude=True)
+    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True)
+
+    @field_validator("ollama_instances", mode="before")
+    @classmethod
+    def _gpu_index_is_enough(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not value:
+            raise ValueError('no endpoint in it: write "host:port" = GPU index, e.g. "127.0.0.1:11434" = 0')
+        return {
+            name: {"gpu": entry} if isinstance(entry, int) and not isinstance(entry, bool) else entry
+            for name, entry in value.items()
+        }
+
+    @field_validator("profiles")
+    @classmethod
+    def _profile_names_are_folder_names(cls, value: dict[str, Profile]) -> dict[str, Profile]:
+        for name in value:
+            if not name.isprintable() or "/" in name or name.startswith(".") or len(name.encode()) > 100:
+                raise ValueError(f"{name!r:.60} cannot be a profile: its name is the name of a folder")
+        return value
+
+    @model_validator(mode="after")
+    def _endpoints_parse(self) -> Settings:
+        if self.schema_file is not None and self.format is not None:
+            raise ValueError("`schema` and `format` exclude each other: a schema already means JSON")
+        urls: dict[str, str] = {}
+        for endpoint in self.endpoints():
+            if endpoint.url in urls:
+                raise ValueError(f'"{endpoint.name}" and "{urls[endpoint.url]}" are the same endpoint')
+            urls[endpoint.url] = endpoint.name
+        return self
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the endpoints in the configuration's order.
+
+        Raises:
+            ValueError: If a name is not an endpoint; `load_settings` has already reported that.
+        """
+        found = []
+        for name, instance in self.ollama_instances.items():
+            try:
+                found.append(parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots))
+            except ValueError as error:
+                raise ValueError(f'ollama_instances."{name}": {error}') from None
+        return tuple(found)
+
+    def job_settings(self, profile: str = "") -> JobSettings:
+        """Return what a job of a profile asks with; "" is the top level.
+
+        Raises:
+            KeyError: If there is no such profile.
+        """
+        chosen = self.profiles[profile] if profile else Profile()
+        requests = self.requests
+        own_format = self.schemas.get(profile) or chosen.format
+        return JobSettings(
+            model=chosen.model or self.model,
+            system=self.system_message if chosen.system_message is None else chosen.system_message,
+            options={**requests.options, **(chosen.options or {})},
+            format=own_format or self.schemas.get("") or self.format,
+            think=self.think if chosen.think is None else chosen.think,
+            num_ctx=chosen.num_ctx or requests.num_ctx,
+            num_predict=chosen.num_predict or requests.num_predict,
+            attempts=chosen.attempts or requests.attempts,
+            connect_timeout_seconds=requests.connect_timeout_seconds,
+            load_timeout_seconds=requests.load_timeout_seconds,
+            request_timeout_seconds=requests.request_timeout_seconds,
+        )
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """Read a JSON schema.
+
+    Raises:
+        ValueError: With the reason.
+    """
+    try:
+        schema = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(schema, dict) or not schema:
+        raise ValueError(f"{path} is not a JSON schema: it must hold an object")
+    return schema

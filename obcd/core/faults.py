@@ -1,0 +1,67 @@
+"""What can go wrong with one attempt, and what that means: for the request, and for the endpoint.
+
+The classification of replies is `obcd.ollama.failures`; this module is the vocabulary that scheduler and workers share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """Where the same request is worth another attempt."""
+
+    HERE = "here"  # the same endpoint is as good as any, after a pause
+    ELSEWHERE = "elsewhere"  # another endpoint first; this one only when there is no other
+    NEVER = "never"  # the same request would fail again
+
+
+class Harm(StrEnum):
+    """What a fault says about the endpoint."""
+
+    NONE = "none"  # nothing: the request was at fault, or the endpoint is only busy
+    STRIKE = "strike"  # suspicious: some of these in a row put the endpoint aside
+    DOWN = "down"  # it does not serve: put aside at once
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One failed attempt.
+
+    Attributes:
+        kind: Stable word for machines, e.g. `timeout`; the `class` of a line of errors.jsonl.
+        message: One sentence for people; it never quotes a prompt or an answer.
+        remedy: Where to try again.
+        costs_attempt: Whether it counts against the request's `attempts`.
+        harm: What it says about the endpoint.
+        retry_after: Seconds the server asked us to wait, 0 when it did not say.
+    """
+
+    kind: str
+    message: str
+    remedy: Remedy
+    costs_attempt: bool = True
+    harm: Harm = Harm.NONE
+    retry_after: float = 0.0
+
+
+def bad_line(message: str) -> Fault:
+    """Return the fault of a line that cannot become a request."""
+    return Fault("bad_line", message, Remedy.NEVER)
+
+
+def worker_lost() -> Fault:
+    """Return the fault of a request whose worker process ended or froze while it was in flight."""
+    return Fault("worker_lost", "the worker process ended while it asked this", Remedy.ELSEWHERE, harm=Harm.NONE)
+
+
+def model_missing(model: str, endpoints: int) -> Fault:
+    """Return the fault of a request whose model no endpoint has."""
+    where = "the endpoint has" if endpoints == 1 else f"none of the {endpoints} endpoints has"
+    negation = " not" if endpoints == 1 else ""
+    return Fault(
+        "model_missing",
+        f"{where}{negation} the model '{model}': pull it (ollama pull {model}), then drop retry.jsonl",
+        Remedy.NEVER,
+    )

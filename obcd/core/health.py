@@ -1,0 +1,95 @@
+"""When an endpoint may be asked: a small state machine fed by probes, answers and faults. Pure; `now` is an argument.
+
+STARTING ─ probe ok ─► UP ─ strikes in a row ─► SUSPECT ─ another ─► DOWN ─ pause over, probe ok ─► SUSPECT
+                        └── does not serve ──────────────────────────►┘                               │
+                        ▲                                                                 first answer ▼
+                        └───────────────────────────────────────────────────────────────────────────── UP
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from obcd.core.faults import Harm
+from obcd.core.retry import ENDPOINT_BASE, ENDPOINT_LIMIT, pause
+
+#: Faults in a row, without an answer between them, that turn UP into SUSPECT.
+STRIKES = 3
+
+
+class EndpointState(StrEnum):
+    """How far an endpoint is trusted."""
+
+    STARTING = "STARTING"  # not probed yet: gets nothing
+    UP = "UP"  # gets a request for every slot
+    SUSPECT = "SUSPECT"  # gets one request at a time until it answers one
+    DOWN = "DOWN"  # gets nothing until its pause is over and a probe succeeded
+    DRAINING = "DRAINING"  # on its way out of the configuration: finishes what it has
+
+
+@dataclass(slots=True)
+class Health:
+    """The trust in one endpoint.
+
+    Attributes:
+        reason: Why it is not UP, for people.
+        since: When the state began, monotonic seconds; faults of requests sent before it are old news.
+    """
+
+    name: str
+    state: EndpointState = EndpointState.STARTING
+    reason: str = "not reached yet"
+    since: float = 0.0
+    retry_at: float = 0.0
+    _strikes: int = 0
+    _falls: int = 0
+
+    def open_slots(self, slots: int) -> int:
+        """Return how many requests may be in flight, of `slots`."""
+        if self.state is EndpointState.UP:
+            return slots
+        return min(slots, 1) if self.state is EndpointState.SUSPECT else 0
+
+    def note_answer(self, now: float) -> None:
+        """Take note of a request that was answered."""
+        self._strikes = 0
+        if self.state is EndpointState.SUSPECT:
+            self._falls = 0
+            self._move(EndpointState.UP, "", now)
+
+    def note_fault(self, harm: Harm, reason: str, sent_at: float, now: float) -> None:
+        """Take note of a failed attempt that was sent at `sent_at`."""
+        if harm is Harm.NONE or sent_at < self.since or self.state not in (EndpointState.UP, EndpointState.SUSPECT):
+            return
+        self._strikes += 1
+        if harm is Harm.DOWN or self.state is EndpointState.SUSPECT:
+            self._fall(reason, now)
+        elif self._strikes >= STRIKES:
+            self._move(EndpointState.SUSPECT, reason, now)
+
+    def note_probe(self, failure: str | None, now: float) -> None:
+        """Take note of a control call: `failure` is None when it went well, else the reason."""
+        if self.state is EndpointState.DRAINING:
+            return
+        if failure is not None:
+            if self.state is EndpointState.DOWN:
+                self.reason = failure
+            else:
+                self._fall(failure, now)
+        elif self.state is EndpointState.STARTING:
+            self._move(EndpointState.UP, "", now)
+        elif self.state is EndpointState.DOWN and now >= self.retry_at:
+            self._move(EndpointState.SUSPECT, self.reason, now)
+
+    def drain(self, now: float) -> None:
+        """Give it nothing new, for good."""
+        self._move(EndpointState.DRAINING, "leaving the configuration", now)
+
+    def _fall(self, reason: str, now: float) -> None:
+        self._falls += 1
+        self._move(EndpointState.DOWN, reason, now)
+        self.retry_at = now + pause(self._falls, ENDPOINT_BASE, ENDPOINT_LIMIT, self.name)
+
+    def _move(self, state: EndpointState, reason: str, now: float) -> None:
+        self.state, self.reason, self.since, self._strikes = state, reason, now, 0

@@ -1,0 +1,282 @@
+"""One line of a prompt file, from bytes to a request: what is taken, and one sentence for what is not.
+
+The shapes are told apart by their keys (README, "Prompt files"):
+
+    {"role": "user", "content": "…"}                         the shape of ollama-batch-cluster
+    {"id"?, "prompt" | "messages", "system"?, "model"?, …}   ours
+
+No input, however mangled, raises anything but `LineError`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from obcd.core.records import Request
+from obcd.errors import LineError
+
+#: Deepest nesting of a line; real chat lines need six.
+MAX_DEPTH = 32
+#: Longest `id`, in characters of its JSON form.
+MAX_ID_LENGTH = 512
+
+ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_KEYS = frozenset(("role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"))
+OUR_KEYS = frozenset(("id", "prompt", "messages", "system", "model", "options", "format", "think", "images", "tools"))
+THINK_LEVELS = ("low", "medium", "high", "max")
+
+_WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
+
+#: {option: what it must be}, ollama api/types.go: Options and Runner, v0.33.
+OPTION_TYPES = {
+    **dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n"), _WHOLE),
+    **dict.fromkeys(("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"), _WHOLE),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p"), _NUMBER),
+    **dict.fromkeys(("repeat_penalty", "presence_penalty", "frequency_penalty"), _NUMBER),
+    "use_mmap": _FLAG,
+    "stop": "a list of strings",
+}
+#: {option: (lowest, highest)} where Ollama takes a value that ruins the request: num_ctx 0 is a 4-token context.
+OPTION_RANGES = {"num_ctx": (16, 2**24), "num_predict": (1, 2**24)}
+
+
+def parse_line(raw: bytes, line: int) -> Request:
+    """Turn one line into a request.
+
+    Args:
+        raw: The line without its LF (a trailing CR is white space to JSON).
+        line: Its number in the file, from 1.
+
+    Raises:
+        LineError: With one sentence saying what is wrong with the line; it never quotes the prompt.
+    """
+    document = parse_object(raw)
+    if "custom_id" in document and "body" in document:
+        raise LineError(
+            "OpenAI Batch lines (custom_id, method, url, body) are not taken yet: "
+            'write {"id": …, "messages": […]} instead'
+        )
+    if "embed" in document:
+        raise LineError("embeddings are not taken yet: a line needs `prompt`, `messages`, or `role` and `content`")
+    if "messages" in document or "prompt" in document:
+        return _our_request(document, line)
+    if "role" in document or "content" in document:
+        return _seed_request(document, line)
+    raise LineError('no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"})')
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
+
+    Raises:
+        LineError: If it is anything else.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LineError(f"not UTF-8 at byte {error.start + 1}: save the file as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise LineError("a byte order mark in the middle of the file: remove it")
+    try:
+        document = _decoder.decode(text)
+    except LineError:
+        raise
+    except json.JSONDecodeError as error:
+        raise LineError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise LineError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except (ValueError, MemoryError):
+        raise LineError("a number in it has too many digits") from None
+    if not isinstance(document, dict):
+        raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+        raise LineError(f"nested deeper than {MAX_DEPTH} levels")
+    return document
+
+
+def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
+    """Check Ollama options, of a line or of the configuration.
+
+    Raises:
+        LineError: Naming the key, if one is unknown, of a wrong type or out of range.
+    """
+    if not isinstance(options, dict):
+        raise LineError(f"`{place}` must be an object, not {_kind(options)}")
+    for key, value in options.items():
+        needed = OPTION_TYPES.get(key)
+        if needed is None:
+            raise LineError(f"`{place}.{_short(key)}` is not an option of Ollama")
+        if not _fits(value, needed):
+            raise LineError(f"`{place}.{key}` must be {needed}, not {_kind(value)}")
+        low, high = OPTION_RANGES.get(key, (value, value))
+        if needed is _WHOLE and not (low <= value <= high and abs(value) < 2**63):
+            raise LineError(f"`{place}.{key}` is {value!r:.30}, outside {low} to {high}")
+    return options
+
+
+def check_format(value: object) -> Mapping[str, Any] | str | None:
+    """Check `format`: `"json"`, a JSON schema, or nothing (null and "" mean nothing, as for Ollama)."""
+    if value is None or value == "":
+        return None
+    if value == "json" or (isinstance(value, dict) and value):
+        return value
+    raise LineError('`format` must be "json" or a JSON schema (an object)')
+
+
+def check_think(value: object) -> bool | str | None:
+    """Check `think`: true, false, or a level."""
+    if value is None or isinstance(value, bool) or value in THINK_LEVELS:
+        return value
+    raise LineError(f"`think` must be true, false, or one of {', '.join(THINK_LEVELS)}")
+
+
+def _our_request(document: dict[str, Any], line: int) -> Request:
+    prompt, messages = document.get("prompt"), document.get("messages")
+    if prompt is not None and messages is not None:
+        raise LineError("both `prompt` and `messages`: a line has one of them")
+    if messages is None:
+        message: dict[str, Any] = {"role": "user", "content": _text(prompt, "prompt")}
+        if document.get("images") is not None:
+            message["images"] = _images(document["images"], "images")
+        messages = [message]
+    elif "images" in document:
+        raise LineError("`images` belongs inside a message where a line has `messages`")
+    else:
+        messages = _messages(messages)
+    return Request(
+        line=line,
+        id=_id(document, line),
+        prompt=_last_prompt(messages),
+        messages=messages,
+        model=_optional_text(document, "model"),
+        system=_optional_text(document, "system", may_be_empty=True),
+        options=check_options(document["options"]) if document.get("options") is not None else {},
+        format=check_format(document.get("format")),
+        think=check_think(document.get("think")),
+        tools=_tools(document.get("tools")),
+        extra={key: value for key, value in document.items() if key not in OUR_KEYS},
+    )
+
+
+def _seed_request(document: dict[str, Any], line: int) -> Request:
+    message = {key: value for key, value in document.items() if key in MESSAGE_KEYS}
+    messages = _messages([message])
+    extra = {key: value for key, value in document.items() if key not in MESSAGE_KEYS and key != "id"}
+    return Request(line=line, id=_id(document, line), prompt=_last_prompt(messages), messages=messages, extra=extra)
+
+
+def _messages(messages: object) -> list[dict[str, Any]]:
+    if not isinstance(messages, list) or not messages:
+        raise LineError("`messages` must be a list of at least one message")
+    for number, message in enumerate(messages):
+        place = f"messages[{number}]" if len(messages) > 1 else "the message"
+        if not isinstance(message, dict):
+            raise LineError(f"{place} must be an object, not {_kind(message)}")
+        unknown = set(message) - MESSAGE_KEYS
+        if unknown:
+            raise LineError(f"{place} has a key that Ollama does not know: `{_short(min(unknown))}`")
+        if message.get("role") not in ROLES:
+            raise LineError(f"{place} needs a `role`, one of {', '.join(ROLES)}")
+        if message["role"] in ("user", "system") or "content" not in message:
+            may_be_empty = bool(message.get("tool_calls") or message.get("images"))
+            _text(message.get("content", ""), f"the content of {place}", may_be_empty=may_be_empty)
+        elif not isinstance(message["content"], str):
+            raise LineError(f"the content of {place} must be a string, not {_kind(message['content'])}")
+        if message.get("images") is not None:
+            _images(message["images"], f"the images of {place}")
+    return messages
+
+
+def _last_prompt(messages: list[dict[str, Any]]) -> str:
+    spoken = [message.get("content") or "" for message in messages if message["role"] == "user"]
+    return str((spoken or [messages[-1].get("content") or ""])[-1])
+
+
+def _images(images: object, place: str) -> list[str]:
+    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
+        raise LineError(f"{place} must be a list of base64 strings")
+    if any(len(image) < 64 and ("." in image or image.startswith("/")) for image in images):
+        raise LineError(f"{place} must be base64 data: a path cannot be read from here")
+    return images
+
+
+def _tools(tools: object) -> list[Any] | None:
+    if tools is None or isinstance(tools, list):
+        return tools
+    raise LineError("`tools` must be a list")
+
+
+def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise LineError(f"{place} must be a string, not {_kind(value)}")
+    if not may_be_empty and not value.strip():
+        raise LineError(f"{place} is empty")
+    return value
+
+
+def _optional_text(document: dict[str, Any], key: str, *, may_be_empty: bool = False) -> str | None:
+    return None if document.get(key) is None else _text(document[key], f"`{key}`", may_be_empty=may_be_empty)
+
+
+def _id(document: dict[str, Any], line: int) -> Any:
+    value = document.get("id")
+    if value is None:
+        return line
+    if len(json.dumps(value)) > MAX_ID_LENGTH:
+        raise LineError(f"`id` is longer than {MAX_ID_LENGTH} characters")
+    return value
+
+
+def _fits(value: object, needed: str) -> bool:
+    if needed is _FLAG:
+        return isinstance(value, bool)
+    if needed is _WHOLE:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if needed is _NUMBER:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _kind(value: object) -> str:
+    """Name a JSON value's kind for a sentence; never its content."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _short(key: str) -> str:
+    return key[:40].encode("unicode_escape").decode()
+
+
+def _depth(value: object) -> int:
+    deepest, layer = 0, [value]
+    while layer:
+        deepest += 1
+        containers = [item for item in layer if isinstance(item, dict | list)]
+        layer = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
+    return deepest - 1
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise LineError(f"the key `{_short(repeated)}` stands in it twice")
+    return document
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise LineError("a number in it is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise LineError(f"{name} is not a JSON number")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)

@@ -1,0 +1,289 @@
+"""Who asks what next: jobs on one side, endpoints with free slots on the other. Pure: values in, leases out.
+
+Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
+is work for it, and drains before it switches; jobs take turns, higher priority first; what failed on one endpoint goes
+to another one first; a fault that is the endpoint's own costs the request nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from obcd.core.backlog import Backlog
+from obcd.core.faults import Fault, Remedy
+from obcd.core.health import EndpointState, Health
+from obcd.core.records import Signature
+from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
+
+#: Seconds that work for another signature waits before an endpoint lets its own work run out and switches.
+COLLATE_SECONDS = 30.0
+#: Seconds that work for a model which no endpoint has waits before it fails: when all endpoints told their models,
+#: and when some were never reached.
+MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS = 30.0, 300.0
+#: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
+FREE_FAULTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A request handed to an endpoint; `ticket` names it between coordinator and worker."""
+
+    ticket: int
+    job: str
+    ordinal: int
+    endpoint: str
+    attempt: int
+    sent_at: float
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    name: str
+    slots: int
+    health: Health
+    models: frozenset[str] | None = None  # canonical names; None: never told
+    loaded: Signature | None = None
+    leases: dict[int, Lease] = field(default_factory=dict)
+
+    def has(self, signature: Signature) -> bool:
+        return self.models is not None and signature.model in self.models
+
+    def free(self) -> int:
+        return self.health.open_slots(self.slots) - len(self.leases)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The requests of one job that need one signature."""
+
+    backlog: Backlog
+    number: int
+    signature: Signature
+    served_at: float  # when a request of it was last leased (or when it came)
+    turn: int = 0  # the scheduler's counter at that time
+    unservable_since: float | None = None
+
+
+class Scheduler:
+    """The state of all jobs and endpoints. One thread only; `now` is monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        self._groups: list[_Group] = []
+        self._tickets = 0
+        self._free_faults: dict[tuple[str, int], int] = {}
+
+    # --- endpoints -----------------------------------------------------------------------------------------------
+
+    def add_endpoint(self, name: str, slots: int, now: float) -> None:
+        """Take an endpoint in; it gets work after its first good probe."""
+        self._endpoints[name] = _Endpoint(name, slots, Health(name, since=now))
+
+    def health(self, name: str) -> Health:
+        """Return the live health of an endpoint, for reading."""
+        return self._endpoints[name].health
+
+    def models(self, name: str) -> frozenset[str] | None:
+        """Return the models an endpoint told of; None when it was never reached."""
+        return self._endpoints[name].models
+
+    def note_probe(self, name: str, models: frozenset[str] | None, failure: str | None, now: float) -> None:
+        """Take note of a control call: the models it told, or why it failed."""
+        endpoint = self._endpoints[name]
+        if models is not None:
+            endpoint.models = models
+        endpoint.health.note_probe(failure, now)
+
+    def in_flight(self, name: str) -> int:
+        """Return how many requests an endpoint holds."""
+        return len(self._endpoints[name].leases)
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    def add_job(self, backlog: Backlog, now: float) -> None:
+        """Take a job's unfinished requests in."""
+        self._backlogs[backlog.job] = backlog
+        for number, signature in enumerate(backlog.signatures):
+            self._groups.append(_Group(backlog, number, signature, now))
+
+    def remove_job(self, job: str) -> None:
+        """Forget a job; leases of it become unknown tickets."""
+        self._backlogs.pop(job, None)
+        self._groups = [group for group in self._groups if group.backlog.job != job]
+        self._free_faults = {key: count for key, count in self._free_faults.items() if key[0] != job}
+
+    # --- decisions -----------------------------------------------------------------------------------------------
+
+    def assign(self, now: float) -> list[Lease]:
+        """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
+        leases: list[Lease] = []
+        open_endpoints = [endpoint for endpoint in self._endpoints.values() if endpoint.free() > 0]
+        while open_endpoints:
+            still_open = []
+            for endpoint in open_endpoints:
+                lease = self._lease_one(endpoint, now)
+                if lease is not None:
+                    leases.append(lease)
+                    if endpoint.free() > 0:
+                        still_open.append(endpoint)
+            open_endpoints = still_open
+        return leases
+
+    def answered(self, ticket: int, endpoint: str, now: float) -> Lease | None:
+        """End a lease with an answer; None when the ticket is no longer known (a late answer)."""
+        lease = self._endpoints[endpoint].leases.pop(ticket, None)
+        if lease is None:
+            return None
+        self._endpoints[endpoint].health.note_answer(now)
+        backlog = self._backlogs.get(lease.job)
+        if backlog is None:
+            return None
+        backlog.end(lease.ordinal)
+        return lease
+
+    def faulted(self, ticket: int, endpoint: str, fault: Fault, limit: int, now: float) -> tuple[Lease, bool] | None:
+        """End a lease with a fault.
+
+        Args:
+            limit: The job's `attempts`.
+
+        Returns:
+            The lease, and whether the request has now failed for good (then it is ended); None for a late fault.
+        """
+        holder = self._endpoints[endpoint]
+        lease = holder.leases.pop(ticket, None)
+        if lease is None:
+            return None
+        holder.health.note_fault(fault.harm, fault.message, lease.sent_at, now)
+        if fault.kind == "model_missing" and holder.models is not None and lease.job in self._backlogs:
+            backlog = self._backlogs[lease.job]
+            missing = backlog.signatures[backlog.signature_number(lease.ordinal)].model
+            holder.models = holder.models - {missing}
+        backlog_or_none = self._backlogs.get(lease.job)
+        if backlog_or_none is None:
+            return None
+        return lease, self._settle_fault(backlog_or_none, lease, fault, limit, now)
+
+    def lost(self, endpoint: str) -> list[Lease]:
+        """Return the leases of an endpoint whose worker is gone; each still has to be ended by `faulted`."""
+        self._endpoints[endpoint].loaded = None
+        return list(self._endpoints[endpoint].leases.values())
+
+    def overdue(self, age: float, now: float) -> set[str]:
+        """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""
+        return {
+            endpoint.name
+            for endpoint in self._endpoints.values()
+            if any(now - lease.sent_at > age for lease in endpoint.leases.values())
+        }
+
+    def take_unservable(self, limit: int, now: float) -> list[tuple[str, int, str]]:
+        """Take requests whose model no endpoint has had for long enough, at most `limit` at once, and end them.
+
+        Returns:
+            `[(job, ordinal, model), …]`, each to be recorded as a failure.
+        """
+        taken: list[tuple[str, int, str]] = []
+        for group in self._groups:
+            if self._is_unservable(group, now):
+                for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
+                    group.backlog.end(ordinal)
+                    taken.append((group.backlog.job, ordinal, group.signature.model))
+        return taken
+
+    def unservable_models(self) -> set[str]:
+        """Return the models that waiting work needs and no endpoint has told of."""
+        return {group.signature.model for group in self._groups if group.unservable_since is not None}
+
+    def next_due(self) -> float | None:
+        """Return when the next request in back-off is due, or None."""
+        dues = (backlog.next_due() for backlog in self._backlogs.values())
+        return min((due for due in dues if due is not None), default=None)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _lease_one(self, endpoint: _Endpoint, now: float) -> Lease | None:
+        for group in self._choices(endpoint, now):
+            others = self._others_could(endpoint, group.signature)
+            ordinal = group.backlog.lease(group.number, endpoint.name, others, now)
+            if ordinal is None:
+                continue
+            self._tickets += 1
+            group.served_at, group.turn = now, self._tickets
+            endpoint.loaded = group.signature
+            attempt = group.backlog.attempts.get(ordinal, 0) + 1
+            lease = Lease(self._tickets, group.backlog.job, ordinal, endpoint.name, attempt, now)
+            endpoint.leases[lease.ticket] = lease
+            return lease
+        return None
+
+    def _choices(self, endpoint: _Endpoint, now: float) -> Iterator[_Group]:
+        """Yield the groups this endpoint may serve now, best first."""
+        ready = [group for group in self._groups if endpoint.has(group.signature)]
+        ready = [group for group in ready if group.backlog.has_ready(group.number, now)]
+        own = [group for group in ready if group.signature == endpoint.loaded]
+        if own and not self._must_switch(endpoint, ready, now):
+            yield from sorted(own, key=lambda group: (-group.backlog.priority, group.turn))
+        elif not endpoint.leases:  # switching drains first
+            foreign = [group for group in ready if group.signature != endpoint.loaded] or own
+            yield from sorted(foreign, key=lambda group: (-group.backlog.priority, self._servers_of(group), group.turn))
+
+    def _must_switch(self, endpoint: _Endpoint, ready: list[_Group], now: float) -> bool:
+        return any(
+            group.signature != endpoint.loaded
+            and now - group.served_at > COLLATE_SECONDS
+            and self._servers_of(group) == 0
+            for group in ready
+        )
+
+    def _servers_of(self, group: _Group) -> int:
+        """Return how many endpoints have the group's signature loaded and are open."""
+        return sum(
+            endpoint.loaded == group.signature and endpoint.health.open_slots(endpoint.slots) > 0
+            for endpoint in self._endpoints.values()
+        )
+
+    def _others_could(self, endpoint: _Endpoint, signature: Signature) -> bool:
+        return any(
+            other is not endpoint and other.has(signature) and other.health.open_slots(other.slots) > 0
+            for other in self._endpoints.values()
+        )
+
+    def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, limit: int, now: float) -> bool:
+        ordinal = lease.ordinal
+        costs = fault.costs_attempt or self._count_free(lease) > FREE_FAULTS
+        if costs:
+            backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1
+        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= limit:
+            backlog.end(ordinal)
+            self._free_faults.pop((lease.job, ordinal), None)
+            return True
+        if fault.remedy is Remedy.ELSEWHERE:
+            backlog.failed_on.setdefault(ordinal, set()).add(lease.endpoint)
+        count = backlog.attempts.get(ordinal, 0)
+        wait = (
+            pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{ordinal}") if count or fault.retry_after else 0.0
+        )
+        if fault.remedy is Remedy.HERE:
+            wait = max(wait, fault.retry_after, REQUEST_BASE)
+        backlog.postpone(ordinal, now + wait)
+        return False
+
+    def _count_free(self, lease: Lease) -> int:
+        key = (lease.job, lease.ordinal)
+        self._free_faults[key] = self._free_faults.get(key, 0) + 1
+        return self._free_faults[key]
+
+    def _is_unservable(self, group: _Group, now: float) -> bool:
+        staying = [item for item in self._endpoints.values() if item.health.state is not EndpointState.DRAINING]
+        if any(item.has(group.signature) for item in staying) or not group.backlog.unfinished:
+            group.unservable_since = None
+            return False
+        if not any(item.models is not None for item in staying):  # nobody was ever reached: that is another trouble
+            return False
+        if group.unservable_since is None:
+            group.unservable_since = now
+        all_told = all(item.models is not None for item in staying)
+        return now - group.unservable_since > (MODEL_WAIT_SECONDS if all_told else MODEL_WAIT_UNREACHED_SECONDS)

@@ -1,0 +1,130 @@
+"""Asking one question: body out, reply in, judged, and made into the ledger's record of a response."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from obcd.clock import monotonic, wall
+from obcd.core.faults import Fault, Harm, Remedy
+from obcd.core.records import JobSettings, Outcome, Request, Signature, chat_body, preload_body
+from obcd.ollama.failures import ANSWERED, judge
+from obcd.ollama.transport import (
+    MAX_REPLY_BYTES,
+    AbortedError,
+    CutError,
+    RefusedError,
+    Reply,
+    TooLargeError,
+    Transport,
+)
+
+CHAT = "/api/chat"
+#: Reason given to `Transport.abort` when a limit is over.
+TIMED_OUT = "timed out"
+NANO = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A true answer.
+
+    Attributes:
+        fields: What the ledger and responses.jsonl keep of it, e.g.
+            `{"response": "…", "model": "llama3.2", "done_reason": "stop", "seconds": 1.25, "eval_tokens": 20, …}`.
+    """
+
+    fields: dict[str, Any]
+
+
+def encode_body(document: dict[str, Any]) -> bytes:
+    """Return a request body: ASCII, so that a lone surrogate in a prompt travels as it was written."""
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
+    """Ask one request and wait for the answer; limits are kept by whoever may call `transport.abort`."""
+    body = chat_body(request, settings)
+    started = monotonic()
+    reply = exchange(transport, encode_body(body))
+    if isinstance(reply, Fault):
+        return reply
+    seconds = monotonic() - started
+    document = judge(reply)
+    if isinstance(document, Fault):
+        return document
+    if document["done_reason"] == "length" and "format" in body:
+        return Fault(
+            "cut_short",
+            f"the answer was cut off after {settings.num_predict} tokens, so its JSON is incomplete: raise num_predict",
+            Remedy.NEVER,
+        )
+    return Answer(_fields(document, seconds))
+
+
+def preload(transport: Transport, signature: Signature) -> Fault | None:
+    """Load a model with the options its requests will carry; returns at once when it is loaded already."""
+    reply = exchange(transport, encode_body(preload_body(signature)))
+    if isinstance(reply, Fault):
+        return reply
+    verdict = judge(reply)
+    if isinstance(verdict, Fault) and verdict.kind != "aborted":  # done_reason `load` is what we want here
+        return verdict
+    return None
+
+
+def exchange(transport: Transport, body: bytes) -> Reply | Fault:
+    """Post to /api/chat; everything that can go wrong below HTTP becomes a fault."""
+    try:
+        return transport.post(CHAT, body)
+    except RefusedError as error:
+        return Fault("unreachable", f"not reachable: {error}", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
+    except CutError:
+        return Fault("cut", "the connection broke before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    except TooLargeError:
+        return Fault("too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER)
+    except AbortedError as error:
+        if str(error) == TIMED_OUT:
+            return Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+        return Fault("cancelled", "cancelled", Remedy.HERE, costs_attempt=False)
+
+
+def response_record(request: Request, ordinal: int, attempt: int, endpoint: str, answer: Answer) -> dict[str, Any]:
+    """Return the ledger's record of a response."""
+    return {
+        "ordinal": ordinal,
+        "line": request.line,
+        "outcome": Outcome.RESPONSE,
+        "attempts": attempt,
+        "endpoint": endpoint,
+        **answer.fields,
+    }
+
+
+def _fields(document: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Pick what is kept of a reply (ollama api/types.go: ChatResponse, Metrics; durations there are ns)."""
+    message = document["message"]
+    spans = {key: _count(document, key) * NANO for key in ("load", "prompt_eval", "eval")}
+    waited = _count(document, "total") * NANO - sum(spans.values())
+    kept: dict[str, Any] = {
+        "response": message.get("content", ""),
+        "model": str(document.get("model", "")),
+        "done_reason": document["done_reason"] if document["done_reason"] in ANSWERED else "",
+        "seconds": round(seconds, 3),
+        **{f"{key}_seconds": round(span, 3) for key, span in spans.items()},
+        "wait_seconds": round(max(0.0, waited), 3),
+        "prompt_tokens": _count(document, "prompt_eval", "_count"),
+        "eval_tokens": _count(document, "eval", "_count"),
+        "finished": round(wall(), 3),
+    }
+    if isinstance(message.get("thinking"), str):
+        kept["thinking"] = message["thinking"]
+    if isinstance(message.get("tool_calls"), list):
+        kept["tool_calls"] = message["tool_calls"]
+    return kept
+
+
+def _count(document: dict[str, Any], key: str, suffix: str = "_duration") -> int:
+    value = document.get(key + suffix, 0)
+    return value if isinstance(value, int) and 0 <= value < 2**62 else 0

@@ -1,0 +1,167 @@
+"""The one table that says what a reply means. Success is more than a 200; every failure has its remedy here.
+
+Sources: ollama v0.33.0 as laid down beside each rule; texts of older servers (llama runner) are matched too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from obcd.core.faults import Fault, Harm, Remedy
+from obcd.core.lines import parse_object
+from obcd.errors import LineError
+from obcd.ollama.transport import Reply
+
+#: done_reason of an answer; `load` and `unload` mean that nothing was generated.
+ANSWERED = ("stop", "length")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: a reply of this status whose error text matches is a fault of this kind."""
+
+    status: int | None  # None: any status of 400 and above
+    pattern: re.Pattern[str]
+    kind: str
+    remedy: Remedy
+    costs_attempt: bool = True
+    harm: Harm = Harm.NONE
+
+
+def _rule(status: int | None, pattern: str, kind: str, remedy: Remedy, *effects: Any) -> Rule:
+    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, *effects)
+
+
+#: First match wins.
+RULES = (
+    # The request's own fault: the same payload fails again, on every server.
+    _rule(
+        400, r"exceed_context_size|longer than the context|exceeds? the (available )?context", "too_long", Remedy.NEVER
+    ),
+    _rule(400, r"does not support (chat|generate|thinking|tools|insert|embed)", "unsupported", Remedy.NEVER),
+    _rule(None, r"image input is not supported", "unsupported", Remedy.NEVER),
+    _rule(400, r"schema", "bad_schema", Remedy.NEVER),
+    _rule(500, r"^option \"|^invalid format|^template:", "bad_request", Remedy.NEVER),  # 500, yet the request's fault
+    _rule(400, r"", "bad_request", Remedy.NEVER),
+    _rule(500, r"incompatible with your version of ollama", "incompatible", Remedy.ELSEWHERE),
+    _rule(500, r"token repeat limit", "repetition", Remedy.NEVER),
+    _rule(500, r"invalid tool call|parser", "bad_sample", Remedy.HERE),
+    # The server lacks it, or does not let us in: another one may do.
+    _rule(404, r"model|not found", "model_missing", Remedy.ELSEWHERE, False),
+    _rule(403, r"cloud", "bad_request", Remedy.NEVER),
+    _rule(401, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
+    _rule(403, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
+    _rule(407, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
+    # Busy: ask again, it costs nothing.
+    _rule(503, r"", "busy", Remedy.HERE, False),
+    _rule(429, r"", "busy", Remedy.HERE),
+    _rule(499, r"", "busy", Remedy.HERE, False),
+    # The server is in trouble.
+    _rule(
+        500, r"out[- ]of[- ]memory|requires more system memory", "out_of_memory", Remedy.ELSEWHERE, True, Harm.STRIKE
+    ),
+    _rule(
+        500,
+        r"process has terminated|error starting|timed out waiting for",
+        "load_failed",
+        Remedy.ELSEWHERE,
+        True,
+        Harm.STRIKE,
+    ),
+    _rule(
+        500,
+        r"unexpectedly stopped|unexpected EOF|encountered while running|CUDA",
+        "crashed",
+        Remedy.ELSEWHERE,
+        True,
+        Harm.STRIKE,
+    ),
+    _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
+)
+
+#: {kind: sentence}; the server's own words are appended where they cannot quote the prompt.
+SENTENCES = {
+    "too_long": "prompt and answer do not fit into the context: raise num_ctx, or shorten the prompt",
+    "unsupported": "the model cannot do what the line asks",
+    "bad_schema": "the server cannot turn the JSON schema into a grammar: simplify it",
+    "bad_request": "the server refuses the request",
+    "incompatible": "the model needs another version of Ollama",
+    "repetition": "the model repeated itself until the server stopped it",
+    "bad_sample": "the server could not read what the model wrote",
+    "model_missing": "the server does not have the model",
+    "forbidden": "the server refuses us: check its address and what stands in front of it",
+    "busy": "the server is busy",
+    "out_of_memory": "the server has not enough memory for the model",
+    "load_failed": "the server could not load the model",
+    "crashed": "the model's process crashed while it answered",
+    "server_error": "the server reports an error",
+}
+
+
+def judge(reply: Reply) -> dict[str, Any] | Fault:
+    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong."""
+    if reply.status != 200:
+        return _judge_refusal(reply)
+    try:
+        document = parse_object(reply.body)
+    except LineError:
+        return _invalid("the reply is no JSON object")
+    if "error" in document:
+        return _by_rules(500, str(document["error"]), 0.0)
+    message = document.get("message")
+    if not isinstance(message, dict) or not isinstance(message.get("content", ""), str):
+        return _invalid("the reply holds no message")
+    if document.get("done") is not True or document.get("done_reason") not in ANSWERED:
+        return Fault("aborted", "the server stopped before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    return document
+
+
+def error_text(body: bytes) -> str:
+    """Return the server's error text; a llama-server error, JSON inside a JSON string, is unwrapped."""
+    text: Any = body.decode("utf-8", "replace")
+    for _ in range(3):
+        try:
+            document = json.loads(text) if isinstance(text, str) else text
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(document, dict):
+            break
+        text = document.get("error", document.get("message", ""))
+        if isinstance(text, dict):
+            text = f"{text.get('type', '')}: {text.get('message', '')}"
+            break
+    return str(text)[:500]
+
+
+def _judge_refusal(reply: Reply) -> Fault:
+    if 300 <= reply.status < 400:
+        message = (
+            f"the server answers with a redirect ({reply.status}), which is not followed: configure its new address"
+        )
+        return Fault("redirect", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    if reply.status < 400:
+        return _invalid(f"the server answers with status {reply.status}")
+    return _by_rules(reply.status, error_text(reply.body), reply.retry_after)
+
+
+def _by_rules(status: int, text: str, retry_after: float) -> Fault:
+    rule = next(rule for rule in RULES if rule.status in (None, status) and rule.pattern.search(text))
+    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
+    return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after)
+
+
+def _detail(kind: str, text: str) -> str:
+    """Return the part of the server's words that helps and cannot quote a prompt."""
+    if kind == "too_long":
+        tokens = re.search(r"request \((\d+) tokens\).*?\((\d+) tokens\)", text)
+        return f", {tokens[1]} tokens where {tokens[2]} fit" if tokens else ""
+    if kind in ("bad_request", "bad_schema", "unsupported", "load_failed", "incompatible", "out_of_memory"):
+        return ": " + " ".join(text.split())[:160]
+    return ""
+
+
+def _invalid(message: str) -> Fault:
+    return Fault("invalid_reply", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)

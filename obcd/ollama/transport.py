@@ -1,0 +1,160 @@
+"""One kept-alive HTTP connection to one Ollama server, on `http.client`: a third of the CPU of `requests`.
+
+No redirects, no proxies from the environment, no compression, a cap on the reply's size. Closing the connection is
+Ollama's only way to cancel, so `abort` does that, from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+#: Largest reply taken, in bytes. A 128k-token answer with logprobs is some 30 MiB.
+MAX_REPLY_BYTES = 64 * 2**20
+#: TCP keep-alive (idle, interval, count): a host that vanished is noticed after a minute, without a byte of traffic
+#: while a long answer is computed.
+_KEEPALIVE = ((socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back over HTTP, before it is judged."""
+
+    status: int
+    body: bytes
+    retry_after: float = 0.0
+
+
+class RefusedError(Exception):
+    """No connection could be made: nothing was sent."""
+
+
+class CutError(Exception):
+    """The connection broke after the request was sent, or the reply is not HTTP."""
+
+
+class TooLargeError(Exception):
+    """The reply is larger than `MAX_REPLY_BYTES`."""
+
+
+class AbortedError(Exception):
+    """Another thread called `abort`; carries its reason."""
+
+
+class Transport:
+    """One connection. One thread calls `post`; any thread may call `abort`."""
+
+    def __init__(self, url: str, connect_timeout: float = 5.0) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._connect_timeout = connect_timeout
+        self._connection: http.client.HTTPConnection | None = None
+        self._abort_reason = ""
+
+    def post(self, path: str, body: bytes) -> Reply:
+        """Send one request and wait for the whole reply, as long as it takes.
+
+        A kept-alive connection that the server had closed meanwhile is replaced once: nothing had been read from it.
+
+        Raises:
+            RefusedError, CutError, TooLargeError, AbortedError: The connection is closed then.
+        """
+        fresh = self._connection is None
+        try:
+            if self._abort_reason:
+                raise AbortedError(self._abort_reason)
+            try:
+                return self._exchange(path, body)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                if fresh or self._abort_reason:
+                    raise
+                self.close()
+                return self._exchange(path, body)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if self._abort_reason:
+                raise AbortedError(self._abort_reason) from None
+            raise CutError(type(error).__name__) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def arm(self) -> None:
+        """Forget an earlier `abort`: what is posted from now on is a new request."""
+        self._abort_reason = ""
+
+    def abort(self, reason: str) -> None:
+        """Break the exchange that is going on; `post` raises AbortedError with this reason until `arm` is called."""
+        self._abort_reason = reason
+        connection = self._connection
+        sock = connection.sock if connection is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next `post` opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(self, path: str, body: bytes) -> Reply:
+        connection = self._connection or self._connect()
+        connection.request("POST", self._prefix + path, body, {"Content-Type": "application/json"})
+        if self._abort_reason:  # it came while we connected, when there was no socket to shut down
+            raise AbortedError(self._abort_reason)
+        response = connection.getresponse()
+        if (response.length or 0) > MAX_REPLY_BYTES:
+            raise TooLargeError
+        payload = response.read(MAX_REPLY_BYTES + 1)
+        if len(payload) > MAX_REPLY_BYTES:
+            raise TooLargeError
+        if response.will_close:
+            self.close()
+        elif not response.isclosed():
+            response.read()
+        return Reply(response.status, payload, _retry_after(response.getheader("Retry-After")))
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._connect_timeout, context=self._tls
+            )
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise RefusedError(_connect_sentence(error)) from None
+        sock = connection.sock
+        sock.settimeout(None)  # from here the limit is the whole request's, kept by the one who may call `abort`
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if _KEEPIDLE is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, 30)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        self._connection = connection
+        return connection
+
+
+def _connect_sentence(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "the TLS handshake failed"
+    if isinstance(error, socket.gaierror):
+        return "its name cannot be resolved"
+    if isinstance(error, TimeoutError):
+        return "no connection within the time limit"
+    return error.strerror.lower() if error.strerror else type(error).__name__
+
+
+def _retry_after(value: str | None) -> float:
+    return min(float(value), 3600.0) if value and value.isascii() and value.isdigit() else 0.0

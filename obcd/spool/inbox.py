@@ -1,0 +1,304 @@
+"""The inbox as it is now: which files are there, which have settled, and why the others wait.
+
+A scan is the truth; file events only make it come sooner. Nothing is read here but names and `fstat`: what touches a
+stranger's bytes is the clerk's (see `intake`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from obcd.logs import printable
+
+SUFFIX = ".jsonl"
+MARKER_SUFFIX = ".done"
+MAX_NAME_BYTES = 200
+#: A marker is a small JSON object; what is larger is not one.
+MAX_MARKER_BYTES = 4096
+#: Seconds a file may go on changing before we say so; a marker may lie without its file before it is removed.
+RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
+
+#: Names that programs use while they write (rsync, editors, browsers, NFS); passed over in silence.
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
+#: Names beside a drop that speak of it (design: control by file).
+CONTROL_SUFFIXES = (".cancel", ".pause", MARKER_SUFFIX)
+
+
+class Key(NamedTuple):
+    """A file of the inbox: its profile ("" for the inbox itself) and its name."""
+
+    profile: str
+    name: str
+
+
+class Identity(NamedTuple):
+    """What must not change while a file settles, from `fstat`."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Take the identity from a stat result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What `name.jsonl.done` says; empty fields where it is silent.
+
+    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…"}`; an empty file is a marker too.
+    """
+
+    sha256: str = ""
+    size: int | None = None
+    lines: int | None = None
+    drop_id: str = ""
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Marker:
+        """Read a marker; what it says wrongly counts as not said, except that nonsense raises.
+
+        Raises:
+            ValueError: If it is neither empty nor a JSON object.
+        """
+        document: Any = json.loads(raw) if raw.strip() else {}
+        if not isinstance(document, dict):
+            raise ValueError("not an object")
+        size, lines = document.get("bytes"), document.get("lines")
+        return cls(
+            sha256=str(document.get("sha256", ""))[:64],
+            size=size if isinstance(size, int) else None,
+            lines=lines if isinstance(lines, int) else None,
+            drop_id=printable(str(document.get("drop_id", "")))[:64],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A settled file, ready for the clerk."""
+
+    key: Key
+    identity: Identity
+    marker: Marker | None
+
+
+class Unfit(StrEnum):
+    """Why an entry is not looked at further; the value is the sentence for `why.txt`."""
+
+    NAME = "its name does not end in .jsonl: rename it if it holds prompts, or take it away"
+    LONG = f"its name is longer than {MAX_NAME_BYTES} bytes: give it a shorter one"
+    UNPRINTABLE = "its name has characters that cannot be shown: rename it"
+    LINK = "it is a symbolic link: links are never followed, copy the file itself"
+    SPECIAL = "it is not a regular file"
+    HARD_LINK = "it has a second hard link: it is taken when the other one is gone"
+    UNREADABLE = "the daemon may not read it: chmod g+r (or a+r) the file"
+    PROFILE = (
+        "there is no profile of this name in the configuration: move the files to the inbox or to a profile's folder"
+    )
+
+
+@dataclass(slots=True)
+class _Watched:
+    identity: Identity
+    since: float  # when this identity was first seen
+    first: float  # when the name was first seen
+    looks: int = 1
+    held: str = ""  # why the clerk did not take it
+    held_until: float = 0.0
+    given: bool = False  # handed to the clerk, no verdict yet
+
+
+def is_ignored(name: str) -> bool:
+    """Tell whether a name is nobody's drop: hidden, temporary, or a control file."""
+    return (
+        name.startswith((".", "#"))
+        or name.endswith(TEMPORARY_SUFFIXES)
+        or name.endswith(CONTROL_SUFFIXES)
+        or f"{SUFFIX}.priority-" in name
+    )
+
+
+class Inbox:
+    """What the inbox looked like at the last scan. One thread; `now` is monotonic seconds."""
+
+    def __init__(self, path: Path, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
+        self._path = path
+        self.profiles = profiles
+        self._settle = settle_seconds
+        self._require_marker = require_marker
+        self._watched: dict[Key, _Watched] = {}
+        self._markers: dict[Key, float] = {}
+        #: {file: why it is not taken}, complete after each scan
+        self.waiting: dict[Key, str] = {}
+
+    def scan(self, now: float) -> list[Drop]:
+        """Look at every entry once.
+
+        Returns:
+            What has settled and is not with the clerk already.
+
+        Raises:
+            OSError: If the inbox itself cannot be read; nothing is forgotten then.
+        """
+        self.waiting = {}
+        seen: set[Key] = set()
+        drops: list[Drop] = []
+        for profile, entry in self._entries():
+            key = Key(profile, entry.name)
+            if is_ignored(entry.name):
+                continue
+            seen.add(key)
+            drop = self._look(key, entry, now)
+            if drop is not None:
+                drops.append(drop)
+        self._watched = {key: watched for key, watched in self._watched.items() if key in seen}
+        return sorted(drops, key=lambda drop: drop.identity.ctime_ns)
+
+    def hold(self, key: Key, why: str, until: float) -> None:
+        """Take note that the clerk did not take a drop; it is offered again at `until`, or when it changes."""
+        watched = self._watched.get(key)
+        if watched is not None:
+            watched.held, watched.held_until, watched.given = why, until, False
+
+    def wake_held(self) -> None:
+        """Offer again what was held because of another job."""
+        for watched in self._watched.values():
+            if watched.held:
+                watched.held_until = min(watched.held_until, 0.0)
+
+    def age(self, key: Key, now: float) -> float:
+        """Return for how long a file has been there unchanged, in seconds."""
+        watched = self._watched.get(key)
+        return now - watched.since if watched else 0.0
+
+    @property
+    def is_settling(self) -> bool:
+        """Tell whether some file is on its way, so that the next scan should come soon."""
+        return any(not watched.given and not watched.held for watched in self._watched.values())
+
+    def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        with os.scandir(self._path) as entries:
+            top = list(entries)
+        for entry in top:
+            if not entry.is_dir(follow_symlinks=False):
+                yield "", entry
+            elif entry.name in self.profiles:
+                with os.scandir(entry.path) as inner:
+                    yield from ((entry.name, item) for item in inner)
+            elif not entry.name.startswith("."):
+                self._note_stray_folder(entry)
+
+    def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
+        try:
+            has_files = any(name.endswith(SUFFIX) for name in os.listdir(entry.path))
+        except OSError:
+            has_files = False
+        if has_files:
+            self.waiting[Key("", entry.name)] = Unfit.PROFILE
+
+    def _look(self, key: Key, entry: os.DirEntry[str], now: float) -> Drop | None:
+        unfit = _unfit_entry(entry)
+        if unfit is not None:
+            self.waiting[key] = unfit
+            return None
+        try:
+            status = self._status(key)
+        except PermissionError:
+            self.waiting[key] = Unfit.UNREADABLE
+            return None
+        except OSError:  # gone or swapped between scan and open; the next scan tells
+            return None
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            self.waiting[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
+            return None
+        return self._settle_one(key, Identity.of(status), now)
+
+    def _folder(self, profile: str) -> Path:
+        return self._path / profile if profile else self._path
+
+    def _status(self, key: Key) -> os.stat_result:
+        """Stat through a descriptor: on NFS only open refreshes the attributes."""
+        path = self._folder(key.profile) / key.name
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _settle_one(self, key: Key, identity: Identity, now: float) -> Drop | None:
+        watched = self._watched.get(key)
+        if watched is None or watched.identity != identity:
+            first = watched.first if watched else now
+            self._watched[key] = watched = _Watched(identity, now, first)
+        else:
+            watched.looks += 1
+        if watched.given:
+            return None
+        if watched.held and now < watched.held_until:
+            self.waiting[key] = watched.held
+            return None
+        marker, trouble = self._marker(key, identity)
+        if trouble:
+            self.waiting[key] = trouble
+            return None
+        settled = watched.looks >= 2 and now - watched.since >= self._settle
+        if marker is None and not settled:
+            if now - watched.first > RESTLESS_SECONDS + self._settle:
+                self.waiting[key] = "it is still changing: it is taken when it has been quiet for a while"
+            return None
+        watched.given = True
+        return Drop(key, identity, marker)
+
+    def _marker(self, key: Key, identity: Identity) -> tuple[Marker | None, str]:
+        """Return the file's marker, and why the file must wait because of it ("" when it need not)."""
+        path = self._folder(key.profile) / (key.name + MARKER_SUFFIX)
+        try:
+            marker = Marker.parse(read_small(path))
+        except FileNotFoundError:
+            missing = f"it waits for its marker {printable(path.name)} ([spool] require_marker is set)"
+            return None, missing if self._require_marker else ""
+        except (OSError, ValueError):
+            return None, f"its marker {printable(path.name)} cannot be read: write it anew, or remove it"
+        if marker.size is not None and marker.size != identity.size:
+            return None, f"its marker says {marker.size} bytes, {identity.size} are there: send it again"
+        return marker, ""
+
+
+def read_small(path: Path) -> bytes:
+    """Read a small regular file without following a link or waiting on a FIFO.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no small regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MARKER_BYTES:
+            raise ValueError("not a small regular file")
+        return os.read(descriptor, MAX_MARKER_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _unfit_entry(entry: os.DirEntry[str]) -> Unfit | None:
+    if entry.is_symlink():
+        return Unfit.LINK
+    if not entry.is_file(follow_symlinks=False):
+        return Unfit.SPECIAL
+    if not entry.name.isprintable():  # surrogates of undecodable bytes are not printable either
+        return Unfit.UNPRINTABLE
+    if len(os.fsencode(entry.name)) > MAX_NAME_BYTES:
+        return Unfit.LONG
+    return None if entry.name.endswith(SUFFIX) and entry.name != SUFFIX else Unfit.NAME

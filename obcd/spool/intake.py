@@ -1,0 +1,416 @@
+"""From a settled drop to an accepted job. Runs in the clerk: it reads strangers' bytes.
+
+    inbox/notes.jsonl ─rename─► inbox/.obcd/claim/<id>/ ─copy, hash, index─► jobs/<id>.tmp/ ─rename─► jobs/<id>/
+
+The last rename is the commit point: nothing is asked before it. Every step can be cut short and done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from obcd.core.faults import bad_line
+from obcd.core.lines import parse_line, parse_object
+from obcd.core.records import JobSettings, Outcome, Signature, signature_of
+from obcd.errors import LineError
+from obcd.spool import disk, ledger
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
+from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place
+from obcd.spool.layout import Layout
+
+BLOCK = 2**20
+#: {first bytes: what such a file is}; none of them is JSONL.
+MAGIC = {
+    b"\x1f\x8b": "a gzip file: unpack it first",
+    b"PK\x03\x04": "a zip file: unpack it first",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    b"\x7fELF": "a program, not JSONL",
+    b"\x89PNG": "a picture, not JSONL",
+    b"%PDF": "a PDF, not JSONL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the clerk is asked to accept."""
+
+    drop: Drop
+    job: str
+    settings: JobSettings
+    max_line_bytes: int
+    reject_torn: bool  # it has looked truncated for long enough
+    unfinished: tuple[JobHeader, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The drop is a job now."""
+
+    header: JobHeader
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The drop stays where it is, for this reason; look again when it changed, or after a while."""
+
+    why: str
+    until_published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The drop can never become a job; it lies in the outbox with the reason."""
+
+    job: str
+    why: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The drop was taken away before we took it."""
+
+
+Verdict = Accepted | NotYet | Rejected | Gone
+
+
+class RejectedError(Exception):
+    """The file can never become a job as it is; carries the reason."""
+
+
+class _ChangedError(Exception):
+    """The file changed while it was copied."""
+
+
+def accept(layout: Layout, order: Order) -> Verdict:
+    """Claim a settled drop and make it a job.
+
+    Raises:
+        OSError: On a full or failing disk: the file is then in the inbox or in its claim, and is taken up again.
+    """
+    key = order.drop.key
+    source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Gone()
+    try:
+        if Identity.of(os.fstat(descriptor)) != order.drop.identity:
+            return NotYet("it changed while it was about to be taken")
+        reason = _why_not_yet(descriptor, order)
+        if reason is not None:
+            return reason
+        if not _claim(layout, order, source, descriptor):
+            return Gone()
+    finally:
+        os.close(descriptor)
+    return accept_claimed(layout, order)
+
+
+def accept_claimed(layout: Layout, order: Order) -> Verdict:
+    """Make a claimed file a job; also how a claim is taken up after a crash."""
+    claim = layout.claims / order.job / order.drop.key.name
+    try:
+        header = _take_in(layout, order, claim)
+    except RejectedError as error:
+        return Rejected(order.job, str(error), _publish_rejected(layout, order, claim, str(error)))
+    return Accepted(header)
+
+
+def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
+    """Make a file that stays where it is a job (`obcd batch`).
+
+    Raises:
+        RejectedError: If it can never become a job.
+    """
+    return Accepted(_take_in(layout, order, source, keep=str(source)))
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_claim_marker(layout: Layout, job: str, key_profile: str, name: str) -> Marker | None:
+    """Return the marker of a claimed file; after a crash it may still lie in the inbox."""
+    for folder in (layout.claims / job, layout.inbox / key_profile if key_profile else layout.inbox):
+        try:
+            return Marker.parse(read_small(folder / (name + MARKER_SUFFIX)))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
+    size = order.drop.identity.size
+    if not order.reject_torn and order.drop.marker is None:
+        if size == 0:
+            return NotYet("it is empty: an upload that broke off? send it again, or take it away")
+        if _looks_torn(descriptor, size, order.max_line_bytes):
+            return NotYet("its last line is cut off: an upload that broke off? send it again")
+    key, twins = order.drop.key, order.unfinished
+    uid = os.fstat(descriptor).st_uid
+    twins = tuple(
+        job for job in twins if (job.profile, job.name, job.size, job.uid) == (key.profile, key.name, size, uid)
+    )
+    if twins:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for job in twins:
+            if job.sha256 == digest:
+                return NotYet(f"the same file is being answered already, as job {job.id}", until_published=True)
+    return None
+
+
+def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
+    """Tell whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
+    tail = os.pread(descriptor, min(size, max_line_bytes + 1), max(0, size - max_line_bytes - 1))
+    last = tail.rpartition(b"\n")[2]
+    if not last.strip(b" \t\r"):
+        return False
+    try:
+        parse_object(last)
+    except LineError:
+        return True
+    return False
+
+
+def _claim(layout: Layout, order: Order, source: Path, descriptor: int) -> bool:
+    """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
+    folder = layout.claims / order.job
+    disk.make_folder(folder)
+    target = folder / source.name
+    try:
+        disk.rename(source, target)
+    except FileNotFoundError:
+        folder.rmdir()
+        return False
+    if not stat.S_ISREG(target.lstat().st_mode):  # a link swapped in: it moved as a link and is never followed
+        disk.remove(target)
+        folder.rmdir()
+        return False
+    if order.drop.marker is not None:
+        marker = source.with_name(source.name + MARKER_SUFFIX)
+        if marker.exists():
+            disk.rename(marker, target.with_name(marker.name))
+    del descriptor  # what was claimed is read anew: a file swapped in meanwhile is simply the drop
+    return True
+
+
+def _take_in(layout: Layout, order: Order, source: Path, keep: str = "") -> JobHeader:
+    temporary = layout.jobs / f"{order.job}.tmp"
+    for _ in range(100):
+        disk.remove_tree(temporary)
+        disk.make_folder(temporary)
+        try:
+            header = _copy(order, source, temporary).evolve(source=keep)
+        except _ChangedError:
+            time.sleep(1)  # somebody still writes through an open descriptor: take all of it
+            continue
+        disk.write_json(temporary / "job.json", header.to_json(), 0o600)
+        disk.rename(temporary, layout.jobs / order.job)
+        return header
+    raise RejectedError("it went on changing while it was copied: write it elsewhere, then move it in")
+
+
+def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        reader = _Reader(order, temporary)
+        try:
+            reader.read(file)
+        finally:
+            reader.close()
+        if Identity.of(os.fstat(descriptor)) != Identity.of(status):
+            raise _ChangedError
+    reader.check(order.drop.marker)
+    marker = order.drop.marker or Marker()
+    return JobHeader(
+        id=order.job,
+        name=order.drop.key.name,
+        profile=order.drop.key.profile,
+        uid=status.st_uid,
+        drop_id=marker.drop_id,
+        accepted_at=time.time(),
+        sha256=reader.digest.hexdigest(),
+        size=reader.size,
+        lines=reader.lines,
+        requests=reader.requests,
+        bad_lines=reader.bad_lines,
+        settings=order.settings,
+        signatures=tuple(reader.signatures),
+    )
+
+
+class _Reader:
+    """One pass over the input: copies, hashes, validates each line, writes the index and the bad lines' failures.
+
+    Memory: one block and one line; a line longer than the limit is counted, not kept.
+    """
+
+    def __init__(self, order: Order, folder: Path) -> None:
+        self._order = order
+        self._settings = order.settings
+        self._limit = order.max_line_bytes
+        self._files: dict[str, IO[bytes]] = {
+            name: open(folder / name, "wb", buffering=2**18)  # noqa: SIM115 - closed together in `close`
+            for name in ("input.jsonl", "index", ledger.NAME)
+        }
+        self._folder = folder
+        self.digest = hashlib.sha256()
+        self.signatures: dict[Signature, int] = {}
+        self.size = self.lines = self.requests = self.bad_lines = 0
+        self._offset = 0  # of the line that comes next
+        self._is_torn = False  # the last line has no LF and is no request
+
+    def read(self, source: IO[bytes]) -> None:
+        """Take in the whole input."""
+        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
+        while block := source.read(BLOCK):
+            if self.size == 0:
+                self._check_magic(block)
+            self.digest.update(block)
+            self._files["input.jsonl"].write(block)
+            self.size += len(block)
+            *lines, tail = block.split(b"\n")
+            if lines:
+                lines[0] = rest + lines[0]
+                self._line(lines[0], skipped)
+                for line in lines[1:]:
+                    self._line(line)
+                rest, skipped = tail, 0
+            else:
+                rest += tail
+            if len(rest) > self._limit:
+                rest, skipped = b"", skipped + len(rest)
+        if rest or skipped:
+            bad_before = self.bad_lines
+            self._line(rest, skipped, end=0)
+            self._is_torn = self.bad_lines > bad_before
+
+    def check(self, marker: Marker | None) -> None:
+        """Compare with what the marker promised.
+
+        Raises:
+            RejectedError: If it differs, or if there is not one prompt.
+        """
+        if marker is not None:
+            found = {"sha256": self.digest.hexdigest(), "bytes": self.size, "lines": self.lines}
+            promised = {"sha256": marker.sha256, "bytes": marker.size, "lines": marker.lines}
+            for what, value in promised.items():
+                if value not in ("", None) and value != found[what]:
+                    raise RejectedError(f"its marker says {what} {value}, the file has {found[what]}: send it again")
+        if self.size == 0:
+            raise RejectedError("it is empty: an upload that broke off? send it again")
+        if self._is_torn and (marker is None or not marker.sha256):
+            raise RejectedError(f"its last line ({self.lines}) is cut off, so more may be missing: send it again")
+        if self.requests == 0:
+            raise RejectedError("there is no prompt in it, only blank lines")
+
+    def close(self) -> None:
+        """Make all files durable and close them."""
+        for name, file in self._files.items():
+            file.flush()
+            disk.sync_file(file.fileno(), self._folder / name)
+            file.close()
+
+    def _line(self, raw: bytes, skipped: int = 0, end: int = 1) -> None:
+        self.lines += 1
+        length, offset = skipped + len(raw), self._offset
+        self._offset += length + end
+        if offset == 0 and raw.startswith(b"\xef\xbb\xbf"):
+            raw, offset, length = raw[3:], 3, length - 3
+        if not skipped and not raw.strip():
+            return
+        try:
+            if length > self._limit:
+                raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
+            number = self._signature(signature_of(parse_line(raw, self.lines), self._settings))
+        except LineError as error:
+            number = 0
+            self._bad_line(str(error))
+        self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number)))
+        self.requests += 1
+
+    def _signature(self, signature: Signature) -> int:
+        number = self.signatures.get(signature)
+        if number is None:
+            number = len(self.signatures)
+            if number >= MAX_SIGNATURES:
+                raise LineError(f"more than {MAX_SIGNATURES} different models and context lengths in one file")
+            self.signatures[signature] = number
+        return number
+
+    def _bad_line(self, message: str) -> None:
+        fault = bad_line(message)
+        record = failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
+        self._files[ledger.NAME].write(ledger.frame(record))
+        self.bad_lines += 1
+
+    def _check_magic(self, block: bytes) -> None:
+        for magic, what in MAGIC.items():
+            if block.startswith(magic):
+                raise RejectedError(f"it is {what}")
+
+
+def failure_record(ordinal: int, line: int, kind: str, message: str, attempts: int, endpoint: str = "") -> bytes:
+    """Return the ledger's record of a failure, as JSON."""
+    return ledger.encode(
+        {
+            "ordinal": ordinal,
+            "line": line,
+            "outcome": Outcome.FAILURE,
+            "class": kind,
+            "message": message,
+            "attempts": attempts,
+            "endpoint": endpoint,
+        }
+    )
+
+
+def _publish_rejected(layout: Layout, order: Order, claim: Path, why: str) -> Path:
+    """Put the file into the outbox with the reason; the input is kept byte for byte."""
+    key, temporary = order.drop.key, layout.jobs / f"{order.job}.tmp"
+    disk.remove_tree(temporary)
+    disk.make_folder(temporary)
+    with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
+        while block := source.read(BLOCK):
+            target.write(block)
+    manifest = {
+        "format": 1,
+        "job": order.job,
+        "name": key.name,
+        "profile": key.profile,
+        "drop_id": order.drop.marker.drop_id if order.drop.marker else "",
+        "rejected": why,
+    }
+    disk.write_json(temporary / "manifest.json", manifest)
+    folder = free_name(layout.outbox, key.profile, key.name.removesuffix(".jsonl") + ".rejected", order.job)
+    disk.remove_tree(claim.parent)
+    temporary.chmod(0o750)
+    disk.rename(temporary, folder)
+    return folder
+
+
+def free_name(outbox: Path, profile: str, name: str, job: str) -> Path:
+    """Return where a folder of this name goes: `outbox/[<profile>/]<name>`, with `.<id>` when that is taken."""
+    parent = outbox / profile if profile else outbox
+    disk.make_folder(parent, 0o750)
+    taken = os.path.lexists(parent / name)
+    return parent / (f"{name}.{job}" if taken else name)
+
+
+def unfinished_of(headers: Sequence[JobHeader], drop: Drop) -> tuple[JobHeader, ...]:
+    """Return the jobs that a drop might repeat; only their content can tell."""
+    key = drop.key
+    return tuple(job for job in headers if (job.profile, job.name) == (key.profile, key.name))

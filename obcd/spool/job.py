@@ -1,0 +1,160 @@
+"""A job's folder: its header (`job.json`), its input, and the index that finds each line without reading the others.
+
+jobs/<id>/input.jsonl   what was dropped, byte for byte
+          job.json      the header: written last, so a folder with it is complete
+          index         one record a request: where its line lies, its number, its signature
+          ledger.log    results (see `ledger`)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from obcd.core.records import JobSettings, Signature
+from obcd.errors import InputError
+from obcd.spool import disk
+
+#: Format of job folders. A newer one is refused, an older one read.
+FORMAT = 1
+#: Byte offset, length without LF, line number from 1, signature number (0 to 255).
+_RECORD = struct.Struct("<QIIB3x")
+RECORD_BYTES = _RECORD.size
+#: Different signatures in one job; the index holds their number in a byte.
+MAX_SIGNATURES = 250
+
+
+class Place(NamedTuple):
+    """Where one request lies in `input.jsonl`."""
+
+    offset: int
+    length: int
+    line: int
+    signature: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHeader:
+    """What is fixed when a job is accepted.
+
+    Attributes:
+        id: E.g. `20261122T180105-3f9a1c`.
+        name: The dropped file's name, e.g. `notes.jsonl`.
+        profile: The folder of the inbox it lay in; "" for the inbox itself.
+        uid: Who dropped it.
+        drop_id: What `obcd submit` wrote into its marker; "" otherwise.
+        accepted_at: Unix seconds.
+        sha256, size, lines: Of the input; `lines` counts blank ones too.
+        requests: Non-blank lines, hence results.
+        bad_lines: Those of them that could not become requests.
+        settings: What it asks with.
+        signatures: What its requests need loaded.
+        source: For `obcd batch`: the absolute path it was read from; "" otherwise.
+        format: `FORMAT` of the version that wrote it.
+    """
+
+    id: str
+    name: str
+    profile: str = ""
+    uid: int = 0
+    drop_id: str = ""
+    accepted_at: float = 0.0
+    sha256: str = ""
+    size: int = 0
+    lines: int = 0
+    requests: int = 0
+    bad_lines: int = 0
+    settings: JobSettings
+    signatures: tuple[Signature, ...] = ()
+    source: str = ""
+    format: int = FORMAT
+
+    @property
+    def stem(self) -> str:
+        """The name of its folder in the outbox, e.g. `notes`."""
+        return self.name.removesuffix(".jsonl")
+
+    @property
+    def label(self) -> str:
+        """How people call it: `notes.jsonl`, or `clinical/notes.jsonl`."""
+        return f"{self.profile}/{self.name}" if self.profile else self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `job.json`."""
+        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        document["settings"] = self.settings.to_json()
+        document["signatures"] = [signature.to_json() for signature in self.signatures]
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> JobHeader:
+        """Read `job.json`.
+
+        Raises:
+            InputError: If a newer obcd wrote it.
+        """
+        if document.get("format", 0) > FORMAT:
+            raise InputError(
+                f"job {document.get('id')} was written by a newer obcd (format {document['format']}, this one reads "
+                f"{FORMAT}): install that version again, or let it finish its jobs first"
+            )
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in document.items() if key in known}
+        values["settings"] = JobSettings.from_json(document["settings"])
+        values["signatures"] = tuple(Signature.from_json(entry) for entry in document["signatures"])
+        return cls(**values)
+
+    def evolve(self, **changes: Any) -> JobHeader:
+        """Return a copy with changes."""
+        return replace(self, **changes)
+
+
+def new_job_id(now: float) -> str:
+    """Return an id that sorts by time and never repeats: UTC time and 48 random bits."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(6)
+
+
+def read_header(folder: Path) -> JobHeader:
+    """Read a job's header.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: If it is missing or damaged.
+        InputError: If a newer obcd wrote it.
+    """
+    return JobHeader.from_json(disk.read_json(folder / "job.json"))
+
+
+def pack_place(place: Place) -> bytes:
+    """Return one record of the index."""
+    return _RECORD.pack(*place)
+
+
+def read_place(folder: Path, ordinal: int) -> Place:
+    """Read where one request lies."""
+    with open(folder / "index", "rb", buffering=0) as index:
+        return Place(*_RECORD.unpack(os.pread(index.fileno(), RECORD_BYTES, ordinal * RECORD_BYTES)))
+
+
+def read_places(folder: Path) -> Iterator[Place]:
+    """Yield where every request lies, in input order, a block at a time."""
+    with open(folder / "index", "rb") as index:
+        while block := index.read(RECORD_BYTES * 4096):
+            yield from map(Place._make, _RECORD.iter_unpack(block))
+
+
+def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
+    """Read one request's line from disk; any process may, the folder is not changed while the job runs."""
+    place = read_place(folder, ordinal)
+    with open(folder / "input.jsonl", "rb", buffering=0) as lines:
+        return place, os.pread(lines.fileno(), place.length, place.offset)
+
+
+def signature_column(folder: Path) -> bytes:
+    """Return the signature number of every request, one byte each."""
+    return bytes(place.signature for place in read_places(folder))

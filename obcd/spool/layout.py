@@ -1,0 +1,139 @@
+"""Where everything lies: the folders of one spool, their rights, and the locks that keep a second coordinator out."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.errors import AlreadyRunningError, InputError
+from obcd.spool import disk
+
+#: The installed system's root and runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
+SYSTEM_ROOT = Path("/var/spool/obcd")
+SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one spool.
+
+    root/inbox/            drop here; inbox/<profile>/ uses [profiles.<profile>]
+    inbox/.obcd/claim/     claims in progress, 0700
+    root/jobs/<id>/        accepted jobs, 0700
+    root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/
+    """
+
+    root: Path
+    inbox: Path
+    outbox: Path
+
+    @classmethod
+    def at(cls, root: Path, inbox: str | None = None) -> Layout:
+        """Return the layout of a root; only the inbox may lie elsewhere."""
+        return cls(root, Path(inbox).expanduser().absolute() if inbox else root / "inbox", root / "outbox")
+
+    @property
+    def jobs(self) -> Path:
+        """Accepted jobs, one folder each."""
+        return self.root / "jobs"
+
+    @property
+    def claims(self) -> Path:
+        """Claimed files, one folder each, named by the job's id."""
+        return self.inbox / ".obcd" / "claim"
+
+    @property
+    def runtime(self) -> Path:
+        """Return the folder of `status.json` and of supervisor's socket.
+
+        Short, since a unix socket's path has at most 107 bytes; not under the root, since a full disk must not hide
+        the status that says so.
+        """
+        if self.root == SYSTEM_ROOT:
+            return SYSTEM_RUNTIME
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:10]
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        if base and os.access(base, os.W_OK):
+            return Path(base) / f"obcd-{digest}"
+        return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-{digest}"
+
+    @property
+    def status(self) -> Path:
+        """The coordinator's snapshot, for `obcd status`."""
+        return self.runtime / "status.json"
+
+    def create(self, profiles: list[str]) -> None:
+        """Make the folders that are missing.
+
+        Raises:
+            InputError: If one cannot be made or is not a folder.
+        """
+        shared = [self.inbox / profile for profile in profiles]
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.inbox.mkdir(parents=True, exist_ok=True)
+            for folder in (self.jobs, self.inbox / ".obcd", self.claims):
+                disk.make_folder(folder, 0o700)
+            for folder in (self.outbox, *shared):
+                disk.make_folder(folder, 0o750)
+            make_private(self.runtime)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
+                "choose another place with --root or [spool] root"
+            ) from None
+
+
+def make_private(folder: Path) -> None:
+    """Make a runtime folder, 0700 and ours; one that a stranger planted is refused.
+
+    Raises:
+        InputError: If it is there and not ours.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stat = folder.lstat()
+    if not folder.is_dir() or folder.is_symlink() or stat.st_uid != os.getuid():
+        raise InputError(f"{folder} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of yours")
+
+
+class SpoolLock:
+    """`flock` on the root and on the inbox, held for life; close-on-exec, so that no child keeps it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._descriptors: list[int] = []
+
+    def acquire(self) -> None:
+        """Take both locks.
+
+        Raises:
+            AlreadyRunningError: If another process holds one; nothing is held then.
+        """
+        for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.read(descriptor, 100).decode(errors="replace").strip()
+                os.close(descriptor)
+                self.release()
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                raise AlreadyRunningError(
+                    f"another coordinator ({holder or 'unknown process'}) runs on {path.parent}: "
+                    "stop that one first, or choose another --root"
+                ) from None
+            self._descriptors.append(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give both locks back; safe to call twice."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()

@@ -1,0 +1,187 @@
+"""The ledger: a job's append-only record of results, one line each, `crc32hex SP json LF`.
+
+    8c7b2f01 {"ordinal":0,"line":1,"outcome":"response","attempts":1,…}
+
+One writer. A torn or zero-filled tail after a crash is normal: reading stops at the first record whose CRC or LF is
+wrong, and what follows is cut off before anything is appended. The first valid record of an ordinal counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.core.records import Outcome
+from obcd.spool import disk
+
+logger = logging.getLogger(__name__)
+
+NAME = "ledger.log"
+#: Length of `crc32hex SP`.
+_HEAD = 9
+
+
+def frame(record: bytes) -> bytes:
+    """Return one line of the ledger; `record` is JSON without LF."""
+    return b"%08x %b\n" % (zlib.crc32(record), record)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """Return a record's JSON: ASCII, so that lone surrogates of a model's answer stay valid."""
+    return json.dumps(record, separators=(",", ":")).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a ledger says.
+
+    Attributes:
+        done: One byte per ordinal, 1 where there is a result.
+        size: Bytes up to the end of the last valid record.
+        responses, failures, cut_short: Counts of results.
+        prompt_tokens, eval_tokens: Sums over responses.
+        work_seconds: Sum of the seconds that requests took.
+    """
+
+    done: bytes
+    size: int
+    responses: int = 0
+    failures: int = 0
+    cut_short: int = 0
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+    work_seconds: float = 0.0
+
+
+def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset after the record, its JSON) for each valid record, up to the first damaged one."""
+    try:
+        file = open(path, "rb", buffering=2**18)  # noqa: SIM115 - closed below; opening alone may fail
+    except FileNotFoundError:
+        return
+    with file:
+        offset = 0
+        for line in file:
+            offset += len(line)
+            record = line[_HEAD:-1]
+            if line[-1:] != b"\n" or line[:_HEAD] != b"%08x " % zlib.crc32(record):
+                return
+            yield offset, record
+
+
+def replay(path: Path, requests: int) -> Replay:
+    """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one."""
+    done, size = bytearray(requests), 0
+    counts = {"responses": 0, "failures": 0, "cut_short": 0, "prompt_tokens": 0, "eval_tokens": 0}
+    work = 0.0
+    for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
+        record = json.loads(raw)
+        ordinal = record["ordinal"]
+        if not 0 <= ordinal < requests or done[ordinal]:
+            continue
+        done[ordinal] = 1
+        work += record.get("seconds", 0.0)
+        for key, value in tally(record).items():
+            counts[key] += value
+    _cut(path, size)
+    return Replay(done=bytes(done), size=size, work_seconds=work, **counts)
+
+
+def tally(record: dict[str, Any]) -> dict[str, int]:
+    """Return what one record adds to the counts of a job."""
+    if record["outcome"] == Outcome.FAILURE:
+        return {"failures": 1}
+    return {
+        "responses": 1,
+        "cut_short": int(record.get("done_reason") == "length"),
+        "prompt_tokens": record.get("prompt_tokens", 0),
+        "eval_tokens": record.get("eval_tokens", 0),
+    }
+
+
+def index_results(path: Path, requests: int) -> array[int]:
+    """Return, per ordinal, the offset of its record in the ledger plus one; 0 where there is none."""
+    places, start = array("Q", bytes(8 * requests)), 0
+    for end, record in read_valid(path):
+        ordinal = json.loads(record)["ordinal"]
+        if 0 <= ordinal < requests and not places[ordinal]:
+            places[ordinal] = start + 1
+        start = end
+    return places
+
+
+def read_record(descriptor: int, place: int) -> dict[str, Any]:
+    """Read one record at a place that `index_results` gave."""
+    chunk, size = b"", 4096
+    while not chunk.endswith(b"\n"):
+        chunk = os.pread(descriptor, size, place - 1)
+        end = chunk.find(b"\n")
+        if end >= 0:
+            chunk = chunk[: end + 1]
+        elif len(chunk) < size:
+            raise ValueError("a ledger record without an end")
+        size *= 4
+    document: dict[str, Any] = json.loads(chunk[_HEAD:])
+    return document
+
+
+class LedgerWriter:
+    """Appends to one job's ledger. One thread.
+
+    A failed write leaves no torn record behind: the file is cut back to the last good length first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        disk.before("open", str(self._path))
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def append(self, records: list[bytes]) -> None:
+        """Append records and make them durable; only when this returns do they count.
+
+        Raises:
+            OSError: Nothing was recorded; the same records may be given again to a new writer.
+        """
+        block = b"".join(map(frame, records))
+        try:
+            self._write(block)
+            disk.before("fdatasync", str(self._path))
+            os.fdatasync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(block)
+
+    def _write(self, block: bytes) -> None:
+        disk.before("append", str(self._path))
+        view = memoryview(block)
+        while view:  # a full disk gives a short write first, then ENOSPC
+            view = view[os.write(self._descriptor, view) :]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def _cut(path: Path, size: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        torn = os.fstat(descriptor).st_size - size
+        if torn:
+            logger.warning("cut %d damaged bytes off the end of %s", torn, path, extra={"action": "ledger_cut"})
+            disk.before("ftruncate", str(path))
+            os.ftruncate(descriptor, size)
+            disk.sync_file(descriptor, path)
+    finally:
+        os.close(descriptor)

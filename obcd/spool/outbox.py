@@ -1,0 +1,352 @@
+"""The outbox: what people see. A finished job's folder is filled, then shown by one rename; the rest is small signs.
+
+outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
+outbox/notes.partial/   progress.json while the job runs
+outbox/notes.waiting/   why.txt while a drop is not taken
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from obcd import __version__
+from obcd.clock import timestamp, wall
+from obcd.core.lines import parse_line
+from obcd.core.records import Outcome
+from obcd.errors import LineError
+from obcd.logs import printable
+from obcd.spool import disk, ledger
+from obcd.spool.inbox import Key
+from obcd.spool.intake import BLOCK, free_name
+from obcd.spool.job import JobHeader, Place, read_header, read_places
+from obcd.spool.layout import Layout
+
+#: Files of a running job that a published one has no use for.
+WORKING_FILES = (ledger.NAME, "index", "job.json")
+#: Keys of a ledger record that its line in responses.jsonl does not repeat.
+_INTERNAL = ("ordinal", "outcome")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """What the manifest tells of an endpoint: `{"version": "0.33.0", "gpu": 0, "digests": {model: sha256}}`."""
+
+    version: str = ""
+    gpu: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over a job's results."""
+
+    responses: int = 0
+    failures: int = 0
+    cut_short: int = 0
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+    work_seconds: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+    endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        for key, value in ledger.tally(dict(record)).items():
+            setattr(self, key, getattr(self, key) + value)
+        if record["outcome"] != Outcome.RESPONSE:
+            return
+        seconds, finished = record["seconds"], record["finished"]
+        self.work_seconds += seconds
+        self.finished = max(self.finished, finished)
+        self.started = min(self.started or finished, finished - seconds)
+        share = self.endpoints.setdefault(record["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
+        share["responses"] += 1
+        share["eval_tokens"] += record.get("eval_tokens", 0)
+        share["seconds"] = round(share["seconds"] + seconds, 3)
+
+
+def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
+    """Write a complete job's outputs and show its folder in the outbox; safe to repeat after a crash.
+
+    Without a manifest the outputs are written (again: same bytes); with one only the rename is missing.
+
+    Returns:
+        The published folder.
+    """
+    folder = layout.jobs / job
+    if not (folder / "manifest.json").exists():
+        header = read_header(folder)
+        sums = _write_outputs(folder, header)
+        changed = _keep_changed_original(layout, folder, header)
+        manifest = _manifest(header, sums, facts, changed)
+        disk.write_json(folder / "manifest.json", manifest)
+    document = disk.read_json(folder / "manifest.json")
+    disk.remove_tree(layout.claims / job)
+    if layout.claims.exists():
+        disk.sync_folder(layout.claims)
+    for name in WORKING_FILES:
+        disk.remove(folder / name)
+    _open_to_readers(folder)
+    target = free_name(layout.outbox, document["profile"], document["name"].removesuffix(".jsonl"), job)
+    disk.rename(folder, target)
+    return target
+
+
+def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
+    places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
+    for name in ("errors.jsonl", "retry.jsonl"):
+        disk.remove(folder / name)
+    with (
+        open(folder / ledger.NAME, "rb", buffering=0) as results,
+        open(folder / "input.jsonl", "rb", buffering=2**18) as lines,
+        contextlib.ExitStack() as outputs,
+    ):
+        responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
+        failed: _FailedFiles | None = None
+        for ordinal, place in enumerate(read_places(folder)):
+            record = ledger.read_record(results.fileno(), places[ordinal])
+            sums.add(record)
+            if record["outcome"] == Outcome.RESPONSE:
+                responses.write(_response_line(_read_line(lines, place), place, record))
+                continue
+            if failed is None:
+                failed = _FailedFiles(*(outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES))
+            failed.add(lines, place, record)
+    return sums
+
+
+FAILED_FILES = ("errors.jsonl", "retry.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedFiles:
+    """The two files that exist only if some lines failed."""
+
+    errors: IO[bytes]
+    retry: IO[bytes]
+
+    def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
+        document = {
+            "line": place.line,
+            "id": _id_of(lines, place),
+            "class": record["class"],
+            "message": record["message"],
+            "attempts": record["attempts"],
+        }
+        if record.get("endpoint"):
+            document["endpoint"] = record["endpoint"]
+        self.errors.write(ledger.encode(document) + b"\n")
+        lines.seek(place.offset)
+        left = place.length
+        while left and (block := lines.read(min(left, BLOCK))):
+            self.retry.write(block)
+            left -= len(block)
+        self.retry.write(b"\n")
+
+
+def _read_line(lines: IO[bytes], place: Place) -> bytes:
+    lines.seek(place.offset)
+    return lines.read(place.length)
+
+
+def _id_of(lines: IO[bytes], place: Place) -> Any:
+    """Return the user's id of a failed line; its number where the line cannot be read."""
+    if place.length > BLOCK:
+        return place.line
+    raw = _read_line(lines, place)
+    try:
+        return parse_line(raw, place.line).id
+    except LineError:
+        pass
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return place.line
+    value = document.get("id") if isinstance(document, dict) else None
+    return place.line if value is None or len(str(value)) > 200 else value
+
+
+def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes:
+    request = parse_line(raw, place.line)
+    document = {
+        "id": request.id,
+        "line": place.line,
+        "prompt": request.prompt,
+        "response": record["response"],
+        **{key: value for key, value in record.items() if key not in _INTERNAL and key not in ("response", "line")},
+    }
+    document["finished_at"] = timestamp(document.pop("finished"))
+    if request.extra:
+        document["extra"] = request.extra
+    return ledger.encode(document) + b"\n"
+
+
+def _manifest(
+    header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], modified_after_accept: bool
+) -> dict[str, Any]:
+    span = max(0.0, sums.finished - sums.started)
+    used = {name: facts.get(name, EndpointFacts()) for name in sums.endpoints}
+    return {
+        "format": header.format,
+        "obcd": __version__,
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "submitter": {"uid": header.uid, "name": _user_name(header.uid)},
+        "counts": {
+            "lines": header.lines,
+            "requests": header.requests,
+            "responses": sums.responses,
+            "failures": sums.failures,
+            "cut_short": sums.cut_short,
+        },
+        "tokens": {"prompt": sums.prompt_tokens, "eval": sums.eval_tokens},
+        "times": {
+            "accepted_at": timestamp(header.accepted_at),
+            "published_at": timestamp(wall()),
+            "work_seconds": round(sums.work_seconds, 3),
+            "span_seconds": round(span, 3),
+            "speedup": round(sums.work_seconds / span, 2) if span else None,
+        },
+        "endpoints": {
+            name: {"gpu": used[name].gpu, "version": used[name].version, **share}
+            for name, share in sums.endpoints.items()
+        },
+        "digests": {
+            signature.model: sorted(
+                {fact.digests[signature.model] for fact in used.values() if signature.model in fact.digests}
+            )
+            for signature in header.signatures
+        },
+        "input": {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": modified_after_accept},
+        "settings": header.settings.to_json(),
+    }
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:
+    """Keep what was dropped if somebody went on writing into it after it was accepted; tell whether so."""
+    original = layout.claims / header.id / header.name
+    try:
+        size = original.lstat().st_size
+    except FileNotFoundError:
+        return False
+    if size == header.size:
+        return False
+    with disk.whole_file(folder / "input.modified.jsonl") as target, open(original, "rb") as source:
+        shutil.copyfileobj(source, target, BLOCK)
+    return True
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give the group its rights before the folder is shown: 2750, files 0640."""
+    for path in folder.iterdir():
+        path.chmod(0o640)
+    folder.chmod(0o2750)
+
+
+class Signs:
+    """The small signs beside the published folders: progress and waiting. The coordinator's main thread only."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._partial: dict[str, Path] = {}
+        #: {inbox file: (its sign's folder, the reason in it)}
+        self._waiting: dict[Key, tuple[Path, str]] = {}
+
+    def clear(self) -> None:
+        """Remove what an earlier coordinator left; what is still true is said again at once."""
+        for parent in (self._layout.outbox, *(item for item in self._layout.outbox.iterdir() if item.is_dir())):
+            for folder in parent.iterdir():
+                if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
+                    disk.remove_tree(folder)
+
+    def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
+        """Show how far a job is, in `<stem>.partial/progress.json`."""
+        folder = self._partial.get(header.id)
+        if folder is None:
+            folder = free_name(self._layout.outbox, header.profile, f"{header.stem}.partial", header.id)
+            self._partial[header.id] = folder
+        folder.mkdir(mode=0o2750, exist_ok=True)
+        disk.show_json(folder / "progress.json", document)
+
+    def end_progress(self, job: str) -> None:
+        """Take a job's progress away."""
+        folder = self._partial.pop(job, None)
+        if folder is not None:
+            disk.remove_tree(folder)
+
+    def show_waiting(self, waiting: Mapping[Key, str]) -> list[tuple[Key, str]]:
+        """Make the `.waiting` folders say exactly this.
+
+        Returns:
+            What is new, for the log.
+        """
+        for key in [key for key in self._waiting if key not in waiting]:
+            disk.remove_tree(self._waiting.pop(key)[0])
+        news = [(key, why) for key, why in waiting.items() if self._waiting.get(key, (None, ""))[1] != why]
+        for key, why in news:
+            self._show_why(key, why)
+        return news
+
+    def _show_why(self, key: Key, why: str) -> None:
+        folder = self._waiting[key][0] if key in self._waiting else self._waiting_folder(key)
+        folder.mkdir(mode=0o2750, exist_ok=True)
+        (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
+        self._waiting[key] = (folder, why)
+
+    def _waiting_folder(self, key: Key) -> Path:
+        stem = printable(key.name.removesuffix(".jsonl")).replace("/", "_").encode()[:150].decode(errors="ignore")
+        parent = self._layout.outbox / key.profile if key.profile else self._layout.outbox
+        disk.make_folder(parent, 0o750)
+        folder, number = parent / f"{stem}.waiting", 1
+        while os.path.lexists(folder):
+            folder, number = parent / f"{stem}.{number}.waiting", number + 1
+        return folder
+
+
+def _is_sign(folder: Path) -> bool:
+    """Tell a sign of ours from a published folder whose file happened to be called `x.partial.jsonl`."""
+    return folder.is_dir() and not folder.is_symlink() and not (folder / "manifest.json").exists()
+
+
+def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:
+    """Find the outbox's entry of a submitted drop: its folder and manifest, or None while there is none."""
+    parent = outbox / profile if profile else outbox
+    stem = name.removesuffix(".jsonl")
+    with contextlib.suppress(OSError):
+        for folder in parent.iterdir():
+            if not folder.name.startswith(stem):
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                manifest = disk.read_json(folder / "manifest.json")
+                if manifest.get("drop_id") == drop_id:
+                    return folder, manifest
+    return None
+
+
+def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, Any] | None:
+    """Find the progress of a submitted drop, or None when it does not run."""
+    parent = outbox / profile if profile else outbox
+    for path in parent.glob(f"{glob.escape(name.removesuffix('.jsonl'))}*.partial/progress.json"):
+        with contextlib.suppress(OSError, ValueError):
+            document: dict[str, Any] = disk.read_json(path)
+            if document.get("drop_id") == drop_id:
+                return document
+    return None

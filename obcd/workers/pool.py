@@ -1,0 +1,165 @@
+"""The pool of workers: send a request to an endpoint, receive what came back, learn of a lost worker.
+
+This is the seam between the coordinator and whatever runs the workers; multiprocessing is its first engine.
+Processes come from a fork server with the imports preloaded: never from a fork of the coordinator, which has threads
+and holds locks. Start workers from the main thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Any
+
+from obcd.core.retry import pause
+from obcd.workers.channel import Channel, ClosedError, channel_pair
+from obcd.workers.messages import Ask, ProbeNow
+from obcd.workers.worker import WorkerSpec, run_worker
+
+logger = logging.getLogger(__name__)
+
+#: A worker that lived shorter than this, in seconds, died at its start; the next start waits longer.
+EARLY_DEATH_SECONDS = 10.0
+RESTART_BASE, RESTART_LIMIT = 0.2, 60.0
+#: Seconds a child gets to end by itself before it is killed.
+GRACE_SECONDS = 2.0
+
+_PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
+
+
+def forkserver() -> ForkServerContext:
+    """Return the one context that all our child processes are started from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return context
+
+
+class Child:
+    """One child process and the channel to it."""
+
+    def __init__(self, name: str, target: Callable[..., None], *arguments: Any) -> None:
+        self.channel, theirs = channel_pair()
+        self._process: ForkServerProcess = forkserver().Process(
+            name=name, target=target, args=(theirs, *arguments), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # else we would never see the end of file
+
+    @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return self._process.pid
+
+    def end(self, grace: float = GRACE_SECONDS) -> None:
+        """Close the channel, wait, kill, reap."""
+        self.channel.close()
+        self._process.join(grace)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill and reap; safe when it is gone already."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join(GRACE_SECONDS)
+        self.channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message of a worker."""
+
+    endpoint: str
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker is gone; what it had in flight has to be asked again."""
+
+    endpoint: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    spec: WorkerSpec
+    child: Child | None = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    early_deaths: int = 0
+
+
+class Pool:
+    """One worker process per endpoint. Main thread only; `now` is monotonic seconds."""
+
+    def __init__(self, specs: list[WorkerSpec]) -> None:
+        self._workers = {spec.endpoint: _Worker(spec) for spec in specs}
+
+    def start_missing(self, now: float) -> list[str]:
+        """Start every worker that does not run and whose pause is over; returns their endpoints."""
+        started = []
+        for name, worker in self._workers.items():
+            if worker.child is None and now >= worker.restart_at:
+                worker.child = Child(f"worker {name}", run_worker, worker.spec)
+                worker.started_at = now
+                started.append(name)
+        return started
+
+    def channels(self) -> dict[int, str]:
+        """Return `{descriptor to wait on: endpoint}`."""
+        return {
+            worker.child.channel.fileno(): name for name, worker in self._workers.items() if worker.child is not None
+        }
+
+    def pids(self) -> dict[str, int | None]:
+        """Return `{endpoint: pid of its worker}`."""
+        return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
+
+    def send(self, endpoint: str, message: Ask | ProbeNow | Any) -> None:
+        """Send to a worker; a worker that is gone is noticed by the next `receive`."""
+        worker = self._workers[endpoint]
+        if worker.child is None:
+            return
+        try:
+            worker.child.channel.send(message)
+        except ClosedError:
+            return
+
+    def receive(self, endpoint: str, now: float) -> Iterator[Received | Lost]:
+        """Yield what a worker said by now."""
+        worker = self._workers[endpoint]
+        if worker.child is None:
+            return
+        try:
+            for message in worker.child.channel.receive():
+                yield Received(endpoint, message)
+        except ClosedError:
+            yield self.replace(endpoint, now)
+
+    def replace(self, endpoint: str, now: float) -> Lost:
+        """Kill a worker that is gone or frozen; `start_missing` starts another after a pause."""
+        worker = self._workers[endpoint]
+        if worker.child is not None:
+            worker.child.kill()
+            worker.child = None
+        early = now - worker.started_at < EARLY_DEATH_SECONDS
+        worker.early_deaths = worker.early_deaths + 1 if early else 0
+        worker.restart_at = now + pause(worker.early_deaths, RESTART_BASE, RESTART_LIMIT, endpoint)
+        logger.warning("worker of %s is gone, another one starts", endpoint, extra={"action": "worker_lost"})
+        return Lost(endpoint)
+
+    def next_restart(self) -> float | None:
+        """Return when the next missing worker may start, or None when all run."""
+        return min((worker.restart_at for worker in self._workers.values() if worker.child is None), default=None)
+
+    def stop(self) -> None:
+        """End all workers: ask all by closing their channels, then reap or kill each."""
+        children = [worker.child for worker in self._workers.values() if worker.child is not None]
+        for child in children:
+            child.channel.close()
+        for child in children:
+            child.end()
+        for worker in self._workers.values():
+            worker.child = None

@@ -1,0 +1,259 @@
+"""The process tied to one endpoint: a thread and a kept-alive connection per slot, one main thread that keeps limits.
+
+    coordinator ──Ask──► main thread ──► slot thread ──HTTP──► Ollama
+                ◄─Answered / Faulted──── slot thread ◄──────┘
+                ◄─Probed──────────────── probe thread (control calls)
+
+It holds no state and writes no file: requests are read from the job's folder, results go back over the channel. It
+ends when the channel does, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import monotonic
+from obcd.core.faults import Fault, Remedy
+from obcd.core.lines import parse_line
+from obcd.core.records import JobSettings, Request, Signature, signature_of
+from obcd.errors import LineError
+from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
+from obcd.ollama.control import probe
+from obcd.ollama.transport import Transport
+from obcd.spool import ledger
+from obcd.spool.job import read_header, read_request_line
+from obcd.workers.channel import Channel, ClosedError
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
+
+#: Seconds without a request after which the model may have been unloaded (Ollama's keep-alive is five minutes).
+LOADED_SECONDS = 60.0
+#: Jobs whose settings are kept; a job's settings never change.
+CACHED_JOBS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What a worker is told at its start."""
+
+    endpoint: str
+    url: str
+    slots: int
+    jobs: Path
+    connect_timeout_seconds: float
+
+
+def run_worker(sock: socket.socket, spec: WorkerSpec) -> None:
+    """Be a worker until the channel closes; the target of the process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the coordinator decides when workers end: by closing the channel
+    try:
+        _Worker(Channel(sock), spec).run()
+    finally:
+        os._exit(0)  # slot threads wait in the kernel; their connections close with the process
+
+
+class _Worker:
+    def __init__(self, channel: Channel, spec: WorkerSpec) -> None:
+        self._channel = channel
+        self._spec = spec
+        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+        self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
+        self._loader = _Loader()
+        self._jobs = _JobCache(spec.jobs)
+        self._slots = [_Slot(self._asks, self._loader, self._jobs, spec, self._reply) for _ in range(spec.slots)]
+
+    def run(self) -> None:
+        """Hand out what comes, end what takes too long, until the channel closes."""
+        threading.Thread(target=self._probe_forever, daemon=True).start()
+        for slot in self._slots:
+            threading.Thread(target=slot.run, daemon=True).start()
+        while True:
+            select.select([self._channel], [], [], self._until_next_limit())
+            try:
+                messages = self._channel.receive()
+            except ClosedError:
+                return
+            for message in messages:
+                self._take(message)
+            now = monotonic()
+            for slot in self._slots:
+                slot.enforce_limit(now)
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case Ask():
+                self._asks.put(message)
+            case Cancel(ticket):
+                for slot in self._slots:
+                    slot.cancel(ticket)
+            case ProbeNow():
+                self._probes.put(message)
+
+    def _until_next_limit(self) -> float:
+        limits = [slot.limit for slot in self._slots if slot.limit is not None]
+        return min(1.0, max(0.0, min(limits) - monotonic())) if limits else 1.0
+
+    def _probe_forever(self) -> None:
+        while True:
+            self._reply(Probed(probe(self._spec.url)))
+            self._probes.get()
+
+    def _reply(self, message: Any) -> None:
+        try:
+            self._channel.send(message)
+        except ClosedError:
+            os._exit(0)
+
+
+class _JobCache:
+    """The settings of the jobs asked lately; any thread."""
+
+    def __init__(self, jobs: Path) -> None:
+        self._jobs = jobs
+        self._cache: OrderedDict[str, JobSettings] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, job: str, ordinal: int) -> tuple[Request, JobSettings]:
+        """Read one request from the job's folder.
+
+        Raises:
+            OSError, ValueError, KeyError, TypeError, LineError: If the folder is damaged.
+        """
+        folder = self._jobs / job
+        place, raw = read_request_line(folder, ordinal)
+        return parse_line(raw, place.line), self._settings(job, folder)
+
+    def _settings(self, job: str, folder: Path) -> JobSettings:
+        with self._lock:
+            if job not in self._cache:
+                self._cache[job] = read_header(folder).settings
+                while len(self._cache) > CACHED_JOBS:
+                    self._cache.popitem(last=False)
+            return self._cache[job]
+
+
+class _Loader:
+    """Loads a signature once before its requests are sent, under the long limit that loading needs.
+
+    A request whose limit is shorter than the load would kill the load by its disconnect, for ever (ollama
+    llm/llama_server.go).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: Signature | None = None
+        self._used_at = 0.0
+
+    def ensure(self, transport: Transport, signature: Signature) -> Fault | None:
+        """Load the signature unless it is loaded; one slot loads, the others wait for it."""
+        if self._is_loaded(signature):
+            return None
+        with self._lock:
+            if self._is_loaded(signature):
+                return None
+            self._loaded = None
+            fault = preload(transport, signature)
+            if fault is None:
+                self._loaded, self._used_at = signature, monotonic()
+            return fault
+
+    def note_used(self) -> None:
+        """Take note that the loaded model answered."""
+        self._used_at = monotonic()
+
+    def forget(self) -> None:
+        """Take note that the server may have lost the model."""
+        self._loaded = None
+
+    def _is_loaded(self, signature: Signature) -> bool:
+        return self._loaded == signature and monotonic() - self._used_at < LOADED_SECONDS
+
+
+class _Slot:
+    """Room for one request in flight. Its thread asks; the main thread may break it off."""
+
+    def __init__(
+        self,
+        asks: queue.SimpleQueue[Ask],
+        loader: _Loader,
+        jobs: _JobCache,
+        spec: WorkerSpec,
+        reply: Callable[[Any], None],
+    ) -> None:
+        self._asks = asks
+        self._loader = loader
+        self._jobs = jobs
+        self._spec = spec
+        self._reply = reply
+        self._transport = Transport(spec.url, spec.connect_timeout_seconds)
+        self._lock = threading.Lock()
+        self._ticket: int | None = None
+        self.limit: float | None = None  # monotonic seconds; read by the main thread
+
+    def run(self) -> None:
+        """Take requests for ever."""
+        while True:
+            message = self._asks.get()
+            with self._lock:
+                self._ticket = message.ticket
+                self._transport.arm()
+            result = self._ask(message)
+            with self._lock:
+                self._ticket = self.limit = None
+            self._reply(result)
+
+    def cancel(self, ticket: int) -> None:
+        """Break a request off if it is this slot's."""
+        with self._lock:
+            if self._ticket == ticket:
+                self._transport.abort("cancelled")
+
+    def enforce_limit(self, now: float) -> None:
+        """Break off what takes longer than it may."""
+        with self._lock:
+            if self.limit is not None and now >= self.limit:
+                self.limit = None
+                self._transport.abort(TIMED_OUT)
+
+    def _ask(self, message: Ask) -> Answered | Faulted:
+        try:
+            request, settings = self._jobs.read(message.job, message.ordinal)
+        except (OSError, ValueError, KeyError, TypeError, LineError) as error:
+            fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
+            return Faulted(message.ticket, 0, fault)
+        self.limit = monotonic() + settings.load_timeout_seconds
+        outcome = self._loader.ensure(self._transport, signature_of(request, settings))
+        if outcome is None:
+            self.limit = monotonic() + settings.request_timeout_seconds
+            result = ask(self._transport, request, settings)
+            if isinstance(result, Answer):
+                self._loader.note_used()
+                return self._answered(message, request, result)
+            outcome = result
+        if outcome.remedy is not Remedy.NEVER:
+            self._loader.forget()
+        return Faulted(message.ticket, request.line, outcome)
+
+    def _answered(self, message: Ask, request: Request, answer: Answer) -> Answered:
+        fields = answer.fields
+        record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
+        return Answered(
+            ticket=message.ticket,
+            record=ledger.encode(record),
+            line=request.line,
+            words=len(fields["response"].split()),
+            seconds=fields["seconds"],
+            prompt_tokens=fields["prompt_tokens"],
+            eval_tokens=fields["eval_tokens"],
+            cut_short=fields["done_reason"] == "length",
+        )
