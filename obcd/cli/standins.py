@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import click
 
-from obcd.errors import UsageError
+from obcd.errors import ExitCode, UsageError
 from obcd.lifeline import tie_to_parent
+from obcd.standins.embedded import EmbeddedEngine, EmbeddedOptions, default_name
 from obcd.standins.faults import KINDS, parse_rate
-from obcd.standins.rehearsal import simulated_sites
-from obcd.standins.serve import serve
+from obcd.standins.serve import Site, serve
 from obcd.standins.settings import settings_from
 from obcd.standins.simulated import VRAM_SHARES, Behaviour
+from obcd.standins.sites import embedded_site, simulated_sites
+from obcd.standins.wire import tagged_name
 
 SIMULATE_EPILOG = """\b
 Examples:
@@ -94,7 +97,7 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     help="how much of the model /api/ps shows on the GPU",
 )
 @click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="let a share of all requests fail so")
-def simulate(  # noqa: PLR0913 - one parameter an option, by click's design
+def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
     seconds: float | None, seconds_spread: float, tokens_per_second: float, slowdown: float,
     prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, start_seconds: float, preload: bool,
@@ -124,9 +127,52 @@ def simulate(  # noqa: PLR0913 - one parameter an option, by click's design
     asyncio.run(serve(sites, _announce))
 
 
-@click.command()
-def embedded() -> None:
-    """run a server with real inference on the CPU."""
+EMBEDDED_EPILOG = """\b
+Examples:
+  obcd embedded --model SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2:135m --port 11434
+  OLLAMA_HOST=127.0.0.1:11435 OLLAMA_NUM_PARALLEL=4 obcd embedded --model qwen3-0.6b.gguf
+
+\b
+Needs: pip install 'obcd[embedded]'. Ollama's variables work too: OLLAMA_HOST,
+OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE, OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
+"""
+
+
+@click.command(epilog=EMBEDDED_EPILOG)
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="GGUF file with the weights")
+@click.option("--name", help="name of the model for clients  [default: from the file name]")
+@click.option("--host", help="address to listen on  [default: OLLAMA_HOST or 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="port; 0 takes a free one  [default: OLLAMA_HOST or 0]")
+@click.option("--parallel", type=click.IntRange(1, 64), help="slots  [default: OLLAMA_NUM_PARALLEL or 1]")
+@click.option("--threads", type=click.IntRange(1), help="threads that compute  [default: the cores it may use]")
+@click.option("--context", type=click.IntRange(4), help="tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
+@click.option("--preload/--no-preload", default=False, show_default=True, help="load the model at the start")
+@click.option("--verbose", is_flag=True, help="show llama.cpp's own log")
+def embedded(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
+    model: Path, name: str | None, host: str | None, port: int | None, parallel: int | None, threads: int | None,
+    context: int | None, preload: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """run a server with real inference on the CPU, by llama.cpp, that speaks Ollama's API.
+
+    Prints its address when it listens; SIGTERM ends it at once.
+    """
+    settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)
+    options = EmbeddedOptions(
+        model=model,
+        name=tagged_name(name or default_name(model)),
+        parallel=settings.limits.parallel,
+        threads=threads or len(os.sched_getaffinity(0)),
+        verbose=verbose,
+    )
+    tie_to_parent(os.environ)
+    engine = EmbeddedEngine(options)
+    asyncio.run(_serve_and_end(embedded_site(engine, settings, options.name if preload else None)))
+
+
+async def _serve_and_end(site: Site) -> None:
+    """Serve, then end the process here: a thread inside llama.cpp cannot be interrupted, and a stop must not wait."""
+    await serve([site], _announce)
+    os._exit(ExitCode.DONE)
 
 
 def _announce(line: str) -> None:

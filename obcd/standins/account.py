@@ -67,9 +67,10 @@ class Attempts:
 class Account:
     """The account of one server; used on the event loop's thread only."""
 
-    def __init__(self, slots: int, attempts: Attempts) -> None:
+    def __init__(self, slots: int, attempts: Attempts, limit: int = LIMIT) -> None:
         self._slots = slots
         self._attempts = attempts
+        self._limit = limit  # entries kept of each list; 0 counts without remembering anything
         self._open: dict[int, Record] = {}  #: {id of a record: the record}, requests in progress
         self._busy = 0  # requests that hold a slot
         self._waiting = 0  # requests received that hold none yet
@@ -93,9 +94,9 @@ class Account:
     def arrive(self, prompt: str) -> Record:
         """Note a generation request; it waits for a slot now."""
         key = prompt_key(prompt)
-        record = Record(key, self._attempts.next(key), monotonic())
+        record = Record(key, self._attempts.next(key) if self._limit else 1, monotonic())
         self._open[id(record)] = record
-        if len(self._records) < LIMIT:
+        if len(self._records) < self._limit:
             self._records.append(record)
         else:
             self._dropped += 1
@@ -149,7 +150,7 @@ class Account:
         self._changed = now
         self._busy += taken
         self._max_busy = max(self._max_busy, self._busy)
-        if len(self._changes) < LIMIT:
+        if len(self._changes) < self._limit:
             self._changes.append((now, self._busy, self._waiting))
         else:
             self._dropped += 1

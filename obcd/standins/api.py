@@ -19,8 +19,8 @@ from obcd.standins.generation import Generator
 from obcd.standins.http import TEXT_TYPE, Exchange
 from obcd.standins.openai import CompletionShape, parse_completion, wants_usage
 from obcd.standins.scheduler import Runner, Scheduler
-from obcd.standins.shapes import FAR_FUTURE, ChatShape, GenerateShape, Shape, encode, rfc3339
 from obcd.standins.settings import ServerSettings
+from obcd.standins.shapes import FAR_FUTURE, ChatShape, GenerateShape, Shape, encode, rfc3339
 from obcd.standins.wire import (
     canonical_name,
     check_options,
@@ -48,14 +48,20 @@ _GENERATE = GenerateShape()
 class OllamaApi:
     """One server's API; an instance is the `Application` of its HTTP server."""
 
-    def __init__(self, engine: Engine, settings: ServerSettings, account: Account, extra: Routes | None = None) -> None:
+    def __init__(self, engine: Engine, settings: ServerSettings, account: Account) -> None:
         self._engine = engine
         self._settings = settings
         self._scheduler = Scheduler(engine, settings.limits)
         self._generator = Generator(engine, self._scheduler, account, settings.context_length)
-        self._routes: Routes = {**self._own_routes(), **(extra or {})}
+        self._routes = self._own_routes()
         #: until it is set, requests are taken and not answered, as while Ollama looks for GPUs
         self.ready = asyncio.Event()
+        #: paths that take a request and never answer it; /api/ps is what hangs when Ollama's scheduler is stuck
+        self.hung: set[str] = set()
+
+    def add_routes(self, routes: Routes) -> None:
+        """Serve further paths."""
+        self._routes = {**self._routes, **routes}
 
     def _own_routes(self) -> Routes:
         return {
@@ -75,6 +81,8 @@ class OllamaApi:
         """Answer one request."""
         if not self.ready.is_set():
             await self.ready.wait()
+        if exchange.path in self.hung:
+            await asyncio.Event().wait()
         if self._settings.is_loopback and not is_allowed_host(exchange.header("Host") or ""):
             exchange.send(403, b"", TEXT_TYPE)
             return
@@ -106,14 +114,14 @@ class OllamaApi:
         exchange.send(200, encode({"version": self._engine.version}))
 
     async def _tags(self, exchange: Exchange) -> None:
-        exchange.send(200, encode({"models": [_tag(card) for card in self._engine.models()]}))
+        exchange.send(200, encode({"models": [_tag(card) for card in await self._engine.describe()]}))
 
     async def _openai_models(self, exchange: Exchange) -> None:
         models = [{"id": card.name, "object": "model", "owned_by": "library"} for card in self._engine.models()]
         exchange.send(200, encode({"object": "list", "data": models}))
 
     async def _ps(self, exchange: Exchange) -> None:
-        cards = {canonical_name(card.name): card for card in self._engine.models()}
+        cards = {canonical_name(card.name): card for card in await self._engine.describe()}
         runners = [runner for runner in self._scheduler.runners() if runner.signature.model in cards]
         shown = [self._running(runner, cards[runner.signature.model]) for runner in runners]
         exchange.send(200, encode({"models": shown}))

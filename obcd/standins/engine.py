@@ -115,7 +115,10 @@ class Engine(Protocol):
     version: str
 
     def models(self) -> Sequence[ModelCard]:
-        """Return what is installed; may change between calls."""
+        """Return what is installed; may change between calls. Digests may be missing."""
+
+    async def describe(self) -> Sequence[ModelCard]:
+        """Return what is installed, digests included, which may take time at the first call."""
 
     def vram_bytes(self, card: ModelCard) -> int:
         """Return how much of a loaded model lies on the GPU; 0 means that it runs on the CPU."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from obcd.errors import UsageError
@@ -126,32 +126,24 @@ async def play(fault: Fault, outcome: Outcome, reply: Reply) -> Outcome | None:
     Raises:
         EngineError: the fault is an error reply.
     """
-    match fault.kind:
-        case "status":
-            status = int(fault.value)
-            raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
-        case "done-false":
-            return replace(outcome, done_reason=None)
-        case "empty-thinking":
-            return replace(outcome, text="", thinking=outcome.text, done_reason="length")
-        case "length":
-            return replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length")
-        case "hang":
-            await asyncio.Event().wait()
-        case "drip":
-            await _drip(reply)
-        case "cut":
-            _cut(outcome, reply)
-        case "redirect":
-            reply.exchange.send(307, b"", extra="Location: http://127.0.0.1:9/api/chat\r\n")
-        case "garbage":
-            reply.exchange.send(200, b"<html><body>It works!</body></html>\n")
-        case "huge":
-            await _send_huge(int(fault.value), outcome, reply)
+    if fault.kind == "status":
+        status = int(fault.value)
+        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    if fault.kind == "done-false":
+        return replace(outcome, done_reason=None)
+    if fault.kind == "empty-thinking":
+        return replace(outcome, text="", thinking=outcome.text, done_reason="length")
+    if fault.kind == "length":
+        return replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length")
+    await _REPLIES[fault.kind](fault, outcome, reply)
     return None
 
 
-async def _drip(reply: Reply) -> None:
+async def _hang(fault: Fault, outcome: Outcome, reply: Reply) -> None:
+    await asyncio.Event().wait()
+
+
+async def _drip(fault: Fault, outcome: Outcome, reply: Reply) -> None:
     """Send something every second, so that no limit on the silence between two reads ever helps."""
     if not reply.stream:
         reply.exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
@@ -163,7 +155,7 @@ async def _drip(reply: Reply) -> None:
             reply.exchange.write(b" ")
 
 
-def _cut(outcome: Outcome, reply: Reply) -> None:
+async def _cut(fault: Fault, outcome: Outcome, reply: Reply) -> None:
     body = reply.body_of(outcome)
     half = body[: max(1, len(body) // 2)]
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -171,8 +163,17 @@ def _cut(outcome: Outcome, reply: Reply) -> None:
     reply.exchange.abort()
 
 
-async def _send_huge(size: int, outcome: Outcome, reply: Reply) -> None:
-    """Send a well-formed reply with a content of `size` bytes, without ever holding it."""
+async def _redirect(fault: Fault, outcome: Outcome, reply: Reply) -> None:
+    reply.exchange.send(307, b"", extra="Location: http://127.0.0.1:9/api/chat\r\n")
+
+
+async def _send_garbage(fault: Fault, outcome: Outcome, reply: Reply) -> None:
+    reply.exchange.send(200, b"<html><body>It works!</body></html>\n")
+
+
+async def _send_huge(fault: Fault, outcome: Outcome, reply: Reply) -> None:
+    """Send a well-formed reply with a content of so many bytes, without ever holding it."""
+    size = int(fault.value)
     mark = "\x7fhuge\x7f"
     before, _, after = reply.body_of(replace(outcome, text=mark)).partition(mark.encode())
     exchange = reply.exchange
@@ -182,3 +183,14 @@ async def _send_huge(size: int, outcome: Outcome, reply: Reply) -> None:
         await exchange.send_chunk(b"x" * min(_BLOCK, size - start))
     await exchange.send_chunk(after)
     exchange.end_stream()
+
+
+#: {kind: what writes the reply itself}
+_REPLIES: Mapping[str, Callable[[Fault, Outcome, Reply], Awaitable[None]]] = {
+    "hang": _hang,
+    "drip": _drip,
+    "cut": _cut,
+    "redirect": _redirect,
+    "garbage": _send_garbage,
+    "huge": _send_huge,
+}

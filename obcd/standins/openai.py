@@ -52,12 +52,11 @@ def wants_usage(body: JsonObject) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def _message(message: JsonObject) -> JsonObject:
+def _message(message: object) -> JsonObject:
     """Return a message with its text parts joined; image parts become base64 images."""
-    content = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(content, list):
-        check_message(message)
-        return message
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        return check_message(message)
+    content = message["content"]
     parts = [part for part in content if isinstance(part, dict)]
     text = "".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
     urls = [part["image_url"] for part in parts if part.get("type") == "image_url" and "image_url" in part]

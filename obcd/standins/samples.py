@@ -8,8 +8,8 @@ import re
 from random import Random
 from typing import Any
 
-_ONSETS = "b d f g k l m n p r s t v z br st".split()
-_ENDS = "a e i o u an el in or us ak et im on ul ar".split()
+_ONSETS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "st"]
+_ENDS = ["a", "e", "i", "o", "u", "an", "el", "in", "or", "us", "ak", "et", "im", "on", "ul", "ar"]
 
 #: 256 words, one a byte
 WORDS = [onset + end for onset in _ONSETS for end in _ENDS]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from obcd.errors import UsageError
 from obcd.standins.engine import EngineError
@@ -29,7 +29,7 @@ class ServerSettings:
 
     host: str = DEFAULT_HOST
     port: int = 0  # 0 = a free one
-    limits: SchedulerLimits = SchedulerLimits()
+    limits: SchedulerLimits = field(default_factory=SchedulerLimits)
     context_length: int = DEFAULT_CONTEXT  # tokens, where a request names none
 
     @property

@@ -11,12 +11,11 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from obcd.standins.engine import (
+    Embeddings,
     EngineCrash,
     EngineError,
-    Embeddings,
     JsonObject,
     ModelCard,
     Outcome,
@@ -28,7 +27,7 @@ from obcd.standins.faults import CRASH_TEXT, MILD, Fault, FaultRate, drawn_fault
 from obcd.standins.samples import fitting_value, normal, words
 from obcd.standins.shapes import encode
 from obcd.standins.sharing import TokenClock
-from obcd.standins.wire import PROMPT_TOO_LONG, exceed_context_text
+from obcd.standins.wire import PROMPT_TOO_LONG, exceed_context_text, tagged_name
 
 VERSION = "0.33.0-obcd-simulated"
 
@@ -81,15 +80,18 @@ class _Plan:
 class SimulatedEngine:
     """One simulated GPU."""
 
-    version: ClassVar[str] = VERSION
-
     def __init__(self, behaviour: Behaviour) -> None:
+        self.version = VERSION
         self.behaviour = behaviour
         self._cards = [card_of(name) for name in behaviour.models]
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
 
     def models(self) -> Sequence[ModelCard]:
+        """Return the models of the behaviour."""
+        return self._cards
+
+    async def describe(self) -> Sequence[ModelCard]:
         """Return the models of the behaviour."""
         return self._cards
 
@@ -211,7 +213,7 @@ def _wake(wait: asyncio.Future[None]) -> None:
 
 def card_of(name: str) -> ModelCard:
     """Return the card of a simulated model; what it can do follows from its name."""
-    full = name if ":" in name.rpartition("/")[2] else name + ":latest"
+    full = tagged_name(name)
     abilities: tuple[str, ...] = ("completion", "tools")
     if is_embedding_model(name):
         abilities = ("embedding",)

@@ -128,8 +128,8 @@ def parse_generate(body: JsonObject) -> GenerationRequest:
     return _common(body, "GenerateRequest", messages if prompt else [], prompt if raw and prompt else None)
 
 
-def check_message(message: object) -> None:
-    """Raise 400 for a message that Go could not read, or whose role Ollama does not know."""
+def check_message(message: object) -> JsonObject:
+    """Return a message, or raise 400 for one that Go could not read."""
     if not isinstance(message, dict):
         text = (
             f"json: cannot unmarshal {go_type(message)} into Go struct field ChatRequest.messages of type api.Message"
@@ -137,6 +137,7 @@ def check_message(message: object) -> None:
         raise EngineError(400, text)
     typed(message, "role", str, "Message.messages.role of type string", "")
     typed(message, "content", str, "Message.messages.content of type string", "")
+    return message
 
 
 def _common(body: JsonObject, name: str, messages: list[JsonObject], raw_prompt: str | None) -> GenerationRequest:
@@ -218,10 +219,14 @@ def check_format(value: object) -> None:
     raise EngineError(500, f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
 
 
+def tagged_name(name: str) -> str:
+    """Return a model's name with its tag; `latest` where it has none."""
+    return name if ":" in name.rpartition("/")[2] else name + ":latest"
+
+
 def canonical_name(name: str) -> str:
     """Return a model's name as it is compared: without case, with its tag."""
-    lowered = name.lower().removesuffix(":local")
-    return lowered if ":" in lowered.rpartition("/")[2] else lowered + ":latest"
+    return tagged_name(name.lower().removesuffix(":local"))
 
 
 def is_model_name(name: str) -> bool:
