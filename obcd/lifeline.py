@@ -1,0 +1,38 @@
+"""End with the parent: a server started by `obcd demo`, a test or a supervisor must not outlive it.
+
+Floor 0: imports nothing of obcd. Nothing happens unless the environment asks for it with `OBCD_DIE_WITH_PARENT=1`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+#: the variable by which a parent asks its child to end when it does
+VARIABLE = "OBCD_DIE_WITH_PARENT"
+
+#: prctl(2): send this signal to the caller when the thread that made it ends
+PR_SET_PDEATHSIG = 1
+
+
+def tie_to_parent(environ: Mapping[str, str], parent: int | None = None) -> bool:
+    """Ask the kernel for a SIGTERM when the parent ends; return whether that was asked for and is possible here.
+
+    Args:
+        environ: where `VARIABLE` is looked up; any value but `1` means no.
+        parent: the process id of the parent as it was at the start, if the caller knows it. The parent may end
+            between our start and the call: then we are another's child already, no signal will ever come, and
+            this process sends itself the one it missed.
+    """
+    if environ.get(VARIABLE) != "1" or not sys.platform.startswith("linux"):
+        return False
+    before = os.getppid() if parent is None else parent
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
+        return False
+    if os.getppid() != before:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return True

@@ -1,0 +1,304 @@
+"""A model of a GPU server: load time, slots, a speed that falls as they fill, and every fault on request.
+
+Answers and times come from a hash of the prompt, so that every client and every server does the same work. It invents
+words: what it measures is the client, not a language model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from obcd.standins.engine import (
+    Embeddings,
+    EngineCrash,
+    EngineError,
+    JsonObject,
+    ModelCard,
+    Outcome,
+    Reply,
+    Signature,
+    Work,
+)
+from obcd.standins.faults import CRASH_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
+from obcd.standins.samples import fitting_value, normal, words
+from obcd.standins.shapes import encode
+from obcd.standins.sharing import TokenClock
+from obcd.standins.wire import PROMPT_TOO_LONG, exceed_context_text, tagged_name
+
+VERSION = "0.33.0-obcd-simulated"
+
+#: the size of every simulated model, in bytes: a 3B model at 4 bits
+MODEL_BYTES = 2_019_393_189
+
+#: {value of --size-vram: share of a loaded model that lies on the GPU}, contract 5.3
+VRAM_SHARES = {"full": 1.0, "partial": 0.5, "cpu": 0.0}
+
+#: tokens that a cut prompt keeps at its start: num_keep and the beginning-of-sequence token, contract 3.4
+KEPT_TOKENS = 5
+
+#: numbers in the vector of a simulated embedding model
+EMBEDDING_LENGTH = 64
+
+#: parts of a model's name by which Ollama's library names embedding models
+EMBEDDING_NAMES = ("embed", "minilm", "bge-")
+
+#: parts of a model's name that think before they answer
+THINKING_NAMES = ("qwen3", "deepseek-r1", "gpt-oss")
+
+#: what llama-server says of a model that cannot embed
+NO_EMBEDDINGS = "this model does not support embeddings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How a simulated server behaves. Times in seconds, speeds in tokens a second."""
+
+    seconds: float | None = None  # each request takes this long in its slot; None = from its tokens
+    spread: float = 0.0  # sigma of a lognormal factor on seconds or answer length, by prompt; 0 = none
+    tokens_per_second: float = 60.0  # of one generation alone
+    prompt_tokens_per_second: float = 2000.0
+    slowdown: float = 0.1  # k of `sharing`
+    answer_tokens: int = 64  # median
+    load_seconds: float = 0.5
+    models: tuple[str, ...] = ("llama3.2",)
+    size_vram: str = "full"
+    faults: tuple[FaultRate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An answer before it is given."""
+
+    outcome: Outcome
+    factor: float  # how much longer or shorter than the median this prompt takes
+
+
+class SimulatedEngine:
+    """One simulated GPU."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.version = VERSION
+        self.behaviour = behaviour
+        self._cards = [card_of(name) for name in behaviour.models]
+        self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
+        self._waits: set[asyncio.Future[None]] = set()
+
+    def models(self) -> Sequence[ModelCard]:
+        """Return the models of the behaviour."""
+        return self._cards
+
+    async def describe(self) -> Sequence[ModelCard]:
+        """Return the models of the behaviour."""
+        return self._cards
+
+    def vram_bytes(self, card: ModelCard) -> int:
+        """Return the share of the model that the behaviour puts on the GPU."""
+        return int(card.size * VRAM_SHARES[self.behaviour.size_vram])
+
+    async def load(self, signature: Signature) -> None:
+        """Take the load time."""
+        await asyncio.sleep(self.behaviour.load_seconds)
+
+    async def unload(self, signature: Signature) -> None:
+        """Do nothing: there is nothing to forget."""
+
+    async def generate(self, work: Work, reply: Reply) -> Outcome | None:
+        """Answer after the simulated time, or do what a fault says."""
+        faults = marked_faults(work.prompt, work.attempt)
+        if self.behaviour.faults and not faults:
+            faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
+        plan = self._plan(work)
+        if not faults:
+            return await self._spend(plan, None, reply)
+        seconds = next((fault.value for fault in faults if fault.kind == "seconds"), None)
+        fault = next((fault for fault in faults if fault.kind not in MILD), None)
+        return await self._fail(fault, plan, seconds, reply)
+
+    async def embed(self, signature: Signature, inputs: Sequence[str], truncate: bool) -> Embeddings:
+        """Return vectors of length one that depend on nothing but the text."""
+        if not is_embedding_model(signature.model):
+            raise EngineError(501, NO_EMBEDDINGS)
+        tokens = [token_count(text) for text in inputs]
+        if not truncate and any(count > signature.num_ctx for count in tokens):
+            raise EngineError(400, "the input length exceeds the context length")
+        total = sum(min(count, signature.num_ctx) for count in tokens)
+        await self._wait(total / self.behaviour.prompt_tokens_per_second)
+        return Embeddings([unit_vector(text) for text in inputs], total)
+
+    async def _fail(self, fault: Fault | None, plan: _Plan, seconds: float | None, reply: Reply) -> Outcome | None:
+        if fault is None:
+            return await self._spend(plan, seconds, reply)
+        if fault.kind == "crash":
+            outcome = replace(plan.outcome, eval_tokens=plan.outcome.eval_tokens // 2)
+            await self._spend(_Plan(outcome, plan.factor / 2), seconds, reply)
+            self._crash()
+            raise EngineCrash(500, CRASH_TEXT)
+        if fault.kind not in {"status", "hang", "drip", "redirect"}:
+            plan = replace(plan, outcome=await self._spend(plan, seconds, reply, fault.kind != "cut"))
+        return await play(fault, plan.outcome, reply)
+
+    def _crash(self) -> None:
+        """End everything in progress: all slots are in one process."""
+        error = EngineCrash(500, CRASH_TEXT)
+        self._clock.fail(error)
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_exception(error)
+
+    def _plan(self, work: Work) -> _Plan:
+        prompt_tokens = fitted_tokens(work)
+        seed = hashlib.sha256(_seed_text(work).encode("utf-8", "surrogatepass")).digest()
+        spread = self.behaviour.spread
+        factor = math.exp(spread * normal(seed)) if spread else 1.0
+        text, tokens = _answer(work, seed, max(1, round(self.behaviour.answer_tokens * factor)))
+        limit = token_limit(work, prompt_tokens)
+        reason = "stop"
+        if tokens > limit:
+            text, tokens, reason = text[: len(text) * limit // tokens], limit, "length"
+        return _Plan(Outcome(text=text, done_reason=reason, prompt_tokens=prompt_tokens, eval_tokens=tokens), factor)
+
+    async def _spend(self, plan: _Plan, seconds: float | None, reply: Reply, stream: bool = True) -> Outcome:
+        """Take the time of an answer, sending its pieces on the way, and return it with its times."""
+        outcome = plan.outcome
+        behaviour = self.behaviour
+        started = asyncio.get_running_loop().time()
+        total = seconds if seconds is not None else behaviour.seconds
+        if total is not None and seconds is None:
+            total *= plan.factor
+        prompt_seconds = outcome.prompt_tokens / behaviour.prompt_tokens_per_second
+        if total is not None:
+            prompt_seconds = min(prompt_seconds, total / 10)
+        await self._wait(prompt_seconds)
+        left = None if total is None else total - prompt_seconds
+        if reply.stream and stream:
+            await self._stream(outcome, left, reply)
+        else:
+            await self._make(outcome.eval_tokens, left)
+        spent = asyncio.get_running_loop().time() - started
+        return replace(outcome, prompt_seconds=prompt_seconds, eval_seconds=max(0.0, spent - prompt_seconds))
+
+    async def _stream(self, outcome: Outcome, seconds: float | None, reply: Reply) -> None:
+        pieces = split_pieces(outcome.text)
+        for piece in pieces:
+            await self._make(outcome.eval_tokens / len(pieces), None if seconds is None else seconds / len(pieces))
+            await reply.send_piece(piece)
+
+    async def _make(self, tokens: float, seconds: float | None) -> None:
+        if seconds is None:
+            await self._clock.spend(tokens)
+        else:
+            await self._wait(seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, unless the runner crashes meanwhile."""
+        loop = asyncio.get_running_loop()
+        wait: asyncio.Future[None] = loop.create_future()
+        self._waits.add(wait)
+        timer = loop.call_later(seconds, _wake, wait)
+        try:
+            await wait
+        finally:
+            timer.cancel()
+            self._waits.discard(wait)
+
+
+def _wake(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)
+
+
+def card_of(name: str) -> ModelCard:
+    """Return the card of a simulated model; what it can do follows from its name."""
+    full = tagged_name(name)
+    abilities: tuple[str, ...] = ("completion", "tools")
+    if is_embedding_model(name):
+        abilities = ("embedding",)
+    elif any(part in name.lower() for part in THINKING_NAMES):
+        abilities = ("completion", "tools", "thinking")
+    return ModelCard(
+        name=full,
+        digest=hashlib.sha256(full.lower().encode()).hexdigest(),
+        size=MODEL_BYTES,
+        parameter_size="3.2B",
+        quantization="Q4_K_M",
+        parameter_count=3_212_749_888,
+        embedding_length=EMBEDDING_LENGTH if is_embedding_model(name) else 3072,
+        capabilities=abilities,
+        template="{{ .System }}{{ .Prompt }}",
+    )
+
+
+def is_embedding_model(name: str) -> bool:
+    """Tell whether a model's name is that of an embedding model."""
+    return any(part in name.lower() for part in EMBEDDING_NAMES)
+
+
+def token_count(text: str) -> int:
+    """Return about how many tokens a text has: one for four characters."""
+    return (len(text) + 3) // 4
+
+
+def message_tokens(message: JsonObject) -> int:
+    """Return the tokens of a message with its role."""
+    return token_count(str(message.get("content") or "")) + 4
+
+
+def fitted_tokens(work: Work) -> int:
+    """Return the prompt's tokens after what Ollama cuts off a prompt that is too long (contract 3.4).
+
+    Raises:
+        EngineError: 400 where it may not cut.
+    """
+    num_ctx = work.signature.num_ctx
+    total = sum(map(message_tokens, work.messages))
+    if total <= num_ctx:
+        return total
+    if not work.truncate:
+        raise EngineError(400, exceed_context_text(total, num_ctx))
+    for message in work.messages[:-1]:
+        if message.get("role") != "system":
+            total -= message_tokens(message)
+            if total <= num_ctx:
+                return total
+    if not work.signature.shift:
+        raise EngineError(400, PROMPT_TOO_LONG)
+    return num_ctx - (num_ctx - KEPT_TOKENS) // 2
+
+
+def token_limit(work: Work, prompt_tokens: int) -> int:
+    """Return how many tokens an answer may have: num_predict, at most ten contexts, at most the rest of this one."""
+    num_ctx = work.signature.num_ctx
+    wish = work.options.get("num_predict", -1)
+    limit = wish if 0 <= wish <= 10 * num_ctx else 10 * num_ctx
+    return limit if work.signature.shift else max(1, min(limit, num_ctx - prompt_tokens))
+
+
+def unit_vector(text: str) -> list[float]:
+    """Return a vector of length 1 from a hash of the text."""
+    raw = hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(EMBEDDING_LENGTH)
+    values = [byte - 127.5 for byte in raw]
+    length = math.sqrt(sum(value * value for value in values))
+    return [value / length for value in values]
+
+
+def split_pieces(text: str) -> list[str]:
+    """Return a text in pieces of a word each, as a stream brings it."""
+    parts = text.split(" ")
+    return [parts[0], *(" " + part for part in parts[1:])]
+
+
+def _answer(work: Work, seed: bytes, tokens: int) -> tuple[str, int]:
+    """Return the answer and its tokens."""
+    if work.format is None:
+        return words(seed, tokens), tokens
+    value = {"answer": words(seed, tokens)} if work.format == "json" else fitting_value(work.format, seed)
+    text = encode(value).decode()
+    return text, max(1, token_count(text))
+
+
+def _seed_text(work: Work) -> str:
+    return work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])

@@ -1,0 +1,108 @@
+"""Puts servers together: engine, account, API; simulated ones share a count of attempts and show their account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from obcd.errors import UsageError
+from obcd.standins.account import Account, Attempts
+from obcd.standins.api import Handler, OllamaApi, Routes
+from obcd.standins.engine import Engine, EngineError, JsonObject
+from obcd.standins.faults import parse_rate
+from obcd.standins.http import Exchange
+from obcd.standins.serve import Site
+from obcd.standins.settings import ServerSettings
+from obcd.standins.shapes import encode
+from obcd.standins.simulated import VRAM_SHARES, Behaviour, SimulatedEngine
+from obcd.standins.wire import parse_body, typed
+
+
+def simulated_sites(
+    count: int, settings: ServerSettings, behaviour: Behaviour, *, preload: bool = False, start_seconds: float = 0.0
+) -> list[Site]:
+    """Return `count` simulated servers on consecutive ports, or on free ones where the first port is 0.
+
+    Args:
+        count: how many, from 1.
+        settings: of the first; the others differ by their port.
+        behaviour: of all of them, until one is told another by PUT /simulated/behaviour.
+        preload: load the first model at the start.
+        start_seconds: how long they take requests without answering.
+    """
+    attempts = Attempts()
+    sites: list[Site] = []
+    for index in range(count):
+        own = replace(settings, port=settings.port + index if settings.port else 0)
+        account = Account(own.limits.parallel, attempts)
+        engine = SimulatedEngine(behaviour)
+        api = OllamaApi(engine, own, account)
+        api.add_routes({**account_routes(account), "/simulated/behaviour": behaviour_routes(engine, api)})
+        model = behaviour.models[0] if preload and behaviour.models else None
+        sites.append(Site(api=api, settings=own, label="simulated", preload=model, start_seconds=start_seconds))
+    return sites
+
+
+def embedded_site(engine: Engine, settings: ServerSettings, preload: str | None) -> Site:
+    """Return the server of an embedded engine; `preload` names the model to load at the start."""
+    account = Account(settings.limits.parallel, Attempts(), limit=0)  # nobody reads it
+    return Site(api=OllamaApi(engine, settings, account), settings=settings, label="embedded", preload=preload)
+
+
+def account_routes(account: Account) -> Routes:
+    """Return the endpoints that show an account: GET tells, DELETE starts a new experiment."""
+
+    async def show_requests(exchange: Exchange) -> None:
+        exchange.send(200, encode(account.requests()))
+
+    async def show_slots(exchange: Exchange) -> None:
+        exchange.send(200, encode(account.slots()))
+
+    async def reset(exchange: Exchange) -> None:
+        account.reset()
+        exchange.send(200, b"{}")
+
+    return {
+        "/simulated/requests": {"GET": show_requests, "DELETE": reset},
+        "/simulated/slots": {"GET": show_slots, "DELETE": reset},
+    }
+
+
+def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Handler]:
+    """Return the endpoint that changes one server while it runs.
+
+    PUT takes any of `{"size_vram": "cpu", "hang": ["/api/ps"], "seconds": 2.0,
+    "load_seconds": 3.0, "faults": ["crash=0.5"]}`; what is left out stays as it is.
+    """
+
+    async def change(exchange: Exchange) -> None:
+        try:
+            body = parse_body(exchange.body)
+            api.hung = set(typed(body, "hang", list, "Behaviour.hang of type []string", list(api.hung)))
+            engine.behaviour = changed_behaviour(engine.behaviour, body)
+        except (EngineError, UsageError) as error:
+            exchange.send(400, encode({"error": str(error)}))
+        else:
+            exchange.send(200, b"{}")
+
+    return {"PUT": change}
+
+
+def changed_behaviour(behaviour: Behaviour, body: JsonObject) -> Behaviour:
+    """Return a behaviour with what a body of PUT /simulated/behaviour changes; raises EngineError 400."""
+    unknown = set(body) - {"hang", "size_vram", "seconds", "load_seconds", "faults"}
+    if unknown:
+        raise EngineError(400, f"unknown keys: {', '.join(sorted(unknown))}")
+    changes: JsonObject = {
+        key: float(typed(body, key, (int, float), f"Behaviour.{key} of type float64", 0))
+        for key in ("seconds", "load_seconds")
+        if key in body
+    }
+    if "size_vram" in body:
+        if body["size_vram"] not in VRAM_SHARES:
+            raise EngineError(400, f"size_vram is one of {', '.join(VRAM_SHARES)}")
+        changes["size_vram"] = body["size_vram"]
+    if "faults" in body:
+        texts = typed(body, "faults", list, "Behaviour.faults of type []string", [])
+        changes["faults"] = tuple(parse_rate(str(text)) for text in texts)
+    return replace(behaviour, **changes)
