@@ -72,6 +72,7 @@ class Requests(Table):
     connect_timeout_seconds: Seconds = 5.0
     load_timeout_seconds: Seconds = 900.0
     request_timeout_seconds: Seconds = 600.0
+    drain_seconds: float = Field(60.0, ge=0, le=86400)
 
 
 class Profile(Table):

@@ -100,6 +100,14 @@ class Scheduler:
         """Return how many requests an endpoint holds."""
         return len(self._endpoints[name].leases)
 
+    def leases(self, name: str) -> list[Lease]:
+        """Return what an endpoint holds."""
+        return list(self._endpoints[name].leases.values())
+
+    def in_flight_lease(self, ticket: int, name: str) -> Lease | None:
+        """Return a lease by its ticket; None when it is no longer known."""
+        return self._endpoints[name].leases.get(ticket)
+
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def add_job(self, backlog: Backlog, now: float) -> None:
@@ -165,11 +173,6 @@ class Scheduler:
         if backlog_or_none is None:
             return None
         return lease, self._settle_fault(backlog_or_none, lease, fault, limit, now)
-
-    def lost(self, endpoint: str) -> list[Lease]:
-        """Return the leases of an endpoint whose worker is gone; each still has to be ended by `faulted`."""
-        self._endpoints[endpoint].loaded = None
-        return list(self._endpoints[endpoint].leases.values())
 
     def overdue(self, age: float, now: float) -> set[str]:
         """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,3 +69,9 @@ def _sentence(error: requests.RequestException) -> str:
     if "refused" in str(error):
         return "connection refused: no server listens there"
     return f"not reachable ({type(error).__name__})"
+
+
+def probe_all(urls: list[str]) -> list[Probe]:
+    """Probe several endpoints at once; the slowest one decides how long it takes."""
+    with ThreadPoolExecutor(max_workers=min(32, max(1, len(urls)))) as pool:
+        return list(pool.map(probe, urls))

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,7 +20,7 @@ from obcd.core.lines import parse_line, parse_object
 from obcd.core.records import JobSettings, Outcome, Signature, signature_of
 from obcd.errors import LineError
 from obcd.spool import disk, ledger
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker
 from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place
 from obcd.spool.layout import Layout
 
@@ -108,21 +107,26 @@ def accept(layout: Layout, order: Order) -> Verdict:
         reason = _why_not_yet(descriptor, order)
         if reason is not None:
             return reason
-        if not _claim(layout, order, source, descriptor):
-            return Gone()
     finally:
         os.close(descriptor)
-    return accept_claimed(layout, order)
+    # What is claimed is opened anew and judged as it is then: a file swapped in meanwhile is simply the drop.
+    return accept_claimed(layout, order) if _claim(layout, order, source) else Gone()
 
 
 def accept_claimed(layout: Layout, order: Order) -> Verdict:
     """Make a claimed file a job; also how a claim is taken up after a crash."""
-    claim = layout.claims / order.job / order.drop.key.name
+    claim = layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
     try:
         header = _take_in(layout, order, claim)
     except RejectedError as error:
         return Rejected(order.job, str(error), _publish_rejected(layout, order, claim, str(error)))
     return Accepted(header)
+
+
+def reject_claimed(layout: Layout, order: Order, why: str) -> Rejected:
+    """Give a claimed file back through the outbox, unread."""
+    claim = layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
+    return Rejected(order.job, why, _publish_rejected(layout, order, claim, why))
 
 
 def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
@@ -138,16 +142,6 @@ def file_sha256(path: Path) -> str:
     """Return a file's SHA-256 in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_claim_marker(layout: Layout, job: str, key_profile: str, name: str) -> Marker | None:
-    """Return the marker of a claimed file; after a crash it may still lie in the inbox."""
-    for folder in (layout.claims / job, layout.inbox / key_profile if key_profile else layout.inbox):
-        try:
-            return Marker.parse(read_small(folder / (name + MARKER_SUFFIX)))
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
@@ -184,9 +178,9 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
     return False
 
 
-def _claim(layout: Layout, order: Order, source: Path, descriptor: int) -> bool:
+def _claim(layout: Layout, order: Order, source: Path) -> bool:
     """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
-    folder = layout.claims / order.job
+    folder = layout.claim(order.job, order.drop.key.profile)
     disk.make_folder(folder)
     target = folder / source.name
     try:
@@ -202,7 +196,6 @@ def _claim(layout: Layout, order: Order, source: Path, descriptor: int) -> bool:
         marker = source.with_name(source.name + MARKER_SUFFIX)
         if marker.exists():
             disk.rename(marker, target.with_name(marker.name))
-    del descriptor  # what was claimed is read anew: a file swapped in meanwhile is simply the drop
     return True
 
 
@@ -408,9 +401,3 @@ def free_name(outbox: Path, profile: str, name: str, job: str) -> Path:
     disk.make_folder(parent, 0o750)
     taken = os.path.lexists(parent / name)
     return parent / (f"{name}.{job}" if taken else name)
-
-
-def unfinished_of(headers: Sequence[JobHeader], drop: Drop) -> tuple[JobHeader, ...]:
-    """Return the jobs that a drop might repeat; only their content can tell."""
-    key = drop.key
-    return tuple(job for job in headers if (job.profile, job.name) == (key.profile, key.name))

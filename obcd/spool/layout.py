@@ -47,6 +47,10 @@ class Layout:
         """Claimed files, one folder each, named by the job's id."""
         return self.inbox / ".obcd" / "claim"
 
+    def claim(self, job: str, profile: str) -> Path:
+        """Return the folder of one claimed file; its name carries the profile, so that a crash loses neither."""
+        return self.claims / (f"{job}@{profile}" if profile else job)
+
     @property
     def runtime(self) -> Path:
         """Return the folder of `status.json` and of supervisor's socket.

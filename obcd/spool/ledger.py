@@ -135,30 +135,38 @@ def read_record(descriptor: int, place: int) -> dict[str, Any]:
 class LedgerWriter:
     """Appends to one job's ledger. One thread.
 
-    A failed write leaves no torn record behind: the file is cut back to the last good length first.
+    Args:
+        folder: The job's folder.
+        size: Length of the valid part (`Replay.size`); what follows it is a failed write, and is cut off.
+
+    Raises:
+        OSError: If the file cannot be opened or cut.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
         self._path = folder / NAME
         disk.before("open", str(self._path))
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
+        self.size = size
+        try:
+            if os.fstat(self._descriptor).st_size != size:
+                os.ftruncate(self._descriptor, size)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def append(self, records: list[bytes]) -> None:
         """Append records and make them durable; only when this returns do they count.
 
         Raises:
-            OSError: Nothing was recorded; the same records may be given again to a new writer.
+            OSError: Nothing was recorded. Close this writer, and give the same records to a new one of the same
+                `size`: after a failed sync the kernel may have dropped what this descriptor wrote.
         """
         block = b"".join(map(frame, records))
-        try:
-            self._write(block)
-            disk.before("fdatasync", str(self._path))
-            os.fdatasync(self._descriptor)
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(block)
+        self._write(block)
+        disk.before("fdatasync", str(self._path))
+        os.fdatasync(self._descriptor)
+        self.size += len(block)
 
     def _write(self, block: bytes) -> None:
         disk.before("append", str(self._path))

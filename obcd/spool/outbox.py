@@ -90,7 +90,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         manifest = _manifest(header, sums, facts, changed)
         disk.write_json(folder / "manifest.json", manifest)
     document = disk.read_json(folder / "manifest.json")
-    disk.remove_tree(layout.claims / job)
+    disk.remove_tree(layout.claim(job, document["profile"]))
     if layout.claims.exists():
         disk.sync_folder(layout.claims)
     for name in WORKING_FILES:
@@ -202,6 +202,7 @@ def _manifest(
         "name": header.name,
         "profile": header.profile,
         "drop_id": header.drop_id,
+        "source": header.source,
         "submitter": {"uid": header.uid, "name": _user_name(header.uid)},
         "counts": {
             "lines": header.lines,
@@ -242,7 +243,7 @@ def _user_name(uid: int) -> str:
 
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:
     """Keep what was dropped if somebody went on writing into it after it was accepted; tell whether so."""
-    original = layout.claims / header.id / header.name
+    original = layout.claim(header.id, header.profile) / header.name
     try:
         size = original.lstat().st_size
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from obcd.core.retry import pause
-from obcd.workers.channel import Channel, ClosedError, channel_pair
+from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.messages import Ask, ProbeNow
 from obcd.workers.worker import WorkerSpec, run_worker
 

@@ -98,6 +98,8 @@ class _Worker:
                     slot.cancel(ticket)
             case ProbeNow():
                 self._probes.put(message)
+            case _:
+                raise TypeError(type(message).__name__)
 
     def _until_next_limit(self) -> float:
         limits = [slot.limit for slot in self._slots if slot.limit is not None]

@@ -1,0 +1,39 @@
+"""The progress bar of one job, for a person at a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+class JobBar:
+    """`notes.jsonl ━━━━━━━━━ 412/1000  3 failed  1 204 tokens/s  ETA 2 min 10 s`, redrawn in place on stderr."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(name, total=total, note="")
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._progress.start()
+
+    def stop(self) -> None:
+        """Take the bar off the screen."""
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Show a remark instead of figures."""
+        self._progress.update(self._task, note=text)
+
+    def update(self, done: int, failed: int, tokens_per_second: float, eta: str) -> None:
+        """Show figures."""
+        self._progress.update(
+            self._task, completed=done, note=f"{failed} failed  {tokens_per_second:.0f} tokens/s  ETA {eta}"
+        )

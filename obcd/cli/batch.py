@@ -1,0 +1,246 @@
+"""`obcd batch`: one file in the foreground, without a daemon; what ollama-batch-process.py was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from obcd.cli.common import check_profile, is_terminal, plural, say, shown_path
+from obcd.clock import duration, monotonic
+from obcd.config.loading import find_configuration, load_settings
+from obcd.config.settings import Settings
+from obcd.coordinator.batch import Plan, plan_batch
+from obcd.coordinator.coordinator import Coordinator, Observer
+from obcd.coordinator.daemon import run
+from obcd.core.faults import Fault
+from obcd.core.records import canonical_model
+from obcd.core.scheduling import Lease
+from obcd.errors import ConfigurationError, ExitCode, NoEndpointError
+from obcd.logs import set_up_logging
+from obcd.ollama.control import Probe, probe_all
+from obcd.reports.seedfiles import write_response_files
+from obcd.spool import disk
+from obcd.spool.job import JobHeader
+from obcd.workers.messages import Answered
+
+#: Seconds between plain progress lines.
+PLAIN_SECONDS = 10.0
+
+EPILOG = """\b
+Examples:
+  obcd batch --prompts prompts.jsonl
+  obcd batch --config config.toml --prompts notes.jsonl --output-dir answers --files
+
+\b
+The answers come to DIR/<name>/: responses.jsonl, errors.jsonl, retry.jsonl, manifest.json.
+Ctrl-C stops at once; the same command goes on where it was. What is answered already,
+with the same settings, is not asked again (--again asks anew).
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--config", default="config.toml", show_default=True, metavar="FILE", help="configuration file")
+@click.option("--prompts", required=True, type=click.Path(path_type=Path), metavar="FILE", help="prompt file (JSONL)")
+@click.option(
+    "--output-dir", "--output_dir", "output", default="responses", show_default=True, type=click.Path(path_type=Path),
+    metavar="DIR", help="folder for the answers",
+)  # fmt: skip
+@click.option("--profile", default="", help="the profile to ask with  [default: the top level of the configuration]")
+@click.option("--files", is_flag=True, help="also write one JSON file per answer, DIR/<epoch>-<line>.json")
+@click.option("--again", is_flag=True, help="ask even what is answered already")
+@click.option("-v", "--verbose", is_flag=True, help="one line per answer")
+def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
+    config: str, prompts: Path, output: Path, profile: str, files: bool, again: bool, verbose: bool
+) -> int:
+    """answer one prompt file in the foreground, without a daemon."""
+    set_up_logging(logging.INFO if verbose else logging.ERROR)
+    settings = _read(config)
+    check_profile(settings, profile)
+    plan = plan_batch(settings, prompts, output, profile, again=again)
+    if plan.published is not None:
+        say(f"{prompts} is answered already, in {shown_path(plan.published)}/ (--again asks anew)")
+        return _conclude(plan.published, output, files=files, quiet=True)
+    header = plan.header
+    assert header is not None
+    probes = _check_endpoints(settings, header)
+    _say_start(plan, header, settings, probes)
+    folder = _run(settings, plan, header, verbose=verbose)
+    if folder is None:
+        say("interrupted; the same command goes on where it was")
+        return ExitCode.INTERRUPTED
+    return _conclude(folder, output, files=files)
+
+
+def _read(config: str) -> Settings:
+    """Read the configuration; the default name may be missing, then the defaults are meant."""
+    if config == "config.toml" and not os.path.exists(config):
+        return load_settings(find_configuration(None))
+    if not os.path.isfile(config):
+        raise ConfigurationError(f"no configuration at {config}: give one with --config, or make it")
+    return load_settings(Path(config))
+
+
+def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
+    """Refuse to start where nothing could be answered: no endpoint there, or none has a model that is needed."""
+    endpoints = settings.endpoints()
+    probes = dict(zip((item.name for item in endpoints), probe_all([item.url for item in endpoints]), strict=True))
+    reached = {name: found for name, found in probes.items() if found.failure is None}
+    for name, found in probes.items():
+        if found.failure is not None and reached:
+            say(f"endpoint {name} is left out for now: {found.failure}")
+    if not reached:
+        reasons = "; ".join(f"{name}: {found.failure}" for name, found in probes.items())
+        raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or mend [ollama_instances]")
+    wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
+    lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
+    if lacking == wanted:
+        name = min(lacking)
+        raise NoEndpointError(
+            f"none of the {len(reached)} endpoints has the model '{name}': run `ollama pull {name}` there"
+        )
+    for model in sorted(lacking):
+        say(f"no endpoint has the model '{model}': its lines will fail")
+    return probes
+
+
+def _say_start(plan: Plan, header: JobHeader, settings: Settings, probes: dict[str, Probe]) -> None:
+    slots = sum(item.slots for item in settings.endpoints() if probes[item.name].failure is None)
+    if plan.resumed:
+        say(f"going on with {header.name} where it was")
+    else:
+        bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
+        say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {plural(slots, 'slot')}")
+    if plan.settings_differ:
+        say("the configuration changed since it was begun; it goes on with the settings it was begun with")
+    labels = sorted({found.version for found in probes.values() if "obcd" in found.version})
+    if labels:
+        say(f"stand-in servers answer ({', '.join(labels)})")
+
+
+class _Watcher(Observer):
+    """Notes where the job was published, and prints a line per answer if asked to."""
+
+    def __init__(self, job: str, gpus: dict[str, int], *, verbose: bool) -> None:
+        self._job = job
+        self._gpus = gpus
+        self._verbose = verbose
+        self.folder: Path | None = None
+
+    def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
+        """Print the seed's line, with the line number in front."""
+        if self._verbose:
+            rate = answer.words / answer.seconds if answer.seconds > 0 else 0.0
+            _log_line(
+                f"Line: {answer.line}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
+                f"Words: {answer.words}, Duration: {answer.seconds:.2f}s, WPS: {rate:.2f}"
+            )
+
+    def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
+        """Say a failure at once."""
+        where = f" on {lease.endpoint}" if lease is not None else ""
+        _log_line(f"Line: {line}{where} failed: {fault.message}")
+
+    def on_published(self, job: str, folder: Path) -> None:
+        """Note the folder."""
+        if job == self._job:
+            self.folder = folder
+
+
+def _log_line(text: str) -> None:
+    say(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {text}")
+
+
+def _run(settings: Settings, plan: Plan, header: JobHeader, *, verbose: bool) -> Path | None:
+    gpus = {item.name: item.gpu for item in settings.endpoints()}
+    watcher = _Watcher(header.id, gpus, verbose=verbose)
+    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id)
+    show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
+    try:
+        run(coordinator, lambda now: show.turn(now) or watcher.folder is not None)
+    finally:
+        show.stop()
+    return watcher.folder
+
+
+class _Plain:
+    """A line now and then, for logs."""
+
+    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
+        self._coordinator = coordinator
+        self._header = header
+        self._shown_at = monotonic()
+
+    def turn(self, now: float) -> bool:
+        """Show the state if it is time; never ends the run."""
+        job = self._coordinator.running.get(self._header.id)
+        if job is not None and now - self._shown_at >= PLAIN_SECONDS:
+            self._shown_at = now
+            report = job.report(now)
+            trouble = "; ".join(self._coordinator.troubles())
+            _log_line(
+                f"{report['done']}/{report['total']} done, {report['failed']} failed, "
+                f"{report['tokens_per_second']:.0f} tokens/s, ETA {duration(report['eta_seconds'])}"
+                + (f" ({trouble})" if trouble else "")
+            )
+        return False
+
+    def stop(self) -> None:
+        """Nothing to take away."""
+
+
+class _Bar(_Plain):
+    """A progress bar, for a person."""
+
+    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
+        super().__init__(coordinator, header)
+        from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
+
+        self._bar = JobBar(header.name, header.requests)
+        self._bar.start()
+
+    def turn(self, now: float) -> bool:
+        """Redraw five times a second; never ends the run."""
+        job = self._coordinator.running.get(self._header.id)
+        if job is not None and now - self._shown_at >= 0.2:
+            self._shown_at = now
+            report: dict[str, Any] = job.report(now)
+            troubles = self._coordinator.troubles()
+            if troubles:
+                self._bar.note(troubles[0])
+            else:
+                eta = duration(report["eta_seconds"])
+                self._bar.update(report["done"], report["failed"], report["tokens_per_second"], eta)
+        return False
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -> int:
+    manifest = disk.read_json(folder / "manifest.json")
+    counts, times = manifest["counts"], manifest["times"]
+    if files:
+        written = write_response_files(folder, output)
+        say(f"{plural(written, 'response file')} in {shown_path(output.absolute())}/")
+    if not quiet:
+        cut = f", {counts['cut_short']} cut short by num_predict" if counts["cut_short"] else ""
+        say(
+            f"{plural(counts['responses'], 'prompt')} answered{cut}, {counts['failures']} failed: {shown_path(folder)}/"
+        )
+        if times["speedup"]:
+            say(
+                f"{times['work_seconds']:.1f} s of server work in {times['span_seconds']:.1f} s "
+                f"= {times['speedup']:.1f} ×"
+            )
+    if counts["failures"]:
+        say(
+            f"what failed and why: {shown_path(folder / 'errors.jsonl')}; to try again: {shown_path(folder / 'retry.jsonl')}"
+        )
+        return ExitCode.PARTIAL
+    return ExitCode.DONE

@@ -1,0 +1,121 @@
+"""`obcd check`: is the configuration right, and are the endpoints there and have the models?"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+from obcd.cli.common import config_option, find_layout, plural, read_settings, root_option
+from obcd.config.endpoints import Endpoint
+from obcd.config.settings import Profile, Requests, Settings, Spool
+from obcd.core.records import canonical_model
+from obcd.errors import ExitCode
+from obcd.ollama.control import Probe, probe_all
+
+#: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
+FIRST_HONEST_VERSION = (0, 12, 6)
+
+EPILOG = """\b
+Examples:
+  obcd check
+  obcd check --config config.toml --json
+  obcd check --keys
+
+\b
+Exit code 0 when every endpoint serves and every model is somewhere, 6 when none can be used,
+3 when some cannot, 4 when the configuration is wrong.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+@click.option("--keys", is_flag=True, help="list every key of the configuration with its default, and stop")
+@config_option
+@root_option
+def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
+    """check the configuration, then ask every endpoint."""
+    if keys:
+        _list_keys()
+        return ExitCode.DONE
+    settings = read_settings(config)
+    layout = find_layout(root, settings)
+    endpoints = settings.endpoints()
+    probes = probe_all([item.url for item in endpoints])
+    findings = [_examine(endpoint, found, settings) for endpoint, found in zip(endpoints, probes, strict=True)]
+    homeless = _homeless_models(settings, probes)
+    if as_json:
+        click.echo(json.dumps({"root": str(layout.root), "endpoints": findings, "missing_models": homeless}))
+    else:
+        click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
+        click.echo(f"inbox {layout.inbox}, outbox {layout.outbox}")
+        for finding in findings:
+            click.echo(_sentence(finding))
+        for model in homeless:
+            click.echo(f"model {model}: on no endpoint; run `ollama pull {model}` there")
+    return _verdict(findings, homeless)
+
+
+def _models(settings: Settings) -> dict[str, str]:
+    """Return `{canonical name: name as written}` of every model that the configuration asks for."""
+    names = [settings.job_settings(profile).model for profile in ("", *settings.profiles)]
+    return {canonical_model(name): name for name in names}
+
+
+def _homeless_models(settings: Settings, probes: list[Probe]) -> list[str]:
+    return [name for key, name in _models(settings).items() if not any(key in found.digests for found in probes)]
+
+
+def _examine(endpoint: Endpoint, found: Probe, settings: Settings) -> dict[str, Any]:
+    wanted = _models(settings)
+    warnings = []
+    if not endpoint.is_private:
+        warnings.append("it is not on a private network, and Ollama has no authentication")
+    version = re.match(r"(\d+)\.(\d+)\.(\d+)", found.version)
+    if version and tuple(map(int, version.groups())) < FIRST_HONEST_VERSION:
+        warnings.append("this Ollama cuts over-long prompts silently: update it to 0.12.6 or newer")
+    return {
+        "endpoint": endpoint.name,
+        "url": endpoint.url,
+        "slots": endpoint.slots,
+        "failure": found.failure,
+        "version": found.version,
+        "missing": [name for key, name in wanted.items() if key not in found.digests] if not found.failure else [],
+        "warnings": warnings,
+    }
+
+
+def _sentence(finding: dict[str, Any]) -> str:
+    head = f"endpoint {finding['endpoint']} ({plural(finding['slots'], 'slot')})"
+    if finding["failure"]:
+        return f"{head}: {finding['failure']}"
+    parts = [f"serves, version {finding['version']}"]
+    if "-obcd-" in finding["version"]:
+        parts.append("a stand-in, not Ollama")
+    parts += [f"does not have {name}" for name in finding["missing"]]
+    return f"{head}: " + "; ".join([*parts, *finding["warnings"]])
+
+
+def _verdict(findings: list[dict[str, Any]], homeless: list[str]) -> int:
+    usable = [finding for finding in findings if not finding["failure"]]
+    if not usable or all(finding["missing"] for finding in usable):
+        return ExitCode.NO_ENDPOINT
+    complete = len(usable) == len(findings) and not homeless
+    return ExitCode.DONE if complete else ExitCode.PARTIAL
+
+
+def _list_keys() -> None:
+    for heading, model in (("", Settings), ("[requests]", Requests), ("[spool]", Spool), ("[profiles.NAME]", Profile)):
+        if heading:
+            click.echo(f"\n{heading}")
+        for name, field in model.model_fields.items():
+            is_table = name in ("requests", "spool", "profiles")
+            if field.exclude or is_table:
+                continue
+            if name == "ollama_instances":
+                click.echo('[ollama_instances]  "host:port" = GPU index, or {gpu = 0, slots = 16}')
+                continue
+            default = "" if field.default is None else json.dumps(field.default)
+            click.echo(f"{field.alias or name} = {default}" if default else f"{field.alias or name}")

@@ -1,0 +1,77 @@
+"""`obcd status`: what the coordinator is doing."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from obcd.cli.common import config_option, find_layout, read_settings, root_option
+from obcd.errors import ExitCode, InputError
+from obcd.spool import disk
+from obcd.spool.layout import Layout
+
+EPILOG = """\b
+Examples:
+  obcd status
+  obcd status --watch
+  obcd status --json | jq '.jobs[] | {name, done, total, eta_seconds}'
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="the snapshot itself, for machines")
+@click.option("--watch", is_flag=True, help="go on showing it until Ctrl-C")
+@config_option
+@root_option
+def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
+    """show jobs, endpoints, and what waits and why."""
+    layout = find_layout(root, read_settings(config))
+    if as_json:
+        while True:
+            click.echo(json.dumps(_read(layout)))
+            if not watch:
+                return ExitCode.DONE
+            time.sleep(1)
+    return _show(layout, watch=watch)
+
+
+def _read(layout: Layout) -> dict[str, Any]:
+    from obcd.cli.live import is_stale  # noqa: PLC0415 - rich is for terminals only
+
+    try:
+        document: dict[str, Any] = disk.read_json(layout.status)
+    except (OSError, ValueError):
+        document = {}
+    if not document or is_stale(document):
+        raise InputError(
+            f"no coordinator runs on {layout.root}: start one (obcd up, or systemctl start obcd-coordinator)"
+        )
+    return document
+
+
+def _show(layout: Layout, *, watch: bool) -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    from obcd.cli.live import draw  # noqa: PLC0415
+
+    console = Console()
+    document = _read(layout)
+    if not watch:
+        console.print(f"[bold]{document['state']}[/bold]  pid {document['pid']}", highlight=False)
+        console.print(f"inbox  {document['inbox']}\noutbox {document['outbox']}", markup=False, highlight=False)
+        console.print(draw(document))
+        for item in document["published"][-5:]:
+            text = f"published {item['name']}: {item['responses']} answered, {item['failures']} failed, in {item['folder']}"
+            console.print(text, markup=False, highlight=False)
+        return ExitCode.DONE
+    with Live(draw(document), console=console, refresh_per_second=4) as live:
+        try:
+            while True:
+                time.sleep(0.5)
+                live.update(draw(_read(layout)))
+        except KeyboardInterrupt:
+            return ExitCode.DONE

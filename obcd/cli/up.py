@@ -1,0 +1,87 @@
+"""`obcd up`: servers and coordinator under one supervisord, in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
+from obcd.config.loading import find_configuration, load_settings
+from obcd.config.settings import Settings
+from obcd.config.writing import with_endpoints
+from obcd.errors import InputError
+from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, server_programs
+from obcd.host.supervisor import Program, become, write_configuration
+from obcd.lifeline import tie_to_parent
+from obcd.spool.layout import Layout
+
+EPILOG = """\b
+Examples:
+  obcd up                                       the coordinator over the configured endpoints
+  obcd up --simulate --servers 4 --parallel 16  rehearse a configuration without a GPU
+  obcd up --embedded model.gguf --servers 2     real inference on the CPU
+
+\b
+Ctrl-C stops everything, the coordinator first; nothing that was answered is asked again.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--embedded", metavar="FILE.gguf", type=click.Path(path_type=Path), help="start embedded servers with it")
+@click.option("--simulate", is_flag=True, help="start simulated servers")
+@click.option("--servers", type=click.IntRange(1, 256), default=1, show_default=True, help="how many servers to start")
+@click.option("--parallel", type=click.IntRange(1, 1024), default=4, show_default=True, help="slots of each")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="threads of each embedded server")
+@click.option("--model-name", help="what their model is called  [default: the configuration's model]")
+@config_option
+@root_option
+def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
+    embedded: Path | None, simulate: bool, servers: int, parallel: int, threads: int, model_name: str | None,
+    config: str | None, root: str | None,
+) -> None:  # fmt: skip
+    """run servers and coordinator under one supervisord, in the foreground."""
+    if embedded is not None and simulate:
+        raise click.UsageError("--embedded and --simulate exclude each other")
+    if embedded is not None and not embedded.is_file():
+        raise InputError(f"there is no model file at {embedded}")
+    path = find_configuration(config)
+    settings = read_settings(config)
+    layout = find_layout(root, settings)
+    layout.create(list(settings.profiles))
+    programs: list[Program] = []
+    if embedded is not None or simulate:
+        wanted = StandIns(
+            model=embedded.absolute() if embedded is not None else None,
+            name=model_name or settings.model,
+            count=servers,
+            parallel=parallel,
+            threads=threads,
+            context=max(settings.requests.num_ctx, *(item.num_ctx or 0 for item in settings.profiles.values()), 0),
+        )
+        programs, path, settings = _stand_ins(wanted, path, layout, model_name)
+    drain = settings.requests.drain_seconds
+    programs.append(coordinator_program(path.absolute() if path else None, layout.root, drain))
+    logs = layout.root / "logs"
+    configuration = write_configuration(programs, layout.runtime, logs)
+    _say_where(settings, layout, logs)
+    tie_to_parent(os.environ)
+    become(configuration)
+
+
+def _stand_ins(
+    wanted: StandIns, path: Path | None, layout: Layout, model_name: str | None
+) -> tuple[list[Program], Path, Settings]:
+    """Write the configuration of freshly started servers; return their programs, its path, and it, read back."""
+    ports = free_ports(wanted.count)
+    written = layout.runtime / "obcd.toml"
+    written.write_text(with_endpoints(path, endpoint_table(wanted, ports), model_name), "utf-8")
+    return server_programs(wanted, ports), written, load_settings(written)
+
+
+def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
+    for endpoint in settings.endpoints():
+        say(f"endpoint {endpoint.url}  {endpoint.slots} slots")
+    say(f"drop prompt files into {layout.inbox}/ and find the answers in {layout.outbox}/")
+    say(f"watch it:  obcd status --watch --root {layout.root}      logs: {logs}/      stop: Ctrl-C")

@@ -1,0 +1,41 @@
+"""Writing a configuration for servers that were just started: the user's own, with other endpoints."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import toml
+
+from obcd.errors import ConfigurationError
+
+
+def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int]], model: str | None = None) -> str:
+    """Return a configuration as TOML: `source` with its endpoints replaced.
+
+    Args:
+        source: A configuration that was already checked; None for the defaults.
+        endpoints: E.g. `{"127.0.0.1:40001": {"gpu": 0, "slots": 4}}`.
+        model: The default model; None leaves it.
+
+    Raises:
+        ConfigurationError: If what was written would not read back the same.
+    """
+    document: dict[str, Any] = tomllib.loads(source.read_text("utf-8")) if source is not None else {}
+    document["ollama_instances"] = {name: dict(value) for name, value in endpoints.items()}
+    if model is not None:
+        document["model"] = model
+    if source is not None:
+        _make_schemas_absolute(document, source.absolute().parent)
+    text = toml.dumps(document)
+    if tomllib.loads(text) != document:  # `toml` writes some strings so that they read back differently
+        raise ConfigurationError(f"{source} holds a value that cannot be written again: simplify its strings")
+    return text
+
+
+def _make_schemas_absolute(document: dict[str, Any], folder: Path) -> None:
+    for table in (document, *document.get("profiles", {}).values()):
+        if "schema" in table:
+            table["schema"] = str(folder / table["schema"])

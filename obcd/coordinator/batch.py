@@ -1,0 +1,129 @@
+"""One file in the foreground (`obcd batch`): the coordinator on a root of its own inside the output folder.
+
+    responses/.obcd/     the root: jobs/, lock
+    responses/<stem>/    the published folder
+
+It leaves when its job is published. Interrupted and run again, it goes on where it was; what was answered before with
+the same settings is not asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import wall
+from obcd.config.settings import Settings
+from obcd.core.records import JobSettings
+from obcd.errors import InputError
+from obcd.spool import disk, recovery
+from obcd.spool.inbox import Drop, Identity, Key
+from obcd.spool.intake import Order, RejectedError, accept_copy, file_sha256
+from obcd.spool.job import JobHeader, new_job_id
+from obcd.spool.layout import Layout, SpoolLock
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch run has to do.
+
+    Attributes:
+        header: The job to run, new or resumed; None when all is answered already.
+        published: The folder that answers it already, else None.
+        resumed: Whether an interrupted run is taken up.
+        settings_differ: Resumed, but the configuration says something else by now.
+    """
+
+    layout: Layout
+    header: JobHeader | None = None
+    published: Path | None = None
+    resumed: bool = False
+    settings_differ: bool = False
+
+
+def batch_layout(output: Path) -> Layout:
+    """Return the folders of a batch run into `output`."""
+    root = output.absolute() / ".obcd"
+    return Layout(root, root / "inbox", output.absolute())
+
+
+def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *, again: bool) -> Plan:
+    """Find out what is to be done, and take the file in as a job if it is new.
+
+    Args:
+        again: Ask even what is answered already.
+
+    Raises:
+        InputError: If the file cannot become a job, or changed since an interrupted run.
+        AlreadyRunningError: If another run works in the same output folder.
+    """
+    if not prompts.is_file():
+        raise InputError(f"no prompt file at {prompts}")
+    layout = batch_layout(output)
+    job_settings = settings.job_settings(profile)
+    try:
+        digest = file_sha256(prompts)
+    except OSError as error:
+        raise InputError(f"cannot read {prompts}: {error.strerror}") from None
+    layout.create([])
+    lock = SpoolLock(layout)
+    lock.acquire()
+    try:
+        unfinished = _find_unfinished(layout, prompts)
+        if unfinished is not None:
+            return _resume(layout, unfinished, prompts, digest, job_settings)
+        published = None if again else _find_published(layout, prompts, digest, job_settings)
+        if published is not None:
+            return Plan(layout, published=published)
+        return Plan(layout, header=_take_in(settings, layout, prompts, profile, job_settings))
+    finally:
+        lock.release()
+
+
+def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
+    found = recovery.recover(layout)
+    mine = [header for header in found.jobs if header.source == str(prompts.absolute())]
+    for job in found.unpublished:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            manifest = disk.read_json(layout.jobs / job / "manifest.json")
+            if manifest.get("source") == str(prompts.absolute()):
+                return JobHeader(id=job, name=manifest["name"], settings=JobSettings.from_json(manifest["settings"]))
+    return mine[-1] if mine else None
+
+
+def _resume(layout: Layout, header: JobHeader, prompts: Path, digest: str, settings: JobSettings) -> Plan:
+    if header.sha256 and header.sha256 != digest:
+        raise InputError(
+            f"{prompts} changed since its interrupted run: put the old content back to go on, "
+            f"or delete {layout.jobs / header.id} to give up what was answered"
+        )
+    return Plan(layout, header=header, resumed=True, settings_differ=header.settings != settings)
+
+
+def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSettings) -> Path | None:
+    for folder in sorted(layout.outbox.glob("*/manifest.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            manifest: dict[str, Any] = disk.read_json(folder)
+            same = manifest["input"]["sha256"] == digest and manifest["source"] == str(prompts.absolute())
+            if same and JobSettings.from_json(manifest["settings"]) == settings:
+                return folder.parent
+    return None
+
+
+def _take_in(settings: Settings, layout: Layout, prompts: Path, profile: str, job_settings: JobSettings) -> JobHeader:
+    name = prompts.name if prompts.name.endswith(".jsonl") else prompts.name + ".jsonl"
+    order = Order(
+        drop=Drop(Key("", name), Identity.of(prompts.stat()), None),
+        job=new_job_id(wall()),
+        settings=job_settings,
+        max_line_bytes=settings.spool.max_line_bytes,
+        reject_torn=True,
+    )
+    try:
+        return accept_copy(layout, order, prompts.absolute()).header
+    except RejectedError as error:
+        raise InputError(f"{prompts} cannot be asked: {error}") from None
+    except OSError as error:
+        raise InputError(f"{prompts} cannot be taken in: {error.strerror} ({error.filename or layout.root})") from None

@@ -1,0 +1,178 @@
+"""The clerk: a child process for what is long or touches strangers' bytes; it may crash without harm.
+
+    coordinator ──Call(name, arguments)──► clerk
+                ◄─Done(value) / Failed────
+
+One call at a time, in order. A clerk that dies is replaced and its call made again, at most `MAX_DEATHS` times.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from obcd.logs import fault_text, set_up_logging
+from obcd.spool import intake, outbox, recovery
+from obcd.spool.layout import Layout
+from obcd.workers.channel import Channel, ClosedError
+from obcd.workers.pool import Child
+
+logger = logging.getLogger(__name__)
+
+MAX_DEATHS = 3
+
+#: What a clerk can be asked: {name: function(layout, *arguments)}.
+WORK: dict[str, Callable[..., Any]] = {
+    "recover": recovery.recover,
+    "load_job": recovery.load_job,
+    "accept": intake.accept,
+    "accept_claimed": intake.accept_claimed,
+    "reject_claimed": intake.reject_claimed,
+    "accept_copy": intake.accept_copy,
+    "publish": outbox.publish,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Coordinator → clerk."""
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Clerk → coordinator: the function returned this."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Clerk → coordinator: the function raised.
+
+    Attributes:
+        reason: For people; an exception's own text only where it is the operating system's.
+        is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
+        is_rejected: The file can never become a job.
+    """
+
+    reason: str
+    is_disk: bool = False
+    is_rejected: bool = False
+    died: bool = False
+
+
+def run_clerk(sock: socket.socket, layout: Layout) -> None:
+    """Be a clerk until the channel closes; the target of the process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    set_up_logging()
+    channel = Channel(sock)
+    try:
+        while True:
+            select.select([channel], [], [])
+            for call in channel.receive():
+                channel.send(_carry_out(call, layout))
+    except ClosedError:
+        return
+
+
+def _carry_out(call: Call, layout: Layout) -> Done | Failed:
+    try:
+        return Done(WORK[call.name](layout, *call.arguments))
+    except intake.RejectedError as error:
+        return Failed(str(error), is_rejected=True)
+    except OSError as error:
+        return Failed(f"{error.strerror} ({error.filename or layout.root})", is_disk=True)
+    except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt
+        logger.error("clerk: %s failed: %s", call.name, fault_text(error), extra={"action": "clerk_failed"})  # noqa: TRY400
+        return Failed(fault_text(error))
+
+
+@dataclass(slots=True)
+class _Errand:
+    call: Call
+    then: Callable[[Done | Failed], None]
+    deaths: int = 0
+
+
+@dataclass(slots=True)
+class Clerk:
+    """The coordinator's side of one clerk. Main thread only."""
+
+    name: str
+    layout: Layout
+    _errands: deque[_Errand] = field(default_factory=deque)
+    _child: Child | None = None
+
+    def ask(self, then: Callable[[Done | Failed], None], name: str, *arguments: Any) -> None:
+        """Queue a call; `then` is called from `receive` with what came of it."""
+        self._errands.append(_Errand(Call(name, arguments), then))
+        if len(self._errands) == 1:
+            self._send()
+
+    @property
+    def pending(self) -> int:
+        """How many calls are not done yet."""
+        return len(self._errands)
+
+    def fileno(self) -> int | None:
+        """Return the descriptor to wait on, None while no clerk runs."""
+        return self._child.channel.fileno() if self._child is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None while none runs."""
+        return self._child.pid if self._child is not None else None
+
+    def receive(self) -> None:
+        """Take what the clerk said by now."""
+        if self._child is None:
+            return
+        try:
+            outcomes = self._child.channel.receive()
+        except ClosedError:
+            self._replace()
+            return
+        for outcome in outcomes:
+            errand = self._errands.popleft()
+            if self._errands:
+                self._send()
+            errand.then(outcome)
+
+    def stop(self) -> None:
+        """End the clerk; a call that it is at is made again by the next coordinator."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def _send(self) -> None:
+        if self._child is None:
+            self._child = Child(f"clerk {self.name}", run_clerk, self.layout)
+        try:
+            self._child.channel.send(self._errands[0].call)
+        except ClosedError:
+            self._replace()
+
+    def _replace(self) -> None:
+        self.stop()
+        if not self._errands:
+            return
+        errand = self._errands[0]
+        errand.deaths += 1
+        logger.warning("the clerk died at %s", errand.call.name, extra={"action": "clerk_died"})
+        if errand.deaths < MAX_DEATHS:
+            self._send()
+            return
+        self._errands.popleft()
+        if self._errands:
+            self._send()
+        errand.then(Failed(f"obcd's clerk died {MAX_DEATHS} times over it", died=True))

@@ -1,0 +1,151 @@
+"""The intake desk: scans the inbox, has the clerk accept what settled, and says why the rest waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from obcd.clock import wall
+from obcd.config.settings import Settings
+from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.logs import printable
+from obcd.spool.inbox import Drop, Inbox, Key
+from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected
+from obcd.spool.job import JobHeader, new_job_id
+from obcd.spool.layout import Layout
+from obcd.spool.recovery import Claim
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between scans: while something settles, and otherwise (events make it sooner).
+SCAN_SOON, SCAN_IDLE = 0.5, 5.0
+#: Seconds after which something that the clerk could not take is offered again.
+HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
+NEVER = float("inf")
+
+
+class Desk:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        accepted: Called with each new job.
+        unfinished: Returns the jobs that a repeated drop might be.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        layout: Layout,
+        clerk: Clerk,
+        accepted: Callable[[JobHeader], None],
+        unfinished: Callable[[], tuple[JobHeader, ...]],
+    ) -> None:
+        spool = settings.spool
+        self._settings = settings
+        self._layout = layout
+        self._clerk = clerk
+        self._accepted = accepted
+        self._unfinished = unfinished
+        self._inbox = Inbox(layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._scan_at = 0.0
+        self._now = 0.0
+        self._again: list[tuple[float, Callable[[], None]]] = []
+        #: What keeps the whole inbox from being read, "" when all is well.
+        self.trouble = ""
+
+    @property
+    def waiting(self) -> dict[Key, str]:
+        """The files that are not taken, and why."""
+        return self._inbox.waiting
+
+    def wake(self) -> None:
+        """Scan at the next turn."""
+        self._scan_at = 0.0
+
+    def wake_held(self) -> None:
+        """Look again at drops that waited for another job."""
+        self._inbox.wake_held()
+        self.wake()
+
+    def next_scan(self) -> float:
+        """Return when `turn` wants to be called."""
+        return min([self._scan_at, *(due for due, _ in self._again)])
+
+    def turn(self, now: float) -> None:
+        """Scan if it is time."""
+        self._now = now
+        due = [errand for at, errand in self._again if at <= now]
+        self._again = [entry for entry in self._again if entry[0] > now]
+        for errand in due:
+            errand()
+        if now < self._scan_at:
+            return
+        try:
+            drops = self._inbox.scan(now)
+        except OSError as error:
+            self.trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
+            self._scan_at = now + SCAN_IDLE
+            return
+        self.trouble = ""
+        for drop in drops:
+            self._order(drop)
+        self._scan_at = now + (SCAN_SOON if self._inbox.is_settling else SCAN_IDLE)
+
+    def take_claim(self, claim: Claim) -> None:
+        """Have a file accepted that an earlier coordinator had claimed."""
+        profile = claim.drop.key.profile
+        if profile and profile not in self._settings.profiles:
+            logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra={"action": "claim_waits"})
+            self._inbox.waiting[claim.drop.key] = f"its profile '{profile}' is no longer in the configuration"
+            return
+        self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
+
+    def _order(self, drop: Drop) -> None:
+        limit = self._settings.spool.incomplete_hold_seconds
+        torn_for_long = self._inbox.age(drop.key, self._now) > limit
+        self._ask("accept", self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long))
+
+    def _make_order(self, drop: Drop, job: str, *, reject_torn: bool) -> Order:
+        return Order(
+            drop=drop,
+            job=job,
+            settings=self._settings.job_settings(drop.key.profile),
+            max_line_bytes=self._settings.spool.max_line_bytes,
+            reject_torn=reject_torn,
+            unfinished=tuple(header for header in self._unfinished() if header.name == drop.key.name),
+        )
+
+    def _ask(self, name: str, order: Order) -> None:
+        self._clerk.ask(lambda outcome: self._take_outcome(order, outcome), name, order)
+
+    def _take_outcome(self, order: Order, outcome: Done | Failed) -> None:
+        key = order.drop.key
+        label = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
+        self.wake()
+        if isinstance(outcome, Failed):
+            self._take_failure(order, label, outcome)
+            return
+        match outcome.value:
+            case Accepted(header):
+                bad = f", {header.bad_lines} of them bad lines" if header.bad_lines else ""
+                extra = {"action": "job_accepted", "job": header.id}
+                logger.info("%s accepted as job %s: %d requests%s", label, header.id, header.requests, bad, extra=extra)
+                self._accepted(header)
+            case NotYet(why, until_published):
+                self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
+            case Rejected(job, why, _):
+                logger.warning("%s rejected: %s", label, why, extra={"action": "drop_rejected", "job": job})
+            case Gone():
+                logger.info("%s was taken away before it was accepted", label, extra={"action": "drop_gone"})
+            case other:
+                raise TypeError(type(other).__name__)
+
+    def _take_failure(self, order: Order, label: str, outcome: Failed) -> None:
+        key = order.drop.key
+        logger.error("%s cannot be accepted: %s", label, outcome.reason, extra={"action": "accept_failed"})
+        if not self._layout.claim(order.job, key.profile).exists():
+            self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
+        elif outcome.is_disk:
+            self._again.append((self._now + DISK_SECONDS, lambda: self._ask("accept_claimed", order)))
+        else:
+            self._clerk.ask(lambda done: self._take_outcome(order, done), "reject_claimed", order, outcome.reason)

@@ -1,0 +1,152 @@
+"""The thread that writes ledgers: results go in, and come out as recorded when they are on disk.
+
+A thread, since a sync can take seconds while another process writes a gigabyte, and the main loop must not wait for
+it. While one sync is under way the next group gathers, so the slower the disk the larger the group.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.spool.ledger import LedgerWriter
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait for company before a sync, and before a failed write is tried again.
+GATHER_SECONDS, RETRY_SECONDS = 0.01, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result on its way to disk; `receipt` comes back untouched."""
+
+    job: str
+    record: bytes
+    receipt: Any
+
+
+class Recorder:
+    """Owns the open ledgers. `open`, `add`, `close_job`, `recorded` are the main thread's.
+
+    Args:
+        wake: Called from the thread when something was recorded.
+    """
+
+    def __init__(self, jobs: Path, wake: Callable[[], None]) -> None:
+        self._jobs = jobs
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._entries: list[Entry] = []
+        self._sizes: dict[str, int] = {}
+        self._writers: dict[str, LedgerWriter] = {}
+        self._closing: set[str] = set()
+        self._recorded: deque[Entry] = deque()
+        self._stopping = False
+        #: Why nothing can be recorded at present, "" when all is well.
+        self.trouble = ""
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def open(self, job: str, size: int) -> None:
+        """Begin with a job whose ledger's valid part is `size` bytes long."""
+        with self._lock:
+            self._sizes[job] = size
+
+    def add(self, entry: Entry) -> None:
+        """Queue a result."""
+        with self._lock:
+            self._entries.append(entry)
+        self._news.set()
+
+    def recorded(self) -> list[Entry]:
+        """Return what is on disk since the last call."""
+        entries = []
+        while self._recorded:
+            entries.append(self._recorded.popleft())
+        return entries
+
+    def close_job(self, job: str) -> None:
+        """Let go of a job's ledger; all its results are recorded."""
+        with self._lock:
+            self._closing.add(job)
+        self._news.set()
+
+    @property
+    def pending(self) -> int:
+        """How many results are not on disk yet."""
+        return len(self._entries)
+
+    def stop(self, seconds: float) -> None:
+        """Record what is queued, for at most `seconds`, and end the thread."""
+        self._stopping = True
+        self._news.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not (self._stopping and not self._entries):
+            self._news.wait()
+            self._news.clear()
+            if not self._stopping:
+                threading.Event().wait(GATHER_SECONDS)
+            self._close_finished()
+            while self._entries and not self._record():
+                threading.Event().wait(RETRY_SECONDS)
+                if self._stopping:
+                    return
+
+    def _record(self) -> bool:
+        """Record what is queued by now, job by job; False if the disk refused."""
+        with self._lock:
+            entries = self._entries[:]
+        by_job: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_job.setdefault(entry.job, []).append(entry)
+        for job, group in by_job.items():
+            try:
+                self._append(job, [entry.record for entry in group])
+            except OSError as error:
+                self._note_trouble(job, error)
+                return False
+            self._finish(group)
+        self.trouble = ""
+        return True
+
+    def _append(self, job: str, records: list[bytes]) -> None:
+        writer = self._writers.get(job)
+        if writer is None:
+            writer = self._writers[job] = LedgerWriter(self._jobs / job, self._sizes[job])
+        writer.append(records)
+        self._sizes[job] = writer.size
+
+    def _finish(self, group: list[Entry]) -> None:
+        done = set(map(id, group))
+        with self._lock:
+            self._entries = [entry for entry in self._entries if id(entry) not in done]
+        self._recorded.extend(group)
+        self._wake()
+
+    def _note_trouble(self, job: str, error: OSError) -> None:
+        writer = self._writers.pop(job, None)
+        if writer is not None:
+            writer.close()
+        reason = f"results cannot be recorded: {error.strerror}"
+        if self.trouble != reason:
+            logger.error("%s; obcd waits and goes on by itself", reason, extra={"action": "record_failed", "job": job})
+        self.trouble = reason
+        self._wake()
+
+    def _close_finished(self) -> None:
+        with self._lock:
+            closing, self._closing = self._closing, set()
+        for job in closing:
+            writer = self._writers.pop(job, None)
+            if writer is not None:
+                writer.close()
+            self._sizes.pop(job, None)

@@ -1,0 +1,105 @@
+"""What the coordinator knows of one job while it runs: counts and rates; its requests are the scheduler's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from obcd.clock import timestamp, wall
+from obcd.core.backlog import Backlog
+from obcd.core.rates import Rate
+from obcd.spool.job import JobHeader
+from obcd.spool.ledger import Replay
+
+
+class JobState(StrEnum):
+    """Where a job stands; on disk the state is which files exist."""
+
+    ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
+    RUNNING = "RUNNING"  # its requests are given out
+    COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+
+
+@dataclass(slots=True)
+class Counts:
+    """Recorded results of a job; they never run ahead of the disk."""
+
+    responses: int = 0
+    failures: int = 0
+    cut_short: int = 0
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+    work_seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Requests that have their result."""
+        return self.responses + self.failures
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """One active job."""
+
+    header: JobHeader
+    backlog: Backlog
+    counts: Counts
+    answers: Rate  # results per second
+    tokens: Rate  # generated tokens per second
+    state: JobState = JobState.RUNNING
+    trouble: str = ""
+    shown_at: float = field(default=-1e9)  # when its progress was last shown
+
+    @classmethod
+    def begin(cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float) -> RunningJob:
+        """Take up a job with what its ledger holds."""
+        counts = Counts(
+            responses=replay.responses,
+            failures=replay.failures,
+            cut_short=replay.cut_short,
+            prompt_tokens=replay.prompt_tokens,
+            eval_tokens=replay.eval_tokens,
+            work_seconds=replay.work_seconds,
+        )
+        return cls(header, backlog, counts, Rate(now), Rate(now))
+
+    def eta_seconds(self, now: float) -> float | None:
+        """Return how long the rest takes at the present rate; None while nothing is known."""
+        rate = self.answers.per_second(now)
+        return (self.header.requests - self.counts.done) / rate if rate > 0 else None
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return the job's entry in `status.json`, which is also its `progress.json`."""
+        header, eta = self.header, self.eta_seconds(now)
+        return {
+            "job": header.id,
+            "name": header.name,
+            "profile": header.profile,
+            "drop_id": header.drop_id,
+            "uid": header.uid,
+            "state": self.state,
+            "total": header.requests,
+            "done": self.counts.done,
+            "failed": self.counts.failures,
+            "cut_short": self.counts.cut_short,
+            "tokens_per_second": round(self.tokens.per_second(now), 1),
+            "requests_per_second": round(self.answers.per_second(now), 2),
+            "work_seconds": round(self.counts.work_seconds, 1),
+            "eta_seconds": None if eta is None else round(eta, 1),
+            "trouble": self.trouble,
+            "updated_at": timestamp(wall()),
+        }
+
+
+@dataclass(slots=True)
+class EndpointFigures:
+    """What the coordinator counts of one endpoint since it started."""
+
+    tokens: Rate
+    answered: int = 0
+    faults: int = 0
+    version: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+    probed_at: float = -1e9
+    is_probing: bool = True  # a worker probes at its start

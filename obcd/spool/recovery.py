@@ -1,0 +1,100 @@
+"""What an earlier coordinator left behind: unfinished jobs to go on with, claims to accept, rests to clear away."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.spool import disk, ledger
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.job import JobHeader, read_header, signature_column
+from obcd.spool.layout import Layout
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file that was claimed and is no job yet."""
+
+    job: str
+    drop: Drop
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is to be taken up again.
+
+    Attributes:
+        jobs: Headers of unfinished jobs, oldest first.
+        unpublished: Ids of jobs whose outputs are written and only have to be shown.
+        claims: Files to accept.
+        damaged: Folders that cannot be read; they are kept for a person to look at.
+    """
+
+    jobs: tuple[JobHeader, ...]
+    unpublished: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """A job and what its ledger says; `column` is empty when all requests need the same signature."""
+
+    header: JobHeader
+    replay: ledger.Replay
+    column: bytes
+
+
+def recover(layout: Layout) -> Recovery:
+    """Look through jobs and claims; clear what was never committed."""
+    jobs: list[JobHeader] = []
+    unpublished: list[str] = []
+    damaged: list[str] = []
+    for folder in sorted(layout.jobs.iterdir()):
+        if folder.name.endswith(".tmp"):
+            disk.remove_tree(folder)
+        elif (folder / "manifest.json").exists():
+            unpublished.append(folder.name)
+        else:
+            _sort_in(layout, folder, jobs, damaged)
+    known = {header.id for header in jobs} | set(unpublished) | set(damaged)
+    claims = tuple(claim for claim in map(_read_claim, sorted(layout.claims.iterdir())) if claim is not None)
+    waiting = tuple(claim for claim in claims if claim.job not in known)
+    return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
+
+
+def load_job(layout: Layout, job: str) -> LoadedJob:
+    """Read a job's ledger, cutting off its damaged tail."""
+    folder = layout.jobs / job
+    header = read_header(folder)
+    column = signature_column(folder) if len(header.signatures) > 1 else b""
+    return LoadedJob(header, ledger.replay(folder / ledger.NAME, header.requests), column)
+
+
+def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[str]) -> None:
+    try:
+        jobs.append(read_header(folder))
+    except (OSError, ValueError, KeyError, TypeError):
+        claimed = any(layout.claims.glob(f"{folder.name}*"))
+        if claimed:  # the original is still there: accept it again
+            logger.warning("job %s is damaged and is taken in again", folder.name, extra={"action": "job_damaged"})
+            disk.remove_tree(folder)
+        else:
+            damaged.append(folder.name)
+
+
+def _read_claim(folder: Path) -> Claim | None:
+    job, _, profile = folder.name.partition("@")
+    files = [path for path in folder.iterdir() if not path.name.endswith(MARKER_SUFFIX)]
+    if not files:
+        disk.remove_tree(folder)
+        return None
+    file = files[0]
+    try:
+        marker: Marker | None = Marker.parse(read_small(file.with_name(file.name + MARKER_SUFFIX)))
+    except (OSError, ValueError):
+        marker = None
+    return Claim(job, Drop(Key(profile, file.name), Identity.of(file.lstat()), marker))
