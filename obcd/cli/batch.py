@@ -54,9 +54,7 @@ with the same settings, is not asked again (--again asks anew).
 @click.option("--files", is_flag=True, help="also write one JSON file per answer, DIR/<epoch>-<line>.json")
 @click.option("--again", is_flag=True, help="ask even what is answered already")
 @click.option("-v", "--verbose", is_flag=True, help="one line per answer")
-def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
-    config: str, prompts: Path, output: Path, profile: str, files: bool, again: bool, verbose: bool
-) -> int:
+def batch(config: str, prompts: Path, output: Path, profile: str, files: bool, again: bool, verbose: bool) -> int:
     """answer one prompt file in the foreground, without a daemon."""
     set_up_logging(logging.INFO if verbose else logging.ERROR)
     settings = _read(config)
@@ -239,8 +237,7 @@ def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -
                 f"= {times['speedup']:.1f} ×"
             )
     if counts["failures"]:
-        say(
-            f"what failed and why: {shown_path(folder / 'errors.jsonl')}; to try again: {shown_path(folder / 'retry.jsonl')}"
-        )
+        errors, retry = shown_path(folder / "errors.jsonl"), shown_path(folder / "retry.jsonl")
+        say(f"what failed and why: {errors}; to try again: {retry}")
         return ExitCode.PARTIAL
     return ExitCode.DONE

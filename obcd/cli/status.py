@@ -65,8 +65,8 @@ def _show(layout: Layout, *, watch: bool) -> int:
         console.print(f"inbox  {document['inbox']}\noutbox {document['outbox']}", markup=False, highlight=False)
         console.print(draw(document))
         for item in document["published"][-5:]:
-            text = f"published {item['name']}: {item['responses']} answered, {item['failures']} failed, in {item['folder']}"
-            console.print(text, markup=False, highlight=False)
+            figures = f"{item['responses']} answered, {item['failures']} failed"
+            console.print(f"published {item['name']}: {figures}, in {item['folder']}", markup=False, highlight=False)
         return ExitCode.DONE
     with Live(draw(document), console=console, refresh_per_second=4) as live:
         try:
