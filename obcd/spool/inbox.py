@@ -6,6 +6,7 @@ stranger's bytes is the clerk's (see `intake`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -138,6 +139,7 @@ class Inbox:
         self._settle = settle_seconds
         self._require_marker = require_marker
         self._watched: dict[Key, _Watched] = {}
+        #: {marker without its file: when it was first seen so}
         self._markers: dict[Key, float] = {}
         #: {file: why it is not taken}, complete after each scan
         self.waiting: dict[Key, str] = {}
@@ -153,16 +155,21 @@ class Inbox:
         """
         self.waiting = {}
         seen: set[Key] = set()
+        markers: set[Key] = set()
         drops: list[Drop] = []
         for profile, entry in self._entries():
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
+                if entry.name.endswith(SUFFIX + MARKER_SUFFIX) and not entry.name.startswith((".", "#")):
+                    markers.add(key)
                 continue
             seen.add(key)
             drop = self._look(key, entry, now)
             if drop is not None:
                 drops.append(drop)
         self._watched = {key: watched for key, watched in self._watched.items() if key in seen}
+        orphans = {key for key in markers if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen}
+        self._clear_orphans(orphans, now)
         return sorted(drops, key=lambda drop: drop.identity.ctime_ns)
 
     def hold(self, key: Key, why: str, until: float) -> None:
@@ -170,6 +177,12 @@ class Inbox:
         watched = self._watched.get(key)
         if watched is not None:
             watched.held, watched.held_until, watched.given = why, until, False
+
+    def offer_again(self, key: Key) -> None:
+        """Take note that the clerk was not asked about a drop after all; the next scan offers it again."""
+        watched = self._watched.get(key)
+        if watched is not None:
+            watched.given = False
 
     def wake_held(self) -> None:
         """Offer again what was held because of another job."""
@@ -186,6 +199,14 @@ class Inbox:
     def is_settling(self) -> bool:
         """Tell whether some file is on its way, so that the next scan should come soon."""
         return any(not watched.given and not watched.held for watched in self._watched.values())
+
+    def _clear_orphans(self, orphans: set[Key], now: float) -> None:
+        """Remove markers whose file has not come for long: the next drop of that name must not be judged by them."""
+        self._markers = {key: self._markers.get(key, now) for key in orphans}
+        for key, since in self._markers.items():
+            if now - since > ORPHAN_SECONDS:
+                with contextlib.suppress(OSError):  # not ours to remove, or gone
+                    (self._folder(key.profile) / key.name).unlink()
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
         with os.scandir(self._path) as entries:
@@ -243,10 +264,9 @@ class Inbox:
             self._watched[key] = watched = _Watched(identity, now, first)
         else:
             watched.looks += 1
-        if watched.given:
-            return None
-        if watched.held and now < watched.held_until:
+        if watched.held:  # said on while it is offered again, or the sign would come and go
             self.waiting[key] = watched.held
+        if watched.given or now < watched.held_until:
             return None
         marker, trouble = self._marker(key, identity)
         if trouble:
