@@ -7,6 +7,7 @@ The last rename is the commit point: nothing is asked before it. Every step can 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -20,9 +21,10 @@ from obcd.core.lines import parse_line, parse_object
 from obcd.core.records import JobSettings, Outcome, Signature, signature_of
 from obcd.errors import LineError
 from obcd.spool import disk, ledger
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker
-from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
+from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header
 from obcd.spool.layout import Layout
+from obcd.spool.showing import MANIFEST, show
 
 BLOCK = 2**20
 #: {first bytes: what such a file is}; none of them is JSONL.
@@ -97,6 +99,8 @@ def accept(layout: Layout, order: Order) -> Verdict:
     """
     key = order.drop.key
     source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
+    if _is_begun(layout, order):
+        return accept_claimed(layout, order)
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -115,7 +119,13 @@ def accept(layout: Layout, order: Order) -> Verdict:
 
 def accept_claimed(layout: Layout, order: Order) -> Verdict:
     """Make a claimed file a job; also how a claim is taken up after a crash."""
-    claim = layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
+    claim, folder = _claimed(layout, order), layout.jobs / order.job
+    if (folder / MANIFEST).exists():
+        return Rejected(order.job, str(disk.read_json(folder / MANIFEST).get("rejected")), show(layout, order.job))
+    if (folder / "job.json").exists():
+        return Accepted(read_header(folder))
+    if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
+        return Gone()
     try:
         header = _take_in(layout, order, claim)
     except RejectedError as error:
@@ -125,8 +135,7 @@ def accept_claimed(layout: Layout, order: Order) -> Verdict:
 
 def reject_claimed(layout: Layout, order: Order, why: str) -> Rejected:
     """Give a claimed file back through the outbox, unread."""
-    claim = layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
-    return Rejected(order.job, why, _publish_rejected(layout, order, claim, why))
+    return Rejected(order.job, why, _publish_rejected(layout, order, _claimed(layout, order), why))
 
 
 def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
@@ -144,9 +153,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _claimed(layout: Layout, order: Order) -> Path:
+    return layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
+
+
+def _is_begun(layout: Layout, order: Order) -> bool:
+    """Tell whether a clerk that died had claimed the drop already: the order is then carried on, not begun anew."""
+    return (layout.jobs / order.job).exists() or os.path.lexists(_claimed(layout, order))
+
+
 def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
     size = order.drop.identity.size
-    if not order.reject_torn and order.drop.marker is None:
+    if not order.reject_torn and order.drop.marker is None and _foreign_format(os.pread(descriptor, 16, 0)) is None:
         if size == 0:
             return NotYet("it is empty: an upload that broke off? send it again, or take it away")
         if _looks_torn(descriptor, size, order.max_line_bytes):
@@ -168,35 +186,39 @@ def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
 def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
     """Tell whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
     tail = os.pread(descriptor, min(size, max_line_bytes + 1), max(0, size - max_line_bytes - 1))
-    last = tail.rpartition(b"\n")[2]
-    if not last.strip(b" \t\r"):
-        return False
-    try:
-        parse_object(last)
-    except LineError:
-        return True
-    return False
+    return _is_cut_off(tail.rpartition(b"\n")[2])
 
 
 def _claim(layout: Layout, order: Order, source: Path) -> bool:
     """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
     folder = layout.claim(order.job, order.drop.key.profile)
+    for parent in (layout.claims.parent, layout.claims):  # the inbox may have been made anew meanwhile
+        if not parent.is_dir():
+            disk.make_folder(parent)
     disk.make_folder(folder)
     target = folder / source.name
     try:
         disk.rename(source, target)
-    except FileNotFoundError:
-        folder.rmdir()
-        return False
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        if isinstance(error, FileNotFoundError):
+            return False
+        raise
     if not stat.S_ISREG(target.lstat().st_mode):  # a link swapped in: it moved as a link and is never followed
         disk.remove(target)
         folder.rmdir()
         return False
     if order.drop.marker is not None:
-        marker = source.with_name(source.name + MARKER_SUFFIX)
-        if marker.exists():
-            disk.rename(marker, target.with_name(marker.name))
+        claim_marker(source.with_name(source.name + MARKER_SUFFIX), folder, order.drop.marker)
     return True
+
+
+def claim_marker(path: Path, folder: Path, expected: Marker) -> None:
+    """Move a marker beside its claimed file, unless it speaks of a newer drop of the same name by now."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if Marker.parse(read_small(path)) == expected:
+            disk.rename(path, folder / path.name)
 
 
 def _take_in(layout: Layout, order: Order, source: Path, keep: str = "") -> JobHeader:
@@ -264,7 +286,7 @@ class _Reader:
         self.signatures: dict[Signature, int] = {}
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the line that comes next
-        self._is_torn = False  # the last line has no LF and is no request
+        self._is_torn = False  # the last line has no LF and is no JSON object
 
     def read(self, source: IO[bytes]) -> None:
         """Take in the whole input."""
@@ -287,9 +309,8 @@ class _Reader:
             if len(rest) > self._limit:
                 rest, skipped = b"", skipped + len(rest)
         if rest or skipped:
-            bad_before = self.bad_lines
+            self._is_torn = bool(skipped) or _is_cut_off(rest)
             self._line(rest, skipped, end=0)
-            self._is_torn = self.bad_lines > bad_before
 
     def check(self, marker: Marker | None) -> None:
         """Compare with what the marker promised.
@@ -311,11 +332,13 @@ class _Reader:
             raise RejectedError("there is no prompt in it, only blank lines")
 
     def close(self) -> None:
-        """Make all files durable and close them."""
-        for name, file in self._files.items():
-            file.flush()
-            disk.sync_file(file.fileno(), self._folder / name)
-            file.close()
+        """Make all files durable and close them; they are closed even when the disk refuses."""
+        with contextlib.ExitStack() as closing:
+            for file in self._files.values():
+                closing.callback(file.close)
+            for name, file in self._files.items():
+                file.flush()
+                disk.sync_file(file.fileno(), self._folder / name)
 
     def _line(self, raw: bytes, skipped: int = 0, end: int = 1) -> None:
         self.lines += 1
@@ -351,9 +374,25 @@ class _Reader:
         self.bad_lines += 1
 
     def _check_magic(self, block: bytes) -> None:
-        for magic, what in MAGIC.items():
-            if block.startswith(magic):
-                raise RejectedError(f"it is {what}")
+        what = _foreign_format(block)
+        if what is not None:
+            raise RejectedError(f"it is {what}")
+
+
+def _foreign_format(block: bytes) -> str | None:
+    """Return what a file is that begins like this, where it is known to be no JSONL."""
+    return next((what for magic, what in MAGIC.items() if block.startswith(magic)), None)
+
+
+def _is_cut_off(last: bytes) -> bool:
+    """Tell whether a last line without its LF looks like half a line: it is not blank and no JSON object."""
+    if not last.strip(b" \t\r"):
+        return False
+    try:
+        parse_object(last)
+    except LineError:
+        return True
+    return False
 
 
 def failure_record(ordinal: int, line: int, kind: str, message: str, attempts: int, endpoint: str = "") -> bytes:
@@ -372,32 +411,25 @@ def failure_record(ordinal: int, line: int, kind: str, message: str, attempts: i
 
 
 def _publish_rejected(layout: Layout, order: Order, claim: Path, why: str) -> Path:
-    """Put the file into the outbox with the reason; the input is kept byte for byte."""
+    """Put the file into the outbox with the reason; the input is kept byte for byte.
+
+    It takes the way of every job, through `jobs/` and by its manifest: the claim goes only when the copy is committed.
+    """
     key, temporary = order.drop.key, layout.jobs / f"{order.job}.tmp"
-    disk.remove_tree(temporary)
-    disk.make_folder(temporary)
-    with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
-        while block := source.read(BLOCK):
-            target.write(block)
-    manifest = {
-        "format": 1,
-        "job": order.job,
-        "name": key.name,
-        "profile": key.profile,
-        "drop_id": order.drop.marker.drop_id if order.drop.marker else "",
-        "rejected": why,
-    }
-    disk.write_json(temporary / "manifest.json", manifest)
-    folder = free_name(layout.outbox, key.profile, key.name.removesuffix(".jsonl") + ".rejected", order.job)
-    disk.remove_tree(claim.parent)
-    temporary.chmod(0o750)
-    disk.rename(temporary, folder)
-    return folder
-
-
-def free_name(outbox: Path, profile: str, name: str, job: str) -> Path:
-    """Return where a folder of this name goes: `outbox/[<profile>/]<name>`, with `.<id>` when that is taken."""
-    parent = outbox / profile if profile else outbox
-    disk.make_folder(parent, 0o750)
-    taken = os.path.lexists(parent / name)
-    return parent / (f"{name}.{job}" if taken else name)
+    if os.path.lexists(claim) and not (layout.jobs / order.job / MANIFEST).exists():
+        disk.remove_tree(temporary)
+        disk.make_folder(temporary)
+        with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
+            while block := source.read(BLOCK):
+                target.write(block)
+        manifest = {
+            "format": 1,
+            "job": order.job,
+            "name": key.name,
+            "profile": key.profile,
+            "drop_id": order.drop.marker.drop_id if order.drop.marker else "",
+            "rejected": why,
+        }
+        disk.write_json(temporary / MANIFEST, manifest)
+        disk.rename(temporary, layout.jobs / order.job)
+    return show(layout, order.job)

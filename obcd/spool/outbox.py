@@ -26,12 +26,13 @@ from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import Key
-from obcd.spool.intake import BLOCK, free_name
+from obcd.spool.intake import BLOCK
 from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
+from obcd.spool.showing import MANIFEST, free_name, show
 
-#: Files of a running job that a published one has no use for.
-WORKING_FILES = (ledger.NAME, "index", "job.json")
+#: All that a sign's folder ever holds.
+SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
 _INTERNAL = ("ordinal", "outcome")
 
@@ -83,22 +84,13 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         The published folder.
     """
     folder = layout.jobs / job
-    if not (folder / "manifest.json").exists():
+    if folder.exists() and not (folder / MANIFEST).exists():
         header = read_header(folder)
         sums = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed)
-        disk.write_json(folder / "manifest.json", manifest)
-    document = disk.read_json(folder / "manifest.json")
-    disk.remove_tree(layout.claim(job, document["profile"]))
-    if layout.claims.exists():
-        disk.sync_folder(layout.claims)
-    for name in WORKING_FILES:
-        disk.remove(folder / name)
-    _open_to_readers(folder)
-    target = free_name(layout.outbox, document["profile"], document["name"].removesuffix(".jsonl"), job)
-    disk.rename(folder, target)
-    return target
+        disk.write_json(folder / MANIFEST, manifest)
+    return show(layout, job)
 
 
 def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
@@ -255,13 +247,6 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> b
     return True
 
 
-def _open_to_readers(folder: Path) -> None:
-    """Give the group its rights before the folder is shown: 2750, files 0640."""
-    for path in folder.iterdir():
-        path.chmod(0o640)
-    folder.chmod(0o2750)
-
-
 class Signs:
     """The small signs beside the published folders: progress and waiting. The coordinator's main thread only."""
 
@@ -274,9 +259,10 @@ class Signs:
     def clear(self) -> None:
         """Remove what an earlier coordinator left; what is still true is said again at once."""
         for parent in (self._layout.outbox, *(item for item in self._layout.outbox.iterdir() if item.is_dir())):
-            for folder in parent.iterdir():
-                if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
-                    disk.remove_tree(folder)
+            with contextlib.suppress(PermissionError, FileNotFoundError):  # a stranger's folder; a sign, cleared by now
+                for folder in parent.iterdir():
+                    if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
+                        disk.remove_tree(folder)
 
     def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
         """Show how far a job is, in `<stem>.partial/progress.json`."""
@@ -323,8 +309,10 @@ class Signs:
 
 
 def _is_sign(folder: Path) -> bool:
-    """Tell a sign of ours from a published folder whose file happened to be called `x.partial.jsonl`."""
-    return folder.is_dir() and not folder.is_symlink() and not (folder / "manifest.json").exists()
+    """Tell a sign of ours from anything else of that name: it holds what we put there, and nothing more."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return {path.name for path in folder.iterdir()} <= SIGN_FILES
 
 
 def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:

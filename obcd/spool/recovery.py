@@ -8,6 +8,7 @@ from pathlib import Path
 
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.intake import claim_marker
 from obcd.spool.job import JobHeader, read_header, signature_column
 from obcd.spool.layout import Layout
 
@@ -61,7 +62,8 @@ def recover(layout: Layout) -> Recovery:
         else:
             _sort_in(layout, folder, jobs, damaged)
     known = {header.id for header in jobs} | set(unpublished) | set(damaged)
-    claims = tuple(claim for claim in map(_read_claim, sorted(layout.claims.iterdir())) if claim is not None)
+    found = [_read_claim(layout, folder) for folder in sorted(layout.claims.iterdir())]
+    claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
     return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
 
@@ -86,15 +88,27 @@ def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[
             damaged.append(folder.name)
 
 
-def _read_claim(folder: Path) -> Claim | None:
+def _read_claim(layout: Layout, folder: Path) -> Claim | None:
     job, _, profile = folder.name.partition("@")
     files = [path for path in folder.iterdir() if not path.name.endswith(MARKER_SUFFIX)]
     if not files:
         disk.remove_tree(folder)
         return None
     file = files[0]
+    key, identity = Key(profile, file.name), Identity.of(file.lstat())
+    left = (layout.inbox / profile if profile else layout.inbox) / (file.name + MARKER_SUFFIX)
+    marker = _find_marker(folder / left.name)
+    if marker is None:  # the crash may have come between the claim of the file and that of its marker
+        marker = _find_marker(left)
+        if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
+            marker = None
+        if marker is not None:
+            claim_marker(left, folder, marker)
+    return Claim(job, Drop(key, identity, marker))
+
+
+def _find_marker(path: Path) -> Marker | None:
     try:
-        marker: Marker | None = Marker.parse(read_small(file.with_name(file.name + MARKER_SUFFIX)))
+        return Marker.parse(read_small(path))
     except (OSError, ValueError):
-        marker = None
-    return Claim(job, Drop(Key(profile, file.name), Identity.of(file.lstat()), marker))
+        return None

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from obcd.spool import disk
+from obcd.spool.inbox import Key
+from obcd.spool.layout import Layout
+from obcd.spool.outbox import EndpointFacts, Signs, find_progress, find_published, publish
+from obcd.spool.showing import find_shown, show
+from tests.unit.spool.spools import (
+    SETTINGS,
+    THREE,
+    accept_bytes,
+    answer,
+    failure,
+    finish,
+    lines_of,
+    make_layout,
+    put,
+    record,
+)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return make_layout(tmp_path / "root", "clinical")
+
+
+# --- publish ---------------------------------------------------------------------------------------------------------
+
+
+def test_responses_come_in_the_order_of_the_input(layout: Layout) -> None:
+    accept_bytes(
+        layout, b'{"id": "a", "prompt": "one"}\n\n{"prompt": "two"}\n{"id": 7, "prompt": "three", "ward": 9}\n'
+    )
+    record(layout, "job1", [answer(2, "III", line=4), answer(0, "I"), answer(1, "II", line=3)])
+
+    folder = publish(layout, "job1", {})
+
+    found = lines_of(folder / "responses.jsonl")
+    assert [(item["id"], item["line"], item["prompt"], item["response"]) for item in found] == [
+        ("a", 1, "one", "I"),
+        (3, 3, "two", "II"),
+        (7, 4, "three", "III"),
+    ]
+    assert found[2]["extra"] == {"ward": 9}
+    assert {"ordinal", "outcome", "finished"}.isdisjoint(found[0])
+    assert found[0]["finished_at"] == "2026-11-22T18:57:33Z"
+    assert (found[0]["model"], found[0]["endpoint"], found[0]["attempts"]) == ("llama3.2", "gpu0", 1)
+
+
+def test_folder_of_a_job_without_failures_holds_nothing_more(layout: Layout) -> None:
+    folder = finish(layout, accept_bytes(layout, THREE))
+
+    assert folder == layout.outbox / "notes"
+    assert sorted(path.name for path in folder.iterdir()) == ["input.jsonl", "manifest.json", "responses.jsonl"]
+    assert (folder / "input.jsonl").read_bytes() == THREE
+    assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
+
+
+def test_published_folder_can_be_read_by_the_group_and_nobody_else(layout: Layout) -> None:
+    folder = finish(layout, accept_bytes(layout, THREE))
+
+    assert folder.stat().st_mode & 0o7777 == 0o2750
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+
+
+def test_failed_lines_come_back_byte_for_byte_in_retry(layout: Layout) -> None:
+    lines = [
+        b'{"id": "x",   "prompt": "odd\\u00e9 \xc3\xa9 spacing"}\r',
+        b'{"prompt": "good"}',
+        b"not json at all \xff",
+        b'{"id": [1], "prompt": ""}',
+        b'{"prompt": "last, without line feed"}',
+    ]
+    accept_bytes(layout, b"\xef\xbb\xbf" + b"\n".join(lines))
+    record(layout, "job1", [failure(4), answer(1), failure(0, "boom")])
+
+    folder = publish(layout, "job1", {})
+
+    assert (folder / "retry.jsonl").read_bytes() == b"".join(
+        line + b"\n" for number, line in enumerate(lines) if number != 1
+    )
+    errors = lines_of(folder / "errors.jsonl")
+    assert [(item["line"], item["id"], item["class"]) for item in errors] == [
+        (1, "x", "server_error"),
+        (3, 3, "bad_line"),
+        (4, [1], "bad_line"),
+        (5, 5, "server_error"),
+    ]
+    assert (errors[0]["message"], errors[0]["attempts"], errors[0]["endpoint"]) == ("boom", 4, "gpu0")
+    assert "endpoint" not in errors[1]
+    assert [item["line"] for item in lines_of(folder / "responses.jsonl")] == [2]
+
+
+def test_retry_of_an_overlong_line_is_whole(layout: Layout) -> None:
+    long = json.dumps({"prompt": "x" * (3 * 2**20)}).encode()
+    accept_bytes(layout, THREE + long + b"\n")
+    record(layout, "job1", [answer(0), answer(1), answer(2)])
+
+    folder = publish(layout, "job1", {})
+
+    assert (folder / "retry.jsonl").read_bytes() == long + b"\n"
+    assert lines_of(folder / "errors.jsonl")[0]["id"] == 4
+
+
+def test_answer_with_lone_surrogates_is_valid_json(layout: Layout) -> None:
+    accept_bytes(layout, b'{"prompt": "\\ud800"}\n')
+    record(layout, "job1", [answer(0, "\udfff \u2028 \x00")])
+
+    folder = publish(layout, "job1", {})
+
+    raw = (folder / "responses.jsonl").read_bytes()
+    assert raw.isascii()
+    assert json.loads(raw)["response"] == "\udfff \u2028 \x00"
+
+
+def test_manifest_adds_up(layout: Layout) -> None:
+    header = accept_bytes(layout, THREE + b"bad\n\n")
+    record(
+        layout,
+        "job1",
+        [
+            answer(0, seconds=2.0, finished=1000.0),
+            answer(1, seconds=3.0, finished=1001.0, done_reason="length"),
+            answer(2, seconds=1.0, finished=1002.0, endpoint="gpu1"),
+        ],
+    )
+    model = header.signatures[0].model
+    facts = {"gpu0": EndpointFacts(version="0.33.0", gpu=3, digests={model: "abc", "other": "def"})}
+
+    folder = publish(layout, "job1", facts)
+
+    manifest = disk.read_json(folder / "manifest.json")
+    assert (manifest["job"], manifest["name"], manifest["profile"]) == ("job1", "notes.jsonl", "")
+    assert manifest["counts"] == {"lines": 5, "requests": 4, "responses": 3, "failures": 1, "cut_short": 1}
+    assert manifest["tokens"] == {"prompt": 9, "eval": 21}
+    assert (manifest["times"]["work_seconds"], manifest["times"]["span_seconds"]) == (6.0, 4.0)
+    assert manifest["times"]["speedup"] == 1.5
+    assert manifest["endpoints"] == {
+        "gpu0": {"gpu": 3, "version": "0.33.0", "responses": 2, "eval_tokens": 14, "seconds": 5.0},
+        "gpu1": {"gpu": 0, "version": "", "responses": 1, "eval_tokens": 7, "seconds": 1.0},
+    }
+    assert manifest["digests"] == {model: ["abc"]}
+    assert manifest["input"] == {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": False}
+    assert manifest["settings"] == SETTINGS.to_json()
+    assert manifest["submitter"]["uid"] == os.getuid()
+
+
+def test_job_of_only_failures_has_an_empty_responses_file(layout: Layout) -> None:
+    accept_bytes(layout, b"x\n")
+
+    folder = publish(layout, "job1", {})
+
+    assert (folder / "responses.jsonl").read_bytes() == b""
+    assert disk.read_json(folder / "manifest.json")["times"]["speedup"] is None
+
+
+def test_taken_name_gets_the_job_id_appended(layout: Layout) -> None:
+    first = finish(layout, accept_bytes(layout, THREE))
+    content = (first / "responses.jsonl").read_bytes()
+
+    second = finish(layout, accept_bytes(layout, THREE, "job2"))
+
+    assert (first, second) == (layout.outbox / "notes", layout.outbox / "notes.job2")
+    assert (first / "responses.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "file", "dangling link"])
+def test_whatever_has_the_name_is_not_overwritten(layout: Layout, kind: str, tmp_path: Path) -> None:
+    planted = layout.outbox / "notes"
+    if kind == "empty folder":
+        planted.mkdir()
+    elif kind == "file":
+        planted.write_text("mine", "utf-8")
+    else:
+        planted.symlink_to(tmp_path / "nowhere")
+
+    assert finish(layout, accept_bytes(layout, THREE)) == layout.outbox / "notes.job1"
+    assert os.path.lexists(planted)
+
+
+def test_job_of_a_profile_is_published_under_it(layout: Layout) -> None:
+    header = accept_bytes(layout, THREE)
+    document = disk.read_json(layout.jobs / "job1" / "job.json")
+    disk.write_json(layout.jobs / "job1" / "job.json", {**document, "profile": "clinical"})
+
+    assert finish(layout, header) == layout.outbox / "clinical" / "notes"
+
+
+def test_original_that_grew_after_it_was_accepted_is_kept_and_told(layout: Layout) -> None:
+    with put(layout, THREE).open("ab") as writer:
+        header = accept_bytes(layout, THREE)
+        writer.write(b'{"prompt": "too late"}\n')
+
+    folder = finish(layout, header)
+
+    assert len(lines_of(folder / "responses.jsonl")) == 3
+    assert (folder / "input.jsonl").read_bytes() == THREE
+    assert (folder / "input.modified.jsonl").read_bytes() == THREE + b'{"prompt": "too late"}\n'
+    assert disk.read_json(folder / "manifest.json")["input"]["modified_after_accept"] is True
+
+
+def test_publishing_again_what_is_published_returns_the_same_folder(layout: Layout) -> None:
+    folder = finish(layout, accept_bytes(layout, THREE))
+
+    assert publish(layout, "job1", {}) == folder
+    assert show(layout, "job1") == folder
+    assert [path.name for path in layout.outbox.iterdir()] == ["notes"]
+
+
+def test_job_whose_folder_somebody_took_away_is_not_published_again(layout: Layout, tmp_path: Path) -> None:
+    finish(layout, accept_bytes(layout, THREE)).rename(tmp_path / "mine")
+
+    assert publish(layout, "job1", {}) == layout.outbox
+    assert list(layout.outbox.iterdir()) == []
+
+
+def test_job_is_found_in_the_outbox_among_strangers_files(layout: Layout) -> None:
+    for name, content in (("list", b"[1]"), ("broken", b"{"), ("other", b'{"job": "job9"}')):
+        (layout.outbox / name).mkdir()
+        (layout.outbox / name / "manifest.json").write_bytes(content)
+    folder = finish(layout, accept_bytes(layout, THREE))
+
+    assert find_shown(layout.outbox, "job1") == folder
+    assert find_shown(layout.outbox, "job2") is None
+
+
+def test_disk_error_while_the_outputs_are_written_leaves_the_job_as_it_was(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = accept_bytes(layout, THREE)
+    record(layout, "job1", [answer(0), answer(1), failure(2)])
+
+    def full(descriptor: int, path: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "sync_file", full)
+        with pytest.raises(OSError, match="No space"):
+            publish(layout, "job1", {})
+    assert not (layout.jobs / "job1" / "manifest.json").exists()
+    assert list((layout.jobs / "job1").glob(".*")) == []
+
+    folder = finish(layout, header)
+    assert len(lines_of(folder / "responses.jsonl")) == 2
+    assert len(lines_of(folder / "retry.jsonl")) == 1
+
+
+# --- signs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signs(layout: Layout) -> Signs:
+    return Signs(layout)
+
+
+def test_waiting_sign_says_why_and_goes_when_it_is_resolved(layout: Layout, signs: Signs) -> None:
+    key = Key("", "notes.jsonl")
+
+    assert signs.show_waiting({key: "it is empty"}) == [(key, "it is empty")]
+    sign = layout.outbox / "notes.waiting" / "why.txt"
+    assert sign.read_text("utf-8") == "notes.jsonl: it is empty\n"
+    assert signs.show_waiting({key: "it is empty"}) == []
+
+    assert signs.show_waiting({key: "still empty"}) == [(key, "still empty")]
+    assert sign.read_text("utf-8") == "notes.jsonl: still empty\n"
+
+    assert signs.show_waiting({}) == []
+    assert list(layout.outbox.iterdir()) == []
+
+
+def test_waiting_signs_of_like_names_do_not_share_a_folder(layout: Layout, signs: Signs) -> None:
+    keys = [Key("", "a.jsonl"), Key("", "a"), Key("clinical", "a.jsonl"), Key("", "x" * 250), Key("", "\x1b\n/")]
+
+    signs.show_waiting(dict.fromkeys(keys, "why"))
+
+    assert len(list(layout.outbox.glob("**/why.txt"))) == len(keys)
+    signs.show_waiting({})
+    assert list(layout.outbox.glob("**/why.txt")) == []
+
+
+def test_progress_sign_shows_and_goes(layout: Layout, signs: Signs) -> None:
+    header = accept_bytes(layout, THREE)
+
+    signs.show_progress(header, {"done": 1, "drop_id": "d1"})
+    signs.show_progress(header, {"done": 2, "drop_id": "d1"})
+
+    assert disk.read_json(layout.outbox / "notes.partial" / "progress.json")["done"] == 2
+    assert find_progress(layout.outbox, "d1", "notes.jsonl", "") == {"done": 2, "drop_id": "d1"}
+    assert find_progress(layout.outbox, "d2", "notes.jsonl", "") is None
+    signs.end_progress("job1")
+    signs.end_progress("job1")
+    assert list(layout.outbox.iterdir()) == []
+
+
+def test_signs_of_an_earlier_coordinator_are_cleared(layout: Layout, signs: Signs) -> None:
+    signs.show_waiting({Key("clinical", "a.jsonl"): "why", Key("", "b.jsonl"): "why"})
+    signs.show_progress(accept_bytes(layout, THREE), {"done": 1})
+    (layout.outbox / "c.waiting").mkdir()
+
+    Signs(layout).clear()
+
+    assert [path.name for path in layout.outbox.glob("**/*")] == ["clinical"]
+
+
+def test_folders_of_others_that_look_like_signs_are_left_alone(layout: Layout, signs: Signs, tmp_path: Path) -> None:
+    published = layout.outbox / "x.partial"
+    published.mkdir()
+    (published / "manifest.json").write_text("{}", "utf-8")
+    foreign = layout.outbox / "thesis.partial"
+    foreign.mkdir()
+    (foreign / "chapter1.tex").write_text("years of work", "utf-8")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (layout.outbox / "link.waiting").symlink_to(elsewhere)
+    (layout.outbox / "file.waiting").write_text("a file", "utf-8")
+
+    signs.clear()
+
+    assert (foreign / "chapter1.tex").exists()
+    assert sorted(path.name for path in layout.outbox.iterdir()) == [
+        "file.waiting", "link.waiting", "thesis.partial", "x.partial",
+    ]  # fmt: skip
+
+
+# --- what a submitter looks for --------------------------------------------------------------------------------------
+
+
+def test_published_drop_is_found_by_its_id(layout: Layout) -> None:
+    for number, drop_id in enumerate(("d1", "d2")):
+        header = accept_bytes(layout, THREE, f"job{number}")
+        document = disk.read_json(layout.jobs / header.id / "job.json")
+        disk.write_json(layout.jobs / header.id / "job.json", {**document, "drop_id": drop_id})
+        finish(layout, header)
+
+    found = find_published(layout.outbox, "d2", "notes.jsonl", "")
+
+    assert found is not None
+    assert found[0] == layout.outbox / "notes.job1"
+    assert find_published(layout.outbox, "d3", "notes.jsonl", "") is None
+    assert find_published(layout.outbox, "d1", "notes.jsonl", "clinical") is None
