@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
 from obcd.spool import intake, outbox, recovery
 from obcd.spool.layout import Layout
@@ -90,6 +91,8 @@ def _carry_out(call: Call, layout: Layout) -> Done | Failed:
         return Done(WORK[call.name](layout, *call.arguments))
     except intake.RejectedError as error:
         return Failed(str(error), is_rejected=True)
+    except ObcdError as error:
+        return Failed(str(error))
     except OSError as error:
         return Failed(f"{error.strerror} ({error.filename or layout.root})", is_disk=True)
     except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt

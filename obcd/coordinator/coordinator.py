@@ -9,6 +9,7 @@ No turn may take long: what is long is the clerk's, what waits for the disk is t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -30,6 +31,7 @@ from obcd.core.faults import Fault, model_missing, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.rates import Rate
 from obcd.core.scheduling import Lease, Scheduler
+from obcd.errors import InputError
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
@@ -51,6 +53,8 @@ OVERDUE_GRACE = 30.0
 PROGRESS_SECONDS = 2.0
 #: Failures for want of a model, recorded in one turn.
 UNSERVABLE_A_TURN = 500
+#: Least seconds between two scans that file events ask for.
+NEWS_SECONDS = 0.1
 #: Published jobs that the status remembers.
 REMEMBERED = 20
 
@@ -130,14 +134,16 @@ class Coordinator:
         self.damaged: tuple[str, ...] = ()
         self.is_draining = False
         self.is_recovered = False
-        self._loading: set[str] = set()
+        self._loading: dict[str, JobHeader] = {}
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
         self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self._unfinished)
         self._signs = Signs(layout)
-        self._watch = InboxWatch([layout.inbox, *(layout.inbox / name for name in settings.profiles)], self.wake)
+        folders = [layout.inbox, *(layout.inbox / name for name in settings.profiles)]
+        self._watch = InboxWatch(folders, self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
         self._housekeeping_at = 0.0
+        self._has_inbox_news, self._news_at = False, 0.0
 
     # --- start and stop ------------------------------------------------------------------------------------------
 
@@ -150,7 +156,8 @@ class Coordinator:
         """
         self.layout.create(list(self.settings.profiles))
         self._lock.acquire()
-        self._signs.clear()
+        if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
+            self._signs.clear()
         self.pool.start_missing(monotonic())
         self._intake_clerk.ask(self._take_recovery, "recover")
 
@@ -224,7 +231,9 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
-        if self._drain_wakeups() and self._takes_drops:
+        self._drain_wakeups()
+        if self._has_inbox_news and now >= self._news_at:
+            self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
         self.pool.start_missing(now)
         self._receive(now)
@@ -242,22 +251,31 @@ class Coordinator:
 
     def _until_next(self, now: float) -> float:
         wanted = [now + 1.0]
-        if self._takes_drops and self.is_recovered:
-            wanted.append(self._desk.next_scan())
-        wanted += [at for at in (self.pool.next_restart(), self.scheduler.next_due()) if at is not None]
-        return max(0.0, min(wanted) - now)
+        if self._takes_drops and self.is_recovered and not self.is_draining:
+            wanted.append(max(now, self._desk.next_scan()))
+        if self._has_inbox_news:
+            wanted.append(max(now, self._news_at))
+        # What is due and was not given out in this turn waits for something to happen (a slot, an endpoint), not for
+        # time: to wait for it would be to spin.
+        coming = (self.pool.next_restart(), self.scheduler.next_due())
+        wanted += [at for at in coming if at is not None and at > now]
+        return min(wanted) - now
 
-    def _drain_wakeups(self) -> bool:
-        try:
-            return bool(os.read(self._wake_reader, 4096))
-        except BlockingIOError:
-            return False
+    def _drain_wakeups(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 4096)
+
+    def _note_inbox_news(self) -> None:
+        """Have the inbox scanned soon; the watch's thread. A writer makes thousands of events; one scan sees all."""
+        if not self._has_inbox_news:
+            self._has_inbox_news = True
+            self.wake()
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def _take_recovery(self, outcome: Done | Failed) -> None:
         if isinstance(outcome, Failed):
-            raise OSError(f"the spool cannot be read: {outcome.reason}")
+            raise InputError(f"the spool at {self.layout.root} cannot be taken up: {outcome.reason}")
         recovery: Recovery = outcome.value
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
         self.accepted.extend(wanted)
@@ -276,7 +294,7 @@ class Coordinator:
         self.accepted.append(header)
 
     def _unfinished(self) -> tuple[JobHeader, ...]:
-        return (*self.accepted, *(job.header for job in self.running.values()))
+        return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
 
     @property
     def is_idle(self) -> bool:
@@ -288,11 +306,11 @@ class Coordinator:
         """Load accepted jobs as long as there is room among the active ones."""
         while self.accepted and len(self.running) + len(self._loading) < self.settings.spool.active_jobs:
             header = self.accepted.popleft()
-            self._loading.add(header.id)
+            self._loading[header.id] = header
             self._intake_clerk.ask(partial(self._take_loaded, header), "load_job", header.id)
 
     def _take_loaded(self, header: JobHeader, outcome: Done | Failed) -> None:
-        self._loading.discard(header.id)
+        del self._loading[header.id]
         now = monotonic()
         if isinstance(outcome, Failed):
             logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra={"action": "load_failed"})

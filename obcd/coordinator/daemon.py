@@ -68,6 +68,8 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
         finally:
             notify(STOPPING=1)
             coordinator.stop()
+            with contextlib.suppress(OSError):  # else `obcd status` would call us READY for a while yet
+                coordinator.layout.status.unlink()
 
 
 def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float], bool] | None) -> bool:

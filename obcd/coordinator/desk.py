@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from obcd.clock import wall
@@ -50,13 +51,17 @@ class Desk:
         self._scan_at = 0.0
         self._now = 0.0
         self._again: list[tuple[float, Callable[[], None]]] = []
+        #: Drops that the clerk has been asked to accept and has not answered.
+        self._asked: set[Key] = set()
+        #: {claimed file that cannot be taken up: why}
+        self._stranded: dict[Key, str] = {}
         #: What keeps the whole inbox from being read, "" when all is well.
         self.trouble = ""
 
     @property
     def waiting(self) -> dict[Key, str]:
         """The files that are not taken, and why."""
-        return self._inbox.waiting
+        return {**self._stranded, **self._inbox.waiting}
 
     def wake(self) -> None:
         """Scan at the next turn."""
@@ -83,12 +88,18 @@ class Desk:
         try:
             drops = self._inbox.scan(now)
         except OSError as error:
-            self.trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
+            trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
+            if self.trouble != trouble:
+                logger.warning("%s; obcd goes on trying", trouble, extra={"action": "inbox_unreadable"})
+            self.trouble = trouble
             self._scan_at = now + SCAN_IDLE
             return
         self.trouble = ""
         for drop in drops:
-            self._order(drop)
+            if drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
+                self._inbox.offer_again(drop.key)
+            else:
+                self._order(drop)
         self._scan_at = now + (SCAN_SOON if self._inbox.is_settling else SCAN_IDLE)
 
     def take_claim(self, claim: Claim) -> None:
@@ -96,11 +107,12 @@ class Desk:
         profile = claim.drop.key.profile
         if profile and profile not in self._settings.profiles:
             logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra={"action": "claim_waits"})
-            self._inbox.waiting[claim.drop.key] = f"its profile '{profile}' is no longer in the configuration"
+            self._stranded[claim.drop.key] = f"its profile '{profile}' is no longer in the configuration"
             return
         self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
 
     def _order(self, drop: Drop) -> None:
+        self._asked.add(drop.key)
         limit = self._settings.spool.incomplete_hold_seconds
         torn_for_long = self._inbox.age(drop.key, self._now) > limit
         self._ask("accept", self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long))
@@ -120,6 +132,7 @@ class Desk:
 
     def _take_outcome(self, order: Order, outcome: Done | Failed) -> None:
         key = order.drop.key
+        self._asked.discard(key)
         label = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
         self.wake()
         if isinstance(outcome, Failed):
@@ -143,7 +156,7 @@ class Desk:
     def _take_failure(self, order: Order, label: str, outcome: Failed) -> None:
         key = order.drop.key
         logger.error("%s cannot be accepted: %s", label, outcome.reason, extra={"action": "accept_failed"})
-        if not self._layout.claim(order.job, key.profile).exists():
+        if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:
             self._again.append((self._now + DISK_SECONDS, lambda: self._ask("accept_claimed", order)))

@@ -90,6 +90,13 @@ class Recorder:
         self._thread.join(seconds)
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            for writer in self._writers.values():
+                writer.close()
+
+    def _work(self) -> None:
         while not (self._stopping and not self._entries):
             self._news.wait()
             self._news.clear()

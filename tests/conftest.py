@@ -1,0 +1,83 @@
+"""Fixtures of the tests with real processes; what they start ends with the test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """Yield a short folder for sockets and status files: a unix socket's path has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="obcd-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def environment(runtime: Path) -> dict[str, str]:
+    return make_environment(runtime)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[Running]]:
+    """Yield a list; every process in it is ended after the test, the last one first."""
+    processes: list[Running] = []
+    yield processes
+    for process in reversed(processes):
+        process.end()
+
+
+@pytest.fixture
+def simulate(environment: dict[str, str], tmp_path: Path, started: list[Running]) -> Callable[..., Simulated]:
+    """Return what starts simulated servers: `simulate("--seconds", 0.1, count=2)`."""
+
+    def start(*options: object, count: int = 1) -> Simulated:
+        server = Simulated(environment, tmp_path / f"servers{len(started)}.log", *options, count=count)
+        started.append(server)
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def _one_quick_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    folder = tmp_path_factory.mktemp("quick-server")
+    server = Simulated(make_environment(folder), folder / "server.log", "--parallel", 4, "--seconds", 0.03)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def quick_server(_one_quick_server: Simulated) -> Simulated:
+    """Return a server of four slots that many tests share; its account begins anew with each."""
+    wait_until(lambda: _one_quick_server.in_flight() == 0)
+    _one_quick_server.reset()
+    return _one_quick_server
+
+
+@pytest.fixture
+def coordinate(
+    environment: dict[str, str], tmp_path: Path, started: list[Running]
+) -> Iterator[Callable[..., CoordinatorProcess]]:
+    """Return what starts a coordinator: `coordinate(config, tweaks={…})`; no process of one survives the test."""
+
+    def start(config: Path, root: Path | None = None, **options: Any) -> CoordinatorProcess:
+        coordinator = CoordinatorProcess(environment, root or tmp_path / "root", config, **options)
+        started.append(coordinator)
+        return coordinator
+
+    yield start
+    for process in started:
+        if isinstance(process, CoordinatorProcess) and process.process.poll() is None:
+            children = family(process.pid)
+            process.kill()
+            wait_until(partial(all_gone, children), 10.0, "no process outlives its coordinator")

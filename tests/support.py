@@ -1,0 +1,286 @@
+"""What tests with real processes share: waiting, a simulated server, a coordinator; all ended by their process ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import requests
+import toml
+
+T = TypeVar("T")
+
+#: The folder that `obcd` and `tests` are imported from, whatever the working folder of a process is.
+SOURCES = Path(__file__).resolve().parent.parent
+#: Seconds after which a condition that should hold by now is a failure; the machine may be busy.
+PATIENCE = 30.0
+
+
+def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE, what: str | Callable[[], str] = "") -> T:
+    """Return the first true value of `predicate`, asked fifty times a second."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:.0f} s: {what() if callable(what) else what or predicate}")
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended (a zombie has)."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def all_gone(pids: Sequence[int]) -> bool:
+    """Tell whether all of some processes have ended."""
+    return all(map(is_gone, pids))
+
+
+def family(pid: int) -> list[int]:
+    """Return the process ids of all descendants."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def make_environment(runtime: Path, **changes: str) -> dict[str, str]:
+    """Return an environment that finds this tree, and neither configuration nor folders of the user's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OBCD_", "OLLAMA_", "XDG_"))}
+    own = {"PYTHONPATH": str(SOURCES), "XDG_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(runtime / "config")}
+    return {**kept, **own, "COLUMNS": "200", **changes}
+
+
+def obcd_command(*arguments: object, tweaks: Mapping[str, float] | None = None) -> list[str]:
+    """Return a command line of `obcd`.
+
+    Args:
+        tweaks: Constants to change first, e.g. `{"obcd.core.scheduling:MODEL_WAIT_SECONDS": 0.5}`.
+    """
+    words = [str(argument) for argument in arguments]
+    if not tweaks:
+        return [sys.executable, "-m", "obcd", *words]
+    script = "import importlib, sys\n"
+    for place, value in tweaks.items():
+        module, name = place.split(":")
+        script += f"setattr(importlib.import_module({module!r}), {name!r}, {value!r})\n"
+    script += "from obcd.__main__ import main\nsys.exit(main())\n"
+    return [sys.executable, "-c", script, *words]
+
+
+def run_obcd(
+    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        obcd_command(*arguments), env=dict(environment), cwd=cwd, capture_output=True, text=True,
+        timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class Running:
+    """One process of ours, its output in a file; ended by its id."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def text(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill it, whatever it does, and reap it; its children have to notice by themselves."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """End it and what is left of its family; safe when it is gone."""
+        children = family(self.pid) if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.kill()
+        for pid in children:
+            if not is_gone(pid):
+                psutil.Process(pid).kill()
+
+
+def prompt_key(prompt: str) -> str:
+    """Return a prompt's name in a simulated server's account."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Simulated(Running):
+    """Simulated servers of one process."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path, *options: object, count: int = 1) -> None:
+        arguments = ["simulate", "--count", count, "--load-seconds", 0.01, *options]
+        super().__init__(obcd_command(*arguments), environment, log)
+        self.urls = wait_until(lambda: self._announced(count), what="simulated servers listen")
+
+    @property
+    def names(self) -> list[str]:
+        return [url.removeprefix("http://") for url in self.urls]
+
+    @property
+    def port(self) -> int:
+        return int(self.urls[0].rpartition(":")[2])
+
+    def account(self) -> list[dict[str, Any]]:
+        """Return every generation request that arrived at any of the servers."""
+        found: list[dict[str, Any]] = []
+        for url in self.urls:
+            document = requests.get(f"{url}/simulated/requests", timeout=10).json()
+            assert document["dropped"] == 0
+            found += document["requests"]
+        return found
+
+    def asked(self) -> Counter[str]:
+        """Return `{prompt key: times asked}`."""
+        return Counter(record["prompt"] for record in self.account())
+
+    def reset(self) -> None:
+        """Forget what was asked so far."""
+        for url in self.urls:
+            requests.delete(f"{url}/simulated/requests", timeout=10).raise_for_status()
+
+    def in_flight(self) -> int:
+        return sum(requests.get(f"{url}/simulated/requests", timeout=10).json()["in_flight"] for url in self.urls)
+
+    def _announced(self, count: int) -> list[str]:
+        assert self.process.poll() is None, self.text()
+        urls = [line.split()[0] for line in self.text().splitlines() if line.startswith("http://")]
+        return urls if len(urls) == count else []
+
+
+def write_config(path: Path, endpoints: Mapping[str, int] | Sequence[str], **tables: Any) -> Path:
+    """Write a configuration with quick settling; `tables` are merged into it, e.g. `requests={"attempts": 2}`.
+
+    Args:
+        endpoints: Names, or `{name: slots}`.
+    """
+    slots = endpoints if isinstance(endpoints, Mapping) else dict.fromkeys(endpoints, 2)
+    document: dict[str, Any] = {
+        "model": "llama3.2",
+        "ollama_instances": {name: {"gpu": gpu, "slots": count} for gpu, (name, count) in enumerate(slots.items())},
+        "spool": {"settle_seconds": 0.2, **tables.pop("spool", {})},
+        "requests": {"drain_seconds": 5.0, **tables.pop("requests", {})},
+        **tables,
+    }
+    path.write_text(toml.dumps(document), "utf-8")
+    return path
+
+
+class CoordinatorProcess(Running):
+    """`obcd coordinator` on a root."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        root: Path,
+        config: Path,
+        tweaks: Mapping[str, float] | None = None,
+        *,
+        is_awaited: bool = True,
+    ) -> None:
+        self.environment = environment
+        self.root, self.config = root, config
+        self.inbox, self.outbox, self.jobs = root / "inbox", root / "outbox", root / "jobs"
+        command = obcd_command("coordinator", "--config", config, "--root", root, tweaks=tweaks)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(command, environment, root.with_suffix(".log"))
+        if is_awaited:
+            wait_until(self.is_ready, what="coordinator is ready")
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.text()
+        status = self.status()
+        return status.get("pid") == self.pid and status["state"] == "READY"
+
+    def status(self) -> dict[str, Any]:
+        """Return what `obcd status --json` would print; empty when nothing runs."""
+        for path in Path(self.environment["XDG_RUNTIME_DIR"]).glob("obcd-*/status.json"):
+            try:
+                document: dict[str, Any] = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+            if document["root"] == str(self.root):
+                return document
+        return {}
+
+    def drop(self, content: bytes | Sequence[str], name: str = "notes.jsonl", profile: str = "") -> Path:
+        """Drop a file as `cp` does: under its final name, while one looks."""
+        raw = content if isinstance(content, bytes) else prompt_lines(content)
+        path = self.inbox / profile / name
+        path.write_bytes(raw)
+        return path
+
+    def published(self, stem: str = "notes", timeout: float = PATIENCE) -> Published:
+        """Wait for a published folder."""
+        folder = self.outbox / stem
+        wait_until((folder / "manifest.json").exists, timeout, lambda: f"{stem} is published:\n{self.text()}")
+        return Published(folder)
+
+    def worker_pids(self) -> dict[str, int]:
+        return {name: pid for name, pid in self.status()["processes"].items() if pid}
+
+
+class Published:
+    """A folder of the outbox."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        path = self.folder / name
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    @property
+    def responses(self) -> list[dict[str, Any]]:
+        return self.read("responses.jsonl")
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return self.read("errors.jsonl")
+
+    def assert_complete(self, lines: int) -> None:
+        """Assert that every line has exactly one result, in order."""
+        found = [item["line"] for item in self.responses]
+        failed = [item["line"] for item in self.errors]
+        assert found == sorted(found)
+        assert failed == sorted(failed)
+        assert sorted(found + failed) == list(range(1, lines + 1))
+
+
+def prompt_lines(prompts: Sequence[str]) -> bytes:
+    """Return a prompt file."""
+    return b"".join(json.dumps({"prompt": prompt}).encode() + b"\n" for prompt in prompts)
