@@ -20,7 +20,7 @@ from obcd.coordinator.daemon import run
 from obcd.core.faults import Fault
 from obcd.core.records import canonical_model
 from obcd.core.scheduling import Lease
-from obcd.errors import ConfigurationError, ExitCode, NoEndpointError
+from obcd.errors import ConfigurationError, ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.seedfiles import write_response_files
@@ -159,9 +159,13 @@ def _run(settings: Settings, plan: Plan, header: JobHeader, *, verbose: bool) ->
     coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id)
     show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
     try:
-        run(coordinator, lambda now: show.turn(now) or watcher.folder is not None)
+        run(coordinator, lambda now: show.turn(now) or watcher.folder is not None or header.id in coordinator.damaged)
     finally:
         show.stop()
+    if header.id in coordinator.damaged:
+        raise InputError(
+            f"{plan.layout.jobs / header.id} is damaged: delete it to give up what was answered, then run this again"
+        )
     return watcher.folder
 
 

@@ -72,6 +72,9 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
     lock.acquire()
     try:
         unfinished = _find_unfinished(layout, prompts)
+        if unfinished is not None and _is_untouched(layout, unfinished, digest, job_settings):
+            disk.remove_tree(layout.jobs / unfinished.id)
+            unfinished = None
         if unfinished is not None:
             return _resume(layout, unfinished, prompts, digest, job_settings)
         published = None if again else _find_published(layout, prompts, digest, job_settings)
@@ -91,6 +94,16 @@ def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
             if manifest.get("source") == str(prompts.absolute()):
                 return JobHeader(id=job, name=manifest["name"], settings=JobSettings.from_json(manifest["settings"]))
     return mine[-1] if mine else None
+
+
+def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobSettings) -> bool:
+    """Tell whether an interrupted run answered nothing and was for other prompts or settings than this one.
+
+    It is given up then: else a run that ended for want of a model could never be mended in the configuration.
+    """
+    if not header.sha256 or (header.sha256 == digest and header.settings == settings):
+        return False
+    return recovery.load_job(layout, header.id).replay.responses == 0
 
 
 def _resume(layout: Layout, header: JobHeader, prompts: Path, digest: str, settings: JobSettings) -> Plan:
