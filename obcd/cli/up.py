@@ -15,7 +15,7 @@ from obcd.errors import InputError
 from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, server_programs
 from obcd.host.supervisor import Program, become, write_configuration
 from obcd.lifeline import tie_to_parent
-from obcd.spool.layout import Layout
+from obcd.spool.layout import Layout, SpoolLock
 
 EPILOG = """\b
 Examples:
@@ -50,6 +50,9 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     settings = read_settings(config)
     layout = find_layout(root, settings)
     layout.create(list(settings.profiles))
+    lock = SpoolLock(layout)
+    lock.acquire()  # its supervisord would start a refused coordinator for ever, and take the other's socket away
+    lock.release()
     programs: list[Program] = []
     if embedded is not None or simulate:
         wanted = StandIns(
