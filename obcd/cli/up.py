@@ -61,8 +61,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
             context=max(settings.requests.num_ctx, *(item.num_ctx or 0 for item in settings.profiles.values()), 0),
         )
         programs, path, settings = _stand_ins(wanted, path, layout, model_name)
-    drain = settings.requests.drain_seconds
-    programs.append(coordinator_program(path.absolute() if path else None, layout.root, drain))
+    programs.append(coordinator_program(path.absolute() if path else None, layout.root))
     logs = layout.root / "logs"
     configuration = write_configuration(programs, layout.runtime, logs)
     _say_where(settings, layout, logs)

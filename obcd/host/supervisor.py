@@ -22,12 +22,14 @@ class Program:
 
     Attributes:
         priority: Lower starts first and stops last.
+        stop_signal: What asks it to stop.
         stop_seconds: How long it may take to stop before it is killed.
     """
 
     name: str
     command: tuple[str, ...]
     priority: int = 100
+    stop_signal: str = "TERM"
     stop_seconds: int = 10
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,8 +62,8 @@ def _section(program: Program, logs: Path) -> str:
         f"[program:{program.name}]\n"
         f"command={_value(shlex.join(program.command))}\n"
         f"priority={program.priority}\n"
-        "autorestart=true\nstartsecs=2\nstartretries=1000000\nstopsignal=TERM\n"
-        f"stopwaitsecs={program.stop_seconds}\n"
+        "autorestart=true\nstartsecs=2\nstartretries=1000000\n"
+        f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_seconds}\n"
         # not stopasgroup: the coordinator ends its workers itself, in order; killasgroup: nothing outlives it
         "stopasgroup=false\nkillasgroup=true\nredirect_stderr=true\n"
         f"stdout_logfile={_value(logs / (program.name + '.log'))}\n"

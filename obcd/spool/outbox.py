@@ -214,6 +214,8 @@ def _manifest(
         "tokens": {"prompt": sums.prompt_tokens, "eval": sums.eval_tokens},
         "times": {
             "accepted_at": timestamp(header.accepted_at),
+            "started_at": timestamp(sums.started) if sums.started else None,
+            "finished_at": timestamp(sums.finished) if sums.finished else None,
             "published_at": timestamp(wall()),
             "work_seconds": round(sums.work_seconds, 3),
             "span_seconds": round(span, 3),
