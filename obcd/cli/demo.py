@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -26,7 +26,9 @@ from obcd.config.writing import with_endpoints
 from obcd.errors import ExitCode, NoEndpointError, ObcdError
 from obcd.host.session import Session
 from obcd.ollama.control import probe
-from obcd.reports.merge import merge_folder
+from obcd.reports.answers import Answer
+from obcd.reports.files import whole_file
+from obcd.reports.merge import JsonWriter, merge_answers
 from obcd.reports.score import score
 from obcd.share import shared
 from obcd.spool import disk
@@ -125,12 +127,15 @@ def _say_servers(ollama: str | None, weights: Path | None, model: str) -> None:
         say(f"asking {model} on the Ollama at {ollama}")
         return
     if weights is not None:
-        say(f"real inference on this CPU: {plural(SERVERS, 'server')} with {weights.name}, a toy model of 135M parameters")
+        say(f"real inference on this CPU: {SERVERS} servers with {weights.name}, a toy model of 135M parameters")
     else:
-        say("no inference engine for this machine, or it is not installed: simulated servers answer, with made-up words")
+        say(
+            "no inference engine for this machine, or it is not installed: simulated servers answer, with made-up words"
+        )
     found = probe(f"http://{OLLAMA}")
     if found.failure is None:
-        say(f"an Ollama runs on this machine and is left alone; to use it:  obcd demo --ollama {OLLAMA} --model llama3.2")
+        say("an Ollama runs on this machine and is left alone; to use it:")
+        say(f"  {_own_program()} demo --ollama {OLLAMA} --model llama3.2")
 
 
 def _await_start(layout: Layout, session: Session) -> None:
@@ -144,7 +149,9 @@ def _await_start(layout: Layout, session: Session) -> None:
         if session.has_ended:
             break
         time.sleep(0.1)
-    raise NoEndpointError(f"servers and coordinator did not start; see {layout.root / 'up.log'} and {layout.root / 'logs'}/")
+    raise NoEndpointError(
+        f"servers and coordinator did not start; see {layout.root / 'up.log'} and {layout.root / 'logs'}/"
+    )
 
 
 def _read_status(layout: Layout) -> dict[str, Any] | None:
@@ -171,8 +178,8 @@ def _submit_missing(layout: Layout) -> None:
         elif _published(layout, job).exists():
             say(f"{job.file} is answered already (delete {shown_path(layout.root)} to run it again)")
         else:
-            dropped_job = submit(layout.inbox, shared("examples") / job.file, job.profile)
-            say(f"dropped {job.file} into {shown_path(layout.inbox / job.profile)}/: {plural(dropped_job.prompts, 'prompt')}")
+            prompts = submit(layout.inbox, shared("examples") / job.file, job.profile).prompts
+            say(f"dropped {job.file} into {shown_path(layout.inbox / job.profile)}/: {plural(prompts, 'prompt')}")
 
 
 def _await_answers(layout: Layout, session: Session) -> None:
@@ -185,13 +192,19 @@ def _await_answers(layout: Layout, session: Session) -> None:
             status = _read_status(layout)
             if status is not None:
                 show.show(status)
-                if not status["jobs"] and all(_published(layout, job).exists() for job in JOBS) and _is_inbox_empty(layout):
+                if (
+                    not status["jobs"]
+                    and all(_published(layout, job).exists() for job in JOBS)
+                    and _is_inbox_empty(layout)
+                ):
                     return
             time.sleep(REDRAW_SECONDS)
 
 
 def _is_inbox_empty(layout: Layout) -> bool:
-    waiting = [path for path in layout.inbox.rglob("*.jsonl") if not any(part.startswith(".") for part in path.parts[-2:])]
+    waiting = [
+        path for path in layout.inbox.rglob("*.jsonl") if not any(part.startswith(".") for part in path.parts[-2:])
+    ]
     return not waiting and not any(layout.claims.iterdir())
 
 
@@ -255,12 +268,11 @@ def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
         for answer in _first_answers(folder, 2):
             say(f"  {_shorten(answer['prompt'], 60)}\n    → {_shorten(answer['response'], 160)}")
     merged = layout.root / "visits.json"
-    outcome = merge_folder(visits, merged)
-    say(f"all visits as one JSON array: {shown_path(merged)} ({outcome} records); its first:")
-    records = json.loads(merged.read_text("utf-8"))
-    say("  " + json.dumps(records[0] if records else None, ensure_ascii=False))
+    records = _merge(visits, merged)
+    say(f"all visits as one JSON array: {shown_path(merged)} ({plural(len(records), 'record')}); its first:")
+    say("  " + json.dumps(next(iter(records.values()), None), ensure_ascii=False))
     if is_real:
-        _say_score(visits, is_toy=is_toy)
+        _say_score(records, is_toy=is_toy)
     _say_speed([visits, questions])
     say("try your own next:")
     say(f"  cp your-prompts.jsonl {shown_path(layout.inbox)}/ && {_own_command()}")
@@ -272,16 +284,29 @@ def _first_answers(folder: Path, count: int) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _say_score(visits: Path, *, is_toy: bool) -> None:
+class _NotingWriter(JsonWriter):
+    """Writes the array and notes each record by its line, for the score."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        self.records: dict[int, object] = {}
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append an element."""
+        super().add(value, answer)
+        self.records[answer.record["line"]] = value
+
+
+def _merge(visits: Path, merged: Path) -> dict[int, object]:
+    """Merge the visits as `obcd merge` does; returns `{line: record}`."""
+    with whole_file(merged, overwrite=True) as stream:
+        writer = _NotingWriter(stream)
+        merge_answers([visits], writer, ignore=merged, report=lambda left_out: say(f"  left out: {left_out}"))
+    return writer.records
+
+
+def _say_score(records: dict[int, object], *, is_toy: bool) -> None:
     key = json.loads((shared("examples") / "clinical-visits.key.json").read_text("utf-8"))
-    records: dict[int, object] = {}
-    with open(visits / "responses.jsonl", encoding="utf-8") as lines:
-        for line in lines:
-            answer = json.loads(line)
-            try:
-                records[answer["line"]] = json.loads(answer["response"])
-            except ValueError:
-                continue
     found = score(records, key)
     remark = " (a toy model: this shows the plumbing)" if is_toy else ""
     say(f"{found.matched} of {found.total} fields match the key{remark}")
@@ -301,7 +326,13 @@ def _own_command() -> str:
     """Return how this command was called, for a person to call it again."""
     if os.environ.get("MAKELEVEL") and os.path.exists("Makefile"):
         return "make demo"
-    return "obcd demo" if shutil.which("obcd") else f"{sys.executable} -m obcd demo"
+    return f"{_own_program()} demo"
+
+
+def _own_program() -> str:
+    """Return how a person calls `obcd` here: by name where it is on PATH, else by its path."""
+    beside = Path(sys.executable).with_name("obcd")
+    return "obcd" if shutil.which("obcd") or not beside.exists() else shown_path(beside)
 
 
 def _shorten(text: str, width: int) -> str:
