@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -31,7 +32,7 @@ class Kernel:
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_parent_that_was_gone_before_the_call_ends_us_too(monkeypatch: pytest.MonkeyPatch, is_gone: bool) -> None:
     kernel, sent = Kernel(), list[tuple[int, int]]()
-    monkeypatch.setattr(lifeline.ctypes, "CDLL", lambda *_, **__: kernel)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
 
     assert lifeline.tie_to_parent({lifeline.VARIABLE: "1"}, parent=-1 if is_gone else None)
