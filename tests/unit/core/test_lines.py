@@ -90,7 +90,9 @@ class TestShapes:
         assert (request.format, request.tools) == (schema, [tool])
         assert request.messages == [{"role": "user", "content": "Hello", "images": ["aGVsbG8="]}]
 
-    @pytest.mark.parametrize("key", ["id", "messages", "system", "model", "options", "format", "think", "images", "tools"])
+    @pytest.mark.parametrize(
+        "key", ["id", "messages", "system", "model", "options", "format", "think", "images", "tools"]
+    )
     def test_null_is_as_good_as_a_missing_key(self, key: str) -> None:
         assert parse({"prompt": "Hello", key: None}) == parse({"prompt": "Hello"})
 
@@ -117,7 +119,15 @@ class TestShapes:
 
     @pytest.mark.parametrize(
         "text",
-        ["\x1b[31mred\x1b[0m", "two\nlines\r\n", "'; DROP TABLE jobs; --", "%s %d", "{} {0} ${x}", "\u2028\u0085", "\x00"],
+        [
+            "\x1b[31mred\x1b[0m",
+            "two\nlines\r\n",
+            "'; DROP TABLE jobs; --",
+            "%s %d",
+            "{} {0} ${x}",
+            "\u2028\u0085",
+            "\x00",
+        ],
     )
     def test_prompt_passes_byte_true(self, text: str) -> None:
         assert parse({"prompt": text + "."}).prompt == text + "."
@@ -275,7 +285,15 @@ def test_option_is_refused_by_its_key(options: dict[str, Any], sentence: str) ->
 
 
 def test_options_of_every_type_are_taken() -> None:
-    options = {"num_ctx": 16, "num_predict": 1, "seed": -1, "temperature": 0, "top_p": 0.9, "stop": [], "use_mmap": False}
+    options = {
+        "num_ctx": 16,
+        "num_predict": 1,
+        "seed": -1,
+        "temperature": 0,
+        "top_p": 0.9,
+        "stop": [],
+        "use_mmap": False,
+    }
 
     assert check_options(options) == options
 
