@@ -242,9 +242,9 @@ class Coordinator:
 
     def _until_next(self, now: float) -> float:
         wanted = [now + 1.0]
-        if self._takes_drops and self.is_recovered:
+        if self._takes_drops and self.is_recovered and not self.is_draining:  # as `tick` calls it
             wanted.append(self._desk.next_scan())
-        wanted += [at for at in (self.pool.next_restart(), self.scheduler.next_due()) if at is not None]
+        wanted += [at for at in (self.pool.next_restart(), self.scheduler.next_due(now)) if at is not None]
         return max(0.0, min(wanted) - now)
 
     def _drain_wakeups(self) -> bool:
