@@ -38,7 +38,7 @@ def measure() -> list[Figure]:
     return [
         Figure("settled file to accepted job", accepted - dropped, "s", most=30),
         *_tick_figures(turns),
-        Figure("coordinator's peak resident memory", memory["coordinator"], "MiB", most=150),
+        Figure("coordinator's peak resident memory", memory["coordinator"], "MiB", most=150, is_worst=True),
         Figure("clerk's peak resident memory", memory["clerk intake"], "MiB"),
         Figure("slot-seconds in use by the other job meanwhile", share, "%", least=95),
         Figure("accepted job to running job", running - accepted, "s"),
@@ -59,9 +59,15 @@ def _tick_figures(turns: list[Turn]) -> list[Figure]:
     longest = max(turns, key=lambda turn: turn.tick)
     ordered = sorted(turn.tick for turn in turns)
     return [
-        Figure("longest tick", 1000 * longest.tick, "ms", most=100),
+        Figure("longest tick", 1000 * longest.tick, "ms", most=100, is_worst=True),
         Figure("of that the main thread computed", 1000 * longest.cpu, "ms"),
         Figure("99.9th percentile of the ticks", 1000 * ordered[int(0.999 * (len(ordered) - 1))], "ms"),
-        Figure("longest turn, status and notices included", 1000 * max(turn.turn for turn in turns), "ms", most=100),
+        Figure(
+            "longest turn, status and notices included",
+            1000 * max(turn.turn for turn in turns),
+            "ms",
+            most=100,
+            is_worst=True,
+        ),
         Figure("ticks", len(turns)),
     ]

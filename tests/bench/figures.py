@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -15,6 +15,7 @@ class Figure:
     Attributes:
         most: The goal, where little is good; None where there is none.
         least: The goal, where much is good.
+        is_worst: Whether several runs are told by their highest value instead of their median: for what may never be.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Figure:
     unit: str = ""
     most: float | None = None
     least: float | None = None
+    is_worst: bool = False
 
     @property
     def goal(self) -> str:
@@ -40,7 +42,7 @@ class Row:
     """One figure over all runs."""
 
     measurement: str
-    figure: Figure  # the median
+    figure: Figure  # with the median, or the highest value
     values: tuple[float, ...]
     load: float  # highest load average of the last minute at the end of a run
 
@@ -68,12 +70,12 @@ class Row:
 
 
 def combine(measurement: str, runs: Sequence[Sequence[Figure]], load: float) -> list[Row]:
-    """Return one row a figure, with the median of its runs."""
+    """Return one row a figure over all its runs."""
     rows = []
     for same in zip(*runs, strict=True):
         first, values = same[0], tuple(figure.value for figure in same)
-        middle = Figure(first.name, median(values), first.unit, first.most, first.least)
-        rows.append(Row(measurement, middle, values, load))
+        value = max(values) if first.is_worst else median(values)
+        rows.append(Row(measurement, replace(first, value=value), values, load))
     return rows
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +38,6 @@ class Account:
     slots: int
     asked: tuple[Asked, ...]
     changes: tuple[tuple[tuple[float, int], ...], ...]
-
-    @property
-    def times_asked(self) -> Counter[str]:
-        """How often each prompt was asked."""
-        return Counter(item.prompt for item in self.asked)
 
     @property
     def first_arrival(self) -> float:
