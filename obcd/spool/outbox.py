@@ -275,10 +275,11 @@ class Signs:
 
     def clear(self) -> None:
         """Remove what an earlier coordinator left; what is still true is said again at once."""
-        for parent in (self._layout.outbox, *(item for item in self._layout.outbox.iterdir() if item.is_dir())):
-            for folder in parent.iterdir():
-                if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
-                    disk.remove_tree(folder)
+        top = [item for item in self._layout.outbox.iterdir() if item.is_dir()]
+        below = [item for folder in top for item in folder.iterdir()]  # listed before anything is removed
+        for folder in (*top, *below):
+            if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
+                disk.remove_tree(folder)
 
     def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
         """Show how far a job is, in `<stem>.partial/progress.json`."""
