@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -83,4 +84,4 @@ def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
     for endpoint in settings.endpoints():
         say(f"endpoint {endpoint.url}  {endpoint.slots} slots")
     say(f"drop prompt files into {layout.inbox}/ and find the answers in {layout.outbox}/")
-    say(f"watch it:  obcd status --watch --root {layout.root}      logs: {logs}/      stop: Ctrl-C")
+    say(f"watch it:  obcd status --watch --root {shlex.quote(str(layout.root))}      logs: {logs}/      stop: Ctrl-C")

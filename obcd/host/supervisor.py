@@ -34,17 +34,17 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(programs: list[Program], runtime: Path, logs: Path) -> str:
+def render(programs: list[Program], runtime: Path) -> str:
     """Return supervisord's configuration for some programs.
 
     Args:
-        runtime: A short folder, 0700: the control socket lies in it.
-        logs: Each program's own log goes there, `<name>.log`.
+        runtime: A short folder with a plain path, 0700: the control socket lies in it, and `logs`, where each
+            program's own log goes as `<name>.log`.
 
     Raises:
         ConfigurationError: If a value cannot be written into it.
     """
-    socket = runtime / "supervisor.sock"
+    socket, logs = runtime / "supervisor.sock", runtime / "logs"
     sections = [
         f"[supervisord]\nnodaemon=true\nlogfile={_value(logs / 'supervisord.log')}\nlogfile_maxbytes=5MB\n"
         f"logfile_backups=1\nloglevel=info\nsilent=true\npidfile={_value(runtime / 'supervisord.pid')}\n"
@@ -75,10 +75,17 @@ def _section(program: Program, logs: Path) -> str:
 def write_configuration(programs: list[Program], runtime: Path, logs: Path) -> Path:
     """Write the configuration into the runtime folder and return its path."""
     logs.mkdir(parents=True, exist_ok=True)
+    _link(runtime / "logs", logs)
     path = runtime / "supervisord.conf"
-    path.write_text(render(programs, runtime, logs), "utf-8")
+    path.write_text(render(programs, runtime), "utf-8")
     path.chmod(0o600)
     return path
+
+
+def _link(link: Path, target: Path) -> None:
+    """Let a link point to the logs: supervisor expands a percent sign in log paths twice, in commands once (#1441)."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target, target_is_directory=True)
 
 
 def command(configuration: Path) -> list[str]:
