@@ -33,7 +33,7 @@ from obcd.reports.score import score
 from obcd.share import shared
 from obcd.spool import disk
 from obcd.spool.drop import submit
-from obcd.spool.layout import Layout
+from obcd.spool.layout import Layout, SpoolLock
 
 MODEL = "smollm2:135m"
 SERVERS, SLOTS = 2, 4
@@ -86,6 +86,7 @@ def demo(folder: Path, ollama: str | None, model: str | None, simulate: bool) ->
     layout = Layout.at(root)
     configuration = _write_configuration(root, ollama, chosen)
     layout.create(list(load_settings(configuration).profiles))
+    SpoolLock(layout).check_free()
     _say_servers(ollama, weights, chosen)
     command = [sys.executable, "-m", "obcd", "up", "--root", str(root), "--config", str(configuration)]
     if not ollama:

@@ -16,7 +16,7 @@ from obcd.errors import InputError
 from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, server_programs
 from obcd.host.supervisor import Program, become, write_configuration
 from obcd.lifeline import tie_to_parent
-from obcd.spool.layout import Layout
+from obcd.spool.layout import Layout, SpoolLock
 
 EPILOG = """\b
 Examples:
@@ -51,6 +51,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     settings = read_settings(config)
     layout = find_layout(root, settings)
     layout.create(list(settings.profiles))
+    SpoolLock(layout).check_free()
     programs: list[Program] = []
     if embedded is not None or simulate:
         wanted = StandIns(
