@@ -254,7 +254,7 @@ def _fits(value: object, needed: str) -> bool:
 def _kind(value: object) -> str:
     """Name a JSON value's kind for a sentence; never its content."""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
 
 
 def _short(key: str) -> str:
