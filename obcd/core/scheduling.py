@@ -7,6 +7,7 @@ to another one first; a fault that is the endpoint's own costs the request nothi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -239,24 +240,26 @@ class Scheduler:
 
     def _must_switch(self, endpoint: _Endpoint, ready: list[_Group], now: float) -> bool:
         """Tell whether this endpoint has to let its work run out for a signature that nobody serves."""
-        return any(
-            group.signature != endpoint.loaded
-            and now - group.served_at > COLLATE_SECONDS
-            and self._servers_of(group) == 0
-            and self._first_to_switch(group) is endpoint
+        starved = {
+            group.signature
             for group in ready
+            if group.signature != endpoint.loaded and now - group.served_at > COLLATE_SECONDS
+        }
+        if not starved:
+            return False
+        starved -= {item.loaded for item in self._endpoints.values() if item.health.open_slots(item.slots) > 0}
+        order = self._switching_order() if starved else []
+        return any(
+            next((item for item in order if self._serves(item, signature)), None) is endpoint for signature in starved
         )
 
-    def _first_to_switch(self, group: _Group) -> _Endpoint:
-        """Return the endpoint that is spared most easily; only one drains, the others stay at work.
+    def _switching_order(self) -> list[_Endpoint]:
+        """Return the endpoints, the one that is spared most easily first; only one drains, the others stay at work.
 
         One whose signature others have too, with the least in flight: it stays the first while it drains.
         """
-        loaded = [endpoint.loaded for endpoint in self._endpoints.values()]
-        return min(
-            (item for item in self._endpoints.values() if self._serves(item, group.signature)),
-            key=lambda item: (loaded.count(item.loaded) == 1, len(item.leases)),
-        )
+        loaded = Counter(item.loaded for item in self._endpoints.values())
+        return sorted(self._endpoints.values(), key=lambda item: (loaded[item.loaded] == 1, len(item.leases)))
 
     def _servers_of(self, group: _Group) -> int:
         """Return how many endpoints have the group's signature loaded and are open."""
