@@ -13,7 +13,8 @@ help:
 	@echo "make bench   measure speed against simulated servers (minutes)"
 	@echo "make clean   remove what the others made, the demo's answers included"
 
-$(BIN)/python:
+# The stamp comes last: an interrupted installation begins anew instead of leaving half an environment.
+$(VENV)/venv.stamp:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
 	  echo "obcd needs Python 3.11 or newer, and '$(PYTHON)' is not on this machine: install it, or say where it is: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -21,10 +22,11 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "obcd needs Python's venv module, which this machine keeps in a package of its own: sudo apt install python3-venv"; exit 1; }
 	@echo "making the virtual environment $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
 # Each set of extras has a stamp of its own, so that `make test` does not wait for what only `make demo` needs.
-$(VENV)/base.stamp: $(BIN)/python $(MANIFEST)
+$(VENV)/base.stamp: $(VENV)/venv.stamp $(MANIFEST)
 	@echo "installing obcd …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -47,7 +49,7 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp
 	@touch $@
 
 demo: $(VENV)/engine.stamp
-	@$(BIN)/python -m obcd demo
+	@exec $(BIN)/python -m obcd demo
 
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)

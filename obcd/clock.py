@@ -17,8 +17,8 @@ def wall() -> float:
 
 
 def timestamp(seconds: float) -> str:
-    """Return Unix seconds as RFC 3339 in UTC, e.g. `2026-11-22T18:01:05Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return Unix seconds as RFC 3339 in UTC, e.g. `2026-11-22T18:01:05.250Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def duration(seconds: float | None) -> str:

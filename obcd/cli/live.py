@@ -23,16 +23,19 @@ def is_stale(status: dict[str, Any]) -> bool:
 
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
-    parts: list[RenderableType] = [_jobs(status["jobs"]), _endpoints(status["endpoints"])]
+    parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
     parts += [Text(f"waits: {item['file']}: {item['why']}", style="yellow") for item in status["waiting"][:10]]
     parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
     return Group(*parts)
 
 
-def _jobs(jobs: list[dict[str, Any]]) -> RenderableType:
-    if not jobs:
+def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> RenderableType:
+    if not jobs and not published:
         return Text("no job is running")
     table = _table("job", "state", ">done", ">failed", ">tokens/s", ">ETA")
+    for item in published:
+        done = item["responses"] + item["failures"]
+        table.add_row(Text(item["name"]), "published", f"{done}/{done} (100 %)", str(item["failures"]), "", "")
     for job in jobs[:20]:
         name = f"{job['profile']}/{job['name']}" if job["profile"] else job["name"]
         table.add_row(

@@ -64,9 +64,6 @@ def _show(layout: Layout, *, watch: bool) -> int:
         console.print(f"[bold]{document['state']}[/bold]  pid {document['pid']}", highlight=False)
         console.print(f"inbox  {document['inbox']}\noutbox {document['outbox']}", markup=False, highlight=False)
         console.print(draw(document))
-        for item in document["published"][-5:]:
-            figures = f"{item['responses']} answered, {item['failures']} failed"
-            console.print(f"published {item['name']}: {figures}, in {item['folder']}", markup=False, highlight=False)
         return ExitCode.DONE
     with Live(draw(document), console=console, refresh_per_second=4) as live:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -50,9 +51,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     settings = read_settings(config)
     layout = find_layout(root, settings)
     layout.create(list(settings.profiles))
-    lock = SpoolLock(layout)
-    lock.acquire()  # its supervisord would start a refused coordinator for ever, and take the other's socket away
-    lock.release()
+    SpoolLock(layout).check_free()
     programs: list[Program] = []
     if embedded is not None or simulate:
         wanted = StandIns(
@@ -64,8 +63,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
             context=max(settings.requests.num_ctx, *(item.num_ctx or 0 for item in settings.profiles.values()), 0),
         )
         programs, path, settings = _stand_ins(wanted, path, layout, model_name)
-    drain = settings.requests.drain_seconds
-    programs.append(coordinator_program(path.absolute() if path else None, layout.root, drain))
+    programs.append(coordinator_program(path.absolute() if path else None, layout.root))
     logs = layout.root / "logs"
     configuration = write_configuration(programs, layout.runtime, logs)
     _say_where(settings, layout, logs)
@@ -87,4 +85,4 @@ def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
     for endpoint in settings.endpoints():
         say(f"endpoint {endpoint.url}  {endpoint.slots} slots")
     say(f"drop prompt files into {layout.inbox}/ and find the answers in {layout.outbox}/")
-    say(f"watch it:  obcd status --watch --root {layout.root}      logs: {logs}/      stop: Ctrl-C")
+    say(f"watch it:  obcd status --watch --root {shlex.quote(str(layout.root))}      logs: {logs}/      stop: Ctrl-C")

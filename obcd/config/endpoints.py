@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from obcd.logs import printable
 
 #: Ollama's own port (ollama envconfig/config.go).
 DEFAULT_PORT = 11434
+#: A host's name: labels of 1 to 63 letters, digits, hyphens and underscores (RFC 1123; Python's IDNA refuses others).
+HOST_NAME = re.compile(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?")
+EXPECTED = 'it must be "host:port", e.g. "127.0.0.1:11434"'
+
+BRACKETS = "; an IPv6 address needs brackets: [::1]:11434"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +60,20 @@ def parse_endpoint(name: str, gpu: int, slots: int) -> Endpoint:
     Raises:
         ValueError: With the reason.
     """
-    parts = urlsplit(name if "://" in name else f"http://{name}")
+    try:
+        parts = urlsplit(name if "://" in name else f"http://{name}")
+    except ValueError:
+        raise ValueError(EXPECTED) from None
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"`{parts.scheme}://` is not a way to reach Ollama: write host:port or https://host/prefix")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("an endpoint is host:port or https://host/prefix, without user, query or fragment")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("its port must be a number from 1 to 65535") from None
-    if not parts.hostname or port == 0:
-        raise ValueError('it must be "host:port", e.g. "127.0.0.1:11434"')
+    port = _port(name, parts)
+    if not parts.hostname:
+        raise ValueError(EXPECTED)
+    is_name = name.isprintable() and HOST_NAME.fullmatch(parts.hostname)  # urlsplit drops line breaks in silence
+    if not is_name and ":" not in parts.hostname:
+        raise ValueError(f"`{printable(parts.hostname)}` is not the name of a host")
     default = 443 if parts.scheme == "https" else (80 if "://" in name else DEFAULT_PORT)
     return Endpoint(
         name=name,
@@ -73,3 +84,14 @@ def parse_endpoint(name: str, gpu: int, slots: int) -> Endpoint:
         gpu=gpu,
         slots=slots,
     )
+
+
+def _port(name: str, parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        hint = "" if name.count(":") < 2 or "[" in name or "://" in name else BRACKETS
+        raise ValueError(f"its port must be a number from 1 to 65535{hint}")
+    return port

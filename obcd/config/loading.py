@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,13 @@ from pydantic import ValidationError
 
 from obcd.config.settings import Settings, read_schema
 from obcd.errors import ConfigurationError
+from obcd.logs import printable
 
 #: Where an installed system keeps it.
 SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
 SYSTEM_ROOT = Path("/var/spool/obcd")
+#: A key that TOML takes without quotes.
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def find_configuration(given: str | None) -> Path | None:
@@ -51,7 +55,7 @@ def load_settings(path: Path | None) -> Settings:
     """
     if path is None:
         return Settings()
-    document = _read(path)
+    document = read_document(path)
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
@@ -59,15 +63,24 @@ def load_settings(path: Path | None) -> Settings:
     return settings.model_copy(update={"source": path, "schemas": _read_schemas(path, settings)})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a configuration as TOML, unchecked; the one place that does. An editor's byte order mark is passed over.
+
+    Raises:
+        ConfigurationError: If it cannot be read or is not TOML.
+    """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the configuration {path} is not UTF-8 at byte {error.start + 1}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the configuration {path} is not TOML: {error}") from None
+    except ValueError:  # tomllib lets int's own limit through
+        raise ConfigurationError(f"the configuration {path} is not TOML: a number in it has too many digits") from None
+    except RecursionError:
+        raise ConfigurationError(f"the configuration {path} is not TOML: nested too deep") from None
 
 
 def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, Any]]:
@@ -94,13 +107,17 @@ def _report(path: Path, faults: Iterable[str]) -> str:
 
 def _sentence(item: Any) -> str:
     """Turn one of pydantic's errors into `at requests.num_ctx: must be …`."""
-    place = ".".join(f'"{part}"' if ":" in str(part) else str(part) for part in item["loc"])
+    parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic's word for a fault of the key itself
+    place = ".".join(part if BARE_KEY.fullmatch(part) else f'"{printable(part)}"' for part in parts)
     if item["type"] == "extra_forbidden":
         return f"at {place}: unknown key; `obcd check --keys` lists the keys there are"
     if item["type"] == "value_error":
         message = str(item["ctx"]["error"])
     else:
         message = item["msg"][0].lower() + item["msg"][1:]
+        if item["type"] in ("model_type", "dict_type"):
+            is_endpoint = parts[0] == "ollama_instances" and len(parts) == 2
+            message = "must be " + ("a GPU index (0) or a table ({gpu = 0, slots = 4})" if is_endpoint else "a table")
         if not isinstance(item["input"], dict | list):
             message += f", not {item['input']!r:.60}"
     return f"at {place}: {message}" if place else f"at {message}"

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.lines import check_options, check_think
@@ -19,9 +19,13 @@ from obcd.errors import LineError
 
 def _checked_options(value: Any) -> Any:
     try:
-        return None if value is None else check_options(value)
+        options = {} if value is None else check_options(value)
     except LineError as error:
         raise ValueError(str(error)) from None
+    for key in ("num_ctx", "num_predict"):
+        if key in options:  # here it would win over the key of its own, a profile's included
+            raise ValueError(f"`{key}` has a key of its own beside `options`: set it there")
+    return value
 
 
 def _checked_think(value: Any) -> Any:
@@ -31,9 +35,22 @@ def _checked_think(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+def _checked_endpoint(name: str) -> str:
+    parse_endpoint(name, 0, 1)
+    return name
+
+
+def _checked_profile(name: str) -> str:
+    if not name or not name.isprintable() or "/" in name or name.startswith(".") or len(name.encode()) > 100:
+        raise ValueError("it cannot be a profile: its name is the name of a folder")
+    return name
+
+
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
+ProfileName = Annotated[str, AfterValidator(_checked_profile)]
 
 
 class Table(BaseModel):
@@ -108,12 +125,13 @@ class Settings(Table):
     schema_file: str | None = Field(None, alias="schema")
     format: Literal["json"] | None = None
     think: Think = None
-    ollama_instances: dict[str, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
+    ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
-    profiles: dict[str, Profile] = {}
-    source: Path | None = Field(None, exclude=True)
-    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True)
+    profiles: dict[ProfileName, Profile] = {}
+    # Set by `load_settings` alone: no file holds a key of these names.
+    source: Path | None = Field(None, exclude=True, validation_alias="\0source")
+    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
 
     @field_validator("ollama_instances", mode="before")
     @classmethod
@@ -127,38 +145,28 @@ class Settings(Table):
             for name, entry in value.items()
         }
 
-    @field_validator("profiles")
+    @field_validator("ollama_instances")
     @classmethod
-    def _profile_names_are_folder_names(cls, value: dict[str, Profile]) -> dict[str, Profile]:
+    def _each_endpoint_once(cls, value: dict[str, Instance]) -> dict[str, Instance]:
+        urls: dict[str, str] = {}
         for name in value:
-            if not name.isprintable() or "/" in name or name.startswith(".") or len(name.encode()) > 100:
-                raise ValueError(f"{name!r:.60} cannot be a profile: its name is the name of a folder")
+            first = urls.setdefault(parse_endpoint(name, 0, 1).url, name)
+            if first != name:
+                raise ValueError(f'"{name}" and "{first}" are the same endpoint')
         return value
 
     @model_validator(mode="after")
-    def _endpoints_parse(self) -> Settings:
+    def _one_format(self) -> Settings:
         if self.schema_file is not None and self.format is not None:
-            raise ValueError("`schema` and `format` exclude each other: a schema already means JSON")
-        urls: dict[str, str] = {}
-        for endpoint in self.endpoints():
-            if endpoint.url in urls:
-                raise ValueError(f'"{endpoint.name}" and "{urls[endpoint.url]}" are the same endpoint')
-            urls[endpoint.url] = endpoint.name
+            raise ValueError("schema: it and `format` exclude each other: a schema already means JSON")
         return self
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the endpoints in the configuration's order.
-
-        Raises:
-            ValueError: If a name is not an endpoint; `load_settings` has already reported that.
-        """
-        found = []
-        for name, instance in self.ollama_instances.items():
-            try:
-                found.append(parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots))
-            except ValueError as error:
-                raise ValueError(f'ollama_instances."{name}": {error}') from None
-        return tuple(found)
+        """Return the endpoints in the configuration's order."""
+        return tuple(
+            parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots)
+            for name, instance in self.ollama_instances.items()
+        )
 
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.

@@ -9,6 +9,7 @@ from typing import Any
 
 import toml
 
+from obcd.config.loading import read_document
 from obcd.errors import ConfigurationError
 
 
@@ -23,7 +24,7 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
     Raises:
         ConfigurationError: If what was written would not read back the same.
     """
-    document: dict[str, Any] = tomllib.loads(source.read_text("utf-8")) if source is not None else {}
+    document: dict[str, Any] = read_document(source) if source is not None else {}
     document["ollama_instances"] = {name: dict(value) for name, value in endpoints.items()}
     if model is not None:
         document["model"] = model

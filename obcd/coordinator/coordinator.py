@@ -251,13 +251,12 @@ class Coordinator:
 
     def _until_next(self, now: float) -> float:
         wanted = [now + 1.0]
-        if self._takes_drops and self.is_recovered and not self.is_draining:
+        if self._takes_drops and self.is_recovered and not self.is_draining:  # as `tick` calls it
             wanted.append(max(now, self._desk.next_scan()))
         if self._has_inbox_news:
             wanted.append(max(now, self._news_at))
-        # What is due and was not given out in this turn waits for something to happen (a slot, an endpoint), not for
-        # time: to wait for it would be to spin.
-        coming = (self.pool.next_restart(), self.scheduler.next_due())
+        # A worker that may start is started in this turn, so what is left of a past time is not waited for.
+        coming = (self.pool.next_restart(), self.scheduler.next_due(now))
         wanted += [at for at in coming if at is not None and at > now]
         return min(wanted) - now
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from obcd.core.records import Signature
 
 #: States of one request; PENDING waits for a slot, WAITING for its back-off.
 PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
+#: Seconds after its back-off that a request waits for an endpoint which has not failed it; then any may take it, so
+#: that it does not hang on one that is busy with other work for hours.
+ELSEWHERE_SECONDS = 30.0
 
 
 class Backlog:
@@ -33,10 +37,12 @@ class Backlog:
         self.priority = priority
         self.signatures = tuple(signatures)
         self._column = column
-        self._states = bytearray(ENDED if flag else PENDING for flag in done) if any(done) else bytearray(len(done))
+        self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
         self._cursors = [0] * len(self.signatures)
-        #: {signature number: [(due, ordinal), …] as a heap}
+        #: {signature number: [(due, ordinal), …] as a heap}, those in back-off
         self._waiting: dict[int, list[tuple[float, int]]] = {}
+        #: {signature number: [(due, ordinal), …] in that order}, those whose back-off is over
+        self._due: dict[int, list[tuple[float, int]]] = {}
         #: {ordinal: attempts that counted so far}; only for requests that failed once
         self.attempts: dict[int, int] = {}
         #: {ordinal: endpoints that failed it}
@@ -50,27 +56,35 @@ class Backlog:
         """Return which of `signatures` a request needs."""
         return self._column[ordinal] if self._column else 0
 
-    def has_ready(self, number: int, now: float) -> bool:
-        """Tell whether a request of this signature could be leased now."""
-        waiting = self._waiting.get(number)
-        return bool(waiting and waiting[0][0] <= now) or self._find_pending(number) is not None
+    def has_retries(self, number: int) -> bool:
+        """Tell whether a request of this signature waits for another attempt, due or not."""
+        return bool(self._waiting.get(number) or self._due.get(number))
 
-    def next_due(self) -> float | None:
-        """Return when the first request in back-off is due, or None."""
+    def has_unleased(self, number: int) -> bool:
+        """Tell whether a request of this signature is neither ended nor in flight."""
+        return self.has_retries(number) or self._find_pending(number) is not None
+
+    def has_ready(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> bool:
+        """Tell whether `lease` with the same arguments would find a request."""
+        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now) is not None
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the next back-off ends, after `now`; what is due by now waits for an endpoint, not for time."""
+        self._note_due(now)
         return min((heap[0][0] for heap in self._waiting.values() if heap), default=None)
 
-    def lease(self, number: int, endpoint: str, others: bool, now: float) -> int | None:
+    def lease(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> int | None:
         """Take a request of signature `number` for `endpoint`.
 
         Args:
-            others: Whether another endpoint could take what failed here before; then it is left for that one.
+            able: The endpoints that serve this signature now; what failed here before is left for one of them that
+                has not failed it, for a while.
 
         Returns:
             Its ordinal, now LEASED; None when there is none for this endpoint.
         """
-        ordinal = self._lease_due(number, endpoint, others, now)
-        if ordinal is None:
-            ordinal = self._find_pending(number)
+        place = self._find_due(number, endpoint, able, now)
+        ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
         if ordinal is not None:
             self._states[ordinal] = LEASED
         return ordinal
@@ -86,6 +100,18 @@ class Backlog:
         self._states[ordinal] = WAITING
         heapq.heappush(self._waiting.setdefault(self.signature_number(ordinal), []), (due, ordinal))
 
+    def note_failed_on(self, ordinal: int, endpoint: str, able: AbstractSet[str]) -> bool:
+        """Take note that an endpoint failed a request; returns whether one of `able` is left that did not.
+
+        When none is left, all but this one are forgiven: the round begins again.
+        """
+        failed = self.failed_on.setdefault(ordinal, set())
+        failed.add(endpoint)
+        if able - failed:
+            return True
+        self.failed_on[ordinal] = {endpoint}
+        return False
+
     def end(self, ordinal: int) -> None:
         """Take note that a request has its result (not yet that the result is on disk)."""
         if self._states[ordinal] != ENDED:
@@ -97,25 +123,27 @@ class Backlog:
     def take_unservable(self, number: int, limit: int, now: float) -> list[int]:
         """Lease up to `limit` requests of a signature that no endpoint can load, for their failure."""
         taken: list[int] = []
-        while len(taken) < limit and (ordinal := self.lease(number, "", others=False, now=now)) is not None:
+        while len(taken) < limit and (ordinal := self.lease(number, "", frozenset(), now)) is not None:
             taken.append(ordinal)
         return taken
 
-    def _lease_due(self, number: int, endpoint: str, others: bool, now: float) -> int | None:
-        heap = self._waiting.get(number)
-        if not heap or heap[0][0] > now:
-            return None
-        passed: list[tuple[float, int]] = []
-        found = None
-        while heap and heap[0][0] <= now and found is None:
-            due, ordinal = heapq.heappop(heap)
-            if others and endpoint in self.failed_on.get(ordinal, ()):
-                passed.append((due, ordinal))
-            else:
-                found = ordinal
-        for entry in passed:
-            heapq.heappush(heap, entry)
-        return found
+    def _note_due(self, now: float) -> None:
+        """Move what has waited long enough from `_waiting` to `_due`."""
+        for number, heap in self._waiting.items():
+            while heap and heap[0][0] <= now:
+                entry = heapq.heappop(heap)
+                self._due.setdefault(number, []).append(entry)
+
+    def _find_due(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> int | None:
+        """Return the place in `_due` of the first request that `endpoint` may take."""
+        self._note_due(now)
+        for place, (due, ordinal) in enumerate(self._due.get(number, ())):
+            if self._states[ordinal] != WAITING:  # it was ended where it waits
+                continue
+            failed: AbstractSet[str] = self.failed_on.get(ordinal, frozenset())
+            if endpoint not in failed or now - due >= ELSEWHERE_SECONDS or not able - failed:
+                return place
+        return None
 
     def _find_pending(self, number: int) -> int | None:
         position = self._cursors[number]

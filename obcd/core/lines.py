@@ -23,6 +23,9 @@ MAX_DEPTH = 32
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
 
+#: Largest option that is a number, not a whole one; Ollama keeps those in 32 bits.
+MAX_NUMBER = 1e38
+
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(("role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"))
 OUR_KEYS = frozenset(("id", "prompt", "messages", "system", "model", "options", "format", "think", "images", "tools"))
@@ -41,6 +44,8 @@ OPTION_TYPES = {
 }
 #: {option: (lowest, highest)} where Ollama takes a value that ruins the request: num_ctx 0 is a 4-token context.
 OPTION_RANGES = {"num_ctx": (16, 2**24), "num_predict": (1, 2**24)}
+#: What Ollama can read as a whole number at all.
+WHOLE_RANGE = (-(2**63), 2**63 - 1)
 
 
 def parse_line(raw: bytes, line: int) -> Request:
@@ -85,7 +90,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except LineError:
         raise
     except json.JSONDecodeError as error:
-        raise LineError(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise LineError(_json_sentence(error)) from None
     except RecursionError:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels") from None
     except (ValueError, MemoryError):
@@ -110,10 +115,14 @@ def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
         if needed is None:
             raise LineError(f"`{place}.{_short(key)}` is not an option of Ollama")
         if not _fits(value, needed):
-            raise LineError(f"`{place}.{key}` must be {needed}, not {_kind(value)}")
-        low, high = OPTION_RANGES.get(key, (value, value))
-        if needed is _WHOLE and not (low <= value <= high and abs(value) < 2**63):
+            is_fraction = needed is _WHOLE and isinstance(value, float)
+            kind = "one with a point or an exponent" if is_fraction else _kind(value)
+            raise LineError(f"`{place}.{key}` must be {needed}, not {kind}")
+        low, high = OPTION_RANGES.get(key, WHOLE_RANGE)
+        if needed is _WHOLE and not low <= value <= high:
             raise LineError(f"`{place}.{key}` is {value!r:.30}, outside {low} to {high}")
+        if needed is _NUMBER and abs(value) > MAX_NUMBER:
+            raise LineError(f"`{place}.{key}` is too large")
     return options
 
 
@@ -142,10 +151,12 @@ def _our_request(document: dict[str, Any], line: int) -> Request:
         if document.get("images") is not None:
             message["images"] = _images(document["images"], "images")
         messages = [message]
-    elif "images" in document:
+    elif document.get("images") is not None:
         raise LineError("`images` belongs inside a message where a line has `messages`")
     else:
         messages = _messages(messages)
+        if document.get("system") and messages[0]["role"] == "system":
+            raise LineError("both `system` and a message of the role system: a line has one of them")
     return Request(
         line=line,
         id=_id(document, line),
@@ -243,7 +254,7 @@ def _fits(value: object, needed: str) -> bool:
 def _kind(value: object) -> str:
     """Name a JSON value's kind for a sentence; never its content."""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
 
 
 def _short(key: str) -> str:
@@ -252,11 +263,16 @@ def _short(key: str) -> str:
 
 def _depth(value: object) -> int:
     deepest, layer = 0, [value]
-    while layer:
+    while containers := [item for item in layer if isinstance(item, dict | list)]:
         deepest += 1
-        containers = [item for item in layer if isinstance(item, dict | list)]
         layer = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
-    return deepest - 1
+    return deepest
+
+
+def _json_sentence(error: json.JSONDecodeError) -> str:
+    if error.msg == "Extra data":
+        return f"not JSON: a second value begins at column {error.colno}"
+    return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ to another one first; a fault that is the endpoint's own costs the request nothi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -149,6 +150,7 @@ class Scheduler:
         if backlog is None:
             return None
         backlog.end(lease.ordinal)
+        self._free_faults.pop((lease.job, lease.ordinal), None)
         return lease
 
     def faulted(self, ticket: int, endpoint: str, fault: Fault, limit: int, now: float) -> tuple[Lease, bool] | None:
@@ -200,17 +202,16 @@ class Scheduler:
         """Return the models that waiting work needs and no endpoint has told of."""
         return {group.signature.model for group in self._groups if group.unservable_since is not None}
 
-    def next_due(self) -> float | None:
-        """Return when the next request in back-off is due, or None."""
-        dues = (backlog.next_due() for backlog in self._backlogs.values())
+    def next_due(self, now: float) -> float | None:
+        """Return when the next back-off ends, after `now`, or None; what is due already waits for an endpoint."""
+        dues = (backlog.next_due(now) for backlog in self._backlogs.values())
         return min((due for due in dues if due is not None), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _lease_one(self, endpoint: _Endpoint, now: float) -> Lease | None:
         for group in self._choices(endpoint, now):
-            others = self._others_could(endpoint, group.signature)
-            ordinal = group.backlog.lease(group.number, endpoint.name, others, now)
+            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group), now)
             if ordinal is None:
                 continue
             self._tickets += 1
@@ -225,7 +226,11 @@ class Scheduler:
     def _choices(self, endpoint: _Endpoint, now: float) -> Iterator[_Group]:
         """Yield the groups this endpoint may serve now, best first."""
         ready = [group for group in self._groups if endpoint.has(group.signature)]
-        ready = [group for group in ready if group.backlog.has_ready(group.number, now)]
+        ready = [
+            group
+            for group in ready
+            if group.backlog.has_ready(group.number, endpoint.name, self._able_to_retry(group), now)
+        ]
         own = [group for group in ready if group.signature == endpoint.loaded]
         if own and not self._must_switch(endpoint, ready, now):
             yield from sorted(own, key=lambda group: (-group.backlog.priority, group.turn))
@@ -234,12 +239,27 @@ class Scheduler:
             yield from sorted(foreign, key=lambda group: (-group.backlog.priority, self._servers_of(group), group.turn))
 
     def _must_switch(self, endpoint: _Endpoint, ready: list[_Group], now: float) -> bool:
-        return any(
-            group.signature != endpoint.loaded
-            and now - group.served_at > COLLATE_SECONDS
-            and self._servers_of(group) == 0
+        """Tell whether this endpoint has to let its work run out for a signature that nobody serves."""
+        starved = {
+            group.signature
             for group in ready
+            if group.signature != endpoint.loaded and now - group.served_at > COLLATE_SECONDS
+        }
+        if not starved:
+            return False
+        starved -= {item.loaded for item in self._endpoints.values() if item.health.open_slots(item.slots) > 0}
+        order = self._switching_order() if starved else []
+        return any(
+            next((item for item in order if self._serves(item, signature)), None) is endpoint for signature in starved
         )
+
+    def _switching_order(self) -> list[_Endpoint]:
+        """Return the endpoints, the one that is spared most easily first; only one drains, the others stay at work.
+
+        One whose signature others have too, with the least in flight: it stays the first while it drains.
+        """
+        loaded = Counter(item.loaded for item in self._endpoints.values())
+        return sorted(self._endpoints.values(), key=lambda item: (loaded[item.loaded] == 1, len(item.leases)))
 
     def _servers_of(self, group: _Group) -> int:
         """Return how many endpoints have the group's signature loaded and are open."""
@@ -248,40 +268,48 @@ class Scheduler:
             for endpoint in self._endpoints.values()
         )
 
-    def _others_could(self, endpoint: _Endpoint, signature: Signature) -> bool:
-        return any(
-            other is not endpoint and other.has(signature) and other.health.open_slots(other.slots) > 0
-            for other in self._endpoints.values()
-        )
+    def _able_to_retry(self, group: _Group) -> frozenset[str]:
+        """Return who could take another attempt of a group; nobody is asked where there is none to make."""
+        return self._able(group.signature) if group.backlog.has_retries(group.number) else frozenset()
+
+    def _able(self, signature: Signature) -> frozenset[str]:
+        return frozenset(item.name for item in self._endpoints.values() if self._serves(item, signature))
+
+    @staticmethod
+    def _serves(endpoint: _Endpoint, signature: Signature) -> bool:
+        return endpoint.has(signature) and endpoint.health.open_slots(endpoint.slots) > 0
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, limit: int, now: float) -> bool:
-        ordinal = lease.ordinal
-        costs = fault.costs_attempt or self._count_free(lease) > FREE_FAULTS
+        ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
+        costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
         if costs:
             backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1
+        else:
+            self._free_faults[key] = self._free_faults.get(key, 0) + 1
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= limit:
             backlog.end(ordinal)
-            self._free_faults.pop((lease.job, ordinal), None)
+            self._free_faults.pop(key, None)
             return True
-        if fault.remedy is Remedy.ELSEWHERE:
-            backlog.failed_on.setdefault(ordinal, set()).add(lease.endpoint)
-        count = backlog.attempts.get(ordinal, 0)
-        wait = (
-            pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{ordinal}") if count or fault.retry_after else 0.0
+        goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.note_failed_on(
+            ordinal, lease.endpoint, self._able(backlog.signatures[backlog.signature_number(ordinal)])
         )
-        if fault.remedy is Remedy.HERE:
-            wait = max(wait, fault.retry_after, REQUEST_BASE)
-        backlog.postpone(ordinal, now + wait)
+        backlog.postpone(ordinal, now + self._back_off(backlog, lease, fault, goes_elsewhere))
         return False
 
-    def _count_free(self, lease: Lease) -> int:
-        key = (lease.job, lease.ordinal)
-        self._free_faults[key] = self._free_faults.get(key, 0) + 1
-        return self._free_faults[key]
+    def _back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
+        """Return the pause before the next attempt, seconds.
+
+        What was free of cost makes the pauses at a busy server grow too; elsewhere it is tried without one.
+        """
+        counted = backlog.attempts.get(lease.ordinal, 0)
+        free = self._free_faults.get((lease.job, lease.ordinal), 0)
+        count = counted if goes_elsewhere else counted + free
+        wait = pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{lease.ordinal}") if count else 0.0
+        return wait if goes_elsewhere else max(wait, fault.retry_after)
 
     def _is_unservable(self, group: _Group, now: float) -> bool:
         staying = [item for item in self._endpoints.values() if item.health.state is not EndpointState.DRAINING]
-        if any(item.has(group.signature) for item in staying) or not group.backlog.unfinished:
+        if any(item.has(group.signature) for item in staying) or not group.backlog.has_unleased(group.number):
             group.unservable_since = None
             return False
         if not any(item.models is not None for item in staying):  # nobody was ever reached: that is another trouble

@@ -58,14 +58,17 @@ def server_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
     ]
 
 
-def coordinator_program(configuration: Path | None, root: Path, drain_seconds: float) -> Program:
-    """Return the coordinator's program; it starts last and stops first."""
+def coordinator_program(configuration: Path | None, root: Path) -> Program:
+    """Return the coordinator's program; it starts last and stops first.
+
+    It is stopped by INT, at once: whoever presses Ctrl-C waits, and what was in flight is asked again next time.
+    """
     chosen = ("--config", str(configuration)) if configuration is not None else ()
     return Program(
         name="coordinator",
         command=(sys.executable, "-m", "obcd", "coordinator", *chosen, "--root", str(root)),
         priority=200,
-        stop_seconds=int(drain_seconds) + 10,
+        stop_signal="INT",
         environment=TIED,
     )
 

@@ -22,27 +22,29 @@ class Program:
 
     Attributes:
         priority: Lower starts first and stops last.
+        stop_signal: What asks it to stop.
         stop_seconds: How long it may take to stop before it is killed.
     """
 
     name: str
     command: tuple[str, ...]
     priority: int = 100
+    stop_signal: str = "TERM"
     stop_seconds: int = 10
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(programs: list[Program], runtime: Path, logs: Path) -> str:
+def render(programs: list[Program], runtime: Path) -> str:
     """Return supervisord's configuration for some programs.
 
     Args:
-        runtime: A short folder, 0700: the control socket lies in it.
-        logs: Each program's own log goes there, `<name>.log`.
+        runtime: A short folder with a plain path, 0700: the control socket lies in it, and `logs`, where each
+            program's own log goes as `<name>.log`.
 
     Raises:
         ConfigurationError: If a value cannot be written into it.
     """
-    socket = runtime / "supervisor.sock"
+    socket, logs = runtime / "supervisor.sock", runtime / "logs"
     sections = [
         f"[supervisord]\nnodaemon=true\nlogfile={_value(logs / 'supervisord.log')}\nlogfile_maxbytes=5MB\n"
         f"logfile_backups=1\nloglevel=info\nsilent=true\npidfile={_value(runtime / 'supervisord.pid')}\n"
@@ -60,8 +62,8 @@ def _section(program: Program, logs: Path) -> str:
         f"[program:{program.name}]\n"
         f"command={_value(shlex.join(program.command))}\n"
         f"priority={program.priority}\n"
-        "autorestart=true\nstartsecs=2\nstartretries=1000000\nstopsignal=TERM\n"
-        f"stopwaitsecs={program.stop_seconds}\n"
+        "autorestart=true\nstartsecs=2\nstartretries=1000000\n"
+        f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_seconds}\n"
         # not stopasgroup: the coordinator ends its workers itself, in order; killasgroup: nothing outlives it
         "stopasgroup=false\nkillasgroup=true\nredirect_stderr=true\n"
         f"stdout_logfile={_value(logs / (program.name + '.log'))}\n"
@@ -73,10 +75,17 @@ def _section(program: Program, logs: Path) -> str:
 def write_configuration(programs: list[Program], runtime: Path, logs: Path) -> Path:
     """Write the configuration into the runtime folder and return its path."""
     logs.mkdir(parents=True, exist_ok=True)
+    _link(runtime / "logs", logs)
     path = runtime / "supervisord.conf"
-    path.write_text(render(programs, runtime, logs), "utf-8")
+    path.write_text(render(programs, runtime), "utf-8")
     path.chmod(0o600)
     return path
+
+
+def _link(link: Path, target: Path) -> None:
+    """Let a link point to the logs: supervisor expands a percent sign in log paths twice, in commands once (#1441)."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target, target_is_directory=True)
 
 
 def command(configuration: Path) -> list[str]:

@@ -51,13 +51,14 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
     if isinstance(reply, Fault):
         return reply
     seconds = monotonic() - started
-    document = judge(reply)
+    document = judge(reply, [str(message.get("content") or "") for message in body["messages"]])
     if isinstance(document, Fault):
         return document
     if document["done_reason"] == "length" and "format" in body:
         return Fault(
             "cut_short",
-            f"the answer was cut off after {settings.num_predict} tokens, so its JSON is incomplete: raise num_predict",
+            f"the answer was cut off after {_count(document, 'eval', '_count')} tokens, so its JSON is incomplete: "
+            f"raise num_predict (now {body['options']['num_predict']}), or num_ctx",
             Remedy.NEVER,
         )
     return Answer(_fields(document, seconds))

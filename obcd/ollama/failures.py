@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.lines import parse_object
 from obcd.errors import LineError
+from obcd.logs import printable
 from obcd.ollama.transport import Reply
 
 #: done_reason of an answer; `load` and `unload` mean that nothing was generated.
 ANSWERED = ("stop", "length")
+#: So many characters in a row, found in the prompt too, are a quotation of it.
+QUOTATION = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ RULES = (
     _rule(500, r"token repeat limit", "repetition", Remedy.NEVER),
     _rule(500, r"invalid tool call|parser", "bad_sample", Remedy.HERE),
     # The server lacks it, or does not let us in: another one may do.
-    _rule(404, r"model|not found", "model_missing", Remedy.ELSEWHERE, False),
+    _rule(404, r"model", "model_missing", Remedy.ELSEWHERE, False),
     _rule(403, r"cloud", "bad_request", Remedy.NEVER),
     _rule(401, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
     _rule(403, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
@@ -101,16 +105,20 @@ SENTENCES = {
 }
 
 
-def judge(reply: Reply) -> dict[str, Any] | Fault:
-    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong."""
+def judge(reply: Reply, asked: Iterable[str] = ()) -> dict[str, Any] | Fault:
+    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong.
+
+    Args:
+        asked: What the request said; words of the server that repeat it are left out of the fault.
+    """
     if reply.status != 200:
-        return _judge_refusal(reply)
+        return _judge_refusal(reply, asked)
     try:
         document = parse_object(reply.body)
     except LineError:
         return _invalid("the reply is no JSON object")
     if "error" in document:
-        return _by_rules(500, str(document["error"]), 0.0)
+        return _by_rules(500, error_text(reply.body), 0.0, asked)
     message = document.get("message")
     if not isinstance(message, dict) or not isinstance(message.get("content", ""), str):
         return _invalid("the reply holds no message")
@@ -136,7 +144,7 @@ def error_text(body: bytes) -> str:
     return str(text)[:500]
 
 
-def _judge_refusal(reply: Reply) -> Fault:
+def _judge_refusal(reply: Reply, asked: Iterable[str]) -> Fault:
     if 300 <= reply.status < 400:
         message = (
             f"the server answers with a redirect ({reply.status}), which is not followed: configure its new address"
@@ -144,23 +152,34 @@ def _judge_refusal(reply: Reply) -> Fault:
         return Fault("redirect", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
     if reply.status < 400:
         return _invalid(f"the server answers with status {reply.status}")
-    return _by_rules(reply.status, error_text(reply.body), reply.retry_after)
+    return _by_rules(reply.status, error_text(reply.body), reply.retry_after, asked)
 
 
-def _by_rules(status: int, text: str, retry_after: float) -> Fault:
+def _by_rules(status: int, text: str, retry_after: float, asked: Iterable[str]) -> Fault:
     rule = next(rule for rule in RULES if rule.status in (None, status) and rule.pattern.search(text))
-    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
+    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text, asked)})"
     return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after)
 
 
-def _detail(kind: str, text: str) -> str:
+def _detail(kind: str, text: str, asked: Iterable[str]) -> str:
     """Return the part of the server's words that helps and cannot quote a prompt."""
     if kind == "too_long":
         tokens = re.search(r"request \((\d+) tokens\).*?\((\d+) tokens\)", text)
         return f", {tokens[1]} tokens where {tokens[2]} fit" if tokens else ""
     if kind in ("bad_request", "bad_schema", "unsupported", "load_failed", "incompatible", "out_of_memory"):
-        return ": " + " ".join(text.split())[:160]
+        words = " ".join(text.split())[:160]
+        return ": " + printable(words) if words and not _quotes(words, asked) else ""
     return ""
+
+
+def _quotes(words: str, asked: Iterable[str]) -> bool:
+    """Tell whether a server's words repeat what it was asked: messages go to logs, prompts must not.
+
+    llama-server answers messages that it cannot read with a dump of them (llama.cpp common/chat.cpp).
+    """
+    pieces = [words[start : start + QUOTATION] for start in range(len(words) - QUOTATION + 1)]
+    said = [text for text in asked if text.strip()]
+    return any(text in words if len(text) < QUOTATION else any(piece in text for piece in pieces) for text in said)
 
 
 def _invalid(message: str) -> Fault:

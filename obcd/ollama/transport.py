@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 from dataclasses import dataclass
@@ -57,27 +58,22 @@ class Transport:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._connect_timeout = connect_timeout
         self._connection: http.client.HTTPConnection | None = None
+        self._sock: socket.socket | None = None  # http.client forgets it when the reply says `Connection: close`
         self._abort_reason = ""
 
     def post(self, path: str, body: bytes) -> Reply:
         """Send one request and wait for the whole reply, as long as it takes.
 
-        A kept-alive connection that the server had closed meanwhile is replaced once: nothing had been read from it.
+        A kept-alive connection that the server has closed meanwhile is replaced before anything is sent. What was sent
+        once is never sent again from here: a server that dies of a prompt looks like one that closed an idle one.
 
         Raises:
             RefusedError, CutError, TooLargeError, AbortedError: The connection is closed then.
         """
-        fresh = self._connection is None
         try:
-            if self._abort_reason:
-                raise AbortedError(self._abort_reason)
-            try:
-                return self._exchange(path, body)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                if fresh or self._abort_reason:
-                    raise
+            if self._is_stale():
                 self.close()
-                return self._exchange(path, body)
+            return self._exchange(path, body)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if self._abort_reason:
@@ -94,33 +90,46 @@ class Transport:
     def abort(self, reason: str) -> None:
         """Break the exchange that is going on; `post` raises AbortedError with this reason until `arm` is called."""
         self._abort_reason = reason
-        connection = self._connection
-        sock = connection.sock if connection is not None else None
+        sock = self._sock
         if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # closed meanwhile
+                # Not SSLSocket's own shutdown: that takes the TLS state away under the thread that reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; the next `post` opens a new one."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._sock = None
+
+    def _is_stale(self) -> bool:
+        """Tell whether something came on an idle connection: its end, most often, and never anything good."""
+        if self._sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _exchange(self, path: str, body: bytes) -> Reply:
         connection = self._connection or self._connect()
-        connection.request("POST", self._prefix + path, body, {"Content-Type": "application/json"})
-        if self._abort_reason:  # it came while we connected, when there was no socket to shut down
+        if self._abort_reason:  # it came before there was a socket to shut down
             raise AbortedError(self._abort_reason)
-        response = connection.getresponse()
-        if (response.length or 0) > MAX_REPLY_BYTES:
-            raise TooLargeError
-        payload = response.read(MAX_REPLY_BYTES + 1)
-        if len(payload) > MAX_REPLY_BYTES:
-            raise TooLargeError
+        connection.request("POST", self._prefix + path, body, {"Content-Type": "application/json"})
+        with contextlib.closing(connection.getresponse()) as response:
+            if (response.length or 0) > MAX_REPLY_BYTES:
+                raise TooLargeError
+            ends_by_close = response.length is None and not response.chunked
+            payload = response.read(MAX_REPLY_BYTES + 1)
+            if ends_by_close and self._abort_reason:  # then it was our own shutdown that looked like its end
+                raise AbortedError(self._abort_reason)
+            if len(payload) > MAX_REPLY_BYTES:
+                raise TooLargeError
+            if response.length:  # `read` with a limit does not tell that the end is missing
+                raise http.client.IncompleteRead(b"", response.length)
+            if not response.will_close:
+                response.read()  # the end of a chunked reply
         if response.will_close:
             self.close()
-        elif not response.isclosed():
-            response.read()
         return Reply(response.status, payload, _retry_after(response.getheader("Retry-After")))
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -142,7 +151,7 @@ class Transport:
             sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, 30)
         for option, value in _KEEPALIVE:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        self._connection = connection
+        self._connection, self._sock = connection, sock
         return connection
 
 

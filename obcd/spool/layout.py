@@ -136,6 +136,15 @@ class SpoolLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
 
+    def check_free(self) -> None:
+        """Say whether both locks could be taken now.
+
+        Raises:
+            AlreadyRunningError: If another process holds one.
+        """
+        self.acquire()
+        self.release()
+
     def release(self) -> None:
         """Give both locks back; safe to call twice."""
         for descriptor in self._descriptors:

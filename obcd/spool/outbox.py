@@ -206,6 +206,8 @@ def _manifest(
         "tokens": {"prompt": sums.prompt_tokens, "eval": sums.eval_tokens},
         "times": {
             "accepted_at": timestamp(header.accepted_at),
+            "started_at": timestamp(sums.started) if sums.started else None,
+            "finished_at": timestamp(sums.finished) if sums.finished else None,
             "published_at": timestamp(wall()),
             "work_seconds": round(sums.work_seconds, 3),
             "span_seconds": round(span, 3),
@@ -312,7 +314,10 @@ def _is_sign(folder: Path) -> bool:
     """Tell a sign of ours from anything else of that name: it holds what we put there, and nothing more."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return {path.name for path in folder.iterdir()} <= SIGN_FILES
+    try:
+        return set(os.listdir(folder)) <= SIGN_FILES
+    except OSError:  # not ours to read, so not ours
+        return False
 
 
 def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:

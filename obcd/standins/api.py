@@ -51,6 +51,7 @@ class OllamaApi:
     def __init__(self, engine: Engine, settings: ServerSettings, account: Account) -> None:
         self._engine = engine
         self._settings = settings
+        self._checks_host = settings.is_loopback
         self._scheduler = Scheduler(engine, settings.limits)
         self._generator = Generator(engine, self._scheduler, account, settings.context_length)
         self._routes = self._own_routes()
@@ -83,7 +84,7 @@ class OllamaApi:
             await self.ready.wait()
         if exchange.path in self.hung:
             await asyncio.Event().wait()
-        if self._settings.is_loopback and not is_allowed_host(exchange.header("Host") or ""):
+        if self._checks_host and not is_allowed_host(exchange.header("Host") or ""):
             exchange.send(403, b"", TEXT_TYPE)
             return
         methods = self._routes.get(exchange.path)

@@ -4,8 +4,8 @@
                  a client that leaves ──► the next chunk's callback says stop, and the slot is free
 
 llama.cpp's own HTTP server cannot be switched off; it is bound to a Unix socket in a private folder that is removed as
-soon as it is bound, so that nobody can reach it. It also takes SIGINT and SIGTERM for itself: both are taken back after
-each load.
+soon as it is bound, so that nobody can reach it. llama.cpp's server may also take SIGINT and SIGTERM for itself, some
+builds do: both are taken back after each load.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERSION = "0.33.0-obcd-embedded"
 #: what an engine says of a model that cannot embed, with the 501 of llama.cpp
 NO_EMBEDDINGS = "this model does not support embeddings"
 
-#: signals that llama.cpp takes for itself while it starts
+#: signals that llama.cpp may take for itself while it starts
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 #: seconds between two looks for a stop signal that waits while a model loads

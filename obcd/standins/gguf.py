@@ -86,7 +86,10 @@ class _Reader:
             value = self._value(self._number("<I"))
             if value is not None:
                 metadata[key] = value
-        return GgufHead(metadata, sum(self._tensor_size() for _ in range(tensors)))
+        parameters = sum(self._tensor_size() for _ in range(tensors))
+        if self._at > len(self._data):  # what was stepped over last is not there
+            raise IndexError(self._at)
+        return GgufHead(metadata, parameters)
 
     def _number(self, code: str) -> Any:
         value = struct.unpack_from(code, self._data, self._at)[0]

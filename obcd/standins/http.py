@@ -63,13 +63,14 @@ _DATE = DateLine()
 class Exchange:
     """One request and the way to answer it; used by one handler task, on the event loop's thread."""
 
-    __slots__ = ("_chunked", "_connection", "body", "close", "head", "method", "path", "query", "started")
+    __slots__ = ("_chunked", "_connection", "_lowered", "body", "close", "head", "method", "path", "query", "started")
 
     def __init__(self, connection: Connection, method: str, target: str, head: str) -> None:
         self.method = method
         self.path, _, self.query = target.partition("?")
         #: the header block as text, `Name: value` lines joined by CRLF
         self.head = head
+        self._lowered = head.lower()
         self.body = b""
         #: close the connection after the reply
         self.close = False
@@ -80,7 +81,11 @@ class Exchange:
 
     def header(self, name: str) -> str | None:
         """Return the value of the first header of that name, or None; names are compared without case."""
-        return find_header(self.head, name)
+        return find_header(self.head, self._lowered, name)
+
+    def has_header(self, name: str) -> bool:
+        """Tell quickly whether there may be a header of that name; it never says no to one that is there."""
+        return name.lower() + ":" in self._lowered
 
     def send(self, status: int, body: bytes, content_type: str = JSON_TYPE, extra: str = "") -> None:
         """Send a whole reply; `extra` is further header lines, each ended by CRLF."""
@@ -126,9 +131,14 @@ class Exchange:
         return f"HTTP/1.1 {status} {reason}\r\n{headers}Date: {_DATE.text()}\r\n{closing}\r\n".encode("latin-1")
 
 
-def find_header(head: str, name: str) -> str | None:
-    """Return the stripped value of the first header `name` in a block of header lines, or None."""
-    lowered = head.lower()
+def find_header(head: str, lowered: str, name: str) -> str | None:
+    """Return the stripped value of the first header `name` in a block of header lines, or None.
+
+    Args:
+        head: the lines, joined by CRLF.
+        lowered: the same in small letters.
+        name: the header's, in any case.
+    """
     mark = name.lower() + ":"
     at = 0 if lowered.startswith(mark) else lowered.find("\r\n" + mark)
     if at < 0:
@@ -269,22 +279,24 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def _read_framing(self, exchange: Exchange) -> None:
-        head = exchange.head.lower()
-        if "connection:" in head:
+        if exchange.has_header("connection"):
             wish = (exchange.header("Connection") or "").lower()
             exchange.close = "close" in wish or (self.version == "HTTP/1.0" and "keep-alive" not in wish)
         else:
             exchange.close = self.version == "HTTP/1.0"
-        if "transfer-encoding:" in head and (exchange.header("Transfer-Encoding") or "").lower() != "identity":
+        if (
+            exchange.has_header("transfer-encoding")
+            and (exchange.header("Transfer-Encoding") or "").lower() != "identity"
+        ):
             self._chunks = []
-        elif "content-length:" in head:
+        elif exchange.has_header("content-length"):
             text = exchange.header("Content-Length") or ""
             if not (text.isascii() and text.isdigit()):
                 raise RequestError(400)
             self._length = int(text)
         if self._length > BODY_LIMIT:
             raise RequestError(413)
-        if "expect:" in head and (exchange.header("Expect") or "").lower() == "100-continue":
+        if exchange.has_header("expect") and (exchange.header("Expect") or "").lower() == "100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _read_body(self, exchange: Exchange) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from obcd.standins.engine import JsonObject, Outcome
 from obcd.standins.http import NDJSON_TYPE
 
-#: the endpoint that preloads with it, and what stands in for a date when a model is kept for ever
+#: the date /api/ps shows for a model that is kept for ever: centuries ahead
 FAR_FUTURE = "2318-01-01T00:00:00Z"
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

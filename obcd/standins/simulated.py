@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from obcd.clock import monotonic
 from obcd.standins.engine import (
     Embeddings,
     EngineCrash,
@@ -164,34 +165,32 @@ class SimulatedEngine:
     async def _spend(self, plan: _Plan, seconds: float | None, reply: Reply, stream: bool = True) -> Outcome:
         """Take the time of an answer, sending its pieces on the way, and return it with its times."""
         outcome = plan.outcome
-        behaviour = self.behaviour
-        started = asyncio.get_running_loop().time()
-        total = seconds if seconds is not None else behaviour.seconds
-        if total is not None and seconds is None:
-            total *= plan.factor
-        prompt_seconds = outcome.prompt_tokens / behaviour.prompt_tokens_per_second
+        started = monotonic()
+        total = seconds
+        if total is None and self.behaviour.seconds is not None:
+            total = self.behaviour.seconds * plan.factor
+        prompt_seconds = outcome.prompt_tokens / self.behaviour.prompt_tokens_per_second
         if total is not None:
             prompt_seconds = min(prompt_seconds, total / 10)
-        await self._wait(prompt_seconds)
-        left = None if total is None else total - prompt_seconds
-        if reply.stream and stream:
-            await self._stream(outcome, left, reply)
+        if total is not None and not (reply.stream and stream):
+            await self._wait(total)  # one timer: each wake-up costs what is being measured its processor
         else:
-            await self._make(outcome.eval_tokens, left)
-        spent = asyncio.get_running_loop().time() - started
+            await self._wait(prompt_seconds)
+            left = None if total is None else total - prompt_seconds
+            await self._make_pieces(outcome, left, reply, stream and reply.stream)
+        spent = monotonic() - started
         return replace(outcome, prompt_seconds=prompt_seconds, eval_seconds=max(0.0, spent - prompt_seconds))
 
-    async def _stream(self, outcome: Outcome, seconds: float | None, reply: Reply) -> None:
-        pieces = split_pieces(outcome.text)
+    async def _make_pieces(self, outcome: Outcome, seconds: float | None, reply: Reply, stream: bool) -> None:
+        """Take the time of the answer alone, in as many steps as it has pieces to send."""
+        pieces = split_pieces(outcome.text) if stream else [outcome.text]
         for piece in pieces:
-            await self._make(outcome.eval_tokens / len(pieces), None if seconds is None else seconds / len(pieces))
-            await reply.send_piece(piece)
-
-    async def _make(self, tokens: float, seconds: float | None) -> None:
-        if seconds is None:
-            await self._clock.spend(tokens)
-        else:
-            await self._wait(seconds)
+            if seconds is None:
+                await self._clock.spend(outcome.eval_tokens / len(pieces))
+            else:
+                await self._wait(seconds / len(pieces))
+            if stream:
+                await reply.send_piece(piece)
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, unless the runner crashes meanwhile."""

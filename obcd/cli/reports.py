@@ -1,0 +1,317 @@
+"""`obcd prepare`, `obcd print`, `obcd merge`: texts to prompts, answers to the screen or to one document."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from obcd.errors import InputError, PartialError, UsageError
+from obcd.logs import printable
+from obcd.reports.answers import Answer, read_answers, read_tally
+from obcd.reports.files import whole_file, whole_stream
+from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Writer, format_of, merge_answers
+from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, Wrapping, write_prompts
+from obcd.reports.printing import json_line, text_block
+from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source, find_sources
+from obcd.reports.tables import FIELDS, CsvWriter, ParquetWriter
+from obcd.reports.texts import (
+    DEFAULT_GLOBS,
+    Columns,
+    Prompt,
+    csv_columns,
+    prompt_from_file,
+    prompts_from_csv,
+    prompts_from_folder,
+    prompts_from_lines,
+)
+
+#: standard input or output instead of a file
+STANDARD = "-"
+
+PREPARE_EPILOG = """\b
+Examples:
+  obcd prepare notes/ -o notes.jsonl --template "Summarise: {text}"
+  obcd prepare visits.csv --column note --id-column mrn -o visits.jsonl
+  zcat questions.gz | obcd prepare - -o questions.jsonl
+"""
+PRINT_EPILOG = """\b
+Examples:
+  obcd print outbox/notes | less
+  obcd print --json outbox | jq -r .response
+
+Exit codes: 0 done (failed requests are told, not counted here), 3 a file or line could not be read.
+"""
+MERGE_EPILOG = """\b
+Examples:
+  obcd merge --input-dir outbox/notes --output-file notes.json
+  obcd merge --input-dir outbox/notes --output-file notes.csv --with line,id
+
+Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
+"""
+
+
+def _with_hyphens(option: str) -> str:
+    """Take `--input_dir` for `--input-dir`: the seed's commands spell their options both ways."""
+    return option.replace("_", "-")
+
+
+@click.command(epilog=PREPARE_EPILOG)
+@click.argument("source")
+@click.option(
+    "-o", "--output", default=STANDARD, metavar="FILE", help="the prompt file; - is standard output [default: -]"
+)
+@click.option("--force", is_flag=True, help="replace the prompt file if it exists")
+@click.option("--glob", "globs", multiple=True, metavar="PATTERN", help="files of a folder [default: *.txt, *.md]")
+@click.option("--column", metavar="NAME", help="read CSV and take this column as the text")
+@click.option("--id-column", metavar="NAME", help="the CSV column with the ids [default: the number of the row]")
+@click.option(
+    "--keep", is_flag=True, help="echo the other CSV columns into the responses; _ in front of obcd's own keys"
+)
+@click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
+@click.option(
+    "--template", default="{text}", metavar="TEXT", help="the prompt; {text} stands for the text [default: {text}]"
+)
+@click.option("--system", metavar="TEXT", help="a system message for every prompt")
+def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
+    source: str,
+    output: str,
+    force: bool,
+    globs: tuple[str, ...],
+    column: str | None,
+    id_column: str | None,
+    keep: bool,
+    delimiter: str | None,
+    template: str,
+    system: str | None,
+) -> None:
+    """Make a prompt file from SOURCE.
+
+    SOURCE is a folder of text files (a prompt each, its id the file's path), a text file (one prompt), a CSV file
+    (with --column), or - for standard input (a prompt a line, its id the line's number).
+    """
+    if column is None and (id_column is not None or keep):
+        raise UsageError("--id-column and --keep are for CSV: say with --column which column holds the text")
+    wrapping = Wrapping(template=template, system=system)
+    columns = None
+    if column is not None:
+        columns = Columns(text=column, id=id_column, keep=keep, delimiter=_delimiter(source, delimiter))
+    with _target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
+        done = write_prompts(prompts, wrapping, stream, _tell_left_out)
+    _say(_prepared_text(done.prompts, output))
+    if done.long_lines:
+        longer = f"{_count(done.long_lines, 'line')} longer than {DEFAULT_MAX_LINE_BYTES} bytes"
+        _say(f"{longer}: raise [spool] max_line_bytes")
+    if done.left_out:
+        raise PartialError(f"{_count(done.left_out, 'text')} left out")
+
+
+@click.command(name="print", epilog=PRINT_EPILOG)
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line, for machines")
+def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
+    """Print prompts and answers.
+
+    DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
+    """
+    faults = 0
+    found = [source for folder in folders for source in _sources_of(folder)]
+    for source in found:
+        for item in read_answers(source):
+            if isinstance(item, Answer):
+                _print(json_line(item) if as_json else text_block(item))
+                continue
+            faults += 1
+            if isinstance(source, PromptFile) and not as_json:
+                _print(f"Error: {item.place}: {item.reason}\n")
+            else:
+                _tell_left_out(item)
+    sys.stdout.flush()
+    for source in found:
+        if isinstance(source, PublishedFolder):
+            _tell_failures(source)
+    if faults:
+        raise PartialError(f"{_count(faults, 'file or line', 'files or lines')} could not be read")
+
+
+@click.command(epilog=MERGE_EPILOG, context_settings={"token_normalize_func": _with_hyphens})
+@click.option(
+    "--input-dir",
+    "folders",
+    required=True,
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="published folder, one that holds several, or one with a file per prompt; may be repeated",
+)
+@click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([each.value for each in Format]),
+    help="[default: by the suffix of FILE, else json]",
+)
+@click.option(
+    "--with",
+    "fields",
+    metavar="FIELDS",
+    default="",
+    help=f"put these of the answer beside its value, csv and parquet only: {', '.join(FIELDS)}",
+)
+def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str) -> None:
+    """Merge the JSON in the answers into one document, in the order of the prompts.
+
+    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv and parquet have a column for each
+    key of the answers; an answer that is no object goes into the column "value"; a field of --with whose name is also
+    a key of the answers gets a _ in front.
+    """
+    chosen = Format(kind) if kind else format_of(output)
+    names = _fields(fields, chosen)
+    ignore = None if output == STANDARD else Path(output)
+    with _target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
+        done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
+    shown = "standard output" if output == STANDARD else printable(output)
+    _say(f"{_count(done.values, 'answer')} in {shown}")
+    if done.left_out:
+        raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
+
+
+def _target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+    if output == STANDARD:
+        return whole_stream(sys.stdout.buffer)
+    return whole_file(Path(output), overwrite=overwrite)
+
+
+@contextmanager
+def _prompts(source: str, columns: Columns | None, globs: tuple[str, ...]) -> Iterator[Iterator[Prompt | LeftOut]]:
+    """Yield the reader that fits a source, and close what it reads from."""
+    path = Path(source)
+    name = printable(source)
+    if source == STANDARD:
+        stream = sys.stdin.buffer
+        yield prompts_from_lines(stream) if columns is None else prompts_from_csv(stream, "standard input", columns)
+    elif path.is_dir():
+        if columns is not None:
+            raise UsageError(f"{name} is a folder, and --column is for a CSV file")
+        yield prompts_from_folder(path, globs)
+    elif columns is None:
+        yield iter([_single_file(path, source)])
+    else:
+        with _open(path) as file:
+            yield prompts_from_csv(file, name, columns)
+
+
+def _single_file(path: Path, source: str) -> Prompt | LeftOut:
+    """Return a text file as a prompt; say so when it is something else."""
+    name = printable(source)
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        raise UsageError(f"{name} is a prompt file already: obcd submit {shlex.quote(name)}")
+    if suffix in (".csv", ".tsv"):
+        with _open(path) as file:
+            known = ", ".join(printable(each) for each in csv_columns(file, _delimiter(source, None)))
+        raise UsageError(
+            f"which column of {name} holds the text? Say --column NAME; its columns are: {known or 'none'}"
+        )
+    with _open(path):  # the one file that was named must be there
+        return prompt_from_file(path, source)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"cannot read {printable(str(path))}: {error.strerror}") from error
+
+
+def _delimiter(source: str, given: str | None) -> str:
+    if given is None:
+        return "\t" if source.lower().endswith(".tsv") else ","
+    delimiter = "\t" if given == r"\t" else given
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise UsageError("--delimiter takes one character, such as ; or \\t")
+    return delimiter
+
+
+def _prepared_text(prompts: int, output: str) -> str:
+    if output == STANDARD:
+        return _count(prompts, "prompt")
+    name = printable(output)
+    return f"{_count(prompts, 'prompt')} in {name}; next: obcd submit {shlex.quote(name)}"
+
+
+def _sources_of(folder: Path) -> list[Source]:
+    found = find_sources(folder)
+    if not found:
+        raise InputError(f"nothing to print in {printable(str(folder))}: no per-prompt files and no published folder")
+    return found
+
+
+def _tell_failures(folder: PublishedFolder) -> None:
+    tally = read_tally(folder)
+    if tally.failures:
+        _say(f"{folder.name}: {tally.failures} of {tally.requests} failed: see errors.jsonl")
+
+
+def _fields(text: str, kind: Format) -> tuple[str, ...]:
+    """Return the fields named in `line,id`, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [printable(name) for name in names if name not in FIELDS]
+    if unknown:
+        raise UsageError(f"--with does not know {', '.join(unknown)}; it takes {', '.join(FIELDS)}")
+    if names and kind in (Format.JSON, Format.JSONL):
+        raise UsageError(f"--with is for csv and parquet; {kind} holds the answers' own values only")
+    return names
+
+
+def _writer(kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None) -> Writer:
+    """Return the writer of a format; a table keeps its first pass on the output's disk (/tmp is often memory)."""
+    folder = None if output is None else output.parent
+    match kind:
+        case Format.JSON:
+            return JsonWriter(stream)
+        case Format.JSONL:
+            return JsonlWriter(stream)
+        case Format.CSV:
+            return CsvWriter(stream, fields, folder)
+        case Format.PARQUET:
+            return ParquetWriter(stream, fields, folder)
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def _tell_left_out(item: LeftOut) -> None:
+    _say(f"left out: {item.place}: {item.reason}")
+
+
+def _say(text: str) -> None:
+    """Tell a person, on standard error; names in it are escaped already."""
+    with suppress(BrokenPipeError):  # nobody reads the remarks any more; the document is still wanted
+        click.echo(text, err=True)
+
+
+def _print(text: str) -> None:
+    """Write to standard output what any terminal can take.
+
+    Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
+    or title (CWE-150): escaped there, untouched in a pipe or file.
+    """
+    out = sys.stdout
+    if out.isatty():
+        text = "".join(
+            char if char in "\n\t" or unicodedata.category(char) != "Cc" else _escaped(char) for char in text
+        )
+    encoding = out.encoding or "utf-8"
+    out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}"

@@ -1,0 +1,156 @@
+"""Merge the JSON inside answers into one document: json, jsonl, csv or parquet.
+
+One pass over the answers in input order; memory holds one answer at a time. Tables need to know their columns first:
+they keep the parsed values in a temporary file for a second pass (`tables`).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from obcd.errors import InputError
+from obcd.logs import printable
+from obcd.reports.answers import Answer, read_answers, read_failures
+from obcd.reports.extract import Found, Missing, find_json
+from obcd.reports.sources import LeftOut, PublishedFolder, find_sources
+
+
+class Format(StrEnum):
+    """What kind of document is written."""
+
+    JSON = "json"  # one array, indented by 2, ASCII: the seed's bytes
+    JSONL = "jsonl"  # one value a line, ASCII
+    CSV = "csv"  # RFC 4180, UTF-8
+    PARQUET = "parquet"
+
+
+#: {suffix of the output file: its format}; any other suffix means json
+SUFFIXES = {
+    ".json": Format.JSON,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".csv": Format.CSV,
+    ".parquet": Format.PARQUET,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did."""
+
+    values: int  # written
+    left_out: int  # damaged, without JSON, or failed
+
+
+class Writer(ABC):
+    """Takes values one by one and leaves a whole document in a binary stream."""
+
+    @abstractmethod
+    def add(self, value: Any, answer: Answer) -> None:
+        """Take the next value and the answer it was found in."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what is still due; nothing is added afterwards."""
+
+    def close(self) -> None:
+        """Give back what the writer holds, whether it was finished or not; by default nothing."""
+        return
+
+
+class JsonWriter(Writer):
+    """One JSON array, byte for byte what `json.dump(values, file, indent=2)` writes, without holding the values."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._is_empty = True
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append an element."""
+        # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
+        text = json.dumps(value, indent=2).replace("\n", "\n  ")
+        self._stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
+        self._is_empty = False
+
+    def finish(self) -> None:
+        """Close the array; like the seed's, the file ends without a line break."""
+        self._stream.write(b"[]" if self._is_empty else b"\n]")
+
+
+class JsonlWriter(Writer):
+    """One value a line."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append a line."""
+        self._stream.write(json.dumps(value).encode("ascii") + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: every line is complete."""
+
+
+def format_of(path: str) -> Format:
+    """Return the format that a file's name asks for."""
+    return SUFFIXES.get(Path(path).suffix.lower(), Format.JSON)
+
+
+def merge_answers(
+    folders: list[Path], writer: Writer, *, ignore: Path | None, report: Callable[[LeftOut], None]
+) -> Merged:
+    """Write the JSON value of every answer in these folders, in input order.
+
+    Args:
+        folders: published folders, or folders that hold some, or per-prompt files.
+        writer: gets the values and is finished.
+        ignore: the output file, which may lie among the inputs from an earlier merge.
+        report: called with everything that was left out, in order; reasons never quote an answer.
+
+    Raises:
+        InputError: There is nothing to merge: no answer, no failure, no damaged line.
+    """
+    values = left_out = 0
+    for item in _items(folders, ignore):
+        found = item if isinstance(item, LeftOut) else value_of(item)
+        if isinstance(item, Answer) and isinstance(found, Found):
+            writer.add(found.value, item)
+            values += 1
+        elif isinstance(found, Missing) and isinstance(item, Answer):
+            report(LeftOut(item.place, found.reason))
+            left_out += 1
+        elif isinstance(item, LeftOut):
+            report(item)
+            left_out += 1
+    if not values and not left_out:
+        shown = ", ".join(printable(str(folder)) for folder in folders)
+        raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
+    writer.finish()
+    return Merged(values, left_out)
+
+
+def value_of(answer: Answer) -> Found | Missing:
+    """Return the JSON value of an answer; an object or array that is not text is taken as it is."""
+    if "response" not in answer.record:
+        return Missing("it has no response")
+    response = answer.record["response"]
+    if isinstance(response, str):
+        return find_json(response)
+    if isinstance(response, (dict, list)):
+        return Found(response)
+    return Missing("its response is not text")
+
+
+def _items(folders: list[Path], ignore: Path | None) -> Iterator[Answer | LeftOut]:
+    """Yield answers source by source, the failures of a published folder behind its answers."""
+    for folder in folders:
+        for source in find_sources(folder, ignore):
+            yield from read_answers(source)
+            if isinstance(source, PublishedFolder):
+                yield from read_failures(source)

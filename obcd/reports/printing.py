@@ -1,0 +1,33 @@
+"""Lay out answers for reading: blocks as the seed's printer prints them, or one JSON object a line for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from obcd.reports.answers import NO_PROMPT, NO_RESPONSE, Answer
+
+RULE = "#" * 40
+
+
+def text_block(answer: Answer) -> str:
+    """Return an answer as the seed prints it, ending in a blank line."""
+    prompt = _text(answer.record.get("prompt", NO_PROMPT))
+    response = _text(answer.record.get("response", NO_RESPONSE))
+    return f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\nResponse:\n{response}\n\n"
+
+
+def json_line(answer: Answer) -> str:
+    """Return an answer as one line of ASCII JSON: `{"file": "notes/responses.jsonl", "line": 7, "id": 7, "prompt": …}`.
+
+    file, line, id, prompt and response are always there (null where unknown), then whatever else the record holds.
+    """
+    record = answer.record
+    first = {"file": answer.file, "line": answer.line, "id": answer.request_id}
+    first |= {key: record.get(key) for key in ("prompt", "response")}
+    return json.dumps(first | {key: value for key, value in record.items() if key not in first}) + "\n"
+
+
+def _text(value: Any) -> str:
+    """Return text as it is, any other JSON value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,350 @@
+"""One question to a simulated server, with every fault it knows; and control calls to what is no Ollama at all."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from obcd.core.faults import Fault, Harm, Remedy
+from obcd.core.lines import parse_line
+from obcd.core.records import JobSettings, Request, signature_of
+from obcd.ollama import control
+from obcd.ollama import transport as transport_module
+from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
+from obcd.ollama.control import probe, probe_all
+from obcd.ollama.transport import Transport
+from obcd.standins.faults import KINDS
+from tests.integration.loopback import (
+    Script,
+    SimulatedServer,
+    drips,
+    hangs,
+    ok,
+    read_request,
+    replies,
+    serving,
+    simulating,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+JOB = JobSettings(model="llama3.2", num_ctx=4096, num_predict=64)
+SECRET = "Jane Doe, MRN 123456, was seen"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatedServer]:
+    with simulating() as started:
+        yield started
+
+
+@pytest.fixture
+def transport(server: SimulatedServer) -> Iterator[Transport]:
+    made = Transport(server.url)
+    yield made
+    made.close()
+
+
+def request(prompt: str, **wishes: Any) -> Request:
+    return parse_line(json.dumps({"prompt": prompt, **wishes}).encode(), 3)
+
+
+def fault_of(transport: Transport, prompt: str, settings: JobSettings = JOB, **wishes: Any) -> Fault:
+    result = ask(transport, request(f"{SECRET} {prompt}", **wishes), settings)
+    assert isinstance(result, Fault)
+    assert "Jane" not in result.message
+    return result
+
+
+@contextlib.contextmanager
+def aborting_when(holds: Callable[[], bool], transport: Transport) -> Iterator[None]:
+    """Break the exchange off, in another thread, as soon as a condition holds."""
+
+    def run() -> None:
+        wait_until(holds)
+        transport.abort(TIMED_OUT)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(10)
+
+
+class TestAsking:
+    def test_answer_holds_all_that_is_kept_of_it(self, transport: Transport) -> None:
+        line = request("Why is the sky blue?", system="Be brief.")
+
+        result = ask(transport, line, JOB)
+
+        assert isinstance(result, Answer)
+        record = response_record(line, 0, 1, "gpu0", result)
+        assert {key: record[key] for key in ("ordinal", "line", "outcome", "attempts", "endpoint")} == {
+            "ordinal": 0,
+            "line": 3,
+            "outcome": "response",
+            "attempts": 1,
+            "endpoint": "gpu0",
+        }
+        assert record["response"]
+        assert (record["model"], record["done_reason"]) == ("llama3.2", "stop")
+        assert record["prompt_tokens"] > 0
+        assert record["eval_tokens"] > 0
+        assert 0 <= record["wait_seconds"] <= record["seconds"] < 10
+        json.loads(json.dumps(record))
+
+    def test_many_questions_go_over_one_connection(self, transport: Transport) -> None:
+        socks = {transport._sock for _ in range(10) if isinstance(ask(transport, request("Hello"), JOB), Answer)}
+
+        assert len(socks) == 1
+
+    def test_lone_surrogates_and_control_characters_travel(self, transport: Transport) -> None:
+        assert isinstance(ask(transport, request("a\ud800b\x00\x1b[2J\u2028"), JOB), Answer)
+
+    def test_answer_in_json_fits_its_schema(self, transport: Transport) -> None:
+        schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+
+        result = ask(transport, request("How old?", format=schema), JOB)
+
+        assert isinstance(result, Answer)
+        assert isinstance(json.loads(result.fields["response"])["age"], int)
+
+    def test_preload_loads_and_asks_nothing(self) -> None:
+        with simulating() as server, contextlib.closing(Transport(server.url)) as transport:
+            assert preload(transport, signature_of(request("Hello"), JOB)) is None
+            assert server.requests() == []
+
+    def test_preload_of_a_model_that_is_not_there_says_so(self, transport: Transport) -> None:
+        fault = preload(transport, signature_of(request("Hello", model="nobody-has-it"), JOB))
+
+        assert fault is not None
+        assert fault.kind == "model_missing"
+
+
+#: {marker: (kind, remedy, costs an attempt, harm)}; `hang` and `drip` have tests of their own
+MARKED: dict[str, tuple[str, Remedy, bool, Harm]] = {
+    "crash": ("crashed", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "status=400": ("bad_request", Remedy.NEVER, True, Harm.NONE),
+    "status=401": ("forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
+    "status=404": ("model_missing", Remedy.ELSEWHERE, False, Harm.NONE),
+    "status=429": ("busy", Remedy.HERE, True, Harm.NONE),
+    "status=500": ("server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "status=503": ("busy", Remedy.HERE, False, Harm.NONE),
+    "cut": ("cut", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "done-false": ("aborted", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "redirect": ("redirect", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "garbage": ("invalid_reply", Remedy.ELSEWHERE, True, Harm.STRIKE),
+}
+
+
+class TestFaults:
+    @pytest.mark.parametrize("marker", MARKED)
+    def test_fault_has_its_meaning_and_the_next_question_is_answered(self, marker: str, transport: Transport) -> None:
+        fault = fault_of(transport, f"[[simulate:{marker}]]")
+
+        assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == MARKED[marker]
+        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+
+    def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
+        elsewhere = {"hang", "drip", "huge", "length", "empty-thinking", "seconds"}
+
+        assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
+
+    @pytest.mark.parametrize("marker", ["hang", "drip"])
+    def test_server_that_never_ends_is_broken_off_and_the_next_question_is_answered(self, marker: str) -> None:
+        with simulating() as server, contextlib.closing(Transport(server.url)) as transport:
+            with aborting_when(lambda: any(item["started"] for item in server.requests()), transport):
+                fault = fault_of(transport, f"[[simulate:{marker}]]")
+
+            assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (
+                "timeout",
+                Remedy.ELSEWHERE,
+                True,
+                Harm.STRIKE,
+            )
+            wait_until(lambda: server.requests()[0]["outcome"] == "cancelled")  # no slot is left computing for nobody
+            transport.arm()
+            assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+
+    def test_cancelled_question_costs_nothing_and_harms_nobody(self, transport: Transport) -> None:
+        transport.abort("cancelled")
+
+        fault = fault_of(transport, "")
+
+        assert (fault.kind, fault.costs_attempt, fault.harm) == ("cancelled", False, Harm.NONE)
+
+    def test_huge_answer_is_refused_for_good(self, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 2**20)
+
+        fault = fault_of(transport, "[[simulate:huge=2000000]]")
+
+        assert (fault.kind, fault.remedy) == ("too_large", Remedy.NEVER)
+        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+
+    def test_answer_that_is_cut_short_is_an_answer(self, transport: Transport) -> None:
+        result = ask(transport, request("[[simulate:length]]"), JOB)
+
+        assert isinstance(result, Answer)
+        assert result.fields["done_reason"] == "length"
+
+    def test_answer_that_is_cut_short_is_a_failure_where_json_was_wanted(self, transport: Transport) -> None:
+        fault = fault_of(transport, "[[simulate:length]]", format="json", options={"num_predict": 7})
+
+        assert (fault.kind, fault.remedy) == ("cut_short", Remedy.NEVER)
+        assert fault.message.endswith("raise num_predict (now 7), or num_ctx")
+
+    def test_thoughts_without_an_answer_are_kept_as_what_they_are(self, transport: Transport) -> None:
+        result = ask(transport, request("[[simulate:empty-thinking]]"), JOB)
+
+        assert isinstance(result, Answer)
+        assert (result.fields["response"], result.fields["done_reason"]) == ("", "length")
+        assert result.fields["thinking"]
+
+    def test_prompt_that_does_not_fit_fails_for_good_and_says_by_how_much(self, transport: Transport) -> None:
+        fault = fault_of(transport, "word " * 1000, replace(JOB, num_ctx=64))
+
+        assert (fault.kind, fault.remedy) == ("too_long", Remedy.NEVER)
+        assert "tokens where 64 fit" in fault.message
+
+    def test_model_that_is_not_there(self, transport: Transport) -> None:
+        assert fault_of(transport, "", model="nobody-has-it").kind == "model_missing"
+
+    def test_nobody_listens(self) -> None:
+        with contextlib.closing(Transport("http://" + unused_address())) as transport:
+            fault = fault_of(transport, "")
+
+        assert (fault.kind, fault.costs_attempt, fault.harm) == ("unreachable", False, Harm.DOWN)
+        assert fault.message == "not reachable: connection refused"
+
+    def test_no_prompt_is_logged(
+        self, server: SimulatedServer, transport: Transport, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+
+        for marker in MARKED:
+            fault_of(transport, f"[[simulate:{marker}]]")
+        probe(server.url)
+
+        assert "Jane" not in caplog.text
+
+
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+VERSION = ok(b'{"version": "0.33.0"}')
+TAGS = ok(b'{"models": [{"name": "Llama3.2:latest", "digest": "abc"}]}')
+NOT_OLLAMA = "it answers, but not as Ollama does: is this the right port?"
+BROKEN = "the connection broke in the middle of its answer"
+SILENT = "it accepts connections but does not answer"
+
+
+class TestProbing:
+    def test_simulated_server_tells_its_version_and_models(self, server: SimulatedServer) -> None:
+        found = probe(server.url)
+
+        assert found.failure is None
+        assert found.version == "0.33.0-obcd-simulated"
+        assert list(found.digests) == ["llama3.2:latest"]
+
+    def test_server_without_models_is_well(self) -> None:
+        with serving(replies(VERSION, ok(b'{"models": null}'))) as server:
+            assert probe(server.url).failure is None
+
+    @pytest.mark.parametrize(
+        ("script", "failure"),
+        [
+            (replies(ok(b"<html>It works!</html>")), NOT_OLLAMA),
+            (replies(ok(b"[]")), NOT_OLLAMA),
+            (replies(VERSION, ok(b'{"models": [5]}')), NOT_OLLAMA),
+            (replies(VERSION, ok(b'{"models": "many"}')), NOT_OLLAMA),
+            (replies(VERSION, ok(b'{"models": [{"digest": "x"}]}')), NOT_OLLAMA),
+            (replies(ok(b"\xff\xfe")), NOT_OLLAMA),
+            (replies(ok(b'{"version":' * 50_000)), NOT_OLLAMA),
+            (replies(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "it answers with status 404"),
+            (replies(b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n"), "it answers with status 502"),
+            (replies(VERSION, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), BROKEN),
+            (replies(VERSION, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"), BROKEN),
+            (replies(ok(b"no gzip", "Content-Encoding: gzip\r\n")), BROKEN),
+            (replies(b"SSH-2.0-OpenSSH_9.6\r\n"), "not reachable (ConnectionError)"),
+            (replies(b""), "not reachable (ConnectionError)"),
+            (hangs(), SILENT),
+            (hangs(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), SILENT),
+            (drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{"), SILENT),
+            (drips(b"HTTP/1.1 200 OK\r\n\r\n{"), SILENT),
+        ],
+    )
+    def test_what_is_no_healthy_ollama_is_told_apart(
+        self, script: Script, failure: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(control, "TIMEOUTS", (0.3, 0.3))
+        monkeypatch.setattr(control, "BODY_SECONDS", 0.1)
+
+        with serving(script) as server:
+            assert probe(server.url).failure == failure
+
+    def test_nobody_listens(self) -> None:
+        assert probe("http://" + unused_address()).failure == "connection refused: no server listens there"
+
+    @pytest.mark.parametrize("url", ["http://no-such-host.invalid:1", "http://" + "a" * 70 + ":1", "http://a..b:1"])
+    def test_name_that_is_none_is_no_exception(self, url: str) -> None:
+        assert probe(url).failure
+
+    def test_redirect_is_not_followed_and_the_other_host_sees_nothing(self) -> None:
+        with serving(replies(VERSION)) as other:
+            moved = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}/\r\nContent-Length: 0\r\n\r\n".encode()
+            with serving(replies(moved)) as server:
+                failure = probe(server.url).failure
+            assert other.connections == 0
+
+        assert failure == "it answers with a redirect (307), which is not followed: configure its new address"
+
+    def test_proxy_and_netrc_of_the_environment_are_ignored(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    ) -> None:
+        seen = []
+
+        def script(conn: socket.socket) -> None:
+            for reply in (VERSION, TAGS):
+                seen.append(read_request(conn))
+                conn.sendall(reply)
+
+        (tmp_path / "netrc").write_text("default login alice password hunter2\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with serving(replies(VERSION)) as proxy, serving(script) as server:
+            for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.url)
+            assert probe(server.url).failure is None
+            assert proxy.connections == 0
+
+        assert b"authorization" not in b"".join(seen).lower()
+
+    def test_compressed_list_of_models_is_read_and_a_bomb_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(control, "MAX_CONTROL_BYTES", 10_000)
+        packed = ok(gzip.compress(b'{"models": [{"name": "m"}]}'), "Content-Encoding: gzip\r\n")
+        bomb = ok(gzip.compress(b" " * 10**7), "Content-Encoding: gzip\r\n")
+
+        with serving(replies(VERSION, packed), replies(VERSION, bomb)) as server:
+            assert probe(server.url).digests == {"m:latest": ""}
+            assert probe(server.url).failure == NOT_OLLAMA
+
+    def test_version_cannot_reach_the_terminal_as_a_command(self) -> None:
+        with serving(replies(ok(b'{"version": "\\u001b[2J"}'), TAGS)) as server:
+            assert probe(server.url).version == r"\x1b[2J"
+
+    def test_several_are_asked_at_once(self, server: SimulatedServer) -> None:
+        found = probe_all([server.url, "http://" + unused_address(), server.url])
+
+        assert [item.failure is None for item in found] == [True, False, True]

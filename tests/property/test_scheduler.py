@@ -1,0 +1,169 @@
+"""The scheduler against a plain model of it: whatever happens in whatever order, no request is lost or asked twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from obcd.core.backlog import ENDED, LEASED, Backlog
+from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.records import Signature
+from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Lease, Scheduler
+
+SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
+MODELS = [signature.model for signature in SIGNATURES]
+ENDPOINTS = {"a": 1, "b": 2, "c": 5}
+LIMIT = 3
+
+faults = st.builds(
+    Fault,
+    st.sampled_from(["crashed", "model_missing"]),
+    st.just("it went wrong"),
+    st.sampled_from(Remedy),
+    st.booleans(),
+    st.sampled_from(Harm),
+    st.sampled_from([0.0, 0.0, 20.0]),
+)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """`ended` and `out` are the model: what has its result, and what is at an endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler()
+        self.now = 0.0
+        self.backlogs: dict[str, Backlog] = {}
+        self.out: dict[int, Lease] = {}
+        self.late: list[Lease] = []
+        self.ended: Counter[tuple[str, int]] = Counter()
+
+    @initialize()
+    def start(self) -> None:
+        for name, slots in ENDPOINTS.items():
+            self.scheduler.add_endpoint(name, slots, self.now)
+
+    @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
+    def add_job(self, column: list[int], priority: int) -> None:
+        job = f"job{len(self.backlogs)}"
+        self.backlogs[job] = Backlog(job, bytes(len(column)), SIGNATURES, bytes(column), priority)
+        self.scheduler.add_job(self.backlogs[job], self.now)
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 5.0, 40.0, 400.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        name=st.sampled_from(sorted(ENDPOINTS)),
+        models=st.none() | st.frozensets(st.sampled_from(MODELS)) | st.just(frozenset(MODELS)),
+        failure=st.sampled_from([None, None, "refused"]),
+    )
+    def probe(self, name: str, models: frozenset[str] | None, failure: str | None) -> None:
+        self.scheduler.note_probe(name, models, failure, self.now)
+
+    @rule()
+    def assign(self) -> None:
+        for lease in self.scheduler.assign(self.now):
+            assert lease.ticket not in self.out
+            assert all((lease.job, lease.ordinal) != (other.job, other.ordinal) for other in self.out.values())
+            assert self.ended[lease.job, lease.ordinal] == 0
+            assert 1 <= lease.attempt <= LIMIT
+            self.out[lease.ticket] = lease
+        due = self.scheduler.next_due(self.now)
+        assert due is None or due > self.now
+        assert self.scheduler.assign(self.now) == []
+
+    @precondition(lambda self: self.out)
+    @rule(choice=st.integers(0, 99))
+    def answer(self, choice: int) -> None:
+        lease = self.take(choice)
+        assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
+        self.end(lease.job, lease.ordinal)
+
+    @precondition(lambda self: self.out)
+    @rule(choice=st.integers(0, 99), fault=faults)
+    def fail(self, choice: int, fault: Fault) -> None:
+        lease = self.take(choice)
+        settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, LIMIT, self.now)
+        assert settled is not None
+        if settled[1]:
+            self.end(lease.job, lease.ordinal)
+
+    @rule(name=st.sampled_from(sorted(ENDPOINTS)))
+    def lose_worker(self, name: str) -> None:
+        self.scheduler.note_probe(name, None, "its worker ended", self.now)
+        for lease in self.scheduler.leases(name):
+            del self.out[lease.ticket]
+            self.late.append(lease)
+            settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), LIMIT, self.now)
+            assert settled is not None
+            if settled[1]:
+                self.end(lease.job, lease.ordinal)
+
+    @precondition(lambda self: self.late)
+    @rule(choice=st.integers(0, 99))
+    def answer_late(self, choice: int) -> None:
+        lease = self.late[choice % len(self.late)]
+        assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) is None
+
+    @rule(limit=st.integers(1, 4))
+    def fail_unservable(self, limit: int) -> None:
+        taken = self.scheduler.take_unservable(limit, self.now)
+        assert len(taken) <= limit
+        for job, ordinal, model in taken:
+            backlog = self.backlogs[job]
+            assert backlog.signatures[backlog.signature_number(ordinal)].model == model
+            self.end(job, ordinal)
+
+    def take(self, choice: int) -> Lease:
+        lease = sorted(self.out.items())[choice % len(self.out)][1]
+        del self.out[lease.ticket]
+        self.late.append(lease)
+        return lease
+
+    def end(self, job: str, ordinal: int) -> None:
+        self.ended[job, ordinal] += 1
+
+    @invariant()
+    def every_request_ends_at_most_once(self) -> None:
+        assert all(count == 1 for count in self.ended.values())
+        for job, backlog in self.backlogs.items():
+            assert backlog.unfinished == len(backlog) - sum(key[0] == job for key in self.ended)
+
+    @invariant()
+    def in_flight_is_what_was_leased_and_never_above_the_slots(self) -> None:
+        for name, slots in ENDPOINTS.items():
+            if self.backlogs:
+                held = {lease.ticket for lease in self.out.values() if lease.endpoint == name}
+                assert {lease.ticket for lease in self.scheduler.leases(name)} == held
+                assert len(held) <= slots
+
+    @invariant()
+    def states_say_the_same(self) -> None:
+        out = {(lease.job, lease.ordinal) for lease in self.out.values()}
+        for job, backlog in self.backlogs.items():
+            for ordinal in range(len(backlog)):
+                assert (backlog._states[ordinal] == LEASED) == ((job, ordinal) in out)
+                assert (backlog._states[ordinal] == ENDED) == (self.ended[job, ordinal] == 1)
+
+    def teardown(self) -> None:
+        """Let everything get well: then every request has to end, without hanging."""
+        for _ in range(400):
+            if not any(backlog.unfinished for backlog in self.backlogs.values()):
+                break
+            self.now += MODEL_WAIT_UNREACHED_SECONDS
+            for name in ENDPOINTS:
+                self.scheduler.note_probe(name, frozenset(MODELS), None, self.now)
+            for lease in [*self.scheduler.assign(self.now), *self.out.values()]:
+                assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
+                self.end(lease.job, lease.ordinal)
+            self.out.clear()
+        assert not any(backlog.unfinished for backlog in self.backlogs.values())
+        self.every_request_ends_at_most_once()
+
+
+TestScheduler = SchedulerMachine.TestCase
+TestScheduler.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,308 @@
+"""One line of a prompt file: every shape that is taken, every refusal with its sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from obcd.core.lines import MAX_DEPTH, MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
+from obcd.core.records import Request
+from obcd.errors import LineError
+
+#: Stands in every prompt here; no sentence may repeat it.
+SECRET = "Jane Doe, MRN 123456"
+
+
+def parse(document: object, line: int = 7) -> Request:
+    return parse_line(json.dumps(document).encode(), line)
+
+
+def refusal(raw: bytes | dict[str, Any] | list[Any]) -> str:
+    """Return the sentence with which a line is refused."""
+    encoded = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+    with pytest.raises(LineError) as caught:
+        parse_line(encoded, 1)
+    return str(caught.value)
+
+
+def user(content: object = "Hello", **more: object) -> dict[str, Any]:
+    return {"role": "user", "content": content, **more}
+
+
+class TestShapes:
+    def test_seed_line_is_one_message_of_the_user(self) -> None:
+        request = parse({"role": "user", "content": "Why is the sky blue?"})
+
+        assert request == Request(
+            line=7,
+            id=7,
+            prompt="Why is the sky blue?",
+            messages=[{"role": "user", "content": "Why is the sky blue?"}],
+        )
+
+    def test_prompt_becomes_one_message_of_the_user(self) -> None:
+        request = parse({"id": "a-1", "prompt": "Hello"})
+
+        assert request.messages == [{"role": "user", "content": "Hello"}]
+        assert (request.id, request.prompt) == ("a-1", "Hello")
+
+    def test_messages_are_taken_as_they_are_and_the_last_of_the_user_is_the_prompt(self) -> None:
+        messages = [
+            {"role": "system", "content": "Be brief."},
+            user("One?"),
+            {"role": "assistant", "content": "1"},
+            user("Two?"),
+            {"role": "assistant", "content": "It is"},
+        ]
+
+        request = parse({"messages": messages})
+
+        assert request.messages == messages
+        assert request.prompt == "Two?"
+
+    def test_messages_without_a_user_have_the_last_content_as_prompt(self) -> None:
+        request = parse({"messages": [{"role": "system", "content": "Say hello."}]})
+
+        assert request.prompt == "Say hello."
+
+    def test_every_wish_of_a_line_is_understood(self) -> None:
+        schema = {"type": "object", "properties": {"age": {"type": "integer"}}}
+        tool = {"type": "function", "function": {"name": "look_up"}}
+
+        request = parse(
+            {
+                "id": 3,
+                "prompt": "Hello",
+                "system": "",
+                "model": "qwen2.5:7b",
+                "options": {"temperature": 0, "stop": ["\n"], "use_mmap": True},
+                "format": schema,
+                "think": "low",
+                "images": ["aGVsbG8="],
+                "tools": [tool],
+            }
+        )
+
+        assert (request.id, request.system, request.model, request.think) == (3, "", "qwen2.5:7b", "low")
+        assert request.options == {"temperature": 0, "stop": ["\n"], "use_mmap": True}
+        assert (request.format, request.tools) == (schema, [tool])
+        assert request.messages == [{"role": "user", "content": "Hello", "images": ["aGVsbG8="]}]
+
+    @pytest.mark.parametrize(
+        "key", ["id", "messages", "system", "model", "options", "format", "think", "images", "tools"]
+    )
+    def test_null_is_as_good_as_a_missing_key(self, key: str) -> None:
+        assert parse({"prompt": "Hello", key: None}) == parse({"prompt": "Hello"})
+
+    def test_null_images_beside_messages_are_as_good_as_none(self) -> None:
+        assert parse({"messages": [user()], "images": None}) == parse({"messages": [user()]})
+
+    def test_unknown_keys_are_echoed_and_never_obeyed(self) -> None:
+        strangers = {"endpoint": "10.0.0.1:1", "url": "http://x/", "headers": {"a": "b"}, "output": "/etc/passwd"}
+
+        for shape in ({"prompt": "Hello"}, user("Hello")):
+            request = parse({**shape, **strangers, "stream": True})
+
+            assert request.extra == {**strangers, "stream": True}
+            assert request.messages == [{"role": "user", "content": "Hello"}]
+
+    def test_seed_line_does_not_choose_a_model(self) -> None:
+        request = parse({**user(), "model": "other"})
+
+        assert request.model is None
+        assert request.extra == {"model": "other"}
+
+    def test_trailing_carriage_return_is_white_space(self) -> None:
+        assert parse_line(b'{"prompt": "Hello"}\r', 1).prompt == "Hello"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "\x1b[31mred\x1b[0m",
+            "two\nlines\r\n",
+            "'; DROP TABLE jobs; --",
+            "%s %d",
+            "{} {0} ${x}",
+            "\u2028\u0085",
+            "\x00",
+        ],
+    )
+    def test_prompt_passes_byte_true(self, text: str) -> None:
+        assert parse({"prompt": text + "."}).prompt == text + "."
+
+    def test_lone_surrogate_is_kept_as_it_was_written(self) -> None:
+        assert parse_line(rb'{"prompt": "a\ud800b"}', 1).prompt == "a\ud800b"
+
+    def test_assistant_message_with_tool_calls_needs_no_content(self) -> None:
+        calls = [{"function": {"name": "look_up", "arguments": {}}}]
+
+        request = parse({"messages": [user("Hi"), {"role": "assistant", "tool_calls": calls}, user("Go on")]})
+
+        assert request.messages[1] == {"role": "assistant", "tool_calls": calls}
+
+    def test_user_message_of_images_alone_needs_no_text(self) -> None:
+        assert parse({"messages": [user("", images=["aGVsbG8="])]}).prompt == ""
+
+    @pytest.mark.parametrize("value", ["text", 0, 1.5, True, ["a", 1], {"visit": 1}])
+    def test_id_of_any_kind_is_echoed(self, value: object) -> None:
+        assert parse({"id": value, "prompt": "Hello"}).id == value
+
+    def test_brackets_inside_a_prompt_do_not_count_as_depth(self) -> None:
+        assert parse({"prompt": "[" * 500 + "{" * 500}).prompt.startswith("[[")
+
+    def test_deepest_nesting_that_is_allowed_is_taken(self) -> None:
+        nested: Any = 1
+        for _ in range(MAX_DEPTH - 1):
+            nested = [nested]
+
+        assert parse({"prompt": "Hello", "x": nested}).extra == {"x": nested}
+
+
+#: {what: (raw line, sentence)}
+NOT_AN_OBJECT = {
+    "nothing": (b"", "not JSON: Expecting value at column 1"),
+    "a torn line": (b'{"prompt": "Hel', "not JSON: Unterminated string starting at column 12"),
+    "a control character": (b'{"prompt": "a\tb"}', "not JSON: Invalid control character at column 14"),
+    "two objects": (b'{"prompt": "a"} {"prompt": "b"}', "not JSON: a second value begins at column 17"),
+    "lone CR between objects": (b'{"prompt": "a"}\r{"prompt": "b"}', "not JSON: a second value begins at column 17"),
+    "Latin-1": ('{"prompt": "Zürich"}'.encode("latin-1"), "not UTF-8 at byte 14: save the file as UTF-8"),
+    "UTF-16": ('{"prompt": "a"}'.encode("utf-16"), "not UTF-8 at byte 1: save the file as UTF-8"),
+    "UTF-16 without its mark": ('{"p": 1}'.encode("utf-16-le"), "not JSON: Expecting property name"),
+    "a PNG": (b"\x89PNG\r\x1a", "not UTF-8 at byte 1: save the file as UTF-8"),
+    "NUL bytes": (b"\x00" * 20, "not JSON: Expecting value at column 1"),
+    "a byte order mark": (b'\xef\xbb\xbf{"prompt": "a"}', "a byte order mark in the middle of the file: remove it"),
+    "a string": (b'"Hello"', 'a string where an object is needed: {"prompt": "…"}'),
+    "a number": (b"5", 'a number where an object is needed: {"prompt": "…"}'),
+    "null": (b"null", 'null where an object is needed: {"prompt": "…"}'),
+    "true": (b"true", 'true or false where an object is needed: {"prompt": "…"}'),
+    "a list": (b"[" + b"{}," * 1000 + b"{}]", 'a list where an object is needed: {"prompt": "…"}'),
+    "brackets without end": (b"[" * 100_000, "nested deeper than 32 levels"),
+    "one level too many": (b'{"prompt": "a", "x": ' + b"[" * 32 + b"]" * 32 + b"}", "nested deeper than 32 levels"),
+    "5,000 digits": (b'{"prompt": "a", "x": ' + b"9" * 5000 + b"}", "a number in it has too many digits"),
+    "1e999": (b'{"prompt": "a", "x": 1e999}', "a number in it is too large"),
+    "-1e999": (b'{"prompt": "a", "x": -1e999}', "a number in it is too large"),
+    "NaN": (b'{"prompt": "a", "x": NaN}', "NaN is not a JSON number"),
+    "Infinity": (b'{"prompt": "a", "x": -Infinity}', "-Infinity is not a JSON number"),
+    "id twice": (b'{"id": 1, "prompt": "a", "id": 2}', "the key `id` stands in it twice"),
+    "an inner key twice": (b'{"prompt": "a", "options": {"seed": 1, "seed": 2}}', "the key `seed` stands in it twice"),
+}
+
+
+@pytest.mark.parametrize(("raw", "sentence"), NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT)
+def test_what_is_no_strict_json_object_is_refused(raw: bytes, sentence: str) -> None:
+    assert refusal(raw).startswith(sentence)
+
+
+#: {what: (document, sentence)}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing to ask": ({"text": "a"}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
+    "an empty object": ({}, "no prompt in it"),
+    "an empty prompt": ({"prompt": ""}, "prompt is empty"),
+    "a blank prompt": ({"prompt": " \n\t"}, "prompt is empty"),
+    "a null prompt": ({"prompt": None}, "prompt must be a string, not null"),
+    "a list as prompt": ({"prompt": [SECRET]}, "prompt must be a string, not a list"),
+    "prompt and messages": ({"prompt": "a", "messages": [user()]}, "both `prompt` and `messages`: a line has one"),
+    "empty messages": ({"messages": []}, "`messages` must be a list of at least one message"),
+    "messages of a string": ({"messages": "a"}, "`messages` must be a list of at least one message"),
+    "a message of a string": ({"messages": [SECRET]}, "the message must be an object, not a string"),
+    "the second of two messages": ({"messages": [user(), 5]}, "messages[1] must be an object, not a number"),
+    "a message without role": ({"messages": [{"content": "a"}]}, "the message needs a `role`, one of system, user"),
+    "a role that is none": ({"role": "root", "content": "a"}, "the message needs a `role`, one of system, user"),
+    "a role of a list": ({"role": [], "content": "a"}, "the message needs a `role`"),
+    "content without role": ({"content": "a"}, "the message needs a `role`"),
+    "role without content": ({"role": "user"}, "the content of the message is empty"),
+    "blank content": (user("  "), "the content of the message is empty"),
+    "OpenAI's content parts": (user([{"type": "text"}]), "the content of the message must be a string, not a list"),
+    "null content of the assistant": (
+        {"messages": [{"role": "assistant", "content": None}]},
+        "the content of the message must be a string, not null",
+    ),
+    "a message's unknown key": (
+        {"messages": [user(), user(weight=1)]},
+        "messages[1] has a key that Ollama does not know: `weight`",
+    ),
+    "a system message twice": (
+        {"system": "a", "messages": [{"role": "system", "content": "b"}, user()]},
+        "both `system` and a message of the role system: a line has one of them",
+    ),
+    "an image by its path": (
+        {"prompt": "a", "images": ["/home/jane/scan.png"]},
+        "images must be base64 data: a path cannot be read from here",
+    ),
+    "one image as a string": ({"prompt": "a", "images": "aGVsbG8="}, "images must be a list of base64 strings"),
+    "a message's image by its name": (user("a", images=["scan.png"]), "the images of the message must be base64 data"),
+    "images beside messages": (
+        {"messages": [user()], "images": ["aGVsbG8="]},
+        "`images` belongs inside a message where a line has `messages`",
+    ),
+    "an empty model": ({"prompt": "a", "model": ""}, "`model` is empty"),
+    "a number as model": ({"prompt": "a", "model": 3}, "`model` must be a string, not a number"),
+    "a list as system": ({"prompt": "a", "system": []}, "`system` must be a string, not a list"),
+    "an object as tools": ({"prompt": "a", "tools": {}}, "`tools` must be a list"),
+    "an id without end": ({"prompt": "a", "id": "x" * MAX_ID_LENGTH}, "`id` is longer than 512 characters"),
+    "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "OpenAI Batch lines"),
+    "embeddings": ({"embed": "a"}, "embeddings are not taken yet"),
+    "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
+    "an empty schema": ({"prompt": "a", "format": {}}, '`format` must be "json" or a JSON schema (an object)'),
+    "a thought without level": ({"prompt": "a", "think": "hard"}, "`think` must be true, false, or one of low, medium"),
+    "a thought of a list": ({"prompt": "a", "think": []}, "`think` must be true, false, or one of low, medium"),
+    "options of a list": ({"prompt": "a", "options": []}, "`options` must be an object, not a list"),
+}
+
+
+@pytest.mark.parametrize(("document", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_line_is_refused_with_its_reason(document: dict[str, Any], sentence: str) -> None:
+    found = refusal(document)
+
+    assert found.startswith(sentence)
+    assert SECRET not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"temprature": 0}, "`options.temprature` is not an option of Ollama"),
+        ({"a\x1b[31m" + "b" * 100: 0}, "`options.a\\x1b[31m" + "b" * 34 + "` is not an option of Ollama"),
+        ({"num_ctx": "4096"}, "`options.num_ctx` must be a whole number, not a string"),
+        ({"num_ctx": True}, "`options.num_ctx` must be a whole number, not true or false"),
+        ({"num_predict": 1e12}, "`options.num_predict` must be a whole number, not one with a point or an exponent"),
+        ({"temperature": "hot"}, "`options.temperature` must be a number, not a string"),
+        ({"temperature": False}, "`options.temperature` must be a number, not true or false"),
+        ({"temperature": 10**400}, "`options.temperature` is too large"),
+        ({"use_mmap": 1}, "`options.use_mmap` must be true or false, not a number"),
+        ({"stop": "\n"}, "`options.stop` must be a list of strings, not a string"),
+        ({"stop": [1]}, "`options.stop` must be a list of strings, not a list"),
+        ({"num_ctx": 0}, "`options.num_ctx` is 0, outside 16 to 16777216"),
+        ({"num_predict": -1}, "`options.num_predict` is -1, outside 1 to 16777216"),
+        ({"num_predict": 10**12}, "`options.num_predict` is 1000000000000, outside 1 to 16777216"),
+        ({"seed": 10**40}, "`options.seed` is 100000000000000000000000000000, outside -9223372036854775808 to 922337"),
+    ],
+)
+def test_option_is_refused_by_its_key(options: dict[str, Any], sentence: str) -> None:
+    assert refusal({"prompt": SECRET, "options": options}).startswith(sentence)
+
+
+def test_options_of_every_type_are_taken() -> None:
+    options = {
+        "num_ctx": 16,
+        "num_predict": 1,
+        "seed": -1,
+        "temperature": 0,
+        "top_p": 0.9,
+        "stop": [],
+        "use_mmap": False,
+    }
+
+    assert check_options(options) == options
+
+
+@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", None), ("json", "json"), ({"a": 1}, {"a": 1})])
+def test_format_is_json_a_schema_or_nothing(value: object, meant: object) -> None:
+    assert check_format(value) == meant
+
+
+@pytest.mark.parametrize("value", [None, True, False, "low", "medium", "high", "max"])
+def test_think_is_a_flag_or_a_level(value: object) -> None:
+    assert check_think(value) == value

@@ -1,0 +1,550 @@
+"""Who asks what next: slots, turns, elsewhere first, collation, and what happens to what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
+from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.health import EndpointState
+from obcd.core.records import Signature
+from obcd.core.retry import REQUEST_LIMIT
+from obcd.core.scheduling import (
+    COLLATE_SECONDS,
+    FREE_FAULTS,
+    MODEL_WAIT_SECONDS,
+    MODEL_WAIT_UNREACHED_SECONDS,
+    Lease,
+    Scheduler,
+)
+
+LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
+BOTH_MODELS = frozenset((LLAMA.model, QWEN.model))
+
+CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
+BUSY = Fault("busy", "busy", Remedy.HERE, costs_attempt=False)
+REFUSED = Fault("bad_request", "refused", Remedy.NEVER)
+MISSING = Fault("model_missing", "not there", Remedy.ELSEWHERE, costs_attempt=False)
+
+#: A job's `attempts` here.
+LIMIT = 4
+
+
+def scheduler(*endpoints: str, slots: int = 1, models: frozenset[str] = BOTH_MODELS) -> Scheduler:
+    made = Scheduler()
+    for name in endpoints or ("a",):
+        made.add_endpoint(name, slots, 0.0)
+        made.note_probe(name, models, None, 0.0)
+    return made
+
+
+def add(made: Scheduler, job: str, count: int, *, now: float = 0.0, column: bytes = b"", priority: int = 0) -> Backlog:
+    """Add a job of LLAMA requests; with a column, LLAMA is 0 and QWEN is 1."""
+    backlog = Backlog(job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, priority)
+    made.add_job(backlog, now)
+    return backlog
+
+
+def add_qwen(made: Scheduler, job: str, count: int, *, now: float = 0.0, priority: int = 0) -> Backlog:
+    backlog = Backlog(job, bytes(count), (QWEN,), b"", priority)
+    made.add_job(backlog, now)
+    return backlog
+
+
+def asked(leases: Iterable[Lease]) -> list[tuple[str, str, int]]:
+    return [(lease.endpoint, lease.job, lease.ordinal) for lease in leases]
+
+
+def answer(made: Scheduler, leases: Iterable[Lease], now: float) -> None:
+    for lease in leases:
+        assert made.answered(lease.ticket, lease.endpoint, now) == lease
+
+
+def fault(made: Scheduler, lease: Lease, what: Fault, now: float) -> bool:
+    """End a lease with a fault; returns whether the request failed for good."""
+    settled = made.faulted(lease.ticket, lease.endpoint, what, LIMIT, now)
+    assert settled is not None
+    assert settled[0] == lease
+    return settled[1]
+
+
+class TestSlots:
+    def test_in_flight_is_never_above_the_slots(self) -> None:
+        made = scheduler("a", "b", slots=3)
+        add(made, "j", 100)
+
+        leases = made.assign(0.0)
+
+        assert [made.in_flight("a"), made.in_flight("b")] == [3, 3]
+        assert made.assign(0.0) == []
+        answer(made, leases[:1], 1.0)
+        assert len(made.assign(1.0)) == 1
+
+    def test_all_endpoints_start_together(self) -> None:
+        made = scheduler("a", "b", slots=2)
+        add(made, "j", 4)
+
+        assert asked(made.assign(0.0)) == [("a", "j", 0), ("b", "j", 1), ("a", "j", 2), ("b", "j", 3)]
+
+    def test_endpoint_that_was_not_probed_gets_nothing(self) -> None:
+        made = Scheduler()
+        made.add_endpoint("a", 4, 0.0)
+        add(made, "j", 4)
+
+        assert made.assign(0.0) == []
+
+    def test_endpoint_without_the_model_gets_nothing(self) -> None:
+        made = scheduler("a")
+        made.note_probe("a", frozenset(("other:latest",)), None, 0.0)
+        add(made, "j", 4)
+
+        assert made.assign(0.0) == []
+
+    def test_suspect_endpoint_gets_one_at_a_time_until_it_answers(self) -> None:
+        # given an endpoint that went down and came back
+        made = scheduler("a", slots=4)
+        add(made, "j", 20)
+        leases = made.assign(0.0)
+        fault(made, leases[0], UNREACHABLE, 0.0)
+        answer(made, leases[1:], 0.5)
+        made.note_probe("a", BOTH_MODELS, None, 100.0)
+
+        # when, then
+        trial = made.assign(100.0)
+        assert len(trial) == 1
+        assert made.assign(100.0) == []
+        answer(made, trial, 101.0)
+        assert len(made.assign(101.0)) == 4
+
+    def test_each_lease_has_a_ticket_of_its_own(self) -> None:
+        made = scheduler("a", "b", slots=8)
+        add(made, "j", 16)
+
+        assert len({lease.ticket for lease in made.assign(0.0)}) == 16
+
+
+class TestTurns:
+    def test_jobs_take_turns(self) -> None:
+        made = scheduler("a", slots=6)
+        for job in ("big", "mid", "small"):
+            add(made, job, 10)
+
+        assert [job for _, job, _ in asked(made.assign(0.0))] == ["big", "mid", "small"] * 2
+
+    def test_late_small_job_does_not_wait_for_the_big_one(self) -> None:
+        made = scheduler("a")
+        add(made, "big", 1_000)
+        answer(made, made.assign(0.0), 1.0)
+
+        add(made, "small", 1, now=1.0)
+
+        assert [job for _, job, _ in asked(made.assign(1.0))] == ["small"]
+
+    def test_higher_priority_is_served_first(self) -> None:
+        made = scheduler("a", slots=3)
+        add(made, "low", 5)
+        add(made, "high", 2, priority=10)
+
+        assert [job for _, job, _ in asked(made.assign(0.0))] == ["high", "high", "low"]
+
+    def test_removed_job_gets_no_slot(self) -> None:
+        made = scheduler("a", slots=4)
+        add(made, "gone", 4)
+        add(made, "stays", 1)
+
+        made.remove_job("gone")
+
+        assert asked(made.assign(0.0)) == [("a", "stays", 0)]
+
+
+class TestFaults:
+    def test_failed_attempt_goes_elsewhere_first(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 1)
+        (lease,) = made.assign(0.0)
+        assert lease.endpoint == "a"
+
+        assert not fault(made, lease, CRASHED, 1.0)
+
+        (second,) = made.assign(10.0)
+        assert (second.endpoint, second.ordinal, second.attempt) == ("b", 0, 2)
+
+    def test_request_that_failed_on_every_endpoint_is_tried_until_its_attempts_are_over(self) -> None:
+        # given two endpoints, both of which could take it
+        made = scheduler("a", "b")
+        backlog = add(made, "j", 1)
+
+        # when it fails wherever it is sent; answers of others keep the endpoints up
+        seen, now = [], 0.0
+        while backlog.unfinished:
+            now += REQUEST_LIMIT
+            for name in ("a", "b"):
+                made.health(name).note_answer(now)
+            (lease,) = made.assign(now)
+            seen.append(lease.endpoint)
+            fault(made, lease, CRASHED, now)
+
+        # then it went round, and did not hang
+        assert seen == ["a", "b", "a", "b"]
+
+    def test_one_endpoint_alone_gets_it_again_after_a_pause(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+        fault(made, made.assign(0.0)[0], CRASHED, 0.0)
+
+        assert made.assign(0.1) == []
+        due = made.next_due(0.1)
+        assert due is not None
+        assert [lease.attempt for lease in made.assign(due)] == [2]
+
+    def test_what_one_endpoint_may_not_take_does_not_keep_it_from_other_work(self) -> None:
+        # given a and b with llama loaded, b busy, and a request that failed at a
+        made = scheduler("a", "b")
+        add(made, "j", 2)
+        first, second = made.assign(0.0)
+        fault(made, first, CRASHED, 0.0)
+        assert second.endpoint == "b"
+
+        # when only work of another model is left that a may take
+        add_qwen(made, "q", 1)
+
+        # then a does not stand idle
+        assert asked(made.assign(5.0)) == [("a", "q", 0)]
+
+    def test_elsewhere_is_not_waited_for_without_end(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 2)
+        first, _ = made.assign(0.0)
+        fault(made, first, CRASHED, 0.0)
+
+        assert made.assign(ELSEWHERE_SECONDS - 1) == []
+        assert asked(made.assign(ELSEWHERE_SECONDS + 1)) == [("a", "j", 0)]
+
+    def test_never_ends_the_request_at_once(self) -> None:
+        made = scheduler("a")
+        backlog = add(made, "j", 1)
+
+        assert fault(made, made.assign(0.0)[0], REFUSED, 1.0)
+
+        assert backlog.unfinished == 0
+        assert made.assign(100.0) == []
+
+    def test_request_out_of_attempts_has_failed(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+
+        endings = []
+        for attempt in range(1, LIMIT + 1):
+            made.health("a").note_answer(attempt * 100.0)
+            (lease,) = made.assign(attempt * 100.0)
+            assert lease.attempt == attempt
+            endings.append(fault(made, lease, CRASHED, attempt * 100.0))
+
+        assert endings == [False, False, False, True]
+
+    def test_fault_of_the_endpoint_costs_the_request_nothing_and_goes_elsewhere_at_once(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 1)
+
+        fault(made, made.assign(0.0)[0], UNREACHABLE, 1.0)
+
+        (lease,) = made.assign(1.0)
+        assert (lease.endpoint, lease.attempt) == ("b", 1)
+        assert made.health("a").state is EndpointState.DOWN
+
+    def test_busy_server_is_asked_more_and_more_seldom(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+
+        now, waits = 0.0, []
+        for _ in range(10):
+            (lease,) = made.assign(now)
+            assert lease.attempt == 1
+            assert not fault(made, lease, BUSY, now)
+            due = made.next_due(now)
+            assert due is not None
+            waits.append(due - now)
+            now = due
+
+        assert waits[0] <= 0.5
+        assert waits[-1] >= REQUEST_LIMIT * 0.75
+
+    def test_free_faults_come_to_an_end(self) -> None:
+        made = scheduler("a")
+        backlog = add(made, "j", 1)
+
+        now, count = 0.0, 0
+        while backlog.unfinished:
+            (lease,) = made.assign(now)
+            fault(made, lease, BUSY, now)
+            count += 1
+            now += 100.0
+
+        assert count == FREE_FAULTS + LIMIT
+
+    def test_server_that_says_when_to_come_back_is_obeyed(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+        patient = Fault("busy", "busy", Remedy.HERE, retry_after=120.0)
+
+        fault(made, made.assign(0.0)[0], patient, 10.0)
+
+        assert made.next_due(10.0) == 130.0
+
+    def test_due_request_without_a_free_slot_is_no_reason_for_another_turn(self) -> None:
+        # given one slot, taken, and a request whose back-off is over
+        made = scheduler("a")
+        add(made, "j", 2)
+        fault(made, made.assign(0.0)[0], BUSY, 0.0)
+        assert len(made.assign(0.0)) == 1
+        due = made.next_due(0.0)
+        assert due is not None
+
+        # when nothing can be assigned
+        assert made.assign(due) == []
+
+        # then the loop may sleep until something happens
+        assert made.next_due(due) is None
+
+    def test_lost_worker_gives_all_its_requests_back(self) -> None:
+        made = scheduler("a", "b", slots=2)
+        add(made, "j", 4)
+        made.assign(0.0)
+
+        made.note_probe("a", None, "its worker ended", 1.0)
+        for lease in made.leases("a"):
+            assert not fault(made, lease, worker_lost(), 1.0)
+
+        assert made.in_flight("a") == 0
+        answer(made, made.leases("b"), 5.0)
+        assert asked(made.assign(5.0)) == [("b", "j", 0), ("b", "j", 2)]
+
+    def test_request_that_kills_every_worker_fails_alone(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+
+        now = 0.0
+        for attempt in range(1, LIMIT + 1):
+            (lease,) = made.assign(now)
+            made.note_probe("a", None, "its worker ended", now)
+            assert fault(made, lease, worker_lost(), now) == (attempt == LIMIT)
+            now += 100.0
+            made.note_probe("a", BOTH_MODELS, None, now)
+
+    def test_late_answer_is_dropped(self) -> None:
+        made = scheduler("a", "b")
+        backlog = add(made, "j", 1)
+        (lease,) = made.assign(0.0)
+        fault(made, lease, worker_lost(), 1.0)
+        (second,) = made.assign(10.0)
+
+        assert made.answered(lease.ticket, lease.endpoint, 11.0) is None
+        assert made.faulted(lease.ticket, lease.endpoint, CRASHED, LIMIT, 11.0) is None
+        assert backlog.unfinished == 1
+        assert made.answered(second.ticket, second.endpoint, 12.0) == second
+        assert made.answered(second.ticket, second.endpoint, 13.0) is None
+        assert backlog.unfinished == 0
+
+    def test_answer_for_a_removed_job_frees_its_slot(self) -> None:
+        made = scheduler("a")
+        add(made, "gone", 1)
+        (lease,) = made.assign(0.0)
+        made.remove_job("gone")
+        add(made, "j", 1)
+        assert made.assign(0.0) == []
+
+        assert made.answered(lease.ticket, "a", 1.0) is None
+
+        assert asked(made.assign(1.0)) == [("a", "j", 0)]
+
+    def test_lease_that_is_too_old_names_its_endpoint(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 1)
+        made.assign(0.0)
+
+        assert made.overdue(100.0, 100.0) == set()
+        assert made.overdue(100.0, 100.1) == {"a"}
+
+
+class TestMissingModels:
+    def test_request_goes_where_the_model_is(self) -> None:
+        made = scheduler("a", "b")
+        made.note_probe("a", frozenset((QWEN.model,)), None, 0.0)
+        add(made, "j", 1)
+
+        assert asked(made.assign(0.0)) == [("b", "j", 0)]
+
+    def test_404_takes_the_model_off_the_endpoint_until_the_next_probe(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+
+        assert not fault(made, made.assign(0.0)[0], MISSING, 0.0)
+
+        assert made.models("a") == frozenset((QWEN.model,))
+        assert made.assign(10.0) == []
+        made.note_probe("a", BOTH_MODELS, None, 10.0)
+        assert len(made.assign(10.0)) == 1
+
+    def test_model_that_nobody_has_fails_its_requests_after_the_wait(self) -> None:
+        made = scheduler("a", "b", models=frozenset())
+        backlog = add(made, "j", 3)
+
+        assert made.take_unservable(9, 0.0) == []
+        assert made.unservable_models() == {LLAMA.model}
+        assert made.take_unservable(9, MODEL_WAIT_SECONDS) == []
+        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [("j", 0, LLAMA.model), ("j", 1, LLAMA.model)]
+        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [("j", 2, LLAMA.model)]
+        assert backlog.unfinished == 0
+
+    def test_model_that_is_pulled_in_time_saves_the_requests(self) -> None:
+        made = scheduler("a", models=frozenset())
+        add(made, "j", 1)
+        made.take_unservable(9, 0.0)
+
+        made.note_probe("a", BOTH_MODELS, None, MODEL_WAIT_SECONDS)
+
+        assert made.take_unservable(9, MODEL_WAIT_SECONDS * 2) == []
+        assert made.unservable_models() == set()
+        assert len(made.assign(MODEL_WAIT_SECONDS * 2)) == 1
+
+    def test_endpoint_that_was_never_reached_is_waited_for_longer(self) -> None:
+        made = scheduler("a", models=frozenset())
+        made.add_endpoint("b", 1, 0.0)
+        add(made, "j", 1)
+
+        assert made.take_unservable(9, 0.0) == []
+        assert made.take_unservable(9, MODEL_WAIT_SECONDS + 1) == []
+        assert len(made.take_unservable(9, MODEL_WAIT_UNREACHED_SECONDS + 1)) == 1
+
+    def test_nothing_fails_while_no_endpoint_was_ever_reached(self) -> None:
+        made = Scheduler()
+        made.add_endpoint("a", 1, 0.0)
+        add(made, "j", 1)
+
+        made.take_unservable(9, 0.0)
+
+        assert made.take_unservable(9, 1e6) == []
+
+    def test_endpoint_that_is_down_still_has_its_model(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+        made.note_probe("a", None, "refused", 1.0)
+
+        made.take_unservable(9, 2.0)
+
+        assert made.take_unservable(9, 1e6) == []
+
+    def test_missing_model_is_no_trouble_once_its_requests_have_ended(self) -> None:
+        # given a job whose qwen request failed for want of the model, and whose llama requests go on
+        made = scheduler("a", models=frozenset((LLAMA.model,)))
+        add(made, "j", 3, column=bytes([0, 1, 0]))
+        made.assign(0.0)
+        made.take_unservable(9, 0.0)
+        assert len(made.take_unservable(9, MODEL_WAIT_SECONDS + 1)) == 1
+
+        made.take_unservable(9, MODEL_WAIT_SECONDS + 2)
+
+        assert made.unservable_models() == set()
+
+
+class TestCollation:
+    def test_endpoint_stays_with_what_it_has_loaded(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 4, column=bytes([0, 1, 0, 1]))
+
+        order = []
+        for second in range(4):
+            leases = made.assign(float(second))
+            order += [lease.ordinal for lease in leases]
+            answer(made, leases, float(second))
+
+        assert order == [0, 2, 1, 3]
+
+    def test_endpoint_drains_before_it_switches(self) -> None:
+        made = scheduler("a", slots=2)
+        add(made, "j", 2)
+        add_qwen(made, "q", 2)
+        leases = made.assign(0.0)
+        assert {lease.job for lease in leases} == {"j"}
+
+        answer(made, leases[:1], 1.0)
+        assert made.assign(1.0) == []
+        answer(made, leases[1:], 2.0)
+
+        assert asked(made.assign(2.0)) == [("a", "q", 0), ("a", "q", 1)]
+
+    def test_other_work_does_not_wait_longer_than_the_collation_time(self) -> None:
+        made = scheduler("a", slots=2)
+        add(made, "j", 1_000)
+        add_qwen(made, "q", 1)
+
+        now = 0.0
+        while True:
+            leases = made.assign(now)
+            if any(lease.job == "q" for lease in leases):
+                break
+            answer(made, made.leases("a"), now + 1.0)
+            now += 1.0
+
+        assert COLLATE_SECONDS < now <= COLLATE_SECONDS + 2
+        assert {lease.job for lease in made.leases("a")} == {"q"}
+
+    def test_only_one_endpoint_drains_for_the_work_that_waits(self) -> None:
+        # given four endpoints at work for one model, and one request for another
+        made = scheduler("a", "b", "c", "d", slots=2)
+        add(made, "j", 1_000)
+        leases = made.assign(0.0)
+        add_qwen(made, "q", 1)
+
+        # when it has waited long enough and one request of each endpoint is answered
+        now = COLLATE_SECONDS + 1
+        answer(made, [next(lease for lease in leases if lease.endpoint == name) for name in "abcd"], now)
+        more = made.assign(now)
+
+        # then three go on, and one switches when it has drained
+        assert [lease.endpoint for lease in more] == ["b", "c", "d"]
+        answer(made, made.leases("a"), now + 1)
+        assert asked(made.assign(now + 1)) == [("a", "q", 0)]
+
+    def test_idle_endpoint_takes_other_work_at_once(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 1)
+        add_qwen(made, "q", 1)
+
+        assert asked(made.assign(0.0)) == [("a", "j", 0), ("b", "q", 0)]
+
+    def test_two_models_share_one_endpoint_by_turns(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1_000)
+        add_qwen(made, "q", 1_000)
+
+        served: dict[str, int] = {"j": 0, "q": 0}
+        switches, last = 0, ""
+        for second in range(600):
+            (lease,) = made.assign(float(second))
+            served[lease.job] += 1
+            switches += lease.job != last
+            last = lease.job
+            answer(made, [lease], second + 0.9)
+
+        assert min(served.values()) > 200
+        assert switches <= 600 / COLLATE_SECONDS + 1
+
+
+@pytest.mark.parametrize("endpoints", [1, 3, 28])
+@pytest.mark.parametrize("column", [b"", bytes([0, 1]) * 150], ids=["one model", "two models"])
+def test_everything_is_answered_in_the_end(endpoints: int, column: bytes) -> None:
+    made = scheduler(*(f"e{number}" for number in range(endpoints)), slots=4)
+    backlog = add(made, "j", 300, column=column)
+
+    turns = 0
+    while backlog.unfinished:
+        made.assign(float(turns))
+        for number in range(endpoints):
+            answer(made, made.leases(f"e{number}"), float(turns))
+        turns += 1
+
+    assert turns <= 300 / 4 / endpoints + 3

@@ -1,0 +1,290 @@
+"""What every reply means: for the request, for its attempts, and for the endpoint (ollama v0.33)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from obcd.core.faults import Fault, Harm, Remedy
+from obcd.ollama.failures import RULES, SENTENCES, error_text, judge
+from obcd.ollama.transport import Reply
+
+HERE, ELSEWHERE, NEVER = Remedy.HERE, Remedy.ELSEWHERE, Remedy.NEVER
+NONE, STRIKE, DOWN = Harm.NONE, Harm.STRIKE, Harm.DOWN
+COSTS, FREE = True, False
+
+SECRET = "The patient Jane Doe, MRN 123456, was seen on 3 May."
+
+
+def native(text: str) -> bytes:
+    return json.dumps({"error": text}).encode()
+
+
+def inner(message: str, kind: str = "server_error", code: int = 500) -> bytes:
+    """Return an error of llama-server as Ollama passes it on: its JSON as a string."""
+    return native(json.dumps({"error": {"code": code, "message": message, "type": kind}}))
+
+
+def judged(status: int, body: bytes, retry_after: float = 0.0) -> Fault:
+    fault = judge(Reply(status, body, retry_after), [SECRET])
+    assert isinstance(fault, Fault)
+    return fault
+
+
+CONTEXT = "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it"
+
+#: (status, body, kind, remedy, costs an attempt, harm), row by row as Ollama's sources have them
+ROWS: list[tuple[int, bytes, str, Remedy, bool, Harm]] = [
+    (400, native("missing request body"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("invalid character 'x' looking for beginning of value"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("json: cannot unmarshal string into Go struct field"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("unexpected EOF"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("model is required"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("invalid model name"), "bad_request", NEVER, COSTS, NONE),
+    (400, native("use either :local or :cloud, not both"), "bad_request", NEVER, COSTS, NONE),
+    (400, native('invalid think value: "x"'), "bad_request", NEVER, COSTS, NONE),
+    (400, native("top_logprobs must be between 0 and 20"), "bad_request", NEVER, COSTS, NONE),
+    (400, native('time: missing unit in duration "300"'), "bad_request", NEVER, COSTS, NONE),
+    (400, native('"m" does not support chat'), "unsupported", NEVER, COSTS, NONE),
+    (400, native('"m" does not support thinking'), "unsupported", NEVER, COSTS, NONE),
+    (400, native("registry.ollama.ai/library/m:latest does not support tools"), "unsupported", NEVER, COSTS, NONE),
+    (400, native("image generation models are not currently supported"), "bad_request", NEVER, COSTS, NONE),
+    (
+        400,
+        native("the prompt is longer than the context length currently available to the model; …"),
+        "too_long",
+        NEVER,
+        COSTS,
+        NONE,
+    ),
+    (400, inner(CONTEXT, "exceed_context_size_error", 400), "too_long", NEVER, COSTS, NONE),
+    (400, inner("JSON schema conversion failed: …", "invalid_request_error", 400), "bad_schema", NEVER, COSTS, NONE),
+    (403, b"", "forbidden", ELSEWHERE, FREE, DOWN),
+    (403, native("ollama cloud is disabled: …"), "bad_request", NEVER, COSTS, NONE),
+    (401, b"", "forbidden", ELSEWHERE, FREE, DOWN),
+    (407, b"<html>", "forbidden", ELSEWHERE, FREE, DOWN),
+    (404, native("model 'x' not found"), "model_missing", ELSEWHERE, FREE, NONE),
+    (404, native('model "x" not found, try pulling it first'), "model_missing", ELSEWHERE, FREE, NONE),
+    (404, b"404 page not found", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (404, b"<html><h1>404 Not Found</h1>nginx</html>", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (405, b"405 method not allowed", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (429, b"", "busy", HERE, COSTS, NONE),
+    (499, native("request canceled"), "busy", HERE, FREE, NONE),
+    (500, native('option "num_ctx" must be of type integer'), "bad_request", NEVER, COSTS, NONE),
+    (500, native("invalid format: …"), "bad_request", NEVER, COSTS, NONE),
+    (500, native("template: :1:20: executing …"), "bad_request", NEVER, COSTS, NONE),
+    (500, inner("image input is not supported - hint: you may need mmproj"), "unsupported", NEVER, COSTS, NONE),
+    (500, native("llama-server returned invalid tool call arguments for f"), "bad_sample", HERE, COSTS, NONE),
+    (500, native("harmony parser: unexpected token"), "bad_sample", HERE, COSTS, NONE),
+    (500, native("llama-server process has terminated: exit status 2"), "load_failed", ELSEWHERE, COSTS, STRIKE),
+    (500, native("llama runner process has terminated: signal: killed"), "load_failed", ELSEWHERE, COSTS, STRIKE),
+    (500, native("error starting llama-server: …"), "load_failed", ELSEWHERE, COSTS, STRIKE),
+    (500, native("timed out waiting for llama-server to start - 5m"), "load_failed", ELSEWHERE, COSTS, STRIKE),
+    (500, native("llama-server reported out-of-memory during startup"), "out_of_memory", ELSEWHERE, COSTS, STRIKE),
+    (500, native("CUDA error: out of memory"), "out_of_memory", ELSEWHERE, COSTS, STRIKE),
+    (
+        500,
+        native("model requires more system memory (9 GiB) than is available (4 GiB)"),
+        "out_of_memory",
+        ELSEWHERE,
+        COSTS,
+        STRIKE,
+    ),
+    (
+        500,
+        native("this model may be incompatible with your version of Ollama. …"),
+        "incompatible",
+        ELSEWHERE,
+        COSTS,
+        NONE,
+    ),
+    (
+        500,
+        native("model runner has unexpectedly stopped, this may be due to resource limitations"),
+        "crashed",
+        ELSEWHERE,
+        COSTS,
+        STRIKE,
+    ),
+    (
+        500,
+        native("an error was encountered while running the model: unexpected EOF"),
+        "crashed",
+        ELSEWHERE,
+        COSTS,
+        STRIKE,
+    ),
+    (500, native("CUDA error: an illegal memory access"), "crashed", ELSEWHERE, COSTS, STRIKE),
+    (500, native("llama-server process no longer running: 2"), "server_error", ELSEWHERE, COSTS, STRIKE),
+    (500, native("health resp: connection refused"), "server_error", ELSEWHERE, COSTS, STRIKE),
+    (500, native("server not responding"), "server_error", ELSEWHERE, COSTS, STRIKE),
+    (500, native("prediction aborted, token repeat limit reached"), "repetition", NEVER, COSTS, NONE),
+    (500, b"", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (502, b"<html>Bad Gateway</html>", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (504, b"", "server_error", ELSEWHERE, COSTS, STRIKE),
+    (
+        503,
+        native("server busy, please try again.  maximum pending requests exceeded"),
+        "busy",
+        HERE,
+        FREE,
+        NONE,
+    ),
+    (307, b"", "redirect", ELSEWHERE, COSTS, STRIKE),
+    (301, b"<html>", "redirect", ELSEWHERE, COSTS, STRIKE),
+    (204, b"", "invalid_reply", ELSEWHERE, COSTS, STRIKE),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "remedy", "costs", "harm"),
+    ROWS,
+    ids=[f"{status} {error_text(body)[:40]}" for status, body, *_ in ROWS],
+)
+def test_error_reply_has_its_meaning(
+    status: int, body: bytes, kind: str, remedy: Remedy, costs: bool, harm: Harm
+) -> None:
+    fault = judged(status, body)
+
+    assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (kind, remedy, costs, harm)
+    assert fault.message.isprintable()
+    assert 10 < len(fault.message) < 300
+
+
+def chat(**changes: Any) -> bytes:
+    reply: dict[str, Any] = {
+        "model": "m",
+        "message": {"role": "assistant", "content": "Blue."},
+        "done": True,
+        "done_reason": "stop",
+    }
+    reply.update(changes)
+    return json.dumps({key: value for key, value in reply.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (chat(done=False, done_reason=...), "aborted"),
+        (chat(done=..., done_reason=...), "aborted"),
+        (chat(done=False), "aborted"),
+        (chat(done="yes"), "aborted"),
+        (chat(done_reason="load"), "aborted"),
+        (chat(done_reason="unload"), "aborted"),
+        (chat(done_reason=...), "aborted"),
+        (chat(done_reason=["stop"]), "aborted"),
+        (chat(message=...), "invalid_reply"),
+        (chat(message="Blue."), "invalid_reply"),
+        (chat(message={"content": None}), "invalid_reply"),
+        (chat(message={"content": 5}), "invalid_reply"),
+        (b"", "invalid_reply"),
+        (b"<html>It works!</html>", "invalid_reply"),
+        (b"[]", "invalid_reply"),
+        (chat()[:-5], "invalid_reply"),
+        (chat() + chat(), "invalid_reply"),
+        (b"\x1f\x8b\x08", "invalid_reply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "invalid_reply"),
+        (b"[" * 100_000, "invalid_reply"),
+    ],
+)
+def test_200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoint(body: bytes, kind: str) -> None:
+    fault = judged(200, body)
+
+    assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (kind, ELSEWHERE, COSTS, STRIKE)
+
+
+def test_error_under_200_is_judged_by_its_text() -> None:
+    assert judged(200, native("prediction aborted, token repeat limit reached")).kind == "repetition"
+    assert judged(200, inner("image input is not supported")).kind == "unsupported"
+    assert judged(200, b'{"error": null}').kind == "server_error"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"done_reason": "length"},
+        {"message": {"role": "assistant", "content": ""}},
+        {"message": {"role": "assistant", "content": "", "thinking": "Hm."}, "done_reason": "length"},
+        {"message": {"role": "assistant", "tool_calls": []}},
+        {"message": {"role": "assistant", "content": "\ud800\x00"}},
+    ],
+)
+def test_true_answer_is_given_back_as_it_came(changes: dict[str, Any]) -> None:
+    body = chat(**changes)
+
+    assert judge(Reply(200, body)) == json.loads(body)
+
+
+def test_overflow_says_how_many_tokens_there_were_and_how_many_fit() -> None:
+    message = judged(400, inner(CONTEXT, "exceed_context_size_error", 400)).message
+
+    assert message == (
+        "prompt and answer do not fit into the context: raise num_ctx, or shorten the prompt "
+        "(status 400, 9000 tokens where 8192 fit)"
+    )
+
+
+def test_time_that_the_server_asks_for_is_kept() -> None:
+    assert judged(503, b"", retry_after=12.0).retry_after == 12.0
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            (native("plain"), "plain"),
+            (inner("deep", "kind"), "kind: deep"),
+            (b'{"error": {"type": "kind", "message": "deep"}}', "kind: deep"),
+            (native(json.dumps({"error": json.dumps({"error": "deepest"})})), "deepest"),
+            (b"no json", "no json"),
+            (b"", ""),
+            (b'"a string"', '"a string"'),
+            (b'{"message": "other"}', "other"),
+            (b'{"error": 5}', "5"),
+            (b"\xff\xfe", "\ufffd\ufffd"),
+            (b"[" * 100_000, "[" * 500),
+        ],
+    )
+    def test_error_text_is_unwrapped(self, body: bytes, text: str) -> None:
+        assert error_text(body) == text
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"Failed to parse messages; messages = [{{'content': '{SECRET}'}}]",
+            f"invalid: {SECRET[4:30]}",
+            SECRET,
+            SECRET[:20],
+        ],
+    )
+    @pytest.mark.parametrize("status", [200, 400, 404, 429, 500, 503, 507])
+    def test_message_never_repeats_the_prompt(self, status: int, text: str) -> None:
+        message = judged(status, native(text)).message
+
+        assert not any(SECRET[start : start + 16] in message for start in range(len(SECRET) - 15))
+
+    def test_short_prompt_is_not_repeated_either(self) -> None:
+        fault = judge(Reply(400, native("cannot read 'Jane Doe'")), ["Jane Doe"])
+
+        assert isinstance(fault, Fault)
+        assert fault.message == "the server refuses the request (status 400)"
+
+    @pytest.mark.parametrize("prompt", [SECRET, "", " "])
+    def test_words_that_help_are_kept(self, prompt: str) -> None:
+        fault = judge(Reply(400, native('invalid think value: "x"')), [prompt])
+
+        assert isinstance(fault, Fault)
+        assert fault.message == 'the server refuses the request (status 400: invalid think value: "x")'
+
+    def test_words_cannot_reach_the_terminal_as_commands(self) -> None:
+        message = judged(400, native("a\x1b[2J\n\tb\u202e")).message
+
+        assert message == r"the server refuses the request (status 400: a\x1b[2J b\u202e)"
+
+
+def test_every_rule_has_its_sentence_and_the_last_takes_what_is_left() -> None:
+    assert {rule.kind for rule in RULES} <= set(SENTENCES)
+    assert (RULES[-1].status, RULES[-1].pattern.pattern) == (None, "")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from obcd.reports import answers
+from obcd.reports.answers import Answer, Tally, read_answers, read_failures, read_tally
+from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder
+
+from .conftest import Publish
+
+
+def test_line_of_a_published_folder_knows_its_place_and_fields(publish: Publish) -> None:
+    [answer] = read_answers(PublishedFolder(publish("notes", {1: "yes"}), "notes"))
+
+    assert isinstance(answer, Answer)
+    assert (answer.place, answer.file) == ("notes/responses.jsonl line 1", "notes/responses.jsonl")
+    assert (answer.line, answer.request_id, answer.record["response"]) == (1, "n1", "yes")
+
+
+def test_place_tells_the_input_line_where_it_differs(publish: Publish) -> None:
+    [answer] = read_answers(PublishedFolder(publish("notes", {7: "yes"}), "notes"))
+
+    assert isinstance(answer, Answer)
+    assert answer.place == "notes/responses.jsonl line 1 (input line 7)"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (b'{"line": 2, "resp', "the line is not JSON"),
+        (b"[]", "the line is not a JSON object"),
+        (b'{"response": "\xff"}', "the line is not UTF-8"),
+        ('{"response": "x"}'.encode("utf-16"), "the line is not UTF-8"),
+        (b"[" * 100_000, "the line is not JSON"),
+        (b'{"response": ' + b"9" * 5000 + b"}", "the line is not JSON"),
+        (b"{" + b" " * 2000 + b"}", "the line is longer than 0 MiB"),
+    ],
+)
+def test_damaged_line_is_named_and_the_others_are_read(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch, damage: bytes, reason: str
+) -> None:
+    if "longer" in reason:
+        monkeypatch.setattr(answers, "MAX_RECORD_BYTES", 1000)
+    folder = publish("notes", {1: "yes", 2: "no"})
+    first, second = (folder / "responses.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "responses.jsonl").write_bytes(first + damage + b"\n\n" + second)
+
+    items = list(read_answers(PublishedFolder(folder, "notes")))
+
+    assert items[1] == LeftOut("notes/responses.jsonl line 2", reason)
+    assert [item.place for item in items[2:]] == ["notes/responses.jsonl line 4 (input line 2)"]
+
+
+def test_failures_are_told_by_class_and_never_by_message(publish: Publish) -> None:
+    folder = publish("notes", {1: "yes"}, failed={2: "timeout", 5: "no such \x1b class"})
+
+    assert list(read_failures(PublishedFolder(folder, "notes"))) == [
+        LeftOut("notes/errors.jsonl line 1 (input line 2)", "the request failed (timeout) after 3 attempts"),
+        LeftOut("notes/errors.jsonl line 2 (input line 5)", "the request failed after 3 attempts"),
+    ]
+
+
+def test_tally_comes_from_the_manifest_or_else_from_the_lines(publish: Publish) -> None:
+    folder = publish("notes", {1: "yes", 3: "yes"}, failed={2: "timeout"})
+    source = PublishedFolder(folder, "notes")
+
+    assert read_tally(source) == Tally(3, 1)
+    for damage in ("", "[]", '{"counts": {"requests": "3", "failures": null}}'):
+        (folder / "manifest.json").write_text(damage)
+        assert read_tally(source) == Tally(3, 1)
+
+
+def test_per_prompt_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "1-1.json").write_bytes(b'\xef\xbb\xbf{"prompt": "q", "response": "a"}')
+
+    [answer] = read_answers(PromptFile(tmp_path / "1-1.json", "1-1.json"))
+
+    assert isinstance(answer, Answer)
+    assert (answer.place, answer.line, answer.record) == ("1-1.json", None, {"prompt": "q", "response": "a"})
+
+
+def test_per_prompt_file_that_is_gone_or_broken_is_named(tmp_path: Path) -> None:
+    (tmp_path / "2.json").write_text("{")
+
+    assert list(read_answers(PromptFile(tmp_path / "1.json", "1.json"))) == [
+        LeftOut("1.json", "the file cannot be read: No such file or directory")
+    ]
+    assert list(read_answers(PromptFile(tmp_path / "2.json", "2.json"))) == [LeftOut("2.json", "the file is not JSON")]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.errors import InputError
+from obcd.reports.answers import Answer
+from obcd.reports.extract import Found, Missing
+from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, value_of
+from obcd.reports.sources import LeftOut
+
+from .conftest import Publish
+
+ANSWER = Answer(place="1-1.json", file="1-1.json", line=None, record={})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [1],
+        [{}],
+        [[]],
+        [{"a": [1, {"b": "line\nbreak\u2028ä\ud800"}], "c": {}}, [], [[1], []], "text", None, True, 1.5, {"z": 10**50}],
+    ],
+)
+def test_json_has_the_bytes_of_one_dump(values: list[Any]) -> None:
+    stream = io.BytesIO()
+    writer = JsonWriter(stream)
+
+    for value in values:
+        writer.add(value, ANSWER)
+    writer.finish()
+
+    assert stream.getvalue().decode("ascii") == json.dumps(values, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.json", Format.JSON),
+        ("x.JSONL", Format.JSONL),
+        ("x.ndjson", Format.JSONL),
+        ("a.b/x.csv", Format.CSV),
+        ("x.parquet", Format.PARQUET),
+        ("x", Format.JSON),
+        ("-", Format.JSON),
+        ("x.txt", Format.JSON),
+    ],
+)
+def test_suffix_chooses_the_format(name: str, kind: Format) -> None:
+    assert format_of(name) is kind
+
+
+@pytest.mark.parametrize(
+    ("record", "outcome"),
+    [
+        ({"response": "so: [1]"}, Found([1])),
+        ({"response": {"a": 1}}, Found({"a": 1})),
+        ({"response": None}, Missing("its response is not text")),
+        ({"response": 7}, Missing("its response is not text")),
+        ({}, Missing("it has no response")),
+    ],
+)
+def test_value_of_a_record(record: dict[str, Any], outcome: Found | Missing) -> None:
+    assert value_of(Answer(place="1", file="1", line=None, record=record)) == outcome
+
+
+def merge(*folders: Path, ignore: Path | None = None) -> tuple[list[Any], list[str], Merged]:
+    stream = io.BytesIO()
+    told: list[LeftOut] = []
+    done = merge_answers(list(folders), JsonlWriter(stream), ignore=ignore, report=told.append)
+    values = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return values, [f"{item.place}: {item.reason}" for item in told], done
+
+
+def test_values_come_in_the_order_of_the_input_and_the_rest_is_told(tmp_path: Path, publish: Publish) -> None:
+    publish("zeta", {1: '{"z": 1}'})
+    publish("alpha", {1: "[1]", 2: "secret words", 12: "[12]"}, failed={5: "timeout"})
+    for name, response in [("100-10.json", "[10]"), ("100-9.json", "[9]"), ("99-1.json", "secret")]:
+        (tmp_path / name).write_text(json.dumps({"prompt": "secret", "response": response}))
+    (tmp_path / "101-1.json").write_text('{"prompt": "secret"}')
+
+    values, told, done = merge(tmp_path)
+
+    assert values == [[9], [10], [1], [12], {"z": 1}]
+    assert told == [
+        "99-1.json: there is no JSON in it",
+        "101-1.json: it has no response",
+        "alpha/responses.jsonl line 2: there is no JSON in it",
+        "alpha/errors.jsonl line 1 (input line 5): the request failed (timeout) after 3 attempts",
+    ]
+    assert done == Merged(values=5, left_out=4)
+
+
+def test_several_folders_come_in_the_order_given(publish: Publish) -> None:
+    assert merge(publish("b", {1: "[1]"}), publish("a", {1: "[2]"}))[0] == [[1], [2]]
+
+
+def test_nothing_to_merge_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "merged.json").write_text("[]")
+
+    with pytest.raises(InputError, match="nothing to merge"):
+        merge(tmp_path, ignore=tmp_path / "merged.json")
+
+
+def test_job_whose_lines_all_failed_gives_an_empty_document(publish: Publish) -> None:
+    assert merge(publish("notes", {}, failed={1: "timeout"}))[2] == Merged(values=0, left_out=1)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+from obcd.reports.answers import Answer
+from obcd.reports.printing import json_line, text_block
+
+
+def answer(record: dict[str, object], line: int | None = 7) -> Answer:
+    return Answer(place="notes/responses.jsonl line 7", file="notes/responses.jsonl", line=line, record=record)
+
+
+def test_block_is_the_seeds() -> None:
+    rule = "########################################"
+
+    assert text_block(answer({"prompt": "What?\nReally?", "response": "Yes.\n"})) == (
+        f"{rule}\n# File: notes/responses.jsonl line 7\n{rule}\nPrompt:\nWhat?\nReally?\n\nResponse:\nYes.\n\n\n"
+    )
+
+
+def test_missing_keys_are_said() -> None:
+    block = text_block(answer({}))
+
+    assert "Prompt:\nNo prompt found\n\nResponse:\nNo response found\n\n" in block
+
+
+def test_what_is_no_text_is_printed_as_json() -> None:
+    assert 'Response:\n{"größe": [1, null]}\n' in text_block(answer({"response": {"größe": [1, None]}}))
+
+
+def test_json_line_always_has_the_five_keys_and_is_ascii() -> None:
+    line = json_line(answer({"response": "ä\u2028\n"}, line=None))
+
+    assert line.isascii()
+    assert line.count("\n") == 1
+    assert json.loads(line) == {
+        "file": "notes/responses.jsonl",
+        "line": None,
+        "id": None,
+        "prompt": None,
+        "response": "ä\u2028\n",
+    }
+
+
+def test_json_line_keeps_the_other_keys_of_the_record() -> None:
+    document = json.loads(json_line(answer({"id": [1], "line": 9, "response": "", "seconds": 1.25, "extra": {"w": 1}})))
+
+    assert document["id"] == [1]
+    assert document["line"] == 7  # the answer's, which is a number in any case
+    assert (document["seconds"], document["extra"]) == (1.25, {"w": 1})
