@@ -132,10 +132,11 @@ class _Watcher(Observer):
     def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
         """Print the seed's line, with the line number in front."""
         if self._verbose:
-            rate = answer.words / answer.seconds if answer.seconds > 0 else 0.0
+            seconds = answer.counts.work_seconds
+            rate = answer.words / seconds if seconds > 0 else 0.0
             _log_line(
                 f"Line: {answer.line}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
-                f"Words: {answer.words}, Duration: {answer.seconds:.2f}s, WPS: {rate:.2f}"
+                f"Words: {answer.words}, Duration: {seconds:.2f}s, WPS: {rate:.2f}"
             )
 
     def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:

@@ -103,7 +103,7 @@ def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobS
     """
     if not header.sha256 or (header.sha256 == digest and header.settings == settings):
         return False
-    return recovery.load_job(layout, header.id).replay.responses == 0
+    return recovery.load_job(layout, header.id).replay.counts.responses == 0
 
 
 def _resume(layout: Layout, header: JobHeader, prompts: Path, digest: str, settings: JobSettings) -> Plan:

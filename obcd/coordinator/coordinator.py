@@ -23,32 +23,26 @@ from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.coordinator.desk import Desk
+from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.recorder import Entry, Recorder
-from obcd.coordinator.running import EndpointFigures, JobState, RunningJob
+from obcd.coordinator.running import JobState, RunningJob
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.backlog import Backlog
-from obcd.core.faults import Fault, model_missing, worker_lost
-from obcd.core.health import EndpointState
-from obcd.core.rates import Rate
+from obcd.core.counts import Counts
+from obcd.core.faults import Fault, model_missing
 from obcd.core.scheduling import Lease, Scheduler
 from obcd.errors import InputError
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.outbox import EndpointFacts, Signs
+from obcd.spool.outbox import Signs
 from obcd.spool.recovery import LoadedJob, Recovery
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
-from obcd.workers.pool import Lost, Pool, Received
-from obcd.workers.worker import WorkerSpec
+from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between control calls to an endpoint: while it does not serve, and while it does.
-PROBE_SOON, PROBE_IDLE = 1.0, 30.0
 #: Seconds between looks at overdue leases and at the watch.
 HOUSEKEEPING_SECONDS = 5.0
-#: Seconds that a worker may exceed its own limits before it counts as frozen.
-OVERDUE_GRACE = 30.0
 #: Seconds between two writings of a job's progress.
 PROGRESS_SECONDS = 2.0
 #: Failures for want of a model, recorded in one turn.
@@ -57,17 +51,6 @@ UNSERVABLE_A_TURN = 500
 NEWS_SECONDS = 0.1
 #: Published jobs that the status remembers.
 REMEMBERED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What the recorder gives back with a recorded result."""
-
-    failed: bool
-    cut_short: bool = False
-    prompt_tokens: int = 0
-    eval_tokens: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +96,6 @@ class Coordinator:
         takes_drops: bool = True,
         only: str = "",
     ) -> None:
-        now = monotonic()
         self.settings = settings
         self.layout = layout
         self._observer = observer or Observer()
@@ -121,13 +103,8 @@ class Coordinator:
         self._only = only
         self._lock = SpoolLock(layout)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.endpoints = settings.endpoints()
         self.scheduler = Scheduler()
-        self.figures = {item.name: EndpointFigures(Rate(now)) for item in self.endpoints}
-        for item in self.endpoints:
-            self.scheduler.add_endpoint(item.name, item.slots, now)
-        connect = settings.requests.connect_timeout_seconds
-        self.pool = Pool([WorkerSpec(e.name, e.url, e.slots, layout.jobs, connect) for e in self.endpoints])
+        self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
         self.running: dict[str, RunningJob] = {}
         self.accepted: deque[JobHeader] = deque()
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
@@ -158,7 +135,7 @@ class Coordinator:
         self._lock.acquire()
         if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
             self._signs.clear()
-        self.pool.start_missing(monotonic())
+        self.fleet.pool.start_missing(monotonic())
         self._intake_clerk.ask(self._take_recovery, "recover")
 
     def drain(self) -> None:
@@ -167,7 +144,7 @@ class Coordinator:
 
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
-        self.pool.stop()
+        self.fleet.pool.stop()
         self._intake_clerk.stop()
         self._outbox_clerk.stop()
         self._watch.stop()
@@ -175,11 +152,6 @@ class Coordinator:
         for job in list(self.running):
             self._signs.end_progress(job)
         self._lock.release()
-
-    @property
-    def in_flight(self) -> int:
-        """Requests at the endpoints now."""
-        return sum(self.scheduler.in_flight(item.name) for item in self.endpoints)
 
     @property
     def unrecorded(self) -> int:
@@ -202,7 +174,7 @@ class Coordinator:
     def pids(self) -> dict[str, int | None]:
         """Return the child processes by name."""
         clerks = {"clerk intake": self._intake_clerk.pid, "clerk outbox": self._outbox_clerk.pid}
-        return {**self.pool.pids(), **clerks}
+        return {**self.fleet.pool.pids(), **clerks}
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -217,7 +189,7 @@ class Coordinator:
         """Sleep until something happens, at most this long."""
         poll = select.poll()
         poll.register(self._wake_reader, select.POLLIN)
-        for descriptor in self.pool.channels():
+        for descriptor in self.fleet.pool.channels():
             poll.register(descriptor, select.POLLIN)
         for clerk in (self._intake_clerk, self._outbox_clerk):
             descriptor_or_none = clerk.fileno()
@@ -235,8 +207,8 @@ class Coordinator:
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
-        self.pool.start_missing(now)
-        self._receive(now)
+        self.fleet.pool.start_missing(now)
+        self.fleet.receive(now)
         self._intake_clerk.receive()
         self._outbox_clerk.receive()
         self._count_recorded(now)
@@ -246,7 +218,8 @@ class Coordinator:
         self._keep_house(now)
         if self.is_recovered and not self.is_draining:
             self._activate()
-            self._dispatch(now)
+            if not self._recorder.trouble:  # what cannot be recorded should not be computed
+                self.fleet.dispatch(now)
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:
@@ -256,7 +229,7 @@ class Coordinator:
         if self._has_inbox_news:
             wanted.append(max(now, self._news_at))
         # A worker that may start is started in this turn, so what is left of a past time is not waited for.
-        coming = (self.pool.next_restart(), self.scheduler.next_due(now))
+        coming = (self.fleet.pool.next_restart(), self.scheduler.next_due(now))
         wanted += [at for at in coming if at is not None and at > now]
         return min(wanted) - now
 
@@ -316,7 +289,9 @@ class Coordinator:
             self.damaged = (*self.damaged, header.id)
             return
         loaded: LoadedJob = outcome.value
-        backlog = Backlog(header.id, loaded.replay.done, header.signatures, loaded.column)
+        backlog = Backlog(
+            header.id, loaded.replay.done, header.signatures, loaded.column, limit=header.settings.attempts
+        )
         self.running[header.id] = RunningJob.begin(header, backlog, loaded.replay, now)
         self._recorder.open(header.id, loaded.replay.size)
         self.scheduler.add_job(backlog, now)
@@ -332,13 +307,7 @@ class Coordinator:
         self._ask_to_publish(job)
 
     def _ask_to_publish(self, job: str) -> None:
-        facts = {
-            item.name: EndpointFacts(
-                version=self.figures[item.name].version, gpu=item.gpu, digests=self.figures[item.name].digests
-            )
-            for item in self.endpoints
-        }
-        self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, facts)
+        self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, self.fleet.facts())
 
     def _take_published(self, job: str, outcome: Done | Failed) -> None:
         running = self.running[job]
@@ -372,108 +341,42 @@ class Coordinator:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, now: float) -> None:
-        if self._recorder.trouble:  # what cannot be recorded should not be computed
-            return
-        for lease in self.scheduler.assign(now):
-            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt))
-
-    def _receive(self, now: float) -> None:
-        for endpoint in list(self.pool.channels().values()):
-            for event in self.pool.receive(endpoint, now):
-                if isinstance(event, Lost):
-                    self._take_lost(endpoint, now)
-                else:
-                    self._take_message(event, now)
-
-    def _take_message(self, event: Received, now: float) -> None:
-        match event.message:
-            case Answered():
-                self._take_answer(event.endpoint, event.message, now)
-            case Faulted(ticket, line, fault):
-                self._take_fault(event.endpoint, ticket, line, fault, now)
-            case Probed(probe):
-                self._take_probe(event.endpoint, probe, now)
-            case _:
-                raise TypeError(type(event.message).__name__)
-
-    def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
-        lease = self.scheduler.answered(answer.ticket, endpoint, now)
-        if lease is None:  # late: another attempt has ended this request, or its job is gone
-            return
+    def _take_answer(self, lease: Lease, answer: Answered, now: float) -> None:
         job = self.running[lease.job]
-        figures = self.figures[endpoint]
-        figures.answered += 1
-        figures.tokens.add(answer.eval_tokens, now)
-        job.tokens.add(answer.eval_tokens, now)
-        receipt = Receipt(False, answer.cut_short, answer.prompt_tokens, answer.eval_tokens, answer.seconds)
-        self._recorder.add(Entry(lease.job, answer.record, receipt))
+        job.tokens.add(answer.counts.eval_tokens, now)
+        self._recorder.add(Entry(lease.job, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 
-    def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
-        lease_of = self.scheduler.in_flight_lease(ticket, endpoint)
-        job = self.running.get(lease_of.job) if lease_of is not None else None
-        limit = job.header.settings.attempts if job is not None else 1
-        settled = self.scheduler.faulted(ticket, endpoint, fault, limit, now)
-        if settled is None or job is None:
-            return
-        self.figures[endpoint].faults += 1
-        lease, is_final = settled
+    def _take_fault(self, lease: Lease, line: int, fault: Fault, is_final: bool) -> None:
+        job = self.running[lease.job]
+        number = line or read_place(self.layout.jobs / lease.job, lease.ordinal).line
         logger.log(
             logging.WARNING if is_final else logging.INFO,
             "%s line %d on %s, attempt %d: %s%s",
             job.header.label,
-            line,
-            endpoint,
+            number,
+            lease.endpoint,
             lease.attempt,
             fault.message,
             "" if is_final else "; it is asked again",
             extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job},
         )
         if is_final:
-            self._record_failure(job, lease.ordinal, line, fault, lease)
+            self._record_failure(job, lease.ordinal, number, fault, lease)
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
-        number = line or read_place(self.layout.jobs / job.header.id, ordinal).line
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
-        record = failure_record(ordinal, number, fault.kind, fault.message, attempts, endpoint)
-        self._recorder.add(Entry(job.header.id, record, Receipt(failed=True)))
-        self._observer.on_failure(job.header, lease, number, fault)
-
-    def _take_lost(self, endpoint: str, now: float) -> None:
-        self.scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
-        for lease in self.scheduler.leases(endpoint):
-            self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
-
-    def _take_probe(self, endpoint: str, probe: Any, now: float) -> None:
-        figures = self.figures[endpoint]
-        figures.is_probing, figures.probed_at = False, now
-        models = None
-        if probe.failure is None:
-            figures.version, figures.digests = probe.version, probe.digests
-            models = frozenset(probe.digests)
-        before = self.scheduler.health(endpoint).state
-        self.scheduler.note_probe(endpoint, models, probe.failure, now)
-        health = self.scheduler.health(endpoint)
-        if health.state is not before:
-            reason = f": {health.reason}" if health.reason else ""
-            extra = {"action": "endpoint_state", "endpoint": endpoint}
-            logger.info("endpoint %s is %s%s", endpoint, health.state, reason, extra=extra)
+        record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
+        self._recorder.add(Entry(job.header.id, record, Counts(failures=1)))
+        self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:
         complete = set()
         for entry in self._recorder.recorded():
             job = self.running[entry.job]
-            receipt: Receipt = entry.receipt
-            counts = job.counts
-            counts.failures += receipt.failed
-            counts.responses += not receipt.failed
-            counts.cut_short += receipt.cut_short
-            counts.prompt_tokens += receipt.prompt_tokens
-            counts.eval_tokens += receipt.eval_tokens
-            counts.work_seconds += receipt.seconds
+            job.counts.add(entry.counts)
             job.answers.add(1, now)
-            if counts.done >= job.header.requests:
+            if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:
             self._publish_if_complete(name)
@@ -499,7 +402,7 @@ class Coordinator:
                 logger.info("%a waits: %s", name, why, extra={"action": "drop_waits"})
 
     def _keep_house(self, now: float) -> None:
-        self._probe(now)
+        self.fleet.probe(now)
         if now < self._housekeeping_at:
             return
         self._housekeeping_at = now + HOUSEKEEPING_SECONDS
@@ -507,27 +410,11 @@ class Coordinator:
             self._watch.ensure()
         for job, ordinal, model in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
             self._housekeeping_at = now
-            self._record_failure(self.running[job], ordinal, 0, model_missing(model, len(self.endpoints)), None)
-        requests = self.settings.requests
-        age = requests.load_timeout_seconds + requests.request_timeout_seconds + OVERDUE_GRACE
-        for endpoint in self.scheduler.overdue(age, now):
-            self.pool.replace(endpoint, now)
-            self._take_lost(endpoint, now)
+            line = read_place(self.layout.jobs / job, ordinal).line
+            fault = model_missing(model, len(self.fleet.endpoints))
+            self._record_failure(self.running[job], ordinal, line, fault, None)
+        self.fleet.replace_frozen(now)
         for name, running in self.running.items():
             if running.trouble and running.state is JobState.COMPLETE:
                 running.trouble = ""
                 self._ask_to_publish(name)
-
-    def _probe(self, now: float) -> None:
-        for item in self.endpoints:
-            figures, health = self.figures[item.name], self.scheduler.health(item.name)
-            pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
-            if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
-                figures.is_probing = True
-                self.pool.send(item.name, ProbeNow())
-
-    def cancel_in_flight(self) -> None:
-        """Break off what is in flight, so that no server computes for nobody."""
-        for endpoint in self.endpoints:
-            for lease in self.scheduler.leases(endpoint.name):
-                self.pool.send(endpoint.name, Cancel(lease.ticket))

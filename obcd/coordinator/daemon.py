@@ -84,14 +84,14 @@ def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float
             shown_at = now
             is_shown_broken = _show(coordinator, now, is_shown_broken, has_watchdog=beat is not None)
         if signals.interrupts or signals.terms > 1:
-            coordinator.cancel_in_flight()
+            coordinator.fleet.cancel_in_flight()
             return False
         if signals.terms and not coordinator.is_draining:
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()
             drain_until = now + coordinator.settings.requests.drain_seconds
-        if coordinator.is_draining and (now >= drain_until or not coordinator.in_flight):
-            coordinator.cancel_in_flight()
+        if coordinator.is_draining and (now >= drain_until or not coordinator.fleet.in_flight):
+            coordinator.fleet.cancel_in_flight()
             return False
         coordinator.wait(min(pause, beat or pause, SNAPSHOT_SECONDS))
 

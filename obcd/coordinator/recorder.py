@@ -12,23 +12,23 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from obcd.core.counts import Counts
 from obcd.spool.ledger import LedgerWriter
 
 logger = logging.getLogger(__name__)
 
-#: Seconds to wait for company before a sync, and before a failed write is tried again.
+#: Seconds to wait for company between write and sync, and before what failed is tried again.
 GATHER_SECONDS, RETRY_SECONDS = 0.01, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result on its way to disk; `receipt` comes back untouched."""
+    """One result on its way to disk: its record, and what it adds to the job's counts once it is there."""
 
     job: str
     record: bytes
-    receipt: Any
+    counts: Counts
 
 
 class Recorder:
@@ -100,8 +100,6 @@ class Recorder:
         while not (self._stopping and not self._entries):
             self._news.wait()
             self._news.clear()
-            if not self._stopping:
-                threading.Event().wait(GATHER_SECONDS)
             self._close_finished()
             while self._entries and not self._record():
                 threading.Event().wait(RETRY_SECONDS)
@@ -109,28 +107,54 @@ class Recorder:
                     return
 
     def _record(self) -> bool:
-        """Record what is queued by now, job by job; False if the disk refused."""
-        with self._lock:
-            entries = self._entries[:]
-        by_job: dict[str, list[Entry]] = {}
-        for entry in entries:
-            by_job.setdefault(entry.job, []).append(entry)
-        for job, group in by_job.items():
+        """Record what is queued by now; False if the disk refused.
+
+        Written at once, so that a killed coordinator has lost nothing that it had received; then a moment for company,
+        and one sync for all of it.
+        """
+        groups = self._write_news({})
+        if groups is not None and not self._stopping:
+            threading.Event().wait(GATHER_SECONDS)
+            groups = self._write_news(groups)
+        if groups is None:
+            return False
+        for job, group in groups.items():
             try:
-                self._append(job, [entry.record for entry in group])
+                self._writers[job].sync()
             except OSError as error:
                 self._note_trouble(job, error)
                 return False
+            self._sizes[job] = self._writers[job].size
             self._finish(group)
         self.trouble = ""
         return True
 
-    def _append(self, job: str, records: list[bytes]) -> None:
-        writer = self._writers.get(job)
-        if writer is None:
-            writer = self._writers[job] = LedgerWriter(self._jobs / job, self._sizes[job])
-        writer.append(records)
-        self._sizes[job] = writer.size
+    def _write_news(self, written: dict[str, list[Entry]]) -> dict[str, list[Entry]] | None:
+        """Write what is queued and not written yet.
+
+        Returns:
+            What is written by now, job by job; None if the disk refused: then all of it is written anew, since every
+            writer without its sync is given up.
+        """
+        known = {id(entry) for group in written.values() for entry in group}
+        with self._lock:
+            entries = [entry for entry in self._entries if id(entry) not in known]
+        news: dict[str, list[Entry]] = {}
+        for entry in entries:
+            news.setdefault(entry.job, []).append(entry)
+        for job, group in news.items():
+            try:
+                self._writer(job).write([entry.record for entry in group])
+            except OSError as error:
+                self._note_trouble(job, error)
+                return None
+            written.setdefault(job, []).extend(group)
+        return written
+
+    def _writer(self, job: str) -> LedgerWriter:
+        if job not in self._writers:
+            self._writers[job] = LedgerWriter(self._jobs / job, self._sizes[job])
+        return self._writers[job]
 
     def _finish(self, group: list[Entry]) -> None:
         done = set(map(id, group))
@@ -140,9 +164,9 @@ class Recorder:
         self._wake()
 
     def _note_trouble(self, job: str, error: OSError) -> None:
-        writer = self._writers.pop(job, None)
-        if writer is not None:
+        for writer in self._writers.values():  # what they wrote without a sync is cut off and written anew
             writer.close()
+        self._writers.clear()
         reason = f"results cannot be recorded: {error.strerror}"
         if self.trouble != reason:
             logger.error("%s; obcd waits and goes on by itself", reason, extra={"action": "record_failed", "job": job})

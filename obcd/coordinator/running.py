@@ -8,6 +8,7 @@ from typing import Any
 
 from obcd.clock import timestamp, wall
 from obcd.core.backlog import Backlog
+from obcd.core.counts import Counts
 from obcd.core.rates import Rate
 from obcd.spool.job import JobHeader
 from obcd.spool.ledger import Replay
@@ -22,29 +23,12 @@ class JobState(StrEnum):
 
 
 @dataclass(slots=True)
-class Counts:
-    """Recorded results of a job; they never run ahead of the disk."""
-
-    responses: int = 0
-    failures: int = 0
-    cut_short: int = 0
-    prompt_tokens: int = 0
-    eval_tokens: int = 0
-    work_seconds: float = 0.0
-
-    @property
-    def done(self) -> int:
-        """Requests that have their result."""
-        return self.responses + self.failures
-
-
-@dataclass(slots=True)
 class RunningJob:
     """One active job."""
 
     header: JobHeader
     backlog: Backlog
-    counts: Counts
+    counts: Counts  # recorded results: they never run ahead of the disk
     answers: Rate  # results per second
     tokens: Rate  # generated tokens per second
     state: JobState = JobState.RUNNING
@@ -54,15 +38,7 @@ class RunningJob:
     @classmethod
     def begin(cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float) -> RunningJob:
         """Take up a job with what its ledger holds."""
-        counts = Counts(
-            responses=replay.responses,
-            failures=replay.failures,
-            cut_short=replay.cut_short,
-            prompt_tokens=replay.prompt_tokens,
-            eval_tokens=replay.eval_tokens,
-            work_seconds=replay.work_seconds,
-        )
-        return cls(header, backlog, counts, Rate(now), Rate(now))
+        return cls(header, backlog, replay.counts, Rate(now), Rate(now))
 
     def eta_seconds(self, now: float) -> float | None:
         """Return how long the rest takes at the present rate; None while nothing is known."""
@@ -90,16 +66,3 @@ class RunningJob:
             "trouble": self.trouble,
             "updated_at": timestamp(wall()),
         }
-
-
-@dataclass(slots=True)
-class EndpointFigures:
-    """What the coordinator counts of one endpoint since it started."""
-
-    tokens: Rate
-    answered: int = 0
-    faults: int = 0
-    version: str = ""
-    digests: dict[str, str] = field(default_factory=dict)
-    probed_at: float = -1e9
-    is_probing: bool = True  # a worker probes at its start

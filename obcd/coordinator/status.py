@@ -35,7 +35,7 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
         "updated_at": timestamp(wall()),
         "troubles": coordinator.troubles(),
         "jobs": [job.report(now) for job in coordinator.running.values()] + _accepted(coordinator),
-        "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.endpoints],
+        "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}
             for key, why in coordinator.waiting.items()
@@ -58,7 +58,7 @@ def status_line(coordinator: Coordinator, now: float) -> str:
     """Return one line for `systemctl status`, e.g. `2 jobs, 41 % of 1000 requests, 3/4 endpoints up`."""
     jobs = list(coordinator.running.values())
     total, done = sum(job.header.requests for job in jobs), sum(job.counts.done for job in jobs)
-    states = [coordinator.scheduler.health(item.name).state for item in coordinator.endpoints]
+    states = [coordinator.scheduler.health(item.name).state for item in coordinator.fleet.endpoints]
     endpoints = f"{states.count(EndpointState.UP)}/{len(states)} endpoints up"
     if not jobs:
         return f"no jobs, {endpoints}"
@@ -96,8 +96,8 @@ def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
 
 
 def _endpoint(coordinator: Coordinator, name: str, now: float) -> dict[str, Any]:
-    item = next(endpoint for endpoint in coordinator.endpoints if endpoint.name == name)
-    health, figures = coordinator.scheduler.health(name), coordinator.figures[name]
+    item = next(endpoint for endpoint in coordinator.fleet.endpoints if endpoint.name == name)
+    health, figures = coordinator.scheduler.health(name), coordinator.fleet.figures[name]
     return {
         "name": name,
         "url": item.url,

@@ -27,13 +27,22 @@ class Backlog:
         done: One byte per ordinal: nonzero where the ledger holds a result.
         signatures: What the requests need loaded, most often one entry.
         column: One byte per ordinal, the number of its signature; empty when there is one signature only.
+        limit: Most attempts of one request.
         priority: Higher is served first.
     """
 
     def __init__(
-        self, job: str, done: bytes, signatures: Sequence[Signature], column: bytes = b"", priority: int = 0
+        self,
+        job: str,
+        done: bytes,
+        signatures: Sequence[Signature],
+        column: bytes = b"",
+        *,
+        limit: int,
+        priority: int = 0,
     ) -> None:
         self.job = job
+        self.limit = limit
         self.priority = priority
         self.signatures = tuple(signatures)
         self._column = column

@@ -105,10 +105,6 @@ class Scheduler:
         """Return what an endpoint holds."""
         return list(self._endpoints[name].leases.values())
 
-    def in_flight_lease(self, ticket: int, name: str) -> Lease | None:
-        """Return a lease by its ticket; None when it is no longer known."""
-        return self._endpoints[name].leases.get(ticket)
-
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def add_job(self, backlog: Backlog, now: float) -> None:
@@ -153,11 +149,8 @@ class Scheduler:
         self._free_faults.pop((lease.job, lease.ordinal), None)
         return lease
 
-    def faulted(self, ticket: int, endpoint: str, fault: Fault, limit: int, now: float) -> tuple[Lease, bool] | None:
+    def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool] | None:
         """End a lease with a fault.
-
-        Args:
-            limit: The job's `attempts`.
 
         Returns:
             The lease, and whether the request has now failed for good (then it is ended); None for a late fault.
@@ -167,14 +160,13 @@ class Scheduler:
         if lease is None:
             return None
         holder.health.note_fault(fault.harm, fault.message, lease.sent_at, now)
-        if fault.kind == "model_missing" and holder.models is not None and lease.job in self._backlogs:
-            backlog = self._backlogs[lease.job]
+        backlog = self._backlogs.get(lease.job)
+        if backlog is None:
+            return None
+        if fault.kind == "model_missing" and holder.models is not None:
             missing = backlog.signatures[backlog.signature_number(lease.ordinal)].model
             holder.models = holder.models - {missing}
-        backlog_or_none = self._backlogs.get(lease.job)
-        if backlog_or_none is None:
-            return None
-        return lease, self._settle_fault(backlog_or_none, lease, fault, limit, now)
+        return lease, self._settle_fault(backlog, lease, fault, now)
 
     def overdue(self, age: float, now: float) -> set[str]:
         """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""
@@ -279,14 +271,14 @@ class Scheduler:
     def _serves(endpoint: _Endpoint, signature: Signature) -> bool:
         return endpoint.has(signature) and endpoint.health.open_slots(endpoint.slots) > 0
 
-    def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, limit: int, now: float) -> bool:
+    def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
         ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
         costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
         if costs:
             backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1
         else:
             self._free_faults[key] = self._free_faults.get(key, 0) + 1
-        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= limit:
+        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             backlog.end(ordinal)
             self._free_faults.pop(key, None)
             return True

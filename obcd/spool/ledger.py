@@ -14,11 +14,11 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from obcd.core.records import Outcome
+from obcd.core.counts import Counts
 from obcd.spool import disk
 
 logger = logging.getLogger(__name__)
@@ -45,19 +45,12 @@ class Replay:
     Attributes:
         done: One byte per ordinal, 1 where there is a result.
         size: Bytes up to the end of the last valid record.
-        responses, failures, cut_short: Counts of results.
-        prompt_tokens, eval_tokens: Sums over responses.
-        work_seconds: Sum of the seconds that requests took.
+        counts: Sums over the results.
     """
 
     done: bytes
     size: int
-    responses: int = 0
-    failures: int = 0
-    cut_short: int = 0
-    prompt_tokens: int = 0
-    eval_tokens: int = 0
-    work_seconds: float = 0.0
+    counts: Counts = field(default_factory=Counts)
 
 
 def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -78,32 +71,15 @@ def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def replay(path: Path, requests: int) -> Replay:
     """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one."""
-    done, size = bytearray(requests), 0
-    counts = {"responses": 0, "failures": 0, "cut_short": 0, "prompt_tokens": 0, "eval_tokens": 0}
-    work = 0.0
+    done, size, counts = bytearray(requests), 0, Counts()
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
         record = json.loads(raw)
         ordinal = record["ordinal"]
-        if not 0 <= ordinal < requests or done[ordinal]:
-            continue
-        done[ordinal] = 1
-        work += record.get("seconds", 0.0)
-        for key, value in tally(record).items():
-            counts[key] += value
+        if 0 <= ordinal < requests and not done[ordinal]:
+            done[ordinal] = 1
+            counts.add(Counts.of(record))
     _cut(path, size)
-    return Replay(done=bytes(done), size=size, work_seconds=work, **counts)
-
-
-def tally(record: dict[str, Any]) -> dict[str, int]:
-    """Return what one record adds to the counts of a job."""
-    if record["outcome"] == Outcome.FAILURE:
-        return {"failures": 1}
-    return {
-        "responses": 1,
-        "cut_short": int(record.get("done_reason") == "length"),
-        "prompt_tokens": record.get("prompt_tokens", 0),
-        "eval_tokens": record.get("eval_tokens", 0),
-    }
+    return Replay(done=bytes(done), size=size, counts=counts)
 
 
 def index_results(path: Path, requests: int) -> array[int]:
@@ -147,7 +123,9 @@ class LedgerWriter:
         self._path = folder / NAME
         disk.before("open", str(self._path))
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        #: Length of what is durable.
         self.size = size
+        self._written = 0
         try:
             if os.fstat(self._descriptor).st_size != size:
                 os.ftruncate(self._descriptor, size)
@@ -156,23 +134,37 @@ class LedgerWriter:
             raise
 
     def append(self, records: list[bytes]) -> None:
-        """Append records and make them durable; only when this returns do they count.
+        """Write records and make them durable.
 
         Raises:
-            OSError: Nothing was recorded. Close this writer, and give the same records to a new one of the same
-                `size`: after a failed sync the kernel may have dropped what this descriptor wrote.
+            OSError: As `write` and `sync`.
+        """
+        self.write(records)
+        self.sync()
+
+    def write(self, records: list[bytes]) -> None:
+        """Append records: from here they outlive this process, but not yet the machine.
+
+        Raises:
+            OSError: Nothing counts that was not synced. Close this writer, and give what was not synced to a new one
+                of the same `size`: after a failed sync the kernel may have dropped what this descriptor wrote.
         """
         block = b"".join(map(frame, records))
-        self._write(block)
-        disk.before("fdatasync", str(self._path))
-        os.fdatasync(self._descriptor)
-        self.size += len(block)
-
-    def _write(self, block: bytes) -> None:
         disk.before("append", str(self._path))
         view = memoryview(block)
         while view:  # a full disk gives a short write first, then ENOSPC
             view = view[os.write(self._descriptor, view) :]
+        self._written += len(block)
+
+    def sync(self) -> None:
+        """Make what was written durable; only when this returns does it count.
+
+        Raises:
+            OSError: As `write`.
+        """
+        disk.before("fdatasync", str(self._path))
+        os.fdatasync(self._descriptor)
+        self.size, self._written = self.size + self._written, 0
 
     def close(self) -> None:
         """Close the file."""

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
+from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
 from obcd.core.records import Outcome
 from obcd.errors import LineError
@@ -48,25 +49,18 @@ class EndpointFacts:
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums over a job's results."""
+    """Running sums over a job's results: in all, in time, and per endpoint."""
 
-    responses: int = 0
-    failures: int = 0
-    cut_short: int = 0
-    prompt_tokens: int = 0
-    eval_tokens: int = 0
-    work_seconds: float = 0.0
+    counts: Counts = field(default_factory=Counts)
     started: float = 0.0
     finished: float = 0.0
     endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        for key, value in ledger.tally(dict(record)).items():
-            setattr(self, key, getattr(self, key) + value)
+        self.counts.add(Counts.of(record))
         if record["outcome"] != Outcome.RESPONSE:
             return
         seconds, finished = record["seconds"], record["finished"]
-        self.work_seconds += seconds
         self.finished = max(self.finished, finished)
         self.started = min(self.started or finished, finished - seconds)
         share = self.endpoints.setdefault(record["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
@@ -185,7 +179,7 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes
 def _manifest(
     header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], modified_after_accept: bool
 ) -> dict[str, Any]:
-    span = max(0.0, sums.finished - sums.started)
+    counts, span = sums.counts, max(0.0, sums.finished - sums.started)
     used = {name: facts.get(name, EndpointFacts()) for name in sums.endpoints}
     return {
         "format": header.format,
@@ -199,19 +193,19 @@ def _manifest(
         "counts": {
             "lines": header.lines,
             "requests": header.requests,
-            "responses": sums.responses,
-            "failures": sums.failures,
-            "cut_short": sums.cut_short,
+            "responses": counts.responses,
+            "failures": counts.failures,
+            "cut_short": counts.cut_short,
         },
-        "tokens": {"prompt": sums.prompt_tokens, "eval": sums.eval_tokens},
+        "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
         "times": {
             "accepted_at": timestamp(header.accepted_at),
             "started_at": timestamp(sums.started) if sums.started else None,
             "finished_at": timestamp(sums.finished) if sums.finished else None,
             "published_at": timestamp(wall()),
-            "work_seconds": round(sums.work_seconds, 3),
+            "work_seconds": round(counts.work_seconds, 3),
             "span_seconds": round(span, 3),
-            "speedup": round(sums.work_seconds / span, 2) if span else None,
+            "speedup": round(counts.work_seconds / span, 2) if span else None,
         },
         "endpoints": {
             name: {"gpu": used[name].gpu, "version": used[name].version, **share}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from obcd.core.counts import Counts
 from obcd.core.faults import Fault
 from obcd.ollama.control import Probe
 
@@ -32,16 +33,13 @@ class ProbeNow:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Worker → coordinator: the ledger's record, and the few figures the coordinator counts without reading it."""
+    """Worker → coordinator: the ledger's record, and what the coordinator needs of it without reading it."""
 
     ticket: int
     record: bytes
     line: int
     words: int
-    seconds: float
-    prompt_tokens: int
-    eval_tokens: int
-    cut_short: bool
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
+from obcd.core.counts import Counts
 from obcd.core.faults import Fault, Remedy
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, Signature, signature_of
@@ -247,15 +248,11 @@ class _Slot:
         return Faulted(message.ticket, request.line, outcome)
 
     def _answered(self, message: Ask, request: Request, answer: Answer) -> Answered:
-        fields = answer.fields
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
         return Answered(
             ticket=message.ticket,
             record=ledger.encode(record),
             line=request.line,
-            words=len(fields["response"].split()),
-            seconds=fields["seconds"],
-            prompt_tokens=fields["prompt_tokens"],
-            eval_tokens=fields["eval_tokens"],
-            cut_short=fields["done_reason"] == "length",
+            words=len(record["response"].split()),
+            counts=Counts.of(record),
         )

@@ -49,7 +49,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
     def add_job(self, column: list[int], priority: int) -> None:
         job = f"job{len(self.backlogs)}"
-        self.backlogs[job] = Backlog(job, bytes(len(column)), SIGNATURES, bytes(column), priority)
+        self.backlogs[job] = Backlog(job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, priority=priority)
         self.scheduler.add_job(self.backlogs[job], self.now)
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 5.0, 40.0, 400.0]))
@@ -87,7 +87,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 99), fault=faults)
     def fail(self, choice: int, fault: Fault) -> None:
         lease = self.take(choice)
-        settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, LIMIT, self.now)
+        settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, self.now)
         assert settled is not None
         if settled[1]:
             self.end(lease.job, lease.ordinal)
@@ -98,7 +98,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for lease in self.scheduler.leases(name):
             del self.out[lease.ticket]
             self.late.append(lease)
-            settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), LIMIT, self.now)
+            settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), self.now)
             assert settled is not None
             if settled[1]:
                 self.end(lease.job, lease.ordinal)

@@ -12,7 +12,7 @@ BOTH = frozenset(("a", "b"))
 
 
 def backlog(count: int = 3, column: bytes = b"", signatures: tuple[Signature, ...] = (SMALL,)) -> Backlog:
-    return Backlog("job", bytes(count), signatures, column)
+    return Backlog("job", bytes(count), signatures, column, limit=4)
 
 
 def lease_all(jobs: Backlog, number: int = 0, endpoint: str = "a") -> list[int]:
@@ -30,7 +30,7 @@ def test_requests_are_leased_in_input_order_and_each_once() -> None:
 
 
 def test_what_the_ledger_holds_is_not_leased_again() -> None:
-    jobs = Backlog("job", bytes([1, 0, 1, 0]), (SMALL,))
+    jobs = Backlog("job", bytes([1, 0, 1, 0]), (SMALL,), limit=4)
 
     assert jobs.unfinished == 2
     assert len(jobs) == 4

@@ -43,13 +43,13 @@ def scheduler(*endpoints: str, slots: int = 1, models: frozenset[str] = BOTH_MOD
 
 def add(made: Scheduler, job: str, count: int, *, now: float = 0.0, column: bytes = b"", priority: int = 0) -> Backlog:
     """Add a job of LLAMA requests; with a column, LLAMA is 0 and QWEN is 1."""
-    backlog = Backlog(job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, priority)
+    backlog = Backlog(job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, limit=LIMIT, priority=priority)
     made.add_job(backlog, now)
     return backlog
 
 
 def add_qwen(made: Scheduler, job: str, count: int, *, now: float = 0.0, priority: int = 0) -> Backlog:
-    backlog = Backlog(job, bytes(count), (QWEN,), b"", priority)
+    backlog = Backlog(job, bytes(count), (QWEN,), limit=LIMIT, priority=priority)
     made.add_job(backlog, now)
     return backlog
 
@@ -65,7 +65,7 @@ def answer(made: Scheduler, leases: Iterable[Lease], now: float) -> None:
 
 def fault(made: Scheduler, lease: Lease, what: Fault, now: float) -> bool:
     """End a lease with a fault; returns whether the request failed for good."""
-    settled = made.faulted(lease.ticket, lease.endpoint, what, LIMIT, now)
+    settled = made.faulted(lease.ticket, lease.endpoint, what, now)
     assert settled is not None
     assert settled[0] == lease
     return settled[1]
@@ -342,7 +342,7 @@ class TestFaults:
         (second,) = made.assign(10.0)
 
         assert made.answered(lease.ticket, lease.endpoint, 11.0) is None
-        assert made.faulted(lease.ticket, lease.endpoint, CRASHED, LIMIT, 11.0) is None
+        assert made.faulted(lease.ticket, lease.endpoint, CRASHED, 11.0) is None
         assert backlog.unfinished == 1
         assert made.answered(second.ticket, second.endpoint, 12.0) == second
         assert made.answered(second.ticket, second.endpoint, 13.0) is None

@@ -95,7 +95,7 @@ def test_bad_lines_are_failures_in_the_ledger_with_their_numbers(layout: Layout)
     assert sorted(found) == [2, 3, 5]
     assert found[2].startswith("not JSON")
     replay = ledger.replay(layout.jobs / "job1" / ledger.NAME, 5)
-    assert (replay.done, replay.failures) == (bytes([0, 1, 1, 0, 1]), 3)
+    assert (replay.done, replay.counts.failures) == (bytes([0, 1, 1, 0, 1]), 3)
 
 
 def test_job_of_only_bad_lines_is_a_job(layout: Layout) -> None:

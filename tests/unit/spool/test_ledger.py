@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.core.counts import Counts
 from obcd.spool import ledger
 from obcd.spool.ledger import LedgerWriter, Replay, frame, index_results, read_record, read_valid, replay
 from tests.unit.spool.spools import answer, failure
@@ -50,12 +51,7 @@ def test_replay_counts_what_it_finds(path: Path) -> None:
     assert found == Replay(
         done=bytes([1, 0, 1, 1, 0]),
         size=path.stat().st_size,
-        responses=2,
-        failures=1,
-        cut_short=1,
-        prompt_tokens=6,
-        eval_tokens=14,
-        work_seconds=2.0,
+        counts=Counts(responses=2, failures=1, cut_short=1, prompt_tokens=6, eval_tokens=14, work_seconds=2.0),
     )
 
 
@@ -68,7 +64,7 @@ def test_missing_ledger_is_an_empty_one(path: Path) -> None:
 def test_first_of_two_records_of_one_request_counts(path: Path) -> None:
     write(path, answer(0, "first"), answer(1), answer(0, "second"), failure(1))
 
-    assert (replay(path, 2).responses, replay(path, 2).failures) == (2, 0)
+    assert (replay(path, 2).counts.responses, replay(path, 2).counts.failures) == (2, 0)
     places = index_results(path, 2)
     with path.open("rb") as file:
         assert read_record(file.fileno(), places[0])["response"] == "first"

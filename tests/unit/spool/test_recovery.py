@@ -150,7 +150,11 @@ def test_loaded_job_knows_what_is_done(layout: Layout) -> None:
     loaded = load_job(layout, "job1")
 
     assert (loaded.header, loaded.column) == (header, b"")
-    assert (loaded.replay.done, loaded.replay.responses, loaded.replay.failures) == (bytes([0, 1, 0, 1]), 1, 1)
+    assert (loaded.replay.done, loaded.replay.counts.responses, loaded.replay.counts.failures) == (
+        bytes([0, 1, 0, 1]),
+        1,
+        1,
+    )
 
 
 def test_loaded_job_of_several_models_has_a_column_of_signatures(layout: Layout) -> None:

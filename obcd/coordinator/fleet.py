@@ -1,0 +1,175 @@
+"""The endpoints and their workers: gives leases out, takes answers and faults in, knows who can be asked.
+
+coordinator ◄─answered, failed─ fleet ◄─► scheduler (who asks what next)
+                                  ▲
+                                  └─► pool (one worker process per endpoint)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from obcd.config.settings import Settings
+from obcd.core.faults import Fault, worker_lost
+from obcd.core.health import EndpointState
+from obcd.core.rates import Rate
+from obcd.core.scheduling import Lease, Scheduler
+from obcd.ollama.control import Probe
+from obcd.spool.outbox import EndpointFacts
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
+from obcd.workers.pool import Lost, Pool, Received
+from obcd.workers.worker import WorkerSpec
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between control calls to an endpoint: while it does not serve, and while it does.
+PROBE_SOON, PROBE_IDLE = 1.0, 30.0
+#: Seconds that a worker may exceed its own limits before it counts as frozen.
+OVERDUE_GRACE = 30.0
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is counted of one endpoint since the start, and what its last good probe told."""
+
+    tokens: Rate
+    answered: int = 0
+    faults: int = 0
+    version: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+    probed_at: float = -1e9
+    is_probing: bool = True  # a worker probes at its start
+
+
+class Fleet:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        jobs: The folder from which workers read requests.
+        answered: Called with each answer that counts.
+        faulted: Called with each fault that counts: lease, line (0 when the worker could not tell), fault, and
+            whether the request has failed for good.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Path,
+        scheduler: Scheduler,
+        answered: Callable[[Lease, Answered, float], None],
+        faulted: Callable[[Lease, int, Fault, bool], None],
+        now: float,
+    ) -> None:
+        self.endpoints = settings.endpoints()
+        self.figures = {item.name: Figures(Rate(now)) for item in self.endpoints}
+        self.pool = Pool(
+            [
+                WorkerSpec(item.name, item.url, item.slots, jobs, settings.requests.connect_timeout_seconds)
+                for item in self.endpoints
+            ]
+        )
+        self._scheduler = scheduler
+        self._answered = answered
+        self._faulted = faulted
+        requests = settings.requests
+        self._oldest = requests.load_timeout_seconds + requests.request_timeout_seconds + OVERDUE_GRACE
+        for item in self.endpoints:
+            scheduler.add_endpoint(item.name, item.slots, now)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at the endpoints now."""
+        return sum(self._scheduler.in_flight(item.name) for item in self.endpoints)
+
+    def facts(self) -> dict[str, EndpointFacts]:
+        """Return what manifests tell of the endpoints."""
+        return {
+            item.name: EndpointFacts(
+                version=self.figures[item.name].version, gpu=item.gpu, digests=self.figures[item.name].digests
+            )
+            for item in self.endpoints
+        }
+
+    def dispatch(self, now: float) -> None:
+        """Fill every free slot."""
+        for lease in self._scheduler.assign(now):
+            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt))
+
+    def receive(self, now: float) -> None:
+        """Take what the workers said by now."""
+        for endpoint in list(self.pool.channels().values()):
+            for event in self.pool.receive(endpoint, now):
+                if isinstance(event, Lost):
+                    self._take_lost(endpoint, now)
+                else:
+                    self._take_message(event, now)
+
+    def probe(self, now: float) -> None:
+        """Have control calls made where it is time."""
+        for item in self.endpoints:
+            figures, health = self.figures[item.name], self._scheduler.health(item.name)
+            pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
+            if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
+                figures.is_probing = True
+                self.pool.send(item.name, ProbeNow())
+
+    def replace_frozen(self, now: float) -> None:
+        """Replace workers that do not keep their own limits."""
+        for endpoint in self._scheduler.overdue(self._oldest, now):
+            self.pool.replace(endpoint, now)
+            self._take_lost(endpoint, now)
+
+    def cancel_in_flight(self) -> None:
+        """Break off what is in flight, so that no server computes for nobody."""
+        for item in self.endpoints:
+            for lease in self._scheduler.leases(item.name):
+                self.pool.send(item.name, Cancel(lease.ticket))
+
+    def _take_message(self, event: Received, now: float) -> None:
+        match event.message:
+            case Answered():
+                self._take_answer(event.endpoint, event.message, now)
+            case Faulted(ticket, line, fault):
+                self._take_fault(event.endpoint, ticket, line, fault, now)
+            case Probed(found):
+                self._take_probe(event.endpoint, found, now)
+            case _:
+                raise TypeError(type(event.message).__name__)
+
+    def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
+        lease = self._scheduler.answered(answer.ticket, endpoint, now)
+        if lease is None:  # late: another attempt has ended this request, or its job is gone
+            return
+        figures = self.figures[endpoint]
+        figures.answered += 1
+        figures.tokens.add(answer.counts.eval_tokens, now)
+        self._answered(lease, answer, now)
+
+    def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
+        settled = self._scheduler.faulted(ticket, endpoint, fault, now)
+        if settled is not None:
+            self.figures[endpoint].faults += 1
+            lease, is_final = settled
+            self._faulted(lease, line, fault, is_final)
+
+    def _take_lost(self, endpoint: str, now: float) -> None:
+        self._scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
+        for lease in self._scheduler.leases(endpoint):
+            self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
+
+    def _take_probe(self, endpoint: str, found: Probe, now: float) -> None:
+        figures, health = self.figures[endpoint], self._scheduler.health(endpoint)
+        figures.is_probing, figures.probed_at = False, now
+        models = None
+        if found.failure is None:
+            figures.version, figures.digests = found.version, found.digests
+            models = frozenset(found.digests)
+        before = health.state
+        self._scheduler.note_probe(endpoint, models, found.failure, now)
+        if health.state is not before:
+            reason = f": {health.reason}" if health.reason else ""
+            extra = {"action": "endpoint_state", "endpoint": endpoint}
+            logger.info("endpoint %s is %s%s", endpoint, health.state, reason, extra=extra)

@@ -1,0 +1,54 @@
+"""What a job's results add up to; the same sums while it runs, after a restart, and in its manifest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from obcd.core.records import Outcome
+
+
+@dataclass(slots=True)
+class Counts:
+    """Sums over results.
+
+    Attributes:
+        cut_short: Responses that ended with `length`.
+        prompt_tokens, eval_tokens: Tokens read and generated, over responses.
+        work_seconds: Seconds that requests took at their endpoints, over responses.
+    """
+
+    responses: int = 0
+    failures: int = 0
+    cut_short: int = 0
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+    work_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Counts:
+        """Return what one record of a ledger adds."""
+        if record["outcome"] == Outcome.FAILURE:
+            return cls(failures=1)
+        return cls(
+            responses=1,
+            cut_short=int(record.get("done_reason") == "length"),
+            prompt_tokens=record.get("prompt_tokens", 0),
+            eval_tokens=record.get("eval_tokens", 0),
+            work_seconds=record.get("seconds", 0.0),
+        )
+
+    @property
+    def done(self) -> int:
+        """Requests that have their result."""
+        return self.responses + self.failures
+
+    def add(self, other: Counts) -> None:
+        """Add other sums to these."""
+        self.responses += other.responses
+        self.failures += other.failures
+        self.cut_short += other.cut_short
+        self.prompt_tokens += other.prompt_tokens
+        self.eval_tokens += other.eval_tokens
+        self.work_seconds += other.work_seconds
