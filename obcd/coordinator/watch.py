@@ -17,6 +17,9 @@ from watchdog.observers.api import BaseObserver
 
 logger = logging.getLogger(__name__)
 
+# Its only error is that it looked once more after it was stopped, which happens at every stop (watchdog 7.1.0).
+logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
+
 
 class _Waker(FileSystemEventHandler):
     def __init__(self, wake: Callable[[], None]) -> None:

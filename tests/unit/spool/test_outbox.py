@@ -49,7 +49,7 @@ def test_responses_come_in_the_order_of_the_input(layout: Layout) -> None:
     ]
     assert found[2]["extra"] == {"ward": 9}
     assert {"ordinal", "outcome", "finished"}.isdisjoint(found[0])
-    assert found[0]["finished_at"] == "2026-11-22T18:57:33Z"
+    assert found[0]["finished_at"] == "2026-11-22T18:57:33.000Z"
     assert (found[0]["model"], found[0]["endpoint"], found[0]["attempts"]) == ("llama3.2", "gpu0", 1)
 
 

@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the runtime folders of the spools made here out of the machine's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
