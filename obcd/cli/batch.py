@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from obcd.cli.common import check_profile, is_terminal, plural, say, shown_path
+from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
 from obcd.clock import duration, monotonic
-from obcd.config.loading import find_configuration, load_settings
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import Plan, plan_batch
 from obcd.coordinator.coordinator import Coordinator, Observer
@@ -20,7 +18,7 @@ from obcd.coordinator.daemon import run
 from obcd.core.faults import Fault
 from obcd.core.records import canonical_model
 from obcd.core.scheduling import Lease
-from obcd.errors import ConfigurationError, ExitCode, InputError, NoEndpointError
+from obcd.errors import ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.seedfiles import write_response_files
@@ -44,21 +42,33 @@ with the same settings, is not asked again (--again asks anew).
 
 
 @click.command(epilog=EPILOG)
-@click.option("--config", default="config.toml", show_default=True, metavar="FILE", help="configuration file")
+@click.option("--config", metavar="FILE", help="configuration file  [default: config.toml here, else as the others]")
 @click.option("--prompts", required=True, type=click.Path(path_type=Path), metavar="FILE", help="prompt file (JSONL)")
 @click.option(
     "--output-dir", "--output_dir", "output", default="responses", show_default=True, type=click.Path(path_type=Path),
     metavar="DIR", help="folder for the answers",
 )  # fmt: skip
 @click.option("--profile", default="", help="the profile to ask with  [default: the top level of the configuration]")
+@click.option("--model", metavar="NAME", help="ask this model instead of the configuration's")
 @click.option("--files", is_flag=True, help="also write one JSON file per answer, DIR/<epoch>-<line>.json")
 @click.option("--again", is_flag=True, help="ask even what is answered already")
 @click.option("-v", "--verbose", is_flag=True, help="one line per answer")
-def batch(config: str, prompts: Path, output: Path, profile: str, files: bool, again: bool, verbose: bool) -> int:
-    """answer one prompt file in the foreground, without a daemon."""
-    set_up_logging(logging.INFO if verbose else logging.ERROR)
-    settings = _read(config)
+def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
+    config: str | None,
+    prompts: Path,
+    output: Path,
+    profile: str,
+    model: str | None,
+    files: bool,
+    again: bool,
+    verbose: bool,
+) -> int:
+    """answer one prompt file in the foreground."""
+    set_up_logging(logging.ERROR)  # what a person should know is said here
+    settings = read_local_settings(config)
     check_profile(settings, profile)
+    if model:
+        settings = settings.with_model(model)
     plan = plan_batch(settings, prompts, output, profile, again=again)
     if plan.published is not None:
         say(f"{prompts} is answered already, in {shown_path(plan.published)}/ (--again asks anew)")
@@ -72,15 +82,6 @@ def batch(config: str, prompts: Path, output: Path, profile: str, files: bool, a
         say("interrupted; the same command goes on where it was")
         return ExitCode.INTERRUPTED
     return _conclude(folder, output, files=files)
-
-
-def _read(config: str) -> Settings:
-    """Read the configuration; the default name may be missing, then the defaults are meant."""
-    if config == "config.toml" and not os.path.exists(config):
-        return load_settings(find_configuration(None))
-    if not os.path.isfile(config):
-        raise ConfigurationError(f"no configuration at {config}: give one with --config, or make it")
-    return load_settings(Path(config))
 
 
 def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
@@ -99,7 +100,8 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     if lacking == wanted:
         name = min(lacking)
         raise NoEndpointError(
-            f"none of the {len(reached)} endpoints has the model '{name}': run `ollama pull {name}` there"
+            f"no endpoint has the model '{name}' ({plural(len(reached), 'endpoint')} asked): "
+            f"run `ollama pull {name}` there"
         )
     for model in sorted(lacking):
         say(f"no endpoint has the model '{model}': its lines will fail")

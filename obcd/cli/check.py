@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, plural, read_settings, root_option
+from obcd.cli.common import config_option, find_layout, plural, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Profile, Requests, Settings, Spool
 from obcd.core.records import canonical_model
@@ -40,7 +40,7 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
     if keys:
         _list_keys()
         return ExitCode.DONE
-    settings = read_settings(config)
+    settings = read_local_settings(config)
     layout = find_layout(root, settings)
     endpoints = settings.endpoints()
     probes = probe_all([item.url for item in endpoints])
@@ -50,11 +50,13 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         click.echo(json.dumps({"root": str(layout.root), "endpoints": findings, "missing_models": homeless}))
     else:
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
-        click.echo(f"inbox {layout.inbox}, outbox {layout.outbox}")
+        click.echo(f"inbox (of a daemon) {layout.inbox}")
         for finding in findings:
             click.echo(_sentence(finding))
-        for model in homeless:
-            click.echo(f"model {model}: on no endpoint; run `ollama pull {model}` there")
+        for key, model in _models(settings).items():
+            having = sum(key in found.digests for found in probes)
+            missing = "" if having else f"; run `ollama pull {model}` there"
+            click.echo(f"model {model}: on {having} of {plural(len(endpoints), 'endpoint')}{missing}")
     return _verdict(findings, homeless)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +14,11 @@ import click
 from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
 from obcd.errors import ConfigurationError
+from obcd.spool import disk
 from obcd.spool.layout import Layout
+
+#: Seconds after which a status that was not renewed means that no coordinator runs.
+STALE_SECONDS = 10.0
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,6 +40,17 @@ def read_settings(config: str | None) -> Settings:
     return load_settings(find_configuration(config))
 
 
+#: What ollama-batch-cluster called its configuration, in the working folder.
+LOCAL_CONFIGURATION = "config.toml"
+
+
+def read_local_settings(config: str | None) -> Settings:
+    """Read what was given, or `config.toml` here, or what `read_settings` finds."""
+    if config is None and os.path.isfile(LOCAL_CONFIGURATION):
+        return read_settings(LOCAL_CONFIGURATION)
+    return read_settings(config)
+
+
 def find_layout(root: str | None, settings: Settings) -> Layout:
     """Return the spool's folders."""
     return Layout.at(find_root(root, settings), settings.spool.inbox)
@@ -46,6 +63,17 @@ def check_profile(settings: Settings, profile: str) -> None:
         raise ConfigurationError(
             f"there is no [profiles.{profile}] in {settings.source or 'the defaults'}; there is {known}"
         )
+
+
+def is_running(layout: Layout) -> bool:
+    """Tell whether a coordinator runs on a spool, as far as this user may know: another's is taken to run."""
+    try:
+        document = disk.read_json(layout.status)
+        return time.time() - float(document["updated"]) <= STALE_SECONDS
+    except PermissionError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def is_terminal() -> bool:

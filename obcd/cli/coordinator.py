@@ -29,7 +29,10 @@ Example:
 @root_option
 @click.option("-v", "--verbose", is_flag=True, help="log more")
 def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
-    """watch the inbox, ask the endpoints, fill the outbox; runs until it is told to stop."""
+    """run the daemon in the foreground.
+
+    It watches the inbox, asks the endpoints and fills the outbox until it is told to stop.
+    """
     set_up_logging(logging.DEBUG if verbose else logging.INFO)
     tie_to_parent(os.environ)
     os.umask(0o027)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -23,7 +24,8 @@ from obcd.cli.common import is_terminal, plural, say, shown_path
 from obcd.clock import duration, monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
-from obcd.errors import ExitCode, NoEndpointError, ObcdError
+from obcd.core.records import canonical_model
+from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
 from obcd.host.session import Session
 from obcd.ollama.control import probe
 from obcd.reports.answers import Answer
@@ -114,7 +116,10 @@ def find_weights() -> Path | None:
 
 def _write_configuration(root: Path, ollama: str | None, model: str) -> Path:
     """Write the demo's configuration: the examples' own, with the schema beside it."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {root}: {error.strerror}; choose another folder with --dir") from None
     examples = shared("examples")
     endpoints = {ollama or OLLAMA: {"gpu": 0, "slots": SLOTS}}
     path = root / "obcd.toml"
@@ -125,10 +130,11 @@ def _write_configuration(root: Path, ollama: str | None, model: str) -> Path:
 
 def _say_servers(ollama: str | None, weights: Path | None, model: str) -> None:
     if ollama:
+        _check_ollama(ollama, model)
         say(f"asking {model} on the Ollama at {ollama}")
         return
     if weights is not None:
-        say(f"real inference on this CPU: {SERVERS} servers with {weights.name}, a toy model of 135M parameters")
+        say(f"real inference on this CPU: {SERVERS} servers with a toy model of 135M parameters")
     else:
         say(
             "no inference engine for this machine, or it is not installed: simulated servers answer, with made-up words"
@@ -137,6 +143,14 @@ def _say_servers(ollama: str | None, weights: Path | None, model: str) -> None:
     if found.failure is None:
         say("an Ollama runs on this machine and is left alone; to use it:")
         say(f"  {_own_program()} demo --ollama {OLLAMA} --model llama3.2")
+
+
+def _check_ollama(ollama: str, model: str) -> None:
+    found = probe(f"http://{ollama}")
+    if found.failure is not None:
+        raise NoEndpointError(f"the Ollama at {ollama} cannot be asked: {found.failure}")
+    if canonical_model(model) not in found.digests:
+        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': ollama pull {model}")
 
 
 def _await_start(layout: Layout, session: Session) -> None:
@@ -259,13 +273,19 @@ class _LiveTable(_PlainLines):
 
 def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
     visits, questions = _published(layout, VISITS), _published(layout, QUESTIONS)
+    own = [folder for folder in _all_published(layout) if folder not in (visits, questions)]
     say("")
     say("the answers:")
-    for folder in (visits, questions):
-        counts = disk.read_json(folder / "manifest.json")["counts"]
-        say(f"  {shown_path(folder)}/  {counts['responses']} answered, {counts['failures']} failed")
+    for folder in (*own, visits, questions):
+        manifest = disk.read_json(folder / "manifest.json")
+        if "rejected" in manifest:
+            say(f"  {shown_path(folder)}/  rejected: {manifest['rejected']}")
+            continue
+        counts = manifest["counts"]
+        failed = f"; why: {shown_path(folder / 'errors.jsonl')}" if counts["failures"] else ""
+        say(f"  {shown_path(folder)}/  {counts['responses']} answered, {counts['failures']} failed{failed}")
     say("a few of them:")
-    for folder in (questions, visits):
+    for folder in (*own[-3:], questions, visits):
         for answer in _first_answers(folder, 2):
             say(f"  {_shorten(answer['prompt'], 60)}\n    → {_shorten(answer['response'], 160)}")
     merged = layout.root / "visits.json"
@@ -279,10 +299,18 @@ def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
     say(f"  cp your-prompts.jsonl {shown_path(layout.inbox)}/ && {_own_command()}")
 
 
+def _all_published(layout: Layout) -> list[Path]:
+    """Return every published or rejected folder, oldest first."""
+    found = [path for path in layout.outbox.rglob("manifest.json") if path.parent.parent.name != ".obcd"]
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+
 def _first_answers(folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    with open(folder / "responses.jsonl", encoding="utf-8") as lines:
-        for _, line in zip(range(count), lines, strict=False):
-            yield json.loads(line)
+    path = folder / "responses.jsonl"
+    if path.exists():
+        with open(path, encoding="utf-8") as lines:
+            for _, line in zip(range(count), lines, strict=False):
+                yield json.loads(line)
 
 
 class _NotingWriter(JsonWriter):
@@ -310,7 +338,7 @@ def _say_score(records: dict[int, object], *, is_toy: bool) -> None:
     key = json.loads((shared("examples") / "clinical-visits.key.json").read_text("utf-8"))
     found = score(records, key)
     remark = " (a toy model: this shows the plumbing)" if is_toy else ""
-    say(f"{found.matched} of {found.total} fields match the key{remark}")
+    say(f"{found.matched} of {found.total} fields match the key, etc/examples/clinical-visits.key.json{remark}")
 
 
 def _say_speed(folders: list[Path]) -> None:
@@ -320,14 +348,15 @@ def _say_speed(folders: list[Path]) -> None:
     ends = [datetime.fromisoformat(item["finished_at"]) for item in times if item["finished_at"]]
     if starts:
         span = (max(ends) - min(starts)).total_seconds()
-        say(f"{work:.0f} s of server work in {span:.0f} s = {work / max(span, 0.001):.1f} ×")
+        speedup = work / max(span, 0.001)
+        say(f"{work:.0f} s of server work in {span:.0f} s = {speedup:.1f} × (over {SERVERS * SLOTS} slots)")
 
 
 def _own_command() -> str:
     """Return how this command was called, for a person to call it again."""
     if os.environ.get("MAKELEVEL") and os.path.exists("Makefile"):
         return "make demo"
-    return f"{_own_program()} demo"
+    return shlex.join([_own_program(), *sys.argv[1:]])
 
 
 def _own_program() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,22 +10,26 @@ from rich.text import Text
 
 from obcd.clock import duration
 
+#: {what a stand-in's version ends in: what it is}
+STAND_INS = {"embedded": "real inference on the CPU", "simulated": "simulated, made-up words"}
 #: {endpoint state: colour}
 COLOURS = {"UP": "green", "SUSPECT": "yellow", "DOWN": "red", "STARTING": "cyan", "DRAINING": "yellow"}
-STALE_SECONDS = 10.0
-
-
-def is_stale(status: dict[str, Any]) -> bool:
-    """Tell whether a snapshot is so old that its coordinator must be gone."""
-    return time.time() - float(status.get("updated", 0)) > STALE_SECONDS
 
 
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
     parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
-    parts += [Text(f"waits: {item['file']}: {item['why']}", style="yellow") for item in status["waiting"][:10]]
+    parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
+    waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
+    parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
+    if len(waiting) > 6:
+        parts.append(Text(f"and {len(waiting) - 6} more wait: obcd status --json", style="yellow"))
     parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
     return Group(*parts)
+
+
+def _one_line(text: str, style: str) -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> RenderableType:
@@ -54,7 +57,7 @@ def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> Render
 def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
     table = _table("endpoint", ">GPU", "state", ">in flight", ">answered", ">tokens/s", "")
     for item in endpoints:
-        label = "stand-in, " + item["version"].rpartition("-")[2] if "-obcd-" in item["version"] else item["version"]
+        label = STAND_INS.get(item["version"].rpartition("-")[2], item["version"])
         table.add_row(
             Text(item["name"]),
             str(item["gpu"]),

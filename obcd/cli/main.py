@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
     except ObcdError as error:
         click.echo(f"obcd: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:  # `obcd print | head`: the reader has enough
+    except (BrokenPipeError, SystemExit):  # `obcd print | head`: the reader has enough; click turns that into an exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     return outcome if isinstance(outcome, int) else ExitCode.DONE

@@ -91,7 +91,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     template: str,
     system: str | None,
 ) -> None:
-    """Make a prompt file from SOURCE.
+    """make a prompt file from texts.
 
     SOURCE is a folder of text files (a prompt each, its id the file's path), a text file (one prompt), a CSV file
     (with --column), or - for standard input (a prompt a line, its id the line's number).
@@ -116,7 +116,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line, for machines")
 def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
-    """Print prompts and answers.
+    """print prompts and answers.
 
     DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
     """
@@ -165,7 +165,9 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     help=f"put these of the answer beside its value, csv and parquet only: {', '.join(FIELDS)}",
 )
 def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str) -> None:
-    """Merge the JSON in the answers into one document, in the order of the prompts.
+    """merge the JSON in the answers into one document.
+
+    It is in the order of the prompts.
 
     An answer is JSON as a whole, in a Markdown fence, or inside other text. csv and parquet have a column for each
     key of the answers; an answer that is no object goes into the column "value"; a field of --with whose name is also

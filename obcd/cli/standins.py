@@ -103,9 +103,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
     prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, start_seconds: float, preload: bool,
     size_vram: str, faults: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """run simulated Ollama servers: a model of a GPU that answers with made-up words.
+    """run simulated Ollama servers.
 
-    For rehearsing a configuration and for tests. Prints a line for each server when it listens; SIGTERM ends it.
+    Each is a model of a GPU that answers with made-up words, for rehearsing a configuration and for tests. Prints a line for each server when it listens; SIGTERM ends it.
     """
     settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)
     if settings.port and settings.port + count > 65536:
@@ -152,8 +152,9 @@ def embedded(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
     model: Path, name: str | None, host: str | None, port: int | None, parallel: int | None, threads: int | None,
     context: int | None, preload: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """run a server with real inference on the CPU, by llama.cpp, that speaks Ollama's API.
+    """run a server with real inference on the CPU.
 
+    It is llama.cpp behind Ollama's API.
     Prints its address when it listens; SIGTERM ends it at once.
     """
     settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)

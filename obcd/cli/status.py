@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, read_settings, root_option
+from obcd.cli.common import config_option, find_layout, is_running, is_terminal, read_settings, root_option
 from obcd.errors import ExitCode, InputError
 from obcd.spool import disk
 from obcd.spool.layout import Layout
@@ -39,16 +39,14 @@ def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> 
 
 
 def _read(layout: Layout) -> dict[str, Any]:
-    from obcd.cli.live import is_stale  # noqa: PLC0415 - rich is for terminals only
-
-    try:
-        document: dict[str, Any] = disk.read_json(layout.status)
-    except (OSError, ValueError):
-        document = {}
-    if not document or is_stale(document):
+    if not is_running(layout):
         raise InputError(
             f"no coordinator runs on {layout.root}: start one (obcd up, or systemctl start obcd-coordinator)"
         )
+    try:
+        document: dict[str, Any] = disk.read_json(layout.status)
+    except OSError as error:
+        raise InputError(f"the status of {layout.root} cannot be read: {error.strerror}") from None
     return document
 
 
@@ -58,7 +56,7 @@ def _show(layout: Layout, *, watch: bool) -> int:
 
     from obcd.cli.live import draw  # noqa: PLC0415
 
-    console = Console()
+    console = Console(width=None if is_terminal() else 200)  # a pipe has no width to fold to
     document = _read(layout)
     if not watch:
         console.print(f"[bold]{document['state']}[/bold]  pid {document['pid']}", highlight=False)

@@ -12,6 +12,7 @@ from obcd.cli.common import (
     check_profile,
     config_option,
     find_layout,
+    is_running,
     is_terminal,
     plural,
     read_settings,
@@ -55,16 +56,40 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
     files: tuple[Path, ...], profile: str, name: str, wait: bool, timeout: float | None, quiet: bool,
     config: str | None, root: str | None,
 ) -> int:  # fmt: skip
-    """drop prompt files into the inbox, so that they can only be seen whole."""
+    """drop prompt files into the inbox.
+
+    They appear there whole or not at all, with a checksum, so that they are taken at once.
+    """
     settings = read_settings(config)
-    check_profile(settings, profile)
     layout = find_layout(root, settings)
+    if not (profile and (layout.inbox / profile).is_dir()):  # the daemon's profiles are the inbox's folders
+        check_profile(settings, profile)
     if name and len(files) > 1:
         raise click.UsageError("--name is for one file")
     if not layout.inbox.is_dir():
         raise InputError(f"there is no inbox at {layout.inbox}: start a coordinator first, or give its --root")
+    _check_files(files)
     drops = [_drop(file, profile, name, layout, settings, quiet=quiet) for file in files]
-    return _wait_for_all(drops, layout, timeout, quiet=quiet) if wait else ExitCode.DONE
+    if not quiet and not is_running(layout):
+        say(f"no coordinator runs on {layout.root}: what was dropped waits for one (obcd up)")
+    if not wait:
+        return ExitCode.DONE
+    try:
+        return _wait_for_all(drops, layout, timeout, quiet=quiet)
+    except KeyboardInterrupt:
+        say("no longer waiting; the jobs go on: see obcd status")
+        return ExitCode.INTERRUPTED
+
+
+def _check_files(files: tuple[Path, ...]) -> None:
+    """Refuse before anything is dropped what could not be dropped anyway."""
+    for number, file in enumerate(files):
+        if not file.is_file():
+            raise InputError(f"cannot drop {file}: it is no file; nothing was dropped")
+        if any(other.name == file.name for other in files[:number]):
+            raise InputError(
+                f"two of the files are called {file.name}: drop them one by one, with --name; nothing was dropped"
+            )
 
 
 def _drop(file: Path, profile: str, name: str, layout: Layout, settings: Settings, *, quiet: bool) -> Submitted:
@@ -75,7 +100,8 @@ def _drop(file: Path, profile: str, name: str, layout: Layout, settings: Setting
         say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl")
     if not quiet:
         where = layout.outbox / profile / submitted.name.removesuffix(".jsonl")
-        say(f"{printable(submitted.name)}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {where}/")
+        place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
+        say(f"{printable(submitted.name)}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")
     return submitted
 
 
@@ -93,7 +119,8 @@ def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet:
             if found is not None:
                 break
             if deadline is not None and monotonic() >= deadline:
-                raise TimedOutError(f"{printable(item.name)} is not answered yet; it goes on: see obcd status")
+                goes_on = "it goes on: see obcd status" if is_running(layout) else "no coordinator runs: obcd up"
+                raise TimedOutError(f"{printable(item.name)} is not answered yet; {goes_on}")
             progress.show(outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
             time.sleep(LOOK_SECONDS)
     return _conclude(item, *found, quiet=quiet)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
-from obcd.config.loading import find_configuration, load_settings
+from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
 from obcd.config.writing import with_endpoints
 from obcd.errors import InputError
@@ -42,7 +42,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     embedded: Path | None, simulate: bool, servers: int, parallel: int, threads: int, model_name: str | None,
     config: str | None, root: str | None,
 ) -> None:  # fmt: skip
-    """run servers and coordinator under one supervisord, in the foreground."""
+    """run servers and coordinator under one supervisord."""
     if embedded is not None and simulate:
         raise click.UsageError("--embedded and --simulate exclude each other")
     if embedded is not None and not embedded.is_file():
@@ -84,5 +84,10 @@ def _stand_ins(
 def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
     for endpoint in settings.endpoints():
         say(f"endpoint {endpoint.url}  {endpoint.slots} slots")
-    say(f"drop prompt files into {layout.inbox}/ and find the answers in {layout.outbox}/")
-    say(f"watch it:  obcd status --watch --root {shlex.quote(str(layout.root))}      logs: {logs}/      stop: Ctrl-C")
+    say(f"inbox   {layout.inbox}/   drop prompt files here")
+    say(f"outbox  {layout.outbox}/")
+    say(f"logs    {logs}/")
+    default = find_root(None, settings)
+    root = "" if layout.root == default else f" --root {shlex.quote(str(layout.root))}"
+    say(f"watch   obcd status --watch{root}")
+    say("stop    Ctrl-C")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -11,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Settings, read_schema
+from obcd.config.settings import Profile, Requests, Settings, Spool, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -20,6 +21,16 @@ SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
 SYSTEM_ROOT = Path("/var/spool/obcd")
 #: A key that TOML takes without quotes.
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+#: Every key of every table, for guessing what a misspelt one meant.
+KEYS = sorted(
+    {
+        field.alias or name
+        for table in (Settings, Requests, Spool, Profile)
+        for name, field in table.model_fields.items()
+    }
+)
 
 
 def find_configuration(given: str | None) -> Path | None:
@@ -110,7 +121,9 @@ def _sentence(item: Any) -> str:
     parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic's word for a fault of the key itself
     place = ".".join(part if BARE_KEY.fullmatch(part) else f'"{printable(part)}"' for part in parts)
     if item["type"] == "extra_forbidden":
-        return f"at {place}: unknown key; `obcd check --keys` lists the keys there are"
+        near = difflib.get_close_matches(parts[-1], KEYS, 1)
+        guess = f"did you mean `{near[0]}`? " if near else ""
+        return f"at {place}: unknown key; {guess}`obcd check --keys` lists the keys there are"
     if item["type"] == "value_error":
         message = str(item["ctx"]["error"])
     else:

@@ -168,6 +168,11 @@ class Settings(Table):
             for name, instance in self.ollama_instances.items()
         )
 
+    def with_model(self, model: str) -> Settings:
+        """Return settings that ask another model, whatever the profile."""
+        profiles = {name: item.model_copy(update={"model": None}) for name, item in self.profiles.items()}
+        return self.model_copy(update={"model": model, "profiles": profiles})
+
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.
 

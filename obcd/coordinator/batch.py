@@ -10,6 +10,7 @@ the same settings is not asked again.
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.records import JobSettings
 from obcd.errors import InputError
-from obcd.spool import disk, recovery
+from obcd.spool import disk, ledger, recovery
 from obcd.spool.inbox import Drop, Identity, Key
 from obcd.spool.intake import Order, RejectedError, accept_copy, file_sha256
 from obcd.spool.job import JobHeader, new_job_id
@@ -59,6 +60,10 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
         InputError: If the file cannot become a job, or changed since an interrupted run.
         AlreadyRunningError: If another run works in the same output folder.
     """
+    if prompts.is_dir():
+        raise InputError(
+            f"{prompts} is a folder; to make its texts a prompt file: obcd prepare {prompts} -o prompts.jsonl"
+        )
     if not prompts.is_file():
         raise InputError(f"no prompt file at {prompts}")
     layout = batch_layout(output)
@@ -116,13 +121,15 @@ def _resume(layout: Layout, header: JobHeader, prompts: Path, digest: str, setti
 
 
 def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSettings) -> Path | None:
-    for folder in sorted(layout.outbox.glob("*/manifest.json")):
+    """Return the newest folder with the answers of this very file, asked with these very settings."""
+    found: dict[str, Path] = {}
+    for path in layout.outbox.glob("*/manifest.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            manifest: dict[str, Any] = disk.read_json(folder)
+            manifest: dict[str, Any] = disk.read_json(path)
             same = manifest["input"]["sha256"] == digest and manifest["source"] == str(prompts.absolute())
             if same and JobSettings.from_json(manifest["settings"]) == settings:
-                return folder.parent
-    return None
+                found[manifest["times"]["published_at"]] = path.parent
+    return found[max(found)] if found else None
 
 
 def _take_in(settings: Settings, layout: Layout, prompts: Path, profile: str, job_settings: JobSettings) -> JobHeader:
@@ -135,8 +142,23 @@ def _take_in(settings: Settings, layout: Layout, prompts: Path, profile: str, jo
         reject_torn=True,
     )
     try:
-        return accept_copy(layout, order, prompts.absolute()).header
+        header = accept_copy(layout, order, prompts.absolute()).header
     except RejectedError as error:
         raise InputError(f"{prompts} cannot be asked: {error}") from None
     except OSError as error:
         raise InputError(f"{prompts} cannot be taken in: {error.strerror} ({error.filename or layout.root})") from None
+    if header.bad_lines == header.requests:
+        raise InputError(_no_prompts(layout, header, prompts))
+    return header
+
+
+def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
+    """Give the job up again and return the sentence why: its first line's fault."""
+    folder = layout.jobs / header.id
+    _, raw = next(ledger.read_valid(folder / ledger.NAME))
+    first = json.loads(raw)
+    disk.remove_tree(folder)
+    hint = ""
+    if prompts.suffix.lower() in (".csv", ".tsv"):
+        hint = f"; to make a column of it a prompt file: obcd prepare {prompts} --column NAME -o prompts.jsonl"
+    return f"{prompts}: none of its lines is a prompt; line {first['line']}: {first['message']}{hint}"

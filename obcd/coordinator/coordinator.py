@@ -17,7 +17,6 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
@@ -32,6 +31,7 @@ from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing
 from obcd.core.scheduling import Lease, Scheduler
 from obcd.errors import InputError
+from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
@@ -49,6 +49,8 @@ PROGRESS_SECONDS = 2.0
 UNSERVABLE_A_TURN = 500
 #: Least seconds between two scans that file events ask for.
 NEWS_SECONDS = 0.1
+#: How long `obcd batch` waits for a missing model: somebody watches, and was told at the start.
+IMPATIENT = (0.0, 10.0)
 #: Published jobs that the status remembers.
 REMEMBERED = 20
 
@@ -103,7 +105,7 @@ class Coordinator:
         self._only = only
         self._lock = SpoolLock(layout)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
         self.running: dict[str, RunningJob] = {}
         self.accepted: deque[JobHeader] = deque()
@@ -159,9 +161,14 @@ class Coordinator:
         return self._recorder.pending
 
     @property
-    def waiting(self) -> dict[Any, str]:
+    def waiting(self) -> dict[Key, str]:
         """Files of the inbox that are not taken, and why."""
         return self._desk.waiting
+
+    @property
+    def settling(self) -> list[Key]:
+        """Files of the inbox that are on their way."""
+        return self._desk.settling
 
     def troubles(self) -> list[str]:
         """Return what keeps the coordinator from working as it should, for people."""

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from obcd.clock import wall
+from obcd.clock import duration, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.logs import printable
@@ -63,6 +63,11 @@ class Desk:
         """The files that are not taken, and why."""
         return {**self._stranded, **self._inbox.waiting}
 
+    @property
+    def settling(self) -> list[Key]:
+        """The files that are on their way."""
+        return self._inbox.settling
+
     def wake(self) -> None:
         """Scan at the next turn."""
         self._scan_at = 0.0
@@ -100,7 +105,7 @@ class Desk:
                 self._inbox.offer_again(drop.key)
             else:
                 self._order(drop)
-        self._scan_at = now + (SCAN_SOON if self._inbox.is_settling else SCAN_IDLE)
+        self._scan_at = now + (SCAN_SOON if self._inbox.settling else SCAN_IDLE)
 
     def take_claim(self, claim: Claim) -> None:
         """Have a file accepted that an earlier coordinator had claimed."""
@@ -144,7 +149,10 @@ class Desk:
                 extra = {"action": "job_accepted", "job": header.id}
                 logger.info("%s accepted as job %s: %d requests%s", label, header.id, header.requests, bad, extra=extra)
                 self._accepted(header)
-            case NotYet(why, until_published):
+            case NotYet(why, until_published, until_rejected):
+                if until_rejected:
+                    limit = duration(self._settings.spool.incomplete_hold_seconds)
+                    why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, _):
                 logger.warning("%s rejected: %s", label, why, extra={"action": "drop_rejected", "job": job})

@@ -13,8 +13,6 @@ from obcd.core.health import EndpointState
 from obcd.logs import printable
 
 FORMAT = 1
-#: Seconds after which a snapshot that was not renewed means that no coordinator runs.
-STALE_SECONDS = 10.0
 
 
 def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
@@ -36,6 +34,7 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
         "troubles": coordinator.troubles(),
         "jobs": [job.report(now) for job in coordinator.running.values()] + _accepted(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
+        "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}
             for key, why in coordinator.waiting.items()

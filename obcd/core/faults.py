@@ -58,10 +58,9 @@ def worker_lost() -> Fault:
 
 def model_missing(model: str, endpoints: int) -> Fault:
     """Return the fault of a request whose model no endpoint has."""
-    where = "the endpoint has" if endpoints == 1 else f"none of the {endpoints} endpoints has"
-    negation = " not" if endpoints == 1 else ""
+    where = "the endpoint does not have" if endpoints == 1 else f"none of the {endpoints} endpoints has"
     return Fault(
         "model_missing",
-        f"{where}{negation} the model '{model}': pull it (ollama pull {model}), then drop retry.jsonl",
+        f"{where} the model '{model}': pull it (ollama pull {model}), then drop retry.jsonl",
         Remedy.NEVER,
     )

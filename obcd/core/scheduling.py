@@ -67,9 +67,15 @@ class _Group:
 
 
 class Scheduler:
-    """The state of all jobs and endpoints. One thread only; `now` is monotonic seconds."""
+    """The state of all jobs and endpoints. One thread only; `now` is monotonic seconds.
 
-    def __init__(self) -> None:
+    Args:
+        model_waits: How long work waits for a model that no endpoint has: when all endpoints told their models, and
+            when some were never reached.
+    """
+
+    def __init__(self, model_waits: tuple[float, float] = (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)) -> None:
+        self._model_waits = model_waits
         self._endpoints: dict[str, _Endpoint] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[_Group] = []
@@ -309,4 +315,4 @@ class Scheduler:
         if group.unservable_since is None:
             group.unservable_since = now
         all_told = all(item.models is not None for item in staying)
-        return now - group.unservable_since > (MODEL_WAIT_SECONDS if all_told else MODEL_WAIT_UNREACHED_SECONDS)
+        return now - group.unservable_since > self._model_waits[0 if all_told else 1]

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from obcd.errors import InputError
+from obcd.errors import InputError, UsageError
 from obcd.logs import printable
 from obcd.reports.answers import Answer, read_answers, read_failures
 from obcd.reports.extract import Found, Missing, find_json
@@ -99,7 +99,10 @@ class JsonlWriter(Writer):
 
 def format_of(path: str) -> Format:
     """Return the format that a file's name asks for."""
-    return SUFFIXES.get(Path(path).suffix.lower(), Format.JSON)
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise UsageError(f"{printable(path)}: no format ends in {printable(suffix)}; name one with --format")
+    return SUFFIXES.get(suffix, Format.JSON)
 
 
 def merge_answers(

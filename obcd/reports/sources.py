@@ -7,6 +7,7 @@ DIR/notes.partial/, .obcd/ …       not looked into
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from obcd.errors import InputError
 from obcd.logs import printable
+from obcd.reports.seedfiles import STAMP
 
 #: folders of the outbox that hold no answers
 UNFINISHED_SUFFIXES = (".partial", ".waiting", ".rejected")
@@ -78,9 +80,18 @@ def find_sources(folder: Path, ignore: Path | None = None) -> list[Source]:
         raise InputError(f"cannot read {shown}: {error.strerror}") from error
     ignored = None if ignore is None else os.path.realpath(ignore)
     files = [entry for entry in entries if _is_prompt_file(entry) and os.path.realpath(entry.path) != ignored]
-    found: list[Source] = [PromptFile(Path(file.path), printable(file.name)) for file in sorted(files, key=_order)]
-    found.extend(_published_below(entries, ""))
-    return found
+    published = list(_published_below(entries, ""))
+    twins = {_stamp(item.path) for item in published if isinstance(item, PublishedFolder)}
+    files = [file for file in files if file.name.partition("-")[0] not in twins]
+    return [*(PromptFile(Path(file.path), printable(file.name)) for file in sorted(files, key=_order)), *published]
+
+
+def _stamp(published: Path) -> str:
+    """Return the second that `obcd batch --files` named a folder's answers with: they are not sources of their own."""
+    try:
+        return str(json.loads((published / STAMP).read_bytes())["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[Source]:

@@ -196,9 +196,9 @@ class Inbox:
         return now - watched.since if watched else 0.0
 
     @property
-    def is_settling(self) -> bool:
-        """Tell whether some file is on its way, so that the next scan should come soon."""
-        return any(not watched.given and not watched.held for watched in self._watched.values())
+    def settling(self) -> list[Key]:
+        """The files that are on their way, so that the next scan should come soon."""
+        return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
 
     def _clear_orphans(self, orphans: set[Key], now: float) -> None:
         """Remove markers whose file has not come for long: the next drop of that name must not be judged by them."""

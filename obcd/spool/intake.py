@@ -64,6 +64,7 @@ class NotYet:
 
     why: str
     until_published: bool = False
+    until_rejected: bool = False  # it looks cut off: rejected if it stays so
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,9 @@ def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
     size = order.drop.identity.size
     if not order.reject_torn and order.drop.marker is None and _foreign_format(os.pread(descriptor, 16, 0)) is None:
         if size == 0:
-            return NotYet("it is empty: an upload that broke off? send it again, or take it away")
+            return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
         if _looks_torn(descriptor, size, order.max_line_bytes):
-            return NotYet("its last line is cut off: an upload that broke off? send it again")
+            return NotYet("its last line is cut off: an upload that broke off? send it again", until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
     twins = tuple(

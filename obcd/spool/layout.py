@@ -89,7 +89,7 @@ class Layout:
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
-                "choose another place with --root or [spool] root"
+                "choose a folder that you may write into"
             ) from None
 
 

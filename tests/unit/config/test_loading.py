@@ -82,12 +82,18 @@ class TestSeed:
 
 #: {what: (configuration, sentence)}
 FAULTS = {
-    "an unknown key": ("modle = 'x'", "is wrong at modle: unknown key; `obcd check --keys` lists the keys there are"),
-    "an unknown table": ("[request]", "is wrong at request: unknown key; `obcd check --keys` lists the keys there are"),
-    "an unknown key in a table": ("[requests]\nnumctx = 1", "is wrong at requests.numctx: unknown key; `obcd check"),
+    "an unknown key": (
+        "modle = 'x'",
+        "is wrong at modle: unknown key; did you mean `model`? `obcd check --keys` lists the keys there are",
+    ),
+    "an unknown table": ("[request]", "is wrong at request: unknown key; did you mean `requests`? `obcd check --keys`"),
+    "an unknown key in a table": (
+        "[requests]\nnumctx = 1",
+        "is wrong at requests.numctx: unknown key; did you mean `num_ctx`?",
+    ),
     "an unknown key of an endpoint": (
         '[ollama_instances]\n"a:1" = {gpu = 0, slot = 4}',
-        'is wrong at ollama_instances."a:1".slot: unknown key; `obcd check',
+        'is wrong at ollama_instances."a:1".slot: unknown key; did you mean `slots`?',
     ),
     "a key of ours inside": ("source = '/etc/passwd'", "is wrong at source: unknown key; `obcd check"),
     "another key of ours inside": ("[schemas.x]\na = 1", "is wrong at schemas: unknown key; `obcd check"),

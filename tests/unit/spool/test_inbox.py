@@ -86,7 +86,7 @@ def test_settled_file_is_offered_once(folder: Path, inbox: Inbox) -> None:
     inbox.scan(SETTLE)
 
     assert inbox.scan(2 * SETTLE) == []
-    assert not inbox.is_settling
+    assert not inbox.settling
 
 
 def test_file_that_goes_and_comes_settles_from_the_beginning(folder: Path, inbox: Inbox) -> None:
@@ -97,7 +97,7 @@ def test_file_that_goes_and_comes_settles_from_the_beginning(folder: Path, inbox
     write(folder)
 
     assert inbox.scan(SETTLE) == []
-    assert inbox.is_settling
+    assert inbox.settling
 
 
 def test_drops_come_in_the_order_of_their_arrival(folder: Path, inbox: Inbox) -> None:
