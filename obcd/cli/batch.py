@@ -159,7 +159,7 @@ def _log_line(text: str) -> None:
 def _run(settings: Settings, plan: Plan, header: JobHeader, *, verbose: bool) -> Path | None:
     gpus = {item.name: item.gpu for item in settings.endpoints()}
     watcher = _Watcher(header.id, gpus, verbose=verbose)
-    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id)
+    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id, lock=plan.lock)
     show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
     try:
         run(coordinator, lambda now: show.turn(now) or watcher.folder is not None or header.id in coordinator.damaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -77,13 +78,14 @@ def is_running(layout: Layout) -> bool:
 
 
 def is_terminal() -> bool:
-    """Tell whether a person watches: both streams are a terminal."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    """Tell whether a person watches: both streams are a terminal (a closed stream is None)."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 def say(text: str) -> None:
-    """Say something to a person, on stderr."""
-    click.echo(text, err=True)
+    """Say something to a person, on stderr; nobody listening is no reason to end a run."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def plural(count: int, noun: str) -> str:

@@ -6,6 +6,7 @@ Nothing below this floor prints or exits.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -79,4 +80,8 @@ def run(arguments: list[str]) -> int:
     except (BrokenPipeError, SystemExit):  # `obcd print | head`: the reader has enough; click turns that into an exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except OSError as error:  # what no command expected: no descriptors left, standard output on a full disk
+        with contextlib.suppress(OSError):
+            click.echo(f"obcd: {error.strerror or error} ({error.filename or 'standard output'})", err=True)
+        return ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.DONE

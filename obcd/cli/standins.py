@@ -105,7 +105,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
-    Each is a model of a GPU that answers with made-up words, for rehearsing a configuration and for tests. Prints a line for each server when it listens; SIGTERM ends it.
+    Each is a model of a GPU that answers with made-up words, for rehearsing a configuration and for tests. Prints a
+    line for each server when it listens; SIGTERM ends it.
     """
     settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)
     if settings.port and settings.port + count > 65536:

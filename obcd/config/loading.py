@@ -29,6 +29,7 @@ KEYS = sorted(
         field.alias or name
         for table in (Settings, Requests, Spool, Profile)
         for name, field in table.model_fields.items()
+        if not field.exclude
     }
 )
 

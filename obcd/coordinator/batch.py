@@ -35,9 +35,11 @@ class Plan:
         published: The folder that answers it already, else None.
         resumed: Whether an interrupted run is taken up.
         settings_differ: Resumed, but the configuration says something else by now.
+        lock: Held, so that no other run can take the job; the coordinator goes on with it.
     """
 
     layout: Layout
+    lock: SpoolLock
     header: JobHeader | None = None
     published: Path | None = None
     resumed: bool = False
@@ -67,7 +69,6 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
     if not prompts.is_file():
         raise InputError(f"no prompt file at {prompts}")
     layout = batch_layout(output)
-    job_settings = settings.job_settings(profile)
     try:
         digest = file_sha256(prompts)
     except OSError as error:
@@ -76,18 +77,27 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
     lock = SpoolLock(layout)
     lock.acquire()
     try:
-        unfinished = _find_unfinished(layout, prompts)
-        if unfinished is not None and _is_untouched(layout, unfinished, digest, job_settings):
-            disk.remove_tree(layout.jobs / unfinished.id)
-            unfinished = None
-        if unfinished is not None:
-            return _resume(layout, unfinished, prompts, digest, job_settings)
-        published = None if again else _find_published(layout, prompts, digest, job_settings)
-        if published is not None:
-            return Plan(layout, published=published)
-        return Plan(layout, header=_take_in(settings, layout, prompts, profile, job_settings))
-    finally:
+        return _plan(settings, lock, layout, prompts, digest, profile, again=again)
+    except BaseException:
         lock.release()
+        raise
+
+
+def _plan(
+    settings: Settings, lock: SpoolLock, layout: Layout, prompts: Path, digest: str, profile: str, *, again: bool
+) -> Plan:
+    wanted = settings.job_settings(profile)
+    unfinished = _find_unfinished(layout, prompts)
+    if unfinished is not None and _is_untouched(layout, unfinished, digest, wanted):
+        disk.remove_tree(layout.jobs / unfinished.id)
+        unfinished = None
+    if unfinished is not None:
+        _check_unchanged(layout, unfinished, prompts, digest)
+        return Plan(layout, lock, unfinished, resumed=True, settings_differ=unfinished.settings != wanted)
+    published = None if again else _find_published(layout, prompts, digest, wanted)
+    if published is not None:
+        return Plan(layout, lock, published=published)
+    return Plan(layout, lock, _take_in(settings, layout, prompts, wanted))
 
 
 def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
@@ -111,13 +121,12 @@ def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobS
     return recovery.load_job(layout, header.id).replay.counts.responses == 0
 
 
-def _resume(layout: Layout, header: JobHeader, prompts: Path, digest: str, settings: JobSettings) -> Plan:
+def _check_unchanged(layout: Layout, header: JobHeader, prompts: Path, digest: str) -> None:
     if header.sha256 and header.sha256 != digest:
         raise InputError(
             f"{prompts} changed since its interrupted run: put the old content back to go on, "
             f"or delete {layout.jobs / header.id} to give up what was answered"
         )
-    return Plan(layout, header=header, resumed=True, settings_differ=header.settings != settings)
 
 
 def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSettings) -> Path | None:
@@ -132,7 +141,7 @@ def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSet
     return found[max(found)] if found else None
 
 
-def _take_in(settings: Settings, layout: Layout, prompts: Path, profile: str, job_settings: JobSettings) -> JobHeader:
+def _take_in(settings: Settings, layout: Layout, prompts: Path, job_settings: JobSettings) -> JobHeader:
     name = prompts.name if prompts.name.endswith(".jsonl") else prompts.name + ".jsonl"
     order = Order(
         drop=Drop(Key("", name), Identity.of(prompts.stat()), None),

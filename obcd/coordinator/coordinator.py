@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import select
+import struct
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,7 @@ class Coordinator:
         observer: Told what happens.
         takes_drops: Whether the inbox is looked at (`obcd batch` has none).
         only: When not empty, the one job to run; others are left as they are.
+        lock: The spool's lock, where the caller holds it already.
     """
 
     def __init__(
@@ -97,13 +99,14 @@ class Coordinator:
         *,
         takes_drops: bool = True,
         only: str = "",
+        lock: SpoolLock | None = None,
     ) -> None:
         self.settings = settings
         self.layout = layout
         self._observer = observer or Observer()
         self._takes_drops = takes_drops
         self._only = only
-        self._lock = SpoolLock(layout)
+        self._lock = lock or SpoolLock(layout)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
@@ -257,6 +260,8 @@ class Coordinator:
             raise InputError(f"the spool at {self.layout.root} cannot be taken up: {outcome.reason}")
         recovery: Recovery = outcome.value
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
+        if self._only and not wanted and self._only not in recovery.unpublished:
+            raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
         self.accepted.extend(wanted)
         self.damaged = recovery.damaged
         for job in recovery.unpublished:
@@ -317,7 +322,9 @@ class Coordinator:
         self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, self.fleet.facts())
 
     def _take_published(self, job: str, outcome: Done | Failed) -> None:
-        running = self.running[job]
+        running = self.running.get(job)
+        if running is None:  # given up meanwhile
+            return
         if isinstance(outcome, Failed):
             running.trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
             logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
@@ -356,7 +363,7 @@ class Coordinator:
 
     def _take_fault(self, lease: Lease, line: int, fault: Fault, is_final: bool) -> None:
         job = self.running[lease.job]
-        number = line or read_place(self.layout.jobs / lease.job, lease.ordinal).line
+        number = line or self._line_of(lease.job, lease.ordinal)
         logger.log(
             logging.WARNING if is_final else logging.INFO,
             "%s line %d on %s, attempt %d: %s%s",
@@ -371,6 +378,25 @@ class Coordinator:
         if is_final:
             self._record_failure(job, lease.ordinal, number, fault, lease)
 
+    def _line_of(self, job: str, ordinal: int) -> int:
+        """Return a request's line number; 0 when the job's folder does not tell."""
+        try:
+            return read_place(self.layout.jobs / job, ordinal).line
+        except (OSError, ValueError, struct.error):
+            return 0
+
+    def _give_up_taken_away(self) -> None:
+        """Let go of jobs whose folder somebody removed; the others go on."""
+        for name in [name for name in self.running if not (self.layout.jobs / name).is_dir()]:
+            job = self.running[name]
+            if job.state is JobState.COMPLETE and not job.trouble:
+                continue  # being published at this moment: the folder moves
+            logger.error("jobs/%s was taken away: its job is given up", name, extra={"action": "job_gone", "job": name})
+            del self.running[name]
+            self.scheduler.remove_job(name)
+            self._recorder.forget(name)
+            self._signs.end_progress(name)
+
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
         record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
@@ -380,7 +406,9 @@ class Coordinator:
     def _count_recorded(self, now: float) -> None:
         complete = set()
         for entry in self._recorder.recorded():
-            job = self.running[entry.job]
+            job = self.running.get(entry.job)
+            if job is None:  # given up meanwhile
+                continue
             job.counts.add(entry.counts)
             job.answers.add(1, now)
             if job.counts.done >= job.header.requests:
@@ -417,10 +445,13 @@ class Coordinator:
             self._watch.ensure()
         for job, ordinal, model in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
             self._housekeeping_at = now
-            line = read_place(self.layout.jobs / job, ordinal).line
+            line = self._line_of(job, ordinal)
             fault = model_missing(model, len(self.fleet.endpoints))
             self._record_failure(self.running[job], ordinal, line, fault, None)
         self.fleet.replace_frozen(now)
+        self._give_up_taken_away()
+        for clerk in (self._intake_clerk, self._outbox_clerk):
+            clerk.replace_stopped()
         for name, running in self.running.items():
             if running.trouble and running.state is JobState.COMPLETE:
                 running.trouble = ""

@@ -61,7 +61,8 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
         AlreadyRunningError, InputError: As `Coordinator.start`.
     """
     with Signals(coordinator.wake).caught() as signals:
-        coordinator.start()
+        with _shielded():
+            coordinator.start()
         notify(READY=1)
         try:
             return _loop(coordinator, signals, each_turn)
@@ -70,6 +71,16 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
             coordinator.stop()
             with contextlib.suppress(OSError):  # else `obcd status` would call us READY for a while yet
                 coordinator.layout.status.unlink()
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Hold SIGINT back while child processes start: they inherit that, so that a Ctrl-C is ours alone to act on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float], bool] | None) -> bool:

@@ -78,6 +78,13 @@ class Recorder:
             self._closing.add(job)
         self._news.set()
 
+    def forget(self, job: str) -> None:
+        """Let go of a job whose folder is gone, with what is queued for it."""
+        with self._lock:
+            self._entries = [entry for entry in self._entries if entry.job != job]
+            self._closing.add(job)
+        self._news.set()
+
     @property
     def pending(self) -> int:
         """How many results are not on disk yet."""

@@ -74,8 +74,8 @@ class Scheduler:
             when some were never reached.
     """
 
-    def __init__(self, model_waits: tuple[float, float] = (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)) -> None:
-        self._model_waits = model_waits
+    def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
+        self._model_waits = model_waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
         self._endpoints: dict[str, _Endpoint] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[_Group] = []

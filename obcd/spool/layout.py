@@ -118,6 +118,8 @@ class SpoolLock:
         Raises:
             AlreadyRunningError: If another process holds one; nothing is held then.
         """
+        if self._descriptors:  # ours already
+            return
         for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:

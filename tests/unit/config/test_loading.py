@@ -96,7 +96,7 @@ FAULTS = {
         'is wrong at ollama_instances."a:1".slot: unknown key; did you mean `slots`?',
     ),
     "a key of ours inside": ("source = '/etc/passwd'", "is wrong at source: unknown key; `obcd check"),
-    "another key of ours inside": ("[schemas.x]\na = 1", "is wrong at schemas: unknown key; `obcd check"),
+    "another key of ours inside": ("[schemas.x]\na = 1", "is wrong at schemas: unknown key; did you mean `schema`?"),
     "a number for a text": ("model = 3", "is wrong at model: input should be a valid string, not 3"),
     "an empty model": ("model = ''", "is wrong at model: string should have at least 1 character, not ''"),
     "a text for a number": (

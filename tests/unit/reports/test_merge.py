@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from obcd.errors import InputError
+from obcd.errors import InputError, UsageError
 from obcd.reports.answers import Answer
 from obcd.reports.extract import Found, Missing
 from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, value_of
@@ -49,11 +49,15 @@ def test_json_has_the_bytes_of_one_dump(values: list[Any]) -> None:
         ("x.parquet", Format.PARQUET),
         ("x", Format.JSON),
         ("-", Format.JSON),
-        ("x.txt", Format.JSON),
     ],
 )
 def test_suffix_chooses_the_format(name: str, kind: Format) -> None:
     assert format_of(name) is kind
+
+
+def test_suffix_of_no_format_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no format ends in \.xlsx; name one with --format"):
+        format_of("x.xlsx")
 
 
 @pytest.mark.parametrize(
