@@ -114,6 +114,8 @@ class Coordinator:
         self.accepted: deque[JobHeader] = deque()
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
+        #: Counts jobs that came or went: what the status shows is stale when it moved.
+        self.moves = 0
         self.is_draining = False
         self.is_recovered = False
         self._loading: dict[str, JobHeader] = {}
@@ -276,6 +278,7 @@ class Coordinator:
 
     def _take_accepted(self, header: JobHeader) -> None:
         self.accepted.append(header)
+        self.moves += 1
 
     def _unfinished(self) -> tuple[JobHeader, ...]:
         return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
@@ -331,6 +334,7 @@ class Coordinator:
             return
         self._signs.end_progress(job)
         del self.running[job]
+        self.moves += 1
         counts = running.counts
         published = Published(running.header, outcome.value, counts.responses, counts.failures)
         self.published.append(published)

@@ -16,8 +16,8 @@ from obcd.spool import disk
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two snapshots.
-SNAPSHOT_SECONDS = 1.0
+#: Seconds between two snapshots: when nothing came or went, and when something did.
+SNAPSHOT_SECONDS, LEAST_SECONDS = 1.0, 0.1
 
 
 class Signals:
@@ -84,15 +84,15 @@ def _shielded() -> Iterator[None]:
 
 
 def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float], bool] | None) -> bool:
-    shown_at, drain_until, is_shown_broken = -SNAPSHOT_SECONDS, float("inf"), False
+    shown_at, shown_moves, drain_until, is_shown_broken = -SNAPSHOT_SECONDS, 0, float("inf"), False
     beat = watchdog_interval()
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
-        if now - shown_at >= SNAPSHOT_SECONDS:
-            shown_at = now
+        if now - shown_at >= (SNAPSHOT_SECONDS if coordinator.moves == shown_moves else LEAST_SECONDS):
+            shown_at, shown_moves = now, coordinator.moves
             is_shown_broken = _show(coordinator, now, is_shown_broken, has_watchdog=beat is not None)
         if signals.interrupts or signals.terms > 1:
             coordinator.fleet.cancel_in_flight()
