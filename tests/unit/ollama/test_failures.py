@@ -275,7 +275,7 @@ class TestWords:
             "JSON schema conversion failed: John Smith DOB",
             '"John Smith" does not support tools',
             'option "John Smith" must be of type integer',
-            "option \"num_ctx\" must be of type John Smith",
+            'option "num_ctx" must be of type John Smith',
             "invalid character 'J' looking for beginning of value John",
             'invalid think value: "John"',
             "llama-server process has terminated: exit status 2: John Smith",
