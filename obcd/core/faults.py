@@ -56,6 +56,11 @@ def worker_lost() -> Fault:
     return Fault("worker_lost", "the worker process ended while it asked this", Remedy.ELSEWHERE, harm=Harm.NONE)
 
 
+def worker_fault(place: str) -> Fault:
+    """Return the fault of a request at which our own code failed; `place` is `obcd.logs.fault_text` of the error."""
+    return Fault("worker_fault", f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
+
+
 def model_missing(model: str, endpoints: int) -> Fault:
     """Return the fault of a request whose model no endpoint has."""
     where = "the endpoint does not have" if endpoints == 1 else f"none of the {endpoints} endpoints has"

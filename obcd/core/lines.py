@@ -22,6 +22,8 @@ from obcd.errors import LineError
 MAX_DEPTH = 32
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
+#: Longest name of a model, in characters.
+MAX_MODEL_LENGTH = 200
 
 #: Largest option that is a number, not a whole one; Ollama keeps those in 32 bits.
 MAX_NUMBER = 1e38
@@ -121,6 +123,8 @@ def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
         low, high = OPTION_RANGES.get(key, WHOLE_RANGE)
         if needed is _WHOLE and not low <= value <= high:
             raise LineError(f"`{place}.{key}` is {value!r:.30}, outside {low} to {high}")
+        if isinstance(value, float) and not math.isfinite(value):  # TOML has them
+            raise LineError(f"`{place}.{key}` must be a finite number, not {value}")
         if needed is _NUMBER and abs(value) > MAX_NUMBER:
             raise LineError(f"`{place}.{key}` is too large")
     return options
@@ -162,7 +166,7 @@ def _our_request(document: dict[str, Any], line: int) -> Request:
         id=_id(document, line),
         prompt=_last_prompt(messages),
         messages=messages,
-        model=_optional_text(document, "model"),
+        model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
         options=check_options(document["options"]) if document.get("options") is not None else {},
         format=check_format(document.get("format")),
@@ -230,6 +234,13 @@ def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
 
 def _optional_text(document: dict[str, Any], key: str, *, may_be_empty: bool = False) -> str | None:
     return None if document.get(key) is None else _text(document[key], f"`{key}`", may_be_empty=may_be_empty)
+
+
+def _model(document: dict[str, Any]) -> str | None:
+    model = _optional_text(document, "model")
+    if model is not None and (len(model) > MAX_MODEL_LENGTH or not model.isprintable()):
+        raise LineError(f"`model` is no model's name: it must have at most {MAX_MODEL_LENGTH} printable characters")
+    return model
 
 
 def _id(document: dict[str, Any], line: int) -> Any:

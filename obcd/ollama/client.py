@@ -51,7 +51,7 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
     if isinstance(reply, Fault):
         return reply
     seconds = monotonic() - started
-    document = judge(reply, [str(message.get("content") or "") for message in body["messages"]])
+    document = judge(reply)
     if isinstance(document, Fault):
         return document
     if document["done_reason"] == "length" and "format" in body:

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.lines import parse_object
+from obcd.core.lines import OPTION_TYPES, parse_object
 from obcd.errors import LineError
-from obcd.logs import printable
 from obcd.ollama.transport import Reply
 
 #: done_reason of an answer; `load` and `unload` mean that nothing was generated.
 ANSWERED = ("stop", "length")
-#: So many characters in a row, found in the prompt too, are a quotation of it.
-QUOTATION = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ RULES = (
     _rule(500, r"token repeat limit", "repetition", Remedy.NEVER),
     _rule(500, r"invalid tool call|parser", "bad_sample", Remedy.HERE),
     # The server lacks it, or does not let us in: another one may do.
-    _rule(404, r"model", "model_missing", Remedy.ELSEWHERE, False),
+    _rule(404, r"model", "model_missing", Remedy.ELSEWHERE),
     _rule(403, r"cloud", "bad_request", Remedy.NEVER),
     _rule(401, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
     _rule(403, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
@@ -86,7 +82,38 @@ RULES = (
     _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
 )
 
-#: {kind: sentence}; the server's own words are appended where they cannot quote the prompt.
+_OPTIONS = "|".join(OPTION_TYPES)
+_SIZE = r"\(\d{1,6}(\.\d{1,3})? [KMGT]?i?B\)"
+#: The only words of a server that are passed on: phrases of Ollama itself, with numbers and names of options in them.
+#: Everything else it says may quote a prompt: llama-server answers messages that it cannot read with a dump of them
+#: (llama.cpp common/chat.cpp), Go's JSON errors name what they stumbled over, a proxy may send the request back.
+PHRASES = re.compile(
+    "|".join(
+        (
+            rf'option "({_OPTIONS})" must be of type (integer|boolean|float32|number|string|array( of strings)?)',
+            r"missing request body",
+            r"cannot unmarshal (string|number|object|array|bool) into Go (struct field|value)",
+            r"looking for beginning of value|unexpected end of JSON input",
+            r"model is required|invalid model name|use either :local or :cloud, not both",
+            r"invalid think value|top_logprobs must be between 0 and 20|missing unit in duration|invalid duration",
+            r"does not support (chat|generate|thinking|tools|insert|embeddings|embed)",
+            r"image generation models are not currently supported|image input is not supported",
+            r"JSON schema conversion failed|invalid format|ollama cloud is disabled",
+            r"^template: ?:\d{1,5}:\d{1,5}",
+            r"(llama-server|llama runner) process has terminated: "
+            r"(exit status \d{1,10}|signal: (killed|aborted|segmentation fault|bus error|illegal instruction))",
+            r"(llama-server|llama runner) process has terminated|error starting (llama-server|llama runner)",
+            r"timed out waiting for (llama-server|llama runner) to start",
+            r"out-of-memory during startup|CUDA error: (out of memory|an illegal memory access)",
+            rf"requires more system memory {_SIZE} than is available {_SIZE}",
+            r"incompatible with your version of Ollama",
+            r"out of memory",
+        )
+    ),
+    re.IGNORECASE | re.ASCII,
+)
+
+#: {kind: sentence}; where the server says one of PHRASES, it is appended.
 SENTENCES = {
     "too_long": "prompt and answer do not fit into the context: raise num_ctx, or shorten the prompt",
     "unsupported": "the model cannot do what the line asks",
@@ -105,20 +132,16 @@ SENTENCES = {
 }
 
 
-def judge(reply: Reply, asked: Iterable[str] = ()) -> dict[str, Any] | Fault:
-    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong.
-
-    Args:
-        asked: What the request said; words of the server that repeat it are left out of the fault.
-    """
+def judge(reply: Reply) -> dict[str, Any] | Fault:
+    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong."""
     if reply.status != 200:
-        return _judge_refusal(reply, asked)
+        return _judge_refusal(reply)
     try:
         document = parse_object(reply.body)
     except LineError:
         return _invalid("the reply is no JSON object")
     if "error" in document:
-        return _by_rules(500, error_text(reply.body), 0.0, asked)
+        return _by_rules(500, error_text(reply.body))
     message = document.get("message")
     if not isinstance(message, dict) or not isinstance(message.get("content", ""), str):
         return _invalid("the reply holds no message")
@@ -144,7 +167,7 @@ def error_text(body: bytes) -> str:
     return str(text)[:500]
 
 
-def _judge_refusal(reply: Reply, asked: Iterable[str]) -> Fault:
+def _judge_refusal(reply: Reply) -> Fault:
     if 300 <= reply.status < 400:
         message = (
             f"the server answers with a redirect ({reply.status}), which is not followed: configure its new address"
@@ -152,34 +175,22 @@ def _judge_refusal(reply: Reply, asked: Iterable[str]) -> Fault:
         return Fault("redirect", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
     if reply.status < 400:
         return _invalid(f"the server answers with status {reply.status}")
-    return _by_rules(reply.status, error_text(reply.body), reply.retry_after, asked)
+    return _by_rules(reply.status, error_text(reply.body), reply.retry_after)
 
 
-def _by_rules(status: int, text: str, retry_after: float, asked: Iterable[str]) -> Fault:
+def _by_rules(status: int, text: str, retry_after: float = 0.0) -> Fault:
     rule = next(rule for rule in RULES if rule.status in (None, status) and rule.pattern.search(text))
-    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text, asked)})"
+    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
     return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after)
 
 
-def _detail(kind: str, text: str, asked: Iterable[str]) -> str:
-    """Return the part of the server's words that helps and cannot quote a prompt."""
+def _detail(kind: str, text: str) -> str:
+    """Return the part of the server's words that helps and cannot quote a prompt: messages go to logs."""
     if kind == "too_long":
-        tokens = re.search(r"request \((\d+) tokens\).*?\((\d+) tokens\)", text)
+        tokens = re.search(r"request \(([0-9]{1,9}) tokens\).*?\(([0-9]{1,9}) tokens\)", text)
         return f", {tokens[1]} tokens where {tokens[2]} fit" if tokens else ""
-    if kind in ("bad_request", "bad_schema", "unsupported", "load_failed", "incompatible", "out_of_memory"):
-        words = " ".join(text.split())[:160]
-        return ": " + printable(words) if words and not _quotes(words, asked) else ""
-    return ""
-
-
-def _quotes(words: str, asked: Iterable[str]) -> bool:
-    """Tell whether a server's words repeat what it was asked: messages go to logs, prompts must not.
-
-    llama-server answers messages that it cannot read with a dump of them (llama.cpp common/chat.cpp).
-    """
-    pieces = [words[start : start + QUOTATION] for start in range(len(words) - QUOTATION + 1)]
-    said = [text for text in asked if text.strip()]
-    return any(text in words if len(text) < QUOTATION else any(piece in text for piece in pieces) for text in said)
+    phrase = PHRASES.search(text)
+    return f": {phrase[0]}" if phrase else ""
 
 
 def _invalid(message: str) -> Fault:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import select
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 #: Largest reply taken, in bytes. A 128k-token answer with logprobs is some 30 MiB.
 MAX_REPLY_BYTES = 64 * 2**20
+#: Most that may be read from the socket before something useful comes of it: a whole head with all its `100 Continue`s,
+#: a block of the body, the trailer. `http.client` itself has no bound on the number of interim heads and trailer lines.
+ALLOWANCE = 2**20
+#: The body is read in blocks of this size, in bytes.
+_BLOCK = 2**16
 #: TCP keep-alive (idle, interval, count): a host that vanished is noticed after a minute, without a byte of traffic
 #: while a long answer is computed.
 _KEEPALIVE = ((socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -47,6 +54,72 @@ class AbortedError(Exception):
     """Another thread called `abort`; carries its reason."""
 
 
+class _Metered(io.RawIOBase):
+    """The bytes of a socket, as many as were allowed."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.allowed = ALLOWANCE
+
+    def readable(self) -> bool:
+        """Return True, as the buffer above asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read once.
+
+        Raises:
+            HTTPException: If the server sends without end.
+        """
+        count = self._raw.readinto(buffer)
+        self.allowed -= count or 0
+        if self.allowed < 0:
+            raise http.client.HTTPException("endless")
+        return count
+
+    def close(self) -> None:
+        """Close the socket's file; safe to call twice."""
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A reply that ends, whatever the server sends."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._meter = _Metered(self.fp.detach())
+        self.fp = io.BufferedReader(self._meter)
+
+    def read_capped(self) -> bytes:
+        """Read the body to its end, in bounded pieces.
+
+        Raises:
+            TooLargeError: If it is larger than `MAX_REPLY_BYTES`.
+            HTTPException, OSError, ValueError: If it breaks off or is framed wrongly.
+        """
+        body = bytearray()
+        while True:
+            if max(self.length or 0, len(body) + (self._chunk_left() or 0)) > MAX_REPLY_BYTES:
+                raise TooLargeError
+            self._meter.allowed = ALLOWANCE
+            block = self.read1(_BLOCK)
+            if not block:
+                break
+            body += block
+            if (self._chunk_left() or 0) < 0:  # `http.client` takes a negative size for "all there is"
+                raise http.client.HTTPException("negative chunk size")
+            if len(body) > MAX_REPLY_BYTES:
+                raise TooLargeError
+        if self.length:  # `read1` does not tell that the end is missing
+            raise http.client.IncompleteRead(b"", self.length)
+        return bytes(body)
+
+    def _chunk_left(self) -> int | None:
+        """Return what is left of the current chunk; `http.client` has a word for "not known" in it at first."""
+        return self.chunk_left if isinstance(self.chunk_left, int) else None
+
+
 class Transport:
     """One connection. One thread calls `post`; any thread may call `abort`."""
 
@@ -74,7 +147,7 @@ class Transport:
             if self._is_stale():
                 self.close()
             return self._exchange(path, body)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a number that is none
             self.close()
             if self._abort_reason:
                 raise AbortedError(self._abort_reason) from None
@@ -115,19 +188,13 @@ class Transport:
         if self._abort_reason:  # it came before there was a socket to shut down
             raise AbortedError(self._abort_reason)
         connection.request("POST", self._prefix + path, body, {"Content-Type": "application/json"})
-        with contextlib.closing(connection.getresponse()) as response:
-            if (response.length or 0) > MAX_REPLY_BYTES:
-                raise TooLargeError
+        response = connection.getresponse()
+        assert isinstance(response, _Response)
+        with contextlib.closing(response):
             ends_by_close = response.length is None and not response.chunked
-            payload = response.read(MAX_REPLY_BYTES + 1)
+            payload = response.read_capped()
             if ends_by_close and self._abort_reason:  # then it was our own shutdown that looked like its end
                 raise AbortedError(self._abort_reason)
-            if len(payload) > MAX_REPLY_BYTES:
-                raise TooLargeError
-            if response.length:  # `read` with a limit does not tell that the end is missing
-                raise http.client.IncompleteRead(b"", response.length)
-            if not response.will_close:
-                response.read()  # the end of a chunked reply
         if response.will_close:
             self.close()
         return Reply(response.status, payload, _retry_after(response.getheader("Retry-After")))
@@ -139,6 +206,7 @@ class Transport:
             )
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout)
+        connection.response_class = _Response
         try:
             connection.connect()
         except OSError as error:

@@ -24,10 +24,11 @@ from typing import Any
 
 from obcd.clock import monotonic
 from obcd.core.counts import Counts
-from obcd.core.faults import Fault, Remedy
+from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, Signature, signature_of
 from obcd.errors import LineError
+from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
 from obcd.ollama.control import probe
 from obcd.ollama.transport import Transport
@@ -210,7 +211,7 @@ class _Slot:
             with self._lock:
                 self._ticket = message.ticket
                 self._transport.arm()
-            result = self._ask(message)
+            result = self._try_to_ask(message)
             with self._lock:
                 self._ticket = self.limit = None
             self._reply(result)
@@ -227,6 +228,14 @@ class _Slot:
             if self.limit is not None and now >= self.limit:
                 self.limit = None
                 self._transport.abort(TIMED_OUT)
+
+    def _try_to_ask(self, message: Ask) -> Answered | Faulted:
+        """Ask; every ticket comes back, and the thread lives on, whatever goes wrong."""
+        try:
+            return self._ask(message)
+        except Exception as error:  # noqa: BLE001 - a thread that ends would take its slot and its ticket with it
+            self._loader.forget()
+            return Faulted(message.ticket, 0, worker_fault(fault_text(error)))
 
     def _ask(self, message: Ask) -> Answered | Faulted:
         try:

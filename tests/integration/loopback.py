@@ -88,6 +88,19 @@ def drips(first: bytes, pause: float = 0.005) -> Script:
     return script
 
 
+def floods(first: bytes, again: bytes) -> Script:
+    """Return a script that sends the same again and again, as fast as it is read, until the client leaves."""
+
+    def script(conn: socket.socket) -> None:
+        read_request(conn)
+        conn.sendall(first)
+        block = again * (65536 // len(again) + 1)
+        while True:
+            conn.sendall(block)
+
+    return script
+
+
 class SocketServer:
     """A listening socket and a thread for each connection; the last script serves all further connections."""
 

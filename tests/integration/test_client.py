@@ -137,7 +137,7 @@ MARKED: dict[str, tuple[str, Remedy, bool, Harm]] = {
     "crash": ("crashed", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "status=400": ("bad_request", Remedy.NEVER, True, Harm.NONE),
     "status=401": ("forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
-    "status=404": ("model_missing", Remedy.ELSEWHERE, False, Harm.NONE),
+    "status=404": ("model_missing", Remedy.ELSEWHERE, True, Harm.NONE),
     "status=429": ("busy", Remedy.HERE, True, Harm.NONE),
     "status=500": ("server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "status=503": ("busy", Remedy.HERE, False, Harm.NONE),

@@ -14,9 +14,12 @@ import pytest
 
 from obcd.ollama import transport as transport_module
 from obcd.ollama.transport import AbortedError, CutError, RefusedError, Reply, TooLargeError, Transport
-from tests.integration.loopback import Script, drips, hangs, ok, read_request, replies, serving, wait_until
+from tests.integration.loopback import Script, drips, floods, hangs, ok, read_request, replies, serving, wait_until
 
 pytestmark = pytest.mark.integration
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @contextlib.contextmanager
@@ -203,6 +206,43 @@ class TestTrouble:
             with pytest.raises(TooLargeError):
                 transport.post("/", b"")
             assert len(transport.post("/", b"").body) == 1000
+
+    @pytest.mark.parametrize("size", [b"-1", b"-5", b"", b"fffffffffffffffffffff", b"f" * 60_000])
+    @pytest.mark.parametrize("end", ["closes", "floods"])
+    def test_chunk_of_an_impossible_size_ends_the_reply(self, size: bytes, end: str) -> None:
+        first = CHUNKED + size + b"\r\nabcdefgh"
+        script = floods(first, b"x") if end == "floods" else replies(first)
+
+        with serving(script, replies(ok(b"good"))) as server, connected(server.url) as transport:
+            with pytest.raises((CutError, TooLargeError)):
+                transport.post("/", b"")
+            assert transport.post("/", b"").body == b"good"
+
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"", b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n"),
+            (CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+            (CHUNKED + b"0\r\n", b"x" * 1000 + b"\n"),
+            (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+            (b"", b"x"),
+        ],
+        ids=["interim heads", "interim heads with fields", "trailer", "long trailer lines", "head", "status line"],
+    )
+    def test_server_that_never_comes_to_the_point_is_a_cut(self, first: bytes, again: bytes) -> None:
+        with serving(floods(first, again), replies(ok(b"good"))) as server, connected(server.url) as transport:
+            with pytest.raises(CutError):
+                transport.post("/", b"")
+            assert transport.post("/", b"").body == b"good"
+
+    @pytest.mark.parametrize("framing", [b"Connection: close", b"Transfer-Encoding: chunked"])
+    def test_endless_body_ends_at_the_cap_with_bounded_memory(self, framing: bytes) -> None:
+        again = b"10000\r\n" + b"x" * 65536 + b"\r\n" if b"chunked" in framing else b"x"
+        script = floods(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n", again)
+
+        with serving(script) as server, connected(server.url) as transport, pytest.raises(TooLargeError):
+            transport.post("/", b"")
 
     def test_compressed_reply_stays_compressed_and_is_no_bomb(self) -> None:
         bomb = gzip.compress(bytes(10**6))

@@ -27,7 +27,7 @@ CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
 BUSY = Fault("busy", "busy", Remedy.HERE, costs_attempt=False)
 REFUSED = Fault("bad_request", "refused", Remedy.NEVER)
-MISSING = Fault("model_missing", "not there", Remedy.ELSEWHERE, costs_attempt=False)
+MISSING = Fault("model_missing", "not there", Remedy.ELSEWHERE)
 
 #: A job's `attempts` here.
 LIMIT = 4
@@ -387,6 +387,18 @@ class TestMissingModels:
         assert made.assign(10.0) == []
         made.note_probe("a", BOTH_MODELS, None, 10.0)
         assert len(made.assign(10.0)) == 1
+
+    def test_server_that_lists_a_model_and_answers_404_does_not_keep_a_job_going_for_ever(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+        now = 0.0
+
+        for _ in range(LIMIT - 1):
+            assert not fault(made, made.assign(now)[0], MISSING, now)
+            now += 1000.0
+            made.note_probe("a", BOTH_MODELS, None, now)
+
+        assert fault(made, made.assign(now)[0], MISSING, now)
 
     def test_model_that_nobody_has_fails_its_requests_after_the_wait(self) -> None:
         made = scheduler("a", "b", models=frozenset())

@@ -1,0 +1,53 @@
+"""A slot's thread: every ticket comes back."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.core.faults import Harm, Remedy
+from obcd.workers import worker
+from obcd.workers.messages import Ask, Faulted
+from obcd.workers.worker import WorkerSpec
+
+SECRET = "Name: John Smith"
+
+
+@pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
+def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # given a job cache that fails as nothing should
+    def fails(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(worker, "parse_line", fails)
+    monkeypatch.setattr(worker, "read_request_line", fails)
+    jobs = worker._JobCache(tmp_path)
+    if isinstance(error, ValueError):  # that one is expected there
+        monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
+    asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    said: queue.SimpleQueue[Faulted] = queue.SimpleQueue()
+    slot = worker._Slot(asks, worker._Loader(), jobs, WorkerSpec("a", "http://127.0.0.1:1", 1, tmp_path, 1.0), said.put)
+    threading.Thread(target=slot.run, daemon=True).start()
+
+    for ticket in (7, 8):
+        # when
+        asks.put(Ask(ticket, "j", 0, 1))
+        answer = said.get(timeout=10)
+
+        # then
+        assert answer.ticket == ticket
+        fault = answer.fault
+        assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (
+            "worker_fault",
+            Remedy.ELSEWHERE,
+            True,
+            Harm.NONE,
+        )
+        assert "Smith" not in fault.message
+        assert slot.limit is None
