@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as BodyError
 from urllib3.exceptions import ReadTimeoutError
 
@@ -15,11 +21,11 @@ from obcd.clock import monotonic
 from obcd.core.records import canonical_model
 from obcd.logs import printable
 
-#: (connect, read) seconds; version and tags take no lock in Ollama, so slowness means trouble.
-TIMEOUTS = (5.0, 15.0)
-#: Seconds for the body of one reply: `read` above is the limit between two bytes, and one that drips never exceeds it.
-BODY_SECONDS = 15.0
+#: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama: slowness means trouble.
+CONNECT_SECONDS, PROBE_SECONDS = 5.0, 10.0
 MAX_CONTROL_BYTES = 16 * 2**20
+#: What is kept of a list of models: so many, with names and digests of so many characters.
+MAX_MODELS, MAX_NAME = 1000, 200
 SILENT = "it accepts connections but does not answer"
 
 
@@ -39,41 +45,104 @@ class Probe:
 
 
 def probe(url: str) -> Probe:
-    """Ask for version and models; never raises."""
+    """Ask for version and models; never raises, and ends by itself, whatever the server sends."""
+    deadline = monotonic() + PROBE_SECONDS
+    try:
+        return _ask(url, deadline)
+    except requests.RequestException as error:
+        failure = _sentence(error)
+    except ReadTimeoutError:
+        failure = SILENT
+    except BodyError:  # what `raw.read1` raises comes from urllib3 as it is
+        failure = "the connection broke in the middle of its answer"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        failure = "it answers, but not as Ollama does: is this the right port?"
+    return Probe(failure if monotonic() < deadline else SILENT)  # then it was we who broke the connection
+
+
+def _ask(url: str, deadline: float) -> Probe:
+    with _session(deadline) as session:
+        version = _get(session, f"{url}/api/version", deadline).get("version", "")
+        models = _get(session, f"{url}/api/tags", deadline).get("models") or []
+    return Probe(None, printable(str(version)[:60]), _digests(models))
+
+
+def _digests(models: list[dict[str, Any]]) -> dict[str, str]:
+    """Return `{canonical model name: digest}` of what can be a model of Ollama."""
+    digests: dict[str, str] = {}
+    for item in models:
+        name, digest = str(item["name"]), str(item.get("digest", ""))
+        if len(name) <= MAX_NAME and name.isprintable():
+            digests[canonical_model(name)] = printable(digest[:MAX_NAME])
+        if len(digests) == MAX_MODELS:
+            break
+    return digests
+
+
+@contextlib.contextmanager
+def _session(deadline: float) -> Iterator[requests.Session]:
+    """Give a session whose connections break at the deadline.
+
+    The time limits of `requests` are between two bytes: a server that sends one now and then never exceeds them.
+    """
+    sockets: list[socket.socket] = []
+    timer = threading.Timer(max(0.0, deadline - monotonic()), _break_off, (sockets,))
+    timer.daemon = True
+    timer.start()
     try:
         with requests.Session() as session:
             session.trust_env = False  # no proxy and no .netrc from the environment
-            version = _get(session, f"{url}/api/version").get("version", "")
-            models = _get(session, f"{url}/api/tags").get("models") or []
-            digests = {canonical_model(str(item["name"])): str(item.get("digest", "")) for item in models}
-            return Probe(None, printable(str(version)[:60]), digests)
-    except requests.RequestException as error:
-        return Probe(_sentence(error))
-    except ReadTimeoutError:
-        return Probe(SILENT)
-    except BodyError:  # what `raw.read1` raises comes from urllib3 as it is
-        return Probe("the connection broke in the middle of its answer")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Probe("it answers, but not as Ollama does: is this the right port?")
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _watched_adapter(sockets, deadline))
+            yield session
+    finally:
+        timer.cancel()
 
 
-def _get(session: requests.Session, url: str) -> dict[str, Any]:
-    with session.get(url, timeout=TIMEOUTS, allow_redirects=False, stream=True) as response:
+def _break_off(sockets: list[socket.socket]) -> None:
+    for sock in list(sockets):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _watched_adapter(sockets: list[socket.socket], deadline: float) -> HTTPAdapter:
+    """Return an adapter that adds the socket of every connection to the list."""
+
+    def watched(pool: Any) -> Any:
+        class Connection(pool.ConnectionCls):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+                if monotonic() >= deadline:
+                    raise TimeoutError
+
+        return type("WatchedPool", (pool,), {"ConnectionCls": Connection})
+
+    adapter = HTTPAdapter()
+    manager: Any = adapter.poolmanager
+    manager.pool_classes_by_scheme = {"http": watched(HTTPConnectionPool), "https": watched(HTTPSConnectionPool)}
+    return adapter
+
+
+def _get(session: requests.Session, url: str, deadline: float) -> dict[str, Any]:
+    left = max(0.001, deadline - monotonic())
+    limits = (min(CONNECT_SECONDS, left), left)
+    with session.get(url, timeout=limits, allow_redirects=False, stream=True) as response:
         if response.is_redirect:
             raise requests.HTTPError(
                 f"it answers with a redirect ({response.status_code}), which is not followed: configure its new address"
             )
         if response.status_code != 200:
             raise requests.HTTPError(f"it answers with status {response.status_code}")
-        body = _read_body(response)
+        body = _read_body(response, deadline)
     document = json.loads(body)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
 
 
-def _read_body(response: requests.Response) -> bytes:
-    body, deadline = bytearray(), monotonic() + BODY_SECONDS
+def _read_body(response: requests.Response, deadline: float) -> bytes:
+    body = bytearray()
     read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 has no read1: it waits for the whole block
     while block := read(65536, decode_content=True):
         body += block

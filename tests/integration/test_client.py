@@ -27,6 +27,7 @@ from tests.integration.loopback import (
     Script,
     SimulatedServer,
     drips,
+    floods,
     hangs,
     ok,
     read_request,
@@ -284,13 +285,16 @@ class TestProbing:
             (hangs(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), SILENT),
             (drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{"), SILENT),
             (drips(b"HTTP/1.1 200 OK\r\n\r\n{"), SILENT),
+            (drips(b"HTTP/1.1 200 OK\r\nX: "), SILENT),
+            (drips(b""), SILENT),
+            (floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), SILENT),
+            (floods(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"), SILENT),
         ],
     )
     def test_what_is_no_healthy_ollama_is_told_apart(
         self, script: Script, failure: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(control, "TIMEOUTS", (0.3, 0.3))
-        monkeypatch.setattr(control, "BODY_SECONDS", 0.1)
+        monkeypatch.setattr(control, "PROBE_SECONDS", 0.3)
 
         with serving(script) as server:
             assert probe(server.url).failure == failure
@@ -343,6 +347,16 @@ class TestProbing:
     def test_version_cannot_reach_the_terminal_as_a_command(self) -> None:
         with serving(replies(ok(b'{"version": "\\u001b[2J"}'), TAGS)) as server:
             assert probe(server.url).version == r"\x1b[2J"
+
+    def test_only_what_can_be_a_model_is_kept_and_no_more_than_a_thousand(self) -> None:
+        names = ["a\x1b[2J", "b" * 201, "c\u202e", *(f"m{number}" for number in range(2000))]
+        tags = json.dumps({"models": [{"name": name, "digest": "\x1b" + "d" * 1000} for name in names]}).encode()
+
+        with serving(replies(VERSION, ok(tags))) as server:
+            digests = probe(server.url).digests
+
+        assert list(digests) == [f"m{number}:latest" for number in range(1000)]
+        assert all(digest.isprintable() and len(digest) < 300 for digest in digests.values())
 
     def test_several_are_asked_at_once(self, server: SimulatedServer) -> None:
         found = probe_all([server.url, "http://" + unused_address(), server.url])

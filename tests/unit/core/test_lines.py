@@ -284,6 +284,19 @@ def test_option_is_refused_by_its_key(options: dict[str, Any], sentence: str) ->
     assert refusal({"prompt": SECRET, "options": options}).startswith(sentence)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_number_of_the_configuration_that_is_none_is_refused(number: float) -> None:
+    with pytest.raises(LineError, match=r"^`options.temperature` must be a finite number, not (nan|inf|-inf)$"):
+        check_options({"temperature": number})
+
+
+@pytest.mark.parametrize("model", ["m\x1b[2J", "m\n", "m\u202e", "\ud800", "m" * 201])
+def test_model_that_could_not_be_shown_is_refused(model: str) -> None:
+    sentence = "`model` is no model's name: it must have at most 200 printable characters"
+
+    assert refusal({"prompt": SECRET, "model": model}) == sentence
+
+
 def test_options_of_every_type_are_taken() -> None:
     options = {
         "num_ctx": 16,
