@@ -71,14 +71,21 @@ class Marker:
         """Read a marker; what it says wrongly counts as not said, except that nonsense raises.
 
         Raises:
-            ValueError: If it is neither empty nor a JSON object.
+            ValueError: If it is neither empty nor a JSON object, or nested too deeply to be read.
         """
-        document: Any = json.loads(raw) if raw.strip() else {}
+        try:
+            document: Any = json.loads(raw) if raw.strip() else {}
+            return cls._of(document)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    @classmethod
+    def _of(cls, document: Any) -> Marker:
         if not isinstance(document, dict):
             raise ValueError("not an object")
         size, lines = document.get("bytes"), document.get("lines")
         return cls(
-            sha256=str(document.get("sha256", ""))[:64],
+            sha256=printable(str(document.get("sha256", "")))[:64],
             size=size if isinstance(size, int) else None,
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],

@@ -113,6 +113,17 @@ def test_marker_of_another_drop_stays_in_the_inbox(layout: Layout) -> None:
     assert marker.exists()
 
 
+@pytest.mark.parametrize("where", ["claim", "inbox"])
+def test_marker_that_is_nonsense_does_not_stop_the_recovery(layout: Layout, where: str) -> None:
+    claim = claim_by_hand(layout, "job1")
+    folder = claim if where == "claim" else layout.inbox
+    (folder / "notes.jsonl.done").write_text("[" * 4000, "utf-8")
+
+    (found,) = recover(layout).claims
+
+    assert found.drop.marker is None
+
+
 def test_damaged_job_whose_original_is_there_is_taken_in_again(layout: Layout) -> None:
     accept_bytes(layout, THREE)
     (layout.jobs / "job1" / "job.json").write_bytes(b"")
