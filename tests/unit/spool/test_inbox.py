@@ -153,7 +153,9 @@ def test_file_waits_while_its_marker_promises_another_size(folder: Path, inbox: 
     assert "9999 bytes, 16 are there" in inbox.waiting[Key("", "notes.jsonl")]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "x" * 5000, "[" * 4000, "1" * 4090, '{"drop_id": ' + "[" * 4000])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '"x"', "x" * 5000, "[" * 4000, "1" * 4090, '{"drop_id": ' + "[" * 4000]
+)
 def test_file_waits_while_its_marker_is_nonsense(folder: Path, inbox: Inbox, content: str) -> None:
     path = write(folder)
     path.with_name("notes.jsonl.done").write_text(content, "utf-8")
