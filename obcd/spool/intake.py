@@ -201,9 +201,7 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
 def _claim(layout: Layout, order: Order, source: Path) -> bool:
     """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
     folder = layout.claim(order.job, order.drop.key.profile)
-    for parent in (layout.claims.parent, layout.claims):  # the inbox may have been made anew meanwhile
-        if not parent.is_dir():
-            disk.make_folder(parent)
+    layout.create_claims()  # the inbox may have been made anew meanwhile
     disk.make_folder(folder)
     target = folder / source.name
     try:
