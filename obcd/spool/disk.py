@@ -113,4 +113,7 @@ def read_json(path: Path) -> Any:
     Raises:
         OSError, ValueError: If it is not there, or not JSON.
     """
-    return json.loads(path.read_bytes())
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -1,23 +1,29 @@
 """The submitter's side: put a file into the inbox so that it can only be seen whole.
 
-The copy is written under a hidden name, the marker with its SHA-256 comes next, then the rename. An inbox of mode 3730
-cannot be listed by its users, so nothing here reads it.
+The copy is written under a hidden name, the marker with its SHA-256 comes next, then the copy gets its name. Neither
+replaces anything: of two who drop the same name at once, the one who made the marker goes on, the other is told. An
+inbox of mode 3730 cannot be listed by its users, so nothing here reads it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from obcd.clock import wall
 from obcd.core.lines import parse_line
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
-from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, SUFFIX
+from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, SUFFIX
 from obcd.spool.intake import MAGIC
 
 
@@ -60,24 +66,20 @@ def submit(inbox: Path, source: Path, profile: str = "", name: str = "", max_lin
     if profile and not target.parent.is_dir():
         raise InputError(f"no folder {target.parent}: '{profile}' is no profile of the configuration")
     if os.path.lexists(target):
-        raise InputError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
+        raise _taken(target)
     content = _Content()
     drop_id = secrets.token_hex(8)
     temporary = target.with_name(f".{drop_id}.tmp")
     try:
-        with open(source, "rb") as reader, open(temporary, "xb") as writer:
+        with _open_regular(source) as reader, open(temporary, "xb") as writer:
             _copy_checked(reader, writer, content, max_line_bytes)
             if content.prompts == 0:
                 raise InputError(_no_prompts(source, content))
             writer.flush()
             os.fsync(writer.fileno())
         temporary.chmod(0o640 if temporary.stat().st_gid == target.parent.stat().st_gid else 0o644)
-        marker = _write_marker(target, content, drop_id)
-        try:
-            temporary.rename(target)
-        except OSError:
-            marker.unlink(missing_ok=True)
-            raise
+        with _marked(target, content, drop_id):
+            _put(temporary, target)
     except OSError as error:
         raise InputError(_os_sentence(error, source, target)) from None
     finally:
@@ -143,14 +145,101 @@ def _no_prompts(source: Path, content: _Content) -> str:
     return f"{source}: not one of its {content.bad} lines is a prompt, so nothing was dropped; line {line}: {why}"
 
 
-def _write_marker(target: Path, content: _Content, drop_id: str) -> Path:
+def _taken(target: Path) -> InputError:
+    return InputError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
+
+
+def _open_regular(source: Path) -> IO[bytes]:
+    """Open a file to read it through; a FIFO does not keep us waiting.
+
+    Raises:
+        InputError: If it is not a regular file.
+    """
+    descriptor = os.open(str(source), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{source} is not a regular file: write the prompts into one first; nothing was dropped")
+    return os.fdopen(descriptor, "rb")
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Give the copy its name; what has that name already is never replaced.
+
+    While both names are there the inbox waits (a second hard link); it looks again when the hidden one goes.
+
+    Raises:
+        InputError: If the name is taken.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _taken(target) from None
+    except OSError:  # a filesystem without hard links; the marker still keeps other submitters out
+        if os.path.lexists(target):
+            raise _taken(target) from None
+        temporary.rename(target)
+    temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
+    """Lay the marker beside a file that comes next; it goes again if the file does not come.
+
+    Made with O_EXCL, it is also the lock on the name.
+
+    Raises:
+        InputError: If somebody else's lies there.
+    """
     marker = target.with_name(target.name + MARKER_SUFFIX)
     document = {"sha256": content.sha256, "bytes": content.size, "lines": content.lines, "drop_id": drop_id}
-    temporary = target.with_name(f".{drop_id}.done.tmp")
-    temporary.write_text(json.dumps(document) + "\n", "utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(marker)
-    return marker
+    with os.fdopen(_make_marker(marker, target), "wb") as file:
+        try:
+            file.write(json.dumps(document).encode() + b"\n")
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            yield
+        except BaseException:
+            if _is_same(marker, file.fileno()):
+                marker.unlink(missing_ok=True)
+            raise
+
+
+def _make_marker(marker: Path, target: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(marker, flags, 0o644)
+    except FileExistsError:
+        pass
+    _remove_orphan(marker, target)
+    try:
+        return os.open(marker, flags, 0o644)
+    except FileExistsError:
+        if os.path.lexists(target):
+            raise _taken(target) from None
+        raise InputError(
+            f"{marker.name} lies in the inbox already, its file is on its way: wait, or give --name"
+        ) from None
+
+
+def _remove_orphan(marker: Path, target: Path) -> None:
+    """Remove a marker that has lain without its file for long; its lock keeps a second remover from a newer one."""
+    with contextlib.suppress(OSError):  # not ours to read or to remove, or locked: it stays, and the name is taken
+        descriptor = os.open(marker, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS
+            if is_old and _is_same(marker, descriptor) and not os.path.lexists(target):
+                marker.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    """Tell whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _os_sentence(error: OSError, source: Path, target: Path) -> str:

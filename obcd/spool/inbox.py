@@ -71,14 +71,21 @@ class Marker:
         """Read a marker; what it says wrongly counts as not said, except that nonsense raises.
 
         Raises:
-            ValueError: If it is neither empty nor a JSON object.
+            ValueError: If it is neither empty nor a JSON object, or nested too deeply to be read.
         """
-        document: Any = json.loads(raw) if raw.strip() else {}
+        try:
+            document: Any = json.loads(raw) if raw.strip() else {}
+            return cls._of(document)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    @classmethod
+    def _of(cls, document: Any) -> Marker:
         if not isinstance(document, dict):
             raise ValueError("not an object")
         size, lines = document.get("bytes"), document.get("lines")
         return cls(
-            sha256=str(document.get("sha256", ""))[:64],
+            sha256=printable(str(document.get("sha256", "")))[:64],
             size=size if isinstance(size, int) else None,
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],
@@ -104,6 +111,7 @@ class Unfit(StrEnum):
     SPECIAL = "it is not a regular file"
     HARD_LINK = "it has a second hard link: it is taken when the other one is gone"
     UNREADABLE = "the daemon may not read it: chmod g+r (or a+r) the file"
+    CLOSED = "the daemon may not read this folder: chmod g+rx"
     PROFILE = (
         "there is no profile of this name in the configuration: move the files to the inbox or to a profile's folder"
     )
@@ -204,7 +212,8 @@ class Inbox:
         """Remove markers whose file has not come for long: the next drop of that name must not be judged by them."""
         self._markers = {key: self._markers.get(key, now) for key in orphans}
         for key, since in self._markers.items():
-            if now - since > ORPHAN_SECONDS:
+            file = self._folder(key.profile) / key.name.removesuffix(MARKER_SUFFIX)
+            if now - since > ORPHAN_SECONDS and not os.path.lexists(file):
                 with contextlib.suppress(OSError):  # not ours to remove, or gone
                     (self._folder(key.profile) / key.name).unlink()
 
@@ -215,10 +224,22 @@ class Inbox:
             if not entry.is_dir(follow_symlinks=False):
                 yield "", entry
             elif entry.name in self.profiles:
-                with os.scandir(entry.path) as inner:
-                    yield from ((entry.name, item) for item in inner)
+                yield from ((entry.name, item) for item in self._entries_of(entry))
             elif not entry.name.startswith("."):
                 self._note_stray_folder(entry)
+
+    def _entries_of(self, profile: os.DirEntry[str]) -> list[os.DirEntry[str]]:
+        """List a profile's folder; one that cannot be read costs the others nothing."""
+        try:
+            with os.scandir(profile.path) as entries:
+                return list(entries)
+        except FileNotFoundError:  # taken away since the inbox was listed
+            return []
+        except PermissionError:
+            self.waiting[Key("", profile.name)] = Unfit.CLOSED
+        except OSError as error:
+            self.waiting[Key("", profile.name)] = f"this folder cannot be read: {error.strerror}"
+        return []
 
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:

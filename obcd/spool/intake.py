@@ -8,6 +8,7 @@ The last rename is the commit point: nothing is asked before it. Every step can 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -27,6 +28,8 @@ from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, show
 
 BLOCK = 2**20
+#: How often a file that changes while it is copied is copied before the clerk turns to others.
+COPIES = 3
 #: {first bytes: what such a file is}; none of them is JSONL.
 MAGIC = {
     b"\x1f\x8b": "a gzip file: unpack it first",
@@ -119,7 +122,11 @@ def accept(layout: Layout, order: Order) -> Verdict:
 
 
 def accept_claimed(layout: Layout, order: Order) -> Verdict:
-    """Make a claimed file a job; also how a claim is taken up after a crash."""
+    """Make a claimed file a job; also how a claim is taken up after a crash.
+
+    Raises:
+        OSError: On a full or failing disk, or (EBUSY) while somebody still writes into the file: ask again later.
+    """
     claim, folder = _claimed(layout, order), layout.jobs / order.job
     if (folder / MANIFEST).exists():
         return Rejected(order.job, str(disk.read_json(folder / MANIFEST).get("rejected")), show(layout, order.job))
@@ -144,6 +151,7 @@ def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
 
     Raises:
         RejectedError: If it can never become a job.
+        OSError: As `accept_claimed`.
     """
     return Accepted(_take_in(layout, order, source, keep=str(source)))
 
@@ -193,9 +201,7 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
 def _claim(layout: Layout, order: Order, source: Path) -> bool:
     """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
     folder = layout.claim(order.job, order.drop.key.profile)
-    for parent in (layout.claims.parent, layout.claims):  # the inbox may have been made anew meanwhile
-        if not parent.is_dir():
-            disk.make_folder(parent)
+    layout.create_claims()  # the inbox may have been made anew meanwhile
     disk.make_folder(folder)
     target = folder / source.name
     try:
@@ -217,25 +223,29 @@ def _claim(layout: Layout, order: Order, source: Path) -> bool:
 
 def claim_marker(path: Path, folder: Path, expected: Marker) -> None:
     """Move a marker beside its claimed file, unless it speaks of a newer drop of the same name by now."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if Marker.parse(read_small(path)) == expected:
+    try:
+        found = Marker.parse(read_small(path))
+    except (OSError, ValueError):  # gone, or no marker any more
+        return
+    if found == expected:
+        with contextlib.suppress(FileNotFoundError):
             disk.rename(path, folder / path.name)
 
 
 def _take_in(layout: Layout, order: Order, source: Path, keep: str = "") -> JobHeader:
     temporary = layout.jobs / f"{order.job}.tmp"
-    for _ in range(100):
+    for _ in range(COPIES):
         disk.remove_tree(temporary)
         disk.make_folder(temporary)
         try:
             header = _copy(order, source, temporary).evolve(source=keep)
-        except _ChangedError:
-            time.sleep(1)  # somebody still writes through an open descriptor: take all of it
+        except _ChangedError:  # somebody still writes through an open descriptor: take all of it
             continue
         disk.write_json(temporary / "job.json", header.to_json(), 0o600)
         disk.rename(temporary, layout.jobs / order.job)
         return header
-    raise RejectedError("it went on changing while it was copied: write it elsewhere, then move it in")
+    disk.remove_tree(temporary)
+    raise OSError(errno.EBUSY, "it is still being written", str(source))
 
 
 def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
@@ -247,7 +257,9 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
             reader.read(file)
         finally:
             reader.close()
-        if Identity.of(os.fstat(descriptor)) != Identity.of(status):
+        after = os.fstat(descriptor)
+        # Not ctime: whoever owns the file can change that for ever (chmod), and it says nothing of the content.
+        if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise _ChangedError
     reader.check(order.drop.marker)
     marker = order.drop.marker or Marker()

@@ -127,7 +127,11 @@ def read_header(folder: Path) -> JobHeader:
         OSError, ValueError, KeyError, TypeError: If it is missing or damaged.
         InputError: If a newer obcd wrote it.
     """
-    return JobHeader.from_json(disk.read_json(folder / "job.json"))
+    document = disk.read_json(folder / "job.json")
+    try:
+        return JobHeader.from_json(document)
+    except AttributeError:
+        raise ValueError("a part of job.json is no object") from None
 
 
 def pack_place(place: Place) -> bytes:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,13 @@ class Layout:
         """
         shared = [self.inbox / profile for profile in profiles]
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.inbox.mkdir(parents=True, exist_ok=True)
-            for folder in (self.jobs, self.inbox / ".obcd", self.claims):
-                disk.make_folder(folder, 0o700)
+            for folder in (self.root, self.inbox):
+                _check_folder(folder)
+                folder.mkdir(parents=True, exist_ok=True)
+            make_own(self.jobs)
+            self.create_claims()
             for folder in (self.outbox, *shared):
+                _check_folder(folder)
                 disk.make_folder(folder, 0o750)
             make_private(self.runtime)
         except OSError as error:
@@ -91,6 +94,36 @@ class Layout:
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
                 "choose a folder that you may write into"
             ) from None
+
+    def create_claims(self) -> None:
+        """Make the folders of claims, where they are missing.
+
+        Raises:
+            InputError: If somebody else planted one, who would then own what is claimed.
+            OSError: If one cannot be made.
+        """
+        for folder in (self.claims.parent, self.claims):
+            make_own(folder)
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder of the spool, 0700 and ours, durably.
+
+    Raises:
+        InputError: If something else is there: a file, a link, a folder of another user.
+        OSError: If it cannot be made.
+    """
+    disk.make_folder(folder, 0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
+    if status.st_uid != os.getuid():
+        raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): run as that user, or take it away")
+
+
+def _check_folder(path: Path) -> None:
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path} is not a folder: take it away, or choose another --root")
 
 
 def make_private(folder: Path) -> None:
@@ -100,8 +133,8 @@ def make_private(folder: Path) -> None:
         InputError: If it is there and not ours.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stat = folder.lstat()
-    if not folder.is_dir() or folder.is_symlink() or stat.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise InputError(f"{folder} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of yours")
 
 
@@ -117,11 +150,12 @@ class SpoolLock:
 
         Raises:
             AlreadyRunningError: If another process holds one; nothing is held then.
+            InputError: If one cannot be opened; nothing is held then.
         """
         if self._descriptors:  # ours already
             return
         for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = self._open(path)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -137,6 +171,15 @@ class SpoolLock:
             self._descriptors.append(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+
+    def _open(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            self.release()
+            raise InputError(
+                f"cannot open the lock {path}: {error.strerror}; obcd needs a file of its own there: take away what is"
+            ) from None
 
     def check_free(self) -> None:
         """Say whether both locks could be taken now.

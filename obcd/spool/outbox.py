@@ -8,8 +8,10 @@ outbox/notes.waiting/   why.txt while a drop is not taken
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
+import logging
 import os
 import pwd
 import shutil
@@ -32,8 +34,12 @@ from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, free_name, show
 
+logger = logging.getLogger(__name__)
+
 #: All that a sign's folder ever holds.
 SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
+#: An id of a bad line that is longer is not repeated; characters of its JSON.
+MAX_ID_CHARS = 200
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
 _INTERNAL = ("ordinal", "outcome")
 
@@ -155,10 +161,13 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
         pass
     try:
         document = json.loads(raw)
+        value = document.get("id") if isinstance(document, dict) else None
+        length = len(
+            json.dumps(value, allow_nan=False, ensure_ascii=False)
+        )  # Infinity and NaN are no JSON: not to be written on
     except (ValueError, RecursionError):
         return place.line
-    value = document.get("id") if isinstance(document, dict) else None
-    return place.line if value is None or len(str(value)) > 200 else value
+    return place.line if value is None or length > MAX_ID_CHARS else value
 
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes:
@@ -244,55 +253,73 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> b
 
 
 class Signs:
-    """The small signs beside the published folders: progress and waiting. The coordinator's main thread only."""
+    """The small signs beside the published folders: progress and waiting. The coordinator's main thread only.
+
+    A sign is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put something
+    else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._partial: dict[str, Path] = {}
-        #: {inbox file: (its sign's folder, the reason in it)}
-        self._waiting: dict[Key, tuple[Path, str]] = {}
+        #: {inbox file: (its sign's folder, None while it could not be shown; the reason in it)}
+        self._waiting: dict[Key, tuple[Path | None, str]] = {}
 
     def clear(self) -> None:
         """Remove what an earlier coordinator left; what is still true is said again at once."""
-        for parent in (self._layout.outbox, *(item for item in self._layout.outbox.iterdir() if item.is_dir())):
-            with contextlib.suppress(PermissionError, FileNotFoundError):  # a stranger's folder; a sign, cleared by now
-                for folder in parent.iterdir():
-                    if folder.name.endswith((".partial", ".waiting")) and _is_sign(folder):
-                        disk.remove_tree(folder)
+        outbox = self._layout.outbox
+        for parent in (outbox, *(item for item in _entries(outbox) if item.is_dir())):
+            for folder in _entries(parent):
+                if folder.name.endswith((".partial", ".waiting")):
+                    _remove_sign(folder)
 
     def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
         """Show how far a job is, in `<stem>.partial/progress.json`."""
         folder = self._partial.get(header.id)
-        if folder is None:
-            folder = free_name(self._layout.outbox, header.profile, f"{header.stem}.partial", header.id)
+        try:
+            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+                folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id)
+            _make_sign(folder)
             self._partial[header.id] = folder
-        folder.mkdir(mode=0o2750, exist_ok=True)
-        disk.show_json(folder / "progress.json", document)
+            disk.show_json(folder / "progress.json", document)
+        except OSError as error:
+            logger.debug("progress of %s not shown: %s", header.id, error.strerror)
 
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
         folder = self._partial.pop(job, None)
         if folder is not None:
-            disk.remove_tree(folder)
+            _remove_sign(folder)
 
     def show_waiting(self, waiting: Mapping[Key, str]) -> list[tuple[Key, str]]:
-        """Make the `.waiting` folders say exactly this.
+        """Make the `.waiting` folders say exactly this; one that could not be shown is tried anew each time.
 
         Returns:
             What is new, for the log.
         """
         for key in [key for key in self._waiting if key not in waiting]:
-            disk.remove_tree(self._waiting.pop(key)[0])
-        news = [(key, why) for key, why in waiting.items() if self._waiting.get(key, (None, ""))[1] != why]
-        for key, why in news:
-            self._show_why(key, why)
+            folder = self._waiting.pop(key)[0]
+            if folder is not None:
+                _remove_sign(folder)
+        news = []
+        for key, why in waiting.items():
+            folder, said = self._waiting.get(key, (None, ""))
+            if said != why:
+                news.append((key, why))
+            if said != why or folder is None:
+                self._waiting[key] = (self._show_why(key, why, folder), why)
         return news
 
-    def _show_why(self, key: Key, why: str) -> None:
-        folder = self._waiting[key][0] if key in self._waiting else self._waiting_folder(key)
-        folder.mkdir(mode=0o2750, exist_ok=True)
-        (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
-        self._waiting[key] = (folder, why)
+    def _show_why(self, key: Key, why: str, folder: Path | None) -> Path | None:
+        try:
+            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+                folder = self._waiting_folder(key)
+            _make_sign(folder)
+            (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
+        except OSError as error:
+            logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror)
+            return None
+        return folder
 
     def _waiting_folder(self, key: Key) -> Path:
         stem = printable(key.name.removesuffix(".jsonl")).replace("/", "_").encode()[:150].decode(errors="ignore")
@@ -302,6 +329,30 @@ class Signs:
         while os.path.lexists(folder):
             folder, number = parent / f"{stem}.{number}.waiting", number + 1
         return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    """List a folder, which may be a stranger's or gone by now."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        logger.debug("%s is not looked through for signs: %s", folder, error.strerror)
+        return []
+
+
+def _make_sign(folder: Path) -> None:
+    folder.mkdir(mode=0o2750, exist_ok=True)
+    if folder.is_symlink():  # planted between two looks
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
+
+
+def _remove_sign(folder: Path) -> None:
+    if not _is_sign(folder):
+        return
+    try:
+        disk.remove_tree(folder)
+    except OSError as error:
+        logger.debug("sign %s not removed: %s", folder, error.strerror)
 
 
 def _is_sign(folder: Path) -> bool:
@@ -324,7 +375,7 @@ def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple
                 continue
             with contextlib.suppress(OSError, ValueError):
                 manifest = disk.read_json(folder / "manifest.json")
-                if manifest.get("drop_id") == drop_id:
+                if isinstance(manifest, dict) and manifest.get("drop_id") == drop_id:
                     return folder, manifest
     return None
 
@@ -334,7 +385,7 @@ def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[s
     parent = outbox / profile if profile else outbox
     for path in parent.glob(f"{glob.escape(name.removesuffix('.jsonl'))}*.partial/progress.json"):
         with contextlib.suppress(OSError, ValueError):
-            document: dict[str, Any] = disk.read_json(path)
-            if document.get("drop_id") == drop_id:
+            document: Any = disk.read_json(path)
+            if isinstance(document, dict) and document.get("drop_id") == drop_id:
                 return document
     return None

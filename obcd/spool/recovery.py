@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
 from obcd.spool.intake import claim_marker
@@ -54,7 +55,7 @@ def recover(layout: Layout) -> Recovery:
     jobs: list[JobHeader] = []
     unpublished: list[str] = []
     damaged: list[str] = []
-    for folder in sorted(layout.jobs.iterdir()):
+    for folder in _folders(layout.jobs):
         if folder.name.endswith(".tmp"):
             disk.remove_tree(folder)
         elif (folder / "manifest.json").exists():
@@ -62,10 +63,19 @@ def recover(layout: Layout) -> Recovery:
         else:
             _sort_in(layout, folder, jobs, damaged)
     known = {header.id for header in jobs} | set(unpublished) | set(damaged)
-    found = [_read_claim(layout, folder) for folder in sorted(layout.claims.iterdir())]
+    found = [_read_claim(layout, folder) for folder in _folders(layout.claims)]
     claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
     return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in one of ours, sorted; what else lies there is a stranger's and stays untouched."""
+    entries = sorted(parent.iterdir())
+    for entry in entries:
+        if entry.is_symlink() or not entry.is_dir():
+            logger.warning("%s is no folder of obcd's: passed over", printable(str(entry)), extra={"action": "stray"})
+    return [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
 
 
 def load_job(layout: Layout, job: str) -> LoadedJob:

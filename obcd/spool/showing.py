@@ -5,6 +5,7 @@ A folder in `jobs/` with a manifest is finished; whatever happens from there on,
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from obcd.spool import disk, ledger
 from obcd.spool.layout import Layout
 
 MANIFEST = "manifest.json"
+#: What a name may have on every filesystem that counts (NAME_MAX).
+MAX_NAME_BYTES = 255
 #: Files of a running job that a published one has no use for.
 WORKING_FILES = (ledger.NAME, "index", "job.json")
 
@@ -21,13 +24,21 @@ def show(layout: Layout, job: str) -> Path:
     """Move a finished job's folder to the outbox; safe to repeat after a crash at any step.
 
     Returns:
-        The folder in the outbox. Where it was shown before and somebody took it away since, the outbox itself.
+        The folder in the outbox.
+
+    Raises:
+        OSError: If the disk refuses, or if the job's folder is neither in `jobs/` nor in the outbox: somebody took it
+            away.
     """
     folder = layout.jobs / job
     try:
         document = disk.read_json(folder / MANIFEST)
     except FileNotFoundError:  # whoever did this before us ended between the rename and its report
-        return find_shown(layout.outbox, job) or layout.outbox
+        shown = find_shown(layout.outbox, job)
+        if shown is None:
+            why = "the job's folder was taken away, and it is not in the outbox either"
+            raise FileNotFoundError(errno.ENOENT, why, str(folder)) from None
+        return shown
     disk.remove_tree(layout.claim(job, document["profile"]))
     if layout.claims.exists():
         disk.sync_folder(layout.claims)
@@ -35,8 +46,8 @@ def show(layout: Layout, job: str) -> Path:
         disk.remove(folder / name)
     _open_to_readers(folder)
     disk.sync_folder(folder)
-    name = document["name"].removesuffix(".jsonl") + (".rejected" if "rejected" in document else "")
-    target = free_name(layout.outbox, document["profile"], name, job)
+    stem, kind = document["name"].removesuffix(".jsonl"), ".rejected" if "rejected" in document else ""
+    target = free_name(layout, document["profile"], stem, kind, job)
     disk.rename(folder, target)
     return target
 
@@ -53,12 +64,26 @@ def find_shown(outbox: Path, job: str) -> Path | None:
     return None
 
 
-def free_name(outbox: Path, profile: str, name: str, job: str) -> Path:
-    """Return where a folder of this name goes: `outbox/[<profile>/]<name>`, with `.<id>` when that is taken."""
-    parent = outbox / profile if profile else outbox
+def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str) -> Path:
+    """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind it when that is taken.
+
+    Args:
+        kind: E.g. `.partial`; a stem that leaves no room for it or for the id is cut.
+    """
+    parent = layout.outbox / profile if profile else layout.outbox
     disk.make_folder(parent, 0o750)
-    taken = os.path.lexists(parent / name)
-    return parent / (f"{name}.{job}" if taken else name)
+    plain = _fit(stem, kind)
+    # A folder of the inbox is a profile: outbox/<profile>/ is where its jobs go, though it may not be there yet.
+    is_profile = not profile and os.path.isdir(layout.inbox / plain)
+    taken = is_profile or os.path.lexists(parent / plain)
+    return parent / (_fit(stem, f"{kind}.{job}") if taken else plain)
+
+
+def _fit(stem: str, suffix: str) -> str:
+    """Join both to a name of at most `MAX_NAME_BYTES`; the stem is cut between two characters."""
+    room = MAX_NAME_BYTES - len(os.fsencode(suffix))
+    raw = os.fsencode(stem)
+    return (stem if len(raw) <= room else raw[:room].decode("utf-8", "ignore")) + suffix
 
 
 def _open_to_readers(folder: Path) -> None:

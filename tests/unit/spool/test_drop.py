@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from obcd.clock import wall
 from obcd.errors import InputError
 from obcd.spool.drop import submit
-from obcd.spool.inbox import Inbox, Marker
+from obcd.spool.inbox import Inbox, Key, Marker, Unfit
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.layout import Layout
 from tests.unit.spool.spools import THREE, make_layout, order_of
@@ -97,6 +101,149 @@ def test_name_that_lies_in_the_inbox_already_is_refused(layout: Layout, source: 
 
     with pytest.raises(InputError, match="lies in the inbox already"):
         submit(layout.inbox, source)
+
+
+def before_link(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object], refusal: int = 0) -> None:
+    """Do something just before the copy gets its name; with `refusal`, links are not possible here."""
+    link = os.link
+
+    def acting(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        act(target)
+        if refusal:
+            raise OSError(refusal, os.strerror(refusal), str(source), None, str(target))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", acting)
+
+
+@pytest.mark.parametrize("refusal", [0, errno.EPERM, errno.EOPNOTSUPP])
+def test_two_who_submit_one_name_at_once_do_not_lose_a_file(
+    layout: Layout, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(THREE + THREE)
+
+    def submit_other(target: Path) -> None:
+        with pytest.raises(InputError, match="lies in the inbox already"):
+            submit(layout.inbox, other, name=target.name)
+
+    before_link(monkeypatch, submit_other, refusal)
+
+    done = submit(layout.inbox, source)
+
+    assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
+    assert (layout.inbox / "notes.jsonl").read_bytes() == THREE
+    assert Marker.parse((layout.inbox / "notes.jsonl.done").read_bytes()).drop_id == done.drop_id
+
+
+def test_many_who_submit_one_name_at_once_are_told_the_truth(layout: Layout, tmp_path: Path) -> None:
+    def run(number: int) -> str:
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(THREE * (number + 1))
+        try:
+            return submit(layout.inbox, path, name="notes").drop_id
+        except InputError:
+            return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [drop_id for drop_id in pool.map(run, range(40)) if drop_id]
+
+    assert len(winners) == 1
+    assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
+    (drop,) = Inbox(layout.inbox, [], 5.0, require_marker=True).scan(0.0)
+    assert drop.marker is not None
+    assert drop.marker.drop_id == winners[0]
+    assert isinstance(accept(layout, order_of(drop)), Accepted)
+
+
+@pytest.mark.parametrize("refusal", [0, errno.EPERM])
+def test_file_that_was_put_there_meanwhile_is_not_replaced(
+    layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    before_link(monkeypatch, lambda target: target.write_text("theirs", "utf-8"), refusal)
+
+    with pytest.raises(InputError, match="lies in the inbox already"):
+        submit(layout.inbox, source)
+    assert (layout.inbox / "notes.jsonl").read_text("utf-8") == "theirs"
+    assert listing(layout) == ["notes.jsonl"]
+
+
+def test_drop_without_links_is_whole(layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before_link(monkeypatch, lambda _: None, errno.EOPNOTSUPP)
+
+    submit(layout.inbox, source)
+
+    assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
+    assert (layout.inbox / "notes.jsonl").read_bytes() == THREE
+
+
+def test_drop_seen_while_it_has_both_names_is_taken_at_the_next_look(
+    layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, unlink = Inbox(layout.inbox, [], 5.0, require_marker=True), Path.unlink
+    looks: list[object] = []
+
+    def look_first(path: Path, missing_ok: bool = False) -> None:
+        if path.name.endswith(".tmp") and path.exists():
+            looks.append((inbox.scan(0.0), dict(inbox.waiting)))
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", look_first)
+        done = submit(layout.inbox, source)
+
+    assert looks == [([], {Key("", "notes.jsonl"): Unfit.HARD_LINK})]
+    (drop,) = inbox.scan(0.1)
+    assert (drop.marker is not None, inbox.waiting) == (True, {})
+    verdict = accept(layout, order_of(drop))
+    assert isinstance(verdict, Accepted)
+    assert verdict.header.drop_id == done.drop_id
+
+
+@pytest.mark.parametrize(("age", "is_replaced"), [(0.0, False), (3000.0, False), (4000.0, True)])
+def test_marker_without_its_file_is_replaced_only_when_it_is_old(
+    layout: Layout, source: Path, age: float, is_replaced: bool
+) -> None:
+    orphan = layout.inbox / "notes.jsonl.done"
+    orphan.write_text("{}", "utf-8")
+    os.utime(orphan, (wall() - age, wall() - age))
+
+    if is_replaced:
+        submit(layout.inbox, source)
+        assert "drop_id" in orphan.read_text("utf-8")
+        assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
+        return
+    with pytest.raises(InputError, match="lies in the inbox already"):
+        submit(layout.inbox, source)
+    assert orphan.read_text("utf-8") == "{}"
+    assert listing(layout) == ["notes.jsonl.done"]
+
+
+def test_newer_marker_is_not_taken_for_ours_when_the_drop_fails(
+    layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_both_names(target: Path) -> None:
+        target.write_text("theirs", "utf-8")
+        marker = target.with_name(target.name + ".done")
+        marker.rename(target.with_name(".taken"))
+        marker.write_text("theirs", "utf-8")
+
+    before_link(monkeypatch, take_both_names)
+
+    with pytest.raises(InputError, match="lies in the inbox already"):
+        submit(layout.inbox, source)
+    assert (layout.inbox / "notes.jsonl.done").read_text("utf-8") == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_source_that_is_no_regular_file_is_refused_at_once(layout: Layout, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.jsonl"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+
+    with pytest.raises(InputError, match=r"odd\.jsonl is not a regular file"):
+        submit(layout.inbox, path)
+    assert listing(layout) == []
 
 
 def test_profile_without_a_folder_is_refused(layout: Layout, source: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -153,7 +154,9 @@ def test_file_waits_while_its_marker_promises_another_size(folder: Path, inbox: 
     assert "9999 bytes, 16 are there" in inbox.waiting[Key("", "notes.jsonl")]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "x" * 5000])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '"x"', "x" * 5000, "[" * 4000, "1" * 4090, '{"drop_id": ' + "[" * 4000]
+)
 def test_file_waits_while_its_marker_is_nonsense(folder: Path, inbox: Inbox, content: str) -> None:
     path = write(folder)
     path.with_name("notes.jsonl.done").write_text(content, "utf-8")
@@ -319,6 +322,26 @@ def test_unreadable_file_waits_and_is_taken_after_chmod(open_folder: Path) -> No
     path.chmod(0o644)
     inbox.scan(1.0)
     assert names(inbox.scan(1.0 + SETTLE)) == ["notes.jsonl"]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ENOENT])
+def test_profile_folder_that_cannot_be_read_costs_the_others_nothing(
+    folder: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("clinical"):
+            raise OSError(error, os.strerror(error), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    write(folder)
+    inbox.scan(0.0)
+
+    assert names(inbox.scan(SETTLE)) == ["notes.jsonl"]
+    expected = {errno.EACCES: Unfit.CLOSED, errno.EIO: "this folder cannot be read: Input/output error"}
+    assert inbox.waiting == ({Key("", "clinical"): expected[error]} if error in expected else {})
 
 
 def test_restless_file_is_never_offered_and_said_to_be_restless(folder: Path, inbox: Inbox) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import time
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,42 +384,72 @@ def on_call(monkeypatch: pytest.MonkeyPatch, operation: str, name: str, act: Any
     return done
 
 
+@contextlib.contextmanager
+def write_while_copied(path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[list[str]]:
+    """Append through a descriptor that outlives the claim, each of the first `times` times that it is copied."""
+    with path.open("ab", buffering=0) as writer:
+        yield on_call(monkeypatch, "fsync", "input.jsonl", lambda: writer.write(THREE), times)
+
+
 def test_file_that_grows_while_it_is_copied_is_copied_again(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    naps: list[float] = []
-    monkeypatch.setattr(time, "sleep", naps.append)
     path = put(layout, THREE)
     order = order_of(drop_of(path))
-    with path.open("ab") as writer:
 
-        def append() -> None:
-            writer.write(THREE)
-            writer.flush()
-
-        done = on_call(monkeypatch, "fsync", "input.jsonl", append)
+    with write_while_copied(path, monkeypatch, 2) as done:
         verdict = accept(layout, order)
 
-    assert done
-    assert naps == [1]
+    assert len(done) == 2
     assert isinstance(verdict, Accepted)
-    assert verdict.header.requests == 6
-    assert (layout.jobs / "job1" / "input.jsonl").read_bytes() == THREE + THREE
+    assert verdict.header.requests == 9
 
 
-def test_file_that_never_stops_growing_is_given_up(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    path = put(layout, b'{"prompt": "a"}\n')
+def test_file_that_goes_on_changing_is_given_back_to_be_taken_later(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    path = put(layout, THREE)
     order = order_of(drop_of(path))
-    with path.open("ab") as writer:
 
-        def append() -> None:
-            writer.write(b"\n")
-            writer.flush()
+    with (
+        write_while_copied(path, monkeypatch, 3) as done,
+        pytest.raises(OSError, match="it is still being written") as caught,
+    ):
+        accept(layout, order)
+    assert caught.value.errno == errno.EBUSY
+    assert len(done) == intake.COPIES
+    assert list(layout.jobs.iterdir()) == []
 
-        on_call(monkeypatch, "fsync", "input.jsonl", append, times=1000)
-        verdict = accept(layout, order)
+    verdict = intake.accept_claimed(layout, order)
+    assert isinstance(verdict, Accepted)
+    assert verdict.header.requests == 12
 
-    assert isinstance(verdict, Rejected)
-    assert "went on changing" in verdict.why
+
+def test_chmod_while_it_is_copied_is_no_change_of_the_content(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(layout, THREE)
+    order = order_of(drop_of(path))
+    holder = os.open(path, os.O_RDONLY)
+    ctime = os.fstat(holder).st_ctime_ns
+
+    def change() -> None:
+        while os.fstat(holder).st_ctime_ns <= ctime:
+            os.fchmod(holder, 0o600)
+            os.fchmod(holder, 0o640)
+
+    done = on_call(monkeypatch, "fsync", "input.jsonl", change, 100)
+
+    assert isinstance(accept(layout, order), Accepted)
+    assert len(done) == 1
+    os.close(holder)
+
+
+def test_marker_turned_to_nonsense_meanwhile_is_left(layout: Layout) -> None:
+    path = put(layout, THREE)
+    marker = put_marker(path, bytes=len(THREE))
+    order = order_of(drop_of(path))
+    marker.write_text("[" * 4000, "utf-8")
+
+    assert isinstance(accept(layout, order), Accepted)
+    assert marker.exists()
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from obcd.spool import disk
 from obcd.spool.inbox import Key
 from obcd.spool.layout import Layout
 from obcd.spool.outbox import EndpointFacts, Signs, find_progress, find_published, publish
-from obcd.spool.showing import find_shown, show
+from obcd.spool.showing import find_shown, free_name, show
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
@@ -95,6 +97,16 @@ def test_failed_lines_come_back_byte_for_byte_in_retry(layout: Layout) -> None:
     assert (errors[0]["message"], errors[0]["attempts"], errors[0]["endpoint"]) == ("boom", 4, "gpu0")
     assert "endpoint" not in errors[1]
     assert [item["line"] for item in lines_of(folder / "responses.jsonl")] == [2]
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "[1e999]", "[" * 90000, "7" * 5000])
+def test_id_that_json_does_not_know_is_not_repeated(layout: Layout, value: str) -> None:
+    accept_bytes(layout, THREE + f'{{"id": {value}, "prompt": ""}}\n{{"id": "x", "prompt": NaN}}\n'.encode())
+    record(layout, "job1", [answer(0), answer(1), answer(2)])
+
+    folder = publish(layout, "job1", {})
+
+    assert [item["id"] for item in lines_of(folder / "errors.jsonl")] == [4, "x"]
 
 
 def test_retry_of_an_overlong_line_is_whole(layout: Layout) -> None:
@@ -216,8 +228,42 @@ def test_publishing_again_what_is_published_returns_the_same_folder(layout: Layo
 def test_job_whose_folder_somebody_took_away_is_not_published_again(layout: Layout, tmp_path: Path) -> None:
     finish(layout, accept_bytes(layout, THREE)).rename(tmp_path / "mine")
 
-    assert publish(layout, "job1", {}) == layout.outbox
+    with pytest.raises(FileNotFoundError, match=r"taken away, .*/jobs/job1"):
+        publish(layout, "job1", {})
     assert list(layout.outbox.iterdir()) == []
+
+
+def test_job_removed_by_hand_before_it_is_published_is_named(layout: Layout) -> None:
+    accept_bytes(layout, THREE)
+    disk.remove_tree(layout.jobs / "job1")
+
+    with pytest.raises(FileNotFoundError, match=r"taken away, .*/jobs/job1"):
+        publish(layout, "job1", {})
+
+
+@pytest.mark.parametrize("stem", ["n" * 249, "ä" * 124, "n" + "ä" * 124])
+def test_name_too_long_for_its_suffix_is_cut_between_characters(layout: Layout, stem: str) -> None:
+    job = "20261122T180105-3f9a1c3f9a1c"
+    plain = free_name(layout, "", stem, "", job)
+    assert plain.name == stem
+    plain.mkdir()
+
+    second, rejected = (free_name(layout, "", stem, kind, job) for kind in ("", ".rejected"))
+    second.mkdir()
+    rejected.mkdir()
+
+    for folder, suffix in ((second, f".{job}"), (rejected, ".rejected")):
+        cut = folder.name.removesuffix(suffix)
+        assert folder.name.endswith(suffix)
+        assert stem.startswith(cut)
+        assert 254 <= len(folder.name.encode()) <= 255
+
+
+def test_name_of_a_profile_is_taken_though_its_folder_is_not_in_the_outbox(layout: Layout) -> None:
+    assert not (layout.outbox / "clinical").exists()
+    assert free_name(layout, "", "clinical", "", "job1") == layout.outbox / "clinical.job1"
+    assert free_name(layout, "", "clinical", ".partial", "job1") == layout.outbox / "clinical.partial"
+    assert free_name(layout, "clinical", "clinical", "", "job1") == layout.outbox / "clinical" / "clinical"
 
 
 def test_job_is_found_in_the_outbox_among_strangers_files(layout: Layout) -> None:
@@ -328,6 +374,94 @@ def test_folders_of_others_that_look_like_signs_are_left_alone(layout: Layout, s
     ]  # fmt: skip
 
 
+def put_file(sign: Path, elsewhere: Path) -> None:
+    sign.write_text("mine", "utf-8")
+
+
+def put_link(sign: Path, elsewhere: Path) -> None:
+    sign.symlink_to(elsewhere)
+
+
+def put_work(sign: Path, elsewhere: Path) -> None:
+    sign.mkdir()
+    (sign / "thesis.tex").write_text("mine", "utf-8")
+
+
+@pytest.mark.parametrize("replace", [put_file, put_link, put_work])
+def test_sign_that_was_replaced_is_left_alone_and_shown_elsewhere(
+    layout: Layout, signs: Signs, tmp_path: Path, replace: Callable[[Path, Path], None]
+) -> None:
+    header, key, elsewhere = accept_bytes(layout, THREE), Key("", "a.jsonl"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    signs.show_progress(header, {"done": 1})
+    signs.show_waiting({key: "why"})
+    planted = [layout.outbox / "notes.partial", layout.outbox / "a.waiting"]
+    for sign in planted:
+        disk.remove_tree(sign)
+        replace(sign, elsewhere)
+
+    signs.show_progress(header, {"done": 2})
+    assert signs.show_waiting({key: "other"}) == [(key, "other")]
+
+    assert disk.read_json(layout.outbox / "notes.partial.job1" / "progress.json")["done"] == 2
+    assert (layout.outbox / "a.1.waiting" / "why.txt").read_text("utf-8") == "a.jsonl: other\n"
+    signs.end_progress("job1")
+    signs.show_waiting({})
+    signs.clear()
+    assert sorted(layout.outbox.iterdir()) == sorted([*planted])
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("replace", [put_file, put_link, put_work])
+def test_sign_that_was_replaced_before_it_goes_is_left_alone(
+    layout: Layout, signs: Signs, tmp_path: Path, replace: Callable[[Path, Path], None]
+) -> None:
+    signs.show_progress(accept_bytes(layout, THREE), {"done": 1})
+    signs.show_waiting({Key("", "a.jsonl"): "why"})
+    for name in ("notes.partial", "a.waiting"):
+        disk.remove_tree(layout.outbox / name)
+        replace(layout.outbox / name, tmp_path)
+
+    signs.end_progress("job1")
+    assert signs.show_waiting({}) == []
+
+    assert sorted(path.name for path in layout.outbox.iterdir()) == ["a.waiting", "notes.partial"]
+
+
+def test_read_only_disk_costs_the_signs_and_nothing_else(
+    layout: Layout, signs: Signs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, key, late = accept_bytes(layout, THREE), Key("", "a.jsonl"), Key("", "late.jsonl")
+    signs.show_progress(header, {"done": 1})
+    signs.show_waiting({key: "why"})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((Path, "mkdir"), (Path, "write_text"), (disk, "remove_tree"), (disk, "show_json")):
+            patch.setattr(owner, name, refuse)
+        signs.show_progress(header, {"done": 2})
+        assert signs.show_waiting({late: "why"}) == [(late, "why")]
+        assert signs.show_waiting({late: "why"}) == []
+        signs.end_progress("job1")
+        signs.clear()
+
+    assert signs.show_waiting({late: "why"}) == []
+    assert (layout.outbox / "late.waiting" / "why.txt").exists()
+
+
+def test_outbox_that_is_gone_costs_the_signs_and_nothing_else(layout: Layout, signs: Signs) -> None:
+    header = accept_bytes(layout, THREE)
+    disk.remove_tree(layout.outbox)
+
+    signs.clear()
+    signs.show_progress(header, {"done": 1})
+    signs.show_waiting({Key("clinical", "a.jsonl"): "why"})
+    signs.end_progress("job1")
+    assert signs.show_waiting({}) == []
+
+
 # --- what a submitter looks for --------------------------------------------------------------------------------------
 
 
@@ -344,3 +478,15 @@ def test_published_drop_is_found_by_its_id(layout: Layout) -> None:
     assert found[0] == layout.outbox / "notes.job1"
     assert find_published(layout.outbox, "d3", "notes.jsonl", "") is None
     assert find_published(layout.outbox, "d1", "notes.jsonl", "clinical") is None
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "[" * 90000])
+def test_neighbours_that_are_no_manifest_are_passed_over(layout: Layout, content: str) -> None:
+    for name in ("notes.a", "notes.b.partial"):
+        (layout.outbox / name).mkdir()
+        (layout.outbox / name / "manifest.json").write_text(content, "utf-8")
+        (layout.outbox / name / "progress.json").write_text(content, "utf-8")
+
+    assert find_published(layout.outbox, "d1", "notes.jsonl", "") is None
+    assert find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
+    assert find_shown(layout.outbox, "job1") is None

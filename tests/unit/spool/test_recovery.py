@@ -113,6 +113,17 @@ def test_marker_of_another_drop_stays_in_the_inbox(layout: Layout) -> None:
     assert marker.exists()
 
 
+@pytest.mark.parametrize("where", ["claim", "inbox"])
+def test_marker_that_is_nonsense_does_not_stop_the_recovery(layout: Layout, where: str) -> None:
+    claim = claim_by_hand(layout, "job1")
+    folder = claim if where == "claim" else layout.inbox
+    (folder / "notes.jsonl.done").write_text("[" * 4000, "utf-8")
+
+    (found,) = recover(layout).claims
+
+    assert found.drop.marker is None
+
+
 def test_damaged_job_whose_original_is_there_is_taken_in_again(layout: Layout) -> None:
     accept_bytes(layout, THREE)
     (layout.jobs / "job1" / "job.json").write_bytes(b"")
@@ -127,10 +138,31 @@ def test_damaged_job_without_its_original_is_kept_and_told(layout: Layout) -> No
     accept_bytes(layout, THREE)
     (layout.jobs / "job1" / "job.json").unlink()
     disk.remove_tree(layout.claim("job1", ""))
-    (layout.jobs / "a file").write_text("whose?", "utf-8")
 
-    assert recover(layout).damaged == ("a file", "job1")
+    assert recover(layout).damaged == ("job1",)
     assert (layout.jobs / "job1" / "input.jsonl").read_bytes() == THREE
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "null", '{"settings": [], "signatures": [3]}', "[" * 90000])
+def test_header_that_is_no_object_is_damage(layout: Layout, content: str) -> None:
+    accept_bytes(layout, THREE)
+    (layout.jobs / "job1" / "job.json").write_text(content, "utf-8")
+    disk.remove_tree(layout.claim("job1", ""))
+
+    assert recover(layout).damaged == ("job1",)
+
+
+def test_strangers_entries_are_passed_over_and_kept(layout: Layout, tmp_path: Path) -> None:
+    strays = [layout.jobs / "x.tmp", layout.jobs / "y", layout.claims / "z"]
+    links = [layout.jobs / "link.tmp", layout.claims / "link"]
+    for path in strays:
+        path.write_text("whose?", "utf-8")
+    for path in links:
+        path.symlink_to(tmp_path)
+
+    assert recover(layout) == NOTHING
+    assert all(path.read_text("utf-8") == "whose?" for path in strays)
+    assert all(path.is_symlink() for path in links)
 
 
 def test_job_of_a_newer_version_is_refused_and_kept(layout: Layout) -> None:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from obcd.errors import AlreadyRunningError, InputError
+from obcd.spool.intake import accept
+from obcd.spool.layout import Layout, SpoolLock
+from tests.unit.spool.spools import THREE, drop_of, make_layout, order_of, put
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.at(tmp_path / "root")
+
+
+def test_folders_are_made_once_and_found_again(layout: Layout) -> None:
+    layout.create(["clinical"])
+    layout.create(["clinical"])
+
+    assert {path.stat().st_mode & 0o777 for path in (layout.jobs, layout.claims.parent, layout.claims)} == {0o700}
+    assert (layout.inbox / "clinical").is_dir()
+
+
+@pytest.mark.parametrize("path", ["", "inbox", "outbox", "jobs", "inbox/clinical", "inbox/.obcd", "inbox/.obcd/claim"])
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_folder_is_named(layout: Layout, path: str, kind: str, tmp_path: Path) -> None:
+    planted = layout.root / path
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.write_text("mine", "utf-8") if kind == "file" else planted.symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(InputError, match=f"^{planted} is not a folder"):
+        layout.create(["clinical"])
+    assert os.path.lexists(planted)
+
+
+def test_folder_of_claims_that_is_a_link_is_refused(layout: Layout, tmp_path: Path) -> None:
+    layout.inbox.mkdir(parents=True)
+    (layout.inbox / ".obcd").symlink_to(tmp_path)
+
+    with pytest.raises(InputError, match=r"\.obcd is not a folder"):
+        layout.create([])
+    assert not (tmp_path / "claim").exists()
+
+
+def test_folder_of_claims_of_another_user_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    (layout.inbox / ".obcd").mkdir(parents=True)
+    real = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: real + 1)
+
+    with pytest.raises(InputError, match=f"belongs to another user \\(uid {real}\\)"):
+        layout.create_claims()
+
+
+def test_link_planted_in_an_inbox_that_was_made_anew_is_not_followed(layout: Layout, tmp_path: Path) -> None:
+    layout = make_layout(layout.root)
+    layout.claims.rmdir()
+    layout.claims.parent.rmdir()
+    layout.claims.parent.symlink_to(tmp_path)
+    path = put(layout, THREE)
+
+    with pytest.raises(InputError, match="is not a folder"):
+        accept(layout, order_of(drop_of(path)))
+    assert path.exists()
+
+
+@pytest.mark.parametrize("where", ["lock", "inbox/.obcd/lock"])
+def test_lock_that_is_a_folder_is_named_and_nothing_is_held(layout: Layout, where: str) -> None:
+    layout.create([])
+    (layout.root / where).mkdir()
+    lock = SpoolLock(layout)
+
+    with pytest.raises(InputError, match=f"cannot open the lock {layout.root / where}: Is a directory"):
+        lock.acquire()
+
+    (layout.root / where).rmdir()
+    SpoolLock(layout).check_free()
+
+
+def test_second_holder_is_refused(layout: Layout) -> None:
+    layout.create([])
+    lock = SpoolLock(layout)
+    lock.acquire()
+
+    with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()}"):
+        SpoolLock(layout).check_free()
+    lock.release()
+    SpoolLock(layout).check_free()
