@@ -13,6 +13,7 @@ from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.status import snapshot, status_line
 from obcd.notify import notify, watchdog_interval
 from obcd.spool import disk
+from obcd.workers.pool import shielded_start
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
         AlreadyRunningError, InputError: As `Coordinator.start`.
     """
     with Signals(coordinator.wake).caught() as signals:
-        with _shielded():
+        with shielded_start():
             coordinator.start()
         notify(READY=1)
         try:
@@ -71,16 +72,6 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
             coordinator.stop()
             with contextlib.suppress(OSError):  # else `obcd status` would call us READY for a while yet
                 coordinator.layout.status.unlink()
-
-
-@contextlib.contextmanager
-def _shielded() -> Iterator[None]:
-    """Hold SIGINT back while child processes start: they inherit that, so that a Ctrl-C is ours alone to act on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float], bool] | None) -> bool:

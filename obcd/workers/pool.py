@@ -7,10 +7,13 @@ and holds locks. Start workers from the main thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
@@ -35,6 +38,20 @@ def forkserver() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
+
+
+@contextlib.contextmanager
+def shielded_start() -> Iterator[None]:
+    """Hold SIGINT back while the fork server starts: it inherits that, so that a Ctrl-C is the coordinator's to act on.
+
+    The resource tracker comes first, since its start lets SIGINT through again (cpython multiprocessing).
+    """
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Child:
