@@ -30,7 +30,7 @@ from obcd.core.records import JobSettings, Request, Signature, signature_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
-from obcd.ollama.control import probe
+from obcd.ollama.control import Probe, probe
 from obcd.ollama.transport import Transport
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
@@ -109,8 +109,14 @@ class _Worker:
 
     def _probe_forever(self) -> None:
         while True:
-            self._reply(Probed(probe(self._spec.url)))
+            self._reply(Probed(self._try_to_probe()))
             self._probes.get()
+
+    def _try_to_probe(self) -> Probe:
+        try:
+            return probe(self._spec.url)
+        except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
+            return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
     def _reply(self, message: Any) -> None:
         try:

@@ -287,6 +287,8 @@ class TestProbing:
             (drips(b"HTTP/1.1 200 OK\r\n\r\n{"), SILENT),
             (drips(b"HTTP/1.1 200 OK\r\nX: "), SILENT),
             (drips(b""), SILENT),
+            (floods(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", b"x"), NOT_OLLAMA),
+            (floods(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", b"x"), NOT_OLLAMA),
             (floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), SILENT),
             (floods(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"), SILENT),
         ],
@@ -294,7 +296,8 @@ class TestProbing:
     def test_what_is_no_healthy_ollama_is_told_apart(
         self, script: Script, failure: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(control, "PROBE_SECONDS", 0.3)
+        monkeypatch.setattr(control, "PROBE_SECONDS", 0.5)
+        monkeypatch.setattr(control, "MAX_CONTROL_BYTES", 10**6)
 
         with serving(script) as server:
             assert probe(server.url).failure == failure

@@ -40,7 +40,7 @@ good_options = st.fixed_dictionaries(
 )
 wishes = {
     "id": st.integers() | texts | st.lists(texts, max_size=2),
-    "model": prompts,
+    "model": prompts.filter(str.isprintable),
     "system": texts,
     "options": good_options,
     "format": st.just("json") | st.dictionaries(texts, scalars, min_size=1, max_size=3),

@@ -1,8 +1,9 @@
-"""A slot's thread: every ticket comes back."""
+"""The threads of a worker: every ticket and every probe comes back."""
 
 from __future__ import annotations
 
 import queue
+import select
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from obcd.core.faults import Harm, Remedy
 from obcd.workers import worker
-from obcd.workers.messages import Ask, Faulted
+from obcd.workers.channel import Channel, channel_pair
+from obcd.workers.messages import Ask, Faulted, Probed, ProbeNow
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
@@ -51,3 +53,26 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         )
         assert "Smith" not in fault.message
         assert slot.limit is None
+
+
+def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> Any:
+        raise AssertionError(SECRET)
+
+    monkeypatch.setattr(worker, "probe", fails)
+    ours, theirs = channel_pair()
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", 0, tmp_path, 1.0))
+    threading.Thread(target=made._probe_forever, daemon=True).start()
+
+    for _ in range(2):
+        select.select([ours], [], [], 10)
+        (message,) = ours.receive()
+        assert isinstance(message, Probed)
+        assert (message.probe.failure or "").startswith("the worker failed while it probed it (AssertionError at ")
+        made._take(ProbeNow())
+    select.select([ours], [], [], 10)
+    ours.receive()
+    ours.close()
+    theirs.close()
