@@ -299,4 +299,4 @@ def test_coordinator_without_a_usable_root_is_exit_code_five(
     process = coordinate(config, is_awaited=False)
 
     assert process.wait() == 5
-    assert "cannot make the spool" in process.text()
+    assert "is not a folder: take it away, or choose another --root" in process.text()
