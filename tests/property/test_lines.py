@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from typing import Any
 
 from hypothesis import example, given
@@ -27,6 +28,8 @@ options = st.dictionaries(
 )
 
 messages = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": prompts})
+#: What JSON can hold: no NaN, no infinity.
+json_scalars = scalars.filter(lambda value: not isinstance(value, float) or math.isfinite(value))
 good_options = st.fixed_dictionaries(
     {},
     optional={
@@ -43,9 +46,9 @@ wishes = {
     "model": prompts.filter(str.isprintable),
     "system": texts,
     "options": good_options,
-    "format": st.just("json") | st.dictionaries(texts, scalars, min_size=1, max_size=3),
+    "format": st.just("json") | st.dictionaries(texts, json_scalars, min_size=1, max_size=3),
     "think": st.booleans() | st.sampled_from(["low", "max"]),
-    "tools": st.lists(st.dictionaries(texts, scalars, max_size=2), max_size=2),
+    "tools": st.lists(st.dictionaries(texts, json_scalars, max_size=2), max_size=2),
 }
 good_lines = st.fixed_dictionaries({"prompt": prompts}, optional=wishes) | st.fixed_dictionaries(
     {"messages": st.lists(messages, min_size=1, max_size=4)}, optional=wishes
