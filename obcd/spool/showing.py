@@ -65,7 +65,7 @@ def find_shown(outbox: Path, job: str) -> Path | None:
 
 
 def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str) -> Path:
-    """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind it when that is taken.
+    """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind the stem when that is taken.
 
     Args:
         kind: E.g. `.partial`; a stem that leaves no room for it or for the id is cut.
@@ -76,7 +76,7 @@ def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str) -> P
     # A folder of the inbox is a profile: outbox/<profile>/ is where its jobs go, though it may not be there yet.
     is_profile = not profile and os.path.isdir(layout.inbox / plain)
     taken = is_profile or os.path.lexists(parent / plain)
-    return parent / (_fit(stem, f"{kind}.{job}") if taken else plain)
+    return parent / (_fit(stem, f".{job}{kind}") if taken else plain)
 
 
 def _fit(stem: str, suffix: str) -> str:

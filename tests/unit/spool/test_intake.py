@@ -311,7 +311,7 @@ def test_rejected_folder_does_not_take_a_name_that_is_taken(layout: Layout) -> N
     verdict = accept(layout, order_of(drop_of(put(layout, b"\n"))))
 
     assert isinstance(verdict, Rejected)
-    assert verdict.folder == layout.outbox / "notes.rejected.job1"
+    assert verdict.folder == layout.outbox / "notes.job1.rejected"
 
 
 def test_rejected_file_of_a_profile_lies_under_it(layout: Layout) -> None:

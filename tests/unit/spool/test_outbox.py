@@ -403,7 +403,7 @@ def test_sign_that_was_replaced_is_left_alone_and_shown_elsewhere(
     signs.show_progress(header, {"done": 2})
     assert signs.show_waiting({key: "other"}) == [(key, "other")]
 
-    assert disk.read_json(layout.outbox / "notes.partial.job1" / "progress.json")["done"] == 2
+    assert disk.read_json(layout.outbox / "notes.job1.partial" / "progress.json")["done"] == 2
     assert (layout.outbox / "a.1.waiting" / "why.txt").read_text("utf-8") == "a.jsonl: other\n"
     signs.end_progress("job1")
     signs.show_waiting({})
