@@ -13,8 +13,9 @@ from obcd.cli.common import check_profile, is_terminal, plural, read_local_setti
 from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import Plan, plan_batch
-from obcd.coordinator.coordinator import Coordinator, Observer
+from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
+from obcd.coordinator.observer import Observer
 from obcd.core.faults import Fault
 from obcd.core.records import canonical_model
 from obcd.core.scheduling import Lease

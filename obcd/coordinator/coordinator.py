@@ -15,15 +15,14 @@ import os
 import select
 import struct
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
+from obcd.coordinator.observer import Observer, Published
 from obcd.coordinator.recorder import Entry, Recorder
 from obcd.coordinator.running import JobState, RunningJob
 from obcd.coordinator.watch import InboxWatch
@@ -54,29 +53,6 @@ NEWS_SECONDS = 0.1
 IMPATIENT = (0.0, 10.0)
 #: Published jobs that the status remembers.
 REMEMBERED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A job that lies in the outbox."""
-
-    header: JobHeader
-    folder: Path
-    responses: int
-    failures: int
-
-
-class Observer:
-    """Told what happens, as it happens; for `obcd batch`. Does nothing by itself."""
-
-    def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
-        """A request was answered (and is about to be recorded)."""
-
-    def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
-        """A request failed for good."""
-
-    def on_published(self, job: str, folder: Path) -> None:
-        """A job's folder was shown."""
 
 
 class Coordinator:

@@ -1,0 +1,34 @@
+"""What the coordinator tells whoever listens, as it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.core.faults import Fault
+from obcd.core.scheduling import Lease
+from obcd.spool.job import JobHeader
+from obcd.workers.messages import Answered
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A job that lies in the outbox."""
+
+    header: JobHeader
+    folder: Path
+    responses: int
+    failures: int
+
+
+class Observer:
+    """Told what happens, as it happens; for `obcd batch`. Does nothing by itself."""
+
+    def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
+        """A request was answered (and is about to be recorded)."""
+
+    def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
+        """A request failed for good."""
+
+    def on_published(self, job: str, folder: Path) -> None:
+        """A job's folder was shown."""
