@@ -6,6 +6,7 @@ Pure. Durations are integer nanoseconds; a counter or duration of zero is left o
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -79,14 +80,14 @@ def counters(outcome: Outcome, times: Times) -> JsonObject:
     return {key: value for key, value in nanoseconds.items() if value}
 
 
-class _Native:
+class _Native(ABC):
     """What /api/chat and /api/generate have in common."""
 
     stream_type = NDJSON_TYPE
 
+    @abstractmethod
     def text_fields(self, text: str, thinking: str, outcome: Outcome | None) -> JsonObject:
         """Return the fields that carry the answer."""
-        raise NotImplementedError
 
     def piece(self, model: str, text: str, thinking: str) -> bytes:
         """Return one piece of a stream: a line."""
