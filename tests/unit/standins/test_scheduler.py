@@ -93,6 +93,7 @@ def test_slot_given_to_one_that_leaves_in_the_same_turn_goes_on_to_the_next() ->
         slots.free()
         second.cancel()
         await third
+        assert second.cancelled()
 
     run(story())
 
