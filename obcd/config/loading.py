@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Profile, Requests, Settings, Spool, read_schema
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -27,7 +27,7 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Requests, Spool, Profile)
+        for table in (Settings, Requests, Host, Spool, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }

@@ -92,6 +92,31 @@ class Requests(Table):
     drain_seconds: float = Field(60.0, ge=0, le=86400)
 
 
+class Host(Table):
+    """`[host]`: the servers of this machine, one per GPU; read by `obcd host`.
+
+    Attributes:
+        gpus: `"all"`, a list of indices (nvidia-smi's) and UUIDs (`GPU-…`, `MIG-…`), or 0 for one server on the CPU.
+        name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host's name.
+        context_length: Tokens for requests that name none (obcd's own always do); None: `[requests] num_ctx`.
+        cache_ram_mib: Host memory that each runner may fill with old prompts.
+        environment: Set last, so it wins over all the rest.
+    """
+
+    gpus: Literal["all", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
+    vendor: Literal["nvidia", "amd"] = "nvidia"
+    bind: str = Field("127.0.0.1", min_length=1)
+    base_port: int = Field(11432, ge=1, le=65535)
+    num_parallel: int = Field(16, ge=1, le=1024)
+    keep_alive: str = Field("-1", min_length=1)
+    context_length: int | None = Field(None, ge=16, le=2**24)
+    cache_ram_mib: int = Field(2048, ge=0)
+    models: str | None = Field(None, min_length=1)
+    ollama: str = Field("ollama", min_length=1)
+    name: str | None = Field(None, min_length=1)
+    environment: dict[str, str] = {}
+
+
 class Profile(Table):
     """`[profiles.NAME]`: what the folder `inbox/NAME/` asks with. What it leaves out comes from the top level."""
 
@@ -128,6 +153,7 @@ class Settings(Table):
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
+    host: Host = Host()
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no file holds a key of these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
