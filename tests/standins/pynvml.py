@@ -63,7 +63,8 @@ def _handle(uuid: str, mig: str = "") -> Any:
 
 
 def _named(handle: Any) -> tuple[str, str]:
-    return list(_handles)[handle.contents.number]
+    names = list(_handles)
+    return names[int(handle.contents.number)]
 
 
 @dataclass
