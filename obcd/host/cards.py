@@ -9,8 +9,8 @@ from obcd.errors import NoEndpointError
 
 #: What to do where there is no card to use; ends every sentence that says so.
 WAYS_ON = (
-    'Three ways on: name the cards ([host] gpus = ["GPU-<uuid>"]; with vendor = "amd", [0, 1]), run one server on the CPU '
-    "([host] gpus = 0), or try obcd with its embedded server (obcd up --embedded)"
+    'Three ways on: name the cards ([host] gpus = ["GPU-<uuid>"]; with vendor = "amd", [0, 1]), '
+    "run one server on the CPU ([host] gpus = 0), or try obcd with its embedded server (obcd up --embedded)"
 )
 
 #: {bit: word}: NVML's nvmlClocksEventReason… that slow a card down although it has work. Not here: idle (1), clocks

@@ -122,8 +122,8 @@ def check_card(wanted: Launch) -> None:
         listed = ", ".join(f"{card.index} ({card.uuid})" for card in cards)
         raise GpuError(
             Reason.NO_CARD,
-            f"GPU {server.label} ({server.pin}) is lost: the driver has only {listed}. Look for Xid in dmesg; reset the "
-            "card (nvidia-smi -r) or reboot this machine",
+            f"GPU {server.label} ({server.pin}) is lost: the driver has only {listed}. "
+            "Look for Xid in dmesg; reset the card (nvidia-smi -r) or reboot this machine",
         )
 
 
@@ -153,19 +153,27 @@ def check_port(wanted: Launch) -> None:
     """
     bind, port = wanted.plan.bind, wanted.server.port
     deadline = time.monotonic() + PORT_SECONDS
-    while True:
-        try:
-            _try_port(bind, port)
-            return  # noqa: TRY300 - the loop's other ways out are errors
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise _no_address(bind, port, error) from None
+    is_told = False
+    while not _is_free(bind, port):
         if time.monotonic() > deadline:
             raise AlreadyRunningError(
                 f"port {port}, meant for GPU {wanted.server.label}, is held by {_holder(port)}: "
                 "end it, or choose other ports with [host] base_port"
             )
+        if not is_told:
+            logger.info("waiting a moment: port %d is not free", port, extra={"action": "port_awaited"})
+        is_told = True
         time.sleep(0.1)
+
+
+def _is_free(bind: str, port: int) -> bool:
+    try:
+        _try_port(bind, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise _no_address(bind, port, error) from None
+    return True
 
 
 def _try_port(bind: str, port: int) -> None:

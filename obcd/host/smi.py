@@ -15,7 +15,8 @@ from collections.abc import Collection
 
 from obcd.host.cards import Card, GpuError, Instance, Readings, Reason, no_gpu, throttle_words
 
-CARD_FIELDS = ("index", "uuid", "name", "memory.total", "pci.bus_id")
+#: The last since R450; Ollama itself needs a later driver.
+CARD_FIELDS = ("index", "uuid", "name", "memory.total", "pci.bus_id", "mig.mode.current")
 READING_FIELDS = (
     "index",
     "uuid",
@@ -66,16 +67,21 @@ def find_cards(seconds: float) -> list[Card] | None:
     rows = _query(CARD_FIELDS, deadline)
     if rows is None:
         return None
-    instances = _instances(deadline)
+    has_mig = any(row[-1] == "Enabled" for row in rows)
+    instances = _instances(deadline) if has_mig else {}
     return [_card(row, instances) for row in rows]
 
 
 def _card(row: list[str], instances: dict[str, list[Instance]]) -> Card:
-    index, uuid, name, memory, pci = row
-    own = tuple(instances.get(uuid, ()))
-    memory_bytes = _mebibytes(memory) or 0
+    index, uuid, name, memory, pci, mig = row
     return Card(
-        index=int(index), uuid=uuid, name=name, memory_bytes=memory_bytes, pci=pci, instances=own, is_mig=bool(own)
+        index=int(index),
+        uuid=uuid,
+        name=name,
+        memory_bytes=_mebibytes(memory) or 0,
+        pci=pci,
+        instances=tuple(instances.get(uuid, ())),
+        is_mig=mig == "Enabled",
     )
 
 

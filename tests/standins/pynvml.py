@@ -170,7 +170,7 @@ def nvmlDeviceGetMemoryInfo(handle: Any) -> _Memory:
 
 
 def nvmlDeviceGetMigMode(device: Any) -> list[int]:
-    mode = int(bool(_known(_card(device).get("mig"))))
+    mode = int(_known(_card(device).get("mig")) is not None)
     return [mode, mode]
 
 
