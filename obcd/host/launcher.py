@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, ConfigurationError, ObcdError
@@ -90,7 +91,7 @@ def launch(wanted: Launch) -> None:
 def findings(wanted: Launch) -> list[str]:
     """Return what would keep the server from starting now, as sentences; changes nothing."""
     found = []
-    for check in (check_card, check_port):
+    for check in (check_card, partial(check_port, seconds=0)):
         try:
             check(wanted)
         except ObcdError as error:
@@ -144,18 +145,18 @@ def check_models(server: Server) -> None:
         )
 
 
-def check_port(wanted: Launch) -> None:
-    """Check that the server can listen, giving a just-ended one a moment to leave.
+def check_port(wanted: Launch, seconds: float = PORT_SECONDS) -> None:
+    """Check that the server can listen, giving a just-ended one some seconds to leave.
 
     Raises:
         AlreadyRunningError: If somebody else holds the port; the message says who.
         ConfigurationError: If the address is none of this machine's, or the port needs root.
     """
     bind, port = wanted.plan.bind, wanted.server.port
-    deadline = time.monotonic() + PORT_SECONDS
+    deadline = time.monotonic() + seconds
     is_told = False
     while not _is_free(bind, port):
-        if time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             raise AlreadyRunningError(
                 f"port {port}, meant for GPU {wanted.server.label}, is held by {_holder(port)}: "
                 "end it, or choose other ports with [host] base_port"
@@ -179,19 +180,28 @@ def _is_free(bind: str, port: int) -> bool:
 def _try_port(bind: str, port: int) -> None:
     """Bind as Go's net.Listen does, and let go.
 
-    It sets SO_REUSEADDR: then what old connections left in TIME_WAIT is no hindrance, and a listener still is. The
-    literal 0.0.0.0 means both families to Go, so another's IPv6 listener counts too.
+    It sets SO_REUSEADDR: then what old connections left in TIME_WAIT is no hindrance, and a listener still is. Either
+    wildcard means both families to Go where the machine has both, so another's listener of either counts.
     """
-    if bind in ("0.0.0.0", "::") and socket.has_dualstack_ipv6():  # noqa: S104 - compared, not bound
-        family, address = socket.AF_INET6, ("::", port)
-    else:
-        family, *_, where = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
-        address = (str(where[0]), port)
+    if bind in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        _try_address(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - let go at once
+        if socket.has_dualstack_ipv6():
+            try:
+                _try_address(socket.AF_INET6, "::", port)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is compiled in and switched off
+                    raise
+        return
+    family, *_, where = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
+    _try_address(family, str(where[0]), port)
+
+
+def _try_address(family: int, address: str, port: int) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-        sock.bind(address)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
 
 
 def _no_address(bind: str, port: int, error: OSError) -> ConfigurationError:
@@ -226,7 +236,7 @@ def wait_for_pull(runtime: Path) -> None:
     """Wait until no pull is under way on this host; a signal ends the process as ever."""
     try:
         descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # nobody has ever pulled here
+    except (FileNotFoundError, PermissionError):  # nobody has ever pulled here, or it is another user's host
         return
     try:
         is_told = False

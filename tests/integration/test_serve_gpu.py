@@ -13,16 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
-from obcd.errors import ExitCode
+from obcd.errors import AlreadyRunningError, ConfigurationError, ExitCode
 from obcd.host import leftovers, smi
 from obcd.host.cards import GpuError, Reason
+from obcd.host.launcher import Launch, check_port
 from obcd.host.leftovers import end_leftovers
 from obcd.host.plan import Plan, Server, write_plan
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
@@ -151,7 +152,11 @@ def test_it_becomes_ollama_with_the_environment_of_the_plan(rig: Rig) -> None:
 
 
 def test_signals_reach_ollama_as_if_python_had_never_been(rig: Rig) -> None:
-    process = rig.serve("0")
+    words = obcd_command("serve-gpu", "0", "--plan", rig.runtime)
+    ignoring = ["sh", "-c", f"trap '' USR1 INT; exec {shlex.join(words)}"]
+    process = Running(ignoring, rig.environment, rig.runtime / "log")
+    rig.started.append(process)
+    rig.wait_for(process, rig.ports[0])
 
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
     runner = rig.stand_ins.runner(rig.ports[0])
@@ -293,6 +298,28 @@ def test_old_connections_do_not_hold_the_port(rig: Rig) -> None:
     second = rig.serve("0")
 
     assert "held by" not in second.text()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "127.0.0.1", "localhost"])
+def test_listener_on_one_address_is_in_the_way_of_all(rig: Rig, bind: str) -> None:
+    wanted = make_launch(rig, bind)
+    check_port(wanted, seconds=0)
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", rig.ports[0]))
+        holder.listen()
+        with pytest.raises(AlreadyRunningError, match=rf"port {rig.ports[0]}, meant for GPU 0"):
+            check_port(wanted, seconds=0)
+
+
+def test_address_of_another_machine_is_refused(rig: Rig) -> None:
+    with pytest.raises(ConfigurationError, match=r'bind = "192\.0\.2\.1" is not an address of this machine'):
+        check_port(make_launch(rig, "192.0.2.1"), seconds=0)
+
+
+def make_launch(rig: Rig, bind: str) -> Launch:
+    plan = replace(rig.plan, bind=bind)
+    return Launch(plan=plan, server=plan.servers[0], runtime=rig.runtime, supervisor=None)
 
 
 def test_lost_card_ends_with_its_own_code_and_the_other_still_serves(rig: Rig) -> None:
