@@ -141,11 +141,11 @@ def read_cards(expected: Collection[str]) -> dict[str, Readings] | None:
             return None
         found: dict[str, Readings] = {}
         for index in range(nvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(nvml.NVMLError):  # a lost card has not even a UUID; `expected` tells of it
+            with contextlib.suppress(nvml.NVMLError):  # a lost card may not even have a UUID; `expected` tells of it
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                for device in (handle, *(part for _, part in _instances(nvml, handle))):
-                    uuid = _text(nvml.nvmlDeviceGetUUID(device))
-                    found[uuid] = _read(nvml, index, uuid, handle, device)
+                found |= _read(nvml, index, handle, handle)
+                for _, part in _instances(nvml, handle):
+                    found |= _read(nvml, index, handle, part)
         return with_lost(found, expected)
 
 
@@ -154,8 +154,17 @@ def with_lost(found: dict[str, Readings], expected: Collection[str]) -> dict[str
     return {**{uuid: Readings(uuid=uuid, index=-1, is_lost=True) for uuid in expected}, **found}
 
 
-def _read(nvml: Any, index: int, uuid: str, card: Any, device: Any) -> Readings:
-    """Read a card, or an instance: its memory is its own, all else is its card's."""
+def _read(nvml: Any, index: int, card: Any, device: Any) -> dict[str, Readings]:
+    """Return the readings of a card, or of an instance of it, by UUID."""
+    uuid = _text(nvml.nvmlDeviceGetUUID(device))
+    try:
+        return {uuid: _queried(nvml, index, uuid, card, device)}
+    except nvml.NVMLError:  # see `_asked`
+        return {uuid: Readings(uuid=uuid, index=index, is_lost=True)}
+
+
+def _queried(nvml: Any, index: int, uuid: str, card: Any, device: Any) -> Readings:
+    """Ask an instance for its memory and load, and its card for all else."""
     asked = partial(_asked, nvml)
     memory = asked(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
     power = asked(lambda: nvml.nvmlDeviceGetPowerUsage(card))

@@ -130,6 +130,15 @@ def test_lost_card_is_told_from_a_driver_that_does_not_answer(stand_ins: StandIn
     assert silent == {}
 
 
+def test_card_that_is_lost_while_it_is_known_keeps_its_index(stand_ins: StandIns) -> None:
+    stand_ins.describe([card(0), card(1, lost="later")])
+
+    found = read_cards()
+
+    assert found[card_uuid(1)] == Readings(uuid=card_uuid(1), index=1, is_lost=True)
+    assert [item.index for item in discover()] == [0]
+
+
 def test_instance_has_memory_of_its_own_and_the_rest_of_its_card(stand_ins: StandIns) -> None:
     stand_ins.describe(cards(2, mig={1: 2}))
 
