@@ -145,15 +145,15 @@ def check_models(server: Server) -> None:
         )
 
 
-def check_port(wanted: Launch, seconds: float = PORT_SECONDS) -> None:
-    """Check that the server can listen, giving a just-ended one some seconds to leave.
+def check_port(wanted: Launch, seconds: float | None = None) -> None:
+    """Check that the server can listen, giving a just-ended one some seconds to leave (None: `PORT_SECONDS`).
 
     Raises:
         AlreadyRunningError: If somebody else holds the port; the message says who.
         ConfigurationError: If the address is none of this machine's, or the port needs root.
     """
     bind, port = wanted.plan.bind, wanted.server.port
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + (PORT_SECONDS if seconds is None else seconds)
     is_told = False
     while not _is_free(bind, port):
         if time.monotonic() >= deadline:

@@ -34,8 +34,8 @@ MAX_ROUNDS = 5
 
 
 def slot(runtime: Path, label: str) -> str:
-    """Return the mark of one slot of one host."""
-    return f"{runtime}:{label}"
+    """Return the mark of one slot of one host; /var/run and /run are the same folder."""
+    return f"{os.path.realpath(runtime)}:{label}"
 
 
 def end_leftovers(runtime: Path, label: str | None) -> list[int]:
@@ -62,7 +62,7 @@ def end_leftovers(runtime: Path, label: str | None) -> list[int]:
 
 def _mark(runtime: Path, label: str | None) -> Callable[[bytes], bool]:
     """Return what tells whether an environment, as /proc shows it, carries the mark."""
-    start = os.fsencode(f"{VARIABLE}={runtime}:")
+    start = os.fsencode(f"{VARIABLE}={slot(runtime, '')}")
     if label is not None:
         whole = start + os.fsencode(label)
         return lambda environment: whole in environment.split(b"\0")

@@ -24,7 +24,7 @@ from obcd.errors import AlreadyRunningError, ConfigurationError, ExitCode
 from obcd.host import leftovers, smi
 from obcd.host.cards import GpuError, Reason
 from obcd.host.launcher import Launch, check_port
-from obcd.host.leftovers import end_leftovers
+from obcd.host.leftovers import end_leftovers, slot
 from obcd.host.plan import Plan, Server, write_plan
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
 from tests.support import Running, is_gone, make_environment, obcd_command, run_obcd, wait_until
@@ -55,6 +55,13 @@ class Rig:
         process = Running(command, {**self.environment, **changes}, self.runtime / f"log-{len(self.started)}")
         self.started.append(process)
         return process
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run `obcd serve-gpu` to its end; it waits for a port only briefly."""
+        words = obcd_command("serve-gpu", *arguments, tweaks={"obcd.host.launcher:PORT_SECONDS": 0.2})
+        return subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )  # fmt: skip
 
     def serve(self, label: str = "0") -> Running:
         """Start a server and wait until it answers."""
@@ -249,6 +256,15 @@ def test_nobody_ends_itself_or_who_started_it(rig: Rig) -> None:
     assert outcome.returncode == 0
 
 
+def test_host_reached_by_another_path_is_the_same(
+    rig: Rig, tmp_path: Path, sleeper: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    marked = sleeper({**rig.environment, "OBCD_SLOT": slot(rig.runtime, "0")})
+    (tmp_path / "link").symlink_to(rig.runtime)
+
+    assert end_leftovers(tmp_path / "link", "0") == [marked.pid]
+
+
 def test_process_of_another_user_is_not_touched(
     rig: Rig, sleeper: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +281,7 @@ def test_taken_port_is_refused_with_who_holds_it(rig: Rig) -> None:
         holder.bind(("127.0.0.1", rig.ports[0]))
         holder.listen()
 
-        outcome = run_obcd(rig.environment, "serve-gpu", "0", "--plan", rig.runtime)
+        outcome = rig.run("0", "--plan", rig.runtime)
 
     assert outcome.returncode == ExitCode.ALREADY_RUNNING
     name = psutil.Process().name()
@@ -397,7 +413,7 @@ def test_by_hand_it_needs_no_plan_and_spares_a_server_that_runs(rig: Rig, tmp_pa
     rig.started.append(process)
     rig.wait_for(process, base)
 
-    again = run_obcd(rig.environment, "serve-gpu", "1", "--config", config)
+    again = rig.run("1", "--config", config)
     unknown = run_obcd(rig.environment, "serve-gpu", "0", "--config", config)
 
     found = rig.stand_ins.recorded(base)
