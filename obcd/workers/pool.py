@@ -19,7 +19,7 @@ from typing import Any
 
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
-from obcd.workers.messages import Ask, ProbeNow
+from obcd.workers.messages import Ask, ProbeNow, Resize
 from obcd.workers.worker import WorkerSpec, run_worker
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ class Child:
         """The process id."""
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process.is_alive()
+
     def end(self, grace: float = GRACE_SECONDS) -> None:
         """Close the channel, wait, kill, reap."""
         self.channel.close()
@@ -111,8 +116,36 @@ class _Worker:
 class Pool:
     """One worker process per endpoint. Main thread only; `now` is monotonic seconds."""
 
-    def __init__(self, specs: list[WorkerSpec]) -> None:
-        self._workers = {spec.endpoint: _Worker(spec) for spec in specs}
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}
+        #: [(child whose channel is closed, when it is killed)]
+        self._leaving: list[tuple[Child, float]] = []
+
+    def add(self, spec: WorkerSpec) -> None:
+        """Have a worker for an endpoint; `start_missing` starts it."""
+        self._workers[spec.endpoint] = _Worker(spec)
+
+    def resize(self, spec: WorkerSpec) -> None:
+        """Change a worker's slots and its limit for connections, while it works."""
+        if self._workers[spec.endpoint].spec == spec:
+            return
+        self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
+        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds))
+
+    def remove(self, endpoint: str, now: float) -> None:
+        """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
+        worker = self._workers.pop(endpoint)
+        if worker.child is not None:
+            worker.child.channel.close()
+            self._leaving.append((worker.child, now + GRACE_SECONDS))
+
+    def reap(self, now: float) -> None:
+        """Take note of removed workers that have ended, and kill those that do not."""
+        leaving = self._leaving
+        self._leaving = [(child, limit) for child, limit in leaving if child.is_alive and now < limit]
+        for child, _ in leaving:
+            if not any(child is other for other, _ in self._leaving):
+                child.kill()
 
     def start_missing(self, now: float) -> list[str]:
         """Start every worker that does not run and whose pause is over; returns their endpoints."""
@@ -134,7 +167,7 @@ class Pool:
         """Return `{endpoint: pid of its worker}`."""
         return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
 
-    def send(self, endpoint: str, message: Ask | ProbeNow | Any) -> None:
+    def send(self, endpoint: str, message: Ask | ProbeNow | Resize | Any) -> None:
         """Send to a worker; a worker that is gone is noticed by the next `receive`."""
         worker = self._workers[endpoint]
         if worker.child is None:
@@ -176,6 +209,8 @@ class Pool:
         children = [worker.child for worker in self._workers.values() if worker.child is not None]
         for child in children:
             child.channel.close()
+        children += [child for child, _ in self._leaving]
+        self._leaving = []
         for child in children:
             child.end()
         for worker in self._workers.values():

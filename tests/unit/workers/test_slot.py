@@ -32,7 +32,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
     jobs = worker._JobCache(tmp_path)
     if isinstance(error, ValueError):  # that one is expected there
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
-    asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
     said: queue.SimpleQueue[Faulted] = queue.SimpleQueue()
     slot = worker._Slot(asks, worker._Loader(), jobs, WorkerSpec("a", "http://127.0.0.1:1", 1, tmp_path, 1.0), said.put)
     threading.Thread(target=slot.run, daemon=True).start()
