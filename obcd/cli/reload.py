@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import click
 
-from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
-from obcd.config.loading import find_configuration, find_root, read_document
-from obcd.config.settings import Settings, Spool
+from obcd.cli.common import config_option, find_layout_anyway, root_option, say
 from obcd.coordinator.asking import ask_to_reload
-from obcd.errors import ConfigurationError, ExitCode, InputError
-from obcd.spool.layout import Layout
+from obcd.errors import ExitCode, InputError
 
 EPILOG = """\b
 Endpoints come, drain and go, profiles and settings change, with jobs running:
@@ -43,7 +40,7 @@ def reload(timeout: float, config: str | None, root: str | None) -> int:
 
     Says in one line what changed.
     """
-    layout, fault = _find_layout(config, root)
+    layout, fault = find_layout_anyway(config, root)
     try:
         outcome = ask_to_reload(layout, timeout)
     except InputError:
@@ -52,26 +49,3 @@ def reload(timeout: float, config: str | None, root: str | None) -> int:
         raise
     say(outcome["text"] if outcome["is_ok"] else f"obcd: {outcome['text']}")
     return ExitCode.DONE if outcome["is_ok"] else int(outcome["exit_code"])
-
-
-def _find_layout(config: str | None, root: str | None) -> tuple[Layout, ConfigurationError | None]:
-    """Return the spool that is meant, even by a wrong configuration: its coordinator shall hear of it.
-
-    Returns:
-        The folders, and what is wrong with the configuration.
-    """
-    try:
-        return find_layout(root, read_settings(config)), None
-    except ConfigurationError as error:
-        return Layout.at(find_root(root, Settings(spool=Spool(root=_named_root(config))))), error
-
-
-def _named_root(config: str | None) -> str | None:
-    """Return `[spool] root` of a configuration that may be wrong elsewhere."""
-    try:
-        path = find_configuration(config)
-        spool = read_document(path).get("spool", {}) if path is not None else {}
-    except ConfigurationError:
-        return None
-    named = spool.get("root") if isinstance(spool, dict) else None
-    return named if isinstance(named, str) else None
