@@ -82,10 +82,10 @@ class Reloader:
             coordinator.reload_trouble = ""
             logger.info("configuration read again: %s", text, extra={"action": "reloaded"})
         else:
-            coordinator.reload_trouble = f"reload failed: {one_line(text)}"
-            logger.error(
-                "%s; the old configuration stays", coordinator.reload_trouble, extra={"action": "reload_failed"}
-            )
+            trouble = f"reload failed: {one_line(text)}"
+            logger.error("%s; the old configuration stays", trouble, extra={"action": "reload_failed"})
+            if not coordinator.is_draining:  # else it is no trouble: the next start takes it up
+                coordinator.reload_trouble = trouble
         coordinator.reloads.append(outcome.to_json())
         coordinator.moves += 1
         if coordinator.is_recovered:
