@@ -104,11 +104,11 @@ def _read_status(layout: Layout) -> dict[str, Any]:
 
 def _not_ours(layout: Layout) -> InputError:
     try:
-        user = pwd.getpwuid((layout.root / "lock").stat().st_uid).pw_name
-    except (OSError, KeyError):
-        user = "root"
+        sudo = f"sudo -u {pwd.getpwuid((layout.root / 'lock').stat().st_uid).pw_name}"
+    except (OSError, KeyError):  # this user may not even look there
+        sudo = "sudo"
     return InputError(
-        f"the coordinator on {layout.root} belongs to another user: sudo -u {user} obcd reload, or, "
+        f"the coordinator on {layout.root} belongs to another user: {sudo} obcd reload, or, "
         "where systemd runs it, sudo systemctl reload obcd-coordinator"
     )
 

@@ -104,14 +104,14 @@ def _loop(
         if signals.wants_reload and reloader is not None:
             signals.wants_reload, pause = False, 0.0  # first: a signal from here on asks for another one
             reloader.reload()
-        display.turn(now)
+        pause = min(pause, display.turn(now))
         if signals.interrupts or signals.terms > 1:
             coordinator.fleet.cancel_in_flight()
             return False
         if coordinator.is_draining and (now >= drain_until or not coordinator.fleet.in_flight):
             coordinator.fleet.cancel_in_flight()
             return False
-        coordinator.wait(min(pause, beat or pause, SNAPSHOT_SECONDS))
+        coordinator.wait(min(pause, beat or pause))
 
 
 class _Display:
@@ -123,17 +123,24 @@ class _Display:
         self._is_ready = self._is_broken = False
         self._has_watchdog = watchdog_interval() is not None
 
-    def turn(self, now: float) -> None:
-        """Show it if it is time, and soon after something came or went."""
+    def turn(self, now: float) -> float:
+        """Show it if it is time, and soon after something came or went.
+
+        Returns:
+            Seconds until it is time again.
+        """
         coordinator = self._coordinator
         if coordinator.is_recovered and not self._is_ready:
             self._is_ready = True
             notify(READY=1)
             self._shown_at = -SNAPSHOT_SECONDS
-        if now - self._shown_at >= (SNAPSHOT_SECONDS if coordinator.moves == self._shown_moves else LEAST_SECONDS):
-            self._shown_at, self._shown_moves = now, coordinator.moves
-            self._notify()
-            self._write(now)
+        pause = SNAPSHOT_SECONDS if coordinator.moves == self._shown_moves else LEAST_SECONDS
+        if now - self._shown_at < pause:
+            return self._shown_at + pause - now
+        self._shown_at, self._shown_moves = now, coordinator.moves
+        self._notify()
+        self._write(now)
+        return SNAPSHOT_SECONDS
 
     def _notify(self) -> None:
         coordinator = self._coordinator
