@@ -241,9 +241,8 @@ class Coordinator:
             wanted.append(max(now, self._desk.next_scan()))
         if self._has_inbox_news:
             wanted.append(max(now, self._news_at))
-        # A worker that may start is started in this turn, so what is left of a past time is not waited for.
         coming = (self.fleet.pool.next_restart(), self.scheduler.next_due(now))
-        wanted += [at for at in coming if at is not None and at > now]
+        wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
 
     def _note_inbox_news(self) -> None:

@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
+from obcd.clock import monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.messages import Ask, ProbeNow, Resize
@@ -29,6 +30,8 @@ EARLY_DEATH_SECONDS = 10.0
 RESTART_BASE, RESTART_LIMIT = 0.2, 60.0
 #: Seconds a child gets to end by itself before it is killed.
 GRACE_SECONDS = 2.0
+#: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
+START_SECONDS = 0.04
 
 _PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
 
@@ -148,10 +151,14 @@ class Pool:
                 child.kill()
 
     def start_missing(self, now: float) -> list[str]:
-        """Start every worker that does not run and whose pause is over; returns their endpoints."""
-        started = []
+        """Start workers that do not run and whose pause is over; returns their endpoints.
+
+        As many as fit into a turn of the main loop, at least one: a reload may bring dozens. The others are due still.
+        """
+        started: list[str] = []
+        until = monotonic() + START_SECONDS
         for name, worker in self._workers.items():
-            if worker.child is None and now >= worker.restart_at:
+            if worker.child is None and now >= worker.restart_at and (not started or monotonic() < until):
                 worker.child = Child(f"worker {name}", run_worker, worker.spec)
                 worker.started_at = now
                 started.append(name)
@@ -201,7 +208,7 @@ class Pool:
         return Lost(endpoint)
 
     def next_restart(self) -> float | None:
-        """Return when the next missing worker may start, or None when all run."""
+        """Return when the next missing worker may start, also in the past, or None when all run."""
         return min((worker.restart_at for worker in self._workers.values() if worker.child is None), default=None)
 
     def stop(self) -> None:

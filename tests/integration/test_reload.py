@@ -214,27 +214,6 @@ def test_endpoint_that_is_down_goes_at_once_and_the_last_one_can_be_exchanged(
     coordinator.published().assert_complete(3)
 
 
-def test_same_server_under_another_name_waits_until_the_first_name_has_left(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.5)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 2})
-    coordinator = coordinate(config)
-    coordinator.drop(prompts(4))
-    wait_until(lambda: server.in_flight() == 2)
-
-    write_config(config, {server.urls[0]: 2})
-    assert hang_up(coordinator)["text"] == "1 endpoint came, 1 endpoint is leaving (2 in flight)"
-
-    most = 0
-    while not (coordinator.outbox / "notes").exists():
-        most = max(most, server.in_flight())
-        assert most <= 2
-    coordinator.published().assert_complete(4)
-    assert set(server.asked().values()) == {1}
-    assert list(states(coordinator)) == server.urls
-
-
 # --- profiles and settings -------------------------------------------------------------------------------------------
 
 
