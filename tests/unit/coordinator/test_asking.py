@@ -115,6 +115,31 @@ def test_coordinator_that_ends_meanwhile_is_told(
         ask_to_reload(layout, 10.0)
 
 
+def test_process_that_got_the_number_of_a_coordinator_that_just_ended_is_not_signalled(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    holders = [stranger.pid]
+
+    def holder(_: Layout) -> int | None:
+        if holders:
+            return holders.pop()
+        layout.status.unlink(missing_ok=True)
+        return None
+
+    monkeypatch.setattr(asking, "lock_holder", holder)
+    try:
+        show(layout, pid=stranger.pid)
+
+        with pytest.raises(InputError, match="ended before it had read"):
+            ask_to_reload(layout, 5.0)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.2)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 @pytest.mark.parametrize("place", ["lock_holder", "signal.pidfd_send_signal"])
 def test_coordinator_of_another_user_is_named_with_a_way(
     layout: Layout, lock: SpoolLock, monkeypatch: pytest.MonkeyPatch, place: str
