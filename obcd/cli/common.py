@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from obcd.config.loading import find_configuration, find_root, load_settings
-from obcd.config.settings import Settings
+from obcd.config.loading import find_configuration, find_root, load_settings, read_document
+from obcd.config.settings import Settings, Spool
 from obcd.errors import ConfigurationError
 from obcd.spool import disk
 from obcd.spool.layout import Layout
@@ -55,6 +55,29 @@ def read_local_settings(config: str | None) -> Settings:
 def find_layout(root: str | None, settings: Settings) -> Layout:
     """Return the spool's folders."""
     return Layout.at(find_root(root, settings), settings.spool.inbox)
+
+
+def find_layout_anyway(config: str | None, root: str | None) -> tuple[Layout, ConfigurationError | None]:
+    """Return the spool that is meant, even by a wrong configuration: its coordinator goes on with the old one.
+
+    Returns:
+        The folders, and what is wrong with the configuration.
+    """
+    try:
+        return find_layout(root, read_settings(config)), None
+    except ConfigurationError as error:
+        return Layout.at(find_root(root, Settings(spool=Spool(root=_named_root(config))))), error
+
+
+def _named_root(config: str | None) -> str | None:
+    """Return `[spool] root` of a configuration that may be wrong elsewhere."""
+    try:
+        path = find_configuration(config)
+        spool = read_document(path).get("spool", {}) if path is not None else {}
+    except ConfigurationError:
+        return None
+    named = spool.get("root") if isinstance(spool, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def check_profile(settings: Settings, profile: str) -> None:

@@ -8,15 +8,20 @@ import os
 import click
 
 from obcd.cli.common import config_option, find_layout, read_settings, root_option
+from obcd.config.loading import load_settings
+from obcd.config.settings import Settings
 from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
+from obcd.coordinator.reloading import warn_of_public
 from obcd.errors import ExitCode
 from obcd.lifeline import tie_to_parent
 from obcd.logs import set_up_logging
+from obcd.spool.layout import Layout
 
 EPILOG = """\b
 Signals: TERM drains (what is in flight may finish, up to [requests] drain_seconds);
 a second TERM, or INT, stops at once. Either way nothing that was answered is asked again.
+HUP reads the configuration again with jobs running; `obcd reload` does that and waits for the outcome.
 
 \b
 Example:
@@ -40,10 +45,15 @@ def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
     layout = find_layout(root, settings)
     logger = logging.getLogger(__name__)
     logger.info("inbox %s, outbox %s", layout.inbox, layout.outbox, extra={"action": "starting"})
-    for endpoint in settings.endpoints():
-        if not endpoint.is_private:
-            extra = {"action": "public_endpoint", "endpoint": endpoint.name}
-            logger.warning("endpoint %s is not on a private network: prompts leave it", endpoint.name, extra=extra)
-    run(Coordinator(settings, layout))
+    warn_of_public(settings.endpoints())
+    made = Coordinator(settings, layout)
+
+    def reread() -> tuple[Settings, Layout]:
+        """Read the same file again; where there was none, one that there is by now."""
+        source = made.settings.source
+        again = read_settings(config) if source is None else load_settings(source)
+        return again, find_layout(root, again)
+
+    run(made, reread=reread)
     logger.info("stopped", extra={"action": "stopped"})
     return ExitCode.DONE

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "obcd.cli.status:status",
     "up": "obcd.cli.up:up",
     "coordinator": "obcd.cli.coordinator:coordinator",
+    "reload": "obcd.cli.reload:reload",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
     "print": "obcd.cli.reports:print_answers",

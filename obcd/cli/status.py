@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, is_running, is_terminal, read_settings, root_option
+from obcd.cli.common import config_option, find_layout_anyway, is_running, is_terminal, root_option
 from obcd.errors import ExitCode, InputError
 from obcd.spool import disk
 from obcd.spool.layout import Layout
@@ -28,7 +28,9 @@ Examples:
 @root_option
 def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
     """show jobs, endpoints, and what waits and why."""
-    layout = find_layout(root, read_settings(config))
+    layout, fault = find_layout_anyway(config, root)
+    if fault is not None and not is_running(layout):
+        raise fault
     if as_json:
         while True:
             click.echo(json.dumps(_read(layout)))

@@ -9,22 +9,24 @@ No turn may take long: what is long is the clerk's, what waits for the disk is t
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import select
 import struct
 from collections import deque
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
+from obcd.coordinator.changes import compare, describe
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.observer import Observer, Published
 from obcd.coordinator.recorder import Entry, Recorder
 from obcd.coordinator.running import JobState, RunningJob
+from obcd.coordinator.signboard import Signboard
+from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.backlog import Backlog
 from obcd.core.counts import Counts
@@ -35,7 +37,6 @@ from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.outbox import Signs
 from obcd.spool.recovery import LoadedJob, Recovery
 from obcd.workers.messages import Answered
 
@@ -43,16 +44,14 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks at overdue leases and at the watch.
 HOUSEKEEPING_SECONDS = 5.0
-#: Seconds between two writings of a job's progress.
-PROGRESS_SECONDS = 2.0
 #: Failures for want of a model, recorded in one turn.
 UNSERVABLE_A_TURN = 500
 #: Least seconds between two scans that file events ask for.
 NEWS_SECONDS = 0.1
 #: How long `obcd batch` waits for a missing model: somebody watches, and was told at the start.
 IMPATIENT = (0.0, 10.0)
-#: Published jobs that the status remembers.
-REMEMBERED = 20
+#: Published jobs that the status remembers, and reloads.
+REMEMBERED, RELOADS_REMEMBERED = 20, 10
 
 
 class Coordinator:
@@ -83,13 +82,16 @@ class Coordinator:
         self._takes_drops = takes_drops
         self._only = only
         self._lock = lock or SpoolLock(layout)
-        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._sleeper = Sleeper()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
         self.running: dict[str, RunningJob] = {}
         self.accepted: deque[JobHeader] = deque()
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
+        #: What came of reading the configuration again, as `status.json` tells it, and why it failed the last time.
+        self.reloads: deque[dict[str, Any]] = deque(maxlen=RELOADS_REMEMBERED)
+        self.reload_trouble = ""
         #: Counts jobs that came or went: what the status shows is stale when it moved.
         self.moves = 0
         self.is_draining = False
@@ -97,10 +99,9 @@ class Coordinator:
         self._loading: dict[str, JobHeader] = {}
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
-        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self._unfinished)
-        self._signs = Signs(layout)
-        folders = [layout.inbox, *(layout.inbox / name for name in settings.profiles)]
-        self._watch = InboxWatch(folders, self._note_inbox_news)
+        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self.unfinished)
+        self._signs = Signboard(layout)
+        self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
         self._housekeeping_at = 0.0
         self._has_inbox_news, self._news_at = False, 0.0
@@ -120,6 +121,34 @@ class Coordinator:
             self._signs.clear()
         self.fleet.pool.start_missing(monotonic())
         self._intake_clerk.ask(self._take_recovery, "recover")
+
+    def apply(self, settings: Settings, now: float) -> str:
+        """Go on with another configuration of the same folders, while jobs run.
+
+        Jobs that are accepted keep what they were accepted with: model, options, limits. All else takes effect now.
+
+        Returns:
+            What changed, in one line.
+
+        Raises:
+            InputError: If a profile's folder cannot be made; the old configuration is in force then.
+        """
+        change = compare(self.settings, settings, self.fleet.leaving)
+        if self._takes_drops:
+            try:
+                self.layout.create_profiles(change.profiles_came)
+            except OSError as error:
+                raise InputError(f"cannot make the folder {error.filename}: {error.strerror}") from None
+        self.settings = settings
+        self.fleet.apply(change, settings, now)
+        self._desk.configure(settings)
+        self._watch.look_at(self._watched_folders())
+        self._housekeeping_at = now
+        in_flight = sum(self.scheduler.in_flight(name) for name in self.fleet.leaving.intersection(change.left))
+        return describe(change, in_flight, len(self.unfinished()))
+
+    def _watched_folders(self) -> list[Path]:
+        return [self.layout.inbox, *(self.layout.inbox / name for name in self.settings.profiles)]
 
     def drain(self) -> None:
         """Give out nothing new; what is in flight may finish."""
@@ -153,7 +182,12 @@ class Coordinator:
 
     def troubles(self) -> list[str]:
         """Return what keeps the coordinator from working as it should, for people."""
-        found = [self._desk.trouble, self._recorder.trouble, *(job.trouble for job in self.running.values())]
+        found = [
+            self.reload_trouble,
+            self._desk.trouble,
+            self._recorder.trouble,
+            *(job.trouble for job in self.running.values()),
+        ]
         missing = sorted(self.scheduler.unservable_models())
         found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
         found += [f"jobs/{name} is damaged and was left as it is: look at it" for name in self.damaged]
@@ -168,22 +202,12 @@ class Coordinator:
 
     def wake(self) -> None:
         """End the present `wait` early; any thread, also a signal handler's."""
-        try:
-            os.write(self._wake_writer, b".")
-        except BlockingIOError:  # the pipe is full of wake-ups already
-            return
+        self._sleeper.wake()
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
-        poll = select.poll()
-        poll.register(self._wake_reader, select.POLLIN)
-        for descriptor in self.fleet.pool.channels():
-            poll.register(descriptor, select.POLLIN)
-        for clerk in (self._intake_clerk, self._outbox_clerk):
-            descriptor_or_none = clerk.fileno()
-            if descriptor_or_none is not None:
-                poll.register(descriptor_or_none, select.POLLIN)
-        poll.poll(max(0.0, seconds) * 1000)
+        clerks = (self._intake_clerk.fileno(), self._outbox_clerk.fileno())
+        self._sleeper.sleep([*self.fleet.pool.channels(), *(one for one in clerks if one is not None)], seconds)
 
     def tick(self, now: float) -> float:
         """Do all that can be done now, without waiting.
@@ -191,7 +215,7 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
-        self._drain_wakeups()
+        self._sleeper.forget()
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
@@ -202,7 +226,8 @@ class Coordinator:
         self._count_recorded(now)
         if self.is_recovered and self._takes_drops and not self.is_draining:
             self._desk.turn(now)
-        self._show(now)
+        if self._takes_drops:
+            self._signs.show(self.running.values(), self._desk.waiting, now)
         self._keep_house(now)
         if self.is_recovered and not self.is_draining:
             self._activate()
@@ -216,14 +241,9 @@ class Coordinator:
             wanted.append(max(now, self._desk.next_scan()))
         if self._has_inbox_news:
             wanted.append(max(now, self._news_at))
-        # A worker that may start is started in this turn, so what is left of a past time is not waited for.
         coming = (self.fleet.pool.next_restart(), self.scheduler.next_due(now))
-        wanted += [at for at in coming if at is not None and at > now]
+        wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
-
-    def _drain_wakeups(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, 4096)
 
     def _note_inbox_news(self) -> None:
         """Have the inbox scanned soon; the watch's thread. A writer makes thousands of events; one scan sees all."""
@@ -256,7 +276,8 @@ class Coordinator:
         self.accepted.append(header)
         self.moves += 1
 
-    def _unfinished(self) -> tuple[JobHeader, ...]:
+    def unfinished(self) -> tuple[JobHeader, ...]:
+        """Return the jobs that are accepted and not published."""
         return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
 
     @property
@@ -285,6 +306,7 @@ class Coordinator:
         )
         self.running[header.id] = RunningJob.begin(header, backlog, loaded.replay, now)
         self._recorder.open(header.id, loaded.replay.size)
+        self.fleet.note_limits(header.settings)
         self.scheduler.add_job(backlog, now)
         self._publish_if_complete(header.id)
 
@@ -397,24 +419,6 @@ class Coordinator:
             self._publish_if_complete(name)
 
     # --- now and then --------------------------------------------------------------------------------------------
-
-    def _show(self, now: float) -> None:
-        for job in self.running.values():
-            if self._takes_drops and now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
-                job.shown_at = now
-                try:
-                    self._signs.show_progress(job.header, job.report(now))
-                except OSError as error:  # a full disk: the job goes on, the sign is stale
-                    logger.debug("progress of %s not shown: %s", job.header.id, error.strerror)
-        if self._takes_drops:
-            try:
-                news = self._signs.show_waiting(self._desk.waiting)
-            except OSError as error:
-                logger.debug("waiting signs not shown: %s", error.strerror)
-                return
-            for key, why in news:
-                name = f"{key.profile}/{key.name}" if key.profile else key.name
-                logger.info("%a waits: %s", name, why, extra={"action": "drop_waits"})
 
     def _keep_house(self, now: float) -> None:
         self.fleet.probe(now)

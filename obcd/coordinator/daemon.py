@@ -10,6 +10,7 @@ from types import FrameType
 
 from obcd.clock import monotonic
 from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.reloading import Reloader, Reread
 from obcd.coordinator.status import snapshot, status_line
 from obcd.notify import notify, watchdog_interval
 from obcd.spool import disk
@@ -19,27 +20,34 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two snapshots: when nothing came or went, and when something did.
 SNAPSHOT_SECONDS, LEAST_SECONDS = 1.0, 0.1
+#: Seconds of patience that systemd is asked for, again with each snapshot, while a drain or a recovery is under way:
+#: `drain_seconds` may be longer than the unit's TimeoutStopSec (sd_notify(3), EXTEND_TIMEOUT_USEC).
+PATIENCE_SECONDS = 30
 
 
 class Signals:
-    """Counts SIGTERM and SIGINT; a handler only records, the loop acts."""
+    """Counts SIGTERM, SIGINT and, where it means a reload, SIGHUP; a handler only records, the loop acts."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], *, reloads: bool) -> None:
         self._wake = wake
+        self._caught = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if reloads else [])]
         self.terms = 0
         self.interrupts = 0
+        self.wants_reload = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             self.terms += 1
+        elif number == signal.SIGHUP:
+            self.wants_reload = True
         else:
             self.interrupts += 1
         self._wake()
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Signals]:
-        """Catch both signals inside the block."""
-        old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Catch the signals inside the block."""
+        old = {number: signal.signal(number, self._note) for number in self._caught}
         try:
             yield self
         finally:
@@ -47,13 +55,16 @@ class Signals:
                 signal.signal(number, handler)
 
 
-def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None) -> bool:
+def run(
+    coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None, reread: Reread | None = None
+) -> bool:
     """Run until told to stop.
 
     SIGTERM drains (what is in flight may finish, within `drain_seconds`); a second one, or SIGINT, stops now.
 
     Args:
         each_turn: Called after every turn; True ends the run.
+        reread: Reads the configuration again, at SIGHUP; without it SIGHUP ends the process, as it does by itself.
 
     Returns:
         Whether `each_turn` ended it, and not a signal.
@@ -61,12 +72,12 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
     Raises:
         AlreadyRunningError, InputError: As `Coordinator.start`.
     """
-    with Signals(coordinator.wake).caught() as signals:
+    with Signals(coordinator.wake, reloads=reread is not None).caught() as signals:
         with shielded_start():
             coordinator.start()
-        notify(READY=1)
+        reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
-            return _loop(coordinator, signals, each_turn)
+            return _loop(coordinator, signals, each_turn, reloader)
         finally:
             notify(STOPPING=1)
             coordinator.stop()
@@ -74,39 +85,79 @@ def run(coordinator: Coordinator, each_turn: Callable[[float], bool] | None = No
                 coordinator.layout.status.unlink()
 
 
-def _loop(coordinator: Coordinator, signals: Signals, each_turn: Callable[[float], bool] | None) -> bool:
-    shown_at, shown_moves, drain_until, is_shown_broken = -SNAPSHOT_SECONDS, 0, float("inf"), False
-    beat = watchdog_interval()
+def _loop(
+    coordinator: Coordinator,
+    signals: Signals,
+    each_turn: Callable[[float], bool] | None,
+    reloader: Reloader | None,
+) -> bool:
+    drain_until, display, beat = float("inf"), _Display(coordinator), watchdog_interval()
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
-        if now - shown_at >= (SNAPSHOT_SECONDS if coordinator.moves == shown_moves else LEAST_SECONDS):
-            shown_at, shown_moves = now, coordinator.moves
-            is_shown_broken = _show(coordinator, now, is_shown_broken, has_watchdog=beat is not None)
-        if signals.interrupts or signals.terms > 1:
-            coordinator.fleet.cancel_in_flight()
-            return False
-        if signals.terms and not coordinator.is_draining:
+        if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()
             drain_until = now + coordinator.settings.requests.drain_seconds
+        if signals.wants_reload and reloader is not None:
+            signals.wants_reload, pause = False, 0.0  # first: a signal from here on asks for another one
+            reloader.reload()
+        pause = min(pause, display.turn(now))
+        if signals.interrupts or signals.terms > 1:
+            coordinator.fleet.cancel_in_flight()
+            return False
         if coordinator.is_draining and (now >= drain_until or not coordinator.fleet.in_flight):
             coordinator.fleet.cancel_in_flight()
             return False
-        coordinator.wait(min(pause, beat or pause, SNAPSHOT_SECONDS))
+        coordinator.wait(min(pause, beat or pause))
 
 
-def _show(coordinator: Coordinator, now: float, was_broken: bool, *, has_watchdog: bool) -> bool:
-    """Write the snapshot and tell systemd; a snapshot that cannot be written is said once and stops nothing."""
-    if has_watchdog:
-        notify(WATCHDOG=1)
-    notify(STATUS=status_line(coordinator, now))
-    try:
-        disk.show_json(coordinator.layout.status, snapshot(coordinator, now))
-    except OSError as error:
-        if not was_broken:
-            logger.warning("the status cannot be shown: %s", error.strerror, extra={"action": "status_failed"})
-        return True
-    return False
+class _Display:
+    """Tells systemd and `status.json` how it stands, now and then."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._shown_at, self._shown_moves = -SNAPSHOT_SECONDS, 0
+        self._is_ready = self._is_broken = False
+        self._has_watchdog = watchdog_interval() is not None
+
+    def turn(self, now: float) -> float:
+        """Show it if it is time, and soon after something came or went.
+
+        Returns:
+            Seconds until it is time again.
+        """
+        coordinator = self._coordinator
+        if coordinator.is_recovered and not self._is_ready:
+            self._is_ready = True
+            notify(READY=1)
+            self._shown_at = -SNAPSHOT_SECONDS
+        pause = SNAPSHOT_SECONDS if coordinator.moves == self._shown_moves else LEAST_SECONDS
+        if now - self._shown_at < pause:
+            return self._shown_at + pause - now
+        self._shown_at, self._shown_moves = now, coordinator.moves
+        self._notify()
+        self._write(now)
+        return SNAPSHOT_SECONDS
+
+    def _notify(self) -> None:
+        coordinator = self._coordinator
+        if self._has_watchdog:
+            notify(WATCHDOG=1)
+        if coordinator.is_draining or not coordinator.is_recovered:
+            notify(EXTEND_TIMEOUT_USEC=PATIENCE_SECONDS * 1_000_000)
+        notify(STATUS=status_line(coordinator))
+
+    def _write(self, now: float) -> None:
+        """Write the snapshot; one that cannot be written is said once and stops nothing."""
+        coordinator = self._coordinator
+        try:
+            disk.show_json(coordinator.layout.status, snapshot(coordinator, now))
+        except OSError as error:
+            if not self._is_broken:
+                logger.warning("the status cannot be shown: %s", error.strerror, extra={"action": "status_failed"})
+            self._is_broken = True
+        else:
+            self._is_broken = False

@@ -53,20 +53,34 @@ class Desk:
         self._again: list[tuple[float, Callable[[], None]]] = []
         #: Drops that the clerk has been asked to accept and has not answered.
         self._asked: set[Key] = set()
-        #: {claimed file that cannot be taken up: why}
-        self._stranded: dict[Key, str] = {}
+        #: Claimed files that cannot be taken up, since their profile is gone.
+        self._stranded: list[Claim] = []
         #: What keeps the whole inbox from being read, "" when all is well.
         self.trouble = ""
 
     @property
     def waiting(self) -> dict[Key, str]:
         """The files that are not taken, and why."""
-        return {**self._stranded, **self._inbox.waiting}
+        stranded = {
+            claim.drop.key: f"its profile '{claim.drop.key.profile}' is no longer in the configuration"
+            for claim in self._stranded
+        }
+        return {**stranded, **self._inbox.waiting}
 
     @property
     def settling(self) -> list[Key]:
         """The files that are on their way."""
         return self._inbox.settling
+
+    def configure(self, settings: Settings) -> None:
+        """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
+        self._settings = settings
+        spool = settings.spool
+        self._inbox.configure(list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        stranded, self._stranded = self._stranded, []
+        for claim in stranded:
+            self.take_claim(claim)
+        self.wake_held()
 
     def wake(self) -> None:
         """Scan at the next turn."""
@@ -112,7 +126,7 @@ class Desk:
         profile = claim.drop.key.profile
         if profile and profile not in self._settings.profiles:
             logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra={"action": "claim_waits"})
-            self._stranded[claim.drop.key] = f"its profile '{profile}' is no longer in the configuration"
+            self._stranded.append(claim)
             return
         self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
 

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
+from obcd.coordinator.changes import Change
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.rates import Rate
+from obcd.core.records import JobSettings
 from obcd.core.scheduling import Lease, Scheduler
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
+#: Endpoints that left, of which manifests can still tell.
+DEPARTED = 500
 
 
 @dataclass(slots=True)
@@ -63,21 +68,85 @@ class Fleet:
         faulted: Callable[[Lease, int, Fault, bool], None],
         now: float,
     ) -> None:
-        self.endpoints = settings.endpoints()
-        self.figures = {item.name: Figures(Rate(now)) for item in self.endpoints}
-        self.pool = Pool(
-            [
-                WorkerSpec(item.name, item.url, item.slots, jobs, settings.requests.connect_timeout_seconds)
-                for item in self.endpoints
-            ]
-        )
+        self.figures: dict[str, Figures] = {}
+        self.pool = Pool()
+        #: Names of endpoints that are no longer in the configuration, and still hold requests.
+        self.leaving: set[str] = set()
+        self._members: dict[str, Endpoint] = {}
+        #: Names of endpoints whose server still answers for another name, which is leaving.
+        self._held: set[str] = set()
+        self._departed: dict[str, EndpointFacts] = {}
+        self._jobs = jobs
         self._scheduler = scheduler
         self._answered = answered
         self._faulted = faulted
-        requests = settings.requests
-        self._oldest = requests.load_timeout_seconds + requests.request_timeout_seconds + OVERDUE_GRACE
-        for item in self.endpoints:
-            scheduler.add_endpoint(item.name, item.slots, now)
+        self._connect_timeout = settings.requests.connect_timeout_seconds
+        self._oldest = 0.0
+        for item in settings.endpoints():
+            self._add(item, now)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints in the configuration's order, those that are leaving last."""
+        return tuple(self._members.values())
+
+    def apply(self, change: Change, settings: Settings, now: float) -> None:
+        """Let endpoints come, change and go; those that go finish what they hold."""
+        self._connect_timeout = settings.requests.connect_timeout_seconds
+        for name in change.left:
+            self._scheduler.drain_endpoint(name, now)
+            self.leaving.add(name)
+        for item in change.back:
+            self._scheduler.undrain_endpoint(item.name, now)
+            self.leaving.remove(item.name)
+            self.figures[item.name].probed_at = -1e9  # now
+        self._let_leave(now)
+        for item in change.came:
+            self._add(item, now)
+        old, wanted = self._members, settings.endpoints()
+        self._members = {item.name: item for item in wanted}
+        self._members.update((name, old[name]) for name in old if name in self.leaving)
+        for item in wanted:
+            self._scheduler.set_slots(item.name, item.slots)
+            if item.name not in self._held:
+                self.pool.resize(self._spec(item))
+
+    def note_limits(self, settings: JobSettings) -> None:
+        """Take note of how long a job's requests may take; it keeps its limits when the configuration changes."""
+        longest = settings.load_timeout_seconds + settings.request_timeout_seconds + OVERDUE_GRACE
+        self._oldest = max(self._oldest, longest)
+
+    def _spec(self, item: Endpoint) -> WorkerSpec:
+        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout)
+
+    def _add(self, item: Endpoint, now: float) -> None:
+        """Take an endpoint in; its worker waits while the same server still answers for another name."""
+        self._scheduler.add_endpoint(item.name, item.slots, now)
+        self.figures[item.name] = Figures(Rate(now))
+        if any(self._members[name].url == item.url for name in self.leaving):
+            self._held.add(item.name)
+        else:
+            self.pool.add(self._spec(item))
+        self._members[item.name] = item
+
+    def _let_leave(self, now: float) -> None:
+        """Forget endpoints that are leaving and hold nothing any more."""
+        for name in [name for name in self.leaving if not self._scheduler.in_flight(name)]:
+            self._departed[name] = self._facts(self._members[name])
+            while len(self._departed) > DEPARTED:
+                del self._departed[next(iter(self._departed))]
+            self._scheduler.remove_endpoint(name)
+            if name in self._held:
+                self._held.remove(name)
+            else:
+                self.pool.remove(name, now)
+            self.leaving.remove(name)
+            del self._members[name], self.figures[name]
+            logger.info("endpoint %s has left", name, extra={"action": "endpoint_left", "endpoint": name})
+        taken = {self._members[name].url for name in self.leaving}
+        for name in [name for name in self._held if self._members[name].url not in taken]:
+            self._held.remove(name)
+            self.pool.add(self._spec(self._members[name]))
 
     @property
     def in_flight(self) -> int:
@@ -86,12 +155,11 @@ class Fleet:
 
     def facts(self) -> dict[str, EndpointFacts]:
         """Return what manifests tell of the endpoints."""
-        return {
-            item.name: EndpointFacts(
-                version=self.figures[item.name].version, gpu=item.gpu, digests=self.figures[item.name].digests
-            )
-            for item in self.endpoints
-        }
+        return {**self._departed, **{item.name: self._facts(item) for item in self.endpoints}}
+
+    def _facts(self, item: Endpoint) -> EndpointFacts:
+        figures = self.figures[item.name]
+        return EndpointFacts(version=figures.version, gpu=item.gpu, digests=figures.digests)
 
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
@@ -106,11 +174,16 @@ class Fleet:
                     self._take_lost(endpoint, now)
                 else:
                     self._take_message(event, now)
+        if self.leaving:
+            self._let_leave(now)
+        self.pool.reap(now)
 
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
         for item in self.endpoints:
             figures, health = self.figures[item.name], self._scheduler.health(item.name)
+            if health.state is EndpointState.DRAINING:
+                continue
             pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
             if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
                 figures.is_probing = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -66,3 +67,26 @@ class RunningJob:
             "trouble": self.trouble,
             "updated_at": timestamp(wall()),
         }
+
+
+def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:
+    """Return how long the cluster takes for all that is left, in seconds; None while nothing is known.
+
+    The work that is left, in seconds at an endpoint, over what is worked on at once. Not what is left over results per
+    second: jobs of short and of long requests take turns, so the present mixture says nothing of the rest.
+
+    Args:
+        waiting: Requests of jobs that have not begun; taken to be as long as the others.
+        in_flight: Requests at endpoints now.
+    """
+    answered = sum(job.counts.responses for job in jobs)
+    if not answered or not in_flight:
+        return None
+    usual = sum(job.counts.work_seconds for job in jobs) / answered
+    work, longest = waiting * usual, usual if waiting else 0.0
+    for job in jobs:
+        left = job.header.requests - job.counts.done
+        each = job.counts.work_seconds / job.counts.responses if job.counts.responses else usual
+        work += left * each
+        longest = max(longest, each if left else 0.0)
+    return max(work / in_flight, longest)

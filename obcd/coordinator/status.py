@@ -6,9 +6,10 @@ import os
 from typing import Any
 
 from obcd import __version__
-from obcd.clock import timestamp, wall
+from obcd.clock import duration, timestamp, wall
 from obcd.coordinator.coordinator import Coordinator
-from obcd.coordinator.running import JobState
+from obcd.coordinator.reloading import one_line
+from obcd.coordinator.running import JobState, time_to_go
 from obcd.core.health import EndpointState
 from obcd.logs import printable
 
@@ -19,8 +20,11 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
     """Return the document of `status.json`.
 
     Example: `{"format": 1, "pid": 812, "state": "READY", "jobs": [...], "endpoints": [...], "waiting": [...],
-    "published": [...], "troubles": [], "updated": 1795373853.2, …}`; an entry of `jobs` is as in `progress.json`.
+    "published": [...], "troubles": [], "reloads": [...], "updated": 1795373853.2, …}`; an entry of `jobs` is as in
+    `progress.json`, one of `reloads` is `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
+    "text": "1 endpoint came", "exit_code": 0}`, the newest last.
     """
+    eta = _time_to_go(coordinator)
     return {
         "format": FORMAT,
         "version": __version__,
@@ -32,6 +36,8 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
         "updated": round(wall(), 3),
         "updated_at": timestamp(wall()),
         "troubles": coordinator.troubles(),
+        "reloads": list(coordinator.reloads),
+        "eta_seconds": None if eta is None else round(eta, 1),
         "jobs": [job.report(now) for job in coordinator.running.values()] + _accepted(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
@@ -53,16 +59,50 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
     }
 
 
-def status_line(coordinator: Coordinator, now: float) -> str:
-    """Return one line for `systemctl status`, e.g. `2 jobs, 41 % of 1000 requests, 3/4 endpoints up`."""
-    jobs = list(coordinator.running.values())
-    total, done = sum(job.header.requests for job in jobs), sum(job.counts.done for job in jobs)
-    states = [coordinator.scheduler.health(item.name).state for item in coordinator.fleet.endpoints]
-    endpoints = f"{states.count(EndpointState.UP)}/{len(states)} endpoints up"
-    if not jobs:
-        return f"no jobs, {endpoints}"
-    count = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
-    return f"{count}, {100 * done // max(1, total)} % of {total} requests, {endpoints}"
+def status_line(coordinator: Coordinator) -> str:
+    """Return one line for `systemctl status`, troubles first.
+
+    Example: `2 jobs, 41 % of 1000 requests, 12 min to go, 3/4 endpoints up`.
+    """
+    troubles = coordinator.troubles()
+    parts = [one_line("; ".join(troubles))] if troubles else []
+    return "; ".join([*parts, ", ".join(_progress(coordinator))])
+
+
+def _progress(coordinator: Coordinator) -> list[str]:
+    if not coordinator.is_recovered:
+        return ["recovering"]
+    if coordinator.is_draining:
+        return [f"stopping: {coordinator.fleet.in_flight} requests in flight may finish"]
+    headers = coordinator.unfinished()
+    if not headers:
+        return ["no jobs", *_endpoints_up(coordinator)]
+    total = sum(header.requests for header in headers)
+    done = sum(job.counts.done for job in coordinator.running.values())
+    count = f"{len(headers)} job{'s' if len(headers) > 1 else ''}"
+    eta = _time_to_go(coordinator)
+    to_go = [f"{_about(eta)} to go"] if eta is not None else []
+    return [count, f"{100 * done // max(1, total)} % of {total} requests", *to_go, *_endpoints_up(coordinator)]
+
+
+def _endpoints_up(coordinator: Coordinator) -> list[str]:
+    fleet = coordinator.fleet
+    states = [
+        coordinator.scheduler.health(item.name).state for item in fleet.endpoints if item.name not in fleet.leaving
+    ]
+    leaving = [f"{len(fleet.leaving)} leaving"] if fleet.leaving else []
+    return [f"{states.count(EndpointState.UP)}/{len(states)} endpoints up", *leaving]
+
+
+def _time_to_go(coordinator: Coordinator) -> float | None:
+    running = coordinator.running
+    waiting = sum(header.requests for header in coordinator.unfinished() if header.id not in running)
+    return time_to_go(running.values(), waiting, coordinator.fleet.in_flight)
+
+
+def _about(seconds: float) -> str:
+    """Return a span as one looks at it from afar: `42 s`, `12 min`, `2 h 05 min`."""
+    return duration(seconds) if seconds < 60 or seconds >= 3600 else f"{round(seconds / 60)} min"
 
 
 def _state(coordinator: Coordinator) -> str:

@@ -41,6 +41,10 @@ class InboxWatch:
         self._identities: list[tuple[int, int] | None] = []
         self._is_warned = False
 
+    def look_at(self, folders: list[Path]) -> None:
+        """Watch these folders instead, from the next `ensure` on."""
+        self._folders = folders
+
     def ensure(self) -> None:
         """Start the watch, or build it anew when it no longer watches what it should."""
         identities = [_identity(folder) for folder in self._folders]

@@ -4,6 +4,7 @@ STARTING ─ probe ok ─► UP ─ strikes in a row ─► SUSPECT ─ another 
                         └── does not serve ──────────────────────────►┘                               │
                         ▲                                                                 first answer ▼
                         └───────────────────────────────────────────────────────────────────────────── UP
+any ─ drain ─► DRAINING ─ undrain ─► STARTING
 """
 
 from __future__ import annotations
@@ -83,8 +84,17 @@ class Health:
             self._move(EndpointState.SUSPECT, self.reason, now)
 
     def drain(self, now: float) -> None:
-        """Give it nothing new, for good."""
-        self._move(EndpointState.DRAINING, "leaving the configuration", now)
+        """Give it nothing new, until `undrain`."""
+        if self.state is not EndpointState.DRAINING:
+            self._move(EndpointState.DRAINING, "leaving the configuration", now)
+
+    def undrain(self, now: float) -> None:
+        """Take it back while it drains: it is asked again after its next good probe, as after its start.
+
+        What it was before is not believed any more: while it drained no probe or fault was noted.
+        """
+        if self.state is EndpointState.DRAINING:
+            self._move(EndpointState.STARTING, "back in the configuration, not reached yet", now)
 
     def _fall(self, reason: str, now: float) -> None:
         self._falls += 1

@@ -88,6 +88,28 @@ class Scheduler:
         """Take an endpoint in; it gets work after its first good probe."""
         self._endpoints[name] = _Endpoint(name, slots, Health(name, since=now))
 
+    def set_slots(self, name: str, slots: int) -> None:
+        """Change an endpoint's slots; what it holds above fewer slots finishes."""
+        self._endpoints[name].slots = slots
+
+    def drain_endpoint(self, name: str, now: float) -> None:
+        """Give an endpoint nothing new; what it holds finishes."""
+        self._endpoints[name].health.drain(now)
+
+    def undrain_endpoint(self, name: str, now: float) -> None:
+        """Take an endpoint back while it drains; it gets work after its next good probe."""
+        self._endpoints[name].health.undrain(now)
+
+    def remove_endpoint(self, name: str) -> None:
+        """Forget an endpoint.
+
+        Raises:
+            ValueError: If it still holds requests: their answers would find no lease, and be asked again.
+        """
+        if self._endpoints[name].leases:
+            raise ValueError(f"{name} still holds requests")
+        del self._endpoints[name]
+
     def health(self, name: str) -> Health:
         """Return the live health of an endpoint, for reading."""
         return self._endpoints[name].health

@@ -129,7 +129,8 @@ class Transport:
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._connect_timeout = connect_timeout
+        #: Seconds to wait for the next connection; any thread may change it.
+        self.connect_timeout = connect_timeout
         self._connection: http.client.HTTPConnection | None = None
         self._sock: socket.socket | None = None  # http.client forgets it when the reply says `Connection: close`
         self._abort_reason = ""
@@ -202,10 +203,10 @@ class Transport:
     def _connect(self) -> http.client.HTTPConnection:
         if self._tls is not None:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._connect_timeout, context=self._tls
+                self._host, self._port, timeout=self.connect_timeout, context=self._tls
             )
         else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._connect_timeout)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self.connect_timeout)
         connection.response_class = _Response
         try:
             connection.connect()

@@ -143,14 +143,18 @@ class Inbox:
 
     def __init__(self, path: Path, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
         self._path = path
-        self.profiles = profiles
-        self._settle = settle_seconds
-        self._require_marker = require_marker
+        self.configure(profiles, settle_seconds, require_marker)
         self._watched: dict[Key, _Watched] = {}
         #: {marker without its file: when it was first seen so}
         self._markers: dict[Key, float] = {}
         #: {file: why it is not taken}, complete after each scan
         self.waiting: dict[Key, str] = {}
+
+    def configure(self, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
+        """Take what may change while it runs; what is in the folder of a profile that went is let lie."""
+        self.profiles = profiles
+        self._settle = settle_seconds
+        self._require_marker = require_marker
 
     def scan(self, now: float) -> list[Drop]:
         """Look at every entry once.

@@ -8,6 +8,8 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from obcd.spool import disk
 #: The installed system's root and runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
 SYSTEM_ROOT = Path("/var/spool/obcd")
 SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
+#: How often a held lock is tried again before it counts as another coordinator's, and seconds between.
+LOOKS, LOOK_SECONDS = 3, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +82,30 @@ class Layout:
         Raises:
             InputError: If one cannot be made or is not a folder.
         """
-        shared = [self.inbox / profile for profile in profiles]
         try:
             for folder in (self.root, self.inbox):
                 _check_folder(folder)
                 folder.mkdir(parents=True, exist_ok=True)
             make_own(self.jobs)
             self.create_claims()
-            for folder in (self.outbox, *shared):
-                _check_folder(folder)
-                disk.make_folder(folder, 0o750)
+            _make_shared(self.outbox)
+            self.create_profiles(profiles)
             make_private(self.runtime)
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
                 "choose a folder that you may write into"
             ) from None
+
+    def create_profiles(self, profiles: Iterable[str]) -> None:
+        """Make the profiles' folders in the inbox, where they are missing.
+
+        Raises:
+            InputError: If something else is there.
+            OSError: If one cannot be made.
+        """
+        for profile in profiles:
+            _make_shared(self.inbox / profile)
 
     def create_claims(self) -> None:
         """Make the folders of claims, where they are missing.
@@ -121,6 +133,11 @@ def make_own(folder: Path) -> None:
         raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): run as that user, or take it away")
 
 
+def _make_shared(folder: Path) -> None:
+    _check_folder(folder)
+    disk.make_folder(folder, 0o750)
+
+
 def _check_folder(path: Path) -> None:
     if os.path.lexists(path) and not path.is_dir():
         raise InputError(f"{path} is not a folder: take it away, or choose another --root")
@@ -136,6 +153,45 @@ def make_private(folder: Path) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise InputError(f"{folder} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of yours")
+
+
+def lock_holder(layout: Layout) -> int | None:
+    """Return the process id of the coordinator that runs on a spool, None when none does.
+
+    Told by the lock and not by what the file says alone: a coordinator that was killed leaves its id behind, and by now
+    another program may have it.
+
+    Raises:
+        PermissionError: If this user may not know.
+        InputError: If the lock is held and does not say by whom.
+    """
+    path = layout.root / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        word, _, number = os.read(descriptor, 100).decode(errors="replace").strip().partition(" ")
+        if word != "pid" or not number.isdecimal():
+            raise InputError(f"{path} is held, and does not say by which process: try again") from None
+        return int(number)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _take(descriptor: int) -> None:
+    """Take a lock; one that `lock_holder` looks at in this moment is free in the next."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class SpoolLock:
@@ -157,7 +213,7 @@ class SpoolLock:
         for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
             descriptor = self._open(path)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(descriptor)
             except OSError as error:
                 holder = os.read(descriptor, 100).decode(errors="replace").strip()
                 os.close(descriptor)

@@ -27,6 +27,17 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Coordinator → worker: have so many slots from now on, and wait so long for a connection.
+
+    Surplus slots finish what they are at.
+    """
+
+    slots: int
+    connect_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeNow:
     """Coordinator → worker: make a control call and report."""
 

@@ -17,9 +17,10 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
+from obcd.clock import monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
-from obcd.workers.messages import Ask, ProbeNow
+from obcd.workers.messages import Ask, ProbeNow, Resize
 from obcd.workers.worker import WorkerSpec, run_worker
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ EARLY_DEATH_SECONDS = 10.0
 RESTART_BASE, RESTART_LIMIT = 0.2, 60.0
 #: Seconds a child gets to end by itself before it is killed.
 GRACE_SECONDS = 2.0
+#: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
+START_SECONDS = 0.04
 
 _PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
 
@@ -69,6 +72,11 @@ class Child:
     def pid(self) -> int | None:
         """The process id."""
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process.is_alive()
 
     def end(self, grace: float = GRACE_SECONDS) -> None:
         """Close the channel, wait, kill, reap."""
@@ -111,14 +119,46 @@ class _Worker:
 class Pool:
     """One worker process per endpoint. Main thread only; `now` is monotonic seconds."""
 
-    def __init__(self, specs: list[WorkerSpec]) -> None:
-        self._workers = {spec.endpoint: _Worker(spec) for spec in specs}
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}
+        #: [(child whose channel is closed, when it is killed)]
+        self._leaving: list[tuple[Child, float]] = []
+
+    def add(self, spec: WorkerSpec) -> None:
+        """Have a worker for an endpoint; `start_missing` starts it."""
+        self._workers[spec.endpoint] = _Worker(spec)
+
+    def resize(self, spec: WorkerSpec) -> None:
+        """Change a worker's slots and its limit for connections, while it works."""
+        if self._workers[spec.endpoint].spec == spec:
+            return
+        self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
+        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds))
+
+    def remove(self, endpoint: str, now: float) -> None:
+        """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
+        worker = self._workers.pop(endpoint)
+        if worker.child is not None:
+            worker.child.channel.close()
+            self._leaving.append((worker.child, now + GRACE_SECONDS))
+
+    def reap(self, now: float) -> None:
+        """Take note of removed workers that have ended, and kill those that do not."""
+        leaving = self._leaving
+        self._leaving = [(child, limit) for child, limit in leaving if child.is_alive and now < limit]
+        for child, _ in leaving:
+            if not any(child is other for other, _ in self._leaving):
+                child.kill()
 
     def start_missing(self, now: float) -> list[str]:
-        """Start every worker that does not run and whose pause is over; returns their endpoints."""
-        started = []
+        """Start workers that do not run and whose pause is over; returns their endpoints.
+
+        As many as fit into a turn of the main loop, at least one: a reload may bring dozens. The others are due still.
+        """
+        started: list[str] = []
+        until = monotonic() + START_SECONDS
         for name, worker in self._workers.items():
-            if worker.child is None and now >= worker.restart_at:
+            if worker.child is None and now >= worker.restart_at and (not started or monotonic() < until):
                 worker.child = Child(f"worker {name}", run_worker, worker.spec)
                 worker.started_at = now
                 started.append(name)
@@ -134,7 +174,7 @@ class Pool:
         """Return `{endpoint: pid of its worker}`."""
         return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
 
-    def send(self, endpoint: str, message: Ask | ProbeNow | Any) -> None:
+    def send(self, endpoint: str, message: Ask | ProbeNow | Resize | Any) -> None:
         """Send to a worker; a worker that is gone is noticed by the next `receive`."""
         worker = self._workers[endpoint]
         if worker.child is None:
@@ -168,7 +208,7 @@ class Pool:
         return Lost(endpoint)
 
     def next_restart(self) -> float | None:
-        """Return when the next missing worker may start, or None when all run."""
+        """Return when the next missing worker may start, also in the past, or None when all run."""
         return min((worker.restart_at for worker in self._workers.values() if worker.child is None), default=None)
 
     def stop(self) -> None:
@@ -176,6 +216,8 @@ class Pool:
         children = [worker.child for worker in self._workers.values() if worker.child is not None]
         for child in children:
             child.channel.close()
+        children += [child for child, _ in self._leaving]
+        self._leaving = []
         for child in children:
             child.end()
         for worker in self._workers.values():

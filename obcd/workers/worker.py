@@ -18,7 +18,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from obcd.ollama.transport import Transport
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Resize
 
 #: Seconds without a request after which the model may have been unloaded (Ollama's keep-alive is five minutes).
 LOADED_SECONDS = 60.0
@@ -68,11 +68,11 @@ class _Worker:
     def __init__(self, channel: Channel, spec: WorkerSpec) -> None:
         self._channel = channel
         self._spec = spec
-        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+        self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = _Loader()
         self._jobs = _JobCache(spec.jobs)
-        self._slots = [_Slot(self._asks, self._loader, self._jobs, spec, self._reply) for _ in range(spec.slots)]
+        self._slots = [self._make_slot() for _ in range(spec.slots)]
 
     def run(self) -> None:
         """Hand out what comes, end what takes too long, until the channel closes."""
@@ -88,6 +88,7 @@ class _Worker:
             for message in messages:
                 self._take(message)
             now = monotonic()
+            self._slots = [slot for slot in self._slots if not slot.has_left]
             for slot in self._slots:
                 slot.enforce_limit(now)
 
@@ -100,8 +101,25 @@ class _Worker:
                     slot.cancel(ticket)
             case ProbeNow():
                 self._probes.put(message)
+            case Resize(slots, connect_timeout):
+                self._resize(slots, connect_timeout)
             case _:
                 raise TypeError(type(message).__name__)
+
+    def _make_slot(self) -> _Slot:
+        return _Slot(self._asks, self._loader, self._jobs, self._spec, self._reply)
+
+    def _resize(self, slots: int, connect_timeout: float) -> None:
+        """Add slots, or let as many leave as soon as they are free; counted from what was wanted before."""
+        added = [] if slots < self._spec.slots else range(slots - self._spec.slots)
+        for _ in range(self._spec.slots - slots):
+            self._asks.put(None)
+        self._spec = replace(self._spec, slots=slots, connect_timeout_seconds=connect_timeout)
+        for slot in self._slots:
+            slot.set_connect_timeout(connect_timeout)
+        for slot in [self._make_slot() for _ in added]:
+            self._slots.append(slot)
+            threading.Thread(target=slot.run, daemon=True).start()
 
     def _until_next_limit(self) -> float:
         limits = [slot.limit for slot in self._slots if slot.limit is not None]
@@ -194,7 +212,7 @@ class _Slot:
 
     def __init__(
         self,
-        asks: queue.SimpleQueue[Ask],
+        asks: queue.SimpleQueue[Ask | None],
         loader: _Loader,
         jobs: _JobCache,
         spec: WorkerSpec,
@@ -209,11 +227,11 @@ class _Slot:
         self._lock = threading.Lock()
         self._ticket: int | None = None
         self.limit: float | None = None  # monotonic seconds; read by the main thread
+        self.has_left = False  # read by the main thread
 
     def run(self) -> None:
-        """Take requests for ever."""
-        while True:
-            message = self._asks.get()
+        """Take requests until told to leave."""
+        while (message := self._asks.get()) is not None:
             with self._lock:
                 self._ticket = message.ticket
                 self._transport.arm()
@@ -221,6 +239,12 @@ class _Slot:
             with self._lock:
                 self._ticket = self.limit = None
             self._reply(result)
+        self._transport.close()
+        self.has_left = True
+
+    def set_connect_timeout(self, seconds: float) -> None:
+        """Wait so long for the next connection."""
+        self._transport.connect_timeout = seconds
 
     def cancel(self, ticket: int) -> None:
         """Break a request off if it is this slot's."""

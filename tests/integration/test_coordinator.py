@@ -604,7 +604,7 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, co
 
 
 def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.coordinator:PROGRESS_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={"obcd.coordinator.signboard:PROGRESS_SECONDS": 0.2})
     pid = wait_until(lambda: coordinator.worker_pids().get("clerk intake", 0))
     content = prompt_lines(prompts(200_000))
     writer = coordinator.inbox / ".hidden"

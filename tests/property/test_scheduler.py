@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -40,11 +41,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.out: dict[int, Lease] = {}
         self.late: list[Lease] = []
         self.ended: Counter[tuple[str, int]] = Counter()
+        #: {endpoint that is there: its slots}
+        self.slots: dict[str, int] = {}
+        #: {endpoint that is there: most it may hold}: its slots, or what it held when they became fewer
+        self.room: dict[str, int] = {}
+        self.draining: set[str] = set()
 
     @initialize()
     def start(self) -> None:
         for name, slots in ENDPOINTS.items():
-            self.scheduler.add_endpoint(name, slots, self.now)
+            self.come(name, slots)
+
+    def come(self, name: str, slots: int) -> None:
+        self.scheduler.add_endpoint(name, slots, self.now)
+        self.slots[name] = self.room[name] = slots
 
     @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
     def add_job(self, column: list[int], priority: int) -> None:
@@ -62,12 +72,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         failure=st.sampled_from([None, None, "refused"]),
     )
     def probe(self, name: str, models: frozenset[str] | None, failure: str | None) -> None:
-        self.scheduler.note_probe(name, models, failure, self.now)
+        if name in self.slots:
+            self.scheduler.note_probe(name, models, failure, self.now)
 
     @rule()
     def assign(self) -> None:
         for lease in self.scheduler.assign(self.now):
             assert lease.ticket not in self.out
+            assert lease.endpoint not in self.draining
+            assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             assert all((lease.job, lease.ordinal) != (other.job, other.ordinal) for other in self.out.values())
             assert self.ended[lease.job, lease.ordinal] == 0
             assert 1 <= lease.attempt <= LIMIT
@@ -75,6 +88,37 @@ class SchedulerMachine(RuleBasedStateMachine):
         due = self.scheduler.next_due(self.now)
         assert due is None or due > self.now
         assert self.scheduler.assign(self.now) == []
+
+    @rule(name=st.sampled_from(sorted(ENDPOINTS)), slots=st.integers(1, 6))
+    def resize_or_bring(self, name: str, slots: int) -> None:
+        if name not in self.slots:
+            self.come(name, slots)
+            return
+        self.scheduler.set_slots(name, slots)
+        self.slots[name] = slots
+        self.room[name] = max(slots, self.scheduler.in_flight(name))
+
+    @rule(name=st.sampled_from(sorted(ENDPOINTS)))
+    def drain_or_take_back(self, name: str) -> None:
+        if name in self.draining:
+            self.scheduler.undrain_endpoint(name, self.now)
+            self.draining.remove(name)
+        elif name in self.slots:
+            self.scheduler.drain_endpoint(name, self.now)
+            self.draining.add(name)
+
+    @precondition(lambda self: self.draining)
+    @rule(choice=st.integers(0, 2))
+    def remove(self, choice: int) -> None:
+        name = sorted(self.draining)[choice % len(self.draining)]
+        if any(lease.endpoint == name for lease in self.out.values()):
+            with pytest.raises(ValueError, match="still holds"):
+                self.scheduler.remove_endpoint(name)
+            return
+        self.scheduler.remove_endpoint(name)
+        self.draining.remove(name)
+        del self.slots[name], self.room[name]
+        self.late = [lease for lease in self.late if lease.endpoint != name]  # its worker is gone, it says nothing
 
     @precondition(lambda self: self.out)
     @rule(choice=st.integers(0, 99))
@@ -94,6 +138,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(ENDPOINTS)))
     def lose_worker(self, name: str) -> None:
+        if name not in self.slots:
+            return
         self.scheduler.note_probe(name, None, "its worker ended", self.now)
         for lease in self.scheduler.leases(name):
             del self.out[lease.ticket]
@@ -135,11 +181,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def in_flight_is_what_was_leased_and_never_above_the_slots(self) -> None:
-        for name, slots in ENDPOINTS.items():
+        for name, room in self.room.items():
             if self.backlogs:
                 held = {lease.ticket for lease in self.out.values() if lease.endpoint == name}
                 assert {lease.ticket for lease in self.scheduler.leases(name)} == held
-                assert len(held) <= slots
+                assert len(held) <= room
 
     @invariant()
     def states_say_the_same(self) -> None:
@@ -150,7 +196,11 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert (backlog._states[ordinal] == ENDED) == (self.ended[job, ordinal] == 1)
 
     def teardown(self) -> None:
-        """Let everything get well: then every request has to end, without hanging."""
+        """Let everything get well, and all be there: then every request has to end, without hanging."""
+        for name in ENDPOINTS:
+            if name not in self.slots:
+                self.come(name, 1)
+            self.scheduler.undrain_endpoint(name, self.now)
         for _ in range(400):
             if not any(backlog.unfinished for backlog in self.backlogs.values()):
                 break

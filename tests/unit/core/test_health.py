@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from obcd.core.faults import Harm
@@ -164,7 +166,7 @@ def test_pause_grows_with_each_fall_up_to_its_limit_and_an_answer_makes_it_short
 
 
 @pytest.mark.parametrize("health", [up(), down(), suspect(), Health("a")], ids=["up", "down", "suspect", "starting"])
-def test_draining_is_for_good(health: Health) -> None:
+def test_draining_ends_by_nothing_that_happens(health: Health) -> None:
     health.drain(200.0)
 
     health.note_probe(None, 300.0)
@@ -173,3 +175,26 @@ def test_draining_is_for_good(health: Health) -> None:
     health.note_answer(300.0)
 
     assert (health.state, health.open_slots(SLOTS)) == (EndpointState.DRAINING, 0)
+
+
+@pytest.mark.parametrize("before", [up, down, suspect, lambda: Health("a")], ids=["up", "down", "suspect", "starting"])
+def test_draining_to_starting_when_taken_back(before: Callable[[], Health]) -> None:
+    health = before()
+    health.drain(200.0)
+    health.drain(250.0)
+    assert health.since == 200.0
+
+    health.undrain(300.0)
+    assert (health.state, health.open_slots(SLOTS)) == (EndpointState.STARTING, 0)
+    health.note_fault(Harm.DOWN, "refused", 100.0, 300.0)
+    health.note_probe(None, 300.0)
+
+    assert (health.state, health.open_slots(SLOTS)) == (EndpointState.UP, SLOTS)
+
+
+def test_undrain_moves_nothing_that_does_not_drain() -> None:
+    health = suspect()
+
+    health.undrain(200.0)
+
+    assert (health.state, health.since) == (EndpointState.SUSPECT, 100.0)

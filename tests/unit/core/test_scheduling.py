@@ -560,3 +560,93 @@ def test_everything_is_answered_in_the_end(endpoints: int, column: bytes) -> Non
         turns += 1
 
     assert turns <= 300 / 4 / endpoints + 3
+
+
+class TestEndpointsThatChange:
+    def test_one_that_drains_gets_nothing_and_its_answers_count(self) -> None:
+        made = scheduler("a", "b", slots=2)
+        backlog = add(made, "j", 6)
+        held = [lease for lease in made.assign(0.0) if lease.endpoint == "a"]
+
+        made.drain_endpoint("a", 1.0)
+        answer(made, held, 1.0)
+
+        assert made.assign(1.0) == []
+        assert (made.in_flight("a"), made.in_flight("b"), backlog.unfinished) == (0, 2, 4)
+
+    def test_what_fails_while_it_drains_goes_to_another_one(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 2)
+        leases = {lease.endpoint: lease for lease in made.assign(0.0)}
+        made.drain_endpoint("a", 1.0)
+
+        assert not fault(made, leases["a"], UNREACHABLE, 1.0)
+        answer(made, [leases["b"]], 1.0)
+
+        assert asked(made.assign(9.0)) == [("b", "j", leases["a"].ordinal)]
+
+    def test_one_that_is_taken_back_gets_work_after_a_probe_and_never_above_its_slots(self) -> None:
+        made = scheduler("a", slots=3)
+        add(made, "j", 9)
+        held = made.assign(0.0)
+        made.drain_endpoint("a", 1.0)
+        answer(made, held[:1], 1.0)
+
+        made.undrain_endpoint("a", 2.0)
+        assert made.assign(2.0) == []
+        made.note_probe("a", BOTH_MODELS, None, 2.0)
+
+        assert len(made.assign(2.0)) == 1
+        assert made.in_flight("a") == 3
+
+    def test_one_that_is_forgotten_holds_nothing(self) -> None:
+        made = scheduler("a", "b")
+        add(made, "j", 3)
+        held = made.assign(0.0)
+        made.drain_endpoint("a", 1.0)
+
+        with pytest.raises(ValueError, match="a still holds requests"):
+            made.remove_endpoint("a")
+        answer(made, held, 1.0)
+        made.remove_endpoint("a")
+
+        assert asked(made.assign(1.0)) == [("b", "j", 2)]
+
+    def test_more_slots_are_filled_and_fewer_let_the_surplus_finish(self) -> None:
+        made = scheduler("a", slots=2)
+        add(made, "j", 20)
+        held = made.assign(0.0)
+
+        made.set_slots("a", 5)
+        held += made.assign(1.0)
+        assert len(held) == 5
+
+        made.set_slots("a", 2)
+        answer(made, held[:3], 2.0)
+        assert made.assign(2.0) == []
+        answer(made, held[3:4], 2.0)
+        assert len(made.assign(2.0)) == 1
+
+    def test_model_that_only_one_which_left_had_fails_after_its_time(self) -> None:
+        made = scheduler("a", models=frozenset([LLAMA.model]))
+        made.add_endpoint("b", 1, 0.0)
+        made.note_probe("b", frozenset([QWEN.model]), None, 0.0)
+        add(made, "j", 1)
+        made.drain_endpoint("a", 0.0)
+        made.remove_endpoint("a")
+
+        assert made.take_unservable(9, 1.0) == []
+        assert made.take_unservable(9, 2.0 + MODEL_WAIT_SECONDS) == [("j", 0, LLAMA.model)]
+
+    def test_work_waits_while_the_only_endpoint_is_exchanged(self) -> None:
+        made = scheduler("a")
+        add(made, "j", 1)
+        made.drain_endpoint("a", 0.0)
+        made.remove_endpoint("a")
+        assert made.take_unservable(9, 1.0) == []
+
+        made.add_endpoint("b", 1, 1.0)
+        assert made.take_unservable(9, 1.0 + MODEL_WAIT_UNREACHED_SECONDS * 2) == []
+        made.note_probe("b", BOTH_MODELS, None, 2.0)
+
+        assert asked(made.assign(2.0)) == [("b", "j", 0)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.intake import accept
-from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.layout import Layout, SpoolLock, lock_holder
 from tests.unit.spool.spools import THREE, drop_of, make_layout, order_of, put
 
 
@@ -88,3 +89,31 @@ def test_second_holder_is_refused(layout: Layout) -> None:
         SpoolLock(layout).check_free()
     lock.release()
     SpoolLock(layout).check_free()
+
+
+def test_holder_of_the_lock_is_told_while_it_is_held_and_not_by_what_the_file_says(layout: Layout) -> None:
+    assert lock_holder(layout) is None
+    layout.create([])
+    lock = SpoolLock(layout)
+    lock.acquire()
+    assert lock_holder(layout) == os.getpid()
+
+    lock.release()
+
+    assert (layout.root / "lock").read_text("utf-8") == f"pid {os.getpid()}\n"
+    assert lock_holder(layout) is None
+
+
+def test_look_at_the_lock_does_not_keep_a_coordinator_from_starting(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.create([])
+    looker = os.open(layout.root / "lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    monkeypatch.setattr("obcd.spool.layout.time.sleep", lambda _: os.close(looker))
+
+    lock = SpoolLock(layout)
+    lock.acquire()
+
+    assert lock_holder(layout) == os.getpid()
+    lock.release()

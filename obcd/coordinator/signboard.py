@@ -1,0 +1,49 @@
+"""What the coordinator shows in the outbox besides answers: how far each job is, and why a file waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from obcd.coordinator.running import RunningJob
+from obcd.spool.inbox import Key
+from obcd.spool.layout import Layout
+from obcd.spool.outbox import Signs
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two writings of a job's progress.
+PROGRESS_SECONDS = 2.0
+
+
+class Signboard:
+    """Main thread only; `now` is monotonic seconds. A sign that cannot be written holds nothing up."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._signs = Signs(layout)
+
+    def clear(self) -> None:
+        """Take away what an earlier coordinator left."""
+        self._signs.clear()
+
+    def end_progress(self, job: str) -> None:
+        """Take a job's progress away."""
+        self._signs.end_progress(job)
+
+    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float) -> None:
+        """Show what is due."""
+        for job in jobs:
+            if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
+                job.shown_at = now
+                try:
+                    self._signs.show_progress(job.header, job.report(now))
+                except OSError as error:  # a full disk: the job goes on, the sign is stale
+                    logger.debug("progress of %s not shown: %s", job.header.id, error.strerror)
+        try:
+            news = self._signs.show_waiting(dict(waiting))
+        except OSError as error:
+            logger.debug("waiting signs not shown: %s", error.strerror)
+            return
+        for key, why in news:
+            name = f"{key.profile}/{key.name}" if key.profile else key.name
+            logger.info("%a waits: %s", name, why, extra={"action": "drop_waits"})

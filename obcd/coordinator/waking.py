@@ -1,0 +1,34 @@
+"""The main loop's sleep: until a descriptor has something, somebody wakes it, or the time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Iterable
+
+
+class Sleeper:
+    """`wake` from any thread, also a signal handler's; the rest is the main thread's."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wake(self) -> None:
+        """End the present `sleep` early, or the next one."""
+        try:
+            os.write(self._writer, b".")
+        except BlockingIOError:  # the pipe is full of wake-ups already
+            return
+
+    def forget(self) -> None:
+        """Forget what woke it up to now."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+
+    def sleep(self, descriptors: Iterable[int], seconds: float) -> None:
+        """Sleep until one of these can be read or `wake` is called, at most this long."""
+        poll = select.poll()
+        for descriptor in (self._reader, *descriptors):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(max(0.0, seconds) * 1000)

@@ -1,0 +1,88 @@
+"""The line that systemd shows: jobs, percent, time to go, endpoints; troubles first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from obcd.config.settings import Settings
+from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.fleet import Fleet
+from obcd.coordinator.reloading import MAX_TEXT, one_line
+from obcd.coordinator.status import snapshot, status_line
+from obcd.spool.job import JobHeader
+from obcd.spool.layout import Layout
+from tests.unit.coordinator.test_running import job
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    """Yield a coordinator of four endpoints, three of them up, that was not started."""
+    settings = Settings.model_validate({"ollama_instances": {"a": 0, "b": 0, "c": 0, "d": 0}})
+    made = Coordinator(settings, Layout.at(tmp_path / "root"))
+    for name in "abc":
+        made.scheduler.note_probe(name, frozenset(), None, 0.0)
+    made.is_recovered = True
+    yield made
+    made._recorder.stop(5)
+
+
+def test_before_it_is_ready_it_recovers(coordinator: Coordinator) -> None:
+    coordinator.is_recovered = False
+
+    assert status_line(coordinator) == "recovering"
+
+
+def test_without_jobs_the_endpoints_are_told(coordinator: Coordinator) -> None:
+    assert status_line(coordinator) == "no jobs, 3/4 endpoints up"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.1, "7 s"), (8.0, "9 min"), (50.0, "57 min"), (111.0, "2 h 05 min")], ids=str
+)
+def test_jobs_percent_and_time_to_go(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, seconds: float, told: str
+) -> None:
+    coordinator.running["j"] = job(500, 410, seconds)
+    header = coordinator.running["j"].header
+    coordinator.accepted.append(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
+    monkeypatch.setattr(Fleet, "in_flight", 590 / 68)
+
+    assert status_line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
+    eta = snapshot(coordinator, 0.0)["eta_seconds"]
+    assert eta == pytest.approx(68 * seconds, abs=0.1)
+
+
+def test_time_to_go_is_left_out_while_nothing_is_in_flight(coordinator: Coordinator) -> None:
+    coordinator.running["j"] = job(500, 410, 1.0)
+
+    assert status_line(coordinator) == "1 job, 82 % of 500 requests, 3/4 endpoints up"
+
+
+def test_endpoint_that_is_leaving_is_told_apart(coordinator: Coordinator) -> None:
+    coordinator.scheduler.drain_endpoint("a", 1.0)
+    coordinator.fleet.leaving.add("a")
+
+    assert status_line(coordinator) == "no jobs, 2/3 endpoints up, 1 leaving"
+
+
+def test_troubles_come_first_in_one_line_that_is_not_too_long(coordinator: Coordinator) -> None:
+    coordinator.reload_trouble = "reload failed: it\nhas two lines"
+    assert status_line(coordinator) == "reload failed: it; has two lines; no jobs, 3/4 endpoints up"
+
+    coordinator.reload_trouble = "x" * 9000
+    assert len(status_line(coordinator)) < MAX_TEXT + 100
+
+
+def test_stop_tells_what_may_finish(coordinator: Coordinator) -> None:
+    coordinator.drain()
+
+    assert status_line(coordinator) == "stopping: 0 requests in flight may finish"
+
+
+def test_fault_of_several_lines_reads_as_one() -> None:
+    fault = "the configuration x has 2 faults:\n  at a: b\n  at c: d"
+
+    assert one_line(fault) == "the configuration x has 2 faults: at a: b; at c: d"
