@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Staging:
     settle_seconds: float
     max_line_bytes: int
 
-    def submit(self, now: float) -> Iterator[Submitted | Left]:
+    def submit(self, now: float) -> Generator[Submitted | Left, None, None]:
         """Drop and move what has settled; holds the folder's lock until it is exhausted or closed.
 
         Args:
