@@ -111,7 +111,7 @@ class _Load:
 
 
 @click.command(cls=OneLineCommand, epilog=EPILOG)
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="FILE…")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE…]")
 @click.option(
     "--from", "staging", metavar="DIR", type=click.Path(path_type=Path),
     help="drop every settled *.jsonl of a folder once, and move it into DIR/submitted/",
