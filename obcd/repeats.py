@@ -13,16 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 #: {action: the fields that make two of its events the same}; all other events are told one by one.
-SAME = {
+SAME: dict[str, tuple[str, ...]] = {
     "attempt_failed": ("job", "endpoint", "fault"),
     "request_failed": ("job", "endpoint", "fault"),
     "drop_waits": ("profile",),
     "drop_rejected": ("profile",),
+    "accept_failed": ("profile",),
+    "clerk_failed": (),
+    "clerk_died": (),
+    "worker_lost": ("endpoint",),
 }
 #: Of the same events so many are told before the rest of a while is counted, and so many in each while after that.
 FIRST, LATER = 5, 1
-#: Seconds of the first while; each that follows a full one is longer, up to the limit: at 3 a.m. ten lines an hour do.
-SECONDS, GROWTH, MOST_SECONDS = 10.0, 6.0, 600.0
+#: Seconds of the first while; each that follows a full one is longer, up to the limit: ten lines an hour do.
+SECONDS, GROWTH, MOST_SECONDS = 60.0, 5.0, 600.0
 
 
 @dataclass(slots=True)
