@@ -97,7 +97,7 @@ def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[
             disk.remove_tree(folder)
         else:
             extra = {"action": "job_damaged", "job": folder.name}
-            logger.error("job %s cannot be read: look at %s", folder.name, folder, extra=extra)
+            logger.error("job %s cannot be read: look at %s", folder.name, folder, extra=extra)  # noqa: TRY400
             damaged.append(folder.name)
 
 
