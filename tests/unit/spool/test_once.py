@@ -365,3 +365,51 @@ def test_pipe_is_streamed(layout: Layout, state: Path) -> None:
 
     assert isinstance(outcome, Submitted)
     assert io.BytesIO((layout.inbox / "piped.jsonl").read_bytes()).read() == THREE
+
+
+# --- an inbox as it is installed -------------------------------------------------------------------------------------
+
+
+def as_nobody(act: Callable[[], object]) -> str:
+    """Run in a child as uid and gid 65534, without root's rights; returns the outcome's type, or the error."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            said = type(act()).__name__
+        except BaseException as error:  # noqa: BLE001 - told by the parent
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading) as answer:
+        return answer.read()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else for a while")
+def test_submitter_who_may_not_list_the_inbox_submits_once(tmp_path: Path) -> None:
+    shared = Path(tempfile.mkdtemp(prefix="obcd-"))
+    try:
+        layout, state, source = make_layout(shared / "root"), shared / "state", shared / "notes.jsonl"
+        source.write_bytes(THREE)
+        state.mkdir()
+        for path, mode in ((shared, 0o755), (layout.root, 0o755), (layout.inbox, 0o3730), (layout.outbox, 0o2750)):
+            path.chmod(mode)
+        for path in (layout.inbox, layout.outbox):
+            os.chown(path, 0, 65534)
+        os.chown(state, 65534, 65534)
+
+        assert as_nobody(lambda: os.listdir(layout.inbox)).startswith("PermissionError")
+        said = [as_nobody(lambda: run(layout, source, state)) for _ in range(2)]
+        jobs = take(layout)
+        said.append(as_nobody(lambda: run(layout, source, state)))
+
+        assert said == ["Submitted", "Already", "Already"]
+        assert [job.header.uid for job in jobs] == [65534]
+        assert sorted(path.name for path in layout.inbox.iterdir()) == [".obcd"]
+    finally:
+        shutil.rmtree(shared)
