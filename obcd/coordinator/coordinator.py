@@ -297,7 +297,8 @@ class Coordinator:
         del self._loading[header.id]
         now = monotonic()
         if isinstance(outcome, Failed):
-            logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra={"action": "load_failed"})
+            extra = {"action": "load_failed", "job": header.id}
+            logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
             self.damaged = (*self.damaged, header.id)
             return
         loaded: LoadedJob = outcome.value
@@ -350,7 +351,8 @@ class Coordinator:
 
     def _take_old_published(self, job: str, outcome: Done | Failed) -> None:
         if isinstance(outcome, Failed):
-            logger.error("job %s cannot be published: %s", job, outcome.reason, extra={"action": "publish_failed"})
+            extra = {"action": "publish_failed", "job": job}
+            logger.error("job %s cannot be published: %s", job, outcome.reason, extra=extra)
             return
         logger.info("job %s published in %s", job, outcome.value, extra={"action": "job_published", "job": job})
         self._observer.on_published(job, outcome.value)
@@ -375,7 +377,8 @@ class Coordinator:
             lease.attempt,
             fault.message,
             "" if is_final else "; it is asked again",
-            extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job},
+            extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": number}
+            | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
         if is_final:
             self._record_failure(job, lease.ordinal, number, fault, lease)

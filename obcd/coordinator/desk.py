@@ -125,7 +125,8 @@ class Desk:
         """Have a file accepted that an earlier coordinator had claimed."""
         profile = claim.drop.key.profile
         if profile and profile not in self._settings.profiles:
-            logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra={"action": "claim_waits"})
+            extra = {"action": "claim_waits", "job": claim.job, "profile": profile}
+            logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra=extra)
             self._stranded.append(claim)
             return
         self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
@@ -160,7 +161,7 @@ class Desk:
         match outcome.value:
             case Accepted(header):
                 bad = f", {header.bad_lines} of them bad lines" if header.bad_lines else ""
-                extra = {"action": "job_accepted", "job": header.id}
+                extra = {"action": "job_accepted", "job": header.id, "profile": key.profile}
                 logger.info("%s accepted as job %s: %d requests%s", label, header.id, header.requests, bad, extra=extra)
                 self._accepted(header)
             case NotYet(why, until_published, until_rejected):
@@ -169,15 +170,18 @@ class Desk:
                     why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, _):
-                logger.warning("%s rejected: %s", label, why, extra={"action": "drop_rejected", "job": job})
+                extra = {"action": "drop_rejected", "job": job, "profile": key.profile}
+                logger.warning("%s rejected: %s", label, why, extra=extra)
             case Gone():
-                logger.info("%s was taken away before it was accepted", label, extra={"action": "drop_gone"})
+                extra = {"action": "drop_gone", "profile": key.profile}
+                logger.info("%s was taken away before it was accepted", label, extra=extra)
             case other:
                 raise TypeError(type(other).__name__)
 
     def _take_failure(self, order: Order, label: str, outcome: Failed) -> None:
         key = order.drop.key
-        logger.error("%s cannot be accepted: %s", label, outcome.reason, extra={"action": "accept_failed"})
+        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile}
+        logger.error("%s cannot be accepted: %s", label, outcome.reason, extra=extra)
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:

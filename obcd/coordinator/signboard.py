@@ -46,4 +46,4 @@ class Signboard:
             return
         for key, why in news:
             name = f"{key.profile}/{key.name}" if key.profile else key.name
-            logger.info("%a waits: %s", name, why, extra={"action": "drop_waits"})
+            logger.info("%a waits: %s", name, why, extra={"action": "drop_waits", "profile": key.profile})
