@@ -31,6 +31,8 @@ COMMANDS = {
     "embedded": "obcd.cli.standins:embedded",
     "simulate": "obcd.cli.standins:simulate",
     "demo": "obcd.cli.demo:demo",
+    "install": "obcd.cli.install:install",
+    "uninstall": "obcd.cli.install:uninstall",
 }
 
 EPILOG = """\b

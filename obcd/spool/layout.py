@@ -85,9 +85,11 @@ class Layout:
                 folder.mkdir(parents=True, exist_ok=True)
             make_own(self.jobs)
             self.create_claims()
-            for folder in (self.outbox, *shared):
+            _check_folder(self.outbox)
+            disk.make_folder(self.outbox, 0o750)
+            for folder in shared:
                 _check_folder(folder)
-                disk.make_folder(folder, 0o750)
+                make_alike(folder, self.inbox)
             make_private(self.runtime)
         except OSError as error:
             raise InputError(
@@ -119,6 +121,21 @@ def make_own(folder: Path) -> None:
         raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
     if status.st_uid != os.getuid():
         raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): run as that user, or take it away")
+
+
+def make_alike(folder: Path, inbox: Path) -> None:
+    """Make a profile's folder of the inbox, as open as the inbox itself: who may drop there may drop here.
+
+    The mode is mkdir's, past the umask, and not a chmod's: under systemd's RestrictSUIDSGID= nobody may set the
+    set-group-ID bit, which mkdir hands down from the inbox and chmod would take away. The umask is the whole process's
+    for that moment; what other threads make has a mode of its own.
+    """
+    mode = stat.S_IMODE(inbox.stat().st_mode) & 0o1777
+    old = os.umask(0)
+    try:
+        disk.make_folder(folder, mode)
+    finally:
+        os.umask(old)
 
 
 def _check_folder(path: Path) -> None:

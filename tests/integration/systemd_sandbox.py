@@ -34,6 +34,7 @@ BOOT = Path(__file__).with_name("systemd_boot.sh")
 PROGRAMS = ("unshare", "nsenter", "setpriv", "mount", "pivot_root", "systemctl")
 #: Where obcd lies inside: a virtual environment as the README makes one.
 VENV = "/opt/obcd"
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Seconds a boot may take before the machine counts as unable.
 BOOT_SECONDS = 20.0
@@ -184,16 +185,17 @@ class SystemdSandbox:
     def _make_venv(self) -> None:
         """Make /opt/obcd: an interpreter that everybody can read, this tree, and the packages of this Python."""
         home = _interpreter_home()
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self.write(f"{VENV}/pyvenv.cfg", f"home = {home}/bin\ninclude-system-site-packages = false\n")
         packages = [f"{VENV}/packages/{number}" for number in range(len(_package_folders()))]
-        self.write(f"{VENV}/lib/{version}/site-packages/obcd.pth", "\n".join([f"{VENV}/source", *packages]) + "\n")
+        self.write(f"{VENV}/lib/{VERSION}/site-packages/obcd.pth", "\n".join([f"{VENV}/source", *packages]) + "\n")
         self.path(f"{VENV}/bin").mkdir()
         for name in ("python", "python3"):
-            self.path(f"{VENV}/bin/{name}").symlink_to(f"{home}/bin/{version}")
+            self.path(f"{VENV}/bin/{name}").symlink_to(f"{home}/bin/{VERSION}")
         script = f"#!{VENV}/bin/python\nimport sys\nfrom obcd.__main__ import main\nsys.exit(main())\n"
         self.write(f"{VENV}/bin/obcd", script, 0o755)
-        tried = self.run(f"{VENV}/bin/obcd", "--version", user="nobody", check=False)
+        tried = self.run(
+            f"{VENV}/bin/python", "-c", "import ssl, psutil, obcd.config.loading", user="nobody", check=False
+        )
         if tried.returncode:
             last = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise CannotBootError(f"this Python cannot be used by other users inside: {last}")
@@ -211,8 +213,13 @@ class SystemdSandbox:
 
 
 def _interpreter_home() -> str:
-    """Return the folder of this interpreter inside: its own when it is the system's, else where it is bound."""
-    return "/usr" if sys.base_prefix == "/usr" else f"{VENV}/python"
+    """Return the prefix of the interpreter inside: this one's, else the system's of the same version, else a bound one.
+
+    One that lies in somebody's home is bound only in need: a libpython of its own is not found where it was moved to.
+    """
+    if not sys.base_prefix.startswith(("/root/", "/home/", "/tmp/")):
+        return sys.base_prefix
+    return "/usr" if Path("/usr/bin", VERSION).exists() else f"{VENV}/python"
 
 
 def _package_folders() -> list[str]:
@@ -222,7 +229,7 @@ def _package_folders() -> list[str]:
 def _binds() -> list[str]:
     pairs = [(str(SOURCES), f"{VENV}/source")]
     pairs += [(folder, f"{VENV}/packages/{number}") for number, folder in enumerate(_package_folders())]
-    if _interpreter_home() != "/usr":
+    if _interpreter_home() == f"{VENV}/python":
         pairs.append((sys.base_prefix, _interpreter_home()))
     return [word for pair in pairs for word in pair]
 
