@@ -104,6 +104,20 @@ class SystemdSandbox:
         self.write(f"/etc/systemd/system/{unit}.d/{name}", text)
         self.run("systemctl", "daemon-reload")
 
+    def remove_drop_in(self, unit: str, name: str = "test.conf") -> None:
+        """Take a drop-in away again."""
+        self.path(f"/etc/systemd/system/{unit}.d/{name}").unlink()
+        self.run("systemctl", "daemon-reload")
+
+    def start_simulated(self, port: int, *options: object) -> None:
+        """Start a simulated server inside, as a unit of its own; one that has the port is replaced."""
+        unit = f"simulated-{port}"
+        self.run("systemctl", "stop", unit, check=False)
+        command = ("simulate", "--port", port, "--load-seconds", 0.01, *options)
+        self.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", f"{VENV}/bin/obcd", *command)
+        listens = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+        wait_until(lambda: self.run("bash", "-c", listens, check=False).returncode == 0, what=f"{unit} listens")
+
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit, e.g. `show("obcd-host.service", "StatusText")`."""
         return self.run("systemctl", "show", unit, f"--property={name}", "--value").stdout.strip()
