@@ -11,9 +11,9 @@ import click
 from obcd.cli.common import say
 from obcd.errors import ExitCode, UsageError
 from obcd.install import advice, service
-from obcd.install.apply import Step, Verb, apply, decide, decide_removal, give_to_groups, read_record, remove
+from obcd.install.apply import Record, Step, Verb, apply, decide, decide_removal, give_to_groups, read_record, remove
 from obcd.install.found import OLDEST_SYSTEMD, look, systemd_version, unreadable_reason
-from obcd.install.plan import CONFIGURATION, make_plan
+from obcd.install.plan import CONFIGURATION, Folder, Plan, make_plan
 
 SYSTEM = Path("/")
 
@@ -26,6 +26,15 @@ Examples:
 \b
 It may be repeated at any time, after an upgrade of obcd above all. A file that you changed is kept,
 and the new one is put beside it as NAME.new; --force puts it in place and keeps yours as NAME.old.
+"""
+
+UNINSTALL_EPILOG = """\b
+Examples:
+  obcd uninstall --dry-run        what would go, and what stays
+  sudo obcd uninstall
+
+\b
+Prompts, answers, models and a configuration that you changed stay; it says where they lie.
 """
 
 root_option = click.option(
@@ -47,7 +56,7 @@ def install(root: Path, dry_run: bool, force: bool) -> int:
 
     Nothing is started or stopped, and nothing is asked.
     """
-    root = root.absolute()
+    root = root.resolve()
     is_here = root == SYSTEM
     if is_here:
         _check_system(is_writing=not dry_run)
@@ -59,28 +68,32 @@ def install(root: Path, dry_run: bool, force: bool) -> int:
     commands = service.after_install(steps) if is_here else []
     _show(steps, commands)
     if not dry_run:
-        if is_here:  # folders come with their owners from systemd-tmpfiles, which no link in them misleads
-            apply(plan, [step for step in steps if step.path not in {item.path for item in plan.folders}], root, record)
-        else:
-            apply(plan, steps, root, record)
-        for command in commands:
-            service.run(command)
-        if is_here:
-            give_to_groups(steps, root)
-    for line in [
-        *(advice.about_stock(machine.stock) if machine.stock else []),
-        *advice.next_steps(machine, is_here=is_here),
-    ]:
+        _apply(plan, steps, root, record, commands)
+    changed = [step.path for step in steps if step.verb in (Verb.UPDATED, Verb.REPLACED)]
+    stock = advice.about_stock(machine.stock) if machine.stock else []
+    for line in [*stock, *advice.next_steps(machine, changed, is_here=is_here)]:
         click.echo(line)
     return ExitCode.DONE
 
 
-@click.command()
+def _apply(plan: Plan, steps: list[Step], root: Path, record: Record, commands: list[service.Command]) -> None:
+    if root != SYSTEM:
+        apply(plan, steps, root, record)
+        return
+    # The folders come with their owners from systemd-tmpfiles, which no link inside one of them misleads.
+    own = [step for step in steps if not isinstance(step.item, Folder)]
+    apply(plan, own, root, record)
+    for command in commands:
+        service.run(command)
+    give_to_groups(plan, steps, root)
+
+
+@click.command(epilog=UNINSTALL_EPILOG)
 @root_option
 @dry_option
 def uninstall(root: Path, dry_run: bool) -> int:
     """stop obcd and take away what install put there; data and what you changed stay."""
-    root = root.absolute()
+    root = root.resolve()
     is_here = root == SYSTEM
     if is_here and not dry_run and os.geteuid() != 0:
         raise UsageError("only root can take it away: sudo obcd uninstall (or look with --dry-run)")

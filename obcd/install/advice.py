@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection
 
 from obcd.install.found import OLDEST_SYSTEMD, STOCK_PORT, Machine, Stock
-from obcd.install.plan import CONFIGURATION
+from obcd.install.plan import CONFIGURATION, UNIT_FOLDER
 
 #: How a Python that services can use is made.
 VENV_COMMANDS = """\
@@ -61,20 +62,27 @@ def _parents(folder: str) -> list[str]:
     return [path for path in paths if path not in ("/usr", "/usr/share", "/var", "/var/lib", "/home", "/srv", "/opt")]
 
 
-def next_steps(machine: Machine, *, is_here: bool) -> list[str]:
-    """Return what comes after an installation."""
+def next_steps(machine: Machine, changed: Collection[str], *, is_here: bool) -> list[str]:
+    """Return what comes after an installation.
+
+    Args:
+        changed: The paths that were there and are newer now.
+        is_here: Whether it went into this machine's own system.
+    """
     lines = []
     if not machine.ollama:
         lines.append("There is no `ollama` program yet; obcd-host needs it (https://ollama.com/download/linux).")
     if not is_here:
         lines.append("On that machine, once: systemd-sysusers, systemd-tmpfiles --create, systemctl daemon-reload.")
+    if is_here and any(path.startswith(f"{UNIT_FOLDER}/") for path in changed):
+        lines.append("What runs is still the old: systemctl try-restart obcd-host obcd-coordinator")
     return [
         *lines,
         "Next:",
         f"  edit {CONFIGURATION}, then: obcd check",
         "  systemctl enable --now obcd-host           on every machine with GPUs",
         "  systemctl enable --now obcd-coordinator    on one machine",
-        "  usermod -aG obcd NAME                      for everybody who drops files",
+        "  usermod -aG obcd NAME                      for everybody who drops files (they log in again)",
         "Changes of your own to a unit belong into drop-ins (systemctl edit UNIT): those are never touched.",
     ]
 

@@ -7,10 +7,10 @@ What was put there is remembered as `{path: fingerprint}` in `/etc/obcd/installe
 from __future__ import annotations
 
 import contextlib
+import grp
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ def fingerprint(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {path}: {error.strerror}; root can") from None
 
 
 def place(root: Path, path: str) -> Path:
@@ -202,19 +202,24 @@ def _put(item: Item, path: Path) -> None:
         file.write(item.content)
 
 
-def give_to_groups(steps: list[Step], root: Path) -> None:
-    """Let groups read what was written for them; after the groups were made, as root.
+def give_to_groups(plan: Plan, steps: list[Step], root: Path) -> None:
+    """Let groups read what is theirs to read; after the groups were made, as root.
+
+    Not only what was written just now: an earlier installation may have ended before it came to this. A file that is
+    kept, or that has another group than root's already, is left as it is.
 
     Raises:
         InputError: If a group does not exist.
     """
-    for step in steps:
-        if isinstance(step.item, Item) and step.item.group:
-            path = place(root, step.path)
-            try:
-                shutil.chown(path, group=step.item.group)
-            except (LookupError, OSError) as error:
-                raise InputError(f"cannot give {path} to group {step.item.group}: {error}") from None
+    kept = {step.path for step in steps if step.verb is Verb.KEPT}
+    for item in plan.items:
+        path = place(root, item.path)
+        if not item.group or item.path in kept or path.lstat().st_gid != 0:
+            continue
+        try:
+            os.chown(path, -1, grp.getgrnam(item.group).gr_gid, follow_symlinks=False)
+        except (KeyError, OSError) as error:
+            raise InputError(f"cannot give {path} to group {item.group}: {error}") from None
 
 
 def _write_record(root: Path, files: Record) -> None:
