@@ -1,6 +1,7 @@
 """Logging: one event a line, with its action and ids; prompts and answers stay out at every level.
 
-Under systemd (stderr is the journal) every line carries its priority as `<N>`; elsewhere it carries the time.
+Under systemd (stderr is the journal) a record is an entry with its priority, and its ids as fields; elsewhere it is a
+line with the time. Levels: error, somebody must act; warning, somebody may want to know; info, a normal event.
 """
 
 from __future__ import annotations
@@ -10,14 +11,8 @@ import os
 import sys
 import traceback
 
-#: {logging level: syslog priority}, sd-daemon(3)
-PRIORITIES = {
-    logging.CRITICAL: 2,
-    logging.ERROR: 3,
-    logging.WARNING: 4,
-    logging.INFO: 6,
-    logging.DEBUG: 7,
-}
+from obcd.journal import JournalHandler, is_journal
+from obcd.repeats import Gathering
 
 
 class PlainFormatter(logging.Formatter):
@@ -27,31 +22,12 @@ class PlainFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
-class JournalFormatter(logging.Formatter):
-    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one or more prefixed lines."""
-        text = super().format(record)
-        prefix = f"<{PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in text.split("\n"))
-
-
-def is_journal(stream_fd: int = 2) -> bool:
-    """Tell whether a descriptor is the journal: JOURNAL_STREAM is `dev:inode` of it, systemd.exec(5)."""
-    try:
-        stat = os.fstat(stream_fd)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
-
-
 def set_up_logging(level: int = logging.INFO) -> None:
     """Send obcd's own log to stderr, once; called first thing in every process that logs."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JournalFormatter() if is_journal() else PlainFormatter())
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(PlainFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [Gathering(JournalHandler(stream) if is_journal() else stream)]
     root.setLevel(logging.WARNING)
     logging.getLogger("obcd").setLevel(level)
     logging.raiseExceptions = False  # a closed stderr must not end the daemon

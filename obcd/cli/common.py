@@ -82,6 +82,11 @@ def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
+def is_watched() -> bool:
+    """Tell whether a person reads what we say: cron and systemd give no terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def say(text: str) -> None:
     """Say something to a person, on stderr; nobody listening is no reason to end a run."""
     with contextlib.suppress(OSError):

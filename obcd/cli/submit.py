@@ -1,10 +1,16 @@
-"""`obcd submit`: drop files safely, and wait for their answers if asked to."""
+"""`obcd submit`: drop files safely, by hand or by cron, and wait for their answers if asked to."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -13,78 +19,243 @@ from obcd.cli.common import (
     config_option,
     find_layout,
     is_running,
-    is_terminal,
+    is_watched,
     plural,
     read_settings,
     root_option,
     say,
 )
-from obcd.clock import duration, monotonic
+from obcd.clock import wall
 from obcd.config.settings import Settings
-from obcd.errors import ExitCode, InputError, TimedOutError
+from obcd.errors import ExitCode, InputError, ObcdError, UsageError
 from obcd.logs import printable
-from obcd.spool import outbox
-from obcd.spool.drop import Submitted
-from obcd.spool.drop import submit as drop
+from obcd.spool import once as record
+from obcd.spool.drop import Submitted, drop, find_target, open_regular
 from obcd.spool.layout import Layout
+from obcd.spool.staging import Left, Staging
 
-#: Seconds between looks at the outbox while waiting.
-LOOK_SECONDS = 0.5
+#: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
+CONVERSIONS = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%")
+STDIN = Path("-")
 
 EPILOG = """\b
 Examples:
   obcd submit notes.jsonl
   obcd submit --profile clinical --wait notes.jsonl
-  obcd submit --wait --timeout 3600 nightly/*.jsonl || echo "see errors.jsonl"
+  make-prompts | obcd submit --name weekly-%G-W%V -
+  obcd submit --from /var/spool/obcd/staging/clinical --profile clinical
 
 \b
-With --wait the exit code is 0 when every line was answered, 3 when some failed,
-5 when a file was rejected, 8 when the time was over (the jobs go on).
+In a crontab every % is written \\%, or cron ends the command there:
+  15 2 * * *  obcd submit --once --name nightly-\\%F /srv/prompts/nightly.jsonl
+  0 4 * * 0   make-prompts | obcd submit --lock --once --name weekly-\\%G-W\\%V -
+
+\b
+Without a terminal it says nothing when all went well and one line for each
+fault, so that cron sends mail only then.
+
+\b
+Exit codes: 0 dropped, or (--once) submitted before; 2 wrong command line;
+4 wrong configuration; 5 a file could not be dropped, or was rejected;
+7 another --lock or --from runs. With --wait: 0 when every line was answered,
+3 when some failed, 8 when the time was over (the jobs go on).
 """
 
 
-@click.command(epilog=EPILOG)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+class OneLineCommand(click.Command):
+    """A command whose mistakes are one line each where nobody watches: a mail of cron's, a line of the journal."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise self._shortened(error) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise self._shortened(error) from None
+        except ObcdError as error:
+            if is_watched() or "\n" not in str(error):
+                raise
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise type(error)(" ".join([lines[0], "; ".join(lines[1:])])) from None
+
+    def _shortened(self, error: click.UsageError) -> Exception:
+        return error if is_watched() else UsageError(f"{error.format_message()} (see obcd {self.name} --help)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What one call is asked to drop, and how."""
+
+    files: tuple[Path, ...]
+    staging: Path | None
+    profile: str
+    name: str
+    once: bool
+    lock: bool
+    quiet: bool
+    settings: Settings
+    layout: Layout
+
+    def remark(self, text: str) -> None:
+        """Say what only a person at a terminal wants to know."""
+        if is_watched() and not self.quiet:
+            say(text)
+
+
+@click.command(cls=OneLineCommand, epilog=EPILOG)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE…]")
+@click.option(
+    "--from", "staging", metavar="DIR", type=click.Path(path_type=Path),
+    help="drop every settled *.jsonl of a folder once, and move it into DIR/submitted/",
+)  # fmt: skip
 @click.option("--profile", default="", help="the profile to ask with: a folder of the inbox")
-@click.option("--name", default="", help="what to call it in the inbox (one file only)  [default: its own name]")
+@click.option(
+    "--name", default="",
+    help="what to call it in the inbox (one file only); %F and the like are the date as strftime(3) has it  "
+    "[default: its own name]",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="do nothing if a job of this name was submitted before")
+@click.option("--lock", is_flag=True, help="give up (7) while another submit --lock of yours runs for the same profile")
 @click.option("--wait", is_flag=True, help="wait for the answers")
 @click.option("--timeout", type=click.FloatRange(0), help="most seconds to wait  [default: for ever]")
 @click.option("-q", "--quiet", is_flag=True, help="say nothing but errors")
 @config_option
 @root_option
 def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
-    files: tuple[Path, ...], profile: str, name: str, wait: bool, timeout: float | None, quiet: bool,
-    config: str | None, root: str | None,
+    files: tuple[Path, ...], staging: Path | None, profile: str, name: str, once: bool, lock: bool, wait: bool,
+    timeout: float | None, quiet: bool, config: str | None, root: str | None,
 ) -> int:  # fmt: skip
-    """drop prompt files into the inbox.
+    """drop prompt files into the inbox; FILE - is standard input.
 
     They appear there whole or not at all, with a checksum, so that they are taken at once.
     """
+    _check_combination(files, staging, name, once=once)
     settings = read_settings(config)
     layout = find_layout(root, settings)
     if not (profile and (layout.inbox / profile).is_dir()):  # the daemon's profiles are the inbox's folders
         check_profile(settings, profile)
-    if name and len(files) > 1:
-        raise click.UsageError("--name is for one file")
     if not layout.inbox.is_dir():
         raise InputError(f"there is no inbox at {layout.inbox}: start a coordinator first, or give its --root")
-    _check_files(files)
-    drops = [_drop(file, profile, name, layout, settings, quiet=quiet) for file in files]
-    if not quiet and not is_running(layout):
-        say(f"no coordinator runs on {layout.root}: what was dropped waits for one (obcd up)")
-    if not wait:
-        return ExitCode.DONE
-    try:
-        return _wait_for_all(drops, layout, timeout, quiet=quiet)
-    except KeyboardInterrupt:
-        say("no longer waiting; the jobs go on: see obcd status")
-        return ExitCode.INTERRUPTED
+    load = _Load(
+        files=files, staging=staging, profile=profile, name=expand_name(name, wall()), once=once, lock=lock,
+        quiet=quiet, settings=settings, layout=layout,
+    )  # fmt: skip
+    return _run(load, timeout, wait=wait)
+
+
+def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
+    with contextlib.ExitStack() as locks:
+        if load.lock:
+            locks.enter_context(record.exclusive(record.find_state_folder(), load.layout.inbox, load.profile))
+        drops, code = _drop_all(load, is_told=not wait or is_watched())
+        if is_watched() and drops and not load.quiet and not is_running(load.layout):
+            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one (obcd up)")
+        if not wait or not drops:
+            return code
+        from obcd.cli.waiting import wait_for_all  # noqa: PLC0415 - who does not wait need not pay for it
+
+        try:
+            waited = wait_for_all(drops, load.layout, timeout, quiet=load.quiet)
+        except KeyboardInterrupt:
+            say("no longer waiting; the jobs go on: see obcd status")
+            return ExitCode.INTERRUPTED
+        return code or waited
+
+
+def _check_combination(files: tuple[Path, ...], staging: Path | None, name: str, *, once: bool) -> None:
+    if staging is not None and (files or name or once):
+        raise click.UsageError("--from takes neither FILE nor --name nor --once: it drops each file once anyway")
+    if staging is None and not files:
+        raise click.UsageError("nothing to drop: give FILE…, - for standard input, or --from DIR")
+    if name and len(files) > 1:
+        raise click.UsageError("--name is for one file")
+    if STDIN in files and not name:
+        raise click.UsageError("standard input needs a name in the inbox: give --name")
+
+
+def expand_name(name: str, now: float) -> str:
+    """Put the local date and time into a name, e.g. `nightly-%F`.
+
+    Raises:
+        UsageError: If it holds a conversion that strftime does not have.
+    """
+    for conversion in re.findall("%.?", name, re.DOTALL):
+        if conversion[1:] not in CONVERSIONS or conversion == "%":
+            raise UsageError(
+                f"--name {printable(name)}: strftime has no '{printable(conversion)}'; %F is the date, %% a percent "
+                "sign (in a crontab \\%F and \\%\\%)"
+            )
+    expanded = time.strftime(name, time.localtime(now)) if "%" in name else name
+    if "%" in name and "/" in expanded:
+        raise UsageError(f"--name {printable(name)} gives '{expanded}', which is no name: it holds a '/'; use %F")
+    return expanded
+
+
+def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]:
+    """Drop what is asked for; one bad file does not keep the others back.
+
+    Args:
+        is_told: Whether to speak of bad lines now (who waits is told at the end).
+
+    Returns:
+        What lies in the inbox now, and the code of the last fault.
+    """
+    drops: list[Submitted] = []
+    code = ExitCode.DONE
+    for file, attempt in _attempts(load):
+        try:
+            outcome = attempt()
+        except InputError as error:
+            say(f"obcd: {error}")
+            code = error.exit_code
+            continue
+        match outcome:
+            case Submitted():
+                _tell(load, file, outcome, is_told=is_told)
+                drops.append(outcome)
+            case Left(name, ""):
+                load.remark(f"{printable(name)} has not settled yet: it is left for the next time")
+            case Left(_, fault):
+                say(f"obcd: {fault}")
+                code = ExitCode.INPUT
+            case record.Already(name, evidence):
+                load.remark(f"{printable(name)} was submitted already, nothing to do: {evidence}")
+    return drops, code
+
+
+_Outcome = Submitted | Left | record.Already
+
+
+def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
+    """Yield what is dropped and what drops it."""
+    limit = load.settings.spool.max_line_bytes
+    if load.staging is None:
+        _check_files(load.files)
+        yield from ((str(file), lambda file=file: _drop(load, file, limit)) for file in load.files)
+        return
+    staging = Staging(
+        folder=load.staging.absolute(),
+        inbox=load.layout.inbox,
+        profile=load.profile,
+        settle_seconds=load.settings.spool.settle_seconds,
+        max_line_bytes=limit,
+    )
+    for outcome in staging.submit(wall()):
+        yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
 
 
 def _check_files(files: tuple[Path, ...]) -> None:
     """Refuse before anything is dropped what could not be dropped anyway."""
     for number, file in enumerate(files):
-        if not file.is_file():
+        if file != STDIN and not file.is_file():
             raise InputError(f"cannot drop {file}: it is no file; nothing was dropped")
         if any(other.name == file.name for other in files[:number]):
             raise InputError(
@@ -92,80 +263,38 @@ def _check_files(files: tuple[Path, ...]) -> None:
             )
 
 
-def _drop(file: Path, profile: str, name: str, layout: Layout, settings: Settings, *, quiet: bool) -> Submitted:
-    submitted = drop(layout.inbox, file, profile, name, settings.spool.max_line_bytes)
-    for line, why in submitted.bad_lines:
-        say(f"{file}, line {line}: {why}")
-    if submitted.bad:
-        say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl")
-    if not quiet:
-        where = layout.outbox / profile / submitted.name.removesuffix(".jsonl")
+def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
+    label = "standard input" if file == STDIN else str(file)
+    target = find_target(load.layout.inbox, load.profile, load.name or file.name)
+    with _open(load, file) as reader:
+        if not load.once:
+            return drop(reader, label, target, limit)
+        outcome = record.submit_once(load.layout, reader, target, label, limit, record.find_state_folder())
+        if file == STDIN and isinstance(outcome, record.Already):
+            while reader.read(2**20):  # or whoever writes would die of a broken pipe and cron would send mail
+                pass
+        return outcome
+
+
+def _open(load: _Load, file: Path) -> IO[bytes]:
+    if file != STDIN:
+        return open_regular(file)
+    if sys.stdin is None:
+        raise InputError("standard input is closed: nothing was dropped")
+    if sys.stdin.isatty():
+        load.remark("prompts come from this terminal, a JSON object a line; Ctrl-D ends them")
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+
+
+def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> None:
+    if submitted.bad and is_told:
+        if is_watched():
+            for line, why in submitted.bad_lines:
+                say(f"{file}, line {line}: {why}")
+        line, why = submitted.bad_lines[0]
+        first = "" if is_watched() else f"; line {line}: {why}"
+        say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
+    if is_watched() and not load.quiet:
+        where = load.layout.outbox / submitted.profile / submitted.name.removesuffix(".jsonl")
         place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
         say(f"{printable(submitted.name)}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")
-    return submitted
-
-
-def _wait_for_all(drops: list[Submitted], layout: Layout, timeout: float | None, *, quiet: bool) -> int:
-    deadline = monotonic() + timeout if timeout is not None else None
-    codes = [_wait_for(item, layout, deadline, quiet=quiet) for item in drops]
-    worst = [code for code in (ExitCode.INPUT, ExitCode.PARTIAL) if code in codes]
-    return worst[0] if worst else ExitCode.DONE
-
-
-def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet: bool) -> ExitCode:
-    with _Progress(item, quiet=quiet) as progress:
-        while True:
-            found = outbox.find_published(layout.outbox, item.drop_id, item.name, item.profile)
-            if found is not None:
-                break
-            if deadline is not None and monotonic() >= deadline:
-                goes_on = "it goes on: see obcd status" if is_running(layout) else "no coordinator runs: obcd up"
-                raise TimedOutError(f"{printable(item.name)} is not answered yet; {goes_on}")
-            progress.show(outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
-            time.sleep(LOOK_SECONDS)
-    return _conclude(item, *found, quiet=quiet)
-
-
-def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet: bool) -> ExitCode:
-    if "rejected" in manifest:
-        say(f"{printable(item.name)} was rejected: {manifest['rejected']}; see {folder}")
-        return ExitCode.INPUT
-    counts, times = manifest["counts"], manifest["times"]
-    if not quiet:
-        say(
-            f"{folder}: {counts['responses']} answered, {counts['failures']} failed, "
-            f"{times['work_seconds']:.0f} s of server work in {times['span_seconds']:.0f} s"
-            + (f" = {times['speedup']:.1f} ×" if times["speedup"] else "")
-        )
-    return ExitCode.PARTIAL if counts["failures"] else ExitCode.DONE
-
-
-class _Progress:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, item: Submitted, *, quiet: bool) -> None:
-        self._item = item
-        self._bar: Any = None
-        self._is_shown = not quiet and is_terminal()
-
-    def __enter__(self) -> _Progress:
-        if self._is_shown:
-            from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich costs 0.1 s that cron need not pay
-
-            self._bar = JobBar(printable(self._item.name), self._item.prompts + self._item.bad)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, progress: dict[str, Any] | None) -> None:
-        """Show how far the job is."""
-        if self._bar is None:
-            return
-        if progress is None:
-            self._bar.note("waiting for the coordinator")
-            return
-        eta = progress.get("eta_seconds")
-        self._bar.update(progress["done"], progress["failed"], progress["tokens_per_second"], duration(eta))

@@ -3,11 +3,15 @@
 The copy is written under a hidden name, the marker with its SHA-256 comes next, then the copy gets its name. Neither
 replaces anything: of two who drop the same name at once, the one who made the marker goes on, the other is told. An
 inbox of mode 3730 cannot be listed by its users, so nothing here reads it.
+
+While the hidden name is there the inbox does not take the file (it has two names), so whoever finds the hidden name
+after a crash knows whether the drop was made: `is_named`. `once` builds on that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,14 +21,27 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from obcd.clock import wall
 from obcd.core.lines import parse_line
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
-from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, SUFFIX
+from obcd.spool import disk
+from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, SUFFIX, Marker, hidden_name, read_small
 from obcd.spool.intake import MAGIC
+
+
+class TakenError(InputError):
+    """The name lies in the inbox already: somebody dropped it, and the coordinator has not taken it yet."""
+
+
+class ComingError(InputError):
+    """The marker of that name lies there without its file: somebody drops it now, or broke off."""
+
+
+class ChangedError(InputError):
+    """The source changed while it was copied: whoever writes it is not done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +62,47 @@ class Submitted:
 
 @dataclass(slots=True)
 class _Content:
+    label: str
     sha256: str = ""
     size: int = 0
     lines: int = 0
     prompts: int = 0
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a drop goes: its path in the inbox, and the profile whose folder that is ("" for the inbox itself)."""
+
+    path: Path
+    profile: str = ""
+
+
+class Steps(Protocol):
+    """Where a drop's steps are written down, durably, before they are taken; see `once.Record`."""
+
+    def copying(self, drop_id: str) -> None:
+        """Take note that a drop of this id is not made so far; its hidden copy may lie in the inbox."""
+
+    def naming(self, sha256: str) -> None:
+        """Take note that the copy is whole and gets its name next."""
+
+    def dropped(self) -> None:
+        """Take note that it has its name."""
+
+
+class _Unwritten:
+    """Nothing is written down: a drop that a crash broke off is the caller's to look for."""
+
+    def copying(self, drop_id: str) -> None: ...
+
+    def naming(self, sha256: str) -> None: ...
+
+    def dropped(self) -> None: ...
+
+
+UNWRITTEN: Steps = _Unwritten()
 
 
 def submit(inbox: Path, source: Path, profile: str = "", name: str = "", max_line_bytes: int = 2**20) -> Submitted:
@@ -62,36 +114,93 @@ def submit(inbox: Path, source: Path, profile: str = "", name: str = "", max_lin
     Raises:
         InputError: If the file is not there, holds no prompt, or the inbox does not take it; nothing was dropped then.
     """
-    target = (inbox / profile if profile else inbox) / _drop_name(name or source.name)
-    if profile and not target.parent.is_dir():
-        raise InputError(f"no folder {target.parent}: '{profile}' is no profile of the configuration")
-    if os.path.lexists(target):
-        raise _taken(target)
-    content = _Content()
-    drop_id = secrets.token_hex(8)
-    temporary = target.with_name(f".{drop_id}.tmp")
+    target = find_target(inbox, profile, name or source.name)
+    if os.path.lexists(target.path):
+        raise _taken(target.path)
+    with open_regular(source) as reader:
+        return drop(reader, str(source), target, max_line_bytes)
+
+
+def find_target(inbox: Path, profile: str, name: str) -> Target:
+    """Return where a drop of this name goes.
+
+    Raises:
+        InputError: If the name is no plain one, or the inbox has no such profile.
+    """
+    folder = inbox / profile if profile else inbox
+    if profile and not folder.is_dir():
+        raise InputError(f"no folder {folder}: '{profile}' is no profile of the configuration")
+    return Target(folder / _drop_name(name), profile)
+
+
+def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
+    """Drop what an open file or pipe holds; it is read once, to its end.
+
+    Args:
+        label: What people call it.
+
+    Raises:
+        InputError: If it holds no prompt, or the inbox does not take it; nothing was dropped then.
+    """
+    if os.path.lexists(target.path):
+        raise _taken(target.path)
+    content, drop_id = _Content(label), secrets.token_hex(8)
+    temporary = hidden(target.path, drop_id)
     try:
-        with _open_regular(source) as reader, open(temporary, "xb") as writer:
-            _copy_checked(reader, writer, content, max_line_bytes)
-            if content.prompts == 0:
-                raise InputError(_no_prompts(source, content))
-            writer.flush()
-            os.fsync(writer.fileno())
-        temporary.chmod(0o640 if temporary.stat().st_gid == target.parent.stat().st_gid else 0o644)
-        with _marked(target, content, drop_id):
-            _put(temporary, target)
+        steps.copying(drop_id)
+        _copy(reader, temporary, content, max_line_bytes)
+        try:
+            steps.naming(content.sha256)
+            with _marked(target.path, content, drop_id):
+                _put(temporary, target.path)
+        except BaseException:
+            _give_up(temporary, drop_id, steps)
+            raise
+        with contextlib.suppress(InputError):  # said already: after `naming`, a copy that has its name is dropped
+            steps.dropped()
+        disk.remove(temporary)
     except OSError as error:
-        raise InputError(_os_sentence(error, source, target)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(_os_sentence(error, target.path)) from None
     return Submitted(
-        name=target.name,
-        profile=profile,
+        name=target.path.name,
+        profile=target.profile,
         drop_id=drop_id,
         prompts=content.prompts,
         bad=content.bad,
         bad_lines=content.bad_lines,
     )
+
+
+def hidden(path: Path, drop_id: str) -> Path:
+    """Return the name that a drop's copy has until it gets its own."""
+    return path.with_name(hidden_name(drop_id))
+
+
+def is_named(temporary: Path) -> bool:
+    """Tell whether a whole copy got its name: it has both, or the hidden one is gone."""
+    try:
+        return temporary.lstat().st_nlink > 1
+    except FileNotFoundError:
+        return True
+
+
+def clear_rests(path: Path, drop_id: str) -> None:
+    """Take away what a drop that broke off before it was made has left: its hidden copy and its marker."""
+    marker = path.with_name(path.name + MARKER_SUFFIX)
+    with contextlib.suppress(OSError, ValueError):  # none, or somebody else's
+        raw = read_small(marker)
+        # An empty one of ours: the crash came before it was written into.
+        is_ours = Marker.parse(raw).drop_id == drop_id or (not raw and marker.lstat().st_uid == os.geteuid())
+        if is_ours and not os.path.lexists(path):
+            disk.remove(marker)
+    disk.remove(hidden(path, drop_id))
+
+
+def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
+    """Undo a drop that got no name; one that got it, just before a Ctrl-C, stays."""
+    if not is_named(temporary):
+        steps.copying(drop_id)  # first: without the hidden name, `naming` would say that it was dropped
+    disk.remove(temporary)
 
 
 def _drop_name(name: str) -> str:
@@ -100,6 +209,31 @@ def _drop_name(name: str) -> str:
     if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
         raise InputError(f"'{printable(name)}' cannot be a job's name: give a plain one with --name")
     return name
+
+
+def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes: int) -> None:
+    """Write the hidden copy, whole and durable; on any failure it is gone."""
+    disk.before("copy", str(temporary))
+    writer = open(temporary, "xb")  # noqa: SIM115 - outside `try`: what was there before is not ours to remove
+    try:
+        with writer:
+            before = os.fstat(reader.fileno())
+            _copy_checked(reader, writer, content, max_line_bytes)
+            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+            if content.prompts == 0:
+                raise InputError(_no_prompts(content))
+            writer.flush()
+            group = os.fstat(writer.fileno()).st_gid
+            os.fchmod(writer.fileno(), 0o640 if group == temporary.parent.stat().st_gid else 0o644)
+            disk.sync_file(writer.fileno(), temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) -> None:
+    if stat.S_ISREG(before.st_mode) and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ChangedError(f"{label} changed while it was read: whoever writes it is not done; nothing was dropped")
 
 
 def _copy_checked(reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int) -> None:
@@ -112,8 +246,8 @@ def _copy_checked(reader: IO[bytes], writer: IO[bytes], content: _Content, max_l
         content.lines += 1
         if not raw.endswith(b"\n") and len(raw) > max_line_bytes:
             raise InputError(
-                f"line {content.lines} is longer than {max_line_bytes} bytes ([spool] max_line_bytes): "
-                "nothing was dropped"
+                f"{content.label}, line {content.lines} is longer than {max_line_bytes} bytes "
+                "([spool] max_line_bytes): nothing was dropped"
             )
         if raw.strip():
             _check_line(raw, content)
@@ -124,7 +258,7 @@ def _check_magic(raw: bytes, content: _Content) -> None:
     if content.size == 0:
         for magic, what in MAGIC.items():
             if raw.startswith(magic):
-                raise InputError(f"it is {what}: nothing was dropped")
+                raise InputError(f"{content.label} is {what}; nothing was dropped")
 
 
 def _check_line(raw: bytes, content: _Content) -> None:
@@ -138,24 +272,36 @@ def _check_line(raw: bytes, content: _Content) -> None:
         content.prompts += 1
 
 
-def _no_prompts(source: Path, content: _Content) -> str:
+def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
-        return f"{source}: there is no prompt in it, so nothing was dropped"
+        return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
-    return f"{source}: not one of its {content.bad} lines is a prompt, so nothing was dropped; line {line}: {why}"
+    return (
+        f"{content.label}: not one of its {content.bad} lines is a prompt, so nothing was dropped; line {line}: {why}"
+    )
 
 
-def _taken(target: Path) -> InputError:
-    return InputError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
+def _taken(target: Path) -> TakenError:
+    return TakenError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
 
 
-def _open_regular(source: Path) -> IO[bytes]:
+def open_regular(source: Path, flags: int = 0) -> IO[bytes]:
     """Open a file to read it through; a FIFO does not keep us waiting.
 
+    Args:
+        flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
+
     Raises:
-        InputError: If it is not a regular file.
+        InputError: If it cannot be read, or is not a regular file.
     """
-    descriptor = os.open(str(source), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
+            raise InputError(
+                f"{source} is a symbolic link: links are not followed, put the file itself there"
+            ) from None
+        raise InputError(f"cannot read {source}: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError(f"{source} is not a regular file: write the prompts into one first; nothing was dropped")
@@ -170,6 +316,7 @@ def _put(temporary: Path, target: Path) -> None:
     Raises:
         InputError: If the name is taken.
     """
+    disk.before("link", str(target))
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -178,7 +325,18 @@ def _put(temporary: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise _taken(target) from None
         temporary.rename(target)
-    temporary.unlink(missing_ok=True)
+        return
+    _sync_name(temporary)
+
+
+def _sync_name(temporary: Path) -> None:
+    """Make a new link durable by syncing the file (an inbox of mode 3730 cannot be opened to be synced itself)."""
+    with contextlib.suppress(OSError):  # it has its name: nothing may take that back now
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            disk.sync_file(descriptor, temporary)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -199,13 +357,14 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
             os.fchmod(file.fileno(), 0o644)
             yield
         except BaseException:
-            if _is_same(marker, file.fileno()):
+            if _is_same(marker, file.fileno()) and not is_named(hidden(target, drop_id)):
                 marker.unlink(missing_ok=True)
             raise
 
 
 def _make_marker(marker: Path, target: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    disk.before("marker", str(marker))
     try:
         return os.open(marker, flags, 0o644)
     except FileExistsError:
@@ -216,7 +375,7 @@ def _make_marker(marker: Path, target: Path) -> int:
     except FileExistsError:
         if os.path.lexists(target):
             raise _taken(target) from None
-        raise InputError(
+        raise ComingError(
             f"{marker.name} lies in the inbox already, its file is on its way: wait, or give --name"
         ) from None
 
@@ -242,7 +401,5 @@ def _is_same(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _os_sentence(error: OSError, source: Path, target: Path) -> str:
-    if error.filename == str(source):
-        return f"cannot read {source}: {error.strerror}"
+def _os_sentence(error: OSError, target: Path) -> str:
     return f"cannot drop into {target.parent}: {error.strerror}; is a coordinator set up there (--root)?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from obcd.clock import wall
 from obcd.logs import printable
 
 SUFFIX = ".jsonl"
@@ -26,6 +28,8 @@ MAX_MARKER_BYTES = 4096
 #: Seconds a file may go on changing before we say so; a marker may lie without its file before it is removed.
 RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 
+#: What `obcd submit` calls its drops, in their markers.
+DROP_ID = re.compile("[0-9a-f]{16}")
 #: Names that programs use while they write (rsync, editors, browsers, NFS); passed over in silence.
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
 #: Names beside a drop that speak of it (design: control by file).
@@ -126,6 +130,11 @@ class _Watched:
     held: str = ""  # why the clerk did not take it
     held_until: float = 0.0
     given: bool = False  # handed to the clerk, no verdict yet
+
+
+def hidden_name(drop_id: str) -> str:
+    """Return the name that a submitter's copy has until it gets its own."""
+    return f".{drop_id}.tmp"
 
 
 def is_ignored(name: str) -> bool:
@@ -261,6 +270,8 @@ class Inbox:
             return None
         except OSError:  # gone or swapped between scan and open; the next scan tells
             return None
+        if status.st_nlink == 2 and wall() - status.st_ctime > RESTLESS_SECONDS and self._clear_hidden(key, status):
+            return None  # the next scan takes it
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             self.waiting[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
             return None
@@ -277,6 +288,24 @@ class Inbox:
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
+
+    def _clear_hidden(self, key: Key, status: os.stat_result) -> bool:
+        """Remove the other name of a drop whose submitter died between giving it this one and removing that one.
+
+        Safe while it lives, too: the hidden name only ever goes after the file got its own.
+        """
+        path = self._folder(key.profile) / key.name
+        try:
+            marker = Marker.parse(read_small(path.with_name(key.name + MARKER_SUFFIX)))
+            if not DROP_ID.fullmatch(marker.drop_id):
+                return False
+            twin = path.with_name(hidden_name(marker.drop_id))
+            if not os.path.samestat(twin.lstat(), status):
+                return False
+            twin.unlink()
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _settle_one(self, key: Key, identity: Identity, now: float) -> Drop | None:
         watched = self._watched.get(key)

@@ -179,7 +179,8 @@ def _cut(path: Path, size: int) -> None:
     try:
         torn = os.fstat(descriptor).st_size - size
         if torn:
-            logger.warning("cut %d damaged bytes off the end of %s", torn, path, extra={"action": "ledger_cut"})
+            extra = {"action": "ledger_cut", "job": path.parent.name}
+            logger.warning("cut %d damaged bytes off the end of %s", torn, path, extra=extra)
             disk.before("ftruncate", str(path))
             os.ftruncate(descriptor, size)
             disk.sync_file(descriptor, path)

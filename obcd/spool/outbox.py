@@ -283,7 +283,8 @@ class Signs:
             self._partial[header.id] = folder
             disk.show_json(folder / "progress.json", document)
         except OSError as error:
-            logger.debug("progress of %s not shown: %s", header.id, error.strerror)
+            extra = {"action": "sign_failed", "job": header.id}
+            logger.debug("progress of %s not shown: %s", header.id, error.strerror, extra=extra)
 
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
@@ -317,7 +318,8 @@ class Signs:
             _make_sign(folder)
             (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
         except OSError as error:
-            logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror)
+            extra = {"action": "sign_failed", "profile": key.profile}
+            logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror, extra=extra)
             return None
         return folder
 
@@ -336,7 +338,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        logger.debug("%s is not looked through for signs: %s", folder, error.strerror)
+        logger.debug("%s is not looked through for signs: %s", folder, error.strerror, extra={"action": "sign_failed"})
         return []
 
 
@@ -352,7 +354,7 @@ def _remove_sign(folder: Path) -> None:
     try:
         disk.remove_tree(folder)
     except OSError as error:
-        logger.debug("sign %s not removed: %s", folder, error.strerror)
+        logger.debug("sign %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
 
 
 def _is_sign(folder: Path) -> bool:

@@ -92,9 +92,12 @@ def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[
     except (OSError, ValueError, KeyError, TypeError):
         claimed = any(layout.claims.glob(f"{folder.name}*"))
         if claimed:  # the original is still there: accept it again
-            logger.warning("job %s is damaged and is taken in again", folder.name, extra={"action": "job_damaged"})
+            extra = {"action": "job_damaged", "job": folder.name}
+            logger.warning("job %s is damaged and is taken in again", folder.name, extra=extra)
             disk.remove_tree(folder)
         else:
+            extra = {"action": "job_damaged", "job": folder.name}
+            logger.error("job %s cannot be read: look at %s", folder.name, folder, extra=extra)
             damaged.append(folder.name)
 
 

@@ -164,7 +164,8 @@ class Pool:
         early = now - worker.started_at < EARLY_DEATH_SECONDS
         worker.early_deaths = worker.early_deaths + 1 if early else 0
         worker.restart_at = now + pause(worker.early_deaths, RESTART_BASE, RESTART_LIMIT, endpoint)
-        logger.warning("worker of %s is gone, another one starts", endpoint, extra={"action": "worker_lost"})
+        extra = {"action": "worker_lost", "endpoint": endpoint}
+        logger.warning("worker of %s is gone, another one starts", endpoint, extra=extra)
         return Lost(endpoint)
 
     def next_restart(self) -> float | None:

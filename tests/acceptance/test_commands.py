@@ -33,7 +33,18 @@ pytestmark = pytest.mark.acceptance
 #: {command: options that its help has to list}
 OPTIONS = {
     "batch": ["--config", "--prompts", "--output-dir", "--profile", "--files", "--again", "--verbose"],
-    "submit": ["--profile", "--name", "--wait", "--timeout", "--quiet", "--config", "--root"],
+    "submit": [
+        "--from",
+        "--profile",
+        "--name",
+        "--once",
+        "--lock",
+        "--wait",
+        "--timeout",
+        "--quiet",
+        "--config",
+        "--root",
+    ],
     "status": ["--json", "--watch", "--config", "--root"],
     "up": ["--embedded", "--simulate", "--servers", "--parallel", "--threads", "--model-name", "--config", "--root"],
     "coordinator": ["--config", "--root", "--verbose"],

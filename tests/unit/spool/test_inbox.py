@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.clock import wall
 from obcd.spool.inbox import ORPHAN_SECONDS, RESTLESS_SECONDS, Drop, Inbox, Key, Marker, Unfit
 from tests.unit.spool.spools import put_marker
 
@@ -294,6 +295,39 @@ def test_second_hard_link_is_waited_out(folder: Path, inbox: Inbox, tmp_path: Pa
 
     assert names(inbox.scan(3 * SETTLE)) == ["notes.jsonl"]
     assert inbox.waiting == {}
+
+
+@pytest.mark.parametrize("drop_id", ["0123456789abcdef", "../0123456789abc", ""])
+@pytest.mark.parametrize("is_old", [True, False])
+def test_hidden_name_that_a_dead_submitter_left_is_removed_after_a_while(
+    folder: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, drop_id: str, is_old: bool
+) -> None:
+    path, twin = write(folder), folder / ".0123456789abcdef.tmp"
+    os.link(path, twin)
+    put_marker(path, drop_id=drop_id)
+    now = wall() + (RESTLESS_SECONDS + 1 if is_old else 0)
+    monkeypatch.setattr("obcd.spool.inbox.wall", lambda: now)
+
+    inbox.scan(0.0)
+
+    is_removed = is_old and drop_id == "0123456789abcdef"
+    assert twin.exists() != is_removed
+    assert names(inbox.scan(0.1)) == (["notes.jsonl"] if is_removed else [])
+
+
+def test_file_of_a_hidden_name_that_is_another_stays(
+    folder: Path, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = write(folder), write(folder, ".0123456789abcdef.tmp")
+    os.link(path, tmp_path / "elsewhere")
+    put_marker(path, drop_id="0123456789abcdef")
+    now = wall() + RESTLESS_SECONDS + 1
+    monkeypatch.setattr("obcd.spool.inbox.wall", lambda: now)
+
+    inbox.scan(0.0)
+
+    assert other.exists()
+    assert inbox.waiting == {Key("", "notes.jsonl"): Unfit.HARD_LINK}
 
 
 @pytest.fixture

@@ -1,0 +1,96 @@
+"""Waiting for the answers of what `obcd submit` dropped; a bar on a terminal, silence elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from obcd.cli.common import is_running, is_terminal, is_watched, say
+from obcd.clock import duration, monotonic
+from obcd.errors import ExitCode, TimedOutError
+from obcd.logs import printable
+from obcd.spool import outbox
+from obcd.spool.drop import Submitted
+from obcd.spool.layout import Layout
+
+#: Seconds between looks at the outbox while waiting.
+LOOK_SECONDS = 0.5
+
+
+def wait_for_all(drops: Sequence[Submitted], layout: Layout, timeout: float | None, *, quiet: bool) -> ExitCode:
+    """Wait until all are published, and say how each ended.
+
+    Args:
+        timeout: Most seconds to wait, None for ever.
+
+    Returns:
+        The worst: INPUT if one was rejected, PARTIAL if a line failed.
+
+    Raises:
+        TimedOutError: When the time is over; the jobs go on.
+    """
+    deadline = monotonic() + timeout if timeout is not None else None
+    codes = [_wait_for(item, layout, deadline, quiet=quiet) for item in drops]
+    worst = [code for code in (ExitCode.INPUT, ExitCode.PARTIAL) if code in codes]
+    return worst[0] if worst else ExitCode.DONE
+
+
+def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet: bool) -> ExitCode:
+    with _Progress(item, quiet=quiet) as progress:
+        while True:
+            found = outbox.find_published(layout.outbox, item.drop_id, item.name, item.profile)
+            if found is not None:
+                break
+            if deadline is not None and monotonic() >= deadline:
+                goes_on = "it goes on: see obcd status" if is_running(layout) else "no coordinator runs: obcd up"
+                raise TimedOutError(f"{printable(item.name)} is not answered yet; {goes_on}")
+            progress.show(outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
+            time.sleep(LOOK_SECONDS)
+    return _conclude(item, *found, quiet=quiet)
+
+
+def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet: bool) -> ExitCode:
+    if "rejected" in manifest:
+        say(f"{printable(item.name)} was rejected: {manifest['rejected']}; see {folder}")
+        return ExitCode.INPUT
+    counts, times = manifest["counts"], manifest["times"]
+    if counts["failures"] or (is_watched() and not quiet):
+        say(
+            f"{folder}: {counts['responses']} answered, {counts['failures']} failed, "
+            f"{times['work_seconds']:.0f} s of server work in {times['span_seconds']:.0f} s"
+            + (f" = {times['speedup']:.1f} ×" if times["speedup"] else "")
+        )
+    return ExitCode.PARTIAL if counts["failures"] else ExitCode.DONE
+
+
+class _Progress:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, item: Submitted, *, quiet: bool) -> None:
+        self._item = item
+        self._bar: Any = None
+        self._is_shown = not quiet and is_terminal()
+
+    def __enter__(self) -> _Progress:
+        if self._is_shown:
+            from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich costs 0.1 s that cron need not pay
+
+            self._bar = JobBar(printable(self._item.name), self._item.prompts + self._item.bad)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, progress: dict[str, Any] | None) -> None:
+        """Show how far the job is."""
+        if self._bar is None:
+            return
+        if progress is None:
+            self._bar.note("waiting for the coordinator")
+            return
+        eta = progress.get("eta_seconds")
+        self._bar.update(progress["done"], progress["failed"], progress["tokens_per_second"], duration(eta))

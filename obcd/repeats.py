@@ -1,0 +1,135 @@
+"""Log events that come in bursts: the first few are told one by one, the rest of a while as a number. Floor 0.
+
+A job of a million lines on an endpoint that fails says the same a million times; whoever reads the log at night wants
+to know what, since when and how often. Every single one is in the job's errors.jsonl.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: {action: the fields that make two of its events the same}; all other events are told one by one.
+SAME: dict[str, tuple[str, ...]] = {
+    "attempt_failed": ("job", "endpoint", "fault"),
+    "request_failed": ("job", "endpoint", "fault"),
+    "drop_waits": ("profile",),
+    "drop_rejected": ("profile",),
+    "accept_failed": ("profile",),
+    "clerk_failed": (),
+    "clerk_died": (),
+    "worker_lost": ("endpoint",),
+}
+#: Of the same events so many are told before the rest of a while is counted, and so many in each while after that.
+FIRST, LATER = 5, 1
+#: Seconds of the first while; each that follows a full one is longer, up to the limit: ten lines an hour do.
+SECONDS, GROWTH, MOST_SECONDS = 60.0, 5.0, 600.0
+
+
+@dataclass(slots=True)
+class _Burst:
+    ends: float
+    seconds: float
+    left: int  # to be told yet
+    held: int = 0
+    last: logging.LogRecord | None = None
+
+
+def start_timer(seconds: float, call: Callable[[], None]) -> None:
+    """Call from a thread of its own after a while, unless the process ends before."""
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+
+
+class Gathering(logging.Handler):
+    """Stands before another handler. Any thread; the number is told when its while is over, or at the process's end."""
+
+    def __init__(
+        self,
+        target: logging.Handler,
+        now: Callable[[], float] = time.monotonic,
+        start: Callable[[float, Callable[[], None]], None] = start_timer,
+    ) -> None:
+        super().__init__()
+        self._target = target
+        self._now = now
+        self._start = start
+        self._bursts: dict[tuple[str, ...], _Burst] = {}
+        self._is_timed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record on, or count it."""
+        action = getattr(record, "action", "")
+        if action not in SAME:
+            self._target.handle(record)
+            return
+        now = self._now()
+        self._end_due(now)
+        key = (action, *(str(getattr(record, name, "")) for name in SAME[action]))
+        burst = self._bursts.setdefault(key, _Burst(now + SECONDS, SECONDS, FIRST))
+        if burst.left:
+            burst.left -= 1
+            self._target.handle(record)
+            return
+        burst.held += 1
+        burst.last = record
+        self._time(burst.ends - now)
+
+    def flush(self) -> None:
+        """Tell all numbers now."""
+        self.acquire()
+        try:
+            for burst in self._bursts.values():
+                self._tell(burst)
+        finally:
+            self.release()
+        self._target.flush()
+
+    def close(self) -> None:
+        """Tell all numbers, once and for all; what stands behind is closed too."""
+        self.flush()
+        self._target.close()
+        super().close()
+
+    def _end_due(self, now: float) -> None:
+        for key, burst in list(self._bursts.items()):
+            if burst.ends > now:
+                continue
+            if burst.held:
+                self._tell(burst)
+                seconds = min(burst.seconds * GROWTH, MOST_SECONDS)
+                self._bursts[key] = _Burst(now + seconds, seconds, LATER)
+            else:
+                del self._bursts[key]
+
+    def _tell(self, burst: _Burst) -> None:
+        if burst.held and burst.last is not None:
+            self._target.handle(_sum_up(burst.last, burst.held, burst.seconds))
+            burst.held = 0
+
+    def _time(self, seconds: float) -> None:
+        if not self._is_timed:
+            self._is_timed = True
+            self._start(max(0.0, seconds), self._take_time)
+
+    def _take_time(self) -> None:
+        self.acquire()
+        try:
+            self._is_timed = False
+            now = self._now()
+            self._end_due(now)
+            held = [burst.ends for burst in self._bursts.values() if burst.held]
+            if held:
+                self._time(min(held) - now)
+        finally:
+            self.release()
+
+
+def _sum_up(last: logging.LogRecord, count: int, seconds: float) -> logging.LogRecord:
+    """Return one record for many: the last one's words, without its line."""
+    text = f"… and {count} more like it within {seconds:.0f} s, the last: {last.getMessage()}"
+    return logging.makeLogRecord({**last.__dict__, "msg": text, "args": (), "line": "", "repeats": count})
