@@ -31,8 +31,12 @@ CONFIGURATION = "/etc/obcd/obcd.toml"
 RECORD = "/etc/obcd/installed.json"
 MACHINE_DROP_IN = f"{UNIT_FOLDER}/obcd-host.service.d/10-machine.conf"
 COMMAND = "/usr/local/bin/obcd"
-#: {file of etc/: where it goes}. Samples: under names that neither cron nor logrotate reads.
-SAMPLES = {"obcd.cron": "/etc/obcd/cron.sample", "obcd.logrotate": "/etc/obcd/logrotate.sample"}
+#: {file of etc/: where it goes}: under names that neither cron nor logrotate nor systemd reads.
+SAMPLES = {
+    "cron/obcd": "/etc/obcd/cron.sample",
+    "logrotate/obcd": "/etc/obcd/logrotate.sample",
+    "timer/obcd-load@.timer.d-nightly.conf": "/etc/obcd/load-timer.sample",
+}
 
 #: The sample configuration's first lines, as installed.
 HEAD = """\
