@@ -13,7 +13,7 @@ from obcd.errors import ExitCode, UsageError
 from obcd.install import advice, service
 from obcd.install.apply import Record, Step, Verb, apply, decide, decide_removal, give_to_groups, read_record, remove
 from obcd.install.found import OLDEST_SYSTEMD, look, systemd_version, unreadable_reason
-from obcd.install.plan import CONFIGURATION, Folder, Plan, make_plan
+from obcd.install.plan import CONFIGURATION, Folder, Item, Plan, make_plan
 
 SYSTEM = Path("/")
 
@@ -65,11 +65,11 @@ def install(root: Path, dry_run: bool, force: bool) -> int:
     machine = look(root)
     plan, record = make_plan(machine), read_record(root)
     steps = decide(plan, root, record, force=force)
-    commands = service.after_install(steps) if is_here else []
+    commands = service.after_install() if is_here else []
     _show(steps, commands)
     if not dry_run:
         _apply(plan, steps, root, record, commands)
-    changed = [step.path for step in steps if step.verb in (Verb.UPDATED, Verb.REPLACED)]
+    changed = {step.path: step.verb for step in steps if isinstance(step.item, Item)}
     stock = advice.about_stock(machine.stock) if machine.stock else []
     for line in [*stock, *advice.next_steps(machine, changed, is_here=is_here)]:
         click.echo(line)

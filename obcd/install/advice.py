@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 
+from obcd.install.apply import Verb
 from obcd.install.found import OLDEST_SYSTEMD, STOCK_PORT, Machine, Stock
-from obcd.install.plan import CONFIGURATION, UNIT_FOLDER
+from obcd.install.plan import CONFIGURATION, MODULES, UNIT_FOLDER
 
 #: How a Python that services can use is made.
 VENV_COMMANDS = """\
@@ -62,11 +63,11 @@ def _parents(folder: str) -> list[str]:
     return [path for path in paths if path not in ("/usr", "/usr/share", "/var", "/var/lib", "/home", "/srv", "/opt")]
 
 
-def next_steps(machine: Machine, changed: Collection[str], *, is_here: bool) -> list[str]:
+def next_steps(machine: Machine, written: Mapping[str, Verb], *, is_here: bool) -> list[str]:
     """Return what comes after an installation.
 
     Args:
-        changed: The paths that were there and are newer now.
+        written: What was put there, and over what.
         is_here: Whether it went into this machine's own system.
     """
     lines = []
@@ -74,8 +75,10 @@ def next_steps(machine: Machine, changed: Collection[str], *, is_here: bool) -> 
         lines.append("There is no `ollama` program yet; obcd-host needs it (https://ollama.com/download/linux).")
     if not is_here:
         lines.append("On that machine, once: systemd-sysusers, systemd-tmpfiles --create, systemctl daemon-reload.")
-    if is_here and any(path.startswith(f"{UNIT_FOLDER}/") for path in changed):
+    if is_here and any(verb is not Verb.NEW and path.startswith(f"{UNIT_FOLDER}/") for path, verb in written.items()):
         lines.append("What runs is still the old: systemctl try-restart obcd-host obcd-coordinator")
+    if is_here and MODULES in written:
+        lines.append("The next boot loads nvidia-uvm; to do it now: systemctl restart systemd-modules-load")
     return [
         *lines,
         "Next:",

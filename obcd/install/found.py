@@ -20,6 +20,8 @@ UNIT_FOLDERS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/s
 #: Where Ollama's installer and distributions keep the models of their own service.
 MODEL_FOLDERS = ("usr/share/ollama/.ollama/models", "var/lib/ollama/.ollama/models", "var/lib/ollama/models")
 STOCK_PORT = 11434
+#: Is there while obcd-host.service runs (RuntimeDirectory=).
+OWN_RUNTIME = "run/obcd-host"
 #: The oldest systemd that knows ProtectProc= and all else in our units.
 OLDEST_SYSTEMD = 247
 #: Folders that the units hide from what they start (ProtectHome=, PrivateTmp=).
@@ -127,7 +129,8 @@ def _find_stock(root: Path, *, is_here: bool) -> Stock | None:
     units = (root / folder / "ollama.service" for folder in UNIT_FOLDERS)
     unit = next((path for path in units if path.is_file()), None)
     models = next((path for path in _model_folders(root, unit, is_here=is_here) if _is_folder(path)), None)
-    is_listening = is_here and _listens(STOCK_PORT)
+    is_ours = (root / OWN_RUNTIME).is_dir()  # with three cards or more one of our own servers has that port
+    is_listening = is_here and not is_ours and _listens(STOCK_PORT)
     if unit is None and models is None and not is_listening:
         return None
     return Stock(unit=_inside(root, unit), is_listening=is_listening, models=_inside(root, models))

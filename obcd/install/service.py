@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obcd.errors import InputError
 from obcd.install.apply import Step, Verb
-from obcd.install.plan import MODULES, SYSUSERS, TMPFILES, UNIT_FOLDER
+from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
 
 #: Seconds that one command may take; stopping drains for up to 90.
 COMMAND_SECONDS = 300.0
@@ -16,15 +16,9 @@ COMMAND_SECONDS = 300.0
 Command = tuple[str, ...]
 
 
-def after_install(steps: list[Step]) -> list[Command]:
+def after_install() -> list[Command]:
     """Return the commands that make what was put there work."""
-    commands: list[Command] = [
-        ("systemd-sysusers", SYSUSERS),
-        ("systemd-tmpfiles", "--create", TMPFILES),
-    ]
-    if any(step.path == MODULES and step.item is not None for step in steps):
-        commands.append(("systemctl", "restart", "systemd-modules-load.service"))
-    return [*commands, ("systemctl", "daemon-reload")]
+    return [("systemd-sysusers", SYSUSERS), ("systemd-tmpfiles", "--create", TMPFILES), ("systemctl", "daemon-reload")]
 
 
 def before_removal(root: Path) -> list[Command]:
