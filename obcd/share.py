@@ -1,18 +1,19 @@
-"""Where the files of `etc/` lie: beside the package in a checkout, inside it when installed. Floor 0."""
+"""Where the files of `etc/` and `systemd/` lie: beside the package in a checkout, inside it when installed. Floor 0."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
-def shared(name: str) -> Path:
-    """Return the path of a file or folder of `etc/`, e.g. `shared("examples")`.
+def shared(name: str, collection: Literal["etc", "systemd"] = "etc") -> Path:
+    """Return the path of a file or folder that comes with obcd, e.g. `shared("examples")`.
 
     Raises:
         FileNotFoundError: If this installation lacks it.
     """
     package = Path(__file__).parent
-    for folder in (package / "etc", package.parent / "etc"):
+    for folder in (package / collection, package.parent / collection):
         if (folder / name).exists():
             return folder / name
     raise FileNotFoundError(name)

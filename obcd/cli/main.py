@@ -33,6 +33,8 @@ COMMANDS = {
     "simulate": "obcd.cli.standins:simulate",
     "demo": "obcd.cli.demo:demo",
     "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
+    "install": "obcd.cli.install:install",
+    "uninstall": "obcd.cli.install:uninstall",
 }
 
 EPILOG = """\b

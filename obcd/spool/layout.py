@@ -88,7 +88,8 @@ class Layout:
                 folder.mkdir(parents=True, exist_ok=True)
             make_own(self.jobs)
             self.create_claims()
-            _make_shared(self.outbox)
+            _check_folder(self.outbox)
+            disk.make_folder(self.outbox, 0o750)
             self.create_profiles(profiles)
             make_private(self.runtime)
         except OSError as error:
@@ -105,7 +106,8 @@ class Layout:
             OSError: If one cannot be made.
         """
         for profile in profiles:
-            _make_shared(self.inbox / profile)
+            _check_folder(self.inbox / profile)
+            make_alike(self.inbox / profile, self.inbox)
 
     def create_claims(self) -> None:
         """Make the folders of claims, where they are missing.
@@ -133,9 +135,19 @@ def make_own(folder: Path) -> None:
         raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): run as that user, or take it away")
 
 
-def _make_shared(folder: Path) -> None:
-    _check_folder(folder)
-    disk.make_folder(folder, 0o750)
+def make_alike(folder: Path, inbox: Path) -> None:
+    """Make a profile's folder of the inbox, as open as the inbox itself: who may drop there may drop here.
+
+    The mode is mkdir's, past the umask, and not a chmod's: under systemd's RestrictSUIDSGID= nobody may set the
+    set-group-ID bit, which mkdir hands down from the inbox and chmod would take away. The umask is the whole process's
+    for that moment; what other threads make has a mode of its own.
+    """
+    mode = stat.S_IMODE(inbox.stat().st_mode) & 0o1777
+    old = os.umask(0)
+    try:
+        disk.make_folder(folder, mode)
+    finally:
+        os.umask(old)
 
 
 def _check_folder(path: Path) -> None:

@@ -343,7 +343,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _make_sign(folder: Path) -> None:
-    folder.mkdir(mode=0o2750, exist_ok=True)
+    folder.mkdir(mode=0o750, exist_ok=True)  # with the group of the outbox, where that has the set-group-ID bit
     if folder.is_symlink():  # planted between two looks
         raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
 

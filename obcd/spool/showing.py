@@ -87,7 +87,10 @@ def _fit(stem: str, suffix: str) -> str:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Give the group its rights before the folder is shown: 2750, files 0640."""
+    """Give the group its rights before the folder is shown: 0750, files 0640.
+
+    No set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in the folder afterwards.
+    """
     for path in folder.iterdir():
         path.chmod(0o640)
-    folder.chmod(0o2750)
+    folder.chmod(0o750)

@@ -25,6 +25,20 @@ def test_folders_are_made_once_and_found_again(layout: Layout) -> None:
     assert (layout.inbox / "clinical").is_dir()
 
 
+def test_profile_is_as_open_as_the_inbox_whatever_the_umask(layout: Layout) -> None:
+    layout.inbox.mkdir(parents=True)
+    layout.inbox.chmod(0o3730)
+    old = os.umask(0o027)
+    try:
+        layout.create(["clinical"])
+        kept = os.umask(0o027)
+    finally:
+        os.umask(old)
+
+    assert (layout.inbox / "clinical").stat().st_mode & 0o7777 == 0o3730
+    assert kept == 0o027
+
+
 @pytest.mark.parametrize("path", ["", "inbox", "outbox", "jobs", "inbox/clinical", "inbox/.obcd", "inbox/.obcd/claim"])
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_what_is_no_folder_is_named(layout: Layout, path: str, kind: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_folder_of_a_job_without_failures_holds_nothing_more(layout: Layout) -> 
 def test_published_folder_can_be_read_by_the_group_and_nobody_else(layout: Layout) -> None:
     folder = finish(layout, accept_bytes(layout, THREE))
 
-    assert folder.stat().st_mode & 0o7777 == 0o2750
+    assert folder.stat().st_mode & 0o7777 == 0o750
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
 
 

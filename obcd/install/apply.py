@@ -1,0 +1,263 @@
+"""Put a plan's files in place, and take them away: never over what an administrator changed, never out of the root.
+
+What was put there is remembered as `{path: fingerprint}` in `/etc/obcd/installed.json`, which only root can write: what
+`uninstall` removes is decided by it. A file that differs from what is remembered was changed, and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from obcd.errors import InputError
+from obcd.install.plan import RECORD, Folder, Item, Plan
+from obcd.spool import disk
+
+
+class Verb(StrEnum):
+    """What happens to a path."""
+
+    NEW = "new"
+    UNCHANGED = "unchanged"
+    UPDATED = "updated"
+    KEPT = "kept"
+    REPLACED = "replaced"
+    REMOVED = "removed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One path and what happens to it.
+
+    Attributes:
+        item: What is written, None when nothing is.
+        why: Said behind the path, e.g. `you changed it`.
+    """
+
+    verb: Verb
+    path: str
+    item: Item | Folder | None = None
+    why: str = ""
+
+
+Record = Mapping[str, str]
+
+
+def fingerprint(path: Path) -> str:
+    """Return what lies at a path: "" nothing, `link:TARGET`, the SHA-256 of a file, or `other`."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return f"link:{os.readlink(path)}"
+        return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(status.st_mode) else "other"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; root can") from None
+
+
+def place(root: Path, path: str) -> Path:
+    """Return where a path of the plan lies under a root.
+
+    Raises:
+        InputError: If a symbolic link in the root leads out of it.
+    """
+    inside = root / path.lstrip("/")
+    if not inside.parent.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{inside.parent} leads out of {root}: take away the symbolic link on its way")
+    return inside
+
+
+def read_record(root: Path) -> Record:
+    """Return what an earlier installation put there; empty when there was none.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    path = place(root, RECORD)
+    try:
+        files = disk.read_json(path)["files"]
+        return {str(name): str(value) for name, value in files.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): take it away, and install with --force once") from None
+
+
+def decide(plan: Plan, root: Path, record: Record, *, force: bool = False) -> list[Step]:
+    """Return what would happen to every path of a plan, writing nothing."""
+    folders = [_decide_folder(folder, root) for folder in plan.folders]
+    return [*folders, *(step for item in plan.items for step in _decide_item(item, root, record, force=force))]
+
+
+def _decide_folder(folder: Folder, root: Path) -> Step:
+    path = place(root, folder.path)
+    if not os.path.lexists(path):
+        return Step(Verb.NEW, folder.path, folder)
+    if path.is_symlink() or not path.is_dir():
+        return Step(Verb.KEPT, folder.path, None, "it is not a folder")
+    return Step(Verb.UNCHANGED, folder.path)
+
+
+def _decide_item(item: Item, root: Path, record: Record, *, force: bool) -> list[Step]:
+    there, remembered = fingerprint(place(root, item.path)), record.get(item.path, "")
+    if there == item.fingerprint:
+        return [Step(Verb.UNCHANGED, item.path)]
+    if not there:
+        return [Step(Verb.NEW, item.path, item)]
+    if there == remembered:
+        return [Step(Verb.UPDATED, item.path, item)]
+    return _decide_changed(item, root, there, remembered, force=force)
+
+
+def _decide_changed(item: Item, root: Path, there: str, remembered: str, *, force: bool) -> list[Step]:
+    """Decide about a path where something lies that is not as we left it."""
+    if there == "other":
+        return [Step(Verb.KEPT, item.path, None, "it is not a file")]
+    if force:
+        return [Step(Verb.REPLACED, item.path, item, f"yours is now {_old_name(item.path, root)}")]
+    if item.link:
+        return [Step(Verb.KEPT, item.path, None, f"it is not ours; this one is {item.link}")]
+    why = "you changed it" if remembered else "it was there before"
+    if remembered == item.fingerprint:  # nothing newer to offer
+        return [Step(Verb.KEPT, item.path, None, why)]
+    beside = replace(item, path=f"{item.path}.new")
+    return [Step(Verb.KEPT, item.path, None, f"{why}; ours is {beside.path}"), *_beside(beside, root)]
+
+
+def _old_name(path: str, root: Path) -> str:
+    """Return a free name for what is replaced: `X.old`, `X.old.2`."""
+    name, number = f"{path}.old", 2
+    while os.path.lexists(place(root, name)):
+        name, number = f"{path}.old.{number}", number + 1
+    return name
+
+
+def _beside(item: Item, root: Path) -> list[Step]:
+    there = fingerprint(place(root, item.path))
+    return [] if there == item.fingerprint else [Step(Verb.UPDATED if there else Verb.NEW, item.path, item)]
+
+
+def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
+    """Do the steps, and remember what was put there; what was done before a fault is remembered too.
+
+    Raises:
+        InputError: If one cannot be done.
+    """
+    known = dict(record)
+    offered = {item.path: item.fingerprint for item in plan.items}
+    try:
+        for step in steps:
+            _do(step, root)
+            if isinstance(step.item, Item):
+                known[step.path] = step.item.fingerprint
+            elif step.path in offered and (step.verb is Verb.UNCHANGED or step.path in record):
+                known[step.path] = offered[step.path]
+        _write_record(root, known)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the fault above is told
+            _write_record(root, known)
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _do(step: Step, root: Path) -> None:
+    if step.item is None:
+        return
+    path = place(root, step.path)
+    if isinstance(step.item, Folder):
+        path.mkdir(mode=0o700, parents=True)
+        path.chmod(step.item.mode)
+        return
+    _make_parents(path.parent)
+    if step.verb is Verb.REPLACED:
+        path.rename(place(root, _old_name(step.path, root)))
+    _put(step.item, path)
+
+
+def _make_parents(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_parents(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask says: configuration is for everybody
+
+
+def _put(item: Item, path: Path) -> None:
+    if item.link:
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(item.link)
+        disk.rename(temporary, path)
+        return
+    with disk.whole_file(path, item.mode) as file:
+        os.fchmod(file.fileno(), item.mode)
+        file.write(item.content)
+
+
+def give_to_groups(plan: Plan, steps: list[Step], root: Path) -> None:
+    """Let groups read what is theirs to read; after the groups were made, as root.
+
+    Not only what was written just now: an earlier installation may have ended before it came to this. A file that is
+    kept, or that has another group than root's already, is left as it is.
+
+    Raises:
+        InputError: If a group does not exist.
+    """
+    kept = {step.path for step in steps if step.verb is Verb.KEPT}
+    for item in plan.items:
+        path = place(root, item.path)
+        if not item.group or item.path in kept or path.lstat().st_gid != 0:
+            continue
+        try:
+            os.chown(path, -1, grp.getgrnam(item.group).gr_gid, follow_symlinks=False)
+        except (KeyError, OSError) as error:
+            raise InputError(f"cannot give {path} to group {item.group}: {error}") from None
+
+
+def _write_record(root: Path, files: Record) -> None:
+    path = place(root, RECORD)
+    _make_parents(path.parent)
+    with disk.whole_file(path, 0o644) as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=2).encode() + b"\n")
+
+
+def decide_removal(root: Path, record: Record) -> list[Step]:
+    """Return what would happen to everything that was put there."""
+    steps = []
+    for path, remembered in sorted(record.items()):
+        there = fingerprint(place(root, path))
+        if not there:
+            steps.append(Step(Verb.GONE, path))
+        elif there == remembered:
+            steps.append(Step(Verb.REMOVED, path))
+        else:
+            steps.append(Step(Verb.KEPT, path, None, "you changed it"))
+    return steps
+
+
+def remove(steps: list[Step], root: Path) -> None:
+    """Remove what the steps say, the record last, and folders that are empty then.
+
+    Raises:
+        InputError: If one cannot be removed; the record stays then, so that it can be tried again.
+    """
+    paths = [place(root, step.path) for step in steps if step.verb is Verb.REMOVED]
+    try:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        place(root, RECORD).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove {error.filename}: {error.strerror}") from None
+    own = {path.parent for path in (*paths, place(root, RECORD)) if "obcd" in path.parent.name}
+    for folder in sorted(own):
+        with contextlib.suppress(OSError):  # something of the administrator's is in it
+            folder.rmdir()

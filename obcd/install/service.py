@@ -1,0 +1,65 @@
+"""What systemd is asked to do around an installation: users, folders, units. Only on the running system."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from obcd.errors import InputError
+from obcd.install.apply import Step, Verb
+from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
+
+#: Seconds that one command may take; stopping drains for up to 90.
+COMMAND_SECONDS = 300.0
+
+Command = tuple[str, ...]
+
+
+def after_install() -> list[Command]:
+    """Return the commands that make what was put there work."""
+    return [("systemd-sysusers", SYSUSERS), ("systemd-tmpfiles", "--create", TMPFILES), ("systemctl", "daemon-reload")]
+
+
+def before_removal(root: Path) -> list[Command]:
+    """Return the commands that stop and disable what is there."""
+    folder = root / UNIT_FOLDER.lstrip("/")
+    plain = sorted(path.name for path in folder.glob("obcd*") if path.is_file() and "@" not in path.name)
+    units = [name for name in plain if name.endswith((".service", ".target", ".timer"))]
+    instances = sorted(path.name for path in folder.glob("*.wants/obcd-load@*.timer"))
+    commands: list[Command] = []
+    if instances or (folder / "obcd-load@.service").exists():
+        commands.append(("systemctl", "stop", "obcd-load@*.timer", "obcd-load@*.service"))
+    if instances:
+        commands.append(("systemctl", "disable", *instances))
+    if units:
+        commands.append(("systemctl", "disable", "--now", *units))
+    return commands
+
+
+def after_removal(steps: list[Step]) -> list[Command]:
+    """Return the commands that make systemd forget what was removed."""
+    return [("systemctl", "daemon-reload")] if any(step.verb is Verb.REMOVED for step in steps) else []
+
+
+def run(command: Command) -> None:
+    """Run one command.
+
+    Raises:
+        InputError: If it cannot be run, fails, or does not end.
+    """
+    line = shlex.join(command)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=COMMAND_SECONDS, check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"cannot run {line}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"{line} has not ended in {COMMAND_SECONDS:.0f} s: see what it waits for, then try again"
+        ) from None
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise InputError(f"{line} failed: {said}; mend that, then try again: what was done is not done twice")

@@ -1,0 +1,174 @@
+"""`obcd install` and `obcd uninstall`: into a staged tree, from a built package, and on a machine with systemd."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from obcd.errors import ExitCode
+from obcd.install.apply import Verb
+from tests.integration.systemd_sandbox import VENV, SystemdSandbox
+from tests.support import SOURCES, make_environment, run_obcd, wait_until
+
+pytestmark = pytest.mark.integration
+
+UNIT = "/etc/systemd/system/obcd-coordinator.service"
+BUILD = "from setuptools import setup; setup()"
+
+
+def verbs(text: str) -> dict[str, str]:
+    """Return `{path: verb}` of what a command listed."""
+    rows = [line.split() for line in text.splitlines()]
+    return {row[1]: row[0] for row in rows if len(row) > 1 and row[0] in set(Verb)}
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_dry_run_lists_and_writes_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    root = tmp_path / "staged"
+
+    done = run_obcd(environment, "install", "--root", root, "--dry-run")
+
+    assert done.returncode == 0, done.stderr
+    assert verbs(done.stdout)[UNIT] == "new"
+    assert not root.exists()
+
+
+def test_staged_tree_is_made_kept_and_taken_away(tmp_path: Path, environment: dict[str, str]) -> None:
+    root = tmp_path / "staged"
+    run_obcd(environment, "install", "--root", root)
+    unit = root / UNIT.lstrip("/")
+    unit.write_text("[Unit]\nDescription=mine\n")
+
+    again = verbs(run_obcd(environment, "install", "--root", root).stdout)
+    forced = verbs(run_obcd(environment, "install", "--root", root, "--force").stdout)
+    removed = verbs(run_obcd(environment, "uninstall", "--root", root).stdout)
+
+    assert again.pop(UNIT) == "kept"
+    assert set(again.values()) == {"unchanged"}
+    assert forced[UNIT] == "replaced"
+    assert removed[UNIT] == "removed"
+    assert (root / f"{UNIT}.old".lstrip("/")).read_text() == "[Unit]\nDescription=mine\n"
+    files = [path.name for path in root.rglob("*") if path.is_file() or path.is_symlink()]
+    assert files == ["obcd-coordinator.service.old"]
+
+
+def test_uninstall_of_nothing_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run_obcd(environment, "uninstall", "--root", tmp_path)
+
+    assert (done.returncode, done.stdout) == (0, "Nothing is installed here.\n")
+
+
+def test_machine_of_another_init_is_refused_with_what_works(environment: dict[str, str]) -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs this machine")
+
+    done = run_obcd(environment, "install", "--dry-run")
+
+    assert done.returncode == ExitCode.USAGE
+    assert "no systemd runs this machine" in done.stderr
+    assert "--root DIR" in done.stderr
+
+
+def test_built_package_brings_its_units(tmp_path: Path) -> None:
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed")
+    library = tmp_path / "lib"
+    command = [sys.executable, "-W", "ignore", "-c", BUILD, "-q", "build_py", "--build-lib", str(library)]
+    subprocess.run(command, cwd=SOURCES, check=True, capture_output=True, timeout=60)
+    environment = {**make_environment(tmp_path), "PYTHONPATH": str(library)}
+
+    built = run_obcd(environment, "install", "--root", tmp_path / "built", cwd=tmp_path)
+    run_obcd(make_environment(tmp_path), "install", "--root", tmp_path / "checkout")
+
+    assert built.returncode == 0, built.stderr
+    assert tree(tmp_path / "built") == tree(tmp_path / "checkout")
+
+
+# --- on a machine with systemd --------------------------------------------------------------------------------------
+
+
+def test_only_root_installs(systemd: SystemdSandbox) -> None:
+    done = systemd.obcd("install", user="nobody", check=False)
+
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("obcd: only root can install: sudo obcd install")
+
+
+def test_python_in_a_home_is_refused_with_the_way_out(systemd: SystemdSandbox) -> None:
+    systemd.run("sh", "-c", f"mkdir -p /root/mine && cp -a {VENV}/bin {VENV}/lib {VENV}/pyvenv.cfg /root/mine/")
+
+    done = systemd.run("/root/mine/bin/python", "-m", "obcd", "install", check=False)
+
+    assert done.returncode == ExitCode.USAGE
+    assert "/root/mine/bin/python lies under /root, which services do not see" in done.stderr
+    assert "python3 -m venv /opt/obcd" in done.stderr
+
+
+def test_ordinary_user_stages_with_all_modes(systemd: SystemdSandbox) -> None:
+    systemd.add_user("builder")
+
+    systemd.obcd("install", "--root", "/home/builder/staged", user="builder")
+
+    inbox = systemd.run("stat", "-c", "%a %U", "/home/builder/staged/var/spool/obcd/inbox").stdout.split()
+    assert inbox == ["3730", "builder"]
+
+
+def test_stock_service_is_named_and_left_alone(systemd: SystemdSandbox) -> None:
+    systemd.write("/etc/systemd/system/ollama.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+    systemd.run("mkdir", "-p", "/usr/share/ollama/.ollama/models")
+    systemd.run("systemctl", "start", "ollama")
+
+    said = systemd.obcd("install", "--dry-run").stdout
+
+    assert "/etc/systemd/system/ollama.service is here" in said
+    assert "systemctl disable --now ollama" in said
+    assert 'models = "/usr/share/ollama/.ollama/models"' in said
+    assert systemd.show("ollama", "ActiveState") == "active"
+    systemd.run("systemctl", "stop", "ollama")
+
+
+def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
+    """Install, look at rights, install again, run, uninstall, install over the data."""
+    dry = systemd.obcd("install", "--dry-run")
+    assert not systemd.path(UNIT).exists()
+
+    installed = systemd.obcd("install")
+
+    assert verbs(installed.stdout) == verbs(dry.stdout)
+    owners = systemd.run(
+        "stat", "-c", "%a %U:%G", "/etc/obcd/obcd.toml", "/var/spool/obcd/inbox", "/var/spool/obcd/inbox/.obcd", UNIT
+    ).stdout.splitlines()
+    assert owners == ["640 root:obcd", "3730 obcd:obcd", "700 obcd:obcd", "644 root:root"]
+    assert systemd.run("obcd", "--version").returncode == 0
+
+    again = verbs(systemd.obcd("install").stdout)
+    assert set(again.values()) == {"unchanged"}
+
+    systemd.run("systemctl", "enable", "--now", "obcd-coordinator", "obcd-load@clinical.timer")
+    systemd.write("/var/spool/obcd/inbox/kept.jsonl", "{}")
+    systemd.write("/etc/obcd/obcd.toml", systemd.path("/etc/obcd/obcd.toml").read_text() + "# mine\n", 0o640)
+    looked = systemd.obcd("uninstall", "--dry-run")
+    assert systemd.show("obcd-coordinator", "ActiveState") == "active"
+
+    removed = systemd.obcd("uninstall")
+
+    assert looked.stdout == removed.stdout
+    assert verbs(removed.stdout)["/etc/obcd/obcd.toml"] == "kept"
+    assert "rm -r /var/spool/obcd /var/lib/obcd /var/log/obcd /etc/obcd && userdel obcd" in removed.stdout
+    wait_until(lambda: systemd.show("obcd-coordinator", "ActiveState") == "inactive", what="it is stopped")
+    left = systemd.run("sh", "-c", "find /etc /usr/local -name '*obcd*' ! -name obcd-was-here").stdout.split()
+    assert sorted(left) == ["/etc/obcd", "/etc/obcd/obcd.toml"]
+    assert systemd.path("/var/spool/obcd/inbox/kept.jsonl").read_text() == "{}"
+
+    over = verbs(systemd.obcd("install").stdout)
+
+    assert (over["/etc/obcd/obcd.toml"], over["/var/spool/obcd"], over[UNIT]) == ("kept", "unchanged", "new")
+    assert os.listdir(systemd.path("/var/spool/obcd/inbox")) != []

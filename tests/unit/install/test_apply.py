@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from obcd.errors import InputError
+from obcd.install.apply import Step, Verb, apply, decide, decide_removal, read_record, remove
+from obcd.install.plan import RECORD, Folder, Item, Plan
+
+UNIT = "/etc/systemd/system/obcd.target"
+CONFIG = "/etc/obcd/obcd.toml"
+LINK = "/usr/local/bin/obcd"
+
+
+def plan_of(unit: bytes = b"unit 1\n", config: bytes = b"config 1\n", link: str = "/opt/obcd/bin/obcd") -> Plan:
+    items = (
+        Item(path=UNIT, content=unit),
+        Item(path=CONFIG, content=config, mode=0o640),
+        Item(path=LINK, link=link),
+    )
+    return Plan(items, (Folder("/var/spool/obcd", 0o750), Folder("/var/spool/obcd/inbox", 0o3730)))
+
+
+def install(root: Path, plan: Plan, *, force: bool = False) -> dict[str, Verb]:
+    record = read_record(root)
+    steps = decide(plan, root, record, force=force)
+    apply(plan, steps, root, record)
+    return verbs(steps)
+
+
+def uninstall(root: Path) -> dict[str, Verb]:
+    steps = decide_removal(root, read_record(root))
+    remove(steps, root)
+    return verbs(steps)
+
+
+def verbs(steps: list[Step]) -> dict[str, Verb]:
+    return {step.path: step.verb for step in steps}
+
+
+def at(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_first_installation_makes_everything_with_its_mode(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        done = install(tmp_path, plan_of())
+    finally:
+        os.umask(old)
+
+    assert set(done.values()) == {Verb.NEW}
+    assert at(tmp_path, UNIT).read_bytes() == b"unit 1\n"
+    assert (mode_of(at(tmp_path, UNIT)), mode_of(at(tmp_path, CONFIG))) == (0o644, 0o640)
+    assert (mode_of(at(tmp_path, "/etc/obcd")), mode_of(at(tmp_path, "/etc/systemd/system"))) == (0o755, 0o755)
+    assert mode_of(at(tmp_path, "/var/spool/obcd/inbox")) == 0o3730
+    assert os.readlink(at(tmp_path, LINK)) == "/opt/obcd/bin/obcd"
+
+
+def test_deciding_writes_nothing(tmp_path: Path) -> None:
+    decide(plan_of(), tmp_path, read_record(tmp_path))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_second_installation_changes_nothing(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*") if path != at(tmp_path, RECORD)}
+
+    done = install(tmp_path, plan_of())
+
+    assert set(done.values()) == {Verb.UNCHANGED}
+    after = {path: path.lstat().st_mtime_ns for path in before if path.is_file()}
+    assert after == {path: time for path, time in before.items() if path.is_file()}
+
+
+def test_newer_version_replaces_what_was_left_alone(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+
+    done = install(tmp_path, plan_of(unit=b"unit 2\n", link="/srv/obcd/bin/obcd"))
+
+    assert (done[UNIT], done[LINK], done[CONFIG]) == (Verb.UPDATED, Verb.UPDATED, Verb.UNCHANGED)
+    assert at(tmp_path, UNIT).read_bytes() == b"unit 2\n"
+    assert os.readlink(at(tmp_path, LINK)) == "/srv/obcd/bin/obcd"
+
+
+def test_changed_file_is_kept_and_a_newer_one_put_beside_it(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+
+    done = install(tmp_path, plan_of(config=b"config 2\n"))
+
+    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (Verb.KEPT, Verb.NEW)
+    assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
+    assert at(tmp_path, f"{CONFIG}.new").read_bytes() == b"config 2\n"
+    assert mode_of(at(tmp_path, f"{CONFIG}.new")) == 0o640
+
+
+def test_changed_file_is_left_in_peace_while_there_is_nothing_newer(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+
+    done = install(tmp_path, plan_of())
+
+    assert done[CONFIG] == Verb.KEPT
+    assert not at(tmp_path, f"{CONFIG}.new").exists()
+
+
+def test_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
+    at(tmp_path, CONFIG).parent.mkdir(parents=True)
+    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+
+    done = install(tmp_path, plan_of())
+
+    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (Verb.KEPT, Verb.NEW)
+    assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
+
+
+def test_force_replaces_and_keeps_every_older_one(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    for mine in (b"mine 1\n", b"mine 2\n"):
+        at(tmp_path, CONFIG).write_bytes(mine)
+        done = install(tmp_path, plan_of(), force=True)
+        assert done[CONFIG] == Verb.REPLACED
+
+    assert at(tmp_path, CONFIG).read_bytes() == b"config 1\n"
+    assert at(tmp_path, f"{CONFIG}.old").read_bytes() == b"mine 1\n"
+    assert at(tmp_path, f"{CONFIG}.old.2").read_bytes() == b"mine 2\n"
+
+
+def test_unit_that_was_masked_stays_masked(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"not ours")
+    root = tmp_path / "root"
+    at(root, UNIT).parent.mkdir(parents=True)
+    at(root, UNIT).symlink_to(outside)
+
+    done = install(root, plan_of())
+
+    assert done[UNIT] == Verb.KEPT
+    assert outside.read_bytes() == b"not ours"
+
+
+def test_command_of_somebody_else_is_kept_without_another_beside_it(tmp_path: Path) -> None:
+    at(tmp_path, LINK).parent.mkdir(parents=True)
+    at(tmp_path, LINK).write_bytes(b"#!/bin/sh\n")
+
+    done = install(tmp_path, plan_of())
+
+    assert done[LINK] == Verb.KEPT
+    assert os.listdir(at(tmp_path, LINK).parent) == ["obcd"]
+
+
+def test_link_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/systemd").symlink_to(outside)
+
+    with pytest.raises(InputError, match=r"etc/systemd/system leads out of .*root: take away the symbolic link"):
+        install(root, plan_of())
+    assert list(outside.iterdir()) == []
+
+
+def test_link_that_appears_while_installing_is_refused(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    plan = plan_of()
+    steps = decide(plan, root, {})
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/obcd").symlink_to(outside)
+
+    with pytest.raises(InputError, match="leads out of"):
+        apply(plan, steps, root, {})
+    assert list(outside.iterdir()) == []
+
+
+def test_what_was_done_before_a_fault_is_remembered(tmp_path: Path) -> None:
+    plan = plan_of()
+    steps = decide(plan, tmp_path, {})
+    at(tmp_path, LINK).mkdir(parents=True)  # in the way since it was decided
+
+    with pytest.raises(InputError, match="cannot write"):
+        apply(plan, steps, tmp_path, {})
+    assert set(read_record(tmp_path)) == {UNIT, CONFIG}
+
+
+def test_uninstall_leaves_no_trace_but_the_data(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+
+    done = uninstall(tmp_path)
+
+    assert set(done.values()) == {Verb.REMOVED}
+    files = [path for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()]
+    assert files == []
+    assert not at(tmp_path, "/etc/obcd").exists()
+    assert at(tmp_path, "/var/spool/obcd/inbox").is_dir()
+
+
+def test_uninstall_keeps_what_was_changed(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+    at(tmp_path, LINK).unlink()
+
+    done = uninstall(tmp_path)
+
+    assert (done[CONFIG], done[LINK], done[UNIT]) == (Verb.KEPT, Verb.GONE, Verb.REMOVED)
+    assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
+
+
+def test_uninstall_takes_away_what_was_put_beside(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+    install(tmp_path, plan_of(config=b"config 2\n"))
+
+    uninstall(tmp_path)
+
+    assert os.listdir(at(tmp_path, "/etc/obcd")) == ["obcd.toml"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": []}', "not json"])
+def test_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    at(tmp_path, RECORD).parent.mkdir(parents=True)
+    at(tmp_path, RECORD).write_text(text)
+
+    with pytest.raises(InputError, match=r"installed\.json cannot be read"):
+        read_record(tmp_path)
