@@ -10,7 +10,7 @@ import click
 
 from obcd.cli.common import config_option, find_layout, plural, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
-from obcd.config.settings import Host, Profile, Requests, Settings, Spool
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.core.records import canonical_model
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
@@ -109,7 +109,13 @@ def _verdict(findings: list[dict[str, Any]], homeless: list[str]) -> int:
 
 
 def _list_keys() -> None:
-    tables = {"": Settings, "[requests]": Requests, "[host]": Host, "[spool]": Spool, "[profiles.NAME]": Profile}
+    tables: dict[str, type[Table]] = {
+        "": Settings,
+        "[requests]": Requests,
+        "[host]": Host,
+        "[spool]": Spool,
+        "[profiles.NAME]": Profile,
+    }
     for heading, model in tables.items():
         if heading:
             click.echo(f"\n{heading}")

@@ -100,7 +100,7 @@ class Host(Table):
         name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host's name.
         context_length: Tokens for requests that name none (obcd's own always do); None: `[requests] num_ctx`.
         cache_ram_mib: Host memory that each runner may fill with old prompts.
-        environment: Set last, so it wins over the rest; what obcd itself decides (ports, cards, slots, models) is refused.
+        environment: Set last; what obcd itself decides (ports, cards, slots, models) is refused there.
     """
 
     gpus: Literal["all", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
