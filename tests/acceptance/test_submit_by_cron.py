@@ -124,7 +124,7 @@ def test_timer_sample_has_times_that_systemd_understands() -> None:
 def test_logrotate_sample_is_understood(tmp_path: Path) -> None:
     if shutil.which("logrotate") is None:
         pytest.skip("no logrotate here")
-    command = ["logrotate", "--debug", "--state", tmp_path / "state", shared("logrotate/obcd")]
+    command = ["logrotate", "--debug", "--state", str(tmp_path / "state"), str(shared("logrotate/obcd"))]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
