@@ -45,18 +45,26 @@ def find_configuration(given: str | None) -> Path | None:
         if not Path(named).is_file():
             raise ConfigurationError(f"no configuration at {named}: give one with --config, or make it")
         return Path(named)
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "obcd" / "obcd.toml"
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # stays `~/.config` without a home
+    user = Path(base) / "obcd" / "obcd.toml"
     return next((path for path in (SYSTEM_CONFIGURATION, user) if path.is_file()), None)
 
 
 def find_root(given: str | None, settings: Settings) -> Path:
-    """Return the spool's root: `--root`, `OBCD_ROOT`, `[spool] root`, the system's, or the user's own."""
+    """Return the spool's root: `--root`, `OBCD_ROOT`, `[spool] root`, the system's, or the user's own.
+
+    Raises:
+        ConfigurationError: If it would be the user's own, who has no home (an unknown uid, and no HOME).
+    """
     named = given or os.environ.get("OBCD_ROOT") or settings.spool.root
     if named:
         return Path(named).expanduser().absolute()
     if SYSTEM_CONFIGURATION.is_file():
         return SYSTEM_ROOT
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "obcd"
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if not base.startswith("/"):
+        raise ConfigurationError("there is no home folder for a spool: give its --root, or set OBCD_ROOT")
+    return Path(base) / "obcd"
 
 
 def load_settings(path: Path | None) -> Settings:

@@ -89,11 +89,12 @@ def _home_of_user() -> str:
         return ""
 
 
-def _no_record(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"cannot keep a record of what is submitted in {path}: {error.strerror}; "
-        "set XDG_STATE_HOME to a folder that you may write into"
-    )
+#: What to do when a record cannot be kept.
+ELSEWHERE = "set XDG_STATE_HOME to a folder that you may write into"
+
+
+def _no_record(path: Path, error: OSError, advice: str = ELSEWHERE) -> InputError:
+    return InputError(f"cannot keep a record of what is submitted in {path}: {error.strerror}; {advice}")
 
 
 def key_of(*parts: str) -> str:
@@ -116,15 +117,16 @@ class Record:
         InputError: From every method that writes, if the record cannot be kept; nothing was changed in the inbox then.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, advice: str = ELSEWHERE) -> None:
         self.path = path
+        self._advice = advice
         self._last: dict[str, Any] = {}
         self._drop_id = ""
         self._is_torn = False
         try:
             self._descriptor = self._open()
         except OSError as error:
-            raise _no_record(path, error) from None
+            raise _no_record(path, error, advice) from None
 
     def _open(self) -> int:
         if not self.path.parent.is_dir():
@@ -217,7 +219,7 @@ class Record:
             disk.sync_file(self._descriptor, self.path)
             self._is_torn = False
         except OSError as error:
-            raise _no_record(self.path, error) from None
+            raise _no_record(self.path, error, self._advice) from None
         self._last = entry
 
 

@@ -24,6 +24,8 @@ from obcd.spool.inbox import SUFFIX, is_ignored
 from obcd.spool.once import Record, key_of, locked
 
 MOVED = "submitted"
+#: What to do when the record of a file cannot be kept.
+ADVICE = "let the same user, who may write into the folder, submit from it each time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Staging:
             with contextlib.suppress(OSError):
                 kept.add(_record_name(os.lstat(self.folder / name)))
         for path in sorted(self._records.iterdir()):
-            with Record(path) as record:
+            # One that another user left says so when its file's turn comes, and keeps no other file back.
+            with contextlib.suppress(InputError), Record(path, ADVICE) as record:
                 if not record.settle() or path.name not in kept:
                     record.remove()
 
@@ -119,7 +122,7 @@ class Staging:
             if now - status.st_ctime < self.settle_seconds:
                 return Left(name)
             target = find_target(self.inbox, self.profile, name)
-            with Record(self._records / _record_name(status)) as record:
+            with Record(self._records / _record_name(status), ADVICE) as record:
                 submitted: Submitted | None = None
                 if not record.settle():
                     record.begin(target)

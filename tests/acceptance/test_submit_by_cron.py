@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -107,6 +108,28 @@ def test_lines_of_the_crontab_sample_drop_what_they_say(cron: Cron) -> None:
     }
     assert len(cron.inbox()) in (3, 4)  # 4 at midnight
     assert (cron.home / "staging" / "submitted" / "letters.jsonl").exists()
+
+
+def test_timer_sample_has_times_that_systemd_understands() -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    (sample,) = shared("timer").iterdir()
+
+    times = re.findall(r"^OnCalendar=(.+)$", sample.read_text("utf-8"), re.MULTILINE)
+
+    assert times == ["*-*-* 02:15:00"]
+    assert subprocess.run(["systemd-analyze", "calendar", *times], capture_output=True, check=False).returncode == 0
+
+
+def test_logrotate_sample_is_understood(tmp_path: Path) -> None:
+    if shutil.which("logrotate") is None:
+        pytest.skip("no logrotate here")
+    command = ["logrotate", "--debug", "--state", str(tmp_path / "state"), str(shared("logrotate/obcd"))]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert "error" not in done.stderr
 
 
 def test_submit_needs_neither_home_nor_language_nor_umask(cron: Cron) -> None:

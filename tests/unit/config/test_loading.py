@@ -478,3 +478,14 @@ class TestFinding:
         monkeypatch.delenv("OBCD_ROOT")
         monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", write(tmp_path, "", "system.toml"))
         assert find_root(None, plain) == Path("/var/spool/obcd")
+
+
+def test_user_without_a_home_is_told_to_give_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "OBCD_ROOT", "OBCD_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is for a uid without an entry
+    monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", Path("/nowhere/obcd.toml"))
+
+    assert find_configuration(None) is None
+    with pytest.raises(ConfigurationError, match="there is no home folder for a spool: give its --root"):
+        find_root(None, load_settings(None))

@@ -7,7 +7,7 @@ import pytest
 
 from obcd.clock import wall
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.spool import disk
+from obcd.spool import disk, staging
 from obcd.spool import drop as dropping
 from obcd.spool.drop import Submitted
 from obcd.spool.inbox import Inbox
@@ -32,10 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(layout: Layout, folder: Path, later: float = LATER, profile: str = "") -> list[Submitted | Left]:
-    staging = Staging(
+    one = Staging(
         folder=folder, inbox=layout.inbox, profile=profile, settle_seconds=5.0, max_line_bytes=2**20
     )  # fmt: skip
-    return list(staging.submit(wall() + later))
+    return list(one.submit(wall() + later))
 
 
 def put(folder: Path, name: str = "notes.jsonl", content: bytes = THREE) -> Path:
@@ -206,10 +206,27 @@ def test_record_of_a_file_that_was_taken_away_is_removed(
     assert take(layout) == []
 
 
+def test_record_that_cannot_be_opened_keeps_no_other_file_back(layout: Layout, folder: Path) -> None:
+    path = put(folder, "a.jsonl")
+    put(folder, "b.jsonl")
+    (folder / "submitted" / ".records").mkdir(parents=True)
+    (folder / "submitted" / ".records" / staging_of(path)).mkdir()  # as one of root's would be to another user
+
+    (left, dropped) = run(layout, folder)
+
+    assert isinstance(left, Left)
+    assert left.fault.endswith("let the same user, who may write into the folder, submit from it each time")
+    assert isinstance(dropped, Submitted)
+
+
+def staging_of(path: Path) -> str:
+    return staging._record_name(path.stat())
+
+
 def test_second_run_on_a_folder_is_kept_out(layout: Layout, folder: Path) -> None:
     put(folder)
-    staging = Staging(folder=folder, inbox=layout.inbox, profile="", settle_seconds=0.0, max_line_bytes=2**20)
-    first = staging.submit(wall() + LATER)
+    one = Staging(folder=folder, inbox=layout.inbox, profile="", settle_seconds=0.0, max_line_bytes=2**20)
+    first = one.submit(wall() + LATER)
     next(first)
 
     with pytest.raises(AlreadyRunningError, match="another submit --from"):
