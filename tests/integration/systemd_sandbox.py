@@ -118,6 +118,13 @@ class SystemdSandbox:
         listens = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
         wait_until(lambda: self.run("bash", "-c", listens, check=False).returncode == 0, what=f"{unit} listens")
 
+    def simulated_requests(self, port: int) -> list[dict[str, Any]]:
+        """Return every generation request that a simulated server was asked."""
+        script = f"import requests; print(requests.get('http://127.0.0.1:{port}/simulated/requests', timeout=10).text)"
+        document: dict[str, Any] = json.loads(self.run(f"{VENV}/bin/python", "-c", script).stdout)
+        found: list[dict[str, Any]] = document["requests"]
+        return found
+
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit, e.g. `show("obcd-host.service", "StatusText")`."""
         return self.run("systemctl", "show", unit, f"--property={name}", "--value").stdout.strip()
