@@ -1,8 +1,8 @@
 """The two locks of a host's runtime folder: one host only, and one pull only.
 
     lock        held by supervisord for as long as it lives, across the exec that `obcd host` becomes it by
-    pull.lock   held by `obcd host pull`; servers that start wait for it (ollama walks and checks the blobs at its start,
-                and fails when a file vanishes meanwhile)
+    pull.lock   held by `obcd host pull`; servers that start wait for it (ollama walks and checks its files at its
+                start, and fails when one vanishes meanwhile)
 
 Both are `flock`s: they end with their process, however it ends.
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from obcd.clock import monotonic
 from obcd.errors import AlreadyRunningError, InputError
 
 HOST_LOCK, PULL_LOCK = "lock", "pull.lock"
@@ -45,19 +47,23 @@ def hold_host(runtime: Path) -> int:
 
 def keep_across_exec(descriptor: int) -> None:
     """Let a lock be held by what this process becomes; call it right before the exec."""
-    os.dup2(descriptor, KEPT_DESCRIPTOR, inheritable=True)
+    os.dup2(descriptor, KEPT_DESCRIPTOR)
+    os.set_inheritable(KEPT_DESCRIPTOR, True)  # dup2 leaves it as it is where both are the same
 
 
 @contextmanager
-def hold_pull(runtime: Path, model: str) -> Iterator[None]:
+def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None]:
     """Keep servers from starting, and other pulls out.
+
+    Args:
+        patience: Seconds to try: the watch and starting servers share it for a moment.
 
     Raises:
         AlreadyRunningError: If somebody else pulls.
     """
     descriptor = _open(runtime / PULL_LOCK)
     try:
-        if not _take(descriptor, fcntl.LOCK_EX):
+        if not _take_within(descriptor, patience):
             raise AlreadyRunningError(
                 f"another pull is under way on this host ({_holder(descriptor) or 'a server is just starting'}): "
                 "two at once would spoil each other's files; try again when it is through"
@@ -85,9 +91,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise InputError(
-            f"cannot open the lock {path}: {error.strerror}; ask as the user who runs obcd host"
-        ) from None
+        raise InputError(f"cannot open the lock {path}: {error.strerror}; ask as the user who runs obcd host") from None
 
 
 def _take(descriptor: int, kind: int) -> bool:
@@ -97,6 +101,15 @@ def _take(descriptor: int, kind: int) -> bool:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         raise
+    return True
+
+
+def _take_within(descriptor: int, seconds: float) -> bool:
+    deadline = monotonic() + seconds
+    while not _take(descriptor, fcntl.LOCK_EX):
+        if monotonic() > deadline:
+            return False
+        time.sleep(0.05)
     return True
 
 

@@ -21,9 +21,10 @@ from obcd.host.watching import Answer, Loaded
 from obcd.logs import printable
 
 #: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
-PERIOD, SHORT_PERIOD = 5.0, 1.0
+PERIOD, SHORT_PERIOD = 4.0, 1.0
 #: Seconds for a whole probe. An unload holds the runner's lock for up to 5 s, hence three in a row before it counts.
-LIMIT = 4.5
+#: With them a server that hangs just after a probe is asked to end 16 s later at the latest.
+LIMIT = 4.0
 MAX_BYTES = 2**20
 MAX_MODELS, MAX_NAME = 100, 200
 

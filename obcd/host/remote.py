@@ -18,7 +18,7 @@ from typing import Any
 from obcd.errors import NoEndpointError, ObcdError, TimedOutError
 from obcd.host.supervisor import PASSWORD, SOCKET_NAME, USER
 
-#: Seconds for one step of a call; a call takes less than a millisecond, supervisord's loop turns at least once a second.
+#: Seconds for one step of a call, which takes less than a millisecond; supervisord's loop turns once a second.
 CALL_SECONDS = 5.0
 #: supervisor/xmlrpc.py: Faults
 BAD_NAME, FAULT_NOT_RUNNING, ALREADY_STARTED, SHUTDOWN_STATE = 10, 70, 60, 6

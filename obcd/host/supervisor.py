@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from obcd.errors import ConfigurationError
+from obcd.host import atonce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ def render(
         f"childlogdir={_value(logs)}\n",
         f"[unix_http_server]\nfile={_value(socket)}\nchmod=0700\nusername={USER}\npassword={PASSWORD}\n",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
+        f"[rpcinterface:obcd]\nsupervisor.rpcinterface_factory={atonce.FACTORY}\n",
         f"[supervisorctl]\nserverurl={_value('unix://' + str(socket))}\nusername={USER}\npassword={PASSWORD}\n",
     ]
     sections += [_section(program, logs) for program in programs]

@@ -22,11 +22,11 @@ from typing import Any, Protocol
 
 from obcd.clock import monotonic, wall
 from obcd.errors import ObcdError
-from obcd.host.cards import CardReader
 from obcd.host.listener import Event, Events
 from obcd.host.locks import is_pulling
 from obcd.host.plan import Plan, Server
 from obcd.host.probing import Prober
+from obcd.host.reading import CardReader
 from obcd.host.remote import ProcessState, Remote
 from obcd.host.watching import (
     Action,
@@ -79,7 +79,7 @@ class Watch:
     """
 
     def __init__(
-        self, plan: Plan, runtime: Path, remote: Remote, reader: CardReader[Any],
+        self, plan: Plan, runtime: Path, remote: Remote, reader: CardReader,
         *, notify: Notify, limits: Limits | None = None, memory: dict[str, Condition] | None = None,
     ) -> None:  # fmt: skip
         self._plan, self._runtime, self._remote, self._reader = plan, runtime, remote, reader
@@ -88,6 +88,7 @@ class Watch:
         remembered = memory or {}
         self._conditions = {server.label: remembered.get(server.label, Condition()) for server in plan.servers}
         self._seen: dict[str, Seen] = {}
+        self._tried: set[str] = set()  # labels of servers that answered, or had their chance to
         self._trouble = ""  # of supervisord itself
         self._started = monotonic()
         self._written = 0.0
@@ -135,19 +136,20 @@ class Watch:
         elif before.trouble and not condition.trouble and condition.is_answering:
             logger.info("%s answers again", server.program, extra={"action": "server_recovered"})
         self._conditions[server.label] = condition
-        self._seen[server.label] = Seen(facts=facts, condition=condition, version=self._prober.latest(server.label).version)
+        self._seen[server.label] = Seen(
+            facts=facts, condition=condition, version=self._prober.latest(server.label).version
+        )
         for action in verdict.actions:
             self._act(server, action)
 
     def _facts(self, server: Server, state: ProcessState, *, is_held: bool) -> Facts:
-        probe, cards = self._prober.latest(server.label), self._reader.latest
-        reading = cards.find(server.pin)
-        is_told = bool(cards.readings) and self._plan.vendor == "nvidia" and bool(server.pin)
+        probe = self._prober.latest(server.label)
+        reading = self._reader.latest.readings.get(server.pin)
         return Facts(
             state=state.state, pid=state.pid, age_seconds=state.age_seconds, fault=state.fault,
             probe=probe.number, answer=probe.answer, models=probe.models,
             has_card=bool(server.pin), is_pulling=is_held,
-            is_card_gone=is_told and (reading is None or reading.is_lost),
+            is_card_gone=reading is not None and reading.is_lost,
         )  # fmt: skip
 
     def _act(self, server: Server, action: Action) -> None:
@@ -183,17 +185,15 @@ class Watch:
             disk.show_json(self._runtime / FILE_NAME, self.document(now), 0o600)
 
     def _may_be_ready(self, now: float) -> bool:
-        if now - self._started > READY_SECONDS:
-            return True
-        seen = [self._seen.get(server.label) for server in self._plan.servers]
-        return all(item is not None and has_had_its_chance(item.facts, item.condition) for item in seen)
+        self._tried |= {label for label, seen in self._seen.items() if has_had_its_chance(seen.facts, seen.condition)}
+        return len(self._tried) == len(self._plan.servers) or now - self._started > READY_SECONDS
 
     def status(self) -> str:
         """Return one line, e.g. `3/4 servers answer; gpu2: its card is gone`."""
         troubles = [
             f"{server.program}: {seen.condition.trouble}"
             for server in self._plan.servers
-            if (seen := self._seen.get(server.label)) is not None and _is_settled(seen.condition.trouble)
+            if (seen := self._seen.get(server.label)) is not None and seen.condition.trouble
         ]
         answering = sum(seen.condition.is_answering for seen in self._seen.values())
         heads = [f"{answering}/{len(self._plan.servers)} servers answer", *filter(None, [self._trouble])]
@@ -202,25 +202,19 @@ class Watch:
     def document(self, now: float) -> dict[str, Any]:
         """Return watch.json: what was seen and what is remembered of every server.
 
-        `{"updated": 1795370000.1, "pid": 7, "status": "4/4 servers answer", "driver": "", "xids": [{uuid, code, at}],
-        "cards": {uuid: readings}, "servers": {"0": {"version": "0.33.0", "facts": {…}, "condition": {…},
-        "alone_seconds": 12.5}}}`
+        `{"updated": 1795370000.1, "pid": 7, "is_ready": true, "status": "4/4 servers answer",
+        "xids": [{uuid, code, at}], "cards": {uuid: readings},
+        "servers": {"0": {"version": "0.33.0", "facts": {…}, "condition": {…}, "alone_seconds": 12.5}}}`
         """
         return {
             "updated": wall(),
             "pid": os.getpid(),
             "is_ready": self._is_ready,
             "status": self._status,
-            "driver": self._reader.latest.trouble,
             "xids": [asdict(xid) for xid in self._reader.latest.xids],
             "cards": {uuid: asdict(reading) for uuid, reading in self._reader.latest.readings.items()},
             "servers": {label: _shown(seen, now) for label, seen in self._seen.items()},
         }
-
-
-def _is_settled(trouble: str) -> bool:
-    """Tell whether a trouble is worth a word to systemd: a time that runs down would be a new line every second."""
-    return bool(trouble)
 
 
 def _shown(seen: Seen, now: float) -> dict[str, Any]:

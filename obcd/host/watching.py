@@ -14,8 +14,9 @@
 | a model with 0 < size_vram < size                            | said only: it is too big for the card               |
 | the card is gone                                             | restart; serve-gpu refuses until it is back         |
 
-A restart is TERM, and KILL when the process still runs 5 s later. After one the server is left alone for 60 s, then
-120 s, up to an hour; ten healthy minutes take that back. Supervisor starts what ended.
+A restart is TERM, and KILL when the process still runs 4 s later: a wedged Ollama often ignores TERM. After one the
+server is left alone for 60 s, then 120 s, up to an hour; ten healthy minutes take that back. Supervisor starts what
+ended.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Limits:
     hangs: int = 3
     start: float = 180.0
     refused: float = 60.0
-    kill: float = 5.0
+    kill: float = 4.0
     pause: float = 60.0
     longest_pause: float = 3600.0
     healthy: float = 600.0
@@ -193,12 +194,15 @@ def judge(facts: Facts, before: Condition, now: float, limits: Limits) -> Verdic
         return _start_again(facts, condition, now, limits)
     condition = replace(condition, next_start_at=None)
     if facts.state in STOPPED:
-        return Verdict(_troubled(condition, "" if condition.ending_since else "stopped by a person"))
+        return Verdict(_troubled(condition, "stopped by a person"))
     if facts.state not in ALIVE or not facts.pid:
         return Verdict(_troubled(condition, _fault(facts) or "it does not start"))
     if condition.ending_since is not None:
         return _end(condition, condition.ending_since, now, limits)
-    condition = _probed(facts, condition, now)
+    return _judge_running(facts, _probed(facts, condition, now), now, limits)
+
+
+def _judge_running(facts: Facts, condition: Condition, now: float, limits: Limits) -> Verdict:
     reason = _restart_reason(facts, condition, now, limits)
     if reason:
         return _restart(condition, reason, now, limits)
@@ -210,7 +214,7 @@ def judge(facts: Facts, before: Condition, now: float, limits: Limits) -> Verdic
 
 def has_had_its_chance(facts: Facts, condition: Condition) -> bool:
     """Tell whether the host need not wait for this server to be READY: one dead card must not hold up the others."""
-    return condition.has_answered or facts.state not in ALIVE or bool(condition.trouble)
+    return condition.has_answered or facts.state not in ALIVE
 
 
 def _noticed(facts: Facts, condition: Condition, now: float) -> Condition:
@@ -285,9 +289,9 @@ def _restart_reason(facts: Facts, condition: Condition, now: float, limits: Limi
     if facts.is_pulling and not condition.has_answered:
         return ""  # it waits in serve-gpu, where nothing listens
     if condition.hangs >= limits.hangs and (condition.has_answered or facts.age_seconds > limits.start):
-        return f"/api/ps hung {condition.hangs} times in a row"
+        return f"/api/ps hung {limits.hangs} times in a row"
     if condition.refused_since is not None and now - condition.refused_since > limits.refused:
-        return f"it refuses connections for {duration(now - condition.refused_since)}"
+        return f"it refuses connections for more than {duration(limits.refused)}"
     on_cpu = [item.name for item in facts.models if item.size_bytes > 0 and item.vram_bytes == 0]
     if facts.answer is Answer.ANSWERED and condition.is_answering and facts.has_card and on_cpu:
         return f"it holds {', '.join(on_cpu)} off its card, on the CPU"
@@ -295,9 +299,8 @@ def _restart_reason(facts: Facts, condition: Condition, now: float, limits: Limi
 
 
 def _restart(condition: Condition, reason: str, now: float, limits: Limits) -> Verdict:
-    if now < condition.next_restart_at:
-        left = duration(condition.next_restart_at - now)
-        return Verdict(_troubled(condition, f"{reason}; was restarted for it or other trouble, left alone for {left}"))
+    if now < condition.next_restart_at:  # no figure that runs down: it would be a new line of STATUS every second
+        return Verdict(_troubled(condition, f"{reason}; restarted not long ago, left alone for now"))
     pause = condition.pause or limits.pause
     longer = min(limits.longest_pause, 2 * pause)
     condition = replace(condition, ending_since=now, reason=reason, pause=longer, next_restart_at=now + pause)
@@ -306,15 +309,20 @@ def _restart(condition: Condition, reason: str, now: float, limits: Limits) -> V
 
 def _mild_trouble(facts: Facts, condition: Condition) -> str:
     """Return what is wrong and not worth a restart, yet; "" for nothing."""
-    if condition.is_answering:
+    if facts.answer is Answer.STRANGE and not condition.is_answering:
+        return "it answers strangely: does another program hold its port?"
+    if condition.is_answering or not condition.has_answered:
         return ""
-    if facts.is_pulling and not condition.has_answered:
-        return "it waits for a pull to end"
     if condition.hangs:
-        return f"/api/ps hangs ({condition.hangs} in a row)" if condition.has_answered else "it does not answer yet"
-    if condition.refused_since is not None:
-        return "it refuses connections" if condition.has_answered else "it does not listen yet"
-    return "it answers strangely: does another program hold its port?" if facts.answer is Answer.STRANGE else ""
+        return "/api/ps hangs"
+    return "it refuses connections" if condition.refused_since is not None else ""
+
+
+def _start_remark(facts: Facts, condition: Condition) -> str:
+    """Return what a server that never answered is at."""
+    if facts.is_pulling:
+        return "it waits for a pull to end"
+    return "it starts: it does not answer yet" if condition.hangs else "it starts"
 
 
 def _troubled(condition: Condition, trouble: str) -> Condition:
@@ -323,7 +331,7 @@ def _troubled(condition: Condition, trouble: str) -> Condition:
 
 def _healthy(facts: Facts, condition: Condition, now: float, limits: Limits) -> Condition:
     if not condition.is_answering:  # nothing is known of a young process yet: neither trouble nor health
-        return replace(condition, trouble="", remark="")
+        return replace(condition, trouble="", remark=_start_remark(facts, condition))
     since = now if condition.healthy_since is None else condition.healthy_since
     is_forgiven = now - since >= limits.healthy
     partly = [
