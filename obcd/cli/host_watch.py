@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from logging.handlers import SysLogHandler
@@ -26,8 +25,8 @@ SYSLOG = "/dev/log"
 @click.command(hidden=True)
 @click.option("--runtime", metavar="DIR", help="the host's runtime folder")
 @click.option("--syslog", is_flag=True, help="log to the system's log too")
-@click.option("--limits", metavar="JSON", default="{}", help='numbers of the watch, e.g. {"pause": 60}')
-def host_watch(runtime: str | None, syslog: bool, limits: str) -> None:
+@click.option("--limit", "changes", metavar="NAME=NUMBER", multiple=True, help="a number of the watch, e.g. pause=60")
+def host_watch(runtime: str | None, syslog: bool, changes: tuple[str, ...]) -> None:
     """watch the servers of a host (started by obcd host)."""
     set_up_logging()
     if syslog:
@@ -37,9 +36,14 @@ def host_watch(runtime: str | None, syslog: bool, limits: str) -> None:
     with Remote(folder) as remote:
         watch = Watch(
             plan, folder, remote, _reader(plan), notify=notify,
-            limits=Limits(**json.loads(limits)), memory=load_memory(folder),
+            limits=_limits(changes), memory=load_memory(folder),
         )  # fmt: skip
         run(watch, 0, lambda data: os.write(1, data))
+
+
+def _limits(changes: tuple[str, ...]) -> Limits:
+    pairs = [change.partition("=") for change in changes]
+    return Limits(**{name: float(number) for name, _, number in pairs})  # type: ignore[arg-type]
 
 
 def _reader(plan: Plan) -> CardReader:
