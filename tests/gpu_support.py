@@ -27,7 +27,8 @@ def card(index: int, **changes: Any) -> dict[str, Any]:
     """Return the description of one card; None for a value means that the card cannot tell it.
 
     Keys: index, uuid, name, memory_mib, pci, and optional ones: used_mib, utilisation, temperature, power_watts, ecc,
-    throttle (NVML's mask), lost, mig (`[{"number": 0, "uuid": "MIG-…"}]`).
+    throttle (NVML's mask), lost (True; "later": since NVML first saw it, so that it still has its name),
+    mig (`[{"number": 0, "uuid": "MIG-…"}]`).
     """
     return {
         "index": index,

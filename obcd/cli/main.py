@@ -34,6 +34,7 @@ COMMANDS = {
     "embedded": "obcd.cli.standins:embedded",
     "simulate": "obcd.cli.standins:simulate",
     "demo": "obcd.cli.demo:demo",
+    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
 }
 
 EPILOG = """\b

@@ -42,6 +42,7 @@ def value(card: dict[str, Any], field: str) -> str:
         "pci.bus_id": card["pci"],
         "name": card["name"],
         "memory.total": card["memory_mib"],
+        "mig.mode.current": None if card.get("mig") is None else "Enabled",
         "memory.used": card.get("used_mib"),
         "utilization.gpu": card.get("utilisation"),
         "temperature.gpu": card.get("temperature"),

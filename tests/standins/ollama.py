@@ -69,11 +69,12 @@ def record(name: str, content: str) -> None:
     os.rename(temporary, path(name))
 
 
-def start_runner() -> int:
+def start_runner(server: Server) -> int:
     """Start the process that would hold the GPU's memory: a group of its own, and no care for its parent."""
     pid = os.fork()
     if pid:
         return pid
+    server.socket.close()  # as by an exec: Go's sockets are close-on-exec
     os.setpgid(0, 0)
     signal.alarm(LIFE_SECONDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -195,7 +196,7 @@ def serve() -> int:
     except OSError as error:
         sys.stderr.write(f"Error: listen tcp {HOST}:{PORT}: bind: {error.strerror}\n")
         return 1
-    runner = start_runner()
+    runner = start_runner(server)
 
     def end(number: int, _: FrameType | None) -> None:
         if not is_set("stubborn"):

@@ -63,7 +63,8 @@ def _handle(uuid: str, mig: str = "") -> Any:
 
 
 def _named(handle: Any) -> tuple[str, str]:
-    return list(_handles)[handle.contents.number]
+    names = list(_handles)
+    return names[int(handle.contents.number)]
 
 
 @dataclass
@@ -137,7 +138,7 @@ def nvmlDeviceGetCount() -> int:
 
 def nvmlDeviceGetHandleByIndex(index: int) -> Any:
     card = _read()["cards"][index]
-    if card.get("lost"):
+    if card.get("lost") is True:
         raise NVMLError(NVML_ERROR_GPU_IS_LOST)
     return _handle(card["uuid"])
 
@@ -150,8 +151,10 @@ def nvmlDeviceGetHandleByUUID(uuid: str) -> Any:
 
 
 def nvmlDeviceGetUUID(handle: Any) -> str:
-    card = _card(handle)
-    return _named(handle)[1] or str(card["uuid"])
+    uuid, mig = _named(handle)
+    if not any(card["uuid"] == uuid and card.get("lost") == "later" for card in _read()["cards"]):
+        _card(handle)
+    return mig or uuid
 
 
 def nvmlDeviceGetName(handle: Any) -> str:
@@ -169,7 +172,7 @@ def nvmlDeviceGetMemoryInfo(handle: Any) -> _Memory:
 
 
 def nvmlDeviceGetMigMode(device: Any) -> list[int]:
-    mode = int(bool(_known(_card(device).get("mig"))))
+    mode = int(_known(_card(device).get("mig")) is not None)
     return [mode, mode]
 
 
