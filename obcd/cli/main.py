@@ -25,6 +25,9 @@ COMMANDS = {
     "up": "obcd.cli.up:up",
     "coordinator": "obcd.cli.coordinator:coordinator",
     "reload": "obcd.cli.reload:reload",
+    "host": "obcd.cli.host:host",
+    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
+    "host-watch": "obcd.cli.host_watch:host_watch",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
     "print": "obcd.cli.reports:print_answers",
@@ -32,7 +35,6 @@ COMMANDS = {
     "embedded": "obcd.cli.standins:embedded",
     "simulate": "obcd.cli.standins:simulate",
     "demo": "obcd.cli.demo:demo",
-    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
     "install": "obcd.cli.install:install",
     "uninstall": "obcd.cli.install:uninstall",
 }

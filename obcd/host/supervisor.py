@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from obcd.errors import ConfigurationError
+from obcd.host import atonce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,9 @@ class Program:
         priority: Lower starts first and stops last.
         stop_signal: What asks it to stop.
         stop_seconds: How long it may take to stop before it is killed.
+        start_seconds: How long it must live to count as RUNNING; what ends sooner is tried again, later and later.
+        start_retries: After so many such ends it is FATAL: supervisor gives up.
+        stops_as_group: Whether the stop signal goes to all of its process group (the final KILL always does).
     """
 
     name: str
@@ -31,29 +35,55 @@ class Program:
     priority: int = 100
     stop_signal: str = "TERM"
     stop_seconds: int = 10
+    start_seconds: int = 2
+    start_retries: int = 1000000
+    stops_as_group: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(programs: list[Program], runtime: Path) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A program that supervisor tells of events; its standard output is the protocol, its log is standard error.
+
+    Attributes:
+        events: Supervisor's names of them, e.g. `TICK_5`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+#: What the control socket asks for. No secret: the socket is 0700, and without them supervisord warns at every start.
+USER, PASSWORD = "obcd", "obcd"
+SOCKET_NAME = "supervisor.sock"
+
+
+def render(
+    programs: Sequence[Program], runtime: Path, listeners: Sequence[Listener] = (), *, is_silent: bool = True
+) -> str:
     """Return supervisord's configuration for some programs.
 
     Args:
+        is_silent: Whether supervisord writes only to its own log, and nothing to standard output.
         runtime: A short folder with a plain path, 0700: the control socket lies in it, and `logs`, where each
             program's own log goes as `<name>.log`.
 
     Raises:
         ConfigurationError: If a value cannot be written into it.
     """
-    socket, logs = runtime / "supervisor.sock", runtime / "logs"
+    socket, logs = runtime / SOCKET_NAME, runtime / "logs"
     sections = [
         f"[supervisord]\nnodaemon=true\nlogfile={_value(logs / 'supervisord.log')}\nlogfile_maxbytes=5MB\n"
-        f"logfile_backups=1\nloglevel=info\nsilent=true\npidfile={_value(runtime / 'supervisord.pid')}\n"
+        f"logfile_backups=1\nloglevel=info\nsilent={_flag(is_silent)}\npidfile={_value(runtime / 'supervisord.pid')}\n"
         f"childlogdir={_value(logs)}\n",
-        f"[unix_http_server]\nfile={_value(socket)}\nchmod=0700\nusername=obcd\npassword=obcd\n",
+        f"[unix_http_server]\nfile={_value(socket)}\nchmod=0700\nusername={USER}\npassword={PASSWORD}\n",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
-        f"[supervisorctl]\nserverurl={_value('unix://' + str(socket))}\nusername=obcd\npassword=obcd\n",
+        f"[rpcinterface:obcd]\nsupervisor.rpcinterface_factory={atonce.FACTORY}\n",
+        f"[supervisorctl]\nserverurl={_value('unix://' + str(socket))}\nusername={USER}\npassword={PASSWORD}\n",
     ]
-    return "\n".join([*sections, *(_section(program, logs) for program in programs)])
+    sections += [_section(program, logs) for program in programs]
+    return "\n".join([*sections, *(_listener_section(listener, logs) for listener in listeners)])
 
 
 def _section(program: Program, logs: Path) -> str:
@@ -62,22 +92,42 @@ def _section(program: Program, logs: Path) -> str:
         f"[program:{program.name}]\n"
         f"command={_value(shlex.join(program.command))}\n"
         f"priority={program.priority}\n"
-        "autorestart=true\nstartsecs=2\nstartretries=1000000\n"
+        f"autorestart=true\nstartsecs={program.start_seconds}\nstartretries={program.start_retries}\n"
         f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_seconds}\n"
-        # not stopasgroup: the coordinator ends its workers itself, in order; killasgroup: nothing outlives it
-        "stopasgroup=false\nkillasgroup=true\nredirect_stderr=true\n"
+        # the coordinator ends its workers itself, in order: no stopasgroup; killasgroup: nothing outlives it
+        f"stopasgroup={_flag(program.stops_as_group)}\nkillasgroup=true\nredirect_stderr=true\n"
         f"stdout_logfile={_value(logs / (program.name + '.log'))}\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
         + (f"environment={environment}\n" if environment else "")
     )
 
 
-def write_configuration(programs: list[Program], runtime: Path, logs: Path) -> Path:
+def _listener_section(listener: Listener, logs: Path) -> str:
+    return (
+        f"[eventlistener:{listener.name}]\n"
+        f"command={_value(shlex.join(listener.command))}\n"
+        f"events={','.join(listener.events)}\n"
+        "buffer_size=100\n"  # the default of 10 drops events while it is busy
+        "autorestart=true\nstartsecs=1\nstartretries=1000000\nstopwaitsecs=10\nkillasgroup=true\n"
+        "stdout_logfile=NONE\n"
+        f"stderr_logfile={_value(logs / (listener.name + '.log'))}\n"
+        "stderr_logfile_maxbytes=10MB\nstderr_logfile_backups=3\n"
+    )
+
+
+def write_configuration(
+    programs: Sequence[Program],
+    runtime: Path,
+    logs: Path,
+    listeners: Sequence[Listener] = (),
+    *,
+    is_silent: bool = True,
+) -> Path:
     """Write the configuration into the runtime folder and return its path."""
     logs.mkdir(parents=True, exist_ok=True)
     _link(runtime / "logs", logs)
     path = runtime / "supervisord.conf"
-    path.write_text(render(programs, runtime), "utf-8")
+    path.write_text(render(programs, runtime, listeners, is_silent=is_silent), "utf-8")
     path.chmod(0o600)
     return path
 
@@ -97,6 +147,10 @@ def become(configuration: Path) -> None:
     """Replace this process by supervisord."""
     line = command(configuration)
     os.execv(line[0], line)  # noqa: S606 - no shell is meant
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _value(value: str | Path) -> str:

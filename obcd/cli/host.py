@@ -1,0 +1,97 @@
+"""`obcd host`: one Ollama per GPU, kept by supervisord in the foreground; and the commands that speak to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from obcd.cli.common import config_option, read_settings, say
+from obcd.cli.host_common import parse_gpus, plan_options, runtime_option
+from obcd.cli.host_control import logs, restart
+from obcd.cli.host_endpoints import endpoints
+from obcd.cli.host_pull import pull
+from obcd.cli.host_status import status
+from obcd.errors import InputError
+from obcd.host.leftovers import end_leftovers
+from obcd.host.locks import hold_host, keep_across_exec
+from obcd.host.plan import Plan, find_runtime, write_plan
+from obcd.host.planning import make_plan
+from obcd.host.programs import find_logs, server_programs, watch_listener
+from obcd.host.supervisor import SOCKET_NAME, become, write_configuration
+from obcd.host.watch import FILE_NAME as WATCH_FILE
+from obcd.lifeline import tie_to_parent
+from obcd.logs import is_journal
+from obcd.spool.layout import make_private
+
+EPILOG = """\b
+Examples:
+  obcd host                        every GPU of this machine, as [host] says
+  obcd host --gpus 4               the first four cards, ports 11432 to 11435; no configuration needed
+  obcd host --gpus 0,2             cards 0 and 2 (nvidia-smi's numbers)
+  obcd host --gpus gpu2            card 2 alone
+  obcd host --gpus 0               one server on the CPU
+
+\b
+Then:
+  obcd host status                 how servers and cards are
+  obcd host pull llama3.2          once, for all servers of this host
+  obcd host endpoints              the table for the coordinator's configuration
+  obcd host restart gpu2           a new server on card 2
+  obcd host logs gpu2 -f           what it writes
+
+\b
+Ctrl-C, or SIGTERM, stops all servers. It runs in the foreground: systemd, tmux or a job script keeps it.
+"""
+
+#: A unix socket's path has at most 107 bytes (unix(7)); supervisord first makes it with `.<pid>` appended.
+MAX_SOCKET_BYTES = 107 - 9
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG)
+@plan_options
+@runtime_option
+@config_option
+@click.pass_context
+def host(ctx: click.Context, gpus: str | None, base_port: int | None, runtime: str | None, config: str | None) -> None:
+    """run one Ollama per GPU under supervisord."""
+    if ctx.invoked_subcommand is not None:
+        if any((gpus, base_port, runtime, config)):
+            raise click.UsageError(f"options belong after the word {ctx.invoked_subcommand}")
+        return
+    settings = read_settings(config)
+    folder = find_runtime(runtime)
+    _check_socket(folder)
+    make_private(folder)
+    lock = hold_host(folder)
+    plan = make_plan(settings, None if gpus is None else parse_gpus(gpus), base_port)
+    end_leftovers(folder, None)
+    configuration = _write(plan, folder)
+    tie_to_parent(os.environ)
+    keep_across_exec(lock)
+    become(configuration)
+
+
+for _command in (status, restart, logs, pull, endpoints):
+    host.add_command(_command)
+
+
+def _write(plan: Plan, folder: Path) -> Path:
+    """Write the plan and supervisord's configuration, and say what will start."""
+    (folder / WATCH_FILE).unlink(missing_ok=True)  # what an earlier host's watch remembered
+    programs = server_programs(plan, write_plan(plan, folder))
+    kept = find_logs(folder)
+    listener = watch_listener(folder, is_journal=is_journal())
+    for server in plan.servers:
+        say(f"{server.program:7} {plan.url(server)}  {server.card or 'the CPU'}".rstrip())
+    say(f"logs    {kept}/   obcd host logs {plan.servers[0].program}")
+    say("look    obcd host status")
+    say("stop    systemctl stop obcd-host" if is_journal() else "stop    Ctrl-C")
+    return write_configuration(programs, folder, kept, [listener], is_silent=not is_journal())
+
+
+def _check_socket(folder: Path) -> None:
+    path = folder / SOCKET_NAME
+    if len(os.fsencode(path)) > MAX_SOCKET_BYTES:
+        raise InputError(f"{folder} is too long for a unix socket's path: choose a shorter --runtime")

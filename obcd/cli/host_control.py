@@ -1,0 +1,95 @@
+"""`obcd host restart` and `obcd host logs`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from obcd.cli.common import say
+from obcd.cli.host_common import choose_servers, running_host, runtime_option
+from obcd.clock import duration, monotonic
+from obcd.errors import InputError, TimedOutError
+from obcd.host.locks import is_pulling
+from obcd.host.logfiles import find_log, follow, last_lines
+from obcd.host.plan import Plan, Server, find_runtime
+from obcd.host.probing import Prober
+from obcd.host.remote import Remote
+from obcd.host.watching import ALIVE, Answer
+
+#: Seconds between two looks while waiting.
+LOOK_SECONDS = 0.2
+
+
+@click.command()
+@click.argument("gpu")
+@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="seconds to wait, each")
+@runtime_option
+def restart(gpu: str, timeout: float, runtime: str | None) -> None:
+    """restart the server of a GPU (2, gpu2, a UUID), or all, one after another.
+
+    Waits until each answers; what it was computing is lost to it, and asked again by the coordinator.
+    """
+    folder, plan = running_host(runtime)
+    servers = choose_servers(plan, gpu)
+    with Remote(folder) as remote:
+        for server in servers:
+            _restart(plan, server, remote, folder, timeout)
+
+
+def _restart(plan: Plan, server: Server, remote: Remote, folder: Path, timeout: float) -> None:
+    began = monotonic()
+    if is_pulling(folder):
+        say(f"{server.program}: a pull is under way; the new server will wait for its end")
+    remote.stop(server.program)
+    while remote.states()[server.program].pid:
+        _wait(server, folder, "it does not end", began, timeout)
+    remote.start(server.program)
+    prober = Prober({server.label: plan.url(server)})
+    while True:
+        state = remote.states()[server.program]
+        if state.state in ALIVE and prober.ask_all()[server.label].answer is Answer.ANSWERED:
+            say(f"{server.program} answers again after {monotonic() - began:.1f} s (pid {state.pid})")
+            return
+        _wait(server, folder, f"it is {state.state} {state.fault}".rstrip(), began, timeout)
+
+
+def _wait(server: Server, folder: Path, why: str, began: float, timeout: float) -> None:
+    if monotonic() - began <= timeout:
+        time.sleep(LOOK_SECONDS)
+        return
+    why = "it waits for a pull to end" if is_pulling(folder) else why
+    try:
+        said = next(iter(last_lines(find_log(folder, server.program), 1)), "")
+    except InputError:
+        said = ""
+    quoted = f'; the last line of its log: "{said}"' if said else ""
+    raise TimedOutError(f"{server.program} does not answer after {duration(timeout)}: {why}{quoted}")
+
+
+@click.command()
+@click.argument("gpu")
+@click.option("-f", "--follow", "is_following", is_flag=True, help="go on until Ctrl-C")
+@click.option("-n", "--lines", type=click.IntRange(0, 100000), default=50, show_default=True, help="how many at first")
+@runtime_option
+def logs(gpu: str, is_following: bool, lines: int, runtime: str | None) -> None:
+    """show the log of a GPU's server (2, gpu2, a UUID), of the watch (watch) or of supervisord (supervisord)."""
+    folder = find_runtime(runtime)
+    path = find_log(folder, _program(folder, gpu, runtime))
+    size = path.stat().st_size
+    for line in last_lines(path, lines, size):
+        click.echo(line)
+    if is_following:
+        for line in follow(path, size):
+            click.echo(line)
+
+
+def _program(folder: Path, gpu: str, runtime: str | None) -> str:
+    """Return a program's name; that of a host that ran is enough, for one looks at logs when it does not."""
+    if gpu in ("watch", "supervisord", "cpu"):
+        return gpu
+    if gpu.removeprefix("gpu").replace(".", "").isdigit():
+        return f"gpu{gpu.removeprefix('gpu')}"
+    _, plan = running_host(runtime)
+    return choose_servers(plan, gpu)[0].program

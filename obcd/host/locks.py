@@ -1,0 +1,122 @@
+"""The two locks of a host's runtime folder: one host only, and one pull only.
+
+    lock        held by supervisord for as long as it lives, across the exec that `obcd host` becomes it by
+    pull.lock   held by `obcd host pull`; servers that start wait for it (ollama walks and checks its files at its
+                start, and fails when one vanishes meanwhile)
+
+Both are `flock`s: they end with their process, however it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from obcd.clock import monotonic
+from obcd.errors import AlreadyRunningError, InputError
+
+HOST_LOCK, PULL_LOCK = "lock", "pull.lock"
+#: supervisord closes all from 3 on in its children, and from 5 on in itself at a SIGHUP (supervisor 4.3,
+#: process.py: _prepare_child_fds, options.py: cleanup_fds): a lock that it is to hold must be 3 or 4.
+KEPT_DESCRIPTOR = 3
+
+
+def hold_host(runtime: Path) -> int:
+    """Take the host's lock, for life; return its descriptor.
+
+    Raises:
+        AlreadyRunningError: If another host holds it.
+        InputError: If it cannot be opened.
+    """
+    descriptor = _open(runtime / HOST_LOCK)
+    if not _take(descriptor, fcntl.LOCK_EX):
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        raise AlreadyRunningError(
+            f"obcd host runs already on {runtime} ({holder or 'unknown process'}): "
+            "stop that one first, or choose another --runtime and other GPUs"
+        )
+    _write_holder(descriptor, f"pid {os.getpid()}")
+    return descriptor
+
+
+def keep_across_exec(descriptor: int) -> None:
+    """Let a lock be held by what this process becomes; call it right before the exec."""
+    os.dup2(descriptor, KEPT_DESCRIPTOR)
+    os.set_inheritable(KEPT_DESCRIPTOR, True)  # dup2 leaves it as it is where both are the same
+
+
+@contextmanager
+def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None]:
+    """Keep servers from starting, and other pulls out.
+
+    Args:
+        patience: Seconds to try: the watch and starting servers share it for a moment.
+
+    Raises:
+        AlreadyRunningError: If somebody else pulls.
+    """
+    descriptor = _open(runtime / PULL_LOCK)
+    try:
+        if not _take_within(descriptor, patience):
+            raise AlreadyRunningError(
+                f"another pull is under way on this host ({_holder(descriptor) or 'a server is just starting'}): "
+                "two at once would spoil each other's files; try again when it is through"
+            )
+        _write_holder(descriptor, f"pid {os.getpid()} pulls {model}")
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def is_pulling(runtime: Path) -> bool:
+    """Tell whether a pull holds back servers that start."""
+    try:
+        descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # nobody ever pulled
+        return False
+    try:
+        return not _take(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise InputError(f"cannot open the lock {path}: {error.strerror}; ask as the user who runs obcd host") from None
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _take_within(descriptor: int, seconds: float) -> bool:
+    deadline = monotonic() + seconds
+    while not _take(descriptor, fcntl.LOCK_EX):
+        if monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 300, 0).decode(errors="replace").strip()
+
+
+def _write_holder(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{text}\n".encode(), 0)

@@ -1,0 +1,165 @@
+"""Asks every server of the host for /api/ps, each in a thread of its own, and never waits for any.
+
+`GET /api/ps` takes the locks of Ollama's scheduler and runners: when it hangs, the scheduler is wedged
+(ollama v0.33.0, server/sched.go). It neither loads nor generates, and neither does anything else here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from obcd.clock import monotonic
+from obcd.host.watching import Answer, Loaded
+from obcd.logs import printable
+
+#: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
+PERIOD, SHORT_PERIOD = 4.0, 1.0
+#: Seconds for a whole probe. An unload holds the runner's lock for up to 5 s, hence three in a row before it counts.
+#: With them a server that hangs just after a probe is asked to end 16 s later at the latest.
+LIMIT = 4.0
+MAX_BYTES = 2**20
+MAX_MODELS, MAX_NAME = 100, 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a probe found; the fields are those of `watching.Facts`.
+
+    Attributes:
+        version: Ollama's, "" until it is known.
+    """
+
+    number: int = 0
+    answer: Answer = Answer.UNKNOWN
+    models: tuple[Loaded, ...] = ()
+    version: str = ""
+
+
+class Prober:
+    """Probes some servers; everything but the asking itself happens in the caller's thread.
+
+    Args:
+        urls: {label: base URL}.
+    """
+
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self._targets = {label: _Target(url) for label, url in urls.items()}
+
+    def turn(self, now: float) -> None:
+        """Take in what came, break off what takes too long, ask what is due."""
+        for target in self._targets.values():
+            target.turn(now)
+
+    def latest(self, label: str) -> Probe:
+        """Return the last probe of a server."""
+        return self._targets[label].latest
+
+    def forget(self, label: str) -> None:
+        """Ask soon, and for the version too: the server is another process."""
+        self._targets[label].forget()
+
+    def ask_all(self) -> dict[str, Probe]:
+        """Ask every server once, now, and return what they answer; takes up to `LIMIT` seconds."""
+        asked = {label: _Asking(target.url, wants_version=True) for label, target in self._targets.items()}
+        deadline = monotonic() + LIMIT
+        for asking in asked.values():
+            asking.thread.join(max(0.0, deadline - monotonic()))
+        return {label: asking.outcome() for label, asking in asked.items()}
+
+
+class _Target:
+    """One server, and the question to it that is under way."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.latest = Probe()
+        self._asking: _Asking | None = None
+        self._due = 0.0
+
+    def forget(self) -> None:
+        self._due = 0.0
+        self.latest = Probe(number=self.latest.number)
+
+    def turn(self, now: float) -> None:
+        asking = self._asking
+        if asking is not None and (not asking.thread.is_alive() or now >= asking.started + LIMIT):
+            found = asking.outcome()
+            self._asking = None
+            self.latest = Probe(
+                number=self.latest.number + 1, answer=found.answer, models=found.models,
+                version=found.version or self.latest.version,
+            )  # fmt: skip
+            self._due = asking.started + (PERIOD if found.answer is Answer.ANSWERED else SHORT_PERIOD)
+        if self._asking is None and now >= self._due:
+            self._asking = _Asking(self.url, wants_version=not self.latest.version)
+
+
+class _Asking:
+    """One probe under way in a thread; `outcome` breaks it off if it still is."""
+
+    def __init__(self, url: str, *, wants_version: bool) -> None:
+        self.started = monotonic()
+        self._address = urlsplit(url)
+        self._wants_version = wants_version
+        self._socket: socket.socket | None = None
+        self._found: Probe | None = None
+        self.thread = threading.Thread(target=self._ask, name="probe", daemon=True)
+        self.thread.start()
+
+    def outcome(self) -> Probe:
+        """Return what was found; one that is not through yet has hung."""
+        found = self._found
+        if found is None and self._socket is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                self._socket.shutdown(socket.SHUT_RDWR)
+        return found or Probe(answer=Answer.HUNG)
+
+    def _ask(self) -> None:
+        try:
+            models = _loaded(self._get("/api/ps"))
+            version = str(self._get("/api/version").get("version", "")) if self._wants_version else ""
+            self._found = Probe(answer=Answer.ANSWERED, models=models, version=printable(version[:60]))
+        except TimeoutError:
+            self._found = Probe(answer=Answer.HUNG)
+        except OSError:  # refused, reset, closed without an answer: it is starting or dying
+            self._found = Probe(answer=Answer.REFUSED)
+        except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._found = Probe(answer=Answer.STRANGE)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=LIMIT)
+        try:
+            connection.connect()
+            self._socket = connection.sock
+            connection.request("GET", path, headers={"Connection": "close"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            document = json.loads(response.read(MAX_BYTES))
+        finally:
+            self._socket = None
+            connection.close()
+        if not isinstance(document, dict):
+            raise ValueError("not an object")
+        return document
+
+
+def _loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
+    """Read the body of /api/ps: `{"models": [{"name", "size", "size_vram", "context_length", …}]}`."""
+    return tuple(
+        Loaded(
+            name=printable(str(item["name"])[:MAX_NAME]),
+            size_bytes=int(item["size"]),
+            vram_bytes=int(item.get("size_vram", item["size"])),  # not told is no reason for a restart
+            context_length=int(item.get("context_length") or 0),
+        )
+        for item in (document.get("models") or [])[:MAX_MODELS]
+    )

@@ -1,0 +1,56 @@
+"""What runs under the supervisord of a host: `obcd serve-gpu` for every server of the plan, and the watch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from obcd.host.plan import SYSTEM_RUNTIME, Plan
+from obcd.host.supervisor import Listener, Program
+from obcd.host.watch import EVENTS, PROGRAM
+
+#: A program that dies at once is often seen alive for a second: with less it flaps between RUNNING and dead.
+START_SECONDS = 5
+#: Then supervisor gives up and the watch goes on: its own pauses would grow by a second each, without limit.
+START_RETRIES = 10
+#: ollama ends at once at TERM (it has no drain); a runner that frees a card's memory may take seconds.
+STOP_SECONDS = 20
+#: More words for the watch's command line; for tests.
+WATCH_OPTIONS: tuple[str, ...] = ()
+
+
+def server_programs(plan: Plan, plan_file: Path) -> list[Program]:
+    """Return one program per server; all have one priority, so that they start at once."""
+    return [
+        Program(
+            name=server.program,
+            command=(sys.executable, "-m", "obcd", "serve-gpu", server.label, "--plan", str(plan_file)),
+            stop_seconds=STOP_SECONDS,
+            start_seconds=START_SECONDS,
+            start_retries=START_RETRIES,
+            stops_as_group=True,
+        )
+        for server in plan.servers
+    ]
+
+
+def watch_listener(runtime: Path, *, is_journal: bool) -> Listener:
+    """Return the watch."""
+    chosen = ("--syslog",) if is_journal else ()
+    command = (sys.executable, "-m", "obcd", "host-watch", "--runtime", str(runtime), *chosen, *WATCH_OPTIONS)
+    return Listener(name=PROGRAM, command=command, events=EVENTS)
+
+
+def find_logs(runtime: Path) -> Path:
+    """Return where the servers' logs go: systemd's LogsDirectory, else the user's state folder.
+
+    Always files, under systemd too: ollama writes a line per request, which no journal wants, and files serve
+    `obcd host logs` alike everywhere. Not in the runtime folder: it lies in memory, and ends with the unit.
+    """
+    for name in filter(None, os.environ.get("LOGS_DIRECTORY", "").split(":")):
+        return Path(name)
+    if runtime == SYSTEM_RUNTIME:
+        return Path("/var/log/obcd")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    return state / "obcd" / runtime.name

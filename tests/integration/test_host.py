@@ -1,0 +1,407 @@
+"""`obcd host` with the real supervisord, and stand-ins for `ollama`, `nvidia-smi` and NVML.
+
+Two hosts run for the whole module: one of four cards that most tests share, and one of a single card whose server
+hangs from the beginning on, so that the half minute which its replacement may take passes meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from obcd.host.locks import hold_pull
+from obcd.host.remote import Remote
+from tests.gpu_support import StandIns, card_uuid, cards
+from tests.support import (
+    Running,
+    all_gone,
+    family,
+    is_gone,
+    make_environment,
+    obcd_command,
+    run_obcd,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+#: The watch's pauses, shortened where a test would wait for nothing else.
+QUICK: dict[str, Any] = {
+    "obcd.host.programs:START_SECONDS": 1,
+    "obcd.host.programs:START_RETRIES": 1,
+    "obcd.host.programs:WATCH_OPTIONS": ("--limit", "start_pause=0.3", "--limit", "longest_start_pause=0.6"),
+}
+
+
+def free_base(count: int) -> int:
+    """Return the first of some ports in a row that are free now."""
+    while True:
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            base = int(first.getsockname()[1])
+        if base + count < 65535 and all(map(is_free, range(base, base + count))):
+            return base
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class Host:
+    """One `obcd host` on a machine of stand-ins."""
+
+    def __init__(self, folder: Path, count: int, tweaks: dict[str, Any] | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.runtime, self.count, self._tweaks = folder / "run", count, tweaks
+        self.stand_ins = StandIns(folder / "machine", cards(count))
+        self.base = free_base(count)
+        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.notified.bind(str(folder / "notify"))
+        base = make_environment(folder, XDG_STATE_HOME=str(folder / "state"), NOTIFY_SOCKET=str(folder / "notify"))
+        self.environment = self.stand_ins.environment(base)
+        self._log = folder / "host.log"
+        self._messages: list[str] = []
+        self.process = self.start()
+
+    def start(self) -> Running:
+        command = obcd_command("host", "--gpus", self.count, "--base-port", self.base, "--runtime", self.runtime,
+                               tweaks=self._tweaks)  # fmt: skip
+        self.process = Running(command, self.environment, self._log)
+        return self.process
+
+    def run(self, *arguments: object, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        return run_obcd(self.environment, "host", *arguments, "--runtime", self.runtime, timeout=timeout)
+
+    def messages(self) -> list[str]:
+        """Return what systemd would have been told so far."""
+        while True:
+            try:
+                self._messages += self.notified.recv(65536).decode().splitlines()
+            except BlockingIOError:
+                return self._messages
+
+    def status(self) -> str:
+        """Return what systemd was told last."""
+        told = [message.removeprefix("STATUS=") for message in self.messages() if message.startswith("STATUS=")]
+        return told[-1] if told else ""
+
+    def answers(self, number: int) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.base + number}/api/version", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def wait_for_all(self, timeout: float = 30.0) -> None:
+        wait_until(self._all_answer, timeout, self.text)
+
+    def _all_answer(self) -> bool:
+        assert self.process.process.poll() is None, self.text()
+        return all(map(self.answers, range(self.count)))
+
+    def pid(self, number: int) -> int:
+        return self.stand_ins.pid(self.base + number)
+
+    def pids(self) -> dict[int, int]:
+        return {number: self.pid(number) for number in range(self.count)}
+
+    def switch(self, behaviour: str, number: int, *, on: bool = True) -> None:
+        self.stand_ins.switch(behaviour, self.base + number, on=on)
+
+    def condition(self, number: int) -> dict[str, Any]:
+        """Return what the watch wrote that it remembers of a server; nothing before it has."""
+        try:
+            document = json.loads((self.runtime / "watch.json").read_bytes())
+            found: dict[str, Any] = document["servers"][str(number)]["condition"]
+        except (FileNotFoundError, KeyError):
+            return {"trouble": "", "remark": "", "restarts": [], "restart_count": -1, "is_answering": False}
+        return found
+
+    def trouble(self, number: int) -> str:
+        return str(self.condition(number)["trouble"])
+
+    def text(self) -> str:
+        logs = self.runtime / "logs"
+        return self.process.text() + "".join(path.read_text("utf-8", "replace") for path in logs.glob("*.log"))
+
+    def end(self) -> None:
+        if self.process.process.poll() is None:
+            self.process.send(signal.SIGTERM)
+            self.process.wait()
+        self.stand_ins.end()
+        self.process.end()
+        self.notified.close()
+
+
+class Hung:
+    """A host of one card whose server hangs, is deaf to TERM, and has a runner that is so too."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.host.wait_for_all()
+        wait_until(lambda: self.host.condition(0)["is_answering"], what="the watch saw it answer")
+        self.host.switch("stubborn", 0)
+        self.host.switch("hang-ps", 0)
+        self.since = time.time()
+        self.processes = [self.host.pid(0), self.host.stand_ins.runner(self.host.base)]
+
+    def replaced_at(self) -> float:
+        """Return when the second server was started; 0.0 when it was not yet."""
+        lines = (self.host.stand_ins.folder / f"starts-{self.host.base}").read_text().splitlines()
+        return float(lines[1].split()[1]) if len(lines) > 1 else 0.0
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hung]:
+    machine = Host(tmp_path_factory.mktemp("hung"), 1)
+    try:
+        yield Hung(machine)
+    finally:
+        machine.switch("stubborn", 0, on=False)
+        machine.end()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, hung: Hung) -> Iterator[Host]:
+    machine = Host(tmp_path_factory.mktemp("host"), 4, QUICK)
+    try:
+        yield machine
+    finally:
+        machine.end()
+
+
+@pytest.fixture(autouse=True)
+def _well(host: Host) -> None:
+    """Begin every test with four servers that answer, and a watch that has seen it."""
+    host.wait_for_all()
+    wait_until(lambda: host.status() == "4/4 servers answer", what=host.text)
+
+
+def test_every_card_has_a_server_pinned_to_it(host: Host) -> None:
+    pins = [host.stand_ins.recorded(host.base + number)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    assert pins == [card_uuid(number) for number in range(4)]
+    assert host.process.text().count("http://127.0.0.1:") == 4
+
+
+def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
+    wait_until(lambda: "WATCHDOG=1" in host.messages(), what="a tick of supervisord feeds the watchdog")
+    assert "READY=1" in host.messages()
+    assert "STATUS=4/4 servers answer" in host.messages()
+    told = {name for number in range(4) for name in host.stand_ins.recorded(host.base + number)}
+    assert "NOTIFY_SOCKET" not in told
+
+
+def test_supervisord_holds_the_lock_and_its_children_do_not(host: Host) -> None:
+    lock = str(host.runtime / "lock")
+
+    def holds(pid: int) -> bool:
+        descriptors = Path(f"/proc/{pid}/fd")
+        return lock in [os.readlink(descriptors / name) for name in os.listdir(descriptors)]
+
+    with Remote(host.runtime) as remote:
+        children = [state.pid for state in remote.states().values()]
+    assert len(children) == 5
+    assert holds(host.process.pid)
+    assert not any(map(holds, children))
+
+
+def test_a_second_host_is_refused_and_told_who_holds_the_first(host: Host) -> None:
+    second = host.run("--gpus", 4)
+    assert second.returncode == 7
+    assert f"pid {host.process.pid}" in second.stderr
+    assert host.process.process.poll() is None
+
+
+def test_a_killed_server_is_replaced_within_three_seconds_and_no_other_is_disturbed(host: Host) -> None:
+    before, runner = host.pids(), host.stand_ins.runner(host.base + 1)
+    os.kill(before[1], signal.SIGKILL)
+    wait_until(lambda: host.pid(1) != before[1] and host.answers(1), 3.0, "another server answers")
+    assert is_gone(runner)
+    assert {**host.pids(), 1: 0} == {**before, 1: 0}
+    wait_until(lambda: host.condition(1)["restarts"], what="the watch saw it")
+    assert host.condition(1)["restarts"][-1]["by"] == "supervisor"
+
+
+def test_a_server_off_its_card_is_restarted_once_and_then_left_alone(host: Host) -> None:
+    before = host.pids()
+    host.switch("cpu", 2)
+    wait_until(lambda: "left alone" in host.trouble(2), what=lambda: host.text())
+    assert len(set(host.stand_ins.starts(host.base + 2))) == 2
+    assert {**host.pids(), 2: 0} == {**before, 2: 0}
+    last = host.condition(2)["restarts"][-1]
+    assert (last["by"], "off its card" in last["reason"]) == ("watch", True)
+    host.switch("cpu", 2, on=False)
+    wait_until(lambda: not host.trouble(2), what="it is well again")
+
+
+def test_a_server_that_cannot_start_is_given_up_by_supervisor_and_comes_back_when_it_can(host: Host) -> None:
+    before = host.pids()
+    host.switch("fail", 3)
+    os.kill(host.pid(3), signal.SIGKILL)
+    wait_until(lambda: "supervisor gave up on it (FATAL" in host.trouble(3), what=lambda: host.text())
+    assert any(message.startswith("STATUS=3/4 servers answer; gpu3: ") for message in host.messages())
+    host.switch("fail", 3, on=False)
+    wait_until(lambda: host.answers(3), what=lambda: host.text())
+    assert {**host.pids(), 3: 0} == {**before, 3: 0}
+
+
+def test_a_lost_card_is_said_and_its_server_comes_back_with_it(host: Host) -> None:
+    before = host.pids()
+    host.stand_ins.describe(cards(4, lost=[0]))
+    wait_until(lambda: host.trouble(0).endswith("its card is gone)") and is_gone(before[0]), what=lambda: host.text())
+    host.stand_ins.describe(cards(4))
+    wait_until(lambda: host.answers(0), what=lambda: host.text())
+    assert {**host.pids(), 0: 0} == {**before, 0: 0}
+
+
+def test_a_killed_watch_comes_again_restarts_no_server_and_remembers(host: Host) -> None:
+    before, remembered = host.pids(), host.condition(2)["restart_count"]
+    with Remote(host.runtime) as remote:
+        first = remote.states()["watch"].pid
+    host.messages().clear()
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: "READY=1" in host.messages(), what="the new watch says READY")
+    assert host.pids() == before
+    wait_until(lambda: host.condition(2)["restart_count"] == remembered, what="it remembers restarts")
+
+
+def test_status_shows_every_server_and_its_card(host: Host) -> None:
+    shown = host.run("status")
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith(f"4/4 servers answer  pid {host.process.pid}")
+    assert [line.split()[:2] for line in lines[2:6]] == [[f"gpu{n}", str(host.base + n)] for n in range(4)]
+    assert "llama3.2:latest 8192 100 % GPU" in lines[2]
+    assert {"90 %", "60 °C", "NVIDIA H100 80GB HBM3"} <= set(lines[2].split("  "))
+
+
+def test_status_works_without_the_watch_and_says_so(host: Host) -> None:
+    with Remote(host.runtime) as remote:
+        remote.stop("watch")
+        wait_until(lambda: remote.states()["watch"].state == "STOPPED", what="the watch has stopped")
+        document = json.loads(host.run("status", "--json").stdout)
+        host.messages().clear()
+        remote.start("watch")
+    assert "the watch does not run" in document["watch"]["trouble"]
+    assert [server["answer"] for server in document["servers"]] == ["answers"] * 4
+    assert document["servers"][1]["reading"]["utilisation_percent"] == 91
+
+
+def test_restart_waits_for_the_new_server(host: Host) -> None:
+    before = host.pids()
+    done = host.run("restart", "gpu1")
+    assert (done.returncode, host.pid(1) != before[1], host.answers(1)) == (0, True, True)
+    assert (
+        f"gpu1 answers again after 0.{done.stderr.split(' 0.')[1][0]}" in done.stderr or "gpu1 answers" in done.stderr
+    )
+    assert {**host.pids(), 1: 0} == {**before, 1: 0}
+
+
+def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
+    host.switch("fail", 1)
+    done = host.run("restart", "1", "--timeout", 2)
+    host.switch("fail", 1, on=False)
+    assert done.returncode == 8
+    assert 'the last line of its log: "Error: told to fail"' in done.stderr
+    wait_until(lambda: host.answers(1), what=lambda: host.text())
+
+
+def test_a_server_that_is_not_there_is_named_with_those_that_are(host: Host) -> None:
+    done = host.run("restart", "gpu9")
+    assert done.returncode == 2
+    assert "gpu0, gpu1, gpu2, gpu3" in done.stderr
+
+
+def test_logs_of_servers_watch_and_supervisord(host: Host) -> None:
+    server = host.run("logs", "0", "-n", 1)
+    assert server.stdout == f"Listening on 127.0.0.1:{host.base} (version 0.99.0)\n"
+    assert "servers answer" in host.run("logs", "watch").stdout
+    assert "supervisord started" in host.run("logs", "supervisord", "-n", 1000).stdout
+
+
+def test_pull_goes_through_one_server_and_all_have_the_model(host: Host) -> None:
+    done = host.run("pull", "qwen3:0.6b")
+    assert done.returncode == 0, done.stderr
+    assert "pulling qwen3:0.6b through gpu0" in done.stderr
+    assert "every server of this host has it" in done.stderr
+    assert (host.stand_ins.folder / "pulled").read_text().splitlines() == [f"{host.base} qwen3:0.6b"]
+
+
+def test_an_error_under_status_200_is_an_error(host: Host) -> None:
+    host.switch("fail-pull", 0)
+    done = host.run("pull", "nosuch")
+    host.switch("fail-pull", 0, on=False)
+    assert done.returncode == 6
+    assert "nosuch: pull model manifest: file does not exist" in done.stderr
+
+
+def test_a_second_pull_is_told_who_pulls_and_a_server_that_starts_waits(host: Host) -> None:
+    before = host.pids()
+    with hold_pull(host.runtime, "llama3.2"):
+        done = host.run("pull", "qwen3:0.6b")
+        os.kill(before[3], signal.SIGKILL)
+        wait_until(lambda: host.condition(3)["remark"] == "it waits for a pull to end", what="it waits")
+        assert not host.answers(3)
+    assert done.returncode == 7
+    assert f"pid {os.getpid()} pulls llama3.2" in done.stderr
+    wait_until(lambda: host.answers(3), what="it starts when the pull is through")
+
+
+def test_endpoints_are_the_table_of_the_coordinator(host: Host) -> None:
+    done = host.run("endpoints")
+    table = tomllib.loads(done.stdout)["ollama_instances"]
+    assert table == {f"127.0.0.1:{host.base + n}": {"gpu": n, "slots": 16} for n in range(4)}
+    assert "Ollama has no authentication" in done.stderr
+    assert 'bind = "10.0.0.5"' in done.stderr
+
+
+def test_without_a_host_every_command_says_so(host: Host, tmp_path: Path) -> None:
+    for command in (("status",), ("restart", "0"), ("pull", "llama3.2")):
+        done = run_obcd(host.environment, "host", *command, "--runtime", tmp_path / "none")
+        assert (done.returncode, done.stderr.count("\n")) == (6, 1)
+        assert "no obcd host runs here" in done.stderr
+
+
+def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, tmp_path: Path) -> None:
+    machine = Host(tmp_path / "own", 4, QUICK)
+    try:
+        machine.wait_for_all()
+        machine.switch("stubborn", 0)
+        old = [machine.process.pid, *family(machine.process.pid), *machine.stand_ins.alive()]
+        machine.process.kill()
+        assert machine.run("status").returncode == 6
+        machine.switch("stubborn", 0, on=False)
+        machine.start()
+        machine.wait_for_all()
+        assert all_gone(old)
+        assert len(machine.stand_ins.alive()) == 8
+
+        machine.process.send(signal.SIGTERM)
+        assert machine.process.wait() == 0
+        assert machine.stand_ins.alive() == []
+        wait_until(lambda: "STOPPING=1" in machine.messages(), what="systemd is told that it stops")
+    finally:
+        machine.end()
+
+
+def test_a_server_that_hangs_is_replaced_within_thirty_seconds(hung: Hung) -> None:
+    replaced = wait_until(hung.replaced_at, 40.0, lambda: hung.host.text())
+    assert replaced - hung.since < 30.0
+    hung.host.switch("hang-ps", 0, on=False)
+    hung.host.wait_for_all()
+    assert all_gone(hung.processes)
