@@ -73,6 +73,10 @@ def cards(count: int, *, lost: Collection[int] = (), mig: Mapping[int, int] | No
 class StandIns:
     """A folder that stands in for a GPU host.
 
+    Args:
+        seen_as: The folder's path for those who start the stand-ins, where that is another one.
+        interpreter: The Python that they run with.
+
     Attributes:
         folder: STANDIN_FOLDER: what is recorded, and the switches.
         bin: To be first on PATH; holds `ollama` and `nvidia-smi`.
@@ -80,8 +84,16 @@ class StandIns:
     """
 
     def __init__(
-        self, folder: Path, described: list[dict[str, Any]], *, has_nvml: bool = True, has_smi: bool = True
+        self,
+        folder: Path,
+        described: list[dict[str, Any]],
+        *,
+        has_nvml: bool = True,
+        has_smi: bool = True,
+        seen_as: Path | None = None,
+        interpreter: str = sys.executable,
     ) -> None:
+        self._records, self._interpreter = (seen_as or folder) / "records", interpreter
         self.folder, self.bin, self.python = folder / "records", folder / "bin", folder / "python"
         for made in (self.folder, self.bin, self.python):
             made.mkdir(parents=True)
@@ -96,10 +108,10 @@ class StandIns:
         text = (
             (SOURCES / source)
             .read_text("utf-8")
-            .replace('DEFAULT_FOLDER = ""', f"DEFAULT_FOLDER = {str(self.folder)!r}")
+            .replace('DEFAULT_FOLDER = ""', f"DEFAULT_FOLDER = {str(self._records)!r}")
         )
         # -I: nothing of the caller's Python is in force; -S: nor any installed package: that halves its start
-        target.write_text(f"#!{sys.executable} -IS\n{text}", "utf-8")
+        target.write_text(f"#!{self._interpreter} -IS\n{text}", "utf-8")
         target.chmod(0o755)
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:

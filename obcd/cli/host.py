@@ -21,8 +21,8 @@ from obcd.host.planning import make_plan
 from obcd.host.programs import find_logs, server_programs, watch_listener
 from obcd.host.supervisor import SOCKET_NAME, become, write_configuration
 from obcd.host.watch import FILE_NAME as WATCH_FILE
+from obcd.journal import is_journal
 from obcd.lifeline import tie_to_parent
-from obcd.logs import is_journal
 from obcd.spool.layout import make_private
 
 EPILOG = """\b

@@ -1,0 +1,191 @@
+"""obcd-host.service under a real systemd: four stand-in cards, and everything killed that can be."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.gpu_support import StandIns, cards
+from tests.integration.systemd_sandbox import VENV, SystemdSandbox
+from tests.support import wait_until
+
+pytestmark = pytest.mark.integration
+
+HOST = "obcd-host.service"
+FOLDER = Path("/srv/standins")
+PORTS = range(11432, 11436)
+ALL_ANSWER = "4/4 servers answer"
+#: A limit that a test does not have to wait out; the rest is the unit as it is installed.
+DROP_IN = f"""[Service]
+Environment=PATH={FOLDER}/bin:/usr/bin:/bin PYTHONPATH={FOLDER}/python STANDIN_FOLDER={FOLDER}/records
+ReadWritePaths={FOLDER}
+WatchdogSec=12
+"""
+
+
+class Host:
+    """A machine on which the unit runs."""
+
+    def __init__(self, machine: SystemdSandbox, stand_ins: StandIns) -> None:
+        self.machine = machine
+        self.stand_ins = stand_ins
+
+    def status(self) -> str:
+        return self.machine.show(HOST, "StatusText")
+
+    def pids(self) -> dict[int, int]:
+        """Return `{port: process id of its server}`."""
+        return {port: self.stand_ins.pid(port) for port in PORTS}
+
+    def runners(self) -> set[int]:
+        return {self.stand_ins.runner(port) for port in PORTS}
+
+    def alive(self) -> set[int]:
+        """Return the servers and runners that run, as numbered inside."""
+        done = self.machine.run("pgrep", "-f", f"{FOLDER}/bin/ollama", check=False)
+        return {int(word) for word in done.stdout.split()}
+
+    def await_all(self, *, without: set[int], timeout: float) -> None:
+        """Wait until four servers answer of which none is among `without`, and nothing else of ours runs."""
+
+        def is_whole() -> bool:
+            now = set(self.pids().values()) | self.runners()
+            return not now & without and self.alive() == now and all(map(self._listens, PORTS))
+
+        wait_until(is_whole, timeout, lambda: self.machine.messages(HOST))
+        wait_until(lambda: self.status() == ALL_ANSWER, what=lambda: f"{self.status()}\n{self.machine.messages(HOST)}")
+
+    def _listens(self, port: int) -> bool:
+        return self.machine.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}", check=False).returncode == 0
+
+    def supervisor_children(self) -> dict[str, int]:
+        """Return `{program: process id}` as supervisord tells."""
+        said = self.machine.run("pgrep", "-f", "host-watch").stdout.split()
+        return {"watch": int(said[0])}
+
+
+@pytest.fixture(scope="module")
+def machine(systemd: SystemdSandbox) -> SystemdSandbox:
+    systemd.obcd("install")
+    return systemd
+
+
+@pytest.fixture(scope="module")
+def installed(machine: SystemdSandbox) -> Host:
+    place = machine.path(str(FOLDER))
+    stand_ins = StandIns(place, cards(4), seen_as=FOLDER, interpreter=f"{VENV}/bin/python")
+    machine.run("chown", "-R", "obcd:obcd", FOLDER)
+    machine.drop_in(HOST, DROP_IN)
+    return Host(machine, stand_ins)
+
+
+@pytest.fixture
+def host(installed: Host) -> Host:
+    """Return the machine with all four servers answering."""
+    installed.machine.run("systemctl", "start", HOST)
+    wait_until(lambda: installed.status() == ALL_ANSWER, what=lambda: installed.machine.messages(HOST))
+    return installed
+
+
+def test_start_waits_until_the_servers_answer_and_each_has_its_card(host: Host) -> None:
+    recorded = [host.stand_ins.recorded(port) for port in PORTS]
+
+    assert host.machine.show(HOST, "ActiveState") == "active"
+    assert [item["CUDA_VISIBLE_DEVICES"] for item in recorded] == [card["uuid"] for card in cards(4)]
+    assert {item["HOME"] for item in recorded} == {"/var/lib/obcd"}
+    assert not {name for item in recorded for name in item} & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "SUPERVISOR_ENABLED"}
+
+
+def test_commands_speak_to_the_host_as_root_and_not_as_anybody(host: Host) -> None:
+    host.machine.add_user("ben")
+
+    shown = host.machine.obcd("host", "status").stdout
+    table = host.machine.obcd("host", "endpoints").stdout
+    refused = host.machine.obcd("host", "status", user="ben", check=False)
+
+    assert shown.count("RUNNING") == 4
+    assert re.findall(r'"127.0.0.1:(\d+)" = \{gpu = (\d), slots = 16\}', table) == [
+        (str(port), str(number)) for number, port in enumerate(PORTS)
+    ]
+    assert refused.returncode != 0
+    assert "sudo" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_killed_server_comes_back_and_its_runner_is_gone(host: Host) -> None:
+    before, runner = host.pids(), host.stand_ins.runner(PORTS[1])
+
+    host.machine.signal(before[PORTS[1]], signal.SIGKILL)
+
+    host.await_all(without={before[PORTS[1]], runner}, timeout=20)
+    after = host.pids()
+    assert {port: pid for port, pid in after.items() if port != PORTS[1]} == {
+        port: pid for port, pid in before.items() if port != PORTS[1]
+    }
+
+
+def test_killed_watch_comes_back_and_disturbs_nobody(host: Host) -> None:
+    before, watch = host.pids(), host.supervisor_children()["watch"]
+
+    host.machine.signal(watch, signal.SIGKILL)
+
+    wait_until(
+        lambda: host.machine.run("pgrep", "-f", "host-watch", check=False).stdout.split() not in ([], [str(watch)]),
+        what=lambda: host.machine.messages(HOST),
+    )
+    wait_until(lambda: host.status() == ALL_ANSWER, what=host.status)
+    assert host.pids() == before
+    assert host.machine.show(HOST, "NRestarts") == "0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP])
+def test_supervisord_that_gets_a_signal_leaves_nothing_of_the_old(host: Host, number: signal.Signals) -> None:
+    before = set(host.pids().values()) | host.runners()
+
+    host.machine.signal(host.machine.main_pid(HOST), number)
+
+    host.await_all(without=before, timeout=30)
+
+
+def test_stopped_supervisord_is_found_by_the_watchdog(host: Host) -> None:
+    before = set(host.pids().values()) | host.runners()
+
+    host.machine.signal(host.machine.main_pid(HOST), signal.SIGSTOP)
+
+    host.await_all(without=before, timeout=60)
+    assert "watchdog" in host.machine.messages(HOST).lower()
+
+
+@pytest.mark.parametrize("how", [("stop",), ("kill", "--signal=KILL", "--kill-whom=all")])
+def test_unit_that_ends_leaves_nothing(host: Host, how: tuple[str, ...]) -> None:
+    host.stand_ins.switch("stubborn", PORTS[0])
+    host.machine.signal(host.pids()[PORTS[0]], signal.SIGKILL)
+    wait_until(lambda: len(host.stand_ins.starts(PORTS[0])) > 0 and host.status() == ALL_ANSWER)
+    before = host.alive()
+
+    host.machine.run("systemctl", *how, HOST)
+
+    wait_until(lambda: not host.alive() & before, 60, lambda: host.machine.messages(HOST))
+    host.stand_ins.switch("stubborn", PORTS[0], on=False)
+    host.machine.run("systemctl", "stop", HOST)
+    assert host.alive() == set()
+
+
+def test_card_that_is_gone_costs_no_other_server(host: Host) -> None:
+    host.stand_ins.describe(cards(4, lost=[2]))
+    host.machine.run("systemctl", "restart", HOST)
+
+    wait_until(lambda: "3/4 servers answer" in host.status() or "3/3" in host.status(), 30, host.status)
+    assert host.machine.show(HOST, "ActiveState") == "active"
+    host.stand_ins.describe(cards(4))
+
+
+def test_journal_reads_well(host: Host) -> None:
+    entries = host.machine.journal(HOST, "--boot")
+
+    ours = [entry for entry in entries if "OBCD_ACTION" in entry]
+    assert {"host_status"} <= {entry["OBCD_ACTION"] for entry in ours}
+    assert not [entry for entry in entries if "Traceback" in str(entry["MESSAGE"])]
