@@ -25,7 +25,6 @@ COMMANDS = {
     "up": "obcd.cli.up:up",
     "coordinator": "obcd.cli.coordinator:coordinator",
     "host": "obcd.cli.host:host",
-    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
     "host-watch": "obcd.cli.host_watch:host_watch",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
