@@ -1,6 +1,6 @@
 """Decides which servers this machine runs: the `[host]` table and the cards, made into a `Plan`.
 
-What is decided here stands: ports go by position, pins are UUIDs, and every variable of a server is in the plan.
+What is decided here stands: ports go by the card's index, pins are UUIDs, and every variable of a server is in the plan.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | N
     shared = _shared_variables(settings)
     ollama = _find_ollama(host.ollama)
     pins = _choose(host.gpus if gpus is None else gpus, host.vendor, key)
-    last = first + len(pins) - 1
-    if last > 65535:
+    ports = _ports(pins, first)
+    if max(ports) > 65535:
         raise ConfigurationError(
-            f"[host] base_port = {first} is too high: {len(pins)} servers go up to {last}, ports to 65535"
+            f"[host] base_port = {first} is too high: {len(pins)} servers go up to {max(ports)}, ports to 65535"
         )
-    servers = tuple(_server(pin, first + number, bind, host, shared) for number, pin in enumerate(pins))
+    servers = tuple(_server(pin, port, bind, host, shared) for pin, port in zip(pins, ports, strict=True))
     return Plan(
         bind=bind,
         name=host.name or _reached_as(bind),
@@ -92,6 +92,16 @@ def _server(pin: _Pin, port: int, bind: str, host: Host, shared: dict[str, str])
         port=port,
         variables={**_pin_variables(pin, host.vendor), **listen, **shared, **host.environment},
     )
+
+
+def _ports(pins: list[_Pin], first: int) -> list[int]:
+    """Return a port for each: by the card's index, so that a card that is gone does not shift the others.
+
+    Where a card has several servers (MIG), by position.
+    """
+    indices = [pin.index for pin in pins]
+    is_plain = len(set(indices)) == len(pins) and not any("." in pin.label for pin in pins)
+    return [first + number for number in (indices if is_plain else range(len(pins)))]
 
 
 def _pin_variables(pin: _Pin, vendor: str) -> dict[str, str]:

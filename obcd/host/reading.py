@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from obcd.clock import timestamp, wall
+from obcd.clock import monotonic, timestamp, wall
 from obcd.host.gpus import Readings
 
 #: Seconds from one reading to the next.
@@ -35,8 +35,10 @@ class Told:
 
     Attributes:
         readings: {UUID: readings}; {} where nothing can tell.
+        at: Monotonic seconds when the reading began.
     """
 
+    at: float = 0.0
     readings: Mapping[str, Readings] = field(default_factory=dict)
     xids: tuple[Xid, ...] = ()
 
@@ -64,7 +66,9 @@ class CardReader:
         if self._thread is not None and not self._thread.is_alive():
             self._thread = None
             new = self._found.xids
-            self.latest = Told(readings=self._found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
+            self.latest = Told(
+                at=self._found.at, readings=self._found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:]
+            )
         if self._thread is None and now >= self._due:
             self._due = now + PERIOD
             self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
@@ -72,6 +76,7 @@ class CardReader:
         return new
 
     def _run(self) -> None:
-        at, readings = timestamp(wall()), self._read()
+        began, readings = monotonic(), self._read()
+        at = timestamp(wall())
         xids = tuple(Xid(uuid=uuid, code=code, at=at) for uuid, code in self._poll_xids())
-        self._found = Told(readings=readings, xids=xids)
+        self._found = Told(at=began, readings=readings, xids=xids)

@@ -104,7 +104,8 @@ class Watch:
         self._is_stopping = self._is_stopping or any(event.name.endswith("_STOPPING") and "SUPERVISOR" in event.name
                                                      for event in events)  # fmt: skip
         if self._is_stopping:
-            self._notify(STOPPING=1, STATUS="stopping: the servers end")
+            # no STOPPING=1: a SIGHUP makes supervisord start all anew, and systemd would wait for its end in vain
+            self._notify(STATUS="stopping: the servers end")
             return
         self._look(now)
         self._tell(now)
@@ -126,7 +127,7 @@ class Watch:
 
     def _judge(self, server: Server, state: ProcessState, now: float, *, is_held: bool) -> None:
         before = self._conditions[server.label]
-        facts = self._facts(server, state, is_held=is_held)
+        facts = self._facts(server, state, now, is_held=is_held)
         verdict = judge(facts, before, now, self._limits)
         condition = verdict.condition
         if condition.pid != before.pid:
@@ -142,14 +143,18 @@ class Watch:
         for action in verdict.actions:
             self._act(server, action)
 
-    def _facts(self, server: Server, state: ProcessState, *, is_held: bool) -> Facts:
+    def _facts(self, server: Server, state: ProcessState, now: float, *, is_held: bool) -> Facts:
         probe = self._prober.latest(server.label)
-        reading = self._reader.latest.readings.get(server.pin)
+        told = self._reader.latest
+        reading = told.readings.get(server.pin)
+        # a reading from before this process says nothing of it: serve-gpu found its card since (supervisor's ages are
+        # whole seconds)
+        is_fresh = not state.pid or told.at > now - state.age_seconds + 1.0
         return Facts(
             state=state.state, pid=state.pid, age_seconds=state.age_seconds, fault=state.fault,
             probe=probe.number, answer=probe.answer, models=probe.models,
             has_card=bool(server.pin), is_pulling=is_held,
-            is_card_gone=reading is not None and reading.is_lost,
+            is_card_gone=reading is not None and reading.is_lost and is_fresh,
         )  # fmt: skip
 
     def _act(self, server: Server, action: Action) -> None:
@@ -180,6 +185,7 @@ class Watch:
             self._status = status
             logger.info("%s", status, extra={"action": "host_status"})
             self._notify(STATUS=status)
+            self._written = 0.0  # whoever asks now sees the same
         if now - self._written >= WRITE_SECONDS:
             self._written = now
             disk.show_json(self._runtime / FILE_NAME, self.document(now), 0o600)
@@ -240,7 +246,7 @@ def load_memory(runtime: Path) -> dict[str, Condition]:
 
 def _remembered(item: dict[str, Any]) -> Condition:
     condition = Condition(**{**item, "restarts": tuple(Restart(**entry) for entry in item["restarts"])})
-    return replace(condition, probe=0, is_answering=False, hangs=0, refused_since=None)
+    return replace(condition, probe=0, is_answering=False, hangs=0, refused_since=None, trouble="")
 
 
 def run(watch: Watch, receive: int, send: Callable[[bytes], object]) -> None:

@@ -30,6 +30,7 @@ from obcd.clock import duration
 ALIVE = ("STARTING", "RUNNING")
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
 STOPPED = ("STOPPED", "STOPPING")
+CARD_GONE, STOPPED_BY_PERSON = "its card is gone", "stopped by a person"
 #: How many restarts are remembered of a server.
 KEPT_RESTARTS = 20
 
@@ -194,9 +195,9 @@ def judge(facts: Facts, before: Condition, now: float, limits: Limits) -> Verdic
         return _start_again(facts, condition, now, limits)
     condition = replace(condition, next_start_at=None)
     if facts.state in STOPPED:
-        return Verdict(_troubled(condition, "stopped by a person"))
+        return Verdict(_troubled(condition, STOPPED_BY_PERSON))
     if facts.state not in ALIVE or not facts.pid:
-        return Verdict(_troubled(condition, _fault(facts) or "it does not start"))
+        return Verdict(_troubled(condition, _fault(facts)))
     if condition.ending_since is not None:
         return _end(condition, condition.ending_since, now, limits)
     return _judge_running(facts, _probed(facts, condition, now), now, limits)
@@ -243,9 +244,7 @@ def _seen_restart(condition: Condition, now: float) -> Restart:
 
 
 def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits) -> Verdict:
-    fault = _fault(facts)
-    trouble = f"supervisor gave up on it ({facts.state}{': ' + fault if fault else ''})"
-    condition = _troubled(replace(condition, is_answering=False, ending_since=None), trouble)
+    condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts))
     pause = condition.start_pause or limits.start_pause
     if condition.next_start_at is None:  # EXITED is most often over before the pause is: supervisor starts it itself
         return Verdict(replace(condition, start_pause=pause, next_start_at=now + pause))
@@ -257,7 +256,12 @@ def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits)
 
 
 def _fault(facts: Facts) -> str:
-    return "its card is gone" if facts.is_card_gone else facts.fault
+    """Return why it does not run; the same words in BACKOFF, FATAL and between: else STATUS would flap with them."""
+    if facts.is_card_gone:
+        return CARD_GONE
+    if not facts.fault or "too quickly" in facts.fault:
+        return "it ends as soon as it starts: its log says why"
+    return f"it does not run ({facts.fault})"
 
 
 def _end(condition: Condition, since: float, now: float, limits: Limits) -> Verdict:
@@ -284,8 +288,8 @@ def _probed(facts: Facts, condition: Condition, now: float) -> Condition:
 
 def _restart_reason(facts: Facts, condition: Condition, now: float, limits: Limits) -> str:
     """Return why the server must be restarted, "" for no reason."""
-    if facts.is_card_gone:
-        return "its card is gone"
+    if facts.is_card_gone and condition.has_answered:
+        return CARD_GONE  # one that never answered is serve-gpu, which sees that itself
     if facts.is_pulling and not condition.has_answered:
         return ""  # it waits in serve-gpu, where nothing listens
     if condition.hangs >= limits.hangs and (condition.has_answered or facts.age_seconds > limits.start):
@@ -331,7 +335,8 @@ def _troubled(condition: Condition, trouble: str) -> Condition:
 
 def _healthy(facts: Facts, condition: Condition, now: float, limits: Limits) -> Condition:
     if not condition.is_answering:  # nothing is known of a young process yet: neither trouble nor health
-        return replace(condition, trouble="", remark=_start_remark(facts, condition))
+        trouble = "" if condition.trouble == STOPPED_BY_PERSON else condition.trouble  # the old one, until it answers
+        return replace(condition, trouble=trouble, remark=_start_remark(facts, condition))
     since = now if condition.healthy_since is None else condition.healthy_since
     is_forgiven = now - since >= limits.healthy
     partly = [

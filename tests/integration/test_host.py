@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -71,12 +72,14 @@ class Host:
         self.runtime, self.count, self._tweaks = folder / "run", count, tweaks
         self.stand_ins = StandIns(folder / "machine", cards(count))
         self.base = free_base(count)
-        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.notified.bind(str(folder / "notify"))
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notified.bind(str(folder / "notify"))
+        self._messages: list[str] = []
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         base = make_environment(folder, XDG_STATE_HOME=str(folder / "state"), NOTIFY_SOCKET=str(folder / "notify"))
         self.environment = self.stand_ins.environment(base)
         self._log = folder / "host.log"
-        self._messages: list[str] = []
         self.process = self.start()
 
     def start(self) -> Running:
@@ -88,13 +91,14 @@ class Host:
     def run(self, *arguments: object, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         return run_obcd(self.environment, "host", *arguments, "--runtime", self.runtime, timeout=timeout)
 
+    def _listen(self) -> None:
+        """Take messages as systemd does, always: few fit into the socket, and a sender would wait."""
+        while message := self._notified.recv(65536):
+            self._messages += message.decode().splitlines()
+
     def messages(self) -> list[str]:
         """Return what systemd would have been told so far."""
-        while True:
-            try:
-                self._messages += self.notified.recv(65536).decode().splitlines()
-            except BlockingIOError:
-                return self._messages
+        return self._messages
 
     def status(self) -> str:
         """Return what systemd was told last."""
@@ -145,7 +149,9 @@ class Host:
             self.process.wait()
         self.stand_ins.end()
         self.process.end()
-        self.notified.close()
+        self._notified.shutdown(socket.SHUT_RDWR)
+        self._listening.join()
+        self._notified.close()
 
 
 class Hung:
@@ -240,7 +246,7 @@ def test_a_killed_server_is_replaced_within_three_seconds_and_no_other_is_distur
 def test_a_server_off_its_card_is_restarted_once_and_then_left_alone(host: Host) -> None:
     before = host.pids()
     host.switch("cpu", 2)
-    wait_until(lambda: "left alone" in host.trouble(2), what=host.text)
+    wait_until(lambda: "left alone" in host.trouble(2), what=lambda: host.text())
     assert len(set(host.stand_ins.starts(host.base + 2))) == 2
     assert {**host.pids(), 2: 0} == {**before, 2: 0}
     last = host.condition(2)["restarts"][-1]
@@ -253,19 +259,19 @@ def test_a_server_that_cannot_start_is_given_up_by_supervisor_and_comes_back_whe
     before = host.pids()
     host.switch("fail", 3)
     os.kill(host.pid(3), signal.SIGKILL)
-    wait_until(lambda: "supervisor gave up on it (FATAL" in host.trouble(3), what=host.text)
+    wait_until(lambda: "ends as soon as it starts" in host.trouble(3), what=lambda: host.text())
     assert any(message.startswith("STATUS=3/4 servers answer; gpu3: ") for message in host.messages())
     host.switch("fail", 3, on=False)
-    wait_until(lambda: host.answers(3), what=host.text)
+    wait_until(lambda: host.answers(3), what=lambda: host.text())
     assert {**host.pids(), 3: 0} == {**before, 3: 0}
 
 
 def test_a_lost_card_is_said_and_its_server_comes_back_with_it(host: Host) -> None:
     before = host.pids()
     host.stand_ins.describe(cards(4, lost=[0]))
-    wait_until(lambda: host.trouble(0).endswith("its card is gone)") and is_gone(before[0]), what=host.text)
+    wait_until(lambda: host.trouble(0) == "its card is gone" and is_gone(before[0]), what=lambda: host.text())
     host.stand_ins.describe(cards(4))
-    wait_until(lambda: host.answers(0), what=host.text)
+    wait_until(lambda: host.answers(0), what=lambda: host.text())
     assert {**host.pids(), 0: 0} == {**before, 0: 0}
 
 
@@ -287,7 +293,7 @@ def test_status_shows_every_server_and_its_card(host: Host) -> None:
     assert lines[0].startswith(f"4/4 servers answer  pid {host.process.pid}")
     assert [line.split()[:2] for line in lines[2:6]] == [[f"gpu{n}", str(host.base + n)] for n in range(4)]
     assert "llama3.2:latest 8192 100 % GPU" in lines[2]
-    assert {"90 %", "60 °C", "NVIDIA H100 80GB HBM3"} <= set(lines[2].split("  "))
+    assert {"90 %", "60 °C", "NVIDIA H100 80GB HBM3"} <= {cell.strip() for cell in lines[2].split("  ")}
 
 
 def test_status_works_without_the_watch_and_says_so(host: Host) -> None:
@@ -306,9 +312,7 @@ def test_restart_waits_for_the_new_server(host: Host) -> None:
     before = host.pids()
     done = host.run("restart", "gpu1")
     assert (done.returncode, host.pid(1) != before[1], host.answers(1)) == (0, True, True)
-    assert (
-        f"gpu1 answers again after 0.{done.stderr.split(' 0.')[1][0]}" in done.stderr or "gpu1 answers" in done.stderr
-    )
+    assert f"(pid {host.pid(1)})" in done.stderr
     assert {**host.pids(), 1: 0} == {**before, 1: 0}
 
 
@@ -318,7 +322,7 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
     host.switch("fail", 1, on=False)
     assert done.returncode == 8
     assert 'the last line of its log: "Error: told to fail"' in done.stderr
-    wait_until(lambda: host.answers(1), what=host.text)
+    wait_until(lambda: host.answers(1), what=lambda: host.text())
 
 
 def test_a_server_that_is_not_there_is_named_with_those_that_are(host: Host) -> None:
@@ -400,7 +404,7 @@ def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(ho
 
 
 def test_a_server_that_hangs_is_replaced_within_thirty_seconds(hung: Hung) -> None:
-    replaced = wait_until(hung.replaced_at, 40.0, hung.host.text)
+    replaced = wait_until(hung.replaced_at, 40.0, lambda: hung.host.text())
     assert replaced - hung.since < 30.0
     hung.host.switch("hang-ps", 0, on=False)
     hung.host.wait_for_all()

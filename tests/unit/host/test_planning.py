@@ -42,7 +42,7 @@ def test_variables_are_whole_and_in_order(stand_ins: StandIns, tmp_path: Path, m
     assert list(variables.items()) == [
         ("CUDA_VISIBLE_DEVICES", card_uuid(1)),
         ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
-        ("OLLAMA_HOST", "127.0.0.1:11432"),
+        ("OLLAMA_HOST", "127.0.0.1:11433"),
         ("OLLAMA_NUM_PARALLEL", "16"),
         ("OLLAMA_KEEP_ALIVE", "30m"),
         ("OLLAMA_LOAD_TIMEOUT", "900s"),
@@ -60,7 +60,15 @@ def test_variables_are_whole_and_in_order(stand_ins: StandIns, tmp_path: Path, m
 def test_list_names_indices_uuids_and_beginnings_of_uuids_in_its_own_order(stand_ins: StandIns) -> None:
     plan = make_plan(settings(gpus=[2, card_uuid(0), "GPU-00000003"]), base_port=20000)
 
-    assert places(plan) == [("2", card_uuid(2), 20000), ("0", card_uuid(0), 20001), ("3", card_uuid(3), 20002)]
+    assert places(plan) == [("2", card_uuid(2), 20002), ("0", card_uuid(0), 20000), ("3", card_uuid(3), 20003)]
+
+
+def test_card_that_is_gone_shifts_no_other_to_its_port(stand_ins: StandIns) -> None:
+    stand_ins.describe(cards(4, lost=[1]))
+
+    plan = make_plan(Settings())
+
+    assert [(item.label, item.port) for item in plan.servers] == [("0", 11432), ("2", 11434), ("3", 11435)]
 
 
 def test_card_in_mig_mode_gives_one_server_per_instance(stand_ins: StandIns) -> None:
@@ -136,7 +144,7 @@ def test_amd_takes_its_list_as_it_is(stand_ins: StandIns) -> None:
     plan = make_plan(settings(vendor="amd", gpus=[1, 3]))
     named = make_plan(settings(vendor="amd", gpus=["GPU-abc", 1]))
 
-    assert places(plan) == [("1", "1", 11432), ("3", "3", 11433)]
+    assert places(plan) == [("1", "1", 11433), ("3", "3", 11435)]
     assert plan.servers[1].variables["ROCR_VISIBLE_DEVICES"] == "3"
     assert not [name for name in plan.servers[1].variables if name.startswith(("CUDA", "HIP"))]
     assert places(named) == [("0", "GPU-abc", 11432), ("1", "1", 11433)]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from obcd.cli.host_common import choose_servers, parse_gpus
+from obcd.cli.host_endpoints import remarks, render
+from obcd.cli.host_status import row
+from obcd.cli.host_status import remarks as status_remarks
+from obcd.errors import InputError, UsageError
+from obcd.host.plan import Plan, Server
+from obcd.host.pulling import check_name
+
+
+def make_plan(bind: str = "127.0.0.1", name: str = "127.0.0.1") -> Plan:
+    servers = tuple(
+        Server(label=str(n), pin=f"GPU-{n}", gpu=n, card="L4", memory_bytes=0, port=11432 + n, variables={})
+        for n in range(2)
+    )
+    return Plan(bind=bind, name=name, vendor="nvidia", ollama="/bin/ollama", parallel=16, servers=servers)
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [("all", "all"), ("0", 0), ("cpu", 0), ("4", [0, 1, 2, 3]), ("1", [0]), ("0,2", [0, 2]), ("2,", [2]),
+     ("gpu2", [2]), ("gpu0, gpu3", [0, 3]), ("GPU-1a2b,MIG-3c", ["GPU-1a2b", "MIG-3c"])],
+)  # fmt: skip
+def test_gpus_are_a_number_of_cards_or_a_list(text: str, gpus: object) -> None:
+    assert parse_gpus(text) == gpus
+
+
+@pytest.mark.parametrize("text", ["", ",", "first", "-1", "0,0", "1e3", "99999999999999999999", "gpu", "0;1"])
+def test_what_names_no_cards_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--gpus"):
+        parse_gpus(text)
+
+
+def test_a_server_is_named_by_number_program_or_uuid() -> None:
+    plan = make_plan()
+    assert [choose_servers(plan, name)[0].label for name in ("1", "gpu1", "GPU-1")] == ["1"] * 3
+    assert len(choose_servers(plan, "all")) == 2
+    with pytest.raises(UsageError, match="gpu0, gpu1"):
+        choose_servers(plan, "7")
+
+
+@pytest.mark.parametrize("name", ["gpu1", "10.0.0.5", "fd00::5", "[fd00::5]"])
+def test_the_table_reads_back_as_the_coordinator_wants_it(name: str) -> None:
+    table = tomllib.loads(render(make_plan("0.0.0.0", name)))["ollama_instances"]
+    host = f"[{name.strip('[]')}]" if ":" in name else name
+    assert table == {f"{host}:{11432 + n}": {"gpu": n, "slots": 16} for n in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("bind", "is_said"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.5", False)]
+)
+def test_who_can_reach_the_servers_is_said_with_the_warning(bind: str, is_said: bool) -> None:
+    text = "\n".join(remarks(make_plan(bind)))
+    assert "Ollama has no authentication" in text
+    assert ('bind = "10.0.0.5"' in text) is is_said
+    assert ("# reachable from this machine alone" in render(make_plan(bind))) is is_said
+
+
+@pytest.mark.parametrize("name", ["llama3.2", "llama3.2:1b", "user/model:tag", "hf.co/bartowski/Llama-3.2-1B:Q4_K_M",
+                                  "registry:5000/a/b:c", "https://hf.co/a/b"])  # fmt: skip
+def test_names_of_models_pass(name: str) -> None:
+    check_name(name)
+    assert name
+
+
+@pytest.mark.parametrize("name", ["", "-f", "a b", "../x", "a:b:c", "a\x1b[2J", "a" * 500, "llama3.2@sha256:ab", "/a"])
+def test_what_is_no_name_of_a_model_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be a model's name"):
+        check_name(name)
+
+
+def shown(**changes: Any) -> dict[str, Any]:
+    return {
+        "gpu": "gpu0", "label": "0", "uuid": "GPU-0", "card": "L4", "port": 11432, "url": "", "state": "RUNNING",
+        "pid": 7, "uptime_seconds": 61.0, "answer": "answers", "version": "0.33.0", "models": [], "reading": None,
+        "xids": [], "restarts": 0, "restart_log": [], "alone_seconds": 0.0, "trouble": "", "remark": "", **changes,
+    }  # fmt: skip
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    texts = row(shown(pid=0, state="FATAL", answer="", version=""))
+    assert (texts["pid"], texts["up"], texts["answers"], texts["busy"], texts["models"]) == ("-",) * 5
+
+
+def test_a_model_is_shown_with_its_context_and_its_share_on_the_card() -> None:
+    model = {"name": "m:1", "size_bytes": 200, "vram_bytes": 100, "context_length": 8192}
+    assert row(shown(models=[model]))["models"] == "m:1 8192 50 % GPU"
+
+
+def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> None:
+    restart = {"seconds_ago": 5.0, "by": "watch", "reason": "its card is gone"}
+    server = shown(trouble="its card is gone", alone_seconds=55.0, reading={"throttle": ["thermal"]}, xids=[79],
+                   restart_log=[restart])  # fmt: skip
+    strange = {"uuid": "", "code": 31, "at": "2026-11-22T18:00:00Z"}
+    document = {"watch": {"trouble": "the watch is stuck"}, "servers": [server], "xids": [strange]}
+    assert status_remarks(document) == [
+        "the watch is stuck",
+        "gpu0: its card is gone",
+        "gpu0: slowed down by thermal",
+        "gpu0: Xid 79 reported by the driver",
+        "gpu0: left alone for another 55 s",
+        "gpu0: last restart 5 s ago, by the watch: its card is gone",
+        "Xid 31 of card unknown at 2026-11-22T18:00:00Z",
+    ]

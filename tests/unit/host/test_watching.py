@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from obcd.host.watching import (
+    Action,
+    Answer,
+    Condition,
+    Facts,
+    Limits,
+    Loaded,
+    Verb,
+    has_had_its_chance,
+    judge,
+)
+
+LIMITS = Limits()
+RUNNING = Facts(state="RUNNING", pid=10, age_seconds=1000.0, probe=1, answer=Answer.ANSWERED)
+WHOLE = Loaded(name="llama3.2:latest", size_bytes=100, vram_bytes=100)
+ON_CPU = replace(WHOLE, vram_bytes=0)
+
+
+class Story:
+    """One server over time; `see` is one turn of the watch."""
+
+    def __init__(self, facts: Facts = RUNNING) -> None:
+        self.facts, self.condition, self.now = facts, Condition(), 1000.0
+
+    def see(self, after: float = 1.0, **changes: object) -> tuple[Action, ...]:
+        """Let time pass, change what is seen, and return what is done; a new probe comes with a new answer."""
+        self.now += after
+        if "answer" in changes or "models" in changes:
+            changes.setdefault("probe", self.facts.probe + 1)
+        self.facts = replace(self.facts, **changes)  # type: ignore[arg-type]
+        verdict = judge(self.facts, self.condition, self.now, LIMITS)
+        self.condition = verdict.condition
+        return verdict.actions
+
+    def answered(self) -> Story:
+        self.see()
+        self.see(answer=Answer.ANSWERED)
+        assert self.condition.has_answered
+        return self
+
+
+def verbs(actions: tuple[Action, ...]) -> list[Verb]:
+    return [action.verb for action in actions]
+
+
+def test_a_server_that_answers_is_left_in_peace() -> None:
+    story = Story().answered()
+    assert [story.see(5, answer=Answer.ANSWERED, models=(WHOLE,)) for _ in range(100)] == [()] * 100
+    assert (story.condition.trouble, story.condition.remark) == ("", "")
+
+
+def test_three_hung_probes_in_a_row_end_a_server_that_had_answered() -> None:
+    story = Story().answered()
+    assert [verbs(story.see(4, answer=Answer.HUNG)) for _ in range(3)] == [[], [], [Verb.TERM]]
+
+
+def test_a_probe_is_counted_once_however_often_it_is_seen() -> None:
+    story = Story().answered()
+    story.see(4, answer=Answer.HUNG)
+    assert [story.see(0.5) for _ in range(20)] == [()] * 20
+    assert story.condition.hangs == 1
+
+
+def test_an_answer_between_hung_probes_begins_the_count_anew() -> None:
+    story = Story().answered()
+    answers = [Answer.HUNG, Answer.HUNG, Answer.ANSWERED] * 5
+    assert [story.see(4, answer=answer) for answer in answers] == [()] * 15
+
+
+@pytest.mark.parametrize(("age", "done"), [(100.0, []), (200.0, [Verb.TERM])])
+def test_a_server_that_never_answered_may_hang_for_as_long_as_a_start_takes(age: float, done: list[Verb]) -> None:
+    story = Story(replace(RUNNING, answer=Answer.UNKNOWN, probe=0, age_seconds=age))
+    story.see()
+    for _ in range(2):
+        story.see(4, answer=Answer.HUNG)
+    assert verbs(story.see(4, answer=Answer.HUNG)) == done
+
+
+def test_a_process_that_heeds_no_term_is_killed_and_only_then_again() -> None:
+    story = Story().answered()
+    story.see(is_card_gone=True)
+    assert verbs(story.see(3.9)) == []
+    assert verbs(story.see(0.2)) == [Verb.KILL]
+    assert verbs(story.see(1)) == []
+    assert verbs(story.see(4)) == [Verb.KILL]
+
+
+def test_refused_connections_are_borne_for_a_minute() -> None:
+    story = Story().answered()
+    story.see(answer=Answer.REFUSED)
+    assert story.see(59, answer=Answer.REFUSED) == ()
+    assert verbs(story.see(2, answer=Answer.REFUSED)) == [Verb.TERM]
+
+
+def test_a_server_that_waits_for_a_pull_is_neither_hung_nor_refusing() -> None:
+    story = Story(replace(RUNNING, answer=Answer.UNKNOWN, probe=0, is_pulling=True))
+    story.see()
+    assert [story.see(100, answer=Answer.REFUSED) for _ in range(10)] == [()] * 10
+    assert story.condition.remark == "it waits for a pull to end"
+    story.see(answer=Answer.ANSWERED)
+    for _ in range(2):
+        story.see(4, answer=Answer.HUNG)
+    assert verbs(story.see(4, answer=Answer.HUNG)) == [Verb.TERM]
+
+
+@pytest.mark.parametrize(
+    ("has_card", "model", "done", "remark"),
+    [
+        (True, ON_CPU, [Verb.TERM], ""),
+        (False, ON_CPU, [], ""),
+        (True, replace(WHOLE, vram_bytes=40), [], "llama3.2:latest lies to 40 % on its card: it is too big for it"),
+        (True, replace(WHOLE, size_bytes=0, vram_bytes=0), [], ""),
+    ],
+)
+def test_a_model_off_its_card_is_a_reason_and_one_that_is_too_big_is_not(
+    has_card: bool, model: Loaded, done: list[Verb], remark: str
+) -> None:
+    story = Story(replace(RUNNING, has_card=has_card)).answered()
+    assert verbs(story.see(5, models=(model,))) == done
+    assert story.condition.remark == remark
+
+
+def restarted(story: Story, pid: int) -> list[Verb]:
+    """Let a server with a model off its card be seen, end if it is asked to, and come again the same; return what was done."""
+    done = verbs(story.see(5, models=(ON_CPU,)))
+    if done:
+        story.see(1, state="STARTING", pid=pid, models=())
+    return done
+
+
+def test_after_a_restart_it_is_left_alone_with_pauses_that_grow_to_an_hour() -> None:
+    story, times = Story().answered(), []
+    for turn in range(6000):
+        if restarted(story, 100 + turn):
+            times.append(story.now)
+    gaps = [round(after - before, -1) for before, after in zip(times, times[1:], strict=False)]
+    assert gaps[:4] == [60, 120, 240, 480]
+    assert max(gaps) <= 3610
+    assert gaps == sorted(gaps)
+
+
+def test_ten_healthy_minutes_take_the_pauses_back() -> None:
+    story = Story().answered()
+    restarted(story, 11)
+    story.see(answer=Answer.ANSWERED, models=(WHOLE,))
+    assert story.condition.pause == 120
+    for _ in range(130):
+        story.see(5, models=(WHOLE,))
+    assert story.condition.pause is None
+    assert restarted(story, 12) == [Verb.TERM]
+
+
+def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu() -> None:
+    story = Story().answered()
+    assert verbs(story.see(is_card_gone=True)) == [Verb.TERM]
+    story.see(state="STARTING", pid=11)
+    story.see(state="BACKOFF", pid=0)
+    assert story.condition.trouble == "its card is gone"
+    story.see(state="STARTING", pid=12)
+    assert story.condition.trouble == "its card is gone"
+
+
+@pytest.mark.parametrize("state", ["FATAL", "EXITED", "UNKNOWN"])
+def test_what_supervisor_gave_up_is_started_for_ever_with_pauses_up_to_a_minute(state: str) -> None:
+    story, times = Story(), []
+    for _ in range(1000):
+        if verbs(story.see(1, state=state, pid=0)) == [Verb.START]:
+            times.append(story.now)
+    gaps = [after - before for before, after in zip([1001.0, *times], times, strict=False)]
+    assert gaps[:5] == [5, 10, 20, 40, 60]
+    assert set(gaps[5:]) == {60}
+
+
+def test_an_end_that_supervisor_mends_itself_is_not_interfered_with() -> None:
+    story = Story().answered()
+    assert story.see(state="EXITED", pid=0) == ()
+    assert story.see(state="STARTING", pid=11) == ()
+    assert [restart.by for restart in story.condition.restarts] == ["supervisor"]
+
+
+def test_what_a_person_stopped_stays_stopped_and_their_restart_is_theirs() -> None:
+    story = Story().answered()
+    assert [story.see(100, state=state, pid=pid) for state, pid in [("STOPPING", 10), ("STOPPED", 0)] * 2] == [()] * 4
+    assert story.condition.trouble == "stopped by a person"
+    story.see(state="STARTING", pid=11)
+    assert [restart.by for restart in story.condition.restarts] == ["person"]
+    assert story.condition.trouble == ""
+
+
+def test_its_own_restart_is_the_watch_s_with_the_reason() -> None:
+    story = Story().answered()
+    restarted(story, 11)
+    (restart,) = story.condition.restarts
+    assert (restart.by, restart.reason) == ("watch", "it holds llama3.2:latest off its card, on the CPU")
+
+
+def test_an_answer_of_the_process_before_says_nothing_of_the_next() -> None:
+    story = Story().answered()
+    story.see(models=(ON_CPU,))
+    story.see(100, state="RUNNING", pid=11)
+    assert not story.condition.is_answering
+    assert story.see(100) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "has_answered", "had"),
+    [("STARTING", False, False), ("RUNNING", False, False), ("RUNNING", True, True), ("BACKOFF", False, True),
+     ("FATAL", False, True), ("STOPPED", False, True)],
+)  # fmt: skip
+def test_ready_waits_for_an_answer_or_a_failure(state: str, has_answered: bool, had: bool) -> None:
+    assert has_had_its_chance(Facts(state=state), Condition(has_answered=has_answered)) is had
