@@ -252,9 +252,8 @@ def test_members_neither_see_nor_take_what_others_dropped(coordinator: SystemdSa
 
 
 def test_stop_lets_what_is_in_flight_finish_and_asks_nothing_twice(coordinator: SystemdSandbox) -> None:
-    prompt = "[[simulate:seconds=1.5]] drain"
-    coordinator.write("/home/ann/notes.jsonl", json.dumps({"prompt": prompt}) + "\n")
-    coordinator.obcd("submit", "--name", "drained", "/home/ann/notes.jsonl", user="ann")
+    prompt = "[[simulate:seconds=2]] drain"
+    coordinator.write("/var/spool/obcd/inbox/drained.jsonl", json.dumps({"prompt": prompt}) + "\n")
     status = coordinator.path("/run/obcd-coordinator/status.json")
     wait_until(lambda: '"in_flight": 1' in status.read_text("utf-8"), what=lambda: status.read_text("utf-8"))
 
