@@ -20,6 +20,8 @@ from obcd.host.watching import ALIVE, Answer
 
 #: Seconds between two looks while waiting.
 LOOK_SECONDS = 0.2
+#: How many lines of a log are searched for a reason.
+LOOKED_BACK = 5
 
 
 @click.command()
@@ -61,10 +63,11 @@ def _wait(server: Server, folder: Path, why: str, began: float, timeout: float) 
         return
     why = "it waits for a pull to end" if is_pulling(folder) else why
     try:
-        said = next(iter(last_lines(find_log(folder, server.program), 1)), "")
+        lines = last_lines(find_log(folder, server.program), LOOKED_BACK)
     except InputError:
-        said = ""
-    quoted = f'; the last line of its log: "{said}"' if said else ""
+        lines = []
+    said = [line for line in lines if " INFO " not in line]  # not our own `starting gpu1`
+    quoted = f'; its log says "{said[-1]}"' if said else ""
     raise TimedOutError(f"{server.program} does not answer after {duration(timeout)}: {why}{quoted}")
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from obcd.cli.host_common import choose_servers, parse_gpus
 from obcd.cli.host_endpoints import remarks, render
-from obcd.cli.host_status import row
 from obcd.cli.host_status import remarks as status_remarks
+from obcd.cli.host_status import row
 from obcd.errors import InputError, UsageError
 from obcd.host.plan import Plan, Server
 from obcd.host.pulling import check_name

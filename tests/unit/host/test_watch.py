@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from obcd.errors import TimedOutError
+from obcd.host import watch as module
+from obcd.host.gpus import Readings
+from obcd.host.listener import Event
+from obcd.host.plan import Plan, Server
+from obcd.host.probing import Probe
+from obcd.host.reading import Told, Xid
+from obcd.host.remote import ProcessState
+from obcd.host.watch import Watch, load_memory
+from obcd.host.watching import Answer
+
+TICK = Event("TICK_5", {})
+
+
+class Supervisor:
+    """Stands in for `Remote`."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ProcessState] = {}
+        self.is_stuck = False
+        self.done: list[tuple[str, str]] = []
+
+    def show(self, name: str, state: str, pid: int) -> None:
+        self.known[name] = ProcessState(name=name, state=state, pid=pid, age_seconds=1000.0 if pid else 0.0, fault="")
+
+    def states(self) -> dict[str, ProcessState]:
+        if self.is_stuck:
+            raise TimedOutError("supervisord does not answer")
+        return self.known
+
+    def signal(self, name: str, signal: str) -> None:
+        self.done.append((name, signal))
+
+    def start(self, name: str) -> None:
+        self.done.append((name, "start"))
+
+
+class Asked:
+    """Stands in for `Prober`."""
+
+    def __init__(self, _: object = None) -> None:
+        self.probes: dict[str, Probe] = {}
+
+    def turn(self, now: float) -> None:
+        """Ask nobody."""
+
+    def forget(self, label: str) -> None:
+        """Keep what there is."""
+
+    def latest(self, label: str) -> Probe:
+        return self.probes.get(label, Probe())
+
+    def show(self, label: str, answer: Answer) -> None:
+        self.probes[label] = Probe(number=self.latest(label).number + 1, answer=answer, version="0.33.0")
+
+
+class Cards:
+    """Stands in for `CardReader`."""
+
+    def __init__(self) -> None:
+        self.latest = Told()
+        self.new: tuple[Xid, ...] = ()
+
+    def turn(self, now: float) -> tuple[Xid, ...]:
+        return self.new
+
+
+class World:
+    """A watch of two servers in a world that a test describes."""
+
+    def __init__(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        servers = tuple(
+            Server(label=str(n), pin=f"GPU-{n}", gpu=n, card="", memory_bytes=0, port=1 + n, variables={})
+            for n in (0, 1)
+        )
+        self.plan = Plan(bind="::1", name="", vendor="nvidia", ollama="", parallel=1, servers=servers)
+        self.runtime, self.supervisor, self.cards, self.asked = runtime, Supervisor(), Cards(), Asked()
+        self.told: list[dict[str, str | int]] = []
+        self.now = 0.0
+        monkeypatch.setattr(module, "Prober", lambda _: self.asked)
+        monkeypatch.setattr(module, "monotonic", lambda: self.now)
+        for n in (0, 1):
+            self.supervisor.show(f"gpu{n}", "RUNNING", 10 + n)
+        self.watch = self.new_watch()
+
+    def new_watch(self) -> Watch:
+        return Watch(
+            self.plan, self.runtime, self.supervisor, self.cards,  # type: ignore[arg-type]
+            notify=lambda **fields: self.told.append(fields), memory=load_memory(self.runtime),
+        )  # fmt: skip
+
+    def turn(self, *events: Event, after: float = 1.0) -> list[dict[str, str | int]]:
+        """Make one turn; return what systemd was told in it."""
+        self.now += after
+        before = len(self.told)
+        self.watch.tick(self.now, events)
+        return self.told[before:]
+
+    def answer(self, *labels: str) -> None:
+        for label in labels:
+            self.asked.show(label, Answer.ANSWERED)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_the_watchdog_is_fed_by_ticks_of_supervisord_alone(world: World) -> None:
+    world.turn()
+    assert [world.turn() for _ in range(10)] == [[]] * 10
+    assert world.turn(Event("PROCESS_STATE_RUNNING", {})) == []
+    assert world.turn(TICK) == [{"WATCHDOG": 1}]
+
+
+def test_ready_is_said_once_when_every_server_has_answered(world: World) -> None:
+    world.turn()
+    world.answer("0")
+    assert {"READY": 1} not in world.turn()
+    world.answer("1")
+    assert {"READY": 1} in world.turn()
+    world.turn()
+    assert world.told.count({"READY": 1}) == 1
+
+
+@pytest.mark.parametrize("state", ["BACKOFF", "FATAL"])
+def test_a_dead_card_does_not_keep_the_host_from_ready(world: World, state: str) -> None:
+    world.turn()
+    world.answer("0")
+    world.turn()
+    world.supervisor.show("gpu1", state, 0)
+    assert {"READY": 1} in world.turn()
+
+
+def test_ready_is_said_after_a_minute_whatever_the_servers_do(world: World) -> None:
+    assert {"READY": 1} not in world.turn(after=59)
+    assert {"READY": 1} in world.turn(after=2)
+
+
+def test_status_is_one_line_with_the_troubles_and_is_said_when_it_changes(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    assert {"STATUS": "2/2 servers answer"} in world.turn()
+    world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    (told,) = world.turn()
+    assert told == {"STATUS": "2/2 servers answer; gpu1: its card is gone; it is being restarted"}
+    assert world.turn() == []
+    assert world.supervisor.done == [("gpu1", "TERM")]
+
+
+def test_a_reading_from_before_a_server_started_does_not_condemn_it(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    world.cards.latest = Told(at=-1001.0, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    world.turn()
+    assert world.supervisor.done == []
+
+
+def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    world.supervisor.is_stuck = True
+    assert world.turn() == [{"STATUS": "2/2 servers answer; supervisord does not answer"}]
+
+
+def test_when_supervisord_stops_the_watch_says_so_and_does_nothing_more(world: World) -> None:
+    world.turn()
+    (told,) = world.turn(Event("SUPERVISOR_STATE_CHANGE_STOPPING", {}))
+    assert told["STOPPING"] == 1
+    for n in (0, 1):
+        world.supervisor.show(f"gpu{n}", "FATAL", 0)
+    world.turn(after=100)
+    world.turn(after=100)
+    assert world.supervisor.done == []
+
+
+def test_what_supervisor_gave_up_on_is_started(world: World) -> None:
+    world.supervisor.show("gpu0", "FATAL", 0)
+    world.turn()
+    world.turn(after=6)
+    assert world.supervisor.done == [("gpu0", "start")]
+
+
+def test_the_next_watch_remembers_and_restarts_nothing(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    world.supervisor.show("gpu1", "RUNNING", 99)
+    world.turn()
+    world.watch = world.new_watch()
+    assert {"READY": 1} not in world.told[-1:]
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    document = json.loads((world.runtime / "watch.json").read_bytes())
+    assert document["servers"]["1"]["condition"]["restart_count"] == 1
+    assert world.supervisor.done == []
+    assert (world.runtime / "watch.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"servers": {"0": {}}}', '{"servers": {"0": {"condition": {"x": 1}}}}'])
+def test_a_memory_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "watch.json").write_text(content)
+    assert load_memory(tmp_path) == {}
