@@ -26,6 +26,7 @@ COMMANDS = {
     "coordinator": "obcd.cli.coordinator:coordinator",
     "reload": "obcd.cli.reload:reload",
     "host": "obcd.cli.host:host",
+    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
     "host-watch": "obcd.cli.host_watch:host_watch",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
