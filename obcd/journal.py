@@ -23,7 +23,7 @@ PRIORITIES = {
     logging.DEBUG: 7,
 }
 #: What a record's `extra` may carry into the journal; `job` becomes OBCD_JOB. Nothing else does, a prompt least of all.
-FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats")
+FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
 
 
 class PrefixFormatter(logging.Formatter):

@@ -22,12 +22,16 @@ class PlainFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
-def set_up_logging(level: int = logging.INFO) -> None:
-    """Send obcd's own log to stderr, once; called first thing in every process that logs."""
+def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> None:
+    """Send obcd's own log to stderr, once; called first thing in every process that logs.
+
+    Args:
+        to_journal: To the journal, though stderr is another's pipe (what supervisor starts under systemd).
+    """
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(PlainFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [Gathering(JournalHandler(stream) if is_journal() else stream)]
+    root.handlers[:] = [Gathering(JournalHandler(stream) if to_journal or is_journal() else stream)]
     root.setLevel(logging.WARNING)
     logging.getLogger("obcd").setLevel(level)
     logging.raiseExceptions = False  # a closed stderr must not end the daemon

@@ -7,6 +7,9 @@ import socket
 
 _address = os.environ.pop("NOTIFY_SOCKET", "")  # popped, so that no child speaks for us
 
+#: Seconds that the manager may take to make room; a loop that hangs in here would be taken for one that hangs.
+SEND_SECONDS = 1.0
+
 
 def notify(**fields: str | int) -> None:
     """Send fields to the service manager, e.g. `notify(READY=1, STATUS="2 jobs, 41 %")`; never raises."""
@@ -16,6 +19,7 @@ def notify(**fields: str | int) -> None:
     address = "\0" + _address[1:] if _address.startswith("@") else _address
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(SEND_SECONDS)
             sender.sendto(message, address)
     except OSError:  # a lost message costs a status line; the watchdog is fed again by the next turn
         return

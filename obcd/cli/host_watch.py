@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from logging.handlers import SysLogHandler
-from pathlib import Path
 
 import click
 
@@ -18,19 +15,14 @@ from obcd.host.watching import Limits
 from obcd.logs import set_up_logging
 from obcd.notify import notify
 
-#: Where syslog(3) writes; journald reads it, and tells the unit by the sender's cgroup.
-SYSLOG = "/dev/log"
-
 
 @click.command(hidden=True)
 @click.option("--runtime", metavar="DIR", help="the host's runtime folder")
-@click.option("--syslog", is_flag=True, help="log to the system's log too")
+@click.option("--journal", is_flag=True, help="log to systemd's journal: standard error is supervisor's pipe")
 @click.option("--limit", "changes", metavar="NAME=NUMBER", multiple=True, help="a number of the watch, e.g. pause=60")
-def host_watch(runtime: str | None, syslog: bool, changes: tuple[str, ...]) -> None:
+def host_watch(runtime: str | None, journal: bool, changes: tuple[str, ...]) -> None:
     """watch the servers of a host (started by obcd host)."""
-    set_up_logging()
-    if syslog:
-        _add_syslog()
+    set_up_logging(to_journal=journal)
     folder = find_runtime(runtime)
     plan = read_plan(folder)
     with Remote(folder) as remote:
@@ -64,14 +56,3 @@ class _XidsLater:
         if self._watch is None:
             self._watch = XidWatch()
         return self._watch.poll()
-
-
-def _add_syslog() -> None:
-    """Log to the journal too, with levels; standard error goes to the watch's own log file."""
-    if not Path(SYSLOG).exists():
-        return
-    handler = SysLogHandler(SYSLOG, SysLogHandler.LOG_DAEMON)
-    handler.ident = "obcd-host-watch: "
-    handler.append_nul = False
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("obcd").addHandler(handler)

@@ -1,6 +1,6 @@
 """Decides which servers this machine runs: the `[host]` table and the cards, made into a `Plan`.
 
-What is decided here stands: ports go by the card's index, pins are UUIDs, and every variable of a server is in the plan.
+What is decided here stands: ports go by the card's index, pins are UUIDs, every variable of a server is in the plan.
 """
 
 from __future__ import annotations

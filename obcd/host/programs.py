@@ -37,7 +37,7 @@ def server_programs(plan: Plan, plan_file: Path) -> list[Program]:
 
 def watch_listener(runtime: Path, *, is_journal: bool) -> Listener:
     """Return the watch."""
-    chosen = ("--syslog",) if is_journal else ()
+    chosen = ("--journal",) if is_journal else ()
     command = (sys.executable, "-m", "obcd", "host-watch", "--runtime", str(runtime), *chosen, *WATCH_OPTIONS)
     return Listener(name=PROGRAM, command=command, events=EVENTS)
 

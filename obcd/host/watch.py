@@ -133,9 +133,16 @@ class Watch:
         if condition.pid != before.pid:
             self._prober.forget(server.label)
         if condition.trouble != before.trouble and condition.trouble and not verdict.actions:
-            logger.warning("%s: %s", server.program, condition.trouble, extra={"action": "server_troubled"})
+            logger.warning(
+                "%s: %s",
+                server.program,
+                condition.trouble,
+                extra={"action": "server_troubled", "server": server.program},
+            )
         elif before.trouble and not condition.trouble and condition.is_answering:
-            logger.info("%s answers again", server.program, extra={"action": "server_recovered"})
+            logger.info(
+                "%s answers again", server.program, extra={"action": "server_recovered", "server": server.program}
+            )
         self._conditions[server.label] = condition
         self._seen[server.label] = Seen(
             facts=facts, condition=condition, version=self._prober.latest(server.label).version
@@ -160,7 +167,7 @@ class Watch:
     def _act(self, server: Server, action: Action) -> None:
         logger.warning(
             "%s: %s: %s", server.program, action.verb.value, action.reason,
-            extra={"action": f"server_{action.verb.name.lower()}"},
+            extra={"action": f"server_{action.verb.name.lower()}", "server": server.program},
         )  # fmt: skip
         try:
             if action.verb is Verb.START:
@@ -168,7 +175,9 @@ class Watch:
             else:
                 self._remote.signal(server.program, action.verb.value)
         except ObcdError as error:  # it ended meanwhile, or the host stops; the next turn sees what is
-            logger.warning("%s: %s", server.program, error, extra={"action": "supervisor_refused"})
+            logger.warning(
+                "%s: %s", server.program, error, extra={"action": "supervisor_refused", "server": server.program}
+            )
 
     def _say_trouble(self, trouble: str) -> None:
         if trouble != self._trouble and trouble:

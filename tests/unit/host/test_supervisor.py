@@ -43,7 +43,7 @@ def test_the_watch_hears_ticks_and_its_log_is_not_the_protocol() -> None:
     assert set(watch["events"].split(",")) == {"TICK_5", "PROCESS_STATE", "SUPERVISOR_STATE_CHANGE_STOPPING"}
     assert (watch["buffer_size"], watch["startretries"], watch["stdout_logfile"]) == ("100", "1000000", "NONE")
     assert watch["stderr_logfile"] == "/run/x/logs/watch.log"
-    assert "--syslog" in shlex.split(watch["command"])
+    assert "--journal" in shlex.split(watch["command"])
 
 
 def test_programs_of_other_commands_are_as_they_were() -> None:
