@@ -16,7 +16,6 @@ from obcd.host.planning import make_plan
 EPILOG = """\b
 Examples:
   obcd host endpoints                  of the host that runs, else of what the configuration would start
-  obcd host endpoints >> obcd.toml     on the coordinator's machine
   obcd host endpoints --gpus 4         of what obcd host --gpus 4 would start
 """
 WARNING = (

@@ -9,18 +9,25 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
+from obcd.cli.host_common import GPUS_HELP, parse_gpus
 from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
 from obcd.config.writing import with_endpoints
 from obcd.errors import InputError
-from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, server_programs
-from obcd.host.supervisor import Program, become, write_configuration
+from obcd.host.leftovers import end_leftovers
+from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, stand_in_programs
+from obcd.host.plan import plan_table, write_plan
+from obcd.host.planning import make_plan
+from obcd.host.programs import server_programs, watch_listener
+from obcd.host.supervisor import Listener, Program, become, write_configuration
+from obcd.journal import is_journal
 from obcd.lifeline import tie_to_parent
 from obcd.spool.layout import Layout, SpoolLock
 
 EPILOG = """\b
 Examples:
   obcd up                                       the coordinator over the configured endpoints
+  obcd up --gpus all                            one pinned Ollama per GPU of this machine, and the coordinator
   obcd up --simulate --servers 4 --parallel 16  rehearse a configuration without a GPU
   obcd up --embedded model.gguf --servers 2     real inference on the CPU
 
@@ -30,6 +37,7 @@ Ctrl-C stops everything, the coordinator first; nothing that was answered is ask
 
 
 @click.command(epilog=EPILOG)
+@click.option("--gpus", metavar="WHICH", help=GPUS_HELP)
 @click.option("--embedded", metavar="FILE.gguf", type=click.Path(path_type=Path), help="start embedded servers with it")
 @click.option("--simulate", is_flag=True, help="start simulated servers")
 @click.option("--servers", type=click.IntRange(1, 256), default=1, show_default=True, help="how many servers to start")
@@ -39,12 +47,12 @@ Ctrl-C stops everything, the coordinator first; nothing that was answered is ask
 @config_option
 @root_option
 def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
-    embedded: Path | None, simulate: bool, servers: int, parallel: int, threads: int, model_name: str | None,
-    config: str | None, root: str | None,
+    gpus: str | None, embedded: Path | None, simulate: bool, servers: int, parallel: int, threads: int,
+    model_name: str | None, config: str | None, root: str | None,
 ) -> None:  # fmt: skip
     """run servers and coordinator under one supervisord."""
-    if embedded is not None and simulate:
-        raise click.UsageError("--embedded and --simulate exclude each other")
+    if sum((gpus is not None, embedded is not None, simulate)) > 1:
+        raise click.UsageError("--gpus, --embedded and --simulate exclude each other")
     if embedded is not None and not embedded.is_file():
         raise InputError(f"there is no model file at {embedded}")
     path = find_configuration(config)
@@ -53,7 +61,14 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     layout.create(list(settings.profiles))
     SpoolLock(layout).check_free()
     programs: list[Program] = []
-    if embedded is not None or simulate:
+    listeners: list[Listener] = []
+    if gpus is not None:
+        plan = make_plan(settings, parse_gpus(gpus))
+        end_leftovers(layout.runtime, None)
+        programs = server_programs(plan, write_plan(plan, layout.runtime))
+        listeners = [watch_listener(layout.runtime, is_journal=is_journal())]
+        path, settings = _with_endpoints(path, layout, plan_table(plan), model_name)
+    elif embedded is not None or simulate:
         wanted = StandIns(
             model=embedded.absolute() if embedded is not None else None,
             name=model_name or settings.model,
@@ -62,23 +77,24 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
             threads=threads,
             context=max(settings.requests.num_ctx, *(item.num_ctx or 0 for item in settings.profiles.values()), 0),
         )
-        programs, path, settings = _stand_ins(wanted, path, layout, model_name)
+        ports = free_ports(wanted.count)
+        programs = stand_in_programs(wanted, ports)
+        path, settings = _with_endpoints(path, layout, endpoint_table(wanted, ports), model_name)
     programs.append(coordinator_program(path.absolute() if path else None, layout.root))
     logs = layout.root / "logs"
-    configuration = write_configuration(programs, layout.runtime, logs)
+    configuration = write_configuration(programs, layout.runtime, logs, listeners)
     _say_where(settings, layout, logs)
     tie_to_parent(os.environ)
     become(configuration)
 
 
-def _stand_ins(
-    wanted: StandIns, path: Path | None, layout: Layout, model_name: str | None
-) -> tuple[list[Program], Path, Settings]:
-    """Write the configuration of freshly started servers; return their programs, its path, and it, read back."""
-    ports = free_ports(wanted.count)
+def _with_endpoints(
+    path: Path | None, layout: Layout, table: dict[str, dict[str, int]], model_name: str | None
+) -> tuple[Path, Settings]:
+    """Write the configuration with the endpoints of what is started here; return its path, and it, read back."""
     written = layout.runtime / "obcd.toml"
-    written.write_text(with_endpoints(path, endpoint_table(wanted, ports), model_name), "utf-8")
-    return server_programs(wanted, ports), written, load_settings(written)
+    written.write_text(with_endpoints(path, table, model_name), "utf-8")
+    return written, load_settings(written)
 
 
 def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:

@@ -48,7 +48,7 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
-def server_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
+def stand_in_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
     """Return one program per server."""
     if len(ports) != wanted.count:
         raise UsageError(f"{wanted.count} servers need as many ports")

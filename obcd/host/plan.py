@@ -79,6 +79,13 @@ class Plan:
         return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
 
 
+def plan_table(plan: Plan) -> dict[str, dict[str, int]]:
+    """Return the `[ollama_instances]` by which this machine itself reaches the servers."""
+    return {
+        plan.url(server).removeprefix("http://"): {"gpu": server.gpu, "slots": plan.parallel} for server in plan.servers
+    }
+
+
 def write_plan(plan: Plan, runtime: Path) -> Path:
     """Write the plan into the runtime folder, 0600 (an environment may hold secrets), and return its path."""
     path = runtime / FILE_NAME

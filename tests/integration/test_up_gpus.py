@@ -1,0 +1,48 @@
+"""`obcd up --gpus`: pinned servers, their watch and the coordinator under one supervisord."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gpu_support import StandIns, card_uuid, cards
+from tests.support import Running, all_gone, family, obcd_command, run_obcd, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> Iterator[StandIns]:
+    made = StandIns(tmp_path / "host", cards(3))
+    yield made
+    made.end()
+
+
+def test_up_starts_a_server_per_card_and_the_coordinator_asks_them(
+    stand_ins: StandIns, environment: dict[str, str], tmp_path: Path, started: list[Running]
+) -> None:
+    environment = stand_ins.environment(environment)
+    config, root = tmp_path / "obcd.toml", tmp_path / "root"
+    config.write_text("[host]\nbase_port = 21432\nnum_parallel = 3\n")
+    up = Running(
+        obcd_command("up", "--gpus", "0,2", "--config", config, "--root", root), environment, tmp_path / "up.log"
+    )
+    started.append(up)
+
+    def states() -> list[tuple[str, int, int, str]]:
+        done = run_obcd(environment, "status", "--json", "--root", root)
+        found = json.loads(done.stdout)["endpoints"] if done.returncode == 0 else []
+        return [(item["name"], item["gpu"], item["slots"], item["state"]) for item in found]
+
+    wanted = [("127.0.0.1:21432", 0, 3, "UP"), ("127.0.0.1:21434", 2, 3, "UP")]
+    wait_until(lambda: states() == wanted, what=lambda: f"{states()}\n{up.text()}")
+    assert [stand_ins.recorded(port)["CUDA_VISIBLE_DEVICES"] for port in (21432, 21434)] == [card_uuid(0), card_uuid(2)]
+    children = family(up.pid)
+    up.send(signal.SIGINT)
+    assert up.wait() == 0
+    assert all_gone(children)
+    assert stand_ins.alive() == []
