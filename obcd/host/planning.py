@@ -264,8 +264,6 @@ def _in_url(host: str) -> str:
 def _reached_as(bind: str) -> str:
     """Return the name for `host:port`: IPv6 in brackets."""
     address = _address(bind)
-    if bind == "localhost" or (address is not None and address.is_loopback):
-        return "[::1]" if address is not None and address.version == 6 else "127.0.0.1"
     return socket.gethostname() if address is not None and address.is_unspecified else _in_url(bind)
 
 

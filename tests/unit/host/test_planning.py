@@ -172,7 +172,8 @@ def test_missing_ollama_is_said_with_how_to_get_it(stand_ins: StandIns) -> None:
     ("bind", "name", "listens"),
     [
         ("127.0.0.1", "127.0.0.1", "127.0.0.1:11432"),
-        ("localhost", "127.0.0.1", "localhost:11432"),
+        ("127.0.0.2", "127.0.0.2", "127.0.0.2:11432"),
+        ("localhost", "localhost", "localhost:11432"),
         ("::1", "[::1]", "[::1]:11432"),
         ("0.0.0.0", socket.gethostname(), "0.0.0.0:11432"),
         ("::", socket.gethostname(), "[::]:11432"),
