@@ -26,6 +26,7 @@ COMMANDS = {
     "coordinator": "obcd.cli.coordinator:coordinator",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
+    "verify": "obcd.cli.verify:verify_folders",
     "print": "obcd.cli.reports:print_answers",
     "merge": "obcd.cli.reports:merge",
     "embedded": "obcd.cli.standins:embedded",
