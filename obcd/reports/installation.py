@@ -178,15 +178,11 @@ def _examine_filesystems(question: Question) -> list[Finding]:
         if pair and read_mount(source, question.proc) != read_mount(target, question.proc):
             why = f"{shown(target)} is a filesystem of its own: {what} by a rename, which cannot cross it"
             findings.append(fault("filesystem", why, f"umount {quoted(target)}"))
-    seen: set[int] = set()
-    for path in places:
-        device = path.stat().st_dev
-        if device not in seen:
-            seen.add(device)
-            findings += _judge_space(path)
-    new = {path: made for path in places if (made := read_new_time(path)) is not None}
-    findings += judge_clock(question.now, new, {path: path.stat().st_mtime for path in places})
-    return findings
+    distinct = list({path.stat().st_dev: path for path in reversed(places)}.values())
+    for path in distinct:
+        findings += _judge_space(path)
+    new = {path: made for path in distinct if (made := read_new_time(path)) is not None}
+    return [*findings, *judge_clock(question.now, new, {path: path.stat().st_mtime for path in distinct})]
 
 
 def _judge_space(path: Path) -> list[Finding]:

@@ -82,13 +82,13 @@ def _judge_public(path: Path, owner: int, kind: str, *, is_shared: bool) -> Iter
         return
     place = shown(path)
     if stat.S_ISLNK(status.st_mode):
-        scanned = ": no event comes through a link, so drops are only found by scanning" if kind == "inbox" else ""
-        yield note("folders", f"{place} is a link to {shown(Path(os.path.realpath(path)))}{scanned}")
         try:
             status = path.stat()
         except OSError as error:
-            yield fault("folders", f"{place} leads nowhere: {error.strerror}")
+            yield fault("folders", f"{place} is a link that leads nowhere: {error.strerror}")
             return
+        scanned = ": no event comes through a link, so drops are only found by scanning" if kind == "inbox" else ""
+        yield note("folders", f"{place} is a link to {shown(Path(os.path.realpath(path)))}{scanned}")
     if not stat.S_ISDIR(status.st_mode):
         yield fault("folders", f"{place} is no folder", f"mv {quoted(path)} {quoted(path)}.away")
         return
