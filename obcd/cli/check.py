@@ -11,7 +11,7 @@ import click
 
 from obcd.cli.common import config_option, find_layout, plural, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
-from obcd.config.settings import Profile, Requests, Settings, Spool
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.core.records import canonical_model
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
@@ -131,11 +131,18 @@ def _verdict(findings: list[dict[str, Any]], homeless: list[str]) -> int:
 
 
 def _list_keys() -> None:
-    for heading, model in (("", Settings), ("[requests]", Requests), ("[spool]", Spool), ("[profiles.NAME]", Profile)):
+    tables: dict[str, type[Table]] = {
+        "": Settings,
+        "[requests]": Requests,
+        "[spool]": Spool,
+        "[host]": Host,
+        "[profiles.NAME]": Profile,
+    }
+    for heading, model in tables.items():
         if heading:
             click.echo(f"\n{heading}")
         for name, field in model.model_fields.items():
-            is_table = name in ("requests", "spool", "profiles")
+            is_table = name in ("requests", "spool", "host", "profiles")
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,17 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     return make_layout(tmp_path / "root", "clinical")
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        return publish_notes(make_layout(tmp_path_factory.mktemp("spool") / "root"))
+
+
 @pytest.fixture
-def notes(layout: Layout) -> Path:
-    return publish_notes(layout)
+def notes(published: Path, tmp_path: Path) -> Path:
+    """Return a copy of a published folder, to be damaged."""
+    return Path(shutil.copytree(published, tmp_path / "notes"))
 
 
 def publish_notes(layout: Layout) -> Path:
