@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.reports import installation
+from obcd.reports import installation, rights
 from obcd.reports.findings import Finding, Severity
 from obcd.reports.installation import Question, ask, examine
 from obcd.reports.rights import may_write
@@ -165,25 +165,11 @@ def shared(act: Act | None = None) -> Act:
 
     def change(layout: Layout) -> None:
         for path, value in ((layout.inbox, 0o3770), (layout.inbox / "clinical", 0o3730), (layout.outbox, 0o2750)):
-            os.chown(path, -1, other_group())
             path.chmod(value)
         if act is not None:
             act(layout)
 
     return change
-
-
-def other_group() -> int:
-    """Return a group of ours in which others could be; skip where there is none."""
-    own = pwd.getpwuid(os.geteuid())
-    groups = range(1, 1000) if os.geteuid() == 0 else os.getgroups()
-    for gid in groups:
-        try:
-            if grp.getgrgid(gid).gr_name != own.pw_name:
-                return gid
-        except KeyError:
-            continue
-    pytest.skip("this user is in no group with others")
 
 
 def away(name: str, make: Callable[[Path], object]) -> Act:
@@ -291,8 +277,9 @@ WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
 
 @pytest.mark.parametrize(("act", "severity", "part", "remedy"), WRONGS.values(), ids=WRONGS)
 def test_folder_that_is_not_as_it_should_be_is_said(
-    question: Question, act: Act, severity: Severity, part: str, remedy: str
+    question: Question, act: Act, severity: Severity, part: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rights, "_is_own_group", lambda uid, gid: False)
     act(question.layout)
 
     [(found, sentence, command)] = wrongs(question, "folders")
@@ -301,7 +288,8 @@ def test_folder_that_is_not_as_it_should_be_is_said(
     assert (found, command) == (severity, remedy.format(root=question.layout.root))
 
 
-def test_shared_spool_with_the_right_modes_has_no_finding(question: Question) -> None:
+def test_shared_spool_with_the_right_modes_has_no_finding(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "_is_own_group", lambda uid, gid: False)
     shared()(question.layout)
 
     assert wrongs(question) == []
@@ -329,6 +317,7 @@ def test_folder_of_another_user_is_a_fault(question: Question, monkeypatch: pyte
     layout = question.layout
     monkeypatch.setattr(installation, "_owner", lambda layout, root: 4_000_000)
 
+    layout.inbox.chmod(0o3777)
     found = wrongs(replace(question, uid=4_000_000), "folders")
 
     me = pwd.getpwuid(os.geteuid()).pw_name
@@ -337,6 +326,7 @@ def test_folder_of_another_user_is_a_fault(question: Question, monkeypatch: pyte
         f"{layout.jobs} belongs to {me}, not to the daemon's user",
         f"sudo chown -R 4000000 {layout.jobs}",
     ) in found
+    assert f"sudo chown 4000000 {layout.outbox}" in [remedy for _, _, remedy in found]
 
 
 @pytest.mark.parametrize(
@@ -613,7 +603,7 @@ def test_names_are_escaped(question: Question, tmp_path: Path) -> None:
 
 def test_system_root_is_shared_whatever_its_inbox_is(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("/var/spool/obcd") == SYSTEM_ROOT
-    monkeypatch.setattr("obcd.reports.rights.SYSTEM_ROOT", question.layout.root)
+    monkeypatch.setattr(rights, "SYSTEM_ROOT", question.layout.root)
 
     assert [remedy for _, _, remedy in wrongs(question, "folders")] == [
         f"chmod 3730 {question.layout.inbox}",

@@ -318,6 +318,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         change("retry.jsonl", list.reverse),
         "retry.jsonl: its line 1 is not line 4 of the input, byte for byte",
     ),
+    "another byte in retry": (
+        change("retry.jsonl", lambda all: all.__setitem__(1, all[1].replace(b"six", b"sIx"))),
+        "retry.jsonl: its line 2 is not line 6 of the input, byte for byte",
+    ),
     "retry too short": (
         change("retry.jsonl", list.pop),
         "retry.jsonl: its line 2 is not line 6 of the input, byte for byte",
@@ -374,8 +378,8 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "no failures": (set_manifest("counts/failures", 0), "errors.jsonl: no such file belongs here"),
     "other requests": (
-        set_manifest("counts/requests", True),
-        "manifest.json: counts.requests is True, the files say 6",
+        set_manifest("counts/requests", 6.0),
+        "manifest.json: counts.requests is 6.0, the files say 6",
     ),
     "other lines": (set_manifest("counts/lines", 6), "manifest.json: counts.lines is 6, the files say 7"),
     "counts that are none": (
