@@ -1,7 +1,8 @@
-"""`obcd check`: is the configuration right, and are the endpoints there and have the models?"""
+"""`obcd check`: is the configuration right, is the installation, and are the endpoints there and have the models?"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -14,6 +15,8 @@ from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.core.records import canonical_model
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
+from obcd.reports.findings import Finding, Severity
+from obcd.reports.installation import ask, examine
 
 #: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
 FIRST_HONEST_VERSION = (0, 12, 6)
@@ -26,7 +29,8 @@ Examples:
 
 \b
 Exit code 0 when every endpoint serves and every model is somewhere, 6 when none can be used,
-3 when some cannot, 4 when the configuration is wrong.
+3 when some cannot, 4 when the configuration is wrong; 5 when the endpoints are right and the
+installation has a fault (warnings and notes do not count). Nothing is changed by looking.
 """
 
 
@@ -36,28 +40,46 @@ Exit code 0 when every endpoint serves and every model is somewhere, 6 when none
 @config_option
 @root_option
 def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
-    """check the configuration, then ask every endpoint."""
+    """check the configuration and the installation, then ask every endpoint."""
     if keys:
         _list_keys()
         return ExitCode.DONE
     settings = read_local_settings(config)
     layout = find_layout(root, settings)
+    found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
+    if not as_json:
+        click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
+        click.echo(f"inbox (of a daemon) {layout.inbox}")
+        _say_installation(found_here)
     endpoints = settings.endpoints()
     probes = probe_all([item.url for item in endpoints])
     findings = [_examine(endpoint, found, settings) for endpoint, found in zip(endpoints, probes, strict=True)]
     homeless = _homeless_models(settings, probes)
     if as_json:
-        click.echo(json.dumps({"root": str(layout.root), "endpoints": findings, "missing_models": homeless}))
+        installation = [dataclasses.asdict(finding) for finding in found_here]
+        document = {"endpoints": findings, "missing_models": homeless, "installation": installation}
+        click.echo(json.dumps({"root": str(layout.root), **document}))
     else:
-        click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
-        click.echo(f"inbox (of a daemon) {layout.inbox}")
         for finding in findings:
             click.echo(_sentence(finding))
         for key, model in _models(settings).items():
             having = sum(key in found.digests for found in probes)
             missing = "" if having else f"; run `ollama pull {model}` there"
             click.echo(f"model {model}: on {having} of {plural(len(endpoints), 'endpoint')}{missing}")
-    return _verdict(findings, homeless)
+    verdict = _verdict(findings, homeless)
+    is_faulty = any(finding.severity is Severity.FAULT for finding in found_here)
+    return ExitCode.INPUT if verdict == ExitCode.DONE and is_faulty else verdict
+
+
+def _say_installation(findings: list[Finding]) -> None:
+    """Say what is not as it should be, and what to do about it."""
+    for finding in findings:
+        if finding.severity is not Severity.OK:
+            click.echo(f"{finding.severity}: {finding.sentence}")
+        if finding.remedy:
+            click.echo(f"    {finding.remedy}")
+    if all(finding.severity is Severity.OK for finding in findings):
+        click.echo("installation: right")
 
 
 def _models(settings: Settings) -> dict[str, str]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "host-watch": "obcd.cli.host_watch:host_watch",
     "check": "obcd.cli.check:check",
     "prepare": "obcd.cli.reports:prepare",
+    "verify": "obcd.cli.verify:verify_folders",
     "print": "obcd.cli.reports:print_answers",
     "merge": "obcd.cli.reports:merge",
     "embedded": "obcd.cli.standins:embedded",

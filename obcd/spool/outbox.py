@@ -29,7 +29,7 @@ from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import Key
-from obcd.spool.intake import BLOCK
+from obcd.spool.intake import BLOCK, file_sha256
 from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, free_name, show
@@ -88,7 +88,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         header = read_header(folder)
         sums = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
-        manifest = _manifest(header, sums, facts, changed)
+        manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
@@ -114,6 +114,15 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
                 failed = _FailedFiles(*(outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES))
             failed.add(lines, place, record)
     return sums
+
+
+def _digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` of the outputs that are there."""
+    digests = {}
+    for path in (folder / "responses.jsonl", *(folder / name for name in FAILED_FILES)):
+        if path.exists():
+            digests[path.name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    return digests
 
 
 FAILED_FILES = ("errors.jsonl", "retry.jsonl")

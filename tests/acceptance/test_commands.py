@@ -49,6 +49,7 @@ OPTIONS = {
     "up": ["--embedded", "--simulate", "--servers", "--parallel", "--threads", "--model-name", "--config", "--root"],
     "coordinator": ["--config", "--root", "--verbose"],
     "check": ["--json", "--keys", "--config", "--root"],
+    "verify": ["--json"],
     "simulate": ["--count", "--port", "--parallel", "--seconds", "--fault", "--models"],
     "embedded": ["--model", "--name", "--port", "--parallel", "--threads"],
 }

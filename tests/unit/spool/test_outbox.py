@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -107,6 +108,21 @@ def test_id_that_json_does_not_know_is_not_repeated(layout: Layout, value: str) 
     folder = publish(layout, "job1", {})
 
     assert [item["id"] for item in lines_of(folder / "errors.jsonl")] == [4, "x"]
+
+
+def test_manifest_holds_the_digests_of_the_outputs_that_are_there(layout: Layout) -> None:
+    accept_bytes(layout, THREE)
+    record(layout, "job1", [answer(0), failure(1), answer(2)])
+    mixed = publish(layout, "job1", {})
+    right = finish(layout, accept_bytes(layout, THREE, "job2", "right.jsonl"))
+
+    outputs = json.loads((mixed / "manifest.json").read_bytes())["outputs"]
+    assert outputs == {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name in ("responses.jsonl", "errors.jsonl", "retry.jsonl")
+        if (content := (mixed / name).read_bytes())
+    }
+    assert list(json.loads((right / "manifest.json").read_bytes())["outputs"]) == ["responses.jsonl"]
 
 
 def test_retry_of_an_overlong_line_is_whole(layout: Layout) -> None:
