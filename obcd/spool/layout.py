@@ -82,12 +82,14 @@ class Layout:
         try:
             for folder in (self.root, self.inbox):
                 _check_folder(folder)
-                folder.mkdir(parents=True, exist_ok=True)
+                disk.make_folders(folder)
             make_own(self.jobs)
             self.create_claims()
             for folder in (self.outbox, *shared):
                 _check_folder(folder)
                 disk.make_folder(folder, 0o750)
+            for folder in (self.root, self.inbox, self.claims.parent):  # found, but made by one who was killed then?
+                disk.sync_folder(folder)
             make_private(self.runtime)
         except OSError as error:
             raise InputError(

@@ -52,10 +52,15 @@ class LoadedJob:
 
 def recover(layout: Layout) -> Recovery:
     """Look through jobs and claims; clear what was never committed."""
+    job_folders, claim_folders = _folders(layout.jobs), _folders(layout.claims)
+    for folder in (layout.jobs, layout.claims, *job_folders, *claim_folders):
+        # Who was killed between a rename and its sync left what all see and a power cut undoes; what is built on it
+        # from now on (a result in a job's ledger) must not be undone with it.
+        disk.sync_folder(folder)
     jobs: list[JobHeader] = []
     unpublished: list[str] = []
     damaged: list[str] = []
-    for folder in _folders(layout.jobs):
+    for folder in job_folders:
         if folder.name.endswith(".tmp"):
             disk.remove_tree(folder)
         elif (folder / "manifest.json").exists():
@@ -63,7 +68,7 @@ def recover(layout: Layout) -> Recovery:
         else:
             _sort_in(layout, folder, jobs, damaged)
     known = {header.id for header in jobs} | set(unpublished) | set(damaged)
-    found = [_read_claim(layout, folder) for folder in _folders(layout.claims)]
+    found = [_read_claim(layout, folder) for folder in claim_folders]
     claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
     return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
@@ -113,7 +118,7 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
         if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
             marker = None
         if marker is not None:
-            claim_marker(left, folder, marker)
+            claim_marker(left.with_name(file.name), folder, marker)
     return Claim(job, Drop(key, identity, marker))
 
 
