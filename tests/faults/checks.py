@@ -6,6 +6,8 @@ Each raises AssertionError when it does not hold, and returns how much it tried.
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -14,10 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool import disk
+from obcd.coordinator.recorder import Entry, Recorder
+from obcd.core.counts import Counts
+from obcd.errors import AlreadyRunningError
+from obcd.spool import disk, ledger, outbox
+from obcd.spool.intake import accept
+from obcd.spool.layout import Layout, SpoolLock
 from tests.faults.power import PowerDisk, Tree, restore
-from tests.faults.story import Dropped, Run, recover
-from tests.unit.spool.spools import Crashed, crash_at
+from tests.faults.story import Dropped, Run, prompt_file, recover
+from tests.unit.spool.spools import Crashed, answer, crash_at
 
 
 @contextmanager
@@ -138,3 +145,78 @@ def crash_watched(run: Run, number: int, patch: pytest.MonkeyPatch) -> None:
         own.setattr(disk, "before", before)
         recover(run)
     run.stops += 1
+
+
+def check_lock(folder: Path) -> int:
+    """A second coordinator on the same root, or on the same inbox from another root, is refused and told by whom."""
+    first, tried = Layout.at(folder / "root"), 0
+    first.create([])
+    lock = SpoolLock(first)
+    lock.acquire()
+    other = Layout.at(folder / "other", str(first.inbox))
+    other.create([])
+    try:
+        for layout in (first, other):
+            second = SpoolLock(layout)
+            try:
+                second.acquire()
+            except AlreadyRunningError as error:
+                assert f"pid {os.getpid()}" in str(error)
+                tried += 1
+            else:
+                second.release()
+                raise AssertionError(f"two coordinators hold {layout.root}")
+    finally:
+        lock.release()
+    return tried
+
+
+def check_damaged_record(folder: Path) -> int:
+    """A record that reads well and is not what was written is no result; neither is what follows it."""
+    folder.mkdir()
+    records = [answer(0, "first"), answer(1, "second"), answer(2, "third")]
+    content = b"".join(map(ledger.frame, records)).replace(b"second", b"secund")
+    (folder / ledger.NAME).write_bytes(content)
+    done = ledger.replay(folder / ledger.NAME, 3).done
+    assert done == bytes([1, 0, 0]), "a damaged record counts"
+    assert (folder / ledger.NAME).read_bytes() == ledger.frame(records[0])
+    return 1
+
+
+def check_first_record_wins(folder: Path) -> int:
+    """Of two records of one line the first is what was counted and shown, so it is the one that is published."""
+    run = Run.begin(folder / "root", (Dropped(prompt_file("double", "one")),))
+    (drop,) = run.lying()
+    accept(run.layout, run.order(drop, "job001"))
+    writer = ledger.LedgerWriter(run.layout.jobs / "job001", 0)
+    writer.append([answer(0, "first"), answer(0, "second")])
+    writer.close()
+    assert ledger.replay(run.layout.jobs / "job001" / ledger.NAME, 1).counts.responses == 1
+    published = outbox.publish(run.layout, "job001", {})
+    (line,) = (published / "responses.jsonl").read_bytes().splitlines()
+    assert json.loads(line)["response"] == "first", "the last record won"
+    return 1
+
+
+def check_recorded_is_durable(folder: Path) -> int:
+    """When the recorder says that a result is recorded, no power cut can take it."""
+    (folder / "job").mkdir(parents=True)
+    (folder / "job" / ledger.NAME).touch()
+    said: list[Entry] = []
+    lost: list[bytes] = []
+
+    def wake() -> None:
+        said.extend(recorder.recorded())
+        left = dict(power.cuts[-1].worst().files)[f"job/{ledger.NAME}"]
+        lost.extend(entry.record for entry in said if entry.record not in (left or b""))
+
+    power = PowerDisk(folder, lambda: None)
+    with power.on():
+        recorder = Recorder(folder, wake)
+        recorder.open("job", 0)
+        for ordinal in range(8):
+            recorder.add(Entry("job", answer(ordinal), Counts(responses=1)))
+        recorder.stop(10)
+    assert len(said) == 8
+    assert lost == [], "a result was counted that a power cut takes"
+    return len(said)
