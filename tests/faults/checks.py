@@ -174,8 +174,8 @@ def check_lock(folder: Path) -> int:
 def check_damaged_record(folder: Path) -> int:
     """A record that reads well and is not what was written is no result; neither is what follows it."""
     folder.mkdir()
-    records = [answer(0, "first"), answer(1, "second"), answer(2, "third")]
-    content = b"".join(map(ledger.frame, records)).replace(b"second", b"secund")
+    records = [answer(0, "yes"), answer(1, "no doubt"), answer(2, "no")]
+    content = b"".join(map(ledger.frame, records)).replace(b"no doubt", b"no trout")
     (folder / ledger.NAME).write_bytes(content)
     done = ledger.replay(folder / ledger.NAME, 3).done
     assert done == bytes([1, 0, 0]), "a damaged record counts"
