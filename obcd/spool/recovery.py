@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from obcd.core.faults import bad_line
+from obcd.core.lines import parse_line
+from obcd.core.records import signature_of
+from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import claim_marker
-from obcd.spool.job import JobHeader, read_header, signature_column
+from obcd.spool.intake import claim_marker, failure_record
+from obcd.spool.job import JobHeader, Place, read_header, read_places, signature_column
 from obcd.spool.layout import Layout
 
 logger = logging.getLogger(__name__)
+
+#: A line that lost its verdict is not judged again beyond this; `[spool] max_line_bytes` is not known any more.
+MAX_JUDGED_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +93,47 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def load_job(layout: Layout, job: str) -> LoadedJob:
-    """Read a job's ledger, cutting off its damaged tail."""
+    """Read a job's ledger, cutting off its damaged tail; bad lines whose failures went with it get them anew."""
     folder = layout.jobs / job
     header = read_header(folder)
     column = signature_column(folder) if len(header.signatures) > 1 else b""
-    return LoadedJob(header, ledger.replay(folder / ledger.NAME, header.requests), column)
+    replay = ledger.replay(folder / ledger.NAME, header.requests)
+    if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
+        _fail_bad_lines(folder, header, replay)
+        replay = ledger.replay(folder / ledger.NAME, header.requests)
+    return LoadedJob(header, replay, column)
+
+
+def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:
+    """Write the failures of bad lines into a ledger that lost them: they cannot be asked."""
+    records = []
+    with open(folder / "input.jsonl", "rb") as lines:
+        for ordinal, place in enumerate(read_places(folder)):
+            reason = "" if replay.done[ordinal] else _why_bad(lines, place, header)
+            if reason:
+                fault = bad_line(reason)
+                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+    with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
+        writer.append(records)
+
+
+def _why_bad(lines: IO[bytes], place: Place, header: JobHeader) -> str:
+    if place.length > MAX_JUDGED_BYTES:
+        return f"longer than {MAX_JUDGED_BYTES} bytes"
+    lines.seek(place.offset)
+    try:
+        signature = signature_of(parse_line(lines.read(place.length), place.line), header.settings)
+    except LineError as error:
+        return str(error)
+    return "" if signature in header.signatures else "its model and context length are one kind too many for one file"
 
 
 def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[str]) -> None:
     try:
-        jobs.append(read_header(folder))
+        header = read_header(folder)
+        if header.id != folder.name:
+            raise ValueError("it is the header of another job")
+        jobs.append(header)
     except (OSError, ValueError, KeyError, TypeError):
         claimed = any(layout.claims.glob(f"{folder.name}*"))
         if claimed:  # the original is still there: accept it again

@@ -98,7 +98,7 @@ class Cut(Generic[T]):
     note: T
 
     def remains(self, limit: int, dice: random.Random) -> Iterator[Tree]:
-        """Yield what may be left, each once: all of it where that is at most `limit`, else the extremes and a sample."""
+        """Yield what may be left, each once: all where that is at most `limit`, else the extremes and a sample."""
         seen: set[Tree] = set()
         for kept, contents in itertools.islice(self._choices(limit, dice), limit):
             tree = self.tree(kept, contents)
@@ -142,8 +142,8 @@ class Cut(Generic[T]):
             whole *= len(self.contents[inode])
         if whole <= limit:
             for kept in range(2**count):
-                for picks in itertools.product(*(range(len(self.contents[inode])) for inode in dirty)):
-                    yield kept, dict(zip(dirty, picks, strict=True))
+                for chosen in itertools.product(*(range(len(self.contents[inode])) for inode in dirty)):
+                    yield kept, dict(zip(dirty, chosen, strict=True))
             return
         newest = dict.fromkeys(dirty, 1)
         yield 0, {}
@@ -282,9 +282,7 @@ class PowerDisk(Generic[T]):
     def _cut(self) -> None:
         contents = {inode: _kinds(self._durable[inode], now) for inode, now in self._content.items()}
         self.cuts.append(
-            Cut(
-                self._held_root(), self._base, tuple(self._pending), contents, frozenset(self._folders), self.note()
-            )
+            Cut(self._held_root(), self._base, tuple(self._pending), contents, frozenset(self._folders), self.note())
         )
 
     def _held_root(self) -> int:

@@ -30,7 +30,10 @@ def say(*words: object) -> None:
 
 def sync_something_else(folder: Path, dice: random.Random, sync: object) -> None:
     assert callable(sync)
-    with contextlib.suppress(OSError), (folder / "unrelated").open("wb", buffering=0) as file:  # until the power is gone
+    with (
+        contextlib.suppress(OSError),
+        (folder / "unrelated").open("wb", buffering=0) as file,
+    ):  # until the power is gone
         while not threading.Event().wait(dice.uniform(0, 0.01)):
             file.write(b"x" * 512)
             sync(file.fileno())

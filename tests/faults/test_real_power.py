@@ -15,12 +15,12 @@ import pytest
 
 from obcd.errors import ObcdError
 from obcd.spool import disk, outbox, recovery
-from obcd.spool.intake import Accepted, accept_claimed
+from obcd.spool.intake import Accepted, Order, accept_claimed
 from obcd.spool.layout import Layout
 from tests.faults.loop import LoopDisk, why_not
 from tests.faults.story import SETTINGS
 from tests.support import SOURCES
-from tests.unit.spool.spools import Order, finish, lines_of
+from tests.unit.spool.spools import finish, lines_of
 
 Count = Callable[[str], None]
 #: Cuts in `make test`, in `make soak`, and at most until code without any sync is found out.
@@ -56,6 +56,8 @@ class Promises:
                 self.recorded[name].add(int(ordinal))
             case ["published", name]:
                 self.published.add(name)
+            case other:
+                raise ValueError(f"the submitter says {other}")
 
 
 def cut_once(machine: LoopDisk, promises: Promises, number: int, dice: random.Random, *options: str) -> None:

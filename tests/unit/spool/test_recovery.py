@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from obcd.errors import InputError
 from obcd.spool import disk, ledger, outbox
-from obcd.spool.intake import Accepted, accept, accept_claimed
+from obcd.spool.intake import Accepted, accept_claimed
 from obcd.spool.layout import Layout
 from obcd.spool.recovery import Recovery, load_job, recover
 from tests.unit.spool.spools import (
     THREE,
-    Crashed,
     accept_bytes,
     answer,
-    crash_at,
-    drop_of,
-    failure,
-    finish,
     lines_of,
     make_layout,
     order_of,
-    put,
     put_marker,
     record,
 )
