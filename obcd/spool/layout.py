@@ -35,8 +35,9 @@ class Layout:
 
     @classmethod
     def at(cls, root: Path, inbox: str | None = None) -> Layout:
-        """Return the layout of a root; only the inbox may lie elsewhere."""
-        return cls(root, Path(inbox).expanduser().absolute() if inbox else root / "inbox", root / "outbox")
+        """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
+        path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
+        return cls(root, path.resolve() if path.is_symlink() and path.is_dir() else path, root / "outbox")
 
     @property
     def jobs(self) -> Path:
