@@ -1,4 +1,4 @@
-"""How files come into the inbox, with a clock that the test turns; what the unit tests of inbox and intake leave out."""
+"""How files come into the inbox, with a clock that the test turns; what the unit tests leave out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from watchdog.observers import Observer
 
 from obcd.coordinator import watch
 from obcd.coordinator.watch import InboxWatch
@@ -94,7 +95,7 @@ def hard_link(elsewhere: Path, inbox: Path) -> None:
 
 
 def rsync(elsewhere: Path, inbox: Path) -> None:
-    """Let rsync copy; where there is none, do as it does: a hidden name with six random letters, old times, a rename."""
+    """Let rsync copy; where there is none, do as it does: a hidden name with random letters, old times, a rename."""
     if shutil.which("rsync"):
         subprocess.run(["rsync", "-a", str(elsewhere), str(inbox / "notes.jsonl")], check=True, timeout=30)
         return
@@ -292,11 +293,12 @@ def test_folder_that_took_the_place_of_the_inbox_is_watched(scratch: Path, is_ke
 def test_without_events_the_inbox_is_scanned_and_that_is_said_once(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Refusing(watch.Observer):  # type: ignore[misc]
-        def start(self) -> None:
-            raise OSError(errno.EMFILE, "Too many open files")
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(watch, "Observer", Refusing)
+    observer = Observer()
+    monkeypatch.setattr(observer, "start", refuse)
+    monkeypatch.setattr(watch, "Observer", lambda: observer)
     inbox = InboxWatch([scratch], lambda: None)
 
     for _ in range(3):

@@ -74,9 +74,18 @@ def record_four(recorder: Recorder, layout: Layout) -> None:
         recorder.add(Entry(job, answer(ordinal, LONG), Counts(responses=1)))
 
 
-def assert_recorded_once(recorder: Recorder, layout: Layout) -> None:
+def await_four(recorder: Recorder) -> None:
     found: list[Entry] = []
-    wait_until(lambda: found.extend(recorder.recorded()) or len(found) == 4)
+
+    def all_there() -> bool:
+        found.extend(recorder.recorded())
+        return len(found) == 4
+
+    wait_until(all_there)
+
+
+def assert_recorded_once(recorder: Recorder, layout: Layout) -> None:
+    await_four(recorder)
     wait_until(lambda: recorder.trouble == "")
     records = [raw for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
     assert records == [answer(ordinal, LONG) for ordinal in range(4)]
@@ -96,8 +105,7 @@ def test_full_disk_holds_results_until_there_is_room(layout: Layout, recorder: R
 
     ballast.unlink()
 
-    found: list[Entry] = []
-    wait_until(lambda: found.extend(recorder.recorded()) or len(found) == 4)
+    await_four(recorder)
     recorder.stop(10)
     records = [raw for _, raw in ledger.read_valid(layout.jobs / job / ledger.NAME)]
     assert records == [answer(ordinal, LONG) for ordinal in range(4)]
@@ -127,7 +135,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_what_the_disk_refuses_is_given_to_a_new_descriptor(
     layout: Layout, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """After a failed sync the kernel drops the pages and says so once: the same descriptor would then report success."""
+    """After a failed sync the kernel drops the pages and says so once: the same descriptor would report success."""
     real, refused = getattr(os, call), list[int]()
 
     def refuse(descriptor: int, *arguments: object) -> object:
@@ -191,7 +199,7 @@ def test_outbox_that_is_read_only_is_published_into_when_it_is_not(layout: Layou
     header = accept_bytes(layout, THREE)
     mount(layout.outbox, source=layout.outbox)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(layout.outbox)], check=True, timeout=30)
-    with pytest.raises(OSError, match="Read-only file system|cross-device"):
+    with pytest.raises(OSError, match=r"Read-only file system|cross-device"):
         finish(layout, header)
     subprocess.run(["umount", str(layout.outbox)], check=True, timeout=30)
 

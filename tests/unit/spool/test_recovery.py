@@ -200,3 +200,15 @@ def finish_after_loss(layout: Layout, job: str) -> Path:
     writer.append([answer(number) for number in range(3)])
     writer.close()
     return outbox.publish(layout, job, {})
+
+
+def test_bad_lines_of_a_job_whose_ledger_is_gone_are_not_asked(layout: Layout) -> None:
+    """Their failures were written at acceptance and went with the ledger; nothing can be asked by them."""
+    header = accept_bytes(layout, b"bad\n" + THREE + b'{"prompt": ""}\n')
+    before = (layout.jobs / "job1" / ledger.NAME).read_bytes()
+    (layout.jobs / "job1" / ledger.NAME).unlink()
+
+    loaded = load_job(layout, "job1")
+
+    assert (loaded.header, loaded.replay.done) == (header, bytes([1, 0, 0, 0, 1]))
+    assert (layout.jobs / "job1" / ledger.NAME).read_bytes() == before
