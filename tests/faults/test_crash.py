@@ -21,7 +21,7 @@ from tests.unit.spool.spools import Crashed, crash_at
 T = TypeVar("T")
 Count = Callable[[str], None]
 #: Of the pairs of two crashes every so many-th is tried by `make test`; `make soak` tries all.
-STEP = 16
+STEP = 20
 EACH = pytest.mark.parametrize("name", STORIES)
 
 
