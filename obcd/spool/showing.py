@@ -48,6 +48,8 @@ def show(layout: Layout, job: str) -> Path:
     disk.sync_folder(folder)
     stem, kind = document["name"].removesuffix(".jsonl"), ".rejected" if "rejected" in document else ""
     target = free_name(layout, document["profile"], stem, kind, job)
+    if target.parent != layout.outbox:  # it may be there through a clerk that was killed before it could sync it
+        disk.sync_folder(layout.outbox)
     disk.rename(folder, target)
     return target
 

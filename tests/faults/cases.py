@@ -40,6 +40,11 @@ _REFUSED = _in(_LINES, "line_is_refused_with_its_reason")
 _EACH_FAULT = _in(_COORDINATOR, "each_fault_ends_in_one_answer_or_one_error")
 _MIXED = _in(_INPUT, "shapes_may_be_mixed_and_prompts_pass_through_as_they_are")
 _ANY_FILE = _in(_MANGLED, "any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_with_a_reason")
+_FUZZ = _in(
+    "faults/test_fuzz.py",
+    "mutated_lines_have_a_result_or_a_reason_each",
+    "two_million_mutated_lines_have_a_result_or_a_reason_each",
+)
 _CHECKED = _in(_MUTANTS, "code_as_it_is_passes_the_same_check")
 
 ARRIVAL: dict[str, list[str] | str] = {
@@ -213,15 +218,15 @@ CONTENT: dict[str, list[str] | str] = {
     "E10": _in(_INPUT, "line_of_600_megabytes_is_one_error_in_bounded_memory")
     + _in(_INTAKE, "overlong_line_is_skipped_with_bounded_memory"),
     "E11": _in(_INPUT, "file_of_a_million_lines_is_accepted_in_bounded_memory"),
-    "E12": _NOT_AN_OBJECT,
-    "E13": _NOT_AN_OBJECT,
-    "E14": _NOT_AN_OBJECT,
-    "E15": _NOT_AN_OBJECT,
+    "E12": _NOT_AN_OBJECT + _FUZZ,
+    "E13": _NOT_AN_OBJECT + _FUZZ,
+    "E14": _NOT_AN_OBJECT + _FUZZ,
+    "E15": _NOT_AN_OBJECT + _FUZZ,
     "E16": _in(_INPUT, "two_lines_of_one_id_are_both_answered_and_keep_it"),
     "E17": _in(_INPUT, "line_without_a_usable_id_goes_by_its_number"),
     "E18": _MIXED,
-    "E19": _NOT_AN_OBJECT,
-    "E20": _NOT_AN_OBJECT,
+    "E19": _NOT_AN_OBJECT + _FUZZ,
+    "E20": _NOT_AN_OBJECT + _FUZZ,
     "E21": _REFUSED,
     "E22": _in(_LINES, "option_is_refused_by_its_key"),
     # The design: other keys are never obeyed and always echoed.
