@@ -10,7 +10,7 @@ help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make test    install, then run the whole test suite"
 	@echo "make lint    ruff, mypy --strict and the import contract"
-	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (a quarter of an hour)"
+	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
 	@echo "make clean   remove what the others made, the demo's answers included"
 
