@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 MANIFEST := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make test    install, then run the whole test suite"
 	@echo "make lint    ruff, mypy --strict and the import contract"
+	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
 	@echo "make clean   remove what the others made, the demo's answers included"
 
@@ -62,6 +63,10 @@ lint: $(VENV)/lint.stamp
 
 bench: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.bench
+
+# The last -m counts: it takes what pyproject.toml leaves out of `make test`.
+soak: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) obcd-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

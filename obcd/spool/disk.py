@@ -49,6 +49,19 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
     sync_folder(path.parent)
 
 
+def make_folders(path: Path) -> None:
+    """Make a folder and the missing ones above it, with the rights that the umask leaves, and make them durable.
+
+    One that is there may have been made by a process that was killed before its sync, so all above are synced again.
+    """
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            make_folder(folder, 0o777)
+        else:
+            with contextlib.suppress(OSError):  # a stranger's, which we may not read
+                sync_folder(folder)
+
+
 def rename(source: Path, target: Path) -> None:
     """Rename within one filesystem and make both folders durable; replaces a file, never a folder with content."""
     before("rename", str(target))

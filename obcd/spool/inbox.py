@@ -267,6 +267,8 @@ class Inbox:
         if unfit is not None:
             self.waiting[key] = unfit
             return None
+        if self._is_with_the_clerk(key, entry):
+            return None
         try:
             status = self._status(key)
         except PermissionError:
@@ -280,6 +282,19 @@ class Inbox:
             self.waiting[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
             return None
         return self._settle_one(key, Identity.of(status), now)
+
+    def _is_with_the_clerk(self, key: Key, entry: os.DirEntry[str]) -> bool:
+        """Tell whether the clerk has it as it is; opening thousands that wait there would cost more than the rest."""
+        watched = self._watched.get(key)
+        if watched is None or not watched.given:
+            return False
+        try:
+            is_same = Identity.of(entry.stat(follow_symlinks=False)) == watched.identity
+        except OSError:  # gone, or swapped; it is opened then, which tells
+            return False
+        if is_same and watched.held:
+            self.waiting[key] = watched.held
+        return is_same
 
     def _folder(self, profile: str) -> Path:
         return self._path / profile if profile else self._path

@@ -104,6 +104,7 @@ def accept(layout: Layout, order: Order) -> Verdict:
     key = order.drop.key
     source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
     if _is_begun(layout, order):
+        claim_marker(source, _claimed(layout, order).parent, order.drop.marker)  # it may have died between both
         return accept_claimed(layout, order)
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -216,13 +217,13 @@ def _claim(layout: Layout, order: Order, source: Path) -> bool:
         disk.remove(target)
         folder.rmdir()
         return False
-    if order.drop.marker is not None:
-        claim_marker(source.with_name(source.name + MARKER_SUFFIX), folder, order.drop.marker)
+    claim_marker(source, folder, order.drop.marker)
     return True
 
 
-def claim_marker(path: Path, folder: Path, expected: Marker) -> None:
-    """Move a marker beside its claimed file, unless it speaks of a newer drop of the same name by now."""
+def claim_marker(source: Path, folder: Path, expected: Marker | None) -> None:
+    """Move a file's marker beside its claim, unless it speaks of a newer drop of the same name by now."""
+    path = source.with_name(source.name + MARKER_SUFFIX)
     try:
         found = Marker.parse(read_small(path))
     except (OSError, ValueError):  # gone, or no marker any more

@@ -30,6 +30,14 @@ RECORD_BYTES = _RECORD.size
 MAX_SIGNATURES = 250
 
 
+#: {key of job.json: what its value may be}
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source"), (str,)),
+    **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
+    "accepted_at": (float, int),
+}
+
+
 class Place(NamedTuple):
     """Where one request lies in `input.jsonl`."""
 
@@ -97,6 +105,7 @@ class JobHeader:
         """Read `job.json`.
 
         Raises:
+            ValueError, KeyError, TypeError, AttributeError, IndexError: If it is damaged.
             InputError: If a newer obcd wrote it.
         """
         if document.get("format", 0) > FORMAT:
@@ -106,6 +115,9 @@ class JobHeader:
             )
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in document.items() if key in known}
+        for key, kinds in _KINDS.items():
+            if not isinstance(values.get(key, kinds[0]()), kinds):
+                raise ValueError(f"`{key}` is a {type(values[key]).__name__}")
         values["settings"] = JobSettings.from_json(document["settings"])
         values["signatures"] = tuple(Signature.from_json(entry) for entry in document["signatures"])
         return cls(**values)
@@ -130,8 +142,8 @@ def read_header(folder: Path) -> JobHeader:
     document = disk.read_json(folder / "job.json")
     try:
         return JobHeader.from_json(document)
-    except AttributeError:
-        raise ValueError("a part of job.json is no object") from None
+    except (AttributeError, IndexError):
+        raise ValueError("a part of job.json is not what it should be") from None
 
 
 def pack_place(place: Place) -> bytes:

@@ -39,8 +39,9 @@ class Layout:
 
     @classmethod
     def at(cls, root: Path, inbox: str | None = None) -> Layout:
-        """Return the layout of a root; only the inbox may lie elsewhere."""
-        return cls(root, Path(inbox).expanduser().absolute() if inbox else root / "inbox", root / "outbox")
+        """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
+        path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
+        return cls(root, path.resolve() if path.is_symlink() and path.is_dir() else path, root / "outbox")
 
     @property
     def jobs(self) -> Path:
@@ -85,12 +86,14 @@ class Layout:
         try:
             for folder in (self.root, self.inbox):
                 _check_folder(folder)
-                folder.mkdir(parents=True, exist_ok=True)
+                disk.make_folders(folder)
             make_own(self.jobs)
             self.create_claims()
             _check_folder(self.outbox)
             disk.make_folder(self.outbox, 0o750)
             self.create_profiles(profiles)
+            for folder in (self.root, self.inbox, self.claims.parent):  # found, but made by one who was killed then?
+                disk.sync_folder(folder)
             make_private(self.runtime)
         except OSError as error:
             raise InputError(

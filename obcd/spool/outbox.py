@@ -249,14 +249,14 @@ def _user_name(uid: int) -> str:
 
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:
     """Keep what was dropped if somebody went on writing into it after it was accepted; tell whether so."""
-    original = layout.claim(header.id, header.profile) / header.name
+    original, kept = layout.claim(header.id, header.profile) / header.name, folder / "input.modified.jsonl"
     try:
         size = original.lstat().st_size
     except FileNotFoundError:
-        return False
-    if size == header.size:
-        return False
-    with disk.whole_file(folder / "input.modified.jsonl") as target, open(original, "rb") as source:
+        size = header.size
+    if size == header.size:  # kept before a power cut, which took from the original what nobody had synced?
+        return kept.exists()
+    with disk.whole_file(kept) as target, open(original, "rb") as source:
         shutil.copyfileobj(source, target, BLOCK)
     return True
 

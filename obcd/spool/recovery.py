@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from obcd.core.faults import bad_line
+from obcd.core.lines import parse_line
+from obcd.core.records import signature_of
+from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import claim_marker
-from obcd.spool.job import JobHeader, read_header, signature_column
+from obcd.spool.intake import claim_marker, failure_record
+from obcd.spool.job import JobHeader, Place, read_header, read_places, signature_column
 from obcd.spool.layout import Layout
 
 logger = logging.getLogger(__name__)
+
+#: A line that lost its verdict is not judged again beyond this; `[spool] max_line_bytes` is not known any more.
+MAX_JUDGED_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +61,15 @@ class LoadedJob:
 
 def recover(layout: Layout) -> Recovery:
     """Look through jobs and claims; clear what was never committed."""
+    job_folders, claim_folders = _folders(layout.jobs), _folders(layout.claims)
+    for folder in (layout.jobs, layout.claims, *job_folders, *claim_folders):
+        # Who was killed between a rename and its sync left what all see and a power cut undoes; what is built on it
+        # from now on (a result in a job's ledger) must not be undone with it.
+        disk.sync_folder(folder)
     jobs: list[JobHeader] = []
     unpublished: list[str] = []
     damaged: list[str] = []
-    for folder in _folders(layout.jobs):
+    for folder in job_folders:
         if folder.name.endswith(".tmp"):
             disk.remove_tree(folder)
         elif (folder / "manifest.json").exists():
@@ -63,7 +77,7 @@ def recover(layout: Layout) -> Recovery:
         else:
             _sort_in(layout, folder, jobs, damaged)
     known = {header.id for header in jobs} | set(unpublished) | set(damaged)
-    found = [_read_claim(layout, folder) for folder in _folders(layout.claims)]
+    found = [_read_claim(layout, folder) for folder in claim_folders]
     claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
     return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
@@ -79,16 +93,47 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def load_job(layout: Layout, job: str) -> LoadedJob:
-    """Read a job's ledger, cutting off its damaged tail."""
+    """Read a job's ledger, cutting off its damaged tail; bad lines whose failures went with it get them anew."""
     folder = layout.jobs / job
     header = read_header(folder)
     column = signature_column(folder) if len(header.signatures) > 1 else b""
-    return LoadedJob(header, ledger.replay(folder / ledger.NAME, header.requests), column)
+    replay = ledger.replay(folder / ledger.NAME, header.requests)
+    if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
+        _fail_bad_lines(folder, header, replay)
+        replay = ledger.replay(folder / ledger.NAME, header.requests)
+    return LoadedJob(header, replay, column)
+
+
+def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:
+    """Write the failures of bad lines into a ledger that lost them: they cannot be asked."""
+    records = []
+    with open(folder / "input.jsonl", "rb") as lines:
+        for ordinal, place in enumerate(read_places(folder)):
+            reason = "" if replay.done[ordinal] else _why_bad(lines, place, header)
+            if reason:
+                fault = bad_line(reason)
+                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+    with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
+        writer.append(records)
+
+
+def _why_bad(lines: IO[bytes], place: Place, header: JobHeader) -> str:
+    if place.length > MAX_JUDGED_BYTES:
+        return f"longer than {MAX_JUDGED_BYTES} bytes"
+    lines.seek(place.offset)
+    try:
+        signature = signature_of(parse_line(lines.read(place.length), place.line), header.settings)
+    except LineError as error:
+        return str(error)
+    return "" if signature in header.signatures else "its model and context length are one kind too many for one file"
 
 
 def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[str]) -> None:
     try:
-        jobs.append(read_header(folder))
+        header = read_header(folder)
+        if header.id != folder.name:
+            raise ValueError("it is the header of another job")
+        jobs.append(header)
     except (OSError, ValueError, KeyError, TypeError):
         claimed = any(layout.claims.glob(f"{folder.name}*"))
         if claimed:  # the original is still there: accept it again
@@ -116,7 +161,7 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
         if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
             marker = None
         if marker is not None:
-            claim_marker(left, folder, marker)
+            claim_marker(left.with_name(file.name), folder, marker)
     return Claim(job, Drop(key, identity, marker))
 
 

@@ -42,12 +42,14 @@ def show(layout: Layout, job: str) -> Path:
     disk.remove_tree(layout.claim(job, document["profile"]))
     if layout.claims.exists():
         disk.sync_folder(layout.claims)
-    for name in WORKING_FILES:
-        disk.remove(folder / name)
+    for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of files cut short
+        disk.remove(rest)
     _open_to_readers(folder)
     disk.sync_folder(folder)
     stem, kind = document["name"].removesuffix(".jsonl"), ".rejected" if "rejected" in document else ""
     target = free_name(layout, document["profile"], stem, kind, job)
+    if target.parent != layout.outbox:  # it may be there through a clerk that was killed before it could sync it
+        disk.sync_folder(layout.outbox)
     disk.rename(folder, target)
     return target
 

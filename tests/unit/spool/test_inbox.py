@@ -456,3 +456,17 @@ def test_drop_that_was_not_asked_about_is_offered_again(folder: Path, inbox: Inb
     inbox.offer_again(key)
 
     assert names(inbox.scan(SETTLE + 1)) == ["notes.jsonl"]
+
+
+def test_file_that_the_clerk_has_is_not_opened_at_each_scan_unless_it_changes(
+    folder: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(folder, inbox)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", pytest.fail)
+        assert inbox.scan(SETTLE + 1) == []
+
+    write(folder, content=b'{"prompt": "the next of that name"}\n')
+    inbox.scan(SETTLE + 2)
+
+    assert names(inbox.scan(2 * SETTLE + 2)) == ["notes.jsonl"]

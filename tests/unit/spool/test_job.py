@@ -59,6 +59,25 @@ def test_header_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path, he
         read_header(tmp_path)
 
 
+def test_header_of_an_older_version_is_read(tmp_path: Path, header: JobHeader) -> None:
+    """What an older one did not write yet has its default."""
+    document = {**header.to_json(), "format": FORMAT - 1}
+    del document["source"], document["drop_id"], document["bad_lines"]
+    disk.write_json(tmp_path / "job.json", document)
+
+    assert read_header(tmp_path) == header.evolve(format=FORMAT - 1)
+
+
+@pytest.mark.parametrize("change", [{"id": 3}, {"size": "big"}, {"requests": None}, {"signatures": [{"model": ""}]}])
+def test_header_with_a_value_of_another_kind_is_damaged(
+    tmp_path: Path, header: JobHeader, change: dict[str, object]
+) -> None:
+    disk.write_json(tmp_path / "job.json", {**header.to_json(), **change})
+
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        read_header(tmp_path)
+
+
 def test_keys_that_this_version_does_not_know_are_passed_over(tmp_path: Path, header: JobHeader) -> None:
     document = header.to_json()
     document["settings"]["new_setting"] = 1

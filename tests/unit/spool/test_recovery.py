@@ -1,32 +1,23 @@
-"""What is left behind, by hand and by a crash just before each state-changing call."""
+"""What is left behind, laid out by hand; tests/faults has the crashes that leave it."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from obcd.errors import InputError
 from obcd.spool import disk, ledger, outbox
-from obcd.spool.intake import Accepted, accept, accept_claimed
+from obcd.spool.intake import Accepted, accept_claimed
 from obcd.spool.layout import Layout
 from obcd.spool.recovery import Recovery, load_job, recover
 from tests.unit.spool.spools import (
     THREE,
-    Crashed,
     accept_bytes,
     answer,
-    crash_at,
-    drop_of,
-    failure,
-    finish,
     lines_of,
     make_layout,
     order_of,
-    put,
     put_marker,
     record,
 )
@@ -211,170 +202,13 @@ def finish_after_loss(layout: Layout, job: str) -> Path:
     return outbox.publish(layout, job, {})
 
 
-# --- a crash before each call ----------------------------------------------------------------------------------------
+def test_bad_lines_of_a_job_whose_ledger_is_gone_are_not_asked(layout: Layout) -> None:
+    """Their failures were written at acceptance and went with the ledger; nothing can be asked by them."""
+    header = accept_bytes(layout, b"bad\n" + THREE + b'{"prompt": ""}\n')
+    before = (layout.jobs / "job1" / ledger.NAME).read_bytes()
+    (layout.jobs / "job1" / ledger.NAME).unlink()
 
-GOOD = b'{"prompt": "one"}\nbad line\n{"prompt": "two"}\n{"prompt": "three"}\n'
-BAD = b"\n \n"
+    loaded = load_job(layout, "job1")
 
-
-def drop_by_submit(layout: Layout, content: bytes) -> None:
-    path = put(layout, content, profile="clinical")
-    put_marker(path, bytes=len(content), drop_id="d1")
-
-
-def live(layout: Layout, job: str) -> None:
-    """Do what clerks and recorder do with one drop, from the inbox to the outbox."""
-    path = layout.inbox / "clinical" / "notes.jsonl"
-    verdict = accept(layout, order_of(drop_of(path, "clinical"), job))
-    if isinstance(verdict, Accepted):
-        record(layout, job, [answer(2, line=3)])
-        record(layout, job, [answer(0), failure(3, line=4)])
-        outbox.publish(layout, job, {})
-
-
-def go_on(layout: Layout, job: str) -> None:
-    """Do what a coordinator does that starts after a crash."""
-    layout.create(["clinical"])
-    found = recover(layout)
-    assert found.damaged == ()
-    for name in found.unpublished:
-        outbox.publish(layout, name, {})
-    for header in found.jobs:
-        finish(layout, load_job(layout, header.id).header)
-    for claim in found.claims:
-        verdict = accept_claimed(layout, order_of(claim.drop, claim.job))
-        if isinstance(verdict, Accepted):
-            finish(layout, load_job(layout, claim.job).header)
-    if (layout.inbox / "clinical" / "notes.jsonl").exists():
-        live(layout, job)
-
-
-def assert_published_once(layout: Layout) -> None:
-    (folder,) = (layout.outbox / "clinical").iterdir()
-    assert folder.name == "notes"
-    assert (folder / "input.jsonl").read_bytes() == GOOD
-    manifest = disk.read_json(folder / "manifest.json")
-    responses, errors = lines_of(folder / "responses.jsonl"), lines_of(folder / "errors.jsonl")
-    assert sorted(item["line"] for item in responses + errors) == [1, 2, 3, 4]
-    assert [item["line"] for item in responses] in ([1, 3], [1, 3, 4])
-    assert manifest["counts"]["responses"] == len(responses)
-    assert manifest["counts"]["failures"] == len(errors) == len(lines_raw(folder / "retry.jsonl"))
-    assert manifest["drop_id"] == "d1"
-    assert {path.name for path in folder.iterdir()} == {
-        "input.jsonl", "responses.jsonl", "errors.jsonl", "retry.jsonl", "manifest.json",
-    }  # fmt: skip
-
-
-def assert_rejected_once(layout: Layout) -> None:
-    (folder,) = (layout.outbox / "clinical").iterdir()
-    assert folder.name == "notes.rejected"
-    assert (folder / "input.jsonl").read_bytes() == BAD
-    assert disk.read_json(folder / "manifest.json")["drop_id"] == "d1"
-
-
-def assert_no_leftovers(layout: Layout) -> None:
-    assert list(layout.jobs.iterdir()) == []
-    assert list(layout.claims.iterdir()) == []
-    assert [path.name for path in layout.inbox.glob("**/notes*")] == []
-    assert list(layout.root.glob("**/.*.tmp")) == []
-
-
-def lines_raw(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines()
-
-
-def calls_of(layout: Layout, content: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
-    drop_by_submit(layout, content)
-    with crash_at(0, monkeypatch) as calls:
-        live(layout, "job0")
-    return len(calls)
-
-
-CASES = pytest.mark.parametrize(
-    ("content", "check"), [(GOOD, assert_published_once), (BAD, assert_rejected_once)], ids=["good", "bad"]
-)
-
-
-@CASES
-def test_crash_before_each_call_loses_nothing_and_doubles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, check: Callable[[Layout], None]
-) -> None:
-    count = calls_of(make_layout(tmp_path / "whole", "clinical"), content, monkeypatch)
-    assert count > 12
-    for number in range(1, count + 1):
-        layout = make_layout(tmp_path / str(number), "clinical")
-        drop_by_submit(layout, content)
-        with crash_at(number, monkeypatch), pytest.raises(Crashed):
-            live(layout, "job1")
-
-        go_on(layout, "job2")
-
-        check(layout)
-        assert_no_leftovers(layout)
-
-
-@CASES
-def test_second_crash_while_the_first_is_mended_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, check: Callable[[Layout], None]
-) -> None:
-    count = calls_of(make_layout(tmp_path / "whole", "clinical"), content, monkeypatch)
-    for first in range(1, count + 1, 3):
-        for second in itertools.count(1 + first % 2, 2):
-            layout = make_layout(tmp_path / f"{first}-{second}", "clinical")
-            drop_by_submit(layout, content)
-            with crash_at(first, monkeypatch), pytest.raises(Crashed):
-                live(layout, "job1")
-            try:
-                with crash_at(second, monkeypatch):
-                    go_on(layout, "job2")
-                is_over = True
-            except Crashed:
-                is_over = False
-                go_on(layout, "job3")
-
-            check(layout)
-            assert_no_leftovers(layout)
-            if is_over:
-                break
-
-
-@CASES
-def test_clerk_that_dies_before_each_call_is_asked_the_same_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, check: Callable[[Layout], None]
-) -> None:
-    """The coordinator lives on: the same order goes to the next clerk, without a recovery between."""
-    count = calls_of(make_layout(tmp_path / "whole", "clinical"), content, monkeypatch)
-    for number in range(1, count - 3):  # the ledger's calls are fewer here
-        layout = make_layout(tmp_path / str(number), "clinical")
-        drop_by_submit(layout, content)
-        order = order_of(drop_of(layout.inbox / "clinical" / "notes.jsonl", "clinical"))
-        crash = crash_at(number, monkeypatch)
-        with crash as calls:
-            verdict = None
-            for _ in range(2):
-                try:
-                    verdict = accept(layout, order)
-                    break
-                except Crashed:
-                    continue
-            if isinstance(verdict, Accepted):
-                record_or_again(layout)
-                try:
-                    outbox.publish(layout, "job1", {})
-                except Crashed:
-                    outbox.publish(layout, "job1", {})
-        assert len(calls) >= number
-
-        check(layout)
-        assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
-
-
-def record_or_again(layout: Layout) -> None:
-    """Record as the recorder does: a failed append is given to a new writer of the same size."""
-    folder = layout.jobs / "job1"
-    size = ledger.replay(folder / ledger.NAME, 4).size
-    is_recorded = False
-    while not is_recorded:
-        with contextlib.suppress(Crashed), contextlib.closing(ledger.LedgerWriter(folder, size)) as writer:
-            writer.append([answer(2, line=3), answer(0), failure(3, line=4)])
-            is_recorded = True
+    assert (loaded.header, loaded.replay.done) == (header, bytes([1, 0, 0, 0, 1]))
+    assert (layout.jobs / "job1" / ledger.NAME).read_bytes() == before

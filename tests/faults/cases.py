@@ -1,0 +1,271 @@
+"""Every case of the fault matrix and where it is tested: the one table to look into, checked by test_cases.
+
+A case has an id: A arrival, B crash and restart, C endpoints, D disk and permissions, E content, F names and hostile
+users. Where the design decides a case differently from the matrix, the test expects what the design says, and the
+entry says so. An entry is a list of tests as `file::test` below tests/, or one sentence that begins with
+`NOT_YET` (what is missing) or `DECIDED_AGAINST` (why; tests/README.md repeats it).
+"""
+
+from __future__ import annotations
+
+NOT_YET, DECIDED_AGAINST = "not yet: ", "decided against: "
+
+#: {letter: number of its last case}
+MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
+
+_ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
+_POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
+_INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
+_LEDGER, _OUTBOX, _LAYOUT = (f"unit/spool/test_{name}.py" for name in ("ledger", "outbox", "layout"))
+_LINES, _SCHEDULING = "unit/core/test_lines.py", "unit/core/test_scheduling.py"
+_COORDINATOR, _HARDSHIP = "integration/test_coordinator.py", "integration/test_hardship.py"
+_CLIENT, _TRANSPORT = "integration/test_client.py", "integration/test_transport.py"
+_FAILURES, _MANGLED, _COMMANDS = (
+    "unit/ollama/test_failures.py",
+    "property/test_mangled.py",
+    "acceptance/test_commands.py",
+)
+
+
+def _in(file: str, *tests: str) -> list[str]:
+    return [f"{file}::test_{test}" for test in tests]
+
+
+_BROKEN_UPLOAD = _in(_ARRIVAL, "upload_that_broke_off_is_sent_again_and_only_the_whole_one_is_run") + _in(
+    _INTAKE, "what_looks_like_a_broken_upload_waits_then_is_rejected"
+)
+_ARRIVES_WHOLE = _in(_ARRIVAL, "file_that_arrives_whole_is_one_job")
+_NOT_AN_OBJECT = _in(_LINES, "what_is_no_strict_json_object_is_refused")
+_REFUSED = _in(_LINES, "line_is_refused_with_its_reason")
+_EACH_FAULT = _in(_COORDINATOR, "each_fault_ends_in_one_answer_or_one_error")
+_MIXED = _in(_INPUT, "shapes_may_be_mixed_and_prompts_pass_through_as_they_are")
+_ANY_FILE = _in(_MANGLED, "any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_with_a_reason")
+_FUZZ = _in(
+    "faults/test_fuzz.py",
+    "mutated_lines_have_a_result_or_a_reason_each",
+    "two_million_mutated_lines_have_a_result_or_a_reason_each",
+)
+_CHECKED = _in(_MUTANTS, "code_as_it_is_passes_the_same_check")
+
+ARRIVAL: dict[str, list[str] | str] = {
+    "A1": _in(_ARRIVAL, "slow_writer_is_waited_for_to_the_last_line"),
+    "A2": _in(_ARRIVAL, "file_that_is_opened_and_added_to_three_times_is_one_job"),
+    "A3": _in(_INTAKE, "file_that_grows_while_it_is_copied_is_copied_again"),
+    "A4": _in(_OUTBOX, "original_that_grew_after_it_was_accepted_is_kept_and_told"),
+    "A5": _ARRIVES_WHOLE,
+    "A6": _ARRIVES_WHOLE + _in(_INBOX, "second_hard_link_is_waited_out"),
+    "A7": _ARRIVES_WHOLE
+    + _in("unit/spool/test_drop.py", "drop_seen_while_it_has_both_names_is_taken_at_the_next_look"),
+    "A8": _ARRIVES_WHOLE,
+    "A9": _BROKEN_UPLOAD,
+    "A10": _BROKEN_UPLOAD,
+    "A11": _BROKEN_UPLOAD + _in(_COORDINATOR, "waiting_sign_appears_at_once_stays_and_goes_when_resolved"),
+    "A12": _in(_INBOX, "required_marker_is_waited_for_and_the_wait_is_said")
+    + _in(_INTAKE, "file_that_is_not_what_its_marker_promised_is_rejected"),
+    "A13": _in(_ARRIVAL, "marker_that_comes_first_waits_for_its_file")
+    + _in(
+        _INBOX,
+        "required_marker_is_waited_for_and_the_wait_is_said",
+        "marker_without_its_file_is_removed_after_an_hour",
+    ),
+    "A14": _in(_ARRIVAL, "old_times_on_a_file_that_is_still_written_prove_nothing"),
+    "A15": _in(_ARRIVAL, "clock_on_the_wall_may_jump")
+    + _in(_INBOX, "mtime_in_the_future_does_not_keep_a_file_from_settling"),
+    # The design: a repeated drop runs again, unless the same content is still unfinished.
+    "A16": _in(
+        _COORDINATOR, "repeated_drop_of_an_unfinished_job_waits_and_says_so", "same_name_again_is_a_job_of_its_own"
+    ),
+    "A17": _in(_INTAKE, "same_name_with_other_content_is_a_job_of_its_own"),
+    "A18": _in(_ARRIVAL, "file_replaced_between_scan_and_claim_is_examined_again")
+    + _in(_INTAKE, "newer_file_swapped_in_before_the_claim_is_simply_the_drop"),
+    "A19": _in(_INTAKE, "drop_that_was_taken_away_is_gone"),
+    "A20": _in(_INTAKE, "drop_taken_away_before_the_claim_leaves_no_claim"),
+    "A21": _in("faults/test_flood.py", "ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory"),
+    "A22": _in("faults/test_flood.py", "drops_whose_events_the_kernel_lost_are_found_by_the_scan"),
+    "A23": _in(_ARRIVAL, "watch_whose_thread_died_is_built_anew"),
+    "A24": _in(_ARRIVAL, "folder_that_took_the_place_of_the_inbox_is_watched"),
+    "A25": _in(_ARRIVAL, "folder_that_took_the_place_of_the_inbox_is_watched")
+    + _in(_COORDINATOR, "inbox_that_is_made_anew_is_watched_and_used"),
+    "A26": _in(_ARRIVAL, "inbox_that_is_mounted_over_and_unmounted_goes_on"),
+    "A27": _in(_ARRIVAL, "inbox_that_is_a_link_is_the_folder_behind_it"),
+    "A28": _in(_ARRIVAL, "inbox_that_cannot_be_read_for_a_while_loses_nothing")
+    + _in(_INBOX, "profile_folder_that_cannot_be_read_costs_the_others_nothing"),
+    "A29": _in(_ARRIVAL, "without_events_the_inbox_is_scanned_and_that_is_said_once"),
+    "A30": NOT_YET + "a network filesystem under the inbox is not noticed, its longer settling not applied",
+    "A31": _in(_INBOX, "folder_that_is_no_profile_waits_when_prompts_lie_in_it"),
+    "A32": _in(_INBOX, "temporary_and_control_names_are_passed_over_in_silence"),
+    "A33": _in(_ARRIVAL, "files_that_came_while_nobody_looked_are_taken_in_the_order_of_their_arrival"),
+    "A34": _in(_INBOX, "unreadable_file_waits_and_is_taken_after_chmod"),
+}
+
+CRASH: dict[str, list[str] | str] = {
+    "B1": _in(_CRASH, "crash_before_each_call_loses_nothing_and_doubles_nothing"),
+    "B2": _in(_CRASH, "second_crash_while_the_first_is_mended_changes_nothing", "all_second_crashes_change_nothing"),
+    "B3": NOT_YET + "random kill -9 of the coordinator in numbers (tests/bench/kill.py does ten)",
+    "B4": _in(
+        _POWER,
+        "power_cut_at_any_moment_loses_nothing_and_doubles_nothing",
+        "power_cut_after_a_kill_undoes_nothing_that_was_built_on_what_the_killed_one_left",
+        "all_power_cuts_and_those_after_each_kill",
+    )
+    + _in(
+        _REAL,
+        "real_power_cuts_lose_nothing_and_double_nothing",
+        "hundred_real_power_cuts_lose_nothing_and_double_nothing",
+    ),
+    "B5": _in(_MUTANTS, "mutant_is_found") + _in(_REAL, "real_power_cuts_find_code_without_any_sync_out"),
+    "B6": NOT_YET + "kill -9 of the coordinator's whole process group, and the next start",
+    "B7": _in(_COORDINATOR, "killed_worker_is_replaced_and_its_requests_asked_again")
+    + _in("unit/workers/test_channel.py", "what_was_said_before_the_end_is_read_though_more_waits_to_be_sent"),
+    "B8": NOT_YET + "SIGSTOP of a worker in a request (a stopped clerk is tested in test_hardship)",
+    "B9": NOT_YET + "a worker that dies at every start: back-off, no fork storm",
+    "B10": _in(_COORDINATOR, "poison_prompt_that_ends_its_worker_each_time_becomes_one_error"),
+    # The design: strangers' bytes are the clerk's; what kills three clerks is given back through the outbox.
+    "B11": _in(_INTAKE, "unread_claim_can_be_given_back"),
+    "B12": _in(_COORDINATOR, "killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again"),
+    "B13": _in(_COORDINATOR, "term_lets_what_is_in_flight_finish_and_starts_nothing_new"),
+    "B14": _in(_COORDINATOR, "second_term_or_int_stops_now"),
+    "B15": _in(_COORDINATOR, "drain_ends_when_its_time_is_over_and_the_rest_is_asked_again"),
+    "B16": _in(_COMMANDS, "killed_coordinator_and_server_are_started_again"),
+    "B17": _in(_COMMANDS, "killed_supervisord_takes_everything_with_it"),
+    "B18": _CHECKED + _in(_COORDINATOR, "second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on"),
+    "B19": _in(_COORDINATOR, "no_child_keeps_the_lock"),
+    "B20": _CHECKED
+    + _in(_MANGLED, "any_ledger_is_read_as_far_as_it_is_whole_and_the_job_is_finished")
+    + _in(_LEDGER, "damaged_tail_is_cut_off_once_and_for_all"),
+    "B21": _in(
+        _RECOVERY,
+        "job_whose_ledger_is_gone_is_asked_anew",
+        "bad_lines_of_a_job_whose_ledger_is_gone_are_not_asked",
+        "damaged_job_whose_original_is_there_is_taken_in_again",
+        "damaged_job_without_its_original_is_kept_and_told",
+    ),
+    "B22": _CHECKED + _in(_LEDGER, "first_of_two_records_of_one_request_counts"),
+    "B23": _in(_COORDINATOR, "result_that_the_consumer_took_away_is_not_published_again"),
+    "B24": _in(_COORDINATOR, "job_of_a_newer_version_stops_the_start_with_a_sentence")
+    + _in("unit/spool/test_job.py", "header_of_an_older_version_is_read"),
+    "B25": _in(_COORDINATOR, "job_goes_on_with_other_endpoints_after_a_restart"),
+    "B26": _in(_CRASH, "lock_file_that_names_a_living_process_is_only_text"),
+}
+
+ENDPOINTS: dict[str, list[str] | str] = {
+    "C1": _in(_COORDINATOR, "server_that_dies_and_comes_back_costs_no_line_and_no_spinning"),
+    "C2": [f"{_SCHEDULING}::TestMissingModels::test_nothing_fails_while_no_endpoint_was_ever_reached"],
+    "C3": [f"{_TRANSPORT}::TestKeptAlive::test_server_that_dies_of_a_request_is_not_asked_the_same_again"],
+    "C4": _EACH_FAULT,
+    "C5": _EACH_FAULT,
+    "C6": _EACH_FAULT,
+    "C7": _EACH_FAULT,
+    "C8": _EACH_FAULT + _in(_COORDINATOR, "model_that_no_endpoint_has_fails_its_lines_only"),
+    "C9": _EACH_FAULT,
+    "C10": [f"{_TRANSPORT}::TestTrouble::test_body_cut_without_a_length_cannot_be_told_here_and_is_judged_by_its_json"],
+    "C11": _EACH_FAULT,
+    "C12": _in(_FAILURES, "200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoint"),
+    "C13": [f"{_TRANSPORT}::TestTrouble::test_endless_body_ends_at_the_cap_with_bounded_memory"],
+    "C14": [f"{_TRANSPORT}::TestOneExchange::test_redirect_is_not_followed_and_the_other_host_sees_nothing"],
+    "C15": [f"{_CLIENT}::TestProbing::test_proxy_and_netrc_of_the_environment_are_ignored"],
+    "C16": NOT_YET + "a slow endpoint beside one ten times as fast: shares, and the tail of the job",
+    "C17": [f"{_TRANSPORT}::TestTrouble::test_name_that_does_not_exist"],
+    "C18": [f"{_SCHEDULING}::TestFaults::test_late_answer_is_dropped"],
+    "C19": _in(_OUTBOX, "answer_with_lone_surrogates_is_valid_json"),
+    "C20": [f"{_TRANSPORT}::TestTrouble::test_compressed_reply_stays_compressed_and_is_no_bomb"],
+    "C21": _in(_OUTBOX, "manifest_adds_up"),
+}
+
+DISK: dict[str, list[str] | str] = {
+    "D1": _in(_DISK, "full_disk_holds_results_until_there_is_room"),
+    "D2": _in(_DISK, "limit_on_file_sizes_holds_results_until_it_is_lifted"),
+    "D3": _in(_DISK, "full_disk_at_acceptance_leaves_the_claim_to_be_taken_later"),
+    "D4": _in(_DISK, "full_disk_at_publishing_leaves_the_job_to_be_published_later"),
+    "D5": _in(
+        _DISK,
+        "what_the_disk_refuses_is_given_to_a_new_descriptor",
+        "full_disk_at_acceptance_leaves_the_claim_to_be_taken_later",
+    ),
+    "D6": _in(_DISK, "what_the_disk_refuses_is_given_to_a_new_descriptor"),
+    "D7": _in(
+        _DISK, "outbox_that_is_read_only_is_published_into_when_it_is_not", "outbox_that_was_removed_is_made_again"
+    ),
+    # The design: one root, one filesystem; only the inbox may lie elsewhere.
+    "D8": _in(_DISK, "outbox_on_another_filesystem_is_refused_and_nothing_is_lost"),
+    "D9": _in(_DISK, "inbox_on_another_filesystem_is_claimed_there_and_copied"),
+    "D10": NOT_YET + "a network filesystem under the root is neither refused nor warned of",
+    "D11": _in(_DISK, "folder_of_claims_may_be_removed_while_jobs_run")
+    + _in(_INTAKE, "folders_of_claims_are_made_again_where_the_inbox_was_made_anew"),
+    "D12": _in(_COORDINATOR, "closed_output_does_not_stop_the_daemon"),
+    "D13": NOT_YET + "the coordinator at its limit of open files",
+    "D14": NOT_YET + "worker, clerk and coordinator out of memory",
+    "D15": _in(_INPUT, "name_of_one_of_our_own_files_is_a_name_like_any_other")
+    + _in(_OUTBOX, "whatever_has_the_name_is_not_overwritten"),
+}
+
+CONTENT: dict[str, list[str] | str] = {
+    "E1": _in(_INTAKE, "what_looks_like_a_broken_upload_waits_then_is_rejected"),
+    "E2": _in(_INTAKE, "what_is_no_prompt_file_is_rejected_at_once_with_the_reason"),
+    "E3": _in(
+        _INTAKE,
+        "last_line_without_line_feed_is_a_request",
+        "what_looks_like_a_broken_upload_waits_then_is_rejected",
+    ),
+    "E4": _ANY_FILE + _in(_INTAKE, "lines_end_at_line_feeds_only", "windows_line_ends_are_read_and_kept"),
+    "E5": _in(_INTAKE, "byte_order_mark_at_the_start_is_stripped", "byte_order_mark_in_the_middle_is_a_bad_line"),
+    "E6": _ANY_FILE + _in(_INTAKE, "what_is_no_prompt_file_is_rejected_at_once_with_the_reason") + _NOT_AN_OBJECT,
+    "E7": _ANY_FILE + _in(_INTAKE, "what_is_no_prompt_file_is_rejected_at_once_with_the_reason") + _NOT_AN_OBJECT,
+    "E8": _in(_INPUT, "one_bad_line_of_a_thousand_is_one_error_at_its_number"),
+    "E9": _ANY_FILE
+    + _in(_INPUT, "file_of_bad_lines_only_ends_as_a_job_of_errors")
+    + _in(_COORDINATOR, "submit_waits_for_the_answers"),
+    "E10": _in(_INPUT, "line_of_600_megabytes_is_one_error_in_bounded_memory")
+    + _in(_INTAKE, "overlong_line_is_skipped_with_bounded_memory"),
+    "E11": _in(_INPUT, "file_of_a_million_lines_is_accepted_in_bounded_memory"),
+    "E12": _NOT_AN_OBJECT + _FUZZ,
+    "E13": _NOT_AN_OBJECT + _FUZZ,
+    "E14": _NOT_AN_OBJECT + _FUZZ,
+    "E15": _NOT_AN_OBJECT + _FUZZ,
+    "E16": _in(_INPUT, "two_lines_of_one_id_are_both_answered_and_keep_it"),
+    "E17": _in(_INPUT, "line_without_a_usable_id_goes_by_its_number"),
+    "E18": _MIXED,
+    "E19": _NOT_AN_OBJECT + _FUZZ,
+    "E20": _NOT_AN_OBJECT + _FUZZ,
+    "E21": _REFUSED,
+    "E22": _in(_LINES, "option_is_refused_by_its_key"),
+    # The design: other keys are never obeyed and always echoed.
+    "E23": [f"{_LINES}::TestShapes::test_unknown_keys_are_echoed_and_never_obeyed"],
+    "E24": _in(_COORDINATOR, "model_that_no_endpoint_has_fails_its_lines_only"),
+    "E25": _in(_INTAKE, "what_is_no_prompt_file_is_rejected_at_once_with_the_reason"),
+    "E26": _MIXED,
+    "E27": _MIXED,
+}
+
+NAMES: dict[str, list[str] | str] = {
+    "F1": _in(_INPUT, "what_is_no_file_is_not_opened") + _in(_INBOX, "symbolic_link_is_never_followed"),
+    "F2": _in(_INPUT, "what_is_no_file_is_not_opened") + _in(_INBOX, "fifo_neither_blocks_nor_is_read"),
+    "F3": _in(_INPUT, "hard_link_to_a_file_of_the_daemon_is_never_read"),
+    "F4": _in(_INTAKE, "what_is_swapped_in_before_the_claim_is_dropped_unread"),
+    "F5": _in(_INPUT, "odd_but_honest_names_stay_inside_the_outbox")
+    + _in(_INBOX, "unfit_names_wait_with_their_reason", "name_that_is_not_utf8_waits")
+    + _in(_COORDINATOR, "strange_entries_neither_stop_nor_enter"),
+    "F6": _in(_INPUT, "names_that_look_alike_are_two_jobs_with_two_outputs"),
+    "F7": _in(
+        _INPUT,
+        "name_of_one_of_our_own_files_is_a_name_like_any_other",
+        "files_of_ours_in_the_inbox_are_passed_over",
+    )
+    + _in(_LAYOUT, "folder_of_claims_of_another_user_is_refused", "folder_of_claims_that_is_a_link_is_refused"),
+    "F8": NOT_YET + "another user in an inbox of mode 3730",
+    "F9": NOT_YET + "an inbox of the wrong mode or owner at the start",
+    "F10": NOT_YET + "who may read a published folder, with per_user",
+    "F11": NOT_YET + "an outbox without ACLs",
+    "F12": [f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one"],
+    "F13": NOT_YET + "limits per user",
+    "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
+    "F15": NOT_YET + "a million hidden files in the inbox",
+    "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
+    "F17": NOT_YET + "log, status and core limit of a run over all faults (the crash stories look at the log)",
+    "F18": NOT_YET + "supervisord's socket as another user",
+    "F19": NOT_YET + "endpoints at public addresses are not warned of",
+    "F20": NOT_YET + "retention does not exist",
+    "F21": _in(_COORDINATOR, "environment_and_arguments_of_children_hold_no_prompt"),
+}
+
+CASES = {**ARRIVAL, **CRASH, **ENDPOINTS, **DISK, **CONTENT, **NAMES}

@@ -1,0 +1,71 @@
+"""More at once than anybody expects, before a running coordinator."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support import CoordinatorProcess, Published, Simulated, wait_until, write_config
+
+pytestmark = pytest.mark.integration
+Count = Callable[[str], None]
+#: What the kernel queues for one watch before it drops events.
+QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
+
+
+@pytest.mark.case("A22")
+def test_drops_whose_events_the_kernel_lost_are_found_by_the_scan(
+    tmp_path: Path, quick_server: Simulated, coordinate: Callable[..., CoordinatorProcess]
+) -> None:
+    coordinator = coordinate(
+        write_config(tmp_path / "obcd.toml", quick_server.names), tweaks={"obcd.coordinator.desk:SCAN_IDLE": 0.5}
+    )
+    coordinator.send(signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(coordinator.pid).status() == psutil.STATUS_STOPPED)
+    names = [coordinator.inbox / f".flood{number}" for number in range(2)]
+    for path in names:
+        path.touch()
+    for _ in range(int(QUEUE.read_text("ascii")) // 2 + 100):  # two in turn: like events in a row are kept as one
+        for path in names:
+            os.utime(path)
+    for number in range(20):
+        coordinator.drop([f"question {number}"], f"late{number}.jsonl")
+    coordinator.send(signal.SIGCONT)
+
+    for number in range(20):
+        coordinator.published(f"late{number}").assert_complete(1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.case("A21")
+def test_ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory(
+    tmp_path: Path, simulate: Callable[..., Any], coordinate: Callable[..., CoordinatorProcess], count: Count
+) -> None:
+    server = simulate("--seconds", 0.001, "--parallel", 16)
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 16}))
+    total, peak = 10_000, 0
+    for number in range(total):
+        coordinator.drop([f"question {number}"], f"file{number}.jsonl")
+
+    def all_published() -> bool:
+        nonlocal peak
+        peak = max(peak, psutil.Process(coordinator.pid).memory_info().rss)
+        return len(os.listdir(coordinator.jobs)) == 0 and published() == total
+
+    def published() -> int:
+        return sum(name.startswith("file") and "." not in name for name in os.listdir(coordinator.outbox))
+
+    wait_until(all_published, 1500, lambda: f"{published()} of {total} are published")
+
+    count(f"10,000 files at once: coordinator at most {peak // 2**20} MiB")
+    assert peak < 150 * 2**20
+    assert all(asked == 1 for asked in server.asked().values())
+    for number in range(0, total, 100):
+        Published(coordinator.outbox / f"file{number}").assert_complete(1)
