@@ -47,6 +47,11 @@ def _read(layout: Layout) -> dict[str, Any]:
         )
     try:
         document: dict[str, Any] = disk.read_json(layout.status)
+    except PermissionError:
+        raise InputError(
+            f"the status of {layout.root} is not yours to read: ask to be put into the daemon's group "
+            "(usermod -aG obcd NAME), or use sudo"
+        ) from None
     except OSError as error:
         raise InputError(f"the status of {layout.root} cannot be read: {error.strerror}") from None
     return document

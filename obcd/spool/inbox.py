@@ -267,8 +267,11 @@ class Inbox:
         if unfit is not None:
             self.waiting[key] = unfit
             return None
-        if self._is_with_the_clerk(key, entry):
-            return None
+        status = None if self._is_with_the_clerk(key, entry) else self._inspect(key)
+        return None if status is None else self._settle_one(key, Identity.of(status), now)
+
+    def _inspect(self, key: Key) -> os.stat_result | None:
+        """Return a file's status; None when it is not to be taken now, and `waiting` says why."""
         try:
             status = self._status(key)
         except PermissionError:
@@ -281,7 +284,7 @@ class Inbox:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             self.waiting[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
             return None
-        return self._settle_one(key, Identity.of(status), now)
+        return status
 
     def _is_with_the_clerk(self, key: Key, entry: os.DirEntry[str]) -> bool:
         """Tell whether the clerk has it as it is; opening thousands that wait there would cost more than the rest."""

@@ -408,7 +408,7 @@ def test_dry_run_prints_a_line_that_starts_the_server_and_changes_nothing(rig: R
 def test_by_hand_it_needs_no_plan_and_spares_a_server_that_runs(rig: Rig, tmp_path: Path) -> None:
     base = free_ports(1)[0]
     config = tmp_path / "obcd.toml"
-    config.write_text(f'[host]\ngpus = ["{card_uuid(1)}"]\nbase_port = {base}\n[host.environment]\nA = "b c"\n')
+    config.write_text(f'[host]\ngpus = ["{card_uuid(1)}"]\nbase_port = {base - 1}\n[host.environment]\nA = "b c"\n')
     process = Running(obcd_command("serve-gpu", "1", "--config", config), rig.environment, tmp_path / "log")
     rig.started.append(process)
     rig.wait_for(process, base)

@@ -239,8 +239,8 @@ def test_status_is_for_members_of_the_group(coordinator: SystemdSandbox) -> None
     refused = coordinator.obcd("status", user="eve", check=False)
 
     assert "READY" in shown
-    assert refused.returncode == 4
-    assert "Permission denied" in refused.stderr
+    assert refused.returncode == 5
+    assert "usermod -aG obcd" in refused.stderr
 
 
 def test_members_neither_see_nor_take_what_others_dropped(coordinator: SystemdSandbox) -> None:
