@@ -1,6 +1,6 @@
 """When an endpoint may be asked: a small state machine fed by probes, answers and faults. Pure; `now` is an argument.
 
-STARTING ─ probe ok ─► UP ─ strikes in a row ─► SUSPECT ─ another ─► DOWN ─ pause over, probe ok ─► SUSPECT
+STARTING ─ probe ok ─► UP ─ strikes in a row ─► SUSPECT ─ another ─► DOWN ─ pause over, probe ok ─► SUSPECT (or UP)
                         └── does not serve ──────────────────────────►┘                               │
                         ▲                                                                 first answer ▼
                         └───────────────────────────────────────────────────────────────────────────── UP
@@ -45,6 +45,8 @@ class Health:
     retry_at: float = 0.0
     _strikes: int = 0
     _falls: int = 0
+    #: Whether a request brought it down, so that only an answer can clear it; a probe is cleared by a probe.
+    _is_doubted: bool = False
 
     def open_slots(self, slots: int) -> int:
         """Return how many requests may be in flight, of `slots`."""
@@ -54,9 +56,8 @@ class Health:
 
     def note_answer(self, now: float) -> None:
         """Take note of a request that was answered."""
-        self._strikes = 0
+        self._strikes = self._falls = 0
         if self.state is EndpointState.SUSPECT:
-            self._falls = 0
             self._move(EndpointState.UP, "", now)
 
     def note_fault(self, harm: Harm, reason: str, sent_at: float, now: float) -> None:
@@ -65,6 +66,7 @@ class Health:
             return
         self._strikes += 1
         if harm is Harm.DOWN or self.state is EndpointState.SUSPECT:
+            self._is_doubted = True
             self._fall(reason, now)
         elif self._strikes >= STRIKES:
             self._move(EndpointState.SUSPECT, reason, now)
@@ -77,11 +79,12 @@ class Health:
             if self.state is EndpointState.DOWN:
                 self.reason = failure
             else:
+                self._is_doubted = self.state is EndpointState.SUSPECT
                 self._fall(failure, now)
         elif self.state is EndpointState.STARTING:
             self._move(EndpointState.UP, "", now)
         elif self.state is EndpointState.DOWN and now >= self.retry_at:
-            self._move(EndpointState.SUSPECT, self.reason, now)
+            self._move(*((EndpointState.SUSPECT, self.reason) if self._is_doubted else (EndpointState.UP, "")), now)
 
     def drain(self, now: float) -> None:
         """Give it nothing new, until `undrain`."""

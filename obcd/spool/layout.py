@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -41,7 +42,9 @@ class Layout:
     def at(cls, root: Path, inbox: str | None = None) -> Layout:
         """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
         path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
-        return cls(root, path.resolve() if path.is_symlink() and path.is_dir() else path, root / "outbox")
+        with contextlib.suppress(PermissionError):  # who may not look gets the sentence of what he asks for
+            path = path.resolve() if path.is_symlink() and path.is_dir() else path
+        return cls(root, path, root / "outbox")
 
     @property
     def jobs(self) -> Path:

@@ -107,6 +107,24 @@ def test_down_to_suspect_by_a_good_probe_after_the_pause_only() -> None:
     assert states == [EndpointState.DOWN, EndpointState.SUSPECT]
 
 
+def test_down_by_a_probe_alone_is_up_again_by_a_probe() -> None:
+    health = Health("a")
+    health.note_probe("connection refused", 1.0)
+
+    health.note_probe(None, health.retry_at)
+
+    assert (health.state, health.reason, health.open_slots(SLOTS)) == (EndpointState.UP, "", SLOTS)
+
+
+def test_suspect_that_a_probe_brings_down_is_suspect_again() -> None:
+    health = suspect()
+    health.note_probe("connection refused", 101.0)
+
+    health.note_probe(None, health.retry_at)
+
+    assert health.state is EndpointState.SUSPECT
+
+
 def test_down_stays_down_by_a_failed_probe_and_tells_the_newest_reason() -> None:
     health = down()
     retry_at = health.retry_at
