@@ -22,6 +22,7 @@ SAME: dict[str, tuple[str, ...]] = {
     "clerk_failed": (),
     "clerk_died": (),
     "worker_lost": ("endpoint",),
+    "endpoint_state": ("endpoint",),  # one that flaps; whatever its states, so that the last one told is the last
 }
 #: Of the same events so many are told before the rest of a while is counted, and so many in each while after that.
 FIRST, LATER = 5, 1

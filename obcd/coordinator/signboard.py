@@ -30,13 +30,13 @@ class Signboard:
         """Take a job's progress away."""
         self._signs.end_progress(job)
 
-    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float) -> None:
-        """Show what is due."""
+    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
+        """Show what is due; `outage` says why nothing can be asked at present."""
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
                 try:
-                    self._signs.show_progress(job.header, job.report(now))
+                    self._signs.show_progress(job.header, job.report(now, outage))
                 except OSError as error:  # a full disk: the job goes on, the sign is stale
                     logger.debug("progress of %s not shown: %s", job.header.id, error.strerror)
         try:

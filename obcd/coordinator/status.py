@@ -38,7 +38,8 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
         "troubles": coordinator.troubles(),
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now) for job in coordinator.running.values()] + _accepted(coordinator),
+        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
+        + _accepted(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [

@@ -110,12 +110,23 @@ def test_what_differs_is_counted_apart(bench: Bench, change: dict[str, str]) -> 
 
 
 def test_other_events_are_never_held_back(bench: Bench) -> None:
-    assert "endpoint_state" not in SAME
+    assert "job_published" not in SAME
     for _ in range(100):
-        bench.log.info("endpoint gpu0 is UP", extra={"action": "endpoint_state", "endpoint": "gpu0"})
+        bench.log.info("a.jsonl published", extra={"action": "job_published", "job": "j"})
         bench.log.info("plain")
 
     assert len(bench.told.records) == 200
+
+
+def test_states_of_an_endpoint_that_flaps_are_counted_and_the_last_one_told_is_the_last(bench: Bench) -> None:
+    for number in range(99):
+        text = ("is DOWN: refused", "is being tried again", "is UP again")[number % 3]
+        bench.log.info("endpoint gpu0 %s", text, extra={"action": "endpoint_state", "endpoint": "gpu0"})
+
+    bench.handler.flush()
+
+    assert len(bench.told.records) == FIRST + 1
+    assert bench.told.records[-1].getMessage().endswith("the last: endpoint gpu0 is UP again")
 
 
 def test_what_is_held_at_the_end_is_told(bench: Bench) -> None:
