@@ -177,7 +177,7 @@ class Desk:
                     why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, _):
-                extra = {"action": "drop_rejected", "job": job, "profile": key.profile}
+                extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
             case Gone():
                 extra = {"action": "drop_gone", "profile": key.profile}
@@ -187,7 +187,7 @@ class Desk:
 
     def _take_failure(self, order: Order, label: str, outcome: Failed) -> None:
         key = order.drop.key
-        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile}
+        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile, "file": label}
         logger.error("%s cannot be accepted: %s", label, outcome.reason, extra=extra)
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)

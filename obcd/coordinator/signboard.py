@@ -45,5 +45,6 @@ class Signboard:
             logger.debug("waiting signs not shown: %s", error.strerror)
             return
         for key, why in news:
-            name = f"{key.profile}/{key.name}" if key.profile else key.name
-            logger.info("%a waits: %s", name, why, extra={"action": "drop_waits", "profile": key.profile})
+            name = ascii(f"{key.profile}/{key.name}" if key.profile else key.name)
+            extra = {"action": "drop_waits", "profile": key.profile, "file": name[1:-1]}
+            logger.info("%s waits: %s", name, why, extra=extra)
