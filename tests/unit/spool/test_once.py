@@ -228,19 +228,26 @@ def test_crash_of_the_repair_is_repaired(memory: Path, source: Path, monkeypatch
     def die(_: Path, __: Path) -> None:
         os._exit(9)
 
+    layout, state = make_layout(memory / "root"), memory / "state"
+    state.mkdir()
+    with monkeypatch.context() as patch:  # all is written down and the copy lies there, but it has no name
+        patch.setattr(os, "link", die)
+        assert crash_at_line(0, lambda: run(layout, source, state))
+    broken = memory / "broken"
+    for folder in (layout.root, state):
+        shutil.copytree(folder, broken / folder.name)
+
     number, is_over = 1, False
     while not is_over:
-        layout, state = make_layout(memory / f"root{number}"), memory / f"state{number}"
-        state.mkdir()
-        with monkeypatch.context() as patch:  # all is written down and the copy lies there, but it has no name
-            patch.setattr(os, "link", die)
-            assert crash_at_line(0, lambda: run(layout, source, state))  # noqa: B023
-        is_over = not crash_at_line(number, lambda: run(layout, source, state))  # noqa: B023
+        is_over = not crash_at_line(number, lambda: run(layout, source, state))
 
         run(layout, source, state)
 
         assert len(take(layout)) == 1, f"crash before line {number}"
         number += 1
+        for folder in (layout.root, state):  # the same crash again, at the paths that its record names
+            shutil.rmtree(folder)
+            shutil.copytree(broken / folder.name, folder)
     assert number > 100
 
 

@@ -118,7 +118,7 @@ def test_bad_files_do_not_keep_the_others_back(layout: Layout, folder: Path) -> 
 
     faults = [item.fault for item in outcomes if isinstance(item, Left)]
     for fault, why in zip(
-        faults, ("not one of", "no prompt in it", "symbolic", "not a regular", "symbolic"), strict=True
+        faults, ("its only line is no prompt", "no prompt in it", "symbolic", "not a regular", "symbolic"), strict=True
     ):
         assert why in fault
         assert "\n" not in fault
