@@ -167,6 +167,17 @@ def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(
     assert story.condition.trouble == "its card is gone"
 
 
+@pytest.mark.parametrize(("state", "fault"), [("EXITED", ""), ("BACKOFF", "Exited too quickly (process log …)")])
+def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(state: str, fault: str) -> None:
+    story = Story().answered()
+    story.see(5, models=(ON_CPU,))
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it holds llama3.2:latest off its card, on the CPU; it is being restarted"
+    story.see(1, state="STARTING", pid=11, models=(), fault="")
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it ends as soon as it starts: its log says why"
+
+
 @pytest.mark.parametrize("state", ["FATAL", "EXITED", "UNKNOWN"])
 def test_what_supervisor_gave_up_is_started_for_ever_with_pauses_up_to_a_minute(state: str) -> None:
     story, times = Story(), []
