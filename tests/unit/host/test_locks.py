@@ -64,7 +64,8 @@ def test_the_lock_that_supervisord_keeps_is_where_it_neither_closes_nor_hands_it
 
     assert os.get_inheritable(spare)
     assert os.path.sameopenfile(spare, held)
-    keep_across_exec(spare)
+    os.set_inheritable(spare, False)
+    keep_across_exec(spare)  # dup2(2) does nothing then
     assert os.get_inheritable(spare)
     os.close(spare)
 
