@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_schema
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_file, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -90,7 +90,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigurationError: If it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from obcd.config.endpoints import Endpoint
 from obcd.config.loading import find_configuration, find_root, load_settings
-from obcd.config.settings import Settings
+from obcd.config.settings import MAX_FILE_BYTES, Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.records import JobSettings
 from obcd.errors import ConfigurationError
@@ -489,3 +490,24 @@ def test_user_without_a_home_is_told_to_give_a_root(monkeypatch: pytest.MonkeyPa
     assert find_configuration(None) is None
     with pytest.raises(ConfigurationError, match="there is no home folder for a spool: give its --root"):
         find_root(None, load_settings(None))
+
+
+@pytest.mark.parametrize("name", ["obcd.toml", "visit.schema.json"])
+def test_fifo_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "obcd.toml").write_text('schema = "visit.schema.json"\n')
+    (tmp_path / "visit.schema.json").write_text('{"type": "object"}')
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(ConfigurationError, match=f"{name}.* it is not a regular file"):
+        load_settings(tmp_path / "obcd.toml")
+
+
+@pytest.mark.parametrize("name", ["obcd.toml", "visit.schema.json"])
+def test_file_that_is_far_too_long_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "obcd.toml").write_text('schema = "visit.schema.json"\n')
+    (tmp_path / "visit.schema.json").write_text('{"type": "object"}')
+    (tmp_path / name).write_bytes(b" " * (MAX_FILE_BYTES + 1))
+
+    with pytest.raises(ConfigurationError, match=f"{name}.* it is longer than 1048576 bytes"):
+        load_settings(tmp_path / "obcd.toml")
