@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -24,7 +23,7 @@ import requests
 
 from obcd.host.locks import hold_pull
 from obcd.host.remote import Remote
-from tests.gpu_support import StandIns, card_uuid, cards
+from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
     Running,
     all_gone,
@@ -53,27 +52,6 @@ QUICK: dict[str, Any] = {
         "reading=0.5",
     ),
 }
-
-
-def free_base(count: int) -> int:
-    """Return the first of some ports in a row that are free now.
-
-    Below the range that the kernel takes ports of outgoing connections from: whoever asks a server that is not there
-    yet could else hold the very port that it is to listen on.
-    """
-    while True:
-        base = random.SystemRandom().randrange(20000, 32000)
-        if all(map(is_free, range(base, base + count))):
-            return base
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Host:
