@@ -47,6 +47,8 @@ class Limits:
         pause, longest_pause: Between two restarts by the watch.
         healthy: After so long without trouble the pauses begin anew.
         start_pause, longest_start_pause: Between two starts of what supervisor gave up on.
+        probe: Between two probes of a server that answers.
+        reading: Between two readings of the cards.
     """
 
     hangs: int = 3
@@ -58,6 +60,8 @@ class Limits:
     healthy: float = 600.0
     start_pause: float = 5.0
     longest_start_pause: float = 60.0
+    probe: float = 4.0
+    reading: float = 5.0
 
 
 class Answer(Enum):
