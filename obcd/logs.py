@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 
-from obcd.journal import JournalHandler, is_journal
+from obcd.journal import JournalHandler, escape_control, is_journal
 from obcd.repeats import Gathering
 
 
@@ -20,6 +20,14 @@ class PlainFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the one line of a record: nothing in its text can look like another record."""
+        return super().formatMessage(record).replace("\n", "\\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record, with the lines of its traceback if it has one."""
+        return escape_control(super().format(record))
 
 
 def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> None:

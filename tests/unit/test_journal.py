@@ -135,6 +135,33 @@ def test_what_is_too_big_goes_to_stderr_with_a_prefix_on_each_line(
     assert [line[:4] for line in lines] == ["<3>x", "<3>e"]
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "a\rb", "a\x1b[2Jb", "a\u2028b", "a\x85b"])
+def test_no_text_can_break_a_line_of_stderr(log: logging.Logger, journal: StandInJournal, stderr: io.StringIO, text: str
+                                            ) -> None:  # fmt: skip
+    journal.path.unlink()
+
+    log.error("%s\nend", text)
+
+    first, second = stderr.getvalue().splitlines()
+    assert first.startswith("<3>a\\")
+    assert first.isprintable()
+    assert second == "<3>end"
+
+
+def test_line_of_a_log_file_is_one_record_whatever_it_says_and_a_traceback_keeps_its_lines() -> None:
+    fault = ValueError("no\x1b")
+    record = logging.makeLogRecord(
+        {"msg": "bad\n2026-11-22 INFO forged \x1b[2J", "levelname": "ERROR", "exc_info": (ValueError, fault, None)}
+    )
+
+    lines = logs.PlainFormatter().format(record).splitlines()
+
+    assert [lines[0][20:], *lines[1:]] == [
+        "ERROR bad\\n2026-11-22 INFO forged \\x1b[2J",
+        "ValueError: no\\x1b",
+    ]
+
+
 def test_journal_that_is_not_there_or_does_not_listen_costs_nothing(
     log: logging.Logger, journal: StandInJournal, stderr: io.StringIO
 ) -> None:
