@@ -130,7 +130,7 @@ def find_target(inbox: Path, profile: str, name: str) -> Target:
     folder = inbox / profile if profile else inbox
     if profile and not folder.is_dir():
         raise InputError(f"no folder {folder}: '{profile}' is no profile of the configuration")
-    return Target(folder / _drop_name(name), profile)
+    return Target(folder / drop_name(name), profile)
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
@@ -203,7 +203,12 @@ def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
     disk.remove(temporary)
 
 
-def _drop_name(name: str) -> str:
+def drop_name(name: str) -> str:
+    """Return the name in the inbox of what a user calls `name`.
+
+    Raises:
+        InputError: If it cannot be one.
+    """
     if not name.endswith(SUFFIX):
         name += SUFFIX
     if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
