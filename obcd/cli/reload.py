@@ -7,6 +7,7 @@ import click
 from obcd.cli.common import config_option, find_layout_anyway, root_option, say
 from obcd.coordinator.asking import ask_to_reload
 from obcd.errors import ExitCode, InputError
+from obcd.journal import one_line
 
 EPILOG = """\b
 Endpoints come, drain and go, profiles and settings change, with jobs running:
@@ -47,5 +48,6 @@ def reload(timeout: float, config: str | None, root: str | None) -> int:
         if fault is not None:  # nobody runs where a wrong file can point to: the file is what has to be mended
             raise fault from None
         raise
-    say(outcome["text"] if outcome["is_ok"] else f"obcd: {outcome['text']}")
+    text = one_line(outcome["text"])
+    say(text if outcome["is_ok"] else f"obcd: {text}")
     return ExitCode.DONE if outcome["is_ok"] else int(outcome["exit_code"])
