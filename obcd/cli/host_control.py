@@ -29,7 +29,7 @@ LOOKED_BACK = 5
 @click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="seconds to wait, each")
 @runtime_option
 def restart(gpu: str, timeout: float, runtime: str | None) -> None:
-    """restart the server of a GPU (2, gpu2, a UUID), or all, one after another.
+    """restart a GPU's server (2, gpu2, a UUID), or all in turn.
 
     Waits until each answers; what it was computing is lost to it, and asked again by the coordinator.
     """
@@ -77,7 +77,7 @@ def _wait(server: Server, folder: Path, why: str, began: float, timeout: float) 
 @click.option("-n", "--lines", type=click.IntRange(0, 100000), default=50, show_default=True, help="how many at first")
 @runtime_option
 def logs(gpu: str, is_following: bool, lines: int, runtime: str | None) -> None:
-    """show the log of a GPU's server (2, gpu2, a UUID), of the watch (watch) or of supervisord (supervisord)."""
+    """show the log of a GPU's server (2, gpu2), watch or supervisord."""
     folder = find_runtime(runtime)
     path = find_log(folder, _program(folder, gpu, runtime))
     size = path.stat().st_size

@@ -29,7 +29,7 @@ WARNING = (
 @runtime_option
 @config_option
 def endpoints(gpus: str | None, base_port: int | None, runtime: str | None, config: str | None) -> None:
-    """print this host's [ollama_instances], to paste into the coordinator's configuration."""
+    """print this host's [ollama_instances] for the coordinator."""
     plan = None if any((gpus, base_port, config)) else _running_plan(runtime)
     if plan is None:
         settings = read_settings(config)
