@@ -40,7 +40,7 @@ installation has a fault (warnings and notes do not count). Nothing is changed b
 @config_option
 @root_option
 def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
-    """check the configuration and the installation, then ask every endpoint."""
+    """check configuration, installation, [host] and endpoints."""
     if keys:
         _list_keys()
         return ExitCode.DONE

@@ -92,7 +92,7 @@ def _apply(plan: Plan, steps: list[Step], root: Path, record: Record, commands: 
 @root_option
 @dry_option
 def uninstall(root: Path, dry_run: bool) -> int:
-    """stop obcd and take away what install put there; data and what you changed stay."""
+    """stop obcd and take it away; data and your changes stay."""
     root = root.resolve()
     is_here = root == SYSTEM
     if is_here and not dry_run and os.geteuid() != 0:

@@ -39,10 +39,10 @@ Never returns when all is well: it becomes `ollama serve`. Exit code 2 when the 
 )
 @click.option("--config", metavar="FILE", help="configuration file  [default: as for obcd check]")
 def serve_gpu(gpu: str, dry_run: bool, plan_file: str | None, config: str | None) -> None:
-    """become the Ollama server of GPU N (nvidia-smi's index), pinned to that card.
+    """become the Ollama server of GPU N, pinned to that card.
 
-    Ends what an earlier server of the GPU left behind, waits while a model is being pulled on this host, and checks
-    that the card is there and the port free.
+    N is nvidia-smi's index. Ends what an earlier server of the GPU left behind, waits while a model is being pulled on
+    this host, and checks that the card is there and the port free.
     """
     parent = os.getppid()  # as early as can be: it may end while we wait
     set_up_logging()
