@@ -59,15 +59,16 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
     found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
+    endpoints = settings.endpoints()
+    probes = probe_all([item.url for item in endpoints])
+    if is_host and _is_unset(settings, probes, layout):
+        endpoints, probes = (), []
+        found_here = [finding for finding in found_here if not _is_missed(finding)]
     if not as_json:
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
         _say_all(host)
-    endpoints = settings.endpoints()
-    probes = probe_all([item.url for item in endpoints])
-    if is_host and _is_unset(settings, probes, layout):
-        endpoints, probes = (), []
     findings = [_examine(endpoint, found, settings) for endpoint, found in zip(endpoints, probes, strict=True)]
     homeless = _homeless_models(settings, probes) if endpoints else []
     if as_json:
@@ -89,6 +90,11 @@ def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:
     is_default = settings.ollama_instances == Settings().ollama_instances
     has_coordinator = is_enabled("obcd-coordinator.service") or bool(lock_holders(layout.root / "lock"))
     return is_default and not has_coordinator and all(found.failure for found in probes)
+
+
+def _is_missed(finding: Finding) -> bool:
+    """Tell whether a finding is that no coordinator runs, which is right where none is to run."""
+    return finding.subject == "lock" and finding.severity is Severity.NOTE
 
 
 def _has_fault(findings: list[Finding]) -> bool:

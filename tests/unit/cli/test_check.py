@@ -12,6 +12,7 @@ from obcd.cli.main import run
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe
 from obcd.reports.findings import fault, note, right
+from obcd.spool.layout import Layout
 
 Capture = pytest.CaptureFixture[str]
 
@@ -22,6 +23,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     config = tmp_path / "obcd.toml"
     config.write_text('[ollama_instances]\n"127.0.0.1:11434" = 0\n[host]\ngpus = [0]\n', "utf-8")
     monkeypatch.setenv("OBCD_ROOT", str(tmp_path / "spool"))
+    Layout.at(tmp_path / "spool").create([])
     monkeypatch.setattr(check, "examine_host", lambda _: [right("host", "[host]: gpu0 on port 1 of 127.0.0.1")])
     monkeypatch.setattr(check, "is_enabled", lambda _: False)
     monkeypatch.setattr(check, "probe_all", lambda urls: [Probe("refused") for _ in urls])
@@ -34,6 +36,7 @@ def test_default_endpoint_of_a_gpu_host_is_no_complaint(host: str, capsys: Captu
     said = capsys.readouterr().out
     assert "\n[host]: gpu0 on port 1 of 127.0.0.1\nendpoints: none configured here yet, " in said
     assert "ollama pull" not in said
+    assert "no coordinator runs" not in said
     assert code == ExitCode.DONE
 
 
@@ -44,7 +47,9 @@ def test_coordinator_on_a_gpu_host_does_need_its_endpoints(
 
     code = run(["check", "--config", host])
 
-    assert "endpoint 127.0.0.1:11434 (4 slots): refused" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: no coordinator runs on " in said
+    assert "endpoint 127.0.0.1:11434 (4 slots): refused" in said
     assert code == ExitCode.NO_ENDPOINT
 
 
