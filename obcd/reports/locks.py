@@ -17,7 +17,8 @@ LOCK_LINE = re.compile(r"^\d+: FLOCK +ADVISORY +\w+ +(\d+) +([0-9a-f]+):([0-9a-f
 def lock_holders(lock: Path, proc: Path = PROC) -> set[int] | None:
     """Return who holds a file's flock, without trying to take it: one that starts now is not hindered.
 
-    None where the kernel does not tell.
+    None where the kernel does not tell, or tells it by a device that is not that of `stat` (btrfs, overlays) and the
+    lock's file, which names its holder, is not ours to read.
     """
     try:
         table = (proc / "locks").read_text("ascii", "replace")
@@ -26,18 +27,22 @@ def lock_holders(lock: Path, proc: Path = PROC) -> set[int] | None:
     status = lstat(lock)
     if status is None or not stat.S_ISREG(status.st_mode):
         return set()
-    found = set()
+    found, is_hidden = set(), False
     for pid, major, minor, inode in LOCK_LINE.findall(table):
+        if int(inode) != status.st_ino:
+            continue
         is_same_device = os.makedev(int(major, 16), int(minor, 16)) == status.st_dev
-        if int(inode) == status.st_ino and (is_same_device or _is_named(lock, pid)):
+        named = _read_holder(lock)
+        if is_same_device or named == ["pid", pid]:
             found.add(int(pid))
-    return found
+        is_hidden = is_hidden or named is None
+    return found if found or not is_hidden else None
 
 
-def _is_named(lock: Path, pid: str) -> bool:
-    """Tell whether a lock's file names a process: on btrfs and overlays the kernel's device is not that of `stat`."""
+def _read_holder(lock: Path) -> list[str] | None:
+    """Return the words in a lock's file, `pid 812`; None when it cannot be read."""
     try:
         with open(lock, "rb") as file:
-            return file.read(100).split() == [b"pid", pid.encode()]
+            return file.read(100).decode("ascii", "replace").split()
     except OSError:
-        return False
+        return None
