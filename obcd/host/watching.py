@@ -197,7 +197,7 @@ def judge(facts: Facts, before: Condition, now: float, limits: Limits) -> Verdic
     if facts.state in STOPPED:
         return Verdict(_troubled(condition, STOPPED_BY_PERSON))
     if facts.state not in ALIVE or not facts.pid:
-        return Verdict(_troubled(condition, _fault(facts)))
+        return Verdict(_troubled(condition, _fault(facts, condition)))
     if condition.ending_since is not None:
         return _end(condition, condition.ending_since, now, limits)
     return _judge_running(facts, _probed(facts, condition, now), now, limits)
@@ -244,7 +244,7 @@ def _seen_restart(condition: Condition, now: float) -> Restart:
 
 
 def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits) -> Verdict:
-    condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts))
+    condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts, condition))
     pause = condition.start_pause or limits.start_pause
     if condition.next_start_at is None:  # EXITED is most often over before the pause is: supervisor starts it itself
         return Verdict(replace(condition, start_pause=pause, next_start_at=now + pause))
@@ -255,8 +255,10 @@ def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits)
     return Verdict(replace(condition, start_pause=longer, next_start_at=now + longer), (action,))
 
 
-def _fault(facts: Facts) -> str:
+def _fault(facts: Facts, condition: Condition) -> str:
     """Return why it does not run; the same words in BACKOFF, FATAL and between: else STATUS would flap with them."""
+    if condition.reason and facts.state != "FATAL":  # the watch itself ended it, and no other was seen since
+        return _restarting(condition.reason)
     if facts.is_card_gone:
         return CARD_GONE
     if not facts.fault or "too quickly" in facts.fault:
@@ -308,7 +310,11 @@ def _restart(condition: Condition, reason: str, now: float, limits: Limits) -> V
     pause = condition.pause or limits.pause
     longer = min(limits.longest_pause, 2 * pause)
     condition = replace(condition, ending_since=now, reason=reason, pause=longer, next_restart_at=now + pause)
-    return Verdict(_troubled(condition, f"{reason}; it is being restarted"), (Action(Verb.TERM, reason),))
+    return Verdict(_troubled(condition, _restarting(reason)), (Action(Verb.TERM, reason),))
+
+
+def _restarting(reason: str) -> str:
+    return f"{reason}; it is being restarted"
 
 
 def _mild_trouble(facts: Facts, condition: Condition) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 from obcd.cli.host_common import choose_servers, parse_gpus
 from obcd.cli.host_endpoints import remarks, render
+from obcd.cli.host_status import COLUMNS, blocks, head, row, table, telling_columns
 from obcd.cli.host_status import remarks as status_remarks
-from obcd.cli.host_status import row
 from obcd.errors import InputError, UsageError
 from obcd.host.plan import Plan, Server
 from obcd.host.pulling import check_name
@@ -91,6 +91,55 @@ def test_what_is_not_known_is_a_dash() -> None:
 def test_a_model_is_shown_with_its_context_and_its_share_on_the_card() -> None:
     model = {"name": "m:1", "size_bytes": 200, "vram_bytes": 100, "context_length": 8192}
     assert row(shown(models=[model]))["models"] == "m:1 8192 50 % GPU"
+
+
+def rows_of_four() -> list[dict[str, str]]:
+    """Return servers with everything that there is to show."""
+    model = {"name": "llama3.2:latest", "size_bytes": 200, "vram_bytes": 200, "context_length": 8192}
+    reading = {"memory_used_bytes": 70 * 2**30, "memory_total_bytes": 80 * 2**30, "utilisation_percent": 100,
+               "temperature_celsius": 68, "power_watts": 312.0, "ecc_uncorrected": 0}  # fmt: skip
+    return [
+        row(shown(gpu=f"gpu{n}", port=11432 + n, pid=3141592, models=[model], reading=reading, card="NVIDIA H100 80GB"))
+        for n in range(4)
+    ]
+
+
+@pytest.mark.parametrize(("width", "count"), [(50, 3), (80, 2), (120, 2), (160, 1)])
+def test_a_terminal_gets_tables_that_fit_and_nothing_is_left_out(width: int, count: int) -> None:
+    rows = rows_of_four()
+    columns, version = telling_columns(rows)
+    chosen = list(blocks(rows, columns, width))
+    lines = [line for names in chosen for line in table(rows, names)]
+    assert len(chosen) == count
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines] == ["gpu", "gpu0", "gpu1", "gpu2", "gpu3"] * count
+    assert all(value in "\n".join(lines) + version for text in rows for value in text.values())
+
+
+def test_a_column_too_wide_for_the_terminal_stands_alone() -> None:
+    rows = rows_of_four()
+    assert list(blocks(rows, ["gpu", "port", "models", "busy"], 20)) == [
+        ["gpu", "port"], ["gpu", "models"], ["gpu", "busy"],
+    ]  # fmt: skip
+
+
+def test_what_is_known_of_no_server_and_what_all_share_are_no_columns() -> None:
+    columns, words = telling_columns([row(shown()), row(shown(gpu="gpu1"))])
+    assert columns == ["gpu", "port", "state", "pid", "up", "answers", "restarts", "models"]
+    assert words == "ollama 0.33.0  L4"
+    lost = row(shown(version="", reading={"is_lost": True}))
+    columns, words = telling_columns([lost, row(shown(version="0.34.0"))])
+    assert ({"version", "card"} <= set(columns), words) == (True, "")
+    columns, words = telling_columns([row(shown(version="", card=""))])
+    assert ({"version", "card"} & set(columns), words) == (set(), "")
+
+
+def test_a_pipe_gets_every_column_and_a_head_that_repeats_no_trouble() -> None:
+    title, *lines = table([row(shown())], COLUMNS)
+    assert title.split() == list(COLUMNS)
+    assert len(lines) == 1
+    document = {"status": "1/2 servers answer; gpu1: its card is gone", "pid": 7, "runtime": "/run/obcd-host"}
+    assert head(document) == "1/2 servers answer  pid 7  /run/obcd-host"
 
 
 def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> None:

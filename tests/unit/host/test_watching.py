@@ -167,6 +167,17 @@ def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(
     assert story.condition.trouble == "its card is gone"
 
 
+@pytest.mark.parametrize(("state", "fault"), [("EXITED", ""), ("BACKOFF", "Exited too quickly (process log …)")])
+def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(state: str, fault: str) -> None:
+    story = Story().answered()
+    story.see(5, models=(ON_CPU,))
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it holds llama3.2:latest off its card, on the CPU; it is being restarted"
+    story.see(1, state="STARTING", pid=11, models=(), fault="")
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it ends as soon as it starts: its log says why"
+
+
 @pytest.mark.parametrize("state", ["FATAL", "EXITED", "UNKNOWN"])
 def test_what_supervisor_gave_up_is_started_for_ever_with_pauses_up_to_a_minute(state: str) -> None:
     story, times = Story(), []
@@ -216,3 +227,48 @@ def test_an_answer_of_the_process_before_says_nothing_of_the_next() -> None:
 )  # fmt: skip
 def test_ready_waits_for_an_answer_or_a_failure(state: str, has_answered: bool, had: bool) -> None:
     assert has_had_its_chance(Facts(state=state), Condition(has_answered=has_answered)) is had
+
+
+def test_a_later_giving_up_waits_anew() -> None:
+    story = Story()
+    story.see(state="FATAL", pid=0)
+    story.see(1, state="STARTING", pid=11)
+    assert story.see(100, state="FATAL", pid=0) == ()
+    assert verbs(story.see(5)) == [Verb.START]
+
+
+def test_refused_connections_between_hung_probes_begin_the_count_anew() -> None:
+    story = Story().answered()
+    answers = [Answer.HUNG, Answer.HUNG, Answer.REFUSED] * 3
+    assert [story.see(4, answer=answer) for answer in answers] == [()] * 9
+
+
+def test_ten_healthy_minutes_end_a_long_time_alone() -> None:
+    story = Story().answered()
+    story.condition = replace(story.condition, pause=3600.0, next_restart_at=story.now + 3600)
+    for _ in range(130):
+        story.see(5, models=(WHOLE,))
+    assert verbs(story.see(5, models=(ON_CPU,))) == [Verb.TERM]
+
+
+def test_the_last_restarts_are_kept_and_all_are_counted() -> None:
+    story = Story().answered()
+    for pid in range(100, 130):
+        story.see(state="STARTING", pid=pid)
+    assert (len(story.condition.restarts), story.condition.restart_count) == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (Answer.HUNG, "/api/ps hangs"),
+        (Answer.REFUSED, "it refuses connections"),
+        (Answer.STRANGE, "it answers strangely: does another program hold its port?"),
+    ],
+)
+def test_what_is_no_reason_to_restart_is_said(answer: Answer, trouble: str) -> None:
+    story = Story().answered()
+    assert story.see(4, answer=answer) == ()
+    assert story.condition.trouble == trouble
+    story.see(4, answer=Answer.ANSWERED)
+    assert story.condition.trouble == ""
