@@ -18,8 +18,8 @@ from obcd.host.leftovers import end_leftovers
 from obcd.host.locks import hold_host, keep_across_exec
 from obcd.host.plan import Plan, write_plan
 from obcd.host.planning import make_plan
-from obcd.host.programs import find_logs, server_programs, watch_listener
-from obcd.host.runtime import folder_to_start, make_folder
+from obcd.host.programs import server_programs, watch_listener
+from obcd.host.runtime import find_logs, folder_to_start, make_folder
 from obcd.host.supervisor import SOCKET_NAME, become, write_configuration
 from obcd.host.watch import FILE_NAME as WATCH_FILE
 from obcd.journal import is_journal

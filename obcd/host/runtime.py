@@ -106,6 +106,20 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot make {folder}: {error.strerror}; choose --runtime DIR where you may write") from None
 
 
+def find_logs(runtime: Path) -> Path:
+    """Return where the servers' logs go: systemd's LogsDirectory, else the user's state folder.
+
+    Always files, under systemd too: ollama writes a line per request, which no journal wants, and files serve
+    `obcd host logs` alike everywhere. Not in the runtime folder: it lies in memory, and ends with the unit.
+    """
+    for name in filter(None, os.environ.get("LOGS_DIRECTORY", "").split(":")):
+        return Path(name)
+    if runtime == SYSTEM_RUNTIME:
+        return Path("/var/log/obcd")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    return state / "obcd" / runtime.name
+
+
 def user_name(uid: int) -> str:
     """Return e.g. `user bob`."""
     try:

@@ -177,7 +177,7 @@ def test_a_wrong_address_is_a_mistake_and_for_the_unit_one_that_may_come_yet(
     monkeypatch: pytest.MonkeyPatch, is_unit: bool, code: int
 ) -> None:
     monkeypatch.setattr(host_common, "is_journal", lambda: is_unit)
-    with pytest.raises(ObcdError, match="192.0.2.77") as caught:
+    with pytest.raises(ObcdError, match=r"192\.0\.2\.77") as caught:
         check_places(make_plan("192.0.2.77"), Path("/run"))
     assert caught.value.exit_code == code
 
