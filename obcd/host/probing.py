@@ -85,6 +85,9 @@ class _Target:
         self._due = 0.0
 
     def forget(self) -> None:
+        if self._asking is not None:
+            self._asking.outcome()  # of the old process: it must say nothing of the new one
+        self._asking = None
         self._due = 0.0
         self.latest = Probe(number=self.latest.number)
 

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,14 +14,15 @@ from typing import Any
 
 from obcd.config.loading import SYSTEM_CONFIGURATION
 from obcd.config.settings import Host, Settings
-from obcd.errors import InputError, ObcdError
+from obcd.errors import ConfigurationError, InputError, ObcdError
 from obcd.host.gpus import discover
-from obcd.host.locks import HOST_LOCK
-from obcd.host.plan import SYSTEM_RUNTIME, Plan, find_runtime, read_plan
+from obcd.host.launcher import check_address, held_ports
+from obcd.host.locks import is_host_alive
+from obcd.host.plan import SYSTEM_RUNTIME, Plan, read_plan
 from obcd.host.planning import make_plan
+from obcd.host.runtime import folder_that_runs
 from obcd.ollama.control import probe_all
 from obcd.reports.findings import Finding, fault, note, right, warning
-from obcd.reports.locks import lock_holders
 
 #: Where `systemctl enable` puts its links, systemd.unit(5).
 UNITS = Path("/etc/systemd/system")
@@ -64,67 +63,48 @@ def examine_host(settings: Settings) -> list[Finding]:
 
 
 def _judge_address(plan: Plan) -> Iterator[Finding]:
-    why = _bind_fault(plan.bind, 0)
-    if why:
-        remedy = "ip -brief address  # shows the addresses that this machine has"
-        yield fault(SUBJECT, f'[host] bind = "{plan.bind}": {why}', remedy)
+    try:
+        check_address(plan.bind)
+    except ConfigurationError as error:
+        yield fault(SUBJECT, str(error))
         return
-    is_running, running = _running_plan()
-    if is_running:
-        yield from _judge_running(plan, running)
+    runtime = _find_folder()
+    is_alive = is_host_alive(runtime)
+    if is_alive is False:
+        yield from _judge_ports(plan, runtime)
     else:
-        yield from _judge_ports(plan)
+        yield from _judge_running(plan, _read_plan(runtime) if is_alive else None)
 
 
-def _bind_fault(address: str, port: int) -> str:
-    """Return why nothing can listen there, "" when something can."""
+def _find_folder() -> Path:
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError):  # an empty or endless label is no name for IDNA
-        return "this machine knows no host of that name"
+        return folder_that_runs()
+    except InputError:  # a stranger planted ours: no host of ours has it
+        return SYSTEM_RUNTIME
+
+
+def _read_plan(runtime: Path) -> Plan | None:
+    """Return what the host that runs decided; None where it is not ours to read, or just coming or going."""
     try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: old connections do not count
-            probe.bind(place)
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            return "that is no address of this machine"
-        return f"nothing can listen there: {error.strerror}"
-    return ""
+        return read_plan(runtime)
+    except InputError:
+        return None
 
 
-def _judge_ports(plan: Plan) -> Iterator[Finding]:
+def _judge_ports(plan: Plan, runtime: Path) -> Iterator[Finding]:
     """Look for ports that somebody else holds, while none of our servers runs."""
-    for server in plan.servers:
-        why = _bind_fault(plan.bind, server.port)
-        if why:
-            text = f"{server.program} is to listen on port {server.port} of {plan.bind}, and {why}"
-            yield fault(SUBJECT, text, f"sudo ss -ltnp 'sport = :{server.port}'  # shows who holds it")
+    try:
+        held = held_ports(plan, runtime)
+    except ConfigurationError as error:
+        yield fault(SUBJECT, str(error))
+        return
+    for program, sentence in held.items():
+        yield fault(SUBJECT, f"{program} cannot start: {sentence}")
     if is_enabled("obcd-host.service"):
-        yield warning(
-            SUBJECT,
-            "obcd-host.service is enabled and does not run",
-            "sudo systemctl start obcd-host; journalctl -u obcd-host",
-        )
+        start = "sudo systemctl start obcd-host; journalctl -u obcd-host"
+        yield warning(SUBJECT, "obcd-host.service is enabled and does not run", start)
     else:
         yield note(SUBJECT, "obcd host does not run yet", "sudo systemctl enable --now obcd-host  # or: obcd host")
-
-
-def _running_plan() -> tuple[bool, Plan | None]:
-    """Tell whether a host runs here, and what it decided; None for the plan when we may not read it."""
-    try:
-        runtime = find_runtime()
-        if lock_holders(runtime / HOST_LOCK):
-            return True, read_plan(runtime)
-    except InputError:
-        return SYSTEM_RUNTIME.is_dir(), None
-    return runtime == SYSTEM_RUNTIME and runtime.is_dir() and not _may_enter(runtime), None
-
-
-def _may_enter(folder: Path) -> bool:
-    return os.access(folder, os.X_OK)
 
 
 def _judge_running(plan: Plan, running: Plan | None) -> Iterator[Finding]:
