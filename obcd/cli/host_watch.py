@@ -7,9 +7,10 @@ import os
 import click
 
 from obcd.host.gpus import XidWatch, read_cards
-from obcd.host.plan import Plan, find_runtime, read_plan
+from obcd.host.plan import Plan, read_plan
 from obcd.host.reading import CardReader
 from obcd.host.remote import Remote
+from obcd.host.runtime import folder_that_runs
 from obcd.host.watch import Watch, load_memory, run
 from obcd.host.watching import Limits
 from obcd.logs import set_up_logging
@@ -23,7 +24,7 @@ from obcd.notify import notify
 def host_watch(runtime: str | None, journal: bool, changes: tuple[str, ...]) -> None:
     """watch the servers of a host (started by obcd host)."""
     set_up_logging(to_journal=journal)
-    folder = find_runtime(runtime)
+    folder = folder_that_runs(runtime)
     plan, limits = read_plan(folder), _limits(changes)
     with Remote(folder) as remote:
         watch = Watch(

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from obcd.clock import monotonic, wall
 from obcd.errors import InputError
 from obcd.install.apply import Step, Verb
 from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
@@ -14,6 +15,10 @@ from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
 COMMAND_SECONDS = 300.0
 
 Command = tuple[str, ...]
+
+DAEMONS = ("obcd-host", "obcd-coordinator")
+#: systemctl(1): states of a unit with a process.
+RUNNING = ("active", "activating", "reloading")
 
 
 def after_install() -> list[Command]:
@@ -38,8 +43,33 @@ def before_removal(root: Path) -> list[Command]:
 
 
 def after_removal(steps: list[Step]) -> list[Command]:
-    """Return the commands that make systemd forget what was removed."""
-    return [("systemctl", "daemon-reload")] if any(step.verb is Verb.REMOVED for step in steps) else []
+    """Return the commands that make systemd forget what was removed, the failures of its units too."""
+    if not any(step.verb is Verb.REMOVED for step in steps):
+        return []
+    return [("systemctl", "daemon-reload"), ("systemctl", "reset-failed", "obcd-*")]
+
+
+def outdated(code: float) -> list[str]:
+    """Return the daemons that run and began before the code on the disk was put there.
+
+    Args:
+        code: Unix seconds, see `found.code_time`.
+    """
+    return [unit for unit in DAEMONS if (began := _began(unit)) is not None and began < code]
+
+
+def _began(unit: str) -> float | None:
+    """Return when a unit's process was started, in Unix seconds; None when it does not run."""
+    command = ("systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", unit)
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10.0, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    values = dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
+    started = values.get("ExecMainStartTimestampMonotonic", "0")
+    if values.get("ActiveState") not in RUNNING or not started.isdecimal() or int(started) == 0:
+        return None
+    return wall() - (monotonic() - int(started) / 1e6)  # microseconds of the same clock
 
 
 def run(command: Command) -> None:

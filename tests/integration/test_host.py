@@ -247,7 +247,7 @@ def test_a_server_that_cannot_start_is_given_up_by_supervisor_and_comes_back_whe
     before = host.pids()
     host.switch("fail", 3)
     os.kill(host.pid(3), signal.SIGKILL)
-    wait_until(lambda: "ends as soon as it starts" in host.trouble(3), what=host.text)
+    wait_until(lambda: host.trouble(3) == "it does not start: Error: told to fail", what=host.text)
     assert any(message.startswith("STATUS=3/4 servers answer; gpu3: ") for message in host.messages())
     host.switch("fail", 3, on=False)
     wait_until(lambda: host.answers(3), what=host.text)
@@ -313,10 +313,44 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
     wait_until(lambda: host.answers(1), what=host.text)
 
 
+def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
+    machine = Host(tmp_path / "own", 2, {**QUICK, "obcd.host.launcher:PORT_SECONDS": 0.2})
+    with socket.socket() as stranger, socket.socket() as another:
+        machine.process.end()  # begun before the stranger came
+        stranger.bind(("127.0.0.1", machine.base + 1))
+        stranger.listen()
+        held = f"port {machine.base + 1}, meant for GPU 1, is held by process {os.getpid()} ("
+        try:
+            machine.start()
+            wait_until(lambda: machine.status().startswith("1/2 servers answer; gpu1: it does not start: " + held),
+                       what=machine.text)  # fmt: skip
+            assert f"gpu1 cannot start yet: {held}" in machine.process.text()
+            machine.process.send(signal.SIGTERM)
+            assert machine.process.wait() == 0
+            another.bind(("127.0.0.1", machine.base))
+            another.listen()
+            machine.start()
+            assert machine.process.wait() == 7
+            assert "so are the ports of the other 1" in machine.process.text()
+        finally:
+            machine.end()
+
+
+def test_a_restart_during_a_pull_is_refused_unless_forced(host: Host) -> None:
+    before = host.pids()
+    with hold_pull(host.runtime, "llama3.2"):
+        done = host.run("restart", "all")
+    assert done.returncode == 7
+    assert f"(pid {os.getpid()} pulls llama3.2)" in done.stderr
+    assert "--force" in done.stderr
+    assert host.pids() == before
+
+
 def test_a_server_that_is_not_there_is_named_with_those_that_are(host: Host) -> None:
-    done = host.run("restart", "gpu9")
-    assert done.returncode == 2
-    assert "gpu0, gpu1, gpu2, gpu3" in done.stderr
+    for command in ("restart", "logs"):
+        done = host.run(command, "gpu9")
+        assert done.returncode == 2
+        assert "gpu0, gpu1, gpu2, gpu3" in done.stderr
 
 
 def test_logs_of_servers_watch_and_supervisord(host: Host) -> None:

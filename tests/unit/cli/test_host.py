@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from obcd.cli.host_common import choose_servers, parse_gpus
+from obcd.cli import host_common
+from obcd.cli.host_common import check_places, choose_servers, parse_gpus
 from obcd.cli.host_endpoints import remarks, render
 from obcd.cli.host_status import COLUMNS, blocks, head, row, table, telling_columns
 from obcd.cli.host_status import remarks as status_remarks
-from obcd.errors import InputError, UsageError
+from obcd.errors import AlreadyRunningError, InputError, ObcdError, UsageError
 from obcd.host.plan import Plan, Server
 from obcd.host.pulling import check_name
 
@@ -157,3 +159,40 @@ def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> N
         "gpu0: last restart 5 s ago, by the watch: its card is gone",
         "Xid 31 of card unknown at 2026-11-22T18:00:00Z",
     ]
+
+
+def test_only_where_no_port_is_free_the_host_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"gpu1": "port 11433 is held by process 812 (ollama)"}
+    monkeypatch.setattr(host_common, "held_ports", lambda *_: held)
+    assert check_places(make_plan(), Path("/run")) == [
+        "gpu1 cannot start yet: port 11433 is held by process 812 (ollama)"
+    ]
+    held["gpu0"] = "port 11432 is held by process 812 (ollama)"
+    with pytest.raises(AlreadyRunningError, match=r"^port 11433 is held by process 812 \(ollama\); so are .* other 1$"):
+        check_places(make_plan(), Path("/run"))
+
+
+@pytest.mark.parametrize(("is_unit", "code"), [(False, 4), (True, 6)])
+def test_a_wrong_address_is_a_mistake_and_for_the_unit_one_that_may_come_yet(
+    monkeypatch: pytest.MonkeyPatch, is_unit: bool, code: int
+) -> None:
+    monkeypatch.setattr(host_common, "is_journal", lambda: is_unit)
+    with pytest.raises(ObcdError, match=r"192\.0\.2\.77") as caught:
+        check_places(make_plan("192.0.2.77"), Path("/run"))
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"LoadState": "not-found"}, None),
+        ({"ActiveState": "failed", "SubState": "failed"}, "obcd-host.service has failed: journalctl -u obcd-host"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "obcd-host.service keeps failing: journalctl"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "3"}, "obcd-host.service keeps failing"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, "obcd-host.service is just starting"),
+        ({"ActiveState": "inactive", "SubState": "dead"}, "sudo systemctl start obcd-host, or"),
+    ],
+)
+def test_of_a_unit_that_does_not_run_is_said_what_to_do(state: dict[str, str], words: str | None) -> None:
+    found = host_common._unit_words({"LoadState": "loaded", **state})
+    assert found == words or (found is not None and words is not None and found.startswith(words))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from obcd.config import loading
 from obcd.config.endpoints import Endpoint
-from obcd.config.loading import find_configuration, find_root, load_settings
+from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import MAX_FILE_BYTES, Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.records import JobSettings
@@ -176,6 +180,15 @@ FAULTS = {
         '[ollama_instances]\n"a:1" = 0\n"a:1" = 1\n',
         "is not TOML: Cannot overwrite a value (at line 3",
     ),
+    "a table twice": (
+        '[ollama_instances]\n"a:1" = 0\n[host]\n[ollama_instances]\n"a:2" = 1\n',
+        "is not TOML: Cannot declare ('ollama_instances',) twice (at line 4, column 18); [ollama_instances] may stand "
+        "only once: put the lines of the second one below the first [ollama_instances], without it",
+    ),
+    "a profile twice": (
+        "[profiles.x]\n[profiles.x]\n",
+        "is not TOML: Cannot declare ('profiles', 'x') twice (at line 2, column 12); [profiles.x] may stand only once",
+    ),
     "a profile that is no folder": (
         '[profiles."../x"]',
         'is wrong at profiles."../x": it cannot be a profile: its name is the name of a folder',
@@ -203,6 +216,33 @@ def test_fault_is_told_with_its_place(text: str | bytes, sentence: str, tmp_path
 
     assert found.startswith(sentence)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("mode", "members", "sentence"),
+    [
+        (0o640, [], "is for members of group obcd: sudo usermod -aG obcd bob, then log in again"),
+        (0o640, ["ann", "bob"], "is for members of group obcd: you are one from your next login on"),
+        (0o600, [], "is not yours to read: ask its owner, or choose another with --config"),
+    ],
+    ids=["a stranger", "a new member", "a file of one user"],
+)
+def test_configuration_that_may_not_be_read_says_who_may(
+    mode: int, members: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "")
+    path.chmod(mode)
+    status = path.stat()
+    group = grp.struct_group(("obcd", "x", 4711, members))
+    monkeypatch.setattr(Path, "stat", lambda *_: os.stat_result([*status[:5], 4711, *status[6:]]))
+    monkeypatch.setattr(loading, "read_file", Mock(side_effect=PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(grp, "getgrgid", {4711: group}.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(("bob", "x", uid, uid, "", "/", "/bin/sh")))
+
+    with pytest.raises(ConfigurationError) as caught:
+        read_document(path)
+
+    assert str(caught.value) == f"the configuration {path} {sentence}"
 
 
 @pytest.mark.parametrize(

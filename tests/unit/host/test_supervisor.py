@@ -8,7 +8,8 @@ import pytest
 
 from obcd.errors import ConfigurationError
 from obcd.host.plan import Plan, Server
-from obcd.host.programs import find_logs, server_programs, watch_listener
+from obcd.host.programs import server_programs, watch_listener
+from obcd.host.runtime import find_logs
 from obcd.host.supervisor import Listener, Program, render, write_configuration
 
 RUNTIME = Path("/run/x")

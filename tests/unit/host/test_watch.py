@@ -295,3 +295,40 @@ def test_the_next_watch_remembers_and_restarts_nothing(world: World) -> None:
 def test_a_memory_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "watch.json").write_text(content)
     assert load_memory(tmp_path) == {}
+
+
+def test_a_server_is_counted_only_if_its_own_process_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def is_foreign(pid: int, port: int) -> bool:
+        asked.append((pid, port))
+        return port == 2
+
+    monkeypatch.setattr(module, "is_foreign", is_foreign)
+    monkeypatch.setattr(module, "holder", lambda port: f"process 812 (port {port})")
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    assert world.watch.status() == "1/2 servers answer; gpu1: its port is held by process 812 (port 2)"
+    for _ in range(3):
+        world.answer("0", "1")
+        world.turn()
+    assert asked == [(10, 1), (11, 2), (11, 2), (11, 2), (11, 2)]  # a server's own process is looked at once
+
+
+def test_a_server_that_does_not_run_is_said_with_its_last_words_and_a_restart_by_a_person_as_one(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    (world.runtime / "logs").mkdir()
+    log = world.runtime / "logs" / "gpu1.log"
+    log.write_text("time=2026-11-22T23:00:00.000Z level=INFO msg=x\nobcd: port 11433 is held by process 7 (nc)\n")
+    world.supervisor.show("gpu1", "FATAL", 0)
+    world.turn()
+    assert world.watch.status().endswith("; gpu1: it does not start: port 11433 is held by process 7 (nc)")
+    world.supervisor.show("gpu0", "STOPPED", 0)
+    world.turn()
+    world.supervisor.show("gpu0", "STARTING", 20)
+    with caplog.at_level("INFO"):
+        world.turn()
+    assert "gpu0: restarted by a person" in caplog.messages
+    assert "stopped by a person" not in caplog.text

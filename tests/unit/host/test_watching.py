@@ -272,3 +272,46 @@ def test_what_is_no_reason_to_restart_is_said(answer: Answer, trouble: str) -> N
     assert story.condition.trouble == trouble
     story.see(4, answer=Answer.ANSWERED)
     assert story.condition.trouble == ""
+
+
+def test_a_stranger_that_answers_in_its_place_is_no_answer_of_its_own() -> None:
+    story = Story()
+    story.see()
+    assert story.see(answer=Answer.ANSWERED, holder="process 812 (ollama)", models=(ON_CPU,)) == ()
+    assert (story.condition.is_answering, story.condition.has_answered) == (False, False)
+    assert story.condition.trouble == "its port is held by process 812 (ollama)"
+    story.see(answer=Answer.ANSWERED, holder="", models=())
+    assert (story.condition.is_answering, story.condition.trouble) == (True, "")
+
+
+@pytest.mark.parametrize("state", ["BACKOFF", "FATAL"])
+def test_why_a_server_does_not_start_is_said_by_the_last_line_of_its_log(state: str) -> None:
+    story = Story().answered()
+    story.see(state=state, pid=0, fault="Exited too quickly", last_words="port 11433 is held")
+    assert story.condition.trouble == "it does not start: port 11433 is held"
+    assert not story.condition.is_answering
+
+
+def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_its_first_seconds() -> None:
+    story = Story().answered()
+    for _ in range(3):
+        story.see(4, answer=Answer.HUNG)
+    story.see(pid=0, state="EXITED")
+    story.see(pid=11, state="STARTING", answer=Answer.UNKNOWN, age_seconds=1.0)
+    assert story.condition.trouble == "/api/ps hung 3 times in a row; it is being restarted"
+    story.see(state="RUNNING")
+    assert (story.condition.trouble, story.condition.remark) == ("", "it starts")
+
+
+def test_a_restart_by_a_person_is_told_from_a_stop() -> None:
+    story = Story().answered()
+    seen = []
+    for state in ("STOPPING", "STOPPED"):
+        story.see(0.5, state=state, pid=0)
+        seen.append(story.condition.trouble)
+    assert seen == ["it ends, as a person asked"] * 2
+    story.see(0.5, state="STARTING", pid=11, answer=Answer.UNKNOWN)
+    assert story.condition.restarts[-1].reason == "restarted by a person"
+    story.see(state="STOPPED", pid=0)
+    story.see(LIMITS.stopped)
+    assert story.condition.trouble == "stopped by a person"
