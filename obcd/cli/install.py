@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,18 @@ import click
 from obcd.cli.common import say
 from obcd.errors import ExitCode, UsageError
 from obcd.install import advice, service
-from obcd.install.apply import Record, Step, Verb, apply, decide, decide_removal, give_to_groups, read_record, remove
+from obcd.install.apply import (
+    Record,
+    Step,
+    Verb,
+    alone,
+    apply,
+    decide,
+    decide_removal,
+    give_to_groups,
+    read_record,
+    remove,
+)
 from obcd.install.found import OLDEST_SYSTEMD, code_time, look, own_leftovers, systemd_version, unreadable_reason
 from obcd.install.plan import CONFIGURATION, Folder, Item, Plan, make_plan
 
@@ -69,12 +81,13 @@ def install(root: Path, dry_run: bool, force: bool) -> int:
     elif reason := unreadable_reason():
         say(f"note: the units name this Python, and {reason}")
     machine = look(root)
-    plan, record = make_plan(machine), read_record(root)
-    steps = decide(plan, root, record, force=force)
-    commands = service.after_install() if is_here else []
-    _show(steps, commands)
-    if not dry_run:
-        _apply(plan, steps, root, record, commands)
+    plan, commands = make_plan(machine), service.after_install() if is_here else []
+    with contextlib.nullcontext() if dry_run else alone(root):
+        record = read_record(root)
+        steps = decide(plan, root, record, force=force)
+        _show(steps, commands)
+        if not dry_run:
+            _apply(plan, steps, root, record, commands)
     changed = {step.path: step.verb for step in steps if isinstance(step.item, Item)}
     stock = advice.about_stock(machine.stock) if machine.stock else []
     outdated = service.outdated(code_time()) if is_here else []
@@ -112,7 +125,7 @@ def uninstall(root: Path, dry_run: bool) -> int:
         return ExitCode.DONE
     steps = decide_removal(root, record)
     has_systemd = is_here and systemd_version() is not None
-    before = service.before_removal(root) if has_systemd else []
+    before = service.before_removal(root, record) if has_systemd else []
     after = service.after_removal(steps) if has_systemd else []
     for command in before:
         click.echo(f"run        {shlex.join(command)}")

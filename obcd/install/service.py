@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obcd.clock import monotonic, wall
 from obcd.errors import InputError
-from obcd.install.apply import Step, Verb
+from obcd.install.apply import Record, Step, Verb
 from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
 
 #: Seconds that one command may take; stopping drains for up to 90.
@@ -26,10 +26,11 @@ def after_install() -> list[Command]:
     return [("systemd-sysusers", SYSUSERS), ("systemd-tmpfiles", "--create", TMPFILES), ("systemctl", "daemon-reload")]
 
 
-def before_removal(root: Path) -> list[Command]:
-    """Return the commands that stop and disable what is there."""
+def before_removal(root: Path, record: Record) -> list[Command]:
+    """Return the commands that stop and disable what was put there and still is; a unit of another's is not ours."""
     folder = root / UNIT_FOLDER.lstrip("/")
-    plain = sorted(path.name for path in folder.glob("obcd*") if path.is_file() and "@" not in path.name)
+    ours = [Path(path) for path in record if path.startswith(f"{UNIT_FOLDER}/") and (root / path.lstrip("/")).is_file()]
+    plain = sorted(path.name for path in ours if "@" not in path.name)
     units = [name for name in plain if name.endswith((".service", ".target", ".timer"))]
     instances = sorted(path.name for path in folder.glob("*.wants/obcd-load@*.timer"))
     commands: list[Command] = []
