@@ -32,6 +32,7 @@ from obcd.cli.common import (
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
+from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import once as record
 from obcd.spool.drop import Submitted, drop, find_target, open_regular
@@ -113,7 +114,7 @@ class _Load:
     def remark(self, text: str) -> None:
         """Say what only a person at a terminal wants to know."""
         if is_watched() and not self.quiet:
-            say(text)
+            say(one_line(text))
 
 
 @click.command(cls=OneLineCommand, epilog=EPILOG)
@@ -250,7 +251,7 @@ def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]
         try:
             outcome = attempt()
         except (InputError, AlreadyRunningError) as error:
-            say(f"obcd: {error}")
+            say(one_line(f"obcd: {error}"))
             code = error.exit_code
             continue
         match outcome:
@@ -260,7 +261,7 @@ def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]
             case Left(name, ""):
                 load.remark(f"{printable(name)} has not settled yet: it is left for the next time")
             case Left(_, fault):
-                say(f"obcd: {fault}")
+                say(one_line(f"obcd: {fault}"))
                 code = ExitCode.INPUT
             case record.Already(name, evidence):
                 load.remark(f"{printable(name)} was submitted already, nothing to do: {evidence}")
@@ -349,4 +350,4 @@ def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> Non
     if is_watched() and not load.quiet:
         where = load.layout.outbox / submitted.profile / submitted.name.removesuffix(".jsonl")
         place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
-        say(f"{printable(submitted.name)}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")
+        load.remark(f"{submitted.name}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
+from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import ChangedError, Submitted, drop, find_target, open_regular
@@ -169,7 +170,10 @@ def _make_closed(folder: Path) -> None:
         InputError: If something else is there, or others may write into it: they could plant records.
         OSError: If it cannot be made.
     """
-    make_own(folder)
+    try:
+        make_own(folder)
+    except InputError as error:
+        raise InputError(one_line(f"nothing was dropped: {error}")) from None
     if folder.lstat().st_mode & 0o022:
         raise InputError(f"others may write into {printable(str(folder))}: nothing was dropped; chmod go-w it first")
 

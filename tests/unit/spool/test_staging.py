@@ -236,7 +236,8 @@ def test_folders_that_another_user_made_are_refused(
     monkeypatch.setattr(Path, "lstat", status)
 
     with pytest.raises(
-        InputError, match=r"submitted.* belongs to another user \(uid 4242\): run as that user, or take"
+        InputError,
+        match=r"^nothing was dropped: .*submitted.* belongs to another user \(uid 4242\): run as that user, or take",
     ):
         run(layout, folder)
     assert path.exists()
