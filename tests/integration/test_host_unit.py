@@ -204,7 +204,7 @@ def test_dry_run_beside_the_unit_is_of_the_unit(host: Host) -> None:
     done = host.machine.obcd("serve-gpu", "1", "--dry-run")
 
     assert "HOME=/var/lib/obcd" in done.stdout
-    assert f"(python), the server gpu1 of {HOST}: sudo systemctl stop obcd-host" in done.stderr
+    assert f", the server gpu1 of {HOST}: sudo systemctl stop obcd-host" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,10 @@ def test_dry_run_beside_the_unit_is_of_the_unit(host: Host) -> None:
 def test_wrong_host_table_fails_at_once_and_is_said(host: Host, table: str, state: str, why: str) -> None:
     machine, path = host.machine, host.machine.path("/etc/obcd/obcd.toml")
     kept = path.read_text("utf-8")
-    path.write_text(
-        kept.replace("[host]\n", f"[host]\n{table}\n", 1) if "\n[host]\n" in kept else f"{kept}\n[host]\n{table}\n"
-    )
+    key = table.split(maxsplit=1)[0]
+    text, count = re.subn(rf"(?m)^(# ?)?{key} = .*$", lambda _: table, kept, count=1)
+    assert count == 1
+    path.write_text(text)
     try:
         done = machine.run("systemctl", "restart", HOST, check=False)
         said = machine.obcd("host", "status", check=False)
