@@ -314,7 +314,7 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
 
 
 def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 2, {**QUICK, "obcd.host.launcher:PORT_SECONDS": 0.2})
+    machine = Host(tmp_path / "own", 2, {"obcd.host.launcher:PORT_SECONDS": 0.2})
     with socket.socket() as stranger, socket.socket() as another:
         machine.process.end()  # begun before the stranger came
         stranger.bind(("127.0.0.1", machine.base + 1))
@@ -327,6 +327,7 @@ def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_n
             assert f"gpu1 cannot start yet: {held}" in machine.process.text()
             machine.process.send(signal.SIGTERM)
             assert machine.process.wait() == 0
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server that ended had connections
             another.bind(("127.0.0.1", machine.base))
             another.listen()
             machine.start()
