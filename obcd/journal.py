@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import struct
 from pathlib import Path
@@ -27,23 +26,26 @@ PRIORITIES = {
 FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
 
 
-#: What neither a terminal nor a log may receive as it is; line feeds and tabs apart.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def escape_control(text: str) -> str:
-    r"""Return a text with its control characters written out, e.g. `\x1b`; lines stay lines."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def one_line(text: str) -> str:
+    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
 
 
 class PrefixFormatter(logging.Formatter):
-    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own."""
+    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own.
+
+    The journal ends an entry at a NUL too: systemd's journald-stream.c, `stdout_stream_scan`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one or more prefixed lines."""
-        text = escape_control(super().format(record))  # a NUL or CR too would end an entry
+        text = super().format(record)
         prefix = f"<{PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in text.split("\n"))
+        return "\n".join(prefix + one_line(line) for line in text.split("\n"))
 
 
 class JournalHandler(logging.Handler):

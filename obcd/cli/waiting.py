@@ -10,6 +10,7 @@ from typing import Any
 from obcd.cli.common import START, is_running, is_terminal, is_watched, say
 from obcd.clock import duration, monotonic
 from obcd.errors import ExitCode, TimedOutError
+from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import outbox
 from obcd.spool.drop import Submitted
@@ -63,7 +64,7 @@ def _not_yet(item: Submitted, layout: Layout, trouble: str) -> str:
 
 def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet: bool) -> ExitCode:
     if "rejected" in manifest:
-        say(f"{printable(item.name)} was rejected: {manifest['rejected']}; see {folder}")
+        say(one_line(f"{item.name} was rejected: {manifest['rejected']}; see {folder}"))
         return ExitCode.INPUT
     counts, times = manifest["counts"], manifest["times"]
     if counts["failures"] or (is_watched() and not quiet):

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from obcd import logs
-from obcd.journal import FIELDS, JournalHandler, is_journal
+from obcd.journal import FIELDS, JournalHandler, PrefixFormatter, is_journal
 
 
 class StandInJournal:
@@ -135,31 +136,27 @@ def test_what_is_too_big_goes_to_stderr_with_a_prefix_on_each_line(
     assert [line[:4] for line in lines] == ["<3>x", "<3>e"]
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "a\rb", "a\x1b[2Jb", "a\u2028b", "a\x85b"])
-def test_no_text_can_break_a_line_of_stderr(log: logging.Logger, journal: StandInJournal, stderr: io.StringIO, text: str
-                                            ) -> None:  # fmt: skip
-    journal.path.unlink()
+@pytest.mark.parametrize("odd", ["\0", "\r", "\x0b", "\x1b[2J", "\x85", "\u2028", "\u202e", "\udcff"])
+def test_entry_on_stderr_is_ended_by_nothing_but_its_own_line_feeds(odd: str) -> None:
+    record = logging.makeLogRecord({"msg": f"a{odd}<0>b\\n\nc", "levelno": logging.ERROR})
 
-    log.error("%s\nend", text)
+    lines = PrefixFormatter().format(record).split("\n")
 
-    first, second = stderr.getvalue().splitlines()
-    assert first.startswith("<3>a\\")
-    assert first.isprintable()
-    assert second == "<3>end"
+    assert lines == [f"<3>a{odd.encode('unicode_escape').decode()}<0>b\\n", "<3>c"]
 
 
-def test_line_of_a_log_file_is_one_record_whatever_it_says_and_a_traceback_keeps_its_lines() -> None:
-    fault = ValueError("no\x1b")
-    record = logging.makeLogRecord(
-        {"msg": "bad\n2026-11-22 INFO forged \x1b[2J", "levelname": "ERROR", "exc_info": (ValueError, fault, None)}
-    )
+def test_plain_line_is_one_line_and_a_traceback_keeps_its_own() -> None:
+    try:
+        raise ValueError("no\x1b[2J")
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"msg": "job %s", "args": ("a\nb\x1b[2Jü\\",), "levelname": "INFO", "exc_info": sys.exc_info()}
+        )
 
-    lines = logs.PlainFormatter().format(record).splitlines()
+    first, *rest = logs.PlainFormatter().format(record).split("\n")
 
-    assert [lines[0][20:], *lines[1:]] == [
-        "ERROR bad\\n2026-11-22 INFO forged \\x1b[2J",
-        "ValueError: no\\x1b",
-    ]
+    assert first.endswith(" INFO job a\\nb\\x1b[2Jü\\")
+    assert (rest[0], rest[-1]) == ("Traceback (most recent call last):", "ValueError: no\\x1b[2J")
 
 
 def test_journal_that_is_not_there_or_does_not_listen_costs_nothing(
