@@ -170,9 +170,19 @@ def test_marker_whose_file_does_not_come_is_told(
 
 def crash_at_line(number: int, act: Callable[[], object]) -> bool:
     """Run in a child that ends, as by kill -9, before the `number`-th line of our code; False when it came through."""
+
+    def crash(count: int) -> None:
+        if count == number:
+            os._exit(9)
+
+    return run_by_line(act, crash) == 9
+
+
+def run_by_line(act: Callable[[], object], look: Callable[[int], None]) -> int:
+    """Run in a child that calls `look` before each line of our code, with the line's number; returns its exit code."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -181,8 +191,7 @@ def crash_at_line(number: int, act: Callable[[], object]) -> bool:
             return trace if frame.f_code.co_filename in WATCHED else None
         if event == "line":
             count += 1
-            if count == number:
-                os._exit(9)
+            look(count)
         return trace
 
     sys.settrace(trace)
@@ -191,6 +200,28 @@ def crash_at_line(number: int, act: Callable[[], object]) -> bool:
     finally:
         sys.settrace(None)
         os._exit(0)
+
+
+def find_moments(act: Callable[[], object], folder: Path) -> tuple[list[int], int]:
+    """Return before which lines a kill would leave something else on disk than before the line above, and all lines."""
+    seen: list[str] = []
+    with tempfile.NamedTemporaryFile("w+", encoding="ascii") as notes:
+
+        def look(count: int) -> None:
+            left = repr([(str(path), path.stat().st_nlink, path.is_file() and path.read_bytes()) for path in all_of()])
+            if seen[-1:] != [left]:
+                seen.append(left)
+                print(count, file=notes, flush=True)
+            else:
+                print(-count, file=notes, flush=True)
+
+        def all_of() -> list[Path]:
+            return sorted(folder.rglob("*"))
+
+        assert run_by_line(act, look) == 0
+        notes.seek(0)
+        numbers = [int(line) for line in notes]
+    return [number for number in numbers if number > 0], len(numbers)
 
 
 def refuse_links(source: object, target: object) -> None:
@@ -237,18 +268,21 @@ def test_crash_of_the_repair_is_repaired(memory: Path, source: Path, monkeypatch
     for folder in (layout.root, state):
         shutil.copytree(folder, broken / folder.name)
 
-    number, is_over = 1, False
-    while not is_over:
-        is_over = not crash_at_line(number, lambda: run(layout, source, state))
+    def again() -> None:  # the same crash, at the paths that its record names
+        for folder in (layout.root, state):
+            shutil.rmtree(folder)
+            shutil.copytree(broken / folder.name, folder)
+
+    moments, lines = find_moments(lambda: run(layout, source, state), memory)
+    for number in [*moments, lines + 1]:
+        again()
+        assert crash_at_line(number, lambda: run(layout, source, state)) == (number <= lines)
 
         run(layout, source, state)
 
         assert len(take(layout)) == 1, f"crash before line {number}"
-        number += 1
-        for folder in (layout.root, state):  # the same crash again, at the paths that its record names
-            shutil.rmtree(folder)
-            shutil.copytree(broken / folder.name, folder)
-    assert number > 100
+    assert lines > 100
+    assert len(moments) > 10
 
 
 def test_ctrl_c_after_it_has_its_name_leaves_it_dropped(
@@ -406,7 +440,7 @@ def test_drop_that_fails_again_and_again_does_not_fill_its_record(
     good = source.read_bytes()
     source.write_bytes(b"no prompt\n")
     for _ in range(30):
-        with pytest.raises(InputError, match="is a prompt"):
+        with pytest.raises(InputError, match="is no prompt"):
             run(layout, source, state)
     (path,) = (state / "submitted").iterdir()
     assert path.stat().st_size < 3000
