@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import config_option, read_settings, say
-from obcd.cli.host_common import parse_gpus, plan_options, runtime_option
+from obcd.cli.host_common import check_places, parse_gpus, plan_options, runtime_option, runtime_words
 from obcd.cli.host_control import logs, restart
 from obcd.cli.host_endpoints import endpoints
 from obcd.cli.host_pull import pull
@@ -16,14 +16,14 @@ from obcd.cli.host_status import status
 from obcd.errors import InputError
 from obcd.host.leftovers import end_leftovers
 from obcd.host.locks import hold_host, keep_across_exec
-from obcd.host.plan import Plan, find_runtime, write_plan
+from obcd.host.plan import Plan, write_plan
 from obcd.host.planning import make_plan
-from obcd.host.programs import find_logs, server_programs, watch_listener
+from obcd.host.programs import server_programs, watch_listener
+from obcd.host.runtime import find_logs, folder_to_start, make_folder
 from obcd.host.supervisor import SOCKET_NAME, become, write_configuration
 from obcd.host.watch import FILE_NAME as WATCH_FILE
 from obcd.journal import is_journal
 from obcd.lifeline import tie_to_parent
-from obcd.spool.layout import make_private
 
 EPILOG = """\b
 Examples:
@@ -60,14 +60,16 @@ def host(ctx: click.Context, gpus: str | None, base_port: int | None, runtime: s
         if any((gpus, base_port, runtime, config)):
             raise click.UsageError(f"options belong after the word {ctx.invoked_subcommand}")
         return
+    folder = folder_to_start(runtime)
     settings = read_settings(config)
-    folder = find_runtime(runtime)
     _check_socket(folder)
-    make_private(folder)
+    make_folder(folder)
     lock = hold_host(folder)
     plan = make_plan(settings, None if gpus is None else parse_gpus(gpus), base_port)
     end_leftovers(folder, None)
-    configuration = _write(plan, folder)
+    for sentence in check_places(plan, folder):
+        say(sentence)
+    configuration = _write(plan, folder, runtime_words(runtime))
     tie_to_parent(os.environ)
     keep_across_exec(lock)
     become(configuration)
@@ -77,7 +79,7 @@ for _command in (status, restart, logs, pull, endpoints):
     host.add_command(_command)
 
 
-def _write(plan: Plan, folder: Path) -> Path:
+def _write(plan: Plan, folder: Path, words: str) -> Path:
     """Write the plan and supervisord's configuration, and say what will start."""
     (folder / WATCH_FILE).unlink(missing_ok=True)  # what an earlier host's watch remembered
     programs = server_programs(plan, write_plan(plan, folder))
@@ -85,8 +87,8 @@ def _write(plan: Plan, folder: Path) -> Path:
     listener = watch_listener(folder, is_journal=is_journal())
     for server in plan.servers:
         say(f"{server.program:7} {plan.url(server)}  {server.card or 'the CPU'}".rstrip())
-    say(f"logs    {kept}/   obcd host logs {plan.servers[0].program}")
-    say("look    obcd host status")
+    say(f"logs    {kept}/   obcd host logs {plan.servers[0].program}{words}")
+    say(f"look    obcd host status{words}")
     say("stop    systemctl stop obcd-host" if is_journal() else "stop    Ctrl-C")
     return write_configuration(programs, folder, kept, [listener], is_silent=not is_journal())
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
 
-from obcd.errors import InputError, NoEndpointError, UsageError
-from obcd.host.plan import FILE_NAME, Plan, Server, find_runtime, read_plan
+from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
+from obcd.host.launcher import check_address, held_ports
+from obcd.host.locks import is_host_alive
+from obcd.host.plan import FILE_NAME, Plan, Server, read_plan
+from obcd.host.runtime import UNIT, folder_that_runs
+from obcd.journal import is_journal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: What `[host] gpus` may be.
 Gpus = Literal["all", 0] | list[int | str]
+
+#: Seconds that systemd may take to say how a unit is.
+SYSTEMCTL_SECONDS = 5.0
 
 GPUS_HELP = (
     "all; a number N for the first N cards (0: one server on the CPU); a list such as 0,2 or GPU-UUIDs; "
@@ -76,14 +87,70 @@ def running_host(runtime: str | None) -> tuple[Path, Plan]:
         NoEndpointError: If there is none.
         InputError: If it is another user's.
     """
-    folder = find_runtime(runtime)
+    folder = folder_that_runs(runtime)
     try:
         has_plan = (folder / FILE_NAME).exists()
     except PermissionError:
         raise InputError(f"{folder} is not yours to read: ask as the user who runs obcd host, or with sudo") from None
-    if not has_plan:
-        raise NoEndpointError(f"no obcd host runs here (nothing in {folder}): start one with obcd host")
+    if not has_plan or (runtime is None and is_host_alive(folder) is False):
+        advice = (None if runtime else unit_advice()) or "start one with obcd host"
+        raise NoEndpointError(f"no obcd host runs here (nothing in {folder}): {advice}")
     return folder, read_plan(folder)
+
+
+def unit_advice() -> str | None:
+    """Return what to do about the system's unit that does not run; None where there is none, or no systemd."""
+    systemctl = shutil.which("systemctl")
+    if systemctl is None:
+        return None
+    words = [systemctl, "show", UNIT, "--property", "LoadState,ActiveState,SubState,NRestarts"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SYSTEMCTL_SECONDS).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return _unit_words(dict(line.split("=", 1) for line in said.splitlines() if "=" in line))
+
+
+def _unit_words(state: dict[str, str]) -> str | None:
+    """Read systemd's properties, e.g. `{"LoadState": "loaded", "ActiveState": "failed", …}` (systemd.unit(5))."""
+    if state.get("LoadState") != "loaded":
+        return None
+    active, why = state.get("ActiveState"), f"journalctl -u {UNIT.removesuffix('.service')} says why"
+    if active == "failed":
+        return f"{UNIT} has failed: {why}"
+    if state.get("SubState", "").startswith("auto-restart") or (active == "activating" and state["NRestarts"] != "0"):
+        return f"{UNIT} keeps failing: {why}"
+    if active in ("activating", "deactivating"):
+        return f"{UNIT} is just {'starting' if active == 'activating' else 'stopping'}"
+    return f"sudo systemctl start {UNIT.removesuffix('.service')}, or start one of your own with obcd host"
+
+
+def runtime_words(runtime: str | os.PathLike[str] | None) -> str:
+    """Return ` --runtime DIR` for a hint, "" where it need not be said."""
+    return f" --runtime {shlex.quote(os.fspath(runtime))}" if runtime else ""
+
+
+def check_places(plan: Plan, folder: Path) -> list[str]:
+    """Check address and ports before anything starts; return a warning for every port that somebody else holds.
+
+    One of several ports is no reason to keep the other cards idle: its server is tried again, and the watch says why.
+
+    Raises:
+        ConfigurationError: If the address is none of this machine's.
+        NoEndpointError: The same under systemd, where a boot may bring the address later: there it is tried again.
+        AlreadyRunningError: If no port is free.
+    """
+    try:
+        check_address(plan.bind)
+    except ConfigurationError as error:
+        if is_journal():
+            raise NoEndpointError(f"{error}; tried again until it is") from None
+        raise
+    held = held_ports(plan, folder)
+    if len(held) == len(plan.servers):
+        more = f"; so are the ports of the other {len(held) - 1}" if len(held) > 1 else ""
+        raise AlreadyRunningError(next(iter(held.values())) + more)
+    return [f"{program} cannot start yet: {sentence}" for program, sentence in held.items()]
 
 
 def choose_servers(plan: Plan, target: str) -> list[Server]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -10,31 +11,40 @@ import click
 from obcd.cli.common import say
 from obcd.cli.host_common import choose_servers, running_host, runtime_option
 from obcd.clock import duration, monotonic
-from obcd.errors import InputError, TimedOutError
-from obcd.host.locks import is_pulling
+from obcd.errors import AlreadyRunningError, InputError, TimedOutError
+from obcd.host.locks import is_pulling, puller
 from obcd.host.logfiles import find_log, follow, last_lines
-from obcd.host.plan import Plan, Server, find_runtime
+from obcd.host.plan import SYSTEM_RUNTIME, Plan, Server, read_plan
+from obcd.host.ports import is_foreign
 from obcd.host.probing import Prober
 from obcd.host.remote import Remote
+from obcd.host.runtime import folder_that_runs
 from obcd.host.watching import ALIVE, Answer
 
 #: Seconds between two looks while waiting.
 LOOK_SECONDS = 0.2
 #: How many lines of a log are searched for a reason.
 LOOKED_BACK = 5
+WATCH_JOURNAL = "journalctl -u obcd-host (OBCD_SERVER=gpu0 for what is about one server)"
 
 
 @click.command()
 @click.argument("gpu")
 @click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="seconds to wait, each")
+@click.option("--force", is_flag=True, help="even while a model is being pulled, which may break that off")
 @runtime_option
-def restart(gpu: str, timeout: float, runtime: str | None) -> None:
-    """restart the server of a GPU (2, gpu2, a UUID), or all, one after another.
+def restart(gpu: str, timeout: float, force: bool, runtime: str | None) -> None:
+    """restart a GPU's server, or all.
 
-    Waits until each answers; what it was computing is lost to it, and asked again by the coordinator.
+    GPU is 2, gpu2 or a UUID; all are restarted one after another. Waits until each answers; what it was computing is
+    lost to it, and asked again by the coordinator.
     """
     folder, plan = running_host(runtime)
     servers = choose_servers(plan, gpu)
+    if not force and (who := puller(folder)):
+        raise AlreadyRunningError(
+            f"a pull is under way ({who}) and a restart could break it off: wait for its end, or say --force"
+        )
     with Remote(folder) as remote:
         for server in servers:
             _restart(plan, server, remote, folder, timeout)
@@ -51,7 +61,11 @@ def _restart(plan: Plan, server: Server, remote: Remote, folder: Path, timeout: 
     prober = Prober({server.label: plan.url(server)})
     while True:
         state = remote.states()[server.program]
-        if state.state in ALIVE and prober.ask_all()[server.label].answer is Answer.ANSWERED:
+        if (
+            state.state in ALIVE
+            and prober.ask_all()[server.label].answer is Answer.ANSWERED
+            and not is_foreign(state.pid, server.port)
+        ):
             say(f"{server.program} answers again after {monotonic() - began:.1f} s (pid {state.pid})")
             return
         _wait(server, folder, f"it is {state.state} {state.fault}".rstrip(), began, timeout)
@@ -77,13 +91,21 @@ def _wait(server: Server, folder: Path, why: str, began: float, timeout: float) 
 @click.option("-n", "--lines", type=click.IntRange(0, 100000), default=50, show_default=True, help="how many at first")
 @runtime_option
 def logs(gpu: str, is_following: bool, lines: int, runtime: str | None) -> None:
-    """show the log of a GPU's server (2, gpu2, a UUID), of the watch (watch) or of supervisord (supervisord)."""
-    folder = find_runtime(runtime)
-    path = find_log(folder, _program(folder, gpu, runtime))
+    """show the log of a GPU's server.
+
+    GPU is 2, gpu2 or a UUID; watch and supervisord have logs too.
+    """
+    folder = folder_that_runs(runtime)
+    program = _program(folder, gpu, runtime)
+    path = find_log(folder, program)
     size = path.stat().st_size
+    if program == "watch" and folder == SYSTEM_RUNTIME:
+        say(f"under systemd the watch writes to the journal: {WATCH_JOURNAL}")
     for line in last_lines(path, lines, size):
         click.echo(line)
-    if is_following:
+    if not is_following:
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
         for line in follow(path, size):
             click.echo(line)
 
@@ -92,7 +114,9 @@ def _program(folder: Path, gpu: str, runtime: str | None) -> str:
     """Return a program's name; that of a host that ran is enough, for one looks at logs when it does not."""
     if gpu in ("watch", "supervisord", "cpu"):
         return gpu
-    if gpu.removeprefix("gpu").replace(".", "").isdigit():
-        return f"gpu{gpu.removeprefix('gpu')}"
-    _, plan = running_host(runtime)
-    return choose_servers(plan, gpu)[0].program
+    try:
+        return choose_servers(read_plan(folder), gpu)[0].program
+    except InputError:  # no plan, or not ours to read: its logs may be
+        if gpu.removeprefix("gpu").replace(".", "").isdigit():
+            return f"gpu{gpu.removeprefix('gpu')}"
+    return choose_servers(running_host(runtime)[1], gpu)[0].program

@@ -19,8 +19,8 @@ Examples:
   obcd host endpoints --gpus 4         of what obcd host --gpus 4 would start
 """
 WARNING = (
-    "Ollama has no authentication: whoever reaches these ports can use and delete models. "
-    "Let a firewall admit the coordinator's machine alone."
+    "Ollama has no authentication: whoever reaches these ports can use and delete models.",
+    "Let a firewall admit the coordinator's machine alone.",
 )
 
 
@@ -29,7 +29,10 @@ WARNING = (
 @runtime_option
 @config_option
 def endpoints(gpus: str | None, base_port: int | None, runtime: str | None, config: str | None) -> None:
-    """print this host's [ollama_instances], to paste into the coordinator's configuration."""
+    """print this host's [ollama_instances].
+
+    To paste into the coordinator's configuration.
+    """
     plan = None if any((gpus, base_port, config)) else _running_plan(runtime)
     if plan is None:
         settings = read_settings(config)
@@ -67,9 +70,22 @@ def remarks(plan: Plan) -> list[str]:
             f"The servers listen on {plan.bind}: only this machine reaches them. To open them to the cluster, set",
             '  [host]\n  bind = "10.0.0.5"    # this machine\'s address in the private network\n'
             '  name = "gpu1"        # how the coordinator reaches it',
-            f"in this machine's configuration and restart obcd host. {WARNING}",
+            "in this machine's configuration and restart obcd host.",
+            *WARNING,
         ]
-    return [f"The servers listen on {plan.bind}. {WARNING}"]
+    return [f"The servers listen on {plan.bind}.", *by_name(plan), *WARNING]
+
+
+def by_name(plan: Plan) -> list[str]:
+    """Return what must be so for the table to work where the servers are named and not addressed."""
+    try:
+        ipaddress.ip_address(plan.name.strip("[]"))
+    except ValueError:
+        return [
+            f"The coordinator's machine must be able to resolve the name {plan.name};",
+            '  [host] name = "10.0.0.5" (its address, or another name) puts that into the table instead.',
+        ]
+    return []
 
 
 def is_loopback(bind: str) -> bool:

@@ -24,6 +24,8 @@ Examples:
 \b
 Broken off (Ctrl-C), it keeps what came: the same command goes on where it was.
 """
+#: With fewer characters a line a bar has room for how much has come, and for nothing else.
+NARROW_WIDTH = 70
 
 
 @click.command(epilog=EPILOG)
@@ -110,9 +112,13 @@ class _Bars:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
         from rich.progress import Progress as Bars  # noqa: PLC0415
 
+        console = Console(stderr=True)
+        is_narrow = console.width < NARROW_WIDTH
         text = TextColumn("{task.description}", markup=False)
-        columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._bars = Bars(*columns, console=Console(stderr=True))
+        columns = [text, BarColumn(12 if is_narrow else 40), DownloadColumn()]
+        if not is_narrow:  # rich would fold them
+            columns += [TransferSpeedColumn(), TimeRemainingColumn()]
+        self._bars = Bars(*columns, console=console)
         self._tasks: dict[str, object] = {}
         self._last = ""
         self._bars.start()

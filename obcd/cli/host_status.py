@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -21,11 +23,10 @@ Examples:
   obcd host status --json | jq '.servers[] | select(.trouble != "") | {gpu, trouble}'
 """
 COLUMNS = (
-    "gpu", "port", "state", "pid", "up", "answers", "version", "models", "busy", "memory", "temp", "power", "ECC",
-    "restarts", "card",
+    "gpu", "port", "state", "pid", "up", "answers", "restarts", "version", "card", "models", "busy", "memory", "temp",
+    "power", "ECC",
 )  # fmt: skip
-#: With fewer characters a line the table would fold: then every server has a paragraph.
-TABLE_WIDTH = 150
+GAP = "  "
 GIB = 2**30
 
 
@@ -40,18 +41,68 @@ def status(as_json: bool, runtime: str | None) -> int:
     if as_json:
         click.echo(json.dumps(document))
         return ExitCode.DONE
-    head = f"{document['status'] or 'host runs'}  pid {document['pid']}  {document['runtime']}"
-    click.echo(head)
     rows = [row(server) for server in document["servers"]]
-    if not is_terminal():
-        click.echo(_plain(rows))
-    elif shutil.get_terminal_size().columns < TABLE_WIDTH:
-        click.echo(_paragraphs(rows))
+    if is_terminal():
+        _show(document, rows, shutil.get_terminal_size().columns)
     else:
-        _print_table(rows)
-    for line in remarks(document):
-        click.echo(line)
+        click.echo("\n".join([head(document), *table(rows, COLUMNS), *remarks(document)]))
     return ExitCode.DONE
+
+
+def head(document: dict[str, Any]) -> str:
+    """Return the first line; what it leaves out of STATUS is among the remarks."""
+    answering = document["status"].partition(";")[0] or "host runs"
+    return f"{answering}  pid {document['pid']}  {document['runtime']}"
+
+
+def _show(document: dict[str, Any], rows: list[dict[str, str]], width: int) -> None:
+    """Show it to a person."""
+    columns, shared = telling_columns(rows)
+    for line in filter(None, (head(document), shared)):
+        click.echo(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
+    for chosen in blocks(rows, columns, width):
+        title, *lines = table(rows, chosen)
+        click.echo(title)
+        for text, line in zip(rows, lines, strict=True):
+            click.secho(line, fg=None if text["answers"] == "yes" else "yellow")
+    for remark in remarks(document):
+        click.echo(textwrap.fill(remark, width, subsequent_indent=GAP, break_long_words=False, break_on_hyphens=False))
+
+
+def telling_columns(rows: list[dict[str, str]]) -> tuple[list[str], str]:
+    """Return the columns without those where nothing is known, and in words a version and a card that all share."""
+    values = {name: {text[name] for text in rows} for name in COLUMNS}
+    shared = [name for name in ("version", "card") if len(values[name]) == 1]
+    said = [f"{word}{min(values[name])}" for name, word in (("version", "ollama "), ("card", "")) if name in shared]
+    columns = [name for name in COLUMNS if name not in shared and values[name] != {"-"}]
+    return columns, GAP.join(item for item in said if not item.endswith("-"))
+
+
+def blocks(rows: list[dict[str, str]], columns: Sequence[str], width: int) -> Iterator[list[str]]:
+    """Divide columns among tables that fit a width, each beginning with the first column; one too wide stands alone."""
+    first, *others = columns
+    chosen = [first]
+    for name in others:
+        if len(chosen) > 1 and _table_width(rows, [*chosen, name]) > width:
+            yield chosen
+            chosen = [first]
+        chosen.append(name)
+    yield chosen
+
+
+def table(rows: list[dict[str, str]], columns: Sequence[str]) -> list[str]:
+    """Return the title and a line for each row, aligned and never folded."""
+    texts = [{name: name for name in columns}, *rows]
+    widths = _widths(rows, columns)
+    return [GAP.join(text[name].ljust(widths[name]) for name in columns).rstrip() for text in texts]
+
+
+def _widths(rows: list[dict[str, str]], columns: Sequence[str]) -> dict[str, int]:
+    return {name: max(len(name), *(len(text[name]) for text in rows)) for name in columns}
+
+
+def _table_width(rows: list[dict[str, str]], columns: Sequence[str]) -> int:
+    return sum(_widths(rows, columns).values()) + len(GAP) * (len(columns) - 1)
 
 
 def row(server: dict[str, Any]) -> dict[str, str]:
@@ -117,34 +168,3 @@ def remarks(document: dict[str, Any]) -> list[str]:
 
 def _by(whom: str) -> str:
     return {"person": "a person", "watch": "the watch"}.get(whom, whom)
-
-
-def _plain(rows: list[dict[str, str]]) -> str:
-    """Return a table of aligned columns, never folded."""
-    texts = [{name: name for name in COLUMNS}, *rows]
-    widths = {name: max(len(text[name]) for text in texts) for name in COLUMNS}
-    return "\n".join("  ".join(text[name].ljust(widths[name]) for name in COLUMNS).rstrip() for text in texts)
-
-
-def _paragraphs(rows: list[dict[str, str]]) -> str:
-    """Return three short lines a server, for narrow terminals."""
-    return "\n".join(
-        f"{text['gpu']}  port {text['port']}  {text['state']}  pid {text['pid']}  up {text['up']}\n"
-        f"  answers {text['answers']}  models {text['models']}  restarts {text['restarts']}\n"
-        f"  {text['card']}  busy {text['busy']}  {text['memory']}  {text['temp']}  {text['power']}  ECC {text['ECC']}"
-        for text in rows
-    )
-
-
-def _print_table(rows: list[dict[str, str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only where a person watches
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, overflow="fold")
-    for text in rows:
-        is_well = text["answers"] == "yes"
-        table.add_row(*(Text(text[name], style="" if is_well else "yellow") for name in COLUMNS))
-    Console().print(table)

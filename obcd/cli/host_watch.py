@@ -7,9 +7,10 @@ import os
 import click
 
 from obcd.host.gpus import XidWatch, read_cards
-from obcd.host.plan import Plan, find_runtime, read_plan
+from obcd.host.plan import Plan, read_plan
 from obcd.host.reading import CardReader
 from obcd.host.remote import Remote
+from obcd.host.runtime import folder_that_runs
 from obcd.host.watch import Watch, load_memory, run
 from obcd.host.watching import Limits
 from obcd.logs import set_up_logging
@@ -23,12 +24,12 @@ from obcd.notify import notify
 def host_watch(runtime: str | None, journal: bool, changes: tuple[str, ...]) -> None:
     """watch the servers of a host (started by obcd host)."""
     set_up_logging(to_journal=journal)
-    folder = find_runtime(runtime)
-    plan = read_plan(folder)
+    folder = folder_that_runs(runtime)
+    plan, limits = read_plan(folder), _limits(changes)
     with Remote(folder) as remote:
         watch = Watch(
-            plan, folder, remote, _reader(plan), notify=notify,
-            limits=_limits(changes), memory=load_memory(folder),
+            plan, folder, remote, _reader(plan, limits.reading), notify=notify,
+            limits=limits, memory=load_memory(folder),
         )  # fmt: skip
         run(watch, 0, lambda data: os.write(1, data))
 
@@ -38,11 +39,11 @@ def _limits(changes: tuple[str, ...]) -> Limits:
     return Limits(**{name: float(number) for name, _, number in pairs})  # type: ignore[arg-type]
 
 
-def _reader(plan: Plan) -> CardReader:
+def _reader(plan: Plan, period: float) -> CardReader:
     pins = [server.pin for server in plan.servers if server.pin]
     if plan.vendor != "nvidia" or not pins:
         return CardReader(dict, list)
-    return CardReader(lambda: read_cards(pins), _XidsLater().poll)
+    return CardReader(lambda: read_cards(pins), _XidsLater().poll, period)
 
 
 class _XidsLater:

@@ -14,7 +14,9 @@ import click
 from obcd.errors import UsageError
 from obcd.host import plan as plans
 from obcd.host.launcher import Launch, findings, launch, shell_line
+from obcd.host.locks import is_host_alive
 from obcd.host.plan import Plan
+from obcd.host.runtime import folder_that_runs
 from obcd.logs import set_up_logging
 
 EPILOG = """\b
@@ -33,24 +35,31 @@ Never returns when all is well: it becomes `ollama serve`. Exit code 2 when the 
 
 @click.command("serve-gpu", epilog=EPILOG)
 @click.argument("gpu", metavar="N")
-@click.option("--dry-run", is_flag=True, help="print the command as a line for a shell, change nothing")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="print the command as a line for a shell, change nothing; of the obcd host that runs, if one does",
+)
 @click.option(
     "--plan", "plan_file", metavar="FILE", help="the plan.json that obcd host wrote  [default: none, make one]"
 )
 @click.option("--config", metavar="FILE", help="configuration file  [default: as for obcd check]")
 def serve_gpu(gpu: str, dry_run: bool, plan_file: str | None, config: str | None) -> None:
-    """become the Ollama server of GPU N (nvidia-smi's index), pinned to that card.
+    """become the Ollama server of GPU N.
 
-    Ends what an earlier server of the GPU left behind, waits while a model is being pulled on this host, and checks
-    that the card is there and the port free.
+    N is nvidia-smi's index; the server is pinned to that card. Ends what an earlier server of the GPU left behind,
+    waits while a model is being pulled on this host, and checks that the card is there and the port free.
     """
     parent = os.getppid()  # as early as can be: it may end while we wait
     set_up_logging()
-    plan, runtime = _read(plan_file) if plan_file is not None else _make(config)
+    plan, runtime = _read(plan_file) if plan_file is not None else _make(config, is_dry=dry_run)
     server = plan.find(gpu)
     if server is None:
-        labels = ", ".join(item.label for item in plan.servers)
-        raise UsageError(f"there is no GPU {gpu} in the plan; there is {labels}")
+        names = ", ".join(item.label for item in plan.servers)
+        raise UsageError(
+            f"GPU {gpu} has no server here: by {'what obcd host decided' if plan_file else '[host] gpus'} "
+            f"there {'are servers of GPUs' if len(plan.servers) > 1 else 'is a server of GPU'} {names}"
+        )
     wanted = Launch(plan=plan, server=server, runtime=runtime, supervisor=parent if plan_file is not None else None)
     if not dry_run:
         launch(wanted)
@@ -68,8 +77,12 @@ def _read(plan_file: str) -> tuple[Plan, Path]:
     return plans.read_plan(runtime), runtime
 
 
-def _make(config: str | None) -> tuple[Plan, Path]:
+def _make(config: str | None, *, is_dry: bool) -> tuple[Plan, Path]:
+    """Return what `[host]` asks for; to look only, what the host that runs has decided, HOME and all."""
     from obcd.cli.common import read_settings  # noqa: PLC0415 - see the top
     from obcd.host.planning import make_plan  # noqa: PLC0415
 
-    return make_plan(read_settings(config)), plans.find_runtime()
+    runtime = folder_that_runs()
+    if is_dry and config is None and is_host_alive(runtime):
+        return plans.read_plan(runtime), runtime
+    return make_plan(read_settings(config)), runtime

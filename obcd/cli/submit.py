@@ -18,6 +18,7 @@ from typing import IO, Any
 import click
 
 from obcd.cli.common import (
+    START,
     check_profile,
     config_option,
     find_layout,
@@ -191,7 +192,7 @@ def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
             locks.enter_context(record.exclusive(record.find_state_folder(), load.layout.inbox, load.profile))
         drops, code = _drop_all(load, is_told=not wait or is_watched())
         if is_watched() and drops and not load.quiet and not is_running(load.layout):
-            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one (obcd up)")
+            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one ({START})")
         if not wait or not drops:
             return code
         from obcd.cli.waiting import wait_for_all  # noqa: PLC0415 - who does not wait need not pay for it

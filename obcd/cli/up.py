@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
-from obcd.cli.host_common import GPUS_HELP, parse_gpus
+from obcd.cli.host_common import GPUS_HELP, check_places, parse_gpus, runtime_words
 from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
 from obcd.config.writing import with_endpoints
 from obcd.errors import InputError
 from obcd.host.leftovers import end_leftovers
 from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, stand_in_programs
+from obcd.host.locks import hold_host, keep_across_exec
 from obcd.host.plan import plan_table, write_plan
 from obcd.host.planning import make_plan
 from obcd.host.programs import server_programs, watch_listener
@@ -61,10 +62,14 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     layout.create(list(settings.profiles))
     SpoolLock(layout).check_free()
     programs: list[Program] = []
+    lock: int | None = None
     listeners: list[Listener] = []
     if gpus is not None:
+        lock = hold_host(layout.runtime)
         plan = make_plan(settings, parse_gpus(gpus))
         end_leftovers(layout.runtime, None)
+        for sentence in check_places(plan, layout.runtime):
+            say(sentence)
         programs = server_programs(plan, write_plan(plan, layout.runtime))
         listeners = [watch_listener(layout.runtime, is_journal=is_journal())]
         path, settings = _with_endpoints(path, layout, plan_table(plan), model_name)
@@ -84,7 +89,11 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     logs = layout.root / "logs"
     configuration = write_configuration(programs, layout.runtime, logs, listeners)
     _say_where(settings, layout, logs)
+    if lock is not None:
+        say(f"servers obcd host status{runtime_words(layout.runtime)}")
     tie_to_parent(os.environ)
+    if lock is not None:
+        keep_across_exec(lock)
     become(configuration)
 
 

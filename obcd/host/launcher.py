@@ -26,6 +26,8 @@ from obcd.host.cards import GpuError, Reason
 from obcd.host.gpus import discover
 from obcd.host.leftovers import VARIABLE, end_leftovers, slot
 from obcd.host.plan import Plan, Server
+from obcd.host.ports import holder
+from obcd.host.runtime import UNIT
 from obcd.lifeline import VARIABLE as TIE
 from obcd.lifeline import tie_to_parent
 
@@ -157,14 +159,54 @@ def check_port(wanted: Launch, seconds: float | None = None) -> None:
     is_told = False
     while not _is_free(bind, port):
         if time.monotonic() >= deadline:
-            raise AlreadyRunningError(
-                f"port {port}, meant for GPU {wanted.server.label}, is held by {_holder(port)}: "
-                "end it, or choose other ports with [host] base_port"
-            )
+            raise AlreadyRunningError(_held(wanted))
         if not is_told:
             logger.info("waiting a moment: port %d is not free", port, extra={"action": "port_awaited"})
         is_told = True
         time.sleep(0.1)
+
+
+def _held(wanted: Launch) -> str:
+    """Return the sentence about a port that is not free."""
+    who = holder(wanted.server.port)
+    mend = f"sudo systemctl stop {UNIT.removesuffix('.service')}" if who.endswith(f" of {UNIT}") else "end it"
+    return (
+        f"port {wanted.server.port}, meant for {_place(wanted.server)}, is held by {who}: "
+        f"{mend}, or choose other ports with [host] base_port"
+    )
+
+
+def _place(server: Server) -> str:
+    return "the CPU" if server.label == "cpu" else f"GPU {server.label}"
+
+
+def check_address(bind: str) -> None:
+    """Check that servers can listen on an address of this machine.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    try:
+        _try_port(bind, 0)
+    except OSError as error:
+        raise _no_address(bind, 0, error) from None
+
+
+def held_ports(plan: Plan, runtime: Path) -> dict[str, str]:
+    """Return `{program: sentence}` for every server whose port somebody else holds.
+
+    Raises:
+        ConfigurationError: If a port is for root alone.
+    """
+    wanted = [Launch(plan=plan, server=server, runtime=runtime, supervisor=None) for server in plan.servers]
+    deadline = time.monotonic() + PORT_SECONDS
+    found = {}
+    for item in wanted:
+        try:
+            check_port(item, max(0.0, deadline - time.monotonic()))
+        except AlreadyRunningError as error:
+            found[item.server.program] = str(error)
+    return found
 
 
 def _is_free(bind: str, port: int) -> bool:
@@ -210,26 +252,6 @@ def _no_address(bind: str, port: int, error: OSError) -> ConfigurationError:
     return ConfigurationError(
         f'[host] bind = "{bind}" is not an address of this machine ({error.strerror}): `ip address` shows those it has'
     )
-
-
-def _holder(port: int) -> str:
-    """Return who listens on a port, in words."""
-    import psutil  # noqa: PLC0415 - not needed by a start that succeeds
-
-    try:
-        pids = {
-            item.pid
-            for item in psutil.net_connections("tcp")
-            if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port
-        }
-    except (psutil.Error, OSError):
-        return "another process"
-    for pid in sorted(pid for pid in pids if pid is not None):
-        try:
-            return f"process {pid} ({psutil.Process(pid).name()})"
-        except psutil.Error:
-            continue
-    return "a process of another user" if pids else "another process"
 
 
 def wait_for_pull(runtime: Path) -> None:

@@ -38,6 +38,14 @@ def slot(runtime: Path, label: str) -> str:
     return f"{os.path.realpath(runtime)}:{label}"
 
 
+def slot_of(pid: int) -> tuple[str, str] | None:
+    """Return the runtime folder and the label of the slot that a process was started for, None for none."""
+    start = os.fsencode(f"{VARIABLE}=")
+    mark = next((item for item in _environment(pid).split(b"\0") if item.startswith(start)), b"")
+    folder, colon, label = mark.removeprefix(start).decode(errors="replace").rpartition(":")
+    return (folder, label) if colon else None
+
+
 def end_leftovers(runtime: Path, label: str | None) -> list[int]:
     """End every process of this user that carries the mark of a slot, and return their ids once they are gone.
 

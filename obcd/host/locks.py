@@ -24,6 +24,8 @@ HOST_LOCK, PULL_LOCK = "lock", "pull.lock"
 #: supervisord closes all from 3 on in its children, and from 5 on in itself at a SIGHUP (supervisor 4.3,
 #: process.py: _prepare_child_fds, options.py: cleanup_fds): a lock that it is to hold must be 3 or 4.
 KEPT_DESCRIPTOR = 3
+#: Seconds to try for the host's lock: whoever asks whether a host is alive shares it for a moment.
+LOOK_SECONDS = 0.2
 
 
 def hold_host(runtime: Path) -> int:
@@ -34,7 +36,7 @@ def hold_host(runtime: Path) -> int:
         InputError: If it cannot be opened.
     """
     descriptor = _open(runtime / HOST_LOCK)
-    if not _take(descriptor, fcntl.LOCK_EX):
+    if not _take_within(descriptor, LOOK_SECONDS):
         holder = _holder(descriptor)
         os.close(descriptor)
         raise AlreadyRunningError(
@@ -77,9 +79,26 @@ def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None
 
 def is_pulling(runtime: Path) -> bool:
     """Tell whether a pull holds back servers that start."""
+    return bool(_is_held(runtime / PULL_LOCK))
+
+
+def puller(runtime: Path) -> str:
+    """Return who pulls, as `pid 17 pulls llama3.2`; "" when nobody does."""
+    path = runtime / PULL_LOCK
+    return path.read_text("utf-8", "replace").strip() if _is_held(path) else ""
+
+
+def is_host_alive(runtime: Path) -> bool | None:
+    """Tell whether a host runs with this folder; None when this user may not know."""
+    return _is_held(runtime / HOST_LOCK)
+
+
+def _is_held(path: Path) -> bool | None:
     try:
-        descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # nobody ever pulled
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except PermissionError:
+        return None
+    except OSError:  # nobody ever held it
         return False
     try:
         return not _take(descriptor, fcntl.LOCK_SH)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from obcd.errors import InputError
-from obcd.host.programs import find_logs
+from obcd.host.runtime import find_logs
 from obcd.logs import printable
 
 #: Seconds between two looks for new lines.
@@ -19,6 +19,9 @@ LOOK_SECONDS = 0.25
 TAIL_BYTES = 8 * 2**20
 #: Supervisor's rotation: `gpu0.log`, `gpu0.log.1` (older) …
 ROTATED = 3
+#: Of the end of a log, for a reason; and how long it may be.
+WORDS_BYTES, MAX_WORDS = 4096, 400
+TIME = re.compile(r"\btime=\S+ |^\d{4}[-/]\d\d[-/]\d\d[ T]\S+ ")
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -38,7 +41,28 @@ def find_log(runtime: Path, program: str) -> Path:
                 return path
         except PermissionError:
             break
-    raise InputError(f"{program} has no log that you may read in {folders[0]} or {folders[1]}")
+    raise InputError(
+        f"{program} has no log that you may read in {folders[0]} or {folders[1]}: is there such a program here "
+        "(obcd host status)? ask as the user who runs obcd host, or with sudo"
+    )
+
+
+def last_words(runtime: Path, program: str) -> str:
+    """Return why a program ended, if the last line of its log may say so; "" where it does not.
+
+    Neither our own remarks nor Ollama's lines per request say so. Times are left out: they would make the same reason
+    another one at every start.
+    """
+    try:
+        with find_log(runtime, program).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - WORDS_BYTES))
+            lines = [_shown(line) for line in file.read().splitlines()]
+    except (InputError, OSError):
+        return ""
+    said = [line for line in lines if line.strip() and " INFO " not in line and "[GIN]" not in line]
+    if not said or said[-1] != next(line for line in reversed(lines) if line.strip()):
+        return ""
+    return TIME.sub("", said[-1]).removeprefix("obcd: ").strip()[:MAX_WORDS]
 
 
 def last_lines(path: Path, count: int, until: int | None = None) -> list[str]:

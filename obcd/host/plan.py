@@ -9,8 +9,6 @@ new ports, and a server that starts again reads neither configuration nor driver
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,15 +108,3 @@ def read_plan(runtime: Path) -> Plan:
         raise InputError(f"{path} is not yours to read: ask as the user who runs obcd host, or with sudo") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} cannot be read ({error}): start obcd host again") from None
-
-
-def find_runtime(given: str | None = None) -> Path:
-    """Return the host's runtime folder: what was given, systemd's, the system's where one is, else the user's own."""
-    if given:
-        return Path(given).absolute()
-    for name in os.environ.get("RUNTIME_DIRECTORY", "").split(":"):
-        if name.endswith(SYSTEM_RUNTIME.name):
-            return Path(name)
-    own = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    own = own / ("obcd-host" if "XDG_RUNTIME_DIR" in os.environ else f"obcd-{os.getuid()}-host")
-    return own if own.is_dir() or not SYSTEM_RUNTIME.is_dir() else SYSTEM_RUNTIME

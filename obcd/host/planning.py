@@ -205,9 +205,9 @@ def _resolve(item: int | str, cards: list[Card], key: str) -> list[_Pin]:
         parts = [(card, part) for card in cards for part in card.instances if is_enough and part.uuid.startswith(item)]
         found += [[_Pin(f"{card.index}.{part.number}", part.uuid, card.index, card.name)] for card, part in parts]
     if not found:
-        raise ConfigurationError(f"{key} names {item!r}, which is not on this machine; there is {_listed(cards)}")
+        raise ConfigurationError(f"{key} names {item!r}, which is not on this machine; it has {_listed(cards)}")
     if len(found) > 1:
-        raise ConfigurationError(f"{key} names {item!r}, the beginning of several; there is {_listed(cards)}")
+        raise ConfigurationError(f"{key} names {item!r}, the beginning of several; this machine has {_listed(cards)}")
     return found[0]
 
 
@@ -224,10 +224,12 @@ def _pins(card: Card) -> list[_Pin]:
 
 
 def _listed(cards: list[Card]) -> str:
-    return "; ".join(
-        f"{card.index} ({', '.join([card.uuid, *(part.uuid for part in card.instances)])}, {card.name})"
+    """Return e.g. `GPU 0 (GPU-…, NVIDIA L4) and GPU 1 (GPU-…, NVIDIA L4)`."""
+    *others, last = (
+        f"GPU {card.index} ({', '.join([card.uuid, *(part.uuid for part in card.instances)])}, {card.name})"
         for card in cards
     )
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _check_environment(host: Host) -> None:

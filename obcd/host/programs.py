@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-from obcd.host.plan import SYSTEM_RUNTIME, Plan
+from obcd.host.plan import Plan
 from obcd.host.supervisor import Listener, Program
 from obcd.host.watch import EVENTS, PROGRAM
 
@@ -40,17 +39,3 @@ def watch_listener(runtime: Path, *, is_journal: bool) -> Listener:
     chosen = ("--journal",) if is_journal else ()
     command = (sys.executable, "-m", "obcd", "host-watch", "--runtime", str(runtime), *chosen, *WATCH_OPTIONS)
     return Listener(name=PROGRAM, command=command, events=EVENTS)
-
-
-def find_logs(runtime: Path) -> Path:
-    """Return where the servers' logs go: systemd's LogsDirectory, else the user's state folder.
-
-    Always files, under systemd too: ollama writes a line per request, which no journal wants, and files serve
-    `obcd host logs` alike everywhere. Not in the runtime folder: it lies in memory, and ends with the unit.
-    """
-    for name in filter(None, os.environ.get("LOGS_DIRECTORY", "").split(":")):
-        return Path(name)
-    if runtime == SYSTEM_RUNTIME:
-        return Path("/var/log/obcd")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
-    return state / "obcd" / runtime.name

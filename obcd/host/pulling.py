@@ -20,6 +20,7 @@ from obcd.clock import monotonic
 from obcd.core.records import canonical_model
 from obcd.errors import InputError, NoEndpointError, TimedOutError
 from obcd.host.plan import Plan, Server
+from obcd.host.ports import is_foreign
 from obcd.host.probing import Prober
 from obcd.host.remote import Remote
 from obcd.host.watching import Answer
@@ -31,6 +32,7 @@ START_PATIENCE = 60.0
 #: Seconds for a connection, and between two lines: checking the digest of a large file says nothing for minutes.
 CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0
 MAX_LINE_BYTES = 2**16
+GO_ON = "what came stays: the same command goes on where it was"
 #: `[host[:port]/][namespace/]model[:tag]` (ollama types/model/name.go: isValidPart).
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 NAME = re.compile(rf"((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{{1,5}})?/)?({_PART}/)?{_PART}(:{_PART})?")
@@ -93,7 +95,8 @@ def choose_server(plan: Plan, remote: Remote, say: Callable[[str], None]) -> Ser
             is_said = True
         time.sleep(0.2)
     for server in plan.servers:
-        if states[server.program].pid and answers[server.label].answer is Answer.ANSWERED:
+        pid, answer = states[server.program].pid, answers[server.label].answer
+        if pid and answer is Answer.ANSWERED and not is_foreign(pid, server.port):
             return server
     raise NoEndpointError("no server of this host answers: look at obcd host status")
 
@@ -112,10 +115,10 @@ def stream_pull(url: str, model: str) -> Iterator[Progress]:
                 timeout=(CONNECT_SECONDS, SILENCE_SECONDS), allow_redirects=False,
             ) as response:  # fmt: skip
                 yield from _progress(response, model)
-    except requests.RequestException as error:
-        raise NoEndpointError(
-            f"the server broke off ({type(error).__name__}); what came stays: the same command goes on where it was"
-        ) from None
+    except requests.Timeout:
+        raise NoEndpointError(f"the server went silent; {GO_ON}") from None
+    except requests.RequestException:
+        raise NoEndpointError(f"the server broke off (it was ended or restarted, or does not run); {GO_ON}") from None
 
 
 def _progress(response: requests.Response, model: str) -> Iterator[Progress]:

@@ -32,7 +32,7 @@ class RefusedError(ObcdError):
     """
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"supervisord refuses: {text}")
+        super().__init__(text)
         self.code = code
 
 
@@ -123,7 +123,7 @@ class Remote:
         try:
             return getattr(self._proxy, method)(*arguments)
         except xmlrpc.client.Fault as fault:
-            raise RefusedError(fault.faultCode, str(fault.faultString)) from None
+            raise RefusedError(fault.faultCode, _refusal(fault)) from None
         except TimeoutError:
             self.close()
             raise TimedOutError(f"supervisord does not answer on {self._path}: it hangs; restart obcd host") from None
@@ -136,6 +136,12 @@ class Remote:
             raise NoEndpointError(
                 f"no obcd host runs here (nothing answers on {self._path}): start one with obcd host"
             ) from None
+
+
+def _refusal(fault: xmlrpc.client.Fault) -> str:
+    if fault.faultCode == SHUTDOWN_STATE:
+        return "obcd host is stopping or starting anew: try again in a moment"
+    return f"supervisord refuses: {fault.faultString}"
 
 
 def _state(item: Mapping[str, Any]) -> ProcessState:

@@ -24,12 +24,16 @@ from obcd.clock import monotonic, wall
 from obcd.errors import ObcdError
 from obcd.host.listener import Event, Events
 from obcd.host.locks import is_pulling
+from obcd.host.logfiles import last_words
 from obcd.host.plan import Plan, Server
-from obcd.host.probing import Prober
+from obcd.host.ports import holder, is_foreign
+from obcd.host.probing import Probe, Prober
 from obcd.host.reading import CardReader
 from obcd.host.remote import ProcessState, Remote
 from obcd.host.watching import (
+    STOPPED,
     Action,
+    Answer,
     Condition,
     Facts,
     Limits,
@@ -84,10 +88,12 @@ class Watch:
     ) -> None:  # fmt: skip
         self._plan, self._runtime, self._remote, self._reader = plan, runtime, remote, reader
         self._notify, self._limits = notify, limits or Limits()
-        self._prober = Prober({server.label: plan.url(server) for server in plan.servers})
+        self._prober = Prober({server.label: plan.url(server) for server in plan.servers}, self._limits.probe)
         remembered = memory or {}
         self._conditions = {server.label: remembered.get(server.label, Condition()) for server in plan.servers}
         self._seen: dict[str, Seen] = {}
+        self._holders: dict[str, tuple[int, int, str]] = {}  # label: (pid, probe, who listens in its place)
+        self._words: dict[str, tuple[object, str]] = {}  # label: (which failure, what its log says of it)
         self._tried: set[str] = set()  # labels of servers that answered, or had their chance to
         self._trouble = ""  # of supervisord itself
         self._started = monotonic()
@@ -139,7 +145,12 @@ class Watch:
                 condition.trouble,
                 extra={"action": "server_troubled", "server": server.program},
             )
-        elif before.trouble and not condition.trouble and condition.is_answering:
+        elif before.restarts[-1:] != condition.restarts[-1:] and condition.restarts[-1].by == "person":
+            logger.info(
+                "%s: restarted by a person", server.program,
+                extra={"action": "server_restarted", "server": server.program},
+            )  # fmt: skip
+        elif _has_recovered(before, condition):
             logger.info(
                 "%s answers again", server.program, extra={"action": "server_recovered", "server": server.program}
             )
@@ -157,12 +168,33 @@ class Watch:
         # a reading from before this process says nothing of it: serve-gpu found its card since (supervisor's ages are
         # whole seconds)
         is_fresh = not state.pid or told.at > now - state.age_seconds + 1.0
+        is_down = not state.pid and state.state not in STOPPED
         return Facts(
+            holder=self._holder(server, state, probe), last_words=self._last_words(server, state) if is_down else "",
             state=state.state, pid=state.pid, age_seconds=state.age_seconds, fault=state.fault,
             probe=probe.number, answer=probe.answer, models=probe.models,
             has_card=bool(server.pin), is_pulling=is_held,
             is_card_gone=reading is not None and reading.is_lost and is_fresh,
         )  # fmt: skip
+
+    def _holder(self, server: Server, state: ProcessState, probe: Probe) -> str:
+        """Return who answers in a server's place; looked at once a probe, until the server's own process listens."""
+        if not state.pid or probe.answer not in (Answer.ANSWERED, Answer.STRANGE, Answer.HUNG):
+            return ""
+        known = self._holders.get(server.label)
+        if known is None or known[:2] != (state.pid, probe.number):
+            is_own = known is not None and known[0] == state.pid and not known[2]
+            who = holder(server.port) if not is_own and is_foreign(state.pid, server.port) else ""
+            known = self._holders[server.label] = (state.pid, probe.number, who)
+        return known[2]
+
+    def _last_words(self, server: Server, state: ProcessState) -> str:
+        """Return what a server that does not run wrote last; read once a failure."""
+        key = (state.state, state.fault, self._conditions[server.label].pid)
+        known = self._words.get(server.label)
+        if known is None or known[0] != key:
+            known = self._words[server.label] = (key, last_words(self._runtime, server.program))
+        return known[1]
 
     def _act(self, server: Server, action: Action) -> None:
         logger.warning(
@@ -230,6 +262,12 @@ class Watch:
             "cards": {uuid: asdict(reading) for uuid, reading in self._reader.latest.readings.items()},
             "servers": {label: _shown(seen, now) for label, seen in self._seen.items()},
         }
+
+
+def _has_recovered(before: Condition, condition: Condition) -> bool:
+    if condition.trouble or not condition.is_answering:
+        return False
+    return bool(before.trouble) or (condition.restart_count > 0 and not before.has_answered)
 
 
 def _shown(seen: Seen, now: float) -> dict[str, Any]:

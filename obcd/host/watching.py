@@ -31,6 +31,7 @@ ALIVE = ("STARTING", "RUNNING")
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
 STOPPED = ("STOPPED", "STOPPING")
 CARD_GONE, STOPPED_BY_PERSON = "its card is gone", "stopped by a person"
+ENDING = "it ends, as a person asked"
 #: How many restarts are remembered of a server.
 KEPT_RESTARTS = 20
 
@@ -46,7 +47,10 @@ class Limits:
         kill: After TERM.
         pause, longest_pause: Between two restarts by the watch.
         healthy: After so long without trouble the pauses begin anew.
+        stopped: After so long in STOPPED it counts as stopped for good, and not as being restarted by a person.
         start_pause, longest_start_pause: Between two starts of what supervisor gave up on.
+        probe: Between two probes of a server that answers.
+        reading: Between two readings of the cards.
     """
 
     hangs: int = 3
@@ -57,7 +61,10 @@ class Limits:
     longest_pause: float = 3600.0
     healthy: float = 600.0
     start_pause: float = 5.0
+    stopped: float = 2.0
     longest_start_pause: float = 60.0
+    probe: float = 4.0
+    reading: float = 5.0
 
 
 class Answer(Enum):
@@ -97,6 +104,8 @@ class Facts:
         has_card: False for a server on the CPU.
         is_card_gone: Whether the driver says that its card is lost, or no longer lists it.
         is_pulling: Whether a pull holds back servers that start.
+        holder: Who listens on its port in its place, e.g. `process 812 (ollama)`; "" for nobody.
+        last_words: The last line of its log, of one that does not run.
     """
 
     state: str
@@ -109,6 +118,8 @@ class Facts:
     has_card: bool = True
     is_card_gone: bool = False
     is_pulling: bool = False
+    holder: str = ""
+    last_words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +145,7 @@ class Condition:
         has_answered, hangs, refused_since, ending_since: Of that process; the last since when the watch ends it.
         is_answering: Whether its last probe was answered.
         was_stopped: Whether a person stopped it since it last ran.
+        stopped_since: When it was first seen STOPPED; None while it is not.
         pause: How long the next restart by the watch leaves it alone.
         next_restart_at: Until then it is left alone.
         healthy_since: None while there is trouble.
@@ -152,6 +164,7 @@ class Condition:
     refused_since: float | None = None
     ending_since: float | None = None
     was_stopped: bool = False
+    stopped_since: float | None = None
     pause: float | None = None
     next_restart_at: float = 0.0
     healthy_since: float | None = None
@@ -195,12 +208,20 @@ def judge(facts: Facts, before: Condition, now: float, limits: Limits) -> Verdic
         return _start_again(facts, condition, now, limits)
     condition = replace(condition, next_start_at=None)
     if facts.state in STOPPED:
-        return Verdict(_troubled(condition, STOPPED_BY_PERSON))
+        return Verdict(_stopped(facts, condition, now, limits))
     if facts.state not in ALIVE or not facts.pid:
-        return Verdict(_troubled(condition, _fault(facts)))
+        return Verdict(_troubled(replace(condition, is_answering=False), _fault(facts, condition)))
     if condition.ending_since is not None:
         return _end(condition, condition.ending_since, now, limits)
     return _judge_running(facts, _probed(facts, condition, now), now, limits)
+
+
+def _stopped(facts: Facts, condition: Condition, now: float, limits: Limits) -> Condition:
+    if facts.state != "STOPPED":
+        return _troubled(condition, ENDING if condition.was_stopped else condition.trouble)
+    since = now if condition.stopped_since is None else condition.stopped_since
+    is_for_good = now - since >= limits.stopped
+    return _troubled(replace(condition, stopped_since=since), STOPPED_BY_PERSON if is_for_good else ENDING)
 
 
 def _judge_running(facts: Facts, condition: Condition, now: float, limits: Limits) -> Verdict:
@@ -230,7 +251,7 @@ def _noticed(facts: Facts, condition: Condition, now: float) -> Condition:
         count += 1
     return replace(
         condition, pid=facts.pid, has_answered=False, is_answering=False, hangs=0, refused_since=None,
-        ending_since=None, was_stopped=False, reason="", healthy_since=None,
+        ending_since=None, was_stopped=False, stopped_since=None, reason="", healthy_since=None,
         restarts=restarts, restart_count=count, probe=facts.probe,
     )  # fmt: skip
 
@@ -239,12 +260,12 @@ def _seen_restart(condition: Condition, now: float) -> Restart:
     if condition.reason:
         return Restart(at=now, by="watch", reason=condition.reason)
     if condition.was_stopped:
-        return Restart(at=now, by="person", reason="stopped and started")
+        return Restart(at=now, by="person", reason="restarted by a person")
     return Restart(at=now, by="supervisor", reason="it had ended")
 
 
 def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits) -> Verdict:
-    condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts))
+    condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts, condition))
     pause = condition.start_pause or limits.start_pause
     if condition.next_start_at is None:  # EXITED is most often over before the pause is: supervisor starts it itself
         return Verdict(replace(condition, start_pause=pause, next_start_at=now + pause))
@@ -255,10 +276,14 @@ def _start_again(facts: Facts, condition: Condition, now: float, limits: Limits)
     return Verdict(replace(condition, start_pause=longer, next_start_at=now + longer), (action,))
 
 
-def _fault(facts: Facts) -> str:
+def _fault(facts: Facts, condition: Condition) -> str:
     """Return why it does not run; the same words in BACKOFF, FATAL and between: else STATUS would flap with them."""
+    if condition.reason and facts.state != "FATAL":  # the watch itself ended it, and no other was seen since
+        return _restarting(condition.reason)
     if facts.is_card_gone:
         return CARD_GONE
+    if facts.last_words:
+        return f"it {'ended' if facts.state == 'EXITED' else 'does not start'}: {facts.last_words}"
     if not facts.fault or "too quickly" in facts.fault:
         return "it ends as soon as it starts: its log says why"
     return f"it does not run ({facts.fault})"
@@ -276,6 +301,8 @@ def _probed(facts: Facts, condition: Condition, now: float) -> Condition:
     """Take in a probe, once."""
     if facts.probe == condition.probe or facts.answer is Answer.UNKNOWN:
         return condition
+    if facts.holder:  # whatever it says, it is not ours that says it
+        return replace(condition, probe=facts.probe, is_answering=False, hangs=0, refused_since=None)
     condition = replace(condition, probe=facts.probe, is_answering=facts.answer is Answer.ANSWERED)
     if facts.answer is Answer.HUNG:
         return replace(condition, hangs=condition.hangs + 1, refused_since=None)
@@ -308,11 +335,17 @@ def _restart(condition: Condition, reason: str, now: float, limits: Limits) -> V
     pause = condition.pause or limits.pause
     longer = min(limits.longest_pause, 2 * pause)
     condition = replace(condition, ending_since=now, reason=reason, pause=longer, next_restart_at=now + pause)
-    return Verdict(_troubled(condition, f"{reason}; it is being restarted"), (Action(Verb.TERM, reason),))
+    return Verdict(_troubled(condition, _restarting(reason)), (Action(Verb.TERM, reason),))
+
+
+def _restarting(reason: str) -> str:
+    return f"{reason}; it is being restarted"
 
 
 def _mild_trouble(facts: Facts, condition: Condition) -> str:
     """Return what is wrong and not worth a restart, yet; "" for nothing."""
+    if facts.holder:
+        return f"its port is held by {facts.holder}"
     if facts.answer is Answer.STRANGE and not condition.is_answering:
         return "it answers strangely: does another program hold its port?"
     if condition.is_answering or not condition.has_answered:
@@ -335,7 +368,9 @@ def _troubled(condition: Condition, trouble: str) -> Condition:
 
 def _healthy(facts: Facts, condition: Condition, now: float, limits: Limits) -> Condition:
     if not condition.is_answering:  # nothing is known of a young process yet: neither trouble nor health
-        trouble = "" if condition.trouble == STOPPED_BY_PERSON else condition.trouble  # the old one, until it answers
+        # the old one as long as it may come again at once; what survives its first seconds is past it
+        is_past = facts.state == "RUNNING" or condition.trouble in (STOPPED_BY_PERSON, ENDING)
+        trouble = "" if is_past else condition.trouble
         return replace(condition, trouble=trouble, remark=_start_remark(facts, condition))
     since = now if condition.healthy_since is None else condition.healthy_since
     is_forgiven = now - since >= limits.healthy

@@ -290,9 +290,8 @@ def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
-    return (
-        f"{content.label}: not one of its {content.bad} lines is a prompt, so nothing was dropped; line {line}: {why}"
-    )
+    which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
+    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}"
 
 
 def _taken(target: Path) -> TakenError:

@@ -101,7 +101,7 @@ class Layout:
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
-                "choose a folder that you may write into"
+                "choose a folder that you may write into (--root DIR)"
             ) from None
 
     def create_profiles(self, profiles: Iterable[str]) -> None:
@@ -138,7 +138,14 @@ def make_own(folder: Path) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
     if status.st_uid != os.getuid():
-        raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): run as that user, or take it away")
+        raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): {_another_way(folder)}")
+
+
+def _another_way(folder: Path) -> str:
+    """Return what to do about another's folder: never to take away what holds the jobs of everybody."""
+    if folder.is_relative_to(SYSTEM_ROOT):
+        return "this is the system's spool: give it work with obcd submit, or have one of your own with --root DIR"
+    return "run as that user, or choose another folder with --root DIR"
 
 
 def make_alike(folder: Path, inbox: Path) -> None:

@@ -64,7 +64,7 @@ class Already:
     """The job was submitted before.
 
     Attributes:
-        evidence: How we know, for people, e.g. `it was dropped at 2026-11-22T03:00:01.250Z`.
+        evidence: How we know, for people, e.g. `dropped at 2026-11-22T03:00:01.250Z`.
     """
 
     name: str
@@ -257,9 +257,10 @@ class Record:
         return False
 
     @property
-    def dropped_at(self) -> str:
-        """When it was dropped, for people; "" when it was not."""
-        return str(self._last.get("at", "")) if self._last.get("state") == "dropped" else ""
+    def evidence(self) -> str:
+        """How we know that it was submitted, once `settle` has said so."""
+        at, seen = self._last.get("at", "at a time that is not known"), self._last.get("evidence")
+        return f"{seen} (seen at {at})" if seen else f"dropped at {at}"
 
     def begin(self, target: Target) -> None:
         """Say what the steps that follow are about."""
@@ -336,7 +337,7 @@ def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, m
     """
     with Record(record_path(folder, layout.inbox, target), target.path.parent) as record:
         if record.settle():
-            return Already(target.path.name, f"it was submitted, known since {record.dropped_at}")
+            return Already(target.path.name, record.evidence)
         evidence = find_evidence(layout, target)
         if not evidence:
             record.begin(target)

@@ -306,6 +306,6 @@ def test_person_at_a_terminal_is_told_what_happens(cron: Cron) -> None:
     quiet = on_a_terminal("cd && obcd submit -q --once a.jsonl", variables)
 
     assert "1 prompt dropped; the answers come to" in first
-    assert "no coordinator runs on" in first
-    assert "a.jsonl was submitted already, nothing to do" in second
+    assert "waits for one (obcd up, or systemctl start obcd-coordinator)" in first
+    assert re.search(r"a.jsonl was submitted already, nothing to do: dropped at 2\d{3}-\S+Z\s", second)
     assert quiet == ""

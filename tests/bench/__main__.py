@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import accept, cpu, kill, procfs, slots
+from tests.bench import accept, cpu, host, kill, procfs, slots
 from tests.bench.figures import Measurement, Row, combine, render
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -18,6 +18,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "accept": accept.measure,
     "kill": kill.measure,
     "cpu": cpu.measure,
+    "host": host.measure,
 }
 
 

@@ -23,7 +23,7 @@ import requests
 
 from obcd.host.locks import hold_pull
 from obcd.host.remote import Remote
-from tests.gpu_support import StandIns, card_uuid, cards
+from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
     Running,
     all_gone,
@@ -41,27 +41,17 @@ pytestmark = pytest.mark.integration
 QUICK: dict[str, Any] = {
     "obcd.host.programs:START_SECONDS": 1,
     "obcd.host.programs:START_RETRIES": 1,
-    "obcd.host.programs:WATCH_OPTIONS": ("--limit", "start_pause=0.3", "--limit", "longest_start_pause=0.6"),
+    "obcd.host.programs:WATCH_OPTIONS": (
+        "--limit",
+        "start_pause=0.3",
+        "--limit",
+        "longest_start_pause=0.6",
+        "--limit",
+        "probe=0.5",
+        "--limit",
+        "reading=0.5",
+    ),
 }
-
-
-def free_base(count: int) -> int:
-    """Return the first of some ports in a row that are free now."""
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            base = int(first.getsockname()[1])
-        if base + count < 65535 and all(map(is_free, range(base, base + count))):
-            return base
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Host:
@@ -143,10 +133,14 @@ class Host:
         logs = self.runtime / "logs"
         return self.process.text() + "".join(path.read_text("utf-8", "replace") for path in logs.glob("*.log"))
 
-    def end(self) -> None:
+    def stop(self) -> None:
+        """Ask it to stop, not waiting for it."""
         if self.process.process.poll() is None:
             self.process.send(signal.SIGTERM)
-            self.process.wait()
+
+    def end(self) -> None:
+        self.stop()
+        self.process.wait()
         self.stand_ins.end()
         self.process.end()
         self._notified.shutdown(socket.SHUT_RDWR)
@@ -188,6 +182,8 @@ def host(tmp_path_factory: pytest.TempPathFactory, hung: Hung) -> Iterator[Host]
     try:
         yield machine
     finally:
+        hung.host.switch("stubborn", 0, on=False)
+        hung.host.stop()  # both at once
         machine.end()
 
 
@@ -202,14 +198,6 @@ def test_every_card_has_a_server_pinned_to_it(host: Host) -> None:
     pins = [host.stand_ins.recorded(host.base + number)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert pins == [card_uuid(number) for number in range(4)]
     assert host.process.text().count("http://127.0.0.1:") == 4
-
-
-def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
-    wait_until(lambda: "WATCHDOG=1" in host.messages(), what="a tick of supervisord feeds the watchdog")
-    assert "READY=1" in host.messages()
-    assert "STATUS=4/4 servers answer" in host.messages()
-    told = {name for number in range(4) for name in host.stand_ins.recorded(host.base + number)}
-    assert "NOTIFY_SOCKET" not in told
 
 
 def test_supervisord_holds_the_lock_and_its_children_do_not(host: Host) -> None:
@@ -259,7 +247,7 @@ def test_a_server_that_cannot_start_is_given_up_by_supervisor_and_comes_back_whe
     before = host.pids()
     host.switch("fail", 3)
     os.kill(host.pid(3), signal.SIGKILL)
-    wait_until(lambda: "ends as soon as it starts" in host.trouble(3), what=host.text)
+    wait_until(lambda: host.trouble(3) == "it does not start: Error: told to fail", what=host.text)
     assert any(message.startswith("STATUS=3/4 servers answer; gpu3: ") for message in host.messages())
     host.switch("fail", 3, on=False)
     wait_until(lambda: host.answers(3), what=host.text)
@@ -325,10 +313,45 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
     wait_until(lambda: host.answers(1), what=host.text)
 
 
+def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
+    machine = Host(tmp_path / "own", 2, {"obcd.host.launcher:PORT_SECONDS": 0.2})
+    with socket.socket() as stranger, socket.socket() as another:
+        machine.process.end()  # begun before the stranger came
+        stranger.bind(("127.0.0.1", machine.base + 1))
+        stranger.listen()
+        held = f"port {machine.base + 1}, meant for GPU 1, is held by process {os.getpid()} ("
+        try:
+            machine.start()
+            wait_until(lambda: machine.status().startswith("1/2 servers answer; gpu1: it does not start: " + held),
+                       what=machine.text)  # fmt: skip
+            assert f"gpu1 cannot start yet: {held}" in machine.process.text()
+            machine.process.send(signal.SIGTERM)
+            assert machine.process.wait() == 0
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server that ended had connections
+            another.bind(("127.0.0.1", machine.base))
+            another.listen()
+            machine.start()
+            assert machine.process.wait() == 7
+            assert "so are the ports of the other 1" in machine.process.text()
+        finally:
+            machine.end()
+
+
+def test_a_restart_during_a_pull_is_refused_unless_forced(host: Host) -> None:
+    before = host.pids()
+    with hold_pull(host.runtime, "llama3.2"):
+        done = host.run("restart", "all")
+    assert done.returncode == 7
+    assert f"(pid {os.getpid()} pulls llama3.2)" in done.stderr
+    assert "--force" in done.stderr
+    assert host.pids() == before
+
+
 def test_a_server_that_is_not_there_is_named_with_those_that_are(host: Host) -> None:
-    done = host.run("restart", "gpu9")
-    assert done.returncode == 2
-    assert "gpu0, gpu1, gpu2, gpu3" in done.stderr
+    for command in ("restart", "logs"):
+        done = host.run(command, "gpu9")
+        assert done.returncode == 2
+        assert "gpu0, gpu1, gpu2, gpu3" in done.stderr
 
 
 def test_logs_of_servers_watch_and_supervisord(host: Host) -> None:
@@ -381,8 +404,16 @@ def test_without_a_host_every_command_says_so(host: Host, tmp_path: Path) -> Non
         assert "no obcd host runs here" in done.stderr
 
 
+def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
+    wait_until(lambda: "WATCHDOG=1" in host.messages(), what="a tick of supervisord feeds the watchdog")
+    assert "READY=1" in host.messages()
+    assert "STATUS=4/4 servers answer" in host.messages()
+    told = {name for number in range(4) for name in host.stand_ins.recorded(host.base + number)}
+    assert "NOTIFY_SOCKET" not in told
+
+
 def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 4, QUICK)
+    machine = Host(tmp_path / "own", 2, QUICK)
     try:
         machine.wait_for_all()
         machine.switch("stubborn", 0)
@@ -393,7 +424,7 @@ def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(ho
         machine.start()
         machine.wait_for_all()
         assert all_gone(old)
-        assert len(machine.stand_ins.alive()) == 8
+        assert len(machine.stand_ins.alive()) == 4
 
         machine.process.send(signal.SIGTERM)
         assert machine.process.wait() == 0

@@ -424,7 +424,10 @@ def test_by_hand_it_needs_no_plan_and_spares_a_server_that_runs(rig: Rig, tmp_pa
     )
     assert (again.returncode, f"held by process {process.pid}" in again.stderr) == (ExitCode.ALREADY_RUNNING, True)
     assert process.process.poll() is None
-    assert (unknown.returncode, "no GPU 0 in the plan; there is 1" in unknown.stderr) == (ExitCode.USAGE, True)
+    assert (
+        unknown.returncode,
+        "GPU 0 has no server here: by [host] gpus there is a server of GPU 1" in unknown.stderr,
+    ) == (ExitCode.USAGE, True)
 
 
 def test_plan_that_is_not_there_is_said(rig: Rig) -> None:

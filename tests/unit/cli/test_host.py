@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from obcd.cli.host_common import choose_servers, parse_gpus
+from obcd.cli import host_common
+from obcd.cli.host_common import check_places, choose_servers, parse_gpus
 from obcd.cli.host_endpoints import remarks, render
+from obcd.cli.host_status import COLUMNS, blocks, head, row, table, telling_columns
 from obcd.cli.host_status import remarks as status_remarks
-from obcd.cli.host_status import row
-from obcd.errors import InputError, UsageError
+from obcd.errors import AlreadyRunningError, InputError, ObcdError, UsageError
 from obcd.host.plan import Plan, Server
 from obcd.host.pulling import check_name
 
@@ -93,6 +95,55 @@ def test_a_model_is_shown_with_its_context_and_its_share_on_the_card() -> None:
     assert row(shown(models=[model]))["models"] == "m:1 8192 50 % GPU"
 
 
+def rows_of_four() -> list[dict[str, str]]:
+    """Return servers with everything that there is to show."""
+    model = {"name": "llama3.2:latest", "size_bytes": 200, "vram_bytes": 200, "context_length": 8192}
+    reading = {"memory_used_bytes": 70 * 2**30, "memory_total_bytes": 80 * 2**30, "utilisation_percent": 100,
+               "temperature_celsius": 68, "power_watts": 312.0, "ecc_uncorrected": 0}  # fmt: skip
+    return [
+        row(shown(gpu=f"gpu{n}", port=11432 + n, pid=3141592, models=[model], reading=reading, card="NVIDIA H100 80GB"))
+        for n in range(4)
+    ]
+
+
+@pytest.mark.parametrize(("width", "count"), [(50, 3), (80, 2), (120, 2), (160, 1)])
+def test_a_terminal_gets_tables_that_fit_and_nothing_is_left_out(width: int, count: int) -> None:
+    rows = rows_of_four()
+    columns, version = telling_columns(rows)
+    chosen = list(blocks(rows, columns, width))
+    lines = [line for names in chosen for line in table(rows, names)]
+    assert len(chosen) == count
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines] == ["gpu", "gpu0", "gpu1", "gpu2", "gpu3"] * count
+    assert all(value in "\n".join(lines) + version for text in rows for value in text.values())
+
+
+def test_a_column_too_wide_for_the_terminal_stands_alone() -> None:
+    rows = rows_of_four()
+    assert list(blocks(rows, ["gpu", "port", "models", "busy"], 20)) == [
+        ["gpu", "port"], ["gpu", "models"], ["gpu", "busy"],
+    ]  # fmt: skip
+
+
+def test_what_is_known_of_no_server_and_what_all_share_are_no_columns() -> None:
+    columns, words = telling_columns([row(shown()), row(shown(gpu="gpu1"))])
+    assert columns == ["gpu", "port", "state", "pid", "up", "answers", "restarts", "models"]
+    assert words == "ollama 0.33.0  L4"
+    lost = row(shown(version="", reading={"is_lost": True}))
+    columns, words = telling_columns([lost, row(shown(version="0.34.0"))])
+    assert ({"version", "card"} <= set(columns), words) == (True, "")
+    columns, words = telling_columns([row(shown(version="", card=""))])
+    assert ({"version", "card"} & set(columns), words) == (set(), "")
+
+
+def test_a_pipe_gets_every_column_and_a_head_that_repeats_no_trouble() -> None:
+    title, *lines = table([row(shown())], COLUMNS)
+    assert title.split() == list(COLUMNS)
+    assert len(lines) == 1
+    document = {"status": "1/2 servers answer; gpu1: its card is gone", "pid": 7, "runtime": "/run/obcd-host"}
+    assert head(document) == "1/2 servers answer  pid 7  /run/obcd-host"
+
+
 def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> None:
     restart = {"seconds_ago": 5.0, "by": "watch", "reason": "its card is gone"}
     server = shown(trouble="its card is gone", alone_seconds=55.0, reading={"throttle": ["thermal"]}, xids=[79],
@@ -108,3 +159,40 @@ def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> N
         "gpu0: last restart 5 s ago, by the watch: its card is gone",
         "Xid 31 of card unknown at 2026-11-22T18:00:00Z",
     ]
+
+
+def test_only_where_no_port_is_free_the_host_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"gpu1": "port 11433 is held by process 812 (ollama)"}
+    monkeypatch.setattr(host_common, "held_ports", lambda *_: held)
+    assert check_places(make_plan(), Path("/run")) == [
+        "gpu1 cannot start yet: port 11433 is held by process 812 (ollama)"
+    ]
+    held["gpu0"] = "port 11432 is held by process 812 (ollama)"
+    with pytest.raises(AlreadyRunningError, match=r"^port 11433 is held by process 812 \(ollama\); so are .* other 1$"):
+        check_places(make_plan(), Path("/run"))
+
+
+@pytest.mark.parametrize(("is_unit", "code"), [(False, 4), (True, 6)])
+def test_a_wrong_address_is_a_mistake_and_for_the_unit_one_that_may_come_yet(
+    monkeypatch: pytest.MonkeyPatch, is_unit: bool, code: int
+) -> None:
+    monkeypatch.setattr(host_common, "is_journal", lambda: is_unit)
+    with pytest.raises(ObcdError, match=r"192\.0\.2\.77") as caught:
+        check_places(make_plan("192.0.2.77"), Path("/run"))
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"LoadState": "not-found"}, None),
+        ({"ActiveState": "failed", "SubState": "failed"}, "obcd-host.service has failed: journalctl -u obcd-host"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "obcd-host.service keeps failing: journalctl"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "3"}, "obcd-host.service keeps failing"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "0"}, "obcd-host.service is just starting"),
+        ({"ActiveState": "inactive", "SubState": "dead"}, "sudo systemctl start obcd-host, or"),
+    ],
+)
+def test_of_a_unit_that_does_not_run_is_said_what_to_do(state: dict[str, str], words: str | None) -> None:
+    found = host_common._unit_words({"LoadState": "loaded", **state})
+    assert found == words or (found is not None and words is not None and found.startswith(words))

@@ -23,7 +23,9 @@ def test_outcome_of_a_reload(
     code = main.run(["reload", "--root", str(tmp_path)])
 
     assert code == (0 if is_ok else 4)
-    assert capsys.readouterr().err == ("" if is_ok else "obcd: ") + "one\\ntwo\\x1b[2J\n"
+    assert (
+        capsys.readouterr().err == ("" if is_ok else "obcd: ") + "one\ntwo\\x1b[2J\n"
+    )  # each fault of a configuration has its line
 
 
 def test_reason_of_a_rejection(

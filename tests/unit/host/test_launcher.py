@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from obcd.errors import ConfigurationError
 from obcd.host import leftovers
 from obcd.host.cards import GpuError, Reason
-from obcd.host.launcher import Launch, _holder, check_card, check_models, is_foreign, server_environment, shell_line
+from obcd.host.launcher import Launch, check_card, check_models, is_foreign, server_environment, shell_line
 from obcd.host.plan import Plan, Server
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
 
@@ -113,22 +110,6 @@ def test_nobody_asks_nvidia_for_the_cpu_or_amd(stand_ins: StandIns, caplog: pyte
     check_card(make_launch(pin="1", vendor="amd"))
 
     assert caplog.text == ""
-
-
-@pytest.mark.parametrize(
-    ("pids", "words"),
-    [([None], "a process of another user"), ([2**30], "a process of another user"), ([], "another process")],
-)
-def test_holder_that_may_not_be_seen_is_said_to_be_anothers(
-    monkeypatch: pytest.MonkeyPatch, pids: list[int | None], words: str
-) -> None:
-    here = SimpleNamespace(port=11434)
-    listed = [SimpleNamespace(pid=pid, status=psutil.CONN_LISTEN, laddr=here) for pid in pids]
-    elsewhere = SimpleNamespace(pid=os.getpid(), status=psutil.CONN_LISTEN, laddr=SimpleNamespace(port=11435))
-    client = SimpleNamespace(pid=os.getpid(), status=psutil.CONN_ESTABLISHED, laddr=here)
-    monkeypatch.setattr(psutil, "net_connections", lambda _: [elsewhere, client, *listed])
-
-    assert _holder(11434) == words
 
 
 def test_models_folder_has_to_be_one(tmp_path: Path) -> None:

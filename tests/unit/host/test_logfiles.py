@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from obcd.errors import InputError
-from obcd.host.logfiles import find_log, follow, last_lines
+from obcd.host.logfiles import find_log, follow, last_lines, last_words
 
 
 @pytest.fixture
@@ -62,3 +62,21 @@ def test_a_log_that_is_not_there_is_named(log: Path) -> None:
         find_log(log.parent.parent, "gpu7")
     with pytest.raises(InputError, match="no program"):
         find_log(log.parent.parent, "../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\nobcd: port 1 is held\n\n", "port 1 is held"),
+        ('time=2026-11-22T23:00:00Z level=ERROR msg="no key"\n', 'level=ERROR msg="no key"'),
+        ("2026/11/22 23:00:00 listen failed\n", "listen failed"),
+        ("Error: old\n[GIN] 2026/11/22 | 200 | GET /api/ps\n", ""),
+        ("Error: old\n2026-11-22T23:00:00 INFO starting gpu0\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_last_line_is_the_reason_of_an_end_unless_it_is_no_reason(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gpu0.log").write_text(text)
+    assert last_words(tmp_path, "gpu0") == words
+    assert not last_words(tmp_path, "gpu1")

@@ -102,7 +102,7 @@ def test_zero_is_one_server_on_the_cpu_that_asks_no_driver(stand_ins: StandIns) 
 @pytest.mark.parametrize(
     ("gpus", "words"),
     [
-        ([7], r"\[host\] gpus names 7, which is not on this machine; there is 0 \(GPU-00000000"),
+        ([7], r"\[host\] gpus names 7, which is not on this machine; it has GPU 0 \(GPU-00000000"),
         (["GPU-ffff"], "names 'GPU-ffff', which is not on this machine"),
         (["GPU-0000"], "the beginning of several"),
         (["GPU-"], "not on this machine"),

@@ -8,8 +8,9 @@ import pytest
 
 from obcd.errors import ConfigurationError
 from obcd.host.plan import Plan, Server
-from obcd.host.programs import find_logs, server_programs, watch_listener
-from obcd.host.supervisor import Listener, Program, render
+from obcd.host.programs import server_programs, watch_listener
+from obcd.host.runtime import find_logs
+from obcd.host.supervisor import Listener, Program, render, write_configuration
 
 RUNTIME = Path("/run/x")
 
@@ -59,6 +60,33 @@ def test_supervisord_speaks_only_where_it_is_asked_to(is_silent: bool, word: str
 def test_what_the_file_cannot_hold_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="plainer path"):
         render([], RUNTIME, [Listener(name="watch", command=('say "x"',), events=("TICK_5",))])
+
+
+@pytest.mark.parametrize("word", ["a ; b", 'a"b', "a\nb", "a\rb"])
+def test_a_value_that_would_end_early_is_refused(word: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot stand in supervisor's configuration"):
+        render([Program(name="x", command=("obcd",), environment={"A": word})], RUNTIME)
+
+
+def test_a_program_has_its_priority_and_its_environment_with_percent_signs_doubled() -> None:
+    program = Program(name="x", command=("obcd",), priority=200, environment={"A": "1 %", "B": "2"})
+    section = parsed(render([program], RUNTIME))["program:x"]
+    assert (section["priority"], section["environment"]) == ("200", 'A="1 %%",B="2"')
+    assert section["killasgroup"] == "true"
+
+
+def test_programs_start_at_once_by_a_plugin_and_only_their_user_speaks_to_supervisord() -> None:
+    sections = parsed(render([], RUNTIME))
+    assert sections["rpcinterface:obcd"]["supervisor.rpcinterface_factory"] == "obcd.host.atonce:make_interface"
+    assert sections["unix_http_server"]["chmod"] == "0700"
+
+
+def test_the_configuration_is_its_user_s_alone_and_the_logs_are_linked_anew_each_time(tmp_path: Path) -> None:
+    write_configuration([], tmp_path, tmp_path / "first")
+    path = write_configuration([], tmp_path, tmp_path / "second")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "logs").readlink() == tmp_path / "second"
+    assert (tmp_path / "second").is_dir()
 
 
 def test_logs_go_where_systemd_says_else_to_the_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,11 +11,12 @@ from obcd.errors import TimedOutError
 from obcd.host import watch as module
 from obcd.host.gpus import Readings
 from obcd.host.listener import Event
+from obcd.host.locks import hold_pull
 from obcd.host.plan import Plan, Server
 from obcd.host.probing import Probe
 from obcd.host.reading import Told, Xid
-from obcd.host.remote import ProcessState
-from obcd.host.watch import Watch, load_memory
+from obcd.host.remote import FAULT_NOT_RUNNING, ProcessState, RefusedError
+from obcd.host.watch import Watch, load_memory, run
 from obcd.host.watching import Answer
 
 TICK = Event("TICK_5", {})
@@ -24,7 +27,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.known: dict[str, ProcessState] = {}
-        self.is_stuck = False
+        self.is_stuck = self.is_refusing = False
         self.done: list[tuple[str, str]] = []
 
     def show(self, name: str, state: str, pid: int) -> None:
@@ -32,11 +35,13 @@ class Supervisor:
 
     def states(self) -> dict[str, ProcessState]:
         if self.is_stuck:
-            raise TimedOutError("supervisord does not answer")
+            raise TimedOutError("supervisord\ndoes not answer")
         return self.known
 
     def signal(self, name: str, signal: str) -> None:
         self.done.append((name, signal))
+        if self.is_refusing:
+            raise RefusedError(FAULT_NOT_RUNNING, "NOT_RUNNING")
 
     def start(self, name: str) -> None:
         self.done.append((name, "start"))
@@ -47,12 +52,14 @@ class Asked:
 
     def __init__(self, _: object = None) -> None:
         self.probes: dict[str, Probe] = {}
+        self.forgotten: list[str] = []
 
     def turn(self, now: float) -> None:
         """Ask nobody."""
 
     def forget(self, label: str) -> None:
         """Keep what there is."""
+        self.forgotten.append(label)
 
     def latest(self, label: str) -> Probe:
         return self.probes.get(label, Probe())
@@ -84,7 +91,7 @@ class World:
         self.runtime, self.supervisor, self.cards, self.asked = runtime, Supervisor(), Cards(), Asked()
         self.told: list[dict[str, str | int]] = []
         self.now = 0.0
-        monkeypatch.setattr(module, "Prober", lambda _: self.asked)
+        monkeypatch.setattr(module, "Prober", lambda *_: self.asked)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         for n in (0, 1):
             self.supervisor.show(f"gpu{n}", "RUNNING", 10 + n)
@@ -102,6 +109,11 @@ class World:
         before = len(self.told)
         self.watch.tick(self.now, events)
         return self.told[before:]
+
+    def written(self) -> dict[str, Any]:
+        """Return watch.json."""
+        found: dict[str, Any] = json.loads((self.runtime / "watch.json").read_bytes())
+        return found
 
     def answer(self, *labels: str) -> None:
         for label in labels:
@@ -169,13 +181,85 @@ def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -
     world.turn()
     world.supervisor.is_stuck = True
     assert world.turn() == [{"STATUS": "2/2 servers answer; supervisord does not answer"}]
+    world.supervisor.is_stuck = False
+    assert world.turn() == [{"STATUS": "2/2 servers answer"}]
+
+
+def test_a_server_that_ended_meanwhile_is_no_reason_to_end(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    world.supervisor.is_refusing = True
+    world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    world.turn()
+    assert world.supervisor.done == [("gpu1", "TERM")]
+
+
+def test_another_process_of_a_server_is_asked_anew(world: World) -> None:
+    world.turn()
+    world.turn()
+    assert world.asked.forgotten == ["0", "1"]
+    world.supervisor.show("gpu1", "STARTING", 99)
+    world.turn()
+    assert world.asked.forgotten == ["0", "1", "1"]
+
+
+def test_a_server_that_had_its_chance_keeps_it_when_it_tries_again(world: World) -> None:
+    world.supervisor.show("gpu0", "BACKOFF", 0)
+    world.turn()
+    world.supervisor.show("gpu0", "STARTING", 12)
+    world.turn()
+    world.answer("1")
+    assert {"READY": 1} in world.turn()
+
+
+def test_watch_json_is_written_once_a_second_and_at_once_when_the_status_changes(world: World) -> None:
+    path = world.runtime / "watch.json"
+    world.turn()
+    first = path.stat().st_mtime_ns, path.stat().st_ino
+    world.turn(after=0.4)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == first
+    world.answer("0", "1")
+    world.turn(after=0.4)
+    assert world.written()["status"] == "2/2 servers answer"
+
+
+def test_a_server_that_waits_for_a_pull_is_said_to(world: World) -> None:
+    with hold_pull(world.runtime, "llama3.2"):
+        world.turn()
+    assert world.written()["servers"]["0"]["condition"]["remark"] == "it waits for a pull to end"
+
+
+def test_what_is_remembered_is_no_answer_of_today(world: World) -> None:
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    condition = load_memory(world.runtime)["0"]
+    assert (condition.pid, condition.has_answered) == (10, True)
+    assert (condition.probe, condition.is_answering, condition.trouble) == (0, False, "")
+
+
+def test_the_loop_says_that_it_is_ready_takes_events_and_ends_with_its_pipe() -> None:
+    seen: list[list[str]] = []
+    receive, send = os.pipe()
+
+    class Told:
+        def tick(self, now: float, events: list[Event]) -> None:
+            seen.append([event.name for event in events])
+            os.close(send)
+
+    sent: list[bytes] = []
+    os.write(send, b"eventname:TICK_5 len:15\nwhen:1795370000")
+    run(Told(), receive, sent.append)  # type: ignore[arg-type]
+    os.close(receive)
+    assert seen == [["TICK_5"]]
+    assert sent == [b"READY\n", b"RESULT 2\nOKREADY\n"]
 
 
 def test_when_supervisord_stops_the_watch_says_so_and_does_nothing_more(world: World) -> None:
     world.turn()
     (told,) = world.turn(Event("SUPERVISOR_STATE_CHANGE_STOPPING", {}))
-    assert told["STATUS"] == "stopping: the servers end"
-    assert "STOPPING" not in told  # it may be a restart, SIGHUP's
+    assert told == {"STATUS": "stopping: the servers end"}  # STOPPING=1 would be the end: a SIGHUP starts all anew
     for n in (0, 1):
         world.supervisor.show(f"gpu{n}", "FATAL", 0)
     world.turn(after=100)
@@ -211,3 +295,40 @@ def test_the_next_watch_remembers_and_restarts_nothing(world: World) -> None:
 def test_a_memory_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "watch.json").write_text(content)
     assert load_memory(tmp_path) == {}
+
+
+def test_a_server_is_counted_only_if_its_own_process_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def is_foreign(pid: int, port: int) -> bool:
+        asked.append((pid, port))
+        return port == 2
+
+    monkeypatch.setattr(module, "is_foreign", is_foreign)
+    monkeypatch.setattr(module, "holder", lambda port: f"process 812 (port {port})")
+    world.turn()
+    world.answer("0", "1")
+    world.turn()
+    assert world.watch.status() == "1/2 servers answer; gpu1: its port is held by process 812 (port 2)"
+    for _ in range(3):
+        world.answer("0", "1")
+        world.turn()
+    assert asked == [(10, 1), (11, 2), (11, 2), (11, 2), (11, 2)]  # a server's own process is looked at once
+
+
+def test_a_server_that_does_not_run_is_said_with_its_last_words_and_a_restart_by_a_person_as_one(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    (world.runtime / "logs").mkdir()
+    log = world.runtime / "logs" / "gpu1.log"
+    log.write_text("time=2026-11-22T23:00:00.000Z level=INFO msg=x\nobcd: port 11433 is held by process 7 (nc)\n")
+    world.supervisor.show("gpu1", "FATAL", 0)
+    world.turn()
+    assert world.watch.status().endswith("; gpu1: it does not start: port 11433 is held by process 7 (nc)")
+    world.supervisor.show("gpu0", "STOPPED", 0)
+    world.turn()
+    world.supervisor.show("gpu0", "STARTING", 20)
+    with caplog.at_level("INFO"):
+        world.turn()
+    assert "gpu0: restarted by a person" in caplog.messages
+    assert "stopped by a person" not in caplog.text

@@ -167,6 +167,17 @@ def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(
     assert story.condition.trouble == "its card is gone"
 
 
+@pytest.mark.parametrize(("state", "fault"), [("EXITED", ""), ("BACKOFF", "Exited too quickly (process log …)")])
+def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(state: str, fault: str) -> None:
+    story = Story().answered()
+    story.see(5, models=(ON_CPU,))
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it holds llama3.2:latest off its card, on the CPU; it is being restarted"
+    story.see(1, state="STARTING", pid=11, models=(), fault="")
+    story.see(1, state=state, pid=0, fault=fault)
+    assert story.condition.trouble == "it ends as soon as it starts: its log says why"
+
+
 @pytest.mark.parametrize("state", ["FATAL", "EXITED", "UNKNOWN"])
 def test_what_supervisor_gave_up_is_started_for_ever_with_pauses_up_to_a_minute(state: str) -> None:
     story, times = Story(), []
@@ -216,3 +227,91 @@ def test_an_answer_of_the_process_before_says_nothing_of_the_next() -> None:
 )  # fmt: skip
 def test_ready_waits_for_an_answer_or_a_failure(state: str, has_answered: bool, had: bool) -> None:
     assert has_had_its_chance(Facts(state=state), Condition(has_answered=has_answered)) is had
+
+
+def test_a_later_giving_up_waits_anew() -> None:
+    story = Story()
+    story.see(state="FATAL", pid=0)
+    story.see(1, state="STARTING", pid=11)
+    assert story.see(100, state="FATAL", pid=0) == ()
+    assert verbs(story.see(5)) == [Verb.START]
+
+
+def test_refused_connections_between_hung_probes_begin_the_count_anew() -> None:
+    story = Story().answered()
+    answers = [Answer.HUNG, Answer.HUNG, Answer.REFUSED] * 3
+    assert [story.see(4, answer=answer) for answer in answers] == [()] * 9
+
+
+def test_ten_healthy_minutes_end_a_long_time_alone() -> None:
+    story = Story().answered()
+    story.condition = replace(story.condition, pause=3600.0, next_restart_at=story.now + 3600)
+    for _ in range(130):
+        story.see(5, models=(WHOLE,))
+    assert verbs(story.see(5, models=(ON_CPU,))) == [Verb.TERM]
+
+
+def test_the_last_restarts_are_kept_and_all_are_counted() -> None:
+    story = Story().answered()
+    for pid in range(100, 130):
+        story.see(state="STARTING", pid=pid)
+    assert (len(story.condition.restarts), story.condition.restart_count) == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (Answer.HUNG, "/api/ps hangs"),
+        (Answer.REFUSED, "it refuses connections"),
+        (Answer.STRANGE, "it answers strangely: does another program hold its port?"),
+    ],
+)
+def test_what_is_no_reason_to_restart_is_said(answer: Answer, trouble: str) -> None:
+    story = Story().answered()
+    assert story.see(4, answer=answer) == ()
+    assert story.condition.trouble == trouble
+    story.see(4, answer=Answer.ANSWERED)
+    assert story.condition.trouble == ""
+
+
+def test_a_stranger_that_answers_in_its_place_is_no_answer_of_its_own() -> None:
+    story = Story()
+    story.see()
+    assert story.see(answer=Answer.ANSWERED, holder="process 812 (ollama)", models=(ON_CPU,)) == ()
+    assert (story.condition.is_answering, story.condition.has_answered) == (False, False)
+    assert story.condition.trouble == "its port is held by process 812 (ollama)"
+    story.see(answer=Answer.ANSWERED, holder="", models=())
+    assert (story.condition.is_answering, story.condition.trouble) == (True, "")
+
+
+@pytest.mark.parametrize("state", ["BACKOFF", "FATAL"])
+def test_why_a_server_does_not_start_is_said_by_the_last_line_of_its_log(state: str) -> None:
+    story = Story().answered()
+    story.see(state=state, pid=0, fault="Exited too quickly", last_words="port 11433 is held")
+    assert story.condition.trouble == "it does not start: port 11433 is held"
+    assert not story.condition.is_answering
+
+
+def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_its_first_seconds() -> None:
+    story = Story().answered()
+    for _ in range(3):
+        story.see(4, answer=Answer.HUNG)
+    story.see(pid=0, state="EXITED")
+    story.see(pid=11, state="STARTING", answer=Answer.UNKNOWN, age_seconds=1.0)
+    assert story.condition.trouble == "/api/ps hung 3 times in a row; it is being restarted"
+    story.see(state="RUNNING")
+    assert (story.condition.trouble, story.condition.remark) == ("", "it starts")
+
+
+def test_a_restart_by_a_person_is_told_from_a_stop() -> None:
+    story = Story().answered()
+    seen = []
+    for state in ("STOPPING", "STOPPED"):
+        story.see(0.5, state=state, pid=0)
+        seen.append(story.condition.trouble)
+    assert seen == ["it ends, as a person asked"] * 2
+    story.see(0.5, state="STARTING", pid=11, answer=Answer.UNKNOWN)
+    assert story.condition.restarts[-1].reason == "restarted by a person"
+    story.see(state="STOPPED", pid=0)
+    story.see(LIMITS.stopped)
+    assert story.condition.trouble == "stopped by a person"

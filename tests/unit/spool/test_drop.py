@@ -82,7 +82,7 @@ def test_bad_lines_are_counted_and_the_first_ten_told(layout: Layout, source: Pa
     [
         (b"", "there is no prompt in it"),
         (b"\n \n", "there is no prompt in it"),
-        (b"x\n", "not one of its 1 lines is a prompt"),
+        (b"x\n", "its only line is no prompt"),
         (b"\x1f\x8b\x08", "gzip"),
         (b'{"prompt": "' + b"x" * 2000 + b'"}\n', "line 1 is longer than 1024 bytes"),
     ],

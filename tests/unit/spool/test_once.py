@@ -131,7 +131,7 @@ def test_file_that_somebody_else_put_there_counts(layout: Layout, source: Path, 
 
 def test_drop_that_failed_is_made_the_next_time(layout: Layout, source: Path, state: Path) -> None:
     source.write_bytes(b"no prompt\n")
-    with pytest.raises(InputError, match="not one of its 1 lines is a prompt"):
+    with pytest.raises(InputError, match="its only line is no prompt"):
         run(layout, source, state)
     source.write_bytes(THREE)
 
