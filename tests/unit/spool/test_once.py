@@ -406,7 +406,7 @@ def test_drop_that_fails_again_and_again_does_not_fill_its_record(
     good = source.read_bytes()
     source.write_bytes(b"no prompt\n")
     for _ in range(30):
-        with pytest.raises(InputError, match="is a prompt"):
+        with pytest.raises(InputError, match="is no prompt"):
             run(layout, source, state)
     (path,) = (state / "submitted").iterdir()
     assert path.stat().st_size < 3000
