@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
+import socket
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,6 +23,9 @@ from typing import Any
 import psutil
 
 SOURCES = Path(__file__).resolve().parent / "standins"
+#: Below the range that the kernel takes ports of outgoing connections from (32768 on): whoever asks a server that is
+#: not there yet could else hold the very port that it is to listen on.
+PORTS = range(20000, 32000)
 
 
 def card(index: int, **changes: Any) -> dict[str, Any]:
@@ -68,6 +73,25 @@ def cards(count: int, *, lost: Collection[int] = (), mig: Mapping[int, int] | No
         instances = [{"number": number, "uuid": mig_uuid(index, number)} for number in range((mig or {}).get(index, 0))]
         made.append(card(index, lost=index in lost, mig=instances or None))
     return made
+
+
+def free_base(count: int) -> int:
+    """Return the first of some ports in a row that nobody holds."""
+    while True:
+        base = random.SystemRandom().choice(PORTS)
+        if all(map(is_free, range(base, base + count))):
+            return base
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port of 127.0.0.1."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class StandIns:

@@ -60,8 +60,8 @@ def host(ctx: click.Context, gpus: str | None, base_port: int | None, runtime: s
         if any((gpus, base_port, runtime, config)):
             raise click.UsageError(f"options belong after the word {ctx.invoked_subcommand}")
         return
-    settings = read_settings(config)
     folder = folder_to_start(runtime)
+    settings = read_settings(config)
     _check_socket(folder)
     make_folder(folder)
     lock = hold_host(folder)

@@ -25,7 +25,7 @@ from obcd.host.watching import ALIVE, Answer
 LOOK_SECONDS = 0.2
 #: How many lines of a log are searched for a reason.
 LOOKED_BACK = 5
-WATCH_JOURNAL = "journalctl -u obcd-host OBCD_SERVER=gpu0, or without the last word"
+WATCH_JOURNAL = "journalctl -u obcd-host (OBCD_SERVER=gpu0 for what is about one server)"
 
 
 @click.command()

@@ -25,11 +25,11 @@ def host_watch(runtime: str | None, journal: bool, changes: tuple[str, ...]) -> 
     """watch the servers of a host (started by obcd host)."""
     set_up_logging(to_journal=journal)
     folder = folder_that_runs(runtime)
-    plan = read_plan(folder)
+    plan, limits = read_plan(folder), _limits(changes)
     with Remote(folder) as remote:
         watch = Watch(
-            plan, folder, remote, _reader(plan), notify=notify,
-            limits=_limits(changes), memory=load_memory(folder),
+            plan, folder, remote, _reader(plan, limits.reading), notify=notify,
+            limits=limits, memory=load_memory(folder),
         )  # fmt: skip
         run(watch, 0, lambda data: os.write(1, data))
 
@@ -39,11 +39,11 @@ def _limits(changes: tuple[str, ...]) -> Limits:
     return Limits(**{name: float(number) for name, _, number in pairs})  # type: ignore[arg-type]
 
 
-def _reader(plan: Plan) -> CardReader:
+def _reader(plan: Plan, period: float) -> CardReader:
     pins = [server.pin for server in plan.servers if server.pin]
     if plan.vendor != "nvidia" or not pins:
         return CardReader(dict, list)
-    return CardReader(lambda: read_cards(pins), _XidsLater().poll)
+    return CardReader(lambda: read_cards(pins), _XidsLater().poll, period)
 
 
 class _XidsLater:

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from obcd.clock import monotonic
-from obcd.host.watching import Answer, Loaded
+from obcd.host.watching import Answer, Limits, Loaded
 from obcd.logs import printable
 
 #: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
-PERIOD, SHORT_PERIOD = 4.0, 1.0
+PERIOD, SHORT_PERIOD = Limits().probe, 1.0
 #: Seconds for a whole probe. An unload holds the runner's lock for up to 5 s, hence three in a row before it counts.
 #: With them a server that hangs just after a probe is asked to end 16 s later at the latest.
 LIMIT = 4.0
@@ -48,10 +48,11 @@ class Prober:
 
     Args:
         urls: {label: base URL}.
+        period: Seconds from one probe of a server that answers to the next.
     """
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._targets = {label: _Target(url) for label, url in urls.items()}
+    def __init__(self, urls: Mapping[str, str], period: float = PERIOD) -> None:
+        self._targets = {label: _Target(url, period) for label, url in urls.items()}
 
     def turn(self, now: float) -> None:
         """Take in what came, break off what takes too long, ask what is due."""
@@ -78,8 +79,9 @@ class Prober:
 class _Target:
     """One server, and the question to it that is under way."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, period: float) -> None:
         self.url = url
+        self._period = period
         self.latest = Probe()
         self._asking: _Asking | None = None
         self._due = 0.0
@@ -100,7 +102,7 @@ class _Target:
                 number=self.latest.number + 1, answer=found.answer, models=found.models,
                 version=found.version or self.latest.version,
             )  # fmt: skip
-            self._due = asking.started + (PERIOD if found.answer is Answer.ANSWERED else SHORT_PERIOD)
+            self._due = asking.started + (self._period if found.answer is Answer.ANSWERED else SHORT_PERIOD)
         if self._asking is None and now >= self._due:
             self._asking = _Asking(self.url, wants_version=not self.latest.version)
 

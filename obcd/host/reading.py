@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.host.gpus import Readings
+from obcd.host.watching import Limits
 
 #: Seconds from one reading to the next.
-PERIOD = 5.0
+PERIOD = Limits().reading
 #: How many Xid events are remembered.
 KEPT_XIDS = 50
 
@@ -49,12 +50,16 @@ class CardReader:
     Args:
         read: Returns {UUID: readings} within seconds; never raises.
         poll_xids: Returns (UUID, Xid) pairs that are new; called in the same thread.
+        period: Seconds from one reading to the next.
     """
 
     def __init__(
-        self, read: Callable[[], Mapping[str, Readings]], poll_xids: Callable[[], list[tuple[str, int]]]
+        self,
+        read: Callable[[], Mapping[str, Readings]],
+        poll_xids: Callable[[], list[tuple[str, int]]],
+        period: float = PERIOD,
     ) -> None:
-        self._read, self._poll_xids = read, poll_xids
+        self._read, self._poll_xids, self._period = read, poll_xids, period
         self._thread: threading.Thread | None = None
         self._due = 0.0
         self._found = Told()
@@ -70,7 +75,7 @@ class CardReader:
                 at=self._found.at, readings=self._found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:]
             )
         if self._thread is None and now >= self._due:
-            self._due = now + PERIOD
+            self._due = now + self._period
             self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
             self._thread.start()
         return new

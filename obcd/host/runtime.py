@@ -57,7 +57,9 @@ def folder_that_runs(given: str | None = None) -> Path:
     alive = [folder for folder in usable if is_host_alive(folder)]
     if alive:
         return alive[0]
-    return SYSTEM_RUNTIME if SYSTEM_RUNTIME.is_dir() else checked(own)
+    if SYSTEM_RUNTIME.is_dir() or (os.getuid() == 0 and own not in usable):
+        return SYSTEM_RUNTIME
+    return checked(own)
 
 
 def own_folder() -> Path:

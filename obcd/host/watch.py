@@ -88,7 +88,7 @@ class Watch:
     ) -> None:  # fmt: skip
         self._plan, self._runtime, self._remote, self._reader = plan, runtime, remote, reader
         self._notify, self._limits = notify, limits or Limits()
-        self._prober = Prober({server.label: plan.url(server) for server in plan.servers})
+        self._prober = Prober({server.label: plan.url(server) for server in plan.servers}, self._limits.probe)
         remembered = memory or {}
         self._conditions = {server.label: remembered.get(server.label, Condition()) for server in plan.servers}
         self._seen: dict[str, Seen] = {}

@@ -49,6 +49,8 @@ class Limits:
         healthy: After so long without trouble the pauses begin anew.
         stopped: After so long in STOPPED it counts as stopped for good, and not as being restarted by a person.
         start_pause, longest_start_pause: Between two starts of what supervisor gave up on.
+        probe: Between two probes of a server that answers.
+        reading: Between two readings of the cards.
     """
 
     hangs: int = 3
@@ -61,6 +63,8 @@ class Limits:
     start_pause: float = 5.0
     stopped: float = 2.0
     longest_start_pause: float = 60.0
+    probe: float = 4.0
+    reading: float = 5.0
 
 
 class Answer(Enum):

@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 from tests.bench.spool import wait_until
-from tests.gpu_support import StandIns, cards
+from tests.gpu_support import StandIns, cards, free_base
 from tests.integration.systemd_sandbox import VENV, CannotBootError, SystemdSandbox, why_not
 from tests.support import is_gone, make_environment, obcd_command
 
@@ -32,9 +30,6 @@ START_COUNT, COUNT, HUNG_COUNT = 8, 4, 2
 START_GOAL, KILL_GOAL, HANG_GOAL, UNIT_GOAL = 3.0, 3.0, 30.0, 6.0
 #: Seconds after which a measurement has failed.
 PATIENCE = 90.0
-#: Below the range that the kernel takes ports of outgoing connections from: whoever asks a server that is not there yet
-#: would else hold, now and then, the very port that it is to listen on.
-PORTS = range(20000, 32000)
 UNIT = "obcd-host.service"
 UNIT_FOLDER, UNIT_PORTS = Path("/srv/standins"), range(11432, 11432 + COUNT)
 DROP_IN = f"""[Service]
@@ -120,25 +115,6 @@ class Machine:
         """Return what host, supervisord, watch and servers wrote."""
         logs = [self._folder / "host.log", *sorted((self._folder / "run" / "logs").glob("*.log"))]
         return "".join(f"== {path.name}\n{path.read_text('utf-8', 'replace')}" for path in logs if path.exists())
-
-
-def free_base(count: int) -> int:
-    """Return the first of some ports in a row that nobody holds."""
-    while True:
-        base = random.SystemRandom().choice(PORTS)
-        if all(map(is_free, range(base, base + count))):
-            return base
-
-
-def is_free(port: int) -> bool:
-    """Tell whether a server could listen on a port of 127.0.0.1."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def answers(port: int) -> bool:

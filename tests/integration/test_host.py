@@ -23,7 +23,7 @@ import requests
 
 from obcd.host.locks import hold_pull
 from obcd.host.remote import Remote
-from tests.gpu_support import StandIns, card_uuid, cards
+from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
     Running,
     all_gone,
@@ -41,27 +41,17 @@ pytestmark = pytest.mark.integration
 QUICK: dict[str, Any] = {
     "obcd.host.programs:START_SECONDS": 1,
     "obcd.host.programs:START_RETRIES": 1,
-    "obcd.host.programs:WATCH_OPTIONS": ("--limit", "start_pause=0.3", "--limit", "longest_start_pause=0.6"),
+    "obcd.host.programs:WATCH_OPTIONS": (
+        "--limit",
+        "start_pause=0.3",
+        "--limit",
+        "longest_start_pause=0.6",
+        "--limit",
+        "probe=0.5",
+        "--limit",
+        "reading=0.5",
+    ),
 }
-
-
-def free_base(count: int) -> int:
-    """Return the first of some ports in a row that are free now."""
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            base = int(first.getsockname()[1])
-        if base + count < 65535 and all(map(is_free, range(base, base + count))):
-            return base
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Host:
@@ -143,10 +133,14 @@ class Host:
         logs = self.runtime / "logs"
         return self.process.text() + "".join(path.read_text("utf-8", "replace") for path in logs.glob("*.log"))
 
-    def end(self) -> None:
+    def stop(self) -> None:
+        """Ask it to stop, not waiting for it."""
         if self.process.process.poll() is None:
             self.process.send(signal.SIGTERM)
-            self.process.wait()
+
+    def end(self) -> None:
+        self.stop()
+        self.process.wait()
         self.stand_ins.end()
         self.process.end()
         self._notified.shutdown(socket.SHUT_RDWR)
@@ -188,6 +182,8 @@ def host(tmp_path_factory: pytest.TempPathFactory, hung: Hung) -> Iterator[Host]
     try:
         yield machine
     finally:
+        hung.host.switch("stubborn", 0, on=False)
+        hung.host.stop()  # both at once
         machine.end()
 
 
@@ -202,14 +198,6 @@ def test_every_card_has_a_server_pinned_to_it(host: Host) -> None:
     pins = [host.stand_ins.recorded(host.base + number)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert pins == [card_uuid(number) for number in range(4)]
     assert host.process.text().count("http://127.0.0.1:") == 4
-
-
-def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
-    wait_until(lambda: "WATCHDOG=1" in host.messages(), what="a tick of supervisord feeds the watchdog")
-    assert "READY=1" in host.messages()
-    assert "STATUS=4/4 servers answer" in host.messages()
-    told = {name for number in range(4) for name in host.stand_ins.recorded(host.base + number)}
-    assert "NOTIFY_SOCKET" not in told
 
 
 def test_supervisord_holds_the_lock_and_its_children_do_not(host: Host) -> None:
@@ -326,7 +314,7 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
 
 
 def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 2, {**QUICK, "obcd.host.launcher:PORT_SECONDS": 0.2})
+    machine = Host(tmp_path / "own", 2, {"obcd.host.launcher:PORT_SECONDS": 0.2})
     with socket.socket() as stranger, socket.socket() as another:
         machine.process.end()  # begun before the stranger came
         stranger.bind(("127.0.0.1", machine.base + 1))
@@ -339,6 +327,7 @@ def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_n
             assert f"gpu1 cannot start yet: {held}" in machine.process.text()
             machine.process.send(signal.SIGTERM)
             assert machine.process.wait() == 0
+            another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server that ended had connections
             another.bind(("127.0.0.1", machine.base))
             another.listen()
             machine.start()
@@ -415,8 +404,16 @@ def test_without_a_host_every_command_says_so(host: Host, tmp_path: Path) -> Non
         assert "no obcd host runs here" in done.stderr
 
 
+def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
+    wait_until(lambda: "WATCHDOG=1" in host.messages(), what="a tick of supervisord feeds the watchdog")
+    assert "READY=1" in host.messages()
+    assert "STATUS=4/4 servers answer" in host.messages()
+    told = {name for number in range(4) for name in host.stand_ins.recorded(host.base + number)}
+    assert "NOTIFY_SOCKET" not in told
+
+
 def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 4, QUICK)
+    machine = Host(tmp_path / "own", 2, QUICK)
     try:
         machine.wait_for_all()
         machine.switch("stubborn", 0)
@@ -427,7 +424,7 @@ def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(ho
         machine.start()
         machine.wait_for_all()
         assert all_gone(old)
-        assert len(machine.stand_ins.alive()) == 8
+        assert len(machine.stand_ins.alive()) == 4
 
         machine.process.send(signal.SIGTERM)
         assert machine.process.wait() == 0

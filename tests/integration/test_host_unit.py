@@ -18,11 +18,12 @@ HOST = "obcd-host.service"
 FOLDER = Path("/srv/standins")
 PORTS = range(11432, 11436)
 ALL_ANSWER = "4/4 servers answer"
-#: Where the stand-ins are, and a limit that a test need not wait out; the rest is the unit as it is installed.
+#: Where the stand-ins are, and limits that a test need not wait out; the rest is the unit as it is installed.
 DROP_IN = f"""[Service]
 Environment=PATH={FOLDER}/bin:/usr/bin:/bin PYTHONPATH={FOLDER}/python STANDIN_FOLDER={FOLDER}/records
 ReadWritePaths={FOLDER}
 WatchdogSec=8
+TimeoutStopSec=4
 """
 
 
@@ -141,7 +142,7 @@ def test_killed_watch_comes_back_and_disturbs_nobody(host: Host) -> None:
     assert host.machine.show(HOST, "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_supervisord_that_gets_a_signal_leaves_nothing_of_the_old(host: Host, number: signal.Signals) -> None:
     before = set(host.pids().values()) | host.runners()
 
@@ -162,9 +163,8 @@ def test_stopped_supervisord_is_found_by_the_watchdog(host: Host) -> None:
 @pytest.mark.parametrize("how", [("stop",), ("kill", "--signal=KILL", "--kill-whom=all")])
 def test_unit_that_ends_leaves_nothing(host: Host, how: tuple[str, ...]) -> None:
     host.stand_ins.switch("stubborn", PORTS[0])
-    host.machine.signal(host.pids()[PORTS[0]], signal.SIGKILL)
-    wait_until(lambda: len(host.stand_ins.starts(PORTS[0])) > 0 and host.status() == ALL_ANSWER)
     before = host.alive()
+    assert len(before) == 8
 
     host.machine.run("systemctl", *how, HOST)
 
@@ -182,6 +182,58 @@ def test_card_that_is_gone_costs_no_other_server(host: Host) -> None:
     assert set(host.stand_ins.starts(PORTS[3])) & host.alive()
     host.stand_ins.describe(cards(4))
     host.machine.run("systemctl", "restart", HOST)
+
+
+def test_commands_of_root_mean_the_unit_and_believe_nobody_elses_folder(host: Host) -> None:
+    machine = host.machine
+    planted = '{"bind": "6.6.6.6", "name": "evil", "vendor": "nvidia", "ollama": "", "parallel": 1, "servers": []}'
+    machine.add_user("carl")
+    machine.run("setpriv", "--reuid", "carl", "--clear-groups", "mkdir", "-m", "755", "/tmp/obcd-0-host")
+    machine.write("/tmp/obcd-0-host/plan.json", planted)
+
+    assert machine.obcd("host", "status").stdout.startswith(
+        f"{ALL_ANSWER}  pid {machine.main_pid(HOST)}  /run/obcd-host"
+    )
+    assert '"127.0.0.1:11432"' in machine.obcd("host", "endpoints").stdout
+    second = machine.obcd("host", user="carl", check=False)
+    assert (second.returncode, "obcd-host.service runs here" in second.stderr) == (7, True), second.stderr
+    assert "journalctl -u obcd-host" in machine.obcd("host", "logs", "watch").stderr
+
+
+def test_dry_run_beside_the_unit_is_of_the_unit(host: Host) -> None:
+    done = host.machine.obcd("serve-gpu", "1", "--dry-run")
+
+    assert "HOME=/var/lib/obcd" in done.stdout
+    assert f", the server gpu1 of {HOST}: sudo systemctl stop obcd-host" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "state", "why"),
+    [
+        ("gpus = [7]", "failed", "names 7, which is not on this machine"),
+        ('ollama = "/nowhere/ollama"', "failed", "/nowhere/ollama"),
+        ('bind = "192.0.2.77"', "activating", '192.0.2.77" is not an address of this machine'),
+    ],
+)
+def test_wrong_host_table_fails_at_once_and_is_said(host: Host, table: str, state: str, why: str) -> None:
+    machine, path = host.machine, host.machine.path("/etc/obcd/obcd.toml")
+    kept = path.read_text("utf-8")
+    key = table.split(maxsplit=1)[0]
+    text, count = re.subn(rf"(?m)^(# ?)?{key} = .*$", lambda _: table, kept, count=1)
+    assert count == 1
+    path.write_text(text)
+    try:
+        done = machine.run("systemctl", "restart", HOST, check=False)
+        said = machine.obcd("host", "status", check=False)
+        assert done.returncode != 0
+        assert machine.show(HOST, "ActiveState") == state
+        assert why in machine.messages(HOST)
+        words = "has failed" if state == "failed" else "keeps failing"
+        assert (said.returncode, f"{HOST} {words}: journalctl -u obcd-host" in said.stderr) == (6, True), said.stderr
+    finally:
+        path.write_text(kept)
+        machine.run("systemctl", "stop", HOST)
+        machine.run("systemctl", "reset-failed", HOST, check=False)
 
 
 def test_journal_reads_well(host: Host) -> None:

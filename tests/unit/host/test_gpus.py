@@ -172,8 +172,10 @@ def test_reading_a_hanging_driver_ends_in_time(stand_ins: StandIns, monkeypatch:
 
     found = read_cards([card_uuid(0)])
 
+    took = time.monotonic() - start
     release.set()
-    assert (found, time.monotonic() - start < 2.0) == ({}, True)
+    gpus._hanging[0].join(10)  # else nothing is put to the driver in the next test
+    assert (found, took < 2.0) == ({}, True)
 
 
 def test_each_xid_is_told_once_with_its_card(stand_ins: StandIns) -> None:

@@ -82,11 +82,22 @@ def test_a_folder_that_a_stranger_made_is_neither_looked_into_nor_used(machine: 
     assert folder_that_runs() == machine.system
 
 
+def test_a_planted_folder_does_not_keep_root_from_the_systems_word(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.start(machine.own)
+    machine.become(0)
+    monkeypatch.setattr(module, "distrust", lambda _: "belongs to user bob")
+    assert folder_that_runs() == machine.system
+    with pytest.raises(InputError, match="belongs to user bob"):
+        folder_to_start()
+
+
 def test_a_link_and_a_folder_open_to_all_are_not_trusted(machine: Machine, tmp_path: Path) -> None:
     machine.own.parent.mkdir()
     machine.own.symlink_to(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
-        folder_that_runs()
+        folder_to_start()
     machine.own.unlink()
     machine.own.mkdir()
     machine.own.chmod(0o777)

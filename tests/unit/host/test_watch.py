@@ -91,7 +91,7 @@ class World:
         self.runtime, self.supervisor, self.cards, self.asked = runtime, Supervisor(), Cards(), Asked()
         self.told: list[dict[str, str | int]] = []
         self.now = 0.0
-        monkeypatch.setattr(module, "Prober", lambda _: self.asked)
+        monkeypatch.setattr(module, "Prober", lambda *_: self.asked)
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         for n in (0, 1):
             self.supervisor.show(f"gpu{n}", "RUNNING", 10 + n)
