@@ -97,3 +97,5 @@ def _check_socket(folder: Path) -> None:
     path = folder / SOCKET_NAME
     if len(os.fsencode(path)) > MAX_SOCKET_BYTES:
         raise InputError(f"{folder} is too long for a unix socket's path: choose a shorter --runtime")
+    if "%" in str(folder):  # supervisor expands it in paths of logs, twice (#1441)
+        raise InputError(f"{folder} has a percent sign, which supervisor does not take: choose another --runtime")

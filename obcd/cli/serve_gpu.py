@@ -43,14 +43,15 @@ Never returns when all is well: it becomes `ollama serve`. Exit code 2 when the 
 @click.option(
     "--plan", "plan_file", metavar="FILE", help="the plan.json that obcd host wrote  [default: none, make one]"
 )
+@click.option("--parent", type=int, hidden=True, help="the process id of the supervisord that starts it")
 @click.option("--config", metavar="FILE", help="configuration file  [default: as for obcd check]")
-def serve_gpu(gpu: str, dry_run: bool, plan_file: str | None, config: str | None) -> None:
+def serve_gpu(gpu: str, dry_run: bool, plan_file: str | None, parent: int | None, config: str | None) -> None:
     """become the Ollama server of GPU N.
 
     N is nvidia-smi's index; the server is pinned to that card. Ends what an earlier server of the GPU left behind,
     waits while a model is being pulled on this host, and checks that the card is there and the port free.
     """
-    parent = os.getppid()  # as early as can be: it may end while we wait
+    parent = parent or os.getppid()  # as early as can be: it may end while we wait
     set_up_logging()
     plan, runtime = _read(plan_file) if plan_file is not None else _make(config, is_dry=dry_run)
     server = plan.find(gpu)

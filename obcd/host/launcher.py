@@ -186,10 +186,7 @@ def check_address(bind: str) -> None:
     Raises:
         ConfigurationError: If it is none.
     """
-    try:
-        _try_port(bind, 0)
-    except OSError as error:
-        raise _no_address(bind, 0, error) from None
+    _is_free(bind, 0)  # 0 is always free
 
 
 def held_ports(plan: Plan, runtime: Path) -> dict[str, str]:
@@ -216,6 +213,8 @@ def _is_free(bind: str, port: int) -> bool:
         if error.errno == errno.EADDRINUSE:
             return False
         raise _no_address(bind, port, error) from None
+    except UnicodeError as error:  # a name that cannot be one: too long a part, an empty one
+        raise _no_address(bind, port, OSError(0, "not a host's name")) from error
     return True
 
 
@@ -258,8 +257,15 @@ def wait_for_pull(runtime: Path) -> None:
     """Wait until no pull is under way on this host; a signal ends the process as ever."""
     try:
         descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):  # nobody has ever pulled here, or it is another user's host
+    except FileNotFoundError:  # nobody has ever pulled here
         return
+    except PermissionError:
+        if not os.access(runtime, os.R_OK | os.X_OK):  # another user's host, whose pulls are not of our models
+            return
+        raise ConfigurationError(
+            f"{runtime / PULL_LOCK} cannot be read by user {os.getuid()}, so nobody can tell whether a model is being "
+            "pulled: give it to the user who runs obcd host (chown), or remove it when nobody pulls"
+        ) from None
     try:
         is_told = False
         while not _take_shared(descriptor):
@@ -291,13 +297,14 @@ def is_foreign(name: str) -> bool:
 
 
 def shell_line(wanted: Launch, inherited: Mapping[str, str]) -> str:
-    """Return a line for a shell that starts exactly what `become` would from this environment."""
+    """Return a line for a shell that starts what `become` would from this environment, but for the slot's mark."""
     environment = server_environment(wanted, inherited)
     words = ["env"]
     for name in sorted(inherited.keys() - environment.keys()):
         words += ["-u", name]
     # the plan's own even where they are inherited with the same value: the line is for any shell
-    words += [f"{name}={environment[name]}" for name in (*wanted.server.variables, VARIABLE)]
+    # and without the slot's mark: a server by hand is no leftover of a host, to be ended by its next start
+    words += [f"{name}={environment[name]}" for name in wanted.server.variables]
     return shlex.join([*words, wanted.plan.ollama, "serve"])
 
 

@@ -79,7 +79,7 @@ def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None
 
 def is_pulling(runtime: Path) -> bool:
     """Tell whether a pull holds back servers that start."""
-    return bool(_is_held(runtime / PULL_LOCK))
+    return _is_held(runtime / PULL_LOCK) is not False  # one that cannot be read is no proof that nobody pulls
 
 
 def puller(runtime: Path) -> str:
@@ -107,10 +107,23 @@ def _is_held(path: Path) -> bool | None:
 
 
 def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, flags)
+        _give_to_owner(descriptor, path.parent)
     except OSError as error:
         raise InputError(f"cannot open the lock {path}: {error.strerror}; ask as the user who runs obcd host") from None
+    return descriptor
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Let the user of the host, whose folder it is, use a lock that root made (`sudo obcd host pull`)."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _take(descriptor: int, kind: int) -> bool:

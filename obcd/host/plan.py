@@ -101,10 +101,12 @@ def read_plan(runtime: Path) -> Plan:
     try:
         document = json.loads(path.read_bytes())
         servers = tuple(Server(**item) for item in document.pop("servers"))
+        if not servers:
+            raise ValueError("it names no server")
         return Plan(**document, servers=servers)
     except FileNotFoundError:
         raise InputError(f"no obcd host runs here (there is no {path}): start one with obcd host") from None
     except PermissionError:
         raise InputError(f"{path} is not yours to read: ask as the user who runs obcd host, or with sudo") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}): start obcd host again") from None

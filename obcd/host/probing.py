@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,10 @@ PERIOD, SHORT_PERIOD = Limits().probe, 1.0
 #: With them a server that hangs just after a probe is asked to end 16 s later at the latest.
 LIMIT = 4.0
 MAX_BYTES = 2**20
+#: What reading an answer raises that is not Ollama's; OverflowError is `1e999` as a whole number.
+STRANGE = (
+    http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 MAX_MODELS, MAX_NAME = 100, 200
 
 
@@ -95,7 +99,7 @@ class _Target:
 
     def turn(self, now: float) -> None:
         asking = self._asking
-        if asking is not None and (not asking.thread.is_alive() or now >= asking.started + LIMIT):
+        if asking is not None and (not asking.thread.is_alive() or now >= asking.started + asking.limit):
             found = asking.outcome()
             self._asking = None
             self.latest = Probe(
@@ -119,25 +123,39 @@ class _Asking:
         self.thread = threading.Thread(target=self._ask, name="probe", daemon=True)
         self.thread.start()
 
+    @property
+    def limit(self) -> float:
+        """Return how long it may take in all: once /api/ps has answered, the version has a time of its own."""
+        return LIMIT if self._found is None else 2 * LIMIT
+
     def outcome(self) -> Probe:
         """Return what was found; one that is not through yet has hung."""
         found = self._found
-        if found is None and self._socket is not None:
+        sock = self._socket
+        if sock is not None:
             with contextlib.suppress(OSError):  # closed meanwhile
-                self._socket.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
         return found or Probe(answer=Answer.HUNG)
 
     def _ask(self) -> None:
         try:
-            models = _loaded(self._get("/api/ps"))
-            version = str(self._get("/api/version").get("version", "")) if self._wants_version else ""
-            self._found = Probe(answer=Answer.ANSWERED, models=models, version=printable(version[:60]))
+            self._found = Probe(answer=Answer.ANSWERED, models=_loaded(self._get("/api/ps")))
         except TimeoutError:
             self._found = Probe(answer=Answer.HUNG)
         except OSError:  # refused, reset, closed without an answer: it is starting or dying
             self._found = Probe(answer=Answer.REFUSED)
-        except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except STRANGE:
             self._found = Probe(answer=Answer.STRANGE)
+        else:
+            self._ask_version(self._found)
+
+    def _ask_version(self, found: Probe) -> None:
+        """Ask for the version too; that it does not come says nothing of the server's health."""
+        if not self._wants_version:
+            return
+        with contextlib.suppress(OSError, *STRANGE):
+            version = str(self._get("/api/version").get("version", ""))
+            self._found = replace(found, version=printable(version[:60]))
 
     def _get(self, path: str) -> dict[str, Any]:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=LIMIT)

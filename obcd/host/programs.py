@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,11 +21,16 @@ WATCH_OPTIONS: tuple[str, ...] = ()
 
 
 def server_programs(plan: Plan, plan_file: Path) -> list[Program]:
-    """Return one program per server; all have one priority, so that they start at once."""
+    """Return one program per server; all have one priority, so that they start at once.
+
+    The caller becomes supervisord, so its process id is their parent's: a server that asked only once it runs might
+    ask when the parent is gone already.
+    """
+    launcher = (sys.executable, "-m", "obcd", "serve-gpu")
     return [
         Program(
             name=server.program,
-            command=(sys.executable, "-m", "obcd", "serve-gpu", server.label, "--plan", str(plan_file)),
+            command=(*launcher, server.label, "--plan", str(plan_file), "--parent", str(os.getpid())),
             stop_seconds=STOP_SECONDS,
             start_seconds=START_SECONDS,
             start_retries=START_RETRIES,

@@ -71,9 +71,8 @@ class CardReader:
         if self._thread is not None and not self._thread.is_alive():
             self._thread = None
             new = self._found.xids
-            self.latest = Told(
-                at=self._found.at, readings=self._found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:]
-            )
+            found, self._found = self._found, Told()  # told once, even if a thread ends without another
+            self.latest = Told(at=found.at, readings=found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
         if self._thread is None and now >= self._due:
             self._due = now + self._period
             self._thread = threading.Thread(target=self._run, name="cards", daemon=True)

@@ -7,13 +7,16 @@ the driver, and is left alone.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Collection
+from functools import partial
 
 from obcd.host.cards import Card, GpuError, Instance, Readings, Reason, no_gpu, throttle_words
+from obcd.logs import printable
 
 #: The last since R450; Ollama itself needs a later driver.
 CARD_FIELDS = ("index", "uuid", "name", "memory.total", "pci.bus_id", "mig.mode.current")
@@ -50,6 +53,7 @@ _FAILURES = (
     ),
 )
 
+HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _CARD_LINE = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)")
 _INSTANCE_LINE = re.compile(r"\s+MIG .*Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
 
@@ -77,7 +81,7 @@ def _card(row: list[str], instances: dict[str, list[Instance]]) -> Card:
     return Card(
         index=int(index),
         uuid=uuid,
-        name=name,
+        name=printable(name),
         memory_bytes=_mebibytes(memory) or 0,
         pci=pci,
         instances=tuple(instances.get(uuid, ())),
@@ -123,7 +127,7 @@ def _readings(row: list[str]) -> Readings:
         temperature_celsius=_whole(temperature),
         power_watts=_number(power),
         ecc_uncorrected=_whole(ecc),
-        throttle=throttle_words(int(throttle, 16) if throttle.startswith("0x") else None),
+        throttle=throttle_words(int(throttle, 16) if HEXADECIMAL.fullmatch(throttle) else None),
     )
 
 
@@ -133,10 +137,23 @@ def _query(fields: tuple[str, ...], deadline: float) -> list[list[str]] | None:
     if text is None:
         return None
     split = ([value.strip() for value in line.split(",")] for line in text.splitlines())
-    rows = [row for row in split if len(row) == len(fields) and row[0].isdigit() and row[1].startswith("GPU-")]
+    rows = [
+        row
+        for row in map(partial(_whole_name, fields), split)
+        if len(row) == len(fields) and row[0].isascii() and row[0].isdigit() and row[1].startswith("GPU-")
+    ]
     if not rows and "GPU is lost" not in text:
         raise _failure(text)
     return rows
+
+
+def _whole_name(fields: tuple[str, ...], row: list[str]) -> list[str]:
+    """Put a card's name together again that has a comma in it."""
+    more = len(row) - len(fields)
+    if more <= 0 or "name" not in fields:
+        return row
+    place = fields.index("name")
+    return [*row[:place], ", ".join(row[place : place + more + 1]), *row[place + more + 1 :]]
 
 
 def _instances(deadline: float) -> dict[str, list[Instance]]:
@@ -183,9 +200,10 @@ def _failure(text: str) -> GpuError:
 def _number(value: str) -> float | None:
     """Return a number; `[N/A]`, `[Not Supported]`, `[Unknown Error]` are none."""
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(value: str) -> int | None:

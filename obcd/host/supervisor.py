@@ -7,6 +7,7 @@ values that it cannot hold are refused here.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ class Listener:
 
 #: What the control socket asks for. No secret: the socket is 0700, and without them supervisord warns at every start.
 USER, PASSWORD = "obcd", "obcd"
+COMMENT = re.compile(r"\s[;#]")
 SOCKET_NAME = "supervisor.sock"
 
 
@@ -153,8 +155,14 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
+def _is_text(text: str) -> bool:
+    """Tell whether it can be written: a file's name may hold bytes that are no characters."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _value(value: str | Path) -> str:
     text = str(value)
-    if any(char in text for char in '"\n\r') or " ;" in text:
+    # its parser takes ; and # after any white space for a comment, and writes what it read as UTF-8
+    if any(char in text for char in '"\n\r') or COMMENT.search(text) or not _is_text(text):
         raise ConfigurationError(f"{text!r:.80} cannot stand in supervisor's configuration: use a plainer path")
     return text.replace("%", "%%")

@@ -16,9 +16,9 @@ import logging
 import os
 import select
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from obcd.clock import monotonic, wall
 from obcd.errors import ObcdError
@@ -56,6 +56,9 @@ TURN_SECONDS = 0.5
 WRITE_SECONDS, READY_SECONDS = 1.0, 60.0
 #: Seconds after which a watch.json that was not renewed means that the watch is dead or stuck.
 STALE_SECONDS = 15.0
+
+
+Kept = TypeVar("Kept", Condition, Restart)
 
 
 class Notify(Protocol):
@@ -99,7 +102,7 @@ class Watch:
         self._started = monotonic()
         self._written = 0.0
         self._status = ""
-        self._is_ready = False
+        self._is_ready = self._is_unwritten = False
         self._is_stopping = False
 
     def tick(self, now: float, events: Sequence[Event]) -> None:
@@ -229,7 +232,21 @@ class Watch:
             self._written = 0.0  # whoever asks now sees the same
         if now - self._written >= WRITE_SECONDS:
             self._written = now
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        """Write watch.json; a full disk costs what it tells, and must not cost the watch."""
+        try:
             disk.show_json(self._runtime / FILE_NAME, self.document(now), 0o600)
+        except OSError as error:
+            if not self._is_unwritten:
+                logger.warning(
+                    "%s cannot be written: %s; the watch goes on without", self._runtime / FILE_NAME, error.strerror,
+                    extra={"action": "watch_unwritten"},
+                )  # fmt: skip
+            self._is_unwritten = True
+        else:
+            self._is_unwritten = False
 
     def _may_be_ready(self, now: float) -> bool:
         self._tried |= {label for label, seen in self._seen.items() if has_had_its_chance(seen.facts, seen.condition)}
@@ -291,8 +308,30 @@ def load_memory(runtime: Path) -> dict[str, Condition]:
         return {}
 
 
+def _checked(value: Kept) -> Kept:
+    """Return a value whose fields have the types of their annotations: it came from a file.
+
+    Raises:
+        TypeError: If one has not.
+    """
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "str": (str,),
+        "float | None": (int, float, type(None)),
+    }
+    for field in fields(value):
+        kind = kinds.get(str(field.type))
+        found = getattr(value, field.name)
+        if kind is not None and (not isinstance(found, kind) or (bool not in kind and isinstance(found, bool))):
+            raise TypeError(f"{field.name} is {found!r:.80}")
+    return value
+
+
 def _remembered(item: dict[str, Any]) -> Condition:
-    condition = Condition(**{**item, "restarts": tuple(Restart(**entry) for entry in item["restarts"])})
+    restarts = tuple(_checked(Restart(**entry)) for entry in item["restarts"])
+    condition = _checked(Condition(**{**item, "restarts": restarts}))
     return replace(condition, probe=0, is_answering=False, hangs=0, refused_since=None, trouble="")
 
 

@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import ChangedError, Submitted, drop, find_target, open_regular
 from obcd.spool.inbox import SUFFIX, is_ignored
-from obcd.spool.layout import make_own
 from obcd.spool.once import Record, key_of, locked
 
 MOVED = "submitted"
@@ -170,12 +168,17 @@ def _make_closed(folder: Path) -> None:
         InputError: If something else is there, or others may write into it: they could plant records.
         OSError: If it cannot be made.
     """
-    try:
-        make_own(folder)
-    except InputError as error:
-        raise InputError(one_line(f"nothing was dropped: {error}")) from None
-    if folder.lstat().st_mode & 0o022:
-        raise InputError(f"others may write into {printable(str(folder))}: nothing was dropped; chmod go-w it first")
+    disk.make_folder(folder, 0o700)
+    status, name = folder.lstat(), printable(str(folder))
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"nothing was dropped: {name} is not a folder: take it away, what is dropped is moved there")
+    if status.st_uid != os.geteuid():
+        raise InputError(
+            f"nothing was dropped: {name} belongs to another user (uid {status.st_uid}), and what is dropped is moved "
+            "there: take it away, or submit as that user"
+        )
+    if status.st_mode & 0o022:
+        raise InputError(f"nothing was dropped: others may write into {name}: chmod go-w it first")
 
 
 def _record_name(status: os.stat_result) -> str:

@@ -88,3 +88,14 @@ def test_machine_without_cards_is_not_asked_for_a_host(
     assert "[host]" not in said
     assert "run `ollama pull llama3.2` there" in said
     assert code == ExitCode.NO_ENDPOINT
+
+
+def test_endpoints_that_were_written_down_have_to_answer_on_a_gpu_host_too(
+    tmp_path: Path, host: str, capsys: Capture
+) -> None:
+    (tmp_path / "obcd.toml").write_text('[ollama_instances]\n"10.0.0.11:11432" = 0\n[host]\ngpus = [0]\n', "utf-8")
+
+    code = run(["check", "--config", host])
+
+    assert "endpoint 10.0.0.11:11432 (4 slots): refused" in capsys.readouterr().out
+    assert code == ExitCode.NO_ENDPOINT

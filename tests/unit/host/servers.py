@@ -19,7 +19,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, Server)
         server.asked.append(self.path)
-        server.is_open.wait(30)
+        if not server.slow or self.path in server.slow:
+            server.is_open.wait(30)
         self.send_response(server.status)
         self.end_headers()
         self.wfile.write(server.bodies[self.path])
@@ -31,6 +32,7 @@ class Server(ThreadingHTTPServer):
     Attributes:
         bodies: {path: body}.
         is_open: Clear it, and it hangs.
+        slow: The paths that hang then; all when empty.
     """
 
     daemon_threads = True
@@ -38,6 +40,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
+        self.slow: set[str] = set()
         self.status = 200
         self.bodies = {"/api/ps": json.dumps({"models": [MODEL]}).encode(), "/api/version": b'{"version": "0.33.0"}'}
         self.is_open = threading.Event()

@@ -6,12 +6,14 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from obcd.errors import AlreadyRunningError, InputError
+from obcd.errors import AlreadyRunningError, ConfigurationError, InputError
 from obcd.host import locks
-from obcd.host.locks import hold_host, hold_pull, is_pulling, keep_across_exec
+from obcd.host.launcher import wait_for_pull
+from obcd.host.locks import hold_host, hold_pull, is_host_alive, is_pulling, keep_across_exec
 
 
 @pytest.fixture
@@ -124,3 +126,29 @@ def test_servers_that_share_the_lock_are_no_pull(tmp_path: Path) -> None:
     fcntl.flock(sharing, fcntl.LOCK_SH)
     assert not is_pulling(tmp_path)
     os.close(sharing)
+
+
+def test_a_lock_that_root_makes_is_the_hosts_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+    owner = SimpleNamespace(st_uid=997, st_gid=998)
+    monkeypatch.setattr(Path, "stat", lambda _: owner)
+    for _ in range(2):
+        with hold_pull(tmp_path, "m"):
+            pass
+    assert given == [(997, 998)]  # only what was made anew
+
+
+def test_a_lock_that_may_not_be_read_is_no_proof_that_nobody_pulls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    assert not is_pulling(tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    assert is_pulling(tmp_path)
+    assert is_host_alive(tmp_path) is None
+    with pytest.raises(ConfigurationError, match="nobody can tell whether a model is being pulled"):
+        wait_for_pull(tmp_path)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from obcd.errors import ConfigurationError
+from obcd.errors import ConfigurationError, InputError
 from obcd.host import ports
 from obcd.host.launcher import check_address, held_ports
-from obcd.host.plan import Plan, Server
+from obcd.host.plan import Plan, Server, read_plan
 from obcd.host.ports import holder, is_foreign, listeners
 
 LINE = "   0: 0100007F:2CA8 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0\n"
@@ -120,3 +120,16 @@ def test_an_address_that_is_not_this_machines_is_refused(bind: str) -> None:
 def test_an_address_of_this_machine_passes(bind: str) -> None:
     check_address(bind)
     assert bind
+
+
+@pytest.mark.parametrize("bind", ["a..b", ".", 70 * "\u00fc"])
+def test_a_name_that_can_be_none_is_refused_in_words(bind: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not an address of this machine"):
+        check_address(bind)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", 100000 * "[", '{"servers": []}', '{"servers": null}'])
+def test_a_plan_that_is_none_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plan(tmp_path)

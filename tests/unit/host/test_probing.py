@@ -190,3 +190,27 @@ def test_one_that_hangs_delays_no_other(server: Server, clock: Clock) -> None:
     assert next_probe(prober, clock.now).answer is Answer.ANSWERED
     assert prober.latest("1") == Probe()
     other.end()
+
+
+@pytest.mark.parametrize("key", ["size", "size_vram", "context_length"])
+@pytest.mark.parametrize("number", ["1e999", "Infinity", "NaN"])
+def test_a_number_that_is_none_is_strange_and_no_hang(server: Server, clock: Clock, key: str, number: str) -> None:
+    server.bodies["/api/ps"] = json.dumps({"models": [{**MODEL, key: 77}]}).replace("77", number).encode()
+    assert next_probe(Prober({"0": server.url}), clock.now).answer is Answer.STRANGE
+
+
+def test_a_version_that_does_not_come_is_no_hang(server: Server, clock: Clock) -> None:
+    server.bodies["/api/version"] = b"["
+    assert next_probe(Prober({"0": server.url}), clock.now) == Probe(number=1, answer=Answer.ANSWERED, models=(HELD,))
+
+
+def test_the_version_has_a_time_of_its_own(server: Server, clock: Clock) -> None:
+    prober = Prober({"0": server.url})
+    server.slow.add("/api/version")
+    server.is_open.clear()
+    prober.turn(clock.now)
+    wait_until(lambda: server.asked == ["/api/ps", "/api/version"], 5.0)
+    prober.turn(clock.now + LIMIT + 0.1)
+    assert prober.latest("0").answer is Answer.UNKNOWN
+    prober.turn(clock.now + 2 * LIMIT)
+    assert prober.latest("0").answer is Answer.ANSWERED

@@ -97,7 +97,7 @@ def test_a_link_and_a_folder_open_to_all_are_not_trusted(machine: Machine, tmp_p
     machine.own.parent.mkdir()
     machine.own.symlink_to(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
-        folder_that_runs()
+        folder_to_start()
     machine.own.unlink()
     machine.own.mkdir()
     machine.own.chmod(0o777)

@@ -117,3 +117,24 @@ def test_unknown_complaint_is_quoted(says: Answers) -> None:
         smi.find_cards(1.0)
 
     assert caught.value.reason is Reason.FAILED
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "[N/A]", "\u00b2"])
+def test_what_is_no_number_is_not_known(says: Answers, value: str) -> None:
+    says({"--query-gpu": f"0, GPU-aaaa, {value}, {value}, {value}, {value}, {value}, {value}, 0x?{value}\n"})
+
+    assert smi.read_cards((), 1.0) == {"GPU-aaaa": Readings(uuid="GPU-aaaa", index=0)}
+
+
+def test_a_name_may_have_a_comma_and_nothing_that_moves_the_cursor(says: Answers) -> None:
+    says({"--query-gpu": "0, GPU-aaaa, NVIDIA, the \x1b[2Jlast, 40960, 00000000:07:00.0, Disabled\n"})
+
+    (found,) = smi.find_cards(1.0) or []
+    assert (found.name, found.pci) == ("NVIDIA, the \\x1b[2Jlast", "00000000:07:00.0")
+
+
+def test_an_index_in_other_digits_is_no_row(says: Answers) -> None:
+    says({"--query-gpu": "\u00b2, GPU-aaaa, L4, 40960, 00000000:07:00.0, Disabled\n"})
+
+    with pytest.raises(GpuError):
+        smi.find_cards(1.0)

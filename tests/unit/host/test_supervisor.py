@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def plan() -> Plan:
 def test_servers_are_ended_with_their_group_and_given_up_for_the_watch_to_go_on() -> None:
     sections = parsed(render(server_programs(plan(), RUNTIME / "plan.json"), RUNTIME))
     server = sections["program:gpu2.1"]
-    assert shlex.split(server["command"])[-4:] == ["serve-gpu", "2.1", "--plan", "/run/x/plan.json"]
+    assert shlex.split(server["command"])[-6:] == [
+        "serve-gpu", "2.1", "--plan", "/run/x/plan.json", "--parent", str(os.getpid()),
+    ]  # fmt: skip
     wanted = {"autorestart": "true", "startsecs": "5", "startretries": "10", "stopsignal": "TERM", "stopwaitsecs": "20",
               "stopasgroup": "true", "killasgroup": "true"}  # fmt: skip
     assert {key: server[key] for key in wanted} == wanted
@@ -62,7 +65,7 @@ def test_what_the_file_cannot_hold_is_refused() -> None:
         render([], RUNTIME, [Listener(name="watch", command=('say "x"',), events=("TICK_5",))])
 
 
-@pytest.mark.parametrize("word", ["a ; b", 'a"b', "a\nb", "a\rb"])
+@pytest.mark.parametrize("word", ["a ; b", "a #b", "a\t;b", 'a"b', "a\nb", "a\rb", "\udcff"])
 def test_a_value_that_would_end_early_is_refused(word: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot stand in supervisor's configuration"):
         render([Program(name="x", command=("obcd",), environment={"A": word})], RUNTIME)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -332,3 +333,25 @@ def test_a_server_that_does_not_run_is_said_with_its_last_words_and_a_restart_by
         world.turn()
     assert "gpu0: restarted by a person" in caplog.messages
     assert "stopped by a person" not in caplog.text
+
+
+def test_a_full_disk_costs_watch_json_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def show_json(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("obcd.spool.disk.show_json", show_json)
+    told = [world.turn(TICK, after=2.0) for _ in range(3)]
+    assert all({"WATCHDOG": 1} in item for item in told)
+    assert sum("No space left" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("changes", [{"next_restart_at": "soon"}, {"restart_count": None}, {"pid": True}])
+def test_a_memory_of_other_types_is_dropped(world: World, changes: dict[str, Any]) -> None:
+    world.turn()
+    document = world.written()
+    assert load_memory(world.runtime)
+    document["servers"]["0"]["condition"] |= changes
+    (world.runtime / "watch.json").write_text(json.dumps(document))
+    assert load_memory(world.runtime) == {}
