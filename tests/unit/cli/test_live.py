@@ -35,6 +35,7 @@ def drawn(document: dict[str, Any], width: int) -> str:
 def test_wide_table_has_a_job_a_line_with_its_id() -> None:
     lines = drawn(status(), WIDE).splitlines()
 
+    assert lines[0].split()[:3] == ["job", "id", "state"]
     (line,) = [line for line in lines if "clinical/notes.jsonl" in line]
     assert line.split() == [
         "clinical/notes.jsonl", JOB, "running", "410000/1000000", "(41", "%)", "3", "1204", "2", "h", "05", "min"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def test_fault_of_several_lines_reads_as_one() -> None:
     fault = "the configuration x has 2 faults:\n  at a: b\n  at c: d"
 
     assert one_line(fault) == "the configuration x has 2 faults: at a: b; at c: d"
+
+
+def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
+    coordinator.running["j"] = job(500, 410, 1.0)
+    for name in "abcd":
+        coordinator.scheduler.note_probe(name, None, "connection refused", 0.0)
+    trouble = "no endpoint is up: a: connection refused; and 3 more"
+
+    coordinator.layout.create([])
+    coordinator._signs.show(coordinator.running.values(), {}, 0.0, coordinator.fleet.outage)
+    document = snapshot(coordinator, 0.0)
+
+    assert [item["trouble"] for item in document["jobs"]] == [trouble]
+    assert document["troubles"] == [trouble]
+    assert status_line(coordinator).startswith(f"{trouble}; 1 job, ")
+    (shown,) = coordinator.layout.outbox.rglob("progress.json")
+    assert json.loads(shown.read_bytes())["trouble"] == trouble
