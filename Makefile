@@ -52,8 +52,9 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp
 demo: $(VENV)/engine.stamp
 	@exec $(BIN)/python -m obcd demo
 
+# Two at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .

@@ -26,14 +26,26 @@ PRIORITIES = {
 FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
 
 
+def one_line(text: str) -> str:
+    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
 class PrefixFormatter(logging.Formatter):
-    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own."""
+    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own.
+
+    The journal ends an entry at a NUL too: systemd's journald-stream.c, `stdout_stream_scan`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one or more prefixed lines."""
         text = super().format(record)
         prefix = f"<{PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in text.split("\n"))
+        return "\n".join(prefix + one_line(line) for line in text.split("\n"))
 
 
 class JournalHandler(logging.Handler):

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 
-from obcd.journal import JournalHandler, is_journal
+from obcd.journal import JournalHandler, is_journal, one_line
 from obcd.repeats import Gathering
 
 
@@ -20,6 +20,14 @@ class PlainFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the record's own line, whatever its message holds."""
+        return one_line(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return that line, and those of a traceback."""
+        return "\n".join(one_line(line) for line in super().format(record).split("\n"))
 
 
 def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""`obcd check`: is the configuration right, is the installation, and are the endpoints there and have the models?"""
+"""`obcd check`: are configuration, installation and GPU host right, and are the endpoints there and have the models?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from obcd.core.records import canonical_model
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.findings import Finding, Severity
+from obcd.reports.gpuhost import examine_host, is_enabled, is_gpu_host
 from obcd.reports.installation import ask, examine
+from obcd.reports.locks import lock_holders
+from obcd.spool.layout import Layout
 
 #: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
 FIRST_HONEST_VERSION = (0, 12, 6)
@@ -29,9 +32,16 @@ Examples:
 
 \b
 Exit code 0 when every endpoint serves and every model is somewhere, 6 when none can be used,
-3 when some cannot, 4 when the configuration is wrong; 5 when the endpoints are right and the
-installation has a fault (warnings and notes do not count). Nothing is changed by looking.
+3 when some cannot, 4 when the configuration is wrong, or its [host] on a GPU host; 5 when the
+endpoints are right and the installation has a fault (warnings and notes do not count).
+A GPU host is where obcd-host is enabled or runs, [host] differs from the defaults, or an
+installed obcd has Ollama and cards. Nothing is changed by looking.
 """
+#: In place of the endpoints, on a GPU host that has none in its configuration.
+UNSET = (
+    "endpoints: none configured here yet, which is right unless a coordinator is to run on this machine\n"
+    "    obcd host endpoints  # the lines of this host for [ollama_instances] of the coordinator's machine"
+)
 
 
 @click.command(epilog=EPILOG)
@@ -40,46 +50,80 @@ installation has a fault (warnings and notes do not count). Nothing is changed b
 @config_option
 @root_option
 def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
-    """check the configuration and the installation, then ask every endpoint."""
+    """check configuration, installation, [host] and endpoints."""
     if keys:
         _list_keys()
         return ExitCode.DONE
     settings = read_local_settings(config)
     layout = find_layout(root, settings)
     found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
+    is_host = is_gpu_host(settings)
+    host = examine_host(settings) if is_host else []
+    endpoints = settings.endpoints()
+    probes = probe_all([item.url for item in endpoints])
+    if is_host and _is_unset(settings, probes, layout):
+        endpoints, probes = (), []
+        found_here = [finding for finding in found_here if not _is_missed(finding)]
     if not as_json:
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
-    endpoints = settings.endpoints()
-    probes = probe_all([item.url for item in endpoints])
+        _say_all(host)
     findings = [_examine(endpoint, found, settings) for endpoint, found in zip(endpoints, probes, strict=True)]
-    homeless = _homeless_models(settings, probes)
+    homeless = _homeless_models(settings, probes) if endpoints else []
     if as_json:
-        installation = [dataclasses.asdict(finding) for finding in found_here]
+        installation = [dataclasses.asdict(finding) for finding in (*found_here, *host)]
         document = {"endpoints": findings, "missing_models": homeless, "installation": installation}
         click.echo(json.dumps({"root": str(layout.root), **document}))
+    elif endpoints:
+        _say_endpoints(findings, probes, settings)
     else:
-        for finding in findings:
-            click.echo(_sentence(finding))
-        for key, model in _models(settings).items():
-            having = sum(key in found.digests for found in probes)
-            missing = "" if having else f"; run `ollama pull {model}` there"
-            click.echo(f"model {model}: on {having} of {plural(len(endpoints), 'endpoint')}{missing}")
-    verdict = _verdict(findings, homeless)
-    is_faulty = any(finding.severity is Severity.FAULT for finding in found_here)
-    return ExitCode.INPUT if verdict == ExitCode.DONE and is_faulty else verdict
+        click.echo(UNSET)
+    if _has_fault(host):
+        return ExitCode.CONFIGURATION
+    verdict = _verdict(findings, homeless) if endpoints else ExitCode.DONE
+    return ExitCode.INPUT if verdict == ExitCode.DONE and _has_fault(found_here) else verdict
+
+
+def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:
+    """Tell whether the endpoints of a GPU host are but the default, where nothing answers and nobody is to ask."""
+    is_default = settings.ollama_instances == Settings().ollama_instances
+    has_coordinator = is_enabled("obcd-coordinator.service") or bool(lock_holders(layout.root / "lock"))
+    return is_default and not has_coordinator and all(found.failure for found in probes)
+
+
+def _is_missed(finding: Finding) -> bool:
+    """Tell whether a finding is that no coordinator runs, which is right where none is to run."""
+    return finding.subject == "lock" and finding.severity is Severity.NOTE
+
+
+def _has_fault(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.FAULT for finding in findings)
 
 
 def _say_installation(findings: list[Finding]) -> None:
     """Say what is not as it should be, and what to do about it."""
+    troubles = [finding for finding in findings if finding.severity is not Severity.OK]
+    _say_all(troubles)
+    if not troubles:
+        click.echo("installation: right")
+
+
+def _say_all(findings: list[Finding]) -> None:
     for finding in findings:
-        if finding.severity is not Severity.OK:
-            click.echo(f"{finding.severity}: {finding.sentence}")
+        head = "" if finding.severity is Severity.OK else f"{finding.severity}: "
+        click.echo(head + finding.sentence)
         if finding.remedy:
             click.echo(f"    {finding.remedy}")
-    if all(finding.severity is Severity.OK for finding in findings):
-        click.echo("installation: right")
+
+
+def _say_endpoints(findings: list[dict[str, Any]], probes: list[Probe], settings: Settings) -> None:
+    for finding in findings:
+        click.echo(_sentence(finding))
+    for key, model in _models(settings).items():
+        having = sum(key in found.digests for found in probes)
+        missing = "" if having else f"; run `ollama pull {model}` there"
+        click.echo(f"model {model}: on {having} of {plural(len(probes), 'endpoint')}{missing}")
 
 
 def _models(settings: Settings) -> dict[str, str]:

@@ -20,6 +20,8 @@ from obcd.spool.layout import Layout
 
 #: Seconds after which a status that was not renewed means that no coordinator runs.
 STALE_SECONDS = 10.0
+#: How a coordinator is started, by hand and as a unit.
+START = "obcd up, or systemctl start obcd-coordinator"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 import click
 
@@ -22,6 +23,7 @@ EPILOG = """\b
 Signals: TERM drains (what is in flight may finish, up to [requests] drain_seconds);
 a second TERM, or INT, stops at once. Either way nothing that was answered is asked again.
 HUP reads the configuration again with jobs running; `obcd reload` does that and waits for the outcome.
+So closing the terminal that it was started in does not end it: Ctrl-C does.
 
 \b
 Example:
@@ -38,6 +40,8 @@ def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
 
     It watches the inbox, asks the endpoints and fills the outbox until it is told to stop.
     """
+    # A reload that comes before its handler stands, or after it is gone, must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     set_up_logging(logging.DEBUG if verbose else logging.INFO)
     tie_to_parent(os.environ)
     os.umask(0o027)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from obcd.cli.common import say
 from obcd.errors import ExitCode, UsageError
 from obcd.install import advice, service
-from obcd.install.apply import Record, Step, Verb, apply, decide, decide_removal, give_to_groups, read_record, remove
-from obcd.install.found import OLDEST_SYSTEMD, look, systemd_version, unreadable_reason
+from obcd.install.apply import (
+    Record,
+    Step,
+    Verb,
+    alone,
+    apply,
+    decide,
+    decide_removal,
+    give_to_groups,
+    read_record,
+    remove,
+)
+from obcd.install.found import OLDEST_SYSTEMD, code_time, look, own_leftovers, systemd_version, unreadable_reason
 from obcd.install.plan import CONFIGURATION, Folder, Item, Plan, make_plan
 
 SYSTEM = Path("/")
+NOTHING_DONE = "Nothing was done: this was --dry-run."
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 INSTALL_EPILOG = """\b
 Examples:
@@ -37,18 +54,19 @@ Examples:
 Prompts, answers, models and a configuration that you changed stay; it says where they lie.
 """
 
-root_option = click.option(
-    "--root",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=SYSTEM,
-    help="put everything under DIR  [default: /]",
-)
+
+def root_option(text: str) -> Callable[[Command], Command]:
+    """Add `--root`."""
+    return click.option(
+        "--root", metavar="DIR", type=click.Path(path_type=Path), default=SYSTEM, help=f"{text}  [default: /]"
+    )
+
+
 dry_option = click.option("--dry-run", is_flag=True, help="say what would be done, and do nothing")
 
 
 @click.command(epilog=INSTALL_EPILOG)
-@root_option
+@root_option("put everything under DIR")
 @dry_option
 @click.option("--force", is_flag=True, help="also replace files that you changed; yours are kept as NAME.old")
 def install(root: Path, dry_run: bool, force: bool) -> int:
@@ -63,16 +81,20 @@ def install(root: Path, dry_run: bool, force: bool) -> int:
     elif reason := unreadable_reason():
         say(f"note: the units name this Python, and {reason}")
     machine = look(root)
-    plan, record = make_plan(machine), read_record(root)
-    steps = decide(plan, root, record, force=force)
-    commands = service.after_install() if is_here else []
-    _show(steps, commands)
-    if not dry_run:
-        _apply(plan, steps, root, record, commands)
+    plan, commands = make_plan(machine), service.after_install() if is_here else []
+    with contextlib.nullcontext() if dry_run else alone(root):
+        record = read_record(root)
+        steps = decide(plan, root, record, force=force)
+        _show(steps, commands)
+        if not dry_run:
+            _apply(plan, steps, root, record, commands)
     changed = {step.path: step.verb for step in steps if isinstance(step.item, Item)}
     stock = advice.about_stock(machine.stock) if machine.stock else []
-    for line in [*stock, *advice.next_steps(machine, changed, is_here=is_here)]:
+    outdated = service.outdated(code_time()) if is_here else []
+    for line in [*stock, *advice.next_steps(machine, changed, is_here=is_here, outdated=outdated)]:
         click.echo(line)
+    if dry_run:
+        click.echo(NOTHING_DONE)
     return ExitCode.DONE
 
 
@@ -89,10 +111,10 @@ def _apply(plan: Plan, steps: list[Step], root: Path, record: Record, commands: 
 
 
 @click.command(epilog=UNINSTALL_EPILOG)
-@root_option
+@root_option("take away what was put under DIR")
 @dry_option
 def uninstall(root: Path, dry_run: bool) -> int:
-    """stop obcd and take away what install put there; data and what you changed stay."""
+    """stop obcd and take it away; data and your changes stay."""
     root = root.resolve()
     is_here = root == SYSTEM
     if is_here and not dry_run and os.geteuid() != 0:
@@ -103,7 +125,7 @@ def uninstall(root: Path, dry_run: bool) -> int:
         return ExitCode.DONE
     steps = decide_removal(root, record)
     has_systemd = is_here and systemd_version() is not None
-    before = service.before_removal(root) if has_systemd else []
+    before = service.before_removal(root, record) if has_systemd else []
     after = service.after_removal(steps) if has_systemd else []
     for command in before:
         click.echo(f"run        {shlex.join(command)}")
@@ -115,8 +137,11 @@ def uninstall(root: Path, dry_run: bool) -> int:
         for command in after:
             service.run(command)
     is_configuration_kept = any(step.path == CONFIGURATION and step.verb is Verb.KEPT for step in steps)
-    for line in advice.what_is_left(is_configuration_kept=is_configuration_kept):
+    own = own_leftovers(root, [step.path for step in steps])
+    for line in advice.what_is_left(is_configuration_kept=is_configuration_kept, own=own):
         click.echo(line)
+    if dry_run:
+        click.echo(NOTHING_DONE)
     return ExitCode.DONE
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,9 @@ from obcd.clock import duration
 STAND_INS = {"embedded": "real inference on the CPU", "simulated": "simulated, made-up words"}
 #: {endpoint state: colour}
 COLOURS = {"UP": "green", "SUSPECT": "yellow", "DOWN": "red", "STARTING": "cyan", "DRAINING": "yellow"}
+
+#: Characters from which on a job's id has a column of its own.
+WIDE = 120
 
 
 def draw(status: dict[str, Any]) -> RenderableType:
@@ -32,26 +36,65 @@ def _one_line(text: str, style: str) -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What the table says of one job."""
+
+    name: str
+    job: str
+    state: str
+    done: int
+    total: int
+    failed: int
+    speed: str = ""
+    eta: str = ""
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * self.done // max(1, self.total)} %"
+
+
+def _row_of_job(job: dict[str, Any]) -> _Row:
+    name = f"{job['profile']}/{job['name']}" if job["profile"] else job["name"]
+    speed, eta = f"{job['tokens_per_second']:.0f}", duration(job["eta_seconds"])
+    return _Row(name, job["job"], job["state"].lower(), job["done"], job["total"], job["failed"], speed, eta)
+
+
+def _row_of_published(item: dict[str, Any]) -> _Row:
+    done = item["responses"] + item["failures"]
+    return _Row(item["name"], item["job"], "published", done, done, item["failures"])
+
+
+class _Jobs:
+    """The table of jobs with their ids: in a column where there is room, else below their names."""
+
+    def __init__(self, rows: list[_Row], more: int) -> None:
+        self._rows = rows
+        self._more = more
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table for a width, in characters."""
+        is_wide = options.max_width >= WIDE
+        table = _table("job", *(["id"] if is_wide else []), "state", ">done", ">failed", ">tokens/s", ">ETA")
+        table.collapse_padding = not is_wide
+        for row in self._rows:
+            figures = (str(row.failed), row.speed, row.eta)
+            if is_wide:
+                done = f"{row.done}/{row.total} ({row.percent})"
+                table.add_row(Text(row.name), Text(row.job, no_wrap=True), row.state, done, *figures)
+            else:
+                below = Text(f"{row.name}\n{row.job}", no_wrap=True, overflow="ellipsis")
+                table.add_row(below, row.state, f"{row.done}/{row.total}\n{row.percent}", *figures)
+        if self._more:
+            table.add_row(f"and {self._more} more")
+        yield table
+
+
 def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> RenderableType:
     if not jobs and not published:
         return Text("no job is running")
-    table = _table("job", "state", ">done", ">failed", ">tokens/s", ">ETA")
-    for item in published:
-        done = item["responses"] + item["failures"]
-        table.add_row(Text(item["name"]), "published", f"{done}/{done} (100 %)", str(item["failures"]), "", "")
-    for job in jobs[:20]:
-        name = f"{job['profile']}/{job['name']}" if job["profile"] else job["name"]
-        table.add_row(
-            Text(name),
-            job["state"].lower(),
-            f"{job['done']}/{job['total']} ({100 * job['done'] // max(1, job['total'])} %)",
-            str(job["failed"]),
-            f"{job['tokens_per_second']:.0f}",
-            duration(job["eta_seconds"]),
-        )
-    if len(jobs) > 20:
-        table.add_row(f"and {len(jobs) - 20} more", "", "", "", "", "")
-    return table
+    rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in jobs[:20]]
+    return _Jobs(rows, max(0, len(jobs) - 20))
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:

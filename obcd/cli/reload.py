@@ -7,6 +7,7 @@ import click
 from obcd.cli.common import config_option, find_layout_anyway, root_option, say
 from obcd.coordinator.asking import ask_to_reload
 from obcd.errors import ExitCode, InputError
+from obcd.logs import printable
 
 EPILOG = """\b
 Endpoints come, drain and go, profiles and settings change, with jobs running:
@@ -16,11 +17,12 @@ accepted with. A mistake in the file changes nothing at all; it also stands in
 
 \b
 The coordinator reads the file that it was started with: --config and --root only say
-which coordinator is meant. [spool] root and inbox need a restart.
+which coordinator is meant. [spool] root and inbox need a restart. A file that is being written is waited for; one that
+is empty, or has lost its [ollama_instances], is refused.
 
 \b
 Exit codes: 0 done, 4 the configuration is wrong (the old one goes on), 5 no coordinator
-runs there, or it is stopping, or it is another user's, 8 no outcome within --timeout.
+runs there, or it is stopping, or it is another user's or an obcd batch, 8 no outcome within --timeout.
 
 \b
 Examples:
@@ -47,5 +49,6 @@ def reload(timeout: float, config: str | None, root: str | None) -> int:
         if fault is not None:  # nobody runs where a wrong file can point to: the file is what has to be mended
             raise fault from None
         raise
-    say(outcome["text"] if outcome["is_ok"] else f"obcd: {outcome['text']}")
+    text = "\n".join(printable(line) for line in outcome["text"].split("\n"))
+    say(text if outcome["is_ok"] else f"obcd: {text}")
     return ExitCode.DONE if outcome["is_ok"] else int(outcome["exit_code"])

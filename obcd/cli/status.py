@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout_anyway, is_running, is_terminal, root_option
+from obcd.cli.common import START, config_option, find_layout_anyway, is_running, is_terminal, root_option
 from obcd.errors import ExitCode, InputError
 from obcd.spool import disk
 from obcd.spool.layout import Layout
@@ -18,6 +18,14 @@ Examples:
   obcd status
   obcd status --watch
   obcd status --json | jq '.jobs[] | {name, done, total, eta_seconds}'
+
+\b
+States of an endpoint (each move is a line in the journal):
+  STARTING  not reached yet: it gets no request
+  UP        it gets a request for every slot
+  SUSPECT   requests failed there: it gets one at a time until one is answered
+  DOWN      it gets none; it is tried again after 1 s, later after up to 1 min
+  DRAINING  it left the configuration: it finishes what it has
 """
 
 
@@ -42,9 +50,7 @@ def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> 
 
 def _read(layout: Layout) -> dict[str, Any]:
     if not is_running(layout):
-        raise InputError(
-            f"no coordinator runs on {layout.root}: start one (obcd up, or systemctl start obcd-coordinator)"
-        )
+        raise InputError(f"no coordinator runs on {layout.root}: start one ({START})")
     try:
         document: dict[str, Any] = disk.read_json(layout.status)
     except PermissionError:

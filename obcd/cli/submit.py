@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
+import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ from typing import IO, Any
 import click
 
 from obcd.cli.common import (
+    START,
     check_profile,
     config_option,
     find_layout,
@@ -25,9 +29,10 @@ from obcd.cli.common import (
     root_option,
     say,
 )
-from obcd.clock import wall
+from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
-from obcd.errors import ExitCode, InputError, ObcdError, UsageError
+from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
+from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import once as record
 from obcd.spool.drop import Submitted, drop, find_target, open_regular
@@ -37,6 +42,8 @@ from obcd.spool.staging import Left, Staging
 #: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
 CONVERSIONS = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%")
 STDIN = Path("-")
+#: Seconds for which a generator whose prompts nobody needs is listened to.
+DRAIN_SECONDS = 300.0
 
 EPILOG = """\b
 Examples:
@@ -57,7 +64,7 @@ fault, so that cron sends mail only then.
 \b
 Exit codes: 0 dropped, or (--once) submitted before; 2 wrong command line;
 4 wrong configuration; 5 a file could not be dropped, or was rejected;
-7 another --lock or --from runs. With --wait: 0 when every line was answered,
+7 another --lock or --from, or an --once of that name, runs. With --wait: 0 when every line was answered,
 3 when some failed, 8 when the time was over (the jobs go on).
 """
 
@@ -107,7 +114,7 @@ class _Load:
     def remark(self, text: str) -> None:
         """Say what only a person at a terminal wants to know."""
         if is_watched() and not self.quiet:
-            say(text)
+            say(one_line(text))
 
 
 @click.command(cls=OneLineCommand, epilog=EPILOG)
@@ -143,12 +150,40 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
     if not (profile and (layout.inbox / profile).is_dir()):  # the daemon's profiles are the inbox's folders
         check_profile(settings, profile)
     if not layout.inbox.is_dir():
-        raise InputError(f"there is no inbox at {layout.inbox}: start a coordinator first, or give its --root")
+        raise InputError(
+            f"there is no inbox at {printable(str(layout.inbox))}: start a coordinator first, or give its --root"
+        )
     load = _Load(
         files=files, staging=staging, profile=profile, name=expand_name(name, wall()), once=once, lock=lock,
         quiet=quiet, settings=settings, layout=layout,
     )  # fmt: skip
-    return _run(load, timeout, wait=wait)
+    with _ending_cleanly():
+        return _run(load, timeout, wait=wait)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half is left, and then the process.
+
+    It ends by the signal, as if nobody had caught it: timeout(1) and systemd count that as what they asked for.
+    """
+    caught: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not break off the clearing up
+            raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:  # not those that nohup(1) has us ignore
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        if caught:
+            os.kill(os.getpid(), caught[0])
 
 
 def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
@@ -157,7 +192,7 @@ def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
             locks.enter_context(record.exclusive(record.find_state_folder(), load.layout.inbox, load.profile))
         drops, code = _drop_all(load, is_told=not wait or is_watched())
         if is_watched() and drops and not load.quiet and not is_running(load.layout):
-            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one (obcd up)")
+            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one ({START})")
         if not wait or not drops:
             return code
         from obcd.cli.waiting import wait_for_all  # noqa: PLC0415 - who does not wait need not pay for it
@@ -195,7 +230,9 @@ def expand_name(name: str, now: float) -> str:
             )
     expanded = time.strftime(name, time.localtime(now)) if "%" in name else name
     if "%" in name and "/" in expanded:
-        raise UsageError(f"--name {printable(name)} gives '{expanded}', which is no name: it holds a '/'; use %F")
+        raise UsageError(
+            f"--name {printable(name)} gives '{printable(expanded)}', which is no name: it holds a '/'; use %F"
+        )
     return expanded
 
 
@@ -213,8 +250,8 @@ def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]
     for file, attempt in _attempts(load):
         try:
             outcome = attempt()
-        except InputError as error:
-            say(f"obcd: {error}")
+        except (InputError, AlreadyRunningError) as error:
+            say(one_line(f"obcd: {error}"))
             code = error.exit_code
             continue
         match outcome:
@@ -224,7 +261,7 @@ def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]
             case Left(name, ""):
                 load.remark(f"{printable(name)} has not settled yet: it is left for the next time")
             case Left(_, fault):
-                say(f"obcd: {fault}")
+                say(one_line(f"obcd: {fault}"))
                 code = ExitCode.INPUT
             case record.Already(name, evidence):
                 load.remark(f"{printable(name)} was submitted already, nothing to do: {evidence}")
@@ -256,10 +293,11 @@ def _check_files(files: tuple[Path, ...]) -> None:
     """Refuse before anything is dropped what could not be dropped anyway."""
     for number, file in enumerate(files):
         if file != STDIN and not file.is_file():
-            raise InputError(f"cannot drop {file}: it is no file; nothing was dropped")
+            raise InputError(f"cannot drop {printable(str(file))}: it is no file; nothing was dropped")
         if any(other.name == file.name for other in files[:number]):
             raise InputError(
-                f"two of the files are called {file.name}: drop them one by one, with --name; nothing was dropped"
+                f"two of the files are called {printable(file.name)}: drop them one by one, with --name; "
+                "nothing was dropped"
             )
 
 
@@ -271,9 +309,23 @@ def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
             return drop(reader, label, target, limit)
         outcome = record.submit_once(load.layout, reader, target, label, limit, record.find_state_folder())
         if file == STDIN and isinstance(outcome, record.Already):
-            while reader.read(2**20):  # or whoever writes would die of a broken pipe and cron would send mail
-                pass
+            drain(reader, DRAIN_SECONDS)
         return outcome
+
+
+def drain(reader: IO[bytes], seconds: float) -> None:
+    """Read a pipe to its end, or whoever writes would die of a broken pipe and cron would send mail.
+
+    Args:
+        seconds: For how long; one that hangs or has no end dies of it after all.
+    """
+    if not stat.S_ISFIFO(os.fstat(reader.fileno()).st_mode):
+        return
+    deadline, poll = monotonic() + seconds, select.poll()
+    poll.register(reader, select.POLLIN)
+    while (left := deadline - monotonic()) > 0 and poll.poll(left * 1000):
+        if not os.read(reader.fileno(), 2**20):
+            return
 
 
 def _open(load: _Load, file: Path) -> IO[bytes]:
@@ -287,6 +339,7 @@ def _open(load: _Load, file: Path) -> IO[bytes]:
 
 
 def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> None:
+    file = printable(file)
     if submitted.bad and is_told:
         if is_watched():
             for line, why in submitted.bad_lines:
@@ -297,4 +350,4 @@ def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> Non
     if is_watched() and not load.quiet:
         where = load.layout.outbox / submitted.profile / submitted.name.removesuffix(".jsonl")
         place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
-        say(f"{printable(submitted.name)}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")
+        load.remark(f"{submitted.name}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from obcd.cli.common import is_running, is_terminal, is_watched, say
+from obcd.cli.common import START, is_running, is_terminal, is_watched, say
 from obcd.clock import duration, monotonic
 from obcd.errors import ExitCode, TimedOutError
+from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import outbox
 from obcd.spool.drop import Submitted
@@ -38,22 +39,32 @@ def wait_for_all(drops: Sequence[Submitted], layout: Layout, timeout: float | No
 
 
 def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet: bool) -> ExitCode:
+    trouble = ""
     with _Progress(item, quiet=quiet) as progress:
         while True:
             found = outbox.find_published(layout.outbox, item.drop_id, item.name, item.profile)
             if found is not None:
                 break
             if deadline is not None and monotonic() >= deadline:
-                goes_on = "it goes on: see obcd status" if is_running(layout) else "no coordinator runs: obcd up"
-                raise TimedOutError(f"{printable(item.name)} is not answered yet; {goes_on}")
-            progress.show(outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
+                raise TimedOutError(_not_yet(item, layout, trouble))
+            report = outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile)
+            trouble = str(report.get("trouble", "")) if report else ""
+            progress.show(report)
             time.sleep(LOOK_SECONDS)
     return _conclude(item, *found, quiet=quiet)
 
 
+def _not_yet(item: Submitted, layout: Layout, trouble: str) -> str:
+    """Return why the answers are not there when the time is over."""
+    if not is_running(layout):
+        return f"{printable(item.name)} is not answered yet; no coordinator runs: {START}"
+    why = f": {printable(trouble)}" if trouble else ""
+    return f"{printable(item.name)} is not answered yet{why}; it goes on: see obcd status"
+
+
 def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet: bool) -> ExitCode:
     if "rejected" in manifest:
-        say(f"{printable(item.name)} was rejected: {manifest['rejected']}; see {folder}")
+        say(one_line(f"{item.name} was rejected: {manifest['rejected']}; see {folder}"))
         return ExitCode.INPUT
     counts, times = manifest["counts"], manifest["times"]
     if counts["failures"] or (is_watched() and not quiet):
@@ -91,6 +102,9 @@ class _Progress:
             return
         if progress is None:
             self._bar.note("waiting for the coordinator")
+            return
+        if progress.get("trouble"):
+            self._bar.note(printable(str(progress["trouble"])))
             return
         eta = progress.get("eta_seconds")
         self._bar.update(progress["done"], progress["failed"], progress["tokens_per_second"], duration(eta))

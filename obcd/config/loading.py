@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import grp
 import os
+import pwd
 import re
+import stat
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_schema
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_file, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -21,7 +24,8 @@ SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
 SYSTEM_ROOT = Path("/var/spool/obcd")
 #: A key that TOML takes without quotes.
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
+#: tomllib's words for a table whose header stands a second time; the group is its name as a tuple.
+TWICE = re.compile(r"Cannot declare \(([^()]*)\) twice")
 
 #: Every key of every table, for guessing what a misspelt one meant.
 KEYS = sorted(
@@ -90,17 +94,42 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigurationError: If it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_file(path).decode("utf-8-sig"))
+    except PermissionError:
+        raise ConfigurationError(f"the configuration {path} {_closed_to_us(path)}") from None
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the configuration {path} is not UTF-8 at byte {error.start + 1}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"the configuration {path} is not TOML: {error}") from None
+        raise ConfigurationError(f"the configuration {path} is not TOML: {error}{_hint(error)}") from None
     except ValueError:  # tomllib lets int's own limit through
         raise ConfigurationError(f"the configuration {path} is not TOML: a number in it has too many digits") from None
     except RecursionError:
         raise ConfigurationError(f"the configuration {path} is not TOML: nested too deep") from None
+
+
+def _closed_to_us(path: Path) -> str:
+    """Return who may read a configuration, and how its reader becomes one of them."""
+    try:
+        status = path.stat()
+        group, user = grp.getgrgid(status.st_gid).gr_name, pwd.getpwuid(os.geteuid()).pw_name
+    except (OSError, KeyError):
+        return "is not yours to read: ask its owner, or choose another with --config"
+    if not status.st_mode & stat.S_IRGRP or status.st_gid == 0:
+        return "is not yours to read: ask its owner, or choose another with --config"
+    if user in grp.getgrgid(status.st_gid).gr_mem:
+        return f"is for members of group {group}: you are one from your next login on"
+    return f"is for members of group {group}: sudo usermod -aG {group} {user}, then log in again"
+
+
+def _hint(error: tomllib.TOMLDecodeError) -> str:
+    """Return what to do about a table that begins twice, which is what pasting a table below makes."""
+    table = TWICE.match(str(error))
+    if table is None:
+        return ""
+    name = ".".join(re.findall(r"'([^']*)'", table[1]))
+    return f"; [{name}] may stand only once: put the lines of the second one below the first [{name}], without it"
 
 
 def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,10 @@ The seed's file (`model`, `system_message`, `[ollama_instances]`) is a valid con
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +48,9 @@ def _checked_profile(name: str) -> str:
         raise ValueError("it cannot be a profile: its name is the name of a folder")
     return name
 
+
+#: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
+MAX_FILE_BYTES = 2**20
 
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
@@ -223,6 +229,22 @@ class Settings(Table):
         )
 
 
+def read_file(path: Path) -> bytes:
+    """Read a small regular file: a daemon that reads it again must not wait for a FIFO or swallow a disk.
+
+    Raises:
+        OSError: If it cannot be read, is no regular file, or is longer than `MAX_FILE_BYTES`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it is longer than {MAX_FILE_BYTES} bytes", str(path))
+    return raw
+
+
 def read_schema(path: Path) -> dict[str, Any]:
     """Read a JSON schema.
 
@@ -230,7 +252,7 @@ def read_schema(path: Path) -> dict[str, Any]:
         ValueError: With the reason.
     """
     try:
-        schema = json.loads(path.read_bytes())
+        schema = json.loads(read_file(path))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

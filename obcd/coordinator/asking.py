@@ -22,6 +22,8 @@ from obcd.spool.layout import Layout, lock_holder
 
 #: Seconds between looks at the status.
 LOOK_SECONDS = 0.05
+#: {what an outcome is asked for: its type}
+SHAPE: dict[str, type | tuple[type, ...]] = {"began": (int, float), "is_ok": bool, "text": str, "exit_code": int}
 
 
 def ask_to_reload(layout: Layout, timeout: float) -> dict[str, Any]:
@@ -42,16 +44,30 @@ def ask_to_reload(layout: Layout, timeout: float) -> dict[str, Any]:
     began = monotonic()
     _signal(layout, pid)
     while True:
-        document = _read_status(layout)
-        if document.get("pid") == pid:
-            for outcome in document.get("reloads", []):
-                if outcome["began"] >= began:
-                    return dict(outcome)
-        elif lock_holder(layout) != pid:
+        holder = lock_holder(layout)  # before the status: what ended has shown its outcome by then
+        outcome = _find_outcome(_read_status(layout), pid, began)
+        if outcome is not None:
+            return outcome
+        if holder != pid:
             raise InputError(f"the coordinator (pid {pid}) ended before it had read the configuration: see its log")
         if monotonic() >= until:
             raise TimedOutError(f"the coordinator (pid {pid}) has not read its configuration within {timeout:g} s")
         _pause()
+
+
+def _find_outcome(document: dict[str, Any], pid: int, began: float) -> dict[str, Any] | None:
+    """Return the first reload that began after the request; what is not as we write it is passed over."""
+    found = document.get("reloads")
+    if document.get("pid") != pid or not isinstance(found, list):
+        return None
+    for outcome in found:
+        if (
+            isinstance(outcome, dict)
+            and all(isinstance(outcome.get(key), kind) for key, kind in SHAPE.items())
+            and outcome["began"] >= began
+        ):
+            return outcome
+    return None
 
 
 def _find(layout: Layout, until: float) -> int:
@@ -66,7 +82,13 @@ def _find(layout: Layout, until: float) -> int:
                 f"no coordinator runs on {layout.root}: start one (obcd up, or systemctl start obcd-coordinator); "
                 "it reads its configuration then"
             )
-        if _read_status(layout).get("pid") == pid:
+        document = _read_status(layout)
+        if document.get("pid") == pid:
+            if document.get("takes_reloads") is not True:  # `obcd batch`: SIGHUP would end it
+                raise InputError(
+                    f"what runs on {layout.root} (pid {pid}) does not read its configuration again: it is an "
+                    "obcd batch, or older than this obcd; end it and start it anew"
+                )
             return pid
         if (layout.root / "lock").stat().st_uid != os.getuid():  # its status is where that user's are
             raise _not_ours(layout)

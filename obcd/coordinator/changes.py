@@ -12,6 +12,9 @@ from obcd.core.records import JobSettings
 #: Keys of the top level that are told one by one, by their field; the other tables have their own place in a `Change`.
 TOP_LEVEL = {"model": "model", "system_message": "system_message", "format": "format", "think": "think"}
 
+#: Keys that change nothing here: a reload that would move a folder is refused, and one that does not may name it anew.
+UNMOVED = {("spool", "root"), ("spool", "inbox")}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -77,6 +80,8 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
     }
     for table, (before, after) in tables.items():
         for field in type(before).model_fields:
+            if (table, field) in UNMOVED:
+                continue
             if getattr(before, field) != getattr(after, field):
                 yield f"{table}.{field}"
 

@@ -186,6 +186,7 @@ class Coordinator:
             self.reload_trouble,
             self._desk.trouble,
             self._recorder.trouble,
+            self.fleet.outage,
             *(job.trouble for job in self.running.values()),
         ]
         missing = sorted(self.scheduler.unservable_models())
@@ -227,7 +228,7 @@ class Coordinator:
         if self.is_recovered and self._takes_drops and not self.is_draining:
             self._desk.turn(now)
         if self._takes_drops:
-            self._signs.show(self.running.values(), self._desk.waiting, now)
+            self._signs.show(self.running.values(), self._desk.waiting, now, self.fleet.outage)
         self._keep_house(now)
         if self.is_recovered and not self.is_draining:
             self._activate()

@@ -91,7 +91,8 @@ def _loop(
     each_turn: Callable[[float], bool] | None,
     reloader: Reloader | None,
 ) -> bool:
-    drain_until, display, beat = float("inf"), _Display(coordinator), watchdog_interval()
+    drain_until, beat = float("inf"), watchdog_interval()
+    display = _Display(coordinator, takes_reloads=reloader is not None)
     while True:
         now = monotonic()
         pause = coordinator.tick(now)
@@ -101,9 +102,11 @@ def _loop(
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()
             drain_until = now + coordinator.settings.requests.drain_seconds
-        if signals.wants_reload and reloader is not None:
-            signals.wants_reload, pause = False, 0.0  # first: a signal from here on asks for another one
-            reloader.reload()
+        if reloader is not None:
+            if signals.wants_reload:
+                signals.wants_reload = False  # first: a signal from here on asks for another one
+                reloader.ask(now)
+            pause = min(pause, reloader.turn(now))
         pause = min(pause, display.turn(now))
         if signals.interrupts or signals.terms > 1:
             coordinator.fleet.cancel_in_flight()
@@ -117,8 +120,9 @@ def _loop(
 class _Display:
     """Tells systemd and `status.json` how it stands, now and then."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, *, takes_reloads: bool) -> None:
         self._coordinator = coordinator
+        self._takes_reloads = takes_reloads
         self._shown_at, self._shown_moves = -SNAPSHOT_SECONDS, 0
         self._is_ready = self._is_broken = False
         self._has_watchdog = watchdog_interval() is not None
@@ -154,7 +158,7 @@ class _Display:
         """Write the snapshot; one that cannot be written is said once and stops nothing."""
         coordinator = self._coordinator
         try:
-            disk.show_json(coordinator.layout.status, snapshot(coordinator, now))
+            disk.show_json(coordinator.layout.status, snapshot(coordinator, now, takes_reloads=self._takes_reloads))
         except OSError as error:
             if not self._is_broken:
                 logger.warning("the status cannot be shown: %s", error.strerror, extra={"action": "status_failed"})

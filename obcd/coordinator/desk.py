@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from obcd.clock import duration, wall
+from obcd.clock import duration, monotonic, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.logs import printable
@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between scans: while something settles, and otherwise (events make it sooner).
 SCAN_SOON, SCAN_IDLE = 0.5, 5.0
+#: Least pause after a scan, in seconds, and as a multiple of what the scan took: thousands of files that come, are
+#: taken or are published in a row may not each cost a look at all of them.
+LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
 #: Seconds after which something that the clerk could not take is offered again.
 HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
 NEVER = float("inf")
@@ -49,6 +52,8 @@ class Desk:
         self._unfinished = unfinished
         self._inbox = Inbox(layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker)
         self._scan_at = 0.0
+        #: Until when no scan is made but for another configuration.
+        self._rested_at = 0.0
         self._now = 0.0
         self._again: list[tuple[float, Callable[[], None]]] = []
         #: Drops that the clerk has been asked to accept and has not answered.
@@ -80,11 +85,12 @@ class Desk:
         stranded, self._stranded = self._stranded, []
         for claim in stranded:
             self.take_claim(claim)
+        self._rested_at = 0.0
         self.wake_held()
 
     def wake(self) -> None:
-        """Scan at the next turn."""
-        self._scan_at = 0.0
+        """Scan at the next turn, or a little later when the last scan was just now."""
+        self._scan_at = min(self._scan_at, self._rested_at)
 
     def wake_held(self) -> None:
         """Look again at drops that waited for another job."""
@@ -104,6 +110,7 @@ class Desk:
             errand()
         if now < self._scan_at:
             return
+        began = monotonic()
         try:
             drops = self._inbox.scan(now)
         except OSError as error:
@@ -114,6 +121,7 @@ class Desk:
             self._scan_at = now + SCAN_IDLE
             return
         self.trouble = ""
+        self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * (monotonic() - began))
         for drop in drops:
             if drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
                 self._inbox.offer_again(drop.key)
@@ -160,9 +168,8 @@ class Desk:
             return
         match outcome.value:
             case Accepted(header):
-                bad = f", {header.bad_lines} of them bad lines" if header.bad_lines else ""
                 extra = {"action": "job_accepted", "job": header.id, "profile": key.profile}
-                logger.info("%s accepted as job %s: %d requests%s", label, header.id, header.requests, bad, extra=extra)
+                logger.info("%s accepted as job %s: %s", label, header.id, _size(header), extra=extra)
                 self._accepted(header)
             case NotYet(why, until_published, until_rejected):
                 if until_rejected:
@@ -170,7 +177,7 @@ class Desk:
                     why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, _):
-                extra = {"action": "drop_rejected", "job": job, "profile": key.profile}
+                extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
             case Gone():
                 extra = {"action": "drop_gone", "profile": key.profile}
@@ -180,7 +187,7 @@ class Desk:
 
     def _take_failure(self, order: Order, label: str, outcome: Failed) -> None:
         key = order.drop.key
-        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile}
+        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile, "file": label}
         logger.error("%s cannot be accepted: %s", label, outcome.reason, extra=extra)
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
@@ -188,3 +195,10 @@ class Desk:
             self._again.append((self._now + DISK_SECONDS, lambda: self._ask("accept_claimed", order)))
         else:
             self._clerk.ask(lambda done: self._take_outcome(order, done), "reject_claimed", order, outcome.reason)
+
+
+def _size(header: JobHeader) -> str:
+    """Return e.g. `1 request`, `30 requests, 2 of them bad lines`."""
+    bad = header.bad_lines
+    lines = f", {bad} of them {'a bad line' if bad == 1 else 'bad lines'}" if bad else ""
+    return f"{header.requests} request{'' if header.requests == 1 else 's'}{lines}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
+from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.rates import Rate
@@ -47,6 +48,7 @@ class Figures:
     digests: dict[str, str] = field(default_factory=dict)
     probed_at: float = -1e9
     is_probing: bool = True  # a worker probes at its start
+    state: EndpointState = EndpointState.STARTING  # as the log has it
 
 
 class Fleet:
@@ -95,9 +97,11 @@ class Fleet:
         self._connect_timeout = settings.requests.connect_timeout_seconds
         for name in change.left:
             self._scheduler.drain_endpoint(name, now)
+            self._tell_move(name)
             self.leaving.add(name)
         for item in change.back:
             self._scheduler.undrain_endpoint(item.name, now)
+            self._tell_move(item.name)
             self.leaving.remove(item.name)
             self.figures[item.name].probed_at = -1e9  # now
         self._let_leave(now)
@@ -147,6 +151,12 @@ class Fleet:
         for name in [name for name in self._held if self._members[name].url not in taken]:
             self._held.remove(name)
             self.pool.add(self._spec(self._members[name]))
+
+    @property
+    def outage(self) -> str:
+        """Why no request can be asked anywhere, "" when one can, or when it is not known yet."""
+        names = [name for name in self._members if name not in self.leaving]
+        return describe_outage([self._scheduler.health(name) for name in names])
 
     @property
     def in_flight(self) -> int:
@@ -211,6 +221,7 @@ class Fleet:
                 self._take_probe(event.endpoint, found, now)
             case _:
                 raise TypeError(type(event.message).__name__)
+        self._tell_move(event.endpoint)
 
     def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
         lease = self._scheduler.answered(answer.ticket, endpoint, now)
@@ -232,17 +243,22 @@ class Fleet:
         self._scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
         for lease in self._scheduler.leases(endpoint):
             self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
+        self._tell_move(endpoint)
 
     def _take_probe(self, endpoint: str, found: Probe, now: float) -> None:
-        figures, health = self.figures[endpoint], self._scheduler.health(endpoint)
+        figures = self.figures[endpoint]
         figures.is_probing, figures.probed_at = False, now
         models = None
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
             models = frozenset(found.digests)
-        before = health.state
         self._scheduler.note_probe(endpoint, models, found.failure, now)
-        if health.state is not before:
-            reason = f": {health.reason}" if health.reason else ""
-            extra = {"action": "endpoint_state", "endpoint": endpoint}
-            logger.info("endpoint %s is %s%s", endpoint, health.state, reason, extra=extra)
+
+    def _tell_move(self, name: str) -> None:
+        """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""
+        figures, health = self.figures[name], self._scheduler.health(name)
+        if health.state is figures.state:
+            return
+        level, text = describe_move(figures.state, health)
+        figures.state = health.state
+        logger.log(level, "endpoint %s %s", name, text, extra={"action": "endpoint_state", "endpoint": name})

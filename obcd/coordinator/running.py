@@ -46,8 +46,12 @@ class RunningJob:
         rate = self.answers.per_second(now)
         return (self.header.requests - self.counts.done) / rate if rate > 0 else None
 
-    def report(self, now: float) -> dict[str, Any]:
-        """Return the job's entry in `status.json`, which is also its `progress.json`."""
+    def report(self, now: float, outage: str = "") -> dict[str, Any]:
+        """Return the job's entry in `status.json`, which is also its `progress.json`.
+
+        Args:
+            outage: Why nothing can be asked at present, whatever the job.
+        """
         header, eta = self.header, self.eta_seconds(now)
         return {
             "job": header.id,
@@ -64,7 +68,7 @@ class RunningJob:
             "requests_per_second": round(self.answers.per_second(now), 2),
             "work_seconds": round(self.counts.work_seconds, 1),
             "eta_seconds": None if eta is None else round(eta, 1),
-            "trouble": self.trouble,
+            "trouble": self.trouble or outage,
             "updated_at": timestamp(wall()),
         }
 

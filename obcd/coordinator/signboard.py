@@ -30,13 +30,13 @@ class Signboard:
         """Take a job's progress away."""
         self._signs.end_progress(job)
 
-    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float) -> None:
-        """Show what is due."""
+    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
+        """Show what is due; `outage` says why nothing can be asked at present."""
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
                 try:
-                    self._signs.show_progress(job.header, job.report(now))
+                    self._signs.show_progress(job.header, job.report(now, outage))
                 except OSError as error:  # a full disk: the job goes on, the sign is stale
                     logger.debug("progress of %s not shown: %s", job.header.id, error.strerror)
         try:
@@ -45,5 +45,6 @@ class Signboard:
             logger.debug("waiting signs not shown: %s", error.strerror)
             return
         for key, why in news:
-            name = f"{key.profile}/{key.name}" if key.profile else key.name
-            logger.info("%a waits: %s", name, why, extra={"action": "drop_waits", "profile": key.profile})
+            name = ascii(f"{key.profile}/{key.name}" if key.profile else key.name)
+            extra = {"action": "drop_waits", "profile": key.profile, "file": name[1:-1]}
+            logger.info("%s waits: %s", name, why, extra=extra)

@@ -16,8 +16,11 @@ from obcd.logs import printable
 FORMAT = 1
 
 
-def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
+def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = False) -> dict[str, Any]:
     """Return the document of `status.json`.
+
+    Args:
+        takes_reloads: Whether SIGHUP has it read its configuration again; it ends what does not.
 
     Example: `{"format": 1, "pid": 812, "state": "READY", "jobs": [...], "endpoints": [...], "waiting": [...],
     "published": [...], "troubles": [], "reloads": [...], "updated": 1795373853.2, …}`; an entry of `jobs` is as in
@@ -36,9 +39,11 @@ def snapshot(coordinator: Coordinator, now: float) -> dict[str, Any]:
         "updated": round(wall(), 3),
         "updated_at": timestamp(wall()),
         "troubles": coordinator.troubles(),
+        "takes_reloads": takes_reloads,
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now) for job in coordinator.running.values()] + _accepted(coordinator),
+        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
+        + _accepted(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [

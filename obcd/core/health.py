@@ -84,7 +84,12 @@ class Health:
         elif self.state is EndpointState.STARTING:
             self._move(EndpointState.UP, "", now)
         elif self.state is EndpointState.DOWN and now >= self.retry_at:
-            self._move(*((EndpointState.SUSPECT, self.reason) if self._is_doubted else (EndpointState.UP, "")), now)
+            if self._is_doubted:
+                self._move(
+                    EndpointState.SUSPECT, f"tried again, one request at a time; it was DOWN: {self.reason}", now
+                )
+            else:
+                self._move(EndpointState.UP, "", now)
 
     def drain(self, now: float) -> None:
         """Give it nothing new, until `undrain`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from obcd.install import service
 from obcd.install.apply import Verb
 from obcd.install.found import OLDEST_SYSTEMD, STOCK_PORT, Machine, Stock
 from obcd.install.plan import CONFIGURATION, MODULES, UNIT_FOLDER
@@ -63,12 +64,15 @@ def _parents(folder: str) -> list[str]:
     return [path for path in paths if path not in ("/usr", "/usr/share", "/var", "/var/lib", "/home", "/srv", "/opt")]
 
 
-def next_steps(machine: Machine, written: Mapping[str, Verb], *, is_here: bool) -> list[str]:
+def next_steps(
+    machine: Machine, written: Mapping[str, Verb], *, is_here: bool, outdated: Sequence[str] = ()
+) -> list[str]:
     """Return what comes after an installation.
 
     Args:
         written: What was put there, and over what.
         is_here: Whether it went into this machine's own system.
+        outdated: Daemons that run and are older than the code.
     """
     lines = []
     if not machine.ollama:
@@ -76,7 +80,9 @@ def next_steps(machine: Machine, written: Mapping[str, Verb], *, is_here: bool) 
     if not is_here:
         lines.append("On that machine, once: systemd-sysusers, systemd-tmpfiles --create, systemctl daemon-reload.")
     if is_here and any(verb is not Verb.NEW and path.startswith(f"{UNIT_FOLDER}/") for path, verb in written.items()):
-        lines.append("What runs is still the old: systemctl try-restart obcd-host obcd-coordinator")
+        outdated = service.DAEMONS
+    if outdated:
+        lines.append(f"What runs is still the old: systemctl try-restart {' '.join(outdated)}")
     if is_here and MODULES in written:
         lines.append("The next boot loads nvidia-uvm; to do it now: systemctl restart systemd-modules-load")
     return [
@@ -90,13 +96,19 @@ def next_steps(machine: Machine, written: Mapping[str, Verb], *, is_here: bool) 
     ]
 
 
-def what_is_left(*, is_configuration_kept: bool) -> list[str]:
-    """Return where the data lies after an uninstall, and how it is removed."""
+def what_is_left(*, is_configuration_kept: bool, own: Sequence[str] = ()) -> list[str]:
+    """Return where the data lies after an uninstall, and how it is removed.
+
+    Args:
+        own: Drop-ins and old files of the administrator's.
+    """
     folders = ["/var/spool/obcd", "/var/lib/obcd", "/var/log/obcd", *(["/etc/obcd"] if is_configuration_kept else [])]
     return [
         "Left as they are: prompts and answers in /var/spool/obcd, Ollama's keys and models in /var/lib/obcd,",
         "logs in /var/log/obcd" + (f", your {CONFIGURATION}." if is_configuration_kept else "."),
+        *([f"Yours, and left too: {' '.join(shlex.quote(path) for path in own)}"] if own else []),
         "To remove them for good:",
         f"  rm -r {' '.join(folders)} && userdel obcd",
+        "  groupdel obcd    # where the group is left: userdel keeps one that has members",
         f"This program lies in {sys.prefix}.",
     ]

@@ -7,17 +7,18 @@ What was put there is remembered as `{path: fingerprint}` in `/etc/obcd/installe
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from obcd.errors import InputError
+from obcd.errors import AlreadyRunningError, InputError
 from obcd.install.plan import RECORD, Folder, Item, Plan
 from obcd.spool import disk
 
@@ -155,7 +156,12 @@ def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
     """
     known = dict(record)
     offered = {item.path: item.fingerprint for item in plan.items}
+    # Before the first of them is there: an installation that is killed can be taken away as far as it came.
+    coming = {
+        step.path: step.item.fingerprint for step in steps if step.verb is Verb.NEW and isinstance(step.item, Item)
+    }
     try:
+        _write_record(root, {**coming, **record})
         for step in steps:
             _do(step, root)
             if isinstance(step.item, Item):
@@ -166,7 +172,29 @@ def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):  # the fault above is told
             _write_record(root, known)
-        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise InputError(f"cannot write {error.filename or root}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep a second installation out of a root for the length of the block.
+
+    Raises:
+        AlreadyRunningError: If one is under way.
+        InputError: If the root cannot be made.
+    """
+    try:
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"cannot write {root}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise AlreadyRunningError(f"another obcd install works on {root}: wait until it has ended") from None
+    finally:
+        os.close(descriptor)
 
 
 def _do(step: Step, root: Path) -> None:

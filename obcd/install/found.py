@@ -10,8 +10,9 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 #: Groups whose members may use graphics cards, on the distributions that have them.
@@ -24,6 +25,8 @@ STOCK_PORT = 11434
 OWN_RUNTIME = "run/obcd-host"
 #: The oldest systemd that knows ProtectProc= and all else in our units.
 OLDEST_SYSTEMD = 247
+#: Names of what is kept beside a file of ours, e.g. `obcd.toml.old`, `obcd.toml.old.2`.
+LEFT_NAME = re.compile(r"^(obcd|load-timer|cron|logrotate).*\.(new|old)(\.\d+)?$", re.ASCII)
 #: Folders that the units hide from what they start (ProtectHome=, PrivateTmp=).
 HIDDEN = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared, nothing is written there
 
@@ -93,6 +96,24 @@ def unreadable_reason() -> str:
     places = (interpreter, interpreter.resolve(), Path(sys.prefix), Path(__file__).resolve().parents[1])
     reasons = (_hidden_reason(str(place)) or _closed_reason(place) for place in places)
     return next((reason for reason in reasons if reason), "")
+
+
+def code_time() -> float:
+    """Return when the newest part of this obcd was written, in Unix seconds."""
+    files = (path for path in Path(__file__).resolve().parents[1].rglob("*.py"))
+    return max(path.stat().st_mtime for path in files)
+
+
+def own_leftovers(root: Path, known: Collection[str]) -> list[str]:
+    """Return what an administrator made of our files, or `--force` left: drop-ins, `X.old`, `X.new`.
+
+    Args:
+        known: Paths that are told of anyway.
+    """
+    folders = [path for path in (root / UNIT_FOLDERS[0], root / "etc/obcd") if path.is_dir()]
+    found = [path for folder in folders for path in folder.glob("obcd*.d/*")]
+    found += [path for folder in folders for path in folder.iterdir() if LEFT_NAME.search(path.name)]
+    return sorted(path for path in map(partial(_inside, root), found) if path not in known)
 
 
 def _hidden_reason(place: str) -> str:

@@ -6,8 +6,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from obcd.clock import monotonic, wall
 from obcd.errors import InputError
-from obcd.install.apply import Step, Verb
+from obcd.install.apply import Record, Step, Verb
 from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
 
 #: Seconds that one command may take; stopping drains for up to 90.
@@ -15,16 +16,21 @@ COMMAND_SECONDS = 300.0
 
 Command = tuple[str, ...]
 
+DAEMONS = ("obcd-host", "obcd-coordinator")
+#: systemctl(1): states of a unit with a process.
+RUNNING = ("active", "activating", "reloading")
+
 
 def after_install() -> list[Command]:
     """Return the commands that make what was put there work."""
     return [("systemd-sysusers", SYSUSERS), ("systemd-tmpfiles", "--create", TMPFILES), ("systemctl", "daemon-reload")]
 
 
-def before_removal(root: Path) -> list[Command]:
-    """Return the commands that stop and disable what is there."""
+def before_removal(root: Path, record: Record) -> list[Command]:
+    """Return the commands that stop and disable what was put there and still is; a unit of another's is not ours."""
     folder = root / UNIT_FOLDER.lstrip("/")
-    plain = sorted(path.name for path in folder.glob("obcd*") if path.is_file() and "@" not in path.name)
+    ours = [Path(path) for path in record if path.startswith(f"{UNIT_FOLDER}/") and (root / path.lstrip("/")).is_file()]
+    plain = sorted(path.name for path in ours if "@" not in path.name)
     units = [name for name in plain if name.endswith((".service", ".target", ".timer"))]
     instances = sorted(path.name for path in folder.glob("*.wants/obcd-load@*.timer"))
     commands: list[Command] = []
@@ -38,8 +44,33 @@ def before_removal(root: Path) -> list[Command]:
 
 
 def after_removal(steps: list[Step]) -> list[Command]:
-    """Return the commands that make systemd forget what was removed."""
-    return [("systemctl", "daemon-reload")] if any(step.verb is Verb.REMOVED for step in steps) else []
+    """Return the commands that make systemd forget what was removed, the failures of its units too."""
+    if not any(step.verb is Verb.REMOVED for step in steps):
+        return []
+    return [("systemctl", "daemon-reload"), ("systemctl", "reset-failed", "obcd-*")]
+
+
+def outdated(code: float) -> list[str]:
+    """Return the daemons that run and began before the code on the disk was put there.
+
+    Args:
+        code: Unix seconds, see `found.code_time`.
+    """
+    return [unit for unit in DAEMONS if (began := _began(unit)) is not None and began < code]
+
+
+def _began(unit: str) -> float | None:
+    """Return when a unit's process was started, in Unix seconds; None when it does not run."""
+    command = ("systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", unit)
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10.0, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    values = dict(line.split("=", 1) for line in said.stdout.splitlines() if "=" in line)
+    started = values.get("ExecMainStartTimestampMonotonic", "0")
+    if values.get("ActiveState") not in RUNNING or not started.isdecimal() or int(started) == 0:
+        return None
+    return wall() - (monotonic() - int(started) / 1e6)  # microseconds of the same clock
 
 
 def run(command: Command) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from obcd.clock import duration, wall
 from obcd.reports.findings import Finding, fault, note, quoted, right, shown, warning
+from obcd.reports.locks import lock_holders
 from obcd.reports.machine import (
     IN_MEMORY,
     PROC,
@@ -33,8 +33,6 @@ from obcd.spool.layout import SYSTEM_ROOT, Layout
 STALE_SECONDS = 10.0
 #: What an inbox on a network share needs, since its attributes are cached (`[spool] settle_seconds`).
 NETWORK_SETTLE_SECONDS = 60.0
-#: `1: FLOCK ADVISORY WRITE 812 08:02:1234 0 EOF` (proc(5), locks): pid, device, inode; a waiter's line has an arrow.
-LOCK_LINE = re.compile(r"^\d+: FLOCK +ADVISORY +\w+ +(\d+) +([0-9a-f]+):([0-9a-f]+):(\d+) ", re.MULTILINE | re.ASCII)
 #: Files of an inbox that are looked at.
 MOST_DROPS = 10_000
 
@@ -235,8 +233,8 @@ def _judge_inbox_mount(question: Question) -> Iterator[Finding]:
 
 def _examine_work(question: Question, owner: int) -> Iterator[Finding]:
     layout = question.layout
-    holders = _lock_holders(layout.root / "lock", question.proc)
-    others = (_lock_holders(layout.inbox / ".obcd" / "lock", question.proc) or set()) - (holders or set())
+    holders = lock_holders(layout.root / "lock", question.proc)
+    others = (lock_holders(layout.inbox / ".obcd" / "lock", question.proc) or set()) - (holders or set())
     if holders:
         yield right("lock", f"a coordinator runs on {shown(layout.root)} (pid {min(holders)})")
     elif holders is not None:
@@ -250,35 +248,6 @@ def _examine_work(question: Question, owner: int) -> Iterator[Finding]:
         found = read_inotify(owner, question.proc)
         if found is not None:
             yield from judge_inotify(found, 0 if holders else len(question.inboxes))
-
-
-def _lock_holders(lock: Path, proc: Path) -> set[int] | None:
-    """Return who holds a file's flock, without trying to take it: one that starts now is not hindered.
-
-    None where the kernel does not tell.
-    """
-    try:
-        table = (proc / "locks").read_text("ascii", "replace")
-    except OSError:
-        return None
-    status = lstat(lock)
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return set()
-    found = set()
-    for pid, major, minor, inode in LOCK_LINE.findall(table):
-        is_same_device = os.makedev(int(major, 16), int(minor, 16)) == status.st_dev
-        if int(inode) == status.st_ino and (is_same_device or _is_named(lock, pid)):
-            found.add(int(pid))
-    return found
-
-
-def _is_named(lock: Path, pid: str) -> bool:
-    """Tell whether a lock's file names a process: on btrfs and overlays the kernel's device is not that of `stat`."""
-    try:
-        with open(lock, "rb") as file:
-            return file.read(100).split() == [b"pid", pid.encode()]
-    except OSError:
-        return False
 
 
 def _judge_status(question: Question, *, is_running: bool) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -121,12 +122,17 @@ def show_json(path: Path, document: Any, mode: int = 0o640) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document.
+    """Read a JSON document; a FIFO or device in its place does not keep us waiting.
 
     Raises:
         OSError, ValueError: If it is not there, or not JSON.
     """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no regular file")
+        content = file.read()
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import stat
@@ -129,8 +130,10 @@ def find_target(inbox: Path, profile: str, name: str) -> Target:
     """
     folder = inbox / profile if profile else inbox
     if profile and not folder.is_dir():
-        raise InputError(f"no folder {folder}: '{profile}' is no profile of the configuration")
-    return Target(folder / _drop_name(name), profile)
+        raise InputError(
+            f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the configuration"
+        )
+    return Target(folder / drop_name(name), profile)
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
@@ -144,21 +147,23 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
     """
     if os.path.lexists(target.path):
         raise _taken(target.path)
-    content, drop_id = _Content(label), secrets.token_hex(8)
+    content, drop_id = _Content(printable(label)), secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
     try:
         steps.copying(drop_id)
-        _copy(reader, temporary, content, max_line_bytes)
         try:
+            _copy(reader, temporary, content, max_line_bytes)
             steps.naming(content.sha256)
             with _marked(target.path, content, drop_id):
                 _put(temporary, target.path)
         except BaseException:
             _give_up(temporary, drop_id, steps)
             raise
-        with contextlib.suppress(InputError):  # said already: after `naming`, a copy that has its name is dropped
-            steps.dropped()
-        disk.remove(temporary)
+        try:
+            with contextlib.suppress(InputError):  # said already: after `naming`, a copy that has its name is dropped
+                steps.dropped()
+        finally:  # a Ctrl-C now must not leave it: the inbox waits for that
+            disk.remove(temporary)
     except OSError as error:
         raise InputError(_os_sentence(error, target.path)) from None
     return Submitted(
@@ -203,7 +208,12 @@ def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
     disk.remove(temporary)
 
 
-def _drop_name(name: str) -> str:
+def drop_name(name: str) -> str:
+    """Return the name in the inbox of what a user calls `name`.
+
+    Raises:
+        InputError: If it cannot be one.
+    """
     if not name.endswith(SUFFIX):
         name += SUFFIX
     if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
@@ -214,11 +224,10 @@ def _drop_name(name: str) -> str:
 def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes: int) -> None:
     """Write the hidden copy, whole and durable; on any failure it is gone."""
     disk.before("copy", str(temporary))
-    writer = open(temporary, "xb")  # noqa: SIM115 - outside `try`: what was there before is not ours to remove
-    try:
-        with writer:
+    try:  # around `open` too: a SIGTERM may come with its return; nobody else has the name, which is random
+        with open(temporary, "xb") as writer:
             before = os.fstat(reader.fileno())
-            _copy_checked(reader, writer, content, max_line_bytes)
+            _copy_checked(reader, writer, content, max_line_bytes, before)
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             if content.prompts == 0:
                 raise InputError(_no_prompts(content))
@@ -236,14 +245,19 @@ def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) 
         raise ChangedError(f"{label} changed while it was read: whoever writes it is not done; nothing was dropped")
 
 
-def _copy_checked(reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int) -> None:
+def _copy_checked(
+    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
+) -> None:
     digest = hashlib.sha256()
+    whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
     while raw := reader.readline(max_line_bytes + 2):
         _check_magic(raw, content)
         digest.update(raw)
         writer.write(raw)
         content.size += len(raw)
         content.lines += 1
+        if content.size > whole:  # it grows, and as fast as it is read this would have no end
+            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
         if not raw.endswith(b"\n") and len(raw) > max_line_bytes:
             raise InputError(
                 f"{content.label}, line {content.lines} is longer than {max_line_bytes} bytes "
@@ -276,9 +290,8 @@ def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
-    return (
-        f"{content.label}: not one of its {content.bad} lines is a prompt, so nothing was dropped; line {line}: {why}"
-    )
+    which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
+    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}"
 
 
 def _taken(target: Path) -> TakenError:
@@ -294,17 +307,16 @@ def open_regular(source: Path, flags: int = 0) -> IO[bytes]:
     Raises:
         InputError: If it cannot be read, or is not a regular file.
     """
+    label = printable(str(source))
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     except OSError as error:
         if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
-            raise InputError(
-                f"{source} is a symbolic link: links are not followed, put the file itself there"
-            ) from None
-        raise InputError(f"cannot read {source}: {error.strerror}") from None
+            raise InputError(f"{label} is a symbolic link: links are not followed, put the file itself there") from None
+        raise InputError(f"cannot read {label}: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError(f"{source} is not a regular file: write the prompts into one first; nothing was dropped")
+        raise InputError(f"{label} is not a regular file: write the prompts into one first; nothing was dropped")
     return os.fdopen(descriptor, "rb")
 
 
@@ -402,4 +414,6 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 def _os_sentence(error: OSError, target: Path) -> str:
-    return f"cannot drop into {target.parent}: {error.strerror}; is a coordinator set up there (--root)?"
+    return (
+        f"cannot drop into {printable(str(target.parent))}: {error.strerror}; is a coordinator set up there (--root)?"
+    )

@@ -101,7 +101,7 @@ class Layout:
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
-                "choose a folder that you may write into"
+                "choose a folder that you may write into (--root DIR)"
             ) from None
 
     def create_profiles(self, profiles: Iterable[str]) -> None:

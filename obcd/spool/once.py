@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import pwd
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,12 +33,30 @@ from typing import IO, Any
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.errors import AlreadyRunningError, InputError
+from obcd.logs import printable
 from obcd.spool import disk
-from obcd.spool.drop import ComingError, Submitted, TakenError, Target, clear_rests, drop, hidden, is_named
+from obcd.spool.drop import (
+    ComingError,
+    Submitted,
+    TakenError,
+    Target,
+    clear_rests,
+    drop,
+    drop_name,
+    hidden,
+    is_named,
+)
+from obcd.spool.inbox import DROP_ID
 from obcd.spool.layout import Layout
 
 #: Seconds to wait for the file of somebody who is dropping the same name at this moment.
 COMING_SECONDS = 2.0
+#: Seconds to wait for a submit that works on the same record (it may read a pipe for hours), and between two looks.
+LOCK_SECONDS, LOOK_SECONDS = 10.0, 0.02
+#: A record above this is none of ours; one above the second is begun anew when its drop was not made, so that a file
+#: that is refused every minute for days does not fill it.
+MAX_RECORD_BYTES, LONG_RECORD_BYTES = 2**20, 2**16
+STATES = ("copying", "naming", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +64,7 @@ class Already:
     """The job was submitted before.
 
     Attributes:
-        evidence: How we know, for people, e.g. `it was dropped at 2026-11-22T03:00:01.250Z`.
+        evidence: How we know, for people, e.g. `dropped at 2026-11-22T03:00:01.250Z`.
     """
 
     name: str
@@ -94,7 +113,9 @@ ELSEWHERE = "set XDG_STATE_HOME to a folder that you may write into"
 
 
 def _no_record(path: Path, error: OSError, advice: str = ELSEWHERE) -> InputError:
-    return InputError(f"cannot keep a record of what is submitted in {path}: {error.strerror}; {advice}")
+    return InputError(
+        f"cannot keep a record of what is submitted in {printable(str(path))}: {error.strerror}; {advice}"
+    )
 
 
 def key_of(*parts: str) -> str:
@@ -111,17 +132,28 @@ class Record:
     """What is known of one drop; the file is locked as long as this is open, so that two submits take turns.
 
     Each line is a step: `{"state": "naming", "drop_id": "9f…", "sha256": "…", "path": "/…/notes.jsonl", "at": …}`.
-    A line without its end was never acted upon.
+    A line that is no JSON was torn by a crash and never acted upon. What we cannot have written is never acted upon
+    either: files are removed by what a record says.
+
+    Args:
+        folder: Of the inbox; what a record says about another one is refused.
+        advice: What to do when it cannot be kept.
+        patience_seconds: For how long to wait for another submit.
 
     Raises:
-        InputError: From every method that writes, if the record cannot be kept; nothing was changed in the inbox then.
+        AlreadyRunningError: If another submit still holds it then.
+        InputError: If it is not ours or damaged; and from every method that writes, if the record cannot be kept;
+            nothing was changed in the inbox then.
     """
 
-    def __init__(self, path: Path, advice: str = ELSEWHERE) -> None:
+    def __init__(
+        self, path: Path, folder: Path, advice: str = ELSEWHERE, patience_seconds: float | None = None
+    ) -> None:
         self.path = path
+        self._folder = os.path.realpath(folder)
         self._advice = advice
+        self._deadline = monotonic() + (LOCK_SECONDS if patience_seconds is None else patience_seconds)
         self._last: dict[str, Any] = {}
-        self._drop_id = ""
         self._is_torn = False
         try:
             self._descriptor = self._open()
@@ -132,21 +164,65 @@ class Record:
         if not self.path.parent.is_dir():
             disk.make_folder(self.path.parent)
         is_new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.path, flags, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._check_file(os.fstat(descriptor))
+            self._lock(descriptor)
             if is_new:
                 disk.sync_folder(self.path.parent)
-            *lines, rest = os.pread(descriptor, os.fstat(descriptor).st_size, 0).split(b"\n")
+            size = os.fstat(descriptor).st_size
+            if size > MAX_RECORD_BYTES:
+                raise self._damaged(f"more than {MAX_RECORD_BYTES} bytes")
+            self._read(os.pread(descriptor, size, 0))
         except BaseException:
             os.close(descriptor)
             raise
-        self._is_torn = bool(rest)
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                self._last = entry if isinstance(entry, dict) and "state" in entry else self._last
         return descriptor
+
+    def _check_file(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise self._damaged("it is no regular file")
+        if status.st_uid != os.geteuid():
+            raise InputError(
+                f"the record {printable(str(self.path))} belongs to another user (uid {status.st_uid}), so nothing was "
+                f"dropped: {self._advice}"
+            )
+
+    def _lock(self, descriptor: int) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() >= self._deadline:
+                    raise AlreadyRunningError(
+                        f"another submit of the same name runs (it holds {printable(str(self.path))}), so nothing was "
+                        "dropped: wait for it"
+                    ) from None
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
+
+    def _read(self, raw: bytes) -> None:
+        *lines, rest = raw.split(b"\n")
+        self._is_torn = bool(rest)
+        entry: Any = None
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except RecursionError:
+                raise self._damaged("nested too deeply") from None
+            except ValueError:  # torn
+                continue
+            if fault := _find_fault(entry, self._folder):
+                raise self._damaged(fault)
+            self._last = entry
+
+    def _damaged(self, fault: str) -> InputError:
+        return InputError(
+            f"the record {printable(str(self.path))} cannot be understood ({fault}), so nothing was dropped: see "
+            "whether the job was submitted, then remove the record"
+        )
 
     def __enter__(self) -> Record:
         return self
@@ -174,14 +250,17 @@ class Record:
             if state == "naming":  # first: without the hidden copy it would read as dropped
                 self._write({**self._last, "state": "copying"})
             clear_rests(Path(path), drop_id)
+            if os.fstat(self._descriptor).st_size > LONG_RECORD_BYTES:  # says what an empty one says: not dropped
+                os.ftruncate(self._descriptor, 0)
         except OSError as error:
-            raise InputError(f"cannot take up the drop {path} that broke off: {error.strerror}") from None
+            raise InputError(f"cannot take up the drop {printable(path)} that broke off: {error.strerror}") from None
         return False
 
     @property
-    def dropped_at(self) -> str:
-        """When it was dropped, for people; "" when it was not."""
-        return str(self._last.get("at", "")) if self._last.get("state") == "dropped" else ""
+    def evidence(self) -> str:
+        """How we know that it was submitted, once `settle` has said so."""
+        at, seen = self._last.get("at", "at a time that is not known"), self._last.get("evidence")
+        return f"{seen} (seen at {at})" if seen else f"dropped at {at}"
 
     def begin(self, target: Target) -> None:
         """Say what the steps that follow are about."""
@@ -223,6 +302,28 @@ class Record:
         self._last = entry
 
 
+def _find_fault(entry: Any, folder: str) -> str:
+    """Return what keeps a record's line from being one that we wrote about a drop into a folder, "" if nothing does.
+
+    Args:
+        folder: Without links.
+    """
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        return "a line is no object of texts"
+    if entry.get("state") not in STATES:
+        return "a state that this obcd does not know"
+    if entry["state"] == "dropped" and "evidence" in entry and "drop_id" not in entry:
+        return ""
+    if not DROP_ID.fullmatch(entry.get("drop_id", "")):
+        return "a drop without an id"
+    parent, _, name = entry.get("path", "").rpartition("/")
+    try:
+        is_there = os.path.realpath(parent or "/") == folder and drop_name(name) == name
+    except (InputError, ValueError):
+        is_there = False
+    return "" if is_there else f"it speaks of a drop that is not into {printable(folder)}"
+
+
 def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, max_line_bytes: int, folder: Path
                 ) -> Submitted | Already:  # fmt: skip
     """Drop what a stream holds unless a job of this name was submitted before, by us or as far as one can see.
@@ -231,11 +332,12 @@ def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, m
         folder: From `find_state_folder`.
 
     Raises:
+        AlreadyRunningError: If another submit of that name by us does not end within `LOCK_SECONDS`.
         InputError: As `drop`, and if the record cannot be kept; nothing was dropped then.
     """
-    with Record(record_path(folder, layout.inbox, target)) as record:
+    with Record(record_path(folder, layout.inbox, target), target.path.parent) as record:
         if record.settle():
-            return Already(target.path.name, f"it was submitted, known since {record.dropped_at}")
+            return Already(target.path.name, record.evidence)
         evidence = find_evidence(layout, target)
         if not evidence:
             record.begin(target)
@@ -288,7 +390,7 @@ def exclusive(folder: Path, inbox: Path, profile: str) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _no_record(path, error) from None
-    with locked(descriptor, f"another submit --lock into {inbox / profile if profile else inbox} runs: wait for it"):
+    with locked(descriptor, f"another submit --lock into {printable(str(inbox / profile))} runs: wait for it"):
         yield
 
 

@@ -4,7 +4,8 @@
          └─move──► DIR/submitted/notes.jsonl           DIR/submitted/.records/: the drops that are not moved yet
 
 A record (see `once`) is kept from before the drop until after the move, by the file's identity: a crash between the two
-does not drop it twice, and a new file of the same name is a new drop.
+does not drop it twice, and a new file of the same name is a new drop. `submitted/` is where files are moved to and
+where the records lie that say what not to drop: in a folder that others may write into, only our own will do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.errors import InputError
+from obcd.errors import AlreadyRunningError, InputError
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import ChangedError, Submitted, drop, find_target, open_regular
@@ -67,15 +68,15 @@ class Staging:
         try:
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise InputError(f"cannot submit from {self.folder}: {error.strerror}") from None
-        with locked(descriptor, f"another submit --from {self.folder} runs: wait for it"):
+            raise InputError(f"cannot submit from {printable(str(self.folder))}: {error.strerror}") from None
+        with locked(descriptor, f"another submit --from {printable(str(self.folder))} runs: wait for it"):
             names = self._prepare()
             for name in names:
                 try:
                     outcome = self._submit_one(name, now)
                 except ChangedError:
                     outcome = Left(name)
-                except InputError as error:
+                except (InputError, AlreadyRunningError) as error:  # no stranger's lock keeps the others back
                     outcome = Left(name, str(error))
                 if outcome is not None:
                     yield outcome
@@ -84,15 +85,20 @@ class Staging:
     def _records(self) -> Path:
         return self.folder / MOVED / ".records"
 
+    def _record(self, name: str) -> Record:
+        return Record(self._records / name, self.inbox / self.profile, ADVICE, patience_seconds=0.0)
+
     def _prepare(self) -> list[str]:
         """Make our folders, take up what a crash left, and list what may be dropped."""
         try:
             names = sorted(os.listdir(self.folder))
             for folder in (self.folder / MOVED, self._records):
-                disk.make_folder(folder, 0o750)
+                _make_closed(folder)
             self._clear_records(names)
         except OSError as error:
-            raise InputError(f"cannot submit from {self.folder}: {error.strerror} ({error.filename})") from None
+            raise InputError(
+                f"cannot submit from {printable(str(self.folder))}: {error.strerror} ({printable(str(error.filename))})"
+            ) from None
         return [name for name in names if name.endswith(SUFFIX) and not is_ignored(name)]
 
     def _clear_records(self, names: list[str]) -> None:
@@ -103,7 +109,7 @@ class Staging:
                 kept.add(_record_name(os.lstat(self.folder / name)))
         for path in sorted(self._records.iterdir()):
             # One that another user left says so when its file's turn comes, and keeps no other file back.
-            with contextlib.suppress(InputError), Record(path, ADVICE) as record:
+            with contextlib.suppress(InputError, AlreadyRunningError), self._record(path.name) as record:
                 if not record.settle() or path.name not in kept:
                     record.remove()
 
@@ -122,7 +128,7 @@ class Staging:
             if now - status.st_ctime < self.settle_seconds:
                 return Left(name)
             target = find_target(self.inbox, self.profile, name)
-            with Record(self._records / _record_name(status), ADVICE) as record:
+            with self._record(_record_name(status)) as record:
                 submitted: Submitted | None = None
                 if not record.settle():
                     record.begin(target)
@@ -153,6 +159,26 @@ class Staging:
                 f"{printable(str(path))} was dropped, but cannot be moved into {MOVED}/: {error.strerror}; "
                 "it is not dropped again"
             ) from None
+
+
+def _make_closed(folder: Path) -> None:
+    """Make a folder that only we may write into.
+
+    Raises:
+        InputError: If something else is there, or others may write into it: they could plant records.
+        OSError: If it cannot be made.
+    """
+    disk.make_folder(folder, 0o700)
+    status, name = folder.lstat(), printable(str(folder))
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"nothing was dropped: {name} is not a folder: take it away, what is dropped is moved there")
+    if status.st_uid != os.geteuid():
+        raise InputError(
+            f"nothing was dropped: {name} belongs to another user (uid {status.st_uid}), and what is dropped is moved "
+            "there: take it away, or submit as that user"
+        )
+    if status.st_mode & 0o022:
+        raise InputError(f"nothing was dropped: others may write into {name}: chmod go-w it first")
 
 
 def _record_name(status: os.stat_result) -> str:

@@ -7,6 +7,7 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -209,6 +210,47 @@ def test_lines_that_are_no_prompts_are_told_in_one_line(cron: Cron) -> None:
     assert re.fullmatch(r"a\.jsonl: 2 lines will be in errors\.jsonl; line 2: [^\n]+\n", done.stderr)
 
 
+def test_name_with_a_line_feed_is_told_in_one_line(cron: Cron) -> None:
+    (cron.home / "bad\nx.jsonl").write_bytes(prompt_lines(["a"]) + b"x\n")
+
+    done = cron.run("cd && obcd submit --name b1 bad*x.jsonl")
+    missing = cron.run("cd && obcd submit --name b1 \"$(printf 'no\\n\\033x.jsonl')\"")
+
+    assert (done.returncode, missing.returncode) == (0, 5)
+    assert re.fullmatch(r"bad\\nx\.jsonl: 1 line will be in errors\.jsonl; line 2: [^\n]+\n", done.stderr)
+    assert missing.stderr == "obcd: cannot drop no\\n\\x1bx.jsonl: it is no file; nothing was dropped\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--once"]])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_leaves_nothing_behind_and_is_what_it_died_of(
+    cron: Cron, options: list[str], number: signal.Signals
+) -> None:
+    command = ["env", "-i", *(f"{key}={value}" for key, value in cron.variables.items()), "obcd", "submit", *options]
+    with subprocess.Popen([*command, "--name", "slow", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: list(cron.layout.inbox.glob(".*.tmp")), what="it reads")
+        process.send_signal(number)
+        process.send_signal(number)  # as timeout(1) does
+        process.wait(30)
+        assert process.stderr is not None
+        said = process.stderr.read()
+
+    assert (process.returncode, said) == (-number, b"")
+    assert [path.name for path in cron.layout.inbox.iterdir()] == ["clinical"]
+
+
+def test_signal_that_nohup_has_it_ignore_stays_ignored(cron: Cron) -> None:
+    variables = [f"{key}={value}" for key, value in cron.variables.items()]
+    command = ["env", "-i", *variables, "sh", "-c", "trap '' HUP; exec obcd submit --name slow -"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        wait_until(lambda: list(cron.layout.inbox.glob(".*.tmp")), what="it reads")
+        process.send_signal(signal.SIGHUP)
+        process.communicate(prompt_lines(["a"]), timeout=30)
+
+    assert process.returncode == 0
+    assert cron.inbox() == ["slow.jsonl"]
+
+
 def test_generator_of_a_job_that_was_submitted_already_is_read_to_its_end(cron: Cron) -> None:
     cron.write("a.jsonl", ["a"])
     generator = 'cat a.jsonl; head -c 500000 /dev/zero | tr "\\0" "\\n"; echo "$?" > wrote'
@@ -264,6 +306,6 @@ def test_person_at_a_terminal_is_told_what_happens(cron: Cron) -> None:
     quiet = on_a_terminal("cd && obcd submit -q --once a.jsonl", variables)
 
     assert "1 prompt dropped; the answers come to" in first
-    assert "no coordinator runs on" in first
-    assert "a.jsonl was submitted already, nothing to do" in second
+    assert "waits for one (obcd up, or systemctl start obcd-coordinator)" in first
+    assert re.search(r"a.jsonl was submitted already, nothing to do: dropped at 2\d{3}-\S+Z\s", second)
     assert quiet == ""

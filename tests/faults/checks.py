@@ -100,13 +100,23 @@ def crash(run: Run, number: int, patch: pytest.MonkeyPatch) -> bool:
     return False
 
 
+#: What is left, what was said to be recorded, and what was published: two that are equal are recovered alike.
+Remains = tuple[Tree, frozenset[tuple[str, int]], frozenset[str]]
+
+
 def check_power_cuts(
-    folder: Path, drops: tuple[Dropped, ...], patch: pytest.MonkeyPatch, limit: int, crash_before: int = 0
+    folder: Path,
+    drops: tuple[Dropped, ...],
+    patch: pytest.MonkeyPatch,
+    limit: int,
+    crash_before: int = 0,
+    seen: set[Remains] | None = None,
 ) -> tuple[int, int]:
     """Cut the power at each moment of a story, with each of at most `limit` remains of it.
 
     Args:
         crash_before: A call before which the process is killed and goes on, first: what it left is shown, not durable.
+        seen: Remains of the same story that were recovered before; those of this time are added.
 
     Returns:
         Moments, and different remains of them that were recovered.
@@ -117,11 +127,12 @@ def check_power_cuts(
         if crash_before:
             crash_watched(story, crash_before, patch)
         recover(story)
-    places, dice, seen = Places(folder), random.Random(1), set[tuple[Tree, int]]()
+    places, dice, seen = Places(folder), random.Random(1), set() if seen is None else seen
+    known = len(seen)
     with quick_syncs():
         for cut in power.cuts:
             for tree in cut.remains(limit, dice):
-                key = (tree, len(cut.note.recorded))
+                key = (tree, frozenset(cut.note.recorded), frozenset(cut.note.published))
                 if key not in seen:
                     seen.add(key)
                     root = places.next()
@@ -129,7 +140,7 @@ def check_power_cuts(
                     run = cut.note.elsewhere(root)
                     run.assert_shown_whole()
                     recover(run)
-    return len(power.cuts), len(seen)
+    return len(power.cuts), len(seen) - known
 
 
 def crash_watched(run: Run, number: int, patch: pytest.MonkeyPatch) -> None:

@@ -667,7 +667,7 @@ def test_status_is_for_people_and_for_machines(
 
     person = run_obcd(environment, "status", *place)
     assert person.returncode == 0
-    assert re.search(r"notes\.jsonl +published +1/1 \(100 %\) +0", person.stdout)
+    assert re.search(rf"notes\.jsonl +{document['published'][0]['job']} +published +1/1 \(100 %\) +0", person.stdout)
 
     coordinator.send(signal.SIGTERM)
     coordinator.wait()

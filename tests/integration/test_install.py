@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.cli.install import NOTHING_DONE
 from obcd.errors import ExitCode
 from obcd.install.apply import Verb
 from tests.integration.systemd_sandbox import VENV, SystemdSandbox
@@ -18,6 +19,9 @@ from tests.support import SOURCES, make_environment, run_obcd, wait_until
 pytestmark = pytest.mark.integration
 
 UNIT = "/etc/systemd/system/obcd-coordinator.service"
+STILL_OLD = "What runs is still the old: systemctl try-restart"
+#: Prints the daemons that began before the year 1970 ends, and those that began before now.
+OUTDATED = "import time; from obcd.install.service import outdated; print(outdated(1e7), outdated(time.time()))"
 BUILD = "from setuptools import setup; setup()"
 
 
@@ -37,6 +41,7 @@ def test_dry_run_lists_and_writes_nothing(tmp_path: Path, environment: dict[str,
     done = run_obcd(environment, "install", "--root", root, "--dry-run")
 
     assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"\n{NOTHING_DONE}\n")
     assert verbs(done.stdout)[UNIT] == "new"
     assert not root.exists()
 
@@ -49,7 +54,11 @@ def test_staged_tree_is_made_kept_and_taken_away(tmp_path: Path, environment: di
 
     again = verbs(run_obcd(environment, "install", "--root", root).stdout)
     forced = verbs(run_obcd(environment, "install", "--root", root, "--force").stdout)
-    removed = verbs(run_obcd(environment, "uninstall", "--root", root).stdout)
+    drop_in = root / "etc/systemd/system/obcd-host.service.d/20-mine.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nNice=5\n")
+    said = run_obcd(environment, "uninstall", "--root", root).stdout
+    removed = verbs(said)
 
     assert again.pop(UNIT) == "kept"
     assert set(again.values()) == {"unchanged"}
@@ -57,7 +66,9 @@ def test_staged_tree_is_made_kept_and_taken_away(tmp_path: Path, environment: di
     assert removed[UNIT] == "removed"
     assert (root / f"{UNIT}.old".lstrip("/")).read_text() == "[Unit]\nDescription=mine\n"
     files = [path.name for path in root.rglob("*") if path.is_file() or path.is_symlink()]
-    assert files == ["obcd-coordinator.service.old"]
+    assert sorted(files) == ["20-mine.conf", "obcd-coordinator.service.old"]
+    kept = f"{UNIT}.old /etc/systemd/system/obcd-host.service.d/20-mine.conf"
+    assert f"Yours, and left too: {kept}\n" in said
 
 
 def test_uninstall_of_nothing_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -149,10 +160,15 @@ def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
     assert owners == ["640 root:obcd", "3730 obcd:obcd", "700 obcd:obcd", "644 root:root"]
     assert systemd.run("obcd", "--version").returncode == 0
 
-    again = verbs(systemd.obcd("install").stdout)
-    assert set(again.values()) == {"unchanged"}
+    again = systemd.obcd("install").stdout
+    assert set(verbs(again).values()) == {"unchanged"}
 
     systemd.run("systemctl", "enable", "--now", "obcd-coordinator", "obcd-load@clinical.timer")
+    assert STILL_OLD not in systemd.obcd("install").stdout
+    assert systemd.run(f"{VENV}/bin/python", "-c", OUTDATED).stdout == "[] ['obcd-coordinator']\n"
+    systemd.run("install", "-d", "-o", "obcd", "/var/spool/obcd/staging/broken")
+    systemd.run("systemctl", "start", "obcd-load@broken", check=False)  # there is no such profile
+    assert systemd.show("obcd-load@broken.service", "ActiveState") == "failed"
     systemd.write("/var/spool/obcd/inbox/kept.jsonl", "{}")
     systemd.write("/etc/obcd/obcd.toml", systemd.path("/etc/obcd/obcd.toml").read_text() + "# mine\n", 0o640)
     looked = systemd.obcd("uninstall", "--dry-run")
@@ -160,10 +176,11 @@ def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
 
     removed = systemd.obcd("uninstall")
 
-    assert looked.stdout == removed.stdout
+    assert looked.stdout == removed.stdout + NOTHING_DONE + "\n"
     assert verbs(removed.stdout)["/etc/obcd/obcd.toml"] == "kept"
     assert "rm -r /var/spool/obcd /var/lib/obcd /var/log/obcd /etc/obcd && userdel obcd" in removed.stdout
     wait_until(lambda: systemd.show("obcd-coordinator", "ActiveState") == "inactive", what="it is stopped")
+    assert systemd.show("obcd-load@broken.service", "ActiveState") == "inactive"
     left = systemd.run("sh", "-c", "find /etc /usr/local -name '*obcd*' ! -name obcd-was-here").stdout.split()
     assert sorted(left) == ["/etc/obcd", "/etc/obcd/obcd.toml"]
     assert systemd.path("/var/spool/obcd/inbox/kept.jsonl").read_text() == "{}"

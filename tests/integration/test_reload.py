@@ -19,9 +19,12 @@ import toml
 
 from tests.support import (
     CoordinatorProcess,
+    Running,
     Simulated,
     all_gone,
+    obcd_command,
     prompt_key,
+    prompt_lines,
     run_obcd,
     wait_until,
     write_config,
@@ -330,7 +333,7 @@ def test_what_cannot_be_applied_is_refused_whole(
     assert list(states(coordinator)) == quick_server.names
 
     write_config(config, more, spool={"root": "/elsewhere"})  # --root rules, so nothing would move
-    assert hang_up(coordinator)["is_ok"]
+    assert hang_up(coordinator)["text"] == "1 endpoint came"
     assert list(states(coordinator)) == more
 
 
@@ -377,6 +380,46 @@ def test_reload_while_the_coordinator_starts_is_answered(
     wait_until(coordinator.is_ready)
     coordinator.drop(prompts(1))
     coordinator.published().assert_complete(1)
+
+
+def test_hangup_ends_no_coordinator_however_early_or_late_it_comes(
+    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
+) -> None:
+    config = write_config(tmp_path / "obcd.toml", quick_server.names)
+    coordinator = coordinate(config, is_awaited=False)
+    wait_until(lambda: "inbox" in coordinator.text())  # its first line: before it has its own handler
+    coordinator.send(signal.SIGHUP)
+    wait_until(coordinator.is_ready)
+
+    coordinator.send(signal.SIGTERM)
+    hung_up = 0
+    while coordinator.process.poll() is None:  # to its very end
+        coordinator.send(signal.SIGHUP)
+        hung_up += 1
+
+    assert coordinator.wait() == 0
+    assert hung_up > 0
+
+
+def test_batch_on_the_same_spool_is_not_ended_by_a_reload(
+    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
+) -> None:
+    server = simulate("--seconds", 1.5)
+    config = write_config(tmp_path / "obcd.toml", server.names)
+    job = tmp_path / "a.jsonl"
+    job.write_bytes(prompt_lines(prompts(1)))
+    command = obcd_command("batch", "--config", config, "--prompts", job, "--output_dir", tmp_path / "out")
+    batch = Running(command, environment, tmp_path / "batch.log")
+    try:
+        wait_until(server.in_flight)
+
+        asked = run_obcd(environment, "reload", "--config", config, "--root", tmp_path / "out" / ".obcd")
+
+        assert asked.returncode == 5
+        assert "obcd batch" in asked.stderr
+        assert batch.wait() == 0
+    finally:
+        batch.end()
 
 
 # --- with a stop -----------------------------------------------------------------------------------------------------

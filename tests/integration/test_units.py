@@ -206,7 +206,7 @@ def test_load_that_fails_says_why_and_is_seen(coordinator: SystemdSandbox) -> No
     done = coordinator.run("systemctl", "start", "obcd-load@nobodys.service", check=False)
 
     said = [
-        entry["MESSAGE"] for entry in coordinator.journal("obcd-load@nobodys") if entry["SYSLOG_IDENTIFIER"] == "python"
+        entry["MESSAGE"] for entry in coordinator.journal("obcd-load@nobodys") if entry["SYSLOG_IDENTIFIER"] == "obcd"
     ]
     assert done.returncode != 0
     assert len(said) == 1

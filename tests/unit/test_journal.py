@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from obcd import logs
-from obcd.journal import FIELDS, JournalHandler, is_journal
+from obcd.journal import FIELDS, JournalHandler, PrefixFormatter, is_journal
 
 
 class StandInJournal:
@@ -133,6 +134,29 @@ def test_what_is_too_big_goes_to_stderr_with_a_prefix_on_each_line(
     assert journal.entries() == []
     lines = stderr.getvalue().splitlines()
     assert [line[:4] for line in lines] == ["<3>x", "<3>e"]
+
+
+@pytest.mark.parametrize("odd", ["\0", "\r", "\x0b", "\x1b[2J", "\x85", "\u2028", "\u202e", "\udcff"])
+def test_entry_on_stderr_is_ended_by_nothing_but_its_own_line_feeds(odd: str) -> None:
+    record = logging.makeLogRecord({"msg": f"a{odd}<0>b\\n\nc", "levelno": logging.ERROR})
+
+    lines = PrefixFormatter().format(record).split("\n")
+
+    assert lines == [f"<3>a{odd.encode('unicode_escape').decode()}<0>b\\n", "<3>c"]
+
+
+def test_plain_line_is_one_line_and_a_traceback_keeps_its_own() -> None:
+    try:
+        raise ValueError("no\x1b[2J")
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"msg": "job %s", "args": ("a\nb\x1b[2Jü\\",), "levelname": "INFO", "exc_info": sys.exc_info()}
+        )
+
+    first, *rest = logs.PlainFormatter().format(record).split("\n")
+
+    assert first.endswith(" INFO job a\\nb\\x1b[2Jü\\")
+    assert (rest[0], rest[-1]) == ("Traceback (most recent call last):", "ValueError: no\\x1b[2J")
 
 
 def test_journal_that_is_not_there_or_does_not_listen_costs_nothing(

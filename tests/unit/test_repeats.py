@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from obcd.repeats import FIRST, MOST_SECONDS, SAME, SECONDS, Gathering
+from obcd.repeats import FIRST, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, Gathering
 
 
 class Told(logging.Handler):
@@ -110,12 +112,23 @@ def test_what_differs_is_counted_apart(bench: Bench, change: dict[str, str]) -> 
 
 
 def test_other_events_are_never_held_back(bench: Bench) -> None:
-    assert "endpoint_state" not in SAME
+    assert "job_published" not in SAME
     for _ in range(100):
-        bench.log.info("endpoint gpu0 is UP", extra={"action": "endpoint_state", "endpoint": "gpu0"})
+        bench.log.info("a.jsonl published", extra={"action": "job_published", "job": "j"})
         bench.log.info("plain")
 
     assert len(bench.told.records) == 200
+
+
+def test_states_of_an_endpoint_that_flaps_are_counted_and_the_last_one_told_is_the_last(bench: Bench) -> None:
+    for number in range(99):
+        text = ("is DOWN: refused", "is being tried again", "is UP again")[number % 3]
+        bench.log.info("endpoint gpu0 %s", text, extra={"action": "endpoint_state", "endpoint": "gpu0"})
+
+    bench.handler.flush()
+
+    assert len(bench.told.records) == FIRST + 1
+    assert bench.told.records[-1].getMessage().endswith("the last: endpoint gpu0 is UP again")
 
 
 def test_what_is_held_at_the_end_is_told(bench: Bench) -> None:
@@ -126,3 +139,74 @@ def test_what_is_held_at_the_end_is_told(bench: Bench) -> None:
     bench.handler.close()
 
     assert [vars(record).get("repeats") for record in bench.told.records] == [None] * FIRST + [3]
+
+
+def reject(bench: Bench, name: str, why: str) -> None:
+    extra = {"action": "drop_rejected", "profile": "p", "file": f"p/{name}"}
+    bench.log.warning("p/%s rejected: %s", name, why, extra=extra)
+
+
+def test_another_reason_is_told_however_many_there_were_of_the_first(bench: Bench) -> None:
+    for number in range(50):
+        name = "abcdefghij"[number % 10] * 3 + ".jsonl"
+        reject(bench, name, f"{name} has {number} lines and no prompt")
+    reject(bench, "important.jsonl", "Input/output error")
+
+    texts = bench.told.texts()
+    assert len(texts) == FIRST + 1
+    assert texts[-1] == "p/important.jsonl rejected: Input/output error"
+
+
+def test_ever_new_words_are_no_way_round(bench: Bench) -> None:
+    words = ["".join(chars) for chars in itertools.islice(itertools.product("abcdef", repeat=5), 5000)]
+    for word in words:
+        reject(bench, "a.jsonl", word)
+
+    assert len(bench.told.records) == MOST_TEXTS + FIRST
+    bench.handler.close()
+    assert sum(vars(record).get("repeats", 1) for record in bench.told.records) == 5000
+
+
+def test_time_that_is_told_is_the_time_that_went_by(bench: Bench) -> None:
+    for line in range(FIRST + 3):
+        bench.fail(line)
+    bench.now += 7.0
+    bench.handler.flush()
+
+    assert " within 7 s, " in bench.told.texts()[-1]
+
+
+def test_event_costs_no_look_at_all_bursts(bench: Bench) -> None:
+    for number in range(4000):
+        bench.fail(1, job=f"j{number}")
+    looks = 0
+
+    class Counted(dict[Any, Any]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looks
+            looks += 1
+            return super().__iter__()
+
+        def items(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().items()
+
+        values = items
+
+    bench.handler._bursts = Counted(bench.handler._bursts)
+    for number in range(4000):
+        bench.now += SECONDS / 3000
+        bench.fail(1, job=f"j{number}")
+
+    assert looks == 0
+    assert len(bench.handler._bursts) <= 4000
+
+
+def test_bursts_that_are_over_are_forgotten(bench: Bench) -> None:
+    for number in range(100):
+        bench.fail(1, job=f"j{number}")
+    bench.now += SECONDS + 1
+    bench.fail(1)
+
+    assert len(bench.handler._bursts) == len(bench.handler._ends) == len(bench.handler._texts) == 1

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
+import pwd
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from obcd.config import loading
 from obcd.config.endpoints import Endpoint
-from obcd.config.loading import find_configuration, find_root, load_settings
-from obcd.config.settings import Settings
+from obcd.config.loading import find_configuration, find_root, load_settings, read_document
+from obcd.config.settings import MAX_FILE_BYTES, Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.records import JobSettings
 from obcd.errors import ConfigurationError
@@ -175,6 +180,15 @@ FAULTS = {
         '[ollama_instances]\n"a:1" = 0\n"a:1" = 1\n',
         "is not TOML: Cannot overwrite a value (at line 3",
     ),
+    "a table twice": (
+        '[ollama_instances]\n"a:1" = 0\n[host]\n[ollama_instances]\n"a:2" = 1\n',
+        "is not TOML: Cannot declare ('ollama_instances',) twice (at line 4, column 18); [ollama_instances] may stand "
+        "only once: put the lines of the second one below the first [ollama_instances], without it",
+    ),
+    "a profile twice": (
+        "[profiles.x]\n[profiles.x]\n",
+        "is not TOML: Cannot declare ('profiles', 'x') twice (at line 2, column 12); [profiles.x] may stand only once",
+    ),
     "a profile that is no folder": (
         '[profiles."../x"]',
         'is wrong at profiles."../x": it cannot be a profile: its name is the name of a folder',
@@ -202,6 +216,33 @@ def test_fault_is_told_with_its_place(text: str | bytes, sentence: str, tmp_path
 
     assert found.startswith(sentence)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("mode", "members", "sentence"),
+    [
+        (0o640, [], "is for members of group obcd: sudo usermod -aG obcd bob, then log in again"),
+        (0o640, ["ann", "bob"], "is for members of group obcd: you are one from your next login on"),
+        (0o600, [], "is not yours to read: ask its owner, or choose another with --config"),
+    ],
+    ids=["a stranger", "a new member", "a file of one user"],
+)
+def test_configuration_that_may_not_be_read_says_who_may(
+    mode: int, members: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "")
+    path.chmod(mode)
+    status = path.stat()
+    group = grp.struct_group(("obcd", "x", 4711, members))
+    monkeypatch.setattr(Path, "stat", lambda *_: os.stat_result([*status[:5], 4711, *status[6:]]))
+    monkeypatch.setattr(loading, "read_file", Mock(side_effect=PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(grp, "getgrgid", {4711: group}.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(("bob", "x", uid, uid, "", "/", "/bin/sh")))
+
+    with pytest.raises(ConfigurationError) as caught:
+        read_document(path)
+
+    assert str(caught.value) == f"the configuration {path} {sentence}"
 
 
 @pytest.mark.parametrize(
@@ -489,3 +530,24 @@ def test_user_without_a_home_is_told_to_give_a_root(monkeypatch: pytest.MonkeyPa
     assert find_configuration(None) is None
     with pytest.raises(ConfigurationError, match="there is no home folder for a spool: give its --root"):
         find_root(None, load_settings(None))
+
+
+@pytest.mark.parametrize("name", ["obcd.toml", "visit.schema.json"])
+def test_fifo_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "obcd.toml").write_text('schema = "visit.schema.json"\n')
+    (tmp_path / "visit.schema.json").write_text('{"type": "object"}')
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(ConfigurationError, match=f"{name}.* it is not a regular file"):
+        load_settings(tmp_path / "obcd.toml")
+
+
+@pytest.mark.parametrize("name", ["obcd.toml", "visit.schema.json"])
+def test_file_that_is_far_too_long_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "obcd.toml").write_text('schema = "visit.schema.json"\n')
+    (tmp_path / "visit.schema.json").write_text('{"type": "object"}')
+    (tmp_path / name).write_bytes(b" " * (MAX_FILE_BYTES + 1))
+
+    with pytest.raises(ConfigurationError, match=f"{name}.* it is longer than 1048576 bytes"):
+        load_settings(tmp_path / "obcd.toml")

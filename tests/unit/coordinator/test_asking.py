@@ -47,7 +47,9 @@ def hung_up() -> Iterator[list[Callable[[], None]]]:
 
 
 def show(layout: Layout, *reloads: dict[str, Any], pid: int | None = None) -> None:
-    layout.status.write_text(json.dumps({"pid": pid or os.getpid(), "reloads": reloads}), "utf-8")
+    layout.status.write_text(
+        json.dumps({"pid": pid or os.getpid(), "takes_reloads": True, "reloads": reloads}), "utf-8"
+    )
 
 
 def test_outcome_is_the_first_that_began_after_the_request(
@@ -113,6 +115,49 @@ def test_coordinator_that_ends_meanwhile_is_told(
 
     with pytest.raises(InputError, match="ended before it had read"):
         ask_to_reload(layout, 10.0)
+
+
+def test_coordinator_that_is_killed_meanwhile_is_told_at_once_though_its_status_stays(
+    layout: Layout, lock: SpoolLock, hung_up: list[Callable[[], None]]
+) -> None:
+    show(layout, OLD)
+    hung_up.append(lock.release)
+
+    with pytest.raises(InputError, match="ended before it had read"):
+        ask_to_reload(layout, 30.0)
+
+
+@pytest.mark.parametrize(
+    "rubbish", [None, 7, [{}], [None], [{"began": "x"}], [{"began": 1e99}], [{**OLD, "began": 1e99, "text": None}]]
+)
+def test_reloads_that_are_not_as_we_write_them_are_passed_over(
+    layout: Layout, lock: SpoolLock, hung_up: list[Callable[[], None]], rubbish: object
+) -> None:
+    show(layout)
+    document = json.loads(layout.status.read_bytes())
+
+    def spoil() -> None:
+        layout.status.write_text(json.dumps({**document, "reloads": rubbish}), "utf-8")
+
+    hung_up.append(spoil)
+
+    with pytest.raises(TimedOutError):
+        ask_to_reload(layout, 0.05)
+
+
+def test_fifo_in_place_of_the_status_keeps_nobody_waiting(layout: Layout, lock: SpoolLock) -> None:
+    os.mkfifo(layout.status)
+
+    with pytest.raises(TimedOutError, match="shows no status"):
+        ask_to_reload(layout, 0.05)
+
+
+@pytest.mark.parametrize("said", [{"takes_reloads": False}, {}, {"takes_reloads": "yes"}])
+def test_what_a_hangup_would_end_is_not_sent_one(layout: Layout, lock: SpoolLock, said: dict[str, object]) -> None:
+    layout.status.write_text(json.dumps({"pid": os.getpid(), "reloads": [], **said}), "utf-8")
+
+    with pytest.raises(InputError, match="obcd batch"):  # and we live
+        ask_to_reload(layout, 5.0)
 
 
 def test_process_that_got_the_number_of_a_coordinator_that_just_ended_is_not_signalled(

@@ -30,13 +30,14 @@ def settings(slots: dict[str, int], connect_timeout: float = 5.0) -> Settings:
 class Cluster:
     """A fleet with a scheduler and a job of a hundred requests."""
 
-    def __init__(self, slots: dict[str, int]) -> None:
+    def __init__(self, slots: dict[str, int], *, is_probed: bool = True) -> None:
         self.settings = settings(slots)
         self.scheduler = Scheduler()
         self.fleet = Fleet(self.settings, Path("jobs"), self.scheduler, print, print, 0.0)
         self.backlog = Backlog("j", bytes(100), (MODEL,), limit=4)
         self.scheduler.add_job(self.backlog, 0.0)
-        self.probe(slots)
+        if is_probed:
+            self.probe(slots)
 
     def probe(self, names: Iterable[str]) -> None:
         for name in names:

@@ -105,6 +105,7 @@ def test_down_to_suspect_by_a_good_probe_after_the_pause_only() -> None:
         states.append(health.state)
 
     assert states == [EndpointState.DOWN, EndpointState.SUSPECT]
+    assert health.reason == "tried again, one request at a time; it was DOWN: not reachable: refused"
 
 
 def test_down_by_a_probe_alone_is_up_again_by_a_probe() -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from obcd.errors import InputError
-from obcd.install.apply import Step, Verb, apply, decide, decide_removal, read_record, remove
+from obcd.errors import AlreadyRunningError, InputError
+from obcd.install.apply import Step, Verb, alone, apply, decide, decide_removal, read_record, remove
 from obcd.install.plan import RECORD, Folder, Item, Plan
+from obcd.install.service import before_removal
+from obcd.spool import disk
 
 UNIT = "/etc/systemd/system/obcd.target"
 CONFIG = "/etc/obcd/obcd.toml"
@@ -231,3 +233,39 @@ def test_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(InputError, match=r"installed\.json cannot be read"):
         read_record(tmp_path)
+
+
+def test_installation_that_was_killed_can_be_taken_away_as_far_as_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def killed_before_the_second_file(operation: str, path: str) -> None:
+        if operation == "rename" and path.endswith("obcd.toml"):
+            raise KilledError
+
+    monkeypatch.setattr(disk, "before", killed_before_the_second_file)
+    with pytest.raises(KilledError):
+        install(tmp_path, plan_of())
+    monkeypatch.undo()
+
+    assert uninstall(tmp_path) == {UNIT: Verb.REMOVED, CONFIG: Verb.GONE, LINK: Verb.GONE}
+    assert not at(tmp_path, UNIT).exists()
+
+
+def test_second_installation_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(AlreadyRunningError, match="another obcd install"), alone(tmp_path):
+        pass
+
+    with alone(tmp_path):
+        assert tmp_path.is_dir()
+
+
+def test_units_of_others_are_neither_stopped_nor_disabled(tmp_path: Path) -> None:
+    install(tmp_path, plan_of())
+    at(tmp_path, "/etc/systemd/system/obcd-exporter.service").write_text("[Service]\n")
+
+    commands = before_removal(tmp_path, read_record(tmp_path))
+
+    assert commands == [("systemctl", "disable", "--now", "obcd.target")]

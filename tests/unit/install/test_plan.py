@@ -100,6 +100,7 @@ def test_tmpfiles_and_the_daemon_agree_on_folders_and_on_what_is_private(tmp_pat
     }.items() <= modes.items()
     assert modes["/var/spool/obcd/inbox"] == 0o3730
     assert modes["/var/spool/obcd/outbox"] == 0o2750
+    assert modes["/var/spool/obcd/staging/submitted"] == 0o700  # else whoever is first there makes it
 
 
 def test_every_folder_belongs_to_the_daemon() -> None:

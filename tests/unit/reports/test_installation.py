@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.reports import installation, rights
+from obcd.reports import installation, locks, rights
 from obcd.reports.findings import Finding, Severity
 from obcd.reports.installation import Question, ask, examine
 from obcd.reports.rights import may_write
@@ -540,6 +540,16 @@ def test_coordinator_with_another_root_on_the_same_inbox_is_a_fault(question: Qu
     faults = [finding for finding in lock_finding(question) if finding.severity is Severity.FAULT]
 
     assert [finding.remedy.partition("  #")[0] for finding in faults] == ["ps -fp 900"]
+
+
+def test_lock_of_many_devices_that_hides_its_holder_is_not_guessed_at(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = locks_of(question.layout)
+    lock(question.proc, (first, 812), device=9999)
+    monkeypatch.setattr(locks, "_read_holder", lambda _: None)  # root, who may run this, reads everything
+
+    assert lock_finding(question) == []
 
 
 def test_kernel_that_tells_no_locks_is_not_guessed_at(question: Question) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from obcd.clock import wall
 from obcd.errors import InputError
-from obcd.spool.drop import submit
+from obcd.spool import drop as dropping
+from obcd.spool.drop import ChangedError, drop, find_target, open_regular, submit
 from obcd.spool.inbox import Inbox, Key, Marker, Unfit
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.layout import Layout
@@ -81,7 +82,7 @@ def test_bad_lines_are_counted_and_the_first_ten_told(layout: Layout, source: Pa
     [
         (b"", "there is no prompt in it"),
         (b"\n \n", "there is no prompt in it"),
-        (b"x\n", "not one of its 1 lines is a prompt"),
+        (b"x\n", "its only line is no prompt"),
         (b"\x1f\x8b\x08", "gzip"),
         (b'{"prompt": "' + b"x" * 2000 + b'"}\n', "line 1 is longer than 1024 bytes"),
     ],
@@ -279,3 +280,71 @@ def test_drop_that_fails_half_way_leaves_nothing(layout: Layout, source: Path, m
     with pytest.raises(InputError, match="No space left"):
         submit(layout.inbox, source)
     assert listing(layout) == []
+
+
+def test_source_that_grows_as_fast_as_it_is_read_is_given_up(
+    layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, calls = dropping._check_line, []
+
+    def grow(raw: bytes, content: dropping._Content) -> None:
+        check(raw, content)
+        calls.append(raw)
+        assert len(calls) < 10_000, "it is read without end"
+        with source.open("ab") as file:
+            file.write(THREE * 1000)
+
+    monkeypatch.setattr(dropping, "_check_line", grow)
+
+    with pytest.raises(ChangedError, match="changed while it was read"):
+        submit(layout.inbox, source)
+    assert len(calls) < 10
+    assert listing(layout) == []
+
+
+@pytest.mark.parametrize("step", ["copying", "naming", "dropped"])
+def test_interruption_leaves_all_or_nothing(layout: Layout, source: Path, step: str) -> None:
+    class Interrupted:
+        """Steps of which one is the last thing that happens."""
+
+        def copying(self, drop_id: str) -> None:
+            self._at("copying")
+
+        def naming(self, sha256: str) -> None:
+            self._at("naming")
+
+        def dropped(self) -> None:
+            self._at("dropped")
+
+        def _at(self, reached: str) -> None:
+            if reached == step:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_regular(source) as reader:
+        drop(reader, "notes", find_target(layout.inbox, "", "notes"), 2**20, Interrupted())
+    assert listing(layout) == (["notes.jsonl", "notes.jsonl.done"] if step == "dropped" else [])
+
+
+def test_interruption_with_the_return_of_open_leaves_nothing(
+    layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, mode: str) -> None:
+        path.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dropping, "open", interrupted, raising=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        submit(layout.inbox, source)
+    assert listing(layout) == []
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08", b"", b"no prompt\n", None])
+def test_fault_of_a_file_with_an_odd_name_is_one_line(layout: Layout, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "bad\n\x1b[31m.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(InputError, match=r"bad\\n\\x1b\[31m\.jsonl") as caught:
+        submit(layout.inbox, path, name="notes")
+    assert str(caught.value).isprintable()

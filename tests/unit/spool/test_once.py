@@ -131,7 +131,7 @@ def test_file_that_somebody_else_put_there_counts(layout: Layout, source: Path, 
 
 def test_drop_that_failed_is_made_the_next_time(layout: Layout, source: Path, state: Path) -> None:
     source.write_bytes(b"no prompt\n")
-    with pytest.raises(InputError, match="not one of its 1 lines is a prompt"):
+    with pytest.raises(InputError, match="its only line is no prompt"):
         run(layout, source, state)
     source.write_bytes(THREE)
 
@@ -228,19 +228,26 @@ def test_crash_of_the_repair_is_repaired(memory: Path, source: Path, monkeypatch
     def die(_: Path, __: Path) -> None:
         os._exit(9)
 
+    layout, state = make_layout(memory / "root"), memory / "state"
+    state.mkdir()
+    with monkeypatch.context() as patch:  # all is written down and the copy lies there, but it has no name
+        patch.setattr(os, "link", die)
+        assert crash_at_line(0, lambda: run(layout, source, state))
+    broken = memory / "broken"
+    for folder in (layout.root, state):
+        shutil.copytree(folder, broken / folder.name)
+
     number, is_over = 1, False
     while not is_over:
-        layout, state = make_layout(memory / f"root{number}"), memory / f"state{number}"
-        state.mkdir()
-        with monkeypatch.context() as patch:  # all is written down and the copy lies there, but it has no name
-            patch.setattr(os, "link", die)
-            assert crash_at_line(0, lambda: run(layout, source, state))  # noqa: B023
-        is_over = not crash_at_line(number, lambda: run(layout, source, state))  # noqa: B023
+        is_over = not crash_at_line(number, lambda: run(layout, source, state))
 
         run(layout, source, state)
 
         assert len(take(layout)) == 1, f"crash before line {number}"
         number += 1
+        for folder in (layout.root, state):  # the same crash again, at the paths that its record names
+            shutil.rmtree(folder)
+            shutil.copytree(broken / folder.name, folder)
     assert number > 100
 
 
@@ -298,14 +305,115 @@ def test_line_without_its_end_was_never_acted_upon(layout: Layout, source: Path,
     assert states == ["copying", "naming", "dropped"]
 
 
-@pytest.mark.parametrize("rubbish", [b"\x00\xff\n", b"[]\n", b"{}\n", b"\n\n"])
-def test_damaged_line_of_a_record_is_passed_over(layout: Layout, source: Path, state: Path, rubbish: bytes) -> None:
+@pytest.mark.parametrize("rubbish", [b"\x00\xff\n", b'{"state": "nam\n', b"\n\n"])
+def test_torn_line_of_a_record_is_passed_over(layout: Layout, source: Path, state: Path, rubbish: bytes) -> None:
     run(layout, source, state)
     (path,) = (state / "submitted").iterdir()
     path.write_bytes(path.read_bytes() + rubbish)
 
-    with Record(path) as record:
+    with Record(path, layout.inbox) as record:
         assert record.settle()
+
+
+def line(**changes: object) -> bytes:
+    entry = {"state": "naming", "drop_id": "0123456789abcdef", "path": "{inbox}/notes.jsonl", "sha256": "00", "at": ""}
+    return json.dumps({**entry, **changes}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        line(state="frozen"),
+        line(state=["dropped"]),
+        line(drop_id="../../x"),
+        line(drop_id="a\x00b"),
+        line(drop_id=["x"], path=7),
+        line(drop_id=""),
+        line(path=""),
+        line(path="{inbox}/notes.jsonl\x00"),
+        line(path="{inbox}/.obcd/claim/notes.jsonl"),
+        line(path="{inbox}/../outbox/notes.jsonl"),
+        line(path="{inbox}/.hidden.jsonl"),
+        line(path="\ud800/notes.jsonl"),
+        line(sha256=5),
+        b'{"state": "dropped", "at": "2026-11-22T03:00:00.000Z"}\n',
+        b"[]\n",
+        b"{}\n",
+        b'{"state": ' + b"[" * 100_000 + b"\n",
+        line(state="dropped") + b"\0" * 2**20,
+    ],
+)
+def test_record_that_we_cannot_have_written_drops_and_removes_nothing(
+    layout: Layout, source: Path, state: Path, content: bytes
+) -> None:
+    path = record_path(state, layout.inbox, find_target(layout.inbox, "", "notes"))
+    path.parent.mkdir()
+    path.write_bytes(content.replace(b"{inbox}", os.fsencode(layout.inbox)))
+    (layout.inbox / ".0123456789abcdef.tmp").write_bytes(b"theirs")
+
+    with pytest.raises(InputError, match=r"cannot be understood .* nothing was dropped: .* remove") as caught:
+        run(layout, source, state)
+
+    assert "\n" not in str(caught.value)
+    assert sorted(names_of(layout.inbox)) == [".0123456789abcdef.tmp", ".obcd", "clinical"]
+
+
+def names_of(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)])
+def test_record_that_is_no_file_is_one_sentence(
+    layout: Layout, source: Path, state: Path, make: Callable[[Path], None]
+) -> None:
+    path = record_path(state, layout.inbox, find_target(layout.inbox, "", "notes"))
+    path.parent.mkdir()
+    make(path)
+
+    with pytest.raises(InputError, match="record"):
+        run(layout, source, state)
+    assert take(layout) == []
+
+
+def test_record_of_another_user_is_not_believed(
+    layout: Layout, source: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(layout, source, state)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    with pytest.raises(InputError, match="belongs to another user"):
+        run(layout, source, state)
+
+
+def test_submit_gives_up_on_one_of_the_same_name_that_does_not_end(
+    layout: Layout, source: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "LOCK_SECONDS", 0.05)
+    target = find_target(layout.inbox, "", "notes")
+    with (
+        Record(record_path(state, layout.inbox, target), layout.inbox),
+        pytest.raises(AlreadyRunningError, match="another submit of the same name runs"),
+    ):
+        run(layout, source, state)
+
+    assert isinstance(run(layout, source, state), Submitted)
+
+
+def test_drop_that_fails_again_and_again_does_not_fill_its_record(
+    layout: Layout, source: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "LONG_RECORD_BYTES", 2000)
+    good = source.read_bytes()
+    source.write_bytes(b"no prompt\n")
+    for _ in range(30):
+        with pytest.raises(InputError, match="is no prompt"):
+            run(layout, source, state)
+    (path,) = (state / "submitted").iterdir()
+    assert path.stat().st_size < 3000
+    source.write_bytes(good)
+
+    assert isinstance(run(layout, source, state), Submitted)
+    assert isinstance(run(layout, source, state), Already)
 
 
 @pytest.mark.parametrize(

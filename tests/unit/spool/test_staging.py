@@ -13,6 +13,7 @@ from obcd.spool.drop import Submitted
 from obcd.spool.inbox import Inbox
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.layout import Layout
+from obcd.spool.once import Record
 from obcd.spool.staging import Left, Staging
 from tests.unit.spool.spools import THREE, Crashed, crash_at, make_layout, order_of
 
@@ -118,7 +119,7 @@ def test_bad_files_do_not_keep_the_others_back(layout: Layout, folder: Path) -> 
 
     faults = [item.fault for item in outcomes if isinstance(item, Left)]
     for fault, why in zip(
-        faults, ("not one of", "no prompt in it", "symbolic", "not a regular", "symbolic"), strict=True
+        faults, ("its only line is no", "no prompt in it", "symbolic", "not a regular", "symbolic"), strict=True
     ):
         assert why in fault
         assert "\n" not in fault
@@ -216,6 +217,94 @@ def test_record_that_cannot_be_opened_keeps_no_other_file_back(layout: Layout, f
 
     assert isinstance(left, Left)
     assert left.fault.endswith("let the same user, who may write into the folder, submit from it each time")
+    assert isinstance(dropped, Submitted)
+
+
+@pytest.mark.parametrize("which", ["submitted", "submitted/.records"])
+def test_folders_that_another_user_made_are_refused(
+    layout: Layout, folder: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    path = put(folder)
+    (folder / "submitted" / ".records").mkdir(parents=True)
+    (folder / "submitted" / ".records" / staging_of(path)).write_text('{"state": "dropped"}\n', "utf-8")
+    theirs, lstat = folder / which, Path.lstat
+
+    def status(path: Path) -> os.stat_result:
+        found = lstat(path)
+        return os.stat_result((*found[:4], 4242, *found[5:10])) if path == theirs else found
+
+    monkeypatch.setattr(Path, "lstat", status)
+
+    with pytest.raises(
+        InputError,
+        match=r"^nothing was dropped: .*submitted.* another user \(uid 4242\).*: take it away",
+    ):
+        run(layout, folder)
+    assert path.exists()
+    assert take(layout) == []
+
+
+@pytest.mark.parametrize("which", ["submitted", "submitted/.records"])
+def test_folders_that_others_may_write_into_are_refused(layout: Layout, folder: Path, which: str) -> None:
+    path = put(folder)
+    (folder / "submitted" / ".records").mkdir(parents=True)
+    (folder / which).chmod(0o770)
+
+    with pytest.raises(InputError, match=r"nothing was dropped: others may write into .*: chmod go-w it first"):
+        run(layout, folder)
+    assert path.exists()
+    assert take(layout) == []
+
+
+@pytest.mark.parametrize("which", ["submitted", "submitted/.records"])
+def test_link_in_the_place_of_our_folders_is_not_followed(layout: Layout, folder: Path, which: str) -> None:
+    path, elsewhere = put(folder), folder.with_name("elsewhere")
+    elsewhere.mkdir()
+    (folder / which).parent.mkdir(exist_ok=True)
+    (folder / which).symlink_to(elsewhere)
+
+    with pytest.raises(InputError, match="is not a folder: take it away"):
+        run(layout, folder)
+    assert path.exists()
+    assert names(elsewhere) == []
+    assert take(layout) == []
+
+
+def test_our_folders_are_closed_to_others(layout: Layout, folder: Path) -> None:
+    folder.chmod(0o3770)
+    run(layout, folder)
+
+    modes = [(folder / which).stat().st_mode & 0o777 for which in ("submitted", "submitted/.records")]
+    assert modes == [0o700, 0o700]
+
+
+def test_record_speaks_of_this_inbox_only_and_of_a_drop_of_ours(layout: Layout, folder: Path, tmp_path: Path) -> None:
+    a, b = put(folder, "a.jsonl"), put(folder, "b.jsonl")
+    records, victim = folder / "submitted" / ".records", tmp_path / "victim"
+    records.mkdir(parents=True)
+    victim.mkdir()
+    (victim / ".0123456789abcdef.tmp").write_bytes(b"precious")
+    text = '{"state": "copying", "drop_id": "%s", "path": "%s/v.jsonl"}\n'
+    (records / staging_of(a)).write_text(text % ("0123456789abcdef", victim), "utf-8")
+    (records / staging_of(b)).write_text(text % ("a/b", layout.inbox), "utf-8")
+
+    outcomes = run(layout, folder)
+
+    assert ["cannot be understood" in item.fault for item in outcomes if isinstance(item, Left)] == [True, True]
+    assert names(victim) == [".0123456789abcdef.tmp"]
+    assert take(layout) == []
+
+
+def test_record_that_somebody_holds_keeps_no_other_file_back(layout: Layout, folder: Path) -> None:
+    path = put(folder, "a.jsonl")
+    put(folder, "b.jsonl")
+    records = folder / "submitted" / ".records"
+    records.mkdir(parents=True)
+    with Record(records / staging_of(path), layout.inbox):
+        (left, dropped) = run(layout, folder)
+
+    assert isinstance(left, Left)
+    assert "another submit of the same name runs" in left.fault
     assert isinstance(dropped, Submitted)
 
 

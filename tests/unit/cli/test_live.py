@@ -1,0 +1,54 @@
+"""The picture of `obcd status`: a job's id is there at every width."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from obcd.cli.live import WIDE, draw
+
+JOB = "20261122T180105-3f9a1c4b5d6e"
+OLD = "20261122T170105-0011aabbccdd"
+
+
+def status(name: str = "notes.jsonl") -> dict[str, Any]:
+    job = {"job": JOB, "name": name, "profile": "clinical", "state": "RUNNING", "total": 1_000_000, "done": 410_000}
+    return {
+        "jobs": [{**job, "failed": 3, "tokens_per_second": 1204.0, "eta_seconds": 7500.0}],
+        "published": [{"job": OLD, "name": "old.jsonl", "responses": 9, "failures": 1}],
+        "endpoints": [],
+        "settling": [],
+        "waiting": [],
+        "troubles": [],
+    }
+
+
+def drawn(document: dict[str, Any], width: int) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(draw(document))
+    return file.getvalue()
+
+
+def test_wide_table_has_a_job_a_line_with_its_id() -> None:
+    lines = drawn(status(), WIDE).splitlines()
+
+    (line,) = [line for line in lines if "clinical/notes.jsonl" in line]
+    assert line.split() == [
+        "clinical/notes.jsonl", JOB, "running", "410000/1000000", "(41", "%)", "3", "1204", "2", "h", "05", "min"
+    ]  # fmt: skip
+    assert any("old.jsonl" in line and OLD in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["notes.jsonl", "a" * 100 + ".jsonl"])
+def test_table_of_80_columns_has_the_id_whole_below_the_name(name: str) -> None:
+    text = drawn(status(name), 80)
+
+    assert max(len(line) for line in text.splitlines()) <= 80
+    lines = [line.split() for line in text.splitlines()]
+    at = next(number for number, words in enumerate(lines) if words[0].startswith("clinical/"))
+    assert lines[at][1:] == ["running", "410000/1000000", "3", "1204", "2", "h", "05", "min"]
+    assert lines[at + 1] == [JOB, "41", "%"]
+    assert [OLD, "100", "%"] in lines

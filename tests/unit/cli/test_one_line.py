@@ -1,0 +1,41 @@
+"""What other programs wrote down is said in one line, whatever it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.cli import main, reload, waiting
+from obcd.spool import outbox
+from obcd.spool.drop import Submitted
+from obcd.spool.layout import Layout
+
+
+@pytest.mark.parametrize("is_ok", [True, False])
+def test_outcome_of_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_ok: bool
+) -> None:
+    outcome = {"is_ok": is_ok, "text": "one\ntwo\x1b[2J", "exit_code": 4}
+    monkeypatch.setattr(reload, "ask_to_reload", lambda *_: outcome)
+
+    code = main.run(["reload", "--root", str(tmp_path)])
+
+    assert code == (0 if is_ok else 4)
+    assert (
+        capsys.readouterr().err == ("" if is_ok else "obcd: ") + "one\ntwo\\x1b[2J\n"
+    )  # each fault of a configuration has its line
+
+
+def test_reason_of_a_rejection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: tuple[Path, dict[str, Any]] = (tmp_path, {"rejected": "one\ntwo\x1b[2J"})
+    monkeypatch.setattr(outbox, "find_published", lambda *_: found)
+    drop = Submitted(name="a.jsonl", profile="", drop_id="", prompts=1, bad=0, bad_lines=())
+
+    code = waiting.wait_for_all([drop], Layout.at(tmp_path), None, quiet=True)
+
+    assert code == 5
+    assert capsys.readouterr().err == f"a.jsonl was rejected: one\\ntwo\\x1b[2J; see {tmp_path}\n"
