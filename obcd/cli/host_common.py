@@ -14,8 +14,9 @@ import click
 
 from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.host.launcher import check_address, held_ports
+from obcd.host.leftovers import neighbours
 from obcd.host.locks import is_host_alive
-from obcd.host.plan import FILE_NAME, Plan, Server, read_plan
+from obcd.host.plan import FILE_NAME, SYSTEM_RUNTIME, Plan, Server, read_plan
 from obcd.host.runtime import UNIT, folder_that_runs
 from obcd.journal import is_journal
 
@@ -150,7 +151,25 @@ def check_places(plan: Plan, folder: Path) -> list[str]:
     if len(held) == len(plan.servers):
         more = f"; so are the ports of the other {len(held) - 1}" if len(held) > 1 else ""
         raise AlreadyRunningError(next(iter(held.values())) + more)
-    return [f"{program} cannot start yet: {sentence}" for program, sentence in held.items()]
+    return [f"{program} cannot start yet: {sentence}" for program, sentence in held.items()] + _shared(plan, folder)
+
+
+def _shared(plan: Plan, folder: Path) -> list[str]:
+    """Return a warning for every card that another host uses, as far as this user may see."""
+    others = neighbours(folder)
+    found = [
+        f"{server.program}: its card has a server of the obcd host at {others[server.pin]} too; they share its memory"
+        for server in plan.servers
+        if server.pin and server.pin in others
+    ]
+    if (
+        not found
+        and folder != SYSTEM_RUNTIME
+        and SYSTEM_RUNTIME.is_dir()
+        and is_host_alive(SYSTEM_RUNTIME) is not False
+    ):
+        found = [f"{UNIT} runs here too: on a card that both use they share its memory"]
+    return found
 
 
 def choose_servers(plan: Plan, target: str) -> list[Server]:

@@ -299,6 +299,7 @@ def is_foreign(name: str) -> bool:
 def shell_line(wanted: Launch, inherited: Mapping[str, str]) -> str:
     """Return a line for a shell that starts what `become` would from this environment, but for the slot's mark."""
     environment = server_environment(wanted, inherited)
+    del environment[VARIABLE]
     words = ["env"]
     for name in sorted(inherited.keys() - environment.keys()):
         words += ["-u", name]

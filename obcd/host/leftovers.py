@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: The variable that tells whose a process is.
 VARIABLE = "OBCD_SLOT"
+#: What pins a server to its card, as /proc shows it.
+PIN_VARIABLES = (b"CUDA_VISIBLE_DEVICES=", b"ROCR_VISIBLE_DEVICES=")
 #: Seconds between TERM and KILL. A runner frees its memory when it is asked to; one that hangs is not worth more.
 TERM_SECONDS = 5.0
 #: Seconds that a killed process may take to be gone; longer only inside a sick driver.
@@ -44,6 +46,17 @@ def slot_of(pid: int) -> tuple[str, str] | None:
     mark = next((item for item in _environment(pid).split(b"\0") if item.startswith(start)), b"")
     folder, colon, label = mark.removeprefix(start).decode(errors="replace").rpartition(":")
     return (folder, label) if colon else None
+
+
+def neighbours(runtime: Path) -> dict[str, str]:
+    """Return `{card's UUID: runtime folder}` of the servers of other hosts of this user."""
+    ours, found = os.path.realpath(runtime), dict[str, str]()
+    for pid in _own_processes():
+        folder, _ = slot_of(pid) or (ours, "")
+        if folder != ours:
+            pins = [item for item in _environment(pid).split(b"\0") if item.startswith(PIN_VARIABLES)]
+            found |= {pin.partition(b"=")[2].decode(errors="replace"): folder for pin in pins}
+    return found
 
 
 def end_leftovers(runtime: Path, label: str | None) -> list[int]:

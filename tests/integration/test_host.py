@@ -21,7 +21,9 @@ from typing import Any
 import pytest
 import requests
 
+from obcd.errors import NoEndpointError
 from obcd.host.locks import hold_pull
+from obcd.host.pulling import stream_pull
 from obcd.host.remote import Remote
 from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
@@ -359,6 +361,22 @@ def test_logs_of_servers_watch_and_supervisord(host: Host) -> None:
     assert server.stdout == f"Listening on 127.0.0.1:{host.base} (version 0.99.0)\n"
     assert "servers answer" in host.run("logs", "watch").stdout
     assert "supervisord started" in host.run("logs", "supervisord", "-n", 1000).stdout
+
+
+def test_logs_that_are_followed_end_quietly_with_ctrl_c(host: Host, tmp_path: Path) -> None:
+    command = obcd_command("host", "logs", "gpu0", "-n", 1, "-f", "--runtime", host.runtime)
+    following = Running(command, host.environment, tmp_path / "follow.log")
+    wait_until(lambda: "Listening on" in following.text(), what=following.text)
+    following.send(signal.SIGINT)
+    assert following.wait() == 0
+    assert "interrupted" not in following.text()
+
+
+def test_a_pull_whose_server_ends_is_said_without_names_of_classes(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(NoEndpointError, match=r"^the server broke off \(it was ended or restarted, or"):
+            list(stream_pull(f"http://127.0.0.1:{nobody.getsockname()[1]}", "m"))
 
 
 def test_pull_goes_through_one_server_and_all_have_the_model(host: Host) -> None:

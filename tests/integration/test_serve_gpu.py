@@ -20,11 +20,12 @@ import psutil
 import pytest
 import requests
 
+from obcd.cli.host_common import _shared
 from obcd.errors import AlreadyRunningError, ConfigurationError, ExitCode
 from obcd.host import leftovers, smi
 from obcd.host.cards import GpuError, Reason
 from obcd.host.launcher import Launch, check_port
-from obcd.host.leftovers import end_leftovers, slot
+from obcd.host.leftovers import end_leftovers, neighbours, slot
 from obcd.host.plan import Plan, Server, write_plan
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
 from tests.support import Running, is_gone, make_environment, obcd_command, run_obcd, wait_until
@@ -400,7 +401,7 @@ def test_dry_run_prints_a_line_that_starts_the_server_and_changes_nothing(rig: R
     incidental = {"PWD", "OLDPWD", "SHLVL", "_"}
 
     def comparable(environment: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in environment.items() if name not in incidental}
+        return {name: value for name, value in environment.items() if name not in incidental and name != "OBCD_SLOT"}
 
     assert comparable(pasted) == comparable(rig.stand_ins.recorded(rig.ports[0]))
 
@@ -524,3 +525,13 @@ def test_line_of_a_plan_with_every_kind_of_character_survives_a_shell(rig: Rig) 
 
     assert f"GREETING={rig.plan.servers[0].variables['GREETING']}" in words
     assert words[-2:] == [rig.plan.ollama, "serve"]
+
+
+def test_the_servers_of_another_host_are_told_by_their_cards(rig: Rig, tmp_path: Path) -> None:
+    rig.serve("1")
+    folder = os.path.realpath(rig.runtime)
+    assert neighbours(tmp_path)[card_uuid(1)] == folder
+    assert folder not in neighbours(rig.runtime).values()
+    assert any(
+        f"gpu1: its card has a server of the obcd host at {folder} too" in line for line in _shared(rig.plan, tmp_path)
+    )

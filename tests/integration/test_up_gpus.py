@@ -41,6 +41,9 @@ def test_up_starts_a_server_per_card_and_the_coordinator_asks_them(
     wanted = [("127.0.0.1:21432", 0, 3, "UP"), ("127.0.0.1:21434", 2, 3, "UP")]
     wait_until(lambda: states() == wanted, what=lambda: f"{states()}\n{up.text()}")
     assert [stand_ins.recorded(port)["CUDA_VISIBLE_DEVICES"] for port in (21432, 21434)] == [card_uuid(0), card_uuid(2)]
+    hint = next(line for line in up.text().splitlines() if line.startswith("servers obcd host status --runtime "))
+    shown = run_obcd(environment, "host", "status", *hint.split()[4:])
+    assert shown.stdout.startswith("2/2 servers answer"), shown.stderr
     children = family(up.pid)
     up.send(signal.SIGINT)
     assert up.wait() == 0

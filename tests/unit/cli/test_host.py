@@ -196,3 +196,11 @@ def test_a_wrong_address_is_a_mistake_and_for_the_unit_one_that_may_come_yet(
 def test_of_a_unit_that_does_not_run_is_said_what_to_do(state: dict[str, str], words: str | None) -> None:
     found = host_common._unit_words({"LoadState": "loaded", **state})
     assert found == words or (found is not None and words is not None and found.startswith(words))
+
+
+def test_a_table_of_names_says_that_they_must_resolve_in_short_lines() -> None:
+    lines = "\n".join(remarks(make_plan("0.0.0.0", "vm"))).splitlines()
+    assert any("able to resolve the name vm" in line for line in lines)
+    assert any('[host] name = "10.0.0.5"' in line for line in lines)
+    assert max(map(len, lines)) < 100
+    assert not any("resolve" in line for line in remarks(make_plan("10.0.0.5", "10.0.0.5")))

@@ -54,7 +54,13 @@ def test_the_plan_wins_and_the_slot_is_marked() -> None:
 
 
 def test_shell_line_makes_the_same_environment() -> None:
-    inherited = {"PATH": "/bin", "OLLAMA_HOST": "0.0.0.0", "HIP_VISIBLE_DEVICES": "1", "OLLAMA_DEBUG": "1"}
+    inherited = {
+        "PATH": "/bin",
+        "OLLAMA_HOST": "0.0.0.0",
+        "HIP_VISIBLE_DEVICES": "1",
+        "OLLAMA_DEBUG": "1",
+        "OBCD_SLOT": "/x:1",
+    }
     wanted = make_launch(NAME="two words; $HOME 'quoted'\nline")
 
     words = shlex.split(shell_line(wanted, inherited))

@@ -87,3 +87,17 @@ def test_only_the_last_xids_are_remembered(driver: Driver) -> None:
     driver.xids = [("", number) for number in range(2 * KEPT_XIDS)]
     assert len(driver.turn(0.0)) == 2 * KEPT_XIDS
     assert [xid.code for xid in driver.reader.latest.xids] == list(range(KEPT_XIDS, 2 * KEPT_XIDS))
+
+
+def test_a_reading_that_fails_tells_nothing_again(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Mapping[str, Readings]:
+        raise ValueError("not a number")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    driver.xids = [("GPU-1", 79)]
+    assert [xid.code for xid in driver.turn(0.0)] == [79]
+    wait_until(lambda: driver.read_count == 1 and not driver.reader.turn(0.0))
+    monkeypatch.setattr(driver.reader, "_read", fail)
+    assert driver.turn(PERIOD + 1) == ()
+    assert driver.reader.latest.readings == {}
+    assert [xid.code for xid in driver.reader.latest.xids] == [79]

@@ -16,7 +16,16 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 import pytest
 
 from obcd.errors import NoEndpointError, TimedOutError
-from obcd.host.remote import ALREADY_STARTED, BAD_NAME, FAULT_NOT_RUNNING, ProcessState, RefusedError, Remote
+from obcd.host.remote import (
+    ALREADY_STARTED,
+    BAD_NAME,
+    FAULT_NOT_RUNNING,
+    SHUTDOWN_STATE,
+    ProcessState,
+    RefusedError,
+    Remote,
+    _refusal,
+)  # fmt: skip
 from obcd.host.supervisor import SOCKET_NAME
 
 #: As supervisor 4.3 tells, all but what nobody reads.
@@ -185,3 +194,9 @@ def test_another_user_s_socket_is_refused_with_the_way_out(runtime: Path, superv
     (runtime / SOCKET_NAME).chmod(0)
     with Remote(runtime) as remote, pytest.raises(NoEndpointError, match="with sudo"):
         remote.states()
+
+
+def test_a_host_that_stops_is_said_in_words() -> None:
+    stopping = _refusal(Fault(SHUTDOWN_STATE, "SHUTDOWN_STATE"))
+    assert stopping == "obcd host is stopping or starting anew: try again in a moment"
+    assert _refusal(Fault(10, "BAD_NAME")) == "supervisord refuses: BAD_NAME"

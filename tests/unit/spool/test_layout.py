@@ -8,7 +8,7 @@ import pytest
 
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.intake import accept
-from obcd.spool.layout import Layout, SpoolLock, lock_holder
+from obcd.spool.layout import Layout, SpoolLock, lock_holder, make_own
 from tests.unit.spool.spools import THREE, drop_of, make_layout, order_of, put
 
 
@@ -131,3 +131,18 @@ def test_look_at_the_lock_does_not_keep_a_coordinator_from_starting(
 
     assert lock_holder(layout) == os.getpid()
     lock.release()
+
+
+@pytest.mark.parametrize(("is_system", "advice"), [(True, "obcd submit, or .* --root DIR"), (False, "--root DIR")])
+def test_another_users_spool_is_never_said_to_be_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_system: bool, advice: str
+) -> None:
+    real = os.getuid()
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: real + 1)
+    if is_system:
+        monkeypatch.setattr("obcd.spool.layout.SYSTEM_ROOT", tmp_path)
+
+    with pytest.raises(InputError, match=advice) as caught:
+        make_own(tmp_path / "jobs")
+    assert "take it away" not in str(caught.value)
