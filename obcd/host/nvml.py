@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from obcd.host.cards import Card, Instance, Readings, Reason, no_gpu, throttle_words
+from obcd.logs import printable
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _card(nvml: Any, index: int, handle: Any) -> Card:
     return Card(
         index=index,
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-        name=_text(_asked(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or ""),
+        name=printable(_text(_asked(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or "")),
         memory_bytes=memory or 0,
         pci=_text(bus or ""),
         instances=tuple(
