@@ -68,9 +68,6 @@ def _judge_address(plan: Plan) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield fault(SUBJECT, str(error))
         return
-    except UnicodeError:  # socket.getaddrinfo(), of a name with an empty or endless label
-        yield fault(SUBJECT, f'[host] bind = "{plan.bind}" is not the name of a host')
-        return
     runtime = _find_folder()
     is_alive = is_host_alive(runtime)
     if is_alive is False:
