@@ -149,6 +149,7 @@ def test_supervisord_that_gets_a_signal_leaves_nothing_of_the_old(host: Host, nu
     host.machine.signal(host.machine.main_pid(HOST), number)
 
     host.await_all(without=before, timeout=30)
+    assert not host.alive() & before
 
 
 def test_stopped_supervisord_is_found_by_the_watchdog(host: Host) -> None:
