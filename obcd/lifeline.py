@@ -1,6 +1,7 @@
 """End with the parent: a server started by `obcd demo`, a test or a supervisor must not outlive it.
 
-Floor 0: imports nothing of obcd. Nothing happens unless the environment asks for it with `OBCD_DIE_WITH_PARENT=1`.
+Floor 0: imports nothing of obcd. Nothing happens unless the environment asks for it: `OBCD_DIE_WITH_PARENT=812` names
+the parent, so that its end is noticed even if it comes while this process still starts; `1` means whoever it is.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ def tie_to_parent(environ: Mapping[str, str], parent: int | None = None) -> bool
     """Ask the kernel for a SIGTERM when the parent ends; return whether that was asked for and is possible here.
 
     Args:
-        environ: where `VARIABLE` is looked up; any value but `1` means no.
+        environ: where `VARIABLE` is looked up; what is no positive number means no.
         parent: the process id of the parent as it was at the start, if the caller knows it. The parent may end
             between our start and the call: then we are another's child already, no signal will ever come, and
             this process sends itself the one it missed.
     """
-    if environ.get(VARIABLE) != "1" or not sys.platform.startswith("linux"):
+    asked = environ.get(VARIABLE, "")
+    if not asked.isdecimal() or int(asked) == 0 or not sys.platform.startswith("linux"):
         return False
-    before = os.getppid() if parent is None else parent
+    if parent is None:
+        parent = int(asked) if int(asked) > 1 else os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
         return False
-    if os.getppid() != before:
+    if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from obcd.errors import UsageError
 from obcd.host.supervisor import Program
 from obcd.lifeline import VARIABLE
 
-#: Everything under supervisor ends with it, even when it is killed.
-TIED = {VARIABLE: "1"}
+
+def tied() -> dict[str, str]:
+    """Return what ties a program to supervisord, which this process becomes: it ends with it, killed or not."""
+    return {VARIABLE: str(os.getpid())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ def stand_in_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
     if len(ports) != wanted.count:
         raise UsageError(f"{wanted.count} servers need as many ports")
     return [
-        Program(name=f"server{number}", command=_server_command(wanted, port), priority=100, environment=TIED)
+        Program(name=f"server{number}", command=_server_command(wanted, port), priority=100, environment=tied())
         for number, port in enumerate(ports)
     ]
 
@@ -69,7 +72,7 @@ def coordinator_program(configuration: Path | None, root: Path) -> Program:
         command=(sys.executable, "-m", "obcd", "coordinator", *chosen, "--root", str(root)),
         priority=200,
         stop_signal="INT",
-        environment=TIED,
+        environment=tied(),
     )
 
 

@@ -40,7 +40,7 @@ class Session:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, VARIABLE: "1"},
+                env={**os.environ, VARIABLE: str(os.getpid())},
             )
         return self
 

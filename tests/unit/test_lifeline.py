@@ -15,6 +15,7 @@ from obcd import lifeline
 def test_without_the_variable_nothing_is_asked_of_the_kernel() -> None:
     assert lifeline.tie_to_parent({}) is False
     assert lifeline.tie_to_parent({lifeline.VARIABLE: "0"}) is False
+    assert lifeline.tie_to_parent({lifeline.VARIABLE: "yes"}) is False
 
 
 class Kernel:
@@ -39,3 +40,17 @@ def test_parent_that_was_gone_before_the_call_ends_us_too(monkeypatch: pytest.Mo
 
     assert kernel.asked == [(lifeline.PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)]
     assert sent == ([(os.getpid(), signal.SIGTERM)] if is_gone else [])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent-death signal is Linux's own")
+@pytest.mark.parametrize(("named", "is_ended"), [(os.getppid(), False), (2**22 + 1, True)])
+def test_parent_that_is_named_is_missed_even_if_it_ended_before_we_looked(
+    monkeypatch: pytest.MonkeyPatch, named: int, is_ended: bool
+) -> None:
+    sent = list[tuple[int, int]]()
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Kernel())
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+
+    assert lifeline.tie_to_parent({lifeline.VARIABLE: str(named)})
+
+    assert sent == ([(os.getpid(), signal.SIGTERM)] if is_ended else [])
