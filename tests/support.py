@@ -281,6 +281,11 @@ class Published:
         assert sorted(found + failed) == list(range(1, lines + 1))
 
 
-def prompt_lines(prompts: Sequence[str]) -> bytes:
+def prompts(count: int, word: str = "prompt") -> list[str]:
+    """Return prompts of which no two are the same."""
+    return [f"{word} number {number}" for number in range(count)]
+
+
+def prompt_lines(texts: Sequence[str]) -> bytes:
     """Return a prompt file."""
-    return b"".join(json.dumps({"prompt": prompt}).encode() + b"\n" for prompt in prompts)
+    return b"".join(json.dumps({"prompt": prompt}).encode() + b"\n" for prompt in texts)

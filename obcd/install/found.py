@@ -90,7 +90,7 @@ def systemd_version() -> int | None:
 def unreadable_reason() -> str:
     """Return why a service could not use this Python and this obcd, "" when it can.
 
-    Example: `/root/.pyenv/versions/3.12.1/bin/python3.12 lies under /root, which services do not see`.
+    Example: `/home/ann/venv/bin/python lies under /home, which services do not see`.
     """
     interpreter = Path(sys.executable)
     places = (interpreter, interpreter.resolve(), Path(sys.prefix), Path(__file__).resolve().parents[1])

@@ -27,6 +27,7 @@ from tests.support import (
     obcd_command,
     prompt_key,
     prompt_lines,
+    prompts,
     run_obcd,
     wait_until,
     write_config,
@@ -36,10 +37,6 @@ pytestmark = pytest.mark.integration
 
 Simulate = Callable[..., Simulated]
 Coordinate = Callable[..., CoordinatorProcess]
-
-
-def prompts(count: int, word: str = "prompt") -> list[str]:
-    return [f"{word} number {number}" for number in range(count)]
 
 
 @pytest.fixture
