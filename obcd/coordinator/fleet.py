@@ -211,6 +211,13 @@ class Fleet:
             for lease in self._scheduler.leases(item.name):
                 self.pool.send(item.name, Cancel(lease.ticket))
 
+    def cancel_job(self, job: str) -> None:
+        """Break off what is in flight of one job."""
+        for item in self.endpoints:
+            for lease in self._scheduler.leases(item.name):
+                if lease.job == job:
+                    self.pool.send(item.name, Cancel(lease.ticket))
+
     def _take_message(self, event: Received, now: float) -> None:
         match event.message:
             case Answered():

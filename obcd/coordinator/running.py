@@ -20,7 +20,18 @@ class JobState(StrEnum):
 
     ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
     RUNNING = "RUNNING"  # its requests are given out
+    PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
+    CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+
+
+#: {state of a running job: where it can go}
+MOVES = {
+    JobState.RUNNING: {JobState.PAUSED, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.PAUSED: {JobState.RUNNING, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.CANCELLED: {JobState.COMPLETE},
+    JobState.COMPLETE: frozenset[JobState](),
+}
 
 
 @dataclass(slots=True)
@@ -46,6 +57,17 @@ class RunningJob:
         rate = self.answers.per_second(now)
         return (self.header.requests - self.counts.done) / rate if rate > 0 else None
 
+    def move(self, state: JobState) -> None:
+        """Go to another state; what ends goes no way back.
+
+        Raises:
+            ValueError: If there is no such move.
+        """
+        if state not in MOVES[self.state]:
+            raise ValueError(f"{self.header.id} cannot become {state}: it is {self.state}")
+        self.state = state
+        self.backlog.is_paused = state is JobState.PAUSED
+
     def report(self, now: float, outage: str = "") -> dict[str, Any]:
         """Return the job's entry in `status.json`, which is also its `progress.json`.
 
@@ -60,6 +82,7 @@ class RunningJob:
             "drop_id": header.drop_id,
             "uid": header.uid,
             "state": self.state,
+            "priority": self.backlog.rank.among_own,
             "total": header.requests,
             "done": self.counts.done,
             "failed": self.counts.failures,

@@ -42,7 +42,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "takes_reloads": takes_reloads,
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
+        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
         + _accepted(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
@@ -58,7 +58,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
                 "responses": item.responses,
                 "failures": item.failures,
             }
-            for item in coordinator.published
+            for item in coordinator.jobs.published
         ],
         "processes": coordinator.pids(),
     }
@@ -83,7 +83,7 @@ def _progress(coordinator: Coordinator) -> list[str]:
     if not headers:
         return ["no jobs", *_endpoints_up(coordinator)]
     total = sum(header.requests for header in headers)
-    done = sum(job.counts.done for job in coordinator.running.values())
+    done = sum(job.counts.done for job in coordinator.jobs.running.values())
     count = f"{len(headers)} job{'s' if len(headers) > 1 else ''}"
     eta = _time_to_go(coordinator)
     to_go = [f"{_about(eta)} to go"] if eta is not None else []
@@ -100,7 +100,7 @@ def _endpoints_up(coordinator: Coordinator) -> list[str]:
 
 
 def _time_to_go(coordinator: Coordinator) -> float | None:
-    running = coordinator.running
+    running = coordinator.jobs.running
     waiting = sum(header.requests for header in coordinator.unfinished() if header.id not in running)
     return time_to_go(running.values(), waiting, coordinator.fleet.in_flight)
 
@@ -135,7 +135,7 @@ def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
             "eta_seconds": None,
             "trouble": "",
         }
-        for header in coordinator.accepted
+        for header in coordinator.jobs.accepted
     ]
 
 

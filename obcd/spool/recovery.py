@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,7 @@ from obcd.core.records import signature_of
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
+from obcd.spool.control import Orders, finish_binding, read_orders
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
 from obcd.spool.intake import claim_marker, failure_record
 from obcd.spool.job import JobHeader, Place, read_header, read_places, signature_column
@@ -41,6 +43,7 @@ class Recovery:
         jobs: Headers of unfinished jobs, oldest first.
         unpublished: Ids of jobs whose outputs are written and only have to be shown.
         claims: Files to accept.
+        orders: {job: what binds it}, for those that something binds.
         damaged: Folders that cannot be read; they are kept for a person to look at.
     """
 
@@ -48,6 +51,7 @@ class Recovery:
     unpublished: tuple[str, ...]
     claims: tuple[Claim, ...]
     damaged: tuple[str, ...]
+    orders: Mapping[str, Orders] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,11 @@ def recover(layout: Layout) -> Recovery:
     found = [_read_claim(layout, folder) for folder in claim_folders]
     claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
-    return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
+    for header in jobs:
+        finish_binding(layout, layout.jobs / header.id)
+    orders = {header.id: read_orders(layout.jobs / header.id) for header in jobs}
+    bound = {job: binding for job, binding in orders.items() if binding != Orders()}
+    return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged), bound)
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 #: What a name may have on every filesystem that counts (NAME_MAX).
 MAX_NAME_BYTES = 255
 #: Files of a running job that a published one has no use for.
-WORKING_FILES = (ledger.NAME, "index", "job.json")
+WORKING_FILES = (ledger.NAME, "index", "job.json", "cancel", "priority")
 
 
 def show(layout: Layout, job: str) -> Path:

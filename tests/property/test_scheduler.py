@@ -13,6 +13,7 @@ from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.records import Signature
 from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Lease, Scheduler
+from obcd.core.turns import Rank
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
@@ -59,7 +60,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
     def add_job(self, column: list[int], priority: int) -> None:
         job = f"job{len(self.backlogs)}"
-        self.backlogs[job] = Backlog(job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, priority=priority)
+        self.backlogs[job] = Backlog(
+            job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, rank=Rank(priority)
+        )
         self.scheduler.add_job(self.backlogs[job], self.now)
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 5.0, 40.0, 400.0]))

@@ -19,6 +19,7 @@ from obcd.core.scheduling import (
     Lease,
     Scheduler,
 )
+from obcd.core.turns import Rank
 
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
 BOTH_MODELS = frozenset((LLAMA.model, QWEN.model))
@@ -43,13 +44,15 @@ def scheduler(*endpoints: str, slots: int = 1, models: frozenset[str] = BOTH_MOD
 
 def add(made: Scheduler, job: str, count: int, *, now: float = 0.0, column: bytes = b"", priority: int = 0) -> Backlog:
     """Add a job of LLAMA requests; with a column, LLAMA is 0 and QWEN is 1."""
-    backlog = Backlog(job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, limit=LIMIT, priority=priority)
+    backlog = Backlog(
+        job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, limit=LIMIT, rank=Rank(priority)
+    )
     made.add_job(backlog, now)
     return backlog
 
 
 def add_qwen(made: Scheduler, job: str, count: int, *, now: float = 0.0, priority: int = 0) -> Backlog:
-    backlog = Backlog(job, bytes(count), (QWEN,), limit=LIMIT, priority=priority)
+    backlog = Backlog(job, bytes(count), (QWEN,), limit=LIMIT, rank=Rank(priority))
     made.add_job(backlog, now)
     return backlog
 
