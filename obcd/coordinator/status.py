@@ -100,9 +100,11 @@ def _endpoints_up(coordinator: Coordinator) -> list[str]:
 
 
 def _time_to_go(coordinator: Coordinator) -> float | None:
-    running = coordinator.jobs.running
-    waiting = sum(header.requests for header in coordinator.unfinished() if header.id not in running)
-    return time_to_go(running.values(), waiting, coordinator.fleet.in_flight)
+    """Return how long all takes that is going on; what is paused takes no time until it goes on."""
+    jobs = coordinator.jobs
+    waiting = sum(header.requests for header in jobs.accepted if not jobs.is_paused(header.id))
+    going = [job for job in jobs.running.values() if job.state is not JobState.PAUSED]
+    return time_to_go(going, waiting, coordinator.fleet.in_flight)
 
 
 def _about(seconds: float) -> str:
@@ -124,7 +126,8 @@ def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
             "profile": header.profile,
             "drop_id": header.drop_id,
             "uid": header.uid,
-            "state": JobState.ACCEPTED,
+            "state": coordinator.jobs.state(header.id),
+            "priority": coordinator.jobs.orders(header.id).rank.among_own,
             "total": header.requests,
             "done": 0,
             "failed": 0,

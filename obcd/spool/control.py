@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
@@ -167,6 +168,33 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> Orders 
         disk.write_json(folder / control.verb, document, 0o600)
     _take_out(layout, control.file, control.identity)
     return read_orders(folder)
+
+
+def put_control(layout: Layout, file: Key, job: str) -> None:
+    """Lay a control file into the inbox, whole; the submitter's side.
+
+    What root lays down is the daemon's user's: root may do all that he may, and only two may control a job.
+
+    Args:
+        job: The id of the job that is meant; "" for the newest of its path.
+
+    Raises:
+        OSError: If the inbox does not take it; nothing is left there then.
+    """
+    path = layout.inbox / file.profile / file.name
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as writer:
+            writer.write(json.dumps({"job": job}).encode() + b"\n" if job else b"")
+            if os.geteuid() == 0:
+                owner = layout.jobs.stat()
+                os.fchown(writer.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(writer.fileno(), 0o644)  # past the umask: the daemon is another user
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def take_back(layout: Layout, file: Key) -> None:

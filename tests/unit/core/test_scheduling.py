@@ -153,6 +153,50 @@ class TestTurns:
 
         assert [job for _, job, _ in asked(made.assign(0.0))] == ["high", "high", "low"]
 
+    def test_submitters_take_turns_however_many_jobs_each_has(self) -> None:
+        made = scheduler("a", slots=6)
+        for number in range(5):
+            add(made, f"ann{number}", 9)
+        made.add_job(Backlog("bob", bytes(9), (LLAMA,), limit=LIMIT, submitter=1), 0.0)
+
+        order = [job for _, job, _ in asked(made.assign(0.0))]
+
+        assert order.count("bob") == 3
+
+    def test_own_priority_orders_ones_own_jobs_and_nobody_elses(self) -> None:
+        made = scheduler("a", slots=6)
+        add(made, "ann", 9)
+        for job, rank in (("low", Rank(0, -1)), ("high", Rank(0, 100))):
+            made.add_job(Backlog(job, bytes(9), (LLAMA,), limit=LIMIT, submitter=1, rank=rank), 0.0)
+
+        order = [job for _, job, _ in asked(made.assign(0.0))]
+
+        assert (order.count("ann"), order.count("high")) == (3, 3)
+
+    def test_paused_job_gets_no_slot_and_wakes_nobody(self) -> None:
+        made = scheduler("a", slots=4)
+        paused = add(made, "paused", 4)
+        (first, *_) = made.assign(0.0)
+        fault(made, first, CRASHED, 1.0)
+        paused.is_paused = True
+        add(made, "goes on", 1)
+
+        assert made.next_due(1.0) is None
+        assert [job for _, job, _ in asked(made.assign(100.0))] == ["goes on"]
+
+        paused.is_paused = False
+        made.set_slots("a", 5)
+        assert [job for _, job, _ in asked(made.assign(100.0))] == ["paused"]
+
+    def test_model_of_a_paused_job_is_missed_by_nobody(self) -> None:
+        made = scheduler("a")
+        add_qwen(made, "paused", 2).is_paused = True
+        made.note_probe("a", frozenset({LLAMA.model}), None, 0.0)
+
+        made.take_unservable(9, 0.0)
+
+        assert made.take_unservable(9, 1e6) == []
+
     def test_removed_job_gets_no_slot(self) -> None:
         made = scheduler("a", slots=4)
         add(made, "gone", 4)
