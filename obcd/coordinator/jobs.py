@@ -65,7 +65,10 @@ class Jobs:
         self._signs = signs
         self._on_published = published
         self.running: dict[str, RunningJob] = {}
-        self.accepted: deque[JobHeader] = deque()
+        #: {job that waits to become active: its header}, oldest first
+        self.accepted: dict[str, JobHeader] = {}
+        #: {what is alike in the eyes of `choose_next`: those jobs, oldest first}: thousands wait, of few kinds
+        self._lines: dict[Candidate, deque[str]] = {}
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
         #: Counts jobs that came, went or changed: what the status shows is stale when it moved.
@@ -79,7 +82,7 @@ class Jobs:
 
     def unfinished(self) -> tuple[JobHeader, ...]:
         """Return the jobs that are accepted and not published."""
-        return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
+        return (*self.accepted.values(), *self._loading.values(), *(job.header for job in self.running.values()))
 
     @property
     def is_idle(self) -> bool:
@@ -107,19 +110,29 @@ class Jobs:
 
     def take(self, header: JobHeader, orders: Orders | None = None) -> None:
         """Take an accepted job in, with what an earlier coordinator was told of it."""
-        self.accepted.append(header)
         if orders is not None and orders != NONE:
             self._orders[header.id] = orders
+        self.accepted[header.id] = header
+        self._line_up(header)
         self.moves += 1
+
+    def _line_up(self, header: JobHeader) -> None:
+        self._lines.setdefault(self._candidate(header), deque()).append(header.id)
+
+    def _line_up_anew(self) -> None:
+        """Put every waiting job where it belongs by now; orders and pauses are rare."""
+        self._lines = {}
+        for header in self.accepted.values():
+            self._line_up(header)
 
     def activate(self, limit: int) -> None:
         """Load accepted jobs as long as there is room for `limit` active ones; cancelled ones only pass through."""
         while self.accepted:
-            place = choose_next(list(map(self._candidate, self.accepted)), self._active(), limit)
+            kinds = sorted((kind for kind, jobs in self._lines.items() if jobs), key=lambda kind: self._lines[kind][0])
+            place = choose_next(kinds, self._active(), limit)
             if place is None:
                 return
-            header = self.accepted[place]
-            del self.accepted[place]
+            header = self.accepted.pop(self._lines[kinds[place]].popleft())
             self._loading[header.id] = header
             self._intake_clerk.ask(partial(self._take_loaded, header), "load_job", header.id)
 
@@ -171,6 +184,7 @@ class Jobs:
         if job not in known or orders == self.orders(job):
             return
         old, self._orders[job] = self.orders(job), orders
+        self._line_up_anew()
         self.moves += 1
         running = self.running.get(job)
         if running is not None:
@@ -197,6 +211,7 @@ class Jobs:
         if jobs == self._paused:
             return
         changed, self._paused = jobs ^ self._paused, jobs
+        self._line_up_anew()
         for header in [header for header in self.unfinished() if header.id in changed]:
             is_paused, running = header.id in jobs, self.running.get(header.id)
             if running is not None and running.state in (JobState.RUNNING, JobState.PAUSED):

@@ -102,7 +102,7 @@ def _endpoints_up(coordinator: Coordinator) -> list[str]:
 def _time_to_go(coordinator: Coordinator) -> float | None:
     """Return how long all takes that is going on; what is paused takes no time until it goes on."""
     jobs = coordinator.jobs
-    waiting = sum(header.requests for header in jobs.accepted if not jobs.is_paused(header.id))
+    waiting = sum(header.requests for header in jobs.accepted.values() if not jobs.is_paused(header.id))
     going = [job for job in jobs.running.values() if job.state is not JobState.PAUSED]
     return time_to_go(going, waiting, coordinator.fleet.in_flight)
 
@@ -138,7 +138,7 @@ def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
             "eta_seconds": None,
             "trouble": "",
         }
-        for header in coordinator.jobs.accepted
+        for header in coordinator.jobs.accepted.values()
     ]
 
 

@@ -48,7 +48,7 @@ def test_jobs_percent_and_time_to_go(
 ) -> None:
     coordinator.jobs.running["j"] = job(500, 410, seconds)
     header = coordinator.jobs.running["j"].header
-    coordinator.jobs.accepted.append(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
+    coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
     monkeypatch.setattr(Fleet, "in_flight", 590 / 68)
 
     assert status_line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
