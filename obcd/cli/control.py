@@ -70,7 +70,7 @@ _jobs_argument = click.argument("jobs", nargs=-1, required=True, metavar="JOB…
 @_jobs_argument
 @_control_options
 def cancel(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
-    """end jobs: what is answered is published, the rest is in retry.jsonl."""
+    """end jobs now: answers are published, the rest can be retried."""
     return _control_all(jobs, Verb.CANCEL, 0, timeout, config, root)
 
 
@@ -95,7 +95,7 @@ def resume(jobs: tuple[str, ...], timeout: float, config: str | None, root: str 
 @click.argument("number", type=click.IntRange(LEAST_PRIORITY, MOST_PRIORITY))
 @_control_options
 def priority(job: str, number: int, timeout: float, config: str | None, root: str | None) -> int:
-    """have a job served before (10) or after (-10) others; 0 is usual."""
+    """serve a job before (10) or after (-10) others."""
     return _control_all((job,), Verb.PRIORITY, number, timeout, config, root)
 
 

@@ -7,8 +7,9 @@ inbox ─scan─► controls ─pause─► jobs
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from obcd.coordinator.clerk import Clerk, Done, Failed
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Control files that are looked at; a flood of them may not hold the loop.
 MOST_CONTROLS = 200
+#: Seconds after which a stranger's control file goes: in a sticky folder it keeps the submitter from making his own.
+REFUSED_SECONDS = 60.0
 
 
 class Controls:
@@ -40,8 +43,8 @@ class Controls:
         #: {control file: why it is not obeyed, or not yet}
         self.waiting: dict[Key, str] = {}
         self._binding: set[Control] = set()
-        #: {control file that addresses nothing: when it was first seen so}
-        self._orphans: dict[Key, float] = {}
+        #: {control file that addresses nothing, or is a stranger's: when it was first seen so}
+        self._idle: dict[Key, float] = {}
         #: Pauses that held a job at the last look: they go with it, or they would meet the next one of its name.
         self._pausing: set[Key] = set()
         self._files: Sequence[Key] | None = None
@@ -61,13 +64,12 @@ class Controls:
         controls = self._read(files)
         pauses = {control.key: control for control in controls if control.verb is Verb.PAUSE}
         paused: dict[Key, str] = {}
-        orphans: set[Key] = set()
+        limits: dict[Key, float] = {}
         for control in controls:
             job = self._find(control, coming)
             if isinstance(job, str):
                 self.waiting[control.file] = job
-                if not self._candidates(control):
-                    orphans.add(control.file)
+                limits[control.file] = self._limit(control)
             elif job is not None and control.verb is Verb.PAUSE:
                 paused[control.file] = job.id
             elif job is not None:
@@ -75,7 +77,7 @@ class Controls:
         for file in files[MOST_CONTROLS:]:
             self.waiting[file] = f"more than {MOST_CONTROLS} control files lie in the inbox: it is looked at later"
         self._jobs.pause(frozenset(paused.values()))
-        self._clear(orphans, now)
+        self._clear(limits, now)
         self._pausing = set(paused)
 
     def _read(self, files: Sequence[Key]) -> list[Control]:
@@ -137,12 +139,23 @@ class Controls:
         if outcome.value is not None:
             self._jobs.bind(job.id, outcome.value)
 
-    def _clear(self, orphans: set[Key], now: float) -> None:
-        """Remove what has addressed nothing for long; a pause that never held a job is meant for what comes."""
-        self._orphans = {file: self._orphans.get(file, now) for file in orphans}
-        for file, since in self._orphans.items():
-            is_pause = file.name.endswith(f".{Verb.PAUSE}")
-            if file in self._pausing if is_pause else now - since > ORPHAN_SECONDS:
+    def _limit(self, control: Control) -> float:
+        """Return after how many seconds a control file that is not obeyed goes.
+
+        One of a stranger goes soon. A pause that held a job goes with it, or it would hold the next one of its name;
+        one that never held any is meant for what comes.
+        """
+        if self._candidates(control):
+            return REFUSED_SECONDS
+        if control.verb is not Verb.PAUSE:
+            return ORPHAN_SECONDS
+        return 0.0 if control.file in self._pausing else math.inf
+
+    def _clear(self, limits: Mapping[Key, float], now: float) -> None:
+        """Remove what was not obeyed for long enough."""
+        self._idle = {file: self._idle.get(file, now) for file in limits}
+        for file, limit in limits.items():
+            if now - self._idle[file] >= limit:
                 try:
                     take_back(self._layout, file)
                 except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.coordinator.clerk import Done, Failed
-from obcd.coordinator.controls import MOST_CONTROLS, Controls
+from obcd.coordinator.controls import MOST_CONTROLS, REFUSED_SECONDS, Controls
 from obcd.coordinator.running import JobState
 from obcd.spool import control as spool_control
 from obcd.spool.control import Control, Orders, Verb
@@ -129,6 +129,10 @@ def test_nobody_else_may(bench: Bench, verb: Verb) -> None:
     }
     assert (bench.asked, bench.jobs.paused) == ([], frozenset())
 
+    assert bench.lies(file)
+    bench.look(now=REFUSED_SECONDS)
+    assert not bench.lies(file)  # where it lies the submitter could not put his own
+
 
 def test_drop_that_is_on_its_way_is_waited_for_in_silence(bench: Bench) -> None:
     bench.jobs.add("old", accepted_at=1.0)
@@ -180,10 +184,10 @@ def test_pause_goes_with_the_job_that_it_held(bench: Bench) -> None:
 def test_control_of_nothing_goes_after_an_hour_and_a_pause_stays(bench: Bench) -> None:
     cancel, pause = bench.lay(Verb.CANCEL), bench.lay(Verb.PAUSE)
     bench.look(now=5.0)
-    bench.look(now=5.0 + ORPHAN_SECONDS)
+    bench.look(now=4.0 + ORPHAN_SECONDS)
     assert bench.lies(cancel)
 
-    bench.look(now=6.0 + ORPHAN_SECONDS)
+    bench.look(now=5.0 + ORPHAN_SECONDS)
 
     assert (bench.lies(cancel), bench.lies(pause)) == (False, True)
 
