@@ -237,12 +237,11 @@ def finish_binding(layout: Layout, folder: Path) -> None:
                 _take_out(layout, Key(*document["file"]), Identity(*document["identity"]))
 
 
-def fail_cancelled(layout: Layout, folder: Path, header: JobHeader) -> None:
+def fail_cancelled(folder: Path, header: JobHeader) -> None:
     """Give every line of a cancelled job that has no result its failure; safe to repeat after a crash.
 
     Memory: one byte a line, and one chunk of records.
     """
-    finish_binding(layout, folder)
     if read_orders(folder).canceller is None:
         return
     replay = ledger.replay(folder / ledger.NAME, header.requests)

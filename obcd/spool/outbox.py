@@ -87,7 +87,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     folder = layout.jobs / job
     if folder.exists() and not (folder / MANIFEST).exists():
         header = read_header(folder)
-        fail_cancelled(layout, folder, header)
+        fail_cancelled(folder, header)
         sums = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
