@@ -212,7 +212,9 @@ def go_on(layout: Layout, job: str) -> None:
     found = recovery.recover(layout)
     for left in found.unpublished:
         outbox.publish(layout, left, {})
-    if found.jobs:
+    if job in found.orders:  # it is published before anybody looks at the inbox
+        outbox.publish(layout, job, {})
+    elif found.jobs:
         cancel_and_publish(layout, job)
 
 
