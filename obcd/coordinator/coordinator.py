@@ -23,6 +23,7 @@ from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.observer import Observer, Published
+from obcd.coordinator.quarantine import Quarantine
 from obcd.coordinator.recorder import Entry, Recorder
 from obcd.coordinator.running import JobState, RunningJob
 from obcd.coordinator.signboard import Signboard
@@ -99,8 +100,9 @@ class Coordinator:
         self._loading: dict[str, JobHeader] = {}
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
-        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self.unfinished)
+        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self._twins)
         self._signs = Signboard(layout)
+        self.quarantine = Quarantine(layout.jobs, self._intake_clerk, self._signs, counts=takes_drops)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
         self._housekeeping_at = 0.0
@@ -153,6 +155,7 @@ class Coordinator:
     def drain(self) -> None:
         """Give out nothing new; what is in flight may finish."""
         self.is_draining = True
+        self.quarantine.acquit_all()
 
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
@@ -188,6 +191,7 @@ class Coordinator:
             self._recorder.trouble,
             self.fleet.outage,
             *(job.trouble for job in self.running.values()),
+            *self.quarantine.troubles(),
         ]
         missing = sorted(self.scheduler.unservable_models())
         found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
@@ -263,6 +267,7 @@ class Coordinator:
             raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
         self.accepted.extend(wanted)
         self.damaged = recovery.damaged
+        self.quarantine.take_over(recovery.quarantined, recovery.in_vain)
         for job in recovery.unpublished:
             if self._only in ("", job):
                 self._outbox_clerk.ask(partial(self._take_old_published, job), "publish", job, {})
@@ -281,6 +286,9 @@ class Coordinator:
         """Return the jobs that are accepted and not published."""
         return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
 
+    def _twins(self) -> tuple[JobHeader, ...]:
+        return (*self.unfinished(), *self.quarantine.kept.values())
+
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing is left to do (but to wait for drops)."""
@@ -290,13 +298,17 @@ class Coordinator:
     def _activate(self) -> None:
         """Load accepted jobs as long as there is room among the active ones."""
         while self.accepted and len(self.running) + len(self._loading) < self.settings.spool.active_jobs:
-            header = self.accepted.popleft()
+            header = self.quarantine.take(self.accepted, self.running)
+            if header is None:
+                break
             self._loading[header.id] = header
-            self._intake_clerk.ask(partial(self._take_loaded, header), "load_job", header.id)
+            self.quarantine.begin(header, partial(self._take_loaded, header))
 
     def _take_loaded(self, header: JobHeader, outcome: Done | Failed) -> None:
         del self._loading[header.id]
         now = monotonic()
+        if self.quarantine.keeps(header, outcome):
+            return
         if isinstance(outcome, Failed):
             extra = {"action": "load_failed", "job": header.id}
             logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
@@ -437,6 +449,7 @@ class Coordinator:
             fault = model_missing(model, len(self.fleet.endpoints))
             self._record_failure(self.running[job], ordinal, line, fault, None)
         self.fleet.replace_frozen(now)
+        self.quarantine.turn(self.running, now)
         self._give_up_taken_away()
         for clerk in (self._intake_clerk, self._outbox_clerk):
             clerk.replace_stopped()

@@ -21,6 +21,7 @@ class JobState(StrEnum):
     ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
     RUNNING = "RUNNING"  # its requests are given out
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
 
 
 @dataclass(slots=True)
@@ -71,6 +72,27 @@ class RunningJob:
             "trouble": self.trouble or outage,
             "updated_at": timestamp(wall()),
         }
+
+
+def report_idle(header: JobHeader, state: JobState, trouble: str = "") -> dict[str, Any]:
+    """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
+    return {
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "uid": header.uid,
+        "state": state,
+        "total": header.requests,
+        "done": 0,
+        "failed": 0,
+        "cut_short": 0,
+        "tokens_per_second": 0.0,
+        "requests_per_second": 0.0,
+        "work_seconds": 0.0,
+        "eta_seconds": None,
+        "trouble": trouble,
+    }
 
 
 def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from obcd.coordinator.running import RunningJob
+from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.spool.inbox import Key
+from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
 from obcd.spool.outbox import Signs
 
@@ -29,6 +30,10 @@ class Signboard:
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
         self._signs.end_progress(job)
+
+    def show_kept(self, header: JobHeader, trouble: str) -> None:
+        """Show a job that is kept apart, where its progress would be."""
+        self._signs.show_progress(header, report_idle(header, JobState.QUARANTINED, trouble))
 
     def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
         """Show what is due; `outage` says why nothing can be asked at present."""

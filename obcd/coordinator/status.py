@@ -8,8 +8,9 @@ from typing import Any
 from obcd import __version__
 from obcd.clock import duration, timestamp, wall
 from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.quarantine import trouble_of
 from obcd.coordinator.reloading import one_line
-from obcd.coordinator.running import JobState, time_to_go
+from obcd.coordinator.running import JobState, report_idle, time_to_go
 from obcd.core.health import EndpointState
 from obcd.logs import printable
 
@@ -43,7 +44,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
         "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
-        + _accepted(coordinator),
+        + _idle(coordinator),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
@@ -116,26 +117,11 @@ def _state(coordinator: Coordinator) -> str:
     return "READY" if coordinator.is_recovered else "STARTING"
 
 
-def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
+def _idle(coordinator: Coordinator) -> list[dict[str, Any]]:
+    kept = coordinator.quarantine.kept.values()
     return [
-        {
-            "job": header.id,
-            "name": header.name,
-            "profile": header.profile,
-            "drop_id": header.drop_id,
-            "uid": header.uid,
-            "state": JobState.ACCEPTED,
-            "total": header.requests,
-            "done": 0,
-            "failed": 0,
-            "cut_short": 0,
-            "tokens_per_second": 0.0,
-            "requests_per_second": 0.0,
-            "work_seconds": 0.0,
-            "eta_seconds": None,
-            "trouble": "",
-        }
-        for header in coordinator.accepted
+        *(report_idle(header, JobState.ACCEPTED) for header in coordinator.accepted),
+        *(report_idle(header, JobState.QUARANTINED, trouble_of(header)) for header in kept),
     ]
 
 
