@@ -5,7 +5,7 @@
                        └ the coordinator dies: counted on disk; twice: a suspect; five times: kept apart
 
 Jobs that run at the same moment are all counted when the coordinator dies. So suspects are begun one at a time, those
-that were seen the least first: the innocent ones are acquitted one after the other, and only the culprit goes on to five.
+that were counted the least first: the innocent are acquitted one after the other, and only the culprit gets to five.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ class Quarantine:
             item = running.get(job)
             if item is not None and results < 0:
                 self._begun[job] = (since, item.counts.done)
-            elif item is None and results >= 0:  # published, or taken away
-                self._forget(job)
-            elif item is not None and item.counts.done > results:  # the ledger has grown: nothing is counted any more
+            elif results >= 0 and (item is None or item.counts.done > results):  # gone, or the ledger has grown
                 self._forget(job)
             elif now - since >= QUIET_SECONDS:
                 self._forget(job)
@@ -163,9 +161,9 @@ class Quarantine:
 def trouble_of(header: JobHeader) -> str:
     """Return the sentence about a job that is kept apart."""
     return (
-        f"{header.label} is QUARANTINED: the coordinator ended {quarantine.LIMIT} times after it had begun this job and "
-        f"before it had a new result of it; it is kept in jobs/{header.id}, and the others go on: look for what ended "
-        f"it (journalctl OBCD_JOB={header.id}), then `obcd resume {header.id}`"
+        f"{header.label} is QUARANTINED: the coordinator ended {quarantine.LIMIT} times with this job begun and before "
+        f"a new result of it; it is kept in jobs/{header.id}, and the others go on. Look in the log for what ended it, "
+        f"then: obcd resume {header.id}"
     )
 
 

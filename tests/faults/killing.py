@@ -307,6 +307,7 @@ class Supervised(Rig):
         #: Starts that were refused since the killed one's coordinator still ended.
         self.refused = 0
         self._start()
+        wait_until(self.is_ready, what=self.logs)
 
     def _start(self) -> None:
         options = ("--simulate", "--servers", self.servers, "--parallel", SLOTS)

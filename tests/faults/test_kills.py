@@ -1,4 +1,4 @@
-"""Random kill -9 of everything that obcd runs, in numbers: nothing lost, nothing twice, nothing asked again for nothing.
+"""Random kill -9 of all that obcd runs, in numbers: nothing lost, nothing twice, nothing asked again for nothing.
 
 `OBCD_KILLS_SEED` repeats the choices of a run (not its times). What was killed how often is printed at the end.
 """
@@ -39,17 +39,14 @@ SUPERVISED = {
     Victim.WORKER: 15,
     Victim.SERVER: 15,
 }
+_COORDINATOR = {Moment.ANY: 40, Moment.START: 25, Moment.ACCEPTING: 20, Moment.PUBLISHING: 15}
 #: {victim: {moment: share}}; who is not here is killed at any time.
 MOMENTS = {
     Victim.CLERK: {Moment.ACCEPTING: 45, Moment.PUBLISHING: 45, Moment.ANY: 10},
-    **dict.fromkeys(
-        (Victim.COORDINATOR, Victim.GROUP),
-        {Moment.ANY: 40, Moment.START: 25, Moment.ACCEPTING: 20, Moment.PUBLISHING: 15},
-    ),
+    Victim.COORDINATOR: _COORDINATOR,
+    Victim.GROUP: _COORDINATOR,
     Victim.SUPERVISORD: {Moment.ANY: 60, Moment.START: 20, Moment.ACCEPTING: 10, Moment.PUBLISHING: 10},
 }
-#: Requests that lie ready: fewer, and a file is dropped.
-BACKLOG = 250
 #: How often a job may have been begun in vain before the next kill waits for a result. The fifth time would rightly be
 #: taken for the job's own doing.
 IN_VAIN = 3
@@ -74,7 +71,7 @@ def rigs() -> Iterator[list[Rig]]:
 def kill_at_random(rig: Rig, drops: Drops, shares: dict[Victim, int], kills: int, prompts: int, most: int) -> None:
     """Kill `kills` times while at least `prompts` requests are dropped, in files of up to `most` lines."""
     while len(rig.kills) < kills:
-        feed(rig, drops, prompts * (len(rig.kills) + 1) // kills, most)
+        feed(drops, prompts * (len(rig.kills) + 1) // kills, most)
         victim = rig.dice.choices(list(shares), list(shares.values()))[0]
         moments = MOMENTS.get(victim, {Moment.ANY: 1})
         moment = rig.dice.choices(list(moments), list(moments.values()))[0]
@@ -89,8 +86,8 @@ def kill_at_random(rig: Rig, drops: Drops, shares: dict[Victim, int], kills: int
         rig.check_orphans()
 
 
-def feed(rig: Rig, drops: Drops, prompts: int, most: int) -> None:
-    """Drop as much as is due by now, but never let it pile up."""
+def feed(drops: Drops, prompts: int, most: int) -> None:
+    """Drop as much as is due by now."""
     while drops.prompts < prompts:
         drops.drop(most)
 
@@ -111,7 +108,7 @@ def conclude(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -
         f"twice, {len(outcome.failed)} without an answer; {found}"
     )
     assert (outcome.missing, outcome.twice, outcome.failed) == (0, 0, [])
-    assert found.unexcused == ()
+    assert found.unexcused == (), found
     assert found.at_servers <= found.in_flight
     logs = rig.logs()
     assert WORD not in logs
@@ -131,9 +128,22 @@ def test_random_kills_lose_nothing_and_double_nothing(
     conclude(rig, drops, "a dozen", count, 60)
 
 
+@pytest.mark.case("B17")
+def test_random_kills_under_supervisord_lose_nothing_and_double_nothing(
+    tmp_path: Path, runtime: Path, dice: random.Random, rigs: list[Rig], count: Count
+) -> None:
+    rig = Supervised(tmp_path, runtime, dice)
+    rigs.append(rig)
+    drops = Drops(rig.root, dice)
+
+    kill_at_random(rig, drops, SUPERVISED, kills=5, prompts=60, most=20)
+
+    conclude(rig, drops, "obcd up", count, 60)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.case("B3", "B6")
+@pytest.mark.case("B3", "B6", "B17")
 def test_thousand_random_kills_lose_nothing_and_double_nothing(
     tmp_path: Path, runtime: Path, dice: random.Random, rigs: list[Rig], count: Count
 ) -> None:
