@@ -100,9 +100,9 @@ class Coordinator:
         self._loading: dict[str, JobHeader] = {}
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
-        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self._twins)
         self._signs = Signboard(layout)
-        self.quarantine = Quarantine(layout.jobs, self._intake_clerk, self._signs, counts=takes_drops)
+        self.quarantine = Quarantine(self.accepted, layout.jobs, self._intake_clerk, self._signs, counts=takes_drops)
+        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self._twins)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
         self._housekeeping_at = 0.0
@@ -191,11 +191,10 @@ class Coordinator:
             self._recorder.trouble,
             self.fleet.outage,
             *(job.trouble for job in self.running.values()),
-            *self.quarantine.troubles(),
+            *self.quarantine.troubles(self.damaged),
         ]
         missing = sorted(self.scheduler.unservable_models())
         found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
-        found += [f"jobs/{name} is damaged and was left as it is: look at it" for name in self.damaged]
         return [text for text in found if text]
 
     def pids(self) -> dict[str, int | None]:
@@ -283,7 +282,7 @@ class Coordinator:
         self.moves += 1
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published."""
+        """Return the jobs that are accepted and not published, but for those that are kept apart."""
         return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
 
     def _twins(self) -> tuple[JobHeader, ...]:
@@ -298,7 +297,7 @@ class Coordinator:
     def _activate(self) -> None:
         """Load accepted jobs as long as there is room among the active ones."""
         while self.accepted and len(self.running) + len(self._loading) < self.settings.spool.active_jobs:
-            header = self.quarantine.take(self.accepted, self.running)
+            header = self.quarantine.take(self.running)
             if header is None:
                 break
             self._loading[header.id] = header

@@ -6,18 +6,21 @@
 
 Jobs that run at the same moment are all counted when the coordinator dies. So suspects are begun one at a time, those
 that were counted the least first: the innocent are acquitted one after the other, and only the culprit gets to five.
+Suspects keep their place among the others, or there would always be another one before them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from obcd.clock import monotonic
 from obcd.coordinator.clerk import Clerk, Done, Failed
-from obcd.coordinator.running import RunningJob
+from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.coordinator.signboard import Signboard
 from obcd.spool import quarantine
 from obcd.spool.job import JobHeader
@@ -27,21 +30,30 @@ logger = logging.getLogger(__name__)
 #: Seconds that a coordinator lives with a job before it is acquitted without a result: what dies so late leaves the
 #: other jobs time enough.
 QUIET_SECONDS = 60.0
+#: Seconds after which a job that the disk did not let us read is tried again.
+DISK_SECONDS = 10.0
 
 
-def choose(accepted: Sequence[JobHeader], in_vain: Mapping[str, int], *, is_busy: bool) -> int | None:
-    """Return which of the accepted jobs is begun next, None when only suspects are left and one is on trial. Pure.
+def choose(
+    accepted: Iterable[JobHeader], in_vain: Mapping[str, int], *, is_busy: bool, barred: Container[str] = ()
+) -> int | None:
+    """Return which of the accepted jobs is begun next: the first that may be. None when there is none. Pure.
+
+    Where that is a suspect, it is the least suspected one instead.
 
     Args:
         in_vain: `{job: how often it was begun in vain}`.
-        is_busy: Whether a suspect is on trial.
+        is_busy: Whether a suspect is on trial: then no other one is begun.
+        barred: Jobs that are not to be begun now.
     """
     best, least = None, 0
     for number, header in enumerate(accepted):
         times = in_vain.get(header.id, 0)
-        if times < quarantine.SUSPECT:
+        if header.id in barred or (is_busy and times >= quarantine.SUSPECT):
+            continue
+        if best is None and times < quarantine.SUSPECT:
             return number
-        if not is_busy and (best is None or times < least):
+        if times >= quarantine.SUSPECT and (best is None or times < least):
             best, least = number, times
     return best
 
@@ -50,65 +62,101 @@ class Quarantine:
     """Main thread only; what is done on disk is the clerk's, but for `acquit_all`.
 
     Args:
+        accepted: The jobs that wait to be begun; who is to be begun later is put back there.
         jobs: The folder of all jobs.
         clerk: Who changes the files.
         signs: Where a job that is kept apart is shown.
         counts: Whether beginnings are counted; who runs one job in the foreground sees what becomes of it.
     """
 
-    def __init__(self, jobs: Path, clerk: Clerk, signs: Signboard, *, counts: bool = True) -> None:
+    def __init__(
+        self, accepted: deque[JobHeader], jobs: Path, clerk: Clerk, signs: Signboard, *, counts: bool = True
+    ) -> None:
+        self._accepted = accepted
         self._jobs = jobs
         self._clerk = clerk
         self._signs = signs
-        self._call = "begin_job" if counts else "load_job"
+        self._counts = counts
         self._in_vain: dict[str, int] = {}
         #: {job that was begun and is not acquitted: (when, its results then; -1 while it is read)}
         self._begun: dict[str, tuple[float, int]] = {}
-        #: The jobs that are kept apart.
-        self.kept: dict[str, JobHeader] = {}
+        #: {job that the disk did not let us read: (when it is tried again, the sentence about it)}
+        self._later: dict[str, tuple[float, str]] = {}
+        #: {job that is kept apart, for good or until the next start: (its header, the sentence about it)}
+        self._kept: dict[str, tuple[JobHeader, str]] = {}
+
+    @property
+    def kept(self) -> dict[str, JobHeader]:
+        """The jobs that are kept apart: QUARANTINED, or damaged beyond being read."""
+        return {job: header for job, (header, _) in self._kept.items()}
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return their entries in `status.json`."""
+        return [report_idle(header, JobState.QUARANTINED, trouble) for header, trouble in self._kept.values()]
+
+    def troubles(self, damaged: Iterable[str] = ()) -> list[str]:
+        """Return what people have to know; `damaged` are jobs' folders that cannot be read."""
+        return [
+            *(trouble for _, trouble in (*self._kept.values(), *self._later.values())),
+            *(
+                f"jobs/{job} is damaged and left as it is: drop its input.jsonl again, then remove it"
+                for job in damaged
+                if job not in self._kept
+            ),
+        ]
 
     def take_over(self, kept: Collection[JobHeader], in_vain: Mapping[str, int]) -> None:
         """Begin with what recovery found."""
         self._in_vain.update(in_vain)
         for header in kept:
-            self._keep(header)
+            self._keep(header, _blame(header))
 
-    def take(self, accepted: deque[JobHeader], running: Mapping[str, RunningJob]) -> JobHeader | None:
+    def take(self, running: Mapping[str, RunningJob]) -> JobHeader | None:
         """Take the job to begin next out of the accepted ones; None when that has to wait."""
         now = monotonic()
         self.turn(running, now)
         is_busy = any(self._in_vain.get(job, 0) >= quarantine.SUSPECT for job in self._begun)
-        number = choose(accepted, self._in_vain, is_busy=is_busy)
+        number = choose(self._accepted, self._in_vain, is_busy=is_busy, barred=self._later)
         if number is None:
             return None
-        header = accepted[number]
-        del accepted[number]
+        header = self._accepted[number]
+        del self._accepted[number]
         self._begun[header.id] = (now, -1)
         return header
 
     def begin(self, header: JobHeader, then: Callable[[Done | Failed], None]) -> None:
         """Have a job read, and that counted."""
-        self._clerk.ask(then, self._call, header.id)
+        self._clerk.ask(then, "begin_job" if self._counts else "load_job", header.id)
 
     def keeps(self, header: JobHeader, outcome: Done | Failed) -> bool:
-        """Take note of a job that was read; True when it is kept apart instead of run."""
-        if isinstance(outcome, Failed):
-            self._begun.pop(header.id, None)
-            return False
-        if outcome.value is not None:
+        """Take note of what came of reading a job; True when it is not run now, and all is said and done about that."""
+        if isinstance(outcome, Done) and outcome.value is not None:
+            self._begun[header.id] = (monotonic(), outcome.value.replay.counts.done)
             return False
         self._begun.pop(header.id, None)
-        logger.error("%s", trouble_of(header), extra={"action": "job_quarantined", "job": header.id})
-        self._keep(header)
-        return True
+        if not self._counts:  # somebody watches, and is told by an error; no sign is put into his folder
+            return False
+        if isinstance(outcome, Done):
+            self._keep(header, _blame(header))
+            logger.error("%s", _blame(header), extra={"action": "job_quarantined", "job": header.id})
+            return True
+        if outcome.is_disk:
+            why = f"{header.label} cannot be read: {outcome.reason}; obcd tries again by itself"
+            logger.error("%s", why, extra={"action": "load_failed", "job": header.id})
+            self._later[header.id] = (monotonic() + DISK_SECONDS, why)
+            self._accepted.append(header)
+            return True
+        self._keep(
+            header, f"{header.label} cannot be run: {outcome.reason}; it is kept in jobs/{header.id}: look at it"
+        )
+        return False
 
     def turn(self, running: Mapping[str, RunningJob], now: float) -> None:
-        """Acquit who has a new result, and who has been there for a while."""
+        """Acquit who has a new result, and who has been there for a while; let in again who waited for the disk."""
+        self._later = {job: entry for job, entry in self._later.items() if now < entry[0]}
         for job, (since, results) in list(self._begun.items()):
             item = running.get(job)
-            if item is not None and results < 0:
-                self._begun[job] = (since, item.counts.done)
-            elif results >= 0 and (item is None or item.counts.done > results):  # gone, or the ledger has grown
+            if results >= 0 and (item is None or item.counts.done > results):  # gone, or the ledger has grown
                 self._forget(job)
             elif now - since >= QUIET_SECONDS:
                 self._forget(job)
@@ -124,42 +172,35 @@ class Quarantine:
                 extra = {"action": "acquit_failed", "job": job}
                 logger.warning("job %s cannot be acquitted: %s", job, error.strerror, extra=extra)
 
-    def release(self, job: str, then: Callable[[JobHeader], None]) -> bool:
-        """End a job's quarantine on disk, and call `then` with its header when that is done; False: it is in none."""
-        header = self.kept.get(job)
-        if header is None:
+    def release(self, job: str) -> bool:
+        """End a job's quarantine, on disk first, and have it begun again; False when it is in none."""
+        if job not in self._kept:
             return False
-
-        def take_released(outcome: Done | Failed) -> None:
-            if isinstance(outcome, Failed):
-                extra = {"action": "release_failed", "job": job}
-                logger.error("job %s cannot be released: %s", job, outcome.reason, extra=extra)
-            elif self.kept.pop(job, None) is not None:
-                self._in_vain.pop(job, None)
-                self._signs.end_progress(job)
-                logger.info(
-                    "%s is released and begun again", header.label, extra={"action": "job_released", "job": job}
-                )
-                then(header)
-
-        self._clerk.ask(take_released, "release", job)
+        self._clerk.ask(partial(self._take_released, job), "release", job)
         return True
 
-    def troubles(self) -> list[str]:
-        """Return what people have to know of the jobs that are kept apart."""
-        return [trouble_of(header) for header in self.kept.values()]
+    def _take_released(self, job: str, outcome: Done | Failed) -> None:
+        if isinstance(outcome, Failed):
+            extra = {"action": "release_failed", "job": job}
+            logger.error("job %s cannot be released: %s", job, outcome.reason, extra=extra)
+        elif job in self._kept:  # asked for once, however often
+            header, _ = self._kept.pop(job)
+            self._forget(job)
+            self._signs.end_progress(job)
+            self._accepted.append(header)
+            logger.info("%s is released and begun again", header.label, extra={"action": "job_released", "job": job})
 
-    def _keep(self, header: JobHeader) -> None:
-        self.kept[header.id] = header
-        self._signs.show_kept(header, trouble_of(header))
+    def _keep(self, header: JobHeader, trouble: str) -> None:
+        self._kept[header.id] = (header, trouble)
+        self._signs.show_kept(header, report_idle(header, JobState.QUARANTINED, trouble))
 
     def _forget(self, job: str) -> None:
         self._begun.pop(job, None)
         self._in_vain.pop(job, None)
 
 
-def trouble_of(header: JobHeader) -> str:
-    """Return the sentence about a job that is kept apart."""
+def _blame(header: JobHeader) -> str:
+    """Return the sentence about a job that ended coordinators."""
     return (
         f"{header.label} is QUARANTINED: the coordinator ended {quarantine.LIMIT} times with this job begun and before "
         f"a new result of it; it is kept in jobs/{header.id}, and the others go on. Look in the log for what ended it, "

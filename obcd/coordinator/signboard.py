@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from obcd.coordinator.running import JobState, RunningJob, report_idle
+from obcd.coordinator.running import RunningJob
 from obcd.spool.inbox import Key
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
@@ -31,9 +32,9 @@ class Signboard:
         """Take a job's progress away."""
         self._signs.end_progress(job)
 
-    def show_kept(self, header: JobHeader, trouble: str) -> None:
+    def show_kept(self, header: JobHeader, report: Mapping[str, Any]) -> None:
         """Show a job that is kept apart, where its progress would be."""
-        self._signs.show_progress(header, report_idle(header, JobState.QUARANTINED, trouble))
+        self._signs.show_progress(header, report)
 
     def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
         """Show what is due; `outage` says why nothing can be asked at present."""

@@ -8,7 +8,6 @@ from typing import Any
 from obcd import __version__
 from obcd.clock import duration, timestamp, wall
 from obcd.coordinator.coordinator import Coordinator
-from obcd.coordinator.quarantine import trouble_of
 from obcd.coordinator.reloading import one_line
 from obcd.coordinator.running import JobState, report_idle, time_to_go
 from obcd.core.health import EndpointState
@@ -44,7 +43,8 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
         "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
-        + _idle(coordinator),
+        + [report_idle(header, JobState.ACCEPTED) for header in coordinator.accepted]
+        + coordinator.quarantine.reports(),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
@@ -115,14 +115,6 @@ def _state(coordinator: Coordinator) -> str:
     if coordinator.is_draining:
         return "DRAINING"
     return "READY" if coordinator.is_recovered else "STARTING"
-
-
-def _idle(coordinator: Coordinator) -> list[dict[str, Any]]:
-    kept = coordinator.quarantine.kept.values()
-    return [
-        *(report_idle(header, JobState.ACCEPTED) for header in coordinator.accepted),
-        *(report_idle(header, JobState.QUARANTINED, trouble_of(header)) for header in kept),
-    ]
 
 
 def _endpoint(coordinator: Coordinator, name: str, now: float) -> dict[str, Any]:

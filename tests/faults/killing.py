@@ -186,7 +186,7 @@ class Rig:
                 time.sleep(0.001)
             time.sleep(self.dice.uniform(0, 0.02))
         else:
-            time.sleep(self.dice.uniform(0, 1.0 if moment is Moment.START else 0.4))
+            time.sleep(self.dice.uniform(0, 1.0 if moment is Moment.START else 0.6))
 
     def _is_accepting(self) -> bool:
         claims = self.root / "inbox" / ".obcd" / "claim"
@@ -269,7 +269,7 @@ class Bare(Rig):
 
     def _start_server(self, name: str) -> None:
         port = int(name.rpartition(":")[2])
-        options = ("--parallel", SLOTS, "--seconds", 0.1, "--seconds-spread", 0.6, "--load-seconds", 0.01)
+        options = ("--parallel", SLOTS, "--seconds", 0.05, "--seconds-spread", 0.6, "--load-seconds", 0.01)
         command = obcd_command("simulate", "--port", port, *options)
         self._running[name] = Running(command, self.environment, self.folder / "servers.log")
 

@@ -47,6 +47,8 @@ MOMENTS = {
     Victim.GROUP: _COORDINATOR,
     Victim.SUPERVISORD: {Moment.ANY: 60, Moment.START: 20, Moment.ACCEPTING: 10, Moment.PUBLISHING: 10},
 }
+#: Drops that are not answered yet; more would only wait.
+PILE = 25
 #: How often a job may have been begun in vain before the next kill waits for a result. The fifth time would rightly be
 #: taken for the job's own doing.
 IN_VAIN = 3
@@ -69,8 +71,8 @@ def rigs() -> Iterator[list[Rig]]:
 
 
 def kill_at_random(rig: Rig, drops: Drops, shares: dict[Victim, int], kills: int, prompts: int, most: int) -> None:
-    """Kill `kills` times while at least `prompts` requests are dropped, in files of up to `most` lines."""
-    while len(rig.kills) < kills:
+    """Kill at least `kills` times while at least `prompts` requests are dropped, in files of up to `most` lines."""
+    while len(rig.kills) < kills or drops.prompts < prompts:
         feed(drops, prompts * (len(rig.kills) + 1) // kills, most)
         victim = rig.dice.choices(list(shares), list(shares.values()))[0]
         moments = MOMENTS.get(victim, {Moment.ANY: 1})
@@ -79,7 +81,7 @@ def kill_at_random(rig: Rig, drops: Drops, shares: dict[Victim, int], kills: int
             wait_until(rig.is_ready, what=rig.logs)
         elif not rig.is_fresh:
             moment = Moment.ANY
-        wait_until(lambda: rig.worst_begun() <= IN_VAIN, 60, what=rig.logs)
+        wait_until(lambda: rig.worst_begun() <= IN_VAIN, 90, lambda: f"{rig.status()}\n{rig.logs()[-9000:]}")
         if moment is Moment.ACCEPTING:
             drops.drop(most)
         rig.kill(victim, moment)
@@ -87,8 +89,8 @@ def kill_at_random(rig: Rig, drops: Drops, shares: dict[Victim, int], kills: int
 
 
 def feed(drops: Drops, prompts: int, most: int) -> None:
-    """Drop as much as is due by now."""
-    while drops.prompts < prompts:
+    """Drop as much as is due by now, but never let it pile up."""
+    while drops.prompts < prompts and len(drops.dropped) - drops.published() < PILE:
         drops.drop(most)
 
 

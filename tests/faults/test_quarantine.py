@@ -80,14 +80,12 @@ def has_more(server: Simulated, asked: int) -> bool:
 
 
 @pytest.mark.case("B11")
-@pytest.mark.parametrize("end", ENDS)
 def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_go_on(
     tmp_path: Path,
     simulate: Simulate,
     coordinate: Coordinate,
     environment: dict[str, str],
     started: list[Running],
-    end: str,
 ) -> None:
     server = simulate("--parallel", 4, "--seconds", 0.2)
     config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
@@ -102,15 +100,16 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
         """Start one coordinator after the other, as systemd does."""
         nonlocal starts
         if starts == 0 or started[-1].process.poll() is not None:
-            started.append(Mortal(environment, first.root, config, end))
+            started.append(Mortal(environment, first.root, config, "killed"))
             starts += 1
             assert starts < 20, started[-1].text()
-        return all((first.outbox / f"good{number}" / "manifest.json").exists() for number in range(3))
+        goods = [(first.outbox / f"good{number}" / "manifest.json").exists() for number in range(3)]
+        last = started[-1]
+        return all(goods) and isinstance(last, Mortal) and states(last) == {KILLER: "QUARANTINED"}
 
-    wait_until(is_survived, 60)
+    wait_until(is_survived, 60, first.text)
     survivor = started[-1]
     assert isinstance(survivor, Mortal)
-    wait_until(lambda: states(survivor) == {KILLER: "QUARANTINED"}, what=survivor.text)
 
     for number in range(3):
         Published(first.outbox / f"good{number}").assert_complete(4)
@@ -123,8 +122,11 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
     shown = run_obcd(environment, "status", "--root", first.root).stdout
     assert "quarantined" in shown
     assert "killer.jsonl is QUARANTINED" in shown
+    survivor.drop(files[KILLER], KILLER)  # as a mirroring rsync does every night
+    wait_until((first.outbox / "killer.waiting" / "why.txt").exists, what=survivor.text)
     survivor.send(signal.SIGTERM)
     assert survivor.wait() == 0
+    (first.inbox / KILLER).unlink()
 
     mended = coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
     assert states(mended) == {KILLER: "QUARANTINED"}
@@ -138,6 +140,22 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
 
 
 @pytest.mark.case("B11")
+def test_coordinator_that_ends_by_an_error_counts_as_one_that_was_killed(
+    tmp_path: Path, coordinate: Coordinate, environment: dict[str, str], started: list[Running]
+) -> None:
+    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
+    first = coordinate(config)
+    first.kill()
+    first.drop(prompts(1), KILLER)
+    mortal = Mortal(environment, first.root, config, "error")
+    started.append(mortal)
+
+    assert mortal.wait() == 1
+
+    assert begun(mortal) == 1
+
+
+@pytest.mark.case("B11")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
 def test_coordinator_that_is_stopped_in_order_blames_no_job(
     tmp_path: Path, coordinate: Coordinate, number: signal.Signals
@@ -145,14 +163,12 @@ def test_coordinator_that_is_stopped_in_order_blames_no_job(
     config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
     coordinator = coordinate(config)
     coordinator.drop(prompts(2))
-    for _ in range(2):
-        wait_until(partial(is_begun, coordinator))
-        coordinator.send(number)
-        coordinator.wait()
-        assert begun(coordinator) == 0
-        coordinator = coordinate(config)
+    wait_until(partial(is_begun, coordinator))
 
-    wait_until(lambda: states(coordinator) == {"notes.jsonl": "RUNNING"})
+    coordinator.send(number)
+
+    coordinator.wait()
+    assert begun(coordinator) == 0
 
 
 @pytest.mark.case("B11")

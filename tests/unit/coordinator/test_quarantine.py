@@ -11,12 +11,14 @@ import pytest
 
 from obcd.clock import monotonic
 from obcd.coordinator.clerk import Clerk, Done, Failed
-from obcd.coordinator.quarantine import QUIET_SECONDS, Quarantine, choose
+from obcd.coordinator.quarantine import DISK_SECONDS, QUIET_SECONDS, Quarantine, choose
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
+from obcd.core.counts import Counts
 from obcd.core.records import JobSettings
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
+from obcd.spool.ledger import Replay
 from obcd.spool.recovery import LoadedJob
 from tests.unit.coordinator.test_running import job
 
@@ -39,10 +41,15 @@ def asked() -> list[tuple[str, ...]]:
 
 
 @pytest.fixture
-def kept_apart(tmp_path: Path, asked: list[tuple[str, ...]]) -> Quarantine:
+def accepted() -> deque[JobHeader]:
+    return deque()
+
+
+@pytest.fixture
+def kept_apart(tmp_path: Path, accepted: deque[JobHeader], asked: list[tuple[str, ...]]) -> Quarantine:
     layout = Layout.at(tmp_path / "root")
     layout.create([])
-    return Quarantine(layout.jobs, NotingClerk(layout, asked), Signboard(layout))
+    return Quarantine(accepted, layout.jobs, NotingClerk(layout, asked), Signboard(layout))
 
 
 def header(name: str) -> JobHeader:
@@ -58,14 +65,16 @@ def headers(*names: str) -> deque[JobHeader]:
     [
         ({}, False, 0),
         ({"a": 1}, False, 0),  # once is no suspicion: a machine's OOM killer, an administrator
-        ({"a": 2}, False, 1),
+        ({"a": 2}, False, 0),
         ({"a": 2}, True, 1),
+        ({"b": 2}, False, 0),
         ({"a": 2, "b": 2, "c": 2}, False, 0),
         ({"a": 4, "b": 3, "c": 2}, False, 2),
+        ({"a": 4, "c": 3}, False, 2),
         ({"a": 2, "b": 2, "c": 2}, True, None),
     ],
 )
-def test_suspects_come_last_one_at_a_time_the_least_suspected_first(
+def test_suspects_are_begun_one_at_a_time_the_least_suspected_first(
     in_vain: dict[str, int], is_busy: bool, chosen: int | None
 ) -> None:
     assert choose(headers("a", "b", "c"), in_vain, is_busy=is_busy) == chosen
@@ -77,51 +86,56 @@ def test_nothing_accepted_is_nothing_to_begin() -> None:
 
 def loaded(quarantine: Quarantine, name: str, done: int, running: dict[str, RunningJob]) -> None:
     """Have a job read, as the coordinator does."""
-    assert not quarantine.keeps(header(name), Done(LoadedJob.__new__(LoadedJob)))
+    replay = Replay(done=bytes(10), size=0, counts=Counts(responses=done))
+    assert not quarantine.keeps(header(name), Done(LoadedJob(header(name), replay, b"")))
     running[name] = job(10, done, 1.0)
 
 
-def test_next_suspect_is_begun_when_the_first_has_a_new_result(kept_apart: Quarantine) -> None:
+def test_next_suspect_is_begun_when_the_first_has_a_new_result(
+    kept_apart: Quarantine, accepted: deque[JobHeader]
+) -> None:
     running: dict[str, RunningJob] = {}
-    accepted = headers("a", "b")
+    accepted.extend(headers("a", "b"))
     kept_apart.take_over([], {"a": 2, "b": 2})
-    first = kept_apart.take(accepted, running)
+    first = kept_apart.take(running)
     assert first is not None
     assert first.id == "a"
-    assert kept_apart.take(accepted, running) is None
+    assert kept_apart.take(running) is None
 
     loaded(kept_apart, "a", 3, running)
-    assert kept_apart.take(accepted, running) is None
+    assert kept_apart.take(running) is None
     running["a"] = job(10, 4, 1.0)
 
-    second = kept_apart.take(accepted, running)
+    second = kept_apart.take(running)
     assert second is not None
     assert second.id == "b"
 
 
-def test_suspect_that_is_published_or_unreadable_keeps_nobody_waiting(kept_apart: Quarantine) -> None:
+def test_suspect_that_is_published_or_unreadable_keeps_nobody_waiting(
+    kept_apart: Quarantine, accepted: deque[JobHeader]
+) -> None:
     running: dict[str, RunningJob] = {}
-    accepted = headers("a", "b", "c")
+    accepted.extend(headers("a", "b", "c"))
     kept_apart.take_over([], {"a": 2, "b": 2, "c": 2})
-    kept_apart.take(accepted, running)
+    kept_apart.take(running)
     loaded(kept_apart, "a", 10, running)
-    assert kept_apart.take(accepted, running) is None
-    del running["a"]
-    second = kept_apart.take(accepted, running)
+    del running["a"]  # nobody may have looked between
+    second = kept_apart.take(running)
     assert second is not None
 
     assert not kept_apart.keeps(second, Failed("damaged"))
 
-    third = kept_apart.take(accepted, running)
+    third = kept_apart.take(running)
     assert third is not None
     assert third.id == "c"
 
 
 def test_job_without_a_result_is_acquitted_after_a_quiet_while(
-    kept_apart: Quarantine, asked: list[tuple[str, ...]]
+    kept_apart: Quarantine, accepted: deque[JobHeader], asked: list[tuple[str, ...]]
 ) -> None:
     running: dict[str, RunningJob] = {}
-    kept_apart.take(headers("a"), running)
+    accepted.append(header("a"))
+    kept_apart.take(running)
     loaded(kept_apart, "a", 0, running)
 
     kept_apart.turn(running, monotonic() + QUIET_SECONDS - 1)
@@ -132,15 +146,51 @@ def test_job_without_a_result_is_acquitted_after_a_quiet_while(
     assert asked == [("acquit", "a")]
 
 
-def test_released_job_is_given_back_once(kept_apart: Quarantine, asked: list[tuple[str, ...]]) -> None:
-    given: list[JobHeader] = []
+def test_released_job_is_begun_again_once(
+    kept_apart: Quarantine, accepted: deque[JobHeader], asked: list[tuple[str, ...]]
+) -> None:
     assert kept_apart.keeps(header("a"), Done(None))
     assert "a.jsonl is QUARANTINED" in kept_apart.troubles()[0]
+    assert [item["state"] for item in kept_apart.reports()] == ["QUARANTINED"]
 
-    assert kept_apart.release("a", given.append)
-    assert not kept_apart.release("a", given.append)
-    assert not kept_apart.release("b", given.append)
+    assert kept_apart.release("a")
+    assert not kept_apart.release("a")
+    assert not kept_apart.release("b")
 
-    assert given == [header("a")]
+    assert list(accepted) == [header("a")]
     assert asked == [("release", "a")]
     assert kept_apart.troubles() == []
+    assert kept_apart.reports() == []
+
+
+def test_job_that_the_disk_does_not_let_us_read_is_tried_again_later_and_holds_nobody_up(
+    kept_apart: Quarantine, accepted: deque[JobHeader]
+) -> None:
+    accepted.extend(headers("a", "b"))
+    first = kept_apart.take({})
+    assert first is not None
+
+    assert kept_apart.keeps(first, Failed("No space left on device", is_disk=True))
+
+    assert "a.jsonl cannot be read: No space left" in kept_apart.troubles()[0]
+    second = kept_apart.take({})
+    assert second is not None
+    assert second.id == "b"
+    assert kept_apart.take({}) is None
+    kept_apart.turn({}, monotonic() + DISK_SECONDS + 1)
+    assert kept_apart.troubles() == []
+    again = kept_apart.take({})
+    assert again is not None
+    assert again.id == "a"
+
+
+def test_job_that_cannot_be_read_at_all_is_kept_and_told_with_its_reason(kept_apart: Quarantine) -> None:
+    assert not kept_apart.keeps(header("a"), Failed("obcd's clerk died 3 times over it", died=True))
+
+    assert list(kept_apart.kept) == ["a"]
+    assert kept_apart.troubles() == [
+        "a.jsonl cannot be run: obcd's clerk died 3 times over it; it is kept in jobs/a: look at it"
+    ]
+    assert kept_apart.troubles(["a", "b"])[1:] == [
+        "jobs/b is damaged and left as it is: drop its input.jsonl again, then remove it"
+    ]
