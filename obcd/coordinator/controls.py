@@ -98,7 +98,7 @@ class Controls:
         """Return the unfinished jobs that a control file may mean, whoever owns it."""
         return [
             header
-            for header in self._jobs.unfinished()
+            for header in self._jobs.addressable()
             if (header.profile, header.name) == control.key and control.job in ("", header.id)
         ]
 
@@ -138,6 +138,8 @@ class Controls:
             return
         if outcome.value is not None:
             self._jobs.bind(job.id, outcome.value)
+        if control.verb is Verb.RESUME:
+            self._jobs.resume(job.id)
 
     def _limit(self, control: Control) -> float:
         """Return after how many seconds a control file that is not obeyed goes.

@@ -98,13 +98,13 @@ class Coordinator:
         self.jobs = Jobs(
             layout,
             self.fleet,
-            self.scheduler,
             self._recorder,
             (self._intake_clerk, self._outbox_clerk),
             self._signs,
             self._take_published,
+            counts=takes_drops,
         )
-        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.unfinished)
+        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.addressable)
         self._controls = Controls(layout, self.jobs, self._outbox_clerk)
         self._housekeeping_at = 0.0
         self._has_inbox_news, self._news_at = False, 0.0
@@ -156,6 +156,7 @@ class Coordinator:
     def drain(self) -> None:
         """Give out nothing new; what is in flight may finish."""
         self.is_draining = True
+        self.jobs.quarantine.acquit_all()
 
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
@@ -191,10 +192,10 @@ class Coordinator:
             self._recorder.trouble,
             self.fleet.outage,
             *(job.trouble for job in self.jobs.running.values()),
+            *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
         missing = sorted(self.scheduler.unservable_models())
         found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
-        found += [f"jobs/{name} is damaged and was left as it is: look at it" for name in self.jobs.damaged]
         return [text for text in found if text]
 
     def pids(self) -> dict[str, int | None]:
@@ -266,9 +267,7 @@ class Coordinator:
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
         if self._only and not wanted and self._only not in recovery.unpublished:
             raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
-        for header in wanted:
-            self.jobs.take(header, recovery.orders.get(header.id))
-        self.jobs.damaged = recovery.damaged
+        self.jobs.take_over(recovery, wanted)
         for job in recovery.unpublished:
             if self._only in ("", job):
                 self.jobs.publish_left(job)
@@ -280,7 +279,7 @@ class Coordinator:
         self.is_recovered = True
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published."""
+        """Return the jobs that are accepted and not published, but for those that are kept apart."""
         return self.jobs.unfinished()
 
     @property

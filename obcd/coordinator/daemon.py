@@ -77,7 +77,9 @@ def run(
             coordinator.start()
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
-            return _loop(coordinator, signals, each_turn, reloader)
+            is_done = _loop(coordinator, signals, each_turn, reloader)
+            coordinator.jobs.quarantine.acquit_all()  # ended in order, and not by an error
+            return is_done
         finally:
             notify(STOPPING=1)
             coordinator.stop()

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from obcd.clock import duration, monotonic
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.observer import Published
+from obcd.coordinator.quarantine import Quarantine
 from obcd.coordinator.recorder import Recorder
-from obcd.coordinator.running import JobState, RunningJob
+from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.coordinator.signboard import Signboard
 from obcd.core.backlog import Backlog
-from obcd.core.scheduling import Scheduler
 from obcd.core.turns import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.control import Orders
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
-from obcd.spool.recovery import LoadedJob
+from obcd.spool.recovery import LoadedJob, Recovery
 
 logger = logging.getLogger(__name__)
 
@@ -45,21 +46,23 @@ class Jobs:
     Args:
         clerks: For loading, and for publishing.
         published: Called after each job that was published.
+        counts: Whether it is counted how often a job is begun (see `quarantine`).
     """
 
     def __init__(
         self,
         layout: Layout,
         fleet: Fleet,
-        scheduler: Scheduler,
         recorder: Recorder,
         clerks: tuple[Clerk, Clerk],
         signs: Signboard,
         published: Callable[[str, Path], None],
+        *,
+        counts: bool = True,
     ) -> None:
         self._layout = layout
         self._fleet = fleet
-        self._scheduler = scheduler
+        self._scheduler = fleet.scheduler
         self._recorder = recorder
         self._intake_clerk, self._outbox_clerk = clerks
         self._signs = signs
@@ -77,17 +80,27 @@ class Jobs:
         #: {unfinished job: what binds it}; jobs that nothing binds are not in it
         self._orders: dict[str, Orders] = {}
         self._paused: frozenset[str] = frozenset()
+        self.quarantine = Quarantine(self.take, layout.jobs, clerks[0], signs, counts=counts)
 
     # --- what there is -------------------------------------------------------------------------------------------
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published."""
-        return (*self.accepted.values(), *self._loading.values(), *(job.header for job in self.running.values()))
+        """Return the jobs that are accepted and not published, but for those that are kept apart."""
+        return (
+            *self.accepted.values(),
+            *self.quarantine.later,
+            *self._loading.values(),
+            *(job.header for job in self.running.values()),
+        )
+
+    def addressable(self) -> tuple[JobHeader, ...]:
+        """Return all jobs that are not published: what a control file can mean, and what a drop can repeat."""
+        return (*self.unfinished(), *self.quarantine.kept.values())
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether no job is left."""
-        return not (self.accepted or self.running or self._loading)
+        """Tell whether no job is left but those that are kept apart."""
+        return not self.unfinished()
 
     def orders(self, job: str) -> Orders:
         """Return what binds a job."""
@@ -104,17 +117,40 @@ class Jobs:
             return running.state
         if self.orders(job).canceller is not None:
             return JobState.CANCELLED
+        if job in self.quarantine.kept:
+            return JobState.QUARANTINED
         return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return the entries in `status.json` of the jobs that nobody works on."""
+        waiting = [
+            report_idle(header, self.state(header.id), priority=self.orders(header.id).rank.among_own)
+            for header in (*self.accepted.values(), *self.quarantine.later)
+        ]
+        return [*waiting, *self.quarantine.reports()]
 
     # --- coming --------------------------------------------------------------------------------------------------
 
-    def take(self, header: JobHeader, orders: Orders | None = None) -> None:
-        """Take an accepted job in, with what an earlier coordinator was told of it."""
-        if orders is not None and orders != NONE:
-            self._orders[header.id] = orders
+    def take(self, header: JobHeader) -> None:
+        """Take an accepted job in."""
         self.accepted[header.id] = header
         self._line_up(header)
         self.moves += 1
+
+    def take_over(self, recovery: Recovery, wanted: Collection[JobHeader]) -> None:
+        """Go on with what an earlier coordinator left.
+
+        Args:
+            wanted: Those of its jobs that are to be run.
+        """
+        self._orders.update(recovery.orders)
+        self.damaged = recovery.damaged
+        self.quarantine.take_over(recovery.quarantined, recovery.in_vain)
+        for header in wanted:
+            self.take(header)
+        for header in recovery.quarantined:
+            if self.orders(header.id).canceller is not None:
+                self.quarantine.release(header.id)
 
     def _line_up(self, header: JobHeader) -> None:
         self._lines.setdefault(self._candidate(header), deque()).append(header.id)
@@ -127,20 +163,22 @@ class Jobs:
 
     def activate(self, limit: int) -> None:
         """Load accepted jobs as long as there is room for `limit` active ones; cancelled ones only pass through."""
+        self.quarantine.turn(self.running, monotonic())
         while self.accepted:
             kinds = sorted((kind for kind, jobs in self._lines.items() if jobs), key=lambda kind: self._lines[kind][0])
-            place = choose_next(kinds, self._active(), limit)
+            place = choose_next(kinds, self._active(), limit, is_on_trial=self.quarantine.is_on_trial)
             if place is None:
                 return
             header = self.accepted.pop(self._lines[kinds[place]].popleft())
             self._loading[header.id] = header
-            self._intake_clerk.ask(partial(self._take_loaded, header), "load_job", header.id)
+            self.quarantine.begin(header, partial(self._take_loaded, header))
 
     def _candidate(self, header: JobHeader) -> Candidate:
         orders = self.orders(header.id)
         if orders.canceller is not None:
             return Candidate(header.uid, PASSING_THROUGH)
-        return Candidate(header.uid, orders.rank, can_start=not self.is_paused(header.id))
+        suspicion = self.quarantine.suspicion(header.id)
+        return Candidate(header.uid, orders.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
 
     def _active(self) -> list[Candidate]:
         """Return the jobs that take up room: neither paused nor only waiting to be shown."""
@@ -150,6 +188,8 @@ class Jobs:
     def _take_loaded(self, header: JobHeader, outcome: Done | Failed) -> None:
         del self._loading[header.id]
         now = monotonic()
+        if self.quarantine.keeps(header, outcome):
+            return
         if isinstance(outcome, Failed):
             extra = {"action": "load_failed", "job": header.id}
             logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
@@ -180,7 +220,7 @@ class Jobs:
 
     def bind(self, job: str, orders: Orders) -> None:
         """Obey what binds a job from now on; one that is finished meanwhile is passed over."""
-        known = {header.id: header for header in self.unfinished()}
+        known = {header.id: header for header in self.addressable()}
         if job not in known or orders == self.orders(job):
             return
         old, self._orders[job] = self.orders(job), orders
@@ -200,11 +240,16 @@ class Jobs:
 
     def _cancel(self, job: str) -> None:
         """Give nothing more of a job out and break off what is in flight; `end_cancelled` does the rest."""
+        self.quarantine.release(job)
         running = self.running.get(job)
         if running is not None and running.state is not JobState.COMPLETE:
             running.move(JobState.CANCELLED)
             self._fleet.cancel_job(job)
             self._scheduler.remove_job(job)
+
+    def resume(self, job: str) -> None:
+        """Have a job begun again that was kept apart."""
+        self.quarantine.release(job)
 
     def pause(self, jobs: frozenset[str]) -> None:
         """Have exactly these jobs paused: nothing of them is given out, what is in flight finishes."""

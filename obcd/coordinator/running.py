@@ -23,6 +23,7 @@ class JobState(StrEnum):
     PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
     CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
 
 
 #: {state of a running job: where it can go}
@@ -94,6 +95,28 @@ class RunningJob:
             "trouble": self.trouble or outage,
             "updated_at": timestamp(wall()),
         }
+
+
+def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> dict[str, Any]:
+    """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
+    return {
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "uid": header.uid,
+        "state": state,
+        "priority": priority,
+        "total": header.requests,
+        "done": 0,
+        "failed": 0,
+        "cut_short": 0,
+        "tokens_per_second": 0.0,
+        "requests_per_second": 0.0,
+        "work_seconds": 0.0,
+        "eta_seconds": None,
+        "trouble": trouble,
+    }
 
 
 def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:

@@ -43,7 +43,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
         "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
-        + _accepted(coordinator),
+        + coordinator.jobs.reports(),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
@@ -116,30 +116,6 @@ def _state(coordinator: Coordinator) -> str:
     if coordinator.is_draining:
         return "DRAINING"
     return "READY" if coordinator.is_recovered else "STARTING"
-
-
-def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
-    return [
-        {
-            "job": header.id,
-            "name": header.name,
-            "profile": header.profile,
-            "drop_id": header.drop_id,
-            "uid": header.uid,
-            "state": coordinator.jobs.state(header.id),
-            "priority": coordinator.jobs.orders(header.id).rank.among_own,
-            "total": header.requests,
-            "done": 0,
-            "failed": 0,
-            "cut_short": 0,
-            "tokens_per_second": 0.0,
-            "requests_per_second": 0.0,
-            "work_seconds": 0.0,
-            "eta_seconds": None,
-            "trouble": "",
-        }
-        for header in coordinator.jobs.accepted.values()
-    ]
 
 
 def _endpoint(coordinator: Coordinator, name: str, now: float) -> dict[str, Any]:

@@ -37,18 +37,26 @@ class Candidate:
     Attributes:
         uid: Its submitter.
         can_start: Whether it may begin; a paused one may not.
+        suspicion: How often it was there when the coordinator died; 0 below what makes a suspect.
     """
 
     uid: int
     rank: Rank = COMMON
     can_start: bool = True
+    suspicion: int = 0
 
 
-def choose_next(waiting: Sequence[Candidate], active: Sequence[Candidate], limit: int) -> int | None:
+def choose_next(
+    waiting: Sequence[Candidate], active: Sequence[Candidate], limit: int, *, is_on_trial: bool = False
+) -> int | None:
     """Return which waiting job becomes active next, as its place in `waiting` (oldest first); None: none may.
 
     Active are at most `limit` jobs of the same or a higher rank. A submitter who has none active need not wait for the
-    others' to end: somebody's five thousand files do not keep a newcomer out.
+    others' to end: somebody's five thousand files do not keep a newcomer out. Where it is a suspect's turn, the least
+    suspected one is taken.
+
+    Args:
+        is_on_trial: Whether a suspect is active: then no other one begins, so that it is known which one it was.
     """
     held = Counter(candidate.uid for candidate in active)
     room = {
@@ -58,6 +66,14 @@ def choose_next(waiting: Sequence[Candidate], active: Sequence[Candidate], limit
     fit = [
         (-candidate.rank.among_all, held[candidate.uid], -candidate.rank.among_own, place)
         for place, candidate in enumerate(waiting)
-        if candidate.can_start and (room[candidate.rank] > 0 or not held[candidate.uid])
+        if candidate.can_start
+        and (room[candidate.rank] > 0 or not held[candidate.uid])
+        and not (candidate.suspicion and is_on_trial)
     ]
-    return min(fit)[-1] if fit else None
+    if not fit:
+        return None
+    first = min(fit)[-1]
+    if not waiting[first].suspicion:
+        return first
+    suspects = [place for *_, place in fit if waiting[place].suspicion]
+    return min(suspects, key=lambda place: (waiting[place].suspicion, place))

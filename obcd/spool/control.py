@@ -23,7 +23,7 @@ from typing import Any
 from obcd.clock import timestamp, wall
 from obcd.core.faults import Fault, Remedy
 from obcd.core.turns import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
-from obcd.spool import disk, ledger
+from obcd.spool import disk, ledger, quarantine
 from obcd.spool.inbox import CONTROL, MAX_MARKER_BYTES, Identity, Key
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_places
@@ -163,6 +163,7 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> Orders 
         "identity": list(control.identity),
     }
     if control.verb is Verb.RESUME:
+        quarantine.release(folder)
         take_back(layout, Key(control.key.profile, control_name(control.key.name, Verb.PAUSE)))
     else:
         disk.write_json(folder / control.verb, document, 0o600)

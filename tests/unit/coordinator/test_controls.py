@@ -32,12 +32,13 @@ class FakeJobs:
         self.paused: frozenset[str] = frozenset()
         self.bound: dict[str, Orders] = {}
         self.moves = 0
+        self.resumed: list[str] = []
 
     def add(self, job: str, uid: int = ANN, name: str = "notes.jsonl", accepted_at: float = 0.0) -> None:
         self.headers.append(JobHeader(id=job, name=name, uid=uid, accepted_at=accepted_at, settings=SETTINGS))
         self.moves += 1
 
-    def unfinished(self) -> tuple[JobHeader, ...]:
+    def addressable(self) -> tuple[JobHeader, ...]:
         return tuple(self.headers)
 
     def state(self, job: str) -> JobState:
@@ -45,6 +46,9 @@ class FakeJobs:
 
     def pause(self, jobs: frozenset[str]) -> None:
         self.paused = jobs
+
+    def resume(self, job: str) -> None:
+        self.resumed.append(job)
 
     def bind(self, job: str, orders: Orders) -> None:
         self.bound[job] = orders

@@ -39,7 +39,7 @@ class Errands:
 
     def load_all(self, bench: Bench) -> None:
         """Answer every request to load a job: it has no results so far."""
-        for name, job, then in [item for item in self.asked if item[0] == "load_job"]:
+        for name, job, then in [item for item in self.asked if item[0] == "begin_job"]:
             (bench.layout.jobs / job).mkdir(exist_ok=True)
             replay = ledger.Replay(done=bytes(9), size=0)
             self.asked.remove((name, job, then))
@@ -59,13 +59,13 @@ class Bench:
         clerks: Any = (self.clerk, self.clerk)
         signs = Signboard(self.layout)
         self.shown: list[str] = []
-        self.jobs = Jobs(
-            self.layout, fleet, self.scheduler, self.recorder, clerks, signs, lambda job, folder: self.shown.append(job)
-        )
+        self.jobs = Jobs(self.layout, fleet, self.recorder, clerks, signs, lambda job, folder: self.shown.append(job))
 
     def take(self, job: str, uid: int = 0, orders: Orders | None = None) -> None:
         self.headers[job] = JobHeader(id=job, name=f"{job}.jsonl", uid=uid, requests=9, settings=SETTINGS)
-        self.jobs.take(self.headers[job], orders)
+        self.jobs.take(self.headers[job])
+        if orders is not None:
+            self.jobs.bind(job, orders)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_newcomer_becomes_active_beside_a_crowd(bench: Bench) -> None:
 
     bench.jobs.activate(3)
 
-    assert bench.clerk.names() == [("load_job", job) for job in ("ann00", "bob", "ann01")]
+    assert bench.clerk.names() == [("begin_job", job) for job in ("ann00", "bob", "ann01")]
 
 
 def test_priority_reaches_a_running_job(bench: Bench) -> None:
@@ -185,7 +185,7 @@ def test_waiting_job_of_higher_priority_starts_first(bench: Bench) -> None:
 
     bench.jobs.activate(1)
 
-    assert bench.clerk.names()[0] == ("load_job", "j2")
+    assert bench.clerk.names()[0] == ("begin_job", "j2")
 
 
 def test_order_for_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:

@@ -61,3 +61,23 @@ def test_higher_rank_does_not_wait_for_lower_ones_to_end() -> None:
 def test_paused_job_does_not_start_and_keeps_nobody_back() -> None:
     assert choose_next([Candidate(ANN, can_start=False), Candidate(ANN)], [], 1) == 1
     assert choose_next([Candidate(ANN, can_start=False)], [], 1) is None
+
+
+@pytest.mark.parametrize(
+    ("suspicions", "is_on_trial", "chosen"),
+    [
+        ((2, 0, 0), False, 0),
+        ((2, 0, 0), True, 1),
+        ((0, 2, 0), False, 0),
+        ((2, 2, 2), False, 0),
+        ((4, 3, 2), False, 2),
+        ((4, 0, 3), False, 2),
+        ((2, 2, 2), True, None),
+    ],
+)
+def test_suspects_begin_one_at_a_time_the_least_suspected_first(
+    suspicions: tuple[int, ...], is_on_trial: bool, chosen: int | None
+) -> None:
+    crowd = [Candidate(ANN, suspicion=suspicion) for suspicion in suspicions]
+
+    assert choose_next(crowd, [], 9, is_on_trial=is_on_trial) == chosen
