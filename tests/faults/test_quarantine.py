@@ -130,10 +130,8 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
 
     mended = coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
     assert states(mended) == {KILLER: "QUARANTINED"}
-    mended.send(signal.SIGTERM)
-    mended.wait()
-    quarantine.release(folder)
-    mended = coordinate(config)
+    resumed = run_obcd(environment, "resume", folder.name, "--config", config, "--root", first.root)
+    assert (resumed.returncode, resumed.stderr) == (0, "killer.jsonl goes on\n")
     mended.published("killer").assert_complete(3)
     assert os.listdir(mended.jobs) == []
     wait_until(lambda: not list(mended.outbox.glob("*.partial")))

@@ -192,3 +192,27 @@ def test_order_for_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
     bench.jobs.bind("gone", Orders(canceller=7))
 
     assert bench.jobs.orders("gone") == Orders()
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is_cancelled: bool) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1)
+    bench.clerk.asked.pop()[2](Done(None))
+    assert bench.jobs.state("j1") is JobState.QUARANTINED
+    assert [header.id for header in bench.jobs.addressable()] == ["j1"]
+    assert bench.jobs.is_idle
+
+    if is_cancelled:
+        bench.jobs.bind("j1", Orders(canceller=7))
+    else:
+        bench.jobs.resume("j1")
+    name, job, then = bench.clerk.asked.pop()
+    assert (name, job) == ("release", "j1")
+    then(Done(None))
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    bench.jobs.end_cancelled()
+
+    assert bench.clerk.names() == ([("publish", "j1")] if is_cancelled else [])
+    assert bench.jobs.running["j1"].state is (JobState.COMPLETE if is_cancelled else JobState.RUNNING)
