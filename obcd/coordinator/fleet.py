@@ -236,8 +236,8 @@ class Fleet:
         settled = self._scheduler.faulted(ticket, endpoint, fault, now)
         if settled is not None:
             self.figures[endpoint].faults += 1
-            lease, is_final = settled
-            self._faulted(lease, line, fault, is_final)
+            lease, is_final, told = settled
+            self._faulted(lease, line, told, is_final)
 
     def _take_lost(self, endpoint: str, now: float) -> None:
         self._scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
