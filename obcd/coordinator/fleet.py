@@ -15,6 +15,7 @@ from pathlib import Path
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
+from obcd.coordinator.exposure import warn_of_peer
 from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
@@ -46,6 +47,7 @@ class Figures:
     faults: int = 0
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
     probed_at: float = -1e9
     is_probing: bool = True  # a worker probes at its start
     state: EndpointState = EndpointState.STARTING  # as the log has it
@@ -121,7 +123,7 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout)
+        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout, item.token)
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -252,6 +254,9 @@ class Fleet:
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
             models = frozenset(found.digests)
+            if found.peer != figures.peer:
+                figures.peer = found.peer
+                warn_of_peer(self._members[endpoint], found.peer)
         self._scheduler.note_probe(endpoint, models, found.failure, now)
 
     def _tell_move(self, name: str) -> None:

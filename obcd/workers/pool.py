@@ -129,11 +129,11 @@ class Pool:
         self._workers[spec.endpoint] = _Worker(spec)
 
     def resize(self, spec: WorkerSpec) -> None:
-        """Change a worker's slots and its limit for connections, while it works."""
+        """Change a worker's slots, its limit for connections and its token, while it works."""
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds))
+        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds, spec.token))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
