@@ -183,7 +183,7 @@ class Fleet:
         for endpoint in list(self.pool.channels().values()):
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
-                    self._take_lost(endpoint, now)
+                    self._take_lost(event, now)
                 else:
                     self._take_message(event, now)
         if self.leaving:
@@ -202,10 +202,9 @@ class Fleet:
                 self.pool.send(item.name, ProbeNow())
 
     def replace_frozen(self, now: float) -> None:
-        """Replace workers that do not keep their own limits."""
-        for endpoint in self._scheduler.overdue(self._oldest, now):
-            self.pool.replace(endpoint, now)
-            self._take_lost(endpoint, now)
+        """Replace workers that do not keep their own limits, or were stopped."""
+        for endpoint in self._scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped()):
+            self._take_lost(self.pool.replace(endpoint, now), now)
 
     def cancel_in_flight(self) -> None:
         """Break off what is in flight, so that no server computes for nobody."""
@@ -241,8 +240,9 @@ class Fleet:
             lease, is_final, told = settled
             self._faulted(lease, line, told, is_final)
 
-    def _take_lost(self, endpoint: str, now: float) -> None:
-        self._scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
+    def _take_lost(self, lost: Lost, now: float) -> None:
+        endpoint = lost.endpoint
+        self._scheduler.note_probe(endpoint, None, lost.reason, now)
         for lease in self._scheduler.leases(endpoint):
             self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
         self._tell_move(endpoint)
