@@ -12,6 +12,7 @@ import click
 from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
 from obcd.clock import duration, monotonic
 from obcd.config.settings import Settings
+from obcd.config.tokens import with_tokens
 from obcd.coordinator.batch import Plan, plan_batch
 from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
@@ -19,6 +20,7 @@ from obcd.coordinator.observer import Observer
 from obcd.core.faults import Fault
 from obcd.core.records import canonical_model
 from obcd.core.scheduling import Lease
+from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging
 from obcd.ollama.control import Probe, probe_all
@@ -66,7 +68,8 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
 ) -> int:
     """answer one prompt file in the foreground."""
     set_up_logging(logging.ERROR)  # what a person should know is said here
-    settings = read_local_settings(config)
+    forbid_core_dumps()
+    settings = with_tokens(read_local_settings(config))
     check_profile(settings, profile)
     if model:
         settings = settings.with_model(model)
@@ -88,7 +91,11 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
 def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     """Refuse to start where nothing could be answered: no endpoint there, or none has a model that is needed."""
     endpoints = settings.endpoints()
-    probes = dict(zip((item.name for item in endpoints), probe_all([item.url for item in endpoints]), strict=True))
+    found_all = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
+    probes = dict(zip((item.name for item in endpoints), found_all, strict=True))
+    for item in endpoints:
+        if exposure := item.exposure(probes[item.name].peer):
+            say(f"warning: endpoint {item.name}: {exposure}")
     reached = {name: found for name, found in probes.items() if found.failure is None}
     for name, found in probes.items():
         if found.failure is not None and reached:

@@ -12,6 +12,7 @@ import click
 from obcd.cli.common import config_option, find_layout, plural, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
+from obcd.config.tokens import with_tokens
 from obcd.core.records import canonical_model
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
@@ -54,13 +55,13 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
     if keys:
         _list_keys()
         return ExitCode.DONE
-    settings = read_local_settings(config)
+    settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
     found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()
-    probes = probe_all([item.url for item in endpoints])
+    probes = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
     if is_host and _is_unset(settings, probes, layout):
         endpoints, probes = (), []
         found_here = [finding for finding in found_here if not _is_missed(finding)]
@@ -138,9 +139,8 @@ def _homeless_models(settings: Settings, probes: list[Probe]) -> list[str]:
 
 def _examine(endpoint: Endpoint, found: Probe, settings: Settings) -> dict[str, Any]:
     wanted = _models(settings)
-    warnings = []
-    if not endpoint.is_private:
-        warnings.append("it is not on a private network, and Ollama has no authentication")
+    exposure = endpoint.exposure(found.peer)
+    warnings = [exposure] if exposure else []
     version = re.match(r"(\d+)\.(\d+)\.(\d+)", found.version)
     if version and tuple(map(int, version.groups())) < FIRST_HONEST_VERSION:
         warnings.append("this Ollama cuts over-long prompts silently: update it to 0.12.6 or newer")
@@ -190,7 +190,7 @@ def _list_keys() -> None:
             if field.exclude or is_table:
                 continue
             if name == "ollama_instances":
-                click.echo('[ollama_instances]  "host:port" = GPU index, or {gpu = 0, slots = 16}')
+                click.echo('[ollama_instances]  "host:port" = GPU index, or {gpu = 0, slots = 16, token_file = "FILE"}')
                 continue
             default = "" if field.default is None else json.dumps(field.default)
             click.echo(f"{field.alias or name} = {default}" if default else f"{field.alias or name}")

@@ -11,9 +11,11 @@ import click
 from obcd.cli.common import config_option, find_layout, read_settings, root_option
 from obcd.config.loading import load_settings
 from obcd.config.settings import Settings
+from obcd.config.tokens import with_tokens
 from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
-from obcd.coordinator.reloading import warn_of_public
+from obcd.coordinator.exposure import warn_of_exposed
+from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode
 from obcd.lifeline import tie_to_parent
 from obcd.logs import set_up_logging
@@ -44,18 +46,19 @@ def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     set_up_logging(logging.DEBUG if verbose else logging.INFO)
     tie_to_parent(os.environ)
+    forbid_core_dumps()
     os.umask(0o027)
-    settings = read_settings(config)
+    settings = with_tokens(read_settings(config))
     layout = find_layout(root, settings)
     logger = logging.getLogger(__name__)
     logger.info("inbox %s, outbox %s", layout.inbox, layout.outbox, extra={"action": "starting"})
-    warn_of_public(settings.endpoints())
+    warn_of_exposed(settings.endpoints())
     made = Coordinator(settings, layout)
 
     def reread() -> tuple[Settings, Layout]:
         """Read the same file again; where there was none, one that there is by now."""
         source = made.settings.source
-        again = read_settings(config) if source is None else load_settings(source)
+        again = with_tokens(read_settings(config) if source is None else load_settings(source))
         return again, find_layout(root, again)
 
     run(made, reread=reread)

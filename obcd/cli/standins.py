@@ -29,13 +29,14 @@ Examples:
 \b
 A prompt can ask for a fault too: [[simulate:crash]], [[simulate:status=503]],
 [[simulate:hang*2]] (only the first 2 times this prompt is asked), and so on.
-Kinds: {kinds}.
+Kinds:
+{kinds}
 
 \b
 What really happened: GET /simulated/requests and /simulated/slots; DELETE resets.
 Ollama's variables work too: OLLAMA_HOST, OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE,
 OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
-""".format(kinds=", ".join(KINDS))
+""".format(kinds="\n".join(f"  {kind:<15} {text}" for kind, text in KINDS.items()))
 
 
 @click.command(epilog=SIMULATE_EPILOG)

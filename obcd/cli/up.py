@@ -13,6 +13,7 @@ from obcd.cli.host_common import GPUS_HELP, check_places, parse_gpus, runtime_wo
 from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
 from obcd.config.writing import with_endpoints
+from obcd.cores import forbid_core_dumps
 from obcd.errors import InputError
 from obcd.host.leftovers import end_leftovers
 from obcd.host.local import StandIns, coordinator_program, endpoint_table, free_ports, stand_in_programs
@@ -56,6 +57,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
         raise click.UsageError("--gpus, --embedded and --simulate exclude each other")
     if embedded is not None and not embedded.is_file():
         raise InputError(f"there is no model file at {embedded}")
+    forbid_core_dumps()
     path = find_configuration(config)
     settings = read_settings(config)
     layout = find_layout(root, settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from obcd.logs import printable
+from obcd.secret import Secret
 
 #: Ollama's own port (ollama envconfig/config.go).
 DEFAULT_PORT = 11434
@@ -28,6 +29,7 @@ class Endpoint:
         prefix: Path in front of `/api`, without a trailing slash; most often empty.
         gpu: The index shown beside it; obcd does not pin by it.
         slots: Requests in flight at once.
+        token: Sent with everything it is asked, None for none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Endpoint:
     prefix: str = ""
     gpu: int = 0
     slots: int = 4
+    token: Secret | None = None
 
     @property
     def url(self) -> str:
@@ -45,13 +48,40 @@ class Endpoint:
         return f"{self.scheme}://{host}:{self.port}{self.prefix}"
 
     @property
-    def is_private(self) -> bool:
-        """Tell whether it is on loopback or a private network; a name that is no address counts as private."""
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
-            return True
-        return address.is_private or address.is_loopback or address.is_link_local
+    def is_loopback(self) -> bool:
+        """Tell whether it is on this machine, as far as its name says."""
+        address = _address(self.host)
+        return address.is_loopback if address is not None else self.host == "localhost"
+
+    def exposure(self, peer: str = "") -> str:
+        """Return in one sentence how prompts get into the open on the way to it, "" where they do not.
+
+        Args:
+            peer: The address it was reached at; without one, a name says nothing.
+        """
+        address = _address(peer or self.host)
+        if address is None:
+            return ""
+        if address.is_unspecified:
+            return f"{address} means every address of a machine and is none to ask: write 127.0.0.1, or its own"
+        if not address.is_global:
+            return ""
+        if self.scheme == "http":
+            return (
+                f"it is at a public address ({address}) and asked over plain HTTP, so that anybody on the way can read "
+                "prompts and answers: reach it by https://, a tunnel or a private network"
+            )
+        return f"it is at a public address ({address}): prompts leave your network, encrypted"
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return a host as an address, None for a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def parse_endpoint(name: str, gpu: int, slots: int) -> Endpoint:

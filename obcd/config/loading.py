@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Host, Profile, Requests, Settings, Spool, read_file, read_schema
+from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, read_file, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -31,7 +31,7 @@ TWICE = re.compile(r"Cannot declare \(([^()]*)\) twice")
 KEYS = sorted(
     {
         field.alias or name
-        for table in (Settings, Requests, Host, Spool, Profile)
+        for table in (Settings, Instance, Requests, Host, Spool, Profile)
         for name, field in table.model_fields.items()
         if not field.exclude
     }
@@ -83,7 +83,7 @@ def load_settings(path: Path | None) -> Settings:
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(_report(path, (_sentence(item) for item in error.errors()))) from None
+        raise ConfigurationError(report(path, (_sentence(item) for item in error.errors()))) from None
     return settings.model_copy(update={"source": path, "schemas": _read_schemas(path, settings)})
 
 
@@ -143,11 +143,12 @@ def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, Any]]:
         except ValueError as error:
             faults.append(f"at {f'profiles.{name}.schema' if name else 'schema'}: {error}")
     if faults:
-        raise ConfigurationError(_report(path, faults))
+        raise ConfigurationError(report(path, faults))
     return schemas
 
 
-def _report(path: Path, faults: Iterable[str]) -> str:
+def report(path: Path, faults: Iterable[str]) -> str:
+    """Return what is wrong with a configuration, each fault with its place, for a `ConfigurationError`."""
     found = list(faults)
     if len(found) == 1:
         return f"the configuration {path} is wrong {found[0]}"

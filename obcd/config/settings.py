@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.lines import check_options, check_think
 from obcd.core.records import JobSettings
 from obcd.errors import LineError
+from obcd.secret import Secret
 
 
 def _checked_options(value: Any) -> Any:
@@ -66,10 +68,15 @@ class Table(BaseModel):
 
 
 class Instance(Table):
-    """One value of `[ollama_instances]`: `0`, or `{gpu = 0, slots = 16}`."""
+    """One value of `[ollama_instances]`: `0`, or `{gpu = 0, slots = 16}`.
+
+    Attributes:
+        token_file: A file that holds a bearer token; `obcd.config.tokens` reads it.
+    """
 
     gpu: int = Field(0, ge=0)
     slots: int | None = Field(None, ge=1, le=1024)
+    token_file: str | None = Field(None, min_length=1)
 
 
 class Spool(Table):
@@ -149,7 +156,10 @@ class Settings(Table):
     Attributes:
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
+        tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: str = Field("llama3.2", min_length=1)
     system_message: str | None = None
@@ -164,6 +174,7 @@ class Settings(Table):
     # Set by `load_settings` alone: no file holds a key of these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
     schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
+    tokens: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0tokens")
 
     @field_validator("ollama_instances", mode="before")
     @classmethod
@@ -187,6 +198,18 @@ class Settings(Table):
                 raise ValueError(f'"{name}" and "{first}" are the same endpoint')
         return value
 
+    @field_validator("ollama_instances")
+    @classmethod
+    def _no_token_in_the_open(cls, value: dict[str, Instance]) -> dict[str, Instance]:
+        for name, instance in value.items():
+            endpoint = parse_endpoint(name, 0, 1)
+            if instance.token_file is not None and endpoint.scheme == "http" and not endpoint.is_loopback:
+                raise ValueError(
+                    f'"{name}" has a token_file and is asked over plain HTTP, where anybody on the way can read the '
+                    "token: write https://"
+                )
+        return value
+
     @model_validator(mode="after")
     def _one_format(self) -> Settings:
         if self.schema_file is not None and self.format is not None:
@@ -196,7 +219,9 @@ class Settings(Table):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the endpoints in the configuration's order."""
         return tuple(
-            parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots)
+            replace(
+                parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots), token=self.tokens.get(name)
+            )
             for name, instance in self.ollama_instances.items()
         )
 

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
 from obcd.spool import control, intake, outbox, quarantine, recovery
@@ -168,7 +166,7 @@ class Clerk:
 
     def replace_stopped(self) -> None:
         """Replace a clerk that somebody stopped (SIGSTOP): its call is made again by another one."""
-        if self._child is not None and self._errands and is_stopped(self._child.pid):
+        if self._child is not None and self._errands and self._child.is_stopped:
             self._replace()
 
     def stop(self) -> None:
@@ -199,11 +197,3 @@ class Clerk:
         if self._errands:
             self._send()
         errand.then(Failed(f"obcd's clerk died {MAX_DEATHS} times over it", died=True))
-
-
-def is_stopped(pid: int | None) -> bool:
-    """Tell whether a process stands still because of a signal."""
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:
-        return False

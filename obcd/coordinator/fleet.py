@@ -15,6 +15,7 @@ from pathlib import Path
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
+from obcd.coordinator.exposure import warn_of_peer
 from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
@@ -46,6 +47,7 @@ class Figures:
     faults: int = 0
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
     probed_at: float = -1e9
     is_probing: bool = True  # a worker probes at its start
     state: EndpointState = EndpointState.STARTING  # as the log has it
@@ -121,7 +123,7 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout)
+        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout, item.token)
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -181,7 +183,7 @@ class Fleet:
         for endpoint in list(self.pool.channels().values()):
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
-                    self._take_lost(endpoint, now)
+                    self._take_lost(event, now)
                 else:
                     self._take_message(event, now)
         if self.leaving:
@@ -200,10 +202,9 @@ class Fleet:
                 self.pool.send(item.name, ProbeNow())
 
     def replace_frozen(self, now: float) -> None:
-        """Replace workers that do not keep their own limits."""
-        for endpoint in self.scheduler.overdue(self._oldest, now):
-            self.pool.replace(endpoint, now)
-            self._take_lost(endpoint, now)
+        """Replace workers that do not keep their own limits, or were stopped."""
+        for endpoint in self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped()):
+            self._take_lost(self.pool.replace(endpoint, now), now)
 
     def cancel_in_flight(self) -> None:
         """Break off what is in flight, so that no server computes for nobody."""
@@ -243,11 +244,12 @@ class Fleet:
         settled = self.scheduler.faulted(ticket, endpoint, fault, now)
         if settled is not None:
             self.figures[endpoint].faults += 1
-            lease, is_final = settled
-            self._faulted(lease, line, fault, is_final)
+            lease, is_final, told = settled
+            self._faulted(lease, line, told, is_final)
 
-    def _take_lost(self, endpoint: str, now: float) -> None:
-        self.scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
+    def _take_lost(self, lost: Lost, now: float) -> None:
+        endpoint = lost.endpoint
+        self.scheduler.note_probe(endpoint, None, lost.reason, now)
         for lease in self.scheduler.leases(endpoint):
             self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
         self._tell_move(endpoint)
@@ -259,6 +261,9 @@ class Fleet:
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
             models = frozenset(found.digests)
+            if found.peer != figures.peer:
+                figures.peer = found.peer
+                warn_of_peer(self._members[endpoint], found.peer)
         self.scheduler.note_probe(endpoint, models, found.failure, now)
 
     def _tell_move(self, name: str) -> None:

@@ -11,14 +11,14 @@ theirs, whichever signal it was that the loop noticed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from obcd.clock import monotonic, timestamp, wall
-from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.exposure import warn_of_exposed
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
 from obcd.spool.layout import Layout
@@ -158,7 +158,7 @@ class Reloader:
             text = coordinator.apply(look.settings, now)
         except ObcdError as error:
             return error.exit_code, str(error)
-        warn_of_public(item for item in look.settings.endpoints() if item.name not in known)
+        warn_of_exposed(item for item in look.settings.endpoints() if item.name not in known)
         return ExitCode.DONE, text
 
     def _finish(self, began: float, code: int, text: str) -> None:
@@ -195,7 +195,7 @@ def check_whole(old: Settings, new: Settings) -> None:
     Raises:
         ConfigurationError: Saying what it lacks.
     """
-    had, has = (settings.model_fields_set - {"source", "schemas"} for settings in (old, new))
+    had, has = (settings.model_fields_set - {"source", "schemas", "tokens"} for settings in (old, new))
     lost = "has no [ollama_instances] any more" if "ollama_instances" in had - has else "is empty"
     if "ollama_instances" in had - has or (had and not has):
         raise ConfigurationError(
@@ -216,14 +216,6 @@ def check_place(old: Layout, new: Layout) -> None:
                 f"spool.{key} cannot change while the coordinator runs (from {before} to {after}): "
                 "restart the coordinator, or put it back"
             )
-
-
-def warn_of_public(endpoints: Iterable[Endpoint]) -> None:
-    """Say which endpoints are out in the open."""
-    for endpoint in endpoints:
-        if not endpoint.is_private:
-            extra = {"action": "public_endpoint", "endpoint": endpoint.name}
-            logger.warning("endpoint %s is not on a private network: prompts leave it", endpoint.name, extra=extra)
 
 
 def one_line(text: str) -> str:

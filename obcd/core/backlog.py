@@ -7,7 +7,7 @@ lines costs a megabyte; what they say stays on disk.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from obcd.core.records import Signature
@@ -18,6 +18,9 @@ PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
 #: Seconds after its back-off that a request waits for an endpoint which has not failed it; then any may take it, so
 #: that it does not hang on one that is busy with other work for hours.
 ELSEWHERE_SECONDS = 30.0
+
+#: Tells whether a request that failed before may be asked at the endpoint in question now.
+Admits = Callable[[int], bool]
 
 
 class Backlog:
@@ -79,30 +82,51 @@ class Backlog:
         """Tell whether a request of this signature is neither ended nor in flight."""
         return self.has_retries(number) or self._find_pending(number) is not None
 
-    def has_ready(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> bool:
+    def has_ready(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
+    ) -> bool:
         """Tell whether `lease` with the same arguments would find a request."""
-        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now) is not None
+        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends, after `now`; what is due by now waits for an endpoint, not for time."""
         self._note_due(now)
         return min((heap[0][0] for heap in self._waiting.values() if heap), default=None)
 
-    def lease(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> int | None:
+    def lease(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
+    ) -> int | None:
         """Take a request of signature `number` for `endpoint`.
 
         Args:
             able: The endpoints that serve this signature now; what failed here before is left for one of them that
                 has not failed it, for a while.
+            admits: Which of those that failed before may be taken; None admits all.
 
         Returns:
             Its ordinal, now LEASED; None when there is none for this endpoint.
         """
-        place = self._find_due(number, endpoint, able, now)
+        place = self._find_due(number, endpoint, able, now, admits)
         ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
         if ordinal is not None:
             self._states[ordinal] = LEASED
         return ordinal
+
+    def lease_due(self, ordinal: int, wait: float, now: float, *, only_look: bool = False) -> bool:
+        """Lease one request if its back-off has been over for `wait` seconds; returns whether it has.
+
+        Args:
+            only_look: Leave it where it is.
+        """
+        self._note_due(now)
+        entries = self._due.get(self.signature_number(ordinal), [])
+        entry = next((entry for entry in entries if entry[1] == ordinal and now - entry[0] >= wait), None)
+        if entry is None or self._states[ordinal] != WAITING:
+            return False
+        if not only_look:
+            entries.remove(entry)
+            self._states[ordinal] = LEASED
+        return True
 
     def release(self, ordinal: int) -> None:
         """Give a leased request back, to be taken next; nothing was learned about it."""
@@ -149,12 +173,14 @@ class Backlog:
                 entry = heapq.heappop(heap)
                 self._due.setdefault(number, []).append(entry)
 
-    def _find_due(self, number: int, endpoint: str, able: AbstractSet[str], now: float) -> int | None:
+    def _find_due(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None
+    ) -> int | None:
         """Return the place in `_due` of the first request that `endpoint` may take."""
         self._note_due(now)
         for place, (due, ordinal) in enumerate(self._due.get(number, ())):
-            if self._states[ordinal] != WAITING:  # it was ended where it waits
-                continue
+            if self._states[ordinal] != WAITING or (admits is not None and not admits(ordinal)):
+                continue  # it was ended where it waits, or may not be asked beside what is in flight there
             failed: AbstractSet[str] = self.failed_on.get(ordinal, frozenset())
             if endpoint not in failed or now - due >= ELSEWHERE_SECONDS or not able - failed:
                 return place

@@ -47,6 +47,9 @@ class Health:
     _falls: int = 0
     #: Whether a request brought it down, so that only an answer can clear it; a probe is cleared by a probe.
     _is_doubted: bool = False
+    #: Whether it answered since `absolve` last helped it, and whether anything but crashes spoke against it since then.
+    _has_answered: bool = False
+    _is_marred: bool = False
 
     def open_slots(self, slots: int) -> int:
         """Return how many requests may be in flight, of `slots`."""
@@ -57,13 +60,19 @@ class Health:
     def note_answer(self, now: float) -> None:
         """Take note of a request that was answered."""
         self._strikes = self._falls = 0
+        self._has_answered, self._is_marred = True, False
         if self.state is EndpointState.SUSPECT:
             self._move(EndpointState.UP, "", now)
 
-    def note_fault(self, harm: Harm, reason: str, sent_at: float, now: float) -> None:
-        """Take note of a failed attempt that was sent at `sent_at`."""
+    def note_fault(self, harm: Harm, reason: str, sent_at: float, now: float, *, is_crash: bool = False) -> None:
+        """Take note of a failed attempt that was sent at `sent_at`.
+
+        Args:
+            is_crash: The model's process crashed, for which a request may turn out to be to blame.
+        """
         if harm is Harm.NONE or sent_at < self.since or self.state not in (EndpointState.UP, EndpointState.SUSPECT):
             return
+        self._is_marred |= not is_crash
         self._strikes += 1
         if harm is Harm.DOWN or self.state is EndpointState.SUSPECT:
             self._is_doubted = True
@@ -71,11 +80,26 @@ class Health:
         elif self._strikes >= STRIKES:
             self._move(EndpointState.SUSPECT, reason, now)
 
+    def absolve(self, now: float) -> None:
+        """Take back what crashes said against it: a request that was in them crashed another endpoint too.
+
+        Only once between two answers: where everything crashes it is put aside all the same, with growing pauses.
+        """
+        if not self._has_answered or self._is_marred:
+            return
+        self._has_answered = False
+        self._strikes = self._falls = 0
+        if self.state is EndpointState.SUSPECT:
+            self._move(EndpointState.UP, "", now)
+        elif self.state is EndpointState.DOWN:
+            self._is_doubted, self.retry_at = False, now
+
     def note_probe(self, failure: str | None, now: float) -> None:
         """Take note of a control call: `failure` is None when it went well, else the reason."""
         if self.state is EndpointState.DRAINING:
             return
         if failure is not None:
+            self._is_marred = True
             if self.state is EndpointState.DOWN:
                 self.reason = failure
             else:

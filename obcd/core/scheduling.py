@@ -3,7 +3,7 @@
 Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
 is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
 (see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
-request nothing.
+request nothing; who is to blame for a crash is found out by `core.poison`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from obcd.core.backlog import Backlog
+from obcd.core.backlog import ELSEWHERE_SECONDS, Admits, Backlog
 from obcd.core.faults import Fault, Remedy
 from obcd.core.health import EndpointState, Health
+from obcd.core.poison import RequestKey, Suspects
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
 
@@ -37,6 +38,11 @@ class Lease:
     endpoint: str
     attempt: int
     sent_at: float
+
+    @property
+    def request(self) -> RequestKey:
+        """Which request it is."""
+        return self.job, self.ordinal
 
 
 @dataclass(slots=True)
@@ -84,6 +90,7 @@ class Scheduler:
         #: {submitter: the ticket that was last given out for him}
         self._served: dict[int, int] = {}
         self._free_faults: dict[tuple[str, int], int] = {}
+        self._suspects = Suspects()
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
@@ -112,6 +119,7 @@ class Scheduler:
         if self._endpoints[name].leases:
             raise ValueError(f"{name} still holds requests")
         del self._endpoints[name]
+        self._suspects.forget_endpoint(name)
 
     def health(self, name: str) -> Health:
         """Return the live health of an endpoint, for reading."""
@@ -149,20 +157,24 @@ class Scheduler:
         self._backlogs.pop(job, None)
         self._groups = [group for group in self._groups if group.backlog.job != job]
         self._free_faults = {key: count for key, count in self._free_faults.items() if key[0] != job}
+        self._suspects.clear_job(job)
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
     def assign(self, now: float) -> list[Lease]:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
-        leases: list[Lease] = []
-        open_endpoints = [endpoint for endpoint in self._endpoints.values() if endpoint.free() > 0]
+        reserved = self._reserve(now) if self._suspects else {}
+        leases = self._lease_reserved(reserved, now)
+        open_endpoints = [
+            endpoint for name, endpoint in self._endpoints.items() if name not in reserved and self._free(endpoint) > 0
+        ]
         while open_endpoints:
             still_open = []
             for endpoint in open_endpoints:
                 lease = self._lease_one(endpoint, now)
                 if lease is not None:
                     leases.append(lease)
-                    if endpoint.free() > 0:
+                    if self._free(endpoint) > 0:
                         still_open.append(endpoint)
             open_endpoints = still_open
         return leases
@@ -176,28 +188,33 @@ class Scheduler:
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
-        backlog.end(lease.ordinal)
-        self._free_faults.pop((lease.job, lease.ordinal), None)
+        self._end(backlog, lease)
         return lease
 
-    def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool] | None:
+    def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool, Fault] | None:
         """End a lease with a fault.
 
         Returns:
-            The lease, and whether the request has now failed for good (then it is ended); None for a late fault.
+            The lease, whether the request has now failed for good (then it is ended), and the fault as it is to be
+            told: that of a request which crashes whatever asks it is another one. None for a late fault.
         """
         holder = self._endpoints[endpoint]
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
-        holder.health.note_fault(fault.harm, fault.message, lease.sent_at, now)
+        company = bool(holder.leases)
+        found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_company=company)
+        holder.health.note_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
+        for name in found.cleared & self._endpoints.keys():
+            self._endpoints[name].health.absolve(now)
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
+            self._suspects.clear(lease.request)
             return None
         if fault.kind == "model_missing" and holder.models is not None:
             missing = backlog.signatures[backlog.signature_number(lease.ordinal)].model
             holder.models = holder.models - {missing}
-        return lease, self._settle_fault(backlog, lease, fault, now)
+        return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
     def overdue(self, age: float, now: float) -> set[str]:
         """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""
@@ -218,6 +235,7 @@ class Scheduler:
             if self._is_unservable(group, now):
                 for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
                     group.backlog.end(ordinal)
+                    self._suspects.clear((group.backlog.job, ordinal))
                     taken.append((group.backlog.job, ordinal, group.signature.model))
         return taken
 
@@ -232,20 +250,71 @@ class Scheduler:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    def _free(self, endpoint: _Endpoint) -> int:
+        """Return how many more requests an endpoint may hold now; none beside one that is asked alone."""
+        if self._suspects and any(self._suspects.is_lonely(lease.request) for lease in endpoint.leases.values()):
+            return 0
+        return endpoint.free()
+
     def _lease_one(self, endpoint: _Endpoint, now: float) -> Lease | None:
         for group in self._choices(endpoint, now):
-            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group), now)
-            if ordinal is None:
-                continue
-            self._tickets += 1
-            group.served_at, group.turn = now, self._tickets
-            self._served[group.backlog.submitter] = self._tickets
-            endpoint.loaded = group.signature
-            attempt = group.backlog.attempts.get(ordinal, 0) + 1
-            lease = Lease(self._tickets, group.backlog.job, ordinal, endpoint.name, attempt, now)
-            endpoint.leases[lease.ticket] = lease
-            return lease
+            admits = self._admits(endpoint, group)
+            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group), now, admits)
+            if ordinal is not None:
+                return self._hold(group, ordinal, endpoint, now)
         return None
+
+    def _hold(self, group: _Group, ordinal: int, endpoint: _Endpoint, now: float) -> Lease:
+        """Make the lease of a request that its backlog gave out."""
+        self._tickets += 1
+        group.served_at, group.turn = now, self._tickets
+        self._served[group.backlog.submitter] = self._tickets
+        endpoint.loaded = group.signature
+        job = group.backlog.job
+        attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now)
+        endpoint.leases[lease.ticket] = lease
+        return lease
+
+    def _admits(self, endpoint: _Endpoint, group: _Group) -> Admits | None:
+        if not self._suspects:
+            return None
+        return self._suspects.admits(group.backlog.job, [lease.request for lease in endpoint.leases.values()])
+
+    def _reserve(self, now: float) -> dict[str, tuple[_Group, int]]:
+        """Choose an endpoint each for the requests that wait for one of their own; it takes nothing else meanwhile.
+
+        Most often one becomes empty by itself. Where there is always work, it has to be kept free.
+
+        Returns:
+            `{endpoint: (group, ordinal)}`.
+        """
+        reserved: dict[str, tuple[_Group, int]] = {}
+        for job, ordinal in self._suspects.lonely:
+            backlog = self._backlogs[job]
+            if backlog.is_paused or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
+                continue
+            number = backlog.signature_number(ordinal)
+            group = next(item for item in self._groups if item.backlog is backlog and item.number == number)
+            order = (item for item in self._switching_order() if item.name not in reserved)
+            chosen = next((item for item in order if self._serves(item, group.signature)), None)
+            if chosen is not None:
+                reserved[chosen.name] = group, ordinal
+        return reserved
+
+    def _lease_reserved(self, reserved: dict[str, tuple[_Group, int]], now: float) -> list[Lease]:
+        """Give out what waited for an endpoint that is empty by now."""
+        leases = []
+        for name, (group, ordinal) in reserved.items():
+            endpoint = self._endpoints[name]
+            if not endpoint.leases and group.backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now):
+                leases.append(self._hold(group, ordinal, endpoint, now))
+        return leases
+
+    def _end(self, backlog: Backlog, lease: Lease) -> None:
+        backlog.end(lease.ordinal)
+        self._free_faults.pop(lease.request, None)
+        self._suspects.clear(lease.request)
 
     def _choices(self, endpoint: _Endpoint, now: float) -> Iterator[_Group]:
         """Yield the groups this endpoint may serve now, best first."""
@@ -254,7 +323,9 @@ class Scheduler:
             for group in self._groups
             if not group.backlog.is_paused
             and endpoint.has(group.signature)
-            and group.backlog.has_ready(group.number, endpoint.name, self._able_to_retry(group), now)
+            and group.backlog.has_ready(
+                group.number, endpoint.name, self._able_to_retry(group), now, self._admits(endpoint, group)
+            )
         ]
         own = [group for group in ready if group.signature == endpoint.loaded]
         if own and not self._must_switch(endpoint, ready, now):
@@ -319,8 +390,7 @@ class Scheduler:
         else:
             self._free_faults[key] = self._free_faults.get(key, 0) + 1
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
-            backlog.end(ordinal)
-            self._free_faults.pop(key, None)
+            self._end(backlog, lease)
             return True
         goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.note_failed_on(
             ordinal, lease.endpoint, self._able(backlog.signatures[backlog.signature_number(ordinal)])

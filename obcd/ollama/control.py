@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +20,18 @@ from urllib3.exceptions import ReadTimeoutError
 from obcd.clock import monotonic
 from obcd.core.records import canonical_model
 from obcd.logs import printable
+from obcd.secret import Secret
 
 #: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama: slowness means trouble.
 CONNECT_SECONDS, PROBE_SECONDS = 5.0, 10.0
 MAX_CONTROL_BYTES = 16 * 2**20
 #: What is kept of a list of models: so many, with names and digests of so many characters.
 MAX_MODELS, MAX_NAME = 1000, 200
+#: {status: what to do about it}
+NO_ENTRY = {
+    401: "it wants a token, or another one: see token_file in [ollama_instances]",
+    403: "check its address, what stands in front of it, and token_file in [ollama_instances]",
+}
 SILENT = "it accepts connections but does not answer"
 
 
@@ -37,18 +43,33 @@ class Probe:
         failure: Why the endpoint cannot be used, None when it can.
         version: E.g. `0.33.0`; stand-in servers say what they are in it.
         digests: `{canonical model name: digest}` of what it has.
+        peer: The address it was reached at, "" when it was not.
     """
 
     failure: str | None
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
 
 
-def probe(url: str) -> Probe:
-    """Ask for version and models; never raises, and ends by itself, whatever the server sends."""
+@dataclass(slots=True)
+class _Line:
+    """The connections of one probe: their sockets, to break off, and whom they reached."""
+
+    deadline: float
+    sockets: list[socket.socket] = field(default_factory=list)
+    peers: list[str] = field(default_factory=list)
+
+
+def probe(url: str, token: Secret | None = None) -> Probe:
+    """Ask for version and models; never raises, and ends by itself, whatever the server sends.
+
+    Args:
+        token: Sent as `Authorization: Bearer …`.
+    """
     deadline = monotonic() + PROBE_SECONDS
     try:
-        return _ask(url, deadline)
+        return _ask(url, token, _Line(deadline))
     except requests.RequestException as error:
         failure = _sentence(error)
     except ReadTimeoutError:
@@ -60,11 +81,11 @@ def probe(url: str) -> Probe:
     return Probe(failure if monotonic() < deadline else SILENT)  # then it was we who broke the connection
 
 
-def _ask(url: str, deadline: float) -> Probe:
-    with _session(deadline) as session:
-        version = _get(session, f"{url}/api/version", deadline).get("version", "")
-        models = _get(session, f"{url}/api/tags", deadline).get("models") or []
-    return Probe(None, printable(str(version)[:60]), _digests(models))
+def _ask(url: str, token: Secret | None, line: _Line) -> Probe:
+    with _session(token, line) as session:
+        version = _get(session, f"{url}/api/version", line.deadline).get("version", "")
+        models = _get(session, f"{url}/api/tags", line.deadline).get("models") or []
+    return Probe(None, printable(str(version)[:60]), _digests(models), line.peers[-1] if line.peers else "")
 
 
 def _digests(models: list[dict[str, Any]]) -> dict[str, str]:
@@ -80,20 +101,21 @@ def _digests(models: list[dict[str, Any]]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _session(deadline: float) -> Iterator[requests.Session]:
+def _session(token: Secret | None, line: _Line) -> Iterator[requests.Session]:
     """Give a session whose connections break at the deadline.
 
     The time limits of `requests` are between two bytes: a server that sends one now and then never exceeds them.
     """
-    sockets: list[socket.socket] = []
-    timer = threading.Timer(max(0.0, deadline - monotonic()), _break_off, (sockets,))
+    timer = threading.Timer(max(0.0, line.deadline - monotonic()), _break_off, (line.sockets,))
     timer.daemon = True
     timer.start()
     try:
         with requests.Session() as session:
             session.trust_env = False  # no proxy and no .netrc from the environment
+            if token is not None:
+                session.headers["Authorization"] = f"Bearer {token.reveal()}"
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _watched_adapter(sockets, deadline))
+                session.mount(scheme, _watched_adapter(line))
             yield session
     finally:
         timer.cancel()
@@ -105,15 +127,17 @@ def _break_off(sockets: list[socket.socket]) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _watched_adapter(sockets: list[socket.socket], deadline: float) -> HTTPAdapter:
-    """Return an adapter that adds the socket of every connection to the list."""
+def _watched_adapter(line: _Line) -> HTTPAdapter:
+    """Return an adapter that takes note of every connection."""
 
     def watched(pool: Any) -> Any:
         class Connection(pool.ConnectionCls):  # type: ignore[misc]
             def connect(self) -> None:
                 super().connect()
-                sockets.append(self.sock)
-                if monotonic() >= deadline:
+                line.sockets.append(self.sock)
+                with contextlib.suppress(OSError):  # gone again
+                    line.peers.append(str(self.sock.getpeername()[0]))
+                if monotonic() >= line.deadline:
                     raise TimeoutError
 
         return type("WatchedPool", (pool,), {"ConnectionCls": Connection})
@@ -131,6 +155,10 @@ def _get(session: requests.Session, url: str, deadline: float) -> dict[str, Any]
         if response.is_redirect:
             raise requests.HTTPError(
                 f"it answers with a redirect ({response.status_code}), which is not followed: configure its new address"
+            )
+        if response.status_code in (401, 403):
+            raise requests.HTTPError(
+                f"it does not let us in (status {response.status_code}): {NO_ENTRY[response.status_code]}"
             )
         if response.status_code != 200:
             raise requests.HTTPError(f"it answers with status {response.status_code}")
@@ -167,7 +195,11 @@ def _sentence(error: requests.RequestException) -> str:
     return f"not reachable ({type(error).__name__})"
 
 
-def probe_all(urls: list[str]) -> list[Probe]:
-    """Probe several endpoints at once; the slowest one decides how long it takes."""
+def probe_all(urls: Sequence[str], tokens: Sequence[Secret | None] = ()) -> list[Probe]:
+    """Probe several endpoints at once; the slowest one decides how long it takes.
+
+    Args:
+        tokens: One for each, or none at all.
+    """
     with ThreadPoolExecutor(max_workers=min(32, max(1, len(urls)))) as pool:
-        return list(pool.map(probe, urls))
+        return list(pool.map(probe, urls, tokens or [None] * len(urls)))

@@ -123,7 +123,7 @@ SENTENCES = {
     "repetition": "the model repeated itself until the server stopped it",
     "bad_sample": "the server could not read what the model wrote",
     "model_missing": "the server does not have the model",
-    "forbidden": "the server refuses us: check its address and what stands in front of it",
+    "forbidden": "the server does not let us in: check its address, what stands in front of it, and its token_file",
     "busy": "the server is busy",
     "out_of_memory": "the server has not enough memory for the model",
     "load_failed": "the server could not load the model",

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from obcd.secret import Secret
+
 #: Largest reply taken, in bytes. A 128k-token answer with logprobs is some 30 MiB.
 MAX_REPLY_BYTES = 64 * 2**20
 #: Most that may be read from the socket before something useful comes of it: a whole head with all its `100 Continue`s,
@@ -123,7 +125,7 @@ class _Response(http.client.HTTPResponse):
 class Transport:
     """One connection. One thread calls `post`; any thread may call `abort`."""
 
-    def __init__(self, url: str, connect_timeout: float = 5.0) -> None:
+    def __init__(self, url: str, connect_timeout: float = 5.0, token: Secret | None = None) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -131,6 +133,8 @@ class Transport:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         #: Seconds to wait for the next connection; any thread may change it.
         self.connect_timeout = connect_timeout
+        #: Sent with every request as `Authorization: Bearer …`; any thread may change it.
+        self.token = token
         self._connection: http.client.HTTPConnection | None = None
         self._sock: socket.socket | None = None  # http.client forgets it when the reply says `Connection: close`
         self._abort_reason = ""
@@ -188,7 +192,10 @@ class Transport:
         connection = self._connection or self._connect()
         if self._abort_reason:  # it came before there was a socket to shut down
             raise AbortedError(self._abort_reason)
-        connection.request("POST", self._prefix + path, body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token.reveal()}"
+        connection.request("POST", self._prefix + path, body, headers)
         response = connection.getresponse()
         assert isinstance(response, _Response)
         with contextlib.closing(response):

@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = {
     "hang": "takes the request and never answers",
     "drip": "answers a byte a second, without end",
     "crash": "the runner dies: 500 for all it works on, then the model is loaded again",
+    "crash-load": "as crash, and the load after it fails",
     "status": "answers with this status, e.g. status=503",
     "cut": "drops the connection in the middle of the reply",
     "done-false": "200 with done:false and no metrics",
@@ -51,6 +52,8 @@ STATUS_TEXTS = {
     503: "server busy, please try again.  maximum pending requests exceeded",
 }
 
+#: Ollama's words of a load that failed
+LOAD_TEXT = "llama-server process has terminated: exit status 2"
 CRASH_TEXT = "an error was encountered while running the model: unexpected EOF"
 
 #: bytes written at a time by `huge`

@@ -24,7 +24,7 @@ from obcd.standins.engine import (
     Signature,
     Work,
 )
-from obcd.standins.faults import CRASH_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
+from obcd.standins.faults import CRASH_TEXT, LOAD_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
 from obcd.standins.samples import fitting_value, normal, words
 from obcd.standins.shapes import encode
 from obcd.standins.sharing import TokenClock
@@ -87,6 +87,7 @@ class SimulatedEngine:
         self._cards = [card_of(name) for name in behaviour.models]
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
+        self._loads_to_fail = 0
 
     def models(self) -> Sequence[ModelCard]:
         """Return the models of the behaviour."""
@@ -101,8 +102,11 @@ class SimulatedEngine:
         return int(card.size * VRAM_SHARES[self.behaviour.size_vram])
 
     async def load(self, signature: Signature) -> None:
-        """Take the load time."""
+        """Take the load time; fail where a crash before it said so."""
         await asyncio.sleep(self.behaviour.load_seconds)
+        if self._loads_to_fail:
+            self._loads_to_fail -= 1
+            raise EngineError(500, LOAD_TEXT)
 
     async def unload(self, signature: Signature) -> None:
         """Do nothing: there is nothing to forget."""
@@ -133,7 +137,8 @@ class SimulatedEngine:
     async def _fail(self, fault: Fault | None, plan: _Plan, seconds: float | None, reply: Reply) -> Outcome | None:
         if fault is None:
             return await self._spend(plan, seconds, reply)
-        if fault.kind == "crash":
+        if fault.kind in {"crash", "crash-load"}:
+            self._loads_to_fail += fault.kind == "crash-load"
             outcome = replace(plan.outcome, eval_tokens=plan.outcome.eval_tokens // 2)
             await self._spend(_Plan(outcome, plan.factor / 2), seconds, reply)
             self._crash()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault
 from obcd.ollama.control import Probe
+from obcd.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,14 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Coordinator → worker: have so many slots from now on, and wait so long for a connection.
+    """Coordinator → worker: have so many slots from now on, wait so long for a connection, and send this token.
 
     Surplus slots finish what they are at.
     """
 
     slots: int
     connect_timeout_seconds: float
+    token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
-from obcd.clock import monotonic
+import psutil
+
+from obcd.clock import duration, monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.messages import Ask, ProbeNow, Resize
@@ -78,6 +80,14 @@ class Child:
         """Tell whether it runs."""
         return self._process.is_alive()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether it stands still because of a signal."""
+        try:
+            return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        except psutil.Error:
+            return False
+
     def end(self, grace: float = GRACE_SECONDS) -> None:
         """Close the channel, wait, kill, reap."""
         self.channel.close()
@@ -105,6 +115,7 @@ class Lost:
     """A worker is gone; what it had in flight has to be asked again."""
 
     endpoint: str
+    reason: str = "its worker ended; another one starts"
 
 
 @dataclass(slots=True)
@@ -114,6 +125,7 @@ class _Worker:
     started_at: float = 0.0
     restart_at: float = 0.0
     early_deaths: int = 0
+    stood_still: bool = False  # when one looked last
 
 
 class Pool:
@@ -129,11 +141,11 @@ class Pool:
         self._workers[spec.endpoint] = _Worker(spec)
 
     def resize(self, spec: WorkerSpec) -> None:
-        """Change a worker's slots and its limit for connections, while it works."""
+        """Change a worker's slots, its limit for connections and its token, while it works."""
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds))
+        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds, spec.token))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
@@ -206,7 +218,23 @@ class Pool:
         worker.restart_at = now + pause(worker.early_deaths, RESTART_BASE, RESTART_LIMIT, endpoint)
         extra = {"action": "worker_lost", "endpoint": endpoint}
         logger.warning("worker of %s is gone, another one starts", endpoint, extra=extra)
-        return Lost(endpoint)
+        if worker.early_deaths < 2:
+            return Lost(endpoint)
+        wait = f"the next one starts in {duration(worker.restart_at - now)}"
+        return Lost(endpoint, f"its worker ended soon after its start, {worker.early_deaths} times in a row: {wait}")
+
+    def find_stopped(self) -> list[str]:
+        """Return the endpoints whose worker stands still and did when this was asked before.
+
+        One that a debugger looks at stands still for a moment.
+        """
+        found = []
+        for name, worker in self._workers.items():
+            stands_still = worker.child is not None and worker.child.is_stopped
+            if stands_still and worker.stood_still:
+                found.append(name)
+            worker.stood_still = stands_still
+        return found
 
     def next_restart(self) -> float | None:
         """Return when the next missing worker may start, also in the past, or None when all run."""

@@ -32,6 +32,7 @@ from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.transport import Transport
+from obcd.secret import Secret
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
@@ -52,6 +53,7 @@ class WorkerSpec:
     slots: int
     jobs: Path
     connect_timeout_seconds: float
+    token: Secret | None = None
 
 
 def run_worker(sock: socket.socket, spec: WorkerSpec) -> None:
@@ -101,22 +103,23 @@ class _Worker:
                     slot.cancel(ticket)
             case ProbeNow():
                 self._probes.put(message)
-            case Resize(slots, connect_timeout):
-                self._resize(slots, connect_timeout)
+            case Resize():
+                self._resize(message)
             case _:
                 raise TypeError(type(message).__name__)
 
     def _make_slot(self) -> _Slot:
         return _Slot(self._asks, self._loader, self._jobs, self._spec, self._reply)
 
-    def _resize(self, slots: int, connect_timeout: float) -> None:
+    def _resize(self, wanted: Resize) -> None:
         """Add slots, or let as many leave as soon as they are free; counted from what was wanted before."""
+        slots, connect_timeout = wanted.slots, wanted.connect_timeout_seconds
         added = [] if slots < self._spec.slots else range(slots - self._spec.slots)
         for _ in range(self._spec.slots - slots):
             self._asks.put(None)
-        self._spec = replace(self._spec, slots=slots, connect_timeout_seconds=connect_timeout)
+        self._spec = replace(self._spec, slots=slots, connect_timeout_seconds=connect_timeout, token=wanted.token)
         for slot in self._slots:
-            slot.set_connect_timeout(connect_timeout)
+            slot.set_connection(connect_timeout, wanted.token)
         for slot in [self._make_slot() for _ in added]:
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
@@ -132,7 +135,7 @@ class _Worker:
 
     def _try_to_probe(self) -> Probe:
         try:
-            return probe(self._spec.url)
+            return probe(self._spec.url, self._spec.token)
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
@@ -223,7 +226,7 @@ class _Slot:
         self._jobs = jobs
         self._spec = spec
         self._reply = reply
-        self._transport = Transport(spec.url, spec.connect_timeout_seconds)
+        self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
         self.limit: float | None = None  # monotonic seconds; read by the main thread
@@ -242,9 +245,9 @@ class _Slot:
         self._transport.close()
         self.has_left = True
 
-    def set_connect_timeout(self, seconds: float) -> None:
-        """Wait so long for the next connection."""
-        self._transport.connect_timeout = seconds
+    def set_connection(self, connect_timeout: float, token: Secret | None) -> None:
+        """Wait so long for the next connection, and send this token with the next request."""
+        self._transport.connect_timeout, self._transport.token = connect_timeout, token
 
     def cancel(self, ticket: int) -> None:
         """Break a request off if it is this slot's."""

@@ -14,6 +14,7 @@ NOT_YET, DECIDED_AGAINST = "not yet: ", "decided against: "
 MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
 
 _ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
+_SERVERS, _TOKENS, _PRIVACY = (f"faults/test_{name}.py" for name in ("servers", "tokens", "privacy"))
 _POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
 _INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
 _LEDGER, _OUTBOX, _LAYOUT = (f"unit/spool/test_{name}.py" for name in ("ledger", "outbox", "layout"))
@@ -37,7 +38,10 @@ _BROKEN_UPLOAD = _in(_ARRIVAL, "upload_that_broke_off_is_sent_again_and_only_the
 _ARRIVES_WHOLE = _in(_ARRIVAL, "file_that_arrives_whole_is_one_job")
 _NOT_AN_OBJECT = _in(_LINES, "what_is_no_strict_json_object_is_refused")
 _REFUSED = _in(_LINES, "line_is_refused_with_its_reason")
-_EACH_FAULT = _in(_COORDINATOR, "each_fault_ends_in_one_answer_or_one_error")
+_EACH_FAULT = _in(_COORDINATOR, "each_fault_ends_in_one_answer_or_one_error") + _in(
+    _SERVERS, "each_fault_costs_what_it_should_and_its_line_only"
+)
+_STRANGE = _in(_SERVERS, "reply_that_no_ollama_gives_is_one_result")
 _MIXED = _in(_INPUT, "shapes_may_be_mixed_and_prompts_pass_through_as_they_are")
 _ANY_FILE = _in(_MANGLED, "any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_with_a_reason")
 _FUZZ = _in(
@@ -125,9 +129,10 @@ CRASH: dict[str, list[str] | str] = {
     "B6": _KILLS,
     "B7": _in(_COORDINATOR, "killed_worker_is_replaced_and_its_requests_asked_again")
     + _in("unit/workers/test_channel.py", "what_was_said_before_the_end_is_read_though_more_waits_to_be_sent"),
-    "B8": NOT_YET + "SIGSTOP of a worker in a request (a stopped clerk is tested in test_hardship)",
-    "B9": NOT_YET + "a worker that dies at every start: back-off, no fork storm",
-    "B10": _in(_COORDINATOR, "poison_prompt_that_ends_its_worker_each_time_becomes_one_error"),
+    "B8": _in(_SERVERS, "stopped_worker_is_replaced_and_its_requests_asked_again"),
+    "B9": _in(_SERVERS, "worker_that_dies_at_every_start_is_started_after_growing_pauses_and_the_others_go_on"),
+    "B10": _in(_COORDINATOR, "poison_prompt_that_ends_its_worker_each_time_becomes_one_error")
+    + _in(_SERVERS, "prompt_that_crashes_its_server_fails_alone_though_all_in_flight_die_with_it"),
     # And strangers' bytes are the clerk's: what kills three clerks is given back through the outbox.
     "B11": _in(
         "faults/test_quarantine.py",
@@ -182,26 +187,51 @@ CRASH: dict[str, list[str] | str] = {
 }
 
 ENDPOINTS: dict[str, list[str] | str] = {
-    "C1": _in(_COORDINATOR, "server_that_dies_and_comes_back_costs_no_line_and_no_spinning"),
-    "C2": [f"{_SCHEDULING}::TestMissingModels::test_nothing_fails_while_no_endpoint_was_ever_reached"],
+    "C1": _in(_COORDINATOR, "server_that_dies_and_comes_back_costs_no_line_and_no_spinning")
+    + _in(_SERVERS, "endpoints_that_cannot_be_reached_leave_the_work_to_the_others"),
+    "C2": [
+        f"{_SCHEDULING}::TestMissingModels::test_nothing_fails_while_no_endpoint_was_ever_reached",
+        *_in(_SERVERS, "all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself"),
+    ],
     "C3": [f"{_TRANSPORT}::TestKeptAlive::test_server_that_dies_of_a_request_is_not_asked_the_same_again"],
     "C4": _EACH_FAULT,
     "C5": _EACH_FAULT,
     "C6": _EACH_FAULT,
     "C7": _EACH_FAULT,
     "C8": _EACH_FAULT + _in(_COORDINATOR, "model_that_no_endpoint_has_fails_its_lines_only"),
-    "C9": _EACH_FAULT,
-    "C10": [f"{_TRANSPORT}::TestTrouble::test_body_cut_without_a_length_cannot_be_told_here_and_is_judged_by_its_json"],
-    "C11": _EACH_FAULT,
-    "C12": _in(_FAILURES, "200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoint"),
-    "C13": [f"{_TRANSPORT}::TestTrouble::test_endless_body_ends_at_the_cap_with_bounded_memory"],
-    "C14": [f"{_TRANSPORT}::TestOneExchange::test_redirect_is_not_followed_and_the_other_host_sees_nothing"],
+    "C9": _EACH_FAULT + _STRANGE,
+    "C10": [
+        f"{_TRANSPORT}::TestTrouble::test_body_cut_without_a_length_cannot_be_told_here_and_is_judged_by_its_json",
+        *_STRANGE,
+    ],
+    "C11": _EACH_FAULT + _STRANGE,
+    "C12": _in(_FAILURES, "200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoint")
+    + _EACH_FAULT
+    + _STRANGE,
+    "C13": [
+        f"{_TRANSPORT}::TestTrouble::test_endless_body_ends_at_the_cap_with_bounded_memory",
+        *_EACH_FAULT,
+        *_STRANGE,
+        *_in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
+    ],
+    "C14": [
+        f"{_TRANSPORT}::TestOneExchange::test_redirect_is_not_followed_and_the_other_host_sees_nothing",
+        *_EACH_FAULT,
+        *_in(_SERVERS, "redirect_sends_nothing_to_the_other_host"),
+    ],
     "C15": [f"{_CLIENT}::TestProbing::test_proxy_and_netrc_of_the_environment_are_ignored"],
-    "C16": NOT_YET + "a slow endpoint beside one ten times as fast: shares, and the tail of the job",
-    "C17": [f"{_TRANSPORT}::TestTrouble::test_name_that_does_not_exist"],
-    "C18": [f"{_SCHEDULING}::TestFaults::test_late_answer_is_dropped"],
-    "C19": _in(_OUTBOX, "answer_with_lone_surrogates_is_valid_json"),
-    "C20": [f"{_TRANSPORT}::TestTrouble::test_compressed_reply_stays_compressed_and_is_no_bomb"],
+    "C16": _in(_SERVERS, "fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one"),
+    "C17": [
+        f"{_TRANSPORT}::TestTrouble::test_name_that_does_not_exist",
+        *_in(_SERVERS, "endpoints_that_cannot_be_reached_leave_the_work_to_the_others"),
+    ],
+    "C18": [f"{_SCHEDULING}::TestFaults::test_late_answer_is_dropped", *_EACH_FAULT],
+    "C19": _in(_OUTBOX, "answer_with_lone_surrogates_is_valid_json") + _STRANGE,
+    "C20": [
+        f"{_TRANSPORT}::TestTrouble::test_compressed_reply_stays_compressed_and_is_no_bomb",
+        *_STRANGE,
+        *_in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
+    ],
     "C21": _in(_OUTBOX, "manifest_adds_up"),
 }
 

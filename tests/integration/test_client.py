@@ -158,9 +158,15 @@ class TestFaults:
         assert isinstance(ask(transport, request("Hello"), JOB), Answer)
 
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
-        elsewhere = {"hang", "drip", "huge", "length", "empty-thinking", "seconds"}
+        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds"}
 
         assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
+
+    def test_load_after_a_crash_may_fail_once(self, transport: Transport) -> None:
+        kinds = [fault_of(transport, f"{marker} Hello").kind for marker in ("[[simulate:crash-load]]", "")]
+
+        assert kinds == ["crashed", "load_failed"]
+        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
 
     @pytest.mark.parametrize("marker", ["hang", "drip"])
     def test_server_that_never_ends_is_broken_off_and_the_next_question_is_answered(self, marker: str) -> None:

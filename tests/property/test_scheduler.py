@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
 from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Lease, Scheduler
 from obcd.core.turns import Rank
@@ -42,6 +43,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.out: dict[int, Lease] = {}
         self.late: list[Lease] = []
         self.ended: Counter[tuple[str, int]] = Counter()
+        #: {request: attempts of it that ended with everything else on its endpoint}
+        self.crashes: Counter[tuple[str, int]] = Counter()
         #: {endpoint that is there: its slots}
         self.slots: dict[str, int] = {}
         #: {endpoint that is there: most it may hold}: its slots, or what it held when they became fewer
@@ -93,7 +96,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             assert all((lease.job, lease.ordinal) != (other.job, other.ordinal) for other in self.out.values())
             assert self.ended[lease.job, lease.ordinal] == 0
-            assert 1 <= lease.attempt <= LIMIT
+            assert 1 <= lease.attempt <= LIMIT + CRASHES
+            if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
+                assert self.scheduler.in_flight(lease.endpoint) == 1
             self.out[lease.ticket] = lease
         due = self.scheduler.next_due(self.now)
         assert due is None or due > self.now
@@ -142,6 +147,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def fail(self, choice: int, fault: Fault) -> None:
         lease = self.take(choice)
         settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, self.now)
+        self.crashes[lease.job, lease.ordinal] += fault.kind == "crashed"
         assert settled is not None
         if settled[1]:
             self.end(lease.job, lease.ordinal)
@@ -155,6 +161,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             del self.out[lease.ticket]
             self.late.append(lease)
             settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), self.now)
+            self.crashes[lease.job, lease.ordinal] += 1
             assert settled is not None
             if settled[1]:
                 self.end(lease.job, lease.ordinal)

@@ -26,7 +26,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     Layout.at(tmp_path / "spool").create([])
     monkeypatch.setattr(check, "examine_host", lambda _: [right("host", "[host]: gpu0 on port 1 of 127.0.0.1")])
     monkeypatch.setattr(check, "is_enabled", lambda _: False)
-    monkeypatch.setattr(check, "probe_all", lambda urls: [Probe("refused") for _ in urls])
+    monkeypatch.setattr(check, "probe_all", lambda urls, tokens: [Probe("refused") for _ in urls])
     return str(config)
 
 

@@ -9,6 +9,7 @@ import pytest
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.health import EndpointState
+from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_LIMIT
 from obcd.core.scheduling import (
@@ -24,7 +25,7 @@ from obcd.core.turns import Rank
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
 BOTH_MODELS = frozenset((LLAMA.model, QWEN.model))
 
-CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+TROUBLE = Fault("server_error", "it is in trouble", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
 BUSY = Fault("busy", "busy", Remedy.HERE, costs_attempt=False)
 REFUSED = Fault("bad_request", "refused", Remedy.NEVER)
@@ -177,7 +178,7 @@ class TestTurns:
         made = scheduler("a", slots=4)
         paused = add(made, "paused", 4)
         (first, *_) = made.assign(0.0)
-        fault(made, first, CRASHED, 1.0)
+        fault(made, first, TROUBLE, 1.0)
         paused.is_paused = True
         add(made, "goes on", 1)
 
@@ -214,7 +215,7 @@ class TestFaults:
         (lease,) = made.assign(0.0)
         assert lease.endpoint == "a"
 
-        assert not fault(made, lease, CRASHED, 1.0)
+        assert not fault(made, lease, TROUBLE, 1.0)
 
         (second,) = made.assign(10.0)
         assert (second.endpoint, second.ordinal, second.attempt) == ("b", 0, 2)
@@ -232,7 +233,7 @@ class TestFaults:
                 made.health(name).note_answer(now)
             (lease,) = made.assign(now)
             seen.append(lease.endpoint)
-            fault(made, lease, CRASHED, now)
+            fault(made, lease, TROUBLE, now)
 
         # then it went round, and did not hang
         assert seen == ["a", "b", "a", "b"]
@@ -240,7 +241,7 @@ class TestFaults:
     def test_one_endpoint_alone_gets_it_again_after_a_pause(self) -> None:
         made = scheduler("a")
         add(made, "j", 1)
-        fault(made, made.assign(0.0)[0], CRASHED, 0.0)
+        fault(made, made.assign(0.0)[0], TROUBLE, 0.0)
 
         assert made.assign(0.1) == []
         due = made.next_due(0.1)
@@ -252,7 +253,7 @@ class TestFaults:
         made = scheduler("a", "b")
         add(made, "j", 2)
         first, second = made.assign(0.0)
-        fault(made, first, CRASHED, 0.0)
+        fault(made, first, TROUBLE, 0.0)
         assert second.endpoint == "b"
 
         # when only work of another model is left that a may take
@@ -265,7 +266,7 @@ class TestFaults:
         made = scheduler("a", "b")
         add(made, "j", 2)
         first, _ = made.assign(0.0)
-        fault(made, first, CRASHED, 0.0)
+        fault(made, first, TROUBLE, 0.0)
 
         assert made.assign(ELSEWHERE_SECONDS - 1) == []
         assert asked(made.assign(ELSEWHERE_SECONDS + 1)) == [("a", "j", 0)]
@@ -288,7 +289,7 @@ class TestFaults:
             made.health("a").note_answer(attempt * 100.0)
             (lease,) = made.assign(attempt * 100.0)
             assert lease.attempt == attempt
-            endings.append(fault(made, lease, CRASHED, attempt * 100.0))
+            endings.append(fault(made, lease, TROUBLE, attempt * 100.0))
 
         assert endings == [False, False, False, True]
 
@@ -374,10 +375,10 @@ class TestFaults:
         add(made, "j", 1)
 
         now = 0.0
-        for attempt in range(1, LIMIT + 1):
+        for attempt in range(1, CRASHES + 1):
             (lease,) = made.assign(now)
             made.note_probe("a", None, "its worker ended", now)
-            assert fault(made, lease, worker_lost(), now) == (attempt == LIMIT)
+            assert fault(made, lease, worker_lost(), now) == (attempt == CRASHES)
             now += 100.0
             made.note_probe("a", BOTH_MODELS, None, now)
 
@@ -389,7 +390,7 @@ class TestFaults:
         (second,) = made.assign(10.0)
 
         assert made.answered(lease.ticket, lease.endpoint, 11.0) is None
-        assert made.faulted(lease.ticket, lease.endpoint, CRASHED, 11.0) is None
+        assert made.faulted(lease.ticket, lease.endpoint, TROUBLE, 11.0) is None
         assert backlog.unfinished == 1
         assert made.answered(second.ticket, second.endpoint, 12.0) == second
         assert made.answered(second.ticket, second.endpoint, 13.0) is None

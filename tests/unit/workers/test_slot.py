@@ -59,7 +59,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
 def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: str) -> Any:
+    def fails(*_: object) -> Any:
         raise AssertionError(SECRET)
 
     monkeypatch.setattr(worker, "probe", fails)
