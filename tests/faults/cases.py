@@ -156,8 +156,10 @@ CRASH: dict[str, list[str] | str] = {
 ENDPOINTS: dict[str, list[str] | str] = {
     "C1": _in(_COORDINATOR, "server_that_dies_and_comes_back_costs_no_line_and_no_spinning")
     + _in(_SERVERS, "endpoints_that_cannot_be_reached_leave_the_work_to_the_others"),
-    "C2": [f"{_SCHEDULING}::TestMissingModels::test_nothing_fails_while_no_endpoint_was_ever_reached"]
-    + _in(_SERVERS, "all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself"),
+    "C2": [
+        f"{_SCHEDULING}::TestMissingModels::test_nothing_fails_while_no_endpoint_was_ever_reached",
+        *_in(_SERVERS, "all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself"),
+    ],
     "C3": [f"{_TRANSPORT}::TestKeptAlive::test_server_that_dies_of_a_request_is_not_asked_the_same_again"],
     "C4": _EACH_FAULT,
     "C5": _EACH_FAULT,
@@ -165,28 +167,38 @@ ENDPOINTS: dict[str, list[str] | str] = {
     "C7": _EACH_FAULT,
     "C8": _EACH_FAULT + _in(_COORDINATOR, "model_that_no_endpoint_has_fails_its_lines_only"),
     "C9": _EACH_FAULT + _STRANGE,
-    "C10": [f"{_TRANSPORT}::TestTrouble::test_body_cut_without_a_length_cannot_be_told_here_and_is_judged_by_its_json"]
-    + _STRANGE,
+    "C10": [
+        f"{_TRANSPORT}::TestTrouble::test_body_cut_without_a_length_cannot_be_told_here_and_is_judged_by_its_json",
+        *_STRANGE,
+    ],
     "C11": _EACH_FAULT + _STRANGE,
     "C12": _in(_FAILURES, "200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoint")
     + _EACH_FAULT
     + _STRANGE,
-    "C13": [f"{_TRANSPORT}::TestTrouble::test_endless_body_ends_at_the_cap_with_bounded_memory"]
-    + _EACH_FAULT
-    + _STRANGE
-    + _in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
-    "C14": [f"{_TRANSPORT}::TestOneExchange::test_redirect_is_not_followed_and_the_other_host_sees_nothing"]
-    + _EACH_FAULT
-    + _in(_SERVERS, "redirect_sends_nothing_to_the_other_host"),
+    "C13": [
+        f"{_TRANSPORT}::TestTrouble::test_endless_body_ends_at_the_cap_with_bounded_memory",
+        *_EACH_FAULT,
+        *_STRANGE,
+        *_in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
+    ],
+    "C14": [
+        f"{_TRANSPORT}::TestOneExchange::test_redirect_is_not_followed_and_the_other_host_sees_nothing",
+        *_EACH_FAULT,
+        *_in(_SERVERS, "redirect_sends_nothing_to_the_other_host"),
+    ],
     "C15": [f"{_CLIENT}::TestProbing::test_proxy_and_netrc_of_the_environment_are_ignored"],
     "C16": _in(_SERVERS, "fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one"),
-    "C17": [f"{_TRANSPORT}::TestTrouble::test_name_that_does_not_exist"]
-    + _in(_SERVERS, "endpoints_that_cannot_be_reached_leave_the_work_to_the_others"),
-    "C18": [f"{_SCHEDULING}::TestFaults::test_late_answer_is_dropped"] + _EACH_FAULT,
+    "C17": [
+        f"{_TRANSPORT}::TestTrouble::test_name_that_does_not_exist",
+        *_in(_SERVERS, "endpoints_that_cannot_be_reached_leave_the_work_to_the_others"),
+    ],
+    "C18": [f"{_SCHEDULING}::TestFaults::test_late_answer_is_dropped", *_EACH_FAULT],
     "C19": _in(_OUTBOX, "answer_with_lone_surrogates_is_valid_json") + _STRANGE,
-    "C20": [f"{_TRANSPORT}::TestTrouble::test_compressed_reply_stays_compressed_and_is_no_bomb"]
-    + _STRANGE
-    + _in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
+    "C20": [
+        f"{_TRANSPORT}::TestTrouble::test_compressed_reply_stays_compressed_and_is_no_bomb",
+        *_STRANGE,
+        *_in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
+    ],
     "C21": _in(_OUTBOX, "manifest_adds_up"),
 }
 
