@@ -28,6 +28,7 @@ from obcd.core.records import Outcome
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
+from obcd.spool.control import fail_cancelled, read_orders
 from obcd.spool.inbox import Key
 from obcd.spool.intake import BLOCK, file_sha256
 from obcd.spool.job import JobHeader, Place, read_header, read_places
@@ -86,9 +87,13 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     folder = layout.jobs / job
     if folder.exists() and not (folder / MANIFEST).exists():
         header = read_header(folder)
+        fail_cancelled(folder, header)
         sums = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
+        canceller = read_orders(folder).canceller
+        if canceller is not None:
+            manifest["cancelled_by"] = {"uid": canceller, "name": _user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
