@@ -210,11 +210,12 @@ class CoordinatorProcess(Running):
         tweaks: Mapping[str, float] | None = None,
         *,
         is_awaited: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         self.environment = environment
         self.root, self.config = root, config
         self.inbox, self.outbox, self.jobs = root / "inbox", root / "outbox", root / "jobs"
-        command = obcd_command("coordinator", "--config", config, "--root", root, tweaks=tweaks)
+        command = obcd_command("coordinator", "--config", config, "--root", root, *options, tweaks=tweaks)
         root.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(command, environment, root.with_suffix(".log"))
         if is_awaited:

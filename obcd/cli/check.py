@@ -158,7 +158,7 @@ def _examine(endpoint: Endpoint, found: Probe, settings: Settings) -> dict[str, 
 def _sentence(finding: dict[str, Any]) -> str:
     head = f"endpoint {finding['endpoint']} ({plural(finding['slots'], 'slot')})"
     if finding["failure"]:
-        return f"{head}: {finding['failure']}"
+        return f"{head}: " + "; ".join([finding["failure"], *finding["warnings"]])
     parts = [f"serves, version {finding['version']}"]
     if "-obcd-" in finding["version"]:
         parts.append("a stand-in, not Ollama")

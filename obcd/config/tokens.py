@@ -51,19 +51,27 @@ def read_token(path: Path) -> Secret:
         ValueError: With the reason and the command that mends it; the token itself is in no message.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status, raw = _read(path)
     except FileNotFoundError:
         raise ValueError(f"there is no {path}: put the token there, alone on one line") from None
     except PermissionError:
         raise ValueError(f"{path} is not for {_user(os.geteuid())} to read: run this as the daemon's user") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a regular file: put the token into one, alone on one line")
+    _check_closed(path, status)
+    return Secret(_parse(path, raw))
+
+
+def _read(path: Path) -> tuple[os.stat_result, bytes]:
+    """Read what can be a token, and the state of the very file it was read from; nothing of what is no file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is not a regular file: put the token into one, alone on one line")
-        _check_closed(path, status)
-        return Secret(_parse(path, file.read(MAX_TOKEN + 100)))
+        return status, os.read(descriptor, MAX_TOKEN + 100) if stat.S_ISREG(status.st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def _check_closed(path: Path, status: os.stat_result) -> None:

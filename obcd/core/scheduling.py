@@ -3,7 +3,7 @@
 Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
 is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
 (see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
-request nothing; who is to blame for a crash is found out by `core.poison`.
+request nothing; who is to blame for a crash is found out by `poison`.
 """
 
 from __future__ import annotations

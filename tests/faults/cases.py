@@ -324,11 +324,19 @@ NAMES: dict[str, list[str] | str] = {
     "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
     "F15": NOT_YET + "a million hidden files in the inbox",
     "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
-    "F17": NOT_YET + "log, status and core limit of a run over all faults (the crash stories look at the log)",
+    "F17": _in(
+        _PRIVACY,
+        "no_prompt_and_no_answer_is_shown_whatever_goes_wrong",
+        "processes_of_other_commands_leave_no_core_dump_either",
+    ),
     "F18": _in("faults/test_socket.py", "another_user_can_neither_open_the_socket_nor_read_what_it_asks_for"),
-    "F19": NOT_YET + "endpoints at public addresses are not warned of",
+    "F19": _in(_PRIVACY, "endpoint_at_a_public_address_is_warned_of")
+    + _in("unit/config/test_endpoints.py", "endpoint_in_the_open_is_told_by_its_address"),
     "F20": NOT_YET + "retention does not exist",
-    "F21": _in(_COORDINATOR, "environment_and_arguments_of_children_hold_no_prompt"),
+    "F21": _in(_COORDINATOR, "environment_and_arguments_of_children_hold_no_prompt")
+    + _in(_PRIVACY, "no_prompt_and_no_answer_is_shown_whatever_goes_wrong")
+    + _in(_TOKENS, "token_is_sent_with_everything_and_shown_nowhere")
+    + _in("unit/config/test_tokens.py", "token_hides_wherever_values_are_shown"),
 }
 
 CASES = {**ARRIVAL, **CRASH, **ENDPOINTS, **DISK, **CONTENT, **NAMES}
