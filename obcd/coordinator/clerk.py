@@ -21,7 +21,7 @@ import psutil
 
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
-from obcd.spool import intake, outbox, recovery
+from obcd.spool import intake, outbox, recovery, retention
 from obcd.spool.layout import Layout
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.pool import Child
@@ -39,6 +39,7 @@ WORK: dict[str, Callable[..., Any]] = {
     "reject_claimed": intake.reject_claimed,
     "accept_copy": intake.accept_copy,
     "publish": outbox.publish,
+    "sweep": retention.sweep,
 }
 
 
