@@ -24,6 +24,8 @@ _NOBODY = 0xFFFFFFFF
 _ALL, _READ_WRITE, _READ_ENTER, _READ = 7, 6, 5, 4
 #: What a filesystem says that has no ACLs, and one that has none on this file.
 _UNSUPPORTED, _NONE = {errno.EOPNOTSUPP, errno.ENOSYS}, {errno.ENODATA}
+#: macOS has ACLs of another kind, and Python none of its calls.
+_IS_LINUX = hasattr(os, "setxattr")
 
 
 def encode(uid: int, owner: int, reader: int) -> bytes:
@@ -60,6 +62,8 @@ def readers(path: Path) -> tuple[int, ...]:
 
     Whoever may look at the path may ask; a link is not followed.
     """
+    if not _IS_LINUX:
+        return ()
     try:
         return named_users(os.getxattr(path, ACCESS, follow_symlinks=False))
     except (OSError, ValueError):
@@ -114,6 +118,8 @@ def has_acls(folder: Path) -> bool:
 
 def is_supported(path: Path) -> bool:
     """Tell, without changing anything, whether the filesystem of a path seems to keep ACLs."""
+    if not _IS_LINUX:
+        return False
     try:
         os.getxattr(path, ACCESS)
     except OSError as error:
@@ -123,6 +129,8 @@ def is_supported(path: Path) -> bool:
 
 def _set(path: Path, name: str, raw: bytes) -> None:
     """Set an ACL where another is set; the repetition after a crash costs nothing."""
+    if not _IS_LINUX:
+        raise OSError(errno.EOPNOTSUPP, "no POSIX ACLs on this system", str(path))
     try:
         if os.getxattr(path, name, follow_symlinks=False) == raw:
             return
