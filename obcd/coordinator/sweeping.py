@@ -13,8 +13,8 @@ from obcd.spool.retention import Swept
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the whole outbox.
-SWEEP_SECONDS = 3600.0
+#: Seconds from the start to the first look at the whole outbox, and between two.
+FIRST_SECONDS, SWEEP_SECONDS = 30.0, 3600.0
 
 
 class Sweeper:
@@ -26,7 +26,7 @@ class Sweeper:
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self._spool = settings.spool
         self._clerk = Clerk("sweep", layout)
-        self._sweep_at = 0.0
+        self._sweep_at: float | None = None
         self._is_trouble_told = False
 
     def configure(self, settings: Settings) -> None:
@@ -36,7 +36,9 @@ class Sweeper:
         self._spool = settings.spool
 
     def turn(self, now: float) -> None:
-        """Sweep if it is time; the first time also what a crash left hidden."""
+        """Sweep if it is time, and then also what a crash left hidden, however long answers are kept."""
+        if self._sweep_at is None:
+            self._sweep_at = now + FIRST_SECONDS
         self._clerk.receive()
         self._clerk.replace_stopped()
         if self._clerk.pending:

@@ -118,8 +118,9 @@ def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[S
 
 def _is_published(folder: Path) -> bool:
     """Tell a published job by its files; one where every line failed may have no responses.jsonl."""
-    has_lines = (folder / "responses.jsonl").is_file() or (folder / "errors.jsonl").is_file()
-    return has_lines and (folder / "manifest.json").is_file()
+    # os.path: what is in a folder that is closed to us is simply not there.
+    has_lines = any(os.path.isfile(folder / name) for name in ("responses.jsonl", "errors.jsonl"))
+    return has_lines and os.path.isfile(folder / "manifest.json")
 
 
 def _is_prompt_file(entry: os.DirEntry[str]) -> bool:

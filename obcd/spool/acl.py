@@ -80,8 +80,11 @@ def open_folder(path: Path, uid: int) -> None:
     _set(path, ACCESS, encode(uid, _ALL, _READ_ENTER))
 
 
-def open_file(path: Path, uid: int) -> None:
+def open_file(path: Path | int, uid: int) -> None:
     """Let one user read a file of ours, and nobody else.
+
+    Args:
+        path: The file, or a descriptor of it.
 
     Raises:
         OSError: As `open_folder`.
@@ -127,15 +130,16 @@ def is_supported(path: Path) -> bool:
     return True
 
 
-def _set(path: Path, name: str, raw: bytes) -> None:
+def _set(path: Path | int, name: str, raw: bytes) -> None:
     """Set an ACL where another is set; the repetition after a crash costs nothing."""
     if not _IS_LINUX:
         raise OSError(errno.EOPNOTSUPP, "no POSIX ACLs on this system", str(path))
+    follows = isinstance(path, int)  # else a link is not followed
     try:
-        if os.getxattr(path, name, follow_symlinks=False) == raw:
+        if os.getxattr(path, name, follow_symlinks=follows) == raw:
             return
     except OSError as error:
         if error.errno not in _NONE:
             raise
     disk.before("acl", str(path))
-    os.setxattr(path, name, raw, follow_symlinks=False)
+    os.setxattr(path, name, raw, follow_symlinks=follows)

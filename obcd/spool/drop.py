@@ -232,7 +232,7 @@ def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes:
             if content.prompts == 0:
                 raise InputError(_no_prompts(content))
             writer.flush()
-            _open_to_daemon(temporary)
+            _open_to_daemon(writer.fileno(), temporary)
             disk.sync_file(writer.fileno(), temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -243,18 +243,18 @@ def _open_closed(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def _open_to_daemon(temporary: Path) -> None:
+def _open_to_daemon(descriptor: int, temporary: Path) -> None:
     """Let the daemon read a copy of ours: it owns the inbox, or is one of the inbox's group.
 
     In an inbox of others the ACL names it alone: whoever may drop there could read the file by its name otherwise,
     though he cannot list it.
     """
-    status, inbox = temporary.lstat(), temporary.parent.stat()
+    status, inbox = os.fstat(descriptor), temporary.parent.stat()
     if inbox.st_uid != status.st_uid:
         with contextlib.suppress(OSError):  # no ACLs there
-            acl.open_file(temporary, inbox.st_uid)
+            acl.open_file(descriptor, inbox.st_uid)
             return
-    temporary.chmod(0o640 if status.st_gid == inbox.st_gid else 0o644)
+    os.fchmod(descriptor, 0o640 if status.st_gid == inbox.st_gid else 0o644)
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) -> None:

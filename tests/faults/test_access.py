@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -11,18 +12,19 @@ import pytest
 
 from obcd.coordinator.opening import open_spool
 from obcd.errors import InputError
-from obcd.spool import acl, disk, outbox, recovery
+from obcd.spool import acl, disk, ledger, outbox, recovery
 from obcd.spool.drop import submit
 from obcd.spool.homes import home_names
 from obcd.spool.inbox import Drop, Inbox, Key
-from obcd.spool.intake import Accepted, Order, Rejected, Verdict, accept
+from obcd.spool.intake import Accepted, Gone, Order, Rejected, Verdict, accept
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout, SpoolLock
 from obcd.spool.outbox import Signs
+from tests.faults.checks import Places, quick_syncs
 from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS
 from tests.faults.users import ALICE, DAEMON, GROUP, MALLORY, User, needs_root
-from tests.unit.spool.spools import THREE, answer, record
+from tests.unit.spool.spools import THREE, Crashed, answer, crash_at, drop_of, put, record
 
 pytestmark = needs_root
 
@@ -245,6 +247,58 @@ def test_job_that_a_killed_coordinator_had_made_private_is_the_groups_again_by_t
     assert folder == shared.outbox / "notes"
     assert MALLORY.does((folder / "input.jsonl").read_bytes) == str(THREE)
     assert stat.S_IMODE(folder.stat().st_mode) & 0o777 == 0o750
+
+
+@pytest.mark.case("F10")
+@pytest.mark.parametrize("content", [THREE, b"\n\n"], ids=["answered", "rejected"])
+def test_crash_at_any_step_of_private_publishing_shows_nobody_what_is_not_his(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    places = Places(scratch / "places")
+    with quick_syncs():
+        for number in itertools.count(1):
+            layout = Layout.at(places.next(), per_user=True)
+            layout.create(["clinical"])
+            path = put(layout, content, profile="clinical")
+            os.chown(path, ALICE.uid, GROUP)
+            drop = drop_of(path, "clinical")
+
+            with crash_at(number, monkeypatch):
+                is_whole = publish_or_crash(layout, drop)
+            assert_private(layout)
+            if not is_whole:
+                assert publish_or_crash(layout, drop)
+
+            assert_private(layout)
+            assert len(list(layout.outbox.glob("**/input.jsonl"))) == 1
+            if is_whole:
+                break
+    assert number > 30
+
+
+def publish_or_crash(layout: Layout, drop: Drop) -> bool:
+    """Take a drop to the outbox; False when a crash came between."""
+    try:
+        verdict = accept(layout, order_of(drop))
+        if isinstance(verdict, Accepted):
+            done = ledger.replay(layout.jobs / verdict.header.id / ledger.NAME, 3).done
+            record(layout, verdict.header.id, [answer(number) for number in range(3) if not done[number]])
+            outbox.publish(layout, verdict.header.id, {})
+        elif isinstance(verdict, Gone):  # shown, or accepted and complete
+            for job in recovery.recover(layout).unpublished:
+                outbox.publish(layout, job, {})
+    except Crashed:
+        return False
+    return True
+
+
+def assert_private(layout: Layout) -> None:
+    """Assert that all in the outbox is the submitter's alone; an empty home may still be nobody's."""
+    for path in layout.outbox.glob("**/*"):
+        if acl.readers(path) != (ALICE.uid,):
+            assert path.parent == layout.outbox
+            assert path.stat().st_mode & 0o077 == 0
+            assert not list(path.iterdir())
 
 
 @pytest.mark.case("F11")
