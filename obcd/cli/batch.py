@@ -163,10 +163,13 @@ def _run(settings: Settings, plan: Plan, header: JobHeader, *, verbose: bool) ->
     coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id, lock=plan.lock)
     show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
     try:
-        run(coordinator, lambda now: show.turn(now) or watcher.folder is not None or header.id in coordinator.damaged)
+        run(
+            coordinator,
+            lambda now: show.turn(now) or watcher.folder is not None or header.id in coordinator.jobs.damaged,
+        )
     finally:
         show.stop()
-    if header.id in coordinator.damaged:
+    if header.id in coordinator.jobs.damaged:
         raise InputError(
             f"{plan.layout.jobs / header.id} is damaged: delete it to give up what was answered, then run this again"
         )
@@ -183,7 +186,7 @@ class _Plain:
 
     def turn(self, now: float) -> bool:
         """Show the state if it is time; never ends the run."""
-        job = self._coordinator.running.get(self._header.id)
+        job = self._coordinator.jobs.running.get(self._header.id)
         if job is not None and now - self._shown_at >= PLAIN_SECONDS:
             self._shown_at = now
             report = job.report(now)
@@ -211,7 +214,7 @@ class _Bar(_Plain):
 
     def turn(self, now: float) -> bool:
         """Redraw five times a second; never ends the run."""
-        job = self._coordinator.running.get(self._header.id)
+        job = self._coordinator.jobs.running.get(self._header.id)
         if job is not None and now - self._shown_at >= 0.2:
             self._shown_at = now
             report: dict[str, Any] = job.report(now)

@@ -57,7 +57,8 @@ class _Row:
 def _row_of_job(job: dict[str, Any]) -> _Row:
     name = f"{job['profile']}/{job['name']}" if job["profile"] else job["name"]
     speed, eta = f"{job['tokens_per_second']:.0f}", duration(job["eta_seconds"])
-    return _Row(name, job["job"], job["state"].lower(), job["done"], job["total"], job["failed"], speed, eta)
+    state = job["state"].lower() + (f" ({job['priority']:+d})" if job["priority"] else "")
+    return _Row(name, job["job"], state, job["done"], job["total"], job["failed"], speed, eta)
 
 
 def _row_of_published(item: dict[str, Any]) -> _Row:

@@ -10,6 +10,7 @@ import click
 
 from obcd.errors import ExitCode, UsageError
 from obcd.lifeline import tie_to_parent
+from obcd.standins.account import AccountFile
 from obcd.standins.embedded import EmbeddedEngine, EmbeddedOptions, default_name
 from obcd.standins.faults import KINDS, parse_rate
 from obcd.standins.serve import Site, serve
@@ -97,11 +98,19 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     help="how much of the model /api/ps shows on the GPU",
 )
 @click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="let a share of all requests fail so")
+@click.option(
+    "--account",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="OBCD_SIMULATE_ACCOUNT",
+    show_envvar=True,
+    metavar="FILE",
+    help="append each arrival and end of a request to it, as it happens: no kill loses that",
+)
 def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
     seconds: float | None, seconds_spread: float, tokens_per_second: float, slowdown: float,
     prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, start_seconds: float, preload: bool,
-    size_vram: str, faults: tuple[str, ...],
+    size_vram: str, faults: tuple[str, ...], account: Path | None,
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
@@ -124,8 +133,16 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
         faults=tuple(parse_rate(text) for text in faults),
     )
     tie_to_parent(os.environ)
-    sites = simulated_sites(count, settings, behaviour, preload=preload, start_seconds=start_seconds)
+    file = _open_account(account) if account is not None else None
+    sites = simulated_sites(count, settings, behaviour, preload=preload, start_seconds=start_seconds, file=file)
     asyncio.run(serve(sites, _announce))
+
+
+def _open_account(path: Path) -> AccountFile:
+    try:
+        return AccountFile(path)
+    except OSError as error:
+        raise UsageError(f"--account {path} cannot be written: {error.strerror}") from None
 
 
 EMBEDDED_EPILOG = """\b

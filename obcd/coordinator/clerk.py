@@ -21,7 +21,7 @@ import psutil
 
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
-from obcd.spool import intake, outbox, recovery, retention
+from obcd.spool import control, intake, outbox, quarantine, recovery, retention
 from obcd.spool.layout import Layout
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.pool import Child
@@ -30,15 +30,28 @@ logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
 
+
+def _acquit(layout: Layout, job: str) -> None:
+    quarantine.acquit(layout.jobs / job)
+
+
+def _release(layout: Layout, job: str) -> None:
+    quarantine.release(layout.jobs / job)
+
+
 #: What a clerk can be asked: {name: function(layout, *arguments)}.
 WORK: dict[str, Callable[..., Any]] = {
     "recover": recovery.recover,
     "load_job": recovery.load_job,
+    "begin_job": recovery.begin_job,
+    "acquit": _acquit,
+    "release": _release,
     "accept": intake.accept,
     "accept_claimed": intake.accept_claimed,
     "reject_claimed": intake.reject_claimed,
     "accept_copy": intake.accept_copy,
     "publish": outbox.publish,
+    "bind": control.bind,
     "sweep": retention.sweep,
 }
 

@@ -12,25 +12,25 @@ from __future__ import annotations
 import logging
 import struct
 from collections import deque
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import compare, describe
 from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.controls import Controls
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
-from obcd.coordinator.observer import Observer, Published
+from obcd.coordinator.jobs import Jobs
+from obcd.coordinator.observer import Observer
 from obcd.coordinator.opening import open_profiles, open_spool
 from obcd.coordinator.recorder import Entry, Recorder
-from obcd.coordinator.running import JobState, RunningJob
+from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
 from obcd.coordinator.sweeping import Sweeper
 from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
-from obcd.core.backlog import Backlog
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing
 from obcd.core.scheduling import Lease, Scheduler
@@ -39,7 +39,7 @@ from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.recovery import LoadedJob, Recovery
+from obcd.spool.recovery import Recovery
 from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)
@@ -87,25 +87,28 @@ class Coordinator:
         self._sleeper = Sleeper()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
-        self.running: dict[str, RunningJob] = {}
-        self.accepted: deque[JobHeader] = deque()
-        self.published: deque[Published] = deque(maxlen=REMEMBERED)
-        self.damaged: tuple[str, ...] = ()
         #: What came of reading the configuration again, as `status.json` tells it, and why it failed the last time.
         self.reloads: deque[dict[str, Any]] = deque(maxlen=RELOADS_REMEMBERED)
         self.reload_trouble = ""
-        #: Counts jobs that came or went: what the status shows is stale when it moved.
-        self.moves = 0
         self.is_draining = False
         self.is_recovered = False
-        self._loading: dict[str, JobHeader] = {}
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
-        self._desk = Desk(settings, layout, self._intake_clerk, self._take_accepted, self.unfinished)
         self._signs = Signboard(layout)
         self._sweeper = Sweeper(settings, layout)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
+        self.jobs = Jobs(
+            layout,
+            self.fleet,
+            self._recorder,
+            (self._intake_clerk, self._outbox_clerk),
+            self._signs,
+            self._take_published,
+            counts=takes_drops,
+        )
+        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.addressable)
+        self._controls = Controls(layout, self.jobs, self._outbox_clerk)
         self._housekeeping_at = 0.0
         self._has_inbox_news, self._news_at = False, 0.0
 
@@ -153,6 +156,7 @@ class Coordinator:
     def drain(self) -> None:
         """Give out nothing new; what is in flight may finish."""
         self.is_draining = True
+        self.jobs.quarantine.acquit_all()
 
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
@@ -162,7 +166,7 @@ class Coordinator:
         self._sweeper.stop()
         self._watch.stop()
         self._recorder.stop(5.0)
-        for job in list(self.running):
+        for job in list(self.jobs.running):
             self._signs.end_progress(job)
         self._lock.release()
 
@@ -173,8 +177,8 @@ class Coordinator:
 
     @property
     def waiting(self) -> dict[Key, str]:
-        """Files of the inbox that are not taken, and why."""
-        return self._desk.waiting
+        """Files of the inbox that are not taken, or not obeyed, and why."""
+        return {**self._desk.waiting, **self._controls.waiting}
 
     @property
     def settling(self) -> list[Key]:
@@ -188,11 +192,11 @@ class Coordinator:
             self._desk.trouble,
             self._recorder.trouble,
             self.fleet.outage,
-            *(job.trouble for job in self.running.values()),
+            *(job.trouble for job in self.jobs.running.values()),
+            *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
         missing = sorted(self.scheduler.unservable_models())
         found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
-        found += [f"jobs/{name} is damaged and was left as it is: look at it" for name in self.damaged]
         return [text for text in found if text]
 
     def pids(self) -> dict[str, int | None]:
@@ -226,13 +230,15 @@ class Coordinator:
         self._intake_clerk.receive()
         self._outbox_clerk.receive()
         self._count_recorded(now)
+        self.jobs.end_cancelled()
         if self.is_recovered and self._takes_drops and not self.is_draining:
             self._desk.turn(now)
+            self._controls.turn(self._desk.controls, self._desk.coming, now)
         if self._takes_drops:
-            self._signs.show(self.running.values(), self._desk.waiting, now, self.fleet.outage)
+            self._signs.show(self.jobs.running.values(), self.waiting, now, self.fleet.outage)
         self._keep_house(now)
         if self.is_recovered and not self.is_draining:
-            self._activate()
+            self.jobs.activate(self.settings.spool.active_jobs)
             if not self._recorder.trouble:  # what cannot be recorded should not be computed
                 self.fleet.dispatch(now)
         return self._until_next(now)
@@ -262,11 +268,10 @@ class Coordinator:
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
         if self._only and not wanted and self._only not in recovery.unpublished:
             raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
-        self.accepted.extend(wanted)
-        self.damaged = recovery.damaged
+        self.jobs.take_over(recovery, wanted)
         for job in recovery.unpublished:
             if self._only in ("", job):
-                self._outbox_clerk.ask(partial(self._take_old_published, job), "publish", job, {})
+                self.jobs.publish_left(job)
         if self._takes_drops:
             for claim in recovery.claims:
                 self._desk.take_claim(claim)
@@ -274,101 +279,30 @@ class Coordinator:
             logger.info("going on with %d unfinished jobs", len(wanted), extra={"action": "recovered"})
         self.is_recovered = True
 
-    def _take_accepted(self, header: JobHeader) -> None:
-        self.accepted.append(header)
-        self.moves += 1
-
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published."""
-        return (*self.accepted, *self._loading.values(), *(job.header for job in self.running.values()))
+        """Return the jobs that are accepted and not published, but for those that are kept apart."""
+        return self.jobs.unfinished()
 
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing is left to do (but to wait for drops)."""
-        busy = self.accepted or self.running or self._loading
-        return self.is_recovered and not busy and not self._intake_clerk.pending and not self._outbox_clerk.pending
+        is_busy = self._intake_clerk.pending or self._outbox_clerk.pending
+        return self.is_recovered and self.jobs.is_idle and not is_busy
 
-    def _activate(self) -> None:
-        """Load accepted jobs as long as there is room among the active ones."""
-        while self.accepted and len(self.running) + len(self._loading) < self.settings.spool.active_jobs:
-            header = self.accepted.popleft()
-            self._loading[header.id] = header
-            self._intake_clerk.ask(partial(self._take_loaded, header), "load_job", header.id)
-
-    def _take_loaded(self, header: JobHeader, outcome: Done | Failed) -> None:
-        del self._loading[header.id]
-        now = monotonic()
-        if isinstance(outcome, Failed):
-            extra = {"action": "load_failed", "job": header.id}
-            logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
-            self.damaged = (*self.damaged, header.id)
-            return
-        loaded: LoadedJob = outcome.value
-        backlog = Backlog(
-            header.id, loaded.replay.done, header.signatures, loaded.column, limit=header.settings.attempts
-        )
-        self.running[header.id] = RunningJob.begin(header, backlog, loaded.replay, now)
-        self._recorder.open(header.id, loaded.replay.size)
-        self.fleet.note_limits(header.settings)
-        self.scheduler.add_job(backlog, now)
-        self._publish_if_complete(header.id)
-
-    def _publish_if_complete(self, job: str) -> None:
-        running = self.running[job]
-        if running.counts.done < running.header.requests or running.state is JobState.COMPLETE:
-            return
-        running.state = JobState.COMPLETE
-        self.scheduler.remove_job(job)
-        self._recorder.close_job(job)
-        self._ask_to_publish(job)
-
-    def _ask_to_publish(self, job: str) -> None:
-        self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, self.fleet.facts())
-
-    def _take_published(self, job: str, outcome: Done | Failed) -> None:
-        running = self.running.get(job)
-        if running is None:  # given up meanwhile
-            return
-        if isinstance(outcome, Failed):
-            running.trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
-            logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
-            return
-        self._signs.end_progress(job)
-        del self.running[job]
-        self.moves += 1
-        counts = running.counts
-        published = Published(running.header, outcome.value, counts.responses, counts.failures)
-        self.published.append(published)
-        logger.info(
-            "%s published in %s: %d answered, %d failed, %s of server work",
-            running.header.label,
-            outcome.value,
-            counts.responses,
-            counts.failures,
-            duration(counts.work_seconds),
-            extra={"action": "job_published", "job": job},
-        )
+    def _take_published(self, job: str, folder: Path) -> None:
         self._desk.wake_held()
-        self._observer.on_published(job, outcome.value)
-
-    def _take_old_published(self, job: str, outcome: Done | Failed) -> None:
-        if isinstance(outcome, Failed):
-            extra = {"action": "publish_failed", "job": job}
-            logger.error("job %s cannot be published: %s", job, outcome.reason, extra=extra)
-            return
-        logger.info("job %s published in %s", job, outcome.value, extra={"action": "job_published", "job": job})
-        self._observer.on_published(job, outcome.value)
+        self._observer.on_published(job, folder)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _take_answer(self, lease: Lease, answer: Answered, now: float) -> None:
-        job = self.running[lease.job]
+        job = self.jobs.running[lease.job]
         job.tokens.add(answer.counts.eval_tokens, now)
         self._recorder.add(Entry(lease.job, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 
     def _take_fault(self, lease: Lease, line: int, fault: Fault, is_final: bool) -> None:
-        job = self.running[lease.job]
+        job = self.jobs.running[lease.job]
         number = line or self._line_of(lease.job, lease.ordinal)
         logger.log(
             logging.WARNING if is_final else logging.INFO,
@@ -392,18 +326,6 @@ class Coordinator:
         except (OSError, ValueError, struct.error):
             return 0
 
-    def _give_up_taken_away(self) -> None:
-        """Let go of jobs whose folder somebody removed; the others go on."""
-        for name in [name for name in self.running if not (self.layout.jobs / name).is_dir()]:
-            job = self.running[name]
-            if job.state is JobState.COMPLETE and not job.trouble:
-                continue  # being published at this moment: the folder moves
-            logger.error("jobs/%s was taken away: its job is given up", name, extra={"action": "job_gone", "job": name})
-            del self.running[name]
-            self.scheduler.remove_job(name)
-            self._recorder.forget(name)
-            self._signs.end_progress(name)
-
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
         record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
@@ -413,7 +335,7 @@ class Coordinator:
     def _count_recorded(self, now: float) -> None:
         complete = set()
         for entry in self._recorder.recorded():
-            job = self.running.get(entry.job)
+            job = self.jobs.running.get(entry.job)
             if job is None:  # given up meanwhile
                 continue
             job.counts.add(entry.counts)
@@ -421,7 +343,7 @@ class Coordinator:
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:
-            self._publish_if_complete(name)
+            self.jobs.end_if_complete(name)
 
     # --- now and then --------------------------------------------------------------------------------------------
 
@@ -437,12 +359,9 @@ class Coordinator:
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)
             fault = model_missing(model, len(self.fleet.endpoints))
-            self._record_failure(self.running[job], ordinal, line, fault, None)
+            self._record_failure(self.jobs.running[job], ordinal, line, fault, None)
         self.fleet.replace_frozen(now)
-        self._give_up_taken_away()
+        self.jobs.give_up_taken_away()
         for clerk in (self._intake_clerk, self._outbox_clerk):
             clerk.replace_stopped()
-        for name, running in self.running.items():
-            if running.trouble and running.state is JobState.COMPLETE:
-                running.trouble = ""
-                self._ask_to_publish(name)
+        self.jobs.publish_again()

@@ -77,7 +77,9 @@ def run(
             coordinator.start()
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
-            return _loop(coordinator, signals, each_turn, reloader)
+            is_done = _loop(coordinator, signals, each_turn, reloader)
+            coordinator.jobs.quarantine.acquit_all()  # ended in order, and not by an error
+            return is_done
         finally:
             notify(STOPPING=1)
             coordinator.stop()
@@ -138,10 +140,10 @@ class _Display:
             self._is_ready = True
             notify(READY=1)
             self._shown_at = -SNAPSHOT_SECONDS
-        pause = SNAPSHOT_SECONDS if coordinator.moves == self._shown_moves else LEAST_SECONDS
+        pause = SNAPSHOT_SECONDS if coordinator.jobs.moves == self._shown_moves else LEAST_SECONDS
         if now - self._shown_at < pause:
             return self._shown_at + pause - now
-        self._shown_at, self._shown_moves = now, coordinator.moves
+        self._shown_at, self._shown_moves = now, coordinator.jobs.moves
         self._notify()
         self._write(now)
         return SNAPSHOT_SECONDS

@@ -77,6 +77,16 @@ class Desk:
         """The files that are on their way."""
         return self._inbox.settling
 
+    @property
+    def controls(self) -> tuple[Key, ...]:
+        """The control files of the last scan."""
+        return self._inbox.controls
+
+    @property
+    def coming(self) -> set[Key]:
+        """The files that become jobs soon: they settle, or the clerk has them."""
+        return {*self._inbox.settling, *self._asked}
+
     def configure(self, settings: Settings) -> None:
         """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
         self._settings = settings

@@ -79,7 +79,7 @@ class Fleet:
         self._held: set[str] = set()
         self._departed: dict[str, EndpointFacts] = {}
         self._jobs = jobs
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._answered = answered
         self._faulted = faulted
         self._connect_timeout = settings.requests.connect_timeout_seconds
@@ -96,11 +96,11 @@ class Fleet:
         """Let endpoints come, change and go; those that go finish what they hold."""
         self._connect_timeout = settings.requests.connect_timeout_seconds
         for name in change.left:
-            self._scheduler.drain_endpoint(name, now)
+            self.scheduler.drain_endpoint(name, now)
             self._tell_move(name)
             self.leaving.add(name)
         for item in change.back:
-            self._scheduler.undrain_endpoint(item.name, now)
+            self.scheduler.undrain_endpoint(item.name, now)
             self._tell_move(item.name)
             self.leaving.remove(item.name)
             self.figures[item.name].probed_at = -1e9  # now
@@ -111,7 +111,7 @@ class Fleet:
         self._members = {item.name: item for item in wanted}
         self._members.update((name, old[name]) for name in old if name in self.leaving)
         for item in wanted:
-            self._scheduler.set_slots(item.name, item.slots)
+            self.scheduler.set_slots(item.name, item.slots)
             if item.name not in self._held:
                 self.pool.resize(self._spec(item))
 
@@ -125,7 +125,7 @@ class Fleet:
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
-        self._scheduler.add_endpoint(item.name, item.slots, now)
+        self.scheduler.add_endpoint(item.name, item.slots, now)
         self.figures[item.name] = Figures(Rate(now))
         if any(self._members[name].url == item.url for name in self.leaving):
             self._held.add(item.name)
@@ -135,11 +135,11 @@ class Fleet:
 
     def _let_leave(self, now: float) -> None:
         """Forget endpoints that are leaving and hold nothing any more."""
-        for name in [name for name in self.leaving if not self._scheduler.in_flight(name)]:
+        for name in [name for name in self.leaving if not self.scheduler.in_flight(name)]:
             self._departed[name] = self._facts(self._members[name])
             while len(self._departed) > DEPARTED:
                 del self._departed[next(iter(self._departed))]
-            self._scheduler.remove_endpoint(name)
+            self.scheduler.remove_endpoint(name)
             if name in self._held:
                 self._held.remove(name)
             else:
@@ -156,12 +156,12 @@ class Fleet:
     def outage(self) -> str:
         """Why no request can be asked anywhere, "" when one can, or when it is not known yet."""
         names = [name for name in self._members if name not in self.leaving]
-        return describe_outage([self._scheduler.health(name) for name in names])
+        return describe_outage([self.scheduler.health(name) for name in names])
 
     @property
     def in_flight(self) -> int:
         """Requests at the endpoints now."""
-        return sum(self._scheduler.in_flight(item.name) for item in self.endpoints)
+        return sum(self.scheduler.in_flight(item.name) for item in self.endpoints)
 
     def facts(self) -> dict[str, EndpointFacts]:
         """Return what manifests tell of the endpoints."""
@@ -173,7 +173,7 @@ class Fleet:
 
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
-        for lease in self._scheduler.assign(now):
+        for lease in self.scheduler.assign(now):
             self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt))
 
     def receive(self, now: float) -> None:
@@ -191,7 +191,7 @@ class Fleet:
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
         for item in self.endpoints:
-            figures, health = self.figures[item.name], self._scheduler.health(item.name)
+            figures, health = self.figures[item.name], self.scheduler.health(item.name)
             if health.state is EndpointState.DRAINING:
                 continue
             pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
@@ -201,15 +201,22 @@ class Fleet:
 
     def replace_frozen(self, now: float) -> None:
         """Replace workers that do not keep their own limits."""
-        for endpoint in self._scheduler.overdue(self._oldest, now):
+        for endpoint in self.scheduler.overdue(self._oldest, now):
             self.pool.replace(endpoint, now)
             self._take_lost(endpoint, now)
 
     def cancel_in_flight(self) -> None:
         """Break off what is in flight, so that no server computes for nobody."""
         for item in self.endpoints:
-            for lease in self._scheduler.leases(item.name):
+            for lease in self.scheduler.leases(item.name):
                 self.pool.send(item.name, Cancel(lease.ticket))
+
+    def cancel_job(self, job: str) -> None:
+        """Break off what is in flight of one job."""
+        for item in self.endpoints:
+            for lease in self.scheduler.leases(item.name):
+                if lease.job == job:
+                    self.pool.send(item.name, Cancel(lease.ticket))
 
     def _take_message(self, event: Received, now: float) -> None:
         match event.message:
@@ -224,7 +231,7 @@ class Fleet:
         self._tell_move(event.endpoint)
 
     def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
-        lease = self._scheduler.answered(answer.ticket, endpoint, now)
+        lease = self.scheduler.answered(answer.ticket, endpoint, now)
         if lease is None:  # late: another attempt has ended this request, or its job is gone
             return
         figures = self.figures[endpoint]
@@ -233,15 +240,15 @@ class Fleet:
         self._answered(lease, answer, now)
 
     def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
-        settled = self._scheduler.faulted(ticket, endpoint, fault, now)
+        settled = self.scheduler.faulted(ticket, endpoint, fault, now)
         if settled is not None:
             self.figures[endpoint].faults += 1
             lease, is_final = settled
             self._faulted(lease, line, fault, is_final)
 
     def _take_lost(self, endpoint: str, now: float) -> None:
-        self._scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
-        for lease in self._scheduler.leases(endpoint):
+        self.scheduler.note_probe(endpoint, None, "its worker ended; another one starts", now)
+        for lease in self.scheduler.leases(endpoint):
             self._take_fault(endpoint, lease.ticket, 0, worker_lost(), now)
         self._tell_move(endpoint)
 
@@ -252,11 +259,11 @@ class Fleet:
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
             models = frozenset(found.digests)
-        self._scheduler.note_probe(endpoint, models, found.failure, now)
+        self.scheduler.note_probe(endpoint, models, found.failure, now)
 
     def _tell_move(self, name: str) -> None:
         """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""
-        figures, health = self.figures[name], self._scheduler.health(name)
+        figures, health = self.figures[name], self.scheduler.health(name)
         if health.state is figures.state:
             return
         level, text = describe_move(figures.state, health)

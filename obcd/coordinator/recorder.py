@@ -85,6 +85,11 @@ class Recorder:
             self._closing.add(job)
         self._news.set()
 
+    def holds(self, job: str) -> bool:
+        """Tell whether results of a job are not on disk yet, or not fetched by `recorded`."""
+        with self._lock:
+            return any(entry.job == job for entry in (*self._entries, *self._recorded))
+
     @property
     def pending(self) -> int:
         """How many results are not on disk yet."""

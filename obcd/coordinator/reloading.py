@@ -184,7 +184,7 @@ class Reloader:
             if not coordinator.is_draining:  # else it is no trouble: the next start takes it up
                 coordinator.reload_trouble = trouble
         coordinator.reloads.append(outcome.to_json())
-        coordinator.moves += 1
+        coordinator.jobs.moves += 1
         if coordinator.is_recovered:
             notify(READY=1)
 

@@ -20,7 +20,19 @@ class JobState(StrEnum):
 
     ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
     RUNNING = "RUNNING"  # its requests are given out
+    PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
+    CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
+
+
+#: {state of a running job: where it can go}
+MOVES = {
+    JobState.RUNNING: {JobState.PAUSED, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.PAUSED: {JobState.RUNNING, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.CANCELLED: {JobState.COMPLETE},
+    JobState.COMPLETE: frozenset[JobState](),
+}
 
 
 @dataclass(slots=True)
@@ -46,6 +58,17 @@ class RunningJob:
         rate = self.answers.per_second(now)
         return (self.header.requests - self.counts.done) / rate if rate > 0 else None
 
+    def move(self, state: JobState) -> None:
+        """Go to another state; what ends goes no way back.
+
+        Raises:
+            ValueError: If there is no such move.
+        """
+        if state not in MOVES[self.state]:
+            raise ValueError(f"{self.header.id} cannot become {state}: it is {self.state}")
+        self.state = state
+        self.backlog.is_paused = state is JobState.PAUSED
+
     def report(self, now: float, outage: str = "") -> dict[str, Any]:
         """Return the job's entry in `status.json`, which is also its `progress.json`.
 
@@ -60,6 +83,7 @@ class RunningJob:
             "drop_id": header.drop_id,
             "uid": header.uid,
             "state": self.state,
+            "priority": self.backlog.rank.among_own,
             "total": header.requests,
             "done": self.counts.done,
             "failed": self.counts.failures,
@@ -71,6 +95,28 @@ class RunningJob:
             "trouble": self.trouble or outage,
             "updated_at": timestamp(wall()),
         }
+
+
+def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> dict[str, Any]:
+    """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
+    return {
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "uid": header.uid,
+        "state": state,
+        "priority": priority,
+        "total": header.requests,
+        "done": 0,
+        "failed": 0,
+        "cut_short": 0,
+        "tokens_per_second": 0.0,
+        "requests_per_second": 0.0,
+        "work_seconds": 0.0,
+        "eta_seconds": None,
+        "trouble": trouble,
+    }
 
 
 def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:

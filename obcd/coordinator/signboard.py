@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from obcd.coordinator.running import RunningJob
 from obcd.spool.inbox import Key
+from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
 from obcd.spool.outbox import Signs
 
@@ -29,6 +31,10 @@ class Signboard:
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
         self._signs.end_progress(job)
+
+    def show_kept(self, header: JobHeader, report: Mapping[str, Any]) -> None:
+        """Show a job that is kept apart, where its progress would be."""
+        self._signs.show_progress(header, report)
 
     def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
         """Show what is due; `outage` says why nothing can be asked at present."""

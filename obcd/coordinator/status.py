@@ -43,8 +43,8 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "takes_reloads": takes_reloads,
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.running.values()]
-        + _accepted(coordinator),
+        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
+        + coordinator.jobs.reports(),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
@@ -59,7 +59,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
                 "responses": item.responses,
                 "failures": item.failures,
             }
-            for item in coordinator.published
+            for item in coordinator.jobs.published
         ],
         "processes": coordinator.pids(),
     }
@@ -84,7 +84,7 @@ def _progress(coordinator: Coordinator) -> list[str]:
     if not headers:
         return ["no jobs", *_endpoints_up(coordinator)]
     total = sum(header.requests for header in headers)
-    done = sum(job.counts.done for job in coordinator.running.values())
+    done = sum(job.counts.done for job in coordinator.jobs.running.values())
     count = f"{len(headers)} job{'s' if len(headers) > 1 else ''}"
     eta = _time_to_go(coordinator)
     to_go = [f"{_about(eta)} to go"] if eta is not None else []
@@ -101,9 +101,11 @@ def _endpoints_up(coordinator: Coordinator) -> list[str]:
 
 
 def _time_to_go(coordinator: Coordinator) -> float | None:
-    running = coordinator.running
-    waiting = sum(header.requests for header in coordinator.unfinished() if header.id not in running)
-    return time_to_go(running.values(), waiting, coordinator.fleet.in_flight)
+    """Return how long all takes that is going on; what is paused takes no time until it goes on."""
+    jobs = coordinator.jobs
+    waiting = sum(header.requests for header in jobs.accepted.values() if not jobs.is_paused(header.id))
+    going = [job for job in jobs.running.values() if job.state is not JobState.PAUSED]
+    return time_to_go(going, waiting, coordinator.fleet.in_flight)
 
 
 def _about(seconds: float) -> str:
@@ -115,29 +117,6 @@ def _state(coordinator: Coordinator) -> str:
     if coordinator.is_draining:
         return "DRAINING"
     return "READY" if coordinator.is_recovered else "STARTING"
-
-
-def _accepted(coordinator: Coordinator) -> list[dict[str, Any]]:
-    return [
-        {
-            "job": header.id,
-            "name": header.name,
-            "profile": header.profile,
-            "drop_id": header.drop_id,
-            "uid": header.uid,
-            "state": JobState.ACCEPTED,
-            "total": header.requests,
-            "done": 0,
-            "failed": 0,
-            "cut_short": 0,
-            "tokens_per_second": 0.0,
-            "requests_per_second": 0.0,
-            "work_seconds": 0.0,
-            "eta_seconds": None,
-            "trouble": "",
-        }
-        for header in coordinator.accepted
-    ]
 
 
 def _endpoint(coordinator: Coordinator, name: str, now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from obcd.core.records import Signature
+from obcd.core.turns import COMMON, Rank
 
 #: States of one request; PENDING waits for a slot, WAITING for its back-off.
 PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
@@ -28,7 +29,8 @@ class Backlog:
         signatures: What the requests need loaded, most often one entry.
         column: One byte per ordinal, the number of its signature; empty when there is one signature only.
         limit: Most attempts of one request.
-        priority: Higher is served first.
+        submitter: The uid of who dropped it: submitters take turns.
+        rank: Its priority, from the start.
     """
 
     def __init__(
@@ -39,11 +41,15 @@ class Backlog:
         column: bytes = b"",
         *,
         limit: int,
-        priority: int = 0,
+        submitter: int = 0,
+        rank: Rank = COMMON,
     ) -> None:
         self.job = job
         self.limit = limit
-        self.priority = priority
+        self.submitter = submitter
+        self.rank = rank
+        #: Nothing of it is given out while this is set; what is in flight finishes.
+        self.is_paused = False
         self.signatures = tuple(signatures)
         self._column = column
         self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits

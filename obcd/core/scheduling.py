@@ -1,8 +1,9 @@
 """Who asks what next: jobs on one side, endpoints with free slots on the other. Pure: values in, leases out.
 
 Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
-is work for it, and drains before it switches; jobs take turns, higher priority first; what failed on one endpoint goes
-to another one first; a fault that is the endpoint's own costs the request nothing.
+is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
+(see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
+request nothing.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Scheduler:
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[_Group] = []
         self._tickets = 0
+        #: {submitter: the ticket that was last given out for him}
+        self._served: dict[int, int] = {}
         self._free_faults: dict[tuple[str, int], int] = {}
 
     # --- endpoints -----------------------------------------------------------------------------------------------
@@ -224,7 +227,7 @@ class Scheduler:
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends, after `now`, or None; what is due already waits for an endpoint."""
-        dues = (backlog.next_due(now) for backlog in self._backlogs.values())
+        dues = (backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused)
         return min((due for due in dues if due is not None), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -236,6 +239,7 @@ class Scheduler:
                 continue
             self._tickets += 1
             group.served_at, group.turn = now, self._tickets
+            self._served[group.backlog.submitter] = self._tickets
             endpoint.loaded = group.signature
             attempt = group.backlog.attempts.get(ordinal, 0) + 1
             lease = Lease(self._tickets, group.backlog.job, ordinal, endpoint.name, attempt, now)
@@ -245,18 +249,26 @@ class Scheduler:
 
     def _choices(self, endpoint: _Endpoint, now: float) -> Iterator[_Group]:
         """Yield the groups this endpoint may serve now, best first."""
-        ready = [group for group in self._groups if endpoint.has(group.signature)]
         ready = [
             group
-            for group in ready
-            if group.backlog.has_ready(group.number, endpoint.name, self._able_to_retry(group), now)
+            for group in self._groups
+            if not group.backlog.is_paused
+            and endpoint.has(group.signature)
+            and group.backlog.has_ready(group.number, endpoint.name, self._able_to_retry(group), now)
         ]
         own = [group for group in ready if group.signature == endpoint.loaded]
         if own and not self._must_switch(endpoint, ready, now):
-            yield from sorted(own, key=lambda group: (-group.backlog.priority, group.turn))
+            yield from sorted(own, key=self._order)
         elif not endpoint.leases:  # switching drains first
             foreign = [group for group in ready if group.signature != endpoint.loaded] or own
-            yield from sorted(foreign, key=lambda group: (-group.backlog.priority, self._servers_of(group), group.turn))
+            yield from sorted(
+                foreign,
+                key=lambda group: (-group.backlog.rank.among_all, self._servers_of(group), self._order(group)),
+            )
+
+    def _order(self, group: _Group) -> tuple[int, int, int, int]:
+        backlog = group.backlog
+        return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
 
     def _must_switch(self, endpoint: _Endpoint, ready: list[_Group], now: float) -> bool:
         """Tell whether this endpoint has to let its work run out for a signature that nobody serves."""
@@ -329,7 +341,8 @@ class Scheduler:
 
     def _is_unservable(self, group: _Group, now: float) -> bool:
         staying = [item for item in self._endpoints.values() if item.health.state is not EndpointState.DRAINING]
-        if any(item.has(group.signature) for item in staying) or not group.backlog.has_unleased(group.number):
+        is_at_rest = group.backlog.is_paused or not group.backlog.has_unleased(group.number)
+        if is_at_rest or any(item.has(group.signature) for item in staying):
             group.unservable_since = None
             return False
         if not any(item.models is not None for item in staying):  # nobody was ever reached: that is another trouble

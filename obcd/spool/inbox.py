@@ -32,8 +32,8 @@ RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 DROP_ID = re.compile("[0-9a-f]{16}")
 #: Names that programs use while they write (rsync, editors, browsers, NFS); passed over in silence.
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
-#: Names beside a drop that speak of it (design: control by file).
-CONTROL_SUFFIXES = (".cancel", ".pause", MARKER_SUFFIX)
+#: Names beside a drop that say what is to become of its job (see `control`); what a number may be is said there.
+CONTROL = re.compile(r"(?P<drop>.+\.jsonl)\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
 
 
 class Key(NamedTuple):
@@ -139,12 +139,12 @@ def hidden_name(drop_id: str) -> str:
 
 def is_ignored(name: str) -> bool:
     """Tell whether a name is nobody's drop: hidden, temporary, or a control file."""
-    return (
-        name.startswith((".", "#"))
-        or name.endswith(TEMPORARY_SUFFIXES)
-        or name.endswith(CONTROL_SUFFIXES)
-        or f"{SUFFIX}.priority-" in name
-    )
+    return name.startswith((".", "#")) or name.endswith((*TEMPORARY_SUFFIXES, MARKER_SUFFIX)) or is_control(name)
+
+
+def is_control(name: str) -> bool:
+    """Tell whether a name is that of a control file, well formed or not; one that ends in .jsonl is a drop's."""
+    return not name.endswith(SUFFIX) and CONTROL.fullmatch(name) is not None
 
 
 class Inbox:
@@ -158,6 +158,8 @@ class Inbox:
         self._markers: dict[Key, float] = {}
         #: {file: why it is not taken}, complete after each scan
         self.waiting: dict[Key, str] = {}
+        #: Control files that lay there at the last scan.
+        self.controls: tuple[Key, ...] = ()
 
     def configure(self, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
         """Take what may change while it runs; what is in the folder of a profile that went is let lie."""
@@ -177,12 +179,15 @@ class Inbox:
         self.waiting = {}
         seen: set[Key] = set()
         markers: set[Key] = set()
+        controls: list[Key] = []
         drops: list[Drop] = []
         for profile, entry in self._entries():
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
                 if entry.name.endswith(SUFFIX + MARKER_SUFFIX) and not entry.name.startswith((".", "#")):
                     markers.add(key)
+                elif is_control(entry.name) and not entry.name.startswith((".", "#")):
+                    controls.append(key)
                 continue
             seen.add(key)
             drop = self._look(key, entry, now)
@@ -191,6 +196,7 @@ class Inbox:
         self._watched = {key: watched for key, watched in self._watched.items() if key in seen}
         orphans = {key for key in markers if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen}
         self._clear_orphans(orphans, now)
+        self.controls = tuple(controls)
         return sorted(drops, key=lambda drop: drop.identity.ctime_ns)
 
     def hold(self, key: Key, why: str, until: float) -> None:

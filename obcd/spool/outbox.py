@@ -29,6 +29,7 @@ from obcd.core.records import Outcome
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
+from obcd.spool.control import fail_cancelled, read_orders
 from obcd.spool.homes import find_places, make_place, user_name
 from obcd.spool.inbox import Key
 from obcd.spool.intake import BLOCK
@@ -90,9 +91,13 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     folder = layout.jobs / job
     if folder.exists() and not (folder / MANIFEST).exists():
         header = read_header(folder)
+        fail_cancelled(folder, header)
         sums = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
+        canceller = read_orders(folder).canceller
+        if canceller is not None:
+            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 

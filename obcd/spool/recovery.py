@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +14,8 @@ from obcd.core.lines import parse_line
 from obcd.core.records import signature_of
 from obcd.errors import LineError
 from obcd.logs import printable
-from obcd.spool import disk, ledger
+from obcd.spool import disk, ledger, quarantine
+from obcd.spool.control import Orders, finish_binding, read_orders
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
 from obcd.spool.intake import claim_marker, failure_record
 from obcd.spool.job import JobHeader, Place, read_header, read_places, signature_column
@@ -41,13 +43,19 @@ class Recovery:
         jobs: Headers of unfinished jobs, oldest first.
         unpublished: Ids of jobs whose outputs are written and only have to be shown.
         claims: Files to accept.
+        orders: {job: what binds it}, for those that something binds.
         damaged: Folders that cannot be read; they are kept for a person to look at.
+        quarantined: Headers of jobs that are kept apart (see `quarantine`).
+        in_vain: `{job: how often it was begun in vain}`, where that is not 0.
     """
 
     jobs: tuple[JobHeader, ...]
     unpublished: tuple[str, ...]
     claims: tuple[Claim, ...]
     damaged: tuple[str, ...]
+    orders: Mapping[str, Orders] = field(default_factory=dict)
+    quarantined: tuple[JobHeader, ...] = ()
+    in_vain: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,20 @@ def recover(layout: Layout) -> Recovery:
     found = [_read_claim(layout, folder) for folder in claim_folders]
     claims = [claim for claim in found if claim is not None]
     waiting = tuple(claim for claim in claims if claim.job not in known)
-    return Recovery(tuple(jobs), tuple(unpublished), waiting, tuple(damaged))
+    for header in jobs:
+        finish_binding(layout, layout.jobs / header.id)
+    orders = {header.id: read_orders(layout.jobs / header.id) for header in jobs}
+    apart = {header.id for header in jobs if quarantine.is_quarantined(layout.jobs / header.id)}
+    in_vain = {header.id: quarantine.deaths(layout.jobs / header.id) for header in jobs}
+    return Recovery(
+        tuple(header for header in jobs if header.id not in apart),
+        tuple(unpublished),
+        waiting,
+        tuple(damaged),
+        orders={job: binding for job, binding in orders.items() if binding != Orders()},
+        quarantined=tuple(header for header in jobs if header.id in apart),
+        in_vain={job: times for job, times in in_vain.items() if times},
+    )
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -90,6 +111,12 @@ def _folders(parent: Path) -> list[Path]:
         if entry.is_symlink() or not entry.is_dir():
             logger.warning("%s is no folder of obcd's: passed over", printable(str(entry)), extra={"action": "stray"})
     return [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+
+
+def begin_job(layout: Layout, job: str) -> LoadedJob | None:
+    """Read a job to work on it, and count that; None when it is kept apart (see `quarantine`)."""
+    loaded = load_job(layout, job)
+    return loaded if quarantine.begin(layout.jobs / job, loaded.replay.size) else None
 
 
 def load_job(layout: Layout, job: str) -> LoadedJob:

@@ -10,14 +10,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-from obcd.spool import acl, answered, disk, homes, ledger
+from obcd.spool import acl, answered, disk, homes, ledger, quarantine
 from obcd.spool.layout import Layout
 
 MANIFEST = "manifest.json"
 #: What a name may have on every filesystem that counts (NAME_MAX).
 MAX_NAME_BYTES = 255
 #: Files of a running job that a published one has no use for.
-WORKING_FILES = (ledger.NAME, "index", "job.json")
+WORKING_FILES = (
+    ledger.NAME,
+    "index",
+    "job.json",
+    "cancel",
+    "priority",
+    quarantine.BEGUN,
+    quarantine.QUARANTINED,
+)
 
 
 def show(layout: Layout, job: str) -> Path:

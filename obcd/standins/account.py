@@ -7,7 +7,10 @@ An account grows until it is reset or full; what did not fit is counted as `drop
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
@@ -31,6 +34,7 @@ class Record:
     prompt: str  # see `prompt_key`
     attempt: int  # how often this prompt has come, over all servers of the process; counted from 1
     arrived: float
+    number: int = 0  # counted from 1 at each server
     started: float | None = None  # got its slot
     finished: float | None = None
     outcome: str | None = None  # `answered`, `cancelled` (the client left), `failed`
@@ -64,13 +68,52 @@ class Attempts:
         self._counts.clear()
 
 
-class Account:
-    """The account of one server; used on the event loop's thread only."""
+class AccountFile:
+    """Where arrivals and ends are written as they happen: what a server saw that was killed is read there.
 
-    def __init__(self, slots: int, attempts: Attempts, limit: int = LIMIT) -> None:
+    Each is one line, whole, behind what other servers wrote into the same file:
+    `{"pid": 812, "server": 0, "request": 17, "prompt": "9f86d081884c7d65", "event": "arrived", "at": 8123.25}`.
+    `event` is `arrived` or an outcome; `at` is monotonic seconds of the machine; `request` counts from 1.
+
+    Raises:
+        OSError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, server: int, request: int, prompt: str, event: str, at: float) -> None:
+        """Write a line; it is there when this returns, whatever then becomes of the process."""
+        line = {"pid": os.getpid(), "server": server, "request": request, "prompt": prompt, "event": event, "at": at}
+        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+
+
+class Account:
+    """The account of one server; used on the event loop's thread only.
+
+    Args:
+        slots: of the server.
+        attempts: counted over all servers of the process.
+        limit: entries kept of each list; 0 counts without remembering anything.
+        file: where arrivals and ends are written too.
+        server: the server's number in its process, for that file.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        attempts: Attempts,
+        limit: int = LIMIT,
+        *,
+        file: AccountFile | None = None,
+        server: int = 0,
+    ) -> None:
         self._slots = slots
         self._attempts = attempts
-        self._limit = limit  # entries kept of each list; 0 counts without remembering anything
+        self._limit = limit
+        self._file = file
+        self._server = server
+        self._arrivals = 0
         self._open: dict[int, Record] = {}  #: {id of a record: the record}, requests in progress
         self._busy = 0  # requests that hold a slot
         self._waiting = 0  # requests received that hold none yet
@@ -94,7 +137,9 @@ class Account:
     def arrive(self, prompt: str) -> Record:
         """Note a generation request; it waits for a slot now."""
         key = prompt_key(prompt)
-        record = Record(key, self._attempts.next(key) if self._limit else 1, monotonic())
+        self._arrivals += 1
+        record = Record(key, self._attempts.next(key) if self._limit else 1, monotonic(), self._arrivals)
+        self._write(record, "arrived", record.arrived)
         self._open[id(record)] = record
         if len(self._records) < self._limit:
             self._records.append(record)
@@ -114,6 +159,7 @@ class Account:
     def finish(self, record: Record, outcome: str) -> None:
         """Note the end of a request; its slot, if it had one, is free again."""
         record.finished, record.outcome = monotonic(), outcome
+        self._write(record, outcome, record.finished)
         del self._open[id(record)]
         if record.started is None:
             self._waiting -= 1
@@ -144,6 +190,10 @@ class Account:
             "busy_slot_seconds": self._busy_seconds + self._busy * (now - self._changed),
             "changes": self._changes,
         }
+
+    def _write(self, record: Record, event: str, at: float) -> None:
+        if self._file is not None:
+            self._file.write(self._server, record.number, record.prompt, event, at)
 
     def _note_change(self, now: float, taken: int = 0) -> None:
         self._busy_seconds += self._busy * (now - self._changed)

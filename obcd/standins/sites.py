@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from obcd.errors import UsageError
-from obcd.standins.account import Account, Attempts
+from obcd.standins.account import Account, AccountFile, Attempts
 from obcd.standins.api import Handler, OllamaApi, Routes
 from obcd.standins.engine import Engine, EngineError, JsonObject
 from obcd.standins.faults import parse_rate
@@ -19,7 +19,13 @@ from obcd.standins.wire import parse_body, typed
 
 
 def simulated_sites(
-    count: int, settings: ServerSettings, behaviour: Behaviour, *, preload: bool = False, start_seconds: float = 0.0
+    count: int,
+    settings: ServerSettings,
+    behaviour: Behaviour,
+    *,
+    preload: bool = False,
+    start_seconds: float = 0.0,
+    file: AccountFile | None = None,
 ) -> list[Site]:
     """Return `count` simulated servers on consecutive ports, or on free ones where the first port is 0.
 
@@ -29,12 +35,13 @@ def simulated_sites(
         behaviour: of all of them, until one is told another by PUT /simulated/behaviour.
         preload: load the first model at the start.
         start_seconds: how long they take requests without answering.
+        file: where their accounts are written too.
     """
     attempts = Attempts()
     sites: list[Site] = []
     for index in range(count):
         own = replace(settings, port=settings.port + index if settings.port else 0)
-        account = Account(own.limits.parallel, attempts)
+        account = Account(own.limits.parallel, attempts, file=file, server=index)
         engine = SimulatedEngine(behaviour)
         api = OllamaApi(engine, own, account)
         api.add_routes({**account_routes(account), "/simulated/behaviour": behaviour_routes(engine, api)})

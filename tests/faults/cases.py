@@ -46,6 +46,13 @@ _FUZZ = _in(
     "mutated_lines_have_a_result_or_a_reason_each",
     "two_million_mutated_lines_have_a_result_or_a_reason_each",
 )
+_STOPS = "faults/test_stops.py"
+_KILLS = _in(
+    "faults/test_kills.py",
+    "random_kills_lose_nothing_and_double_nothing",
+    "thousand_random_kills_lose_nothing_and_double_nothing",
+)
+_CANCELLING = _in("unit/spool/test_control.py", "crash_before_each_call_of_a_cancelling_cancels_one_job_once")
 _CHECKED = _in(_MUTANTS, "code_as_it_is_passes_the_same_check")
 
 ARRIVAL: dict[str, list[str] | str] = {
@@ -101,9 +108,10 @@ ARRIVAL: dict[str, list[str] | str] = {
 }
 
 CRASH: dict[str, list[str] | str] = {
-    "B1": _in(_CRASH, "crash_before_each_call_loses_nothing_and_doubles_nothing"),
-    "B2": _in(_CRASH, "second_crash_while_the_first_is_mended_changes_nothing", "all_second_crashes_change_nothing"),
-    "B3": NOT_YET + "random kill -9 of the coordinator in numbers (tests/bench/kill.py does ten)",
+    "B1": _in(_CRASH, "crash_before_each_call_loses_nothing_and_doubles_nothing") + _CANCELLING,
+    "B2": _in(_CRASH, "second_crash_while_the_first_is_mended_changes_nothing", "all_second_crashes_change_nothing")
+    + _CANCELLING,
+    "B3": _KILLS,
     "B4": _in(
         _POWER,
         "power_cut_at_any_moment_loses_nothing_and_doubles_nothing",
@@ -116,20 +124,45 @@ CRASH: dict[str, list[str] | str] = {
         "hundred_real_power_cuts_lose_nothing_and_double_nothing",
     ),
     "B5": _in(_MUTANTS, "mutant_is_found") + _in(_REAL, "real_power_cuts_find_code_without_any_sync_out"),
-    "B6": NOT_YET + "kill -9 of the coordinator's whole process group, and the next start",
+    "B6": _KILLS,
     "B7": _in(_COORDINATOR, "killed_worker_is_replaced_and_its_requests_asked_again")
     + _in("unit/workers/test_channel.py", "what_was_said_before_the_end_is_read_though_more_waits_to_be_sent"),
     "B8": NOT_YET + "SIGSTOP of a worker in a request (a stopped clerk is tested in test_hardship)",
     "B9": NOT_YET + "a worker that dies at every start: back-off, no fork storm",
     "B10": _in(_COORDINATOR, "poison_prompt_that_ends_its_worker_each_time_becomes_one_error"),
-    # The design: strangers' bytes are the clerk's; what kills three clerks is given back through the outbox.
-    "B11": _in(_INTAKE, "unread_claim_can_be_given_back"),
+    # And strangers' bytes are the clerk's: what kills three clerks is given back through the outbox.
+    "B11": _in(
+        "faults/test_quarantine.py",
+        "job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_go_on",
+        "coordinator_that_ends_by_an_error_counts_as_one_that_was_killed",
+        "coordinator_that_is_stopped_in_order_blames_no_job",
+        "coordinator_that_lived_with_a_job_for_a_while_does_not_blame_it",
+        "file_that_is_answered_in_the_foreground_is_never_kept_apart",
+    )
+    + _in(_INTAKE, "unread_claim_can_be_given_back"),
     "B12": _in(_COORDINATOR, "killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again"),
-    "B13": _in(_COORDINATOR, "term_lets_what_is_in_flight_finish_and_starts_nothing_new"),
-    "B14": _in(_COORDINATOR, "second_term_or_int_stops_now"),
+    "B13": _in(_COORDINATOR, "term_lets_what_is_in_flight_finish_and_starts_nothing_new")
+    + _in(_STOPS, "term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it"),
+    "B14": _in(_COORDINATOR, "second_term_or_int_stops_now")
+    + _in(
+        "integration/test_reload.py",
+        "profile_that_came_is_answered_and_one_that_left_waits_with_a_reason",
+        "hangup_ends_no_coordinator_however_early_or_late_it_comes",
+    ),
     "B15": _in(_COORDINATOR, "drain_ends_when_its_time_is_over_and_the_rest_is_asked_again"),
-    "B16": _in(_COMMANDS, "killed_coordinator_and_server_are_started_again"),
-    "B17": _in(_COMMANDS, "killed_supervisord_takes_everything_with_it"),
+    "B16": _in(_STOPS, "restart_by_supervisord_ends_all_workers_and_leaves_one_coordinator")
+    + _in(_COMMANDS, "killed_coordinator_and_server_are_started_again"),
+    # The design: the coordinator ends with its supervisord, so the second is refused only while the first still ends.
+    "B17": _in(
+        "faults/test_kills.py",
+        "random_kills_under_supervisord_lose_nothing_and_double_nothing",
+        "thousand_random_kills_lose_nothing_and_double_nothing",
+    )
+    + _in(
+        _COMMANDS,
+        "killed_supervisord_takes_everything_with_it",
+        "second_up_on_the_same_root_is_refused_and_harms_nothing",
+    ),
     "B18": _CHECKED + _in(_COORDINATOR, "second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on"),
     "B19": _in(_COORDINATOR, "no_child_keeps_the_lock"),
     "B20": _CHECKED
@@ -282,7 +315,7 @@ NAMES: dict[str, list[str] | str] = {
     "F15": NOT_YET + "a million hidden files in the inbox",
     "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
     "F17": NOT_YET + "log, status and core limit of a run over all faults (the crash stories look at the log)",
-    "F18": NOT_YET + "supervisord's socket as another user",
+    "F18": _in("faults/test_socket.py", "another_user_can_neither_open_the_socket_nor_read_what_it_asks_for"),
     "F19": NOT_YET + "endpoints at public addresses are not warned of",
     "F20": _in(
         "unit/spool/test_retention.py",

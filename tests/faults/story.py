@@ -135,7 +135,9 @@ class Run:
         for job in found.unpublished:
             self.publish(job)
         for header in found.jobs:
-            self._finish(recovery.load_job(self.layout, header.id).header)
+            loaded = recovery.begin_job(self.layout, header.id)
+            assert loaded is not None, "two crashes are no reason to keep a job apart"
+            self._finish(loaded.header)
         for claim in found.claims:
             verdict = accept_claimed(self.layout, self.order(claim.drop, claim.job))
             if isinstance(verdict, Accepted):

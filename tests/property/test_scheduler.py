@@ -13,6 +13,7 @@ from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.records import Signature
 from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Lease, Scheduler
+from obcd.core.turns import Rank
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
@@ -59,8 +60,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
     def add_job(self, column: list[int], priority: int) -> None:
         job = f"job{len(self.backlogs)}"
-        self.backlogs[job] = Backlog(job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, priority=priority)
+        self.backlogs[job] = Backlog(
+            job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, rank=Rank(priority)
+        )
         self.scheduler.add_job(self.backlogs[job], self.now)
+
+    @precondition(lambda self: self.backlogs)
+    @rule(choice=st.integers(0, 99))
+    def pause_or_resume(self, choice: int) -> None:
+        backlog = self.backlogs[sorted(self.backlogs)[choice % len(self.backlogs)]]
+        backlog.is_paused = not backlog.is_paused
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 5.0, 40.0, 400.0]))
     def let_time_pass(self, seconds: float) -> None:
@@ -80,6 +89,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for lease in self.scheduler.assign(self.now):
             assert lease.ticket not in self.out
             assert lease.endpoint not in self.draining
+            assert not self.backlogs[lease.job].is_paused
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             assert all((lease.job, lease.ordinal) != (other.job, other.ordinal) for other in self.out.values())
             assert self.ended[lease.job, lease.ordinal] == 0
@@ -201,6 +211,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             if name not in self.slots:
                 self.come(name, 1)
             self.scheduler.undrain_endpoint(name, self.now)
+        for backlog in self.backlogs.values():
+            backlog.is_paused = False
         for _ in range(400):
             if not any(backlog.unfinished for backlog in self.backlogs.values()):
                 break

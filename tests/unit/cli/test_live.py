@@ -17,7 +17,7 @@ OLD = "20261122T170105-0011aabbccdd"
 def status(name: str = "notes.jsonl") -> dict[str, Any]:
     job = {"job": JOB, "name": name, "profile": "clinical", "state": "RUNNING", "total": 1_000_000, "done": 410_000}
     return {
-        "jobs": [{**job, "failed": 3, "tokens_per_second": 1204.0, "eta_seconds": 7500.0}],
+        "jobs": [{**job, "failed": 3, "priority": 0, "tokens_per_second": 1204.0, "eta_seconds": 7500.0}],
         "published": [{"job": OLD, "name": "old.jsonl", "responses": 9, "failures": 1}],
         "endpoints": [],
         "settling": [],
@@ -41,6 +41,13 @@ def test_wide_table_has_a_job_a_line_with_its_id() -> None:
         "clinical/notes.jsonl", JOB, "running", "410000/1000000", "(41", "%)", "3", "1204", "2", "h", "05", "min"
     ]  # fmt: skip
     assert any("old.jsonl" in line and OLD in line for line in lines)
+
+
+def test_priority_is_shown_beside_the_state_where_there_is_one() -> None:
+    document = status()
+    document["jobs"][0]["priority"] = 10
+
+    assert "running (+10)" in drawn(document, WIDE)
 
 
 @pytest.mark.parametrize("name", ["notes.jsonl", "a" * 100 + ".jsonl"])

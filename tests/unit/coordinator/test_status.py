@@ -46,9 +46,9 @@ def test_without_jobs_the_endpoints_are_told(coordinator: Coordinator) -> None:
 def test_jobs_percent_and_time_to_go(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, seconds: float, told: str
 ) -> None:
-    coordinator.running["j"] = job(500, 410, seconds)
-    header = coordinator.running["j"].header
-    coordinator.accepted.append(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
+    coordinator.jobs.running["j"] = job(500, 410, seconds)
+    header = coordinator.jobs.running["j"].header
+    coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
     monkeypatch.setattr(Fleet, "in_flight", 590 / 68)
 
     assert status_line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
@@ -57,7 +57,7 @@ def test_jobs_percent_and_time_to_go(
 
 
 def test_time_to_go_is_left_out_while_nothing_is_in_flight(coordinator: Coordinator) -> None:
-    coordinator.running["j"] = job(500, 410, 1.0)
+    coordinator.jobs.running["j"] = job(500, 410, 1.0)
 
     assert status_line(coordinator) == "1 job, 82 % of 500 requests, 3/4 endpoints up"
 
@@ -90,13 +90,13 @@ def test_fault_of_several_lines_reads_as_one() -> None:
 
 
 def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
-    coordinator.running["j"] = job(500, 410, 1.0)
+    coordinator.jobs.running["j"] = job(500, 410, 1.0)
     for name in "abcd":
         coordinator.scheduler.note_probe(name, None, "connection refused", 0.0)
     trouble = "no endpoint is up: a: connection refused; and 3 more"
 
     coordinator.layout.create([])
-    coordinator._signs.show(coordinator.running.values(), {}, 0.0, coordinator.fleet.outage)
+    coordinator._signs.show(coordinator.jobs.running.values(), {}, 0.0, coordinator.fleet.outage)
     document = snapshot(coordinator, 0.0)
 
     assert [item["trouble"] for item in document["jobs"]] == [trouble]

@@ -19,6 +19,7 @@ from obcd.core.scheduling import (
     Lease,
     Scheduler,
 )
+from obcd.core.turns import Rank
 
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
 BOTH_MODELS = frozenset((LLAMA.model, QWEN.model))
@@ -43,13 +44,15 @@ def scheduler(*endpoints: str, slots: int = 1, models: frozenset[str] = BOTH_MOD
 
 def add(made: Scheduler, job: str, count: int, *, now: float = 0.0, column: bytes = b"", priority: int = 0) -> Backlog:
     """Add a job of LLAMA requests; with a column, LLAMA is 0 and QWEN is 1."""
-    backlog = Backlog(job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, limit=LIMIT, priority=priority)
+    backlog = Backlog(
+        job, bytes(count), (LLAMA, QWEN) if column else (LLAMA,), column, limit=LIMIT, rank=Rank(priority)
+    )
     made.add_job(backlog, now)
     return backlog
 
 
 def add_qwen(made: Scheduler, job: str, count: int, *, now: float = 0.0, priority: int = 0) -> Backlog:
-    backlog = Backlog(job, bytes(count), (QWEN,), limit=LIMIT, priority=priority)
+    backlog = Backlog(job, bytes(count), (QWEN,), limit=LIMIT, rank=Rank(priority))
     made.add_job(backlog, now)
     return backlog
 
@@ -149,6 +152,50 @@ class TestTurns:
         add(made, "high", 2, priority=10)
 
         assert [job for _, job, _ in asked(made.assign(0.0))] == ["high", "high", "low"]
+
+    def test_submitters_take_turns_however_many_jobs_each_has(self) -> None:
+        made = scheduler("a", slots=6)
+        for number in range(5):
+            add(made, f"ann{number}", 9)
+        made.add_job(Backlog("bob", bytes(9), (LLAMA,), limit=LIMIT, submitter=1), 0.0)
+
+        order = [job for _, job, _ in asked(made.assign(0.0))]
+
+        assert order.count("bob") == 3
+
+    def test_own_priority_orders_ones_own_jobs_and_nobody_elses(self) -> None:
+        made = scheduler("a", slots=6)
+        add(made, "ann", 9)
+        for job, rank in (("low", Rank(0, -1)), ("high", Rank(0, 100))):
+            made.add_job(Backlog(job, bytes(9), (LLAMA,), limit=LIMIT, submitter=1, rank=rank), 0.0)
+
+        order = [job for _, job, _ in asked(made.assign(0.0))]
+
+        assert (order.count("ann"), order.count("high")) == (3, 3)
+
+    def test_paused_job_gets_no_slot_and_wakes_nobody(self) -> None:
+        made = scheduler("a", slots=4)
+        paused = add(made, "paused", 4)
+        (first, *_) = made.assign(0.0)
+        fault(made, first, CRASHED, 1.0)
+        paused.is_paused = True
+        add(made, "goes on", 1)
+
+        assert made.next_due(1.0) is None
+        assert [job for _, job, _ in asked(made.assign(100.0))] == ["goes on"]
+
+        paused.is_paused = False
+        made.set_slots("a", 5)
+        assert [job for _, job, _ in asked(made.assign(100.0))] == ["paused"]
+
+    def test_model_of_a_paused_job_is_missed_by_nobody(self) -> None:
+        made = scheduler("a")
+        add_qwen(made, "paused", 2).is_paused = True
+        made.note_probe("a", frozenset({LLAMA.model}), None, 0.0)
+
+        made.take_unservable(9, 0.0)
+
+        assert made.take_unservable(9, 1e6) == []
 
     def test_removed_job_gets_no_slot(self) -> None:
         made = scheduler("a", slots=4)

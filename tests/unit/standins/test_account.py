@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from itertools import pairwise
+from pathlib import Path
 
-from obcd.standins.account import Account, Attempts, prompt_key
+from obcd.standins.account import Account, AccountFile, Attempts, prompt_key
 
 
 def test_account_counts_busy_waiting_and_their_peaks() -> None:
@@ -64,3 +67,19 @@ def test_full_account_says_how_much_it_dropped() -> None:
 
     assert len(told["requests"]) == 2
     assert told["dropped"] > 0
+
+
+def test_what_a_killed_server_saw_is_read_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "account"
+    first, second = (Account(2, Attempts(), file=AccountFile(path), server=number) for number in range(2))
+    answered, open_at_the_end = first.arrive("one"), second.arrive("two")
+    first.finish(answered, "answered")
+
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    assert [(line["server"], line["request"], line["prompt"], line["event"], line["at"]) for line in lines] == [
+        (0, 1, prompt_key("one"), "arrived", answered.arrived),
+        (1, 1, prompt_key("two"), "arrived", open_at_the_end.arrived),
+        (0, 1, prompt_key("one"), "answered", answered.finished),
+    ]
+    assert {line["pid"] for line in lines} == {os.getpid()}

@@ -1,0 +1,89 @@
+"""`obcd retry`: drop the failed lines of a published job again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from obcd.cli.common import config_option, find_layout, plural, read_settings, root_option, say, shown_path
+from obcd.errors import ExitCode, InputError
+from obcd.logs import printable
+from obcd.spool import disk
+from obcd.spool.drop import submit
+from obcd.spool.homes import find_places
+from obcd.spool.inbox import SUFFIX
+from obcd.spool.layout import Layout
+from obcd.spool.showing import MANIFEST, find_shown
+
+EPILOG = """\b
+JOB is a published job's folder, its id, or the name it was dropped with. Its
+retry.jsonl (the failed lines, byte for byte) is dropped with the same profile,
+as notes.retry.jsonl; the answers come to a folder of their own, and the first
+one stays as it is.
+
+\b
+Examples:
+  obcd retry /var/spool/obcd/outbox/notes
+  obcd retry clinical/notes.jsonl
+
+\b
+Exit codes: 0 dropped, or nothing had failed; 4 wrong configuration; 5 there is
+no such published job, or its lines could not be dropped.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+@config_option
+@root_option
+def retry(jobs: tuple[str, ...], config: str | None, root: str | None) -> int:
+    """drop the failed lines of published jobs again."""
+    settings = read_settings(config)
+    layout = find_layout(root, settings)
+    code = ExitCode.DONE
+    for word in jobs:
+        try:
+            _retry(layout, word, settings.spool.max_line_bytes)
+        except InputError as error:
+            say(f"obcd: {error}")
+            code = error.exit_code
+    return code
+
+
+def _retry(layout: Layout, word: str, max_line_bytes: int) -> None:
+    folder, manifest = _find(layout, word)
+    label = printable(shown_path(folder))
+    if "rejected" in manifest:
+        raise InputError(f"{label} never became a job: {printable(str(manifest['rejected']))}")
+    if "repeats" in manifest:
+        raise InputError(f"{label} points to job {printable(str(manifest['repeats']['job']))}: retry that one")
+    failed = folder / "retry.jsonl"
+    if not failed.exists():
+        say(f"{label}: nothing failed in it, there is nothing to try again")
+        return
+    name = str(manifest["name"]).removesuffix(SUFFIX).removesuffix(".retry") + ".retry"
+    dropped = submit(layout.inbox, failed, str(manifest["profile"]), name, max_line_bytes)
+    count = plural(dropped.prompts + dropped.bad, "line")
+    say(f"{label}: {count} dropped as {printable(dropped.name)}; see obcd status")
+
+
+def _find(layout: Layout, word: str) -> tuple[Path, dict[str, Any]]:
+    stem = word.removesuffix(SUFFIX)
+    places = (Path(word), *(place / stem for place in find_places(layout.outbox, os.geteuid(), "")))
+    folder = next((place for place in places if os.path.isfile(place / MANIFEST)), None)
+    folder = folder or find_shown(layout.outbox, word)
+    if folder is None:
+        raise InputError(
+            f"there is no published job '{printable(word)}' in {printable(str(layout.outbox))}: "
+            "give its folder, or wait until it is finished (obcd status)"
+        )
+    try:
+        manifest = disk.read_json(folder / MANIFEST)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{printable(str(folder / MANIFEST))} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or not {"name", "profile"} <= manifest.keys():
+        raise InputError(f"{printable(str(folder))} is no folder of obcd's: its manifest names no job")
+    return folder, manifest

@@ -1,0 +1,164 @@
+"""Control files of the inbox: which job each one addresses, whether its owner may, and what is said when it is in vain.
+
+inbox ─scan─► controls ─pause─► jobs
+                 └────bind (clerk)─► jobs/<id>/ ─► jobs
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+
+from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.jobs import Jobs
+from obcd.coordinator.running import JobState
+from obcd.logs import printable
+from obcd.spool.control import Control, Verb, read_control, take_back
+from obcd.spool.inbox import ORPHAN_SECONDS, Key
+from obcd.spool.job import JobHeader
+from obcd.spool.layout import Layout
+
+logger = logging.getLogger(__name__)
+
+#: Control files that are looked at; a flood of them may not hold the loop.
+MOST_CONTROLS = 200
+#: Seconds after which a stranger's control file goes: in a sticky folder it keeps the submitter from making his own.
+REFUSED_SECONDS = 60.0
+
+
+class Controls:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        clerk: The one that publishes: a job is bound before it is published, or not at all.
+    """
+
+    def __init__(self, layout: Layout, jobs: Jobs, clerk: Clerk) -> None:
+        self._layout = layout
+        self._jobs = jobs
+        self._clerk = clerk
+        #: {control file: why it is not obeyed, or not yet}
+        self.waiting: dict[Key, str] = {}
+        self._binding: set[Control] = set()
+        #: {control file that addresses nothing, or is a stranger's: when it was first seen so}
+        self._idle: dict[Key, float] = {}
+        #: Pauses that held a job at the last look: they go with it, or they would meet the next one of its name.
+        self._pausing: set[Key] = set()
+        self._files: Sequence[Key] | None = None
+        self._moves = -1
+
+    def turn(self, files: Sequence[Key], coming: Collection[Key], now: float) -> None:
+        """Obey what lies in the inbox, if the inbox was scanned or jobs moved since the last turn.
+
+        Args:
+            files: The control files of the last scan; another object each time.
+            coming: Drops that are on their way to become jobs.
+        """
+        if files is self._files and self._moves == self._jobs.moves:
+            return
+        self._files, self._moves = files, self._jobs.moves
+        self.waiting = {}
+        controls = self._read(files)
+        pauses = {control.key: control for control in controls if control.verb is Verb.PAUSE}
+        paused: dict[Key, str] = {}
+        limits: dict[Key, float] = {}
+        for control in controls:
+            job = self._find(control, coming)
+            if isinstance(job, str):
+                self.waiting[control.file] = job
+                limits[control.file] = self._limit(control)
+            elif job is not None and control.verb is Verb.PAUSE:
+                paused[control.file] = job.id
+            elif job is not None:
+                self._bind(control, job, pauses.get(control.key))
+        for file in files[MOST_CONTROLS:]:
+            self.waiting[file] = f"more than {MOST_CONTROLS} control files lie in the inbox: it is looked at later"
+        self._jobs.pause(frozenset(paused.values()))
+        self._clear(limits, now)
+        self._pausing = set(paused)
+
+    def _read(self, files: Sequence[Key]) -> list[Control]:
+        """Read the files, oldest first: of two priorities the newer one counts."""
+        controls = []
+        for file in sorted(files)[:MOST_CONTROLS]:
+            try:
+                controls.append(read_control(self._layout, file))
+            except FileNotFoundError:  # taken away since the scan
+                continue
+            except OSError as error:
+                self.waiting[file] = f"the daemon cannot read it: {error.strerror}"
+            except ValueError as error:
+                self.waiting[file] = str(error)
+        return sorted(controls, key=lambda control: control.identity.ctime_ns)
+
+    def _candidates(self, control: Control) -> list[JobHeader]:
+        """Return the unfinished jobs that a control file may mean, whoever owns it."""
+        return [
+            header
+            for header in self._jobs.addressable()
+            if (header.profile, header.name) == control.key and control.job in ("", header.id)
+        ]
+
+    def _find(self, control: Control, coming: Collection[Key]) -> JobHeader | str | None:
+        """Return the job that is meant, or why there is none; None: it is on its way."""
+        if control.key in coming and not control.job:
+            return None
+        name, found = printable(control.key.name), self._candidates(control)
+        if not found:
+            which = f"job {printable(control.job)}" if control.job else f"unfinished job of {name}"
+            kept = "it counts for the next one" if control.verb is Verb.PAUSE else "it is removed after an hour"
+            return f"there is no {which}: {kept}; take it away if you do not mean that"
+        mine = [header for header in found if control.uid in (header.uid, os.geteuid())]
+        if not mine:
+            return f"{name} is somebody else's job: only its submitter or the daemon's own user may control it"
+        return max(mine, key=lambda header: (header.accepted_at, header.id))
+
+    def _bind(self, control: Control, job: JobHeader, pause: Control | None) -> None:
+        if control in self._binding:
+            return
+        if self._jobs.state(job.id) is JobState.COMPLETE:
+            self.waiting[control.file] = "the job is complete, its answers are being published"
+            return
+        if control.verb is Verb.RESUME and pause is not None and control.uid not in (pause.uid, os.geteuid()):
+            self.waiting[control.file] = f"somebody else paused it: only who made {pause.file.name} may take it away"
+            return
+        self._binding.add(control)
+        by_daemon = control.uid == os.geteuid()
+        self._clerk.ask(partial(self._take_bound, control, job), "bind", control, job.id, by_daemon)
+
+    def _take_bound(self, control: Control, job: JobHeader, outcome: Done | Failed) -> None:
+        self._binding.discard(control)
+        self._moves = -1  # look again
+        if isinstance(outcome, Failed):
+            extra = {"action": "control_failed", "job": job.id}
+            logger.error("%s cannot be obeyed: %s", printable(control.file.name), outcome.reason, extra=extra)
+            return
+        if outcome.value is not None:
+            self._jobs.bind(job.id, outcome.value)
+        if control.verb is Verb.RESUME:
+            self._jobs.resume(job.id)
+
+    def _limit(self, control: Control) -> float:
+        """Return after how many seconds a control file that is not obeyed goes.
+
+        One of a stranger goes soon. A pause that held a job goes with it, or it would hold the next one of its name;
+        one that never held any is meant for what comes.
+        """
+        if self._candidates(control):
+            return REFUSED_SECONDS
+        if control.verb is not Verb.PAUSE:
+            return ORPHAN_SECONDS
+        return 0.0 if control.file in self._pausing else math.inf
+
+    def _clear(self, limits: Mapping[Key, float], now: float) -> None:
+        """Remove what was not obeyed for long enough."""
+        self._idle = {file: self._idle.get(file, now) for file in limits}
+        for file, limit in limits.items():
+            if now - self._idle[file] >= limit:
+                try:
+                    take_back(self._layout, file)
+                except OSError as error:
+                    logger.debug("%s not removed: %s", printable(file.name), error.strerror)

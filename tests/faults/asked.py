@@ -1,0 +1,130 @@
+"""What killed servers saw: who was asked what when, and which kill excuses that it was asked again.
+
+All by the servers' own account (`obcd simulate --account`), which no kill takes from them; all times are monotonic
+seconds of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+#: Seconds after a kill in which a request that was given out before it may still arrive at its server: it lay in a
+#: socket. What came then from the killed one's successor is not excused, for no coordinator starts that fast.
+GIVEN_OUT_SECONDS = 0.25
+#: The longest way of an answer from its server over worker and coordinator into the ledger that is excused, in seconds;
+#: some milliseconds where nothing else runs.
+ON_THE_WAY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request at one server; `ended` is None when the server was killed before."""
+
+    prompt: str
+    server: int  # process id
+    arrived: float
+    ended: float | None
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """When, and the process ids of the servers whose requests it touched: asked by who was killed, or killed."""
+
+    at: float
+    servers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What was asked again, and why.
+
+    Attributes:
+        asked: Requests that arrived at a server.
+        again: Of them those whose prompt had been asked before.
+        in_flight: Requests at a server at a kill that touched it, or on their way to it.
+        at_servers: Asked again since they were in flight.
+        ages: Asked again though answered: how long before the kill, in seconds; the answer was not on disk yet.
+        unexcused: Asked again without a kill between.
+    """
+
+    asked: int
+    again: int
+    in_flight: int
+    at_servers: int
+    ages: tuple[float, ...]
+    unexcused: tuple[tuple[Asked, Asked], ...]
+
+    def __str__(self) -> str:
+        oldest = f", at most {1000 * max(self.ages):.0f} ms before it" if self.ages else ""
+        return (
+            f"{self.again} of {self.asked} requests were asked again, {self.in_flight} were in flight at the kills: "
+            f"{self.at_servers} at a server, {len(self.ages)} answered and not on disk yet{oldest}, "
+            f"{len(self.unexcused)} without a kill"
+        )
+
+
+def read_account(path: Path) -> list[Asked]:
+    """Read what all servers wrote, in the order of arrival; a line cut short by a kill would be no JSON."""
+    arrived: dict[tuple[int, int, int], tuple[str, float]] = {}
+    ended: dict[tuple[int, int, int], tuple[float, str]] = {}
+    for line in path.read_bytes().splitlines():
+        item = json.loads(line)
+        key = (item["pid"], item["server"], item["request"])
+        if item["event"] == "arrived":
+            arrived[key] = (item["prompt"], item["at"])
+        else:
+            ended[key] = (item["at"], item["event"])
+    found = [Asked(prompt, key[0], at, *ended.get(key, (None, "killed"))) for key, (prompt, at) in arrived.items()]
+    return sorted(found, key=lambda item: item.arrived)
+
+
+def reckon(account: Iterable[Asked], kills: Iterable[Kill], wanted: Mapping[str, int]) -> Reckoning:
+    """Find for each request that was asked again the kill that excuses it.
+
+    Args:
+        wanted: `{prompt: how often it was dropped}`, where that is not once.
+    """
+    kills = list(kills)
+    by_prompt: dict[str, list[Asked]] = {}
+    for item in account:
+        by_prompt.setdefault(item.prompt, []).append(item)
+    at_servers, ages, unexcused = 0, list[float](), list[tuple[Asked, Asked]]()
+    for prompt, asked in by_prompt.items():
+        without = []
+        for first, again in pairwise(asked):
+            age = _age(first, again, kills)
+            if age is None:
+                without.append((first, again))
+            elif age > 0:
+                ages.append(age)
+            else:
+                at_servers += 1
+        unexcused += without[wanted.get(prompt, 1) - 1 :]
+    everything = [item for asked in by_prompt.values() for item in asked]
+    repeats = sum(len(asked) - wanted.get(prompt, 1) for prompt, asked in by_prompt.items())
+    in_flight = sum(_is_in_flight(item, kill) for kill in kills for item in everything)
+    return Reckoning(len(everything), repeats, in_flight, at_servers, tuple(ages), tuple(unexcused))
+
+
+def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
+    """Return how long before the kill that excuses `again` the first was answered, 0 if it was not; None: no kill."""
+    found = [
+        max(0.0, kill.at - first.ended) if first.outcome == "answered" and first.ended is not None else 0.0
+        for kill in kills
+        if first.server in kill.servers and first.arrived - GIVEN_OUT_SECONDS <= kill.at <= again.arrived
+    ]
+    excused = [age for age in found if age <= ON_THE_WAY_SECONDS]
+    return min(excused) if excused else None
+
+
+def _is_in_flight(item: Asked, kill: Kill) -> bool:
+    if item.server not in kill.servers:
+        return False
+    if item.arrived <= kill.at:
+        return item.ended is None or item.ended > kill.at
+    return item.arrived <= kill.at + GIVEN_OUT_SECONDS and item.outcome != "answered"
