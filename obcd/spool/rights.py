@@ -161,7 +161,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _no_folder(path: Path) -> Flaw:
-    return Flaw(Harm.BREACH, f"{_shown(path)} is no folder", f"mv {_quoted(path)} {_quoted(path)}.away")
+    return Flaw(Harm.BREACH, f"{_shown(path)} is not a folder", f"mv {_quoted(path)} {_quoted(path)}.away")
 
 
 def _judge_link(path: Path, more: str = "") -> Flaw:

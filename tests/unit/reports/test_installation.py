@@ -221,7 +221,7 @@ WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
     "the outbox is a file": (
         away("outbox", Path.touch),
         Severity.FAULT,
-        "/outbox is no folder",
+        "/outbox is not a folder",
         "mv {root}/outbox {root}/outbox.away",
     ),
     "all may write into the inbox": (
