@@ -21,6 +21,18 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def seconds_of(text: str) -> float:
+    """Return the Unix seconds of what `timestamp` wrote.
+
+    Raises:
+        ValueError, TypeError: If it is something else.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.timestamp()
+
+
 def duration(seconds: float | None) -> str:
     """Return a span as people say it, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
     if seconds is None:

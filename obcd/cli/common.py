@@ -56,7 +56,7 @@ def read_local_settings(config: str | None) -> Settings:
 
 def find_layout(root: str | None, settings: Settings) -> Layout:
     """Return the spool's folders."""
-    return Layout.at(find_root(root, settings), settings.spool.inbox)
+    return Layout.at(find_root(root, settings), settings.spool.inbox, per_user=settings.spool.per_user)
 
 
 def find_layout_anyway(config: str | None, root: str | None) -> tuple[Layout, ConfigurationError | None]:

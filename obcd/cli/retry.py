@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from obcd.errors import ExitCode, InputError
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import submit
+from obcd.spool.homes import find_places
 from obcd.spool.inbox import SUFFIX
 from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, find_shown
@@ -56,6 +58,8 @@ def _retry(layout: Layout, word: str, max_line_bytes: int) -> None:
     label = printable(shown_path(folder))
     if "rejected" in manifest:
         raise InputError(f"{label} never became a job: {printable(str(manifest['rejected']))}")
+    if "repeats" in manifest:
+        raise InputError(f"{label} points to job {printable(str(manifest['repeats']['job']))}: retry that one")
     failed = folder / "retry.jsonl"
     if not failed.exists():
         say(f"{label}: nothing failed in it, there is nothing to try again")
@@ -68,17 +72,14 @@ def _retry(layout: Layout, word: str, max_line_bytes: int) -> None:
 
 def _find(layout: Layout, word: str) -> tuple[Path, dict[str, Any]]:
     stem = word.removesuffix(SUFFIX)
-    folder = Path(word)
-    if not (folder / MANIFEST).is_file():
-        folder = layout.outbox / stem
-    if not (folder / MANIFEST).is_file():
-        shown = find_shown(layout.outbox, word)
-        if shown is None:
-            raise InputError(
-                f"there is no published job '{printable(word)}' in {printable(str(layout.outbox))}: "
-                "give its folder, or wait until it is finished (obcd status)"
-            )
-        folder = shown
+    places = (Path(word), *(place / stem for place in find_places(layout.outbox, os.geteuid(), "")))
+    folder = next((place for place in places if os.path.isfile(place / MANIFEST)), None)
+    folder = folder or find_shown(layout.outbox, word)
+    if folder is None:
+        raise InputError(
+            f"there is no published job '{printable(word)}' in {printable(str(layout.outbox))}: "
+            "give its folder, or wait until it is finished (obcd status)"
+        )
     try:
         manifest = disk.read_json(folder / MANIFEST)
     except (OSError, ValueError) as error:

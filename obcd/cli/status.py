@@ -73,7 +73,8 @@ def _show(layout: Layout, *, watch: bool) -> int:
     document = _read(layout)
     if not watch:
         console.print(f"[bold]{document['state']}[/bold]  pid {document['pid']}", highlight=False)
-        console.print(f"inbox  {document['inbox']}\noutbox {document['outbox']}", markup=False, highlight=False)
+        outbox = document["outbox"] + ("/<user>" if document.get("per_user") else "")
+        console.print(f"inbox  {document['inbox']}\noutbox {outbox}", markup=False, highlight=False)
         console.print(draw(document))
         return ExitCode.DONE
     with Live(draw(document), console=console, refresh_per_second=4) as live:

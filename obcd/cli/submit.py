@@ -36,6 +36,7 @@ from obcd.journal import one_line
 from obcd.logs import printable
 from obcd.spool import once as record
 from obcd.spool.drop import Submitted, drop, find_target, open_regular
+from obcd.spool.homes import home_names
 from obcd.spool.layout import Layout
 from obcd.spool.staging import Left, Staging
 
@@ -348,6 +349,7 @@ def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> Non
         first = "" if is_watched() else f"; line {line}: {why}"
         say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
     if is_watched() and not load.quiet:
-        where = load.layout.outbox / submitted.profile / submitted.name.removesuffix(".jsonl")
+        home = home_names(os.geteuid())[0] if load.layout.per_user else ""
+        where = load.layout.outbox / home / submitted.profile / submitted.name.removesuffix(".jsonl")
         place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
         load.remark(f"{submitted.name}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")

@@ -48,6 +48,8 @@ def _text(result: Verification) -> str:
         return f"{result.name}: {result.reason}"
     if result.verdict is Verdict.REJECTED:
         return f"{result.name}: rejected, and the input is kept: {result.reason}"
+    if result.verdict is Verdict.REPEATED:
+        return f"{result.name}: answered before, by {result.reason}"
     if result.verdict is Verdict.COMPLETE:
         cut = f" ({result.cut_short} cut short)" if result.cut_short else ""
         lines = plural(result.requests, "line")

@@ -66,6 +66,12 @@ def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet:
     if "rejected" in manifest:
         say(one_line(f"{item.name} was rejected: {manifest['rejected']}; see {folder}"))
         return ExitCode.INPUT
+    if "repeats" in manifest:
+        earlier = manifest["repeats"]
+        if earlier["failures"] or (is_watched() and not quiet):
+            text = f"{item.name} was answered before: {earlier['responses']} answered, {earlier['failures']} failed"
+            say(one_line(f"{text}, in {folder}, as job {earlier['job']} in {earlier['folder']} of the outbox"))
+        return ExitCode.PARTIAL if earlier["failures"] else ExitCode.DONE
     counts, times = manifest["counts"], manifest["times"]
     if counts["failures"] or (is_watched() and not quiet):
         say(

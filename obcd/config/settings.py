@@ -54,8 +54,11 @@ def _checked_profile(name: str) -> str:
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
 MAX_FILE_BYTES = 2**20
 
+DAY_SECONDS = 86400.0
+
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
+Repeat = Literal["run", "skip"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
 ProfileName = Annotated[str, AfterValidator(_checked_profile)]
@@ -80,7 +83,12 @@ class Instance(Table):
 
 
 class Spool(Table):
-    """`[spool]`: the folders, and when a file counts as complete."""
+    """`[spool]`: the folders, when a file counts as complete, and who sees answers for how long.
+
+    Attributes:
+        per_user: Whether each submitter's answers are his alone.
+        keep_days: For how long answers lie in the outbox; 0: for ever.
+    """
 
     root: str | None = None
     inbox: str | None = None
@@ -89,6 +97,12 @@ class Spool(Table):
     require_marker: bool = False
     max_line_bytes: int = Field(2**20, ge=1024, le=2**28)
     active_jobs: int = Field(32, ge=1, le=1024)
+    per_user: bool = False
+    keep_days: float = Field(0.0, ge=0, le=36500)
+
+    def kept_since(self, now: float) -> float:
+        """Return since when answers are kept, in Unix seconds; 0: since ever."""
+        return max(0.0, now - self.keep_days * DAY_SECONDS) if self.keep_days else 0.0
 
 
 class Requests(Table):
@@ -142,6 +156,7 @@ class Profile(Table):
     num_ctx: int | None = Field(None, ge=16, le=2**24)
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
+    repeat: Repeat | None = None
 
     @model_validator(mode="after")
     def _one_format(self) -> Profile:
@@ -154,6 +169,7 @@ class Settings(Table):
     """The whole configuration.
 
     Attributes:
+        repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
@@ -166,6 +182,7 @@ class Settings(Table):
     schema_file: str | None = Field(None, alias="schema")
     format: Literal["json"] | None = None
     think: Think = None
+    repeat: Repeat = "run"
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -229,6 +246,11 @@ class Settings(Table):
         """Return settings that ask another model, whatever the profile."""
         profiles = {name: item.model_copy(update={"model": None}) for name, item in self.profiles.items()}
         return self.model_copy(update={"model": model, "profiles": profiles})
+
+    def answered_since(self, profile: str, now: float) -> float | None:
+        """Return since when a drop that was answered is not asked again, in Unix seconds; None: it always is."""
+        chosen = self.profiles[profile].repeat if profile else None
+        return self.spool.kept_since(now) if (chosen or self.repeat) == "skip" else None
 
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.

@@ -21,7 +21,7 @@ from obcd.core.records import JobSettings
 from obcd.errors import InputError
 from obcd.spool import disk, ledger, recovery
 from obcd.spool.inbox import Drop, Identity, Key
-from obcd.spool.intake import Order, RejectedError, accept_copy, file_sha256
+from obcd.spool.intake import Order, RejectedError, accept_copy
 from obcd.spool.job import JobHeader, new_job_id
 from obcd.spool.layout import Layout, SpoolLock
 
@@ -70,7 +70,7 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
         raise InputError(f"no prompt file at {prompts}")
     layout = batch_layout(output)
     try:
-        digest = file_sha256(prompts)
+        digest = disk.file_sha256(prompts)
     except OSError as error:
         raise InputError(f"cannot read {prompts}: {error.strerror}") from None
     layout.create([])

@@ -10,7 +10,13 @@ from obcd.config.settings import Settings, Table
 from obcd.core.records import JobSettings
 
 #: Keys of the top level that are told one by one, by their field; the other tables have their own place in a `Change`.
-TOP_LEVEL = {"model": "model", "system_message": "system_message", "format": "format", "think": "think"}
+TOP_LEVEL = {
+    "model": "model",
+    "system_message": "system_message",
+    "format": "format",
+    "think": "think",
+    "repeat": "repeat",
+}
 
 #: Keys that change nothing here: a reload that would move a folder is refused, and one that does not may name it anew.
 UNMOVED = {("spool", "root"), ("spool", "inbox")}

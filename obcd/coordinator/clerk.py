@@ -19,7 +19,7 @@ from typing import Any
 
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
-from obcd.spool import control, intake, outbox, quarantine, recovery
+from obcd.spool import control, intake, outbox, quarantine, recovery, retention
 from obcd.spool.layout import Layout
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.pool import Child
@@ -50,6 +50,7 @@ WORK: dict[str, Callable[..., Any]] = {
     "accept_copy": intake.accept_copy,
     "publish": outbox.publish,
     "bind": control.bind,
+    "sweep": retention.sweep,
 }
 
 

@@ -24,9 +24,11 @@ from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.jobs import Jobs
 from obcd.coordinator.observer import Observer
+from obcd.coordinator.opening import open_profiles, open_spool
 from obcd.coordinator.recorder import Entry, Recorder
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
+from obcd.coordinator.sweeping import Sweeper
 from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
@@ -93,6 +95,7 @@ class Coordinator:
         self._intake_clerk = Clerk("intake", layout)
         self._outbox_clerk = Clerk("outbox", layout)
         self._signs = Signboard(layout)
+        self._sweeper = Sweeper(settings, layout)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
         self._recorder = Recorder(layout.jobs, self.wake)
         self.jobs = Jobs(
@@ -116,10 +119,9 @@ class Coordinator:
 
         Raises:
             AlreadyRunningError: If another coordinator has it.
-            InputError: If the folders cannot be made.
+            InputError: If the folders cannot be made, or do not keep their users apart.
         """
-        self.layout.create(list(self.settings.profiles))
-        self._lock.acquire()
+        open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
         if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
             self._signs.clear()
         self.fleet.pool.start_missing(monotonic())
@@ -138,13 +140,11 @@ class Coordinator:
         """
         change = compare(self.settings, settings, self.fleet.leaving)
         if self._takes_drops:
-            try:
-                self.layout.create_profiles(change.profiles_came)
-            except OSError as error:
-                raise InputError(f"cannot make the folder {error.filename}: {error.strerror}") from None
+            open_profiles(self.layout, change.profiles_came)
         self.settings = settings
         self.fleet.apply(change, settings, now)
         self._desk.configure(settings)
+        self._sweeper.configure(settings)
         self._watch.look_at(self._watched_folders())
         self._housekeeping_at = now
         in_flight = sum(self.scheduler.in_flight(name) for name in self.fleet.leaving.intersection(change.left))
@@ -163,6 +163,7 @@ class Coordinator:
         self.fleet.pool.stop()
         self._intake_clerk.stop()
         self._outbox_clerk.stop()
+        self._sweeper.stop()
         self._watch.stop()
         self._recorder.stop(5.0)
         for job in list(self.jobs.running):
@@ -353,6 +354,7 @@ class Coordinator:
         self._housekeeping_at = now + HOUSEKEEPING_SECONDS
         if self._takes_drops:
             self._watch.ensure()
+            self._sweeper.turn(now)
         for job, ordinal, model in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)

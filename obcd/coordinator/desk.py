@@ -11,7 +11,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Clerk, Done, Failed
 from obcd.logs import printable
 from obcd.spool.inbox import Drop, Inbox, Key
-from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected
+from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected, Repeated
 from obcd.spool.job import JobHeader, new_job_id
 from obcd.spool.layout import Layout
 from obcd.spool.recovery import Claim
@@ -162,6 +162,7 @@ class Desk:
             settings=self._settings.job_settings(drop.key.profile),
             max_line_bytes=self._settings.spool.max_line_bytes,
             reject_torn=reject_torn,
+            answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=tuple(header for header in self._unfinished() if header.name == drop.key.name),
         )
 
@@ -189,6 +190,9 @@ class Desk:
             case Rejected(job, why, _):
                 extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
+            case Repeated(job, earlier, folder):
+                extra = {"action": "drop_repeated", "job": job, "profile": key.profile, "file": label}
+                logger.info("%s was answered before, as job %s: so says %s", label, earlier, folder, extra=extra)
             case Gone():
                 extra = {"action": "drop_gone", "profile": key.profile}
                 logger.info("%s was taken away before it was accepted", label, extra=extra)

@@ -210,7 +210,11 @@ def check_place(old: Layout, new: Layout) -> None:
     Raises:
         ConfigurationError: Naming the key.
     """
-    for key, before, after in (("root", old.root, new.root), ("inbox", old.inbox, new.inbox)):
+    for key, before, after in (
+        ("root", old.root, new.root),
+        ("inbox", old.inbox, new.inbox),
+        ("per_user", str(old.per_user).lower(), str(new.per_user).lower()),
+    ):
         if before != after:
             raise ConfigurationError(
                 f"spool.{key} cannot change while the coordinator runs (from {before} to {after}): "

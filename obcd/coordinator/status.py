@@ -35,6 +35,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "root": str(coordinator.layout.root),
         "inbox": str(coordinator.layout.inbox),
         "outbox": str(coordinator.layout.outbox),
+        "per_user": coordinator.layout.per_user,
         "state": _state(coordinator),
         "updated": round(wall(), 3),
         "updated_at": timestamp(wall()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.clock import duration, wall
-from obcd.reports.findings import Finding, fault, note, quoted, right, shown, warning
+from obcd.reports.findings import Finding, Severity, fault, note, quoted, right, shown, warning
 from obcd.reports.locks import lock_holders
 from obcd.reports.machine import (
     IN_MEMORY,
@@ -26,8 +26,9 @@ from obcd.reports.machine import (
     read_orphans,
     read_space,
 )
-from obcd.reports.rights import examine_folders, group_name, lstat, may_write, user_name
+from obcd.spool import acl
 from obcd.spool.layout import SYSTEM_ROOT, Layout
+from obcd.spool.rights import group_name, judge_folders, lstat, may_write, user_name
 
 #: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0
@@ -87,7 +88,7 @@ def examine(question: Question) -> list[Finding]:
             *machine,
         ]
     return [
-        *examine_folders(question.layout, question.inboxes, owner),
+        *_examine_folders(question, owner),
         *_examine_access(question, owner),
         *_examine_filesystems(question),
         *_examine_work(question, owner),
@@ -101,6 +102,18 @@ def _no_root(root: Path) -> Finding:
         remedy = f"sudo install -d -o obcd -g obcd -m 0755 {quoted(root)}"
         return warning("root", f"there is no spool at {shown(root)}, where the configuration has it", remedy)
     return note("root", f"there is no spool at {shown(root)} yet: the first coordinator makes it (obcd up)")
+
+
+def _examine_folders(question: Question, owner: int) -> list[Finding]:
+    layout = question.layout
+    findings = [
+        Finding(subject="folders", severity=Severity(flaw.harm), sentence=flaw.sentence, remedy=flaw.remedy)
+        for flaw in judge_folders(layout, question.inboxes, owner)
+    ]
+    if layout.per_user and os.path.isdir(layout.outbox) and not acl.is_supported(layout.outbox):
+        why = f"the filesystem of {shown(layout.outbox)} has no ACLs, without which nobody gets answers of his own"
+        findings.append(fault("folders", why, "per_user = false  # in [spool], or mount it with acl"))
+    return findings or [right("folders", f"the folders of {shown(layout.root)} are as they should be")]
 
 
 def _owner(layout: Layout, root: os.stat_result) -> int:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from obcd.reports.machine import PROC
-from obcd.reports.rights import lstat
+from obcd.spool.rights import lstat
 
 #: `1: FLOCK ADVISORY WRITE 812 08:02:1234 0 EOF` (proc(5), locks): pid, device, inode; a waiter's line has an arrow.
 LOCK_LINE = re.compile(r"^\d+: FLOCK +ADVISORY +\w+ +(\d+) +([0-9a-f]+):([0-9a-f]+):(\d+) ", re.MULTILINE | re.ASCII)

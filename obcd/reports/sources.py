@@ -2,7 +2,7 @@
 
 DIR/1700000000-1.json              per-prompt file, the seed's kind (only directly in the DIR that was given)
 DIR/notes/manifest.json …          published folder: DIR itself, or a subfolder at any depth
-DIR/notes.partial/, .obcd/ …       not looked into
+DIR/notes.partial/, .obcd/ …       not looked into, nor is what is another submitter's
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 from obcd.errors import InputError
 from obcd.logs import printable
 from obcd.reports.seedfiles import STAMP
+from obcd.spool import acl
 
 #: folders of the outbox that hold no answers
-UNFINISHED_SUFFIXES = (".partial", ".waiting", ".rejected")
+UNFINISHED_SUFFIXES = (".partial", ".waiting", ".rejected", ".repeated")
 
 _NUMBERED = re.compile(r"(\d{1,18})-(\d{1,18})\.json", re.ASCII | re.IGNORECASE)
 
@@ -108,6 +109,8 @@ def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[S
         try:
             inner = sorted(os.scandir(entry.path), key=lambda each: each.name)
         except OSError as error:
+            if isinstance(error, PermissionError) and acl.readers(Path(entry.path)):
+                continue  # another submitter's home
             yield LeftOut(f"{name}/", f"the folder cannot be read: {error.strerror}")
             continue
         yield from _published_below(inner, f"{name}/")
@@ -115,8 +118,9 @@ def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[S
 
 def _is_published(folder: Path) -> bool:
     """Tell a published job by its files; one where every line failed may have no responses.jsonl."""
-    has_lines = (folder / "responses.jsonl").is_file() or (folder / "errors.jsonl").is_file()
-    return has_lines and (folder / "manifest.json").is_file()
+    # os.path: what is in a folder that is closed to us is simply not there.
+    has_lines = any(os.path.isfile(folder / name) for name in ("responses.jsonl", "errors.jsonl"))
+    return has_lines and os.path.isfile(folder / "manifest.json")
 
 
 def _is_prompt_file(entry: os.DirEntry[str]) -> bool:

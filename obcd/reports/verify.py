@@ -33,8 +33,8 @@ UNFINISHED = {
     ".partial": "a job that is still being answered",
     ".waiting": "a file that is not taken yet, see why.txt in it",
 }
-#: Folders below an outbox: `outbox/<profile>/<job>/`.
-DEPTH = 2
+#: Folders below an outbox: `outbox/<user>/<profile>/<job>/`.
+DEPTH = 3
 
 
 class Verdict(StrEnum):
@@ -42,6 +42,7 @@ class Verdict(StrEnum):
 
     COMPLETE = "complete"  # every line has its result, and all files agree
     REJECTED = "rejected"  # a file that could not become a job; it and the reason are there
+    REPEATED = "repeated"  # a file that an earlier job had answered; which one is there
     WRONG = "wrong"  # a job's folder in which something is missing or does not agree
     NOT_A_JOB = "not_a_job"  # nothing that could be verified
 
@@ -54,7 +55,7 @@ class Verification:
         name: The folder as people call it, ready to print.
         requests, responses, failures, cut_short: Counted from the files, not taken from the manifest.
         problems: The first sentences of what is wrong, ready to print; `problem_count` is how many there are.
-        reason: Why it was rejected, or why it is no job.
+        reason: Why it was rejected, which job answered it before, or why it is no job.
     """
 
     name: str
@@ -92,6 +93,8 @@ def verify(name: str, folder: Path) -> Verification:
         return Verification(name=name, verdict=Verdict.NOT_A_JOB, reason=reason)
     if "rejected" in manifest:
         return _verify_rejected(folder, name, manifest)
+    if "repeats" in manifest:
+        return _verify_repeated(folder, name, manifest)
     return _verify_published(folder, name, manifest)
 
 
@@ -152,6 +155,21 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
         problems=tuple(problems.sentences),
         problem_count=problems.count,
         reason=printable(str(reason)[:500]),
+    )
+
+
+def _verify_repeated(folder: Path, name: str, manifest: dict[str, Any]) -> Verification:
+    problems = Problems()
+    job, place = _value(manifest, "repeats.job"), _value(manifest, "repeats.folder")
+    if not isinstance(job, str) or not isinstance(place, str):
+        problems.add(f"{MANIFEST}: it does not say which job answered the file before")
+    _check_names(folder, {MANIFEST}, set(), problems)
+    return Verification(
+        name=name,
+        verdict=Verdict.WRONG if problems.count else Verdict.REPEATED,
+        problems=tuple(problems.sentences),
+        problem_count=problems.count,
+        reason=f"job {_shown(job)}, in {_shown(place)} of the outbox",
     )
 
 

@@ -7,6 +7,7 @@ that sequence. `before` is a seam: tests stop the process just before the n-th c
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +120,12 @@ def show_json(path: Path, document: Any, mode: int = 0o640) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     temporary.replace(path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

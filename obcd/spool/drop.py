@@ -28,7 +28,7 @@ from obcd.clock import wall
 from obcd.core.lines import parse_line
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
-from obcd.spool import disk
+from obcd.spool import acl, disk
 from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, SUFFIX, Marker, hidden_name, read_small
 from obcd.spool.intake import MAGIC
 
@@ -225,19 +225,36 @@ def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes:
     """Write the hidden copy, whole and durable; on any failure it is gone."""
     disk.before("copy", str(temporary))
     try:  # around `open` too: a SIGTERM may come with its return; nobody else has the name, which is random
-        with open(temporary, "xb") as writer:
+        with open(temporary, "xb", opener=_open_closed) as writer:
             before = os.fstat(reader.fileno())
             _copy_checked(reader, writer, content, max_line_bytes, before)
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             if content.prompts == 0:
                 raise InputError(_no_prompts(content))
             writer.flush()
-            group = os.fstat(writer.fileno()).st_gid
-            os.fchmod(writer.fileno(), 0o640 if group == temporary.parent.stat().st_gid else 0o644)
+            _open_to_daemon(writer.fileno(), temporary)
             disk.sync_file(writer.fileno(), temporary)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _open_closed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _open_to_daemon(descriptor: int, temporary: Path) -> None:
+    """Let the daemon read a copy of ours: it owns the inbox, or is one of the inbox's group.
+
+    In an inbox of others the ACL names it alone: whoever may drop there could read the file by its name otherwise,
+    though he cannot list it.
+    """
+    status, inbox = os.fstat(descriptor), temporary.parent.stat()
+    if inbox.st_uid != status.st_uid:
+        with contextlib.suppress(OSError):  # no ACLs there
+            acl.open_file(descriptor, inbox.st_uid)
+            return
+    os.fchmod(descriptor, 0o640 if status.st_gid == inbox.st_gid else 0o644)
 
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) -> None:

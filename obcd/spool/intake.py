@@ -21,10 +21,11 @@ from obcd.core.faults import bad_line
 from obcd.core.lines import parse_line, parse_object
 from obcd.core.records import JobSettings, Outcome, Signature, signature_of
 from obcd.errors import LineError
-from obcd.spool import disk, ledger
+from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
 from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header
 from obcd.spool.layout import Layout
+from obcd.spool.returned import publish_rejected, publish_repeated
 from obcd.spool.showing import MANIFEST, show
 
 BLOCK = 2**20
@@ -52,6 +53,8 @@ class Order:
     max_line_bytes: int
     reject_torn: bool  # it has looked truncated for long enough
     unfinished: tuple[JobHeader, ...] = ()
+    #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
+    answered_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,20 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The same drop was answered before, by another job; so it says in the outbox."""
+
+    job: str
+    earlier: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The drop was taken away before we took it."""
 
 
-Verdict = Accepted | NotYet | Rejected | Gone
+Verdict = Accepted | NotYet | Rejected | Repeated | Gone
 
 
 class RejectedError(Exception):
@@ -130,21 +142,25 @@ def accept_claimed(layout: Layout, order: Order) -> Verdict:
     """
     claim, folder = _claimed(layout, order), layout.jobs / order.job
     if (folder / MANIFEST).exists():
-        return Rejected(order.job, str(disk.read_json(folder / MANIFEST).get("rejected")), show(layout, order.job))
+        return _conclude(layout, order.job)
     if (folder / "job.json").exists():
         return Accepted(read_header(folder))
     if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
         return Gone()
     try:
-        header = _take_in(layout, order, claim)
+        header = _take_copy(layout, order, claim)
     except RejectedError as error:
-        return Rejected(order.job, str(error), _publish_rejected(layout, order, claim, str(error)))
-    return Accepted(header)
+        return reject_claimed(layout, order, str(error))
+    earlier = answered.find(layout, header, order.answered_since)
+    if earlier is not None:
+        return Repeated(order.job, earlier.job, publish_repeated(layout, header, earlier))
+    return Accepted(_commit(layout, header))
 
 
 def reject_claimed(layout: Layout, order: Order, why: str) -> Rejected:
     """Give a claimed file back through the outbox, unread."""
-    return Rejected(order.job, why, _publish_rejected(layout, order, _claimed(layout, order), why))
+    claim = _claimed(layout, order)
+    return Rejected(order.job, why, publish_rejected(layout, order.job, order.drop, claim, why))
 
 
 def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
@@ -154,13 +170,16 @@ def accept_copy(layout: Layout, order: Order, source: Path) -> Accepted:
         RejectedError: If it can never become a job.
         OSError: As `accept_claimed`.
     """
-    return Accepted(_take_in(layout, order, source, keep=str(source)))
+    return Accepted(_commit(layout, _take_copy(layout, order, source).evolve(source=str(source))))
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _conclude(layout: Layout, job: str) -> Rejected | Repeated:
+    """Show what a clerk that died had finished but for that."""
+    document = disk.read_json(layout.jobs / job / MANIFEST)
+    folder = show(layout, job)
+    if "repeats" in document:
+        return Repeated(job, document["repeats"]["job"], folder)
+    return Rejected(job, str(document.get("rejected")), folder)
 
 
 def _claimed(layout: Layout, order: Order) -> Path:
@@ -233,20 +252,25 @@ def claim_marker(source: Path, folder: Path, expected: Marker | None) -> None:
             disk.rename(path, folder / path.name)
 
 
-def _take_in(layout: Layout, order: Order, source: Path, keep: str = "") -> JobHeader:
+def _take_copy(layout: Layout, order: Order, source: Path) -> JobHeader:
     temporary = layout.jobs / f"{order.job}.tmp"
     for _ in range(COPIES):
         disk.remove_tree(temporary)
         disk.make_folder(temporary)
         try:
-            header = _copy(order, source, temporary).evolve(source=keep)
+            return _copy(order, source, temporary)
         except _ChangedError:  # somebody still writes through an open descriptor: take all of it
             continue
-        disk.write_json(temporary / "job.json", header.to_json(), 0o600)
-        disk.rename(temporary, layout.jobs / order.job)
-        return header
     disk.remove_tree(temporary)
     raise OSError(errno.EBUSY, "it is still being written", str(source))
+
+
+def _commit(layout: Layout, header: JobHeader) -> JobHeader:
+    """Make the copy a job: the last rename."""
+    temporary = layout.jobs / f"{header.id}.tmp"
+    disk.write_json(temporary / "job.json", header.to_json(), 0o600)
+    disk.rename(temporary, layout.jobs / header.id)
+    return header
 
 
 def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
@@ -278,6 +302,7 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         bad_lines=reader.bad_lines,
         settings=order.settings,
         signatures=tuple(reader.signatures),
+        repeat="run" if order.answered_since is None else "skip",
     )
 
 
@@ -422,28 +447,3 @@ def failure_record(ordinal: int, line: int, kind: str, message: str, attempts: i
             "endpoint": endpoint,
         }
     )
-
-
-def _publish_rejected(layout: Layout, order: Order, claim: Path, why: str) -> Path:
-    """Put the file into the outbox with the reason; the input is kept byte for byte.
-
-    It takes the way of every job, through `jobs/` and by its manifest: the claim goes only when the copy is committed.
-    """
-    key, temporary = order.drop.key, layout.jobs / f"{order.job}.tmp"
-    if os.path.lexists(claim) and not (layout.jobs / order.job / MANIFEST).exists():
-        disk.remove_tree(temporary)
-        disk.make_folder(temporary)
-        with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
-            while block := source.read(BLOCK):
-                target.write(block)
-        manifest = {
-            "format": 1,
-            "job": order.job,
-            "name": key.name,
-            "profile": key.profile,
-            "drop_id": order.drop.marker.drop_id if order.drop.marker else "",
-            "rejected": why,
-        }
-        disk.write_json(temporary / MANIFEST, manifest)
-        disk.rename(temporary, layout.jobs / order.job)
-    return show(layout, order.job)

@@ -32,7 +32,7 @@ MAX_SIGNATURES = 250
 
 #: {key of job.json: what its value may be}
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source"), (str,)),
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
     "accepted_at": (float, int),
 }
@@ -64,6 +64,7 @@ class JobHeader:
         settings: What it asks with.
         signatures: What its requests need loaded.
         source: For `obcd batch`: the absolute path it was read from; "" otherwise.
+        repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
     """
 
@@ -81,6 +82,7 @@ class JobHeader:
     settings: JobSettings
     signatures: tuple[Signature, ...] = ()
     source: str = ""
+    repeat: str = "run"
     format: int = FORMAT
 
     @property

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -31,25 +32,35 @@ class Layout:
     root/inbox/            drop here; inbox/<profile>/ uses [profiles.<profile>]
     inbox/.obcd/claim/     claims in progress, 0700
     root/jobs/<id>/        accepted jobs, 0700
-    root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/
+    root/answered/         what is not computed again (`repeat = "skip"`), 0700
+    root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
+
+    Attributes:
+        per_user: Whether answers are shown to their submitter alone, each in a home of his (see `homes`).
     """
 
     root: Path
     inbox: Path
     outbox: Path
+    per_user: bool = False
 
     @classmethod
-    def at(cls, root: Path, inbox: str | None = None) -> Layout:
+    def at(cls, root: Path, inbox: str | None = None, *, per_user: bool = False) -> Layout:
         """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
         path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
         with contextlib.suppress(PermissionError):  # who may not look gets the sentence of what he asks for
             path = path.resolve() if path.is_symlink() and path.is_dir() else path
-        return cls(root, path, root / "outbox")
+        return cls(root, path, root / "outbox", per_user)
 
     @property
     def jobs(self) -> Path:
         """Accepted jobs, one folder each."""
         return self.root / "jobs"
+
+    @property
+    def answered(self) -> Path:
+        """One small file for each drop that is answered by a pointer if it comes again; see `answered`."""
+        return self.root / "answered"
 
     @property
     def claims(self) -> Path:
@@ -139,6 +150,8 @@ def make_own(folder: Path) -> None:
         raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
     if status.st_uid != os.getuid():
         raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): {_another_way(folder)}")
+    if status.st_mode & 0o077:
+        raise InputError(f"others may come at the prompts in {folder}: chmod 0700 {shlex.quote(str(folder))}")
 
 
 def _another_way(folder: Path) -> str:

@@ -46,6 +46,7 @@ from obcd.spool.drop import (
     hidden,
     is_named,
 )
+from obcd.spool.homes import find_places, is_home
 from obcd.spool.inbox import DROP_ID
 from obcd.spool.layout import Layout
 
@@ -360,12 +361,12 @@ def find_evidence(layout: Layout, target: Target) -> str:
     """
     if os.path.lexists(target.path):
         return "it lies in the inbox"
-    parent = layout.outbox / target.profile if target.profile else layout.outbox
     stem = target.path.name.removesuffix(".jsonl")
-    names = [f"{stem}.partial", f"{stem}.rejected"]
+    names = [f"{stem}.partial", f"{stem}.rejected", f"{stem}.repeated"]
     if target.profile or not (layout.inbox / stem).is_dir():  # else it may be the folder of a profile's jobs
         names.insert(0, stem)
-    return next((f"{parent / name} is there" for name in names if os.path.lexists(parent / name)), "")
+    paths = [place / name for place in find_places(layout.outbox, os.geteuid(), target.profile) for name in names]
+    return next((f"{path} is there" for path in paths if os.path.lexists(path) and not is_home(layout, path)), "")
 
 
 def _await_coming(layout: Layout, target: Target) -> str:

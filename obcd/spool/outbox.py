@@ -3,6 +3,8 @@
 outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
 outbox/notes.partial/   progress.json while the job runs
 outbox/notes.waiting/   why.txt while a drop is not taken
+
+With `[spool] per_user` all of these lie in a home of the submitter's, outbox/<user>/ (see `homes`).
 """
 
 from __future__ import annotations
@@ -13,9 +15,8 @@ import glob
 import json
 import logging
 import os
-import pwd
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -29,14 +30,17 @@ from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
 from obcd.spool.control import fail_cancelled, read_orders
+from obcd.spool.homes import find_places, make_place, user_name
 from obcd.spool.inbox import Key
-from obcd.spool.intake import BLOCK, file_sha256
+from obcd.spool.intake import BLOCK
 from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, free_name, show
 
 logger = logging.getLogger(__name__)
 
+#: How deep folders with jobs and signs lie in the outbox at most: outbox/<user>/<profile>/.
+DEPTH = 3
 #: All that a sign's folder ever holds.
 SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 #: An id of a bad line that is longer is not repeated; characters of its JSON.
@@ -93,7 +97,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
         canceller = read_orders(folder).canceller
         if canceller is not None:
-            manifest["cancelled_by"] = {"uid": canceller, "name": _user_name(canceller)}
+            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
@@ -126,7 +130,7 @@ def _digests(folder: Path) -> dict[str, dict[str, Any]]:
     digests = {}
     for path in (folder / "responses.jsonl", *(folder / name for name in FAILED_FILES)):
         if path.exists():
-            digests[path.name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+            digests[path.name] = {"sha256": disk.file_sha256(path), "bytes": path.stat().st_size}
     return digests
 
 
@@ -211,8 +215,9 @@ def _manifest(
         "name": header.name,
         "profile": header.profile,
         "drop_id": header.drop_id,
+        "repeat": header.repeat,
         "source": header.source,
-        "submitter": {"uid": header.uid, "name": _user_name(header.uid)},
+        "submitter": {"uid": header.uid, "name": user_name(header.uid)},
         "counts": {
             "lines": header.lines,
             "requests": header.requests,
@@ -245,13 +250,6 @@ def _manifest(
     }
 
 
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:
     """Keep what was dropped if somebody went on writing into it after it was accepted; tell whether so."""
     original, kept = layout.claim(header.id, header.profile) / header.name, folder / "input.modified.jsonl"
@@ -281,8 +279,7 @@ class Signs:
 
     def clear(self) -> None:
         """Remove what an earlier coordinator left; what is still true is said again at once."""
-        outbox = self._layout.outbox
-        for parent in (outbox, *(item for item in _entries(outbox) if item.is_dir())):
+        for parent in _sign_places(self._layout.outbox):
             for folder in _entries(parent):
                 if folder.name.endswith((".partial", ".waiting")):
                     _remove_sign(folder)
@@ -292,7 +289,7 @@ class Signs:
         folder = self._partial.get(header.id)
         try:
             if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
-                folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id)
+                folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id, header.uid)
             _make_sign(folder)
             self._partial[header.id] = folder
             disk.show_json(folder / "progress.json", document)
@@ -339,12 +336,30 @@ class Signs:
 
     def _waiting_folder(self, key: Key) -> Path:
         stem = printable(key.name.removesuffix(".jsonl")).replace("/", "_").encode()[:150].decode(errors="ignore")
-        parent = self._layout.outbox / key.profile if key.profile else self._layout.outbox
-        disk.make_folder(parent, 0o750)
+        parent = make_place(self._layout, self._submitter(key), key.profile)
         folder, number = parent / f"{stem}.waiting", 1
         while os.path.lexists(folder):
             folder, number = parent / f"{stem}.{number}.waiting", number + 1
         return folder
+
+    def _submitter(self, key: Key) -> int:
+        """Return who has to know why a file waits; the daemon's own user where the file is gone or claimed by now."""
+        try:
+            return (self._layout.inbox / key.profile / key.name).lstat().st_uid
+        except OSError:
+            return os.geteuid()
+
+
+def _sign_places(outbox: Path) -> Iterator[Path]:
+    """Yield the folders in which signs lie: the outbox, and its homes' and profiles' folders."""
+    places = [outbox]
+    for _ in range(DEPTH):
+        yield from places
+        places = [item for place in places for item in _entries(place) if _may_hold_folders(item)]
+
+
+def _may_hold_folders(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not os.path.lexists(path / MANIFEST)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -382,24 +397,24 @@ def _is_sign(folder: Path) -> bool:
 
 
 def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:
-    """Find the outbox's entry of a submitted drop: its folder and manifest, or None while there is none."""
-    parent = outbox / profile if profile else outbox
+    """Find the outbox's entry of what this user submitted: its folder and manifest, or None while there is none."""
     stem = name.removesuffix(".jsonl")
-    with contextlib.suppress(OSError):
-        for folder in parent.iterdir():
-            if not folder.name.startswith(stem):
-                continue
-            with contextlib.suppress(OSError, ValueError):
-                manifest = disk.read_json(folder / "manifest.json")
-                if isinstance(manifest, dict) and manifest.get("drop_id") == drop_id:
-                    return folder, manifest
+    for parent in find_places(outbox, os.geteuid(), profile):
+        with contextlib.suppress(OSError):
+            for folder in parent.iterdir():
+                if not folder.name.startswith(stem):
+                    continue
+                with contextlib.suppress(OSError, ValueError):
+                    manifest = disk.read_json(folder / "manifest.json")
+                    if isinstance(manifest, dict) and manifest.get("drop_id") == drop_id:
+                        return folder, manifest
     return None
 
 
 def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, Any] | None:
-    """Find the progress of a submitted drop, or None when it does not run."""
-    parent = outbox / profile if profile else outbox
-    for path in parent.glob(f"{glob.escape(name.removesuffix('.jsonl'))}*.partial/progress.json"):
+    """Find the progress of what this user submitted, or None when it does not run."""
+    pattern = f"{glob.escape(name.removesuffix('.jsonl'))}*.partial/progress.json"
+    for path in (path for parent in find_places(outbox, os.geteuid(), profile) for path in parent.glob(pattern)):
         with contextlib.suppress(OSError, ValueError):
             document: Any = disk.read_json(path)
             if isinstance(document, dict) and document.get("drop_id") == drop_id:

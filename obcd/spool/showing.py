@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from obcd.spool import disk, ledger, quarantine
+from obcd.spool import acl, answered, disk, homes, ledger, quarantine
 from obcd.spool.layout import Layout
 
 MANIFEST = "manifest.json"
@@ -52,19 +52,29 @@ def show(layout: Layout, job: str) -> Path:
         disk.sync_folder(layout.claims)
     for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of files cut short
         disk.remove(rest)
-    _open_to_readers(folder)
+    uid = document.get("submitter", {}).get("uid", os.geteuid())  # rejected by an older obcd: it did not say
+    _open_to_readers(folder, uid if layout.per_user else None)
     disk.sync_folder(folder)
-    stem, kind = document["name"].removesuffix(".jsonl"), ".rejected" if "rejected" in document else ""
-    target = free_name(layout, document["profile"], stem, kind, job)
-    if target.parent != layout.outbox:  # it may be there through a clerk that was killed before it could sync it
-        disk.sync_folder(layout.outbox)
+    stem, kind = document["name"].removesuffix(".jsonl"), _kind(document)
+    target = free_name(layout, document["profile"], stem, kind, job, uid)
+    for above in target.parent.parents:  # made by a clerk that was killed before it could sync them?
+        if not above.is_relative_to(layout.outbox):
+            break
+        disk.sync_folder(above)
+    if document.get("repeat") == "skip" and not kind:
+        answered.note(layout, document, target)  # first: what is shown is not computed again
     disk.rename(folder, target)
     return target
 
 
+def _kind(document: dict[str, Any]) -> str:
+    """Return the ending of the folder's name: it says what its manifest is of."""
+    return ".rejected" if "rejected" in document else ".repeated" if "repeats" in document else ""
+
+
 def find_shown(outbox: Path, job: str) -> Path | None:
     """Find a job's folder in the outbox by its id, or None. Reads every manifest there is: for repairs only."""
-    for manifest in (*outbox.glob(f"*/{MANIFEST}"), *outbox.glob(f"*/*/{MANIFEST}")):
+    for manifest in (path for depth in range(1, 4) for path in outbox.glob("*/" * depth + MANIFEST)):
         try:
             document: Any = disk.read_json(manifest)
         except (OSError, ValueError):  # a stranger's file
@@ -74,14 +84,17 @@ def find_shown(outbox: Path, job: str) -> Path | None:
     return None
 
 
-def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str) -> Path:
+def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str, uid: int | None = None) -> Path:
     """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind the stem when that is taken.
 
     Args:
         kind: E.g. `.partial`; a stem that leaves no room for it or for the id is cut.
+        uid: The submitter, in whose home it is where each has one; None for the daemon itself.
+
+    Raises:
+        OSError: If the folder above cannot be made, or cannot be kept from others.
     """
-    parent = layout.outbox / profile if profile else layout.outbox
-    disk.make_folder(parent, 0o750)
+    parent = homes.make_place(layout, os.geteuid() if uid is None else uid, profile)
     plain = _fit(stem, kind)
     # A folder of the inbox is a profile: outbox/<profile>/ is where its jobs go, though it may not be there yet.
     is_profile = not profile and os.path.isdir(layout.inbox / plain)
@@ -96,11 +109,17 @@ def _fit(stem: str, suffix: str) -> str:
     return (stem if len(raw) <= room else raw[:room].decode("utf-8", "ignore")) + suffix
 
 
-def _open_to_readers(folder: Path) -> None:
-    """Give the group its rights before the folder is shown: 0750, files 0640.
+def _open_to_readers(folder: Path, uid: int | None) -> None:
+    """Give the group its rights before the folder is shown: 0750, files 0640; or one user his, and the group none.
 
     No set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in the folder afterwards.
     """
-    for path in folder.iterdir():
-        path.chmod(0o640)
-    folder.chmod(0o750)
+    files = list(folder.iterdir())
+    if uid is not None:
+        for path in files:
+            acl.open_file(path, uid)
+        acl.open_folder(folder, uid)
+        return
+    for path, mode in (*((path, 0o640) for path in files), (folder, 0o750)):
+        acl.clear(path)  # the rule was another one when a coordinator was killed here
+        path.chmod(mode)

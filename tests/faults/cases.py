@@ -15,6 +15,7 @@ MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
 
 _ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
 _SERVERS, _TOKENS, _PRIVACY = (f"faults/test_{name}.py" for name in ("servers", "tokens", "privacy"))
+_ACCESS = "faults/test_access.py"
 _POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
 _INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
 _LEDGER, _OUTBOX, _LAYOUT = (f"unit/spool/test_{name}.py" for name in ("ledger", "outbox", "layout"))
@@ -82,10 +83,11 @@ ARRIVAL: dict[str, list[str] | str] = {
     "A14": _in(_ARRIVAL, "old_times_on_a_file_that_is_still_written_prove_nothing"),
     "A15": _in(_ARRIVAL, "clock_on_the_wall_may_jump")
     + _in(_INBOX, "mtime_in_the_future_does_not_keep_a_file_from_settling"),
-    # The design: a repeated drop runs again, unless the same content is still unfinished.
+    # The design: a repeated drop runs again, unless the same content is still unfinished, or with repeat = "skip".
     "A16": _in(
         _COORDINATOR, "repeated_drop_of_an_unfinished_job_waits_and_says_so", "same_name_again_is_a_job_of_its_own"
-    ),
+    )
+    + _in("faults/test_repeat.py", "drop_that_was_answered_before_ends_as_a_pointer"),
     "A17": _in(_INTAKE, "same_name_with_other_content_is_a_job_of_its_own"),
     "A18": _in(_ARRIVAL, "file_replaced_between_scan_and_claim_is_examined_again")
     + _in(_INTAKE, "newer_file_swapped_in_before_the_claim_is_simply_the_drop"),
@@ -315,10 +317,28 @@ NAMES: dict[str, list[str] | str] = {
         "files_of_ours_in_the_inbox_are_passed_over",
     )
     + _in(_LAYOUT, "folder_of_claims_of_another_user_is_refused", "folder_of_claims_that_is_a_link_is_refused"),
-    "F8": NOT_YET + "another user in an inbox of mode 3730",
-    "F9": NOT_YET + "an inbox of the wrong mode or owner at the start",
-    "F10": NOT_YET + "who may read a published folder, with per_user",
-    "F11": NOT_YET + "an outbox without ACLs",
+    "F8": _in(_ACCESS, "drop_of_one_user_is_neither_seen_nor_taken_by_another"),
+    "F9": _in(_ACCESS, "inbox_that_does_not_keep_its_users_apart_is_refused_with_what_mends_it")
+    + _in(
+        "integration/test_access.py",
+        "coordinator_does_not_start_on_an_inbox_whose_users_can_take_each_others_files",
+    ),
+    "F10": _in(
+        _ACCESS,
+        "answers_are_read_by_their_submitter_alone",
+        "rejected_drop_is_given_back_to_its_submitter_alone",
+        "signs_are_seen_by_their_submitter_alone_and_go",
+        "rule_that_changes_over_a_restart_holds_for_what_is_published_from_then_on",
+        "job_that_a_killed_coordinator_had_made_private_is_the_groups_again_by_the_new_rule",
+        "crash_at_any_step_of_private_publishing_shows_nobody_what_is_not_his",
+    )
+    + _in("integration/test_access.py", "submitter_waits_for_answers_that_nobody_else_may_read")
+    + _in("integration/test_units.py", "answers_are_kept_from_other_members_under_the_units_hardening"),
+    "F11": _in(
+        _ACCESS,
+        "without_acls_the_start_is_refused_with_what_to_do_and_nothing_is_shown",
+        "job_that_cannot_be_kept_from_others_is_not_shown",
+    ),
     "F12": [f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one"],
     "F13": NOT_YET + "limits per user",
     "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
@@ -332,7 +352,12 @@ NAMES: dict[str, list[str] | str] = {
     "F18": _in("faults/test_socket.py", "another_user_can_neither_open_the_socket_nor_read_what_it_asks_for"),
     "F19": _in(_PRIVACY, "endpoint_at_a_public_address_is_warned_of")
     + _in("unit/config/test_endpoints.py", "endpoint_in_the_open_is_told_by_its_address"),
-    "F20": NOT_YET + "retention does not exist",
+    "F20": _in(
+        "unit/spool/test_retention.py",
+        "target_of_a_link_that_was_planted_is_untouched",
+        "link_in_the_place_of_a_manifest_or_of_a_hidden_folder_is_not_followed",
+    )
+    + _in("integration/test_access.py", "answers_are_deleted_in_their_time_and_the_log_names_them"),
     "F21": _in(_COORDINATOR, "environment_and_arguments_of_children_hold_no_prompt")
     + _in(_PRIVACY, "no_prompt_and_no_answer_is_shown_whatever_goes_wrong")
     + _in(_TOKENS, "token_is_sent_with_everything_and_shown_nowhere")

@@ -49,15 +49,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def mount() -> Iterator[Mount]:
-    """Return what mounts a tmpfs on a folder, `mount(path, "size=64k")`; unmounted after the test."""
+    """Return what mounts a tmpfs, or another kind, on a folder: `mount(path, "size=64k")`; unmounted after the test."""
     mounted: list[Path] = []
 
-    def act(path: Path, options: str = "size=1m", source: Path | None = None) -> Path:
+    def act(path: Path, options: str = "size=1m", source: Path | None = None, kind: str = "tmpfs") -> Path:
         if os.geteuid() != 0:
             pytest.skip("mounting needs root")
         path.mkdir(parents=True, exist_ok=True)
-        kind = ["--bind", str(source)] if source is not None else ["-t", "tmpfs", "-o", options, "tmpfs"]
-        run_mount(*kind, str(path))
+        words = ["--bind", str(source)] if source is not None else ["-t", kind, "-o", options, kind]
+        run_mount(*words, str(path))
         mounted.append(path)
         return path
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,37 @@ def test_members_neither_see_nor_take_what_others_dropped(coordinator: SystemdSa
     outsider = coordinator.run("ls", "/var/spool/obcd/outbox", user="eve", check=False)
 
     assert [item.returncode != 0 for item in (listed, jobs, outsider)] == [True, True, True]
+
+
+@pytest.fixture
+def private(machine: SystemdSandbox) -> Iterator[SystemdSandbox]:
+    """Yield the machine with the coordinator running under `per_user`, and a second member of the group."""
+    text = machine.path("/etc/obcd/obcd.toml").read_text("utf-8")
+    machine.write("/etc/obcd/obcd.toml", text.replace("per_user = false", "per_user = true"), 0o640)
+    machine.add_user("mal", "obcd")
+    machine.run("systemctl", "restart", COORDINATOR)
+    wait_until(lambda: "1/1 endpoints up" in machine.show(COORDINATOR, "StatusText"), what="the endpoint is found")
+    yield machine
+    machine.write("/etc/obcd/obcd.toml", text, 0o640)
+    machine.run("systemctl", "restart", COORDINATOR)
+
+
+@pytest.mark.case("F10")
+def test_answers_are_kept_from_other_members_under_the_units_hardening(private: SystemdSandbox) -> None:
+    private.write("/home/ann/notes.jsonl", '{"prompt": "one"}\n')
+    words = ("--wait", "--timeout", 20, "--profile", "clinical", "--name", "hers", "/home/ann/notes.jsonl")
+
+    done = private.obcd("submit", *words, user="ann", check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    home, inside = "/var/spool/obcd/outbox/ann", "clinical/hers/responses.jsonl"
+    assert '"prompt":"one"' in private.run("cat", f"{home}/{inside}", user="ann").stdout
+    for command in (("ls", home), ("cat", f"{home}/{inside}"), ("rm", "-rf", home)):
+        assert private.run(*command, user="mal", check=False).returncode != 0
+    assert private.obcd("verify", "/var/spool/obcd/outbox", user="ann").stdout.count("clinical/hers: 1 line") == 1
+    assert "hers" not in private.obcd("verify", "/var/spool/obcd/outbox", user="mal", check=False).stdout
+    printed = private.obcd("print", "/var/spool/obcd/outbox", user="mal", check=False)
+    assert "ann" not in printed.stdout + printed.stderr
 
 
 def test_stop_lets_what_is_in_flight_finish_and_asks_nothing_twice(coordinator: SystemdSandbox) -> None:

@@ -103,3 +103,34 @@ def test_change_is_told_in_one_line(in_flight: int, jobs: int, line: str) -> Non
 
     assert describe(change, in_flight, jobs).startswith(line)
     assert ("keep" in describe(change, in_flight, jobs)) == bool(jobs)
+
+
+def test_what_becomes_of_a_repeated_drop_is_told_like_any_key() -> None:
+    old = settings(repeat="run", profiles={"x": {"repeat": "run"}})
+    new = settings(repeat="skip", spool={"keep_days": 7}, profiles={"x": {"repeat": "skip"}})
+
+    change = compare(old, new)
+
+    assert change.keys == ("repeat", "spool.keep_days")
+    assert change.profiles_altered == ("x",)
+    assert not change.is_for_jobs
+
+
+@pytest.mark.parametrize(
+    ("top", "profile", "keep_days", "since"),
+    [
+        ("run", None, 0, None),
+        ("skip", None, 0, 0.0),
+        ("skip", "run", 0, None),
+        ("run", "skip", 2, 827_200.0),
+        ("skip", None, 36_500, 0.0),
+    ],
+)
+def test_drop_is_skipped_by_the_rule_of_its_profile_and_for_as_long_as_answers_are_kept(
+    top: str, profile: str | None, keep_days: int, since: float | None
+) -> None:
+    own = {} if profile is None else {"repeat": profile}
+
+    made = settings(repeat=top, spool={"keep_days": keep_days}, profiles={"x": own})
+
+    assert made.answered_since("x", 1_000_000.0) == since

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from obcd.reports import installation, locks, rights
+from obcd.reports import installation, locks
 from obcd.reports.findings import Finding, Severity
 from obcd.reports.installation import Question, ask, examine
-from obcd.reports.rights import may_write
+from obcd.spool import rights
 from obcd.spool.layout import SYSTEM_ROOT, Layout, SpoolLock
+from obcd.spool.rights import may_write
 from tests.unit.spool.spools import make_layout, put
 
 NOW = 1795373853.0
@@ -220,7 +221,7 @@ WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
     "the outbox is a file": (
         away("outbox", Path.touch),
         Severity.FAULT,
-        "/outbox is no folder",
+        "/outbox is not a folder",
         "mv {root}/outbox {root}/outbox.away",
     ),
     "all may write into the inbox": (

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from obcd.errors import InputError
 from obcd.reports.sources import LeftOut, find_sources
+from obcd.spool import acl
 
 from .conftest import Publish
 
@@ -88,6 +90,26 @@ def test_folder_that_cannot_be_read_is_named(tmp_path: Path, publish: Publish) -
     publish("notes", {1: "{}"})
     (tmp_path / "theirs").mkdir(mode=0)
 
+    assert names(tmp_path) == ["notes", "theirs/"]
+
+
+def test_home_of_another_submitter_is_passed_over(
+    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("notes", {1: "{}"})
+    theirs, real = tmp_path / "theirs", os.scandir
+    theirs.mkdir()
+    monkeypatch.setattr(acl, "readers", lambda path: (61002,) if path == theirs else ())
+
+    def closed(path: Any) -> Any:
+        if str(path) == str(theirs):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+
+    assert names(tmp_path) == ["notes"]
+    monkeypatch.setattr(acl, "readers", lambda path: ())
     assert names(tmp_path) == ["notes", "theirs/"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from obcd.reports.verify import Verdict, Verification, find_folders, verify
 from obcd.spool import outbox
-from obcd.spool.intake import Rejected, accept
+from obcd.spool.intake import Accepted, Rejected, Repeated, accept
 from obcd.spool.layout import Layout
 from tests.unit.spool.spools import (
     accept_bytes,
@@ -467,6 +467,24 @@ def test_rejected_file_is_verified_for_what_it_is(layout: Layout) -> None:
         Verdict.WRONG,
         ("other: no such file belongs here", "input.jsonl is missing"),
     )
+
+
+def test_repeated_file_is_verified_for_what_it_is(layout: Layout) -> None:
+    content = b'{"prompt": "one"}\n'
+    first = accept(layout, order_of(drop_of(put(layout, content)), "job1", answered_since=0.0))
+    assert isinstance(first, Accepted)
+    finish(layout, first.header)
+    verdict = accept(layout, order_of(drop_of(put(layout, content)), "job2", answered_since=0.0))
+    assert isinstance(verdict, Repeated)
+
+    right = verify("notes.repeated", verdict.folder)
+    (verdict.folder / "responses.jsonl").touch()
+    wrong = verify("notes.repeated", verdict.folder)
+
+    assert (right.verdict, right.reason) == (Verdict.REPEATED, "job job1, in notes of the outbox")
+    assert (wrong.verdict, wrong.problems) == (Verdict.WRONG, ("responses.jsonl: no such file belongs here",))
+    set_manifest("repeats", None)(verdict.folder)
+    assert verify("x", verdict.folder).problem_count == 2
 
 
 def test_rejection_without_a_reason_is_wrong(layout: Layout) -> None:

@@ -328,7 +328,7 @@ def test_interruption_leaves_all_or_nothing(layout: Layout, source: Path, step: 
 def test_interruption_with_the_return_of_open_leaves_nothing(
     layout: Layout, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path, mode: str) -> None:
+    def interrupted(path: Path, mode: str, **_: object) -> None:
         path.touch()
         raise KeyboardInterrupt
 

@@ -59,7 +59,7 @@ def test_accepted_drop_is_copied_hashed_and_indexed(layout: Layout) -> None:
     assert (header.name, header.size, header.lines, header.requests, header.bad_lines) == (
         "notes.jsonl", len(THREE), 3, 3, 0,
     )  # fmt: skip
-    assert header.sha256 == intake.file_sha256(folder / "input.jsonl")
+    assert header.sha256 == disk.file_sha256(folder / "input.jsonl")
     assert header.uid == os.getuid()
     assert [place.line for place in read_places(folder)] == [1, 2, 3]
     assert requests(layout, header) == THREE.splitlines()
@@ -360,7 +360,7 @@ def test_marker_of_a_newer_drop_is_left_for_that_one(layout: Layout) -> None:
 def test_checksum_of_the_marker_vouches_for_a_last_line_that_looks_torn(layout: Layout) -> None:
     content = THREE + b'{"prompt": "fo'
     path = put(layout, content)
-    put_marker(path, sha256=intake.file_sha256(path))
+    put_marker(path, sha256=disk.file_sha256(path))
 
     verdict = accept(layout, order_of(drop_of(path)))
 

@@ -43,7 +43,7 @@ def test_profile_is_as_open_as_the_inbox_whatever_the_umask(layout: Layout) -> N
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_what_is_no_folder_is_named(layout: Layout, path: str, kind: str, tmp_path: Path) -> None:
     planted = layout.root / path
-    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.parent.mkdir(0o700, parents=True, exist_ok=True)
     planted.write_text("mine", "utf-8") if kind == "file" else planted.symlink_to(tmp_path / "nowhere")
 
     with pytest.raises(InputError, match=f"^{planted} is not a folder"):

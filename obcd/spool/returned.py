@@ -1,0 +1,74 @@
+"""Drops that become no job, and are one folder of the outbox all the same: rejected ones, and repeated ones.
+
+They take the way of every job, through `jobs/` and by their manifest: the claim goes only when that is committed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from obcd import __version__
+from obcd.clock import timestamp, wall
+from obcd.spool import disk
+from obcd.spool.answered import Earlier
+from obcd.spool.homes import user_name
+from obcd.spool.inbox import Drop
+from obcd.spool.job import FORMAT, JobHeader
+from obcd.spool.layout import Layout
+from obcd.spool.showing import MANIFEST, show
+
+
+def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str) -> Path:
+    """Put a claimed file into the outbox with the reason, byte for byte; safe to repeat after a crash.
+
+    Returns:
+        The folder, `<stem>.rejected`.
+    """
+    temporary = layout.jobs / f"{job}.tmp"
+    if os.path.lexists(claim) and not (layout.jobs / job / MANIFEST).exists():
+        disk.remove_tree(temporary)
+        disk.make_folder(temporary)
+        with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
+            uid = os.fstat(source.fileno()).st_uid
+            shutil.copyfileobj(source, target, 2**20)
+        drop_id = drop.marker.drop_id if drop.marker else ""
+        manifest = _manifest(job, drop.key.name, drop.key.profile, drop_id, uid) | {"rejected": why}
+        disk.write_json(temporary / MANIFEST, manifest)
+        disk.rename(temporary, layout.jobs / job)
+    return show(layout, job)
+
+
+def publish_repeated(layout: Layout, header: JobHeader, earlier: Earlier) -> Path:
+    """Show in the outbox that the same drop was answered before; safe to repeat after a crash.
+
+    What was dropped is not kept a second time: it is the earlier job's input, byte for byte.
+
+    Returns:
+        The folder, `<stem>.repeated`.
+    """
+    temporary = layout.jobs / f"{header.id}.tmp"
+    disk.remove_tree(temporary)
+    disk.make_folder(temporary)
+    manifest = _manifest(header.id, header.name, header.profile, header.drop_id, header.uid) | {
+        "repeats": earlier.to_json(),
+        "input": {"sha256": header.sha256, "bytes": header.size},
+    }
+    disk.write_json(temporary / MANIFEST, manifest)
+    disk.rename(temporary, layout.jobs / header.id)
+    return show(layout, header.id)
+
+
+def _manifest(job: str, name: str, profile: str, drop_id: str, uid: int) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "obcd": __version__,
+        "job": job,
+        "name": name,
+        "profile": profile,
+        "drop_id": drop_id,
+        "submitter": {"uid": uid, "name": user_name(uid)},
+        "times": {"published_at": timestamp(wall())},
+    }
