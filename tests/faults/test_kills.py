@@ -99,6 +99,7 @@ def conclude(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -
     wait_until(drops.are_all_published, patience, lambda: f"{drops.published()}/{len(drops.dropped)}\n{rig.logs()}")
     wait_until(lambda: not drops.left(), what=lambda: f"{drops.left()} is left\n{rig.logs()}")
     rig.check_orphans(wait=True)
+    wait_until(rig.is_ready, what=rig.logs)  # where the last kill was just now, a signal would end Python's own start
     rig.stop()
     outcome = drops.check()
     found = reckon(read_account(rig.account), rig.kills, drops.wanted())
