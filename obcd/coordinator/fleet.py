@@ -115,7 +115,7 @@ class Fleet:
         for item in wanted:
             self.scheduler.set_slots(item.name, item.slots)
             if item.name not in self._held:
-                self.pool.resize(self._spec(item))
+                self.pool.configure(self._spec(item))
 
     def note_limits(self, settings: JobSettings) -> None:
         """Take note of how long a job's requests may take; it keeps its limits when the configuration changes."""
@@ -123,7 +123,7 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout, item.token)
+        return WorkerSpec(item.name, item.url, self._jobs, self._connect_timeout, item.token)
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -232,7 +232,7 @@ class Fleet:
         self._tell_move(event.endpoint)
 
     def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
-        lease = self.scheduler.answered(answer.ticket, endpoint, now)
+        lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
         if lease is None:  # late: another attempt has ended this request, or its job is gone
             return
         figures = self.figures[endpoint]

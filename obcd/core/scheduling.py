@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Admits, Backlog
+from obcd.core.concurrency import UNTOLD, SlotFinder, Span
 from obcd.core.faults import Fault, Remedy
 from obcd.core.health import EndpointState, Health
 from obcd.core.poison import RequestKey, Suspects
@@ -30,7 +31,11 @@ FREE_FAULTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request handed to an endpoint; `ticket` names it between coordinator and worker."""
+    """A request handed to an endpoint; `ticket` names it between coordinator and worker.
+
+    Attributes:
+        place: How many requests the endpoint held then, this one included.
+    """
 
     ticket: int
     job: str
@@ -38,6 +43,7 @@ class Lease:
     endpoint: str
     attempt: int
     sent_at: float
+    place: int = 1
 
     @property
     def request(self) -> RequestKey:
@@ -48,11 +54,26 @@ class Lease:
 @dataclass(slots=True)
 class _Endpoint:
     name: str
-    slots: int
+    fixed_slots: int | None  # None: found by measurement
     health: Health
     models: frozenset[str] | None = None  # canonical names; None: never told
     loaded: Signature | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
+    #: {model: how many slots its runner has here}; Ollama gives some families of models one, whatever it was told
+    finders: dict[str, SlotFinder] = field(default_factory=dict)
+
+    @property
+    def finder(self) -> SlotFinder:
+        """What is known of the slots for the model that is loaded."""
+        model = self.loaded.model if self.loaded is not None else ""
+        if model not in self.finders:
+            self.finders[model] = SlotFinder()
+        return self.finders[model]
+
+    @property
+    def slots(self) -> int:
+        """Room for requests in flight, while all is well."""
+        return self.finder.count if self.fixed_slots is None else self.fixed_slots
 
     def has(self, signature: Signature) -> bool:
         return self.models is not None and signature.model in self.models
@@ -94,13 +115,21 @@ class Scheduler:
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
-    def add_endpoint(self, name: str, slots: int, now: float) -> None:
-        """Take an endpoint in; it gets work after its first good probe."""
+    def add_endpoint(self, name: str, slots: int | None, now: float) -> None:
+        """Take an endpoint in; it gets work after its first good probe.
+
+        Args:
+            slots: How many requests it may hold; None: as many as prove best.
+        """
         self._endpoints[name] = _Endpoint(name, slots, Health(name, since=now))
 
-    def set_slots(self, name: str, slots: int) -> None:
+    def set_slots(self, name: str, slots: int | None) -> None:
         """Change an endpoint's slots; what it holds above fewer slots finishes."""
-        self._endpoints[name].slots = slots
+        self._endpoints[name].fixed_slots = slots
+
+    def slots(self, name: str) -> int:
+        """Return how many requests an endpoint may hold now, if all is well."""
+        return self._endpoints[name].slots
 
     def drain_endpoint(self, name: str, now: float) -> None:
         """Give an endpoint nothing new; what it holds finishes."""
@@ -179,12 +208,14 @@ class Scheduler:
             open_endpoints = still_open
         return leases
 
-    def answered(self, ticket: int, endpoint: str, now: float) -> Lease | None:
-        """End a lease with an answer; None when the ticket is no longer known (a late answer)."""
-        lease = self._endpoints[endpoint].leases.pop(ticket, None)
+    def answered(self, ticket: int, endpoint: str, now: float, span: Span = UNTOLD) -> Lease | None:
+        """End a lease with an answer that took so long; None when the ticket is no longer known (a late answer)."""
+        holder = self._endpoints[endpoint]
+        lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
-        self._endpoints[endpoint].health.note_answer(now)
+        holder.finder.note_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
+        holder.health.note_answer(now)
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
@@ -272,7 +303,7 @@ class Scheduler:
         endpoint.loaded = group.signature
         job = group.backlog.job
         attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now)
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1)
         endpoint.leases[lease.ticket] = lease
         return lease
 

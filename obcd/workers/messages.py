@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault
 from obcd.ollama.control import Probe
@@ -28,13 +29,9 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
-    """Coordinator → worker: have so many slots from now on, wait so long for a connection, and send this token.
+class Configure:
+    """Coordinator → worker: wait so long for a connection from now on, and send this token."""
 
-    Surplus slots finish what they are at.
-    """
-
-    slots: int
     connect_timeout_seconds: float
     token: Secret | None = None
 
@@ -53,6 +50,7 @@ class Answered:
     line: int
     words: int
     counts: Counts
+    span: Span = UNTOLD
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import psutil
 from obcd.clock import duration, monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
-from obcd.workers.messages import Ask, ProbeNow, Resize
+from obcd.workers.messages import Ask, Configure, ProbeNow
 from obcd.workers.worker import WorkerSpec, run_worker
 
 logger = logging.getLogger(__name__)
@@ -140,12 +140,12 @@ class Pool:
         """Have a worker for an endpoint; `start_missing` starts it."""
         self._workers[spec.endpoint] = _Worker(spec)
 
-    def resize(self, spec: WorkerSpec) -> None:
-        """Change a worker's slots, its limit for connections and its token, while it works."""
+    def configure(self, spec: WorkerSpec) -> None:
+        """Change a worker's limit for connections and its token, while it works."""
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds, spec.token))
+        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
@@ -186,7 +186,7 @@ class Pool:
         """Return `{endpoint: pid of its worker}`."""
         return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
 
-    def send(self, endpoint: str, message: Ask | ProbeNow | Resize | Any) -> None:
+    def send(self, endpoint: str, message: Ask | Configure | ProbeNow | Any) -> None:
         """Send to a worker; a worker that is gone is noticed by the next `receive`."""
         worker = self._workers[endpoint]
         if worker.child is None:
