@@ -19,8 +19,8 @@ from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
 from obcd.coordinator.observer import Observer
 from obcd.core.faults import Fault
+from obcd.core.leases import Lease
 from obcd.core.records import canonical_model
-from obcd.core.scheduling import Lease
 from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging

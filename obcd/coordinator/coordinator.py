@@ -33,7 +33,8 @@ from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.leases import Lease
+from obcd.core.scheduling import Scheduler
 from obcd.errors import InputError
 from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record

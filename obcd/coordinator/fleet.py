@@ -19,9 +19,10 @@ from obcd.coordinator.exposure import warn_of_peer
 from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
+from obcd.core.leases import Lease
 from obcd.core.rates import Rate
 from obcd.core.records import JobSettings
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.scheduling import Scheduler
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
@@ -233,6 +234,7 @@ class Fleet:
 
     def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
         lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
+        self._break_off_overtaken()
         if lease is None:  # late: another attempt has ended this request, or its job is gone
             return
         figures = self.figures[endpoint]
@@ -242,10 +244,17 @@ class Fleet:
 
     def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
         settled = self.scheduler.faulted(ticket, endpoint, fault, now)
+        self._break_off_overtaken()
         if settled is not None:
             self.figures[endpoint].faults += 1
             lease, is_final, told = settled
             self._faulted(lease, line, told, is_final)
+
+    def _break_off_overtaken(self) -> None:
+        """Let no server compute what another one has answered."""
+        for lease in self.scheduler.take_overtaken():
+            self.pool.send(lease.endpoint, Cancel(lease.ticket))
+            self._tell_move(lease.endpoint)
 
     def _take_lost(self, lost: Lost, now: float) -> None:
         endpoint = lost.endpoint

@@ -96,8 +96,18 @@ class Spool:
         found = self.status()
         return found.get("state") == "READY" and all(item["state"] == "UP" for item in found["endpoints"])
 
-    def drop(self, name: str, lines: Iterable[bytes]) -> float:
+    def wait_running(self, name: str) -> float:
+        """Wait until a job is given out; return when that was seen."""
+        return wait_until(lambda: self._is_running(name), 120, f"{name} does not run", look=0.1)
+
+    def _is_running(self, name: str) -> bool:
+        return any(job["name"] == name and job["state"] == "RUNNING" for job in self.status().get("jobs", ()))
+
+    def drop(self, name: str, lines: Iterable[bytes], owner: int | None = None) -> float:
         """Drop a file as `obcd submit` does: whole and durable, its marker first, then one rename.
+
+        Args:
+            owner: The uid of another submitter; needs root, else it is ours.
 
         Returns:
             The monotonic time just before the rename: from then on the file counts as settled.
@@ -114,6 +124,8 @@ class Spool:
         marker = {"sha256": digest.hexdigest(), "bytes": size, "lines": count, "drop_id": name}
         (inbox / f".{name}.done.tmp").write_text(json.dumps(marker), "utf-8")
         (inbox / f".{name}.done.tmp").rename(inbox / f"{name}.done")
+        if owner is not None and os.geteuid() == 0:
+            os.chown(temporary, owner, -1)
         began = time.monotonic()
         temporary.rename(inbox / name)
         return began

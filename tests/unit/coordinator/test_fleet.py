@@ -12,8 +12,9 @@ from obcd.coordinator.changes import compare
 from obcd.coordinator.fleet import Fleet
 from obcd.core.backlog import Backlog
 from obcd.core.health import EndpointState
+from obcd.core.leases import Lease
 from obcd.core.records import JobSettings, Signature
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.scheduling import Scheduler
 
 MODEL = Signature("m:latest", ())
 

@@ -12,8 +12,9 @@ import pytest
 
 from obcd.core.concurrency import FIRST, MOST, SlotFinder, Span
 from obcd.core.health import Health
+from obcd.core.leases import Holder
 from obcd.core.records import Signature
-from obcd.core.scheduling import Scheduler, _Endpoint
+from obcd.core.scheduling import Scheduler
 
 #: Seconds: a request at work, half the way to the server, what a server's own work before it adds to the wait.
 WORK, WAY, OVERHEAD = 0.5, 0.005, 0.02
@@ -118,7 +119,7 @@ def test_endless_slots_are_not_believed() -> None:
 
 
 def test_each_model_has_slots_of_its_own() -> None:
-    endpoint = _Endpoint("a", None, Health("a"))
+    endpoint = Holder("a", None, Health("a"))
     large, small = Signature("large:latest", ()), Signature("small:latest", ())
 
     endpoint.loaded = large
