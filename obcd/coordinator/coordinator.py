@@ -222,7 +222,6 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
-        self._sleeper.forget()
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()

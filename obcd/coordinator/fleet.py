@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between control calls to an endpoint: while it does not serve, and while it does.
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
+#: Seconds between looks for endpoints where it is time for one.
+LOOK_SECONDS = 0.1
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
 #: Endpoints that left, of which manifests can still tell.
@@ -86,7 +88,7 @@ class Fleet:
         self._answered = answered
         self._faulted = faulted
         self._connect_timeout = settings.requests.connect_timeout_seconds
-        self._oldest = 0.0
+        self._oldest = self._probe_at = 0.0
         for item in settings.endpoints():
             self._add(item, now)
 
@@ -107,6 +109,7 @@ class Fleet:
             self._tell_move(item.name)
             self.leaving.remove(item.name)
             self.figures[item.name].probed_at = -1e9  # now
+        self._probe_at = now
         self._let_leave(now)
         for item in change.came:
             self._add(item, now)
@@ -181,7 +184,7 @@ class Fleet:
 
     def receive(self, now: float) -> None:
         """Take what the workers said by now."""
-        for endpoint in list(self.pool.channels().values()):
+        for endpoint in self.pool.find_ready():
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
                     self._take_lost(event, now)
@@ -193,6 +196,9 @@ class Fleet:
 
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
+        if now < self._probe_at:
+            return
+        self._probe_at = now + LOOK_SECONDS
         for item in self.endpoints:
             figures, health = self.figures[item.name], self.scheduler.health(item.name)
             if health.state is EndpointState.DRAINING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import select
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -181,6 +182,26 @@ class Pool:
         return {
             worker.child.channel.fileno(): name for name, worker in self._workers.items() if worker.child is not None
         }
+
+    def find_ready(self) -> list[str]:
+        """Return the endpoints whose worker has said something, or is gone; sends what waits for the others.
+
+        One look at all: each channel's own would cost more than the messages do.
+        """
+        lost, names, poll = [], dict[int, str](), select.poll()
+        for name, worker in self._workers.items():
+            if worker.child is None:
+                continue
+            channel = worker.child.channel
+            if channel.wants_write:
+                with contextlib.suppress(ClosedError):  # it is ready to be read then, or lost
+                    channel.flush()
+            if channel.is_lost:
+                lost.append(name)
+            else:
+                names[channel.fileno()] = name
+                poll.register(channel, select.POLLIN)
+        return lost + [names[descriptor] for descriptor, _ in poll.poll(0)]
 
     def pids(self) -> dict[str, int | None]:
         """Return `{endpoint: pid of its worker}`."""

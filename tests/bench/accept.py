@@ -21,7 +21,7 @@ AFTERWARDS = 3.0
 def measure() -> list[Figure]:
     """Accept 1,000,000 lines of 300 bytes beside a job that fills 4 endpoints of 8 slots, 1 s a prompt."""
     with fresh_spool() as spool, Servers(ENDPOINTS, SLOTS, SECONDS, spool.folder / "servers.log") as servers:
-        spool.start(servers.configuration())
+        spool.start(servers.configuration(), is_timed=True)
         spool.wait_ready()
         spool.drop("other.jsonl", prompts(OTHER))
         wait_until(lambda: servers.answered() > 2 * ENDPOINTS * SLOTS, 30, "the other job does not run", look=0.5)
