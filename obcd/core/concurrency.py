@@ -11,6 +11,7 @@ what is at work: while an answer travels to us and the next request back, its sl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Where the search begins. Ollama's default is 1, obcd's own servers have 16; the surplus waits in the server.
 FIRST = 8
@@ -26,8 +27,7 @@ FULL_SHARE = 0.9
 ROUND, ROUND_SHARE = 16, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What an endpoint's own counters say of one request, in seconds.
 
     Attributes:

@@ -27,9 +27,10 @@ from typing import Any
 from obcd.clock import monotonic
 from obcd.core.concurrency import Span
 from obcd.core.counts import Counts
+from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, Signature, signature_of
+from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
@@ -76,6 +77,7 @@ class _Worker:
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = _Loader()
         self._jobs = _JobCache(spec.jobs)
+        self._deadlines = Deadlines()
         self._slots: list[_Slot] = []
         self._in_flight, self._lock = 0, threading.Lock()
 
@@ -114,7 +116,7 @@ class _Worker:
             self._in_flight += 1
             is_short = self._in_flight > len(self._slots)
         if is_short:
-            slot = _Slot(self._asks, self._loader, self._jobs, self._spec, self._give_back)
+            slot = _Slot(self._asks, self._loader, self._jobs, self._deadlines, self._spec, self._give_back)
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
         self._asks.put(message)
@@ -225,12 +227,14 @@ class _Slot:
         asks: queue.SimpleQueue[Ask],
         loader: _Loader,
         jobs: _JobCache,
+        deadlines: Deadlines,
         spec: WorkerSpec,
         give_back: Callable[[Answered | Faulted], None],
     ) -> None:
         self._asks = asks
         self._loader = loader
         self._jobs = jobs
+        self._deadlines = deadlines
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -282,17 +286,25 @@ class _Slot:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
         self.limit = monotonic() + settings.load_timeout_seconds
-        outcome = self._loader.ensure(self._transport, signature_of(request, settings))
+        signature = signature_of(request, settings)
+        outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
-            self.limit = monotonic() + settings.request_timeout_seconds
+            self.limit = monotonic() + self._seconds(request, settings, signature, message.attempt)
             result = ask(self._transport, request, settings)
             if isinstance(result, Answer):
                 self._loader.note_used()
+                self._deadlines.note(signature, result.fields)
                 return self._answered(message, request, result)
             outcome = result
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
+
+    def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
+        """Return how long a request may take."""
+        size = sum(len(str(message.get("content", ""))) for message in request.messages) + len(settings.system or "")
+        options = request_options(request, settings)
+        return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
 
     def _answered(self, message: Ask, request: Request, answer: Answer) -> Answered:
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)

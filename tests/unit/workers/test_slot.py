@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
+from obcd.clock import monotonic
+from obcd.core.deadlines import KNOWN, Deadlines
 from obcd.core.faults import Harm, Remedy, worker_fault
+from obcd.core.lines import parse_line
+from obcd.core.records import JobSettings
+from obcd.ollama.client import Answer
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
-from obcd.workers.messages import Ask, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
@@ -34,7 +39,9 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
     asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    slot = worker._Slot(asks, worker._Loader(), jobs, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put)
+    slot = worker._Slot(
+        asks, worker._Loader(), jobs, Deadlines(), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put
+    )
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
@@ -115,3 +122,32 @@ def test_slots_are_made_as_requests_come_and_serve_again(tmp_path: Path, monkeyp
     assert [slot._transport.connect_timeout for slot in made._slots] == [7.0] * 4
     ours.close()
     theirs.close()
+
+
+def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a slot whose endpoint answers at once, 100 tokens in a second
+    request = parse_line(b'{"prompt": "Why?"}', 1)
+    settings = JobSettings(model="m", num_predict=1000, request_timeout_seconds=600.0)
+    limits: list[float] = []
+    counters = {"wait_seconds": 0.0, "prompt_tokens": 0, "eval_tokens": 100, "eval_seconds": 1.0}
+    fields = {"response": "So.", "model": "m", "done_reason": "stop", "seconds": 1.0, "prompt_eval_seconds": 0.0}
+
+    def ask(*_: object) -> Answer:
+        assert slot.limit is not None
+        limits.append(slot.limit - monotonic())
+        return Answer({**fields, **counters})
+
+    jobs = worker._JobCache(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(worker, "ask", ask)
+    monkeypatch.setattr(worker, "preload", lambda *_: None)
+    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
+    slot = worker._Slot(queue.SimpleQueue(), worker._Loader(), jobs, Deadlines(), spec, lambda _: None)
+
+    # when it has answered eight
+    for ticket in range(KNOWN + 1):
+        assert isinstance(slot._try_to_ask(Ask(ticket, "j", 0, 1)), Answered)
+
+    # then the next one may take four times as long as a thousand tokens
+    assert limits[0] == pytest.approx(600, abs=1)
+    assert limits[-1] == pytest.approx(40, abs=1)
