@@ -140,10 +140,11 @@ class _Display:
             self._is_ready = True
             notify(READY=1)
             self._shown_at = -SNAPSHOT_SECONDS
-        pause = SNAPSHOT_SECONDS if coordinator.jobs.moves == self._shown_moves else LEAST_SECONDS
+        moves = coordinator.jobs.moves + coordinator.fleet.moves
+        pause = SNAPSHOT_SECONDS if moves == self._shown_moves else LEAST_SECONDS
         if now - self._shown_at < pause:
             return self._shown_at + pause - now
-        self._shown_at, self._shown_moves = now, coordinator.jobs.moves
+        self._shown_at, self._shown_moves = now, moves
         self._notify()
         self._write(now)
         return SNAPSHOT_SECONDS

@@ -77,6 +77,8 @@ class Fleet:
     ) -> None:
         self.figures: dict[str, Figures] = {}
         self.pool = Pool()
+        #: How often an endpoint's state was another one, since the start.
+        self.moves = 0
         #: Names of endpoints that are no longer in the configuration, and still hold requests.
         self.leaving: set[str] = set()
         self._members: dict[str, Endpoint] = {}
@@ -288,4 +290,5 @@ class Fleet:
             return
         level, text = describe_move(figures.state, health)
         figures.state = health.state
+        self.moves += 1
         logger.log(level, "endpoint %s %s", name, text, extra={"action": "endpoint_state", "endpoint": name})
