@@ -109,7 +109,7 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
             f"{item['in_flight']}/{item['slots']}",
             str(item["answered"]),
             f"{item['tokens_per_second']:.0f}",
-            Text(item["reason"] or label),
+            Text(item["reason"] or "; ".join(item.get("left_out", ())) or label),
         )
     return table
 

@@ -66,6 +66,7 @@ DAY_SECONDS = 86400.0
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Repeat = Literal["run", "skip"]
+Digest = Literal["same", "any"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
@@ -114,13 +115,20 @@ class Spool(Table):
 
 
 class Requests(Table):
-    """`[requests]`: how every job asks, unless its profile says otherwise."""
+    """`[requests]`: how every job asks, unless its profile says otherwise.
+
+    Attributes:
+        digest: Whether all answers of a job come from the same weights of a model.
+        require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
+    """
 
     num_ctx: int = Field(8192, ge=16, le=2**24)
     num_predict: int = Field(2048, ge=1, le=2**24)
     options: Options = {}
     attempts: int = Field(4, ge=1, le=100)
     slots: Slots = "auto"
+    digest: Digest = "same"
+    require_gpu: bool = False
     connect_timeout_seconds: Seconds = 5.0
     load_timeout_seconds: Seconds = 900.0
     request_timeout_seconds: Seconds = 600.0
@@ -165,6 +173,7 @@ class Profile(Table):
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
     repeat: Repeat | None = None
+    digest: Digest | None = None
 
     @model_validator(mode="after")
     def _one_format(self) -> Profile:
@@ -283,6 +292,7 @@ class Settings(Table):
             connect_timeout_seconds=requests.connect_timeout_seconds,
             load_timeout_seconds=requests.load_timeout_seconds,
             request_timeout_seconds=requests.request_timeout_seconds,
+            digest=chosen.digest or requests.digest,
         )
 
 

@@ -23,6 +23,7 @@ from obcd.coordinator.controls import Controls
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.jobs import Jobs
+from obcd.coordinator.moves import describe_shortage
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.opening import open_profiles, open_spool
 from obcd.coordinator.recorder import Entry, Recorder
@@ -32,9 +33,10 @@ from obcd.coordinator.sweeping import Sweeper
 from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
-from obcd.core.faults import Fault, model_missing
+from obcd.core.faults import Fault, model_missing, weights_missing
 from obcd.core.leases import Lease
 from obcd.core.scheduling import Scheduler
+from obcd.core.shortage import Missing
 from obcd.errors import InputError
 from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
@@ -196,8 +198,7 @@ class Coordinator:
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
-        missing = sorted(self.scheduler.unservable_models())
-        found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
+        found += [describe_shortage(missing) for missing in sorted(self.scheduler.missing())]
         return [text for text in found if text]
 
     def pids(self) -> dict[str, int | None]:
@@ -326,6 +327,11 @@ class Coordinator:
         except (OSError, ValueError, struct.error):
             return 0
 
+    def _fault_of(self, missing: Missing) -> Fault:
+        if missing.digest:
+            return weights_missing(missing.model, missing.digest)
+        return model_missing(missing.model, len(self.fleet.endpoints))
+
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
         record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
@@ -355,11 +361,10 @@ class Coordinator:
         if self._takes_drops:
             self._watch.ensure()
             self._sweeper.turn(now)
-        for job, ordinal, model in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
+        for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)
-            fault = model_missing(model, len(self.fleet.endpoints))
-            self._record_failure(self.jobs.running[job], ordinal, line, fault, None)
+            self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)
         self.fleet.replace_frozen(now)
         self.jobs.give_up_taken_away()
         for clerk in (self._intake_clerk, self._outbox_clerk):

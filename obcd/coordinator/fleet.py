@@ -23,6 +23,7 @@ from obcd.core.leases import Lease
 from obcd.core.rates import Rate
 from obcd.core.records import JobSettings
 from obcd.core.scheduling import Scheduler
+from obcd.core.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
@@ -89,7 +90,8 @@ class Fleet:
         self.scheduler = scheduler
         self._answered = answered
         self._faulted = faulted
-        self._connect_timeout = settings.requests.connect_timeout_seconds
+        self._requests = settings.requests
+        self._told_moves, self._told = 0, frozenset[tuple[str, str]]()
         self._oldest = self._probe_at = 0.0
         for item in settings.endpoints():
             self._add(item, now)
@@ -101,7 +103,9 @@ class Fleet:
 
     def apply(self, change: Change, settings: Settings, now: float) -> None:
         """Let endpoints come, change and go; those that go finish what they hold."""
-        self._connect_timeout = settings.requests.connect_timeout_seconds
+        if settings.requests.require_gpu != self._requests.require_gpu:
+            self.scheduler.forgive_unfit()
+        self._requests = settings.requests
         for name in change.left:
             self.scheduler.drain_endpoint(name, now)
             self._tell_move(name)
@@ -129,7 +133,10 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, self._jobs, self._connect_timeout, item.token)
+        requests = self._requests
+        return WorkerSpec(
+            item.name, item.url, self._jobs, requests.connect_timeout_seconds, item.token, requests.require_gpu
+        )
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -182,7 +189,10 @@ class Fleet:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt))
+            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest))
+
+        if self.scheduler.moves != self._told_moves:
+            self._tell_left_out()
 
     def receive(self, now: float) -> None:
         """Take what the workers said by now."""
@@ -274,14 +284,27 @@ class Fleet:
     def _take_probe(self, endpoint: str, found: Probe, now: float) -> None:
         figures = self.figures[endpoint]
         figures.is_probing, figures.probed_at = False, now
-        models = None
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
-            models = frozenset(found.digests)
             if found.peer != figures.peer:
                 figures.peer = found.peer
                 warn_of_peer(self._members[endpoint], found.peer)
-        self.scheduler.note_probe(endpoint, models, found.failure, now)
+        digests = shorten(found.digests) if found.failure is None else None
+        self.scheduler.note_probe(endpoint, digests, found.failure, now)
+
+    def _tell_left_out(self) -> None:
+        """Log once what each endpoint is not asked for, and why."""
+        self._told_moves = self.scheduler.moves
+        found = {(name, why) for name, sentences in self.scheduler.left_out().items() for why in sentences}
+        for name, why in sorted(found - self._told):
+            extra = {"action": "left_out", "endpoint": name}
+            logger.warning("endpoint %s is left out where it does not fit: %s", name, why, extra=extra)
+        for name, why in sorted(self._told - found):
+            extra = {"action": "left_out_no_more", "endpoint": name}
+            logger.info("endpoint %s: no longer so: %s", name, why, extra=extra)
+        if found != self._told:
+            self.moves += 1
+        self._told = frozenset(found)
 
     def _tell_move(self, name: str) -> None:
         """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""

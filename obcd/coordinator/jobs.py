@@ -205,6 +205,7 @@ class Jobs:
             submitter=header.uid,
             rank=self.orders(header.id).rank,
         )
+        backlog.weights = None if header.settings.digest == "any" else dict(loaded.replay.weights)
         running = RunningJob.begin(header, backlog, loaded.replay, now)
         if self.orders(header.id).canceller is not None:
             running.move(JobState.CANCELLED)

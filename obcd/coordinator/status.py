@@ -27,7 +27,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
     `progress.json`, one of `reloads` is `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
     "text": "1 endpoint came", "exit_code": 0}`, the newest last.
     """
-    eta = _time_to_go(coordinator)
+    eta, left_out = _time_to_go(coordinator), coordinator.scheduler.left_out()
     return {
         "format": FORMAT,
         "version": __version__,
@@ -45,7 +45,10 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "eta_seconds": None if eta is None else round(eta, 1),
         "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
         + coordinator.jobs.reports(),
-        "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
+        "endpoints": [
+            {**_endpoint(coordinator, item.name, now), "left_out": left_out.get(item.name, [])}
+            for item in coordinator.fleet.endpoints
+        ],
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}

@@ -46,7 +46,7 @@ SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 #: An id of a bad line that is longer is not repeated; characters of its JSON.
 MAX_ID_CHARS = 200
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
-_INTERNAL = ("ordinal", "outcome")
+_INTERNAL = ("ordinal", "outcome", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

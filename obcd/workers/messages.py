@@ -12,12 +12,17 @@ from obcd.secret import Secret
 
 
 class Ask(NamedTuple):
-    """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder."""
+    """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder.
+
+    Attributes:
+        digest: Of the weights that have to answer, "" for any.
+    """
 
     ticket: int
     job: str
     ordinal: int
     attempt: int
+    digest: str = ""
 
 
 class Cancel(NamedTuple):
@@ -27,10 +32,11 @@ class Cancel(NamedTuple):
 
 
 class Configure(NamedTuple):
-    """Coordinator → worker: wait so long for a connection from now on, and send this token."""
+    """Coordinator → worker: wait so long for a connection from now on, send this token, look so closely."""
 
     connect_timeout_seconds: float
     token: Secret | None = None
+    require_gpu: bool = False
 
 
 class ProbeNow(NamedTuple):

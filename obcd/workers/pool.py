@@ -146,7 +146,7 @@ class Pool:
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token))
+        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token, spec.require_gpu))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""

@@ -1,8 +1,10 @@
-"""The scheduler against a plain model of it: whatever happens in whatever order, no request is lost or asked twice."""
+"""The scheduler against a plain model of it: whatever happens in whatever order, no request is lost or asked twice, and
+no job mixes answers of different weights.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import settings
@@ -11,16 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.fitness import LOOK_BASE
 from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
-from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Scheduler
+from obcd.core.scheduling import Scheduler
+from obcd.core.shortage import MODEL_WAIT_UNREACHED_SECONDS
 from obcd.core.turns import Rank
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
 ENDPOINTS = {"a": 1, "b": 2, "c": 5}
 LIMIT = 3
+#: What an endpoint may tell: which of the models it has, each with one of two digests.
+told = st.dictionaries(st.sampled_from(MODELS), st.sampled_from("xy")) | st.just(dict.fromkeys(MODELS, "x"))
 
 faults = st.builds(
     Fault,
@@ -51,6 +57,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         #: {endpoint that is there: most it may hold}: its slots, or what it held when they became fewer
         self.room: dict[str, int] = {}
         self.draining: set[str] = set()
+        #: {(job, model): digests that answered it}
+        self.answered_by: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        #: {(endpoint, model) that failed as unfit: (when, until when at least it gets nothing of the model)}
+        self.unfit: dict[tuple[str, str], float] = {}
 
     @initialize()
     def start(self) -> None:
@@ -61,12 +71,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.add_endpoint(name, slots, self.now)
         self.slots[name] = self.room[name] = slots
 
-    @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
-    def add_job(self, column: list[int], priority: int) -> None:
+    @rule(
+        column=st.lists(st.integers(0, 2), max_size=12),
+        priority=st.integers(0, 1),
+        weights=st.sampled_from([{}, {}, {MODELS[0]: "y"}, None]),
+    )
+    def add_job(self, column: list[int], priority: int, weights: dict[str, str] | None) -> None:
         job = f"job{len(self.backlogs)}"
         self.backlogs[job] = Backlog(
             job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, rank=Rank(priority)
         )
+        self.backlogs[job].weights = dict(weights) if weights is not None else None
+        self.answered_by.update({(job, model): {digest} for model, digest in (weights or {}).items()})
         self.scheduler.add_job(self.backlogs[job], self.now)
 
     @precondition(lambda self: self.backlogs)
@@ -81,12 +97,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(sorted(ENDPOINTS)),
-        models=st.none() | st.frozensets(st.sampled_from(MODELS)) | st.just(frozenset(MODELS)),
+        digests=st.none() | told,
         failure=st.sampled_from([None, None, "refused"]),
     )
-    def probe(self, name: str, models: frozenset[str] | None, failure: str | None) -> None:
+    def probe(self, name: str, digests: dict[str, str] | None, failure: str | None) -> None:
         if name in self.slots:
-            self.scheduler.note_probe(name, models, failure, self.now)
+            self.scheduler.note_probe(name, digests, failure, self.now)
 
     @rule()
     def assign(self) -> None:
@@ -96,6 +112,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not self.backlogs[lease.job].is_paused
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             self.check_copy(lease)
+            self.check_weights(lease)
+            assert self.now >= self.unfit.get((lease.endpoint, self.model_of(lease)), 0.0)
             assert self.ended[lease.job, lease.ordinal] == 0
             assert 1 <= lease.attempt <= LIMIT + CRASHES
             if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
@@ -134,6 +152,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.remove_endpoint(name)
         self.draining.remove(name)
         del self.slots[name], self.room[name]
+        self.unfit = {key: until for key, until in self.unfit.items() if key[0] != name}
         self.late = [lease for lease in self.late if lease.endpoint != name]  # its worker is gone, it says nothing
 
     @precondition(lambda self: self.out)
@@ -141,6 +160,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def answer(self, choice: int) -> None:
         lease = self.take(choice)
         assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
+        self.answered_by[lease.job, self.model_of(lease)].add(lease.digest)
         self.end(lease.job, lease.ordinal)
         self.drop_overtaken()
 
@@ -150,6 +170,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         lease = self.take(choice)
         settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, self.now)
         self.crashes[lease.job, lease.ordinal] += fault.kind == "crashed"
+        if fault.harm is Harm.UNFIT and settled is not None:
+            self.unfit.setdefault((lease.endpoint, self.model_of(lease)), self.now + LOOK_BASE / 2)
         self.settle(lease, settled)
 
     @rule(name=st.sampled_from(sorted(ENDPOINTS)))
@@ -174,10 +196,19 @@ class SchedulerMachine(RuleBasedStateMachine):
     def fail_unservable(self, limit: int) -> None:
         taken = self.scheduler.take_unservable(limit, self.now)
         assert len(taken) <= limit
-        for job, ordinal, model in taken:
+        for job, ordinal, missing in taken:
             backlog = self.backlogs[job]
-            assert backlog.signatures[backlog.signature_number(ordinal)].model == model
+            assert backlog.signature_of(ordinal).model == missing.model
             self.end(job, ordinal)
+
+    def model_of(self, lease: Lease) -> str:
+        return self.backlogs[lease.job].signature_of(lease.ordinal).model
+
+    def check_weights(self, lease: Lease) -> None:
+        """What is asked is asked where the weights are that the job has, by what the endpoint told."""
+        models = self.scheduler.models(lease.endpoint) or {}
+        assert lease.digest in ("", models[self.model_of(lease)])
+        assert (lease.digest == "") == (self.backlogs[lease.job].weights is None)
 
     def check_copy(self, lease: Lease) -> None:
         """A request may be asked on two endpoints, never twice on one, and never on three."""
@@ -215,6 +246,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert backlog.unfinished == len(backlog) - sum(key[0] == job for key in self.ended)
 
     @invariant()
+    def no_job_mixes_answers_of_different_weights(self) -> None:
+        assert all(len(digests) == 1 for digests in self.answered_by.values())
+
+    @invariant()
     def in_flight_is_what_was_leased_and_never_above_the_slots(self) -> None:
         for name, room in self.room.items():
             if self.backlogs:
@@ -243,12 +278,14 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             self.now += MODEL_WAIT_UNREACHED_SECONDS
             for name in ENDPOINTS:
-                self.scheduler.note_probe(name, frozenset(MODELS), None, self.now)
+                self.scheduler.note_probe(name, dict.fromkeys(MODELS, "x"), None, self.now)
+            self.fail_unservable(1000)
             self.out.update((lease.ticket, lease) for lease in self.scheduler.assign(self.now))
             while self.out:
                 self.answer(0)
         assert not any(backlog.unfinished for backlog in self.backlogs.values())
         self.every_request_ends_at_most_once()
+        self.no_job_mixes_answers_of_different_weights()
 
 
 TestScheduler = SchedulerMachine.TestCase

@@ -24,7 +24,7 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     settings = Settings.model_validate({"ollama_instances": {"a": 0, "b": 0, "c": 0, "d": 0}})
     made = Coordinator(settings, Layout.at(tmp_path / "root"))
     for name in "abc":
-        made.scheduler.note_probe(name, frozenset(), None, 0.0)
+        made.scheduler.note_probe(name, {}, None, 0.0)
     made.is_recovered = True
     yield made
     made._recorder.stop(5)
