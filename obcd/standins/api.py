@@ -136,7 +136,7 @@ class OllamaApi:
             "details": _details(card),
             "expires_at": FAR_FUTURE if runner.keep_alive == math.inf else rfc3339(runner.expires_at),
             "size_vram": self._engine.vram_bytes(card),
-            "context_length": runner.signature.num_ctx,
+            "context_length": self._engine.context_length(runner.signature),
         }
 
     async def _show(self, exchange: Exchange) -> None:
