@@ -199,6 +199,7 @@ class Coordinator:
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
         found += [describe_shortage(missing) for missing in sorted(self.scheduler.missing())]
+        found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
 
     def pids(self) -> dict[str, int | None]:

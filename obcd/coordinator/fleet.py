@@ -17,6 +17,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
 from obcd.coordinator.exposure import warn_of_peer
 from obcd.coordinator.moves import describe_move, describe_outage
+from obcd.coordinator.remarks import Remarks
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.leases import Lease
@@ -91,7 +92,7 @@ class Fleet:
         self._answered = answered
         self._faulted = faulted
         self._requests = settings.requests
-        self._told_moves, self._told = 0, frozenset[tuple[str, str]]()
+        self._remarks, self._told_moves = Remarks(), 0
         self._oldest = self._probe_at = 0.0
         for item in settings.endpoints():
             self._add(item, now)
@@ -293,18 +294,9 @@ class Fleet:
         self.scheduler.note_probe(endpoint, digests, found.failure, now)
 
     def _tell_left_out(self) -> None:
-        """Log once what each endpoint is not asked for, and why."""
         self._told_moves = self.scheduler.moves
-        found = {(name, why) for name, sentences in self.scheduler.left_out().items() for why in sentences}
-        for name, why in sorted(found - self._told):
-            extra = {"action": "left_out", "endpoint": name}
-            logger.warning("endpoint %s is left out where it does not fit: %s", name, why, extra=extra)
-        for name, why in sorted(self._told - found):
-            extra = {"action": "left_out_no_more", "endpoint": name}
-            logger.info("endpoint %s: no longer so: %s", name, why, extra=extra)
-        if found != self._told:
+        if self._remarks.tell(self.scheduler.odd(), self.scheduler.unfit()):
             self.moves += 1
-        self._told = frozenset(found)
 
     def _tell_move(self, name: str) -> None:
         """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""

@@ -27,7 +27,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
     `progress.json`, one of `reloads` is `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
     "text": "1 endpoint came", "exit_code": 0}`, the newest last.
     """
-    eta, left_out = _time_to_go(coordinator), coordinator.scheduler.left_out()
+    eta, odd, unfit = _time_to_go(coordinator), coordinator.scheduler.odd(), coordinator.scheduler.unfit()
     return {
         "format": FORMAT,
         "version": __version__,
@@ -46,7 +46,10 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
         + coordinator.jobs.reports(),
         "endpoints": [
-            {**_endpoint(coordinator, item.name, now), "left_out": left_out.get(item.name, [])}
+            {
+                **_endpoint(coordinator, item.name, now),
+                "left_out": sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}),
+            }
             for item in coordinator.fleet.endpoints
         ],
         "settling": [printable(key.name) for key in coordinator.settling],

@@ -65,6 +65,11 @@ class Fitness:
         fault = self._faults.get(signature)
         return fault is None or (now >= fault.retry_at and not is_tried)
 
+    def reason(self, signature: Signature) -> str:
+        """Return what is held against its serving a signature, "" for nothing."""
+        fault = self._faults.get(signature)
+        return fault.reason if fault is not None else ""
+
     def sentences(self) -> set[str]:
         """Return what is wrong, for people: `{"llama3.2: only 50 % of it lies on the GPU …"}`."""
         return {f"{plain_model(signature.model)}: {fault.reason}" for signature, fault in self._faults.items()}

@@ -25,7 +25,7 @@ from obcd.core.leases import Holder, Lease
 from obcd.core.poison import Suspects
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
-from obcd.core.shortage import Missing, Shortage, Unserved, missing_of
+from obcd.core.shortage import Missing, Shortage, Unserved, describe_unfit, missing_of
 from obcd.core.weights import Weights, odd_ones
 
 #: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
@@ -119,12 +119,13 @@ class Scheduler:
         """How often it may have changed what is left out where, since the start."""
         return self._moves + self._weights.choices
 
-    def left_out(self) -> dict[str, list[str]]:
-        """Return `{endpoint: why something is not asked there}`, for people."""
-        found = odd_ones(self._endpoints.values(), self._backlogs.values())
-        for endpoint in self._endpoints.values():
-            found.setdefault(endpoint.name, set()).update(endpoint.fitness.sentences())
-        return {name: sorted(sentences) for name, sentences in found.items() if sentences}
+    def odd(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what is other about its weights}` than what jobs are asked with, for people."""
+        return odd_ones(self._endpoints.values(), self._backlogs.values())
+
+    def unfit(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what it does not serve as it should, and why}`, for people."""
+        return {item.name: found for item in self._endpoints.values() if (found := item.fitness.sentences())}
 
     def in_flight(self, name: str) -> int:
         """Return how many requests an endpoint holds."""
@@ -249,6 +250,10 @@ class Scheduler:
         """Return what waiting work needs and no endpoint has told of."""
         waiting = [group for group in self._groups if group.unservable_since is not None]
         return {missing_of(group, self._endpoints.values()) for group in waiting}
+
+    def unserved(self) -> set[str]:
+        """Return what waiting work waits for since no endpoint serves it as it should, for people."""
+        return {describe_unfit(group, self._endpoints.values()) for group in self._groups} - {""}
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends or stragglers are looked for, after `now`, or None.

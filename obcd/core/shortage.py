@@ -8,6 +8,7 @@ from typing import NamedTuple
 from obcd.core.groups import Group
 from obcd.core.health import EndpointState
 from obcd.core.leases import Holder
+from obcd.core.records import plain_model
 from obcd.core.weights import could_ask
 
 #: Seconds that work for a model which no endpoint has waits before it fails: when all endpoints told their models,
@@ -64,6 +65,16 @@ def missing_of(group: Group, holders: Iterable[Holder]) -> Missing:
     model = group.signature.model
     has_others = any(item.has(group.signature) for item in _staying(holders))
     return Missing(model, (group.backlog.weights or {}).get(model, "") if has_others else "")
+
+
+def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
+    """Return in one sentence that all endpoints which have what a group needs serve it badly, "" where one does not."""
+    able = [item for item in _staying(holders) if could_ask(group.backlog, group.signature, item)]
+    reasons = [f"{item.name}: {reason}" for item in able if (reason := item.fitness.reason(group.signature))]
+    if not reasons or len(reasons) < len(able) or group.is_at_rest:
+        return ""
+    more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return f"no endpoint serves {plain_model(group.signature.model)} as it should: {reasons[0]}{more}"
 
 
 def _staying(holders: Iterable[Holder]) -> list[Holder]:

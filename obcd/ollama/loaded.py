@@ -55,8 +55,8 @@ def judge_gpu(found: Loaded) -> Fault | None:
     """Say whether a part of the model lies outside of the card."""
     if found.vram_bytes >= found.size_bytes:
         return None
-    share = 100 * found.vram_bytes // found.size_bytes
-    where = f"only {share} % of it lies on the GPU" if share else "it is computed on the CPU"
+    share = min(99, round(100 * found.vram_bytes / found.size_bytes))
+    where = f"only {share} % of it lies on the GPU" if found.vram_bytes else "it is computed on the CPU"
     return unfit(
         "off_gpu", f"{where}, and require_gpu is set: give it a card with more memory, or lower num_ctx or slots"
     )
