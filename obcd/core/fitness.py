@@ -35,7 +35,7 @@ class Fitness:
             key: The endpoint's name: what failed together is not tried again together.
         """
         known = self._faults.get(signature)
-        if known is not None and sent_at < known.since:
+        if known is not None and sent_at <= known.since:
             return
         looks = known.looks + 1 if known is not None else 1
         self._faults[signature] = _Fault(reason, now, now + pause(looks, LOOK_BASE, LOOK_LIMIT, key), looks)
@@ -47,7 +47,7 @@ class Fitness:
             Whether something was held against the endpoint until now.
         """
         known = self._faults.get(signature)
-        if known is None or sent_at < known.since:
+        if known is None or sent_at <= known.since:
             return False
         del self._faults[signature]
         return True
