@@ -34,7 +34,7 @@ faults = st.builds(
     st.just("it went wrong"),
     st.sampled_from(Remedy),
     st.booleans(),
-    st.sampled_from(Harm),
+    st.sampled_from([*Harm, Harm.UNFIT, Harm.UNFIT]),
     st.sampled_from([0.0, 0.0, 20.0]),
 )
 
@@ -62,10 +62,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         #: {(endpoint, model) that failed as unfit: (when, until when at least it gets nothing of the model)}
         self.unfit: dict[tuple[str, str], float] = {}
 
-    @initialize()
-    def start(self) -> None:
-        for name, slots in ENDPOINTS.items():
+    @initialize(
+        digests=st.lists(st.sampled_from("xy"), min_size=3, max_size=3),
+        column=st.lists(st.integers(0, 2), min_size=4, max_size=12),
+    )
+    def start(self, digests: list[str], column: list[int]) -> None:
+        """Begin with a job under way, on endpoints that have all models, though not of the same weights."""
+        for (name, slots), digest in zip(ENDPOINTS.items(), digests, strict=True):
             self.come(name, slots)
+            self.probe(name, dict.fromkeys(MODELS, digest), None)
+        self.add_job(column, 0, {})
+        self.assign()
 
     def come(self, name: str, slots: int) -> None:
         self.scheduler.add_endpoint(name, slots, self.now)
