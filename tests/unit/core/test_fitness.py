@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from obcd.core.backlog import Backlog
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.fitness import LOOK_BASE, LOOK_LIMIT
@@ -68,7 +70,7 @@ def test_one_request_looks_again_after_each_pause_and_the_pauses_grow() -> None:
             assert fail_all(made, "a", now + 0.1) == 1
 
     # then it is looked at by one request each time, ever more seldom, and none has paid for it
-    pauses = [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert 0.7 * LOOK_BASE <= looks[0] <= LOOK_BASE + 31
     assert 0.7 * LOOK_LIMIT <= pauses[-1] <= LOOK_LIMIT + 31
     assert backlog.attempts == {}
