@@ -106,6 +106,10 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
         raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or mend [ollama_instances]")
     wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
     lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
+    fetched = lacking & settings.models() if settings.requests.pull else set[str]()
+    for model in sorted(fetched):
+        say(f"no endpoint has the model '{model}': it is fetched first")
+    lacking -= fetched
     if lacking == wanted:
         name = min(lacking)
         raise NoEndpointError(

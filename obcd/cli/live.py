@@ -23,6 +23,10 @@ WIDE = 120
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
     parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
+    parts += [
+        Text(f"fetching: {item['model']} by {item['endpoint']}, {item['percent']} %")
+        for item in status.get("pulls", ())
+    ]
     parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
     waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.lines import check_options, check_think
-from obcd.core.records import JobSettings
+from obcd.core.records import JobSettings, canonical_model
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -120,6 +120,7 @@ class Requests(Table):
     Attributes:
         digest: Whether all answers of a job come from the same weights of a model.
         require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
+        pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
     num_ctx: int = Field(8192, ge=16, le=2**24)
@@ -129,6 +130,7 @@ class Requests(Table):
     slots: Slots = "auto"
     digest: Digest = "same"
     require_gpu: bool = False
+    pull: bool = False
     connect_timeout_seconds: Seconds = 5.0
     load_timeout_seconds: Seconds = 900.0
     request_timeout_seconds: Seconds = 600.0
@@ -270,6 +272,10 @@ class Settings(Table):
         """Return since when a drop that was answered is not asked again, in Unix seconds; None: it always is."""
         chosen = self.profiles[profile].repeat if profile else None
         return self.spool.kept_since(now) if (chosen or self.repeat) == "skip" else None
+
+    def models(self) -> frozenset[str]:
+        """Return the canonical names of the models that the configuration asks for."""
+        return frozenset(canonical_model(self.job_settings(profile).model) for profile in ("", *self.profiles))
 
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.

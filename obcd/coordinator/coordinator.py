@@ -35,6 +35,7 @@ from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing, weights_missing
 from obcd.core.leases import Lease
+from obcd.core.records import plain_model
 from obcd.core.scheduling import Scheduler
 from obcd.core.shortage import Missing
 from obcd.errors import InputError
@@ -198,7 +199,10 @@ class Coordinator:
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
-        found += [describe_shortage(missing) for missing in sorted(self.scheduler.missing())]
+        fetched = {pull["model"] for pull in self.fleet.fetcher.reports()}
+        missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
+        found += [describe_shortage(item) for item in missing]
+        found += self.fleet.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
 
@@ -362,7 +366,9 @@ class Coordinator:
         if self._takes_drops:
             self._watch.ensure()
             self._sweeper.turn(now)
-        for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
+        self.fleet.fetch(self.settings, now)
+        coming = self.fleet.fetcher.coming()
+        for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now, coming):
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)
             self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)

@@ -16,6 +16,7 @@ from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
 from obcd.coordinator.exposure import warn_of_peer
+from obcd.coordinator.fetching import Fetcher, Site
 from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.coordinator.remarks import Remarks
 from obcd.core.faults import Fault, worker_lost
@@ -79,6 +80,7 @@ class Fleet:
     ) -> None:
         self.figures: dict[str, Figures] = {}
         self.pool = Pool()
+        self.fetcher = Fetcher()
         #: How often an endpoint's state was another one, since the start.
         self.moves = 0
         #: Names of endpoints that are no longer in the configuration, and still hold requests.
@@ -220,6 +222,20 @@ class Fleet:
             if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
                 figures.is_probing = True
                 self.pool.send(item.name, ProbeNow())
+
+    def fetch(self, settings: Settings, now: float) -> None:
+        """Have models fetched that jobs need and a host has not, if the configuration wants that."""
+        wanted = self.scheduler.wanted_models() & settings.models() if settings.requests.pull else frozenset[str]()
+        sites = [
+            Site(item, models)
+            for item in self.endpoints
+            if (models := self.scheduler.models(item.name)) is not None
+            and self.scheduler.health(item.name).state is EndpointState.UP
+        ]
+        news = self.fetcher.turn(wanted, sites, now)
+        for item in self.endpoints:
+            if item.host in news:
+                self.figures[item.name].probed_at = -1e9  # now
 
     def replace_frozen(self, now: float) -> None:
         """Replace workers that do not keep their own limits, or were stopped."""

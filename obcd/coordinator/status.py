@@ -52,6 +52,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
             }
             for item in coordinator.fleet.endpoints
         ],
+        "pulls": coordinator.fleet.fetcher.reports(),
         "settling": [printable(key.name) for key in coordinator.settling],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}

@@ -10,7 +10,7 @@ weights (`weights`), and an endpoint that cannot serve a signature as it should 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -230,15 +230,23 @@ class Scheduler:
             if any(now - lease.sent_at > age for lease in endpoint.leases.values())
         }
 
-    def take_unservable(self, limit: int, now: float) -> list[Unserved]:
+    def wanted_models(self) -> frozenset[str]:
+        """Return the models that waiting work needs, missing or not."""
+        return frozenset(group.signature.model for group in self._groups if not group.is_at_rest)
+
+    def take_unservable(self, limit: int, now: float, coming: Collection[str] = ()) -> list[Unserved]:
         """Take requests for which no endpoint has had what they need for long enough, at most `limit`, and end them.
+
+        Args:
+            coming: Models that are on their way: what needs them waits.
 
         Returns:
             Each is to be recorded as a failure.
         """
         taken: list[Unserved] = []
         for group in self._groups:
-            if self._shortage.is_over(group, self._endpoints.values(), now):
+            is_over = self._shortage.is_over(group, self._endpoints.values(), now)
+            if is_over and group.signature.model not in coming:
                 missing = missing_of(group, self._endpoints.values())
                 for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
                     group.backlog.end(ordinal)
