@@ -221,3 +221,59 @@ def test_where_the_gpu_is_not_required_a_model_on_the_cpu_is_asked(
     (coordinator.inbox / "notes.jsonl").write_bytes(prompt_lines(prompts(3)))
 
     coordinator.published().assert_complete(3)
+
+
+# --- models that are missing -----------------------------------------------------------------------------------------
+
+
+def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    # given two servers of one host, with one folder of models that is empty
+    servers = simulate("--models", "", "--pull-seconds", 2, count=2)
+    config = write_config(tmp_path / "obcd.toml", servers.names, requests={"pull": True})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+
+    # when
+    coordinator.drop(prompts(10))
+
+    # then its progress is told, it waits longer than for a model that is not fetched, and all is answered
+    wait_until(lambda: any(item["percent"] > 20 for item in coordinator.status()["pulls"]), what="it is fetched")
+    assert [item["model"] for item in coordinator.status()["pulls"]] == ["llama3.2"]
+    assert coordinator.status()["troubles"] == []
+    done = coordinator.published()
+    done.assert_complete(10)
+    assert done.errors == []
+    log = coordinator.text()
+    assert [log.count(f": {tenth} %") for tenth in range(10, 101, 10)] == [1] * 10
+    assert log.count("llama3.2 is there, fetched by") == 1
+
+
+def test_model_that_only_a_line_names_is_not_fetched(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    server = simulate()
+    config = write_config(tmp_path / "obcd.toml", server.names, requests={"pull": True})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+
+    coordinator.drop(b'{"prompt": "one", "model": "evil.example.org/x/y"}\n{"prompt": "two"}\n')
+
+    done = coordinator.published()
+    assert [item["class"] for item in done.errors] == ["model_missing"]
+    assert len(done.responses) == 1
+    assert "fetched" not in coordinator.text()
+
+
+def test_model_that_no_registry_knows_fails_its_lines_after_the_usual_wait(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    server = simulate()
+    config = write_config(tmp_path / "obcd.toml", server.names, model="no-such", requests={"pull": True})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+
+    coordinator.drop(prompts(2))
+
+    done = coordinator.published()
+    assert [item["class"] for item in done.errors] == ["model_missing"] * 2
+    assert "no-such could not be fetched by" in coordinator.text()
+    assert "file does not exist" in coordinator.text()
