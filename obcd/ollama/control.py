@@ -88,6 +88,15 @@ def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:
     return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)))
 
 
+def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
+    """Ask which models there are: `{canonical name: digest}`.
+
+    Raises:
+        ControlError: If the server does not tell.
+    """
+    return _call(token, lambda session, line: _digests(_ask_models(session, url, line)))
+
+
 def ask_trained_context(url: str, model: str, token: Secret | None = None) -> int:
     """Ask for the longest context of a model itself, in tokens; 0 when it is not told.
 
@@ -130,8 +139,12 @@ def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T]) -> 
 
 def _ask(session: requests.Session, url: str, line: _Line) -> Probe:
     version = _exchange(session, f"{url}/api/version", line.deadline).get("version", "")
-    models = _exchange(session, f"{url}/api/tags", line.deadline).get("models") or []
-    return Probe(None, printable(str(version)[:60]), _digests(models), line.peers[-1] if line.peers else "")
+    digests = _digests(_ask_models(session, url, line))
+    return Probe(None, printable(str(version)[:60]), digests, line.peers[-1] if line.peers else "")
+
+
+def _ask_models(session: requests.Session, url: str, line: _Line) -> list[dict[str, Any]]:
+    return _exchange(session, f"{url}/api/tags", line.deadline).get("models") or []
 
 
 def _digests(models: list[dict[str, Any]]) -> dict[str, str]:

@@ -104,6 +104,11 @@ class OllamaApi:
         )
         self._scheduler.release(await self._scheduler.acquire(signature, None))
 
+    def unload_all(self) -> None:
+        """Unload every model as soon as nobody uses it, so that the next request loads it anew."""
+        for runner in self._scheduler.runners():
+            self._scheduler.expire(runner.signature.model)
+
     def stop(self) -> None:
         """Stop loading and expiring."""
         self._scheduler.stop()

@@ -90,6 +90,8 @@ def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Ha
             body = parse_body(exchange.body)
             api.hung = set(typed(body, "hang", list, "Behaviour.hang of type []string", list(api.hung)))
             engine.behaviour = changed_behaviour(engine.behaviour, body)
+            if "weights" in body:
+                api.unload_all()
         except (EngineError, UsageError) as error:
             exchange.send(400, encode({"error": str(error)}))
         else:

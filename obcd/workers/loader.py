@@ -6,10 +6,11 @@ import threading
 from dataclasses import dataclass
 
 from obcd.clock import monotonic
-from obcd.core.faults import Fault
+from obcd.core.faults import Fault, Remedy
 from obcd.core.records import Signature
+from obcd.core.weights import describe_odd, shorten
 from obcd.ollama.client import preload
-from obcd.ollama.control import ControlError, ask_loaded, ask_trained_context
+from obcd.ollama.control import ControlError, ask_digests, ask_loaded, ask_trained_context
 from obcd.ollama.loaded import Loaded, find_loaded, is_lowered, judge_context, judge_gpu, unfit
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
@@ -18,6 +19,10 @@ from obcd.secret import Secret
 LOADED_SECONDS = 60.0
 #: How often a model that is gone at the look is loaded again, before it counts as one that never stays.
 LOADS = 3
+#: An answer that waited so long for its model, in seconds, had the server load it anew: that was not our doing.
+RELOAD_SECONDS = 0.5
+#: Kind of the fault of an answer that came from other weights.
+OTHER_WEIGHTS = "other_weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,31 @@ class Loader:
                 self._loaded, self._used_at = signature, monotonic()
             return fault
 
-    def note_used(self) -> None:
-        """Take note that the loaded model answered."""
+    def note_used(self, signature: Signature, digest: str, load_seconds: float) -> Fault | None:
+        """Take note that the loaded model answered.
+
+        Where the server has loaded it anew on the way, it is looked at again before the next request; perhaps somebody
+        pulled another one under its name.
+
+        Args:
+            digest: Of the weights that had to answer, "" for any.
+            load_seconds: How long the answer waited for its model.
+
+        Returns:
+            The fault of an answer that came from other weights.
+        """
         self._used_at = monotonic()
+        if load_seconds < RELOAD_SECONDS:
+            return None
+        self.forget()
+        try:
+            own = shorten(ask_digests(self._url, self._preflight.token)).get(signature.model, digest)
+        except ControlError:
+            return None
+        if digest in ("", own):
+            return None
+        message = describe_odd(signature.model, own, digest)
+        return Fault(OTHER_WEIGHTS, message, Remedy.ELSEWHERE, costs_attempt=False)
 
     def forget(self) -> None:
         """Take note that the server may have lost the model."""

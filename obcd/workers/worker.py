@@ -40,7 +40,7 @@ from obcd.secret import Secret
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.loader import Loader, Preflight
+from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 
 #: Jobs whose settings are kept; a job's settings never change.
@@ -126,6 +126,8 @@ class _Worker:
         with self._lock:
             self._in_flight -= 1
         self._reply(result)
+        if isinstance(result, Faulted) and result.fault.kind == OTHER_WEIGHTS:
+            self._probes.put(ProbeNow())  # the coordinator takes the endpoint for one with the old weights
 
     def _configure(self, wanted: Configure) -> None:
         connect_timeout = wanted.connect_timeout_seconds
@@ -256,10 +258,12 @@ class _Slot:
             self.limit = monotonic() + self._seconds(request, settings, signature, message.attempt)
             result = ask(self._transport, request, settings)
             if isinstance(result, Answer):
-                self._loader.note_used()
-                self._deadlines.note(signature, result.fields)
-                return self._answered(message, request, result, signature)
-            outcome = result
+                outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
+                if outcome is None:
+                    self._deadlines.note(signature, result.fields)
+                    return self._answered(message, request, result, signature)
+            else:
+                outcome = result
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)

@@ -132,6 +132,27 @@ def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(
     assert all(item["attempts"] == 0 for item in done.errors)
 
 
+def test_model_that_is_pulled_anew_answers_nothing_of_a_job_under_way_even_before_the_next_probe(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    # given a job under way, and a coordinator that probes twice a minute
+    server = simulate("--seconds", 0.2, "--load-seconds", 1, "--parallel", 2)
+    tweaks = {"obcd.core.shortage:MODEL_WAIT_SECONDS": 1.0}
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator.drop(prompts(100))
+    wait_until(lambda: len(server.account()) >= 8, what="some are answered")
+
+    # when
+    tell(server, weights="new")
+    before = len(server.account())
+
+    # then what was not asked by then has no answer
+    done = coordinator.published()
+    done.assert_complete(100)
+    assert before - 2 <= len(done.responses) <= before + 2
+    assert {item["class"] for item in done.errors} == {"weights_missing"}
+
+
 def test_check_names_the_endpoint_with_another_digest(
     tmp_path: Path, simulate: Simulate, environment: dict[str, str]
 ) -> None:

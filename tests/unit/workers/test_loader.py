@@ -31,6 +31,7 @@ class Server:
         monkeypatch.setattr(loader, "preload", self.preload)
         monkeypatch.setattr(loader, "ask_loaded", self.look)
         monkeypatch.setattr(loader, "ask_trained_context", lambda *_: self.trained)
+        monkeypatch.setattr(loader, "ask_digests", lambda *_: {"llama3.2:latest": "new" * 20})
 
     def preload(self, *_: object) -> Fault | None:
         self.loads += 1
@@ -111,3 +112,36 @@ def test_model_on_the_cpu_is_a_fault_from_the_moment_the_gpu_is_required(monkeyp
     fault = made.ensure(TRANSPORT, ASKED)
     assert fault is not None
     assert fault.kind == "off_gpu"
+
+
+def test_answer_for_which_the_server_loaded_other_weights_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    Server(monkeypatch, [WHOLE])
+    made = Loader("http://127.0.0.1:1", Preflight())
+
+    fault = made.note_used(ASKED, "old", 2.0)
+
+    assert fault is not None
+    assert (fault.kind, fault.costs_attempt, fault.harm) == ("other_weights", False, Harm.NONE)
+    assert fault.message == "its llama3.2 is another one (digest newnewnewnew) than the others' (old)"
+
+
+@pytest.mark.parametrize(("digest", "seconds"), [("old", 0.1), ("newnewnewnew", 2.0), ("", 2.0)])
+def test_answer_counts_whose_weights_are_right_or_any_or_were_not_loaded_anew(
+    monkeypatch: pytest.MonkeyPatch, digest: str, seconds: float
+) -> None:
+    Server(monkeypatch, [WHOLE])
+
+    assert Loader("http://127.0.0.1:1", Preflight()).note_used(ASKED, digest, seconds) is None
+
+
+def test_model_that_the_server_loaded_anew_is_looked_at_before_the_next_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(monkeypatch, [WHOLE], [ON_CPU])
+    made = Loader("http://127.0.0.1:1", Preflight(require_gpu=True))
+    assert made.ensure(TRANSPORT, ASKED) is None
+
+    made.note_used(ASKED, "", 2.0)
+
+    assert made.ensure(TRANSPORT, ASKED) is not None
+    assert server.loads == 2

@@ -130,7 +130,14 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     settings = JobSettings(model="m", num_predict=1000, request_timeout_seconds=600.0)
     limits: list[float] = []
     counters = {"wait_seconds": 0.0, "prompt_tokens": 0, "eval_tokens": 100, "eval_seconds": 1.0}
-    fields = {"response": "So.", "model": "m", "done_reason": "stop", "seconds": 1.0, "prompt_eval_seconds": 0.0}
+    fields = {
+        "response": "So.",
+        "model": "m",
+        "done_reason": "stop",
+        "seconds": 1.0,
+        "prompt_eval_seconds": 0.0,
+        "load_seconds": 0.0,
+    }
 
     def ask(*_: object) -> Answer:
         assert slot.limit is not None
