@@ -290,6 +290,12 @@ class Jobs:
         facts = self._fleet.facts()
         self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, facts)
 
+    @property
+    def lack_of_room(self) -> str:
+        """Why answers cannot be published, where that is for want of room; "" when they can."""
+        lacking = [job.header.label for job in self.running.values() if job.lacks_room]
+        return f"there is no room to publish the answers of {lacking[0]}" if lacking else ""
+
     def publish_again(self) -> None:
         """Try again what could not be published."""
         for job, running in self.running.items():
@@ -303,7 +309,9 @@ class Jobs:
             return
         if isinstance(outcome, Failed):
             running.trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
-            logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
+            if not (running.lacks_room and outcome.is_full):  # said when it began; it is tried every few seconds
+                logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
+            running.lacks_room = outcome.is_full
             return
         counts, header = running.counts, running.header
         failures = header.requests - counts.responses  # those of a cancelled job were written by the clerk
