@@ -167,7 +167,6 @@ def test_answers_that_do_not_fit_wait_for_room_and_that_is_said_once(
 
     wait_until(lambda: "cannot be published: No space left on device" in troubles(coordinator), what=coordinator.text)
     wait_until(lambda: not (root / BALLAST).exists())
-    print(sum(p.stat().st_size for p in root.rglob("ledger.log")))
     filler.unlink()
     assert_whole(coordinator, server, {"first": first})
     assert coordinator.text().count("cannot be published") == 1
