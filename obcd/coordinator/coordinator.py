@@ -177,7 +177,7 @@ class Coordinator:
         self._sweeper.stop()
         self._watch.stop()
         self._recorder.stop(5.0)
-        self._room.stop(keeps_ballast=self._takes_drops)
+        self._room.stop()
         for job in list(self.jobs.running):
             self._signs.end_progress(job)
         self._lock.release()
@@ -246,6 +246,8 @@ class Coordinator:
             Seconds until the next turn is wanted, if nothing happens before.
         """
         self._sleeper.forget()
+        self._room.turn(now, self.jobs.lack_of_room)
+        self._desk.admit(not self._room.trouble)
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
@@ -255,9 +257,7 @@ class Coordinator:
         self._outbox_clerk.receive()
         self._count_recorded(now)
         self.jobs.end_cancelled()
-        self._room.turn(now, self.jobs.lack_of_room)
         if self.is_recovered and self._takes_drops and not self.is_draining:
-            self._desk.admit(not self._room.trouble)
             self._desk.turn(now)
             self._controls.turn(self._desk.controls, self._desk.coming, now)
         if self._takes_drops:

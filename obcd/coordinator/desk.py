@@ -161,7 +161,8 @@ class Desk:
                 self._inbox.offer_again(drop.key)
             else:
                 self._order(drop)
-        self._scan_at = now + (SCAN_SOON if self._inbox.settling and self._is_open else SCAN_IDLE)
+        is_soon = self._inbox.settling and self._is_open and not self._least_settle
+        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
 
     def _withhold(self, drops: list[Drop]) -> None:
         told = max(0, MOST_TOLD - len(self._inbox.waiting))

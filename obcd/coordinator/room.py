@@ -59,14 +59,13 @@ class Room:
         self._thread = threading.Thread(target=self._run, name="room", daemon=True)
         self._thread.start()
 
-    def stop(self, *, keeps_ballast: bool = True) -> None:
-        """End the thread; one that hangs in the disk is left to it."""
+    def stop(self) -> None:
+        """End the thread, or leave one that hangs to its disk; with nothing in flight there needs to be no ballast."""
         self._is_over = True
         self._news.set()
         if self._thread is not None:
             self._thread.join(1.0)
-        if not keeps_ballast:
-            self._ballast.give_up()
+        self._ballast.give_up()
 
     def configure(self, min_free: int | None) -> None:
         """Keep as much free as the configuration says now."""

@@ -25,8 +25,8 @@ MIN_FREE_BYTES, SMALL_PART = 2**28, 20
 MIN_FREE_FILES = 1000
 #: What paused goes on when there is this part of the least more than the least.
 MORE_PART = 4
-#: The ballast: more than a few hundred long answers; on a small disk at most this part of it.
-BALLAST_BYTES, BALLAST_PART = 2**24, 100
+#: The ballast: a thousand long answers (2048 tokens each); on a small disk at most this part of it.
+BALLAST_BYTES, BALLAST_PART = 2**23, 100
 #: What the operating system says when there is no room.
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 

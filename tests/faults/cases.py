@@ -108,7 +108,8 @@ ARRIVAL: dict[str, list[str] | str] = {
         _REMOTE,
         "file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once",
         "share_is_not_watched_for_events_and_a_local_folder_in_its_place_is",
-    ),
+    )
+    + _in("unit/coordinator/test_desk.py", "file_on_a_share_settles_for_a_minute_unless_it_has_a_marker"),
     "A31": _in(_INBOX, "folder_that_is_no_profile_waits_when_prompts_lie_in_it"),
     "A32": _in(_INBOX, "temporary_and_control_names_are_passed_over_in_silence"),
     "A33": _in(_ARRIVAL, "files_that_came_while_nobody_looked_are_taken_in_the_order_of_their_arrival"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator import watch
+from obcd.coordinator.room import BALLAST
 from obcd.coordinator.watch import InboxWatch
 from obcd.spool import mounts
 from tests.support import (
@@ -128,3 +129,22 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
     assert f"trouble: {doubt}".replace(" ", "") in shown
     assert f"fault: {doubt}\n    a local folder as --root" in checked.stdout
     assert checked.returncode == 5
+
+
+@pytest.mark.integration
+def test_batch_into_a_network_filesystem_says_so(
+    tmp_path: Path, quick_server: Simulated, environment: dict[str, str]
+) -> None:
+    table = write_mounts(tmp_path / "mounts", {tmp_path: "nfs"})
+    config = write_config(tmp_path / "obcd.toml", quick_server.names)
+    (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
+    command = obcd_command(
+        "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers",
+        tweaks={"obcd.spool.mounts:MOUNTINFO": str(table)},
+    )  # fmt: skip
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0
+    assert f"warning: {tmp_path / 'answers' / '.obcd'} lies on nfs" in done.stderr
+    assert not (tmp_path / "answers" / ".obcd" / BALLAST).exists()

@@ -196,14 +196,14 @@ def test_filesystem_that_cannot_be_asked_has_no_room(disk: Disk, monkeypatch: py
     assert "does not answer: Stale file handle" in trouble(room)
 
 
-@pytest.mark.parametrize("keeps", [True, False])
-def test_ballast_outlives_the_daemon_and_no_batch(disk: Disk, keeps: bool) -> None:
+def test_ballast_is_there_while_it_runs(disk: Disk) -> None:
     room = Room(disk.folder)
     room.start()
+    assert (disk.folder / BALLAST).exists()
 
-    room.stop(keeps_ballast=keeps)
+    room.stop()
 
-    assert disk.has_ballast is keeps
+    assert list(disk.folder.iterdir()) == []
 
 
 def test_ballast_that_is_given_up_while_the_disk_is_looked_at_is_missed(
