@@ -44,7 +44,7 @@ class Room:
         self._min_free = min_free
         self._ballast = Ballast(root / BALLAST)
         self._lock = threading.Lock()
-        self._refusal = self._shortage = ""
+        self._refusal = self._unpublished = self._shortage = ""
         self._has_no_ballast = False
         self._look_began: float | None = None
         self._is_over = False
@@ -73,13 +73,14 @@ class Room:
         self._news.set()
 
     def turn(self, now: float, unpublished: str = "") -> None:
-        """Decide anew, and log when that changes.
+        """Decide anew, and log when that changes, or when the disk refuses what it only lacked room for.
 
         Args:
             unpublished: Why answers cannot be published, where it is for want of room.
         """
-        reason = self._reason(now) or unpublished
-        if reason and not self.trouble:
+        self._unpublished = unpublished
+        reason = self._reason(now)
+        if reason and (not self.trouble or (reason == self._refusal and reason not in self.trouble)):
             logger.error("%s; %s", reason, PAUSED, extra={"action": "room_short"})
         elif self.trouble and not reason:
             logger.info("there is room again: work goes on", extra={"action": "room_again"})
@@ -89,7 +90,7 @@ class Room:
         began = self._look_began
         if began is not None and now - began > HANG_SECONDS:
             return f"the filesystem of {printable(str(self._root))} has not answered for {duration(now - began)}"
-        return self._refusal or self._shortage
+        return self._refusal or self._shortage or self._unpublished
 
     def refuse(self, error: OSError) -> None:
         """Take note that results cannot be recorded; the ballast is for them."""
@@ -135,12 +136,13 @@ class Room:
         size = ballast_bytes(space)
         owed = 0 if self._has_no_ballast else max(0, size - self._ballast.size())
         is_short = bool(self._shortage)
-        return find_shortage(self._root, space, self._min_free, is_short=is_short, owed=owed) or self._make(space, owed)
+        shortage = find_shortage(self._root, space, self._min_free, is_short=is_short, owed=owed)
+        return shortage or (self._make(space) if owed else "")
 
-    def _make(self, space: Space, owed: int) -> str:
-        """Make the ballast if it is owed; return why there is no room for it."""
-        if not owed:
-            return ""
+    def _make(self, space: Space) -> str:
+        """Make the ballast; return why there is no room for it."""
+        if lacking := self._refusal or self._unpublished:  # it was given up for that, which is still to be written
+            return lacking
         try:
             self._ballast.make(ballast_bytes(space))
         except OSError as error:

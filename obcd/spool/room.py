@@ -92,7 +92,7 @@ def find_shortage(place: Path, space: Space, wanted: int | None, *, is_short: bo
     if space.size and space.free - owed < least + (least // more if more else 0):
         return (
             f"only {shown_size(space.free)} are free where {where} lies, "
-            f"and {shown_size(least)} are to stay free ([spool] min_free_bytes): delete something there"
+            f"and {shown_size(least + owed)} are to stay free ([spool] min_free_bytes): delete something there"
         )
     if space.inodes and space.free_inodes < files + (files // more if more else 0):
         return f"only {space.free_inodes} more files can be made where {where} lies (inodes): delete some there"

@@ -106,9 +106,15 @@ def test_full_disk_gets_the_room_of_the_ballast_and_nothing_is_begun_until_it_is
     room.turn(monotonic())
     assert f"results cannot be recorded: {refusal.strerror}" in room.trouble
 
+    disk.fill_to(BALLAST_BYTES)
+    room.look()
+    assert not (disk.folder / BALLAST).exists(), "its room was taken back before the results were written"
+
     room.relieve()  # written where the ballast was
+    disk.fill_to(0)
+    room.look()
     room.turn(monotonic())
-    assert "was full" in room.trouble
+    assert "only 0 bytes are free" in room.trouble
     disk.fill_to(BALLAST_BYTES - 1)
     assert trouble(room) != ""
     assert not (disk.folder / BALLAST).exists()
@@ -129,6 +135,17 @@ def test_quota_that_statvfs_does_not_know_is_found_by_the_ballast(
         assert "no room to set aside" in trouble(room)
 
     assert trouble(room) == ""
+
+
+def test_refusal_is_told_though_room_was_short_before(room: Room, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    disk.fill_to(MIB)
+    assert trouble(room) != ""
+
+    room.refuse(OSError(errno.EIO, "Input/output error"))
+    for _ in range(3):
+        trouble(room)
+
+    assert [message.partition(" ")[0] for message in caplog.messages] == ["only", "results"]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EFBIG])
@@ -152,13 +169,19 @@ def test_filesystem_without_room_to_set_aside_is_worked_on_without(
     assert caplog.messages == ["no room can be set aside for a full disk: Operation not supported"]
 
 
-def test_answers_that_cannot_be_published_for_want_of_room_pause_too(room: Room) -> None:
+def test_answers_that_cannot_be_published_for_want_of_room_pause_too(room: Room, disk: Disk) -> None:
     room.turn(0.0, "there is no room to publish the answers of a.jsonl")
     assert room.trouble == f"there is no room to publish the answers of a.jsonl; {PAUSED}"
+    room.throw_off()
+    for _ in range(2):
+        room.look()
+        assert not (disk.folder / BALLAST).exists(), "its room was taken back before the answers were published"
 
     room.turn(0.0)
+    room.look()
+    room.turn(0.0)
 
-    assert room.trouble == ""
+    assert (room.trouble, (disk.folder / BALLAST).exists()) == ("", True)
 
 
 def test_filesystem_that_hangs_holds_no_turn_up_and_is_said(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
