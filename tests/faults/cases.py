@@ -264,6 +264,7 @@ DISK: dict[str, list[str] | str] = {
     + _in(
         _ROOM,
         "last_answers_are_published_though_the_disk_stays_full",
+        "answers_are_published_in_the_place_of_the_ballast_when_nothing_else_needs_it",
         "answers_that_do_not_fit_wait_for_room_and_that_is_said_once",
     ),
     "D5": _in(

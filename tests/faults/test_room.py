@@ -151,23 +151,55 @@ def test_last_answers_are_published_though_the_disk_stays_full(
     assert_whole(coordinator, server, {"first": first})
 
 
+#: Requests in flight at once whose results take 130 KB of an 8 MiB disk, with a ballast of 84 KB.
+CROWD = 32
+
+
+def let_them_answer_in(kilobytes: int, root: Path, coordinator: CoordinatorProcess, server: Simulated) -> Path:
+    """Have a job of `CROWD` requests answered while this much of the disk is free; returns what fills the rest."""
+    coordinator.drop(prompts(CROWD, "first"), "first.jsonl")
+    wait_until(lambda: server.in_flight() == CROWD)
+    filler = fill(root)
+    os.truncate(filler, filler.stat().st_size - kilobytes * 1024)
+    return filler
+
+
+@pytest.fixture
+def crowd(
+    mount: Mount, tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> tuple[CoordinatorProcess, Simulated]:
+    mount(tmp_path / "root", "size=8m")
+    server = simulate("--parallel", CROWD, "--seconds", 2.0, "--answer-tokens", 1000)
+    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, CROWD))
+    return coordinate(config, tweaks=QUICK), server
+
+
+@pytest.mark.case("D4")
+def test_answers_are_published_in_the_place_of_the_ballast_when_nothing_else_needs_it(
+    crowd: tuple[CoordinatorProcess, Simulated],
+) -> None:
+    """The ledger fits beside it, the answers do not."""
+    coordinator, server = crowd
+    filler = let_them_answer_in(200, coordinator.root, coordinator, server)
+
+    coordinator.published("first")
+
+    assert coordinator.text().index("cannot be published") < coordinator.text().index("the ballast makes room")
+    filler.unlink()
+    assert_whole(coordinator, server, {"first": prompts(CROWD, "first")})
+
+
 @pytest.mark.case("D4")
 def test_answers_that_do_not_fit_wait_for_room_and_that_is_said_once(
-    mount: Mount, tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    crowd: tuple[CoordinatorProcess, Simulated],
 ) -> None:
-    root, crowd = mount(tmp_path / "root", "size=8m"), 32
-    server = simulate("--parallel", crowd, "--seconds", 2.0, "--answer-tokens", 1000)
-    first = prompts(crowd, "first")
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, crowd)), tweaks=QUICK)
-    coordinator.drop(first, "first.jsonl")
-    wait_until(lambda: server.in_flight() == crowd)
-
-    filler = fill(root)
-    os.truncate(filler, filler.stat().st_size - 130 * 1024)  # enough for the ledger, and not for the answers beside it
+    """The ledger takes the ballast's place, and then the answers do not fit."""
+    coordinator, server = crowd
+    filler = let_them_answer_in(130, coordinator.root, coordinator, server)
 
     wait_until(lambda: "cannot be published: No space left on device" in troubles(coordinator), what=coordinator.text)
-    wait_until(lambda: not (root / BALLAST).exists())
+    wait_until(lambda: not (coordinator.root / BALLAST).exists())
     filler.unlink()
-    assert_whole(coordinator, server, {"first": first})
+    assert_whole(coordinator, server, {"first": prompts(CROWD, "first")})
     assert coordinator.text().count("cannot be published") == 1
     wait_until(lambda: troubles(coordinator) == "")
