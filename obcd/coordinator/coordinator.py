@@ -263,10 +263,9 @@ class Coordinator:
         if self._takes_drops:
             self._signs.show(self.jobs.running.values(), self.waiting, now, self.obstacle)
         self._keep_house(now)
-        if self.is_recovered and not self.is_draining:
+        if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)
-            if not self._room.trouble:  # what cannot be recorded should not be computed
-                self.fleet.dispatch(now)
+            self.fleet.dispatch(now)  # what cannot be recorded should not be computed
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:

@@ -252,6 +252,7 @@ DISK: dict[str, list[str] | str] = {
         _ROOM,
         "too_little_room_pauses_acceptance_and_dispatch_until_there_is_more",
         "disk_that_somebody_fills_to_its_last_byte_costs_no_answer",
+        "coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_again",
     ),
     "D2": _in(_DISK, "limit_on_file_sizes_holds_results_until_it_is_lifted"),
     "D3": _in(

@@ -133,6 +133,28 @@ def test_disk_that_somebody_fills_to_its_last_byte_costs_no_answer(
     assert coordinator.text().count("there is room again") == 1
 
 
+@pytest.mark.case("D1")
+def test_coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_again(
+    mount: Mount, tmp_path: Path, server: Simulated, coordinate: Coordinate
+) -> None:
+    root, config = mount(tmp_path / "root", "size=32m"), configure(tmp_path, server)
+    first = prompts(20, "first")
+    coordinator = coordinate(config, tweaks=QUICK)
+    coordinator.drop(first, "first.jsonl")
+    wait_until(lambda: server.in_flight() == SLOTS)
+    filler = fill(root)
+    wait_until(lambda: job(coordinator)["done"] == SLOTS, what=coordinator.text)
+    coordinator.kill()
+    filler = fill(root)  # it may have found some room since
+
+    coordinator = coordinate(config, tweaks=QUICK)
+
+    assert PAUSED in troubles(coordinator)
+    assert [item["state"] for item in coordinator.status()["jobs"]] == ["ACCEPTED"]
+    filler.unlink()
+    assert_whole(coordinator, server, {"first": first})
+
+
 @pytest.mark.case("D4")
 def test_last_answers_are_published_though_the_disk_stays_full(
     mount: Mount, tmp_path: Path, server: Simulated, coordinate: Coordinate
