@@ -11,6 +11,7 @@ import click
 
 from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
 from obcd.clock import duration, monotonic
+from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
 from obcd.coordinator.batch import Plan, plan_batch
@@ -18,8 +19,8 @@ from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.daemon import run
 from obcd.coordinator.observer import Observer
 from obcd.core.faults import Fault
+from obcd.core.leases import Lease
 from obcd.core.records import canonical_model
-from obcd.core.scheduling import Lease
 from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging
@@ -120,13 +121,20 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     return probes
 
 
+def _room(endpoints: list[Endpoint]) -> str:
+    """Return `4 slots`, or `2 endpoints` where their slots are found on the way."""
+    slots = [item.slots for item in endpoints]
+    known = [count for count in slots if count is not None]
+    return plural(sum(known), "slot") if len(known) == len(slots) else plural(len(slots), "endpoint")
+
+
 def _say_start(plan: Plan, header: JobHeader, settings: Settings, probes: dict[str, Probe]) -> None:
-    slots = sum(item.slots for item in settings.endpoints() if probes[item.name].failure is None)
+    reached = [item for item in settings.endpoints() if probes[item.name].failure is None]
     if plan.resumed:
         say(f"going on with {header.name} where it was")
     else:
         bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
-        say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {plural(slots, 'slot')}")
+        say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
     if plan.settings_differ:
         say("the configuration changed since it was begun; it goes on with the settings it was begun with")
     labels = sorted({found.version for found in probes.values() if "obcd" in found.version})

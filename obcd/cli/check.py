@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, plural, read_local_settings, root_option
+from obcd.cli.common import config_option, describe_slots, find_layout, plural, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
@@ -156,7 +156,7 @@ def _examine(endpoint: Endpoint, found: Probe, settings: Settings) -> dict[str, 
 
 
 def _sentence(finding: dict[str, Any]) -> str:
-    head = f"endpoint {finding['endpoint']} ({plural(finding['slots'], 'slot')})"
+    head = f"endpoint {finding['endpoint']} ({describe_slots(finding['slots'])})"
     if finding["failure"]:
         return f"{head}: " + "; ".join([finding["failure"], *finding["warnings"]])
     parts = [f"serves, version {finding['version']}"]

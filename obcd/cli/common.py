@@ -129,3 +129,8 @@ def shown_path(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def describe_slots(slots: int | None) -> str:
+    """Return `16 slots`, or that they are found by themselves (None)."""
+    return "slots: auto" if slots is None else plural(slots, "slot")

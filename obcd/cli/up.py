@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import config_option, find_layout, read_settings, root_option, say
+from obcd.cli.common import config_option, describe_slots, find_layout, read_settings, root_option, say
 from obcd.cli.host_common import GPUS_HELP, check_places, parse_gpus, runtime_words
 from obcd.config.loading import find_configuration, find_root, load_settings
 from obcd.config.settings import Settings
@@ -110,7 +110,7 @@ def _with_endpoints(
 
 def _say_where(settings: Settings, layout: Layout, logs: Path) -> None:
     for endpoint in settings.endpoints():
-        say(f"endpoint {endpoint.url}  {endpoint.slots} slots")
+        say(f"endpoint {endpoint.url}  {describe_slots(endpoint.slots)}")
     say(f"inbox   {layout.inbox}/   drop prompt files here")
     say(f"outbox  {layout.outbox}/")
     say(f"logs    {logs}/")

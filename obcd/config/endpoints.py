@@ -28,7 +28,7 @@ class Endpoint:
         scheme: `http` or `https`.
         prefix: Path in front of `/api`, without a trailing slash; most often empty.
         gpu: The index shown beside it; obcd does not pin by it.
-        slots: Requests in flight at once.
+        slots: Requests in flight at once; None: as many as prove best (`obcd.core.concurrency`).
         token: Sent with everything it is asked, None for none.
     """
 
@@ -38,7 +38,7 @@ class Endpoint:
     port: int
     prefix: str = ""
     gpu: int = 0
-    slots: int = 4
+    slots: int | None = None
     token: Secret | None = None
 
     @property
@@ -84,7 +84,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or address
 
 
-def parse_endpoint(name: str, gpu: int, slots: int) -> Endpoint:
+def parse_endpoint(name: str, gpu: int = 0, slots: int | None = None) -> Endpoint:
     """Read an endpoint's name: `host`, `host:port`, or `http(s)://host[:port][/prefix]`.
 
     Raises:

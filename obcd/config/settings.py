@@ -40,8 +40,15 @@ def _checked_think(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+def _checked_slots(value: Any) -> Any:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024
+    if value != "auto" and not is_count:
+        raise ValueError(f'must be "auto" or a number from 1 to 1024, not {value!r:.60}')
+    return value
+
+
 def _checked_endpoint(name: str) -> str:
-    parse_endpoint(name, 0, 1)
+    parse_endpoint(name)
     return name
 
 
@@ -59,6 +66,7 @@ DAY_SECONDS = 86400.0
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Repeat = Literal["run", "skip"]
+Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
 ProfileName = Annotated[str, AfterValidator(_checked_profile)]
@@ -78,7 +86,7 @@ class Instance(Table):
     """
 
     gpu: int = Field(0, ge=0)
-    slots: int | None = Field(None, ge=1, le=1024)
+    slots: Slots | None = None
     token_file: str | None = Field(None, min_length=1)
 
 
@@ -114,7 +122,7 @@ class Requests(Table):
     num_predict: int = Field(2048, ge=1, le=2**24)
     options: Options = {}
     attempts: int = Field(4, ge=1, le=100)
-    slots: int = Field(4, ge=1, le=1024)
+    slots: Slots = "auto"
     connect_timeout_seconds: Seconds = 5.0
     load_timeout_seconds: Seconds = 900.0
     request_timeout_seconds: Seconds = 600.0
@@ -212,7 +220,7 @@ class Settings(Table):
     def _each_endpoint_once(cls, value: dict[str, Instance]) -> dict[str, Instance]:
         urls: dict[str, str] = {}
         for name in value:
-            first = urls.setdefault(parse_endpoint(name, 0, 1).url, name)
+            first = urls.setdefault(parse_endpoint(name).url, name)
             if first != name:
                 raise ValueError(f'"{name}" and "{first}" are the same endpoint')
         return value
@@ -221,7 +229,7 @@ class Settings(Table):
     @classmethod
     def _no_token_in_the_open(cls, value: dict[str, Instance]) -> dict[str, Instance]:
         for name, instance in value.items():
-            endpoint = parse_endpoint(name, 0, 1)
+            endpoint = parse_endpoint(name)
             if instance.token_file is not None and endpoint.scheme == "http" and not endpoint.is_loopback:
                 raise ValueError(
                     f'"{name}" has a token_file and is asked over plain HTTP, where anybody on the way can read the '
@@ -238,11 +246,13 @@ class Settings(Table):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the endpoints in the configuration's order."""
         return tuple(
-            replace(
-                parse_endpoint(name, instance.gpu, instance.slots or self.requests.slots), token=self.tokens.get(name)
-            )
+            replace(parse_endpoint(name, instance.gpu, self._slots(instance)), token=self.tokens.get(name))
             for name, instance in self.ollama_instances.items()
         )
+
+    def _slots(self, instance: Instance) -> int | None:
+        wanted = self.requests.slots if instance.slots is None else instance.slots
+        return None if wanted == "auto" else wanted
 
     def with_model(self, model: str) -> Settings:
         """Return settings that ask another model, whatever the profile."""

@@ -34,7 +34,8 @@ from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.leases import Lease
+from obcd.core.scheduling import Scheduler
 from obcd.errors import InputError
 from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
@@ -245,7 +246,6 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
-        self._sleeper.forget()
         self._room.turn(now, self.jobs.lack_of_room)
         self._desk.admit(not self._room.trouble)
         if self._has_inbox_news and now >= self._news_at:

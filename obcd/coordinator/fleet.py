@@ -19,9 +19,10 @@ from obcd.coordinator.exposure import warn_of_peer
 from obcd.coordinator.moves import describe_move, describe_outage
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
+from obcd.core.leases import Lease
 from obcd.core.rates import Rate
 from obcd.core.records import JobSettings
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.scheduling import Scheduler
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between control calls to an endpoint: while it does not serve, and while it does.
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
+#: Seconds between looks for endpoints where it is time for one.
+LOOK_SECONDS = 0.1
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
 #: Endpoints that left, of which manifests can still tell.
@@ -85,7 +88,7 @@ class Fleet:
         self._answered = answered
         self._faulted = faulted
         self._connect_timeout = settings.requests.connect_timeout_seconds
-        self._oldest = 0.0
+        self._oldest = self._probe_at = 0.0
         for item in settings.endpoints():
             self._add(item, now)
 
@@ -106,6 +109,7 @@ class Fleet:
             self._tell_move(item.name)
             self.leaving.remove(item.name)
             self.figures[item.name].probed_at = -1e9  # now
+        self._probe_at = now
         self._let_leave(now)
         for item in change.came:
             self._add(item, now)
@@ -115,7 +119,7 @@ class Fleet:
         for item in wanted:
             self.scheduler.set_slots(item.name, item.slots)
             if item.name not in self._held:
-                self.pool.resize(self._spec(item))
+                self.pool.configure(self._spec(item))
 
     def note_limits(self, settings: JobSettings) -> None:
         """Take note of how long a job's requests may take; it keeps its limits when the configuration changes."""
@@ -123,7 +127,7 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, item.slots, self._jobs, self._connect_timeout, item.token)
+        return WorkerSpec(item.name, item.url, self._jobs, self._connect_timeout, item.token)
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -180,7 +184,7 @@ class Fleet:
 
     def receive(self, now: float) -> None:
         """Take what the workers said by now."""
-        for endpoint in list(self.pool.channels().values()):
+        for endpoint in self.pool.find_ready():
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
                     self._take_lost(event, now)
@@ -192,6 +196,9 @@ class Fleet:
 
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
+        if now < self._probe_at:
+            return
+        self._probe_at = now + LOOK_SECONDS
         for item in self.endpoints:
             figures, health = self.figures[item.name], self.scheduler.health(item.name)
             if health.state is EndpointState.DRAINING:
@@ -232,7 +239,8 @@ class Fleet:
         self._tell_move(event.endpoint)
 
     def _take_answer(self, endpoint: str, answer: Answered, now: float) -> None:
-        lease = self.scheduler.answered(answer.ticket, endpoint, now)
+        lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
+        self._break_off_overtaken()
         if lease is None:  # late: another attempt has ended this request, or its job is gone
             return
         figures = self.figures[endpoint]
@@ -242,10 +250,17 @@ class Fleet:
 
     def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
         settled = self.scheduler.faulted(ticket, endpoint, fault, now)
+        self._break_off_overtaken()
         if settled is not None:
             self.figures[endpoint].faults += 1
             lease, is_final, told = settled
             self._faulted(lease, line, told, is_final)
+
+    def _break_off_overtaken(self) -> None:
+        """Let no server compute what another one has answered."""
+        for lease in self.scheduler.take_overtaken():
+            self.pool.send(lease.endpoint, Cancel(lease.ticket))
+            self._tell_move(lease.endpoint)
 
     def _take_lost(self, lost: Lost, now: float) -> None:
         endpoint = lost.endpoint

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.core.faults import Fault
-from obcd.core.scheduling import Lease
+from obcd.core.leases import Lease
 from obcd.spool.job import JobHeader
 from obcd.workers.messages import Answered
 

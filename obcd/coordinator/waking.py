@@ -21,14 +21,14 @@ class Sleeper:
         except BlockingIOError:  # the pipe is full of wake-ups already
             return
 
-    def forget(self) -> None:
-        """Forget what woke it up to now."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 4096)
-
     def sleep(self, descriptors: Iterable[int], seconds: float) -> None:
-        """Sleep until one of these can be read or `wake` is called, at most this long."""
+        """Sleep until one of these can be read or `wake` is called, at most this long.
+
+        The wake-up is forgotten here: one that comes while the loop works ends the next sleep.
+        """
         poll = select.poll()
         for descriptor in (self._reader, *descriptors):
             poll.register(descriptor, select.POLLIN)
-        poll.poll(max(0.0, seconds) * 1000)
+        if any(descriptor == self._reader for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)

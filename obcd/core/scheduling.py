@@ -3,19 +3,23 @@
 Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
 is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
 (see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
-request nothing; who is to blame for a crash is found out by `poison`.
+request nothing; who is to blame for a crash is found out by `poison`; when an endpoint has nothing to do, it is asked
+for what takes long elsewhere too, and the first answer counts (see `pace`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Admits, Backlog
-from obcd.core.faults import Fault, Remedy
+from obcd.core.concurrency import UNTOLD, Span
+from obcd.core.copies import Copies
+from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.health import EndpointState, Health
-from obcd.core.poison import RequestKey, Suspects
+from obcd.core.leases import Holder, Lease
+from obcd.core.poison import Suspects
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
 
@@ -26,39 +30,6 @@ COLLATE_SECONDS = 30.0
 MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS = 30.0, 300.0
 #: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
 FREE_FAULTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A request handed to an endpoint; `ticket` names it between coordinator and worker."""
-
-    ticket: int
-    job: str
-    ordinal: int
-    endpoint: str
-    attempt: int
-    sent_at: float
-
-    @property
-    def request(self) -> RequestKey:
-        """Which request it is."""
-        return self.job, self.ordinal
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    name: str
-    slots: int
-    health: Health
-    models: frozenset[str] | None = None  # canonical names; None: never told
-    loaded: Signature | None = None
-    leases: dict[int, Lease] = field(default_factory=dict)
-
-    def has(self, signature: Signature) -> bool:
-        return self.models is not None and signature.model in self.models
-
-    def free(self) -> int:
-        return self.health.open_slots(self.slots) - len(self.leases)
 
 
 @dataclass(slots=True)
@@ -83,7 +54,7 @@ class Scheduler:
 
     def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
         self._model_waits = model_waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
-        self._endpoints: dict[str, _Endpoint] = {}
+        self._endpoints: dict[str, Holder] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[_Group] = []
         self._tickets = 0
@@ -91,16 +62,26 @@ class Scheduler:
         self._served: dict[int, int] = {}
         self._free_faults: dict[tuple[str, int], int] = {}
         self._suspects = Suspects()
+        self._copies = Copies()
+        self._overtaken: list[Lease] = []
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
-    def add_endpoint(self, name: str, slots: int, now: float) -> None:
-        """Take an endpoint in; it gets work after its first good probe."""
-        self._endpoints[name] = _Endpoint(name, slots, Health(name, since=now))
+    def add_endpoint(self, name: str, slots: int | None, now: float) -> None:
+        """Take an endpoint in; it gets work after its first good probe.
 
-    def set_slots(self, name: str, slots: int) -> None:
+        Args:
+            slots: How many requests it may hold; None: as many as prove best.
+        """
+        self._endpoints[name] = Holder(name, slots, Health(name, since=now))
+
+    def set_slots(self, name: str, slots: int | None) -> None:
         """Change an endpoint's slots; what it holds above fewer slots finishes."""
-        self._endpoints[name].slots = slots
+        self._endpoints[name].fixed_slots = slots
+
+    def slots(self, name: str) -> int:
+        """Return how many requests an endpoint may hold now, if all is well."""
+        return self._endpoints[name].slots
 
     def drain_endpoint(self, name: str, now: float) -> None:
         """Give an endpoint nothing new; what it holds finishes."""
@@ -158,6 +139,7 @@ class Scheduler:
         self._groups = [group for group in self._groups if group.backlog.job != job]
         self._free_faults = {key: count for key, count in self._free_faults.items() if key[0] != job}
         self._suspects.clear_job(job)
+        self._copies.forget_job(job)
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
@@ -177,14 +159,18 @@ class Scheduler:
                     if self._free(endpoint) > 0:
                         still_open.append(endpoint)
             open_endpoints = still_open
-        return leases
+        return leases + self._lease_copies(now)
 
-    def answered(self, ticket: int, endpoint: str, now: float) -> Lease | None:
-        """End a lease with an answer; None when the ticket is no longer known (a late answer)."""
-        lease = self._endpoints[endpoint].leases.pop(ticket, None)
+    def answered(self, ticket: int, endpoint: str, now: float, span: Span = UNTOLD) -> Lease | None:
+        """End a lease with an answer that took so long; None when the ticket is no longer known (a late answer)."""
+        holder = self._endpoints[endpoint]
+        lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
-        self._endpoints[endpoint].health.note_answer(now)
+        holder.pace.note(now - lease.sent_at)
+        self._overtake(lease, now)
+        holder.finder.note_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
+        holder.health.note_answer(now)
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
@@ -210,11 +196,20 @@ class Scheduler:
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             self._suspects.clear(lease.request)
+            self._overtake(lease, now)
             return None
+        if found.fault.remedy is not Remedy.NEVER and self._copies.part(lease) is not None:
+            return None  # the other one goes on
+        self._overtake(lease, now)
         if fault.kind == "model_missing" and holder.models is not None:
             missing = backlog.signatures[backlog.signature_number(lease.ordinal)].model
             holder.models = holder.models - {missing}
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
+
+    def take_overtaken(self) -> list[Lease]:
+        """Return the leases that ended since the last call because another endpoint was first: to be broken off."""
+        overtaken, self._overtaken = self._overtaken, []
+        return overtaken
 
     def overdue(self, age: float, now: float) -> set[str]:
         """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""
@@ -244,19 +239,22 @@ class Scheduler:
         return {group.signature.model for group in self._groups if group.unservable_since is not None}
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next back-off ends, after `now`, or None; what is due already waits for an endpoint."""
-        dues = (backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused)
-        return min((due for due in dues if due is not None), default=None)
+        """Return when the next back-off ends or stragglers are looked for, after `now`, or None.
+
+        What is due already waits for an endpoint.
+        """
+        dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused]
+        return min((due for due in [*dues, self._copies.next_look] if due is not None and due > now), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _free(self, endpoint: _Endpoint) -> int:
+    def _free(self, endpoint: Holder) -> int:
         """Return how many more requests an endpoint may hold now; none beside one that is asked alone."""
         if self._suspects and any(self._suspects.is_lonely(lease.request) for lease in endpoint.leases.values()):
             return 0
         return endpoint.free()
 
-    def _lease_one(self, endpoint: _Endpoint, now: float) -> Lease | None:
+    def _lease_one(self, endpoint: Holder, now: float) -> Lease | None:
         for group in self._choices(endpoint, now):
             admits = self._admits(endpoint, group)
             ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group), now, admits)
@@ -264,19 +262,19 @@ class Scheduler:
                 return self._hold(group, ordinal, endpoint, now)
         return None
 
-    def _hold(self, group: _Group, ordinal: int, endpoint: _Endpoint, now: float) -> Lease:
+    def _hold(self, group: _Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
         """Make the lease of a request that its backlog gave out."""
         self._tickets += 1
         group.served_at, group.turn = now, self._tickets
         self._served[group.backlog.submitter] = self._tickets
-        endpoint.loaded = group.signature
+        endpoint.load(group.signature)
         job = group.backlog.job
         attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now)
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1)
         endpoint.leases[lease.ticket] = lease
         return lease
 
-    def _admits(self, endpoint: _Endpoint, group: _Group) -> Admits | None:
+    def _admits(self, endpoint: Holder, group: _Group) -> Admits | None:
         if not self._suspects:
             return None
         return self._suspects.admits(group.backlog.job, [lease.request for lease in endpoint.leases.values()])
@@ -311,12 +309,44 @@ class Scheduler:
                 leases.append(self._hold(group, ordinal, endpoint, now))
         return leases
 
+    def _lease_copies(self, now: float) -> list[Lease]:
+        """Have stragglers asked by endpoints that have nothing else to do."""
+        if self._suspects:
+            return []
+        found = self._copies.choose(self._endpoints.values(), self._backlogs, now)
+        return [self._copy(straggler, self._endpoints[name], now) for straggler, name in found]
+
+    def _copy(self, straggler: Lease, endpoint: Holder, now: float) -> Lease:
+        self._tickets += 1
+        lease = replace(
+            straggler,
+            ticket=self._tickets,
+            endpoint=endpoint.name,
+            attempt=straggler.attempt + 1,
+            sent_at=now,
+            place=len(endpoint.leases) + 1,
+        )
+        endpoint.leases[lease.ticket] = lease
+        self._copies.note(straggler, lease)
+        return lease
+
+    def _overtake(self, lease: Lease, now: float) -> None:
+        """End the other lease of a request that has its result."""
+        twin = self._copies.part(lease)
+        holder = self._endpoints.get(twin.endpoint) if twin is not None else None
+        if twin is None or holder is None or holder.leases.pop(twin.ticket, None) is None:
+            return
+        self._overtaken.append(twin)
+        if holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at):
+            reason = "it takes far longer than other endpoints, and than before"
+            holder.health.note_fault(Harm.STRIKE, reason, twin.sent_at, now)
+
     def _end(self, backlog: Backlog, lease: Lease) -> None:
         backlog.end(lease.ordinal)
         self._free_faults.pop(lease.request, None)
         self._suspects.clear(lease.request)
 
-    def _choices(self, endpoint: _Endpoint, now: float) -> Iterator[_Group]:
+    def _choices(self, endpoint: Holder, now: float) -> Iterator[_Group]:
         """Yield the groups this endpoint may serve now, best first."""
         ready = [
             group
@@ -341,7 +371,7 @@ class Scheduler:
         backlog = group.backlog
         return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
 
-    def _must_switch(self, endpoint: _Endpoint, ready: list[_Group], now: float) -> bool:
+    def _must_switch(self, endpoint: Holder, ready: list[_Group], now: float) -> bool:
         """Tell whether this endpoint has to let its work run out for a signature that nobody serves."""
         starved = {
             group.signature
@@ -356,7 +386,7 @@ class Scheduler:
             next((item for item in order if self._serves(item, signature)), None) is endpoint for signature in starved
         )
 
-    def _switching_order(self) -> list[_Endpoint]:
+    def _switching_order(self) -> list[Holder]:
         """Return the endpoints, the one that is spared most easily first; only one drains, the others stay at work.
 
         One whose signature others have too, with the least in flight: it stays the first while it drains.
@@ -379,7 +409,7 @@ class Scheduler:
         return frozenset(item.name for item in self._endpoints.values() if self._serves(item, signature))
 
     @staticmethod
-    def _serves(endpoint: _Endpoint, signature: Signature) -> bool:
+    def _serves(endpoint: Holder, signature: Signature) -> bool:
         return endpoint.has(signature) and endpoint.health.open_slots(endpoint.slots) > 0
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:

@@ -45,6 +45,11 @@ class Channel:
         """Whether something waits for room in the socket; never at an end that waits in `send`."""
         return bool(self._waiting)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the other end does not read, so that nothing more can be sent."""
+        return self._is_lost
+
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._socket.fileno()

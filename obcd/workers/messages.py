@@ -1,17 +1,17 @@
-"""What coordinator and workers say to each other."""
+"""What coordinator and workers say to each other: tuples, since frozen dataclasses take their time to be pickled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault
 from obcd.ollama.control import Probe
 from obcd.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder."""
 
     ticket: int
@@ -20,32 +20,24 @@ class Ask:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """Coordinator → worker: break this request off, if it is still in flight."""
 
     ticket: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """Coordinator → worker: have so many slots from now on, wait so long for a connection, and send this token.
+class Configure(NamedTuple):
+    """Coordinator → worker: wait so long for a connection from now on, and send this token."""
 
-    Surplus slots finish what they are at.
-    """
-
-    slots: int
     connect_timeout_seconds: float
     token: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeNow:
+class ProbeNow(NamedTuple):
     """Coordinator → worker: make a control call and report."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """Worker → coordinator: the ledger's record, and what the coordinator needs of it without reading it."""
 
     ticket: int
@@ -53,10 +45,10 @@ class Answered:
     line: int
     words: int
     counts: Counts
+    span: Span = UNTOLD
 
 
-@dataclass(frozen=True, slots=True)
-class Faulted:
+class Faulted(NamedTuple):
     """Worker → coordinator: this attempt failed."""
 
     ticket: int
@@ -64,8 +56,7 @@ class Faulted:
     fault: Fault
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(NamedTuple):
     """Worker → coordinator: what a control call found."""
 
     probe: Probe

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import select
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import psutil
 from obcd.clock import duration, monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
-from obcd.workers.messages import Ask, ProbeNow, Resize
+from obcd.workers.messages import Ask, Configure, ProbeNow
 from obcd.workers.worker import WorkerSpec, run_worker
 
 logger = logging.getLogger(__name__)
@@ -140,12 +141,12 @@ class Pool:
         """Have a worker for an endpoint; `start_missing` starts it."""
         self._workers[spec.endpoint] = _Worker(spec)
 
-    def resize(self, spec: WorkerSpec) -> None:
-        """Change a worker's slots, its limit for connections and its token, while it works."""
+    def configure(self, spec: WorkerSpec) -> None:
+        """Change a worker's limit for connections and its token, while it works."""
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Resize(spec.slots, spec.connect_timeout_seconds, spec.token))
+        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
@@ -182,11 +183,31 @@ class Pool:
             worker.child.channel.fileno(): name for name, worker in self._workers.items() if worker.child is not None
         }
 
+    def find_ready(self) -> list[str]:
+        """Return the endpoints whose worker has said something, or is gone; sends what waits for the others.
+
+        One look at all: each channel's own would cost more than the messages do.
+        """
+        lost, names, poll = [], dict[int, str](), select.poll()
+        for name, worker in self._workers.items():
+            if worker.child is None:
+                continue
+            channel = worker.child.channel
+            if channel.wants_write:
+                with contextlib.suppress(ClosedError):  # it is ready to be read then, or lost
+                    channel.flush()
+            if channel.is_lost:
+                lost.append(name)
+            else:
+                names[channel.fileno()] = name
+                poll.register(channel, select.POLLIN)
+        return lost + [names[descriptor] for descriptor, _ in poll.poll(0)]
+
     def pids(self) -> dict[str, int | None]:
         """Return `{endpoint: pid of its worker}`."""
         return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
 
-    def send(self, endpoint: str, message: Ask | ProbeNow | Resize | Any) -> None:
+    def send(self, endpoint: str, message: Ask | Configure | ProbeNow | Any) -> None:
         """Send to a worker; a worker that is gone is noticed by the next `receive`."""
         worker = self._workers[endpoint]
         if worker.child is None:

@@ -1,5 +1,7 @@
 """The process tied to one endpoint: a thread and a kept-alive connection per slot, one main thread that keeps limits.
 
+A slot is made when a request comes for which there is none: how many there are is the coordinator's to decide.
+
     coordinator ──Ask──► main thread ──► slot thread ──HTTP──► Ollama
                 ◄─Answered / Faulted──── slot thread ◄──────┘
                 ◄─Probed──────────────── probe thread (control calls)
@@ -23,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
+from obcd.core.concurrency import Span
 from obcd.core.counts import Counts
+from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, Signature, signature_of
+from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
@@ -36,7 +40,7 @@ from obcd.secret import Secret
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Resize
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 
 #: Seconds without a request after which the model may have been unloaded (Ollama's keep-alive is five minutes).
 LOADED_SECONDS = 60.0
@@ -50,7 +54,6 @@ class WorkerSpec:
 
     endpoint: str
     url: str
-    slots: int
     jobs: Path
     connect_timeout_seconds: float
     token: Secret | None = None
@@ -70,17 +73,17 @@ class _Worker:
     def __init__(self, channel: Channel, spec: WorkerSpec) -> None:
         self._channel = channel
         self._spec = spec
-        self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
+        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = _Loader()
         self._jobs = _JobCache(spec.jobs)
-        self._slots = [self._make_slot() for _ in range(spec.slots)]
+        self._deadlines = Deadlines()
+        self._slots: list[_Slot] = []
+        self._in_flight, self._lock = 0, threading.Lock()
 
     def run(self) -> None:
         """Hand out what comes, end what takes too long, until the channel closes."""
         threading.Thread(target=self._probe_forever, daemon=True).start()
-        for slot in self._slots:
-            threading.Thread(target=slot.run, daemon=True).start()
         while True:
             select.select([self._channel], [], [], self._until_next_limit())
             try:
@@ -90,39 +93,45 @@ class _Worker:
             for message in messages:
                 self._take(message)
             now = monotonic()
-            self._slots = [slot for slot in self._slots if not slot.has_left]
             for slot in self._slots:
                 slot.enforce_limit(now)
 
     def _take(self, message: Any) -> None:
         match message:
             case Ask():
-                self._asks.put(message)
+                self._take_ask(message)
             case Cancel(ticket):
                 for slot in self._slots:
                     slot.cancel(ticket)
             case ProbeNow():
                 self._probes.put(message)
-            case Resize():
-                self._resize(message)
+            case Configure():
+                self._configure(message)
             case _:
                 raise TypeError(type(message).__name__)
 
-    def _make_slot(self) -> _Slot:
-        return _Slot(self._asks, self._loader, self._jobs, self._spec, self._reply)
-
-    def _resize(self, wanted: Resize) -> None:
-        """Add slots, or let as many leave as soon as they are free; counted from what was wanted before."""
-        slots, connect_timeout = wanted.slots, wanted.connect_timeout_seconds
-        added = [] if slots < self._spec.slots else range(slots - self._spec.slots)
-        for _ in range(self._spec.slots - slots):
-            self._asks.put(None)
-        self._spec = replace(self._spec, slots=slots, connect_timeout_seconds=connect_timeout, token=wanted.token)
-        for slot in self._slots:
-            slot.set_connection(connect_timeout, wanted.token)
-        for slot in [self._make_slot() for _ in added]:
+    def _take_ask(self, message: Ask) -> None:
+        """Queue a request for whichever slot is free, and see to it that one is."""
+        with self._lock:
+            self._in_flight += 1
+            is_short = self._in_flight > len(self._slots)
+        if is_short:
+            slot = _Slot(self._asks, self._loader, self._jobs, self._deadlines, self._spec, self._give_back)
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
+        self._asks.put(message)
+
+    def _give_back(self, result: Answered | Faulted) -> None:
+        """Send what came of a request; any slot's thread."""
+        with self._lock:
+            self._in_flight -= 1
+        self._reply(result)
+
+    def _configure(self, wanted: Configure) -> None:
+        connect_timeout = wanted.connect_timeout_seconds
+        self._spec = replace(self._spec, connect_timeout_seconds=connect_timeout, token=wanted.token)
+        for slot in self._slots:
+            slot.set_connection(connect_timeout, wanted.token)
 
     def _until_next_limit(self) -> float:
         limits = [slot.limit for slot in self._slots if slot.limit is not None]
@@ -215,35 +224,35 @@ class _Slot:
 
     def __init__(
         self,
-        asks: queue.SimpleQueue[Ask | None],
+        asks: queue.SimpleQueue[Ask],
         loader: _Loader,
         jobs: _JobCache,
+        deadlines: Deadlines,
         spec: WorkerSpec,
-        reply: Callable[[Any], None],
+        give_back: Callable[[Answered | Faulted], None],
     ) -> None:
         self._asks = asks
         self._loader = loader
         self._jobs = jobs
+        self._deadlines = deadlines
         self._spec = spec
-        self._reply = reply
+        self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
         self.limit: float | None = None  # monotonic seconds; read by the main thread
-        self.has_left = False  # read by the main thread
 
     def run(self) -> None:
-        """Take requests until told to leave."""
-        while (message := self._asks.get()) is not None:
+        """Take requests for ever."""
+        while True:
+            message = self._asks.get()
             with self._lock:
                 self._ticket = message.ticket
                 self._transport.arm()
             result = self._try_to_ask(message)
             with self._lock:
                 self._ticket = self.limit = None
-            self._reply(result)
-        self._transport.close()
-        self.has_left = True
+            self._give_back(result)
 
     def set_connection(self, connect_timeout: float, token: Secret | None) -> None:
         """Wait so long for the next connection, and send this token with the next request."""
@@ -277,17 +286,25 @@ class _Slot:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
         self.limit = monotonic() + settings.load_timeout_seconds
-        outcome = self._loader.ensure(self._transport, signature_of(request, settings))
+        signature = signature_of(request, settings)
+        outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
-            self.limit = monotonic() + settings.request_timeout_seconds
+            self.limit = monotonic() + self._seconds(request, settings, signature, message.attempt)
             result = ask(self._transport, request, settings)
             if isinstance(result, Answer):
                 self._loader.note_used()
+                self._deadlines.note(signature, result.fields)
                 return self._answered(message, request, result)
             outcome = result
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
+
+    def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
+        """Return how long a request may take."""
+        size = sum(len(str(message.get("content", ""))) for message in request.messages) + len(settings.system or "")
+        options = request_options(request, settings)
+        return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
 
     def _answered(self, message: Ask, request: Request, answer: Answer) -> Answered:
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
@@ -297,4 +314,5 @@ class _Slot:
             line=request.line,
             words=len(record["response"].split()),
             counts=Counts.of(record),
+            span=Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"]),
         )

@@ -10,11 +10,32 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import accept, cpu, host, kill, procfs, slots
+from tests.bench import (
+    accept,
+    cpu,
+    finding,
+    host,
+    kill,
+    makespan,
+    mixed,
+    procfs,
+    recording,
+    slots,
+    speed,
+    stragglers,
+    workers,
+)
 from tests.bench.figures import Measurement, Row, combine, render
 
 MEASUREMENTS: dict[str, Measurement] = {
+    "speed": speed.measure,
+    "finding": finding.measure,
     "slots": slots.measure,
+    "makespan": makespan.measure,
+    "stragglers": stragglers.measure,
+    "mixed": mixed.measure,
+    "recording": recording.measure,
+    "workers": workers.measure,
     "accept": accept.measure,
     "kill": kill.measure,
     "cpu": cpu.measure,

@@ -21,14 +21,14 @@ AFTERWARDS = 3.0
 def measure() -> list[Figure]:
     """Accept 1,000,000 lines of 300 bytes beside a job that fills 4 endpoints of 8 slots, 1 s a prompt."""
     with fresh_spool() as spool, Servers(ENDPOINTS, SLOTS, SECONDS, spool.folder / "servers.log") as servers:
-        spool.start(servers.configuration())
+        spool.start(servers.configuration(), is_timed=True)
         spool.wait_ready()
         spool.drop("other.jsonl", prompts(OTHER))
         wait_until(lambda: servers.answered() > 2 * ENDPOINTS * SLOTS, 30, "the other job does not run", look=0.5)
         before = spool.jobs()
         dropped = spool.drop("million.jsonl", prompts(LINES, LINE_BYTES))
         accepted = wait_until(lambda: spool.jobs() != before, 170, "the million is not accepted", look=0.02)
-        running = wait_until(lambda: _is_running(spool, "million.jsonl"), 60, "the million does not run", look=0.1)
+        running = spool.wait_running("million.jsonl")
         time.sleep(AFTERWARDS)
         until = time.monotonic()
         account, memory = servers.account(), _memory(spool)
@@ -43,10 +43,6 @@ def measure() -> list[Figure]:
         Figure("slot-seconds in use by the other job meanwhile", share, "%", least=95),
         Figure("accepted job to running job", running - accepted, "s"),
     ]
-
-
-def _is_running(spool: Spool, name: str) -> bool:
-    return any(job["name"] == name and job["state"] == "RUNNING" for job in spool.status().get("jobs", ()))
 
 
 def _memory(spool: Spool) -> dict[str, float]:

@@ -61,6 +61,15 @@ def peak_mib(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
+def own_mib(pid: int) -> float:
+    """Return the memory that only this process has (private pages), in MiB; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:"))) / 1024
+
+
 def load() -> float:
     """Return the load average of the last minute."""
     return os.getloadavg()[0]

@@ -46,8 +46,11 @@ class Account:
 
     @property
     def last_arrival(self) -> float:
-        """When the last request came: until then prompts waited."""
-        return max(item.arrived for item in self.asked)
+        """When the last prompt came for the first time: until then prompts waited."""
+        first: dict[str, float] = {}
+        for item in self.asked:
+            first[item.prompt] = min(item.arrived, first.get(item.prompt, item.arrived))
+        return max(first.values())
 
     def busy_share(self, since: float, until: float) -> float:
         """Return the share of slot-seconds in use between two times."""
@@ -63,12 +66,19 @@ def _busy_seconds(changes: tuple[tuple[float, int], ...], since: float, until: f
 
 
 class Servers:
-    """`count` servers with `slots` slots each that take `seconds` for every request; loading takes no time."""
+    """`count` servers with `slots` slots each; loading takes no time.
 
-    def __init__(self, count: int, slots: int, seconds: float, log: Path) -> None:
+    Args:
+        seconds: What every request takes; None: what its tokens take, as `more` says.
+        more: Further options of `obcd simulate`; the last one of a name counts.
+    """
+
+    def __init__(self, count: int, slots: int, seconds: float | None, log: Path, *more: object) -> None:
         self.count, self.slots = count, slots
         command = [sys.executable, "-m", "obcd", "simulate", "--count", str(count), "--parallel", str(slots)]
-        command += ["--seconds", str(seconds), "--load-seconds", "0", "--models", MODEL, "--port", "0"]
+        command += ["--load-seconds", "0", "--models", MODEL, "--port", "0"]
+        command += [] if seconds is None else ["--seconds", str(seconds)]
+        command += map(str, more)
         with open(log, "wb") as errors:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "OBCD_DIE_WITH_PARENT": "1"}
@@ -90,15 +100,21 @@ class Servers:
         self._process.terminate()
         self._process.communicate(timeout=10)
 
-    def configuration(self) -> str:
-        """Return a configuration with these servers as endpoints."""
-        names = [url.removeprefix("http://") for url in self.urls]
-        table = [f'"{name}" = {{gpu = {gpu}, slots = {self.slots}}}' for gpu, name in enumerate(names)]
-        return "\n".join([f'model = "{MODEL}"', "[ollama_instances]", *table]) + "\n"
+    def configuration(self, slots: int | str | None = None) -> str:
+        """Return a configuration with these servers as endpoints, of as many slots as they have or as is said."""
+        return configuration(self.endpoints(slots))
+
+    def endpoints(self, slots: int | str | None = None) -> dict[str, int | str]:
+        """Return `{host:port: slots}`."""
+        return {url.removeprefix("http://"): slots or self.slots for url in self.urls}
 
     def answered(self) -> int:
         """Return how many requests were answered so far."""
         return sum(item.outcome == "answered" for item in self.account().asked)
+
+    def preloads(self) -> list[int]:
+        """Return how often each server was told to load a model."""
+        return [_get(f"{url}/simulated/requests")["preloads"] for url in self.urls]
 
     def account(self) -> Account:
         """Return what happened until now."""
@@ -113,6 +129,12 @@ class Servers:
             ]
             changes.append(tuple((time, busy) for time, busy, _ in slots["changes"]))
         return Account(self.count * self.slots, tuple(asked), tuple(changes))
+
+
+def configuration(endpoints: dict[str, int | str]) -> str:
+    """Return a configuration with endpoints of so many slots, or of `"auto"`."""
+    table = [f'"{name}" = {{slots = {json.dumps(slots)}}}' for name, slots in endpoints.items()]
+    return "\n".join([f'model = "{MODEL}"', "[ollama_instances]", *table]) + "\n"
 
 
 def _get(url: str) -> Any:

@@ -113,18 +113,17 @@ def reckon(account: Iterable[Asked], kills: Iterable[Kill], wanted: Mapping[str,
 
 def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
     """Return how long before the kill that excuses `again` the first was answered, 0 if it was not; None: no kill."""
-    found = [
-        max(0.0, kill.at - first.ended) if first.outcome == "answered" and first.ended is not None else 0.0
-        for kill in kills
-        if first.server in kill.servers and first.arrived - GIVEN_OUT_SECONDS <= kill.at <= again.arrived
-    ]
-    excused = [age for age in found if age <= ON_THE_WAY_SECONDS]
-    return min(excused) if excused else None
+    touched = [kill for kill in kills if _is_touched(first, kill) and kill.at <= again.arrived]
+    if any(_is_in_flight(first, kill) for kill in touched):
+        return 0.0
+    excused = [kill.at - first.ended for kill in touched if first.ended is not None]
+    return min((age for age in excused if age <= ON_THE_WAY_SECONDS), default=None)
+
+
+def _is_touched(item: Asked, kill: Kill) -> bool:
+    return item.server in kill.servers and item.arrived <= kill.at + GIVEN_OUT_SECONDS
 
 
 def _is_in_flight(item: Asked, kill: Kill) -> bool:
-    if item.server not in kill.servers:
-        return False
-    if item.arrived <= kill.at:
-        return item.ended is None or item.ended > kill.at
-    return item.arrived <= kill.at + GIVEN_OUT_SECONDS and item.outcome != "answered"
+    """Tell whether it was at its server at the kill, or on its way there: then it is answered, for nobody, after it."""
+    return _is_touched(item, kill) and (item.ended is None or item.ended > kill.at)

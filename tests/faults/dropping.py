@@ -113,7 +113,8 @@ class Drops:
         rests += [path for path in inbox.iterdir() if path.name not in (".obcd", PROFILE)]
         rests += [path for path in (inbox / PROFILE).iterdir()]
         signs = (".partial", ".waiting", ".tmp", ".rejected")
-        rests += [path for path in (root / "outbox").rglob("*") if path.name.endswith(signs)]
+        for folder, folders, files in os.walk(root / "outbox"):  # which passes over what goes while it looks
+            rests += [Path(folder, name) for name in (*folders, *files) if name.endswith(signs)]
         return [str(path.relative_to(root)) for path in rests]
 
     def check(self) -> Outcome:

@@ -11,9 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
-from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Lease, Scheduler
+from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Scheduler
 from obcd.core.turns import Rank
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
@@ -94,7 +95,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert lease.endpoint not in self.draining
             assert not self.backlogs[lease.job].is_paused
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
-            assert all((lease.job, lease.ordinal) != (other.job, other.ordinal) for other in self.out.values())
+            self.check_copy(lease)
             assert self.ended[lease.job, lease.ordinal] == 0
             assert 1 <= lease.attempt <= LIMIT + CRASHES
             if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
@@ -141,6 +142,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         lease = self.take(choice)
         assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
         self.end(lease.job, lease.ordinal)
+        self.drop_overtaken()
 
     @precondition(lambda self: self.out)
     @rule(choice=st.integers(0, 99), fault=faults)
@@ -148,9 +150,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         lease = self.take(choice)
         settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, self.now)
         self.crashes[lease.job, lease.ordinal] += fault.kind == "crashed"
-        assert settled is not None
-        if settled[1]:
-            self.end(lease.job, lease.ordinal)
+        self.settle(lease, settled)
 
     @rule(name=st.sampled_from(sorted(ENDPOINTS)))
     def lose_worker(self, name: str) -> None:
@@ -162,9 +162,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.late.append(lease)
             settled = self.scheduler.faulted(lease.ticket, name, worker_lost(), self.now)
             self.crashes[lease.job, lease.ordinal] += 1
-            assert settled is not None
-            if settled[1]:
-                self.end(lease.job, lease.ordinal)
+            self.settle(lease, settled)
 
     @precondition(lambda self: self.late)
     @rule(choice=st.integers(0, 99))
@@ -180,6 +178,26 @@ class SchedulerMachine(RuleBasedStateMachine):
             backlog = self.backlogs[job]
             assert backlog.signatures[backlog.signature_number(ordinal)].model == model
             self.end(job, ordinal)
+
+    def check_copy(self, lease: Lease) -> None:
+        """A request may be asked on two endpoints, never twice on one, and never on three."""
+        twins = [other for other in self.out.values() if other.request == lease.request]
+        assert len(twins) <= 1
+        assert all(other.endpoint != lease.endpoint for other in twins)
+        assert not twins or lease.attempt == twins[0].attempt + 1
+
+    def settle(self, lease: Lease, settled: tuple[Lease, bool, Fault] | None) -> None:
+        """What failed has failed, or waits, unless it is asked on another endpoint too."""
+        if settled is None:
+            assert any(other.request == lease.request for other in self.out.values())
+        elif settled[1]:
+            self.end(lease.job, lease.ordinal)
+        self.drop_overtaken()
+
+    def drop_overtaken(self) -> None:
+        for lease in self.scheduler.take_overtaken():
+            del self.out[lease.ticket]
+            self.late.append(lease)
 
     def take(self, choice: int) -> Lease:
         lease = sorted(self.out.items())[choice % len(self.out)][1]
@@ -226,10 +244,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.now += MODEL_WAIT_UNREACHED_SECONDS
             for name in ENDPOINTS:
                 self.scheduler.note_probe(name, frozenset(MODELS), None, self.now)
-            for lease in [*self.scheduler.assign(self.now), *self.out.values()]:
-                assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
-                self.end(lease.job, lease.ordinal)
-            self.out.clear()
+            self.out.update((lease.ticket, lease) for lease in self.scheduler.assign(self.now))
+            while self.out:
+                self.answer(0)
         assert not any(backlog.unfinished for backlog in self.backlogs.values())
         self.every_request_ends_at_most_once()
 

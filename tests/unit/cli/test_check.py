@@ -49,7 +49,7 @@ def test_coordinator_on_a_gpu_host_does_need_its_endpoints(
 
     said = capsys.readouterr().out
     assert "note: no coordinator runs on " in said
-    assert "endpoint 127.0.0.1:11434 (4 slots): refused" in said
+    assert "endpoint 127.0.0.1:11434 (slots: auto): refused" in said
     assert code == ExitCode.NO_ENDPOINT
 
 
@@ -97,5 +97,5 @@ def test_endpoints_that_were_written_down_have_to_answer_on_a_gpu_host_too(
 
     code = run(["check", "--config", host])
 
-    assert "endpoint 10.0.0.11:11432 (4 slots): refused" in capsys.readouterr().out
+    assert "endpoint 10.0.0.11:11432 (slots: auto): refused" in capsys.readouterr().out
     assert code == ExitCode.NO_ENDPOINT

@@ -60,7 +60,7 @@ class TestSeed:
             ("server2:11432", 0),
         ]
         assert settings.endpoints()[0] == Endpoint(
-            name="server1:11432", scheme="http", host="server1", port=11432, gpu=0, slots=4
+            name="server1:11432", scheme="http", host="server1", port=11432, gpu=0, slots=None
         )
         job = settings.job_settings()
         assert job.model == "llama3.2"
@@ -170,7 +170,7 @@ FAULTS = {
     ),
     "no slots": (
         '[ollama_instances]\n"a:1" = {slots = 0}',
-        'is wrong at ollama_instances."a:1".slots: input should be greater than or equal to 1, not 0',
+        'is wrong at ollama_instances."a:1".slots: must be "auto" or a number from 1 to 1024, not 0',
     ),
     "an endpoint twice": (
         '[ollama_instances]\n"A:11434" = 0\n"http://a:11434/" = 1',
@@ -298,11 +298,11 @@ def test_name_of_an_endpoint_becomes_its_url(name: str, url: str, tmp_path: Path
 
 
 def test_slots_come_from_the_endpoint_or_from_requests(tmp_path: Path) -> None:
-    text = '[ollama_instances]\n"a" = 0\n"b" = {slots = 16}\n"c" = {gpu = 2}\n[requests]\nslots = 7'
+    text = '[ollama_instances]\n"a" = 0\n"b" = {slots = 16}\n"c" = {gpu = 2, slots = "auto"}\n[requests]\nslots = 7'
 
     settings = load_settings(write(tmp_path, text))
 
-    assert [(item.gpu, item.slots) for item in settings.endpoints()] == [(0, 7), (0, 16), (2, 7)]
+    assert [(item.gpu, item.slots) for item in settings.endpoints()] == [(0, 7), (0, 16), (2, None)]
 
 
 def test_all_faults_are_told_at_once_each_with_its_place(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.health import EndpointState
+from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES, RELOAD_SECONDS
 from obcd.core.records import Signature
-from obcd.core.scheduling import Lease, Scheduler
+from obcd.core.scheduling import Scheduler
 
 MODEL = Signature("llama:latest", ())
 MODELS = frozenset([MODEL.model])

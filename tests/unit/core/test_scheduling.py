@@ -9,6 +9,7 @@ import pytest
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.health import EndpointState
+from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_LIMIT
@@ -17,7 +18,6 @@ from obcd.core.scheduling import (
     FREE_FAULTS,
     MODEL_WAIT_SECONDS,
     MODEL_WAIT_UNREACHED_SECONDS,
-    Lease,
     Scheduler,
 )
 from obcd.core.turns import Rank

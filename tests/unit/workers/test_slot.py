@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from obcd.clock import monotonic
+from obcd.core.deadlines import KNOWN, Deadlines
 from obcd.core.faults import Harm, Remedy, worker_fault
+from obcd.core.lines import parse_line
+from obcd.core.records import JobSettings
+from obcd.ollama.client import Answer
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
-from obcd.workers.messages import Ask, Faulted, Probed, ProbeNow, Resize
+from obcd.workers.messages import Answered, Ask, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.worker import WorkerSpec
-from tests.support import wait_until
 
 SECRET = "Name: John Smith"
 
@@ -33,9 +37,11 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
     jobs = worker._JobCache(tmp_path)
     if isinstance(error, ValueError):  # that one is expected there
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
-    asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
-    said: queue.SimpleQueue[Faulted] = queue.SimpleQueue()
-    slot = worker._Slot(asks, worker._Loader(), jobs, WorkerSpec("a", "http://127.0.0.1:1", 1, tmp_path, 1.0), said.put)
+    asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    slot = worker._Slot(
+        asks, worker._Loader(), jobs, Deadlines(), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put
+    )
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
@@ -64,7 +70,7 @@ def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
 
     monkeypatch.setattr(worker, "probe", fails)
     ours, theirs = channel_pair()
-    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", 0, tmp_path, 1.0))
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0))
     threading.Thread(target=made._probe_forever, daemon=True).start()
 
     for _ in range(2):
@@ -79,10 +85,8 @@ def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
     theirs.close()
 
 
-def test_slots_grow_and_shrink_by_a_message_and_the_surplus_finishes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a worker of one slot, whose requests take until they are released
+def test_slots_are_made_as_requests_come_and_serve_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a worker whose requests take until they are released
     asked, release = threading.Semaphore(0), threading.Semaphore(0)
 
     def ask(slot: Any, message: Ask) -> Faulted:
@@ -92,32 +96,58 @@ def test_slots_grow_and_shrink_by_a_message_and_the_surplus_finishes_first(
 
     monkeypatch.setattr(worker._Slot, "_ask", ask)
     ours, theirs = channel_pair()
-    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", 0, tmp_path, 1.0))
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0))
 
-    def asked_at_once(count: int) -> bool:
-        return all(asked.acquire(timeout=10) for _ in range(count)) and not asked.acquire(timeout=0.05)
+    def take_answers(count: int) -> list[int]:
+        release.release(count)
+        answers: list[Any] = []
+        while len(answers) < count:
+            assert select.select([ours], [], [], 10)[0]
+            answers += ours.receive()
+        return sorted(item.ticket for item in answers)
 
-    # when it grows to three, then three at once are asked
-    made._take(Resize(3, 2.0))
-    for ticket in range(8):
+    # when three come, all are asked at once; then two more, in the slots that are there
+    for tickets in (range(3), range(3, 5)):
+        for ticket in tickets:
+            made._take(Ask(ticket, "j", 0, 1))
+        assert all(asked.acquire(timeout=10) for _ in tickets)
+        assert take_answers(len(tickets)) == list(tickets)
+    assert len(made._slots) == 3
+
+    # when it is told another limit, then all slots have it, and those to come
+    made._take(Configure(7.0))
+    for ticket in range(4):
         made._take(Ask(ticket, "j", 0, 1))
-    assert asked_at_once(3)
-
-    # when it shrinks to one while all are busy, then grows to two before any has left
-    made._take(Resize(1, 2.0))
-    made._take(Resize(2, 7.0))
-    release.release(3)
-
-    # then all eight come back, and two slots are left, with the new limit
-    release.release(5)
-    answers: list[Any] = []
-    while len(answers) < 8:
-        assert select.select([ours], [], [], 10)[0]
-        answers += ours.receive()
-    assert sorted(item.ticket for item in answers) == list(range(8))
-    wait_until(lambda: sum(not slot.has_left for slot in made._slots) == 2)
-    assert {slot._transport.connect_timeout for slot in made._slots if not slot.has_left} == {7.0}
-    made._take(Resize(0, 7.0))
-    wait_until(lambda: all(slot.has_left for slot in made._slots))
+    assert take_answers(4) == list(range(4))
+    assert [slot._transport.connect_timeout for slot in made._slots] == [7.0] * 4
     ours.close()
     theirs.close()
+
+
+def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a slot whose endpoint answers at once, 100 tokens in a second
+    request = parse_line(b'{"prompt": "Why?"}', 1)
+    settings = JobSettings(model="m", num_predict=1000, request_timeout_seconds=600.0)
+    limits: list[float] = []
+    counters = {"wait_seconds": 0.0, "prompt_tokens": 0, "eval_tokens": 100, "eval_seconds": 1.0}
+    fields = {"response": "So.", "model": "m", "done_reason": "stop", "seconds": 1.0, "prompt_eval_seconds": 0.0}
+
+    def ask(*_: object) -> Answer:
+        assert slot.limit is not None
+        limits.append(slot.limit - monotonic())
+        return Answer({**fields, **counters})
+
+    jobs = worker._JobCache(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(worker, "ask", ask)
+    monkeypatch.setattr(worker, "preload", lambda *_: None)
+    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
+    slot = worker._Slot(queue.SimpleQueue(), worker._Loader(), jobs, Deadlines(), spec, lambda _: None)
+
+    # when it has answered eight
+    for ticket in range(KNOWN + 1):
+        assert isinstance(slot._try_to_ask(Ask(ticket, "j", 0, 1)), Answered)
+
+    # then the next one may take four times as long as a thousand tokens
+    assert limits[0] == pytest.approx(600, abs=1)
+    assert limits[-1] == pytest.approx(40, abs=1)

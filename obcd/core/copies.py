@@ -1,0 +1,95 @@
+"""Requests that are asked on two endpoints at once, since one of them takes long and the other is idle. Pure.
+
+The first answer counts. It is done when nothing waits any more, and so rarely that it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from obcd.core.backlog import Backlog
+from obcd.core.health import EndpointState
+from obcd.core.leases import Holder, Lease
+from obcd.core.pace import Pace
+
+#: Seconds between two looks for stragglers: a look is at every lease.
+LOOK_SECONDS = 0.2
+#: What asking again has to promise: the straggler's rest is so many times as long as a whole request elsewhere.
+GAIN = 1.25
+#: Share of a job's requests that may be asked twice for speed alone, and how many at least; what is overdue always may.
+SHARE, LEAST = 0.02, 2
+
+
+class Copies:
+    """Which requests are asked twice.
+
+    Attributes:
+        next_look: When stragglers are to be looked for again, None when nobody is idle.
+    """
+
+    def __init__(self) -> None:
+        self.next_look: float | None = None
+        #: {ticket: the lease of the same request on the other endpoint}
+        self._twins: dict[int, Lease] = {}
+        #: {job: how many of its requests}
+        self._counts: Counter[str] = Counter()
+
+    def choose(self, holders: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float) -> list[tuple[Lease, str]]:
+        """Return what is to be asked again, and where.
+
+        Called when everything that waits is given out: who has room now is idle.
+        """
+        if self.next_look is not None and now < self.next_look:
+            return []
+        holders = list(holders)
+        idle = [
+            item
+            for item in holders
+            if item.pace.mean is not None and item.health.state is EndpointState.UP and item.free() > 0
+        ]
+        at_work = [item for item in holders if item.leases]
+        self.next_look = now + LOOK_SECONDS if idle and at_work else None
+        found: dict[int, tuple[Lease, str]] = {}
+        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
+            others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
+            stragglers = [lease for lease in self._find(others, endpoint.pace, now) if lease.ticket not in found]
+            for lease in stragglers[: endpoint.free()]:
+                if self._is_allowed(lease, backlogs.get(lease.job), others, endpoint.pace, now):
+                    found[lease.ticket] = lease, endpoint.name
+        return list(found.values())
+
+    def note(self, lease: Lease, copy: Lease) -> None:
+        """Take note of a request that is asked twice from now on."""
+        self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
+        self._counts[lease.job] += 1
+
+    def part(self, lease: Lease) -> Lease | None:
+        """Return the other lease of a request and forget that they belong together; None when it is the only one."""
+        twin = self._twins.pop(lease.ticket, None)
+        if twin is not None:
+            self._twins.pop(twin.ticket, None)
+        return twin
+
+    def forget_job(self, job: str) -> None:
+        """Forget what was counted of a job."""
+        del self._counts[job]
+
+    def _find(self, holders: list[Holder], pace: Pace, now: float) -> list[Lease]:
+        """Return what an endpoint of such a pace will probably answer before those who are at it, the longest first."""
+        elsewhere = pace.mean or 0.0
+        found = [
+            (item.pace.rest(now - lease.sent_at, elsewhere), lease.ticket, lease)
+            for item in holders
+            for lease in item.leases.values()
+            if lease.ticket not in self._twins
+        ]
+        return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= GAIN * elsewhere]
+
+    def _is_allowed(self, lease: Lease, backlog: Backlog | None, holders: list[Holder], pace: Pace, now: float) -> bool:
+        if backlog is None or backlog.is_paused:
+            return False
+        holder = next(item for item in holders if item.name == lease.endpoint)
+        if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):
+            return True
+        return self._counts[lease.job] < max(LEAST, SHARE * len(backlog))
