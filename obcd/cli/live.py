@@ -28,6 +28,7 @@ def draw(status: dict[str, Any]) -> RenderableType:
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
     if len(waiting) > 6:
         parts.append(Text(f"and {len(waiting) - 6} more wait: obcd status --json", style="yellow"))
+    parts += [Text(f"note: {text}") for text in status.get("notes", ())]  # an older coordinator has none
     parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
     return Group(*parts)
 

@@ -96,6 +96,7 @@ class Spool(Table):
     Attributes:
         per_user: Whether each submitter's answers are his alone.
         keep_days: For how long answers lie in the outbox; 0: for ever.
+        min_free_bytes: Below this nothing new is begun; None: as `spool.room` decides, which knows the disk's size.
     """
 
     root: str | None = None
@@ -107,6 +108,7 @@ class Spool(Table):
     active_jobs: int = Field(32, ge=1, le=1024)
     per_user: bool = False
     keep_days: float = Field(0.0, ge=0, le=36500)
+    min_free_bytes: int | None = Field(None, ge=0)
 
     def kept_since(self, now: float) -> float:
         """Return since when answers are kept, in Unix seconds; 0: since ever."""

@@ -21,6 +21,7 @@ from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
 from obcd.spool import control, intake, outbox, quarantine, recovery, retention
 from obcd.spool.layout import Layout
+from obcd.spool.room import FULL
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.pool import Child
 
@@ -76,11 +77,13 @@ class Failed:
     Attributes:
         reason: For people; an exception's own text only where it is the operating system's.
         is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
+        is_full: It did so for want of room.
         is_rejected: The file can never become a job.
     """
 
     reason: str
     is_disk: bool = False
+    is_full: bool = False
     is_rejected: bool = False
     died: bool = False
 
@@ -108,7 +111,8 @@ def _carry_out(call: Call, layout: Layout) -> Done | Failed:
     except ObcdError as error:
         return Failed(str(error))
     except OSError as error:
-        return Failed(f"{error.strerror} ({error.filename or layout.root})", is_disk=True)
+        reason = f"{error.strerror} ({error.filename or layout.root})"
+        return Failed(reason, is_disk=True, is_full=error.errno in FULL)
     except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt
         logger.error("clerk: %s failed: %s", call.name, fault_text(error), extra={"action": "clerk_failed"})  # noqa: TRY400
         return Failed(fault_text(error))

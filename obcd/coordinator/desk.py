@@ -23,6 +23,9 @@ SCAN_SOON, SCAN_IDLE = 0.5, 5.0
 #: Least pause after a scan, in seconds, and as a multiple of what the scan took: thousands of files that come, are
 #: taken or are published in a row may not each cost a look at all of them.
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
+#: Why files wait while nothing is accepted, and how many are told: signs take room themselves.
+NO_ROOM = "the spool has no room at present: it is taken when there is"
+MOST_TOLD = 100
 #: Seconds after which something that the clerk could not take is offered again.
 HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
 NEVER = float("inf")
@@ -50,7 +53,9 @@ class Desk:
         self._clerk = clerk
         self._accepted = accepted
         self._unfinished = unfinished
+        self._least_settle = 0.0
         self._inbox = Inbox(layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._is_open = True
         self._scan_at = 0.0
         #: Until when no scan is made but for another configuration.
         self._rested_at = 0.0
@@ -90,13 +95,29 @@ class Desk:
     def configure(self, settings: Settings) -> None:
         """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
         self._settings = settings
-        spool = settings.spool
-        self._inbox.configure(list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._configure_inbox()
         stranded, self._stranded = self._stranded, []
         for claim in stranded:
             self.take_claim(claim)
         self._rested_at = 0.0
         self.wake_held()
+
+    def admit(self, is_open: bool) -> None:
+        """Accept files from now on, or let them lie where they are (see `Room`)."""
+        was_open, self._is_open = self._is_open, is_open
+        if is_open and not was_open:
+            self.wake_held()
+
+    def settle_at_least(self, seconds: float) -> None:
+        """Wait for files to settle for this long, whatever the configuration says (see `InboxWatch`)."""
+        if seconds != self._least_settle:
+            self._least_settle = seconds
+            self._configure_inbox()
+
+    def _configure_inbox(self) -> None:
+        spool = self._settings.spool
+        settle = max(spool.settle_seconds, self._least_settle)
+        self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker)
 
     def wake(self) -> None:
         """Scan at the next turn, or a little later when the last scan was just now."""
@@ -132,12 +153,23 @@ class Desk:
             return
         self.trouble = ""
         self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * (monotonic() - began))
+        if not self._is_open:
+            self._withhold(drops)
+            drops = []
         for drop in drops:
             if drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
                 self._inbox.offer_again(drop.key)
             else:
                 self._order(drop)
-        self._scan_at = now + (SCAN_SOON if self._inbox.settling else SCAN_IDLE)
+        is_soon = self._inbox.settling and self._is_open and not self._least_settle
+        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
+
+    def _withhold(self, drops: list[Drop]) -> None:
+        told = max(0, MOST_TOLD - len(self._inbox.waiting))
+        for drop in drops[:told]:
+            self._inbox.hold(drop.key, NO_ROOM, self._now + HOLD_SECONDS)
+        for drop in drops[told:]:
+            self._inbox.offer_again(drop.key)
 
     def take_claim(self, claim: Claim) -> None:
         """Have a file accepted that an earlier coordinator had claimed."""
@@ -147,7 +179,14 @@ class Desk:
             logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra=extra)
             self._stranded.append(claim)
             return
-        self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
+        self._take_up(self._make_order(claim.drop, claim.job, reject_torn=True))
+
+    def _take_up(self, order: Order) -> None:
+        """Have a claimed file accepted, as soon as files are."""
+        if self._is_open:
+            self._ask("accept_claimed", order)
+        else:
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
 
     def _order(self, drop: Drop) -> None:
         self._asked.add(drop.key)
@@ -162,6 +201,7 @@ class Desk:
             settings=self._settings.job_settings(drop.key.profile),
             max_line_bytes=self._settings.spool.max_line_bytes,
             reject_torn=reject_torn,
+            min_free_bytes=self._settings.spool.min_free_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=tuple(header for header in self._unfinished() if header.name == drop.key.name),
         )
@@ -206,7 +246,7 @@ class Desk:
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:
-            self._again.append((self._now + DISK_SECONDS, lambda: self._ask("accept_claimed", order)))
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
         else:
             self._clerk.ask(lambda done: self._take_outcome(order, done), "reject_claimed", order, outcome.reason)
 

@@ -77,6 +77,8 @@ class Jobs:
         #: Counts jobs that came, went or changed: what the status shows is stale when it moved.
         self.moves = 0
         self._loading: dict[str, JobHeader] = {}
+        #: Complete jobs that the clerk was asked to publish.
+        self._publishing: set[str] = set()
         #: {unfinished job: what binds it}; jobs that nothing binds are not in it
         self._orders: dict[str, Orders] = {}
         self._paused: frozenset[str] = frozenset()
@@ -288,22 +290,31 @@ class Jobs:
     def publish(self, job: str) -> None:
         """Have a complete job's answers shown in the outbox."""
         facts = self._fleet.facts()
+        self._publishing.add(job)
         self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, facts)
+
+    @property
+    def lack_of_room(self) -> str:
+        """Why answers cannot be published, where that is for want of room; "" when they can."""
+        lacking = [job.header.label for job in self.running.values() if job.lacks_room]
+        return f"there is no room to publish the answers of {lacking[0]}" if lacking else ""
 
     def publish_again(self) -> None:
         """Try again what could not be published."""
         for job, running in self.running.items():
-            if running.trouble and running.state is JobState.COMPLETE:
-                running.trouble = ""
+            if running.state is JobState.COMPLETE and job not in self._publishing:
                 self.publish(job)
 
     def _take_published(self, job: str, outcome: Done | Failed) -> None:
+        self._publishing.discard(job)
         running = self.running.get(job)
         if running is None:  # given up meanwhile
             return
         if isinstance(outcome, Failed):
-            running.trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
-            logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
+            trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
+            if running.trouble != trouble:  # it is tried every few seconds, and said once
+                logger.error("%s", trouble, extra={"action": "publish_failed", "job": job})
+            running.trouble, running.lacks_room = trouble, outcome.is_full
             return
         counts, header = running.counts, running.header
         failures = header.requests - counts.responses  # those of a cancelled job were written by the clerk
@@ -335,9 +346,8 @@ class Jobs:
     def give_up_taken_away(self) -> None:
         """Let go of jobs whose folder somebody removed; the others go on."""
         for job in [job for job in self.running if not (self._layout.jobs / job).is_dir()]:
-            running = self.running[job]
-            if running.state is JobState.COMPLETE and not running.trouble:
-                continue  # being published at this moment: the folder moves
+            if job in self._publishing:
+                continue  # the folder moves
             logger.error("jobs/%s was taken away: its job is given up", job, extra={"action": "job_gone", "job": job})
             self._scheduler.remove_job(job)
             self._recorder.forget(job)

@@ -40,10 +40,11 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "updated": round(wall(), 3),
         "updated_at": timestamp(wall()),
         "troubles": coordinator.troubles(),
+        "notes": coordinator.notes,
         "takes_reloads": takes_reloads,
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
+        "jobs": [job.report(now, coordinator.obstacle) for job in coordinator.jobs.running.values()]
         + coordinator.jobs.reports(),
         "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
         "settling": [printable(key.name) for key in coordinator.settling],

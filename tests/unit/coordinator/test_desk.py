@@ -12,10 +12,19 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator import desk as module
 from obcd.coordinator.clerk import Done, Failed
-from obcd.coordinator.desk import LEAST_PAUSE, PAUSE_BY_COST, Desk
+from obcd.coordinator.desk import (
+    DISK_SECONDS,
+    LEAST_PAUSE,
+    MOST_TOLD,
+    NO_ROOM,
+    PAUSE_BY_COST,
+    SCAN_IDLE,
+    Desk,
+)
 from obcd.spool.intake import Accepted, Order
 from obcd.spool.job import JobHeader
-from tests.unit.spool.spools import SETTINGS, make_layout, put, put_marker
+from obcd.spool.recovery import Claim
+from tests.unit.spool.spools import SETTINGS, drop_of, make_layout, put, put_marker
 
 Then = Callable[[Done | Failed], None]
 
@@ -132,3 +141,56 @@ def test_job_is_told_with_its_size(
         bench.clerk.accept(requests, bad)
 
     assert caplog.messages == [f"a.jsonl accepted as job {bench.jobs[0].id}: {told}"]
+
+
+# --- room, and shares ------------------------------------------------------------------------------------------------
+
+
+def test_while_there_is_no_room_files_lie_where_they_are_and_some_are_told_why(bench: Bench) -> None:
+    bench.desk.admit(False)
+    for number in range(MOST_TOLD + 20):
+        bench.drop(f"{number}.jsonl")
+    for now in (0.0, 5.0, 10.0, 15.0):
+        bench.desk.turn(now)
+        assert bench.clerk.asked == []
+    assert list(bench.desk.waiting.values()) == [NO_ROOM] * MOST_TOLD
+    assert bench.desk.next_scan() == 15.0 + SCAN_IDLE
+
+    bench.desk.admit(True)
+    bench.desk.turn(16.0)
+
+    assert len(bench.clerk.asked) == MOST_TOLD + 20
+    while bench.clerk.asked:
+        bench.clerk.accept()
+    bench.desk.turn(21.0)
+    assert bench.desk.waiting == {}
+
+
+def test_claim_of_an_earlier_coordinator_waits_for_room_too(bench: Bench) -> None:
+    claim = Claim("job1", drop_of(put(bench.layout, b'{"prompt": "one"}\n', "a.jsonl")))
+    bench.desk.admit(False)
+    bench.desk.take_claim(claim)
+    bench.desk.turn(0.0)
+    bench.desk.turn(DISK_SECONDS)
+    assert bench.clerk.asked == []
+
+    bench.desk.admit(True)
+    bench.desk.turn(2 * DISK_SECONDS)
+
+    assert [order.job for _, order in bench.clerk.asked if order.job == "job1"] == ["job1"]
+
+
+@pytest.mark.case("A30")
+def test_file_on_a_share_settles_for_a_minute_unless_it_has_a_marker(bench: Bench) -> None:
+    put(bench.layout, b'{"prompt": "one"}\n', "plain.jsonl")
+    bench.desk.settle_at_least(60.0)
+    bench.desk.configure(Settings())  # a reload changes nothing of that
+    bench.desk.turn(0.0)
+    bench.drop("marked.jsonl")
+    for now in (5.0, 30.0, 59.0):
+        bench.desk.turn(now)
+        assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl"]
+
+    bench.desk.turn(64.0)
+
+    assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl", "plain.jsonl"]

@@ -13,6 +13,7 @@ from obcd.coordinator.clerk import Done, Failed
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.jobs import Jobs
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import Room
 from obcd.coordinator.running import JobState
 from obcd.coordinator.signboard import Signboard
 from obcd.core.counts import Counts
@@ -53,7 +54,7 @@ class Bench:
         self.layout = make_layout(root)
         self.clerk = Errands()
         self.headers: dict[str, JobHeader] = {}
-        self.recorder = Recorder(self.layout.jobs, lambda: None)
+        self.recorder = Recorder(self.layout.jobs, lambda: None, Room(root))
         self.scheduler = Scheduler()
         fleet = Fleet(Settings(), self.layout.jobs, self.scheduler, lambda *_: None, lambda *_: None, 0.0)
         clerks: Any = (self.clerk, self.clerk)
