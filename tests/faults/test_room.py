@@ -38,8 +38,8 @@ SLOTS = 8
 
 @pytest.fixture
 def server(simulate: Simulate) -> Simulated:
-    """Return a server that takes a second for answers of some KB."""
-    return simulate("--parallel", SLOTS, "--seconds", 1.0, "--answer-tokens", 1000)
+    """Return a server that takes two seconds for answers of some KB."""
+    return simulate("--parallel", SLOTS, "--seconds", 2.0, "--answer-tokens", 1000)
 
 
 def configure(folder: Path, server: Simulated, **spool: Any) -> Path:
@@ -76,7 +76,7 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
 ) -> None:
     """Without a small disk: what has to stay free becomes more than there is, by a reload."""
     # given a job of which some requests are in flight
-    first, second = prompts(20, "first"), prompts(3, "second")
+    first, second = prompts(40, "first"), prompts(3, "second")
     config = configure(tmp_path, server)
     coordinator = coordinate(config, tweaks=QUICK)
     place = ("--config", config, "--root", coordinator.root)
@@ -191,7 +191,7 @@ def crowd(
     mount: Mount, tmp_path: Path, simulate: Simulate, coordinate: Coordinate
 ) -> tuple[CoordinatorProcess, Simulated]:
     mount(tmp_path / "root", "size=8m")
-    server = simulate("--parallel", CROWD, "--seconds", 2.0, "--answer-tokens", 1000)
+    server = simulate("--parallel", CROWD, "--seconds", 3.0, "--answer-tokens", 1000)
     config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, CROWD))
     return coordinate(config, tweaks=QUICK), server
 
