@@ -111,7 +111,7 @@ class Coordinator:
             self._take_published,
             counts=takes_drops,
         )
-        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.addressable)
+        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.on_roll)
         self._controls = Controls(layout, self.jobs, self._outbox_clerk)
         #: Where the root lies, None where that cannot be known.
         self._mount: Mount | None = None
@@ -259,7 +259,7 @@ class Coordinator:
         self.jobs.end_cancelled()
         if self.is_recovered and self._takes_drops and not self.is_draining:
             self._desk.turn(now)
-            self._controls.turn(self._desk.controls, self._desk.coming, now)
+            self._controls.turn(self._desk.controls, self._desk.is_coming, now)
         if self._takes_drops:
             self._signs.show(self.jobs.running.values(), self.waiting, now, self.obstacle)
         self._keep_house(now)

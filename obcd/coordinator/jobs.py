@@ -23,6 +23,7 @@ from obcd.coordinator.quarantine import Quarantine
 from obcd.coordinator.recorder import Recorder
 from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.coordinator.signboard import Signboard
+from obcd.coordinator.unfinished import Unfinished
 from obcd.core.backlog import Backlog
 from obcd.core.turns import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.control import Orders
@@ -76,6 +77,8 @@ class Jobs:
         self.damaged: tuple[str, ...] = ()
         #: Counts jobs that came, went or changed: what the status shows is stale when it moved.
         self.moves = 0
+        #: All jobs that are not published, to be looked up.
+        self.on_roll = Unfinished()
         self._loading: dict[str, JobHeader] = {}
         #: Complete jobs that the clerk was asked to publish.
         self._publishing: set[str] = set()
@@ -136,6 +139,7 @@ class Jobs:
     def take(self, header: JobHeader) -> None:
         """Take an accepted job in."""
         self.accepted[header.id] = header
+        self.on_roll.add(header)
         self._line_up(header)
         self.moves += 1
 
@@ -151,6 +155,7 @@ class Jobs:
         for header in wanted:
             self.take(header)
         for header in recovery.quarantined:
+            self.on_roll.add(header)
             if self.orders(header.id).canceller is not None:
                 self.quarantine.release(header.id)
 
@@ -196,6 +201,7 @@ class Jobs:
             extra = {"action": "load_failed", "job": header.id}
             logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
             self.damaged = (*self.damaged, header.id)
+            self.on_roll.remove(header.id)
             return
         loaded: LoadedJob = outcome.value
         backlog = Backlog(
@@ -356,5 +362,6 @@ class Jobs:
     def _forget(self, job: str) -> None:
         self._signs.end_progress(job)
         del self.running[job]
+        self.on_roll.remove(job)
         self._orders.pop(job, None)
         self.moves += 1

@@ -248,6 +248,16 @@ class Inbox:
         return now - watched.since if watched else 0.0
 
     @property
+    def given(self) -> set[Key]:
+        """The files that were returned by `look` and are still there."""
+        return {key for key, watched in self._watched.items() if watched.given}
+
+    def is_settling(self, key: Key) -> bool:
+        """Tell whether a file is on its way."""
+        watched = self._watched.get(key)
+        return watched is not None and not watched.given and not watched.held
+
+    @property
     def settling(self) -> list[Key]:
         """The files that are on their way, so that the next scan should come soon."""
         return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
