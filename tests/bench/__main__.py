@@ -14,6 +14,7 @@ from tests.bench import (
     accept,
     cpu,
     finding,
+    flood,
     host,
     kill,
     makespan,
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "accept": accept.measure,
     "kill": kill.measure,
     "cpu": cpu.measure,
+    "flood": flood.measure,
     "host": host.measure,
 }
 

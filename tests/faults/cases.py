@@ -15,6 +15,7 @@ MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
 
 _ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
 _SERVERS, _TOKENS, _PRIVACY = (f"faults/test_{name}.py" for name in ("servers", "tokens", "privacy"))
+_ADMISSION, _RESOURCES = "unit/coordinator/test_admission.py", "faults/test_resources.py"
 _ACCESS, _REMOTE, _ROOM = "faults/test_access.py", "faults/test_remote.py", "faults/test_room.py"
 _POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
 _INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
@@ -285,8 +286,17 @@ DISK: dict[str, list[str] | str] = {
     "D11": _in(_DISK, "folder_of_claims_may_be_removed_while_jobs_run")
     + _in(_INTAKE, "folders_of_claims_are_made_again_where_the_inbox_was_made_anew"),
     "D12": _in(_COORDINATOR, "closed_output_does_not_stop_the_daemon"),
-    "D13": NOT_YET + "the coordinator at its limit of open files",
-    "D14": NOT_YET + "worker, clerk and coordinator out of memory",
+    "D13": _in(
+        _RESOURCES,
+        "coordinator_without_descriptors_says_so_loses_nothing_and_goes_on",
+        "forty_descriptors_are_enough_for_a_small_cluster",
+    ),
+    "D14": _in(
+        _RESOURCES,
+        "worker_without_memory_is_replaced_and_what_it_had_is_asked_again",
+        "clerk_without_memory_is_replaced_and_its_file_is_accepted",
+        "coordinator_without_memory_ends_and_the_next_one_goes_on",
+    ),
     "D15": _in(_INPUT, "name_of_one_of_our_own_files_is_a_name_like_any_other")
     + _in(_OUTBOX, "whatever_has_the_name_is_not_overwritten"),
 }
@@ -366,10 +376,15 @@ NAMES: dict[str, list[str] | str] = {
         "without_acls_the_start_is_refused_with_what_to_do_and_nothing_is_shown",
         "job_that_cannot_be_kept_from_others_is_not_shown",
     ),
-    "F12": [f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one"],
-    "F13": NOT_YET + "limits per user",
+    "F12": [
+        f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one",
+        *_in(_ADMISSION, "single_file_does_not_wait_for_somebody_elses_five_thousand"),
+    ],
+    "F13": _in(_ADMISSION, "who_is_over_his_limit_waits_and_the_others_go_on")
+    + _in("unit/coordinator/test_desk.py", "who_has_enough_under_way_waits_and_is_taken_when_a_job_ends"),
     "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
-    "F15": NOT_YET + "a million hidden files in the inbox",
+    "F15": _in("faults/test_flood.py", "million_hidden_files_hold_no_drop_up_and_are_told")
+    + _in("unit/coordinator/test_desk.py", "thousands_of_hidden_files_are_told_once"),
     "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
     "F17": _in(
         _PRIVACY,
