@@ -181,6 +181,7 @@ class Coordinator:
         self._room.stop()
         for job in list(self.jobs.running):
             self._signs.end_progress(job)
+        self._signs.finish(5.0)
         self._lock.release()
 
     @property

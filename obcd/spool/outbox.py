@@ -279,7 +279,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> b
 
 
 class Signs:
-    """The small signs beside the published folders: progress and waiting. The coordinator's main thread only.
+    """The small signs beside the published folders: progress and waiting. One thread.
 
     A sign is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put something
     else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
