@@ -22,7 +22,7 @@ WIDE = 120
 
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
-    parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
+    parts: list[RenderableType] = [_jobs(status), _endpoints(status["endpoints"])]
     parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
     waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
@@ -92,11 +92,12 @@ class _Jobs:
         yield table
 
 
-def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> RenderableType:
+def _jobs(status: dict[str, Any]) -> RenderableType:
+    jobs, published = status["jobs"], status["published"][-5:]
     if not jobs and not published:
         return Text("no job is running")
     rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in jobs[:20]]
-    return _Jobs(rows, max(0, len(jobs) - 20))
+    return _Jobs(rows, max(0, len(jobs) - 20) + len(status.get("further_jobs", ())))
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
@@ -107,7 +108,7 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
             Text(item["name"]),
             str(item["gpu"]),
             Text(item["state"], style=COLOURS.get(item["state"], "")),
-            f"{item['in_flight']}/{item['slots']}",
+            f"{item['in_flight']}/{item['slots']}" + (" auto" if item.get("finds_slots") else ""),
             str(item["answered"]),
             f"{item['tokens_per_second']:.0f}",
             Text(item["reason"] or label),

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from obcd.spool.recovery import LoadedJob, Recovery
 
 logger = logging.getLogger(__name__)
 
-#: Published jobs that the status remembers.
-REMEMBERED = 20
+#: Published jobs that the status remembers, and jobs in line of which it says all.
+REMEMBERED, MOST_REPORTED = 20, 500
 #: What binds a job that nothing binds.
 NONE = Orders()
 #: Cancelled jobs wait for nobody.
@@ -127,12 +128,19 @@ class Jobs:
         return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
 
     def reports(self) -> list[dict[str, Any]]:
-        """Return the entries in `status.json` of the jobs that nobody works on."""
+        """Return the entries in `status.json` of the jobs that nobody works on, of the oldest of them."""
         waiting = [
             report_idle(header, self.state(header.id), priority=self.orders(header.id).rank.among_own)
-            for header in (*self.accepted.values(), *self.quarantine.later)
+            for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later)
         ]
         return [*waiting, *self.quarantine.reports()]
+
+    def further(self) -> list[dict[str, Any]]:
+        """Return in short the jobs that `reports` leaves out: whole entries of ten thousand would take their time."""
+        return [
+            {"job": header.id, "profile": header.profile, "name": header.name, "state": self.state(header.id)}
+            for header in islice(self.accepted.values(), MOST_REPORTED, None)
+        ]
 
     # --- coming --------------------------------------------------------------------------------------------------
 
