@@ -1,0 +1,111 @@
+"""What `bench` and `burn-in` share: which endpoints are meant, which of them can be asked, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from obcd.cli.common import plural, say
+from obcd.config.endpoints import Endpoint, parse_endpoint
+from obcd.config.settings import Settings
+from obcd.core.records import JobSettings, Request, canonical_model, signature_of
+from obcd.errors import InputError, NoEndpointError, UsageError
+from obcd.ollama.control import Probe, probe_all
+from obcd.reports.prompts import read_prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An endpoint that can be asked.
+
+    Attributes:
+        token_file: As the configuration names it.
+        digest: Of the model there.
+    """
+
+    endpoint: Endpoint
+    token_file: str | None
+    version: str
+    digest: str
+
+
+def choose_endpoints(settings: Settings, names: Sequence[str]) -> list[Endpoint]:
+    """Return the endpoints of the configuration, or those that are named; what it knows of these is kept.
+
+    Raises:
+        UsageError: If a name is none, or two mean the same.
+    """
+    configured = {item.url: item for item in settings.endpoints()}
+    if not names:
+        return list(configured.values())
+    chosen: dict[str, Endpoint] = {}
+    for name in names:
+        try:
+            given = parse_endpoint(name, 0, settings.requests.slots)
+        except ValueError as error:
+            raise UsageError(f"{name!r} is no endpoint: {error}") from None
+        if given.url in chosen:
+            raise UsageError(f"{name!r} is named twice")
+        chosen[given.url] = configured.get(given.url, given)
+    return list(chosen.values())
+
+
+def reach(settings: Settings, endpoints: Sequence[Endpoint], model: str) -> tuple[list[Target], dict[str, str]]:
+    """Return those that serve and have the model, and `{endpoint: why it is left out}` of the others, which it says.
+
+    Raises:
+        NoEndpointError: If there is none.
+    """
+    targets: list[Target] = []
+    reasons: dict[str, str] = {}
+    probes = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
+    for item, found in zip(endpoints, probes, strict=True):
+        if reason := _lack(found, model):
+            reasons[item.name] = reason
+            continue
+        if exposure := item.exposure(found.peer):
+            say(f"warning: endpoint {item.name}: {exposure}")
+        instance = settings.ollama_instances.get(item.name)
+        token_file = instance.token_file if instance is not None else None
+        digest = found.digests[canonical_model(model)]
+        targets.append(Target(endpoint=item, token_file=token_file, version=found.version, digest=digest))
+    if not targets:
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise NoEndpointError(f"no endpoint can be measured ({told})")
+    for name, reason in reasons.items():
+        say(f"left out: {name}: {reason}")
+    if labels := sorted({target.version for target in targets if "-obcd-" in target.version}):
+        say(f"stand-in servers answer ({', '.join(labels)}): these are no figures of a GPU")
+    return targets, reasons
+
+
+def _lack(found: Probe, model: str) -> str:
+    if found.failure is not None:
+        return found.failure
+    return "" if canonical_model(model) in found.digests else f"it has no model '{model}': run `ollama pull {model}`"
+
+
+def load_prompts(path: Path, settings: JobSettings) -> list[Request]:
+    """Read a prompt file, and say which of its lines are left out; a model that a line names is not obeyed.
+
+    Raises:
+        InputError: If it cannot be used.
+    """
+    found, faults = read_prompts(path)
+    for fault in faults[:5]:
+        say(f"left out: {fault}")
+    if len(faults) > 5:
+        say(f"and {plural(len(faults) - 5, 'more line')} left out")
+    requests = [replace(request, model=None) for request in found]
+    if len({signature_of(request, settings) for request in requests}) > 1:
+        raise InputError(
+            f"the lines of {path} ask with different options that make Ollama load its model anew (num_ctx, say): "
+            "measure them from a file each"
+        )
+    return requests
+
+
+def with_limits(settings: JobSettings, num_ctx: int | None, num_predict: int | None) -> JobSettings:
+    """Return the settings with what the command line says of context and answer, in tokens."""
+    return replace(settings, num_ctx=num_ctx or settings.num_ctx, num_predict=num_predict or settings.num_predict)
