@@ -54,6 +54,7 @@ Examples:
 The columns: latency as we see it (p50, p95); queue, the median wait for a slot of the server
 itself; speed-up over one in flight. The knee is the least in flight within 10 % of the best
 tokens/s. An endpoint's ramp ends when two steps brought nothing more (--all-steps goes on).
+OLLAMA_NUM_PARALLEL is num_parallel in [host] where obcd host runs the servers.
 
 \b
 The coordinator's own requests would be measured too: pause them, or stop it, first.

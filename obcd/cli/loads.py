@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obcd.cli.common import plural, say
+from obcd.cli.common import find_layout, is_running, plural, say
 from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.config.settings import Settings
 from obcd.core.records import JobSettings, Request, canonical_model, signature_of
-from obcd.errors import InputError, NoEndpointError, UsageError
+from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.prompts import read_prompts
 
@@ -75,9 +75,18 @@ def reach(settings: Settings, endpoints: Sequence[Endpoint], model: str) -> tupl
         raise NoEndpointError(f"no endpoint can be measured ({told})")
     for name, reason in reasons.items():
         say(f"left out: {name}: {reason}")
+    if _coordinator_runs(settings):
+        say("warning: a coordinator runs here: what it asks meanwhile is measured too (pause its jobs, or stop it)")
     if labels := sorted({target.version for target in targets if "-obcd-" in target.version}):
         say(f"stand-in servers answer ({', '.join(labels)}): these are no figures of a GPU")
     return targets, reasons
+
+
+def _coordinator_runs(settings: Settings) -> bool:
+    try:
+        return is_running(find_layout(None, settings))
+    except ConfigurationError:  # no home, so no spool of ours
+        return False
 
 
 def _lack(found: Probe, model: str) -> str:

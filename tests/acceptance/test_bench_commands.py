@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from tests.support import Running, Simulated, obcd_command, prompt_key, prompt_lines, run_obcd, wait_until, write_config
+from tests.support import (
+    CoordinatorProcess,
+    Running,
+    Simulated,
+    obcd_command,
+    prompt_key,
+    prompt_lines,
+    run_obcd,
+    wait_until,
+    write_config,
+)
 
 pytestmark = pytest.mark.acceptance
 
@@ -154,6 +164,21 @@ def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
     assert f"{server.names[0]}: knee at 2 in flight" in bench.text()
     assert len(list((tmp_path / "out").glob("bench-*.json"))) == 1
     wait_until(lambda: server.in_flight() == 0)
+
+
+def test_coordinator_that_asks_meanwhile_is_warned_of(
+    environment: dict[str, str], tmp_path: Path, simulate: Start, coordinate: Callable[..., CoordinatorProcess]
+) -> None:
+    server = simulate(*QUICK)
+    config = write_config(tmp_path / "obcd.toml", server.names)
+    coordinator = coordinate(config)
+
+    done = run_obcd(
+        {**environment, "OBCD_ROOT": str(coordinator.root)}, "bench", "--config", config, "--slots", 1, "--requests", 2
+    )
+
+    assert done.returncode == 0
+    assert "warning: a coordinator runs here" in done.stderr
 
 
 # --- burn-in ---------------------------------------------------------------------------------------------------------
