@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from obcd.cli.common import config_option, plural, read_local_settings, say, shown_path
-from obcd.cli.loads import Target, choose_endpoints, load_prompts, reach, with_limits
+from obcd.cli.loads import Target, allow_connections, choose_endpoints, load_prompts, reach, with_limits
 from obcd.cli.tables import print_rows
 from obcd.clock import wall
 from obcd.config.tokens import with_tokens
@@ -83,7 +83,12 @@ def _read_steps(_context: click.Context, _parameter: click.Parameter, text: str 
 @click.option("--requests", type=click.IntRange(1), default=16, show_default=True, help="least that count at each step")
 @click.option("--seconds", type=click.FloatRange(0.1), help="least time of each step, in place of --requests")
 @click.option("--all-steps", is_flag=True, help="go on where more in flight brings nothing more")
-@click.option("--num-predict", type=click.IntRange(1), metavar="N", help="longest answer  [default: 128, or as usual]")
+@click.option(
+    "--num-predict",
+    type=click.IntRange(1),
+    metavar="N",
+    help="longest answer  [default: 128; with --prompts as configured]",
+)
 @click.option("--num-ctx", type=click.IntRange(16), metavar="N", help="context  [default: the configuration's]")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="write JSON and an SVG there"
@@ -114,6 +119,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
     folder = None if out is None else _make_folder(out)
     targets, left_out = reach(settings, choose_endpoints(settings, names), asked.model)
     plan = Plan(steps=slots or _doublings(most or 32), requests=requests, seconds=seconds, is_whole=all_steps)
+    allow_connections(plan.steps[-1] * len(targets))
     ramps = [_ramp(target) for target in targets]
     began, is_whole = wall(), _measure(ramps, Work(asked, request), plan)
     document = report(ramps, left_out, asked, prompts.name if prompts else "", began)

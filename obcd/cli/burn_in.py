@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from obcd.cli.common import config_option, plural, read_local_settings, say
-from obcd.cli.loads import choose_endpoints, load_prompts, reach, with_limits
+from obcd.cli.loads import allow_connections, choose_endpoints, load_prompts, reach, with_limits
 from obcd.cli.tables import print_rows
 from obcd.clock import duration, wall
 from obcd.config.tokens import with_tokens
@@ -21,7 +21,7 @@ from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode, UsageError
 from obcd.ollama.crew import Work
 from obcd.reports.burning import BurnIn, figures, report
-from obcd.reports.prompts import in_turn, plain_settings, steady_prompts
+from obcd.reports.prompts import in_turn, plain_settings, steady_prompts, without_chance
 
 #: Longest answer, in tokens, and limit of one request, in seconds, with prompts of our own.
 NUM_PREDICT, REQUEST_SECONDS = 192, 120.0
@@ -68,7 +68,12 @@ Exit codes: 0 all alike, 3 some are odd (named last), 6 no endpoint, 130 Ctrl-C.
     "--prompts", type=click.Path(path_type=Path), metavar="FILE", help="prompts to ask, in turn  [default: our own]"
 )
 @click.option("--slots", type=click.IntRange(1, 1024), metavar="N", help="in flight at each  [default: as configured]")
-@click.option("--num-predict", type=click.IntRange(1), metavar="N", help="longest answer  [default: 192, or as usual]")
+@click.option(
+    "--num-predict",
+    type=click.IntRange(1),
+    metavar="N",
+    help="longest answer  [default: 192; with --prompts as configured]",
+)
 @click.option("--num-ctx", type=click.IntRange(16), metavar="N", help="context  [default: the configuration's]")
 @click.option("--json", "as_json", is_flag=True, help="the result for machines")
 @config_option
@@ -86,16 +91,17 @@ def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's des
     wanted = seconds if seconds is not None else 60 * (minutes or 0.0)
     configured = with_tokens(read_local_settings(config))
     settings = configured.with_model(model) if model else configured
-    asked = plain_settings(settings.job_settings())
+    asked = settings.job_settings()
     if prompts is None:
         limit = min(asked.request_timeout_seconds, REQUEST_SECONDS)
-        asked = with_limits(replace(asked, request_timeout_seconds=limit), num_ctx, num_predict or NUM_PREDICT)
-        requests = steady_prompts()
+        asked = with_limits(plain_settings(asked), num_ctx, num_predict or NUM_PREDICT)
+        asked, requests = replace(asked, request_timeout_seconds=limit), steady_prompts()
     else:
         asked = with_limits(asked, num_ctx, num_predict)
-        requests = load_prompts(prompts, asked)
+        requests = [without_chance(request) for request in load_prompts(prompts, asked)]
     targets, left_out = reach(settings, choose_endpoints(settings, names), asked.model)
     endpoints = [replace(target.endpoint, slots=slots or target.endpoint.slots) for target in targets]
+    allow_connections(sum(endpoint.slots for endpoint in endpoints))
     run, began = BurnIn(endpoints, Work(asked, in_turn(requests)), len(requests), wanted), wall()
     is_whole = _burn(run, wanted)
     oddities = find_oddities(run.tallies, {target.endpoint.name: target.digest for target in targets})

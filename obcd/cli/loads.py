@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from obcd.core.records import JobSettings, Request, canonical_model, signature_o
 from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.prompts import read_prompts
+
+#: Most connections of one process, each with a thread of its own; and files that it has open besides.
+MAX_CONNECTIONS, SPARE_FILES = 4096, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,24 @@ def load_prompts(path: Path, settings: JobSettings) -> list[Request]:
             "measure them from a file each"
         )
     return requests
+
+
+def allow_connections(count: int) -> None:
+    """Let this process hold so many connections at once, each with its thread.
+
+    Raises:
+        UsageError: If that is too many, here or anywhere.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + SPARE_FILES
+    if count > MAX_CONNECTIONS or (hard != resource.RLIM_INFINITY and needed > hard):
+        most = MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, hard - SPARE_FILES)
+        raise UsageError(
+            f"that would be {count} requests in flight from one process, which can hold {most}: "
+            "measure fewer endpoints at once, or with fewer in flight"
+        )
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def with_limits(settings: JobSettings, num_ctx: int | None, num_predict: int | None) -> JobSettings:

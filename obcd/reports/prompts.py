@@ -16,6 +16,8 @@ from obcd.reports.files import bounded_lines
 
 #: Of all that is drawn and sent here, so that two runs do the same work.
 SEED = 7
+#: Options with which a model takes its likeliest word each time.
+NO_CHANCE = {"temperature": 0, "seed": SEED}
 #: Most prompts taken from a file, and the longest line of it in bytes.
 MAX_PROMPTS, MAX_LINE_BYTES = 10_000, 2**20
 #: Prompts of a burn-in: few, so that each is asked often.
@@ -33,8 +35,12 @@ _WORDS = (
 
 def plain_settings(settings: JobSettings) -> JobSettings:
     """Return the settings for prompts of our own: no system message or schema, temperature 0, the fixed seed."""
-    options = {**settings.options, "temperature": 0, "seed": SEED}
-    return replace(settings, system=None, format=None, options=options)
+    return replace(settings, system=None, format=None, options={**settings.options, **NO_CHANCE})
+
+
+def without_chance(request: Request) -> Request:
+    """Return a request whose answer leaves nothing to chance, whatever its line says."""
+    return replace(request, options={**request.options, **NO_CHANCE})
 
 
 def long_prompts() -> Callable[[int], Request]:

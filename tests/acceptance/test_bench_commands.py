@@ -301,6 +301,29 @@ def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_thre
     assert list(json.loads(some.stdout)["left_out"]) == [lacking]
 
 
+def test_more_connections_than_a_process_can_hold_are_refused_before_anything_is_asked(
+    environment: dict[str, str], simulate: Start
+) -> None:
+    server = simulate(*QUICK, count=5)
+
+    done = run_obcd(environment, "bench", *server.names, "--slots", 1024)
+
+    assert done.returncode == 2
+    assert "5120 requests in flight from one process" in done.stderr
+    assert server.account() == []
+
+
+def test_burn_in_asks_own_prompts_without_chance(environment: dict[str, str], tmp_path: Path, simulate: Start) -> None:
+    server = simulate("--parallel", 2, *QUICK, count=3)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes(prompt_lines(["first", "second"]))
+
+    found = measure(environment, *BURN, *server.names, "--prompts", prompts)
+
+    assert found["code"] == 0
+    assert set(server.asked()) == {prompt_key("first"), prompt_key("second")}
+
+
 def test_prompts_that_would_load_the_model_anew_each_time_are_refused(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.core.records import JobSettings
+from obcd.core.records import JobSettings, Request
 from obcd.errors import InputError
 from obcd.reports.prompts import (
     BURN_IN_PROMPTS,
@@ -16,6 +16,7 @@ from obcd.reports.prompts import (
     plain_settings,
     read_prompts,
     steady_prompts,
+    without_chance,
 )
 
 
@@ -43,6 +44,12 @@ def test_prompts_of_our_own_are_asked_at_temperature_zero_with_what_loads_the_mo
 
     assert (plain.system, plain.format) == (None, None)
     assert plain.options == {"temperature": 0, "seed": 7, "num_gpu": 20}
+
+
+def test_line_of_a_file_loses_its_chance_and_keeps_what_else_it_wishes() -> None:
+    request = Request(line=1, id=1, prompt="a", messages=[], options={"temperature": 0.9, "seed": 1, "num_predict": 9})
+
+    assert without_chance(request).options == {"temperature": 0, "seed": 7, "num_predict": 9}
 
 
 def test_file_is_asked_in_turn_whatever_shapes_are_in_it(tmp_path: Path) -> None:
