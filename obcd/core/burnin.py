@@ -65,6 +65,7 @@ class Tally:
         self.messages: dict[str, str] = {}
         self._prompts, self._started, self._width = prompts, started, seconds / PARTS
         self._tokens = [0.0] * PARTS
+        self._longest = 0.0  # seconds
 
     def take(self, sample: Sample) -> bool:
         """Take a sample; returns True, for to go on."""
@@ -74,14 +75,18 @@ class Tally:
             self.messages[sample.fault] = sample.message
             return True
         self.answered += 1
+        self._longest = max(self._longest, sample.seconds)
         self.answers[sample.prompt % self._prompts][sample.digest] += 1
         for part, tokens in spread_tokens(sample, self._started, self._width, PARTS):
             self._tokens[part] += tokens
         return True
 
     def end(self, now: float) -> None:
-        """Note that the run was broken off: what comes after `now` is no silence."""
-        self._tokens = self._tokens[: max(1, int((now - self._started) / self._width))]
+        """Note that the run was broken off: what comes after `now` is no silence.
+
+        Nor is what comes shortly before: the tokens of answers that were in flight are missing there.
+        """
+        self._tokens = self._tokens[: max(1, int((now - self._longest - self._started) / self._width))]
 
     @property
     def tokens_per_second(self) -> float:

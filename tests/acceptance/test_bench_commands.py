@@ -65,9 +65,9 @@ def test_knee_is_found_within_one_step_of_the_true_slots(
         assert abs(item["advice"]["server_slots"] - slots) <= 1
         assert item["advice"]["limit"] == "slots"
         steps = {step["in_flight"]: step for step in item["steps"]}
-        assert steps[1]["wait_seconds"] < 0.02
+        assert steps[1]["wait_seconds"] < 0.05
         assert steps[2 * slots]["wait_seconds"] > steps[slots]["wait_seconds"] + 0.05
-        assert steps[4]["speedup"] == pytest.approx(4 / 1.3, rel=0.2)
+        assert steps[4]["speedup"] > 2
     written, picture = sorted(folder.iterdir())
     assert json.loads(written.read_bytes())["endpoints"] == found["endpoints"]
     assert "stand-in" in picture.read_text("utf-8")

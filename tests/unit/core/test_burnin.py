@@ -136,6 +136,19 @@ def test_run_that_was_broken_off_counts_until_then() -> None:
     assert tally.late_share == pytest.approx(1.0)
 
 
+def test_answers_that_were_in_flight_at_the_end_are_no_slowing_down() -> None:
+    # Four slots, begun one after the other, and answers of ten seconds: those in flight at 60 s are lost.
+    tally = Tally(SLOTS, PROMPTS, 0.0, SECONDS)
+    for slot in range(SLOTS):
+        for number in range(6):
+            began = 2.5 * slot + 10.0 * number
+            if began + 10.0 <= 60.0:
+                tally.take(Sample(prompt=0, began=began, ended=began + 10.0, tokens=500, eval_seconds=10.0))
+    tally.end(60.0)
+
+    assert tally.tokens_per_second == pytest.approx(200.0, rel=0.05)
+
+
 def test_of_two_that_differ_both_are_named() -> None:
     assert named(a=card(), b=card(always_another)) == [("a", Evidence.SPLIT), ("b", Evidence.SPLIT)]
 
