@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, plural, read_local_settings, say, shown_path
-from obcd.cli.loads import Target, allow_connections, choose_endpoints, load_prompts, reach, with_limits
+from obcd.cli.common import config_option, plural, say, shown_path
+from obcd.cli.loads import Target, allow_connections, choose_endpoints, load_prompts, reach, read_cluster, with_limits
 from obcd.cli.tables import print_rows
 from obcd.clock import wall
-from obcd.config.tokens import with_tokens
 from obcd.core.knee import Advice, Limit
 from obcd.core.outliers import FEWEST
 from obcd.core.records import JobSettings
@@ -107,32 +106,36 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
     forbid_core_dumps()
     if slots is not None and most is not None:
         raise UsageError("--slots and --max exclude each other: one names the steps, the other how far they go")
-    configured = with_tokens(read_local_settings(config))
-    settings = configured.with_model(model) if model else configured
-    asked = settings.job_settings()
-    if prompts is None:
-        asked = with_limits(plain_settings(asked), num_ctx, num_predict or NUM_PREDICT)
-        request = long_prompts()
-    else:
-        asked = with_limits(asked, num_ctx, num_predict)
-        request = in_turn(load_prompts(prompts, asked))
+    settings = read_cluster(config, model)
+    work = _choose_work(settings.job_settings(), prompts, num_ctx, num_predict)
     folder = None if out is None else _make_folder(out)
-    targets, left_out = reach(settings, choose_endpoints(settings, names), asked.model)
+    targets, left_out = reach(settings, choose_endpoints(settings, names), work.settings.model)
     plan = Plan(steps=slots or _doublings(most or 32), requests=requests, seconds=seconds, is_whole=all_steps)
     allow_connections(plan.steps[-1] * len(targets))
     ramps = [_ramp(target) for target in targets]
-    began, is_whole = wall(), _measure(ramps, Work(asked, request), plan)
-    document = report(ramps, left_out, asked, prompts.name if prompts else "", began)
+    began, is_whole = wall(), _measure(ramps, work, plan)
+    document = report(ramps, left_out, work.settings, prompts.name if prompts else "", began)
     if as_json:
         click.echo(json.dumps(document))
     else:
         _show(ramps, plan)
     if folder is not None:
-        _save(folder, document, ramps, asked)
+        _save(folder, document, ramps, work.settings)
+    return _conclude(ramps, left_out, is_whole=is_whole)
+
+
+def _choose_work(asked: JobSettings, prompts: Path | None, num_ctx: int | None, num_predict: int | None) -> Work:
+    if prompts is None:
+        return Work(with_limits(plain_settings(asked), num_ctx, num_predict or NUM_PREDICT), long_prompts())
+    asked = with_limits(asked, num_ctx, num_predict)
+    return Work(asked, in_turn(load_prompts(prompts, asked)))
+
+
+def _conclude(ramps: Sequence[Ramp], left_out: Mapping[str, str], *, is_whole: bool) -> int:
     if not is_whole:
         say("interrupted: this is what was measured until then")
         return ExitCode.INTERRUPTED
-    if all(not ramp.steps for ramp in ramps):
+    if not any(ramp.steps for ramp in ramps):
         return ExitCode.NO_ENDPOINT
     return ExitCode.PARTIAL if left_out or any(ramp.failure for ramp in ramps) else ExitCode.DONE
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, plural, read_local_settings, say
-from obcd.cli.loads import allow_connections, choose_endpoints, load_prompts, reach, with_limits
+from obcd.cli.common import config_option, plural, say
+from obcd.cli.loads import allow_connections, choose_endpoints, load_prompts, reach, read_cluster, with_limits
 from obcd.cli.tables import print_rows
 from obcd.clock import duration, wall
-from obcd.config.tokens import with_tokens
 from obcd.core.burnin import Oddity, find_oddities, find_usual
 from obcd.core.outliers import FEWEST
+from obcd.core.records import JobSettings, Request
 from obcd.cores import forbid_core_dumps
 from obcd.errors import ExitCode, UsageError
 from obcd.ollama.crew import Work
@@ -89,16 +89,8 @@ def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's des
     if (minutes is None) == (seconds is None):
         raise UsageError("say how long: --minutes M or --seconds S")
     wanted = seconds if seconds is not None else 60 * (minutes or 0.0)
-    configured = with_tokens(read_local_settings(config))
-    settings = configured.with_model(model) if model else configured
-    asked = settings.job_settings()
-    if prompts is None:
-        limit = min(asked.request_timeout_seconds, REQUEST_SECONDS)
-        asked = with_limits(plain_settings(asked), num_ctx, num_predict or NUM_PREDICT)
-        asked, requests = replace(asked, request_timeout_seconds=limit), steady_prompts()
-    else:
-        asked = with_limits(asked, num_ctx, num_predict)
-        requests = [without_chance(request) for request in load_prompts(prompts, asked)]
+    settings = read_cluster(config, model)
+    asked, requests = _choose_work(settings.job_settings(), prompts, num_ctx, num_predict)
     targets, left_out = reach(settings, choose_endpoints(settings, names), asked.model)
     endpoints = [replace(target.endpoint, slots=slots or target.endpoint.slots) for target in targets]
     allow_connections(sum(endpoint.slots for endpoint in endpoints))
@@ -114,6 +106,17 @@ def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's des
         say(f"interrupted after {duration(run.seconds)}: this is what was measured until then")
         return ExitCode.INTERRUPTED
     return ExitCode.PARTIAL if oddities or left_out else ExitCode.DONE
+
+
+def _choose_work(
+    asked: JobSettings, prompts: Path | None, num_ctx: int | None, num_predict: int | None
+) -> tuple[JobSettings, list[Request]]:
+    if prompts is None:
+        limit = min(asked.request_timeout_seconds, REQUEST_SECONDS)
+        plain = with_limits(plain_settings(asked), num_ctx, num_predict or NUM_PREDICT)
+        return replace(plain, request_timeout_seconds=limit), steady_prompts()
+    asked = with_limits(asked, num_ctx, num_predict)
+    return asked, [without_chance(request) for request in load_prompts(prompts, asked)]
 
 
 def _burn(run: BurnIn, seconds: float) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obcd.cli.common import find_layout, is_running, plural, say
+from obcd.cli.common import find_layout, is_running, plural, read_local_settings, say
 from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.config.settings import Settings
+from obcd.config.tokens import with_tokens
 from obcd.core.records import JobSettings, Request, canonical_model, signature_of
 from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.ollama.control import Probe, probe_all
@@ -32,6 +33,12 @@ class Target:
     token_file: str | None
     version: str
     digest: str
+
+
+def read_cluster(config: str | None, model: str | None) -> Settings:
+    """Read the configuration with its tokens; `model` is asked in place of its own."""
+    settings = with_tokens(read_local_settings(config))
+    return settings.with_model(model) if model else settings
 
 
 def choose_endpoints(settings: Settings, names: Sequence[str]) -> list[Endpoint]:

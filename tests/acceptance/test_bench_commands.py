@@ -277,6 +277,13 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environment: dict[str, str]) -> None:
+    done = run_obcd(environment, "bench", "127.0.0.1:9", "--out", "/dev/null/folder")
+
+    assert done.returncode == 5
+    assert done.stderr == "obcd: cannot make the folder /dev/null/folder: Not a directory\n"
+
+
 @pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
                                        ["burn-in"], ["burn-in", "--seconds", "1", "--minutes", "1"]])  # fmt: skip
 def test_wrong_options_are_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
