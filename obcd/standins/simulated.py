@@ -24,7 +24,17 @@ from obcd.standins.engine import (
     Signature,
     Work,
 )
-from obcd.standins.faults import CRASH_TEXT, LOAD_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
+from obcd.standins.faults import (
+    CRASH_TEXT,
+    LOAD_TEXT,
+    MILD,
+    Fault,
+    FaultRate,
+    drawn_faults,
+    garble,
+    marked_faults,
+    play,
+)
 from obcd.standins.samples import fitting_value, normal, words
 from obcd.standins.shapes import encode
 from obcd.standins.sharing import TokenClock
@@ -119,6 +129,8 @@ class SimulatedEngine:
         plan = self._plan(work)
         if not faults:
             return await self._spend(plan, None, reply)
+        if any(fault.kind == "garbled" for fault in faults):
+            plan = replace(plan, outcome=replace(plan.outcome, text=garble(plan.outcome.text)))
         seconds = next((fault.value for fault in faults if fault.kind == "seconds"), None)
         fault = next((fault for fault in faults if fault.kind not in MILD), None)
         return await self._fail(fault, plan, seconds, reply)
