@@ -171,7 +171,8 @@ class Recorder:
         with self._lock:
             self._entries = [entry for entry in self._entries if id(entry) not in done]
         self._recorded.extend(group)
-        self._wake()
+        if not self._entries:  # else the results that still come wake the loop themselves
+            self._wake()
 
     def _give_up(self, error: OSError) -> None:
         for writer in self._writers.values():  # what they wrote without a sync is cut off and written anew

@@ -46,10 +46,13 @@ class Copies:
         idle = [
             item
             for item in holders
-            if item.pace.mean is not None and item.health.state is EndpointState.UP and item.free() > 0
+            if item.free() > 0 and item.pace.mean is not None and item.health.state is EndpointState.UP
         ]
+        if not idle:
+            self.next_look = None
+            return []
         at_work = [item for item in holders if item.leases]
-        self.next_look = now + LOOK_SECONDS if idle and at_work else None
+        self.next_look = now + LOOK_SECONDS if at_work else None
         found: dict[int, tuple[Lease, str]] = {}
         for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
