@@ -28,6 +28,7 @@ from obcd.ollama.control import Probe, probe_all
 from obcd.reports.seedfiles import write_response_files
 from obcd.spool import disk
 from obcd.spool.job import JobHeader
+from obcd.spool.mounts import doubt_root, read_mount
 from obcd.workers.messages import Answered
 
 #: Seconds between plain progress lines.
@@ -80,6 +81,9 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
         return _conclude(plan.published, output, files=files, quiet=True)
     header = plan.header
     assert header is not None
+    mount = read_mount(plan.layout.root)
+    if mount is not None and mount.is_network:
+        say(f"warning: {doubt_root(plan.layout.root, mount)}")
     probes = _check_endpoints(settings, header)
     _say_start(plan, header, settings, probes)
     folder = _run(settings, plan, header, verbose=verbose)

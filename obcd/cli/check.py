@@ -61,7 +61,7 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
-    found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
+    found_here = examine(ask(layout, settings))
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()

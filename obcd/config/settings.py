@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
+from obcd.core.limits import Limits
 from obcd.core.lines import check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
 from obcd.errors import LineError
@@ -96,7 +97,10 @@ class Spool(Table):
 
     Attributes:
         per_user: Whether each submitter's answers are his alone.
+        user_jobs, user_bytes: What one submitter may have under way; 0: as much as there is.
+        max_file_bytes: The largest file that is taken; 0: any.
         keep_days: For how long answers lie in the outbox; 0: for ever.
+        min_free_bytes: Below this nothing new is begun; None: as `spool.room` decides, which knows the disk's size.
     """
 
     root: str | None = None
@@ -108,6 +112,15 @@ class Spool(Table):
     active_jobs: int = Field(32, ge=1, le=1024)
     per_user: bool = False
     keep_days: float = Field(0.0, ge=0, le=36500)
+    min_free_bytes: int | None = Field(None, ge=0)
+    user_jobs: int = Field(0, ge=0)
+    user_bytes: int = Field(0, ge=0)
+    max_file_bytes: int = Field(0, ge=0)
+
+    @property
+    def limits(self) -> Limits:
+        """What one submitter may have under way."""
+        return Limits(self.user_jobs, self.user_bytes, self.max_file_bytes)
 
     def kept_since(self, now: float) -> float:
         """Return since when answers are kept, in Unix seconds; 0: since ever."""

@@ -45,8 +45,11 @@ class Copies:
             return []
         holders = list(holders)
         idle = [item for item in holders if self._is_idle(item, now)]
+        if not idle:
+            self.next_look = None
+            return []
         at_work = [item for item in holders if item.leases]
-        self.next_look = now + LOOK_SECONDS if idle and at_work else None
+        self.next_look = now + LOOK_SECONDS if at_work else None
         found: dict[int, tuple[Lease, str]] = {}
         for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
@@ -78,9 +81,9 @@ class Copies:
     @staticmethod
     def _is_idle(item: Holder, now: float) -> bool:
         """Tell whether an endpoint knows how to serve what it has loaded, and has room."""
-        if item.pace.mean is None or item.loaded is None or not item.fits(item.loaded, now):
+        if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
             return False
-        return item.health.state is EndpointState.UP and item.free() > 0
+        return item.loaded is not None and item.fits(item.loaded, now)
 
     def _find(self, holders: list[Holder], pace: Pace, now: float) -> list[Lease]:
         """Return what an endpoint of such a pace will probably answer before those who are at it, the longest first."""

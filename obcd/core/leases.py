@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from obcd.core.concurrency import SlotFinder
 from obcd.core.fitness import Fitness
-from obcd.core.health import Health
+from obcd.core.health import EndpointState, Health
 from obcd.core.pace import Pace
 from obcd.core.poison import RequestKey
 from obcd.core.records import Signature
@@ -85,4 +85,6 @@ class Holder:
 
     def free(self) -> int:
         """Return how many more requests it may hold."""
-        return self.health.open_slots(self.slots) - len(self.leases)
+        slots = self.slots
+        open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
+        return open_slots - len(self.leases)

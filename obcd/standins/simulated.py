@@ -25,7 +25,17 @@ from obcd.standins.engine import (
     Signature,
     Work,
 )
-from obcd.standins.faults import CRASH_TEXT, LOAD_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
+from obcd.standins.faults import (
+    CRASH_TEXT,
+    LOAD_TEXT,
+    MILD,
+    Fault,
+    FaultRate,
+    drawn_faults,
+    garble,
+    marked_faults,
+    play,
+)
 from obcd.standins.http import Exchange
 from obcd.standins.library import Library
 from obcd.standins.samples import fitting_value, normal, words
@@ -135,6 +145,8 @@ class SimulatedEngine:
         plan = self._plan(work)
         if not faults:
             return await self._spend(plan, None, reply)
+        if any(fault.kind == "garbled" for fault in faults):
+            plan = replace(plan, outcome=replace(plan.outcome, text=garble(plan.outcome.text)))
         seconds = next((fault.value for fault in faults if fault.kind == "seconds"), None)
         fault = next((fault for fault in faults if fault.kind not in MILD), None)
         return await self._fail(fault, plan, seconds, reply)
