@@ -28,6 +28,11 @@ class Fitness:
     def __init__(self) -> None:
         self._faults: dict[Signature, _Fault] = {}
 
+    @property
+    def is_spotless(self) -> bool:
+        """Tell whether nothing is held against it."""
+        return not self._faults
+
     def note_fault(self, signature: Signature, reason: str, sent_at: float, now: float, key: str) -> None:
         """Take note that a look found something; what was sent before the last one is old news.
 

@@ -75,8 +75,12 @@ class Holder:
 
     def fits(self, signature: Signature, now: float) -> bool:
         """Tell whether it has the model, and nothing was found against its serving it."""
+        if self.digests is None or signature.model not in self.digests:
+            return False
+        if self.fitness.is_spotless:  # most often: this is asked for each lease, of each job
+            return True
         is_tried = self.loaded == signature and bool(self.leases)
-        return self.has(signature) and self.fitness.admits(signature, now, is_tried=is_tried)
+        return self.fitness.admits(signature, now, is_tried=is_tried)
 
     def load(self, signature: Signature) -> None:
         """Take note of what it is to load next."""

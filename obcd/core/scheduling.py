@@ -426,12 +426,9 @@ class Scheduler:
         return next(item for item in self._groups if item.backlog is backlog and item.number == number)
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
-        ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
-        costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
-        if costs:
-            backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1
-        else:
-            self._free_faults[key] = self._free_faults.get(key, 0) + 1
+        ordinal = lease.ordinal
+        if fault.harm is not Harm.UNFIT:  # such an endpoint is left alone, so nothing goes round
+            self._charge(backlog, lease, fault)
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)
             return True
@@ -440,6 +437,14 @@ class Scheduler:
         )
         backlog.postpone(ordinal, now + self._back_off(backlog, lease, fault, goes_elsewhere))
         return False
+
+    def _charge(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
+        """Count a fault against the request, as an attempt or as one that costs nothing."""
+        free = self._free_faults.get(lease.request, 0)
+        if fault.costs_attempt or free >= FREE_FAULTS:
+            backlog.attempts[lease.ordinal] = backlog.attempts.get(lease.ordinal, 0) + 1
+        else:
+            self._free_faults[lease.request] = free + 1
 
     def _back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
         """Return the pause before the next attempt, seconds.

@@ -27,8 +27,10 @@ def shorten(digests: Mapping[str, str]) -> dict[str, str]:
 
 def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
     """Tell whether an endpoint has the weights that a job is asked with; any do as long as it has not begun."""
-    digest = holder.digest(signature)
-    return digest is not None and (backlog.weights or {}).get(signature.model, digest) == digest
+    digests, model = holder.digests, signature.model
+    if digests is None or model not in digests:
+        return False
+    return not backlog.weights or backlog.weights.get(model, digests[model]) == digests[model]
 
 
 class Weights:

@@ -9,7 +9,7 @@ from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.fitness import LOOK_BASE, LOOK_LIMIT
 from obcd.core.health import EndpointState
 from obcd.core.records import Signature
-from obcd.core.scheduling import Scheduler
+from obcd.core.scheduling import FREE_FAULTS, Scheduler
 
 SMALL, LARGE = Signature("llama:latest", (("num_ctx", 512),)), Signature("llama:latest", (("num_ctx", 8192),))
 UNFIT = Fault("off_gpu", "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)
@@ -151,3 +151,16 @@ def test_weights_of_an_unfit_endpoint_do_not_bind_a_job_that_begins() -> None:
 
     # then it begins where it can
     assert {(lease.job, lease.endpoint) for lease in made.assign(1.0)} == {("second", "small")}
+
+
+def test_request_that_meets_unfit_endpoints_for_ever_never_pays() -> None:
+    made = scheduler("a", slots=1)
+    backlog = add(made, "j", 1)
+    now, looks = 0.0, 0
+    while looks <= FREE_FAULTS:
+        now += LOOK_LIMIT + 31
+        made.assign(now)
+        looks += fail_all(made, "a", now + 1)
+
+    assert backlog.unfinished == 1
+    assert backlog.attempts == {}
