@@ -87,11 +87,13 @@ class Loader:
         if load_seconds < RELOAD_SECONDS:
             return None
         self.forget()
+        if not digest:
+            return None
         try:
             own = shorten(ask_digests(self._url, self._preflight.token)).get(signature.model, digest)
         except ControlError:
             return None
-        if digest in ("", own):
+        if own == digest:
             return None
         message = describe_odd(signature.model, own, digest)
         return Fault(OTHER_WEIGHTS, message, Remedy.ELSEWHERE, costs_attempt=False)
