@@ -55,6 +55,18 @@ def test_replay_counts_what_it_finds(path: Path) -> None:
     )
 
 
+def test_weights_of_the_first_answer_of_each_model_are_found_again(path: Path) -> None:
+    write(
+        path,
+        answer(0),
+        answer(1, weights=["llama3.2:latest", "a80c4f17acd5"]),
+        answer(1, weights=["llama3.2:latest", "6a0746a1ec1a"]),  # the first record of a request counts
+        answer(2, weights=["qwen3:8b", "6a0746a1ec1a"]),
+    )
+
+    assert replay(path, 3).weights == {"llama3.2:latest": "a80c4f17acd5", "qwen3:8b": "6a0746a1ec1a"}
+
+
 def test_missing_ledger_is_an_empty_one(path: Path) -> None:
     assert replay(path, 3) == Replay(done=bytes(3), size=0)
     assert list(index_results(path, 3)) == [0, 0, 0]
