@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Admits, Backlog
+from obcd.core.charges import Charges
 from obcd.core.collation import must_switch, servers_of, spared_first
 from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.copies import Copies
@@ -24,12 +25,8 @@ from obcd.core.health import Health
 from obcd.core.leases import Holder, Lease
 from obcd.core.poison import Suspects
 from obcd.core.records import Signature
-from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
 from obcd.core.shortage import Missing, Shortage, Unserved, describe_unfit, missing_of
 from obcd.core.weights import Weights, odd_ones
-
-#: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
-FREE_FAULTS = 50
 
 
 class Scheduler:
@@ -50,7 +47,7 @@ class Scheduler:
         self._tickets = 0
         #: {submitter: the ticket that was last given out for him}
         self._served: dict[int, int] = {}
-        self._free_faults: dict[tuple[str, int], int] = {}
+        self._charges = Charges()
         self._suspects = Suspects()
         self._copies = Copies()
         self._overtaken: list[Lease] = []
@@ -147,7 +144,7 @@ class Scheduler:
         """Forget a job; leases of it become unknown tickets."""
         self._backlogs.pop(job, None)
         self._groups = [group for group in self._groups if group.backlog.job != job]
-        self._free_faults = {key: count for key, count in self._free_faults.items() if key[0] != job}
+        self._charges.forget_job(job)
         self._suspects.clear_job(job)
         self._copies.forget_job(job)
         self._moves += 1
@@ -375,7 +372,7 @@ class Scheduler:
 
     def _end(self, backlog: Backlog, lease: Lease) -> None:
         backlog.end(lease.ordinal)
-        self._free_faults.pop(lease.request, None)
+        self._charges.forget(lease.request)
         self._suspects.clear(lease.request)
 
     def _choices(self, endpoint: Holder, now: float) -> Iterator[Group]:
@@ -427,32 +424,12 @@ class Scheduler:
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
         ordinal = lease.ordinal
-        if fault.harm is not Harm.UNFIT:  # such an endpoint is left alone, so nothing goes round
-            self._charge(backlog, lease, fault)
+        self._charges.note(backlog, lease, fault)
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)
             return True
         goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.note_failed_on(
             ordinal, lease.endpoint, self._able(self._group_of(backlog, ordinal), now)
         )
-        backlog.postpone(ordinal, now + self._back_off(backlog, lease, fault, goes_elsewhere))
+        backlog.postpone(ordinal, now + self._charges.back_off(backlog, lease, fault, goes_elsewhere))
         return False
-
-    def _charge(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
-        """Count a fault against the request, as an attempt or as one that costs nothing."""
-        free = self._free_faults.get(lease.request, 0)
-        if fault.costs_attempt or free >= FREE_FAULTS:
-            backlog.attempts[lease.ordinal] = backlog.attempts.get(lease.ordinal, 0) + 1
-        else:
-            self._free_faults[lease.request] = free + 1
-
-    def _back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
-        """Return the pause before the next attempt, seconds.
-
-        What was free of cost makes the pauses at a busy server grow too; elsewhere it is tried without one.
-        """
-        counted = backlog.attempts.get(lease.ordinal, 0)
-        free = self._free_faults.get((lease.job, lease.ordinal), 0)
-        count = counted if goes_elsewhere else counted + free
-        wait = pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{lease.ordinal}") if count else 0.0
-        return wait if goes_elsewhere else max(wait, fault.retry_after)

@@ -36,7 +36,7 @@ Coordinate = Callable[..., CoordinatorProcess]
 ASKED, ANSWERED = "zanzibar-asked", "timbuktu-answered"
 QUICK = {
     "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-    "obcd.core.scheduling:REQUEST_BASE": 0.05, "obcd.coordinator.fleet:PROBE_SOON": 0.05,
+    "obcd.core.charges:REQUEST_BASE": 0.05, "obcd.coordinator.fleet:PROBE_SOON": 0.05,
     "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3, "obcd.coordinator.signboard:PROGRESS_SECONDS": 0.2,
 }  # fmt: skip
 VALUES = {"status": "=500", "huge": "=70000000", "seconds": "=0.1"}

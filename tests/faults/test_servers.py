@@ -40,7 +40,7 @@ Coordinate = Callable[..., CoordinatorProcess]
 QUICK = {
     "obcd.core.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.retry:ENDPOINT_BASE": 0.1,
     "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-    "obcd.core.scheduling:REQUEST_BASE": 0.05, "obcd.core.scheduling:REQUEST_LIMIT": 0.2,
+    "obcd.core.charges:REQUEST_BASE": 0.05, "obcd.core.charges:REQUEST_LIMIT": 0.2,
     "obcd.coordinator.fleet:PROBE_SOON": 0.05, "obcd.coordinator.fleet:PROBE_IDLE": 0.3,
 }  # fmt: skip
 ATTEMPTS, TIME_LIMIT = 2, 1.5

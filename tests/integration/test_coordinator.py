@@ -307,7 +307,7 @@ def test_each_fault_ends_in_one_answer_or_one_error(tmp_path: Path, simulate: Si
     quick = {
         "obcd.core.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.retry:ENDPOINT_BASE": 0.1,
         "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-        "obcd.core.scheduling:REQUEST_BASE": 0.1, "obcd.coordinator.fleet:PROBE_SOON": 0.1,
+        "obcd.core.charges:REQUEST_BASE": 0.1, "obcd.coordinator.fleet:PROBE_SOON": 0.1,
     }  # fmt: skip
     config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=requests)
     coordinator = coordinate(config, tweaks=quick)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 from obcd.core.backlog import Backlog
+from obcd.core.charges import FREE_FAULTS
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.fitness import LOOK_BASE, LOOK_LIMIT
 from obcd.core.health import EndpointState
 from obcd.core.records import Signature
-from obcd.core.scheduling import FREE_FAULTS, Scheduler
+from obcd.core.scheduling import Scheduler
 
 SMALL, LARGE = Signature("llama:latest", (("num_ctx", 512),)), Signature("llama:latest", (("num_ctx", 8192),))
 UNFIT = Fault("off_gpu", "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
+from obcd.core.charges import FREE_FAULTS
 from obcd.core.collation import COLLATE_SECONDS
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.health import EndpointState
@@ -14,7 +15,7 @@ from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_LIMIT
-from obcd.core.scheduling import FREE_FAULTS, Scheduler
+from obcd.core.scheduling import Scheduler
 from obcd.core.shortage import MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS, Missing
 from obcd.core.turns import Rank
 
