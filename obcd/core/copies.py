@@ -5,7 +5,7 @@ The first answer counts. It is done when nothing waits any more, and so rarely t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from obcd.core.backlog import Backlog
@@ -33,8 +33,8 @@ class Copies:
         self.next_look: float | None = None
         #: {ticket: the lease of the same request on the other endpoint}
         self._twins: dict[int, Lease] = {}
-        #: {job: how many of its requests}
-        self._counts: Counter[str] = Counter()
+        #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
+        self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
     def choose(self, holders: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float) -> list[tuple[Lease, str]]:
         """Return what is to be asked again, and where.
@@ -65,7 +65,7 @@ class Copies:
     def note(self, lease: Lease, copy: Lease) -> None:
         """Take note of a request that is asked twice from now on."""
         self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
-        self._counts[lease.job] += 1
+        self._asked[lease.job].add(lease.ordinal)
 
     def part(self, lease: Lease) -> Lease | None:
         """Return the other lease of a request and forget that they belong together; None when it is the only one."""
@@ -76,7 +76,7 @@ class Copies:
 
     def forget_job(self, job: str) -> None:
         """Forget what was counted of a job."""
-        del self._counts[job]
+        self._asked.pop(job, None)
 
     @staticmethod
     def _is_idle(item: Holder, now: float) -> bool:
@@ -92,7 +92,7 @@ class Copies:
             (item.pace.rest(now - lease.sent_at, elsewhere), lease.ticket, lease)
             for item in holders
             for lease in item.leases.values()
-            if lease.ticket not in self._twins
+            if lease.ordinal not in self._asked.get(lease.job, ())
         ]
         return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= GAIN * elsewhere]
 
@@ -102,4 +102,4 @@ class Copies:
         holder = next(item for item in holders if item.name == lease.endpoint)
         if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):
             return True
-        return self._counts[lease.job] < max(LEAST, SHARE * len(backlog))
+        return len(self._asked.get(lease.job, ())) < max(LEAST, SHARE * len(backlog))

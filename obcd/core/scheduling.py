@@ -208,10 +208,11 @@ class Scheduler:
             self._suspects.clear(lease.request)
             self._overtake(lease, now)
             return None
+        self._note_unable(holder, backlog.signature_of(lease.ordinal), fault, lease.sent_at, now)
         if found.fault.remedy is not Remedy.NEVER and self._copies.part(lease) is not None:
+            self._charges.note(backlog, lease, found.fault)
             return None  # the other one goes on
         self._overtake(lease, now)
-        self._note_unable(holder, backlog.signature_of(lease.ordinal), fault, lease.sent_at, now)
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
     def take_overtaken(self) -> list[Lease]:

@@ -49,11 +49,13 @@ class Reckoning:
         in_flight: Requests at a server at a kill that touched it, or on their way to it.
         at_servers: Asked again since they were in flight.
         ages: Asked again though answered: how long before the kill, in seconds; the answer was not on disk yet.
+        copies: Asked on two servers at once, as a straggler is; one of the two was broken off.
         unexcused: Asked again without a kill between.
     """
 
     asked: int
     again: int
+    copies: int
     in_flight: int
     at_servers: int
     ages: tuple[float, ...]
@@ -63,7 +65,8 @@ class Reckoning:
         oldest = f", at most {1000 * max(self.ages):.0f} ms before it" if self.ages else ""
         return (
             f"{self.again} of {self.asked} requests were asked again, {self.in_flight} were in flight at the kills: "
-            f"{self.at_servers} at a server, {len(self.ages)} answered and not on disk yet{oldest}, "
+            f"{self.at_servers} at a server, {self.copies} asked on two at once, "
+            f"{len(self.ages)} answered and not on disk yet{oldest}, "
             f"{len(self.unexcused)} without a kill"
         )
 
@@ -93,12 +96,14 @@ def reckon(account: Iterable[Asked], kills: Iterable[Kill], wanted: Mapping[str,
     by_prompt: dict[str, list[Asked]] = {}
     for item in account:
         by_prompt.setdefault(item.prompt, []).append(item)
-    at_servers, ages, unexcused = 0, list[float](), list[tuple[Asked, Asked]]()
+    copies, at_servers, ages, unexcused = 0, 0, list[float](), list[tuple[Asked, Asked]]()
     for prompt, asked in by_prompt.items():
         without = []
         for first, again in pairwise(asked):
             age = _age(first, again, kills)
-            if age is None:
+            if age is None and _are_copies(first, again):
+                copies += 1
+            elif age is None:
                 without.append((first, again))
             elif age > 0:
                 ages.append(age)
@@ -108,7 +113,7 @@ def reckon(account: Iterable[Asked], kills: Iterable[Kill], wanted: Mapping[str,
     everything = [item for asked in by_prompt.values() for item in asked]
     repeats = sum(len(asked) - wanted.get(prompt, 1) for prompt, asked in by_prompt.items())
     in_flight = sum(_is_in_flight(item, kill) for kill in kills for item in everything)
-    return Reckoning(len(everything), repeats, in_flight, at_servers, tuple(ages), tuple(unexcused))
+    return Reckoning(len(everything), repeats, copies, in_flight, at_servers, tuple(ages), tuple(unexcused))
 
 
 def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
@@ -118,6 +123,12 @@ def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
         return 0.0
     excused = [kill.at - first.ended for kill in touched if first.ended is not None]
     return min((age for age in excused if age <= ON_THE_WAY_SECONDS), default=None)
+
+
+def _are_copies(first: Asked, again: Asked) -> bool:
+    """Tell whether a straggler was asked on an idle server too, and the slower of both broken off."""
+    is_at_once = first.ended is None or again.arrived < first.ended
+    return first.server != again.server and is_at_once and "cancelled" in (first.outcome, again.outcome)
 
 
 def _is_touched(item: Asked, kill: Kill) -> bool:

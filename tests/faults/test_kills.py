@@ -112,6 +112,7 @@ def conclude(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -
     )
     assert (outcome.missing, outcome.twice, outcome.failed) == (0, 0, [])
     assert found.unexcused == (), found
+    assert found.copies <= max(2 * len(drops.dropped), 0.02 * drops.prompts), found
     assert found.at_servers <= sum(len(kill.servers) * SLOTS for kill in rig.kills), found
     logs = rig.logs()
     assert WORD not in logs
@@ -143,6 +144,17 @@ def test_request_that_is_asked_again_needs_a_kill_that_touched_it(first: Asked, 
     found = reckon([first, asked(5.0, 5.5)], [kill], {})
 
     assert (found.asked, found.again, len(found.unexcused)) == (2, 1, 0 if is_excused else 1)
+
+
+def test_straggler_may_be_asked_on_two_servers_at_once_if_one_of_them_is_broken_off() -> None:
+    first, again = asked(0.0, 2.0), asked(1.0, 1.5, server=2)
+    broken_off = Asked("p", 1, 0.0, 2.0, "cancelled")
+
+    assert reckon([first, again], [], {}).unexcused == ((first, again),)
+    found = reckon([broken_off, again], [], {})
+    assert (found.copies, found.unexcused) == (1, ())
+    late = asked(3.0, 3.5, server=2)
+    assert reckon([broken_off, late], [], {}).unexcused == ((broken_off, late),)
 
 
 def test_prompt_that_was_dropped_twice_may_be_asked_twice_and_no_more() -> None:

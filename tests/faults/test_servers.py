@@ -128,7 +128,8 @@ def test_each_fault_costs_what_it_should_and_its_line_only(marker: str, simulate
     done = site.run([*prompts(3, f"before {marker}"), bad, *prompts(3, f"after {marker}")])
 
     assert [(item["line"], item["class"]) for item in done.errors] == ([(4, kind)] if kind else [])
-    assert server.asked()[prompt_key(bad)] == times
+    copies = 1 if marker.startswith("huge") else 0  # so long a reply may be asked for on the idle endpoint too
+    assert times <= server.asked()[prompt_key(bad)] <= times + copies
     assert "[[simulate" not in site.coordinator.text()
     assert "Traceback" not in site.coordinator.text()
 
@@ -319,7 +320,7 @@ def test_fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one(
     coordinator.published().assert_complete(120)
 
     by_fast, by_slow = fast.account(), slow.account()
-    assert len(by_fast) + len(by_slow) == 120
+    assert 120 <= len(by_fast) + len(by_slow) <= 122  # a straggler or two were asked on both
     assert len(by_fast) >= 100  # ten to one would be 109
     assert len(by_slow) >= 6
     last_of_fast = max(record["finished"] for record in by_fast)
