@@ -23,6 +23,7 @@ WIDE = 120
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
     parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
+    parts += [_one_line(f"{job['name']}: {job['context']}", "") for job in status["jobs"][:6] if job.get("context")]
     parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
     waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]

@@ -182,7 +182,8 @@ class Fleet:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt))
+            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.signature)
+            self.pool.send(lease.endpoint, ask)
 
     def receive(self, now: float) -> None:
         """Take what the workers said by now."""

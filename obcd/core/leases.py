@@ -17,6 +17,7 @@ class Lease:
 
     Attributes:
         place: How many requests the endpoint held then, this one included.
+        signature: Which of its job's signatures it needs, by number.
     """
 
     ticket: int
@@ -26,6 +27,7 @@ class Lease:
     attempt: int
     sent_at: float
     place: int = 1
+    signature: int = 0
 
     @property
     def request(self) -> RequestKey:

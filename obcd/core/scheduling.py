@@ -270,7 +270,7 @@ class Scheduler:
         endpoint.load(group.signature)
         job = group.backlog.job
         attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1)
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1, group.number)
         endpoint.leases[lease.ticket] = lease
         return lease
 
@@ -414,6 +414,9 @@ class Scheduler:
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
         ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
+        if fault.needs and backlog.enlarge(ordinal, fault.needs):
+            self._suspects.clear(key)  # with another context it is another request
+            return False
         costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
         if costs:
             backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1

@@ -12,12 +12,17 @@ from obcd.secret import Secret
 
 
 class Ask(NamedTuple):
-    """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder."""
+    """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder.
+
+    Attributes:
+        signature: Number of what it needs loaded, among those of its job.
+    """
 
     ticket: int
     job: str
     ordinal: int
     attempt: int
+    signature: int = 0
 
 
 class Cancel(NamedTuple):

@@ -106,13 +106,13 @@ FAULTS = {
     "an empty model": ("model = ''", "is wrong at model: string should have at least 1 character, not ''"),
     "a text for a number": (
         "[requests]\nnum_ctx = '4096'",
-        "is wrong at requests.num_ctx: input should be a valid integer, not '4096'",
+        "is wrong at requests.num_ctx: must be \"auto\" or a number from 16 to 16777216, not '4096'",
     ),
     "a table for a text": ("[model]\na = 1", "is wrong at model: input should be a valid string"),
     "a text for a table": ("requests = 'x'", "is wrong at requests: must be a table, not 'x'"),
     "a number too small": (
         "[requests]\nnum_ctx = 0",
-        "is wrong at requests.num_ctx: input should be greater than or equal to 16, not 0",
+        'is wrong at requests.num_ctx: must be "auto" or a number from 16 to 16777216, not 0',
     ),
     "no attempts": (
         "[requests]\nattempts = 0",
