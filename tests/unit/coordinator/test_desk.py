@@ -13,6 +13,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator import desk as module
 from obcd.coordinator.clerk import Done, Failed
 from obcd.coordinator.desk import LEAST_PAUSE, PAUSE_BY_COST, Desk
+from obcd.core.context import ContextPlan
 from obcd.spool.intake import Accepted, Order
 from obcd.spool.job import JobHeader
 from tests.unit.spool.spools import SETTINGS, make_layout, put, put_marker
@@ -132,3 +133,10 @@ def test_job_is_told_with_its_size(
         bench.clerk.accept(requests, bad)
 
     assert caplog.messages == [f"a.jsonl accepted as job {bench.jobs[0].id}: {told}"]
+
+
+def test_job_is_told_with_the_contexts_that_were_chosen_for_it() -> None:
+    plan = ContextPlan(num_ctx=4096, larger=16384, requests=9912, outliers=88)
+    header = JobHeader(id="j", name="a.jsonl", requests=10_000, settings=SETTINGS, context=plan)
+
+    assert module._size(header) == "10000 requests; num_ctx 4096 for 9912 requests, 16384 for 88"
