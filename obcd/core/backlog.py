@@ -92,9 +92,9 @@ class Backlog:
         self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
     ) -> bool:
         """Tell whether `lease` with the same arguments would find a request."""
-        if self._find_due(number, endpoint, able, now, admits) is not None:
-            return True
-        return not self._is_held_back(number) and self._find_pending(number) is not None
+        if self._is_held_back(number):
+            return False
+        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends, after `now`; what is due by now waits for an endpoint, not for time."""
@@ -114,11 +114,10 @@ class Backlog:
         Returns:
             Its ordinal, now LEASED; None when there is none for this endpoint.
         """
+        if self._is_held_back(number):
+            return None
         place = self._find_due(number, endpoint, able, now, admits)
-        if place is not None:
-            ordinal: int | None = self._due[number].pop(place)[1]
-        else:
-            ordinal = None if self._is_held_back(number) else self._find_pending(number)
+        ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
         if ordinal is not None:
             self._states[ordinal] = LEASED
         return ordinal
@@ -145,8 +144,8 @@ class Backlog:
         number = self.signature_number(ordinal)
         self._cursors[number] = min(self._cursors[number], ordinal)
 
-    def enlarge(self, ordinal: int, needs: int) -> bool:
-        """Give a leased request back under the larger context of its model, to be taken with what needs that too.
+    def enlarge(self, ordinal: int, needs: int, now: float) -> bool:
+        """Let a leased request wait for the larger context of its model, to be taken with what needs that too.
 
         Args:
             needs: The context length that it needs, in tokens.
@@ -158,7 +157,7 @@ class Backlog:
         if number is None or needs > self.signatures[number].num_ctx:
             return False
         self._column[ordinal] = number
-        self.release(ordinal)
+        self.postpone(ordinal, now)
         return True
 
     def postpone(self, ordinal: int, due: float) -> None:

@@ -36,8 +36,8 @@ class JobSettings:
         format: JSON schema (a dict), `"json"`, or None.
         think: Sent as it is when not None.
         num_ctx: Context length in tokens; always sent, since Ollama's own default depends on the card.
-        num_ctx_max: Where the context is planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen;
-            `num_ctx` is the same until a plan is made, then what most requests get. None: `num_ctx` is as configured.
+        num_ctx_max: Where contexts are planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen; in
+            the job's own settings `num_ctx` is the same, what each request gets is the plan's. None: `num_ctx` it is.
         num_predict: Most tokens of one answer; always sent, since an endless answer would hold its slot.
         attempts: Most tries of one request, the first included.
         connect_timeout_seconds: Limit for opening a connection.

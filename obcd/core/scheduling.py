@@ -414,8 +414,7 @@ class Scheduler:
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
         ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
-        if fault.needs and backlog.enlarge(ordinal, fault.needs):
-            self._suspects.clear(key)  # with another context it is another request
+        if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
             return False
         costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
         if costs:

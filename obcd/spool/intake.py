@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -303,7 +303,7 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         lines=reader.lines,
         requests=reader.requests,
         bad_lines=reader.bad_lines,
-        settings=order.settings if context is None else replace(order.settings, num_ctx=context.num_ctx),
+        settings=order.settings,
         signatures=signatures,
         context=context,
         repeat="run" if order.answered_since is None else "skip",

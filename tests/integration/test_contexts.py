@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support import CoordinatorProcess, Simulated, prompt_key, run_obcd, wait_until, write_config
+from tests.support import (
+    CoordinatorProcess,
+    Running,
+    Simulated,
+    obcd_command,
+    prompt_key,
+    run_obcd,
+    wait_until,
+    write_config,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -164,3 +173,24 @@ def test_batch_says_which_contexts_it_chose(
 
     assert done.returncode == 0, done.stderr
     assert "num_ctx 2048 for 1 request, 4096 for 1" in done.stderr
+
+
+def test_batch_that_was_interrupted_goes_on_with_the_contexts_it_chose(
+    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
+) -> None:
+    server = simulate("--parallel", 2, "--seconds", 0.1)
+    config = write_config(tmp_path / "obcd.toml", server.names, requests=AUTO)
+    (tmp_path / "p.jsonl").write_bytes(b"".join(map(short, range(60))) + line("long " * 1200))
+    command = ("batch", "--config", config, "--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out")
+    first = Running(obcd_command(*command), environment, tmp_path / "first.log")
+    wait_until(lambda: len(server.account()) > 10, what="it runs")
+    first.kill()
+
+    again = run_obcd(environment, *command)
+    assert again.returncode == 0, again.stderr
+    assert "going on with p.jsonl where it was" in again.stderr
+    assert "the configuration changed" not in again.stderr
+
+    server.reset()
+    assert run_obcd(environment, *command).returncode == 0
+    assert server.account() == []  # the very same was answered before

@@ -17,12 +17,16 @@ from obcd.core.records import Signature
 from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Scheduler
 from obcd.core.turns import Rank
 
-SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
+SIGNATURES = tuple(Signature(f"model{number}:latest", (("num_ctx", 1000 * number),)) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
 ENDPOINTS = {"a": 1, "b": 2, "c": 5}
 LIMIT = 3
 
-faults = st.builds(
+#: A prompt that proves longer than was estimated: it fits the larger context, or none.
+too_long = st.builds(
+    Fault, st.just("too_long"), st.just("too long"), st.just(Remedy.NEVER), needs=st.sampled_from([900, 3000])
+)
+faults = too_long | st.builds(
     Fault,
     st.sampled_from(["crashed", "model_missing"]),
     st.just("it went wrong"),
@@ -61,11 +65,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.add_endpoint(name, slots, self.now)
         self.slots[name] = self.room[name] = slots
 
-    @rule(column=st.lists(st.integers(0, 2), max_size=12), priority=st.integers(0, 1))
-    def add_job(self, column: list[int], priority: int) -> None:
+    @rule(
+        column=st.lists(st.integers(0, 2), max_size=12),
+        priority=st.integers(0, 1),
+        larger=st.sampled_from([{}, {0: 1}, {0: 1, 1: 2}, {0: 2, 1: 2}]),
+    )
+    def add_job(self, column: list[int], priority: int, larger: dict[int, int]) -> None:
         job = f"job{len(self.backlogs)}"
         self.backlogs[job] = Backlog(
-            job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, rank=Rank(priority)
+            job, bytes(len(column)), SIGNATURES, bytes(column), larger=larger, limit=LIMIT, rank=Rank(priority)
         )
         self.scheduler.add_job(self.backlogs[job], self.now)
 
@@ -97,6 +105,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             self.check_copy(lease)
             assert self.ended[lease.job, lease.ordinal] == 0
+            assert lease.signature == self.backlogs[lease.job].signature_number(lease.ordinal)
             assert 1 <= lease.attempt <= LIMIT + CRASHES
             if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
                 assert self.scheduler.in_flight(lease.endpoint) == 1

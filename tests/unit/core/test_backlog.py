@@ -235,7 +235,7 @@ def test_request_that_proves_too_long_goes_over_to_the_larger_context() -> None:
     jobs = planned(bytes([0, 0, 1]))
     assert lease_all(jobs) == [0, 1]
 
-    assert jobs.enlarge(1, 8192)
+    assert jobs.enlarge(1, 8192, 0.0)
 
     assert (jobs.signature_number(0), jobs.signature_number(1)) == (0, 1)
     assert lease_all(jobs) == []
@@ -244,13 +244,25 @@ def test_request_that_proves_too_long_goes_over_to_the_larger_context() -> None:
     assert jobs.unfinished == 2
 
 
+def test_request_that_proves_too_long_early_waits_for_the_pass_too() -> None:
+    jobs = planned(bytes([0, 0, 1]))
+    assert jobs.lease(0, "a", NOBODY, 0.0) == 0
+    assert jobs.enlarge(0, 8192, 0.0)
+
+    assert jobs.lease(1, "a", NOBODY, 1.0) is None
+    assert not jobs.has_ready(1, "a", NOBODY, 1.0)
+    assert (jobs.has_unleased(1), jobs.next_due(1.0)) == (True, None)
+
+    assert lease_all(jobs) == [1]
+    assert jobs.has_ready(1, "a", NOBODY, 1.0)
+    assert [jobs.lease(1, "a", NOBODY, 1.0) for _ in range(3)] == [0, 2, None]
+
+
 def test_request_that_fits_no_larger_context_stays_where_it_is() -> None:
     jobs = planned(bytes([0, 1, 2]))
     assert [lease_all(jobs, number) for number in (0, 1, 2)] == [[0], [1], [2]]
 
-    assert not jobs.enlarge(0, 8193)
-    assert not jobs.enlarge(1, 100)
-    assert not jobs.enlarge(2, 100)
+    assert not any(jobs.enlarge(ordinal, needs, 0.0) for ordinal, needs in ((0, 8193), (1, 100), (2, 100)))
 
     assert [jobs.signature_number(ordinal) for ordinal in range(3)] == [0, 1, 2]
     assert [lease_all(jobs, number) for number in (0, 1, 2)] == [[], [], []]
