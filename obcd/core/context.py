@@ -28,8 +28,8 @@ OUTLIERS = 100
 REQUEST_TOKENS, MESSAGE_TOKENS, TOOLS_TOKENS = 64, 8, 256
 #: Tokens of a picture: 256 in Gemma 3, 576 in LLaVA, up to 2880 in its newer kin.
 IMAGE_TOKENS = 2880
-#: How many times too high an estimate may be. By Llama 3's tokenizer: German 1.2, English 1.5 to 1.8, code 1.8, Chinese
-#: 1.4, Russian 2.3, Thai 2.9 times. Too low is it for no language, but for base64 or DNA: two thirds.
+#: How many times too high an estimate may be. By Llama 3's tokenizer it is 1.2 in German, 1.5 to 1.8 in English, 1.8 in
+#: code, 1.4 in Chinese, 2.3 in Russian, 2.9 in Thai; and two thirds of the truth in what is no language (base64, DNA).
 DOUBT = 3
 
 #: A text of more bytes is looked at in about so many places: acceptance must not take longer for it.
