@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     DONE = 0  # all that was asked for is done
     BUG = 1  # a defect of obcd itself
     USAGE = 2  # the command line is wrong
-    PARTIAL = 3  # done, but some lines failed or were left out
+    PARTIAL = 3  # done, but some lines failed or were left out, or some endpoint is odd
     CONFIGURATION = 4  # the configuration file is wrong
     INPUT = 5  # a file that was given cannot be used
     NO_ENDPOINT = 6  # no endpoint is reachable, or none has the model

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from obcd.coordinator.room import BALLAST
 from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
 
 
@@ -81,3 +82,4 @@ def coordinate(
             children = family(process.pid)
             process.kill()
             wait_until(partial(all_gone, children), 10.0, "no process outlives its coordinator")
+            (process.root / BALLAST).unlink(missing_ok=True)  # pytest keeps the folders of three runs

@@ -66,11 +66,11 @@ def make_environment(runtime: Path, **changes: str) -> dict[str, str]:
     return {**kept, **own, "COLUMNS": "200", **changes}
 
 
-def obcd_command(*arguments: object, tweaks: Mapping[str, float] | None = None) -> list[str]:
+def obcd_command(*arguments: object, tweaks: Mapping[str, float | str] | None = None) -> list[str]:
     """Return a command line of `obcd`.
 
     Args:
-        tweaks: Constants to change first, e.g. `{"obcd.core.scheduling:MODEL_WAIT_SECONDS": 0.5}`.
+        tweaks: Constants to change first, e.g. `{"obcd.core.shortage:MODEL_WAIT_SECONDS": 0.5}`.
     """
     words = [str(argument) for argument in arguments]
     if not tweaks:
@@ -207,7 +207,7 @@ class CoordinatorProcess(Running):
         environment: Mapping[str, str],
         root: Path,
         config: Path,
-        tweaks: Mapping[str, float] | None = None,
+        tweaks: Mapping[str, float | str] | None = None,
         *,
         is_awaited: bool = True,
         options: Sequence[str] = (),

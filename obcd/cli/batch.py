@@ -28,6 +28,7 @@ from obcd.ollama.control import Probe, probe_all
 from obcd.reports.seedfiles import write_response_files
 from obcd.spool import disk
 from obcd.spool.job import JobHeader
+from obcd.spool.mounts import doubt_root, read_mount
 from obcd.workers.messages import Answered
 
 #: Seconds between plain progress lines.
@@ -80,6 +81,9 @@ def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desig
         return _conclude(plan.published, output, files=files, quiet=True)
     header = plan.header
     assert header is not None
+    mount = read_mount(plan.layout.root)
+    if mount is not None and mount.is_network:
+        say(f"warning: {doubt_root(plan.layout.root, mount)}")
     probes = _check_endpoints(settings, header)
     _say_start(plan, header, settings, probes)
     folder = _run(settings, plan, header, verbose=verbose)
@@ -106,6 +110,10 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
         raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or mend [ollama_instances]")
     wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
     lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
+    fetched = lacking & settings.models() if settings.requests.pull else set[str]()
+    for model in sorted(fetched):
+        say(f"no endpoint has the model '{model}': it is fetched first")
+    lacking -= fetched
     if lacking == wanted:
         name = min(lacking)
         raise NoEndpointError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,7 +15,9 @@ from obcd.cli.common import config_option, describe_slots, find_layout, plural, 
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
+from obcd.core.concurrency import FIRST
 from obcd.core.records import canonical_model
+from obcd.core.weights import describe_odd, shorten
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
 from obcd.reports.findings import Finding, Severity
@@ -57,7 +61,7 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
-    found_here = examine(ask(layout, tuple(settings.profiles), settings.spool.settle_seconds))
+    found_here = examine(ask(layout, settings))
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()
@@ -70,7 +74,11 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
         _say_all(host)
-    findings = [_examine(endpoint, found, settings) for endpoint, found in zip(endpoints, probes, strict=True)]
+    odd = _odd_ones(endpoints, probes, settings)
+    findings = [
+        _examine(endpoint, found, settings, odd[endpoint.name])
+        for endpoint, found in zip(endpoints, probes, strict=True)
+    ]
     homeless = _homeless_models(settings, probes) if endpoints else []
     if as_json:
         installation = [dataclasses.asdict(finding) for finding in (*found_here, *host)]
@@ -137,10 +145,26 @@ def _homeless_models(settings: Settings, probes: list[Probe]) -> list[str]:
     return [name for key, name in _models(settings).items() if not any(key in found.digests for found in probes)]
 
 
-def _examine(endpoint: Endpoint, found: Probe, settings: Settings) -> dict[str, Any]:
+def _odd_ones(endpoints: Sequence[Endpoint], probes: list[Probe], settings: Settings) -> dict[str, list[str]]:
+    """Return `{endpoint: what is other about its models}`: a job is answered by the weights that most slots have."""
+    odd: dict[str, list[str]] = {endpoint.name: [] for endpoint in endpoints}
+    for model in _models(settings):
+        digests = [shorten(found.digests).get(model) for found in probes]
+        slots: Counter[str] = Counter()
+        for endpoint, digest in zip(endpoints, digests, strict=True):
+            if digest is not None:
+                slots[digest] += endpoint.slots or FIRST
+        for endpoint, digest in zip(endpoints, digests, strict=True):
+            usual = slots.most_common(1)[0][0] if slots else None
+            if digest is not None and usual is not None and digest != usual:
+                odd[endpoint.name].append(describe_odd(model, digest, usual))
+    return odd
+
+
+def _examine(endpoint: Endpoint, found: Probe, settings: Settings, odd: list[str]) -> dict[str, Any]:
     wanted = _models(settings)
     exposure = endpoint.exposure(found.peer)
-    warnings = [exposure] if exposure else []
+    warnings = [*odd, exposure] if exposure else [*odd]
     version = re.match(r"(\d+)\.(\d+)\.(\d+)", found.version)
     if version and tuple(map(int, version.groups())) < FIRST_HONEST_VERSION:
         warnings.append("this Ollama cuts over-long prompts silently: update it to 0.12.6 or newer")

@@ -126,10 +126,11 @@ def _find(layout: Layout, word: str) -> _Job:
     profile, _, plain = name.rpartition("/")
     if status is None:  # not ours to read, or nobody runs: the coordinator finds out
         return _Job(Key(profile, plain))
-    for job in status["jobs"]:
+    jobs = _all_jobs(status)
+    for job in jobs:
         if job["job"] == word:
             return _Job(Key(job["profile"], job["name"]), word)
-    keys = [Key(job["profile"], job["name"]) for job in status["jobs"]]
+    keys = [Key(job["profile"], job["name"]) for job in jobs]
     if Key(profile, plain) in keys or (layout.inbox / profile / plain).exists():
         return _Job(Key(profile, plain))
     finished = [item for item in status["published"] if word in (item["job"], item["name"]) or name == item["name"]]
@@ -205,8 +206,13 @@ def _is_obeyed(layout: Layout, status: dict[str, Any] | None, job: _Job, verb: V
     return any(
         item["state"] == "PAUSED"
         and (item["job"] == job.id if job.id else Key(item["profile"], item["name"]) == job.key)
-        for item in status["jobs"]
+        for item in _all_jobs(status)
     )
+
+
+def _all_jobs(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the unfinished jobs: id, profile, name and state of each."""
+    return [*status["jobs"], *status.get("further_jobs", ())]  # an older coordinator has none
 
 
 def _lies(layout: Layout, file: Key) -> bool:

@@ -13,8 +13,9 @@ from obcd.cli.host_common import running_host, runtime_option
 from obcd.errors import NoEndpointError
 from obcd.host.locks import hold_pull
 from obcd.host.plan import Plan, Server
-from obcd.host.pulling import Progress, check_name, choose_server, sees_model, stream_pull
+from obcd.host.pulling import check_name, choose_server, sees_model
 from obcd.host.remote import Remote
+from obcd.ollama.pulling import Progress, stream_pull
 
 EPILOG = """\b
 Examples:

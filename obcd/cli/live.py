@@ -22,13 +22,18 @@ WIDE = 120
 
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
-    parts: list[RenderableType] = [_jobs(status["jobs"], status["published"][-5:]), _endpoints(status["endpoints"])]
+    parts: list[RenderableType] = [_jobs(status), _endpoints(status["endpoints"])]
     parts += [_one_line(f"{job['name']}: {job['context']}", "") for job in status["jobs"][:6] if job.get("context")]
+    parts += [
+        Text(f"fetching: {item['model']} by {item['endpoint']}, {item['percent']} %")
+        for item in status.get("pulls", ())
+    ]
     parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
     waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
     if len(waiting) > 6:
         parts.append(Text(f"and {len(waiting) - 6} more wait: obcd status --json", style="yellow"))
+    parts += [Text(f"note: {text}") for text in status.get("notes", ())]  # an older coordinator has none
     parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
     return Group(*parts)
 
@@ -92,11 +97,12 @@ class _Jobs:
         yield table
 
 
-def _jobs(jobs: list[dict[str, Any]], published: list[dict[str, Any]]) -> RenderableType:
+def _jobs(status: dict[str, Any]) -> RenderableType:
+    jobs, published = status["jobs"], status["published"][-5:]
     if not jobs and not published:
         return Text("no job is running")
     rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in jobs[:20]]
-    return _Jobs(rows, max(0, len(jobs) - 20))
+    return _Jobs(rows, max(0, len(jobs) - 20) + len(status.get("further_jobs", ())))
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
@@ -107,10 +113,10 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
             Text(item["name"]),
             str(item["gpu"]),
             Text(item["state"], style=COLOURS.get(item["state"], "")),
-            f"{item['in_flight']}/{item['slots']}",
+            f"{item['in_flight']}/{item['slots']}" + (" auto" if item.get("finds_slots") else ""),
             str(item["answered"]),
             f"{item['tokens_per_second']:.0f}",
-            Text(item["reason"] or label),
+            Text(item["reason"] or "; ".join(item.get("left_out", ())) or label),
         )
     return table
 

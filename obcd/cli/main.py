@@ -34,6 +34,8 @@ COMMANDS = {
     "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
     "host-watch": "obcd.cli.host_watch:host_watch",
     "check": "obcd.cli.check:check",
+    "bench": "obcd.cli.bench:bench",
+    "burn-in": "obcd.cli.burn_in:burn_in",
     "prepare": "obcd.cli.reports:prepare",
     "verify": "obcd.cli.verify:verify_folders",
     "print": "obcd.cli.reports:print_answers",

@@ -98,6 +98,16 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     show_default=True,
     help="how much of the model /api/ps shows on the GPU",
 )
+@click.option(
+    "--most-context",
+    type=click.IntRange(4),
+    default=None,
+    help="tokens that fit into its memory: a larger context is lowered to it  [default: any fits]",
+)
+@click.option(
+    "--weights", default="", metavar="WORD", help="another word gives the models other digests, as of another pull"
+)
+@click.option("--pull-seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="time to pull a model")
 @click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="let a share of all requests fail so")
 @click.option(
     "--account",
@@ -111,7 +121,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
     seconds: float | None, seconds_spread: float, tokens_per_second: float, slowdown: float,
     prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, start_seconds: float, preload: bool,
-    size_vram: str, faults: tuple[str, ...], account: Path | None,
+    size_vram: str, most_context: int | None, weights: str, pull_seconds: float, faults: tuple[str, ...],
+    account: Path | None,
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
@@ -131,6 +142,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
         load_seconds=load_seconds,
         models=tuple(name.strip() for name in models.split(",") if name.strip()),
         size_vram=size_vram,
+        most_context=most_context or 0,
+        weights=weights,
+        pull_seconds=pull_seconds,
         faults=tuple(parse_rate(text) for text in faults),
     )
     tie_to_parent(os.environ)

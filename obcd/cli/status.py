@@ -26,6 +26,17 @@ States of an endpoint (each move is a line in the journal):
   SUSPECT   requests failed there: it gets one at a time until one is answered
   DOWN      it gets none; it is tried again after 1 s, later after up to 1 min
   DRAINING  it left the configuration: it finishes what it has
+
+\b
+States of a job:
+  ACCEPTED     it waits for its turn
+  RUNNING      its requests are asked
+  PAUSED       it stands still until it is resumed; what is in flight finishes
+  CANCELLED    it ends: its answers are published, the rest can be retried
+  COMPLETE     every line has its result: it is being published
+  QUARANTINED  the coordinator ended with it too often; obcd resume tries it again
+
+In flight, "auto" behind the number means that slots are found by measurement.
 """
 
 

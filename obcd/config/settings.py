@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
+from obcd.core.limits import Limits
 from obcd.core.lines import OPTION_RANGES, check_options, check_think
-from obcd.core.records import JobSettings
+from obcd.core.records import JobSettings, canonical_model
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -77,6 +78,7 @@ CONTEXT = 8192
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Repeat = Literal["run", "skip"]
+Digest = Literal["same", "any"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -107,7 +109,10 @@ class Spool(Table):
 
     Attributes:
         per_user: Whether each submitter's answers are his alone.
+        user_jobs, user_bytes: What one submitter may have under way; 0: as much as there is.
+        max_file_bytes: The largest file that is taken; 0: any.
         keep_days: For how long answers lie in the outbox; 0: for ever.
+        min_free_bytes: Below this nothing new is begun; None: as `spool.room` decides, which knows the disk's size.
     """
 
     root: str | None = None
@@ -119,6 +124,15 @@ class Spool(Table):
     active_jobs: int = Field(32, ge=1, le=1024)
     per_user: bool = False
     keep_days: float = Field(0.0, ge=0, le=36500)
+    min_free_bytes: int | None = Field(None, ge=0)
+    user_jobs: int = Field(0, ge=0)
+    user_bytes: int = Field(0, ge=0)
+    max_file_bytes: int = Field(0, ge=0)
+
+    @property
+    def limits(self) -> Limits:
+        """What one submitter may have under way."""
+        return Limits(self.user_jobs, self.user_bytes, self.max_file_bytes)
 
     def kept_since(self, now: float) -> float:
         """Return since when answers are kept, in Unix seconds; 0: since ever."""
@@ -131,6 +145,9 @@ class Requests(Table):
     Attributes:
         num_ctx: The context of each request, in tokens; `auto`: chosen for each job at its acceptance.
         num_ctx_max: The longest that may be chosen.
+        digest: Whether all answers of a job come from the same weights of a model.
+        require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
+        pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
     num_ctx: Context = CONTEXT
@@ -139,6 +156,9 @@ class Requests(Table):
     options: Options = {}
     attempts: int = Field(4, ge=1, le=100)
     slots: Slots = "auto"
+    digest: Digest = "same"
+    require_gpu: bool = False
+    pull: bool = False
     connect_timeout_seconds: Seconds = 5.0
     load_timeout_seconds: Seconds = 900.0
     request_timeout_seconds: Seconds = 600.0
@@ -190,6 +210,7 @@ class Profile(Table):
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
     repeat: Repeat | None = None
+    digest: Digest | None = None
 
     @model_validator(mode="after")
     def _one_format(self) -> Profile:
@@ -287,6 +308,10 @@ class Settings(Table):
         chosen = self.profiles[profile].repeat if profile else None
         return self.spool.kept_since(now) if (chosen or self.repeat) == "skip" else None
 
+    def models(self) -> frozenset[str]:
+        """Return the canonical names of the models that the configuration asks for."""
+        return frozenset(canonical_model(self.job_settings(profile).model) for profile in ("", *self.profiles))
+
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.
 
@@ -311,6 +336,7 @@ class Settings(Table):
             connect_timeout_seconds=requests.connect_timeout_seconds,
             load_timeout_seconds=requests.load_timeout_seconds,
             request_timeout_seconds=requests.request_timeout_seconds,
+            digest=chosen.digest or requests.digest,
         )
 
 

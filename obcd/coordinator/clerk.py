@@ -9,6 +9,7 @@ One call at a time, in order. A clerk that dies is replaced and its call made ag
 from __future__ import annotations
 
 import logging
+import os
 import select
 import signal
 import socket
@@ -17,12 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from obcd.clock import monotonic
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
 from obcd.spool import control, intake, outbox, quarantine, recovery, retention
 from obcd.spool.layout import Layout
+from obcd.spool.room import FULL
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.pool import Child
+from obcd.workers.pool import REFUSED_SECONDS, Child, try_to_start
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +79,13 @@ class Failed:
     Attributes:
         reason: For people; an exception's own text only where it is the operating system's.
         is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
+        is_full: It did so for want of room.
         is_rejected: The file can never become a job.
     """
 
     reason: str
     is_disk: bool = False
+    is_full: bool = False
     is_rejected: bool = False
     died: bool = False
 
@@ -108,7 +113,10 @@ def _carry_out(call: Call, layout: Layout) -> Done | Failed:
     except ObcdError as error:
         return Failed(str(error))
     except OSError as error:
-        return Failed(f"{error.strerror} ({error.filename or layout.root})", is_disk=True)
+        reason = f"{error.strerror} ({error.filename or layout.root})"
+        return Failed(reason, is_disk=True, is_full=error.errno in FULL)
+    except MemoryError:  # no verdict on the file: the next clerk has memory of its own
+        os._exit(1)
     except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt
         logger.error("clerk: %s failed: %s", call.name, fault_text(error), extra={"action": "clerk_failed"})  # noqa: TRY400
         return Failed(fault_text(error))
@@ -129,6 +137,8 @@ class Clerk:
     layout: Layout
     _errands: deque[_Errand] = field(default_factory=deque)
     _child: Child | None = None
+    #: When a start is tried again that the machine refused.
+    _retry_at: float = 0.0
 
     def ask(self, then: Callable[[Done | Failed], None], name: str, *arguments: Any) -> None:
         """Queue a call; `then` is called from `receive` with what came of it."""
@@ -153,6 +163,8 @@ class Clerk:
     def receive(self) -> None:
         """Take what the clerk said by now."""
         if self._child is None:
+            if self._errands and monotonic() >= self._retry_at:
+                self._send()
             return
         try:
             outcomes = self._child.channel.receive()
@@ -178,7 +190,10 @@ class Clerk:
 
     def _send(self) -> None:
         if self._child is None:
-            self._child = Child(f"clerk {self.name}", run_clerk, self.layout)
+            self._child = try_to_start(f"clerk {self.name}", run_clerk, self.layout)
+        if self._child is None:
+            self._retry_at = monotonic() + REFUSED_SECONDS
+            return
         try:
             self._child.channel.send(self._errands[0].call)
         except ClosedError:

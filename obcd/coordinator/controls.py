@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from obcd.coordinator.clerk import Clerk, Done, Failed
@@ -50,12 +50,12 @@ class Controls:
         self._files: Sequence[Key] | None = None
         self._moves = -1
 
-    def turn(self, files: Sequence[Key], coming: Collection[Key], now: float) -> None:
+    def turn(self, files: Sequence[Key], is_coming: Callable[[Key], bool], now: float) -> None:
         """Obey what lies in the inbox, if the inbox was scanned or jobs moved since the last turn.
 
         Args:
             files: The control files of the last scan; another object each time.
-            coming: Drops that are on their way to become jobs.
+            is_coming: Tells whether a drop is on its way to become a job.
         """
         if files is self._files and self._moves == self._jobs.moves:
             return
@@ -66,7 +66,7 @@ class Controls:
         paused: dict[Key, str] = {}
         limits: dict[Key, float] = {}
         for control in controls:
-            job = self._find(control, coming)
+            job = self._find(control, is_coming)
             if isinstance(job, str):
                 self.waiting[control.file] = job
                 limits[control.file] = self._limit(control)
@@ -102,9 +102,9 @@ class Controls:
             if (header.profile, header.name) == control.key and control.job in ("", header.id)
         ]
 
-    def _find(self, control: Control, coming: Collection[Key]) -> JobHeader | str | None:
+    def _find(self, control: Control, is_coming: Callable[[Key], bool]) -> JobHeader | str | None:
         """Return the job that is meant, or why there is none; None: it is on its way."""
-        if control.key in coming and not control.job:
+        if not control.job and is_coming(control.key):
             return None
         name, found = printable(control.key.name), self._candidates(control)
         if not found:

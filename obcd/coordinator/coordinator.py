@@ -23,23 +23,28 @@ from obcd.coordinator.controls import Controls
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.jobs import Jobs
+from obcd.coordinator.moves import describe_shortage
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.opening import open_profiles, open_spool
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import Room
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
 from obcd.coordinator.sweeping import Sweeper
 from obcd.coordinator.waking import Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
-from obcd.core.faults import Fault, model_missing
+from obcd.core.faults import Fault, model_missing, weights_missing
 from obcd.core.leases import Lease
+from obcd.core.records import plain_model
 from obcd.core.scheduling import Scheduler
+from obcd.core.shortage import Missing
 from obcd.errors import InputError
 from obcd.spool.inbox import Key
 from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.recovery import Recovery
 from obcd.workers.messages import Answered
 
@@ -98,7 +103,8 @@ class Coordinator:
         self._signs = Signboard(layout)
         self._sweeper = Sweeper(settings, layout)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
-        self._recorder = Recorder(layout.jobs, self.wake)
+        self._room = Room(layout.root, settings.spool.min_free_bytes)
+        self._recorder = Recorder(layout.jobs, self.wake, self._room)
         self.jobs = Jobs(
             layout,
             self.fleet,
@@ -108,8 +114,10 @@ class Coordinator:
             self._take_published,
             counts=takes_drops,
         )
-        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.addressable)
+        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.on_roll)
         self._controls = Controls(layout, self.jobs, self._outbox_clerk)
+        #: Where the root lies, None where that cannot be known.
+        self._mount: Mount | None = None
         self._housekeeping_at = 0.0
         self._has_inbox_news, self._news_at = False, 0.0
 
@@ -125,6 +133,11 @@ class Coordinator:
         open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
         if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
             self._signs.clear()
+        self._mount = read_mount(self.layout.root)
+        if doubt := doubt_root(self.layout.root, self._mount):
+            logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
+        self._room.start()
+        self._look_at_inbox()
         self.fleet.pool.start_missing(monotonic())
         self._intake_clerk.ask(self._take_recovery, "recover")
 
@@ -145,6 +158,7 @@ class Coordinator:
         self.settings = settings
         self.fleet.apply(change, settings, now)
         self._desk.configure(settings)
+        self._room.configure(settings.spool.min_free_bytes)
         self._sweeper.configure(settings)
         self._watch.look_at(self._watched_folders())
         self._housekeeping_at = now
@@ -167,8 +181,10 @@ class Coordinator:
         self._sweeper.stop()
         self._watch.stop()
         self._recorder.stop(5.0)
+        self._room.stop()
         for job in list(self.jobs.running):
             self._signs.end_progress(job)
+        self._signs.finish(5.0)
         self._lock.release()
 
     @property
@@ -191,14 +207,29 @@ class Coordinator:
         found = [
             self.reload_trouble,
             self._desk.trouble,
-            self._recorder.trouble,
+            self._room.trouble,
             self.fleet.outage,
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
-        missing = sorted(self.scheduler.unservable_models())
-        found += [f"no endpoint has the model '{name}': ollama pull {name}" for name in missing]
+        if self._takes_drops and self._mount is not None and self._mount.is_network:
+            found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
+        fetched = {pull["model"] for pull in self.fleet.fetcher.reports()}
+        missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
+        found += [describe_shortage(item) for item in missing]
+        found += self.fleet.fetcher.troubles()
+        found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
+
+    @property
+    def obstacle(self) -> str:
+        """Why no request can be asked at present, whatever the job; "" when one can."""
+        return self._room.trouble or self.fleet.outage
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of how it works here, and need not mend."""
+        return [self._watch.note] if self._watch.note else []
 
     def pids(self) -> dict[str, int | None]:
         """Return the child processes by name."""
@@ -222,6 +253,8 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
+        self._room.turn(now, self.jobs.lack_of_room)
+        self._desk.admit(not self._room.trouble)
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
@@ -233,14 +266,13 @@ class Coordinator:
         self.jobs.end_cancelled()
         if self.is_recovered and self._takes_drops and not self.is_draining:
             self._desk.turn(now)
-            self._controls.turn(self._desk.controls, self._desk.coming, now)
+            self._controls.turn(self._desk.controls, self._desk.is_coming, now)
         if self._takes_drops:
-            self._signs.show(self.jobs.running.values(), self.waiting, now, self.fleet.outage)
+            self._signs.show(self.jobs.running.values(), self.waiting, now, self.obstacle)
         self._keep_house(now)
-        if self.is_recovered and not self.is_draining:
+        if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)
-            if not self._recorder.trouble:  # what cannot be recorded should not be computed
-                self.fleet.dispatch(now)
+            self.fleet.dispatch(now)  # what cannot be recorded should not be computed
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:
@@ -326,6 +358,11 @@ class Coordinator:
         except (OSError, ValueError, struct.error):
             return 0
 
+    def _fault_of(self, missing: Missing) -> Fault:
+        if missing.digest:
+            return weights_missing(missing.model, missing.digest)
+        return model_missing(missing.model, len(self.fleet.endpoints))
+
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
         record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
@@ -352,16 +389,24 @@ class Coordinator:
         if now < self._housekeeping_at:
             return
         self._housekeeping_at = now + HOUSEKEEPING_SECONDS
+        self._look_at_inbox()
         if self._takes_drops:
-            self._watch.ensure()
             self._sweeper.turn(now)
-        for job, ordinal, model in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now):
+        self.fleet.fetch(self.settings, now)
+        coming = self.fleet.fetcher.coming()
+        for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now, coming):
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)
-            fault = model_missing(model, len(self.fleet.endpoints))
-            self._record_failure(self.jobs.running[job], ordinal, line, fault, None)
+            self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)
         self.fleet.replace_frozen(now)
         self.jobs.give_up_taken_away()
         for clerk in (self._intake_clerk, self._outbox_clerk):
             clerk.replace_stopped()
+        if self.jobs.lack_of_room and not self.fleet.in_flight and not self._recorder.pending:
+            self._room.throw_off()  # no result needs it any more
         self.jobs.publish_again()
+
+    def _look_at_inbox(self) -> None:
+        if self._takes_drops:
+            self._watch.ensure()
+            self._desk.settle_at_least(self._watch.least_settle_seconds)

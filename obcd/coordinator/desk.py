@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from obcd.clock import duration, monotonic, wall
 from obcd.config.settings import Settings
+from obcd.coordinator.admission import Admission
 from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.unfinished import Unfinished
+from obcd.core.limits import Held, why_too_large
 from obcd.logs import printable
 from obcd.spool.inbox import Drop, Inbox, Key
 from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected, Repeated
@@ -23,6 +26,14 @@ SCAN_SOON, SCAN_IDLE = 0.5, 5.0
 #: Least pause after a scan, in seconds, and as a multiple of what the scan took: thousands of files that come, are
 #: taken or are published in a row may not each cost a look at all of them.
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
+#: Most seconds of a turn that a look at the inbox may take.
+LOOK_SECONDS = 0.02
+#: Drops that are with the clerk at once: one that it works on, and the next ones, so that it need not wait for us.
+AT_THE_CLERK = 4
+#: Files that are nobody's drop, from which on somebody should know.
+MANY_IGNORED = 10_000
+#: Why files wait while nothing is accepted.
+NO_ROOM = "the spool has no room at present: it is taken when there is"
 #: Seconds after which something that the clerk could not take is offered again.
 HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
 NEVER = float("inf")
@@ -33,7 +44,7 @@ class Desk:
 
     Args:
         accepted: Called with each new job.
-        unfinished: Returns the jobs that a repeated drop might be.
+        unfinished: The jobs that a repeated drop might be, and that count against their submitters' limits.
     """
 
     def __init__(
@@ -42,7 +53,7 @@ class Desk:
         layout: Layout,
         clerk: Clerk,
         accepted: Callable[[JobHeader], None],
-        unfinished: Callable[[], tuple[JobHeader, ...]],
+        unfinished: Unfinished,
     ) -> None:
         spool = settings.spool
         self._settings = settings
@@ -50,14 +61,19 @@ class Desk:
         self._clerk = clerk
         self._accepted = accepted
         self._unfinished = unfinished
+        self._least_settle = 0.0
         self._inbox = Inbox(layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._is_open = True
         self._scan_at = 0.0
         #: Until when no scan is made but for another configuration.
         self._rested_at = 0.0
         self._now = 0.0
         self._again: list[tuple[float, Callable[[], None]]] = []
         #: Drops that the clerk has been asked to accept and has not answered.
-        self._asked: set[Key] = set()
+        self._asked: dict[Key, Drop] = {}
+        self._admission = Admission(spool.limits, self._held)
+        self._look_seconds = 0.0
+        self._has_told_ignored = False
         #: Claimed files that cannot be taken up, since their profile is gone.
         self._stranded: list[Claim] = []
         #: What keeps the whole inbox from being read, "" when all is well.
@@ -70,7 +86,8 @@ class Desk:
             claim.drop.key: f"its profile '{claim.drop.key.profile}' is no longer in the configuration"
             for claim in self._stranded
         }
-        return {**stranded, **self._inbox.waiting}
+        obstacle = "" if self._is_open else NO_ROOM
+        return {**stranded, **self._inbox.waiting, **self._admission.waiting(obstacle)}
 
     @property
     def settling(self) -> list[Key]:
@@ -82,21 +99,37 @@ class Desk:
         """The control files of the last scan."""
         return self._inbox.controls
 
-    @property
-    def coming(self) -> set[Key]:
-        """The files that become jobs soon: they settle, or the clerk has them."""
-        return {*self._inbox.settling, *self._asked}
+    def is_coming(self, key: Key) -> bool:
+        """Tell whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
+        return key in self._asked or key in self._admission or self._inbox.is_settling(key)
 
     def configure(self, settings: Settings) -> None:
         """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
         self._settings = settings
-        spool = settings.spool
-        self._inbox.configure(list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._admission.limits = settings.spool.limits
+        self._configure_inbox()
         stranded, self._stranded = self._stranded, []
         for claim in stranded:
             self.take_claim(claim)
         self._rested_at = 0.0
         self.wake_held()
+
+    def admit(self, is_open: bool) -> None:
+        """Accept files from now on, or let them lie where they are (see `Room`)."""
+        was_open, self._is_open = self._is_open, is_open
+        if is_open and not was_open:
+            self.wake_held()
+
+    def settle_at_least(self, seconds: float) -> None:
+        """Wait for files to settle for this long, whatever the configuration says (see `InboxWatch`)."""
+        if seconds != self._least_settle:
+            self._least_settle = seconds
+            self._configure_inbox()
+
+    def _configure_inbox(self) -> None:
+        spool = self._settings.spool
+        settle = max(spool.settle_seconds, self._least_settle)
+        self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker)
 
     def wake(self) -> None:
         """Scan at the next turn, or a little later when the last scan was just now."""
@@ -118,11 +151,15 @@ class Desk:
         self._again = [entry for entry in self._again if entry[0] > now]
         for errand in due:
             errand()
-        if now < self._scan_at:
-            return
+        if now >= self._scan_at:
+            self._look(now)
+        self._hand_out()
+
+    def _look(self, now: float) -> None:
+        """Go on with the look at the inbox, and take what settled when it comes to its end."""
         began = monotonic()
         try:
-            drops = self._inbox.scan(now)
+            drops = self._inbox.look(now, LOOK_SECONDS)
         except OSError as error:
             trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
             if self.trouble != trouble:
@@ -130,14 +167,45 @@ class Desk:
             self.trouble = trouble
             self._scan_at = now + SCAN_IDLE
             return
-        self.trouble = ""
-        self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * (monotonic() - began))
+        self._look_seconds += monotonic() - began
+        if drops is None:
+            return
+        self.trouble = self._tell_ignored()
+        self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * self._look_seconds)
+        self._look_seconds = 0.0
+        self._admission.keep_only(self._inbox.given)
         for drop in drops:
-            if drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
+            why = why_too_large(drop.identity.size, self._settings.spool.limits)
+            if why:
+                self._inbox.hold(drop.key, why, NEVER)
+            elif drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
                 self._inbox.offer_again(drop.key)
             else:
-                self._order(drop)
-        self._scan_at = now + (SCAN_SOON if self._inbox.settling else SCAN_IDLE)
+                self._admission.offer(drop)
+        is_soon = self._inbox.settling and self._is_open and not self._least_settle
+        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
+
+    def _hand_out(self) -> None:
+        """Have the clerk accept what is next, as long as few are with it."""
+        while self._is_open and len(self._asked) < AT_THE_CLERK and (drop := self._admission.take_next()) is not None:
+            self._order(drop)
+
+    def _held(self, uid: int) -> Held:
+        """Return what a submitter has under way."""
+        asked = [drop.identity for drop in self._asked.values() if drop.identity.uid == uid]
+        return self._unfinished.held(uid).plus(Held(len(asked), sum(identity.size for identity in asked)))
+
+    def _tell_ignored(self) -> str:
+        """Return what is to be said of files that are nobody's drop; they cost time at each look."""
+        count = self._inbox.ignored
+        if count < MANY_IGNORED:
+            self._has_told_ignored = False
+            return ""
+        text = f"the inbox {self._layout.inbox} holds {count} hidden or temporary files, each look at them takes time"
+        if not self._has_told_ignored:
+            self._has_told_ignored = True
+            logger.warning("%s: remove what is not needed", text, extra={"action": "inbox_crowded"})
+        return f"{text}: remove what is not needed"
 
     def take_claim(self, claim: Claim) -> None:
         """Have a file accepted that an earlier coordinator had claimed."""
@@ -147,10 +215,17 @@ class Desk:
             logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra=extra)
             self._stranded.append(claim)
             return
-        self._ask("accept_claimed", self._make_order(claim.drop, claim.job, reject_torn=True))
+        self._take_up(self._make_order(claim.drop, claim.job, reject_torn=True))
+
+    def _take_up(self, order: Order) -> None:
+        """Have a claimed file accepted, as soon as files are."""
+        if self._is_open:
+            self._ask("accept_claimed", order)
+        else:
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
 
     def _order(self, drop: Drop) -> None:
-        self._asked.add(drop.key)
+        self._asked[drop.key] = drop
         limit = self._settings.spool.incomplete_hold_seconds
         torn_for_long = self._inbox.age(drop.key, self._now) > limit
         self._ask("accept", self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long))
@@ -162,8 +237,9 @@ class Desk:
             settings=self._settings.job_settings(drop.key.profile),
             max_line_bytes=self._settings.spool.max_line_bytes,
             reject_torn=reject_torn,
+            min_free_bytes=self._settings.spool.min_free_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
-            unfinished=tuple(header for header in self._unfinished() if header.name == drop.key.name),
+            unfinished=self._unfinished.named(drop.key.name),
         )
 
     def _ask(self, name: str, order: Order) -> None:
@@ -171,7 +247,7 @@ class Desk:
 
     def _take_outcome(self, order: Order, outcome: Done | Failed) -> None:
         key = order.drop.key
-        self._asked.discard(key)
+        self._asked.pop(key, None)
         label = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
         self.wake()
         if isinstance(outcome, Failed):
@@ -206,7 +282,7 @@ class Desk:
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:
-            self._again.append((self._now + DISK_SECONDS, lambda: self._ask("accept_claimed", order)))
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
         else:
             self._clerk.ask(lambda done: self._take_outcome(order, done), "reject_claimed", order, outcome.reason)
 

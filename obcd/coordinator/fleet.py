@@ -16,13 +16,16 @@ from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import Change
 from obcd.coordinator.exposure import warn_of_peer
+from obcd.coordinator.fetching import Fetcher, Site
 from obcd.coordinator.moves import describe_move, describe_outage
+from obcd.coordinator.remarks import Remarks
 from obcd.core.faults import Fault, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.leases import Lease
 from obcd.core.rates import Rate
 from obcd.core.records import JobSettings
 from obcd.core.scheduling import Scheduler
+from obcd.core.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
 from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
@@ -77,6 +80,7 @@ class Fleet:
     ) -> None:
         self.figures: dict[str, Figures] = {}
         self.pool = Pool()
+        self.fetcher = Fetcher()
         #: How often an endpoint's state was another one, since the start.
         self.moves = 0
         #: Names of endpoints that are no longer in the configuration, and still hold requests.
@@ -89,7 +93,8 @@ class Fleet:
         self.scheduler = scheduler
         self._answered = answered
         self._faulted = faulted
-        self._connect_timeout = settings.requests.connect_timeout_seconds
+        self._requests = settings.requests
+        self._remarks, self._told_moves = Remarks(), 0
         self._oldest = self._probe_at = 0.0
         for item in settings.endpoints():
             self._add(item, now)
@@ -101,7 +106,9 @@ class Fleet:
 
     def apply(self, change: Change, settings: Settings, now: float) -> None:
         """Let endpoints come, change and go; those that go finish what they hold."""
-        self._connect_timeout = settings.requests.connect_timeout_seconds
+        if settings.requests.require_gpu != self._requests.require_gpu:
+            self.scheduler.forgive_unfit()
+        self._requests = settings.requests
         for name in change.left:
             self.scheduler.drain_endpoint(name, now)
             self._tell_move(name)
@@ -129,7 +136,10 @@ class Fleet:
         self._oldest = max(self._oldest, longest)
 
     def _spec(self, item: Endpoint) -> WorkerSpec:
-        return WorkerSpec(item.name, item.url, self._jobs, self._connect_timeout, item.token)
+        requests = self._requests
+        return WorkerSpec(
+            item.name, item.url, self._jobs, requests.connect_timeout_seconds, item.token, requests.require_gpu
+        )
 
     def _add(self, item: Endpoint, now: float) -> None:
         """Take an endpoint in; its worker waits while the same server still answers for another name."""
@@ -182,8 +192,11 @@ class Fleet:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.signature)
+            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature)
             self.pool.send(lease.endpoint, ask)
+
+        if self.scheduler.moves != self._told_moves:
+            self._tell_left_out()
 
     def receive(self, now: float) -> None:
         """Take what the workers said by now."""
@@ -210,6 +223,20 @@ class Fleet:
             if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
                 figures.is_probing = True
                 self.pool.send(item.name, ProbeNow())
+
+    def fetch(self, settings: Settings, now: float) -> None:
+        """Have models fetched that jobs need and a host has not, if the configuration wants that."""
+        wanted = self.scheduler.wanted_models() & settings.models() if settings.requests.pull else frozenset[str]()
+        sites = [
+            Site(item, models)
+            for item in self.endpoints
+            if (models := self.scheduler.models(item.name)) is not None
+            and self.scheduler.health(item.name).state is EndpointState.UP
+        ]
+        news = self.fetcher.turn(wanted, sites, now)
+        for item in self.endpoints:
+            if item.host in news:
+                self.figures[item.name].probed_at = -1e9  # now
 
     def replace_frozen(self, now: float) -> None:
         """Replace workers that do not keep their own limits, or were stopped."""
@@ -275,14 +302,18 @@ class Fleet:
     def _take_probe(self, endpoint: str, found: Probe, now: float) -> None:
         figures = self.figures[endpoint]
         figures.is_probing, figures.probed_at = False, now
-        models = None
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
-            models = frozenset(found.digests)
             if found.peer != figures.peer:
                 figures.peer = found.peer
                 warn_of_peer(self._members[endpoint], found.peer)
-        self.scheduler.note_probe(endpoint, models, found.failure, now)
+        digests = shorten(found.digests) if found.failure is None else None
+        self.scheduler.note_probe(endpoint, digests, found.failure, now)
+
+    def _tell_left_out(self) -> None:
+        self._told_moves = self.scheduler.moves
+        if self._remarks.tell(self.scheduler.odd(), self.scheduler.unfit()):
+            self.moves += 1
 
     def _tell_move(self, name: str) -> None:
         """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from obcd.coordinator.quarantine import Quarantine
 from obcd.coordinator.recorder import Recorder
 from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.coordinator.signboard import Signboard
+from obcd.coordinator.unfinished import Unfinished
 from obcd.core.backlog import Backlog
 from obcd.core.turns import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.control import Orders
@@ -32,8 +34,8 @@ from obcd.spool.recovery import LoadedJob, Recovery
 
 logger = logging.getLogger(__name__)
 
-#: Published jobs that the status remembers.
-REMEMBERED = 20
+#: Published jobs that the status remembers, and jobs in line of which it says all.
+REMEMBERED, MOST_REPORTED = 20, 500
 #: What binds a job that nothing binds.
 NONE = Orders()
 #: Cancelled jobs wait for nobody.
@@ -76,7 +78,11 @@ class Jobs:
         self.damaged: tuple[str, ...] = ()
         #: Counts jobs that came, went or changed: what the status shows is stale when it moved.
         self.moves = 0
+        #: All jobs that are not published, to be looked up.
+        self.on_roll = Unfinished()
         self._loading: dict[str, JobHeader] = {}
+        #: Complete jobs that the clerk was asked to publish.
+        self._publishing: set[str] = set()
         #: {unfinished job: what binds it}; jobs that nothing binds are not in it
         self._orders: dict[str, Orders] = {}
         self._paused: frozenset[str] = frozenset()
@@ -122,18 +128,26 @@ class Jobs:
         return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
 
     def reports(self) -> list[dict[str, Any]]:
-        """Return the entries in `status.json` of the jobs that nobody works on."""
+        """Return the entries in `status.json` of the jobs that nobody works on, of the oldest of them."""
         waiting = [
             report_idle(header, self.state(header.id), priority=self.orders(header.id).rank.among_own)
-            for header in (*self.accepted.values(), *self.quarantine.later)
+            for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later)
         ]
         return [*waiting, *self.quarantine.reports()]
+
+    def further(self) -> list[dict[str, Any]]:
+        """Return in short the jobs that `reports` leaves out: whole entries of ten thousand would take their time."""
+        return [
+            {"job": header.id, "profile": header.profile, "name": header.name, "state": self.state(header.id)}
+            for header in islice(self.accepted.values(), MOST_REPORTED, None)
+        ]
 
     # --- coming --------------------------------------------------------------------------------------------------
 
     def take(self, header: JobHeader) -> None:
         """Take an accepted job in."""
         self.accepted[header.id] = header
+        self.on_roll.add(header)
         self._line_up(header)
         self.moves += 1
 
@@ -149,6 +163,7 @@ class Jobs:
         for header in wanted:
             self.take(header)
         for header in recovery.quarantined:
+            self.on_roll.add(header)
             if self.orders(header.id).canceller is not None:
                 self.quarantine.release(header.id)
 
@@ -194,6 +209,7 @@ class Jobs:
             extra = {"action": "load_failed", "job": header.id}
             logger.error("job %s cannot be loaded: %s", header.id, outcome.reason, extra=extra)
             self.damaged = (*self.damaged, header.id)
+            self.on_roll.remove(header.id)
             return
         loaded: LoadedJob = outcome.value
         backlog = Backlog(
@@ -206,6 +222,7 @@ class Jobs:
             submitter=header.uid,
             rank=self.orders(header.id).rank,
         )
+        backlog.weights = None if header.settings.digest == "any" else dict(loaded.replay.weights)
         running = RunningJob.begin(header, backlog, loaded.replay, now)
         if self.orders(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
@@ -289,22 +306,31 @@ class Jobs:
     def publish(self, job: str) -> None:
         """Have a complete job's answers shown in the outbox."""
         facts = self._fleet.facts()
+        self._publishing.add(job)
         self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, facts)
+
+    @property
+    def lack_of_room(self) -> str:
+        """Why answers cannot be published, where that is for want of room; "" when they can."""
+        lacking = [job.header.label for job in self.running.values() if job.lacks_room]
+        return f"there is no room to publish the answers of {lacking[0]}" if lacking else ""
 
     def publish_again(self) -> None:
         """Try again what could not be published."""
         for job, running in self.running.items():
-            if running.trouble and running.state is JobState.COMPLETE:
-                running.trouble = ""
+            if running.state is JobState.COMPLETE and job not in self._publishing:
                 self.publish(job)
 
     def _take_published(self, job: str, outcome: Done | Failed) -> None:
+        self._publishing.discard(job)
         running = self.running.get(job)
         if running is None:  # given up meanwhile
             return
         if isinstance(outcome, Failed):
-            running.trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
-            logger.error("%s", running.trouble, extra={"action": "publish_failed", "job": job})
+            trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
+            if running.trouble != trouble:  # it is tried every few seconds, and said once
+                logger.error("%s", trouble, extra={"action": "publish_failed", "job": job})
+            running.trouble, running.lacks_room = trouble, outcome.is_full
             return
         counts, header = running.counts, running.header
         failures = header.requests - counts.responses  # those of a cancelled job were written by the clerk
@@ -336,9 +362,8 @@ class Jobs:
     def give_up_taken_away(self) -> None:
         """Let go of jobs whose folder somebody removed; the others go on."""
         for job in [job for job in self.running if not (self._layout.jobs / job).is_dir()]:
-            running = self.running[job]
-            if running.state is JobState.COMPLETE and not running.trouble:
-                continue  # being published at this moment: the folder moves
+            if job in self._publishing:
+                continue  # the folder moves
             logger.error("jobs/%s was taken away: its job is given up", job, extra={"action": "job_gone", "job": job})
             self._scheduler.remove_job(job)
             self._recorder.forget(job)
@@ -347,5 +372,6 @@ class Jobs:
     def _forget(self, job: str) -> None:
         self._signs.end_progress(job)
         del self.running[job]
+        self.on_roll.remove(job)
         self._orders.pop(job, None)
         self.moves += 1

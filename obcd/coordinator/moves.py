@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from obcd.core.health import EndpointState, Health
+from obcd.core.records import plain_model
+from obcd.core.shortage import Missing
 
 #: States in which an endpoint is asked, or may be soon.
 _HOPEFUL = (EndpointState.STARTING, EndpointState.UP, EndpointState.SUSPECT)
@@ -44,3 +46,14 @@ def describe_outage(healths: Sequence[Health]) -> str:
         return "no endpoint is up"
     more = f"; and {len(healths) - 1} more" if len(healths) > 1 else ""
     return f"no endpoint is up: {healths[0].name}: {healths[0].reason}{more}"
+
+
+def describe_shortage(missing: Missing) -> str:
+    """Return in one sentence what work waits for, and what to do about it."""
+    model = plain_model(missing.model)
+    if missing.digest:
+        return (
+            f"no endpoint has the '{model}' any more that a job was begun with (digest {missing.digest}): "
+            "put it back, or wait: what is left of the job will be in retry.jsonl, to be dropped again"
+        )
+    return f"no endpoint has the model '{missing.model}': ollama pull {missing.model}"

@@ -6,17 +6,15 @@ it. While one sync is under way the next group gathers, so the slower the disk t
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from obcd.coordinator.room import Room
 from obcd.core.counts import Counts
 from obcd.spool.ledger import LedgerWriter
-
-logger = logging.getLogger(__name__)
 
 #: Seconds to wait for company between write and sync, and before what failed is tried again.
 GATHER_SECONDS, RETRY_SECONDS = 0.01, 1.0
@@ -35,12 +33,14 @@ class Recorder:
     """Owns the open ledgers. `open`, `add`, `close_job`, `recorded` are the main thread's.
 
     Args:
-        wake: Called from the thread when something was recorded.
+        wake: Called from the thread when something was recorded, or could not be.
+        room: Told what the disk refuses.
     """
 
-    def __init__(self, jobs: Path, wake: Callable[[], None]) -> None:
+    def __init__(self, jobs: Path, wake: Callable[[], None], room: Room) -> None:
         self._jobs = jobs
         self._wake = wake
+        self._room = room
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._entries: list[Entry] = []
@@ -49,8 +49,6 @@ class Recorder:
         self._closing: set[str] = set()
         self._recorded: deque[Entry] = deque()
         self._stopping = False
-        #: Why nothing can be recorded at present, "" when all is well.
-        self.trouble = ""
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -117,6 +115,7 @@ class Recorder:
                 threading.Event().wait(RETRY_SECONDS)
                 if self._stopping:
                     return
+            self._room.relieve()  # all is recorded, or was forgotten with its job
 
     def _record(self) -> bool:
         """Record what is queued by now; False if the disk refused.
@@ -134,11 +133,10 @@ class Recorder:
             try:
                 self._writers[job].sync()
             except OSError as error:
-                self._note_trouble(job, error)
+                self._give_up(error)
                 return False
             self._sizes[job] = self._writers[job].size
             self._finish(group)
-        self.trouble = ""
         return True
 
     def _write_news(self, written: dict[str, list[Entry]]) -> dict[str, list[Entry]] | None:
@@ -158,7 +156,7 @@ class Recorder:
             try:
                 self._writer(job).write([entry.record for entry in group])
             except OSError as error:
-                self._note_trouble(job, error)
+                self._give_up(error)
                 return None
             written.setdefault(job, []).extend(group)
         return written
@@ -173,16 +171,14 @@ class Recorder:
         with self._lock:
             self._entries = [entry for entry in self._entries if id(entry) not in done]
         self._recorded.extend(group)
-        self._wake()
+        if not self._entries:  # else the results that still come wake the loop themselves
+            self._wake()
 
-    def _note_trouble(self, job: str, error: OSError) -> None:
+    def _give_up(self, error: OSError) -> None:
         for writer in self._writers.values():  # what they wrote without a sync is cut off and written anew
             writer.close()
         self._writers.clear()
-        reason = f"results cannot be recorded: {error.strerror}"
-        if self.trouble != reason:
-            logger.error("%s; obcd waits and goes on by itself", reason, extra={"action": "record_failed", "job": job})
-        self.trouble = reason
+        self._room.refuse(error)
         self._wake()
 
     def _close_finished(self) -> None:

@@ -46,6 +46,7 @@ class RunningJob:
     tokens: Rate  # generated tokens per second
     state: JobState = JobState.RUNNING
     trouble: str = ""
+    lacks_room: bool = False  # its answers could not be published for want of room
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
     @classmethod

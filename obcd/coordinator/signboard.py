@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from obcd.coordinator.running import RunningJob
+from obcd.logs import fault_text
 from obcd.spool.inbox import Key
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
@@ -16,41 +20,69 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two writings of a job's progress.
 PROGRESS_SECONDS = 2.0
+#: Signs that may wait for the disk.
+MOST_ERRANDS = 1000
 
 
 class Signboard:
-    """Main thread only; `now` is monotonic seconds. A sign that cannot be written holds nothing up."""
+    """A thread writes the signs, in order: a disk that takes its time holds nothing else up. The rest is the main
+    thread's; `now` is monotonic seconds. A sign that cannot be written is passed over.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._signs = Signs(layout)
+        self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        #: What was said of waiting files, and when it is said again: one that could not be shown is tried anew.
+        self._waiting: dict[Key, str] = {}
+        self._again_at = 0.0
 
     def clear(self) -> None:
         """Take away what an earlier coordinator left."""
-        self._signs.clear()
+        self._do(self._signs.clear)
 
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
-        self._signs.end_progress(job)
+        self._do(partial(self._signs.end_progress, job))
 
     def show_kept(self, header: JobHeader, report: Mapping[str, Any]) -> None:
         """Show a job that is kept apart, where its progress would be."""
-        self._signs.show_progress(header, report)
+        self._do(partial(self._signs.show_progress, header, report))
 
     def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
         """Show what is due; `outage` says why nothing can be asked at present."""
+        if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; what is shown is stale anyway
+            return
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
-                try:
-                    self._signs.show_progress(job.header, job.report(now, outage))
-                except OSError as error:  # a full disk: the job goes on, the sign is stale
-                    logger.debug("progress of %s not shown: %s", job.header.id, error.strerror)
-        try:
-            news = self._signs.show_waiting(dict(waiting))
-        except OSError as error:
-            logger.debug("waiting signs not shown: %s", error.strerror)
-            return
-        for key, why in news:
+                self._do(partial(self._signs.show_progress, job.header, job.report(now, outage)))
+        if waiting != self._waiting or now >= self._again_at:
+            self._waiting, self._again_at = dict(waiting), now + PROGRESS_SECONDS
+            self._do(partial(self._show_waiting, self._waiting))
+
+    def finish(self, seconds: float) -> None:
+        """Write what is due yet, for at most so long, and end."""
+        if self._thread is not None:
+            self._errands.put(None)
+            self._thread.join(seconds)
+            self._thread = None
+
+    def _do(self, errand: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="signs", daemon=True)
+            self._thread.start()
+        self._errands.put(errand)
+
+    def _work(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            try:
+                errand()
+            except Exception as error:  # noqa: BLE001 - without the thread nothing would be shown any more
+                logger.debug("a sign was not shown: %s", fault_text(error), extra={"action": "sign_failed"})
+
+    def _show_waiting(self, waiting: Mapping[Key, str]) -> None:
+        for key, why in self._signs.show_waiting(waiting):
             name = ascii(f"{key.profile}/{key.name}" if key.profile else key.name)
             extra = {"action": "drop_waits", "profile": key.profile, "file": name[1:-1]}
             logger.info("%s waits: %s", name, why, extra=extra)

@@ -16,6 +16,10 @@ from obcd.logs import printable
 FORMAT = 1
 
 
+#: Files on their way that are named.
+MOST_SETTLING = 100
+
+
 def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = False) -> dict[str, Any]:
     """Return the document of `status.json`.
 
@@ -24,10 +28,11 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
 
     Example: `{"format": 1, "pid": 812, "state": "READY", "jobs": [...], "endpoints": [...], "waiting": [...],
     "published": [...], "troubles": [], "reloads": [...], "updated": 1795373853.2, …}`; an entry of `jobs` is as in
-    `progress.json`, one of `reloads` is `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
+    `progress.json` (`further_jobs` only names those behind them in line), one of `reloads` is
+    `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
     "text": "1 endpoint came", "exit_code": 0}`, the newest last.
     """
-    eta = _time_to_go(coordinator)
+    eta, odd, unfit = _time_to_go(coordinator), coordinator.scheduler.odd(), coordinator.scheduler.unfit()
     return {
         "format": FORMAT,
         "version": __version__,
@@ -40,13 +45,22 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         "updated": round(wall(), 3),
         "updated_at": timestamp(wall()),
         "troubles": coordinator.troubles(),
+        "notes": coordinator.notes,
         "takes_reloads": takes_reloads,
         "reloads": list(coordinator.reloads),
         "eta_seconds": None if eta is None else round(eta, 1),
-        "jobs": [job.report(now, coordinator.fleet.outage) for job in coordinator.jobs.running.values()]
+        "jobs": [job.report(now, coordinator.obstacle) for job in coordinator.jobs.running.values()]
         + coordinator.jobs.reports(),
-        "endpoints": [_endpoint(coordinator, item.name, now) for item in coordinator.fleet.endpoints],
-        "settling": [printable(key.name) for key in coordinator.settling],
+        "further_jobs": coordinator.jobs.further(),
+        "endpoints": [
+            {
+                **_endpoint(coordinator, item.name, now),
+                "left_out": sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}),
+            }
+            for item in coordinator.fleet.endpoints
+        ],
+        "pulls": coordinator.fleet.fetcher.reports(),
+        "settling": [printable(key.name) for key in coordinator.settling[:MOST_SETTLING]],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}
             for key, why in coordinator.waiting.items()

@@ -54,6 +54,8 @@ class Backlog:
         self.limit = limit
         self.submitter = submitter
         self.rank = rank
+        #: {model: digest that answers it} for models of which something was asked; None: any may (see `weights`).
+        self.weights: dict[str, str] | None = {}
         #: Nothing of it is given out while this is set; what is in flight finishes.
         self.is_paused = False
         self.signatures = tuple(signatures)
@@ -79,6 +81,10 @@ class Backlog:
     def signature_number(self, ordinal: int) -> int:
         """Return which of `signatures` a request needs."""
         return self._column[ordinal] if self._column else 0
+
+    def signature_of(self, ordinal: int) -> Signature:
+        """Return what a request needs loaded."""
+        return self.signatures[self.signature_number(ordinal)]
 
     def has_retries(self, number: int) -> bool:
         """Tell whether a request of this signature waits for another attempt, due or not."""

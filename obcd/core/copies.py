@@ -12,6 +12,7 @@ from obcd.core.backlog import Backlog
 from obcd.core.health import EndpointState
 from obcd.core.leases import Holder, Lease
 from obcd.core.pace import Pace
+from obcd.core.weights import could_ask
 
 #: Seconds between two looks for stragglers: a look is at every lease.
 LOOK_SECONDS = 0.2
@@ -43,19 +44,21 @@ class Copies:
         if self.next_look is not None and now < self.next_look:
             return []
         holders = list(holders)
-        idle = [
-            item
-            for item in holders
-            if item.pace.mean is not None and item.health.state is EndpointState.UP and item.free() > 0
-        ]
+        idle = [item for item in holders if self._is_idle(item, now)]
+        if not idle:
+            self.next_look = None
+            return []
         at_work = [item for item in holders if item.leases]
-        self.next_look = now + LOOK_SECONDS if idle and at_work else None
+        self.next_look = now + LOOK_SECONDS if at_work else None
         found: dict[int, tuple[Lease, str]] = {}
         for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
             stragglers = [lease for lease in self._find(others, endpoint.pace, now) if lease.ticket not in found]
             for lease in stragglers[: endpoint.free()]:
-                if self._is_allowed(lease, backlogs.get(lease.job), others, endpoint.pace, now):
+                backlog = backlogs.get(lease.job)
+                if backlog is None or not could_ask(backlog, backlog.signature_of(lease.ordinal), endpoint):
+                    continue
+                if self._is_allowed(lease, backlog, others, endpoint.pace, now):
                     found[lease.ticket] = lease, endpoint.name
         return list(found.values())
 
@@ -75,6 +78,13 @@ class Copies:
         """Forget what was counted of a job."""
         del self._counts[job]
 
+    @staticmethod
+    def _is_idle(item: Holder, now: float) -> bool:
+        """Tell whether an endpoint knows how to serve what it has loaded, and has room."""
+        if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
+            return False
+        return item.loaded is not None and item.fits(item.loaded, now)
+
     def _find(self, holders: list[Holder], pace: Pace, now: float) -> list[Lease]:
         """Return what an endpoint of such a pace will probably answer before those who are at it, the longest first."""
         elsewhere = pace.mean or 0.0
@@ -86,8 +96,8 @@ class Copies:
         ]
         return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= GAIN * elsewhere]
 
-    def _is_allowed(self, lease: Lease, backlog: Backlog | None, holders: list[Holder], pace: Pace, now: float) -> bool:
-        if backlog is None or backlog.is_paused:
+    def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: Pace, now: float) -> bool:
+        if backlog.is_paused:
             return False
         holder = next(item for item in holders if item.name == lease.endpoint)
         if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):

@@ -25,6 +25,7 @@ class Harm(StrEnum):
     NONE = "none"  # nothing: the request was at fault, or the endpoint is only busy
     STRIKE = "strike"  # suspicious: some of these in a row put the endpoint aside
     DOWN = "down"  # it does not serve: put aside at once
+    UNFIT = "unfit"  # it does not serve this signature as it should: left out for it, others it may serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,16 @@ def worker_lost() -> Fault:
 def worker_fault(place: str) -> Fault:
     """Return the fault of a request at which our own code failed; `place` is `obcd.logs.fault_text` of the error."""
     return Fault("worker_fault", f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
+
+
+def weights_missing(model: str, digest: str) -> Fault:
+    """Return the fault of a request whose job was begun with weights that no endpoint has any more."""
+    return Fault(
+        "weights_missing",
+        f"no endpoint has the '{model}' any more that this job was begun with (digest {digest}): "
+        "drop retry.jsonl to have the rest answered by the one that is there",
+        Remedy.NEVER,
+    )
 
 
 def model_missing(model: str, endpoints: int) -> Fault:

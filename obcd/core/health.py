@@ -70,7 +70,8 @@ class Health:
         Args:
             is_crash: The model's process crashed, for which a request may turn out to be to blame.
         """
-        if harm is Harm.NONE or sent_at < self.since or self.state not in (EndpointState.UP, EndpointState.SUSPECT):
+        is_asked = self.state in (EndpointState.UP, EndpointState.SUSPECT)
+        if harm in (Harm.NONE, Harm.UNFIT) or sent_at < self.since or not is_asked:
             return
         self._is_marred |= not is_crash
         self._strikes += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from obcd.core.concurrency import SlotFinder
-from obcd.core.health import Health
+from obcd.core.fitness import Fitness
+from obcd.core.health import EndpointState, Health
 from obcd.core.pace import Pace
 from obcd.core.poison import RequestKey
 from obcd.core.records import Signature
@@ -17,6 +18,7 @@ class Lease:
 
     Attributes:
         place: How many requests the endpoint held then, this one included.
+        digest: Of the weights that have to answer, "" for any.
         signature: Which of its job's signatures it needs, by number.
     """
 
@@ -27,6 +29,7 @@ class Lease:
     attempt: int
     sent_at: float
     place: int = 1
+    digest: str = ""
     signature: int = 0
 
     @property
@@ -42,13 +45,14 @@ class Holder:
     name: str
     fixed_slots: int | None  # None: found by measurement
     health: Health
-    models: frozenset[str] | None = None  # canonical names; None: never told
+    digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never told
     loaded: Signature | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
     #: {model: how many slots its runner has here}; Ollama gives some families of models one, whatever it was told
     finders: dict[str, SlotFinder] = field(default_factory=dict)
     #: of the signature that is loaded
     pace: Pace = field(default_factory=Pace)
+    fitness: Fitness = field(default_factory=Fitness)
 
     @property
     def finder(self) -> SlotFinder:
@@ -65,7 +69,20 @@ class Holder:
 
     def has(self, signature: Signature) -> bool:
         """Tell whether it told of the model."""
-        return self.models is not None and signature.model in self.models
+        return self.digests is not None and signature.model in self.digests
+
+    def digest(self, signature: Signature) -> str | None:
+        """Return the digest of a signature's model, None if it told of no such model."""
+        return (self.digests or {}).get(signature.model)
+
+    def fits(self, signature: Signature, now: float) -> bool:
+        """Tell whether it has the model, and nothing was found against its serving it."""
+        if self.digests is None or signature.model not in self.digests:
+            return False
+        if self.fitness.is_spotless:  # most often: this is asked for each lease, of each job
+            return True
+        is_tried = self.loaded == signature and bool(self.leases)
+        return self.fitness.admits(signature, now, is_tried=is_tried)
 
     def load(self, signature: Signature) -> None:
         """Take note of what it is to load next."""
@@ -74,4 +91,6 @@ class Holder:
 
     def free(self) -> int:
         """Return how many more requests it may hold."""
-        return self.health.open_slots(self.slots) - len(self.leases)
+        slots = self.slots
+        open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
+        return open_slots - len(self.leases)

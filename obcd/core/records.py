@@ -43,6 +43,7 @@ class JobSettings:
         connect_timeout_seconds: Limit for opening a connection.
         load_timeout_seconds: Limit for loading the model (preload).
         request_timeout_seconds: Limit for one whole request, waiting for a slot of the server included.
+        digest: `same` if all answers of one model have to come from the same weights, `any` if they need not.
     """
 
     model: str
@@ -57,6 +58,7 @@ class JobSettings:
     connect_timeout_seconds: float = 5.0
     load_timeout_seconds: float = 900.0
     request_timeout_seconds: float = 600.0
+    digest: str = "same"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in `job.json` and `manifest.json`."""
@@ -128,6 +130,11 @@ def canonical_model(name: str) -> str:
     """Return a model's name as Ollama compares it: lower case, with its tag; `Llama3.2` is `llama3.2:latest`."""
     lower = name.lower()
     return lower if ":" in lower.rsplit("/", 1)[-1] else lower + ":latest"
+
+
+def plain_model(name: str) -> str:
+    """Return a canonical name as people write it: `llama3.2`, not `llama3.2:latest`."""
+    return name.removesuffix(":latest")
 
 
 def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:

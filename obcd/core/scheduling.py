@@ -4,44 +4,32 @@ Rules: an endpoint never holds more requests than its open slots; it stays with 
 is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
 (see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
 request nothing; who is to blame for a crash is found out by `poison`; when an endpoint has nothing to do, it is asked
-for what takes long elsewhere too, and the first answer counts (see `pace`).
+for what takes long elsewhere too, and the first answer counts (see `pace`); a job never mixes answers of different
+weights (`weights`), and an endpoint that cannot serve a signature as it should is left out for it (`fitness`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Admits, Backlog
+from obcd.core.collation import must_switch, servers_of, spared_first
 from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.copies import Copies
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.health import EndpointState, Health
+from obcd.core.groups import Group
+from obcd.core.health import Health
 from obcd.core.leases import Holder, Lease
 from obcd.core.poison import Suspects
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_BASE, REQUEST_LIMIT, pause
+from obcd.core.shortage import Missing, Shortage, Unserved, describe_unfit, missing_of
+from obcd.core.weights import Weights, odd_ones
 
-#: Seconds that work for another signature waits before an endpoint lets its own work run out and switches.
-COLLATE_SECONDS = 30.0
-#: Seconds that work for a model which no endpoint has waits before it fails: when all endpoints told their models,
-#: and when some were never reached.
-MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS = 30.0, 300.0
 #: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
 FREE_FAULTS = 50
-
-
-@dataclass(slots=True)
-class _Group:
-    """The requests of one job that need one signature."""
-
-    backlog: Backlog
-    number: int
-    signature: Signature
-    served_at: float  # when a request of it was last leased (or when it came)
-    turn: int = 0  # the scheduler's counter at that time
-    unservable_since: float | None = None
 
 
 class Scheduler:
@@ -53,10 +41,12 @@ class Scheduler:
     """
 
     def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
-        self._model_waits = model_waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
+        self._shortage = Shortage(model_waits)
+        self._weights = Weights()
+        self._moves = 0
         self._endpoints: dict[str, Holder] = {}
         self._backlogs: dict[str, Backlog] = {}
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._tickets = 0
         #: {submitter: the ticket that was last given out for him}
         self._served: dict[int, int] = {}
@@ -106,16 +96,36 @@ class Scheduler:
         """Return the live health of an endpoint, for reading."""
         return self._endpoints[name].health
 
-    def models(self, name: str) -> frozenset[str] | None:
-        """Return the models an endpoint told of; None when it was never reached."""
-        return self._endpoints[name].models
+    def models(self, name: str) -> Mapping[str, str] | None:
+        """Return `{model: digest}` as an endpoint told; None when it was never reached."""
+        return self._endpoints[name].digests
 
-    def note_probe(self, name: str, models: frozenset[str] | None, failure: str | None, now: float) -> None:
-        """Take note of a control call: the models it told, or why it failed."""
+    def note_probe(self, name: str, digests: Mapping[str, str] | None, failure: str | None, now: float) -> None:
+        """Take note of a control call: the models it told with their digests, or why it failed."""
         endpoint = self._endpoints[name]
-        if models is not None:
-            endpoint.models = models
+        if digests is not None and digests != endpoint.digests:
+            endpoint.digests = dict(digests)
+            self._moves += 1
         endpoint.health.note_probe(failure, now)
+
+    def forgive_unfit(self) -> None:
+        """Have every endpoint looked at again: what it has to be is another thing by now."""
+        for endpoint in self._endpoints.values():
+            endpoint.fitness.forgive()
+        self._moves += 1
+
+    @property
+    def moves(self) -> int:
+        """How often it may have changed what is left out where, since the start."""
+        return self._moves + self._weights.choices
+
+    def odd(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what is other about its weights}` than what jobs are asked with, for people."""
+        return odd_ones(self._endpoints.values(), self._backlogs.values())
+
+    def unfit(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what it does not serve as it should, and why}`, for people."""
+        return {item.name: found for item in self._endpoints.values() if (found := item.fitness.sentences())}
 
     def in_flight(self, name: str) -> int:
         """Return how many requests an endpoint holds."""
@@ -131,7 +141,7 @@ class Scheduler:
         """Take a job's unfinished requests in."""
         self._backlogs[backlog.job] = backlog
         for number, signature in enumerate(backlog.signatures):
-            self._groups.append(_Group(backlog, number, signature, now))
+            self._groups.append(Group(backlog, number, signature, now))
 
     def remove_job(self, job: str) -> None:
         """Forget a job; leases of it become unknown tickets."""
@@ -140,11 +150,13 @@ class Scheduler:
         self._free_faults = {key: count for key, count in self._free_faults.items() if key[0] != job}
         self._suspects.clear_job(job)
         self._copies.forget_job(job)
+        self._moves += 1
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
     def assign(self, now: float) -> list[Lease]:
         """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
+        self._weights.look(self._endpoints.values(), now)
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
@@ -174,6 +186,7 @@ class Scheduler:
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
+        self._moves += holder.fitness.note_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
         self._end(backlog, lease)
         return lease
 
@@ -201,9 +214,7 @@ class Scheduler:
         if found.fault.remedy is not Remedy.NEVER and self._copies.part(lease) is not None:
             return None  # the other one goes on
         self._overtake(lease, now)
-        if fault.kind == "model_missing" and holder.models is not None:
-            missing = backlog.signatures[backlog.signature_number(lease.ordinal)].model
-            holder.models = holder.models - {missing}
+        self._note_unable(holder, backlog.signature_of(lease.ordinal), fault, lease.sent_at, now)
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
     def take_overtaken(self) -> list[Lease]:
@@ -219,24 +230,38 @@ class Scheduler:
             if any(now - lease.sent_at > age for lease in endpoint.leases.values())
         }
 
-    def take_unservable(self, limit: int, now: float) -> list[tuple[str, int, str]]:
-        """Take requests whose model no endpoint has had for long enough, at most `limit` at once, and end them.
+    def wanted_models(self) -> frozenset[str]:
+        """Return the models that waiting work needs, missing or not."""
+        return frozenset(group.signature.model for group in self._groups if not group.is_at_rest)
+
+    def take_unservable(self, limit: int, now: float, coming: Collection[str] = ()) -> list[Unserved]:
+        """Take requests for which no endpoint has had what they need for long enough, at most `limit`, and end them.
+
+        Args:
+            coming: Models that are on their way: what needs them waits.
 
         Returns:
-            `[(job, ordinal, model), …]`, each to be recorded as a failure.
+            Each is to be recorded as a failure.
         """
-        taken: list[tuple[str, int, str]] = []
+        taken: list[Unserved] = []
         for group in self._groups:
-            if self._is_unservable(group, now):
+            is_over = self._shortage.is_over(group, self._endpoints.values(), now)
+            if is_over and group.signature.model not in coming:
+                missing = missing_of(group, self._endpoints.values())
                 for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
                     group.backlog.end(ordinal)
                     self._suspects.clear((group.backlog.job, ordinal))
-                    taken.append((group.backlog.job, ordinal, group.signature.model))
+                    taken.append(Unserved(group.backlog.job, ordinal, missing))
         return taken
 
-    def unservable_models(self) -> set[str]:
-        """Return the models that waiting work needs and no endpoint has told of."""
-        return {group.signature.model for group in self._groups if group.unservable_since is not None}
+    def missing(self) -> set[Missing]:
+        """Return what waiting work needs and no endpoint has told of."""
+        waiting = [group for group in self._groups if group.unservable_since is not None]
+        return {missing_of(group, self._endpoints.values()) for group in waiting}
+
+    def unserved(self) -> set[str]:
+        """Return what waiting work waits for since no endpoint serves it as it should, for people."""
+        return {describe_unfit(group, self._endpoints.values()) for group in self._groups} - {""}
 
     def next_due(self, now: float) -> float | None:
         """Return when the next back-off ends or stragglers are looked for, after `now`, or None.
@@ -257,29 +282,38 @@ class Scheduler:
     def _lease_one(self, endpoint: Holder, now: float) -> Lease | None:
         for group in self._choices(endpoint, now):
             admits = self._admits(endpoint, group)
-            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group), now, admits)
+            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group, now), now, admits)
             if ordinal is not None:
                 return self._hold(group, ordinal, endpoint, now)
         return None
 
-    def _hold(self, group: _Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
+    def _hold(self, group: Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
         """Make the lease of a request that its backlog gave out."""
         self._tickets += 1
         group.served_at, group.turn = now, self._tickets
         self._served[group.backlog.submitter] = self._tickets
         endpoint.load(group.signature)
-        job = group.backlog.job
+        job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
         attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1, group.number)
+        held, number = len(endpoint.leases) + 1, group.number
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, held, digest, number)
         endpoint.leases[lease.ticket] = lease
         return lease
 
-    def _admits(self, endpoint: Holder, group: _Group) -> Admits | None:
+    def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
+        """Take note of a fault that says that an endpoint cannot serve a signature, while it may serve others."""
+        if fault.kind == "model_missing" and holder.digests is not None:
+            holder.digests.pop(signature.model, None)
+        if fault.harm is Harm.UNFIT:
+            holder.fitness.note_fault(signature, fault.message, sent_at, now, holder.name)
+            self._moves += 1
+
+    def _admits(self, endpoint: Holder, group: Group) -> Admits | None:
         if not self._suspects:
             return None
         return self._suspects.admits(group.backlog.job, [lease.request for lease in endpoint.leases.values()])
 
-    def _reserve(self, now: float) -> dict[str, tuple[_Group, int]]:
+    def _reserve(self, now: float) -> dict[str, tuple[Group, int]]:
         """Choose an endpoint each for the requests that wait for one of their own; it takes nothing else meanwhile.
 
         Most often one becomes empty by itself. Where there is always work, it has to be kept free.
@@ -287,20 +321,19 @@ class Scheduler:
         Returns:
             `{endpoint: (group, ordinal)}`.
         """
-        reserved: dict[str, tuple[_Group, int]] = {}
+        reserved: dict[str, tuple[Group, int]] = {}
         for job, ordinal in self._suspects.lonely:
             backlog = self._backlogs[job]
             if backlog.is_paused or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
                 continue
-            number = backlog.signature_number(ordinal)
-            group = next(item for item in self._groups if item.backlog is backlog and item.number == number)
-            order = (item for item in self._switching_order() if item.name not in reserved)
-            chosen = next((item for item in order if self._serves(item, group.signature)), None)
+            group = self._group_of(backlog, ordinal)
+            order = (item for item in spared_first(self._endpoints.values()) if item.name not in reserved)
+            chosen = next((item for item in order if self._serves(now, item, group)), None)
             if chosen is not None:
                 reserved[chosen.name] = group, ordinal
         return reserved
 
-    def _lease_reserved(self, reserved: dict[str, tuple[_Group, int]], now: float) -> list[Lease]:
+    def _lease_reserved(self, reserved: dict[str, tuple[Group, int]], now: float) -> list[Lease]:
         """Give out what waited for an endpoint that is empty by now."""
         leases = []
         for name, (group, ordinal) in reserved.items():
@@ -346,89 +379,75 @@ class Scheduler:
         self._free_faults.pop(lease.request, None)
         self._suspects.clear(lease.request)
 
-    def _choices(self, endpoint: Holder, now: float) -> Iterator[_Group]:
+    def _choices(self, endpoint: Holder, now: float) -> Iterator[Group]:
         """Yield the groups this endpoint may serve now, best first."""
         ready = [
             group
             for group in self._groups
             if not group.backlog.is_paused
-            and endpoint.has(group.signature)
+            and self._may_ask(endpoint, group, now)
             and group.backlog.has_ready(
-                group.number, endpoint.name, self._able_to_retry(group), now, self._admits(endpoint, group)
+                group.number, endpoint.name, self._able_to_retry(group, now), now, self._admits(endpoint, group)
             )
         ]
         own = [group for group in ready if group.signature == endpoint.loaded]
-        if own and not self._must_switch(endpoint, ready, now):
+        endpoints, serves = self._endpoints.values(), partial(self._serves, now)
+        if own and not must_switch(endpoint, ready, endpoints, serves, now):
             yield from sorted(own, key=self._order)
         elif not endpoint.leases:  # switching drains first
             foreign = [group for group in ready if group.signature != endpoint.loaded] or own
             yield from sorted(
                 foreign,
-                key=lambda group: (-group.backlog.rank.among_all, self._servers_of(group), self._order(group)),
+                key=lambda group: (
+                    -group.backlog.rank.among_all,
+                    servers_of(group, endpoints, serves),
+                    self._order(group),
+                ),
             )
 
-    def _order(self, group: _Group) -> tuple[int, int, int, int]:
+    def _order(self, group: Group) -> tuple[int, int, int, int]:
         backlog = group.backlog
         return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
 
-    def _must_switch(self, endpoint: Holder, ready: list[_Group], now: float) -> bool:
-        """Tell whether this endpoint has to let its work run out for a signature that nobody serves."""
-        starved = {
-            group.signature
-            for group in ready
-            if group.signature != endpoint.loaded and now - group.served_at > COLLATE_SECONDS
-        }
-        if not starved:
-            return False
-        starved -= {item.loaded for item in self._endpoints.values() if item.health.open_slots(item.slots) > 0}
-        order = self._switching_order() if starved else []
-        return any(
-            next((item for item in order if self._serves(item, signature)), None) is endpoint for signature in starved
-        )
-
-    def _switching_order(self) -> list[Holder]:
-        """Return the endpoints, the one that is spared most easily first; only one drains, the others stay at work.
-
-        One whose signature others have too, with the least in flight: it stays the first while it drains.
-        """
-        loaded = Counter(item.loaded for item in self._endpoints.values())
-        return sorted(self._endpoints.values(), key=lambda item: (loaded[item.loaded] == 1, len(item.leases)))
-
-    def _servers_of(self, group: _Group) -> int:
-        """Return how many endpoints have the group's signature loaded and are open."""
-        return sum(
-            endpoint.loaded == group.signature and endpoint.health.open_slots(endpoint.slots) > 0
-            for endpoint in self._endpoints.values()
-        )
-
-    def _able_to_retry(self, group: _Group) -> frozenset[str]:
+    def _able_to_retry(self, group: Group, now: float) -> frozenset[str]:
         """Return who could take another attempt of a group; nobody is asked where there is none to make."""
-        return self._able(group.signature) if group.backlog.has_retries(group.number) else frozenset()
+        return self._able(group, now) if group.backlog.has_retries(group.number) else frozenset()
 
-    def _able(self, signature: Signature) -> frozenset[str]:
-        return frozenset(item.name for item in self._endpoints.values() if self._serves(item, signature))
+    def _able(self, group: Group, now: float) -> frozenset[str]:
+        return frozenset(item.name for item in self._endpoints.values() if self._serves(now, item, group))
 
-    @staticmethod
-    def _serves(endpoint: Holder, signature: Signature) -> bool:
-        return endpoint.has(signature) and endpoint.health.open_slots(endpoint.slots) > 0
+    def _serves(self, now: float, endpoint: Holder, group: Group) -> bool:
+        return self._may_ask(endpoint, group, now) and endpoint.health.open_slots(endpoint.slots) > 0
+
+    def _may_ask(self, endpoint: Holder, group: Group, now: float) -> bool:
+        return endpoint.fits(group.signature, now) and self._weights.may_ask(group.backlog, group.signature, endpoint)
+
+    def _group_of(self, backlog: Backlog, ordinal: int) -> Group:
+        number = backlog.signature_number(ordinal)
+        return next(item for item in self._groups if item.backlog is backlog and item.number == number)
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
-        ordinal, key = lease.ordinal, (lease.job, lease.ordinal)
+        ordinal = lease.ordinal
         if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
             return False
-        costs = fault.costs_attempt or self._free_faults.get(key, 0) >= FREE_FAULTS
-        if costs:
-            backlog.attempts[ordinal] = backlog.attempts.get(ordinal, 0) + 1
-        else:
-            self._free_faults[key] = self._free_faults.get(key, 0) + 1
+        if fault.harm is not Harm.UNFIT:  # such an endpoint is left alone, so nothing goes round
+            self._charge(backlog, lease, fault)
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)
             return True
         goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.note_failed_on(
-            ordinal, lease.endpoint, self._able(backlog.signatures[backlog.signature_number(ordinal)])
+            ordinal, lease.endpoint, self._able(self._group_of(backlog, ordinal), now)
         )
         backlog.postpone(ordinal, now + self._back_off(backlog, lease, fault, goes_elsewhere))
         return False
+
+    def _charge(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
+        """Count a fault against the request, as an attempt or as one that costs nothing."""
+        free = self._free_faults.get(lease.request, 0)
+        if fault.costs_attempt or free >= FREE_FAULTS:
+            backlog.attempts[lease.ordinal] = backlog.attempts.get(lease.ordinal, 0) + 1
+        else:
+            self._free_faults[lease.request] = free + 1
 
     def _back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
         """Return the pause before the next attempt, seconds.
@@ -440,16 +459,3 @@ class Scheduler:
         count = counted if goes_elsewhere else counted + free
         wait = pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{lease.ordinal}") if count else 0.0
         return wait if goes_elsewhere else max(wait, fault.retry_after)
-
-    def _is_unservable(self, group: _Group, now: float) -> bool:
-        staying = [item for item in self._endpoints.values() if item.health.state is not EndpointState.DRAINING]
-        is_at_rest = group.backlog.is_paused or not group.backlog.has_unleased(group.number)
-        if is_at_rest or any(item.has(group.signature) for item in staying):
-            group.unservable_since = None
-            return False
-        if not any(item.models is not None for item in staying):  # nobody was ever reached: that is another trouble
-            return False
-        if group.unservable_since is None:
-            group.unservable_since = now
-        all_told = all(item.models is not None for item in staying)
-        return now - group.unservable_since > self._model_waits[0 if all_told else 1]

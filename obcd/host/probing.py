@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from obcd.clock import monotonic
-from obcd.host.watching import Answer, Limits, Loaded
+from obcd.host.watching import Answer, Limits
 from obcd.logs import printable
+from obcd.ollama.loaded import Loaded, read_loaded
 
 #: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
 PERIOD, SHORT_PERIOD = Limits().probe, 1.0
@@ -30,7 +31,6 @@ MAX_BYTES = 2**20
 STRANGE = (
     http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
-MAX_MODELS, MAX_NAME = 100, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ class _Asking:
 
     def _ask(self) -> None:
         try:
-            self._found = Probe(answer=Answer.ANSWERED, models=_loaded(self._get("/api/ps")))
+            self._found = Probe(answer=Answer.ANSWERED, models=read_loaded(self._get("/api/ps")))
         except TimeoutError:
             self._found = Probe(answer=Answer.HUNG)
         except OSError:  # refused, reset, closed without an answer: it is starting or dying
@@ -173,16 +173,3 @@ class _Asking:
         if not isinstance(document, dict):
             raise ValueError("not an object")
         return document
-
-
-def _loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
-    """Read the body of /api/ps: `{"models": [{"name", "size", "size_vram", "context_length", …}]}`."""
-    return tuple(
-        Loaded(
-            name=printable(str(item["name"])[:MAX_NAME]),
-            size_bytes=int(item["size"]),
-            vram_bytes=int(item.get("size_vram", item["size"])),  # not told is no reason for a restart
-            context_length=int(item.get("context_length") or 0),
-        )
-        for item in (document.get("models") or [])[:MAX_MODELS]
-    )

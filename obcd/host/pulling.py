@@ -7,14 +7,9 @@ manifests are read from disk at every call.
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
-
-import requests
+from collections.abc import Callable
 
 from obcd.clock import monotonic
 from obcd.core.records import canonical_model
@@ -29,29 +24,9 @@ from obcd.ollama.control import probe
 
 #: Seconds to wait for servers that are starting.
 START_PATIENCE = 60.0
-#: Seconds for a connection, and between two lines: checking the digest of a large file says nothing for minutes.
-CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0
-MAX_LINE_BYTES = 2**16
-GO_ON = "what came stays: the same command goes on where it was"
 #: `[host[:port]/][namespace/]model[:tag]` (ollama types/model/name.go: isValidPart).
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 NAME = re.compile(rf"((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{{1,5}})?/)?({_PART}/)?{_PART}(:{_PART})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One line of a pull.
-
-    Attributes:
-        status: Ollama's words, e.g. `pulling 6a0746a1ec1a`, `verifying sha256 digest`.
-        digest: "" when it is not about a file.
-        total_bytes, completed_bytes: Of that file; 0 when they are not told.
-    """
-
-    status: str
-    digest: str = ""
-    total_bytes: int = 0
-    completed_bytes: int = 0
 
 
 def check_name(model: str) -> None:
@@ -99,63 +74,6 @@ def choose_server(plan: Plan, remote: Remote, say: Callable[[str], None]) -> Ser
         if pid and answer is Answer.ANSWERED and not is_foreign(pid, server.port):
             return server
     raise NoEndpointError("no server of this host answers: look at obcd host status")
-
-
-def stream_pull(url: str, model: str) -> Iterator[Progress]:
-    """Pull a model and yield what the server tells; when it returns, the model is there.
-
-    Raises:
-        NoEndpointError: If the server refuses, breaks off or says an error; partial files stay for the next pull.
-    """
-    try:
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy for a server of this machine
-            with session.post(
-                f"{url}/api/pull", json={"model": model, "stream": True}, stream=True,
-                timeout=(CONNECT_SECONDS, SILENCE_SECONDS), allow_redirects=False,
-            ) as response:  # fmt: skip
-                yield from _progress(response, model)
-    except requests.Timeout:
-        raise NoEndpointError(f"the server went silent; {GO_ON}") from None
-    except requests.RequestException:
-        raise NoEndpointError(f"the server broke off (it was ended or restarted, or does not run); {GO_ON}") from None
-
-
-def _progress(response: requests.Response, model: str) -> Iterator[Progress]:
-    status = ""
-    for line in response.iter_lines(chunk_size=MAX_LINE_BYTES if response.status_code != 200 else 512):
-        document = _read_line(line)
-        if document is None:
-            continue
-        if "error" in document or response.status_code != 200:
-            raise NoEndpointError(f"{model}: {_words(document.get('error', response.status_code))}")
-        status = _words(document.get("status", ""))
-        yield Progress(
-            status=status,
-            digest=_words(document.get("digest", "")),
-            total_bytes=_count(document.get("total")),
-            completed_bytes=_count(document.get("completed")),
-        )
-    if response.status_code != 200:
-        raise NoEndpointError(f"{model}: the server answers with status {response.status_code}")
-    if status != "success":
-        raise NoEndpointError(f"{model}: the server ended in the middle; the same command goes on where it was")
-
-
-def _read_line(line: bytes) -> dict[str, Any] | None:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _words(value: Any) -> str:
-    return printable(str(value)[:300])
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def sees_model(plan: Plan, server: Server, model: str) -> bool:

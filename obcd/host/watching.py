@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from obcd.clock import duration
+from obcd.ollama.loaded import Loaded
 
 #: Supervisor's states in which a process is there, may come by itself, was given up, was stopped by a person.
 ALIVE = ("STARTING", "RUNNING")
@@ -75,21 +76,6 @@ class Answer(Enum):
     REFUSED = "refuses connections"  # starting or dying
     STRANGE = "answers strangely"  # an error, or not Ollama's words
     UNKNOWN = "was not asked yet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A model that a server holds.
-
-    Attributes:
-        size_bytes, vram_bytes: Of the whole, and of what lies on the card.
-        context_length: Tokens of each slot; 0 when it is not told.
-    """
-
-    name: str
-    size_bytes: int
-    vram_bytes: int
-    context_length: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

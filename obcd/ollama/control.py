@@ -1,4 +1,6 @@
-"""Control calls, by `requests`: is it there, which version, which models. Never generates, never follows a redirect."""
+"""Control calls, by `requests`: is it there, which version, which models, what is loaded. Never generates, never
+follows a redirect.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -19,7 +21,9 @@ from urllib3.exceptions import ReadTimeoutError
 
 from obcd.clock import monotonic
 from obcd.core.records import canonical_model
+from obcd.errors import NoEndpointError
 from obcd.logs import printable
+from obcd.ollama.loaded import Loaded, read_loaded
 from obcd.secret import Secret
 
 #: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama: slowness means trouble.
@@ -33,6 +37,8 @@ NO_ENTRY = {
     403: "check its address, what stands in front of it, and token_file in [ollama_instances]",
 }
 SILENT = "it accepts connections but does not answer"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +73,78 @@ def probe(url: str, token: Secret | None = None) -> Probe:
     Args:
         token: Sent as `Authorization: Bearer …`.
     """
-    deadline = monotonic() + PROBE_SECONDS
     try:
-        return _ask(url, token, _Line(deadline))
+        return _call(token, lambda session, line: _ask(session, url, line))
+    except ControlError as error:
+        return Probe(str(error))
+
+
+def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:
+    """Ask what the server holds in memory.
+
+    Raises:
+        ControlError: If it does not tell.
+    """
+    return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)))
+
+
+def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
+    """Ask which models there are: `{canonical name: digest}`.
+
+    Raises:
+        ControlError: If the server does not tell.
+    """
+    return _call(token, lambda session, line: _digests(_ask_models(session, url, line)))
+
+
+def ask_trained_context(url: str, model: str, token: Secret | None = None) -> int:
+    """Ask for the longest context of a model itself, in tokens; 0 when it is not told.
+
+    Raises:
+        ControlError: If the server does not tell of the model.
+    """
+
+    def ask(session: requests.Session, line: _Line) -> int:
+        told = _exchange(session, f"{url}/api/show", line.deadline, {"model": model}).get("model_info") or {}
+        lengths = [value for key, value in told.items() if key.endswith(".context_length")]
+        return max((value for value in lengths if isinstance(value, int)), default=0)
+
+    return _call(token, ask)
+
+
+class ControlError(NoEndpointError):
+    """A control call failed; the message says how, without the endpoint's name."""
+
+
+def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T]) -> T:
+    """Make a control call: it ends by itself, whatever the server sends.
+
+    Raises:
+        ControlError: For everything that can go wrong.
+    """
+    line = _Line(monotonic() + PROBE_SECONDS)
+    try:
+        with _session(token, line) as session:
+            return ask(session, line)
     except requests.RequestException as error:
         failure = _sentence(error)
     except ReadTimeoutError:
         failure = SILENT
     except BodyError:  # what `raw.read1` raises comes from urllib3 as it is
         failure = "the connection broke in the middle of its answer"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         failure = "it answers, but not as Ollama does: is this the right port?"
-    return Probe(failure if monotonic() < deadline else SILENT)  # then it was we who broke the connection
+    raise ControlError(failure if monotonic() < line.deadline else SILENT)  # then it was we who broke the connection
 
 
-def _ask(url: str, token: Secret | None, line: _Line) -> Probe:
-    with _session(token, line) as session:
-        version = _get(session, f"{url}/api/version", line.deadline).get("version", "")
-        models = _get(session, f"{url}/api/tags", line.deadline).get("models") or []
-    return Probe(None, printable(str(version)[:60]), _digests(models), line.peers[-1] if line.peers else "")
+def _ask(session: requests.Session, url: str, line: _Line) -> Probe:
+    version = _exchange(session, f"{url}/api/version", line.deadline).get("version", "")
+    digests = _digests(_ask_models(session, url, line))
+    return Probe(None, printable(str(version)[:60]), digests, line.peers[-1] if line.peers else "")
+
+
+def _ask_models(session: requests.Session, url: str, line: _Line) -> list[dict[str, Any]]:
+    return _exchange(session, f"{url}/api/tags", line.deadline).get("models") or []
 
 
 def _digests(models: list[dict[str, Any]]) -> dict[str, str]:
@@ -148,10 +207,14 @@ def _watched_adapter(line: _Line) -> HTTPAdapter:
     return adapter
 
 
-def _get(session: requests.Session, url: str, deadline: float) -> dict[str, Any]:
+def _exchange(
+    session: requests.Session, url: str, deadline: float, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Ask for a JSON object; with a body by POST."""
     left = max(0.001, deadline - monotonic())
     limits = (min(CONNECT_SECONDS, left), left)
-    with session.get(url, timeout=limits, allow_redirects=False, stream=True) as response:
+    method = "GET" if body is None else "POST"
+    with session.request(method, url, json=body, timeout=limits, allow_redirects=False, stream=True) as response:
         if response.is_redirect:
             raise requests.HTTPError(
                 f"it answers with a redirect ({response.status_code}), which is not followed: configure its new address"
@@ -162,8 +225,8 @@ def _get(session: requests.Session, url: str, deadline: float) -> dict[str, Any]
             )
         if response.status_code != 200:
             raise requests.HTTPError(f"it answers with status {response.status_code}")
-        body = _read_body(response, deadline)
-    document = json.loads(body)
+        raw = _read_body(response, deadline)
+    document = json.loads(raw)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document

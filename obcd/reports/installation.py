@@ -11,29 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.clock import duration, wall
+from obcd.config.settings import Settings
 from obcd.reports.findings import Finding, Severity, fault, note, quoted, right, shown, warning
 from obcd.reports.locks import lock_holders
 from obcd.reports.machine import (
-    IN_MEMORY,
     PROC,
     judge_clock,
     judge_inotify,
     judge_orphans,
     judge_space,
     read_inotify,
-    read_mount,
     read_new_time,
     read_orphans,
-    read_space,
 )
 from obcd.spool import acl
 from obcd.spool.layout import SYSTEM_ROOT, Layout
+from obcd.spool.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, Mount, doubt_root, read_mount, tell_inbox
 from obcd.spool.rights import group_name, judge_folders, lstat, may_write, user_name
+from obcd.spool.room import read_space
 
 #: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0
-#: What an inbox on a network share needs, since its attributes are cached (`[spool] settle_seconds`).
-NETWORK_SETTLE_SECONDS = 60.0
 #: Files of an inbox that are looked at.
 MOST_DROPS = 10_000
 
@@ -52,6 +50,7 @@ class Question:
     layout: Layout
     profiles: tuple[str, ...] = ()
     settle_seconds: float = 5.0
+    min_free_bytes: int | None = None
     uid: int
     now: float
     proc: Path = PROC
@@ -61,10 +60,22 @@ class Question:
         """The inbox and the folders of its profiles."""
         return (self.layout.inbox, *(self.layout.inbox / profile for profile in self.profiles))
 
+    def mount_of(self, path: Path) -> Mount | None:
+        """Return the mount that a path lies on."""
+        return read_mount(path, self.proc / "self" / "mountinfo" if self.proc != PROC else None)
 
-def ask(layout: Layout, profiles: tuple[str, ...], settle_seconds: float) -> Question:
+
+def ask(layout: Layout, settings: Settings) -> Question:
     """Ask for this user and this moment."""
-    return Question(layout=layout, profiles=profiles, settle_seconds=settle_seconds, uid=os.geteuid(), now=wall())
+    spool = settings.spool
+    return Question(
+        layout=layout,
+        profiles=tuple(settings.profiles),
+        settle_seconds=spool.settle_seconds,
+        min_free_bytes=spool.min_free_bytes,
+        uid=os.geteuid(),
+        now=wall(),
+    )
 
 
 def examine(question: Question) -> list[Finding]:
@@ -186,59 +197,59 @@ def _examine_filesystems(question: Question) -> list[Finding]:
         (layout.inbox, layout.claims, "a file is claimed"),
     ):
         pair = os.path.isdir(source) and os.path.isdir(target)
-        if pair and read_mount(source, question.proc) != read_mount(target, question.proc):
+        if pair and question.mount_of(source) != question.mount_of(target):
             why = f"{shown(target)} is a filesystem of its own: {what} by a rename, which cannot cross it"
             findings.append(fault("filesystem", why, f"umount {quoted(target)}"))
     distinct = list({path.stat().st_dev: path for path in reversed(places)}.values())
     for path in distinct:
-        findings += _judge_space(path)
+        findings += _judge_space(path, question)
     new = {path: made for path in distinct if (made := read_new_time(path)) is not None}
     return [*findings, *judge_clock(question.now, new, {path: path.stat().st_mtime for path in distinct})]
 
 
-def _judge_space(path: Path) -> list[Finding]:
+def _judge_space(path: Path, question: Question) -> list[Finding]:
     try:
-        return judge_space(path, read_space(path))
+        is_root = path == question.layout.root
+        return judge_space(path, read_space(path), question.min_free_bytes, is_root=is_root)
     except OSError as error:
         return [fault("disk", f"the filesystem of {shown(path)} does not answer: {error.strerror}", "dmesg | tail")]
 
 
 def _judge_root_mount(question: Question) -> Iterator[Finding]:
     root = question.layout.root
-    mount = read_mount(root, question.proc)
+    mount = question.mount_of(root)
     if mount is None:
         return
-    text = f"{shown(root)} lies on {mount.kind} (mounted at {shown(Path(mount.point))})"
-    remedy = 'a local folder as --root or [spool] root; the inbox alone may be a share ([spool] inbox = "…")'
-    if mount.is_network:
-        yield fault("filesystem", f"{text}, a network filesystem: its locks and fsync cannot be relied on", remedy)
-    elif mount.is_doubtful:
-        yield warning(
-            "filesystem", f"{text}: if another machine serves it, its locks and fsync cannot be relied on", remedy
-        )
+    doubt, text = doubt_root(root, mount), f"{shown(root)} lies on {mount.kind} (mounted at {shown(Path(mount.point))})"
+    if doubt:
+        yield fault("filesystem", doubt, LOCAL_ROOT) if mount.is_network else warning("filesystem", doubt, LOCAL_ROOT)
     elif mount.kind in IN_MEMORY:
         yield warning(
-            "filesystem", f"{text}, which is memory: all of it is gone after a restart of the machine", remedy
+            "filesystem", f"{text}, which is memory: all of it is gone after a restart of the machine", LOCAL_ROOT
         )
     else:
         yield right("filesystem", text)
 
 
 def _judge_inbox_mount(question: Question) -> Iterator[Finding]:
-    inbox, proc = question.layout.inbox, question.proc
-    mount = read_mount(inbox, proc)
+    inbox = question.layout.inbox
+    mount = question.mount_of(inbox)
     if not os.path.lexists(inbox) and inbox.parent != question.layout.root:
         why = f"the inbox {shown(inbox)} is not there: the coordinator would make an empty one in its place"
         yield warning("filesystem", why, f"findmnt -T {quoted(inbox.parent)}  # is the share mounted?")
-    if mount is None or not os.path.isdir(inbox) or mount == read_mount(question.layout.root, proc):
+    if mount is None or not os.path.isdir(inbox) or mount == question.mount_of(question.layout.root):
+        return
+    if remote := tell_inbox(inbox, mount):
+        yield note("filesystem", remote)
         return
     text = f"{shown(inbox)} lies on another filesystem than the root ({mount.kind})"
-    if not (mount.is_network or mount.is_doubtful):
+    if not mount.is_doubtful:
         yield note("filesystem", f"{text}, which is fine: files are copied when they are taken")
         return
-    is_hasty = question.settle_seconds < NETWORK_SETTLE_SECONDS
-    remedy = f"settle_seconds = {NETWORK_SETTLE_SECONDS:.0f}  # in [spool]: shares show old sizes for a while"
-    yield note("filesystem", f"{text}: no events come from there, it is only scanned", remedy if is_hasty else "")
+    is_hasty = question.settle_seconds < SETTLE_SECONDS
+    remedy = f"settle_seconds = {SETTLE_SECONDS:.0f}  # in [spool]: shares show old sizes for a while"
+    why = f"{text}: if another machine serves it, no events come from there, and it is only scanned"
+    yield note("filesystem", why, remedy if is_hasty else "")
 
 
 # --- who works on it -------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ Each `read_…` gathers figures, each `judge_…` makes findings of them. Where 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,9 @@ from pathlib import Path
 from obcd.clock import timestamp
 from obcd.logs import printable
 from obcd.reports.findings import Finding, Severity, quoted, shown
+from obcd.spool.room import Space, find_shortage, shown_size
 
 PROC = Path("/proc")
-
-#: Kinds of filesystem that another machine serves (proc(5), mountinfo): no events, no dependable locks and fsync.
-NETWORK = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "ncpfs")
-)
-#: Kinds that may be another machine's: a program or the host of a virtual machine serves them.
-MAYBE_NETWORK = frozenset(("fuse", "virtiofs", "vboxsf", "vmhgfs", "prl_fs", "drvfs", "orangefs", "coda"))
-#: Kinds that are gone after a restart of the machine.
-IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
 #: Less room than this is worth a warning: bytes, share of the filesystem, files.
 LEAST_BYTES, LEAST_SHARE, LEAST_INODES = 2**30, 0.05, 1000
@@ -38,78 +29,24 @@ MARKER = b"OBCD_SLOT="
 GOOD_INSTANCES, GOOD_WATCHES = 512, 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """Where a filesystem hangs in, and of which kind it is, e.g. `Mount("/var", "ext4")`."""
+def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_root: bool = False) -> list[Finding]:
+    """Tell whether there is room to work in.
 
-    point: str
-    kind: str
-
-    @property
-    def is_network(self) -> bool:
-        """Tell whether another machine serves it."""
-        return self.kind in NETWORK
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Tell whether another machine may serve it."""
-        return self.kind in MAYBE_NETWORK or self.kind.startswith("fuse.")
-
-
-def read_mount(path: Path, proc: Path = PROC) -> Mount | None:
-    """Return the mount that a path lies on; None where that cannot be known."""
-    try:
-        table = (proc / "self" / "mountinfo").read_bytes()
-    except OSError:
-        return None
-    real, found = os.fsencode(os.path.realpath(path)), None
-    for line in table.splitlines():
-        left, _, right = line.partition(b" - ")
-        fields, kinds = left.split(b" "), right.split(b" ")
-        if len(fields) < 5:
-            continue
-        point = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), fields[4])
-        holds = real == point or real.startswith(point.rstrip(b"/") + b"/")
-        if holds and (found is None or len(point) >= len(found[0])):  # of two on one point the later one counts
-            found = (point, kinds[0])
-    return None if found is None else Mount(os.fsdecode(found[0]), found[1].decode("ascii", "replace"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """Room on a filesystem; `inodes` is 0 where it does not count them."""
-
-    free: int
-    size: int
-    free_inodes: int
-    inodes: int
-    is_read_only: bool
-
-
-def read_space(path: Path) -> Space:
-    """Ask a filesystem for its room, as this user may use it.
-
-    Raises:
-        OSError: If the path cannot be reached.
+    Args:
+        min_free: `[spool] min_free_bytes`.
+        is_root: Whether the spool's root lies there: then too little makes the coordinator pause.
     """
-    found = os.statvfs(path)
-    return Space(
-        free=found.f_bavail * found.f_frsize,
-        size=found.f_blocks * found.f_frsize,
-        free_inodes=found.f_favail,
-        inodes=found.f_files,
-        is_read_only=bool(found.f_flag & os.ST_RDONLY),
-    )
-
-
-def judge_space(path: Path, space: Space) -> list[Finding]:
-    """Tell whether there is room to work in."""
     place, look = shown(path), f"df -h {quoted(path)}"
     if space.is_read_only:
         why = f"{place} lies on a filesystem that is read-only"
         return [Finding(subject="disk", severity=Severity.FAULT, sentence=why, remedy="dmesg | tail  # why it is")]
+    shortage = find_shortage(path, space, min_free, is_short=False) if is_root else ""
+    if shortage:
+        why = f"{shortage}; nothing is accepted or asked until then"
+        subject = "inodes" if "(inodes)" in shortage else "disk"
+        return [Finding(subject=subject, severity=Severity.FAULT, sentence=why, remedy=look)]
     share = space.free / space.size if space.size else 1.0
-    text = f"{_size(space.free)} ({100 * share:.0f} %) are free where {place} lies"
+    text = f"{shown_size(space.free)} ({100 * share:.0f} %) are free where {place} lies"
     severity = Severity.WARNING if space.free < LEAST_BYTES or share < LEAST_SHARE else Severity.OK
     if space.free == 0:
         severity = Severity.FAULT
@@ -128,10 +65,6 @@ def judge_space(path: Path, space: Space) -> list[Finding]:
             Finding(subject="inodes", severity=Severity.OK, sentence=f"files can be made where {place} lies")
         )
     return findings
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def read_new_time(folder: Path) -> float | None:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from obcd.clock import wall
+from obcd.clock import monotonic, wall
 from obcd.logs import printable
 
 SUFFIX = ".jsonl"
@@ -51,11 +51,12 @@ class Identity(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+    uid: int = -1
 
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
         """Take the identity from a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +157,16 @@ class Inbox:
         self._watched: dict[Key, _Watched] = {}
         #: {marker without its file: when it was first seen so}
         self._markers: dict[Key, float] = {}
-        #: {file: why it is not taken}, complete after each scan
+        #: {file: why it is not taken}, of the last look that came to its end
         self.waiting: dict[Key, str] = {}
-        #: Control files that lay there at the last scan.
+        #: Control files, and how many names were nobody's drop, of the same look.
         self.controls: tuple[Key, ...] = ()
+        self.ignored = 0
+        #: The look that goes on: where it is, and what it found by now.
+        self._round: Iterator[None] | None = None
+        self._now = 0.0
+        self._said: dict[Key, str] = {}
+        self._drops: list[Drop] = []
 
     def configure(self, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
         """Take what may change while it runs; what is in the folder of a profile that went is let lie."""
@@ -168,19 +175,36 @@ class Inbox:
         self._require_marker = require_marker
 
     def scan(self, now: float) -> list[Drop]:
-        """Look at every entry once.
+        """Look at every entry once, however long that takes; see `look`."""
+        while (drops := self.look(now, float("inf"))) is None:
+            pass
+        return drops
+
+    def look(self, now: float, seconds: float) -> list[Drop] | None:
+        """Go on with a look at every entry, for so many seconds at most: a million of them are not looked at in one go.
 
         Returns:
-            What has settled and is not with the clerk already.
+            At its end what has settled and is not with the clerk already; until then None.
 
         Raises:
-            OSError: If the inbox itself cannot be read; nothing is forgotten then.
+            OSError: If the inbox itself cannot be read; nothing is forgotten then, and the next look begins anew.
         """
-        self.waiting = {}
-        seen: set[Key] = set()
-        markers: set[Key] = set()
-        controls: list[Key] = []
-        drops: list[Drop] = []
+        until, self._now = monotonic() + seconds, now
+        if self._round is None:
+            self._round = self._look_at_all()
+        try:
+            for _ in self._round:
+                if monotonic() >= until:
+                    return None
+        except OSError:
+            self._round = None
+            raise
+        self._round = None
+        return sorted(self._drops, key=lambda drop: drop.identity.ctime_ns)
+
+    def _look_at_all(self) -> Iterator[None]:
+        self._said, self._drops = {}, []
+        seen, markers, controls, ignored = set[Key](), set[Key](), list[Key](), 0
         for profile, entry in self._entries():
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
@@ -188,16 +212,17 @@ class Inbox:
                     markers.add(key)
                 elif is_control(entry.name) and not entry.name.startswith((".", "#")):
                     controls.append(key)
-                continue
-            seen.add(key)
-            drop = self._look(key, entry, now)
-            if drop is not None:
-                drops.append(drop)
+                else:
+                    ignored += 1
+            else:
+                seen.add(key)
+                drop = self._look(key, entry, self._now)
+                self._drops += [] if drop is None else [drop]
+            yield
         self._watched = {key: watched for key, watched in self._watched.items() if key in seen}
         orphans = {key for key in markers if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen}
-        self._clear_orphans(orphans, now)
-        self.controls = tuple(controls)
-        return sorted(drops, key=lambda drop: drop.identity.ctime_ns)
+        self._clear_orphans(orphans, self._now)
+        self.waiting, self.controls, self.ignored = self._said, tuple(controls), ignored
 
     def hold(self, key: Key, why: str, until: float) -> None:
         """Take note that the clerk did not take a drop; it is offered again at `until`, or when it changes."""
@@ -223,6 +248,16 @@ class Inbox:
         return now - watched.since if watched else 0.0
 
     @property
+    def given(self) -> set[Key]:
+        """The files that were returned by `look` and are still there."""
+        return {key for key, watched in self._watched.items() if watched.given}
+
+    def is_settling(self, key: Key) -> bool:
+        """Tell whether a file is on its way."""
+        watched = self._watched.get(key)
+        return watched is not None and not watched.given and not watched.held
+
+    @property
     def settling(self) -> list[Key]:
         """The files that are on their way, so that the next scan should come soon."""
         return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
@@ -238,27 +273,25 @@ class Inbox:
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
         with os.scandir(self._path) as entries:
-            top = list(entries)
-        for entry in top:
-            if not entry.is_dir(follow_symlinks=False):
-                yield "", entry
-            elif entry.name in self.profiles:
-                yield from ((entry.name, item) for item in self._entries_of(entry))
-            elif not entry.name.startswith("."):
-                self._note_stray_folder(entry)
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield "", entry
+                elif entry.name in self.profiles:
+                    yield from ((entry.name, item) for item in self._entries_of(entry))
+                elif not entry.name.startswith("."):
+                    self._note_stray_folder(entry)
 
-    def _entries_of(self, profile: os.DirEntry[str]) -> list[os.DirEntry[str]]:
-        """List a profile's folder; one that cannot be read costs the others nothing."""
+    def _entries_of(self, profile: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
+        """Go through a profile's folder; one that cannot be read costs the others nothing."""
         try:
             with os.scandir(profile.path) as entries:
-                return list(entries)
+                yield from entries
         except FileNotFoundError:  # taken away since the inbox was listed
-            return []
+            return
         except PermissionError:
-            self.waiting[Key("", profile.name)] = Unfit.CLOSED
+            self._said[Key("", profile.name)] = Unfit.CLOSED
         except OSError as error:
-            self.waiting[Key("", profile.name)] = f"this folder cannot be read: {error.strerror}"
-        return []
+            self._said[Key("", profile.name)] = f"this folder cannot be read: {error.strerror}"
 
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:
@@ -266,12 +299,12 @@ class Inbox:
         except OSError:
             has_files = False
         if has_files:
-            self.waiting[Key("", entry.name)] = Unfit.PROFILE
+            self._said[Key("", entry.name)] = Unfit.PROFILE
 
     def _look(self, key: Key, entry: os.DirEntry[str], now: float) -> Drop | None:
         unfit = _unfit_entry(entry)
         if unfit is not None:
-            self.waiting[key] = unfit
+            self._said[key] = unfit
             return None
         status = None if self._is_with_the_clerk(key, entry) else self._inspect(key)
         return None if status is None else self._settle_one(key, Identity.of(status), now)
@@ -281,14 +314,14 @@ class Inbox:
         try:
             status = self._status(key)
         except PermissionError:
-            self.waiting[key] = Unfit.UNREADABLE
+            self._said[key] = Unfit.UNREADABLE
             return None
         except OSError:  # gone or swapped between scan and open; the next scan tells
             return None
         if status.st_nlink == 2 and wall() - status.st_ctime > RESTLESS_SECONDS and self._clear_hidden(key, status):
             return None  # the next scan takes it
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            self.waiting[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
+            self._said[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
             return None
         return status
 
@@ -302,7 +335,7 @@ class Inbox:
         except OSError:  # gone, or swapped; it is opened then, which tells
             return False
         if is_same and watched.held:
-            self.waiting[key] = watched.held
+            self._said[key] = watched.held
         return is_same
 
     def _folder(self, profile: str) -> Path:
@@ -343,17 +376,17 @@ class Inbox:
         else:
             watched.looks += 1
         if watched.held:  # said on while it is offered again, or the sign would come and go
-            self.waiting[key] = watched.held
+            self._said[key] = watched.held
         if watched.given or now < watched.held_until:
             return None
         marker, trouble = self._marker(key, identity)
         if trouble:
-            self.waiting[key] = trouble
+            self._said[key] = trouble
             return None
         settled = watched.looks >= 2 and now - watched.since >= self._settle
         if marker is None and not settled:
             if now - watched.first > RESTLESS_SECONDS + self._settle:
-                self.waiting[key] = "it is still changing: it is taken when it has been quiet for a while"
+                self._said[key] = "it is still changing: it is taken when it has been quiet for a while"
             return None
         watched.given = True
         return Drop(key, identity, marker)

@@ -28,6 +28,7 @@ from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
 from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header, renumber_signatures
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
+from obcd.spool.room import find_shortage, read_space, shown_size
 from obcd.spool.showing import MANIFEST, show
 
 BLOCK = 2**20
@@ -55,6 +56,8 @@ class Order:
     max_line_bytes: int
     reject_torn: bool  # it has looked truncated for long enough
     unfinished: tuple[JobHeader, ...] = ()
+    #: What has to stay free, as `spool.room` has it.
+    min_free_bytes: int | None = None
     #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
     answered_since: float | None = None
 
@@ -127,7 +130,7 @@ def accept(layout: Layout, order: Order) -> Verdict:
     try:
         if Identity.of(os.fstat(descriptor)) != order.drop.identity:
             return NotYet("it changed while it was about to be taken")
-        reason = _why_not_yet(descriptor, order)
+        reason = _why_not_yet(descriptor, order) or _why_no_room(layout, order)
         if reason is not None:
             return reason
     finally:
@@ -212,6 +215,14 @@ def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
             if job.sha256 == digest:
                 return NotYet(f"the same file is being answered already, as job {job.id}", until_published=True)
     return None
+
+
+def _why_no_room(layout: Layout, order: Order) -> NotYet | None:
+    """Leave a file where it is whose copy would fill the disk; the sentence stays the same while room changes."""
+    size = order.drop.identity.size
+    if not find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
+        return None
+    return NotYet(f"there is no room for a file of {shown_size(size)}: it is taken when there is")
 
 
 def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:

@@ -263,8 +263,17 @@ class SpoolLock:
                     "stop that one first, or choose another --root"
                 ) from None
             self._descriptors.append(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+            self._sign(descriptor, path)
+
+    def _sign(self, descriptor: int, path: Path) -> None:
+        """Write who holds a lock over who held it last: that finds room on a full disk too."""
+        text = f"pid {os.getpid()}\n".encode()
+        try:
+            os.pwrite(descriptor, text, 0)
+            os.ftruncate(descriptor, len(text))
+        except OSError as error:
+            self.release()
+            raise InputError(f"cannot write the lock {path}: {error.strerror}; make room there") from None
 
     def _open(self, path: Path) -> int:
         try:

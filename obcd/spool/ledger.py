@@ -13,7 +13,7 @@ import logging
 import os
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class Replay:
         done: One byte per ordinal, 1 where there is a result.
         size: Bytes up to the end of the last valid record.
         counts: Sums over the results.
+        weights: `{model: digest of the weights that answered}`, where it was held to one.
     """
 
     done: bytes
     size: int
     counts: Counts = field(default_factory=Counts)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -72,14 +74,17 @@ def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
 def replay(path: Path, requests: int) -> Replay:
     """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one."""
     done, size, counts = bytearray(requests), 0, Counts()
+    weights: dict[str, str] = {}
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
         record = json.loads(raw)
         ordinal = record["ordinal"]
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
             counts.add(Counts.of(record))
+            if "weights" in record:
+                weights.setdefault(*record["weights"])
     _cut(path, size)
-    return Replay(done=bytes(done), size=size, counts=counts)
+    return Replay(done=bytes(done), size=size, counts=counts, weights=weights)
 
 
 def index_results(path: Path, requests: int) -> array[int]:

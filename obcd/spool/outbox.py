@@ -35,6 +35,7 @@ from obcd.spool.inbox import Key
 from obcd.spool.intake import BLOCK
 from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
+from obcd.spool.room import read_space
 from obcd.spool.showing import MANIFEST, free_name, show
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 #: An id of a bad line that is longer is not repeated; characters of its JSON.
 MAX_ID_CHARS = 200
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
-_INTERNAL = ("ordinal", "outcome")
+_INTERNAL = ("ordinal", "outcome", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     """
     folder = layout.jobs / job
     if folder.exists() and not (folder / MANIFEST).exists():
+        _check_room(folder)
         header = read_header(folder)
         fail_cancelled(folder, header)
         sums = _write_outputs(folder, header)
@@ -100,6 +102,18 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
             manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
+
+
+def _check_room(folder: Path) -> None:
+    """Refuse to begin outputs that surely do not fit: half of them would take the room that results in flight need.
+
+    Raises:
+        OSError: If there is less room than the results take already, with the errno of a full disk.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        size, space = (folder / ledger.NAME).stat().st_size, read_space(folder)
+        if space.size and space.free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
@@ -266,7 +280,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> b
 
 
 class Signs:
-    """The small signs beside the published folders: progress and waiting. The coordinator's main thread only.
+    """The small signs beside the published folders: progress and waiting. One thread.
 
     A sign is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put something
     else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.

@@ -104,6 +104,11 @@ class OllamaApi:
         )
         self._scheduler.release(await self._scheduler.acquire(signature, None))
 
+    def unload_all(self) -> None:
+        """Unload every model as soon as nobody uses it, so that the next request loads it anew."""
+        for runner in self._scheduler.runners():
+            self._scheduler.expire(runner.signature.model)
+
     def stop(self) -> None:
         """Stop loading and expiring."""
         self._scheduler.stop()
@@ -136,7 +141,7 @@ class OllamaApi:
             "details": _details(card),
             "expires_at": FAR_FUTURE if runner.keep_alive == math.inf else rfc3339(runner.expires_at),
             "size_vram": self._engine.vram_bytes(card),
-            "context_length": runner.signature.num_ctx,
+            "context_length": self._engine.context_length(runner.signature),
         }
 
     async def _show(self, exchange: Exchange) -> None:

@@ -95,6 +95,10 @@ class EmbeddedEngine:
         del card
         return 0
 
+    def context_length(self, signature: Signature) -> int:
+        """Return what was asked for: it fits, or the load fails."""
+        return signature.num_ctx
+
     async def load(self, signature: Signature) -> None:
         """Load the model; one load or unload at a time."""
         async with self._lock:

@@ -123,6 +123,9 @@ class Engine(Protocol):
     def vram_bytes(self, card: ModelCard) -> int:
         """Return how much of a loaded model lies on the GPU; 0 means that it runs on the CPU."""
 
+    def context_length(self, signature: Signature) -> int:
+        """Return the context that each slot of a loaded model really has, in tokens."""
+
     async def load(self, signature: Signature) -> None:
         """Load a model; a cancellation gives the load up. Raises EngineError with what Ollama would say."""
 

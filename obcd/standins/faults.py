@@ -29,6 +29,7 @@ KINDS: Mapping[str, str] = {
     "length": "200, the answer cut short, done_reason length",
     "redirect": "307 to another address",
     "huge": "200 with an answer of this many bytes, e.g. huge=100000000",
+    "garbled": "200 with some words of the answer spelt backwards",
     "garbage": "200 with a body that is not JSON",
     "seconds": "takes this long instead, e.g. seconds=0.2",
     "tokens": "counts so many tokens more in the prompt, e.g. tokens=5000",
@@ -38,7 +39,7 @@ KINDS: Mapping[str, str] = {
 VALUED = {"status", "huge", "seconds", "tokens"}
 
 #: kinds that only change the prompt's length, the answer or its time; all others replace it
-MILD = {"seconds", "tokens"}
+MILD = {"seconds", "tokens", "garbled"}
 
 MARK = "[[simulate:"
 _MARKER = re.compile(r"\[\[simulate:([a-z-]+)(?:=([0-9.]+))?(?:\*(\d+))?\]\]")
@@ -122,6 +123,11 @@ def draw(text: str) -> float:
     """Return a number in [0, 1) that depends on nothing but the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:7]) / (1 << 56)
+
+
+def garble(text: str) -> str:
+    """Return a text with every fourth word read backwards: an answer as a card that computes wrongly gives it."""
+    return " ".join(word[::-1] if number % 4 == 3 else word for number, word in enumerate(text.split(" ")))
 
 
 async def play(fault: Fault, outcome: Outcome, reply: Reply) -> Outcome | None:

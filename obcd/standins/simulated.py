@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from obcd.clock import monotonic
 from obcd.standins.engine import (
@@ -24,7 +25,19 @@ from obcd.standins.engine import (
     Signature,
     Work,
 )
-from obcd.standins.faults import CRASH_TEXT, LOAD_TEXT, MILD, Fault, FaultRate, drawn_faults, marked_faults, play
+from obcd.standins.faults import (
+    CRASH_TEXT,
+    LOAD_TEXT,
+    MILD,
+    Fault,
+    FaultRate,
+    drawn_faults,
+    garble,
+    marked_faults,
+    play,
+)
+from obcd.standins.http import Exchange
+from obcd.standins.library import Library
 from obcd.standins.samples import fitting_value, normal, words
 from obcd.standins.shapes import encode
 from obcd.standins.sharing import TokenClock
@@ -66,6 +79,9 @@ class Behaviour:
     answer_tokens: int = 64  # median
     load_seconds: float = 0.5
     models: tuple[str, ...] = ("llama3.2",)
+    weights: str = ""  # another word gives every model another digest, as if it came from another pull
+    most_context: int = 0  # tokens that fit into its memory; a larger context is lowered to it; 0 = any fits
+    pull_seconds: float = 1.0
     size_vram: str = "full"
     faults: tuple[FaultRate, ...] = ()
 
@@ -81,21 +97,30 @@ class _Plan:
 class SimulatedEngine:
     """One simulated GPU."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, library: Library | None = None) -> None:
         self.version = VERSION
         self.behaviour = behaviour
-        self._cards = [card_of(name) for name in behaviour.models]
+        self._library = library or Library()
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
         self._loads_to_fail = 0
 
     def models(self) -> Sequence[ModelCard]:
-        """Return the models of the behaviour."""
-        return self._cards
+        """Return the models of the behaviour, and those that were pulled."""
+        names = (*self.behaviour.models, *self._library.pulled)
+        return [card_of(name, self.behaviour.weights) for name in names]
 
     async def describe(self) -> Sequence[ModelCard]:
-        """Return the models of the behaviour."""
-        return self._cards
+        """Return the same."""
+        return self.models()
+
+    async def pull(self, exchange: Exchange) -> None:
+        """Answer POST /api/pull."""
+        await self._library.pull(exchange, self.behaviour.pull_seconds)
+
+    def context_length(self, signature: Signature) -> int:
+        """Return the context that fits into the behaviour's memory."""
+        return min(signature.num_ctx, self.behaviour.most_context or signature.num_ctx)
 
     def vram_bytes(self, card: ModelCard) -> int:
         """Return the share of the model that the behaviour puts on the GPU."""
@@ -113,12 +138,15 @@ class SimulatedEngine:
 
     async def generate(self, work: Work, reply: Reply) -> Outcome | None:
         """Answer after the simulated time, or do what a fault says."""
+        work = replace(work, signature=replace(work.signature, num_ctx=self.context_length(work.signature)))
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
         plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)
+        if any(fault.kind == "garbled" for fault in faults):
+            plan = replace(plan, outcome=replace(plan.outcome, text=garble(plan.outcome.text)))
         seconds = next((fault.value for fault in faults if fault.kind == "seconds"), None)
         fault = next((fault for fault in faults if fault.kind not in MILD), None)
         return await self._fail(fault, plan, seconds, reply)
@@ -215,7 +243,8 @@ def _wake(wait: asyncio.Future[None]) -> None:
         wait.set_result(None)
 
 
-def card_of(name: str) -> ModelCard:
+@lru_cache(maxsize=256)
+def card_of(name: str, weights: str = "") -> ModelCard:
     """Return the card of a simulated model; what it can do follows from its name."""
     full = tagged_name(name)
     abilities: tuple[str, ...] = ("completion", "tools")
@@ -225,7 +254,7 @@ def card_of(name: str) -> ModelCard:
         abilities = ("completion", "tools", "thinking")
     return ModelCard(
         name=full,
-        digest=hashlib.sha256(full.lower().encode()).hexdigest(),
+        digest=hashlib.sha256((full.lower() + weights).encode()).hexdigest(),
         size=MODEL_BYTES,
         parameter_size="3.2B",
         quantization="Q4_K_M",

@@ -11,6 +11,7 @@ from obcd.standins.api import Handler, OllamaApi, Routes
 from obcd.standins.engine import Engine, EngineError, JsonObject
 from obcd.standins.faults import parse_rate
 from obcd.standins.http import Exchange
+from obcd.standins.library import Library
 from obcd.standins.serve import Site
 from obcd.standins.settings import ServerSettings
 from obcd.standins.shapes import encode
@@ -37,14 +38,15 @@ def simulated_sites(
         start_seconds: how long they take requests without answering.
         file: where their accounts are written too.
     """
-    attempts = Attempts()
+    attempts, library = Attempts(), Library()
     sites: list[Site] = []
     for index in range(count):
         own = replace(settings, port=settings.port + index if settings.port else 0)
         account = Account(own.limits.parallel, attempts, file=file, server=index)
-        engine = SimulatedEngine(behaviour)
+        engine = SimulatedEngine(behaviour, library)
         api = OllamaApi(engine, own, account)
-        api.add_routes({**account_routes(account), "/simulated/behaviour": behaviour_routes(engine, api)})
+        own_routes = {"/simulated/behaviour": behaviour_routes(engine, api), "/api/pull": {"POST": engine.pull}}
+        api.add_routes({**account_routes(account), **own_routes})
         model = behaviour.models[0] if preload and behaviour.models else None
         sites.append(Site(api=api, settings=own, label="simulated", preload=model, start_seconds=start_seconds))
     return sites
@@ -78,8 +80,9 @@ def account_routes(account: Account) -> Routes:
 def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Handler]:
     """Return the endpoint that changes one server while it runs.
 
-    PUT takes any of `{"size_vram": "cpu", "hang": ["/api/ps"], "seconds": 2.0,
-    "load_seconds": 3.0, "faults": ["crash=0.5"]}`; what is left out stays as it is.
+    PUT takes any of `{"size_vram": "cpu", "hang": ["/api/ps"], "seconds": 2.0, "load_seconds": 3.0,
+    "pull_seconds": 1.0, "most_context": 4096, "weights": "b", "models": ["llama3.2"], "faults": ["crash=0.5"]}`;
+    what is left out stays as it is.
     """
 
     async def change(exchange: Exchange) -> None:
@@ -87,6 +90,8 @@ def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Ha
             body = parse_body(exchange.body)
             api.hung = set(typed(body, "hang", list, "Behaviour.hang of type []string", list(api.hung)))
             engine.behaviour = changed_behaviour(engine.behaviour, body)
+            if "weights" in body:
+                api.unload_all()
         except (EngineError, UsageError) as error:
             exchange.send(400, encode({"error": str(error)}))
         else:
@@ -95,20 +100,32 @@ def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Ha
     return {"PUT": change}
 
 
+_TIMES = ("seconds", "load_seconds", "pull_seconds")
+#: {key: its kind, what Go would call it, what null means}
+_PLAIN: Mapping[str, tuple[type, str, object]] = {
+    "most_context": (int, "Behaviour.most_context of type int", 0),
+    "weights": (str, "Behaviour.weights of type string", ""),
+}
+
+
 def changed_behaviour(behaviour: Behaviour, body: JsonObject) -> Behaviour:
     """Return a behaviour with what a body of PUT /simulated/behaviour changes; raises EngineError 400."""
-    unknown = set(body) - {"hang", "size_vram", "seconds", "load_seconds", "faults"}
+    unknown = set(body) - {"hang", "size_vram", *_TIMES, *_PLAIN, "models", "faults"}
     if unknown:
         raise EngineError(400, f"unknown keys: {', '.join(sorted(unknown))}")
     changes: JsonObject = {
         key: float(typed(body, key, (int, float), f"Behaviour.{key} of type float64", 0))
-        for key in ("seconds", "load_seconds")
+        for key in _TIMES
         if key in body
     }
+    changes.update({key: typed(body, key, *_PLAIN[key]) for key in _PLAIN if key in body})
     if "size_vram" in body:
         if body["size_vram"] not in VRAM_SHARES:
             raise EngineError(400, f"size_vram is one of {', '.join(VRAM_SHARES)}")
         changes["size_vram"] = body["size_vram"]
+    if "models" in body:
+        names = typed(body, "models", list, "Behaviour.models of type []string", [])
+        changes["models"] = tuple(map(str, names))
     if "faults" in body:
         texts = typed(body, "faults", list, "Behaviour.faults of type []string", [])
         changes["faults"] = tuple(parse_rate(str(text)) for text in texts)

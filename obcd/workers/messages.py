@@ -15,6 +15,7 @@ class Ask(NamedTuple):
     """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder.
 
     Attributes:
+        digest: Of the weights that have to answer, "" for any.
         signature: Number of what it needs loaded, among those of its job.
     """
 
@@ -22,6 +23,7 @@ class Ask(NamedTuple):
     job: str
     ordinal: int
     attempt: int
+    digest: str = ""
     signature: int = 0
 
 
@@ -32,10 +34,11 @@ class Cancel(NamedTuple):
 
 
 class Configure(NamedTuple):
-    """Coordinator → worker: wait so long for a connection from now on, and send this token."""
+    """Coordinator → worker: wait so long for a connection from now on, send this token, look so closely."""
 
     connect_timeout_seconds: float
     token: Secret | None = None
+    require_gpu: bool = False
 
 
 class ProbeNow(NamedTuple):

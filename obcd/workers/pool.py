@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 #: A worker that lived shorter than this, in seconds, died at its start; the next start waits longer.
 EARLY_DEATH_SECONDS = 10.0
 RESTART_BASE, RESTART_LIMIT = 0.2, 60.0
+#: Seconds until a start that the machine refused is tried again.
+REFUSED_SECONDS = 2.0
 #: Seconds a child gets to end by itself before it is killed.
 GRACE_SECONDS = 2.0
 #: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
@@ -61,15 +63,24 @@ def shielded_start() -> Iterator[None]:
 
 
 class Child:
-    """One child process and the channel to it."""
+    """One child process and the channel to it.
+
+    Raises:
+        OSError, EOFError: If it cannot be started, for want of descriptors, say. Nothing is left then.
+    """
 
     def __init__(self, name: str, target: Callable[..., None], *arguments: Any) -> None:
         self.channel, theirs = channel_pair()
         self._process: ForkServerProcess = forkserver().Process(
             name=name, target=target, args=(theirs, *arguments), daemon=True
         )
-        self._process.start()
-        theirs.close()  # else we would never see the end of file
+        try:
+            self._process.start()
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()  # else we would never see the end of file
 
     @property
     def pid(self) -> int | None:
@@ -101,6 +112,16 @@ class Child:
             self._process.kill()
         self._process.join(GRACE_SECONDS)
         self.channel.close()
+
+
+def try_to_start(name: str, target: Callable[..., None], *arguments: Any) -> Child | None:
+    """Start a child process; None when the machine refuses, for want of descriptors or memory, which is logged."""
+    try:
+        return Child(name, target, *arguments)
+    except (OSError, EOFError) as error:  # EOFError: the fork server could not, and has ended; another one starts
+        reason = getattr(error, "strerror", None) or "the process that starts them has ended"
+        logger.warning("%s cannot be started: %s; obcd goes on trying", name, reason, extra={"action": "start_refused"})
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +167,7 @@ class Pool:
         if self._workers[spec.endpoint].spec == spec:
             return
         self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
-        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token))
+        self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token, spec.require_gpu))
 
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
@@ -172,7 +193,10 @@ class Pool:
         until = monotonic() + START_SECONDS
         for name, worker in self._workers.items():
             if worker.child is None and now >= worker.restart_at and (not started or monotonic() < until):
-                worker.child = Child(f"worker {name}", run_worker, worker.spec)
+                worker.child = try_to_start(f"worker {name}", run_worker, worker.spec)
+                if worker.child is None:  # what one is refused, the next would be too
+                    worker.restart_at = now + REFUSED_SECONDS
+                    return started
                 worker.started_at = now
                 started.append(name)
         return started

@@ -33,17 +33,16 @@ from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
+from obcd.ollama.client import TIMED_OUT, Answer, ask, response_record
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
+from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 
-#: Seconds without a request after which the model may have been unloaded (Ollama's keep-alive is five minutes).
-LOADED_SECONDS = 60.0
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
 
@@ -57,6 +56,7 @@ class WorkerSpec:
     jobs: Path
     connect_timeout_seconds: float
     token: Secret | None = None
+    require_gpu: bool = False
 
 
 def run_worker(sock: socket.socket, spec: WorkerSpec) -> None:
@@ -75,7 +75,7 @@ class _Worker:
         self._spec = spec
         self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
-        self._loader = _Loader()
+        self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
         self._jobs = _JobCache(spec.jobs)
         self._deadlines = Deadlines()
         self._slots: list[_Slot] = []
@@ -126,10 +126,13 @@ class _Worker:
         with self._lock:
             self._in_flight -= 1
         self._reply(result)
+        if isinstance(result, Faulted) and result.fault.kind == OTHER_WEIGHTS:
+            self._probes.put(ProbeNow())  # the coordinator takes the endpoint for one with the old weights
 
     def _configure(self, wanted: Configure) -> None:
         connect_timeout = wanted.connect_timeout_seconds
         self._spec = replace(self._spec, connect_timeout_seconds=connect_timeout, token=wanted.token)
+        self._loader.configure(Preflight(wanted.token, wanted.require_gpu))
         for slot in self._slots:
             slot.set_connection(connect_timeout, wanted.token)
 
@@ -183,50 +186,13 @@ class _JobCache:
             return self._cache[key]
 
 
-class _Loader:
-    """Loads a signature once before its requests are sent, under the long limit that loading needs.
-
-    A request whose limit is shorter than the load would kill the load by its disconnect, for ever (ollama
-    llm/llama_server.go).
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loaded: Signature | None = None
-        self._used_at = 0.0
-
-    def ensure(self, transport: Transport, signature: Signature) -> Fault | None:
-        """Load the signature unless it is loaded; one slot loads, the others wait for it."""
-        if self._is_loaded(signature):
-            return None
-        with self._lock:
-            if self._is_loaded(signature):
-                return None
-            self._loaded = None
-            fault = preload(transport, signature)
-            if fault is None:
-                self._loaded, self._used_at = signature, monotonic()
-            return fault
-
-    def note_used(self) -> None:
-        """Take note that the loaded model answered."""
-        self._used_at = monotonic()
-
-    def forget(self) -> None:
-        """Take note that the server may have lost the model."""
-        self._loaded = None
-
-    def _is_loaded(self, signature: Signature) -> bool:
-        return self._loaded == signature and monotonic() - self._used_at < LOADED_SECONDS
-
-
 class _Slot:
     """Room for one request in flight. Its thread asks; the main thread may break it off."""
 
     def __init__(
         self,
         asks: queue.SimpleQueue[Ask],
-        loader: _Loader,
+        loader: Loader,
         jobs: _JobCache,
         deadlines: Deadlines,
         spec: WorkerSpec,
@@ -293,10 +259,12 @@ class _Slot:
             self.limit = monotonic() + self._seconds(request, settings, signature, message.attempt)
             result = ask(self._transport, request, settings)
             if isinstance(result, Answer):
-                self._loader.note_used()
-                self._deadlines.note(signature, result.fields)
-                return self._answered(message, request, result)
-            outcome = result
+                outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
+                if outcome is None:
+                    self._deadlines.note(signature, result.fields)
+                    return self._answered(message, request, result, signature)
+            else:
+                outcome = result
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
@@ -307,8 +275,10 @@ class _Slot:
         options = request_options(request, settings)
         return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
 
-    def _answered(self, message: Ask, request: Request, answer: Answer) -> Answered:
+    def _answered(self, message: Ask, request: Request, answer: Answer, signature: Signature) -> Answered:
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
+        if message.digest:
+            record["weights"] = [signature.model, message.digest]
         return Answered(
             ticket=message.ticket,
             record=ledger.encode(record),

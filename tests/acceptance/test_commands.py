@@ -50,6 +50,8 @@ OPTIONS = {
     "coordinator": ["--config", "--root", "--verbose"],
     "check": ["--json", "--keys", "--config", "--root"],
     "verify": ["--json"],
+    "bench": ["--model", "--prompts", "--slots", "--max", "--requests", "--seconds", "--out", "--json", "--config"],
+    "burn-in": ["--minutes", "--seconds", "--model", "--prompts", "--slots", "--json", "--config"],
     "simulate": ["--count", "--port", "--parallel", "--seconds", "--fault", "--models"],
     "embedded": ["--model", "--name", "--port", "--parallel", "--threads"],
 }

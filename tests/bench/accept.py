@@ -37,7 +37,7 @@ def measure() -> list[Figure]:
     share = 100 * account.busy_share(dropped, accepted)
     return [
         Figure("settled file to accepted job", accepted - dropped, "s", most=30),
-        *_tick_figures(turns),
+        *tick_figures(turns),
         Figure("coordinator's peak resident memory", memory["coordinator"], "MiB", most=150, is_worst=True),
         Figure("clerk's peak resident memory", memory["clerk intake"], "MiB"),
         Figure("slot-seconds in use by the other job meanwhile", share, "%", least=95),
@@ -51,7 +51,8 @@ def _memory(spool: Spool) -> dict[str, float]:
     return {"coordinator": procfs.peak_mib(spool.pid), **children}
 
 
-def _tick_figures(turns: list[Turn]) -> list[Figure]:
+def tick_figures(turns: list[Turn]) -> list[Figure]:
+    """Return how long turns of the main loop took."""
     longest = max(turns, key=lambda turn: turn.tick)
     ordered = sorted(turn.tick for turn in turns)
     return [

@@ -21,6 +21,7 @@ from tests.bench.entry import Turn, read_turns
 
 #: Seconds between two looks at the outbox: small beside what is measured, and next to no CPU.
 LOOK_SECONDS = 0.005
+MEMORY = Path("/dev/shm")
 
 
 def prompts(count: int, line_bytes: int = 0) -> Iterator[bytes]:
@@ -53,8 +54,9 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, folder / "root"
-        self._runtime, self._turns = folder / "run", folder / "turns"
-        self._runtime.mkdir(mode=0o700)
+        self._turns = folder / "turns"
+        # in memory where there is such a folder, as /run is
+        self.runtime = Path(tempfile.mkdtemp(prefix="obcd-", dir=MEMORY if os.access(MEMORY, os.W_OK) else folder))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +79,7 @@ class Spool:
         file = self.folder / "obcd.toml"
         file.write_text(configuration, "utf-8")
         command = [sys.executable, "-m", "tests.bench.entry", "coordinator"]
-        own = {"XDG_RUNTIME_DIR": str(self._runtime), "OBCD_DIE_WITH_PARENT": "1"}
+        own = {"XDG_RUNTIME_DIR": str(self.runtime), "OBCD_DIE_WITH_PARENT": "1"}
         own |= {"OBCD_BENCH_TURNS": str(self._turns)} if is_timed else {}
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -87,7 +89,7 @@ class Spool:
 
     def status(self) -> dict[str, Any]:
         """Return the coordinator's snapshot; empty while there is none."""
-        for path in self._runtime.glob("*/status.json"):
+        for path in self.runtime.glob("*/status.json"):
             with contextlib.suppress(OSError, ValueError):
                 document: dict[str, Any] = json.loads(path.read_bytes())
                 return document if document["pid"] == self.pid else {}
@@ -201,3 +203,4 @@ def fresh_spool() -> Iterator[Spool]:
     finally:
         spool.stop()
         shutil.rmtree(folder)
+        shutil.rmtree(spool.runtime, ignore_errors=True)

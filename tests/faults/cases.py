@@ -15,7 +15,8 @@ MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
 
 _ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
 _SERVERS, _TOKENS, _PRIVACY = (f"faults/test_{name}.py" for name in ("servers", "tokens", "privacy"))
-_ACCESS = "faults/test_access.py"
+_ADMISSION, _RESOURCES = "unit/coordinator/test_admission.py", "faults/test_resources.py"
+_ACCESS, _REMOTE, _ROOM = "faults/test_access.py", "faults/test_remote.py", "faults/test_room.py"
 _POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
 _INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
 _LEDGER, _OUTBOX, _LAYOUT = (f"unit/spool/test_{name}.py" for name in ("ledger", "outbox", "layout"))
@@ -104,7 +105,12 @@ ARRIVAL: dict[str, list[str] | str] = {
     "A28": _in(_ARRIVAL, "inbox_that_cannot_be_read_for_a_while_loses_nothing")
     + _in(_INBOX, "profile_folder_that_cannot_be_read_costs_the_others_nothing"),
     "A29": _in(_ARRIVAL, "without_events_the_inbox_is_scanned_and_that_is_said_once"),
-    "A30": NOT_YET + "a network filesystem under the inbox is not noticed, its longer settling not applied",
+    "A30": _in(
+        _REMOTE,
+        "file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once",
+        "share_is_not_watched_for_events_and_a_local_folder_in_its_place_is",
+    )
+    + _in("unit/coordinator/test_desk.py", "file_on_a_share_settles_for_a_minute_unless_it_has_a_marker"),
     "A31": _in(_INBOX, "folder_that_is_no_profile_waits_when_prompts_lie_in_it"),
     "A32": _in(_INBOX, "temporary_and_control_names_are_passed_over_in_silence"),
     "A33": _in(_ARRIVAL, "files_that_came_while_nobody_looked_are_taken_in_the_order_of_their_arrival"),
@@ -234,16 +240,42 @@ ENDPOINTS: dict[str, list[str] | str] = {
         *_STRANGE,
         *_in(_SERVERS, "gigabyte_and_bomb_stay_out_of_memory"),
     ],
-    "C21": _in(_OUTBOX, "manifest_adds_up"),
+    "C21": _in(_OUTBOX, "manifest_adds_up")
+    + _in(
+        "integration/test_preflight.py",
+        "job_stays_with_its_weights_over_a_crash_though_others_have_more_slots_by_then",
+    ),
 }
 
 DISK: dict[str, list[str] | str] = {
-    "D1": _in(_DISK, "full_disk_holds_results_until_there_is_room"),
+    "D1": _in(
+        _DISK,
+        "full_disk_holds_results_until_there_is_room",
+        "results_are_recorded_in_the_place_of_the_ballast_on_a_disk_that_stays_full",
+    )
+    + _in(
+        _ROOM,
+        "too_little_room_pauses_acceptance_and_dispatch_until_there_is_more",
+        "disk_that_somebody_fills_to_its_last_byte_costs_no_answer",
+        "coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_again",
+    ),
     "D2": _in(_DISK, "limit_on_file_sizes_holds_results_until_it_is_lifted"),
-    "D3": _in(_DISK, "full_disk_at_acceptance_leaves_the_claim_to_be_taken_later"),
-    "D4": _in(_DISK, "full_disk_at_publishing_leaves_the_job_to_be_published_later"),
+    "D3": _in(
+        _DISK,
+        "full_disk_at_acceptance_leaves_the_claim_to_be_taken_later",
+        "file_whose_copy_would_fill_the_disk_is_left_in_the_inbox",
+    )
+    + _in(_ROOM, "too_little_room_pauses_acceptance_and_dispatch_until_there_is_more"),
+    "D4": _in(_DISK, "full_disk_at_publishing_leaves_the_job_to_be_published_later")
+    + _in(
+        _ROOM,
+        "last_answers_are_published_though_the_disk_stays_full",
+        "answers_are_published_in_the_place_of_the_ballast_when_nothing_else_needs_it",
+        "answers_that_do_not_fit_wait_for_room_and_that_is_said_once",
+    ),
     "D5": _in(
         _DISK,
+        "results_are_recorded_in_the_place_of_the_ballast_on_a_disk_that_stays_full",
         "what_the_disk_refuses_is_given_to_a_new_descriptor",
         "full_disk_at_acceptance_leaves_the_claim_to_be_taken_later",
     ),
@@ -254,12 +286,21 @@ DISK: dict[str, list[str] | str] = {
     # The design: one root, one filesystem; only the inbox may lie elsewhere.
     "D8": _in(_DISK, "outbox_on_another_filesystem_is_refused_and_nothing_is_lost"),
     "D9": _in(_DISK, "inbox_on_another_filesystem_is_claimed_there_and_copied"),
-    "D10": NOT_YET + "a network filesystem under the root is neither refused nor warned of",
+    "D10": _in(_REMOTE, "root_on_a_network_filesystem_is_warned_of_everywhere"),
     "D11": _in(_DISK, "folder_of_claims_may_be_removed_while_jobs_run")
     + _in(_INTAKE, "folders_of_claims_are_made_again_where_the_inbox_was_made_anew"),
     "D12": _in(_COORDINATOR, "closed_output_does_not_stop_the_daemon"),
-    "D13": NOT_YET + "the coordinator at its limit of open files",
-    "D14": NOT_YET + "worker, clerk and coordinator out of memory",
+    "D13": _in(
+        _RESOURCES,
+        "coordinator_without_descriptors_says_so_loses_nothing_and_goes_on",
+        "forty_descriptors_are_enough_for_a_small_cluster",
+    ),
+    "D14": _in(
+        _RESOURCES,
+        "worker_without_memory_is_replaced_and_what_it_had_is_asked_again",
+        "clerk_without_memory_is_replaced_and_its_file_is_accepted",
+        "coordinator_without_memory_ends_and_the_next_one_goes_on",
+    ),
     "D15": _in(_INPUT, "name_of_one_of_our_own_files_is_a_name_like_any_other")
     + _in(_OUTBOX, "whatever_has_the_name_is_not_overwritten"),
 }
@@ -339,10 +380,15 @@ NAMES: dict[str, list[str] | str] = {
         "without_acls_the_start_is_refused_with_what_to_do_and_nothing_is_shown",
         "job_that_cannot_be_kept_from_others_is_not_shown",
     ),
-    "F12": [f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one"],
-    "F13": NOT_YET + "limits per user",
+    "F12": [
+        f"{_SCHEDULING}::TestTurns::test_late_small_job_does_not_wait_for_the_big_one",
+        *_in(_ADMISSION, "single_file_does_not_wait_for_somebody_elses_five_thousand"),
+    ],
+    "F13": _in(_ADMISSION, "who_is_over_his_limit_waits_and_the_others_go_on")
+    + _in("unit/coordinator/test_desk.py", "who_has_enough_under_way_waits_and_is_taken_when_a_job_ends"),
     "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
-    "F15": NOT_YET + "a million hidden files in the inbox",
+    "F15": _in("faults/test_flood.py", "million_hidden_files_hold_no_drop_up_and_are_told")
+    + _in("unit/coordinator/test_desk.py", "thousands_of_hidden_files_are_told_once"),
     "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
     "F17": _in(
         _PRIVACY,

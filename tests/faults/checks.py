@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import Room
 from obcd.core.counts import Counts
 from obcd.errors import AlreadyRunningError
 from obcd.spool import disk, ledger, outbox
@@ -227,7 +228,7 @@ def check_recorded_is_durable(folder: Path) -> int:
 
     power = PowerDisk(folder, lambda: None)
     with power.on():
-        recorder = Recorder(folder, wake)
+        recorder = Recorder(folder, wake, Room(folder))
         recorder.open("job", 0)
         for ordinal in range(8):
             recorder.add(Entry("job", answer(ordinal), Counts(responses=1)))

@@ -15,10 +15,11 @@ import pytest
 
 from obcd.coordinator import recorder as module
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import BALLAST, Room
 from obcd.core.counts import Counts
 from obcd.spool import ledger, outbox
 from obcd.spool.inbox import Drop
-from obcd.spool.intake import Accepted, accept, accept_claimed
+from obcd.spool.intake import Accepted, NotYet, accept, accept_claimed
 from obcd.spool.layout import Layout
 from tests.faults.conftest import Mount
 from tests.support import wait_until
@@ -45,16 +46,27 @@ def layout(scratch: Path) -> Layout:
 
 
 @pytest.fixture
-def recorder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def room(layout: Layout) -> Room:
+    """Return a room that nobody looks at: it knows what the recorder says."""
+    return Room(layout.root)
+
+
+def trouble(room: Room) -> str:
+    room.turn(0.0)
+    return room.trouble
+
+
+@pytest.fixture
+def recorder(layout: Layout, room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
-    made = Recorder(layout.jobs, lambda: None)
+    made = Recorder(layout.jobs, lambda: None, room)
     yield made
     made.stop(10)
 
 
 def fill(folder: Path) -> Path:
     """Fill a filesystem to its last byte."""
-    path = folder / "ballast"
+    path = folder / "filler"
     with path.open("wb", buffering=0) as file:
         for size in (65536, 4096, 1):
             try:
@@ -84,26 +96,28 @@ def await_four(recorder: Recorder) -> None:
     wait_until(all_there)
 
 
-def assert_recorded_once(recorder: Recorder, layout: Layout) -> None:
+def assert_recorded_once(recorder: Recorder, room: Room, layout: Layout) -> None:
     await_four(recorder)
-    wait_until(lambda: recorder.trouble == "")
+    wait_until(lambda: trouble(room) == "")
     records = [raw for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
     assert records == [answer(ordinal, LONG) for ordinal in range(4)]
     assert lines_of(outbox.publish(layout, "job1", {}) / "responses.jsonl")[3]["response"] == LONG
 
 
 @pytest.mark.case("D1")
-def test_full_disk_holds_results_until_there_is_room(layout: Layout, recorder: Recorder, mount: Mount) -> None:
+def test_full_disk_holds_results_until_there_is_room(
+    layout: Layout, recorder: Recorder, room: Room, mount: Mount
+) -> None:
     mount(layout.jobs, "size=512k")
     job = accept_bytes(layout, THREE + b'{"prompt": "four"}\n').id
-    ballast = fill(layout.jobs)
-    os.truncate(ballast, ballast.stat().st_size - 32768)
+    filler = fill(layout.jobs)
+    os.truncate(filler, filler.stat().st_size - 32768)
     recorder.open(job, 0)
     for ordinal in range(4):
         recorder.add(Entry(job, answer(ordinal, LONG), Counts(responses=1)))
-    wait_until(lambda: "No space left on device" in recorder.trouble)
+    wait_until(lambda: "No space left on device" in trouble(room))
 
-    ballast.unlink()
+    filler.unlink()
 
     await_four(recorder)
     recorder.stop(10)
@@ -111,13 +125,41 @@ def test_full_disk_holds_results_until_there_is_room(layout: Layout, recorder: R
     assert records == [answer(ordinal, LONG) for ordinal in range(4)]
 
 
+@pytest.mark.case("D1", "D5")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_results_are_recorded_in_the_place_of_the_ballast_on_a_disk_that_stays_full(
+    layout: Layout, recorder: Recorder, room: Room, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The disk here is full as long as the ballast lies on it."""
+    room.look()
+    assert trouble(room) == ""
+    ballast, real = layout.root / BALLAST, os.write
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        if ballast.exists() and os.readlink(f"/proc/self/fd/{descriptor}").endswith(ledger.NAME):
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", refuse)
+    record_four(recorder, layout)
+
+    await_four(recorder)
+    recorder.stop(10)
+    assert not ballast.exists()
+    assert "was full" in trouble(room)
+    records = [raw for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
+    assert records == [answer(ordinal, LONG) for ordinal in range(4)]
+    room.look()
+    assert (trouble(room), ballast.exists()) == ("", True)
+
+
 @pytest.mark.case("D2")
-def test_limit_on_file_sizes_holds_results_until_it_is_lifted(layout: Layout, recorder: Recorder) -> None:
+def test_limit_on_file_sizes_holds_results_until_it_is_lifted(layout: Layout, recorder: Recorder, room: Room) -> None:
     with file_size_limit(50_000):
         record_four(recorder, layout)
-        wait_until(lambda: "File too large" in recorder.trouble)
+        wait_until(lambda: "File too large" in trouble(room))
 
-    assert_recorded_once(recorder, layout)
+    assert_recorded_once(recorder, room, layout)
 
 
 @contextmanager
@@ -133,7 +175,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 @pytest.mark.case("D5", "D6")
 @pytest.mark.parametrize(("call", "number"), [("write", errno.EDQUOT), ("fdatasync", errno.EIO), ("write", errno.EIO)])
 def test_what_the_disk_refuses_is_given_to_a_new_descriptor(
-    layout: Layout, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    layout: Layout, recorder: Recorder, room: Room, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     """After a failed sync the kernel drops the pages and says so once: the same descriptor would report success."""
     real, refused = getattr(os, call), list[int]()
@@ -147,26 +189,44 @@ def test_what_the_disk_refuses_is_given_to_a_new_descriptor(
     monkeypatch.setattr(os, call, refuse)
     record_four(recorder, layout)
 
-    assert_recorded_once(recorder, layout)
+    assert_recorded_once(recorder, room, layout)
     assert len(refused) == 3
+
+
+#: 41 KB, with an index as large again: the copy alone fits into 64 KiB.
+SMALL = THREE * 750
 
 
 @pytest.mark.case("D3", "D5")
 @pytest.mark.parametrize("options", ["size=64k", "nr_inodes=5"])
 def test_full_disk_at_acceptance_leaves_the_claim_to_be_taken_later(layout: Layout, mount: Mount, options: str) -> None:
-    drop = drop_of(put(layout, THREE * 3000))
+    drop = drop_of(put(layout, SMALL))
     mount(layout.jobs, options)
     order = order_of(drop)
     with pytest.raises(OSError, match="No space left on device"):
         accept(layout, order)
-    assert (layout.claim("job1", "") / "notes.jsonl").read_bytes() == THREE * 3000
+    assert (layout.claim("job1", "") / "notes.jsonl").read_bytes() == SMALL
     assert not (layout.jobs / "job1").exists()
 
     subprocess.run(["umount", str(layout.jobs)], check=True, timeout=30)
 
     verdict = accept_claimed(layout, order)
     assert isinstance(verdict, Accepted)
-    assert verdict.header.requests == 9000
+    assert verdict.header.requests == 2250
+
+
+@pytest.mark.case("D3")
+def test_file_whose_copy_would_fill_the_disk_is_left_in_the_inbox(layout: Layout, mount: Mount) -> None:
+    path = put(layout, THREE * 3000)
+    mount(layout.jobs, "size=64k")
+    order = order_of(drop_of(path))
+
+    assert accept(layout, order) == NotYet("there is no room for a file of 164 KiB: it is taken when there is")
+    assert path.exists()
+    assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
+    subprocess.run(["umount", str(layout.jobs)], check=True, timeout=30)
+
+    assert isinstance(accept(layout, order), Accepted)
 
 
 @pytest.mark.case("D4")
@@ -176,13 +236,13 @@ def test_full_disk_at_publishing_leaves_the_job_to_be_published_later(layout: La
     header = accept_bytes(layout, THREE)
     record(layout, header.id, [answer(ordinal, LONG) for ordinal in range(3)])
     written = (layout.jobs / header.id / ledger.NAME).read_bytes()
-    ballast = fill(layout.jobs)
+    filler = fill(layout.jobs)
     with pytest.raises(OSError, match="No space left on device"):
         outbox.publish(layout, header.id, {})
     assert (layout.jobs / header.id / ledger.NAME).read_bytes() == written
     assert list(layout.outbox.iterdir()) == []
 
-    ballast.unlink()
+    filler.unlink()
 
     assert len(lines_of(outbox.publish(layout, header.id, {}) / "responses.jsonl")) == 3
 

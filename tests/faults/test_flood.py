@@ -69,3 +69,20 @@ def test_ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory(
     assert all(asked == 1 for asked in server.asked().values())
     for number in range(0, total, 100):
         Published(coordinator.outbox / f"file{number}").assert_complete(1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.case("F15")
+def test_million_hidden_files_hold_no_drop_up_and_are_told(
+    tmp_path: Path, quick_server: Simulated, coordinate: Callable[..., CoordinatorProcess], count: Count
+) -> None:
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", quick_server.names))
+    for number in range(1_000_000):
+        (coordinator.inbox / f".{number}").touch()
+
+    coordinator.drop(["question"], "beside.jsonl")
+
+    coordinator.published("beside", 120).assert_complete(1)
+    wait_until(lambda: any("holds 1000000 hidden" in text for text in coordinator.status()["troubles"]), 120)
+    count(f"a million hidden files: coordinator at {psutil.Process(coordinator.pid).memory_info().rss // 2**20} MiB")

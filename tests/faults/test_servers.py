@@ -111,6 +111,7 @@ FAULTS = {
     "crash*1": ("", 2),
     "crash-load*1": ("", 2),
     "length": ("", 1),
+    "garbled": ("", 1),  # nobody can see it in one answer: that is what burn-in is for
     "empty-thinking": ("", 1),
     "huge=70000000": ("too_large", 1),
     "seconds=3*1": ("", 2),  # its answer would come after the limit

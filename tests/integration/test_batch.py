@@ -46,6 +46,11 @@ class Folder:
             text = text.replace(old, new)
         (self.path / "config.toml").write_text(text, "utf-8")
 
+    def fix_slots(self, slots: int) -> None:
+        """Say how many slots the endpoint has, instead of having it found out."""
+        with open(self.path / "config.toml", "a", encoding="utf-8") as file:
+            file.write(f"[requests]\nslots = {slots}\n")
+
     def write_prompts(self, documents: list[Any]) -> None:
         content = "".join(json.dumps(item) + "\n" for item in documents)
         (self.path / "prompts.jsonl").write_text(content, "utf-8")
@@ -80,7 +85,7 @@ def test_configuration_and_prompts_of_the_seed_work_as_they_are(folder: Folder, 
 
     assert (done.returncode, done.stdout) == (0, "")
     lines = done.stderr.splitlines()
-    assert lines[0] == "prompts.jsonl: 8 prompts over 4 slots"
+    assert lines[0] == "prompts.jsonl: 8 prompts over 1 endpoint"
     assert lines[1] == "stand-in servers answer (0.33.0-obcd-simulated)"
     assert lines[2] == "8 prompts answered, 0 failed: responses/prompts/"
     assert re.fullmatch(r"\d+\.\d s of server work in \d+\.\d s = \d+\.\d ×", lines[3])
@@ -168,6 +173,7 @@ def test_interrupted_run_goes_on_where_it_was(
 ) -> None:
     server = simulate("--parallel", 2, "--seconds", 0.3)
     folder = Folder(tmp_path / "work", environment, server.names[0])
+    folder.fix_slots(4)
     first = folder.begin()
     started.append(first)
     wait_until(lambda: sum(record["outcome"] == "answered" for record in server.account()) >= 2)
@@ -195,6 +201,7 @@ def test_killed_run_goes_on_where_it_was(
 ) -> None:
     server = simulate("--parallel", 4, "--seconds", 0.15)
     folder = Folder(tmp_path / "work", environment, server.names[0])
+    folder.fix_slots(4)
     folder.write_prompts([{"prompt": f"question {number}"} for number in range(32)])
     first = folder.begin()
     started.append(first)
@@ -224,6 +231,7 @@ def test_prompts_that_changed_since_an_interruption_are_refused(
 ) -> None:
     server = simulate("--parallel", 2, "--seconds", 0.3)
     folder = Folder(tmp_path / "work", environment, server.names[0])
+    folder.fix_slots(4)
     first = folder.begin()
     started.append(first)
     wait_until(lambda: sum(record["outcome"] == "answered" for record in server.account()) >= 3)
@@ -258,7 +266,7 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
     done = folder.run()
 
     assert done.returncode == 3
-    assert "prompts.jsonl: 4 prompts (1 bad line will be in errors.jsonl) over 4 slots" in done.stderr
+    assert "prompts.jsonl: 4 prompts (1 bad line will be in errors.jsonl) over 1 endpoint" in done.stderr
     assert re.search(r"Line: 3 on 127\.0\.0\.1:\d+ failed: the server refuses", done.stderr)
     assert "2 prompts answered, 2 failed: responses/prompts/" in done.stderr
     assert "to try again: responses/prompts/retry.jsonl" in done.stderr
@@ -301,7 +309,7 @@ def test_mended_configuration_is_used_after_a_run_that_asked_nothing(folder: Fol
     done = folder.run()
 
     assert done.returncode == 0, done.stderr
-    assert "prompts.jsonl: 4 prompts over 4 slots" in done.stderr
+    assert "prompts.jsonl: 4 prompts over 1 endpoint" in done.stderr
     folder.published.assert_complete(4)
     assert folder.jobs() == []
 

@@ -158,7 +158,7 @@ class TestFaults:
         assert isinstance(ask(transport, request("Hello"), JOB), Answer)
 
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
-        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "tokens"}
+        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "tokens", "garbled"}
 
         assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
 

@@ -356,7 +356,7 @@ def test_model_that_no_endpoint_has_fails_its_lines_only(
 ) -> None:
     server = simulate("--seconds", 0.02)
     tweaks = {
-        "obcd.core.scheduling:MODEL_WAIT_SECONDS": 1.0,
+        "obcd.core.shortage:MODEL_WAIT_SECONDS": 1.0,
         "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3,
     }
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)

@@ -23,8 +23,8 @@ import requests
 
 from obcd.errors import NoEndpointError
 from obcd.host.locks import hold_pull
-from obcd.host.pulling import stream_pull
 from obcd.host.remote import Remote
+from obcd.ollama.pulling import stream_pull
 from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
     Running,

@@ -442,6 +442,41 @@ def test_hung_ps_and_lost_gpu_can_be_told_to_a_running_server(start: Callable[..
     assert post(url, "/simulated/behaviour", {"speed": 1}, "PUT")[0] == 400
 
 
+def test_lowered_context_and_other_weights_can_be_told_to_a_running_server(start: Callable[..., Servers]) -> None:
+    url = start().url
+    ask(url, "warm")
+    before = get(url, "/api/tags")["models"][0]["digest"]
+
+    assert post(url, "/simulated/behaviour", {"most_context": 20, "weights": "b"}, "PUT")[0] == 200
+
+    assert get(url, "/api/ps")["models"][0]["context_length"] == 20
+    assert ask(url, "long " * 100, truncate=False)[0] == 400
+    assert get(url, "/api/tags")["models"][0]["digest"] != before
+
+
+def test_pulled_model_is_there_for_all_servers_of_the_process(start: Callable[..., Servers]) -> None:
+    servers = start(count=2)
+    first, second = servers.urls
+    post(first, "/simulated/behaviour", {"pull_seconds": 0.0}, "PUT")
+
+    status, lines = pull(first, "qwen3:0.6b")
+
+    assert (status, lines[0], lines[-1]) == (200, {"status": "pulling manifest"}, {"status": "success"})
+    assert any(line.get("completed") == line["total"] for line in lines if "total" in line)
+    assert "qwen3:0.6b" in [model["name"] for model in get(second, "/api/tags")["models"]]
+    assert pull(first, "no-such")[1][-1] == {"error": "pull model manifest: file does not exist"}
+    assert pull(first, "")[0] == 400
+
+
+def pull(url: str, model: str) -> tuple[int, list[dict[str, Any]]]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("POST", "/api/pull", json.dumps({"model": model}))
+    reply = connection.getresponse()
+    lines = [json.loads(line) for line in reply.read().splitlines()]
+    connection.close()
+    return reply.status, lines
+
+
 # --- HTTP -----------------------------------------------------------------------------------------------------------
 
 

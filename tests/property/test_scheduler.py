@@ -1,8 +1,10 @@
-"""The scheduler against a plain model of it: whatever happens in whatever order, no request is lost or asked twice."""
+"""The scheduler against a plain model of it: whatever happens in whatever order, no request is lost or asked twice, and
+no job mixes answers of different weights.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import settings
@@ -11,16 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.backlog import ENDED, LEASED, Backlog
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.fitness import LOOK_BASE
 from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
-from obcd.core.scheduling import MODEL_WAIT_UNREACHED_SECONDS, Scheduler
+from obcd.core.scheduling import Scheduler
+from obcd.core.shortage import MODEL_WAIT_UNREACHED_SECONDS
 from obcd.core.turns import Rank
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", (("num_ctx", 1000 * number),)) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
 ENDPOINTS = {"a": 1, "b": 2, "c": 5}
 LIMIT = 3
+#: What an endpoint may tell: which of the models it has, each with one of two digests.
+told = st.dictionaries(st.sampled_from(MODELS), st.sampled_from("xy")) | st.just(dict.fromkeys(MODELS, "x"))
 
 #: A prompt that proves longer than was estimated: it fits the larger context, or none.
 too_long = st.builds(
@@ -32,7 +38,7 @@ faults = too_long | st.builds(
     st.just("it went wrong"),
     st.sampled_from(Remedy),
     st.booleans(),
-    st.sampled_from(Harm),
+    st.sampled_from([*Harm, Harm.UNFIT, Harm.UNFIT]),
     st.sampled_from([0.0, 0.0, 20.0]),
 )
 
@@ -55,11 +61,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         #: {endpoint that is there: most it may hold}: its slots, or what it held when they became fewer
         self.room: dict[str, int] = {}
         self.draining: set[str] = set()
+        #: {(job, model): digests that answered it}
+        self.answered_by: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        #: {(endpoint, model) that failed as unfit: (when, until when at least it gets nothing of the model)}
+        self.unfit: dict[tuple[str, str], float] = {}
 
-    @initialize()
-    def start(self) -> None:
-        for name, slots in ENDPOINTS.items():
+    @initialize(
+        digests=st.lists(st.sampled_from("xy"), min_size=3, max_size=3),
+        column=st.lists(st.integers(0, 2), min_size=4, max_size=12),
+    )
+    def start(self, digests: list[str], column: list[int]) -> None:
+        """Begin with a job under way, on endpoints that have all models, though not of the same weights."""
+        for (name, slots), digest in zip(ENDPOINTS.items(), digests, strict=True):
             self.come(name, slots)
+            self.probe(name, dict.fromkeys(MODELS, digest), None)
+        self.add_job(column, 0, {0: 1}, {})
+        self.assign()
 
     def come(self, name: str, slots: int) -> None:
         self.scheduler.add_endpoint(name, slots, self.now)
@@ -69,12 +86,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         column=st.lists(st.integers(0, 2), max_size=12),
         priority=st.integers(0, 1),
         larger=st.sampled_from([{}, {0: 1}, {0: 1, 1: 2}, {0: 2, 1: 2}]),
+        weights=st.sampled_from([{}, {}, {MODELS[0]: "y"}, None]),
     )
-    def add_job(self, column: list[int], priority: int, larger: dict[int, int]) -> None:
+    def add_job(self, column: list[int], priority: int, larger: dict[int, int], weights: dict[str, str] | None) -> None:
         job = f"job{len(self.backlogs)}"
         self.backlogs[job] = Backlog(
             job, bytes(len(column)), SIGNATURES, bytes(column), larger=larger, limit=LIMIT, rank=Rank(priority)
         )
+        self.backlogs[job].weights = dict(weights) if weights is not None else None
+        self.answered_by.update({(job, model): {digest} for model, digest in (weights or {}).items()})
         self.scheduler.add_job(self.backlogs[job], self.now)
 
     @precondition(lambda self: self.backlogs)
@@ -89,12 +109,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(sorted(ENDPOINTS)),
-        models=st.none() | st.frozensets(st.sampled_from(MODELS)) | st.just(frozenset(MODELS)),
+        digests=st.none() | told,
         failure=st.sampled_from([None, None, "refused"]),
     )
-    def probe(self, name: str, models: frozenset[str] | None, failure: str | None) -> None:
+    def probe(self, name: str, digests: dict[str, str] | None, failure: str | None) -> None:
         if name in self.slots:
-            self.scheduler.note_probe(name, models, failure, self.now)
+            self.scheduler.note_probe(name, digests, failure, self.now)
 
     @rule()
     def assign(self) -> None:
@@ -104,6 +124,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not self.backlogs[lease.job].is_paused
             assert self.scheduler.in_flight(lease.endpoint) <= self.slots[lease.endpoint]
             self.check_copy(lease)
+            self.check_weights(lease)
+            assert self.now >= self.unfit.get((lease.endpoint, self.model_of(lease)), 0.0)
             assert self.ended[lease.job, lease.ordinal] == 0
             assert lease.signature == self.backlogs[lease.job].signature_number(lease.ordinal)
             assert 1 <= lease.attempt <= LIMIT + CRASHES
@@ -143,6 +165,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.remove_endpoint(name)
         self.draining.remove(name)
         del self.slots[name], self.room[name]
+        self.unfit = {key: until for key, until in self.unfit.items() if key[0] != name}
         self.late = [lease for lease in self.late if lease.endpoint != name]  # its worker is gone, it says nothing
 
     @precondition(lambda self: self.out)
@@ -150,6 +173,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def answer(self, choice: int) -> None:
         lease = self.take(choice)
         assert self.scheduler.answered(lease.ticket, lease.endpoint, self.now) == lease
+        self.answered_by[lease.job, self.model_of(lease)].add(lease.digest)
         self.end(lease.job, lease.ordinal)
         self.drop_overtaken()
 
@@ -159,6 +183,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         lease = self.take(choice)
         settled = self.scheduler.faulted(lease.ticket, lease.endpoint, fault, self.now)
         self.crashes[lease.job, lease.ordinal] += fault.kind == "crashed"
+        if fault.harm is Harm.UNFIT and settled is not None:
+            self.unfit.setdefault((lease.endpoint, self.model_of(lease)), self.now + LOOK_BASE / 2)
         self.settle(lease, settled)
 
     @rule(name=st.sampled_from(sorted(ENDPOINTS)))
@@ -183,10 +209,19 @@ class SchedulerMachine(RuleBasedStateMachine):
     def fail_unservable(self, limit: int) -> None:
         taken = self.scheduler.take_unservable(limit, self.now)
         assert len(taken) <= limit
-        for job, ordinal, model in taken:
+        for job, ordinal, missing in taken:
             backlog = self.backlogs[job]
-            assert backlog.signatures[backlog.signature_number(ordinal)].model == model
+            assert backlog.signature_of(ordinal).model == missing.model
             self.end(job, ordinal)
+
+    def model_of(self, lease: Lease) -> str:
+        return self.backlogs[lease.job].signature_of(lease.ordinal).model
+
+    def check_weights(self, lease: Lease) -> None:
+        """What is asked is asked where the weights are that the job has, by what the endpoint told."""
+        models = self.scheduler.models(lease.endpoint) or {}
+        assert lease.digest in ("", models[self.model_of(lease)])
+        assert (lease.digest == "") == (self.backlogs[lease.job].weights is None)
 
     def check_copy(self, lease: Lease) -> None:
         """A request may be asked on two endpoints, never twice on one, and never on three."""
@@ -224,6 +259,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert backlog.unfinished == len(backlog) - sum(key[0] == job for key in self.ended)
 
     @invariant()
+    def no_job_mixes_answers_of_different_weights(self) -> None:
+        assert all(len(digests) == 1 for digests in self.answered_by.values())
+
+    @invariant()
     def in_flight_is_what_was_leased_and_never_above_the_slots(self) -> None:
         for name, room in self.room.items():
             if self.backlogs:
@@ -252,12 +291,14 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             self.now += MODEL_WAIT_UNREACHED_SECONDS
             for name in ENDPOINTS:
-                self.scheduler.note_probe(name, frozenset(MODELS), None, self.now)
+                self.scheduler.note_probe(name, dict.fromkeys(MODELS, "x"), None, self.now)
+            self.fail_unservable(1000)
             self.out.update((lease.ticket, lease) for lease in self.scheduler.assign(self.now))
             while self.out:
                 self.answer(0)
         assert not any(backlog.unfinished for backlog in self.backlogs.values())
         self.every_request_ends_at_most_once()
+        self.no_job_mixes_answers_of_different_weights()
 
 
 TestScheduler = SchedulerMachine.TestCase

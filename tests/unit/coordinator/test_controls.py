@@ -23,6 +23,11 @@ ANN, BOB = ME + 1, ME + 2
 NOTES = Key("", "notes.jsonl")
 
 
+def is_nowhere(key: Key) -> bool:
+    """Say of every file that it is not on its way."""
+    return False
+
+
 class FakeJobs:
     """Stands for the jobs: keeps what it is told."""
 
@@ -77,7 +82,7 @@ class Bench:
         return control.file
 
     def look(self, *coming: Key, now: float = 0.0) -> dict[Key, str]:
-        self.controls.turn(tuple(self.files), coming, now)
+        self.controls.turn(tuple(self.files), lambda key: key in coming, now)
         return self.controls.waiting
 
     def lies(self, file: Key) -> bool:
@@ -163,11 +168,11 @@ def test_pause_is_in_force_while_it_lies_there(bench: Bench) -> None:
 
 def test_pause_that_came_before_its_file_holds_the_job_from_the_start(bench: Bench) -> None:
     file = bench.lay(Verb.PAUSE)
-    bench.controls.turn(files := tuple(bench.files), (), 0.0)
+    bench.controls.turn(files := tuple(bench.files), is_nowhere, 0.0)
     assert bench.controls.waiting[file].startswith("there is no unfinished job of notes.jsonl: it counts for the next")
 
     bench.jobs.add("j1")
-    bench.controls.turn(files, (), 10.0)  # no scan has come in between
+    bench.controls.turn(files, is_nowhere, 10.0)  # no scan has come in between
 
     assert bench.jobs.paused == {"j1"}
     assert bench.controls.waiting == {}
@@ -262,7 +267,7 @@ def test_flood_of_control_files_is_looked_at_in_part(bench: Bench) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("obcd.coordinator.controls.read_control", read)
-        bench.controls.turn(files, (), 0.0)
+        bench.controls.turn(files, is_nowhere, 0.0)
 
     assert len(looked) == MOST_CONTROLS
     assert list(bench.controls.waiting) == files[MOST_CONTROLS:]
@@ -273,6 +278,6 @@ def test_file_that_cannot_be_read_is_told(bench: Bench, monkeypatch: pytest.Monk
     file = Key("", "notes.jsonl.priority-high")
     monkeypatch.setattr("obcd.coordinator.controls.read_control", spool_control.read_control)
 
-    bench.controls.turn((file,), (), 0.0)
+    bench.controls.turn((file,), is_nowhere, 0.0)
 
     assert "whole number from -100 to 100" in bench.controls.waiting[file]

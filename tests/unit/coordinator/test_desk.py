@@ -9,14 +9,26 @@ from typing import Any
 
 import pytest
 
-from obcd.config.settings import Settings
+from obcd.config.settings import Settings, Spool
 from obcd.coordinator import desk as module
+from obcd.coordinator.admission import MOST_TOLD
 from obcd.coordinator.clerk import Done, Failed
-from obcd.coordinator.desk import LEAST_PAUSE, PAUSE_BY_COST, Desk
+from obcd.coordinator.desk import (
+    AT_THE_CLERK,
+    DISK_SECONDS,
+    LEAST_PAUSE,
+    MANY_IGNORED,
+    NO_ROOM,
+    PAUSE_BY_COST,
+    SCAN_IDLE,
+    Desk,
+)
+from obcd.coordinator.unfinished import Unfinished
 from obcd.core.context import ContextPlan
 from obcd.spool.intake import Accepted, Order
 from obcd.spool.job import JobHeader
-from tests.unit.spool.spools import SETTINGS, make_layout, put, put_marker
+from obcd.spool.recovery import Claim
+from tests.unit.spool.spools import SETTINGS, drop_of, make_layout, put, put_marker
 
 Then = Callable[[Done | Failed], None]
 
@@ -48,22 +60,36 @@ class Bench:
         self.layout = make_layout(root)
         self.clerk = Errands(self.layout.inbox)
         self.jobs: list[JobHeader] = []
-        self.desk = Desk(Settings(), self.layout, self.clerk, self.jobs.append, tuple)  # type: ignore[arg-type]
+        self.on_roll = Unfinished()
+        self.desk = Desk(Settings(), self.layout, self.clerk, self._take, self.on_roll)  # type: ignore[arg-type]
         self.scans = 0
         self.cost = 0.0
         self._clock = 0.0
-        scan = self.desk._inbox.scan
+        look = self.desk._inbox.look
 
-        def counted(now: float) -> Any:
+        def counted(now: float, seconds: float) -> Any:
             self.scans += 1
             self._clock += self.cost
-            return scan(now)
+            return look(now, seconds)
 
-        monkeypatch.setattr(self.desk._inbox, "scan", counted)
+        monkeypatch.setattr(self.desk._inbox, "look", counted)
         monkeypatch.setattr(module, "monotonic", lambda: self._clock)
+
+    def _take(self, header: JobHeader) -> None:
+        self.jobs.append(header)
+        self.on_roll.add(header)
 
     def drop(self, name: str) -> None:
         put_marker(put(self.layout, b'{"prompt": "one"}\n', name))
+
+    def accept_all(self, now: float) -> list[str]:
+        """Accept what the clerk is asked, turn by turn, until it is asked no more; return the names in that order."""
+        names = []
+        while self.clerk.asked:
+            names.append(self.clerk.asked[0][1].drop.key.name)
+            self.clerk.accept()
+            self.desk.turn(now)
+        return names
 
 
 @pytest.fixture
@@ -77,7 +103,7 @@ def test_scans_of_a_burst_are_as_many_as_its_time_allows_and_not_as_its_files(be
     for number in range(50):
         bench.drop(f"{number}.jsonl")
     bench.desk.turn(0.0)
-    assert len(bench.clerk.asked) == 50
+    assert len(bench.clerk.asked) == AT_THE_CLERK
 
     turns = [number / 50 for number in range(1, 51)]  # a verdict every 20 ms for a second
     for now in turns:
@@ -140,3 +166,112 @@ def test_job_is_told_with_the_contexts_that_were_chosen_for_it() -> None:
     header = JobHeader(id="j", name="a.jsonl", requests=10_000, settings=SETTINGS, context=plan)
 
     assert module._size(header) == "10000 requests; num_ctx 4096 for 9912 requests, 16384 for 88"
+
+
+# --- room, and shares ------------------------------------------------------------------------------------------------
+
+
+def test_while_there_is_no_room_files_lie_where_they_are_and_some_are_told_why(bench: Bench) -> None:
+    bench.desk.admit(False)
+    for number in range(MOST_TOLD + 20):
+        bench.drop(f"{number}.jsonl")
+    for now in (0.0, 5.0, 10.0, 15.0):
+        bench.desk.turn(now)
+        assert bench.clerk.asked == []
+    assert list(bench.desk.waiting.values()) == [NO_ROOM] * MOST_TOLD
+    assert bench.desk.next_scan() == 15.0 + SCAN_IDLE
+
+    bench.desk.admit(True)
+    bench.desk.turn(16.0)
+
+    assert len(bench.accept_all(21.0)) == MOST_TOLD + 20
+    assert bench.desk.waiting == {}
+
+
+def test_claim_of_an_earlier_coordinator_waits_for_room_too(bench: Bench) -> None:
+    claim = Claim("job1", drop_of(put(bench.layout, b'{"prompt": "one"}\n', "a.jsonl")))
+    bench.desk.admit(False)
+    bench.desk.take_claim(claim)
+    bench.desk.turn(0.0)
+    bench.desk.turn(DISK_SECONDS)
+    assert bench.clerk.asked == []
+
+    bench.desk.admit(True)
+    bench.desk.turn(2 * DISK_SECONDS)
+
+    assert [order.job for _, order in bench.clerk.asked if order.job == "job1"] == ["job1"]
+
+
+@pytest.mark.case("A30")
+def test_file_on_a_share_settles_for_a_minute_unless_it_has_a_marker(bench: Bench) -> None:
+    put(bench.layout, b'{"prompt": "one"}\n', "plain.jsonl")
+    bench.desk.settle_at_least(60.0)
+    bench.desk.configure(Settings())  # a reload changes nothing of that
+    bench.desk.turn(0.0)
+    bench.drop("marked.jsonl")
+    for now in (5.0, 30.0, 59.0):
+        bench.desk.turn(now)
+        assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl"]
+
+    bench.desk.turn(64.0)
+
+    assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl", "plain.jsonl"]
+
+
+# --- limits, and turns -----------------------------------------------------------------------------------------------
+
+
+def test_file_that_is_too_large_waits_and_says_what_to_do(bench: Bench) -> None:
+    bench.desk.configure(Settings(spool=Spool(max_file_bytes=10)))
+    bench.drop("large.jsonl")
+
+    bench.desk.turn(0.0)
+
+    assert bench.clerk.asked == []
+    bench.desk.turn(10.0)
+    (why,) = bench.desk.waiting.values()
+    assert why.startswith("it has 18 bytes, and a file may have 10 bytes ([spool] max_file_bytes): split it")
+
+    bench.desk.configure(Settings())
+    bench.desk.turn(11.0)
+    assert bench.accept_all(12.0) == ["large.jsonl"]
+
+
+def test_who_has_enough_under_way_waits_and_is_taken_when_a_job_ends(bench: Bench) -> None:
+    # given somebody who may have two jobs
+    bench.desk.configure(Settings(spool=Spool(user_jobs=2)))
+    for name in "abcd":
+        bench.drop(f"{name}.jsonl")
+
+    # when he drops four files, then two are taken, and the others are told why they wait
+    bench.desk.turn(0.0)
+    assert len(bench.clerk.asked) == 2
+    taken = bench.accept_all(1.0)
+    bench.desk.turn(10.0)
+    assert len(taken) == 2
+    assert len(bench.desk.waiting) == 2
+    assert set(bench.desk.waiting.values()) == {
+        "its submitter may have 2 jobs under way ([spool] user_jobs): it is taken when one ends"
+    }
+
+    # when one of them ends
+    bench.on_roll.remove(bench.jobs[0].id)
+    bench.desk.wake_held()
+    bench.desk.turn(11.0)
+    assert len(bench.accept_all(12.0)) == 1
+
+
+def test_thousands_of_hidden_files_are_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(MANY_IGNORED):
+        (bench.layout.inbox / f".{number}").touch()
+    bench.drop("a.jsonl")
+
+    turns, now = 0, 0.0
+    while not bench.clerk.asked:
+        bench.desk.turn(now)
+        turns, now = turns + 1, now + 0.02
+    for now in (10.0, 10.02, 20.0, 20.02, 30.0):
+        bench.desk.turn(now)
+
+    assert f"holds {MANY_IGNORED} hidden or temporary files" in bench.desk.trouble
+    assert len([text for text in caplog.messages if "hidden" in text]) == 1

@@ -42,7 +42,7 @@ class Cluster:
 
     def probe(self, names: Iterable[str]) -> None:
         for name in names:
-            self.scheduler.note_probe(name, frozenset([MODEL.model]), None, 0.0)
+            self.scheduler.note_probe(name, {MODEL.model: "d"}, None, 0.0)
 
     def reload(self, slots: dict[str, int], connect_timeout: float = 5.0) -> None:
         new = settings(slots, connect_timeout)

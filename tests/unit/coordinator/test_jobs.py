@@ -11,8 +11,9 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Done, Failed
 from obcd.coordinator.fleet import Fleet
-from obcd.coordinator.jobs import Jobs
+from obcd.coordinator.jobs import MOST_REPORTED, Jobs
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import Room
 from obcd.coordinator.running import JobState
 from obcd.coordinator.signboard import Signboard
 from obcd.core.counts import Counts
@@ -53,7 +54,7 @@ class Bench:
         self.layout = make_layout(root)
         self.clerk = Errands()
         self.headers: dict[str, JobHeader] = {}
-        self.recorder = Recorder(self.layout.jobs, lambda: None)
+        self.recorder = Recorder(self.layout.jobs, lambda: None, Room(root))
         self.scheduler = Scheduler()
         fleet = Fleet(Settings(), self.layout.jobs, self.scheduler, lambda *_: None, lambda *_: None, 0.0)
         clerks: Any = (self.clerk, self.clerk)
@@ -216,3 +217,14 @@ def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is
 
     assert bench.clerk.names() == ([("publish", "j1")] if is_cancelled else [])
     assert bench.jobs.running["j1"].state is (JobState.COMPLETE if is_cancelled else JobState.RUNNING)
+
+
+def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
+    for number in range(MOST_REPORTED + 3):
+        bench.take(f"j{number}")
+
+    assert [item["job"] for item in bench.jobs.reports()] == [f"j{number}" for number in range(MOST_REPORTED)]
+    assert [item["job"] for item in bench.jobs.further()] == [f"j{MOST_REPORTED + number}" for number in range(3)]
+    assert bench.jobs.further()[0] == {
+        "job": f"j{MOST_REPORTED}", "profile": "", "name": f"j{MOST_REPORTED}.jsonl", "state": "ACCEPTED"
+    }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from obcd.coordinator import recorder as module
 from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.room import Room
 from obcd.core.counts import Counts
 from obcd.spool import ledger
 from tests.support import wait_until
@@ -23,11 +24,22 @@ def entry(ordinal: int, job: str = JOB) -> Entry:
 
 
 @pytest.fixture
-def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def room(tmp_path: Path) -> Room:
+    """Return a room that nobody looks at: it knows what the recorder says."""
+    return Room(tmp_path)
+
+
+def trouble(room: Room) -> str:
+    room.turn(0.0)
+    return room.trouble
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     for job in (JOB, OTHER):
         (tmp_path / job).mkdir()
-    made = Recorder(tmp_path, lambda: None)
+    made = Recorder(tmp_path, lambda: None, room)
     made.open(JOB, 0)
     made.open(OTHER, 0)
     yield made
@@ -66,7 +78,7 @@ def test_what_is_recorded_is_in_the_ledger(recorder: Recorder, tmp_path: Path) -
 
 @pytest.mark.parametrize("step", ["write", "sync"])
 def test_disk_that_refuses_is_waited_for_and_nothing_is_written_twice(
-    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    recorder: Recorder, room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     refusals = [OSError(errno.ENOSPC, "No space left on device")] * 3
     true = getattr(ledger.LedgerWriter, step)
@@ -85,27 +97,37 @@ def test_disk_that_refuses_is_waited_for_and_nothing_is_written_twice(
 
     assert not refusals
     assert ordinals(tmp_path / JOB) == [0, 1, 2, 3, 4]
-    wait_until(lambda: recorder.trouble == "", 5)
+    wait_until(lambda: trouble(room) == "", 5)
 
 
-def test_trouble_says_what_the_disk_said(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_is_told_what_the_disk_said(recorder: Recorder, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: ledger.LedgerWriter) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ledger.LedgerWriter, "sync", refuse)
     recorder.add(entry(0))
 
-    wait_until(lambda: "No space left on device" in recorder.trouble, 5)
+    wait_until(lambda: "No space left on device" in trouble(room), 5)
     assert recorder.pending == 1
 
 
-def test_job_that_is_forgotten_holds_no_other_up(recorder: Recorder, tmp_path: Path) -> None:
+def test_job_that_is_forgotten_holds_no_other_up(recorder: Recorder, room: Room, tmp_path: Path) -> None:
     (tmp_path / JOB).rmdir()
     recorder.add(entry(0))
     recorder.add(entry(1, OTHER))
-    wait_until(lambda: recorder.trouble, 5)
+    wait_until(lambda: trouble(room), 5)
 
     recorder.forget(JOB)
 
     assert {item.job for item in recorded(recorder, 1)} == {OTHER}
     assert ordinals(tmp_path / OTHER) == [1]
+
+
+def test_job_that_is_forgotten_leaves_no_trouble_behind(recorder: Recorder, room: Room, tmp_path: Path) -> None:
+    (tmp_path / JOB).rmdir()
+    recorder.add(entry(0))
+    wait_until(lambda: trouble(room), 5)
+
+    recorder.forget(JOB)
+
+    wait_until(lambda: trouble(room) == "", 5)

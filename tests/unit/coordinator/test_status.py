@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.coordinator import Coordinator
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.reloading import MAX_TEXT, one_line
+from obcd.coordinator.room import PAUSED
 from obcd.coordinator.status import snapshot, status_line
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
@@ -24,7 +26,7 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     settings = Settings.model_validate({"ollama_instances": {"a": 0, "b": 0, "c": 0, "d": 0}})
     made = Coordinator(settings, Layout.at(tmp_path / "root"))
     for name in "abc":
-        made.scheduler.note_probe(name, frozenset(), None, 0.0)
+        made.scheduler.note_probe(name, {}, None, 0.0)
     made.is_recovered = True
     yield made
     made._recorder.stop(5)
@@ -97,6 +99,7 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
 
     coordinator.layout.create([])
     coordinator._signs.show(coordinator.jobs.running.values(), {}, 0.0, coordinator.fleet.outage)
+    coordinator._signs.finish(10.0)
     document = snapshot(coordinator, 0.0)
 
     assert [item["trouble"] for item in document["jobs"]] == [trouble]
@@ -104,3 +107,15 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
     assert status_line(coordinator).startswith(f"{trouble}; 1 job, ")
     (shown,) = coordinator.layout.outbox.rglob("progress.json")
     assert json.loads(shown.read_bytes())["trouble"] == trouble
+
+
+def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
+    coordinator.jobs.running["j"] = job(500, 410, 1.0)
+    coordinator._room.refuse(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    coordinator._room.turn(0.0)
+    trouble = f"results cannot be recorded: Disk quota exceeded; {PAUSED}"
+
+    document = snapshot(coordinator, 0.0)
+
+    assert [item["trouble"] for item in document["jobs"]] == document["troubles"] == [trouble]
+    assert status_line(coordinator).startswith(f"{trouble}; 1 job, ")

@@ -28,7 +28,7 @@ class Cluster:
         self._events: list[tuple[float, int, Lease]] = []
         for name in seconds:
             self.scheduler.add_endpoint(name, slots, 0.0)
-            self.scheduler.note_probe(name, frozenset({MODEL.model}), None, 0.0)
+            self.scheduler.note_probe(name, {MODEL.model: "d"}, None, 0.0)
         self.scheduler.add_job(self.backlog, 0.0)
 
     def run(self, until: float = HANGS) -> None:

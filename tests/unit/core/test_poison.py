@@ -15,7 +15,7 @@ from obcd.core.records import Signature
 from obcd.core.scheduling import Scheduler
 
 MODEL = Signature("llama:latest", ())
-MODELS = frozenset([MODEL.model])
+MODELS = {MODEL.model: "d"}
 CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 LOAD_FAILED = Fault("load_failed", "it cannot load", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 #: A job's `attempts`: many, so that nothing here fails of them.

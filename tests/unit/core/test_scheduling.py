@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
+from obcd.core.collation import COLLATE_SECONDS
 from obcd.core.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.health import EndpointState
 from obcd.core.leases import Lease
 from obcd.core.poison import CRASHES
 from obcd.core.records import Signature
 from obcd.core.retry import REQUEST_LIMIT
-from obcd.core.scheduling import (
-    COLLATE_SECONDS,
-    FREE_FAULTS,
-    MODEL_WAIT_SECONDS,
-    MODEL_WAIT_UNREACHED_SECONDS,
-    Scheduler,
-)
+from obcd.core.scheduling import FREE_FAULTS, Scheduler
+from obcd.core.shortage import MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS, Missing
 from obcd.core.turns import Rank
 
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
-BOTH_MODELS = frozenset((LLAMA.model, QWEN.model))
+BOTH_MODELS = {LLAMA.model: "d", QWEN.model: "d"}
 
 TROUBLE = Fault("server_error", "it is in trouble", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
@@ -36,7 +32,7 @@ MISSING = Fault("model_missing", "not there", Remedy.ELSEWHERE)
 LIMIT = 4
 
 
-def scheduler(*endpoints: str, slots: int = 1, models: frozenset[str] = BOTH_MODELS) -> Scheduler:
+def scheduler(*endpoints: str, slots: int = 1, models: Mapping[str, str] = BOTH_MODELS) -> Scheduler:
     made = Scheduler()
     for name in endpoints or ("a",):
         made.add_endpoint(name, slots, 0.0)
@@ -103,7 +99,7 @@ class TestSlots:
 
     def test_endpoint_without_the_model_gets_nothing(self) -> None:
         made = scheduler("a")
-        made.note_probe("a", frozenset(("other:latest",)), None, 0.0)
+        made.note_probe("a", {"other:latest": "d"}, None, 0.0)
         add(made, "j", 4)
 
         assert made.assign(0.0) == []
@@ -193,7 +189,7 @@ class TestTurns:
     def test_model_of_a_paused_job_is_missed_by_nobody(self) -> None:
         made = scheduler("a")
         add_qwen(made, "paused", 2).is_paused = True
-        made.note_probe("a", frozenset({LLAMA.model}), None, 0.0)
+        made.note_probe("a", {LLAMA.model: "d"}, None, 0.0)
 
         made.take_unservable(9, 0.0)
 
@@ -421,7 +417,7 @@ class TestFaults:
 class TestMissingModels:
     def test_request_goes_where_the_model_is(self) -> None:
         made = scheduler("a", "b")
-        made.note_probe("a", frozenset((QWEN.model,)), None, 0.0)
+        made.note_probe("a", {QWEN.model: "d"}, None, 0.0)
         add(made, "j", 1)
 
         assert asked(made.assign(0.0)) == [("b", "j", 0)]
@@ -432,7 +428,7 @@ class TestMissingModels:
 
         assert not fault(made, made.assign(0.0)[0], MISSING, 0.0)
 
-        assert made.models("a") == frozenset((QWEN.model,))
+        assert made.models("a") == {QWEN.model: "d"}
         assert made.assign(10.0) == []
         made.note_probe("a", BOTH_MODELS, None, 10.0)
         assert len(made.assign(10.0)) == 1
@@ -450,29 +446,32 @@ class TestMissingModels:
         assert fault(made, made.assign(now)[0], MISSING, now)
 
     def test_model_that_nobody_has_fails_its_requests_after_the_wait(self) -> None:
-        made = scheduler("a", "b", models=frozenset())
+        made = scheduler("a", "b", models={})
         backlog = add(made, "j", 3)
 
         assert made.take_unservable(9, 0.0) == []
-        assert made.unservable_models() == {LLAMA.model}
+        assert made.missing() == {Missing(LLAMA.model)}
         assert made.take_unservable(9, MODEL_WAIT_SECONDS) == []
-        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [("j", 0, LLAMA.model), ("j", 1, LLAMA.model)]
-        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [("j", 2, LLAMA.model)]
+        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [
+            ("j", 0, Missing(LLAMA.model)),
+            ("j", 1, Missing(LLAMA.model)),
+        ]
+        assert made.take_unservable(2, MODEL_WAIT_SECONDS + 1) == [("j", 2, Missing(LLAMA.model))]
         assert backlog.unfinished == 0
 
     def test_model_that_is_pulled_in_time_saves_the_requests(self) -> None:
-        made = scheduler("a", models=frozenset())
+        made = scheduler("a", models={})
         add(made, "j", 1)
         made.take_unservable(9, 0.0)
 
         made.note_probe("a", BOTH_MODELS, None, MODEL_WAIT_SECONDS)
 
         assert made.take_unservable(9, MODEL_WAIT_SECONDS * 2) == []
-        assert made.unservable_models() == set()
+        assert made.missing() == set()
         assert len(made.assign(MODEL_WAIT_SECONDS * 2)) == 1
 
     def test_endpoint_that_was_never_reached_is_waited_for_longer(self) -> None:
-        made = scheduler("a", models=frozenset())
+        made = scheduler("a", models={})
         made.add_endpoint("b", 1, 0.0)
         add(made, "j", 1)
 
@@ -500,7 +499,7 @@ class TestMissingModels:
 
     def test_missing_model_is_no_trouble_once_its_requests_have_ended(self) -> None:
         # given a job whose qwen request failed for want of the model, and whose llama requests go on
-        made = scheduler("a", models=frozenset((LLAMA.model,)))
+        made = scheduler("a", models={LLAMA.model: "d"})
         add(made, "j", 3, column=bytes([0, 1, 0]))
         made.assign(0.0)
         made.take_unservable(9, 0.0)
@@ -508,7 +507,7 @@ class TestMissingModels:
 
         made.take_unservable(9, MODEL_WAIT_SECONDS + 2)
 
-        assert made.unservable_models() == set()
+        assert made.missing() == set()
 
 
 #: Two contexts of one model, and one job's requests for them: the longest stand at its begin and in its middle.
@@ -739,15 +738,15 @@ class TestEndpointsThatChange:
         assert len(made.assign(2.0)) == 1
 
     def test_model_that_only_one_which_left_had_fails_after_its_time(self) -> None:
-        made = scheduler("a", models=frozenset([LLAMA.model]))
+        made = scheduler("a", models={LLAMA.model: "d"})
         made.add_endpoint("b", 1, 0.0)
-        made.note_probe("b", frozenset([QWEN.model]), None, 0.0)
+        made.note_probe("b", {QWEN.model: "d"}, None, 0.0)
         add(made, "j", 1)
         made.drain_endpoint("a", 0.0)
         made.remove_endpoint("a")
 
         assert made.take_unservable(9, 1.0) == []
-        assert made.take_unservable(9, 2.0 + MODEL_WAIT_SECONDS) == [("j", 0, LLAMA.model)]
+        assert made.take_unservable(9, 2.0 + MODEL_WAIT_SECONDS) == [("j", 0, Missing(LLAMA.model))]
 
     def test_work_waits_while_the_only_endpoint_is_exchanged(self) -> None:
         made = scheduler("a")

@@ -10,7 +10,8 @@ import pytest
 
 from obcd.host import probing
 from obcd.host.probing import LIMIT, PERIOD, SHORT_PERIOD, Probe, Prober
-from obcd.host.watching import Answer, Loaded
+from obcd.host.watching import Answer
+from obcd.ollama.loaded import Loaded
 from tests.support import wait_until
 from tests.unit.host.servers import MODEL, Server
 

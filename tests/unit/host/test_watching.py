@@ -11,11 +11,11 @@ from obcd.host.watching import (
     Condition,
     Facts,
     Limits,
-    Loaded,
     Verb,
     has_had_its_chance,
     judge,
 )
+from obcd.ollama.loaded import Loaded
 
 LIMITS = Limits()
 RUNNING = Facts(state="RUNNING", pid=10, age_seconds=1000.0, probe=1, answer=Answer.ANSWERED)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.config.settings import Profile, Settings, Spool
 from obcd.reports import installation, locks
 from obcd.reports.findings import Finding, Severity
 from obcd.reports.installation import Question, ask, examine
@@ -146,9 +147,10 @@ def test_root_that_is_no_folder_is_said(question: Question, tmp_path: Path, kind
 
 
 def test_question_is_of_this_user_and_now(layout: Layout) -> None:
-    question = ask(layout, ("clinical",), 7.0)
+    spool = Spool(settle_seconds=7.0, min_free_bytes=5)
+    question = ask(layout, Settings(spool=spool, profiles={"clinical": Profile()}))
 
-    assert (question.uid, question.settle_seconds) == (os.geteuid(), 7.0)
+    assert (question.uid, question.settle_seconds, question.min_free_bytes) == (os.geteuid(), 7.0, 5)
     assert question.inboxes == (layout.inbox, layout.inbox / "clinical")
 
 
@@ -412,7 +414,8 @@ def test_links_in_the_inbox_are_noted(question: Question) -> None:
     [
         ("nfs4", Severity.FAULT, "a network filesystem"),
         ("9p", Severity.FAULT, "a network filesystem"),
-        ("fuse.sshfs", Severity.WARNING, "if another machine serves it"),
+        ("fuse.sshfs", Severity.FAULT, "a network filesystem"),
+        ("fuse.other", Severity.WARNING, "if another machine serves it"),
         ("tmpfs", Severity.WARNING, "which is memory"),
     ],
 )
@@ -426,15 +429,24 @@ def test_root_must_lie_on_a_local_disk(question: Question, kind: str, severity: 
     assert "[spool] root" in remedy
 
 
-def test_inbox_on_a_share_is_scanned_only_and_wants_patience(question: Question) -> None:
+def test_inbox_on_a_share_is_said_to_be_scanned_only_with_more_patience(question: Question) -> None:
     mount(question.proc, {"/": "ext4", question.layout.inbox: "cifs"})
+
+    [(severity, sentence, _)] = wrongs(question)
+
+    assert severity is Severity.NOTE
+    assert f"the inbox {question.layout.inbox} lies on cifs, a network filesystem" in sentence
+    assert "taken when it has not changed for 60 s" in sentence
+
+
+def test_inbox_on_what_may_be_a_share_wants_patience(question: Question) -> None:
+    mount(question.proc, {"/": "ext4", question.layout.inbox: "virtiofs"})
 
     hasty = wrongs(question)
     patient = wrongs(replace(question, settle_seconds=60.0))
 
     [(severity, sentence, remedy)] = hasty
     assert severity is Severity.NOTE
-    assert sentence.endswith("(cifs): no events come from there, it is only scanned")
     assert remedy.startswith("settle_seconds = 60")
     assert patient == [(severity, sentence, "")]
 

@@ -9,22 +9,19 @@ from obcd.reports import machine
 from obcd.reports.findings import Finding, Severity
 from obcd.reports.machine import (
     Inotify,
-    Mount,
     Orphans,
-    Space,
     judge_clock,
     judge_inotify,
     judge_orphans,
     judge_space,
     read_inotify,
-    read_mount,
     read_new_time,
     read_orphans,
-    read_space,
 )
+from obcd.spool.room import Space
 
 NOW = 1795373853.0
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 def process(proc: Path, pid: int, parent: int, command: str, slot: str = "") -> Path:
@@ -43,55 +40,6 @@ def severities(findings: list[Finding]) -> dict[str, Severity]:
 
 
 # --- filesystems -----------------------------------------------------------------------------------------------------
-
-
-def test_mount_of_a_path_is_the_deepest_and_latest_above_it(tmp_path: Path) -> None:
-    (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "mountinfo").write_text(
-        "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
-        "28 27 0:30 / /srv/answers rw shared:7 master:2 - nfs4 server:/answers rw,vers=4.2\n"
-        "29 27 0:31 / /srv/with\\040space rw - fuse.sshfs host:/ rw\n"
-        "30 27 0:32 / /srv/two rw - ext4 /dev/vdb rw\n"
-        "31 30 0:33 / /srv/two rw - tmpfs tmpfs rw\n"
-        "broken\n"
-    )
-
-    kinds = {
-        path: read_mount(Path(path), tmp_path)
-        for path in ("/srv/answers", "/srv/answers/a/b", "/srv/answersheet", "/srv/with space/x", "/srv/two/x", "/")
-    }
-
-    assert kinds == {
-        "/srv/answers": Mount("/srv/answers", "nfs4"),
-        "/srv/answers/a/b": Mount("/srv/answers", "nfs4"),
-        "/srv/answersheet": Mount("/", "ext4"),
-        "/srv/with space/x": Mount("/srv/with space", "fuse.sshfs"),
-        "/srv/two/x": Mount("/srv/two", "tmpfs"),
-        "/": Mount("/", "ext4"),
-    }
-
-
-def test_mount_is_not_known_without_the_kernels_table(tmp_path: Path) -> None:
-    assert read_mount(tmp_path, tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "is_network", "is_doubtful"),
-    [
-        ("nfs", True, False),
-        ("cifs", True, False),
-        ("9p", True, False),
-        ("fuse.sshfs", False, True),
-        ("virtiofs", False, True),
-        ("ext4", False, False),
-        ("fuseblk", False, False),
-        ("overlay", False, False),
-    ],
-)
-def test_kind_of_filesystem_tells_who_serves_it(kind: str, is_network: bool, is_doubtful: bool) -> None:
-    mount = Mount("/", kind)
-
-    assert (mount.is_network, mount.is_doubtful) == (is_network, is_doubtful)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +64,25 @@ def test_little_room_is_said(free: int, size: int, severity: Severity) -> None:
 
 
 @pytest.mark.parametrize(
+    ("free", "min_free", "severity"),
+    [
+        (256 * MIB, None, Severity.WARNING),
+        (256 * MIB - 1, None, Severity.FAULT),
+        (50 * GIB, 60 * GIB, Severity.FAULT),
+        (MIB, 0, Severity.WARNING),
+    ],
+)
+def test_less_than_has_to_stay_free_in_the_root_is_a_fault(free: int, min_free: int | None, severity: Severity) -> None:
+    space = Space(free=free, size=100 * GIB, free_inodes=0, inodes=0, is_read_only=False)
+
+    [finding] = judge_space(Path("/spool"), space, min_free, is_root=True)
+
+    assert (finding.subject, finding.severity) == ("disk", severity)
+    assert ("nothing is accepted or asked until then" in finding.sentence) is (severity is Severity.FAULT)
+    assert finding.remedy == "df -h /spool"
+
+
+@pytest.mark.parametrize(
     ("free", "count", "severity"),
     [
         (90_000, 100_000, Severity.OK),
@@ -137,13 +104,6 @@ def test_read_only_filesystem_is_a_fault() -> None:
 
     assert finding.severity is Severity.FAULT
     assert "read-only" in finding.sentence
-
-
-def test_space_is_that_of_the_filesystem(tmp_path: Path) -> None:
-    space = read_space(tmp_path)
-
-    assert 0 < space.free <= space.size
-    assert not space.is_read_only
 
 
 # --- clock -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -116,6 +117,32 @@ def test_holder_of_the_lock_is_told_while_it_is_held_and_not_by_what_the_file_sa
 
     assert (layout.root / "lock").read_text("utf-8") == f"pid {os.getpid()}\n"
     assert lock_holder(layout) is None
+
+
+def test_lock_says_who_holds_it_and_nothing_of_who_held_it(layout: Layout) -> None:
+    layout.create([])
+    (layout.root / "lock").write_text("pid 99999999999999\n", "utf-8")
+    lock = SpoolLock(layout)
+
+    lock.acquire()
+
+    assert (layout.root / "lock").read_text("utf-8") == f"pid {os.getpid()}\n"
+    lock.release()
+
+
+def test_lock_that_cannot_be_written_on_a_full_disk_is_refused_with_a_sentence(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    layout.create([])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(InputError, match=f"lock {layout.root / 'lock'}: No space left on device; make room there"):
+            SpoolLock(layout).acquire()
+
+    SpoolLock(layout).check_free()
 
 
 def test_look_at_the_lock_does_not_keep_a_coordinator_from_starting(

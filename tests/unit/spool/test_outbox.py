@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool import disk
+from obcd.spool import disk, ledger, outbox
 from obcd.spool.inbox import Key
 from obcd.spool.layout import Layout
 from obcd.spool.outbox import EndpointFacts, Signs, find_progress, find_published, publish
+from obcd.spool.room import Space
 from obcd.spool.showing import find_shown, free_name, show
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
     accept_bytes,
     answer,
+    crash_at,
     failure,
     finish,
     lines_of,
@@ -311,6 +313,21 @@ def test_disk_error_while_the_outputs_are_written_leaves_the_job_as_it_was(
     folder = finish(layout, header)
     assert len(lines_of(folder / "responses.jsonl")) == 2
     assert len(lines_of(folder / "retry.jsonl")) == 1
+
+
+def test_outputs_that_surely_do_not_fit_are_not_begun(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of them would take the room that results of other jobs need."""
+    header = accept_bytes(layout, THREE)
+    record(layout, header.id, [answer(ordinal) for ordinal in range(3)])
+    size = (layout.jobs / header.id / ledger.NAME).stat().st_size
+    with monkeypatch.context() as patch, crash_at(0, patch) as calls:
+        space = Space(free=size - 1, size=2**30, free_inodes=0, inodes=0, is_read_only=False)
+        patch.setattr(outbox, "read_space", lambda path: space)
+        with pytest.raises(OSError, match="No space left on device"):
+            publish(layout, header.id, {})
+        assert calls == []
+
+    assert len(lines_of(publish(layout, header.id, {}) / "responses.jsonl")) == 3
 
 
 # --- signs -----------------------------------------------------------------------------------------------------------

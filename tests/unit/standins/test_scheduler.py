@@ -38,6 +38,9 @@ class Loader:
     def vram_bytes(self, card: ModelCard) -> int:
         return 0
 
+    def context_length(self, signature: Signature) -> int:
+        return signature.num_ctx
+
     async def load(self, signature: Signature) -> None:
         await self.gate.wait()
         if self.fault is not None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from obcd.standins.engine import EngineError, Outcome, Signature, Work
+from obcd.standins.faults import parse_rate
 from obcd.standins.http import Exchange
 from obcd.standins.simulated import Behaviour, SimulatedEngine, fitted_tokens, token_limit
 from obcd.standins.wire import PROMPT_TOO_LONG
@@ -97,3 +98,12 @@ def test_answer_ends_with_the_context_where_shift_is_off() -> None:
     assert token_limit(work("x", shift=False, num_ctx=100), 60) == 40
     assert token_limit(work("x", num_ctx=100), 60) == 1000
     assert token_limit(work("x", num_ctx=100, options={"num_predict": 5000}), 60) == 1000
+
+
+def test_garbled_answer_is_as_long_and_says_something_else() -> None:
+    garbling = replace(INSTANT, faults=(parse_rate("garbled=1"),))
+    right, wrong = answer(SimulatedEngine(INSTANT), work("hello")), answer(SimulatedEngine(garbling), work("hello"))
+
+    assert (wrong.eval_tokens, wrong.done_reason) == (right.eval_tokens, "stop")
+    assert wrong.text != right.text
+    assert len(wrong.text) == len(right.text)

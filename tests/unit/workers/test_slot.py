@@ -18,10 +18,12 @@ from obcd.core.records import JobSettings
 from obcd.ollama.client import Answer
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
+from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
+LOADER = Loader("http://127.0.0.1:1", Preflight())
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
@@ -39,9 +41,7 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
     asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    slot = worker._Slot(
-        asks, worker._Loader(), jobs, Deadlines(), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put
-    )
+    slot = worker._Slot(asks, LOADER, jobs, Deadlines(), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put)
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
@@ -130,7 +130,14 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     settings = JobSettings(model="m", num_predict=1000, request_timeout_seconds=600.0)
     limits: list[float] = []
     counters = {"wait_seconds": 0.0, "prompt_tokens": 0, "eval_tokens": 100, "eval_seconds": 1.0}
-    fields = {"response": "So.", "model": "m", "done_reason": "stop", "seconds": 1.0, "prompt_eval_seconds": 0.0}
+    fields = {
+        "response": "So.",
+        "model": "m",
+        "done_reason": "stop",
+        "seconds": 1.0,
+        "prompt_eval_seconds": 0.0,
+        "load_seconds": 0.0,
+    }
 
     def ask(*_: object) -> Answer:
         assert slot.limit is not None
@@ -140,9 +147,9 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     jobs = worker._JobCache(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
     monkeypatch.setattr(worker, "ask", ask)
-    monkeypatch.setattr(worker, "preload", lambda *_: None)
+    monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(queue.SimpleQueue(), worker._Loader(), jobs, Deadlines(), spec, lambda _: None)
+    slot = worker._Slot(queue.SimpleQueue(), LOADER, jobs, Deadlines(), spec, lambda _: None)
 
     # when it has answered eight
     for ticket in range(KNOWN + 1):

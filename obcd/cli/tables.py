@@ -1,0 +1,43 @@
+"""Rows of figures: a table for a person at a terminal, plain aligned lines for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from obcd.cli.common import is_terminal
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows on standard output; a heading that begins with `>` is a column of numbers."""
+    if not rows:
+        return
+    if is_terminal():
+        _print_rich(headings, rows)
+        return
+    cells = [[heading.lstrip(">") for heading in headings], *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        padded = [
+            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+            for cell, width, heading in zip(line, widths, headings, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - rich is for terminals only
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
+    before = None
+    for row in rows:
+        if before is not None and row[0] != before:
+            table.add_section()
+        before = row[0]
+        table.add_row(*map(Text, row), style="bold" if row[-1] else "")
+    Console().print(table)

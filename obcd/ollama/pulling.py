@@ -1,0 +1,94 @@
+"""Having a server fetch a model, by `POST /api/pull`, and following how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from obcd.errors import NoEndpointError
+from obcd.logs import printable
+from obcd.secret import Secret
+
+#: Seconds for a connection, and between two lines: checking the digest of a large file says nothing for minutes.
+CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0
+MAX_LINE_BYTES = 2**16
+GO_ON = "what came stays: the next pull goes on where it was"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of a pull.
+
+    Attributes:
+        status: Ollama's words, e.g. `pulling 6a0746a1ec1a`, `verifying sha256 digest`.
+        digest: "" when it is not about a file.
+        total_bytes, completed_bytes: Of that file; 0 when they are not told.
+    """
+
+    status: str
+    digest: str = ""
+    total_bytes: int = 0
+    completed_bytes: int = 0
+
+
+def stream_pull(url: str, model: str, token: Secret | None = None) -> Iterator[Progress]:
+    """Pull a model and yield what the server tells; when it returns, the model is there.
+
+    Raises:
+        NoEndpointError: If the server refuses, breaks off or says an error; partial files stay for the next pull.
+    """
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy and no .netrc from the environment
+            if token is not None:
+                session.headers["Authorization"] = f"Bearer {token.reveal()}"
+            with session.post(
+                f"{url}/api/pull", json={"model": model, "stream": True}, stream=True,
+                timeout=(CONNECT_SECONDS, SILENCE_SECONDS), allow_redirects=False,
+            ) as response:  # fmt: skip
+                yield from _progress(response, model)
+    except requests.Timeout:
+        raise NoEndpointError(f"the server went silent; {GO_ON}") from None
+    except requests.RequestException:
+        raise NoEndpointError(f"the server broke off (it was ended or restarted, or does not run); {GO_ON}") from None
+
+
+def _progress(response: requests.Response, model: str) -> Iterator[Progress]:
+    status = ""
+    for line in response.iter_lines(chunk_size=MAX_LINE_BYTES if response.status_code != 200 else 512):
+        document = _read_line(line)
+        if document is None:
+            continue
+        if "error" in document or response.status_code != 200:
+            raise NoEndpointError(f"{model}: {_words(document.get('error', response.status_code))}")
+        status = _words(document.get("status", ""))
+        yield Progress(
+            status=status,
+            digest=_words(document.get("digest", "")),
+            total_bytes=_count(document.get("total")),
+            completed_bytes=_count(document.get("completed")),
+        )
+    if response.status_code != 200:
+        raise NoEndpointError(f"{model}: the server answers with status {response.status_code}")
+    if status != "success":
+        raise NoEndpointError(f"{model}: the server ended in the middle; {GO_ON}")
+
+
+def _read_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _words(value: Any) -> str:
+    return printable(str(value)[:300])
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

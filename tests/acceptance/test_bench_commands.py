@@ -1,0 +1,343 @@
+"""`obcd bench` and `obcd burn-in` against simulated servers of known slots, speeds and faults."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import (
+    CoordinatorProcess,
+    Running,
+    Simulated,
+    obcd_command,
+    prompt_key,
+    prompt_lines,
+    run_obcd,
+    wait_until,
+    write_config,
+)
+
+pytestmark = pytest.mark.acceptance
+
+#: Simulated servers quick enough for a test, and slow enough for what asks them not to be measured.
+QUICK = ("--tokens-per-second", 640)
+Done = subprocess.CompletedProcess[str]
+Start = Callable[..., Simulated]
+
+
+def measure(environment: dict[str, str], command: str, *arguments: object) -> dict[str, Any]:
+    """Run with --json; return what it printed, with its exit code."""
+    done = run_obcd(environment, command, "--json", *arguments, timeout=110)
+    assert "Traceback" not in done.stderr
+    assert done.stdout, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return {**document, "code": done.returncode, "said": done.stderr}
+
+
+def odd_ones(document: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(item["endpoint"], item["evidence"]) for item in document["odd"]}
+
+
+# --- bench -----------------------------------------------------------------------------------------------------------
+
+
+def test_knee_is_found_within_one_step_of_the_true_slots(
+    environment: dict[str, str], tmp_path: Path, simulate: Start
+) -> None:
+    truth = {simulate("--parallel", slots, *QUICK).names[0]: slots for slots in (4, 8, 16)}
+    folder = tmp_path / "new" / "folder"
+
+    found = measure(environment, "bench", *truth, "--out", folder)
+
+    assert found["code"] == 0
+    for item in found["endpoints"]:
+        slots = truth[item["endpoint"]]
+        assert item["advice"]["knee"] in {slots // 2, slots, 2 * slots}
+        assert abs(item["advice"]["server_slots"] - slots) <= 1
+        assert item["advice"]["limit"] == "slots"
+        steps = {step["in_flight"]: step for step in item["steps"]}
+        assert steps[1]["wait_seconds"] < 0.05
+        assert steps[2 * slots]["wait_seconds"] > steps[slots]["wait_seconds"] + 0.05
+        assert steps[4]["speedup"] > 2
+    written, picture = sorted(folder.iterdir())
+    assert json.loads(written.read_bytes())["endpoints"] == found["endpoints"]
+    assert "stand-in" in picture.read_text("utf-8")
+    ET.parse(picture)
+
+
+def test_endpoint_that_is_three_times_slower_is_named(
+    environment: dict[str, str], tmp_path: Path, simulate: Start
+) -> None:
+    alike = simulate("--parallel", 4, *QUICK, count=3)
+    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 213).names
+    config = write_config(tmp_path / "obcd.toml", [*alike.names, slow])
+
+    done = run_obcd(environment, "bench", "--config", config, "--slots", "1,4", "--requests", 8)
+
+    assert done.returncode == 0
+    (line,) = [line for line in done.stdout.splitlines() if "out of line" in line]
+    assert line.startswith(f"{slow}: out of line: 3")
+    assert "stand-in servers answer (0.33.0-obcd-simulated)" in done.stderr
+    lines = done.stdout[done.stdout.index("[ollama_instances]") :]
+    assert set(tomllib.loads(lines)["ollama_instances"]) == {*alike.names, slow}
+
+
+def test_server_of_one_slot_is_recognised(environment: dict[str, str], simulate: Start) -> None:
+    (name,) = simulate("--parallel", 1, *QUICK).names
+
+    done = run_obcd(environment, "bench", name, "--requests", 6)
+
+    assert done.returncode == 0
+    assert f"{name}: knee at 1 in flight; it works on one request at a time: set OLLAMA_NUM_PARALLEL" in done.stdout
+    assert f'"{name}" = {{gpu = 0, slots = 1}}' in done.stdout
+    assert "none can be called out of line among 1 endpoint" in done.stdout
+    assert f"{name}  " in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(f"{name}  ")]
+    assert [row[1] for row in rows] == ["1", "2", "4"]  # two steps in vain end it
+
+
+def test_own_prompts_are_asked_in_turn_with_the_configuration(
+    environment: dict[str, str], tmp_path: Path, simulate: Start
+) -> None:
+    server = simulate("--parallel", 2, *QUICK)
+    texts = ["first", "second", "third"]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes(prompt_lines(texts) + b"nonsense\n" + b'{"prompt": "fourth", "model": "another"}\n')
+    config = write_config(tmp_path / "obcd.toml", server.names)
+
+    found = measure(environment, "bench", "--config", config, "--prompts", prompts, "--slots", "2", "--requests", 4)
+
+    assert found["code"] == 0
+    assert "line 4: not JSON" in found["said"]
+    assert (found["prompts"], found["num_predict"]) == ("prompts.jsonl", 2048)
+    assert set(server.asked()) == {prompt_key(text) for text in [*texts, "fourth"]}
+
+
+def test_step_lasts_as_long_as_it_is_told(environment: dict[str, str], simulate: Start) -> None:
+    (name,) = simulate("--parallel", 4, *QUICK).names
+
+    found = measure(environment, "bench", name, "--slots", "4", "--seconds", 1.5)
+
+    (step,) = found["endpoints"][0]["steps"]
+    assert step["requests"] / step["requests_per_second"] == pytest.approx(1.4, abs=0.25)
+
+
+def test_endpoint_that_breaks_down_is_told_with_what_was_measured(environment: dict[str, str], simulate: Start) -> None:
+    good = simulate(*QUICK).names[0]
+    bad = simulate(*QUICK, "--fault", "status=500=1").names[0]
+
+    found = measure(environment, "bench", good, bad, "--slots", "1", "--requests", 3)
+
+    assert found["code"] == 3
+    assert [bool(item["steps"]) for item in found["endpoints"]] == [True, False]
+    assert "the server reports an error" in found["endpoints"][1]["failure"]
+
+
+def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
+    environment: dict[str, str], tmp_path: Path, simulate: Start, started: list[Running]
+) -> None:
+    server = simulate("--parallel", 2, "--seconds", 0.2)
+    bench = Running(
+        obcd_command("bench", server.names[0], "--slots", "2,4", "--requests", 40, "--out", tmp_path / "out"),
+        environment,
+        tmp_path / "bench.log",
+    )
+    started.append(bench)
+    wait_until(lambda: len(server.account()) > 42 + 4)  # in the middle of the second step
+    began = time.monotonic()
+
+    bench.send(signal.SIGINT)
+
+    assert bench.wait() == 130
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in bench.text()
+    assert "interrupted: this is what was measured until then" in bench.text()
+    assert f"{server.names[0]}: knee at 2 in flight" in bench.text()
+    assert len(list((tmp_path / "out").glob("bench-*.json"))) == 1
+    wait_until(lambda: server.in_flight() == 0)
+
+
+def test_coordinator_that_asks_meanwhile_is_warned_of(
+    environment: dict[str, str], tmp_path: Path, simulate: Start, coordinate: Callable[..., CoordinatorProcess]
+) -> None:
+    server = simulate(*QUICK)
+    config = write_config(tmp_path / "obcd.toml", server.names)
+    coordinator = coordinate(config)
+
+    done = run_obcd(
+        {**environment, "OBCD_ROOT": str(coordinator.root)}, "bench", "--config", config, "--slots", 1, "--requests", 2
+    )
+
+    assert done.returncode == 0
+    assert "warning: a coordinator runs here" in done.stderr
+
+
+# --- burn-in ---------------------------------------------------------------------------------------------------------
+
+
+def test_cards_that_are_alike_pass(environment: dict[str, str], tmp_path: Path, simulate: Start) -> None:
+    server = simulate("--parallel", 4, *QUICK, count=3)
+    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 3))
+
+    done = run_obcd(environment, "burn-in", "--config", config, "--seconds", 3)
+
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("all alike\n")
+    assert "stand-in servers answer (0.33.0-obcd-simulated)" in done.stderr
+    assert max(server.asked().values()) > 3  # few prompts, again and again
+
+
+def test_card_that_answers_wrongly_now_and_then_is_named(environment: dict[str, str], simulate: Start) -> None:
+    alike = simulate("--parallel", 4, *QUICK, count=3).names
+    (bad,) = simulate("--parallel", 4, *QUICK, "--fault", "garbled=0.15").names
+
+    found = measure(environment, "burn-in", "--seconds", 4, *alike, bad)
+
+    assert found["code"] == 3
+    assert odd_ones(found) == {(bad, "answers"), (bad, "unsteady")}
+    rates = {item["endpoint"]: item["differing_rate"] for item in found["endpoints"]}
+    assert [rates[name] for name in alike] == [0.0, 0.0, 0.0]
+    assert 0.05 < rates[bad] < 0.3
+
+
+def test_card_that_is_slow_and_card_that_fails_are_named_apart(environment: dict[str, str], simulate: Start) -> None:
+    alike = simulate("--parallel", 4, *QUICK, count=4).names
+    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 213).names
+    (failing,) = simulate("--parallel", 4, *QUICK, "--fault", "status=500=0.03").names
+
+    done = run_obcd(environment, "burn-in", "--seconds", 4, *alike, slow, failing)
+
+    assert done.returncode == 3
+    named = [line for line in done.stdout.splitlines() if ": speed: " in line or ": errors: " in line]
+    assert any(line.startswith(f"{slow}: speed: it runs at 3") for line in named)
+    assert any(line.startswith(f"{failing}: errors: ") and "the server reports an error" in line for line in named)
+    assert not [line for line in named if line.startswith(tuple(f"{name}:" for name in alike))]
+
+
+def test_one_endpoint_and_two_are_told_what_cannot_be_told(environment: dict[str, str], simulate: Start) -> None:
+    names = simulate("--parallel", 2, *QUICK, count=2).names
+
+    one = run_obcd(environment, "burn-in", "--minutes", 0.02, names[0])
+    two = run_obcd(environment, "burn-in", "--minutes", 0.02, *names, "--slots", 2)
+
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert "one endpoint can only be held against itself" in one.stdout
+    assert "two endpoints can be told apart" in two.stdout
+
+
+def test_ctrl_c_ends_a_burn_in_with_what_was_measured(
+    environment: dict[str, str], tmp_path: Path, simulate: Start, started: list[Running]
+) -> None:
+    server = simulate("--parallel", 2, "--seconds", 0.1, count=3)
+    run = Running(obcd_command("burn-in", "--minutes", 9, *server.names), environment, tmp_path / "burn-in.log")
+    started.append(run)
+    wait_until(lambda: len(server.account()) > 20)
+
+    run.send(signal.SIGINT)
+
+    assert run.wait() == 130
+    assert "Traceback" not in run.text()
+    assert "interrupted after" in run.text()
+    assert "all alike" in run.text()
+    wait_until(lambda: server.in_flight() == 0)
+
+
+# --- what cannot be done ---------------------------------------------------------------------------------------------
+
+BURN = ("burn-in", "--seconds", 1)
+
+
+@pytest.mark.parametrize("command", [("bench",), BURN])
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["gpu1:none"], 2, "'gpu1:none' is no endpoint: its port must be a number"),
+        (["127.0.0.1:9", "http://127.0.0.1:9"], 2, "is named twice"),
+        (["127.0.0.1:9"], 6, "127.0.0.1:9: connection refused: no server listens there"),
+        (["--prompts", "/none.jsonl", "127.0.0.1:9"], 5, "cannot read /none.jsonl"),
+        (["--config", "/none.toml"], 4, "no configuration at /none.toml"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    environment: dict[str, str], command: tuple[object, ...], arguments: list[str], code: int, sentence: str
+) -> None:
+    done = run_obcd(environment, *command, *arguments)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environment: dict[str, str]) -> None:
+    done = run_obcd(environment, "bench", "127.0.0.1:9", "--out", "/dev/null/folder")
+
+    assert done.returncode == 5
+    assert done.stderr == "obcd: cannot make the folder /dev/null/folder: Not a directory\n"
+
+
+@pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
+                                       ["burn-in"], ["burn-in", "--seconds", "1", "--minutes", "1"]])  # fmt: skip
+def test_wrong_options_are_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
+    done = run_obcd(environment, *arguments)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("bench", "--slots", "1", "--requests", 2), BURN])
+def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_three(
+    environment: dict[str, str], simulate: Start, command: tuple[object, ...]
+) -> None:
+    having, lacking = simulate(*QUICK).names[0], simulate("--models", "another").names[0]
+
+    none = run_obcd(environment, *command, lacking)
+    some = run_obcd(environment, *command, having, lacking, "--json")
+
+    assert none.returncode == 6
+    assert f"{lacking}: it has no model 'llama3.2': run `ollama pull llama3.2`" in none.stderr
+    assert some.returncode == 3
+    assert list(json.loads(some.stdout)["left_out"]) == [lacking]
+
+
+def test_more_connections_than_a_process_can_hold_are_refused_before_anything_is_asked(
+    environment: dict[str, str], simulate: Start
+) -> None:
+    server = simulate(*QUICK, count=5)
+
+    done = run_obcd(environment, "bench", *server.names, "--slots", 1024)
+
+    assert done.returncode == 2
+    assert "5120 requests in flight from one process" in done.stderr
+    assert server.account() == []
+
+
+def test_burn_in_asks_own_prompts_without_chance(environment: dict[str, str], tmp_path: Path, simulate: Start) -> None:
+    server = simulate("--parallel", 2, *QUICK, count=3)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes(prompt_lines(["first", "second"]))
+
+    found = measure(environment, *BURN, *server.names, "--prompts", prompts)
+
+    assert found["code"] == 0
+    assert set(server.asked()) == {prompt_key("first"), prompt_key("second")}
+
+
+def test_prompts_that_would_load_the_model_anew_each_time_are_refused(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a"}\n{"prompt": "b", "options": {"num_ctx": 512}}\n', "utf-8")
+
+    done = run_obcd(environment, "bench", "--prompts", prompts, "127.0.0.1:9")
+
+    assert done.returncode == 5
+    assert "make Ollama load its model anew" in done.stderr

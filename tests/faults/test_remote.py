@@ -1,0 +1,152 @@
+"""Inbox or root on a network filesystem, by what a table of mounts says; no server is needed for that."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from obcd.coordinator import watch
+from obcd.coordinator.room import BALLAST
+from obcd.coordinator.watch import InboxWatch
+from obcd.spool import mounts
+from tests.support import (
+    CoordinatorProcess,
+    Simulated,
+    obcd_command,
+    prompt_key,
+    prompt_lines,
+    prompts,
+    run_obcd,
+    wait_until,
+    write_config,
+)
+
+Coordinate = Callable[..., CoordinatorProcess]
+
+#: The settling of network filesystems, so that the test does not take a minute; far more than the configuration's 0.2.
+SETTLE = 3.0
+LINE = "{number} 1 0:{number} / {point} rw - {kind} server:/export rw\n"
+
+
+def write_mounts(table: Path, places: dict[Path, str]) -> Path:
+    """Write what the kernel would say of some mounts."""
+    kinds = {Path("/"): "ext4", **places}
+    lines = [LINE.format(number=number, point=point, kind=kind) for number, (point, kind) in enumerate(kinds.items())]
+    table.write_text("".join(lines))
+    return table
+
+
+def refuse_to_look(folder: Path) -> None:
+    raise AssertionError(f"{folder} was looked at, and its server may not answer")
+
+
+@pytest.mark.case("A30")
+@pytest.mark.integration
+def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
+    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+) -> None:
+    # given an inbox on a share
+    share = tmp_path / "share"
+    share.mkdir()
+    config = write_config(tmp_path / "obcd.toml", quick_server.names, spool={"inbox": str(share)})
+    tweaks: dict[str, float | str] = {
+        "obcd.spool.mounts:MOUNTINFO": str(write_mounts(tmp_path / "mounts", {share: "nfs4"})),
+        "obcd.coordinator.watch:SETTLE_SECONDS": SETTLE,
+        "obcd.coordinator.desk:SCAN_IDLE": 0.3,
+    }
+    coordinator = coordinate(config, tweaks=tweaks)
+    place = ("--config", config, "--root", coordinator.root)
+    plain, marked = prompts(3, "plain"), prompts(2, "marked")
+
+    # when one file is copied there and one is submitted
+    (share / "plain.jsonl").write_bytes(prompt_lines(plain))
+    dropped_at = (share / "plain.jsonl").stat().st_mtime
+    (tmp_path / "marked.jsonl").write_bytes(prompt_lines(marked))
+    assert run_obcd(environment, "submit", tmp_path / "marked.jsonl", *place).returncode == 0
+
+    # then the second does not wait, the first does, and all is said
+    coordinator.published("marked").assert_complete(2)
+    done = coordinator.published("plain")
+    done.assert_complete(3)
+    log = coordinator.text()
+    assert log.index("marked.jsonl accepted") < log.index("plain.jsonl accepted")
+    assert datetime.fromisoformat(done.manifest["times"]["accepted_at"]).timestamp() - dropped_at >= SETTLE
+    assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in (*plain, *marked)}
+    assert log.count("lies on nfs4, a network filesystem: it is scanned without events") == 1
+    assert "note: the inbox" in run_obcd(environment, "status", *place).stdout
+    assert coordinator.status()["troubles"] == []
+
+
+@pytest.mark.case("A30")
+def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, woken = tmp_path / "inbox", list[bool]()
+    inbox.mkdir()
+    table = write_mounts(tmp_path / "mounts", {inbox: "cifs"})
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
+    made = InboxWatch([inbox], lambda: woken.append(True))
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "_identity", refuse_to_look)
+        made.ensure()
+    assert (made.least_settle_seconds, made._observer) == (60.0, None)
+
+    write_mounts(table, {})  # it is unmounted
+    made.ensure()
+    (inbox / "a.jsonl").touch()
+
+    wait_until(lambda: woken)
+    assert (made.least_settle_seconds, made.note) == (0.0, "")
+    write_mounts(table, {inbox: "cifs"})
+    made.ensure()
+    assert made._observer is None
+    made.stop()
+
+
+@pytest.mark.case("D10")
+@pytest.mark.integration
+def test_root_on_a_network_filesystem_is_warned_of_everywhere(
+    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+) -> None:
+    root = tmp_path / "root"
+    table = write_mounts(tmp_path / "mounts", {root: "nfs"})
+    tweaks: dict[str, float | str] = {"obcd.spool.mounts:MOUNTINFO": str(table)}
+    config = write_config(tmp_path / "obcd.toml", quick_server.names)
+    coordinator = coordinate(config, root, tweaks=tweaks)
+    place = ("--config", config, "--root", root)
+    doubt = f"{root} lies on nfs (mounted at {root}), a network filesystem: its locks and fsync cannot be relied on"
+
+    checked = subprocess.run(
+        obcd_command("check", *place, tweaks=tweaks), env=environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+    assert f"WARNING {doubt}; use a local folder" in coordinator.text()
+    assert [text for text in coordinator.status()["troubles"] if text.startswith(doubt)]
+    shown = run_obcd(environment, "status", *place).stdout.replace("\n", "").replace(" ", "")  # folded by the terminal
+    assert f"trouble: {doubt}".replace(" ", "") in shown
+    assert f"fault: {doubt}\n    a local folder as --root" in checked.stdout
+    assert checked.returncode == 5
+
+
+@pytest.mark.integration
+def test_batch_into_a_network_filesystem_says_so(
+    tmp_path: Path, quick_server: Simulated, environment: dict[str, str]
+) -> None:
+    table = write_mounts(tmp_path / "mounts", {tmp_path: "nfs"})
+    config = write_config(tmp_path / "obcd.toml", quick_server.names)
+    (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
+    command = obcd_command(
+        "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers",
+        tweaks={"obcd.spool.mounts:MOUNTINFO": str(table)},
+    )  # fmt: skip
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0
+    assert f"warning: {tmp_path / 'answers' / '.obcd'} lies on nfs" in done.stderr
+    assert not (tmp_path / "answers" / ".obcd" / BALLAST).exists()

@@ -1,0 +1,154 @@
+"""A coordinator, clerk or worker that gets no more descriptors or memory: it loses nothing and goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from obcd.reports.verify import Verdict, verify
+from tests.support import CoordinatorProcess, Simulated, prompt_key, prompts, wait_until, write_config
+
+pytestmark = pytest.mark.integration
+Simulate = Callable[..., Simulated]
+Coordinate = Callable[..., CoordinatorProcess]
+
+QUICK: dict[str, float | str] = {
+    "obcd.coordinator.recorder:RETRY_SECONDS": 0.1, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3,
+    "obcd.coordinator.desk:HOLD_SECONDS": 0.3, "obcd.coordinator.desk:DISK_SECONDS": 0.3,
+    "obcd.coordinator.desk:SCAN_IDLE": 0.3, "obcd.workers.pool:RESTART_LIMIT": 0.3,
+    "obcd.workers.pool:REFUSED_SECONDS": 0.2, "obcd.coordinator.clerk:REFUSED_SECONDS": 0.2,
+}  # fmt: skip
+FILES, MEMORY = resource.RLIMIT_NOFILE, resource.RLIMIT_AS
+
+
+@pytest.fixture
+def server(simulate: Simulate) -> Simulated:
+    return simulate("--parallel", 4, "--seconds", 0.3)
+
+
+def limit(pid: int, kind: int, soft: int) -> tuple[int, int]:
+    """Give a process less from now on; return what it had."""
+    before = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (soft, before[1]))
+    return before
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def clerks(coordinator: CoordinatorProcess) -> dict[str, int]:
+    return {name: pid for name, pid in coordinator.status()["processes"].items() if name.startswith("clerk") and pid}
+
+
+def assert_whole(coordinator: CoordinatorProcess, server: Simulated, drops: dict[str, list[str]], again: int) -> None:
+    """Hold the promises against what is there, once all is published; at most `again` requests were asked again."""
+    for stem in drops:
+        folder = coordinator.published(stem)
+        assert folder.errors == []
+        assert verify(stem, folder.folder).verdict is Verdict.COMPLETE
+    asked = server.asked()
+    owed = {prompt_key(prompt) for items in drops.values() for prompt in items}
+    assert set(asked) == owed
+    assert sum(asked.values()) <= len(owed) + again
+    wait_until(lambda: set(os.listdir(coordinator.outbox)) == set(drops), what="no sign is left")
+    assert os.listdir(coordinator.jobs) == os.listdir(coordinator.inbox / ".obcd" / "claim") == []
+    assert not any(prompt in coordinator.text() for items in drops.values() for prompt in items)
+
+
+@pytest.mark.case("D13")
+@pytest.mark.parametrize("spare", [0, 1, 3])
+def test_coordinator_without_descriptors_says_so_loses_nothing_and_goes_on(
+    tmp_path: Path, server: Simulated, coordinate: Coordinate, spare: int
+) -> None:
+    # given a job that runs
+    drops = {"first": prompts(12, "first"), "second": prompts(4, "second")}
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator.drop(drops["first"], "first.jsonl")
+    wait_until(lambda: server.in_flight() == 4)
+
+    # when it gets hardly any more, a worker is killed, and another file comes
+    before = limit(coordinator.pid, FILES, descriptors(coordinator.pid) + spare)
+    os.kill(coordinator.worker_pids()[server.names[0]], 9)
+    coordinator.drop(drops["second"], "second.jsonl")
+    wait_until(lambda: "worker of" in coordinator.text())
+    if spare < 2:
+        wait_until(lambda: "Too many open files" in coordinator.text(), what=coordinator.text)
+
+    # then all goes on when there are some
+    resource.prlimit(coordinator.pid, FILES, before)
+    assert_whole(coordinator, server, drops, again=4)
+    assert coordinator.process.poll() is None
+
+
+@pytest.mark.case("D13")
+def test_forty_descriptors_are_enough_for_a_small_cluster(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    server = simulate("--parallel", 4, "--seconds", 0.05, count=4)
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4)), tweaks=QUICK)
+    resource.prlimit(coordinator.pid, FILES, (40, 40))
+    drops = {f"job{number}": prompts(20, f"job{number}") for number in range(10)}
+
+    for stem, items in drops.items():
+        coordinator.drop(items, f"{stem}.jsonl")
+
+    for stem in drops:
+        coordinator.published(stem).assert_complete(20)
+    assert set(server.asked().values()) == {1}
+
+
+@pytest.mark.case("D14")
+def test_worker_without_memory_is_replaced_and_what_it_had_is_asked_again(
+    tmp_path: Path, server: Simulated, coordinate: Coordinate
+) -> None:
+    drops = {"notes": prompts(24)}
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator.drop(drops["notes"], "notes.jsonl")
+    wait_until(lambda: server.in_flight() == 4)
+    pid = coordinator.worker_pids()[server.names[0]]
+
+    limit(pid, MEMORY, 2**20)  # less than it has: it gets no page more
+
+    assert_whole(coordinator, server, drops, again=12)
+
+
+@pytest.mark.case("D14")
+def test_clerk_without_memory_is_replaced_and_its_file_is_accepted(
+    tmp_path: Path, server: Simulated, coordinate: Coordinate
+) -> None:
+    drops = {"first": prompts(4, "first"), "second": prompts(4, "second")}
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator.drop(drops["first"], "first.jsonl")
+    coordinator.published("first").assert_complete(4)
+
+    for pid in clerks(coordinator).values():
+        limit(pid, MEMORY, 2**20)
+    coordinator.drop(drops["second"], "second.jsonl")
+
+    assert_whole(coordinator, server, drops, again=0)
+
+
+@pytest.mark.case("D14")
+def test_coordinator_without_memory_ends_and_the_next_one_goes_on(
+    tmp_path: Path, server: Simulated, coordinate: Coordinate
+) -> None:
+    drops = {"first": prompts(20, "first")}
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
+    coordinator = coordinate(config, tweaks=QUICK)
+    coordinator.drop(drops["first"], "first.jsonl")
+    wait_until(lambda: server.in_flight() == 4)
+
+    limit(coordinator.pid, MEMORY, 2**20)
+    try:
+        code = coordinator.wait(4)
+    except Exception:  # noqa: BLE001 - it got along with what it had
+        coordinator.kill()
+    else:
+        assert code != 0
+
+    assert_whole(coordinate(config, tweaks=QUICK), server, drops, again=8)
