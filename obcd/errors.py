@@ -76,3 +76,7 @@ class LineError(ObcdError):
     """One line of a prompt file cannot become a request; the others are not touched."""
 
     exit_code = ExitCode.INPUT
+
+
+class TooLongError(LineError):
+    """A prompt that fits into no context there may be."""

@@ -139,6 +139,8 @@ def _say_start(plan: Plan, header: JobHeader, settings: Settings, probes: dict[s
     else:
         bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
         say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
+        if header.context is not None:
+            say(header.context.describe())
     if plan.settings_differ:
         say("the configuration changed since it was begun; it goes on with the settings it was begun with")
     labels = sorted({found.version for found in probes.values() if "obcd" in found.version})

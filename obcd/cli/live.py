@@ -23,6 +23,7 @@ WIDE = 120
 def draw(status: dict[str, Any]) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
     parts: list[RenderableType] = [_jobs(status), _endpoints(status["endpoints"])]
+    parts += [_one_line(f"{job['name']}: {job['context']}", "") for job in status["jobs"][:6] if job.get("context")]
     parts += [
         Text(f"fetching: {item['model']} by {item['endpoint']}, {item['percent']} %")
         for item in status.get("pulls", ())

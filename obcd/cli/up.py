@@ -76,13 +76,14 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
         listeners = [watch_listener(layout.runtime, is_journal=is_journal())]
         path, settings = _with_endpoints(path, layout, plan_table(plan), model_name)
     elif embedded is not None or simulate:
+        named = [item.num_ctx for item in settings.profiles.values()]
         wanted = StandIns(
             model=embedded.absolute() if embedded is not None else None,
             name=model_name or settings.model,
             count=servers,
             parallel=parallel,
             threads=threads,
-            context=max(settings.requests.num_ctx, *(item.num_ctx or 0 for item in settings.profiles.values()), 0),
+            context=max([settings.requests.usual_context, *(length for length in named if isinstance(length, int))]),
         )
         ports = free_ports(wanted.count)
         programs = stand_in_programs(wanted, ports)

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.limits import Limits
-from obcd.core.lines import check_options, check_think
+from obcd.core.lines import OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
 from obcd.errors import LineError
 from obcd.secret import Secret
@@ -48,6 +48,13 @@ def _checked_slots(value: Any) -> Any:
     return value
 
 
+def _checked_context(value: Any) -> Any:
+    is_length = isinstance(value, int) and not isinstance(value, bool) and MIN_CONTEXT <= value <= MAX_CONTEXT
+    if value not in (None, "auto") and not is_length:
+        raise ValueError(f'must be "auto" or a number from {MIN_CONTEXT} to {MAX_CONTEXT}, not {value!r:.60}')
+    return value
+
+
 def _checked_endpoint(name: str) -> str:
     parse_endpoint(name)
     return name
@@ -64,11 +71,16 @@ MAX_FILE_BYTES = 2**20
 
 DAY_SECONDS = 86400.0
 
+#: What a context may be, in tokens (Ollama makes 4 of 0), and what it is where nothing else is said.
+MIN_CONTEXT, MAX_CONTEXT = OPTION_RANGES["num_ctx"]
+CONTEXT = 8192
+
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
+Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 EndpointName = Annotated[str, AfterValidator(_checked_endpoint)]
 ProfileName = Annotated[str, AfterValidator(_checked_profile)]
@@ -131,12 +143,15 @@ class Requests(Table):
     """`[requests]`: how every job asks, unless its profile says otherwise.
 
     Attributes:
+        num_ctx: The context of each request, in tokens; `auto`: chosen for each job at its acceptance.
+        num_ctx_max: The longest that may be chosen.
         digest: Whether all answers of a job come from the same weights of a model.
         require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
         pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
-    num_ctx: int = Field(8192, ge=16, le=2**24)
+    num_ctx: Context = CONTEXT
+    num_ctx_max: int = Field(32768, ge=MIN_CONTEXT, le=MAX_CONTEXT)
     num_predict: int = Field(2048, ge=1, le=2**24)
     options: Options = {}
     attempts: int = Field(4, ge=1, le=100)
@@ -149,6 +164,11 @@ class Requests(Table):
     request_timeout_seconds: Seconds = 600.0
     drain_seconds: float = Field(60.0, ge=0, le=86400)
 
+    @property
+    def usual_context(self) -> int:
+        """The context of requests that name none, which are not obcd's."""
+        return CONTEXT if self.num_ctx == "auto" else self.num_ctx
+
 
 class Host(Table):
     """`[host]`: the servers of this machine, one per GPU; read by `obcd host`.
@@ -156,7 +176,8 @@ class Host(Table):
     Attributes:
         gpus: `"all"`, a list of indices (nvidia-smi's) and UUIDs (`GPU-…`, `MIG-…`), or 0 for one server on the CPU.
         name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host's name.
-        context_length: Tokens for requests that name none (obcd's own always do); None: `[requests] num_ctx`.
+        context_length: Tokens for requests that name none (obcd's own always do); None: `[requests] num_ctx`, or
+            8192 where that is `auto`.
         cache_ram_mib: Host memory that each runner may fill with old prompts.
         environment: Set last; what obcd itself decides (ports, cards, slots, models) is refused there.
     """
@@ -184,7 +205,8 @@ class Profile(Table):
     format: Literal["json"] | None = None
     options: Options | None = None
     think: Think = None
-    num_ctx: int | None = Field(None, ge=16, le=2**24)
+    num_ctx: Context | None = None
+    num_ctx_max: int | None = Field(None, ge=MIN_CONTEXT, le=MAX_CONTEXT)
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
     repeat: Repeat | None = None
@@ -299,13 +321,16 @@ class Settings(Table):
         chosen = self.profiles[profile] if profile else Profile()
         requests = self.requests
         own_format = self.schemas.get(profile) or chosen.format
+        num_ctx = chosen.num_ctx or requests.num_ctx
+        longest = chosen.num_ctx_max or requests.num_ctx_max
         return JobSettings(
             model=chosen.model or self.model,
             system=self.system_message if chosen.system_message is None else chosen.system_message,
             options={**requests.options, **(chosen.options or {})},
             format=own_format or self.schemas.get("") or self.format,
             think=self.think if chosen.think is None else chosen.think,
-            num_ctx=chosen.num_ctx or requests.num_ctx,
+            num_ctx=longest if num_ctx == "auto" else num_ctx,
+            num_ctx_max=longest if num_ctx == "auto" else None,
             num_predict=chosen.num_predict or requests.num_predict,
             attempts=chosen.attempts or requests.attempts,
             connect_timeout_seconds=requests.connect_timeout_seconds,

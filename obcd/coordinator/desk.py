@@ -291,4 +291,5 @@ def _size(header: JobHeader) -> str:
     """Return e.g. `1 request`, `30 requests, 2 of them bad lines`."""
     bad = header.bad_lines
     lines = f", {bad} of them {'a bad line' if bad == 1 else 'bad lines'}" if bad else ""
-    return f"{header.requests} request{'' if header.requests == 1 else 's'}{lines}"
+    context = f"; {header.context.describe()}" if header.context is not None else ""
+    return f"{header.requests} request{'' if header.requests == 1 else 's'}{lines}{context}"

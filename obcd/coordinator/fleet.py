@@ -192,7 +192,8 @@ class Fleet:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            self.pool.send(lease.endpoint, Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest))
+            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature)
+            self.pool.send(lease.endpoint, ask)
 
         if self.scheduler.moves != self._told_moves:
             self._tell_left_out()

@@ -217,6 +217,7 @@ class Jobs:
             loaded.replay.done,
             header.signatures,
             loaded.column,
+            larger=header.larger_numbers(),
             limit=header.settings.attempts,
             submitter=header.uid,
             rank=self.orders(header.id).rank,

@@ -85,6 +85,7 @@ class RunningJob:
             "uid": header.uid,
             "state": self.state,
             "priority": self.backlog.rank.among_own,
+            "context": describe_context(header),
             "total": header.requests,
             "done": self.counts.done,
             "failed": self.counts.failures,
@@ -98,6 +99,11 @@ class RunningJob:
         }
 
 
+def describe_context(header: JobHeader) -> str:
+    """Return which context lengths a job got, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" as configured."""
+    return header.context.describe() if header.context is not None else ""
+
+
 def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> dict[str, Any]:
     """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
     return {
@@ -108,6 +114,7 @@ def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority:
         "uid": header.uid,
         "state": state,
         "priority": priority,
+        "context": describe_context(header),
         "total": header.requests,
         "done": 0,
         "failed": 0,

@@ -7,7 +7,7 @@ lines costs a megabyte; what they say stays on disk.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from obcd.core.records import Signature
@@ -31,18 +31,21 @@ class Backlog:
         done: One byte per ordinal: nonzero where the ledger holds a result.
         signatures: What the requests need loaded, most often one entry.
         column: One byte per ordinal, the number of its signature; empty when there is one signature only.
+        larger: {number of a signature: that of the same with a larger context}. What needs the larger one comes when
+            nothing waits for the other any more, in one pass: an endpoint would load the model once more for each.
         limit: Most attempts of one request.
         submitter: The uid of who dropped it: submitters take turns.
         rank: Its priority, from the start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a job has from its start
         self,
         job: str,
         done: bytes,
         signatures: Sequence[Signature],
         column: bytes = b"",
         *,
+        larger: Mapping[int, int] | None = None,
         limit: int,
         submitter: int = 0,
         rank: Rank = COMMON,
@@ -56,7 +59,10 @@ class Backlog:
         #: Nothing of it is given out while this is set; what is in flight finishes.
         self.is_paused = False
         self.signatures = tuple(signatures)
-        self._column = column
+        self._column = bytearray(column)
+        self._larger = dict(larger or {})
+        #: {signature number: the one whose requests are all given out before its own are}
+        self._behind = {number: first for first, number in self._larger.items()}
         self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
         self._cursors = [0] * len(self.signatures)
         #: {signature number: [(due, ordinal), …] as a heap}, those in back-off
@@ -92,6 +98,8 @@ class Backlog:
         self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
     ) -> bool:
         """Tell whether `lease` with the same arguments would find a request."""
+        if self._is_held_back(number):
+            return False
         return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
 
     def next_due(self, now: float) -> float | None:
@@ -112,6 +120,8 @@ class Backlog:
         Returns:
             Its ordinal, now LEASED; None when there is none for this endpoint.
         """
+        if self._is_held_back(number):
+            return None
         place = self._find_due(number, endpoint, able, now, admits)
         ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
         if ordinal is not None:
@@ -139,6 +149,22 @@ class Backlog:
         self._states[ordinal] = PENDING
         number = self.signature_number(ordinal)
         self._cursors[number] = min(self._cursors[number], ordinal)
+
+    def enlarge(self, ordinal: int, needs: int, now: float) -> bool:
+        """Let a leased request wait for the larger context of its model, to be taken with what needs that too.
+
+        Args:
+            needs: The context length that it needs, in tokens.
+
+        Returns:
+            Whether there is one that holds so much; else nothing has changed.
+        """
+        number = self._larger.get(self.signature_number(ordinal))
+        if number is None or needs > self.signatures[number].num_ctx:
+            return False
+        self._column[ordinal] = number
+        self.postpone(ordinal, now)
+        return True
 
     def postpone(self, ordinal: int, due: float) -> None:
         """Let a leased request wait until `due`."""
@@ -192,13 +218,21 @@ class Backlog:
                 return place
         return None
 
+    def _is_held_back(self, number: int) -> bool:
+        """Tell whether others come first; once all of those were given out, it is never so again.
+
+        Else one of them that comes back would send an endpoint to and fro.
+        """
+        first = self._behind.get(number)
+        if first is not None and self._find_pending(first) is None:
+            del self._behind[number]
+        return number in self._behind
+
     def _find_pending(self, number: int) -> int | None:
-        position = self._cursors[number]
-        if not self._column:
-            position = self._states.find(PENDING, position)
-        else:
+        position = self._states.find(PENDING, self._cursors[number])
+        # In turn from one that waits to one of the signature, each by far faster than a loop: the main loop waits.
+        while self._column and position >= 0 and self._column[position] != number:
             position = self._column.find(number, position)
-            while position >= 0 and self._states[position] != PENDING:
-                position = self._column.find(number, position + 1)
+            position = self._states.find(PENDING, position) if position >= 0 else position
         self._cursors[number] = len(self._states) if position < 0 else position
         return None if position < 0 else position

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from obcd.errors import LineError, TooLongError
+
 
 class Remedy(StrEnum):
     """Where the same request is worth another attempt."""
@@ -37,6 +39,7 @@ class Fault:
         costs_attempt: Whether it counts against the request's `attempts`.
         harm: What it says about the endpoint.
         retry_after: Seconds the server asked us to wait, 0 when it did not say.
+        needs: The context length with which the same request may well succeed, in tokens; 0: none would help.
     """
 
     kind: str
@@ -45,11 +48,12 @@ class Fault:
     costs_attempt: bool = True
     harm: Harm = Harm.NONE
     retry_after: float = 0.0
+    needs: int = 0
 
 
-def bad_line(message: str) -> Fault:
+def bad_line(error: LineError) -> Fault:
     """Return the fault of a line that cannot become a request."""
-    return Fault("bad_line", message, Remedy.NEVER)
+    return Fault("too_long" if isinstance(error, TooLongError) else "bad_line", str(error), Remedy.NEVER)
 
 
 def worker_lost() -> Fault:

@@ -19,6 +19,7 @@ class Lease:
     Attributes:
         place: How many requests the endpoint held then, this one included.
         digest: Of the weights that have to answer, "" for any.
+        signature: Which of its job's signatures it needs, by number.
     """
 
     ticket: int
@@ -29,6 +30,7 @@ class Lease:
     sent_at: float
     place: int = 1
     digest: str = ""
+    signature: int = 0
 
     @property
     def request(self) -> RequestKey:

@@ -36,6 +36,8 @@ class JobSettings:
         format: JSON schema (a dict), `"json"`, or None.
         think: Sent as it is when not None.
         num_ctx: Context length in tokens; always sent, since Ollama's own default depends on the card.
+        num_ctx_max: Where contexts are planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen; in
+            the job's own settings `num_ctx` is the same, what each request gets is the plan's. None: `num_ctx` it is.
         num_predict: Most tokens of one answer; always sent, since an endless answer would hold its slot.
         attempts: Most tries of one request, the first included.
         connect_timeout_seconds: Limit for opening a connection.
@@ -50,6 +52,7 @@ class JobSettings:
     format: Mapping[str, Any] | str | None = None
     think: bool | str | None = None
     num_ctx: int = 8192
+    num_ctx_max: int | None = None
     num_predict: int = 2048
     attempts: int = 4
     connect_timeout_seconds: float = 5.0
@@ -112,6 +115,15 @@ class Signature:
     def from_json(cls, document: list[Any]) -> Signature:
         """Read what `to_json` wrote."""
         return cls(document[0], tuple(sorted(document[1].items())))
+
+    @property
+    def num_ctx(self) -> int:
+        """Its context length, in tokens; 0 where it names none, which is none of ours."""
+        return int(dict(self.options).get("num_ctx", 0))
+
+    def with_num_ctx(self, num_ctx: int) -> Signature:
+        """Return the same with another context length."""
+        return Signature(self.model, tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
 
 
 def canonical_model(name: str) -> str:

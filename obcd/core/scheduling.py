@@ -293,7 +293,8 @@ class Scheduler:
         endpoint.load(group.signature)
         job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
         attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, len(endpoint.leases) + 1, digest)
+        held, number = len(endpoint.leases) + 1, group.number
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, held, digest, number)
         endpoint.leases[lease.ticket] = lease
         return lease
 
@@ -425,6 +426,8 @@ class Scheduler:
 
     def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
         ordinal = lease.ordinal
+        if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
+            return False
         self._charges.note(backlog, lease, fault)
         if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)

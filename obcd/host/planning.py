@@ -125,7 +125,7 @@ def _shared_variables(settings: Settings) -> dict[str, str]:
         # loading stalls on slow disks; Ollama gives up when the coordinator does, not before
         "OLLAMA_LOAD_TIMEOUT": f"{requests.load_timeout_seconds:g}s",
         # for foreign clients that name none; else it goes by the size of the card, and a request of ours would reload
-        "OLLAMA_CONTEXT_LENGTH": str(host.context_length or requests.num_ctx),
+        "OLLAMA_CONTEXT_LENGTH": str(host.context_length or requests.usual_context),
         # Vulkan heeds no CUDA_VISIBLE_DEVICES: a server would take whichever card has the most free memory
         "OLLAMA_VULKAN": "0",
         # servers share one models folder: a start of one must not prune what another is pulling

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from obcd.clock import monotonic, wall
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import JobSettings, Outcome, Request, Signature, chat_body, preload_body
+from obcd.core.records import JobSettings, Outcome, Request, Signature, chat_body, preload_body, request_options
 from obcd.ollama.failures import ANSWERED, judge
 from obcd.ollama.transport import (
     MAX_REPLY_BYTES,
@@ -53,7 +53,10 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
     seconds = monotonic() - started
     document = judge(reply)
     if isinstance(document, Fault):
-        return document
+        return replace(document, needs=_larger_context(document.needs, request, settings))
+    if document["done_reason"] == "length" and (needs := _context_that_was_short(document, request, settings)):
+        sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
+        return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
     if document["done_reason"] == "length" and "format" in body:
         return Fault(
             "cut_short",
@@ -62,6 +65,24 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
             Remedy.NEVER,
         )
     return Answer(_fields(document, seconds))
+
+
+def _larger_context(prompt_tokens: int, request: Request, settings: JobSettings) -> int:
+    """Return the context for such a prompt and its answer, 0 where the request may have no larger one than it had."""
+    wanted = request_options(request, settings)
+    needs: int = prompt_tokens + wanted["num_predict"]
+    most = settings.num_ctx_max or 0
+    return needs if prompt_tokens and "num_ctx" not in request.options and settings.num_ctx < most >= needs else 0
+
+
+def _context_that_was_short(document: dict[str, Any], request: Request, settings: JobSettings) -> int:
+    """Return the context with which a cut answer could be whole, 0 where it is as long as it may be.
+
+    It was cut by a context that was planned too small: its tokens are fewer than num_predict.
+    """
+    if _count(document, "eval", "_count") >= request_options(request, settings)["num_predict"]:
+        return 0
+    return _larger_context(_count(document, "prompt_eval", "_count"), request, settings)
 
 
 def preload(transport: Transport, signature: Signature) -> Fault | None:

@@ -115,7 +115,8 @@ PHRASES = re.compile(
 
 #: {kind: sentence}; where the server says one of PHRASES, it is appended.
 SENTENCES = {
-    "too_long": "prompt and answer do not fit into the context: raise num_ctx, or shorten the prompt",
+    "too_long": "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for all), or "
+    "shorten it",
     "unsupported": "the model cannot do what the line asks",
     "bad_schema": "the server cannot turn the JSON schema into a grammar: simplify it",
     "bad_request": "the server refuses the request",
@@ -181,16 +182,23 @@ def _judge_refusal(reply: Reply) -> Fault:
 def _by_rules(status: int, text: str, retry_after: float = 0.0) -> Fault:
     rule = next(rule for rule in RULES if rule.status in (None, status) and rule.pattern.search(text))
     sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
-    return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after)
+    needs = _counted_tokens(text)[0] if rule.kind == "too_long" else 0
+    return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after, needs)
 
 
 def _detail(kind: str, text: str) -> str:
     """Return the part of the server's words that helps and cannot quote a prompt: messages go to logs."""
     if kind == "too_long":
-        tokens = re.search(r"request \(([0-9]{1,9}) tokens\).*?\(([0-9]{1,9}) tokens\)", text)
-        return f", {tokens[1]} tokens where {tokens[2]} fit" if tokens else ""
+        prompt, fit = _counted_tokens(text)
+        return f", {prompt} tokens where {fit} fit" if fit else ""
     phrase = PHRASES.search(text)
     return f": {phrase[0]}" if phrase else ""
+
+
+def _counted_tokens(text: str) -> tuple[int, int]:
+    """Return the prompt's tokens and how many fit, as llama-server counted them; 1 and 0 where nobody says."""
+    tokens = re.search(r"request \(([0-9]{1,9}) tokens\).*?\(([0-9]{1,9}) tokens\)", text)
+    return (int(tokens[1]), int(tokens[2])) if tokens else (1, 0)
 
 
 def _invalid(message: str) -> Fault:

@@ -13,17 +13,19 @@ import hashlib
 import os
 import stat
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
 from obcd.core.lines import parse_line, parse_object
-from obcd.core.records import JobSettings, Outcome, Signature, signature_of
+from obcd.core.records import JobSettings, Outcome, Request, Signature, signature_of
 from obcd.errors import LineError
 from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
-from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header
+from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header, renumber_signatures
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
 from obcd.spool.room import find_shortage, read_space, shown_size
@@ -291,6 +293,7 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         reader = _Reader(order, temporary)
         try:
             reader.read(file)
+            signatures, context = reader.settle()
         finally:
             reader.close()
         after = os.fstat(descriptor)
@@ -312,7 +315,8 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         requests=reader.requests,
         bad_lines=reader.bad_lines,
         settings=order.settings,
-        signatures=tuple(reader.signatures),
+        signatures=signatures,
+        context=context,
         repeat="run" if order.answered_since is None else "skip",
     )
 
@@ -328,12 +332,15 @@ class _Reader:
         self._settings = order.settings
         self._limit = order.max_line_bytes
         self._files: dict[str, IO[bytes]] = {
-            name: open(folder / name, "wb", buffering=2**18)  # noqa: SIM115 - closed together in `close`
+            name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
             for name in ("input.jsonl", "index", ledger.NAME)
         }
         self._folder = folder
         self.digest = hashlib.sha256()
-        self.signatures: dict[Signature, int] = {}
+        self._gauge = Gauge(order.settings) if order.settings.num_ctx_max else None
+        self._needs: Counter[int] = Counter()  # {context length: how many requests need it}
+        #: {(signature, context length that is needed, 0 where that is not planned): number}
+        self._numbers: dict[tuple[Signature, int], int] = {}
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the line that comes next
         self._is_torn = False  # the last line has no LF and is no JSON object
@@ -381,6 +388,20 @@ class _Reader:
         if self.requests == 0:
             raise RejectedError("there is no prompt in it, only blank lines")
 
+    def settle(self) -> tuple[tuple[Signature, ...], ContextPlan | None]:
+        """Choose the context lengths now that all needs are known, and return the signatures by number."""
+        most = self._settings.num_ctx_max
+        plan = ContextPlan.of(self._needs, most) if most else None
+        if plan is None:
+            return tuple(key for key, _ in self._numbers), None
+        meant = [key.with_num_ctx(plan.length(step)) if step else key for key, step in self._numbers]
+        larger = [key.with_num_ctx(plan.larger) for key, step in self._numbers if step]
+        signatures = tuple(dict.fromkeys(meant + larger))
+        index = self._files["index"]
+        index.flush()
+        renumber_signatures(index, bytes(map(signatures.index, meant)).ljust(256, b"\0"))
+        return signatures, plan
+
     def close(self) -> None:
         """Make all files durable and close them; they are closed even when the disk refuses."""
         with contextlib.ExitStack() as closing:
@@ -401,24 +422,30 @@ class _Reader:
         try:
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
-            number = self._signature(signature_of(parse_line(raw, self.lines), self._settings))
+            number = self._number(parse_line(raw, self.lines), length)
         except LineError as error:
             number = 0
-            self._bad_line(str(error))
+            self._bad_line(error)
         self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number)))
         self.requests += 1
 
-    def _signature(self, signature: Signature) -> int:
-        number = self.signatures.get(signature)
+    def _number(self, request: Request, size: int) -> int:
+        """Return the number of what a request needs loaded; the context length it needs is part of that for now."""
+        step = self._gauge.step(request, size) if self._gauge is not None else 0
+        key = signature_of(request, self._settings), step
+        number = self._numbers.get(key)
         if number is None:
-            number = len(self.signatures)
-            if number >= MAX_SIGNATURES:
-                raise LineError(f"more than {MAX_SIGNATURES} different models and context lengths in one file")
-            self.signatures[signature] = number
+            number = len(self._numbers)
+            limit = MAX_SIGNATURES // 2 if self._gauge is not None else MAX_SIGNATURES  # each may get a larger one
+            if number >= limit:
+                raise LineError(f"more than {limit} different models and context lengths in one file")
+            self._numbers[key] = number
+        if step:
+            self._needs[step] += 1
         return number
 
-    def _bad_line(self, message: str) -> None:
-        fault = bad_line(message)
+    def _bad_line(self, error: LineError) -> None:
+        fault = bad_line(error)
         record = failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
         self._files[ledger.NAME].write(ledger.frame(record))
         self.bad_lines += 1

@@ -14,9 +14,11 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from obcd.core.context import ContextPlan
 from obcd.core.records import JobSettings, Signature
 from obcd.errors import InputError
 from obcd.spool import disk
@@ -26,6 +28,8 @@ FORMAT = 1
 #: Byte offset, length without LF, line number from 1, signature number (0 to 255).
 _RECORD = struct.Struct("<QIIB3x")
 RECORD_BYTES = _RECORD.size
+#: Where the signature's number is in a record, and how much of the index is read at once.
+_SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
 #: Different signatures in one job; the index holds their number in a byte.
 MAX_SIGNATURES = 250
 
@@ -63,6 +67,7 @@ class JobHeader:
         bad_lines: Those of them that could not become requests.
         settings: What it asks with.
         signatures: What its requests need loaded.
+        context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
         source: For `obcd batch`: the absolute path it was read from; "" otherwise.
         repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
@@ -81,6 +86,7 @@ class JobHeader:
     bad_lines: int = 0
     settings: JobSettings
     signatures: tuple[Signature, ...] = ()
+    context: ContextPlan | None = None
     source: str = ""
     repeat: str = "run"
     format: int = FORMAT
@@ -95,11 +101,24 @@ class JobHeader:
         """How people call it: `notes.jsonl`, or `clinical/notes.jsonl`."""
         return f"{self.profile}/{self.name}" if self.profile else self.name
 
+    def settings_under(self, number: int) -> JobSettings:
+        """Return what a request is asked with that needs this of the signatures: the context length is its own.
+
+        `num_ctx_max` is the one that it may go over to.
+        """
+        most = self.context.larger if self.context is not None else None
+        return replace(self.settings, num_ctx=self.signatures[number].num_ctx, num_ctx_max=most)
+
+    def larger_numbers(self) -> dict[int, int]:
+        """Return `{number of a signature: that of the same with the larger context}`."""
+        return self.context.larger_numbers(self.signatures) if self.context is not None else {}
+
     def to_json(self) -> dict[str, Any]:
         """Return the document of `job.json`."""
         document = {item.name: getattr(self, item.name) for item in fields(self)}
         document["settings"] = self.settings.to_json()
         document["signatures"] = [signature.to_json() for signature in self.signatures]
+        document["context"] = self.context.to_json() if self.context is not None else None
         return document
 
     @classmethod
@@ -122,6 +141,7 @@ class JobHeader:
                 raise ValueError(f"`{key}` is a {type(values[key]).__name__}")
         values["settings"] = JobSettings.from_json(document["settings"])
         values["signatures"] = tuple(Signature.from_json(entry) for entry in document["signatures"])
+        values["context"] = ContextPlan(**document["context"]) if document.get("context") else None
         return cls(**values)
 
     def evolve(self, **changes: Any) -> JobHeader:
@@ -162,7 +182,7 @@ def read_place(folder: Path, ordinal: int) -> Place:
 def read_places(folder: Path) -> Iterator[Place]:
     """Yield where every request lies, in input order, a block at a time."""
     with open(folder / "index", "rb") as index:
-        while block := index.read(RECORD_BYTES * 4096):
+        while block := index.read(_BLOCK_BYTES):
             yield from map(Place._make, _RECORD.iter_unpack(block))
 
 
@@ -175,4 +195,19 @@ def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
 
 def signature_column(folder: Path) -> bytes:
     """Return the signature number of every request, one byte each."""
-    return bytes(place.signature for place in read_places(folder))
+    with open(folder / "index", "rb") as index:
+        blocks = iter(partial(index.read, _BLOCK_BYTES), b"")
+        return b"".join(block[_SIGNATURE_AT::RECORD_BYTES] for block in blocks)
+
+
+def renumber_signatures(index: IO[bytes], numbers: bytes) -> None:
+    """Number the signatures of an index anew, where it lies.
+
+    Args:
+        numbers: 256 bytes: the new number for each old one.
+    """
+    offset = 0
+    while block := bytearray(os.pread(index.fileno(), _BLOCK_BYTES, offset)):
+        block[_SIGNATURE_AT::RECORD_BYTES] = block[_SIGNATURE_AT::RECORD_BYTES].translate(numbers)
+        os.pwrite(index.fileno(), block, offset)
+        offset += len(block)

@@ -261,6 +261,7 @@ def _manifest(
         },
         "input": {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": modified_after_accept},
         "settings": header.settings.to_json(),
+        "context": header.context.to_json() if header.context is not None else None,
     }
 
 

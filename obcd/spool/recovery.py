@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from obcd.core.faults import bad_line
+from obcd.core.context import Gauge
+from obcd.core.faults import Fault, bad_line
 from obcd.core.lines import parse_line
-from obcd.core.records import signature_of
+from obcd.core.records import JobSettings, Request, signature_of
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger, quarantine
@@ -136,23 +137,33 @@ def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> N
     records = []
     with open(folder / "input.jsonl", "rb") as lines:
         for ordinal, place in enumerate(read_places(folder)):
-            reason = "" if replay.done[ordinal] else _why_bad(lines, place, header)
-            if reason:
-                fault = bad_line(reason)
+            fault = None if replay.done[ordinal] else _find_fault(lines, place, header)
+            if fault is not None:
                 records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
     with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
         writer.append(records)
 
 
-def _why_bad(lines: IO[bytes], place: Place, header: JobHeader) -> str:
-    if place.length > MAX_JUDGED_BYTES:
-        return f"longer than {MAX_JUDGED_BYTES} bytes"
-    lines.seek(place.offset)
+def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | None:
+    """Return what is wrong with a line, as acceptance did."""
     try:
-        signature = signature_of(parse_line(lines.read(place.length), place.line), header.settings)
+        if place.length > MAX_JUDGED_BYTES:
+            raise LineError(f"longer than {MAX_JUDGED_BYTES} bytes")
+        lines.seek(place.offset)
+        request = parse_line(lines.read(place.length), place.line)
+        if signature_of(request, _planned(request, place, header)) not in header.signatures:
+            raise LineError("its model and context length are one kind too many for one file")
     except LineError as error:
-        return str(error)
-    return "" if signature in header.signatures else "its model and context length are one kind too many for one file"
+        return bad_line(error)
+    return None
+
+
+def _planned(request: Request, place: Place, header: JobHeader) -> JobSettings:
+    """Return what a request is asked with, by the plan of its job's contexts."""
+    if header.settings.num_ctx_max is None:
+        return header.settings
+    step = Gauge(header.settings).step(request, place.length)
+    return replace(header.settings, num_ctx=header.context.length(step)) if header.context else header.settings
 
 
 def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[str]) -> None:

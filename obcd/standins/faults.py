@@ -32,13 +32,14 @@ KINDS: Mapping[str, str] = {
     "garbled": "200 with some words of the answer spelt backwards",
     "garbage": "200 with a body that is not JSON",
     "seconds": "takes this long instead, e.g. seconds=0.2",
+    "tokens": "counts so many tokens more in the prompt, e.g. tokens=5000",
 }
 
 #: kinds that mean nothing without a value
-VALUED = {"status", "huge", "seconds"}
+VALUED = {"status", "huge", "seconds", "tokens"}
 
-#: kinds that only change the answer or its time; all others replace it
-MILD = {"seconds", "garbled"}
+#: kinds that only change the prompt's length, the answer or its time; all others replace it
+MILD = {"seconds", "tokens", "garbled"}
 
 MARK = "[[simulate:"
 _MARKER = re.compile(r"\[\[simulate:([a-z-]+)(?:=([0-9.]+))?(?:\*(\d+))?\]\]")

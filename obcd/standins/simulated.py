@@ -142,7 +142,7 @@ class SimulatedEngine:
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
-        plan = self._plan(work)
+        plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)
         if any(fault.kind == "garbled" for fault in faults):
@@ -183,8 +183,8 @@ class SimulatedEngine:
             if not wait.done():
                 wait.set_exception(error)
 
-    def _plan(self, work: Work) -> _Plan:
-        prompt_tokens = fitted_tokens(work)
+    def _plan(self, work: Work, more_tokens: int) -> _Plan:
+        prompt_tokens = fitted_tokens(work, more_tokens)
         seed = hashlib.sha256(_seed_text(work).encode("utf-8", "surrogatepass")).digest()
         spread = self.behaviour.spread
         factor = math.exp(spread * normal(seed)) if spread else 1.0
@@ -280,14 +280,17 @@ def message_tokens(message: JsonObject) -> int:
     return token_count(str(message.get("content") or "")) + 4
 
 
-def fitted_tokens(work: Work) -> int:
+def fitted_tokens(work: Work, more: int = 0) -> int:
     """Return the prompt's tokens after what Ollama cuts off a prompt that is too long (contract 3.4).
+
+    Args:
+        more: What its text has in addition, by a marker.
 
     Raises:
         EngineError: 400 where it may not cut.
     """
     num_ctx = work.signature.num_ctx
-    total = sum(map(message_tokens, work.messages))
+    total = sum(map(message_tokens, work.messages)) + more
     if total <= num_ctx:
         return total
     if not work.truncate:

@@ -16,6 +16,7 @@ class Ask(NamedTuple):
 
     Attributes:
         digest: Of the weights that have to answer, "" for any.
+        signature: Number of what it needs loaded, among those of its job.
     """
 
     ticket: int
@@ -23,6 +24,7 @@ class Ask(NamedTuple):
     ordinal: int
     attempt: int
     digest: str = ""
+    signature: int = 0
 
 
 class Cancel(NamedTuple):

@@ -163,26 +163,27 @@ class _JobCache:
 
     def __init__(self, jobs: Path) -> None:
         self._jobs = jobs
-        self._cache: OrderedDict[str, JobSettings] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], JobSettings] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, job: str, ordinal: int) -> tuple[Request, JobSettings]:
+    def read(self, job: str, ordinal: int, signature: int) -> tuple[Request, JobSettings]:
         """Read one request from the job's folder.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, LineError: If the folder is damaged.
+            OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
         """
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
-        return parse_line(raw, place.line), self._settings(job, folder)
+        return parse_line(raw, place.line), self._settings(job, folder, signature)
 
-    def _settings(self, job: str, folder: Path) -> JobSettings:
+    def _settings(self, job: str, folder: Path, signature: int) -> JobSettings:
         with self._lock:
-            if job not in self._cache:
-                self._cache[job] = read_header(folder).settings
+            key = job, signature
+            if key not in self._cache:
+                self._cache[key] = read_header(folder).settings_under(signature)
                 while len(self._cache) > CACHED_JOBS:
                     self._cache.popitem(last=False)
-            return self._cache[job]
+            return self._cache[key]
 
 
 class _Slot:
@@ -247,8 +248,8 @@ class _Slot:
 
     def _ask(self, message: Ask) -> Answered | Faulted:
         try:
-            request, settings = self._jobs.read(message.job, message.ordinal)
-        except (OSError, ValueError, KeyError, TypeError, LineError) as error:
+            request, settings = self._jobs.read(message.job, message.ordinal, message.signature)
+        except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
         self.limit = monotonic() + settings.load_timeout_seconds

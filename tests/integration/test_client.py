@@ -158,7 +158,7 @@ class TestFaults:
         assert isinstance(ask(transport, request("Hello"), JOB), Answer)
 
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
-        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "garbled"}
+        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "tokens", "garbled"}
 
         assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
 
@@ -223,6 +223,31 @@ class TestFaults:
 
         assert (fault.kind, fault.remedy) == ("too_long", Remedy.NEVER)
         assert "tokens where 64 fit" in fault.message
+
+    def test_prompt_that_was_planned_too_short_says_which_context_it_needs(self, transport: Transport) -> None:
+        planned = replace(JOB, num_ctx=64, num_ctx_max=2048)
+
+        more = "[[simulate:tokens=1000]]"
+        tokens = (len(f"{SECRET} {more}") + 3) // 4 + 4 + 1000
+        assert fault_of(transport, more, planned).needs == tokens + JOB.num_predict
+
+        own = fault_of(transport, more, planned, options={"num_ctx": 64})
+        longer = fault_of(transport, "[[simulate:tokens=2048]]", planned)
+        assert (own.kind, own.needs) == (longer.kind, longer.needs) == ("too_long", 0)
+
+    def test_answer_that_a_planned_context_cut_short_says_which_one_it_needs(self, transport: Transport) -> None:
+        planned = replace(JOB, num_ctx=64, num_ctx_max=200)
+
+        fault = fault_of(transport, "[[simulate:tokens=30]]", planned)
+        tokens = (len(f"{SECRET} [[simulate:tokens=30]]") + 3) // 4 + 4 + 30
+        assert (fault.kind, fault.remedy, fault.needs) == ("too_long", Remedy.NEVER, tokens + JOB.num_predict)
+        assert fault.message == "the answer filled the context before it was complete: num_ctx 64 was too small"
+
+        line = request(f"{SECRET} [[simulate:tokens=30]]")
+        for most in (None, 64, tokens + JOB.num_predict - 1):  # not planned, the largest already, still too small
+            assert isinstance(ask(transport, line, replace(planned, num_ctx_max=most)), Answer)
+        brief = replace(line, options={"num_predict": 64 - tokens})
+        assert isinstance(ask(transport, brief, planned), Answer)
 
     def test_model_that_is_not_there(self, transport: Transport) -> None:
         assert fault_of(transport, "", model="nobody-has-it").kind == "model_missing"

@@ -21,14 +21,18 @@ from obcd.core.scheduling import Scheduler
 from obcd.core.shortage import MODEL_WAIT_UNREACHED_SECONDS
 from obcd.core.turns import Rank
 
-SIGNATURES = tuple(Signature(f"model{number}:latest", ()) for number in range(3))
+SIGNATURES = tuple(Signature(f"model{number}:latest", (("num_ctx", 1000 * number),)) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
 ENDPOINTS = {"a": 1, "b": 2, "c": 5}
 LIMIT = 3
 #: What an endpoint may tell: which of the models it has, each with one of two digests.
 told = st.dictionaries(st.sampled_from(MODELS), st.sampled_from("xy")) | st.just(dict.fromkeys(MODELS, "x"))
 
-faults = st.builds(
+#: A prompt that proves longer than was estimated: it fits the larger context, or none.
+too_long = st.builds(
+    Fault, st.just("too_long"), st.just("too long"), st.just(Remedy.NEVER), needs=st.sampled_from([900, 3000])
+)
+faults = too_long | st.builds(
     Fault,
     st.sampled_from(["crashed", "model_missing"]),
     st.just("it went wrong"),
@@ -71,7 +75,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for (name, slots), digest in zip(ENDPOINTS.items(), digests, strict=True):
             self.come(name, slots)
             self.probe(name, dict.fromkeys(MODELS, digest), None)
-        self.add_job(column, 0, {})
+        self.add_job(column, 0, {0: 1}, {})
         self.assign()
 
     def come(self, name: str, slots: int) -> None:
@@ -81,12 +85,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         column=st.lists(st.integers(0, 2), max_size=12),
         priority=st.integers(0, 1),
+        larger=st.sampled_from([{}, {0: 1}, {0: 1, 1: 2}, {0: 2, 1: 2}]),
         weights=st.sampled_from([{}, {}, {MODELS[0]: "y"}, None]),
     )
-    def add_job(self, column: list[int], priority: int, weights: dict[str, str] | None) -> None:
+    def add_job(self, column: list[int], priority: int, larger: dict[int, int], weights: dict[str, str] | None) -> None:
         job = f"job{len(self.backlogs)}"
         self.backlogs[job] = Backlog(
-            job, bytes(len(column)), SIGNATURES, bytes(column), limit=LIMIT, rank=Rank(priority)
+            job, bytes(len(column)), SIGNATURES, bytes(column), larger=larger, limit=LIMIT, rank=Rank(priority)
         )
         self.backlogs[job].weights = dict(weights) if weights is not None else None
         self.answered_by.update({(job, model): {digest} for model, digest in (weights or {}).items()})
@@ -122,6 +127,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.check_weights(lease)
             assert self.now >= self.unfit.get((lease.endpoint, self.model_of(lease)), 0.0)
             assert self.ended[lease.job, lease.ordinal] == 0
+            assert lease.signature == self.backlogs[lease.job].signature_number(lease.ordinal)
             assert 1 <= lease.attempt <= LIMIT + CRASHES
             if self.crashes[lease.job, lease.ordinal] >= CRASHES - 1:
                 assert self.scheduler.in_flight(lease.endpoint) == 1

@@ -50,6 +50,13 @@ def test_priority_is_shown_beside_the_state_where_there_is_one() -> None:
     assert "running (+10)" in drawn(document, WIDE)
 
 
+def test_contexts_that_were_chosen_for_a_job_are_told_below() -> None:
+    document = status()
+    document["jobs"][0]["context"] = "num_ctx 4096 for 9912 requests, 16384 for 88"
+
+    assert "notes.jsonl: num_ctx 4096 for 9912 requests, 16384 for 88" in drawn(document, WIDE)
+
+
 @pytest.mark.parametrize("name", ["notes.jsonl", "a" * 100 + ".jsonl"])
 def test_table_of_80_columns_has_the_id_whole_below_the_name(name: str) -> None:
     text = drawn(status(name), 80)

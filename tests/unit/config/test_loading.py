@@ -106,13 +106,13 @@ FAULTS = {
     "an empty model": ("model = ''", "is wrong at model: string should have at least 1 character, not ''"),
     "a text for a number": (
         "[requests]\nnum_ctx = '4096'",
-        "is wrong at requests.num_ctx: input should be a valid integer, not '4096'",
+        "is wrong at requests.num_ctx: must be \"auto\" or a number from 16 to 16777216, not '4096'",
     ),
     "a table for a text": ("[model]\na = 1", "is wrong at model: input should be a valid string"),
     "a text for a table": ("requests = 'x'", "is wrong at requests: must be a table, not 'x'"),
     "a number too small": (
         "[requests]\nnum_ctx = 0",
-        "is wrong at requests.num_ctx: input should be greater than or equal to 16, not 0",
+        'is wrong at requests.num_ctx: must be "auto" or a number from 16 to 16777216, not 0',
     ),
     "no attempts": (
         "[requests]\nattempts = 0",
@@ -415,6 +415,35 @@ format = "json"
             attempts=1,
             request_timeout_seconds=7.0,
         )
+
+    def test_context_that_is_planned_has_its_limit_and_a_profile_may_say_otherwise(self, tmp_path: Path) -> None:
+        text = """
+            [requests]
+            num_ctx = "auto"
+            num_ctx_max = 20000
+            [profiles.same]
+            [profiles.fixed]
+            num_ctx = 4096
+            [profiles.less]
+            num_ctx_max = 8192
+        """
+        settings = load_settings(write(tmp_path, text))
+
+        found = {name: settings.job_settings(name) for name in ("", "same", "fixed", "less")}
+        assert {name: (item.num_ctx, item.num_ctx_max) for name, item in found.items()} == {
+            "": (20000, 20000),
+            "same": (20000, 20000),
+            "fixed": (4096, None),
+            "less": (8192, 8192),
+        }
+        assert settings.requests.usual_context == 8192
+
+    def test_profile_alone_may_have_its_context_planned(self, tmp_path: Path) -> None:
+        settings = load_settings(write(tmp_path, '[requests]\nnum_ctx = 1024\n[profiles.own]\nnum_ctx = "auto"'))
+
+        assert (settings.job_settings().num_ctx, settings.job_settings().num_ctx_max) == (1024, None)
+        assert settings.job_settings("own").num_ctx_max == 32768
+        assert settings.requests.usual_context == 1024
 
     def test_format_of_a_profile_wins_over_the_schema_of_the_top(self, settings: Settings) -> None:
         assert settings.job_settings("json").format == "json"

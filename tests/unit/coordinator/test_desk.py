@@ -24,6 +24,7 @@ from obcd.coordinator.desk import (
     Desk,
 )
 from obcd.coordinator.unfinished import Unfinished
+from obcd.core.context import ContextPlan
 from obcd.spool.intake import Accepted, Order
 from obcd.spool.job import JobHeader
 from obcd.spool.recovery import Claim
@@ -158,6 +159,13 @@ def test_job_is_told_with_its_size(
         bench.clerk.accept(requests, bad)
 
     assert caplog.messages == [f"a.jsonl accepted as job {bench.jobs[0].id}: {told}"]
+
+
+def test_job_is_told_with_the_contexts_that_were_chosen_for_it() -> None:
+    plan = ContextPlan(num_ctx=4096, larger=16384, requests=9912, outliers=88)
+    header = JobHeader(id="j", name="a.jsonl", requests=10_000, settings=SETTINGS, context=plan)
+
+    assert module._size(header) == "10000 requests; num_ctx 4096 for 9912 requests, 16384 for 88"
 
 
 # --- room, and shares ------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from obcd.core.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.records import Signature
 
@@ -194,3 +196,87 @@ def test_unservable_requests_are_taken_with_a_limit_and_those_in_back_off_when_d
     assert jobs.has_unleased(0)
     assert jobs.take_unservable(0, 9, 5.0) == [0]
     assert not jobs.has_unleased(0)
+
+
+SHORT, LONG, OTHER = (Signature("m:latest", (("num_ctx", length),)) for length in (2048, 8192, 512))
+
+
+def planned(column: bytes, done: bytes | None = None) -> Backlog:
+    """Return requests of SHORT (0), of LONG (1), its larger context, and of OTHER (2), which has none."""
+    return Backlog("job", done or bytes(len(column)), (SHORT, LONG, OTHER), column, larger={0: 1}, limit=4)
+
+
+def test_what_needs_a_larger_context_waits_until_all_others_were_given_out() -> None:
+    jobs = planned(bytes([1, 0, 1, 0]))
+    assert not jobs.has_ready(1, "a", NOBODY, 0.0)
+    assert jobs.lease(1, "a", NOBODY, 0.0) is None
+    assert jobs.lease(0, "a", NOBODY, 0.0) == 1
+    assert jobs.lease(1, "a", NOBODY, 0.0) is None
+    assert jobs.has_unleased(1)
+
+    assert jobs.lease(0, "a", NOBODY, 0.0) == 3
+
+    assert jobs.has_ready(1, "a", NOBODY, 0.0)
+    assert lease_all(jobs, 1) == [0, 2]
+
+
+def test_pass_of_the_larger_context_goes_on_once_it_has_begun() -> None:
+    jobs = planned(bytes([0, 1, 1]))
+    lease_all(jobs)
+    assert jobs.lease(1, "a", NOBODY, 0.0) == 1
+
+    jobs.release(0)  # its endpoint went away, say
+
+    assert jobs.lease(1, "a", NOBODY, 0.0) == 2
+    assert lease_all(jobs) == [0]
+
+
+def test_request_that_proves_too_long_goes_over_to_the_larger_context() -> None:
+    jobs = planned(bytes([0, 0, 1]))
+    assert lease_all(jobs) == [0, 1]
+
+    assert jobs.enlarge(1, 8192, 0.0)
+
+    assert (jobs.signature_number(0), jobs.signature_number(1)) == (0, 1)
+    assert lease_all(jobs) == []
+    assert lease_all(jobs, 1) == [1, 2]
+    jobs.end(1)
+    assert jobs.unfinished == 2
+
+
+def test_request_that_proves_too_long_early_waits_for_the_pass_too() -> None:
+    jobs = planned(bytes([0, 0, 1]))
+    assert jobs.lease(0, "a", NOBODY, 0.0) == 0
+    assert jobs.enlarge(0, 8192, 0.0)
+
+    assert jobs.lease(1, "a", NOBODY, 1.0) is None
+    assert not jobs.has_ready(1, "a", NOBODY, 1.0)
+    assert (jobs.has_unleased(1), jobs.next_due(1.0)) == (True, None)
+
+    assert lease_all(jobs) == [1]
+    assert jobs.has_ready(1, "a", NOBODY, 1.0)
+    assert [jobs.lease(1, "a", NOBODY, 1.0) for _ in range(3)] == [0, 2, None]
+
+
+def test_request_that_fits_no_larger_context_stays_where_it_is() -> None:
+    jobs = planned(bytes([0, 1, 2]))
+    assert [lease_all(jobs, number) for number in (0, 1, 2)] == [[0], [1], [2]]
+
+    assert not any(jobs.enlarge(ordinal, needs, 0.0) for ordinal, needs in ((0, 8193), (1, 100), (2, 100)))
+
+    assert [jobs.signature_number(ordinal) for ordinal in range(3)] == [0, 1, 2]
+    assert [lease_all(jobs, number) for number in (0, 1, 2)] == [[], [], []]
+
+
+def test_what_is_left_after_a_restart_is_found_among_a_million_at_once() -> None:
+    count = 1_000_000
+    column = bytearray(count)
+    column[::100] = b"\1" * (count // 100)
+    done = bytes([1]) * (count - 1) + b"\0"
+    jobs = Backlog("job", done, (SHORT, LONG), bytes(column), larger={0: 1}, limit=4)
+
+    began = time.process_time()
+    assert jobs.lease(1, "a", NOBODY, 0.0) is None
+    assert jobs.lease(0, "a", NOBODY, 0.0) == count - 1
+
+    assert time.process_time() - began < 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -508,6 +509,68 @@ class TestMissingModels:
         made.take_unservable(9, MODEL_WAIT_SECONDS + 2)
 
         assert made.missing() == set()
+
+
+#: Two contexts of one model, and one job's requests for them: the longest stand at its begin and in its middle.
+SHORT, LONG = (Signature("llama:latest", (("num_ctx", length),)) for length in (2048, 8192))
+TOO_LONG = Fault("too_long", "it does not fit", Remedy.NEVER, needs=5000)
+
+
+def add_planned(made: Scheduler, job: str, column: bytes) -> Backlog:
+    backlog = Backlog(job, bytes(len(column)), (SHORT, LONG), column, larger={0: 1}, limit=LIMIT)
+    made.add_job(backlog, 0.0)
+    return backlog
+
+
+class TestContexts:
+    def test_outliers_come_in_one_pass_however_long_they_wait(self) -> None:
+        # given
+        made = scheduler("a", "b", slots=2)
+        add_planned(made, "j", bytes([1] + [0] * 300 + [1] + [0] * 300 + [1, 1, 1]))
+
+        # when every request takes a second: the common ones are at it for five times the collation time
+        passes: dict[str, list[int]] = {"a": [], "b": []}
+        for second in range(200):
+            for lease in made.assign(float(second)):
+                passes[lease.endpoint].append(lease.signature)
+            answer(made, [*made.leases("a"), *made.leases("b")], second + 0.9)
+
+        # then each endpoint went over once, at the most
+        assert sum(map(len, passes.values())) == 605
+        for order in passes.values():
+            assert order == sorted(order)
+
+    def test_wrong_estimate_is_asked_again_with_the_larger_context_at_no_cost(self) -> None:
+        # given a job whose last request is longer than was estimated
+        made = scheduler("a", slots=3)
+        backlog = add_planned(made, "j", bytes([0, 0, 1]))
+        first, second = made.assign(0.0)
+
+        # when
+        assert not fault(made, second, TOO_LONG, 1.0)
+
+        # then it waits for its pass
+        assert made.assign(1.0) == []
+        answer(made, [first], 2.0)
+        again = made.assign(2.0)
+        assert [(lease.ordinal, lease.signature, lease.attempt) for lease in again] == [(1, 1, 1), (2, 1, 1)]
+        assert backlog.attempts == {}
+
+    def test_what_does_not_fit_there_either_fails(self) -> None:
+        made = scheduler("a", slots=3)
+        backlog = add_planned(made, "j", bytes([0]))
+        (lease,) = made.assign(0.0)
+
+        assert fault(made, lease, replace(TOO_LONG, needs=8193), 1.0)
+
+        assert backlog.unfinished == 0
+
+    def test_what_is_too_long_for_the_larger_context_fails(self) -> None:
+        made = scheduler("a", slots=3)
+        add_planned(made, "j", bytes([1]))
+        (lease,) = made.assign(0.0)
+
+        assert fault(made, lease, TOO_LONG, 1.0)
 
 
 class TestCollation:

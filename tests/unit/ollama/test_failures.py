@@ -222,7 +222,7 @@ def test_overflow_says_how_many_tokens_there_were_and_how_many_fit() -> None:
     message = judged(400, inner(CONTEXT, "exceed_context_size_error", 400)).message
 
     assert message == (
-        "prompt and answer do not fit into the context: raise num_ctx, or shorten the prompt "
+        "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for all), or shorten it "
         "(status 400, 9000 tokens where 8192 fit)"
     )
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from obcd.core.context import ContextPlan
 from obcd.core.records import canonical_model
 from obcd.spool import disk, intake, ledger
 from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected, RejectedError, accept, accept_copy
-from obcd.spool.job import JobHeader, read_header, read_places, read_request_line
+from obcd.spool.job import JobHeader, read_header, read_places, read_request_line, signature_column
 from obcd.spool.layout import Layout
 from tests.unit.spool.spools import (
     SETTINGS,
@@ -609,3 +610,100 @@ def test_copied_file_that_is_no_prompt_file_raises(layout: Layout, tmp_path: Pat
     with pytest.raises(RejectedError):
         accept_copy(layout, copy_order(path), path)
     assert not (layout.jobs / "job1").exists()
+
+
+# --- contexts that are planned ---------------------------------------------------------------------------------------
+
+AUTO = replace(SETTINGS, num_ctx=16384, num_ctx_max=16384, num_predict=1000)
+
+
+def prompts(*lengths: int, **wishes: Any) -> bytes:
+    """Return a line for each number of digits, which is a number of tokens."""
+    return b"".join(json.dumps({"prompt": "7" * length, **wishes}).encode() + b"\n" for length in lengths)
+
+
+def accept_auto(layout: Layout, content: bytes, job: str = "job1") -> JobHeader:
+    verdict = accept(layout, order_of(drop_of(put(layout, content)), job, settings=AUTO))
+    assert isinstance(verdict, Accepted)
+    return verdict.header
+
+
+def contexts(layout: Layout, header: JobHeader) -> list[int]:
+    """Return the context length of every request."""
+    places = list(read_places(layout.jobs / header.id))
+    found = [header.settings_under(place.signature).num_ctx for place in places]
+    assert found == [header.signatures[place.signature].num_ctx for place in places]
+    assert signature_column(layout.jobs / header.id) == bytes(place.signature for place in places)
+    return found
+
+
+def test_job_gets_a_context_for_all_but_the_longest_percent(layout: Layout) -> None:
+    header = accept_auto(layout, prompts(9000, *[100] * 5000, 2000, *[100] * 5000, 3000, 100))
+
+    assert header.context == ContextPlan(num_ctx=2048, larger=16384, requests=10_001, outliers=3)
+    assert contexts(layout, header) == [16384, *[2048] * 5000, 16384, *[2048] * 5000, 16384, 2048]
+    assert header.settings == AUTO
+    assert header == read_header(layout.jobs / "job1")
+    assert [signature.num_ctx for signature in header.signatures] == [16384, 2048]
+    assert header.larger_numbers() == {1: 0}
+
+
+def test_job_without_outliers_has_a_larger_context_in_reserve(layout: Layout) -> None:
+    header = accept_auto(layout, prompts(100, 1500, 3000, 3000))
+
+    assert contexts(layout, header) == [4096] * 4
+    assert header.context == ContextPlan(num_ctx=4096, larger=8192, requests=4, outliers=0)
+    assert [signature.num_ctx for signature in header.signatures] == [4096, 8192]
+    assert header.settings_under(0).num_ctx_max == 8192
+
+
+def test_line_that_names_its_own_context_keeps_it(layout: Layout) -> None:
+    own = prompts(5, options={"num_ctx": 2048}) + prompts(9000, options={"num_ctx": 512})
+    header = accept_auto(layout, own + prompts(100, model="phi4") + prompts(100))
+
+    assert contexts(layout, header) == [2048, 512, 2048, 2048]
+    assert header.context == ContextPlan(num_ctx=2048, larger=4096, requests=2, outliers=0)
+    assert len(header.signatures) == 5  # 2048, which is planned too, with 4096; 512; and both of the other model
+    assert len(header.larger_numbers()) == 2
+
+
+def test_file_of_lines_that_name_their_own_contexts_needs_no_plan(layout: Layout) -> None:
+    header = accept_auto(layout, prompts(5, options={"num_ctx": 512}))
+
+    assert (header.context, header.larger_numbers()) == (None, {})
+    assert contexts(layout, header) == [512]
+
+
+def test_prompt_that_fits_no_context_fails_with_its_tokens_and_the_others_are_planned(layout: Layout) -> None:
+    header = accept_auto(layout, prompts(100, 60_000))
+
+    assert header.bad_lines == 1
+    assert failures(layout, header)[2].startswith(
+        "too long: its prompt has about 60072 tokens, and the longest context"
+    )
+    (record,) = [json.loads(raw) for _, raw in ledger.read_valid(layout.jobs / header.id / ledger.NAME)]
+    assert record["class"] == "too_long"
+    assert contexts(layout, header)[0] == 2048
+
+
+def test_planned_signatures_are_limited_to_half_as_many(layout: Layout) -> None:
+    lines = b"".join(prompts(100, model=f"m{number}") for number in range(126))
+    header = accept_auto(layout, lines)
+
+    assert failures(layout, header) == {126: "more than 125 different models and context lengths in one file"}
+    assert len(header.signatures) == 250
+
+
+def test_planning_needs_no_memory_for_each_line(layout: Layout) -> None:
+    content = prompts(*[50] * 40_000, *[5000] * 300)
+    peaks = []
+    for number, settings in enumerate((SETTINGS, SETTINGS, AUTO)):  # the first one only warms up
+        path = put(layout, content)
+        tracemalloc.start()
+        try:
+            accept(layout, order_of(drop_of(path), f"job{number}", settings=settings))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+
+    assert peaks[2] < peaks[1] + 2**17

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.core.context import ContextPlan
 from obcd.core.records import Signature
 from obcd.errors import InputError
 from obcd.spool import disk
@@ -19,6 +20,7 @@ from obcd.spool.job import (
     read_place,
     read_places,
     read_request_line,
+    renumber_signatures,
     signature_column,
 )
 from tests.unit.spool.spools import SETTINGS
@@ -50,6 +52,33 @@ def test_header_comes_back_as_it_was_written(tmp_path: Path, header: JobHeader) 
     disk.write_json(tmp_path / "job.json", header.to_json())
 
     assert read_header(tmp_path) == header
+
+
+def test_planned_contexts_come_back_as_they_were_written(tmp_path: Path, header: JobHeader) -> None:
+    plan = ContextPlan(num_ctx=2048, larger=8192, requests=3, outliers=1)
+    disk.write_json(tmp_path / "job.json", header.evolve(context=plan).to_json())
+
+    assert read_header(tmp_path).context == plan
+
+
+def test_header_of_a_version_that_knew_no_plan_has_none(header: JobHeader) -> None:
+    document = header.to_json()
+    del document["context"], document["settings"]["num_ctx_max"]
+
+    assert JobHeader.from_json(document) == header
+    assert header.settings_under(0) == header.settings
+
+
+def test_signatures_are_numbered_anew_where_they_lie(tmp_path: Path) -> None:
+    count = 9000
+    write_job(tmp_path, [b"x"] * count, [number % 3 for number in range(count)])
+    before = list(read_places(tmp_path))
+
+    with open(tmp_path / "index", "r+b") as index:
+        renumber_signatures(index, bytes([7, 8, 9]).ljust(256, b"\0"))
+
+    assert list(read_places(tmp_path)) == [place._replace(signature=place.signature + 7) for place in before]
+    assert signature_column(tmp_path) == bytes([7, 8, 9]) * (count // 3)
 
 
 def test_header_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path, header: JobHeader) -> None:

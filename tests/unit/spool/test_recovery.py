@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from obcd.errors import InputError
 from obcd.spool import disk, ledger, outbox
-from obcd.spool.intake import Accepted, accept_claimed
+from obcd.spool.intake import Accepted, accept, accept_claimed
 from obcd.spool.layout import Layout
 from obcd.spool.recovery import Recovery, load_job, recover
 from tests.unit.spool.spools import (
+    SETTINGS,
     THREE,
     accept_bytes,
     answer,
+    drop_of,
     lines_of,
     make_layout,
     order_of,
+    put,
     put_marker,
     record,
 )
@@ -200,6 +205,20 @@ def finish_after_loss(layout: Layout, job: str) -> Path:
     writer.append([answer(number) for number in range(3)])
     writer.close()
     return outbox.publish(layout, job, {})
+
+
+def test_prompts_too_long_for_a_job_whose_ledger_is_gone_are_not_asked(layout: Layout) -> None:
+    auto = replace(SETTINGS, num_ctx=4096, num_ctx_max=4096, num_predict=100)
+    lines = [{"prompt": "7" * length} for length in (10, 3000, 90_000, 10)]
+    content = "".join(json.dumps(line) + "\n" for line in [*lines, {"prompt": "a", "options": {"num_ctx": 99}}])
+    accept(layout, order_of(drop_of(put(layout, content.encode())), settings=auto))
+    before = (layout.jobs / "job1" / ledger.NAME).read_bytes()
+    (layout.jobs / "job1" / ledger.NAME).unlink()
+
+    loaded = load_job(layout, "job1")
+
+    assert loaded.replay.done == bytes([0, 0, 1, 0, 0])
+    assert (layout.jobs / "job1" / ledger.NAME).read_bytes() == before
 
 
 def test_bad_lines_of_a_job_whose_ledger_is_gone_are_not_asked(layout: Layout) -> None:
