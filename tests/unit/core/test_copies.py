@@ -159,3 +159,18 @@ def test_no_copy_is_made_of_what_is_paused() -> None:
     cluster.run(until=30.0)
 
     assert cluster.scheduler.in_flight("a") == 0
+
+
+def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts() -> None:
+    # given a request that is asked on both endpoints, of which each answers nothing
+    cluster, first, copy = twins()
+    fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
+
+    # when the first one is given up, the other one stays alone, however long it takes
+    assert cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now) is None
+    for later in range(1, 60):
+        assert cluster.scheduler.assign(cluster.now + later) == []
+
+    # then both have cost an attempt, when that fails too
+    assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now + 60) is not None
+    assert cluster.backlog.attempts[copy.ordinal] == 2
