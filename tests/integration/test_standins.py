@@ -447,11 +447,13 @@ def test_lowered_context_and_other_weights_can_be_told_to_a_running_server(start
     ask(url, "warm")
     before = get(url, "/api/tags")["models"][0]["digest"]
 
-    assert post(url, "/simulated/behaviour", {"most_context": 20, "weights": "b"}, "PUT")[0] == 200
-
+    assert post(url, "/simulated/behaviour", {"most_context": 20}, "PUT")[0] == 200
     assert get(url, "/api/ps")["models"][0]["context_length"] == 20
     assert ask(url, "long " * 100, truncate=False)[0] == 400
+
+    assert post(url, "/simulated/behaviour", {"weights": "b"}, "PUT")[0] == 200
     assert get(url, "/api/tags")["models"][0]["digest"] != before
+    assert get(url, "/api/ps")["models"] == [], "what is loaded is not what it has any more"
 
 
 def test_pulled_model_is_there_for_all_servers_of_the_process(start: Callable[..., Servers]) -> None:

@@ -42,8 +42,9 @@ def test_up_starts_a_server_per_card_and_the_coordinator_asks_them(
     wait_until(lambda: states() == wanted, what=lambda: f"{states()}\n{up.text()}")
     assert [stand_ins.recorded(port)["CUDA_VISIBLE_DEVICES"] for port in (21432, 21434)] == [card_uuid(0), card_uuid(2)]
     hint = next(line for line in up.text().splitlines() if line.startswith("servers obcd host status --runtime "))
-    shown = run_obcd(environment, "host", "status", *hint.split()[4:])
-    assert shown.stdout.startswith("2/2 servers answer"), shown.stderr
+    wait_until(  # the watch asks each of them now and then
+        lambda: run_obcd(environment, "host", "status", *hint.split()[4:]).stdout.startswith("2/2 servers answer")
+    )
     children = family(up.pid)
     up.send(signal.SIGINT)
     assert up.wait() == 0
