@@ -160,14 +160,10 @@ class Scheduler:
             endpoint for name, endpoint in self._endpoints.items() if name not in reserved and self._free(endpoint) > 0
         ]
         while open_endpoints:
-            still_open = []
-            for endpoint in open_endpoints:
-                lease = self._lease_one(endpoint, now)
-                if lease is not None:
-                    leases.append(lease)
-                    if self._free(endpoint) > 0:
-                        still_open.append(endpoint)
-            open_endpoints = still_open
+            fresh = [lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, now)) is not None]
+            leases += fresh
+            # what one took may leave another one free to switch, so all are looked at until nothing more is taken
+            open_endpoints = [endpoint for endpoint in open_endpoints if self._free(endpoint) > 0] if fresh else []
         return leases + self._lease_copies(now)
 
     def answered(self, ticket: int, endpoint: str, now: float, span: Span = UNTOLD) -> Lease | None:

@@ -203,7 +203,11 @@ def test_card_that_answers_wrongly_now_and_then_is_named(environment: dict[str, 
     found = measure(environment, "burn-in", "--seconds", 4, *alike, bad)
 
     assert found["code"] == 3
-    assert odd_ones(found) == {(bad, "answers"), (bad, "unsteady")}
+    # speeds are not looked at: a machine that has other work stutters
+    assert {odd for odd in odd_ones(found) if odd[1] in ("answers", "unsteady")} == {
+        (bad, "answers"),
+        (bad, "unsteady"),
+    }
     rates = {item["endpoint"]: item["differing_rate"] for item in found["endpoints"]}
     assert [rates[name] for name in alike] == [0.0, 0.0, 0.0]
     assert 0.05 < rates[bad] < 0.3
