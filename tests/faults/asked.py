@@ -49,7 +49,7 @@ class Reckoning:
         in_flight: Requests at a server at a kill that touched it, or on their way to it.
         at_servers: Asked again since they were in flight.
         ages: Asked again though answered: how long before the kill, in seconds; the answer was not on disk yet.
-        copies: Asked on two servers at once, as a straggler is; one of the two was broken off.
+        copies: Asked on two servers at once, as a straggler is.
         unexcused: Asked again without a kill between.
     """
 
@@ -126,9 +126,8 @@ def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
 
 
 def _are_copies(first: Asked, again: Asked) -> bool:
-    """Tell whether a straggler was asked on an idle server too, and the slower of both broken off."""
-    is_at_once = first.ended is None or again.arrived < first.ended
-    return first.server != again.server and is_at_once and "cancelled" in (first.outcome, again.outcome)
+    """Tell whether a straggler was asked on an idle server too; the slower of both is broken off, if there is time."""
+    return first.server != again.server and (first.ended is None or again.arrived < first.ended)
 
 
 def _is_touched(item: Asked, kill: Kill) -> bool:
