@@ -50,22 +50,25 @@ class Copies:
             return []
         at_work = [item for item in holders if item.leases]
         self.next_look = now + LOOK_SECONDS if at_work else None
-        found: dict[int, tuple[Lease, str]] = {}
+        found: list[tuple[Lease, str]] = []
         for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
-            stragglers = [lease for lease in self._find(others, endpoint.pace, now) if lease.ticket not in found]
-            for lease in stragglers[: endpoint.free()]:
+            room = endpoint.free()
+            for lease in self._find(others, endpoint.pace, now):
                 backlog = backlogs.get(lease.job)
+                if not room:
+                    break
                 if backlog is None or not could_ask(backlog, backlog.signature_of(lease.ordinal), endpoint):
                     continue
                 if self._is_allowed(lease, backlog, others, endpoint.pace, now):
-                    found[lease.ticket] = lease, endpoint.name
-        return list(found.values())
+                    room -= 1
+                    found.append((lease, endpoint.name))
+                    self._asked[lease.job].add(lease.ordinal)  # now: it counts for the next one already
+        return found
 
     def note(self, lease: Lease, copy: Lease) -> None:
         """Take note of a request that is asked twice from now on."""
         self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
-        self._asked[lease.job].add(lease.ordinal)
 
     def part(self, lease: Lease) -> Lease | None:
         """Return the other lease of a request and forget that they belong together; None when it is the only one."""

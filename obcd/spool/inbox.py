@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,10 @@ from obcd.logs import printable
 SUFFIX = ".jsonl"
 MARKER_SUFFIX = ".done"
 MAX_NAME_BYTES = 200
+#: The daemon's own folder in the inbox (see `layout`).
+OWN_FOLDER = ".obcd"
+#: Entries of a folder that is no profile's which are looked at for drops.
+MOST_STRAY = 1000
 #: A marker is a small JSON object; what is larger is not one.
 MAX_MARKER_BYTES = 4096
 #: Seconds a file may go on changing before we say so; a marker may lie without its file before it is removed.
@@ -198,6 +203,8 @@ class Inbox:
                     return None
         except OSError:
             self._round = None
+            for drop in self._drops:  # nobody was told of them
+                self.offer_again(drop.key)
             raise
         self._round = None
         return sorted(self._drops, key=lambda drop: drop.identity.ctime_ns)
@@ -206,6 +213,10 @@ class Inbox:
         self._said, self._drops = {}, []
         seen, markers, controls, ignored = set[Key](), set[Key](), list[Key](), 0
         for profile, entry in self._entries():
+            if entry is None:
+                ignored += 1
+                yield
+                continue
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
                 if entry.name.endswith(SUFFIX + MARKER_SUFFIX) and not entry.name.startswith((".", "#")):
@@ -271,15 +282,18 @@ class Inbox:
                 with contextlib.suppress(OSError):  # not ours to remove, or gone
                     (self._folder(key.profile) / key.name).unlink()
 
-    def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    def _entries(self) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+        """Yield what lies in the inbox and in its profiles' folders; None for a folder that is none of these."""
         with os.scandir(self._path) as entries:
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=False):
                     yield "", entry
                 elif entry.name in self.profiles:
                     yield from ((entry.name, item) for item in self._entries_of(entry))
-                elif not entry.name.startswith("."):
-                    self._note_stray_folder(entry)
+                elif entry.name != OWN_FOLDER:
+                    if not entry.name.startswith("."):
+                        self._note_stray_folder(entry)
+                    yield "", None
 
     def _entries_of(self, profile: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
         """Go through a profile's folder; one that cannot be read costs the others nothing."""
@@ -295,7 +309,8 @@ class Inbox:
 
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:
-            has_files = any(name.endswith(SUFFIX) for name in os.listdir(entry.path))
+            with os.scandir(entry.path) as inside:
+                has_files = any(item.name.endswith(SUFFIX) for item in islice(inside, MOST_STRAY))
         except OSError:
             has_files = False
         if has_files:

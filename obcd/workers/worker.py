@@ -271,7 +271,8 @@ class _Slot:
 
     def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
         """Return how long a request may take."""
-        size = sum(len(str(message.get("content", ""))) for message in request.messages) + len(settings.system or "")
+        texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
         return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
 

@@ -6,9 +6,11 @@ import heapq
 import random
 
 from obcd.core.backlog import Backlog
+from obcd.core.copies import LEAST, Copies
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.health import EndpointState
-from obcd.core.leases import Lease
+from obcd.core.health import EndpointState, Health
+from obcd.core.leases import Holder, Lease
+from obcd.core.pace import Pace
 from obcd.core.records import Signature
 from obcd.core.scheduling import Scheduler
 
@@ -174,3 +176,20 @@ def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts
     # then both have cost an attempt, when that fails too
     assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now + 60) is not None
     assert cluster.backlog.attempts[copy.ordinal] == 2
+
+
+def test_copies_for_speed_are_counted_within_one_look_too() -> None:
+    # given ten requests that have just begun at a slow endpoint, and an idle quick one with room for all
+    backlog = Backlog("job", bytes(40), (MODEL,), limit=4)
+    backlog.weights = None
+    slow, quick = holder("slow", 10.0), holder("quick", 0.5)
+    slow.leases = {ticket: Lease(ticket, "job", ticket, "slow", 1, 0.0) for ticket in range(10)}
+
+    found = Copies().choose([slow, quick], {"job": backlog}, 1.0)
+
+    assert [name for _, name in found] == ["quick"] * LEAST
+
+
+def holder(name: str, seconds: float) -> Holder:
+    health = Health(name, EndpointState.UP)
+    return Holder(name, 20, health, {MODEL.model: "digest"}, MODEL, pace=Pace(seconds))

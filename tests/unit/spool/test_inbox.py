@@ -470,3 +470,37 @@ def test_file_that_the_clerk_has_is_not_opened_at_each_scan_unless_it_changes(
     inbox.scan(SETTLE + 2)
 
     assert names(inbox.scan(2 * SETTLE + 2)) == ["notes.jsonl"]
+
+
+def test_look_that_fails_midway_forgets_nothing_of_what_had_settled(
+    folder: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a file that settled, and a disk that fails when the look has just passed it
+    write(folder)
+    inbox.scan(0.0)
+    entries = inbox._entries
+
+    def failing() -> Iterator[object]:
+        yield from entries()
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inbox, "_entries", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            inbox.scan(SETTLE)
+
+    # then the next look offers it
+    assert names(inbox.scan(SETTLE + 1)) == ["notes.jsonl"]
+
+
+def test_look_goes_on_in_slices_also_over_folders(folder: Path, inbox: Inbox) -> None:
+    for number in range(50):
+        (folder / f"folder{number}").mkdir()
+    write(folder)
+
+    slices = 0
+    while inbox.look(0.0, 0.0) is None:
+        slices += 1
+
+    assert slices >= 50
+    assert inbox.ignored == 50
