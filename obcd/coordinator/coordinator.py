@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections import deque
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,12 @@ class Coordinator:
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """End the present `wait` early; any thread, also a signal handler's."""
+        """End the present `wait` early; any thread."""
         self._sleeper.wake()
+
+    def woken_by_signals(self) -> AbstractContextManager[None]:
+        """Have every signal that is caught inside the block end the present `wait`."""
+        return self._sleeper.woken_by_signals()
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""

@@ -26,28 +26,31 @@ PATIENCE_SECONDS = 30
 
 
 class Signals:
-    """Counts SIGTERM, SIGINT and, where it means a reload, SIGHUP; a handler only records, the loop acts."""
+    """Takes note of SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
 
-    def __init__(self, wake: Callable[[], None], *, reloads: bool) -> None:
-        self._wake = wake
+    The handler is a built-in method: one written in Python could be interrupted by the next signal before its first
+    line, and that one again, until a flood of signals had used up the stack.
+    """
+
+    def __init__(self, *, reloads: bool) -> None:
         self._caught = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if reloads else [])]
+        self._come: dict[int, FrameType | None] = {}
         self.terms = 0
         self.interrupts = 0
         self.wants_reload = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM:
-            self.terms += 1
-        elif number == signal.SIGHUP:
-            self.wants_reload = True
-        else:
-            self.interrupts += 1
-        self._wake()
+    def turn(self) -> None:
+        """Count what came since the last turn, each kind once, as the kernel does with signals that are pending."""
+        while self._come:
+            number, _ = self._come.popitem()
+            self.terms += number == signal.SIGTERM
+            self.interrupts += number == signal.SIGINT
+            self.wants_reload |= number == signal.SIGHUP
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[Signals]:
         """Catch the signals inside the block."""
-        old = {number: signal.signal(number, self._note) for number in self._caught}
+        old = {number: signal.signal(number, self._come.__setitem__) for number in self._caught}
         try:
             yield self
         finally:
@@ -72,7 +75,7 @@ def run(
     Raises:
         AlreadyRunningError, InputError: As `Coordinator.start`.
     """
-    with Signals(coordinator.wake, reloads=reread is not None).caught() as signals:
+    with coordinator.woken_by_signals(), Signals(reloads=reread is not None).caught() as signals:
         with shielded_start():
             coordinator.start()
         reloader = Reloader(coordinator, reread) if reread is not None else None
@@ -100,6 +103,7 @@ def _loop(
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
+        signals.turn()
         if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
 
 
 class Sleeper:
-    """`wake` from any thread, also a signal handler's; the rest is the main thread's."""
+    """`wake` from any thread; the rest is the main thread's."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -20,6 +21,15 @@ class Sleeper:
             os.write(self._writer, b".")
         except BlockingIOError:  # the pipe is full of wake-ups already
             return
+
+    @contextlib.contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        """Inside the block every signal that is caught ends the sleep too, at once and with no Python code run."""
+        old = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old)
 
     def sleep(self, descriptors: Iterable[int], seconds: float) -> None:
         """Sleep until one of these can be read or `wake` is called, at most this long.
