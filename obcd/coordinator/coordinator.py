@@ -281,7 +281,7 @@ class Coordinator:
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:
-        wanted = [now + 1.0]
+        wanted = [now + 1.0, max(now, self.fleet.next_probe)]
         if self._takes_drops and self.is_recovered and not self.is_draining:  # as `tick` calls it
             wanted.append(max(now, self._desk.next_scan()))
         if self._has_inbox_news:

@@ -8,6 +8,7 @@ coordinator ◄─answered, failed─ fleet ◄─► scheduler (who asks what n
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between control calls to an endpoint: while it does not serve, and while it does.
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
-#: Seconds between looks for endpoints where it is time for one.
-LOOK_SECONDS = 0.1
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
 #: Endpoints that left, of which manifests can still tell.
@@ -54,7 +53,7 @@ class Figures:
     version: str = ""
     digests: dict[str, str] = field(default_factory=dict)
     peer: str = ""
-    probed_at: float = -1e9
+    probed_at: float = -math.inf
     is_probing: bool = True  # a worker probes at its start
     state: EndpointState = EndpointState.STARTING  # as the log has it
 
@@ -95,7 +94,9 @@ class Fleet:
         self._faulted = faulted
         self._requests = settings.requests
         self._remarks, self._told_moves = Remarks(), 0
-        self._oldest = self._probe_at = 0.0
+        self._oldest = 0.0
+        #: When the next control call is due; what may make it due earlier sets it to 0, so that all are looked at.
+        self.next_probe = 0.0
         for item in settings.endpoints():
             self._add(item, now)
 
@@ -117,8 +118,7 @@ class Fleet:
             self.scheduler.undrain_endpoint(item.name, now)
             self._tell_move(item.name)
             self.leaving.remove(item.name)
-            self.figures[item.name].probed_at = -1e9  # now
-        self._probe_at = now
+            self._probe_now(item.name)
         self._let_leave(now)
         for item in change.came:
             self._add(item, now)
@@ -212,17 +212,24 @@ class Fleet:
 
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
-        if now < self._probe_at:
+        if now < self.next_probe:
             return
-        self._probe_at = now + LOOK_SECONDS
+        dues = [math.inf]
         for item in self.endpoints:
             figures, health = self.figures[item.name], self.scheduler.health(item.name)
-            if health.state is EndpointState.DRAINING:
+            if figures.is_probing or health.state is EndpointState.DRAINING:
                 continue
             pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
-            if not figures.is_probing and now - figures.probed_at >= pause and now >= health.retry_at:
+            dues.append(max(figures.probed_at + pause, health.retry_at))
+            if dues[-1] <= now:
+                dues.pop()
                 figures.is_probing = True
                 self.pool.send(item.name, ProbeNow())
+        self.next_probe = min(dues)
+
+    def _probe_now(self, name: str) -> None:
+        self.figures[name].probed_at = -math.inf
+        self.next_probe = 0.0
 
     def fetch(self, settings: Settings, now: float) -> None:
         """Have models fetched that jobs need and a host has not, if the configuration wants that."""
@@ -236,7 +243,7 @@ class Fleet:
         news = self.fetcher.turn(wanted, sites, now)
         for item in self.endpoints:
             if item.host in news:
-                self.figures[item.name].probed_at = -1e9  # now
+                self._probe_now(item.name)
 
     def replace_frozen(self, now: float) -> None:
         """Replace workers that do not keep their own limits, or were stopped."""
@@ -302,6 +309,7 @@ class Fleet:
     def _take_probe(self, endpoint: str, found: Probe, now: float) -> None:
         figures = self.figures[endpoint]
         figures.is_probing, figures.probed_at = False, now
+        self.next_probe = 0.0
         if found.failure is None:
             figures.version, figures.digests = found.version, found.digests
             if found.peer != figures.peer:
@@ -323,4 +331,5 @@ class Fleet:
         level, text = describe_move(figures.state, health)
         figures.state = health.state
         self.moves += 1
+        self.next_probe = 0.0
         logger.log(level, "endpoint %s %s", name, text, extra={"action": "endpoint_state", "endpoint": name})
