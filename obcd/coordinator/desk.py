@@ -28,6 +28,8 @@ SCAN_SOON, SCAN_IDLE = 0.5, 5.0
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
 #: Most seconds of a turn that a look at the inbox may take.
 LOOK_SECONDS = 0.02
+#: Files that settled which are put in line in one turn.
+ARRIVED_A_TURN = 500
 #: Drops that are with the clerk at once: one that it works on, and the next ones, so that it need not wait for us.
 AT_THE_CLERK = 4
 #: Files that are nobody's drop, from which on somebody should know.
@@ -73,6 +75,8 @@ class Desk:
         self._asked: dict[Key, Drop] = {}
         self._admission = Admission(spool.limits, self._held)
         self._look_seconds = 0.0
+        #: What settled by the last look and is not in line yet, the oldest first.
+        self._arrived: list[Drop] = []
         self._has_told_ignored = False
         #: Claimed files that cannot be taken up, since their profile is gone.
         self._stranded: list[Claim] = []
@@ -101,7 +105,8 @@ class Desk:
 
     def is_coming(self, key: Key) -> bool:
         """Tell whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
-        return key in self._asked or key in self._admission or self._inbox.is_settling(key)
+        is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)
+        return is_in_line or any(drop.key == key for drop in self._arrived)
 
     def configure(self, settings: Settings) -> None:
         """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
@@ -142,7 +147,7 @@ class Desk:
 
     def next_scan(self) -> float:
         """Return when `turn` wants to be called."""
-        return min([self._scan_at, *(due for due, _ in self._again)])
+        return 0.0 if self._arrived else min([self._scan_at, *(due for due, _ in self._again)])
 
     def turn(self, now: float) -> None:
         """Scan if it is time."""
@@ -151,8 +156,9 @@ class Desk:
         self._again = [entry for entry in self._again if entry[0] > now]
         for errand in due:
             errand()
-        if now >= self._scan_at:
+        if not self._arrived and now >= self._scan_at:
             self._look(now)
+        self._take_arrived()
         self._hand_out()
 
     def _look(self, now: float) -> None:
@@ -174,16 +180,21 @@ class Desk:
         self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * self._look_seconds)
         self._look_seconds = 0.0
         self._admission.keep_only(self._inbox.given)
+        self._arrived = drops
+        is_soon = self._inbox.settling and self._is_open and not self._least_settle
+        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
+
+    def _take_arrived(self) -> None:
+        """Put what settled in line, few at a time."""
+        drops, self._arrived = self._arrived[:ARRIVED_A_TURN], self._arrived[ARRIVED_A_TURN:]
         for drop in drops:
             why = why_too_large(drop.identity.size, self._settings.spool.limits)
             if why:
-                self._inbox.hold(drop.key, why, NEVER)
+                self._inbox.hold(drop, why, NEVER)
             elif drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
-                self._inbox.offer_again(drop.key)
+                self._inbox.offer_again(drop)
             else:
                 self._admission.offer(drop)
-        is_soon = self._inbox.settling and self._is_open and not self._least_settle
-        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
 
     def _hand_out(self) -> None:
         """Have the clerk accept what is next, as long as few are with it."""
@@ -262,7 +273,7 @@ class Desk:
                 if until_rejected:
                     limit = duration(self._settings.spool.incomplete_hold_seconds)
                     why = f"{why}; rejected when it has been so for {limit}"
-                self._inbox.hold(key, why, NEVER if until_published else self._now + HOLD_SECONDS)
+                self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, _):
                 extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
@@ -280,7 +291,7 @@ class Desk:
         extra = {"action": "accept_failed", "job": order.job, "profile": key.profile, "file": label}
         logger.error("%s cannot be accepted: %s", label, outcome.reason, extra=extra)
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
-            self._inbox.hold(key, outcome.reason, self._now + DISK_SECONDS)
+            self._inbox.hold(order.drop, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:
             self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
         else:

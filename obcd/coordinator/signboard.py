@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two writings of a job's progress.
 PROGRESS_SECONDS = 2.0
+#: Seconds between two looks at what waits.
+LOOK_SECONDS = 0.1
 #: Signs that may wait for the disk.
 MOST_ERRANDS = 1000
 
@@ -35,7 +37,7 @@ class Signboard:
         self._thread: threading.Thread | None = None
         #: What was said of waiting files, and when it is said again: one that could not be shown is tried anew.
         self._waiting: dict[Key, str] = {}
-        self._again_at = 0.0
+        self._again_at = self._look_at = 0.0
 
     def clear(self) -> None:
         """Take away what an earlier coordinator left."""
@@ -49,16 +51,26 @@ class Signboard:
         """Show a job that is kept apart, where its progress would be."""
         self._do(partial(self._signs.show_progress, header, report))
 
-    def show(self, jobs: Iterable[RunningJob], waiting: Mapping[Key, str], now: float, outage: str = "") -> None:
-        """Show what is due; `outage` says why nothing can be asked at present."""
+    def show(
+        self, jobs: Iterable[RunningJob], waiting: Callable[[], Mapping[Key, str]], now: float, outage: str = ""
+    ) -> None:
+        """Show what is due.
+
+        Args:
+            waiting: Returns why files wait, of which there may be thousands.
+            outage: Why nothing can be asked at present.
+        """
         if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; what is shown is stale anyway
             return
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
                 self._do(partial(self._signs.show_progress, job.header, job.report(now, outage)))
-        if waiting != self._waiting or now >= self._again_at:
-            self._waiting, self._again_at = dict(waiting), now + PROGRESS_SECONDS
+        if now < self._look_at:
+            return
+        self._look_at, found = now + LOOK_SECONDS, waiting()
+        if found != self._waiting or now >= self._again_at:
+            self._waiting, self._again_at = dict(found), now + PROGRESS_SECONDS
             self._do(partial(self._show_waiting, self._waiting))
 
     def finish(self, seconds: float) -> None:

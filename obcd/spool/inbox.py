@@ -160,6 +160,8 @@ class Inbox:
         self._path = path
         self.configure(profiles, settle_seconds, require_marker)
         self._watched: dict[Key, _Watched] = {}
+        #: Files with a time until which they are held; of all the others there may be thousands.
+        self._held: set[Key] = set()
         #: {marker without its file: when it was first seen so}
         self._markers: dict[Key, float] = {}
         #: {file: why it is not taken}, of the last look that came to its end
@@ -204,7 +206,7 @@ class Inbox:
         except OSError:
             self._round = None
             for drop in self._drops:  # nobody was told of them
-                self.offer_again(drop.key)
+                self.offer_again(drop)
             raise
         self._round = None
         return sorted(self._drops, key=lambda drop: drop.identity.ctime_ns)
@@ -212,6 +214,7 @@ class Inbox:
     def _look_at_all(self) -> Iterator[None]:
         self._said, self._drops = {}, []
         seen, markers, controls, ignored = set[Key](), set[Key](), list[Key](), 0
+        kept: dict[Key, _Watched] = {}
         for profile, entry in self._entries():
             if entry is None:
                 ignored += 1
@@ -229,29 +232,37 @@ class Inbox:
                 seen.add(key)
                 drop = self._look(key, entry, self._now)
                 self._drops += [] if drop is None else [drop]
+                if key in self._watched:
+                    kept[key] = self._watched[key]
             yield
-        self._watched = {key: watched for key, watched in self._watched.items() if key in seen}
-        orphans = {key for key in markers if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen}
-        self._clear_orphans(orphans, self._now)
+        yield from self._clear_orphans(markers, seen, self._now)
+        self._watched = kept
         self.waiting, self.controls, self.ignored = self._said, tuple(controls), ignored
 
-    def hold(self, key: Key, why: str, until: float) -> None:
+    def hold(self, drop: Drop, why: str, until: float) -> None:
         """Take note that the clerk did not take a drop; it is offered again at `until`, or when it changes."""
-        watched = self._watched.get(key)
+        watched = self._watched_as(drop)
         if watched is not None:
             watched.held, watched.held_until, watched.given = why, until, False
+            self._held.add(drop.key)
 
-    def offer_again(self, key: Key) -> None:
+    def offer_again(self, drop: Drop) -> None:
         """Take note that the clerk was not asked about a drop after all; the next scan offers it again."""
-        watched = self._watched.get(key)
+        watched = self._watched_as(drop)
         if watched is not None:
             watched.given = False
 
+    def _watched_as(self, drop: Drop) -> _Watched | None:
+        """Return what is known of a drop's file; None when another one has its name by now."""
+        watched = self._watched.get(drop.key)
+        return watched if watched is not None and watched.identity == drop.identity else None
+
     def wake_held(self) -> None:
         """Offer again what was held because of another job."""
-        for watched in self._watched.values():
-            if watched.held:
-                watched.held_until = min(watched.held_until, 0.0)
+        for key in self._held:
+            if key in self._watched:
+                self._watched[key].held_until = 0.0
+        self._held.clear()
 
     def age(self, key: Key, now: float) -> float:
         """Return for how long a file has been there unchanged, in seconds."""
@@ -273,14 +284,22 @@ class Inbox:
         """The files that are on their way, so that the next scan should come soon."""
         return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
 
-    def _clear_orphans(self, orphans: set[Key], now: float) -> None:
+    def _clear_orphans(self, markers: set[Key], seen: set[Key], now: float) -> Iterator[None]:
         """Remove markers whose file has not come for long: the next drop of that name must not be judged by them."""
-        self._markers = {key: self._markers.get(key, now) for key in orphans}
-        for key, since in self._markers.items():
-            file = self._folder(key.profile) / key.name.removesuffix(MARKER_SUFFIX)
-            if now - since > ORPHAN_SECONDS and not os.path.lexists(file):
-                with contextlib.suppress(OSError):  # not ours to remove, or gone
-                    (self._folder(key.profile) / key.name).unlink()
+        orphans: dict[Key, float] = {}
+        for key in markers:
+            if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen:
+                orphans[key] = self._markers.get(key, now)
+                if now - orphans[key] > ORPHAN_SECONDS:
+                    self._clear_orphan(key)
+            yield
+        self._markers = orphans
+
+    def _clear_orphan(self, key: Key) -> None:
+        path = self._folder(key.profile) / key.name
+        if not os.path.lexists(path.with_name(key.name.removesuffix(MARKER_SUFFIX))):
+            with contextlib.suppress(OSError):  # not ours to remove, or gone
+                path.unlink()
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
         """Yield what lies in the inbox and in its profiles' folders; None for a folder that is none of these."""

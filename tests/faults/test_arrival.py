@@ -122,7 +122,7 @@ def test_upload_that_broke_off_is_sent_again_and_only_the_whole_one_is_run(door:
     path = put(door.layout, THREE[:-9])
     door.look(0.0)
     (drop,) = door.look(SETTLE)
-    door.inbox.hold(drop.key, "cut off", door.now + 5)
+    door.inbox.hold(drop, "cut off", door.now + 5)
     assert not isinstance(door.verdicts.pop(), Accepted | Rejected)
 
     path.unlink()

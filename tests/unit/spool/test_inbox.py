@@ -404,35 +404,35 @@ def test_scan_of_a_missing_inbox_raises_and_forgets_nothing(folder: Path, inbox:
 # --- what the clerk did not take -------------------------------------------------------------------------------------
 
 
-def settle(folder: Path, inbox: Inbox) -> Key:
+def settle(folder: Path, inbox: Inbox) -> Drop:
     write(folder)
     inbox.scan(0.0)
     (drop,) = inbox.scan(SETTLE)
-    return drop.key
+    return drop
 
 
 def test_held_drop_is_offered_again_when_its_time_is_over(folder: Path, inbox: Inbox) -> None:
-    key = settle(folder, inbox)
-    inbox.hold(key, "torn", until=20.0)
+    drop = settle(folder, inbox)
+    inbox.hold(drop, "torn", until=20.0)
 
     assert inbox.scan(19.9) == []
-    assert inbox.waiting == {key: "torn"}
+    assert inbox.waiting == {drop.key: "torn"}
     assert names(inbox.scan(20.0)) == ["notes.jsonl"]
 
 
 def test_held_drop_keeps_its_reason_while_the_clerk_looks_again(folder: Path, inbox: Inbox) -> None:
-    key = settle(folder, inbox)
-    inbox.hold(key, "torn", until=20.0)
+    drop = settle(folder, inbox)
+    inbox.hold(drop, "torn", until=20.0)
 
     inbox.scan(20.0)
-    assert inbox.waiting == {key: "torn"}
+    assert inbox.waiting == {drop.key: "torn"}
     inbox.scan(20.5)
-    assert inbox.waiting == {key: "torn"}
+    assert inbox.waiting == {drop.key: "torn"}
 
 
 def test_held_drop_that_changes_is_forgiven(folder: Path, inbox: Inbox) -> None:
-    key = settle(folder, inbox)
-    inbox.hold(key, "torn", until=1e9)
+    drop = settle(folder, inbox)
+    inbox.hold(drop, "torn", until=1e9)
     write(folder, content=b'{"prompt": "whole now"}\n')
 
     inbox.scan(20.0)
@@ -440,9 +440,20 @@ def test_held_drop_that_changes_is_forgiven(folder: Path, inbox: Inbox) -> None:
     assert names(inbox.scan(20.0 + SETTLE)) == ["notes.jsonl"]
 
 
+def test_newer_file_of_the_name_is_not_held_for_what_was_said_of_the_older_one(folder: Path, inbox: Inbox) -> None:
+    older = settle(folder, inbox)
+    write(folder, content=b'{"prompt": "another one"}\n')
+    inbox.scan(20.0)
+
+    inbox.hold(older, "torn", until=1e9)
+
+    assert names(inbox.scan(20.0 + SETTLE)) == ["notes.jsonl"]
+    assert inbox.waiting == {}
+
+
 def test_drop_held_because_of_another_job_is_offered_when_that_one_is_published(folder: Path, inbox: Inbox) -> None:
-    key = settle(folder, inbox)
-    inbox.hold(key, "the same file is being answered", until=float("inf"))
+    drop = settle(folder, inbox)
+    inbox.hold(drop, "the same file is being answered", until=float("inf"))
     assert inbox.scan(1e6) == []
 
     inbox.wake_held()
@@ -451,9 +462,9 @@ def test_drop_held_because_of_another_job_is_offered_when_that_one_is_published(
 
 
 def test_drop_that_was_not_asked_about_is_offered_again(folder: Path, inbox: Inbox) -> None:
-    key = settle(folder, inbox)
+    drop = settle(folder, inbox)
 
-    inbox.offer_again(key)
+    inbox.offer_again(drop)
 
     assert names(inbox.scan(SETTLE + 1)) == ["notes.jsonl"]
 
