@@ -9,11 +9,12 @@ from typing import Any
 
 import requests
 
+from obcd.clock import duration, monotonic
 from obcd.errors import NoEndpointError
 from obcd.logs import printable
 from obcd.secret import Secret
 
-#: Seconds for a connection, and between two lines: checking the digest of a large file says nothing for minutes.
+#: Seconds for a connection, and without anything new: checking the digest of a large file says nothing for minutes.
 CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0
 MAX_LINE_BYTES = 2**16
 GO_ON = "what came stays: the next pull goes on where it was"
@@ -58,24 +59,42 @@ def stream_pull(url: str, model: str, token: Secret | None = None) -> Iterator[P
 
 
 def _progress(response: requests.Response, model: str) -> Iterator[Progress]:
-    status = ""
-    for line in response.iter_lines(chunk_size=MAX_LINE_BYTES if response.status_code != 200 else 512):
+    last, moved_at = Progress(""), monotonic()
+    for line in _lines(response):
         document = _read_line(line)
-        if document is None:
-            continue
-        if "error" in document or response.status_code != 200:
-            raise NoEndpointError(f"{model}: {_words(document.get('error', response.status_code))}")
-        status = _words(document.get("status", ""))
-        yield Progress(
-            status=status,
-            digest=_words(document.get("digest", "")),
-            total_bytes=_count(document.get("total")),
-            completed_bytes=_count(document.get("completed")),
-        )
+        if document is not None:
+            if "error" in document or response.status_code != 200:
+                raise NoEndpointError(f"{model}: {_words(document.get('error', response.status_code))}")
+            progress = Progress(
+                status=_words(document.get("status", "")),
+                digest=_words(document.get("digest", "")),
+                total_bytes=_count(document.get("total")),
+                completed_bytes=_count(document.get("completed")),
+            )
+            if progress != last:
+                last, moved_at = progress, monotonic()
+                yield progress
+        if monotonic() - moved_at > SILENCE_SECONDS:  # it talks, but of nothing new
+            raise NoEndpointError(f"{model}: nothing more came for {duration(SILENCE_SECONDS)}; {GO_ON}")
     if response.status_code != 200:
         raise NoEndpointError(f"{model}: the server answers with status {response.status_code}")
-    if status != "success":
+    if last.status != "success":
         raise NoEndpointError(f"{model}: the server ended in the middle; {GO_ON}")
+
+
+def _lines(response: requests.Response) -> Iterator[bytes]:
+    """Yield the lines that came, an empty one for each piece of a line: a server that drips is not waited for in vain.
+
+    Raises:
+        NoEndpointError: If one is longer than any of Ollama's.
+    """
+    pending = b""
+    for piece in response.iter_content(chunk_size=MAX_LINE_BYTES if response.status_code != 200 else 512):
+        *lines, pending = (pending + piece).split(b"\n")
+        if len(pending) > MAX_LINE_BYTES:
+            raise NoEndpointError(f"the server sends a line of more than {MAX_LINE_BYTES} bytes: it is no Ollama")
+        yield from lines or [b""]
+    yield pending
 
 
 def _read_line(line: bytes) -> dict[str, Any] | None:
