@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tests.bench import procfs
@@ -19,14 +20,14 @@ def measure() -> list[Figure]:
     with fresh_spool() as spool, Servers(ENDPOINTS, SLOTS, 0.05, spool.folder / "servers.log") as servers:
         spool.start(servers.configuration(), is_timed=True)
         spool.wait_ready()
-        inbox, outbox = spool.root / "inbox", spool.root / "outbox"
+        inbox, outbox, since = spool.root / "inbox", spool.root / "outbox", time.monotonic()
         for number in range(FILES):
             (inbox / f"{number}.jsonl").write_bytes(b'{"prompt": "Question %d"}\n' % number)
         began = wait_until(lambda: servers.answered() > 0, 120, "nothing is answered")
         ended = wait_until(lambda: _published(outbox) >= FILES, 600, "not all are published", look=1.0)
         memory = procfs.peak_mib(spool.pid)
         spool.stop()
-        turns = spool.turns(began - 60, ended)
+        turns = spool.turns(since, ended)
     return [
         *tick_figures(turns),
         Figure("coordinator's peak resident memory", memory, "MiB", most=150, is_worst=True),
