@@ -148,6 +148,8 @@ class Transport:
         Raises:
             RefusedError, CutError, TooLargeError, AbortedError: The connection is closed then.
         """
+        if self._abort_reason:
+            raise AbortedError(self._abort_reason)
         try:
             if self._is_stale():
                 self.close()

@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ class _Worker:
         self._jobs = _JobCache(spec.jobs)
         self._deadlines = Deadlines()
         self._slots: list[_Slot] = []
-        self._in_flight, self._lock = 0, threading.Lock()
+        #: Tickets that came and have no result yet, and those of them that are wanted no more.
+        self._in_flight: set[int] = set()
+        self._withdrawn: set[int] = set()
 
     def run(self) -> None:
         """Hand out what comes, end what takes too long, until the channel closes."""
@@ -101,6 +103,8 @@ class _Worker:
             case Ask():
                 self._take_ask(message)
             case Cancel(ticket):
+                if ticket in self._in_flight:
+                    self._withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
                 for slot in self._slots:
                     slot.cancel(ticket)
             case ProbeNow():
@@ -112,19 +116,18 @@ class _Worker:
 
     def _take_ask(self, message: Ask) -> None:
         """Queue a request for whichever slot is free, and see to it that one is."""
-        with self._lock:
-            self._in_flight += 1
-            is_short = self._in_flight > len(self._slots)
-        if is_short:
-            slot = _Slot(self._asks, self._loader, self._jobs, self._deadlines, self._spec, self._give_back)
+        self._in_flight.add(message.ticket)
+        if len(self._in_flight) > len(self._slots):
+            shared = self._asks, self._withdrawn, self._loader, self._jobs, self._deadlines
+            slot = _Slot(*shared, self._spec, self._give_back)
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
         self._asks.put(message)
 
     def _give_back(self, result: Answered | Faulted) -> None:
         """Send what came of a request; any slot's thread."""
-        with self._lock:
-            self._in_flight -= 1
+        self._in_flight.discard(result.ticket)  # first: a cancellation that comes later is not kept
+        self._withdrawn.discard(result.ticket)
         self._reply(result)
         if isinstance(result, Faulted) and result.fault.kind == OTHER_WEIGHTS:
             self._probes.put(ProbeNow())  # the coordinator takes the endpoint for one with the old weights
@@ -192,6 +195,7 @@ class _Slot:
     def __init__(
         self,
         asks: queue.SimpleQueue[Ask],
+        withdrawn: Container[int],
         loader: Loader,
         jobs: _JobCache,
         deadlines: Deadlines,
@@ -199,6 +203,7 @@ class _Slot:
         give_back: Callable[[Answered | Faulted], None],
     ) -> None:
         self._asks = asks
+        self._withdrawn = withdrawn
         self._loader = loader
         self._jobs = jobs
         self._deadlines = deadlines
@@ -216,6 +221,8 @@ class _Slot:
             with self._lock:
                 self._ticket = message.ticket
                 self._transport.arm()
+                if message.ticket in self._withdrawn:  # while it waited for us
+                    self._transport.abort("cancelled")
             result = self._try_to_ask(message)
             with self._lock:
                 self._ticket = self.limit = None
@@ -226,7 +233,7 @@ class _Slot:
         self._transport.connect_timeout, self._transport.token = connect_timeout, token
 
     def cancel(self, ticket: int) -> None:
-        """Break a request off if it is this slot's."""
+        """Break a request off if it is this slot's; one that no slot has yet is withdrawn."""
         with self._lock:
             if self._ticket == ticket:
                 self._transport.abort("cancelled")

@@ -126,8 +126,15 @@ def _age(first: Asked, again: Asked, kills: list[Kill]) -> float | None:
 
 
 def _are_copies(first: Asked, again: Asked) -> bool:
-    """Tell whether a straggler was asked on an idle server too; the slower of both is broken off, if there is time."""
-    return first.server != again.server and (first.ended is None or again.arrived < first.ended)
+    """Tell whether a straggler was asked on an idle server too; the slower of both is broken off, if there is time.
+
+    Its answer may have been on the way while the copy was: then the copy is broken off at once.
+    """
+    if first.server == again.server:
+        return False
+    is_withdrawn = again.outcome == "cancelled" and first.ended is not None
+    slack = ON_THE_WAY_SECONDS if is_withdrawn else 0.0
+    return first.ended is None or again.arrived < first.ended + slack
 
 
 def _is_touched(item: Asked, kill: Kill) -> bool:

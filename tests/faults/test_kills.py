@@ -154,6 +154,13 @@ def test_straggler_may_be_asked_on_two_servers_at_once() -> None:
     assert (found.copies, found.unexcused) == (1, ())
 
 
+def test_copy_that_crossed_the_answer_on_its_way_has_to_be_broken_off() -> None:
+    first = asked(0.0, 2.0)
+
+    assert reckon([first, Asked("p", 2, 2.01, 2.02, "cancelled")], [], {}).copies == 1
+    assert reckon([first, asked(2.01, 2.5, server=2)], [], {}).copies == 0
+
+
 @pytest.mark.parametrize("again", [asked(1.0, 1.5, server=1), asked(3.0, 3.5, server=2)], ids=["same", "later"])
 def test_straggler_is_asked_neither_twice_on_one_server_nor_after_its_end(again: Asked) -> None:
     first = asked(0.0, 2.0)

@@ -16,10 +16,11 @@ from obcd.core.faults import Harm, Remedy, worker_fault
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings
 from obcd.ollama.client import Answer
+from obcd.ollama.transport import AbortedError, RefusedError
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
@@ -41,7 +42,8 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
     asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
     said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    slot = worker._Slot(asks, LOADER, jobs, Deadlines(), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), said.put)
+    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
+    slot = worker._Slot(asks, set(), LOADER, jobs, Deadlines(), spec, said.put)
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
@@ -124,6 +126,46 @@ def test_slots_are_made_as_requests_come_and_serve_again(tmp_path: Path, monkeyp
     theirs.close()
 
 
+def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a worker whose slots have not begun yet
+    threads: list[Any] = []
+    reasons: list[str] = []
+
+    def ask(slot: Any, message: Ask) -> Faulted:
+        try:
+            slot._transport.post("/api/chat", b"{}")
+        except (AbortedError, RefusedError) as error:
+            reasons.append(str(error))
+        return Faulted(message.ticket, 0, worker_fault("over"))
+
+    monkeypatch.setattr(worker._Slot, "_ask", ask)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))  # noqa: PLW0108 - binds it
+    ours, theirs = channel_pair()
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0))
+    for ticket in (1, 2):
+        made._take(Ask(ticket, "j", 0, 1))
+
+    # when one of two is withdrawn, and one that is long over
+    made._take(Cancel(2))
+    made._take(Cancel(99))
+    monkeypatch.undo()
+    monkeypatch.setattr(worker._Slot, "_ask", ask)
+    threads[0].start()
+    assert select.select([ours], [], [], 10)[0]
+    answers = ours.receive()
+    while len(answers) < 2:
+        assert select.select([ours], [], [], 10)[0]
+        answers += ours.receive()
+
+    # then that one alone is not asked, and nothing of it is kept
+    assert [reason == "cancelled" for reason in reasons] == [False, True]
+    assert (made._withdrawn, made._in_flight) == (set(), set())
+    ours.close()
+    theirs.close()
+
+
 def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a slot whose endpoint answers at once, 100 tokens in a second
     request = parse_line(b'{"prompt": "Why?"}', 1)
@@ -149,7 +191,7 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     monkeypatch.setattr(worker, "ask", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(queue.SimpleQueue(), LOADER, jobs, Deadlines(), spec, lambda _: None)
+    slot = worker._Slot(queue.SimpleQueue(), set(), LOADER, jobs, Deadlines(), spec, lambda _: None)
 
     # when it has answered eight
     for ticket in range(KNOWN + 1):
