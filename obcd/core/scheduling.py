@@ -194,12 +194,13 @@ class Scheduler:
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
-        company = bool(holder.leases)
+        backlog, company = self._backlogs.get(lease.job), bool(holder.leases)
+        if backlog is not None:  # a copy of it may have failed before, as an attempt with a higher number
+            lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_company=company)
         holder.health.note_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
         for name in found.cleared & self._endpoints.keys():
             self._endpoints[name].health.absolve(now)
-        backlog = self._backlogs.get(lease.job)
         if backlog is None:
             self._suspects.clear(lease.request)
             self._overtake(lease, now)
@@ -288,11 +289,15 @@ class Scheduler:
         self._served[group.backlog.submitter] = self._tickets
         endpoint.load(group.signature)
         job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
-        attempt = group.backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((job, ordinal)) + 1
+        attempt = self._attempts(group.backlog, ordinal) + 1
         held, number = len(endpoint.leases) + 1, group.number
         lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, held, digest, number)
         endpoint.leases[lease.ticket] = lease
         return lease
+
+    def _attempts(self, backlog: Backlog, ordinal: int) -> int:
+        """Return how many attempts of a request failed, those included that cost it nothing but were crashes."""
+        return backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((backlog.job, ordinal))
 
     def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
         """Take note of a fault that says that an endpoint cannot serve a signature, while it may serve others."""

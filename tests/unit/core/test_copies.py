@@ -152,6 +152,19 @@ def test_fault_that_every_endpoint_would_have_ends_both() -> None:
     assert cluster.scheduler.in_flight("b") == 0
 
 
+def test_failure_tells_the_attempts_of_both_whichever_is_the_last() -> None:
+    cluster, first, copy = twins()
+    cluster.backlog.limit = 2
+    fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
+    assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now) is None
+
+    settled = cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now)
+
+    assert settled is not None
+    lease, is_final, _ = settled
+    assert (lease.attempt, is_final) == (2, True)
+
+
 def test_no_copy_is_made_of_what_is_paused() -> None:
     cluster = Cluster({"a": 0.5, "b": 0.5}, 1, 21)
     cluster.run(until=5.0)
