@@ -173,6 +173,17 @@ def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     }
 
 
+def unload_body(model: str) -> dict[str, Any]:
+    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing."""
+    return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
+
+
+def token_body(signature: Signature) -> dict[str, Any]:
+    """Return the body of the smallest request that has a loaded signature compute something."""
+    body = preload_body(signature)
+    return body | {"messages": [{"role": "user", "content": "Hi"}], "options": body["options"] | {"num_predict": 1}}
+
+
 def preload_body(signature: Signature) -> dict[str, Any]:
     """Return the body of the /api/chat call that loads a signature: no messages, the same reloading options."""
     return {

@@ -104,6 +104,8 @@ class SimulatedEngine:
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
         self._loads_to_fail = 0
+        #: Models whose process hangs.
+        self._stuck: set[str] = set()
 
     def models(self) -> Sequence[ModelCard]:
         """Return the models of the behaviour, and those that were pulled."""
@@ -129,6 +131,7 @@ class SimulatedEngine:
     async def load(self, signature: Signature) -> None:
         """Take the load time; fail where a crash before it said so."""
         await asyncio.sleep(self.behaviour.load_seconds)
+        self._stuck.discard(signature.model)
         if self._loads_to_fail:
             self._loads_to_fail -= 1
             raise EngineError(500, LOAD_TEXT)
@@ -142,6 +145,10 @@ class SimulatedEngine:
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
+        if any(fault.kind == "stuck" for fault in faults):
+            self._stuck.add(work.signature.model)
+        if work.signature.model in self._stuck:
+            await asyncio.Event().wait()
         plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)
