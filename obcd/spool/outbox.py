@@ -207,8 +207,8 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes
     document = {
         "id": request.id,
         "line": place.line,
-        "prompt": request.prompt,
-        "response": record["response"],
+        "prompt": request.prompt if len(request.inputs) < 2 else list(request.inputs),
+        **({"response": record["response"]} if "response" in record else {}),
         **{key: value for key, value in record.items() if key not in _INTERNAL and key not in ("response", "line")},
     }
     document["finished_at"] = timestamp(document.pop("finished"))

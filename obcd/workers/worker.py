@@ -30,7 +30,7 @@ from obcd.core.counts import Counts
 from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
+from obcd.core.records import JobSettings, Kind, Request, Signature, request_options, signature_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, response_record
@@ -289,6 +289,8 @@ class _Slot:
     def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
         """Return how long a request may take."""
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
+        if request.kind is not Kind.CHAT:
+            texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
         return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
@@ -301,7 +303,7 @@ class _Slot:
             ticket=message.ticket,
             record=ledger.encode(record),
             line=request.line,
-            words=len(record["response"].split()),
+            words=len(record.get("response", "").split()),
             counts=Counts.of(record),
             span=Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"]),
         )

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from obcd.core.faults import Fault, Harm, Remedy
+from obcd.core.records import Request
 from obcd.ollama.failures import RULES, SENTENCES, error_text, judge
 from obcd.ollama.transport import Reply
 
 HERE, ELSEWHERE, NEVER = Remedy.HERE, Remedy.ELSEWHERE, Remedy.NEVER
 NONE, STRIKE, DOWN = Harm.NONE, Harm.STRIKE, Harm.DOWN
 COSTS, FREE = True, False
+
+CHAT = Request(line=1, id=1, prompt="Why?", messages=[{"role": "user", "content": "Why?"}])
 
 SECRET = "The patient Jane Doe, MRN 123456, was seen on 3 May."
 
@@ -28,7 +31,7 @@ def inner(message: str, kind: str = "server_error", code: int = 500) -> bytes:
 
 
 def judged(status: int, body: bytes, retry_after: float = 0.0) -> Fault:
-    fault = judge(Reply(status, body, retry_after))
+    fault = judge(Reply(status, body, retry_after), CHAT)
     assert isinstance(fault, Fault)
     return fault
 
@@ -215,7 +218,7 @@ def test_error_under_200_is_judged_by_its_text() -> None:
 def test_true_answer_is_given_back_as_it_came(changes: dict[str, Any]) -> None:
     body = chat(**changes)
 
-    assert judge(Reply(200, body)) == json.loads(body)
+    assert judge(Reply(200, body), CHAT) == json.loads(body)
 
 
 def test_overflow_says_how_many_tokens_there_were_and_how_many_fit() -> None:
