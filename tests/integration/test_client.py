@@ -22,7 +22,7 @@ from obcd.ollama import transport as transport_module
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
 from obcd.ollama.control import probe, probe_all
 from obcd.ollama.transport import Transport
-from obcd.standins.faults import KINDS
+from obcd.standins.faults import KINDS, VECTOR_KINDS
 from tests.integration.loopback import (
     Script,
     SimulatedServer,
@@ -160,7 +160,7 @@ class TestFaults:
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
         elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "tokens", "garbled"}
 
-        assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
+        assert {marker.partition("=")[0] for marker in MARKED} | elsewhere | VECTOR_KINDS == set(KINDS)
 
     def test_load_after_a_crash_may_fail_once(self, transport: Transport) -> None:
         kinds = [fault_of(transport, f"{marker} Hello").kind for marker in ("[[simulate:crash-load]]", "")]
