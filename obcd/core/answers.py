@@ -37,7 +37,7 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     reasons = [record["done_reason"] for record in answered]
     return {
         **{key: value for key, value in answered[0].items() if key not in ("seed", "logprobs")},
-        **{key: _sum(answered, key) for key in _SUMMED},
+        **{key: _sum(answered, key) for key in _SUMMED if key in answered[0]},
         "attempts": attempts,
         "done_reason": "length" if "length" in reasons else reasons[0],
         "finished": max(record["finished"] for record in answered),
@@ -46,5 +46,5 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _sum(records: Sequence[Mapping[str, Any]], key: str) -> float:
-    total: float = sum(record[key] for record in records)
+    total: float = sum(record.get(key, 0) for record in records)
     return round(total, 3)
