@@ -5,6 +5,8 @@ All frozen. `JobSettings` and the result records also live on disk, as JSON; the
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -125,6 +127,11 @@ class Request:
     logprobs: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def echo(self) -> str | list[str]:
+        """What the response line repeats as `prompt`: the texts of an EMBED that has several."""
+        return self.prompt if len(self.inputs) < 2 else list(self.inputs)
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -175,6 +182,26 @@ def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:
     """Merge the options of job and line; the line's win. num_ctx and num_predict are always in it."""
     limits = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
     return {**limits, **settings.options, **request.options}
+
+
+def answers_of(request: Request, settings: JobSettings) -> int:
+    """Return how many answers a request is to get; texts have one vector each."""
+    return 1 if request.kind is Kind.EMBED else request.count or settings.n
+
+
+def nth_request(request: Request, settings: JobSettings, answer: int) -> Request:
+    """Return what is asked for one of several answers of a line: the same, with a seed of its own.
+
+    It is the seed of line or job plus the number of the answer. Where there is none (or -1, by which Ollama draws one)
+    it comes from the line's id, so that the same file gets the same answers again.
+
+    Args:
+        answer: Its number, from 0.
+    """
+    seed = request_options(request, settings).get("seed", -1)
+    if seed < 0:
+        seed = zlib.crc32(json.dumps(request.id, sort_keys=True).encode("ascii")) >> 1
+    return replace(request, options={**request.options, "seed": min(seed + answer, 2**63 - 1)})
 
 
 def signature_of(request: Request, settings: JobSettings) -> Signature:

@@ -33,6 +33,8 @@ from obcd.ollama.transport import (
 #: Reason given to `Transport.abort` when a limit is over.
 TIMED_OUT = "timed out"
 NANO = 1e-9
+#: Older servers pass `logprobs` over and answer without them.
+NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,30 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
         return replace(document, needs=_larger_context(document.needs, request, settings))
     if request.kind is Kind.EMBED:
         return Answer(_vector_fields(document, seconds))
+    fault = _find_lack(document, request, settings)
+    return fault or Answer(_fields(document, request.kind, seconds))
+
+
+def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings) -> Fault | None:
+    """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities."""
     if document["done_reason"] == "length" and (needs := _context_that_was_short(document, request, settings)):
         sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
         return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
-    if document["done_reason"] == "length" and "format" in body:
+    if document["done_reason"] == "length" and (request.format is not None or settings.format is not None):
         return Fault(
             "cut_short",
             f"the answer was cut off after {_count(document, 'eval', '_count')} tokens, so its JSON is incomplete: "
-            f"raise num_predict (now {body['options']['num_predict']}), or num_ctx",
+            f"raise num_predict (now {request_options(request, settings)['num_predict']}), or num_ctx",
             Remedy.NEVER,
         )
-    return Answer(_fields(document, request.kind, seconds))
+    if request.logprobs is not None and not isinstance(document.get("logprobs"), list) and _text(document, request):
+        return Fault("unsupported", NO_LOGPROBS, Remedy.ELSEWHERE)
+    return None
+
+
+def _text(document: dict[str, Any], request: Request) -> str:
+    message = document["message"] if request.kind is Kind.CHAT else document
+    return str(message.get(TEXT_KEYS[request.kind], ""))
 
 
 def _larger_context(prompt_tokens: int, request: Request, settings: JobSettings) -> int:

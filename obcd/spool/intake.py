@@ -21,7 +21,7 @@ from typing import IO
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
 from obcd.core.lines import parse_line, parse_object
-from obcd.core.records import JobSettings, Outcome, Request, Signature, signature_of
+from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
 from obcd.errors import LineError
 from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
@@ -422,12 +422,14 @@ class _Reader:
         try:
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
-            number = self._number(parse_line(raw, self.lines), length)
+            request = parse_line(raw, self.lines)
+            number, answers = self._number(request, length), answers_of(request, self._settings)
         except LineError as error:
-            number = 0
+            number, answers = 0, 1
             self._bad_line(error)
-        self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number)))
-        self.requests += 1
+        for answer in range(answers):
+            self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
+        self.requests += answers
 
     def _number(self, request: Request, size: int) -> int:
         """Return the number of what a request needs loaded; the context length it needs is part of that for now."""
