@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str,
         answer: `{"response": "…", "done_reason": "stop", "thinking"?, "tool_calls"?, "logprobs"?, …}`.
         number: What sets it apart in the job: calls to which the server gave no id are told apart by it.
     """
-    calls = [call for place, call in enumerate(_list(answer.get("tool_calls"))) if (call := _call(call, number, place))]
+    made = (_call(call, f"{number}_{place}") for place, call in enumerate(_list(answer.get("tool_calls"))))
+    calls = [call for call in made if call is not None]
     text = answer["response"]
     message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
     if "thinking" in answer:
@@ -32,8 +34,8 @@ def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str,
     }
 
 
-def completion_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:  # noqa: ARG001 - as chats
-    """Return a choice of a text_completion."""
+def completion_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
+    """Return a choice of a text_completion; the arguments are those of `chat_choice`."""
     probabilities = _probabilities(answer.get("logprobs"))
     choice = {
         "index": index,
@@ -78,7 +80,7 @@ def _reason(answer: Mapping[str, Any]) -> str:
     return "length" if answer["done_reason"] == "length" else "stop"
 
 
-def _call(call: object, number: str, place: int) -> dict[str, Any] | None:
+def _call(call: object, number: str) -> dict[str, Any] | None:
     """Return OpenAI's form of a call: its arguments are a string there (ollama api/types.go: ToolCall)."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -86,7 +88,7 @@ def _call(call: object, number: str, place: int) -> dict[str, Any] | None:
     given = call.get("id")
     arguments = function.get("arguments", {})
     return {
-        "id": given if isinstance(given, str) and given else f"call_{number}_{place}",
+        "id": given if isinstance(given, str) and given else f"call_{number}",
         "type": "function",
         "function": {
             "name": function["name"],
@@ -100,10 +102,8 @@ def _read_call(call: object, place: int) -> dict[str, Any]:
     if not isinstance(call, dict) or not isinstance(function, dict):
         return {}
     arguments = function.get("arguments")
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (ValueError, RecursionError):
-        pass
     return {
         "id": call.get("id"),
         "function": {"index": place, "name": function.get("name"), "arguments": arguments},

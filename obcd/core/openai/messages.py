@@ -1,7 +1,7 @@
 """Messages, tools and calls of /v1/chat/completions, made into Ollama's.
 
-    {"role": "user", "content": [{"type": "text", "text": "…"}, {"type": "image_url", "image_url": {"url": "data:…"}}]}
-    -> {"role": "user", "content": "…", "images": ["…"]}
+{"role": "user", "content": [{"type": "text", "text": "…"}, {"type": "image_url", "image_url": {"url": "data:…"}}]}
+-> {"role": "user", "content": "…", "images": ["…"]}
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def _assistant(message: dict[str, Any], place: str, called: dict[str, str]) -> d
     if not isinstance(calls, list):
         raise LineError(f"`{place}.tool_calls` must be a list")
     if calls:
-        said["tool_calls"] = [
-            _call(call, f"{place}.tool_calls[{number}]", called) for number, call in enumerate(calls)
-        ]
+        said["tool_calls"] = [_call(call, f"{place}.tool_calls[{number}]", called) for number, call in enumerate(calls)]
     return said
 
 

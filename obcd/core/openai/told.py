@@ -1,9 +1,10 @@
 """Lines of responses.jsonl and errors.jsonl as OpenAI writes them, made from ours and read back.
 
-    {"id": "batch_req_<job>_7", "custom_id": "r-1", "response": {"status_code": 200, "request_id": …, "body": {…}}, "error": null}
+    {"id": "batch_req_<job>_7", "custom_id": "r-1", "error": null,
+     "response": {"status_code": 200, "request_id": "req_<job>_7_1", "body": {…}}}
 
-What OpenAI has no place for (endpoint, attempts, times) stands under `obcd`, in the body or in the error: its types pass
-that over. The line's number is the end of `id`.
+What OpenAI has no place for (endpoint, attempts, times) stands under `obcd`, in the body or in the error: its types
+pass that over. The line's number is the end of `id`.
 """
 
 from __future__ import annotations
