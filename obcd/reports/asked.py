@@ -31,7 +31,7 @@ class InputLines:
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
-            self._stream = open(self._path, "rb")  # noqa: SIM115 - closed by `__exit__`
+            self._stream = open(self._path, "rb")
             self._rest = bounded_lines(self._stream, MAX_LINE_BYTES)
         return self
 

@@ -16,6 +16,8 @@ from obcd.core.openai.parts import SHARED, refuse_others, sampling_options, shor
 from obcd.errors import LineError
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+#: Longest custom_id, in characters; others take 64.
+MAX_CUSTOM_ID = 400
 #: Keys of such a line; others are echoed.
 LINE_KEYS = frozenset(("custom_id", "method", "url", "body"))
 
@@ -69,6 +71,8 @@ def to_ours(document: Mapping[str, Any]) -> dict[str, Any]:
     number, method, url, body = (document.get(key) for key in ("custom_id", "method", "url", "body"))
     if not isinstance(number, str) or not number:
         raise LineError("`custom_id` must be a string, by which you find the answer")
+    if len(number) > MAX_CUSTOM_ID:
+        raise LineError(f"`custom_id` is longer than {MAX_CUSTOM_ID} characters")
     if method != "POST":
         raise LineError('`method` must be "POST"')
     if not isinstance(url, str):
@@ -120,6 +124,8 @@ def _completion(body: Mapping[str, Any]) -> dict[str, Any]:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise LineError("`body.prompt` must be one text: neither tokens nor several, which want a line each")
+    if not prompt.strip():
+        raise LineError("`body.prompt` is empty")
     suffix, most = body.get("suffix"), body.get("logprobs")
     if most is not None and not 0 <= whole(most, "logprobs") <= 20:
         raise LineError("`body.logprobs` must be from 0 to 20")
@@ -140,6 +146,8 @@ def _embedding(body: Mapping[str, Any]) -> dict[str, Any]:
     texts = given if isinstance(given, list) else [given]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise LineError("`body.input` must be a text or a list of texts: tokens cannot be said to Ollama")
+    if not all(text.strip() for text in texts):
+        raise LineError("`body.input` has an empty text in it")
     return {"embed": given, "dimensions": body.get("dimensions")}
 
 
