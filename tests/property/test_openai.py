@@ -14,7 +14,7 @@ from obcd.core.lines import parse_line
 from obcd.core.openai.asked import CHAT, COMPLETIONS, EMBEDDINGS, LINE_KEYS
 from obcd.core.openai.parts import NEUTRAL, PASSED_OVER, REASONS, SHARED
 from obcd.core.openai.told import STATUSES, custom_id_of, is_told, to_record, told_failure, told_response
-from obcd.core.records import JobSettings, Kind, request_body, signature_of
+from obcd.core.records import JobSettings, Kind, Request, request_body, signature_of
 from obcd.errors import LineError
 
 TYPES: dict[Kind, Any] = {Kind.CHAT: ChatCompletion, Kind.COMPLETE: Completion, Kind.EMBED: CreateEmbeddingResponse}
@@ -148,10 +148,14 @@ def test_any_line_becomes_a_request_or_a_sentence(document: dict[str, Any], more
     try:
         request = parse_line(raw, 3)
     except LineError as error:
-        assert str(error)
-        assert "\n" not in str(error)
-        return
+        sentence = str(error)
+    else:
+        sentence = ""
+        _assert_is_asked(request, document, more)
+    assert "\n" not in sentence
 
+
+def _assert_is_asked(request: Request, document: dict[str, Any], more: dict[str, Any]) -> None:
     assert request.id == document["custom_id"]
     assert set(request.extra) == set(more) - LINE_KEYS
     json.dumps(request_body(request, JOB))

@@ -146,7 +146,7 @@ def _embedding(body: Mapping[str, Any]) -> dict[str, Any]:
     texts = given if isinstance(given, list) else [given]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise LineError("`body.input` must be a text or a list of texts: tokens cannot be said to Ollama")
-    if not all(text.strip() for text in texts):
+    if not all(str(text).strip() for text in texts):
         raise LineError("`body.input` has an empty text in it")
     return {"embed": given, "dimensions": body.get("dimensions")}
 

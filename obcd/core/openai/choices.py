@@ -136,7 +136,9 @@ def _probability(told: object) -> dict[str, Any] | None:
 
 
 def _read_probability(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in told.items() if value not in (None, [])}
+    read = {key: value for key, value in told.items() if key != "top_logprobs" and value is not None}
+    tops = [_read_probability(top) for top in _list(told.get("top_logprobs")) if isinstance(top, dict)]
+    return {**read, "top_logprobs": tops} if tops else read
 
 
 def _in_columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
