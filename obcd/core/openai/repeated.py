@@ -9,7 +9,7 @@ from typing import Any
 
 from obcd.errors import LineError
 
-#: Ids that are remembered, twice as many as OpenAI takes in a file; 12 MiB at most. Later ones are not looked at.
+#: Ids that are remembered, twice as many as OpenAI takes in a file; 8 MiB at most. Later ones are not looked at.
 MOST_IDS = 100_000
 
 
