@@ -48,6 +48,7 @@ KIND_KEYS = {
     Kind.EMBED: frozenset(("id", "model", "options", "embed", "dimensions")),
 }
 OUR_KEYS = KIND_KEYS[Kind.CHAT]
+_PLAIN_KEYS = frozenset(("id", "prompt"))
 THINK_LEVELS = ("low", "medium", "high", "max")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
@@ -174,6 +175,9 @@ def check_count(value: object, place: str = "n") -> int | None:
 
 def _our_request(document: dict[str, Any], line: int) -> Request:
     prompt, messages = document.get("prompt"), document.get("messages")
+    if document.keys() <= _PLAIN_KEYS:  # as most lines are: nothing else has to be looked for, three times a prompt
+        text = _text(prompt, "prompt")
+        return Request(line=line, id=_id(document, line), prompt=text, messages=[{"role": "user", "content": text}])
     if prompt is not None and messages is not None:
         raise LineError("both `prompt` and `messages`: a line has one of them")
     if messages is None:

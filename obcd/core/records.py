@@ -225,11 +225,15 @@ def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     """Return the body of POST /api/chat for one request (ollama api/types.go: ChatRequest)."""
     system = system_of(request, settings)
     opening = [{"role": "system", "content": system}] if system and request.messages[0]["role"] != "system" else []
-    return {
+    body = {
         "model": request.model or settings.model,
         "messages": opening + request.messages,
-        **_generation(request, settings),
+        "stream": False,
+        "truncate": False,
+        "shift": SHIFT,
+        "options": request_options(request, settings),
     }
+    return _with_wishes(body, request, settings)
 
 
 def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
@@ -237,14 +241,18 @@ def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
 
     A raw prompt is sent alone: a system message beside it is refused.
     """
-    system = None if request.raw else system_of(request, settings)
-    wishes = {"system": system or None, "suffix": request.suffix, "raw": request.raw or None}
-    return {
+    body = {
         "model": request.model or settings.model,
         "prompt": request.prompt,
-        **{key: value for key, value in wishes.items() if value is not None},
-        **_generation(request, settings),
+        "stream": False,
+        "truncate": False,
+        "shift": SHIFT,
+        "options": request_options(request, settings),
     }
+    system = None if request.raw else system_of(request, settings)
+    wishes = {"system": system or None, "suffix": request.suffix, "raw": request.raw or None}
+    body.update((key, value) for key, value in wishes.items() if value is not None)
+    return _with_wishes(body, request, settings)
 
 
 def embed_body(request: Request, settings: JobSettings) -> dict[str, Any]:
@@ -265,20 +273,16 @@ def system_of(request: Request, settings: JobSettings) -> str | None:
     return request.system if request.system is not None else settings.system
 
 
-def _generation(request: Request, settings: JobSettings) -> dict[str, Any]:
-    """Return what /api/chat and /api/generate take alike; `logprobs` since ollama 0.12.11."""
-    body: dict[str, Any] = {
-        "stream": False,
-        "truncate": False,
-        "shift": SHIFT,
-        "options": request_options(request, settings),
-    }
-    wishes = {
-        "format": request.format if request.format is not None else settings.format,
-        "think": request.think if request.think is not None else settings.think,
-        "tools": request.tools,
-    }
-    body.update((key, value) for key, value in wishes.items() if value is not None)
+def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
+    wanted_format = request.format if request.format is not None else settings.format
+    if wanted_format is not None:
+        body["format"] = wanted_format
+    think = request.think if request.think is not None else settings.think
+    if think is not None:
+        body["think"] = think
+    if request.tools is not None:
+        body["tools"] = request.tools
     if request.logprobs is not None:
         body["logprobs"] = True
         if request.logprobs:

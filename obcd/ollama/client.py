@@ -73,10 +73,11 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
 
 def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings) -> Fault | None:
     """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities."""
-    if document["done_reason"] == "length" and (needs := _context_that_was_short(document, request, settings)):
+    is_cut = document["done_reason"] == "length"
+    if is_cut and (needs := _context_that_was_short(document, request, settings)):
         sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
         return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
-    if document["done_reason"] == "length" and (request.format is not None or settings.format is not None):
+    if is_cut and (request.format is not None or settings.format is not None):
         return Fault(
             "cut_short",
             f"the answer was cut off after {_count(document, 'eval', '_count')} tokens, so its JSON is incomplete: "

@@ -324,6 +324,10 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
     )
 
 
+#: Requests in one job, where lines that want several answers make them: 25 bytes of input would be 2 KB of index.
+MAX_REQUESTS = 2**24
+
+
 class _Reader:
     """One pass over the input: copies, hashes, validates each line, writes the index and the bad lines' failures.
 
@@ -433,7 +437,10 @@ class _Reader:
             request = parse_line(raw, self.lines)
             if self.asks:
                 self._custom_ids.take(request.id)
-            number, answers = self._number(request, length), answers_of(request, self._settings)
+            answers = answers_of(request, self._settings)
+            if answers > 1 and self.requests + answers > MAX_REQUESTS:
+                raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
+            number = self._number(request, length)
         except LineError as error:
             number, answers = 0, 1
             self._bad_line(error)

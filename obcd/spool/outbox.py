@@ -234,13 +234,10 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
     request = parse_line(raw, place.line)
-    document = {
-        "id": request.id,
-        "line": place.line,
-        "prompt": request.echo,
-        **({"response": record["response"]} if "response" in record else {}),
-        **{key: value for key, value in _shown(record).items() if key not in ("response", "line")},
-    }
+    document = {"id": request.id, "line": place.line, "prompt": request.echo}
+    if "response" in record:
+        document["response"] = record["response"]  # before the rest, for people
+    document.update(_shown(record))
     if request.extra:
         document["extra"] = request.extra
     if header.asks:

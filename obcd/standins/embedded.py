@@ -162,7 +162,7 @@ class EmbeddedEngine:
             await asyncio.wait([running])
             raise
         await running
-        return reader.outcome()
+        return reader.outcome(work.logprobs or 0)
 
     def _run(self, work: Work, take: Callable[[bytes], bool]) -> None:
         """Ask llama.cpp; returns when the answer is whole, refused or given up. Runs in a thread."""

@@ -9,7 +9,7 @@ import pytest
 
 from obcd.core.records import JobSettings
 from obcd.reports.verify import Verdict, verify
-from obcd.spool import ledger
+from obcd.spool import intake, ledger
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.job import read_places, read_request_line
 from obcd.spool.layout import Layout
@@ -55,6 +55,21 @@ def test_profile_says_how_many_where_the_line_does_not(layout: Layout) -> None:
         *((1, 0), (1, 1), (2, 0)),
         *((4, 0), (4, 1), (4, 2), (5, 0), (6, 0), (6, 1)),
     ]
+
+
+def test_file_that_wants_too_many_answers_loses_the_lines_that_want_several(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_REQUESTS", 3)
+
+    header = accept_bytes(
+        layout, b'{"prompt": "a", "n": 2}\n{"prompt": "b", "n": 2}\n{"prompt": "c"}\n{"prompt": "d"}\n'
+    )
+
+    assert (header.requests, header.bad_lines) == (5, 1)
+    (told,) = [json.loads(raw) for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
+    assert (told["ordinal"], told["line"]) == (2, 2)
+    assert told["message"] == "more than 3 answers are wanted of one file (`n`): split it"
 
 
 def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout: Layout) -> None:
