@@ -102,7 +102,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     columns = None
     if column is not None:
         columns = Columns(text=column, id=id_column, keep=keep, delimiter=_delimiter(source, delimiter))
-    with _target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
+    with target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
         done = write_prompts(prompts, wrapping, stream, _tell_left_out)
     _say(_prepared_text(done.prompts, output))
     if done.long_lines:
@@ -178,7 +178,7 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str)
     ignore = None if output == STANDARD else Path(output)
     if ignore is not None and (ignore.parent / "manifest.json").exists() and ignore.exists():
         raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
-    with _target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
+    with target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
         done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
     shown = "standard output" if output == STANDARD else printable(output)
     _say(f"{_count(done.values, 'answer')} in {shown}")
@@ -186,7 +186,8 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str)
         raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
 
 
-def _target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+    """Return the stream of a document: a file that appears whole, or standard output."""
     if output == STANDARD:
         return whole_stream(sys.stdout.buffer)
     return whole_file(Path(output), overwrite=overwrite)

@@ -13,7 +13,7 @@ RULE = "#" * 40
 def text_block(answer: Answer) -> str:
     """Return an answer as the seed prints it, ending in a blank line."""
     prompt = _text(answer.record.get("prompt", NO_PROMPT))
-    response = _text(answer.record.get("response", NO_RESPONSE))
+    response = _text(answer.record.get("response", _vectors(answer.record) or NO_RESPONSE))
     return f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\nResponse:\n{response}\n\n"
 
 
@@ -26,6 +26,14 @@ def json_line(answer: Answer) -> str:
     first = {"file": answer.file, "line": answer.line, "id": answer.request_id}
     first |= {key: record.get(key) for key in ("prompt", "response")}
     return json.dumps(first | {key: value for key, value in record.items() if key not in first}) + "\n"
+
+
+def _vectors(record: dict[str, Any]) -> str:
+    """Tell the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" where it holds none."""
+    found = record.get("embeddings")
+    if not isinstance(found, list) or not found or not isinstance(found[0], list):
+        return ""
+    return f"{len(found)} vector{'' if len(found) == 1 else 's'} of {len(found[0])} numbers"
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.errors import InputError
+from obcd.reports.asked import InputLines, our_answer
 from obcd.spool import disk
 
 #: Remembers, inside the published folder, which second a folder's files were named with, so that a repeat writes the
@@ -32,9 +33,12 @@ def write_response_files(published: Path, output: Path) -> int:
     try:
         epoch = _choose_epoch(published, output)
         count = 0
-        with open(published / "responses.jsonl", encoding="utf-8") as lines:
+        with (
+            open(published / "responses.jsonl", encoding="utf-8") as lines,
+            InputLines(published / "input.jsonl") as asked,
+        ):
             for line in lines:
-                answer = json.loads(line)
+                answer = our_answer(json.loads(line), asked)
                 _write_one(output / f"{epoch}-{answer['line']}.json", answer)
                 count += 1
         disk.sync_folder(output)
@@ -46,7 +50,8 @@ def write_response_files(published: Path, output: Path) -> int:
 
 
 def _write_one(path: Path, answer: dict[str, Any]) -> None:
-    document = {"prompt": answer["prompt"], "response": answer["response"]}
+    key = "embeddings" if "embeddings" in answer else "response"
+    document = {"prompt": answer["prompt"], key: answer[key]}
     text = json.dumps(document, ensure_ascii=False, indent=4)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -25,8 +25,8 @@ from obcd.spool import disk
 
 #: Format of job folders. A newer one is refused, an older one read.
 FORMAT = 1
-#: Byte offset, length without LF, line number from 1, signature number (0 to 255).
-_RECORD = struct.Struct("<QIIB3x")
+#: Byte offset, length without LF, line number from 1, signature number (0 to 255), number of the answer (0 to 99).
+_RECORD = struct.Struct("<QIIBB2x")
 RECORD_BYTES = _RECORD.size
 #: Where the signature's number is in a record, and how much of the index is read at once.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
@@ -36,19 +36,24 @@ MAX_SIGNATURES = 250
 
 #: {key of job.json: what its value may be}
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat"), (str,)),
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
     "accepted_at": (float, int),
 }
 
 
 class Place(NamedTuple):
-    """Where one request lies in `input.jsonl`."""
+    """Where one request lies in `input.jsonl`.
+
+    Attributes:
+        answer: Which of the answers that its line wants (`n`), from 0; those of a line follow each other.
+    """
 
     offset: int
     length: int
     line: int
     signature: int
+    answer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +68,14 @@ class JobHeader:
         drop_id: What `obcd submit` wrote into its marker; "" otherwise.
         accepted_at: Unix seconds.
         sha256, size, lines: Of the input; `lines` counts blank ones too.
-        requests: Non-blank lines, hence results.
+        requests: Results there have to be: the answers that each non-blank line wants, one of most.
         bad_lines: Those of them that could not become requests.
         settings: What it asks with.
         signatures: What its requests need loaded.
         context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
         source: For `obcd batch`: the absolute path it was read from; "" otherwise.
+        asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
+            outputs are OpenAI's too. "" for a file of ours.
         repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
     """
@@ -89,6 +96,7 @@ class JobHeader:
     context: ContextPlan | None = None
     source: str = ""
     repeat: str = "run"
+    asks: str = ""
     format: int = FORMAT
 
     @property

@@ -16,16 +16,19 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
+from obcd.core.answers import join
 from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
-from obcd.core.records import Outcome
+from obcd.core.openai.batch import Batch
+from obcd.core.openai.told import told_failure, told_response
+from obcd.core.records import Outcome, plain_model
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
@@ -75,10 +78,11 @@ class _Sums:
         seconds, finished = record["seconds"], record["finished"]
         self.finished = max(self.finished, finished)
         self.started = min(self.started or finished, finished - seconds)
-        share = self.endpoints.setdefault(record["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
-        share["responses"] += 1
-        share["eval_tokens"] += record.get("eval_tokens", 0)
-        share["seconds"] = round(share["seconds"] + seconds, 3)
+        for answer in record.get("responses", (record,)):
+            share = self.endpoints.setdefault(answer["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
+            share["responses"] += 1
+            share["eval_tokens"] += answer.get("eval_tokens", 0)
+            share["seconds"] = round(share["seconds"] + answer["seconds"], 3)
 
 
 def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
@@ -98,6 +102,8 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
         canceller = read_orders(folder).canceller
+        if header.asks:
+            manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:
             manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
@@ -127,16 +133,35 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
     ):
         responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
         failed: _FailedFiles | None = None
-        for ordinal, place in enumerate(read_places(folder)):
-            record = ledger.read_record(results.fileno(), places[ordinal])
+        for place, record in _results(read_places(folder), places, results.fileno()):
             sums.add(record)
             if record["outcome"] == Outcome.RESPONSE:
-                responses.write(_response_line(_read_line(lines, place), place, record))
+                responses.write(_response_line(_read_line(lines, place), place, record, header))
                 continue
             if failed is None:
-                failed = _FailedFiles(*(outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES))
+                files = (outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES)
+                failed = _FailedFiles(header, *files)
             failed.add(lines, place, record)
     return sums
+
+
+def _results(lines: Iterator[Place], places: Sequence[int], results: int) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield each line's place and its one result; that of a line with several answers holds them all.
+
+    Args:
+        places: By ordinal, where its record is in the ledger.
+        results: The ledger's descriptor.
+    """
+    held: list[dict[str, Any]] = []  # the results of the line at hand
+    last = None
+    for ordinal, place in enumerate(lines):
+        if place.answer == 0 and last is not None:
+            yield last, join(held)
+            held = []
+        held.append(ledger.read_record(results, places[ordinal]))
+        last = place
+    if last is not None:
+        yield last, join(held)
 
 
 def _digests(folder: Path) -> dict[str, dict[str, Any]]:
@@ -155,11 +180,12 @@ FAILED_FILES = ("errors.jsonl", "retry.jsonl")
 class _FailedFiles:
     """The two files that exist only if some lines failed."""
 
+    header: JobHeader
     errors: IO[bytes]
     retry: IO[bytes]
 
     def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
-        document = {
+        document: dict[str, Any] = {
             "line": place.line,
             "id": _id_of(lines, place),
             "class": record["class"],
@@ -168,6 +194,10 @@ class _FailedFiles:
         }
         if record.get("endpoint"):
             document["endpoint"] = record["endpoint"]
+        if "responses" in record:
+            document["responses"] = _shown(record)["responses"]
+        if self.header.asks:
+            document = told_failure(document, self.header.id)
         self.errors.write(ledger.encode(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
@@ -193,7 +223,7 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
         pass
     try:
         document = json.loads(raw)
-        value = document.get("id") if isinstance(document, dict) else None
+        value = document.get("custom_id", document.get("id")) if isinstance(document, dict) else None
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -202,19 +232,28 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
     return place.line if value is None or length > MAX_ID_CHARS else value
 
 
-def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes:
+def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
     request = parse_line(raw, place.line)
-    document = {
-        "id": request.id,
-        "line": place.line,
-        "prompt": request.prompt,
-        "response": record["response"],
-        **{key: value for key, value in record.items() if key not in _INTERNAL and key not in ("response", "line")},
-    }
-    document["finished_at"] = timestamp(document.pop("finished"))
+    document = {"id": request.id, "line": place.line, "prompt": request.echo}
+    if "response" in record:
+        document["response"] = record["response"]  # before the rest, for people
+    document.update(_shown(record))
     if request.extra:
         document["extra"] = request.extra
+    if header.asks:
+        document = told_response(document, header.id, request.kind)
     return ledger.encode(document) + b"\n"
+
+
+def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what people see of a record."""
+    document = {key: value for key, value in record.items() if key not in _INTERNAL}
+    if "finished" in document:
+        document["finished_at"] = timestamp(document.pop("finished"))
+    if "responses" in document:
+        answers = [_shown(answer) for answer in document.pop("responses")]
+        document["responses"] = [{key: answer[key] for key in answer if key != "line"} for answer in answers]
+    return document
 
 
 def _manifest(
@@ -234,7 +273,7 @@ def _manifest(
         "submitter": {"uid": header.uid, "name": user_name(header.uid)},
         "counts": {
             "lines": header.lines,
-            "requests": header.requests,
+            "requests": counts.done,
             "responses": counts.responses,
             "failures": counts.failures,
             "cut_short": counts.cut_short,
@@ -263,6 +302,25 @@ def _manifest(
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }
+
+
+def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
+    """Return what the manifest tells of a job of OpenAI's lines in OpenAI's words."""
+    counts, status = sums.counts, "cancelled" if is_cancelled else "completed"
+    models = {signature.model for signature in header.signatures}
+    times = {"created_at": header.accepted_at, "in_progress_at": sums.started, "finalizing_at": sums.finished}
+    return Batch(
+        job=header.id,
+        endpoint=header.asks,
+        status=status,
+        total=counts.done,
+        completed=counts.responses,
+        failed=counts.failures,
+        input_tokens=counts.prompt_tokens,
+        output_tokens=counts.eval_tokens,
+        times={**times, f"{status}_at": wall()},
+        model=plain_model(models.pop()) if len(models) == 1 else None,
+    )
 
 
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:

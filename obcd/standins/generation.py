@@ -147,6 +147,7 @@ class Generator:
             think=request.think,
             raw_prompt=request.raw_prompt,
             tools=request.tools,
+            logprobs=request.logprobs,
             prompt=prompt_of(request),
             attempt=record.attempt,
         )

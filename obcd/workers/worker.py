@@ -30,7 +30,16 @@ from obcd.core.counts import Counts
 from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
+from obcd.core.records import (
+    JobSettings,
+    Kind,
+    Request,
+    Signature,
+    answers_of,
+    nth_request,
+    request_options,
+    signature_of,
+)
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import TIMED_OUT, Answer, ask, response_record
@@ -179,7 +188,10 @@ class _JobCache:
         """
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
-        return parse_line(raw, place.line), self._settings(job, folder, signature)
+        request, settings = parse_line(raw, place.line), self._settings(job, folder, signature)
+        if answers_of(request, settings) > 1:
+            request = nth_request(request, settings, place.answer)
+        return request, settings
 
     def _settings(self, job: str, folder: Path, signature: int) -> JobSettings:
         with self._lock:
@@ -276,6 +288,8 @@ class _Slot:
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
                     self._deadlines.note(signature, result.fields)
+                    if answers_of(request, settings) > 1:
+                        result.fields["seed"] = request.options["seed"]
                     return self._answered(message, request, result, signature)
             else:
                 outcome = result
@@ -289,6 +303,8 @@ class _Slot:
     def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
         """Return how long a request may take."""
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
+        if request.kind is not Kind.CHAT:
+            texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
         return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
@@ -301,7 +317,7 @@ class _Slot:
             ticket=message.ticket,
             record=ledger.encode(record),
             line=request.line,
-            words=len(record["response"].split()),
+            words=len(record.get("response", "").split()),
             counts=Counts.of(record),
             span=Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"]),
         )
