@@ -54,6 +54,14 @@ class InputError(ObcdError):
     exit_code = ExitCode.INPUT
 
 
+class FormError(InputError):
+    """A file as a whole is not of the form that its name promises; the text says why."""
+
+
+class CutOffError(FormError):
+    """The end of a file is missing: it may be still on its way."""
+
+
 class NoEndpointError(ObcdError):
     """No endpoint is reachable, or none has the model."""
 

@@ -11,12 +11,13 @@ import click
 
 from obcd.cli.common import START, config_option, find_layout_anyway, is_running, root_option, say
 from obcd.clock import monotonic
+from obcd.core.forms import SUFFIX, form_of
 from obcd.core.turns import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.errors import ExitCode, InputError, TimedOutError
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.control import Verb, control_name, put_control, take_back
-from obcd.spool.inbox import SUFFIX, Key
+from obcd.spool.inbox import Key
 from obcd.spool.layout import Layout
 
 #: Seconds between looks at what came of it.
@@ -122,7 +123,7 @@ def _find(layout: Layout, word: str) -> _Job:
         InputError: If there is no unfinished one, as far as this user may know.
     """
     status = _read_status(layout)
-    name = word if word.endswith(SUFFIX) else word + SUFFIX
+    name = word if form_of(word) is not None else word + SUFFIX
     profile, _, plain = name.rpartition("/")
     if status is None:  # not ours to read, or nobody runs: the coordinator finds out
         return _Job(Key(profile, plain))

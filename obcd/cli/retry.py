@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from obcd.cli.common import config_option, find_layout, plural, read_settings, root_option, say, shown_path
+from obcd.config.settings import Settings
+from obcd.core.forms import stem_of
+from obcd.core.rows import PLAIN
 from obcd.errors import ExitCode, InputError
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import submit
 from obcd.spool.homes import find_places
-from obcd.spool.inbox import SUFFIX
 from obcd.spool.layout import Layout
 from obcd.spool.showing import MANIFEST, find_shown
 
@@ -46,14 +48,14 @@ def retry(jobs: tuple[str, ...], config: str | None, root: str | None) -> int:
     code = ExitCode.DONE
     for word in jobs:
         try:
-            _retry(layout, word, settings.spool.max_line_bytes)
+            _retry(layout, word, settings)
         except InputError as error:
             say(f"obcd: {error}")
             code = error.exit_code
     return code
 
 
-def _retry(layout: Layout, word: str, max_line_bytes: int) -> None:
+def _retry(layout: Layout, word: str, settings: Settings) -> None:
     folder, manifest = _find(layout, word)
     label = printable(shown_path(folder))
     if "rejected" in manifest:
@@ -64,14 +66,17 @@ def _retry(layout: Layout, word: str, max_line_bytes: int) -> None:
     if not failed.exists():
         say(f"{label}: nothing failed in it, there is nothing to try again")
         return
-    name = str(manifest["name"]).removesuffix(SUFFIX).removesuffix(".retry") + ".retry"
-    dropped = submit(layout.inbox, failed, str(manifest["profile"]), name, max_line_bytes)
+    name = stem_of(str(manifest["name"])).removesuffix(".retry") + ".retry"
+    profile, limit = str(manifest["profile"]), settings.spool.max_line_bytes
+    known = not profile or profile in settings.profiles
+    reading = settings.job_settings(profile).reading if known else PLAIN
+    dropped = submit(layout.inbox, failed, profile, name, limit, reading=reading)
     count = plural(dropped.prompts + dropped.bad, "line")
     say(f"{label}: {count} dropped as {printable(dropped.name)}; see obcd status")
 
 
 def _find(layout: Layout, word: str) -> tuple[Path, dict[str, Any]]:
-    stem = word.removesuffix(SUFFIX)
+    stem = stem_of(word)
     places = (Path(word), *(place / stem for place in find_places(layout.outbox, os.geteuid(), "")))
     folder = next((place for place in places if os.path.isfile(place / MANIFEST)), None)
     folder = folder or find_shown(layout.outbox, word)

@@ -31,6 +31,8 @@ from obcd.cli.common import (
 )
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
+from obcd.core.forms import form_of, stem_of
+from obcd.core.rows import PLAIN, Reading
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
 from obcd.journal import one_line
 from obcd.logs import printable
@@ -285,6 +287,8 @@ def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
         profile=load.profile,
         settle_seconds=load.settings.spool.settle_seconds,
         max_line_bytes=limit,
+        reading=_reading(load.settings, load.profile),
+        accepts=_accepts(load.settings, load.profile),
     )
     for outcome in staging.submit(wall()):
         yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
@@ -304,7 +308,8 @@ def _check_files(files: tuple[Path, ...]) -> None:
 
 def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
     label = "standard input" if file == STDIN else str(file)
-    target = find_target(load.layout.inbox, load.profile, load.name or file.name)
+    reading, accepts = _reading(load.settings, load.profile), _accepts(load.settings, load.profile)
+    target = find_target(load.layout.inbox, load.profile, _drop_name(load, file), reading, accepts)
     with _open(load, file) as reader:
         if not load.once:
             return drop(reader, label, target, limit)
@@ -312,6 +317,22 @@ def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
         if file == STDIN and isinstance(outcome, record.Already):
             drain(reader, DRAIN_SECONDS)
         return outcome
+
+
+def _drop_name(load: _Load, file: Path) -> str:
+    """Return what a file is called in the inbox; a name that was given gets the file's own ending if it has none."""
+    if not load.name or form_of(load.name) is not None or form_of(file.name) is None:
+        return load.name or file.name
+    return load.name + file.name.removeprefix(stem_of(file.name))
+
+
+def _reading(settings: Settings, profile: str) -> Reading:
+    """Return what lines are read with in a profile, as far as this configuration knows it."""
+    return settings.job_settings(profile).reading if not profile or profile in settings.profiles else PLAIN
+
+
+def _accepts(settings: Settings, profile: str) -> frozenset[str]:
+    return settings.accepts(profile) if not profile or profile in settings.profiles else frozenset()
 
 
 def drain(reader: IO[bytes], seconds: float) -> None:
@@ -350,6 +371,6 @@ def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> Non
         say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
     if is_watched() and not load.quiet:
         home = home_names(os.geteuid())[0] if load.layout.per_user else ""
-        where = load.layout.outbox / home / submitted.profile / submitted.name.removesuffix(".jsonl")
+        where = load.layout.outbox / home / submitted.profile / stem_of(submitted.name)
         place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
         load.remark(f"{submitted.name}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")

@@ -19,6 +19,7 @@ from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.limits import Limits
 from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
+from obcd.core.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -66,6 +67,11 @@ def _checked_profile(name: str) -> str:
     return name
 
 
+def _checked_template(value: str) -> str:
+    parse_template(value)
+    return value
+
+
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
 MAX_FILE_BYTES = 2**20
 
@@ -77,6 +83,10 @@ CONTEXT = 8192
 
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
+Template = Annotated[str, AfterValidator(_checked_template)]
+FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
+#: What is taken beside JSONL: CSV, the same with tabs, and each of them packed by gzip.
+Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
@@ -111,6 +121,7 @@ class Spool(Table):
         per_user: Whether each submitter's answers are his alone.
         user_jobs, user_bytes: What one submitter may have under way; 0: as much as there is.
         max_file_bytes: The largest file that is taken; 0: any.
+        max_expanded_bytes: What a packed file or CSV may become as JSON lines.
         keep_days: For how long answers lie in the outbox; 0: for ever.
         min_free_bytes: Below this nothing new is begun; None: as `spool.room` decides, which knows the disk's size.
     """
@@ -128,6 +139,7 @@ class Spool(Table):
     user_jobs: int = Field(0, ge=0)
     user_bytes: int = Field(0, ge=0)
     max_file_bytes: int = Field(0, ge=0)
+    max_expanded_bytes: int = Field(2**34, ge=1024)
 
     @property
     def limits(self) -> Limits:
@@ -212,6 +224,9 @@ class Profile(Table):
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
     n: int | None = Field(None, ge=1, le=MAX_COUNT)
+    template: Template | None = None
+    id_field: FieldName | None = None
+    accept: Accept | None = Field(None, strict=False)
     repeat: Repeat | None = None
     digest: Digest | None = None
 
@@ -226,6 +241,9 @@ class Settings(Table):
     """The whole configuration.
 
     Attributes:
+        template: Makes the prompts of rows, e.g. `Summarise: {note}`; None: lines say themselves what they ask.
+        id_field: The field of a row that is its id.
+        accept: Which kinds of files are taken beside JSONL, which always is.
         repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
@@ -239,6 +257,9 @@ class Settings(Table):
     schema_file: str | None = Field(None, alias="schema")
     format: Literal["json"] | None = None
     think: Think = None
+    template: Template | None = None
+    id_field: FieldName = ID_FIELD
+    accept: Accept = Field(("jsonl",), strict=False)
     repeat: Repeat = "run"
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
@@ -311,6 +332,15 @@ class Settings(Table):
         chosen = self.profiles[profile].repeat if profile else None
         return self.spool.kept_since(now) if (chosen or self.repeat) == "skip" else None
 
+    def accepts(self, profile: str = "") -> frozenset[str]:
+        """Return which kinds of files a profile takes beside JSONL, e.g. `{"csv", "gz"}`."""
+        chosen = self.profiles[profile].accept if profile else None
+        return frozenset(self.accept if chosen is None else chosen)
+
+    def accepted(self) -> dict[str, frozenset[str]]:
+        """Return `{profile, "" for the top level: the kinds of files that it takes beside JSONL}`."""
+        return {profile: self.accepts(profile) for profile in ("", *self.profiles)}
+
     def models(self) -> frozenset[str]:
         """Return the canonical names of the models that the configuration asks for."""
         return frozenset(canonical_model(self.job_settings(profile).model) for profile in ("", *self.profiles))
@@ -341,6 +371,8 @@ class Settings(Table):
             request_timeout_seconds=requests.request_timeout_seconds,
             digest=chosen.digest or requests.digest,
             n=chosen.n or requests.n,
+            template=chosen.template or self.template,
+            id_field=chosen.id_field or self.id_field,
         )
 
 

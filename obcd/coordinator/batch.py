@@ -17,6 +17,7 @@ from typing import Any
 
 from obcd.clock import wall
 from obcd.config.settings import Settings
+from obcd.core.forms import SUFFIX, form_of
 from obcd.core.records import JobSettings
 from obcd.errors import InputError
 from obcd.spool import disk, ledger, recovery
@@ -142,12 +143,13 @@ def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSet
 
 
 def _take_in(settings: Settings, layout: Layout, prompts: Path, job_settings: JobSettings) -> JobHeader:
-    name = prompts.name if prompts.name.endswith(".jsonl") else prompts.name + ".jsonl"
+    name = prompts.name if form_of(prompts.name) is not None else prompts.name + SUFFIX
     order = Order(
         drop=Drop(Key("", name), Identity.of(prompts.stat()), None),
         job=new_job_id(wall()),
         settings=job_settings,
         max_line_bytes=settings.spool.max_line_bytes,
+        max_expanded_bytes=settings.spool.max_expanded_bytes,
         reject_torn=True,
     )
     try:

@@ -64,7 +64,9 @@ class Desk:
         self._accepted = accepted
         self._unfinished = unfinished
         self._least_settle = 0.0
-        self._inbox = Inbox(layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker)
+        self._inbox = Inbox(
+            layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker, settings.accepted()
+        )
         self._is_open = True
         self._scan_at = 0.0
         #: Until when no scan is made but for another configuration.
@@ -134,7 +136,7 @@ class Desk:
     def _configure_inbox(self) -> None:
         spool = self._settings.spool
         settle = max(spool.settle_seconds, self._least_settle)
-        self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker)
+        self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker, self._settings.accepted())
 
     def wake(self) -> None:
         """Scan at the next turn, or a little later when the last scan was just now."""
@@ -247,6 +249,7 @@ class Desk:
             job=job,
             settings=self._settings.job_settings(drop.key.profile),
             max_line_bytes=self._settings.spool.max_line_bytes,
+            max_expanded_bytes=self._settings.spool.max_expanded_bytes,
             reject_torn=reject_torn,
             min_free_bytes=self._settings.spool.min_free_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),

@@ -82,6 +82,8 @@ class Gauge:
         Raises:
             TooLongError: If it is too long for the longest, however much too high it is estimated.
         """
+        if self._settings.template is not None:  # it may repeat a field, and has text of its own
+            size = max(size, len(request.prompt.encode()))
         if size <= self._room and _is_plain(request):  # a text has no more tokens than bytes: nothing to estimate
             return self._least
         if "num_ctx" in request.options:

@@ -7,6 +7,7 @@ The shapes are told apart by their keys (README, "Prompt files"):
     {"id"?, "embed", "model"?, …}                            ours, for vectors
     {"id"?, "complete", "suffix"?, "model"?, …}              ours, for a text that goes on
     {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai.asked`)
+    anything                                                 a row, where a template makes the prompts (`rows`)
 
 No input, however mangled, raises anything but `LineError`.
 """
@@ -22,6 +23,7 @@ from obcd.core.openai.asked import is_asked, to_ours
 from obcd.core.openai.relatives import why_foreign
 from obcd.core.pictures import check_images
 from obcd.core.records import Kind, Request
+from obcd.core.rows import PLAIN, Reading, fill
 from obcd.core.tools import check_tool_calls, check_tools
 from obcd.errors import LineError
 
@@ -68,17 +70,20 @@ OPTION_RANGES = {"num_ctx": (16, 2**24), "num_predict": (1, 2**24)}
 WHOLE_RANGE = (-(2**63), 2**63 - 1)
 
 
-def parse_line(raw: bytes, line: int) -> Request:
+def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     """Turn one line into a request.
 
     Args:
         raw: The line without its LF (a trailing CR is white space to JSON).
         line: Its number in the file, from 1.
+        reading: What the lines of its job are read with.
 
     Raises:
         LineError: With one sentence saying what is wrong with the line; it never quotes the prompt.
     """
     document = parse_object(raw)
+    if reading.template is not None:
+        return _row_request(document, line, reading.template, reading.id_field)
     if is_asked(document):
         document = to_ours(document)
     if "embed" in document:
@@ -171,6 +176,18 @@ def check_count(value: object, place: str = "n") -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT):
         return value
     raise LineError(f"`{place}` must be a whole number from 1 to {MAX_COUNT}")
+
+
+def _row_request(row: dict[str, Any], line: int, template: str, id_field: str) -> Request:
+    """Return what is asked of a row: all its fields are data, whatever their names, and all are echoed but the id."""
+    prompt = fill(template, row)
+    return Request(
+        line=line,
+        id=_id(row, line, id_field),
+        prompt=prompt,
+        messages=[{"role": "user", "content": prompt}],
+        extra={key: value for key, value in row.items() if key != id_field},
+    )
 
 
 def _our_request(document: dict[str, Any], line: int) -> Request:
@@ -338,12 +355,12 @@ def _model(document: dict[str, Any]) -> str | None:
     return model
 
 
-def _id(document: dict[str, Any], line: int) -> Any:
-    value = document.get("id")
+def _id(document: dict[str, Any], line: int, key: str = "id") -> Any:
+    value = document.get(key)
     if value is None:
         return line
     if len(json.dumps(value)) > MAX_ID_LENGTH:
-        raise LineError(f"`id` is longer than {MAX_ID_LENGTH} characters")
+        raise LineError(f"`{_short(key)}` is longer than {MAX_ID_LENGTH} characters")
     return value
 
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from obcd.core.rows import ID_FIELD, PLAIN, Reading
+
 #: Options of a request that make Ollama load the model anew when they differ (ollama server/sched.go, v0.33).
 RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 
@@ -59,6 +61,8 @@ class JobSettings:
         request_timeout_seconds: Limit for one whole request, waiting for a slot of the server included.
         digest: `same` if all answers of one model have to come from the same weights, `any` if they need not.
         n: How many answers each prompt gets, where its line does not say.
+        template: Makes the prompt of each line, which is a row then (see `rows`); None: lines say what they ask.
+        id_field: Of a row: the field that is its id.
     """
 
     model: str
@@ -75,6 +79,13 @@ class JobSettings:
     request_timeout_seconds: float = 600.0
     digest: str = "same"
     n: int = 1
+    template: str | None = None
+    id_field: str = ID_FIELD
+
+    @property
+    def reading(self) -> Reading:
+        """What the job's lines are read with."""
+        return PLAIN if self.template is None else Reading(self.template, self.id_field)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in `job.json` and `manifest.json`."""

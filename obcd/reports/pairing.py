@@ -21,6 +21,7 @@ from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
 from obcd.core.openai.told import custom_id_of, is_told, to_record
 from obcd.core.records import Kind, Outcome, Request
+from obcd.core.rows import PLAIN, Reading
 from obcd.core.vectors import why_no_vectors
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
@@ -139,10 +140,12 @@ class Pairing:
 
     Args:
         lines: The input, open; it is read at the places that `index` gives.
+        reading: What its lines were read with.
     """
 
-    def __init__(self, lines: BinaryIO, index: Index, problems: Problems) -> None:
+    def __init__(self, lines: BinaryIO, index: Index, problems: Problems, reading: Reading = PLAIN) -> None:
         self._lines = lines
+        self._reading = reading
         self._index = index
         self._problems = problems
         longest = max((end - start for start, end in pairwise(index.starts)), default=0)
@@ -240,7 +243,7 @@ class Pairing:
             self._problems.add(f"{where}: line {line} is answered, but is longer than any that obcd asks")
             return
         try:
-            request = parse_line(self._raw(line), line)
+            request = parse_line(self._raw(line), line, self._reading)
         except LineError as error:
             self._problems.add(f"{where}: line {line} is answered, but is no prompt: {error}")
             return
@@ -266,14 +269,18 @@ class Pairing:
             return [line]
         raw = self._raw(line)
         try:
-            return [parse_line(raw, line).id]
+            return [parse_line(raw, line, self._reading).id]
         except LineError:
             pass
         try:
             document = json.loads(raw)
         except (ValueError, RecursionError):
             return [line]
-        return [line, document.get("id"), document.get("custom_id")] if isinstance(document, dict) else [line]
+        return (
+            [line, document.get(self._reading.id_field), document.get("custom_id")]
+            if isinstance(document, dict)
+            else [line]
+        )
 
     def _shown_id(self, value: Any, line: int) -> Any:
         return custom_id_of(value, line) if self._told else value

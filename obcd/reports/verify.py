@@ -17,6 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from obcd.core.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.errors import InputError
 from obcd.logs import printable
 from obcd.reports.pairing import Index, Pairing, Problems, Sums, index_input, open_regular
@@ -229,7 +230,7 @@ def _pair(folder: Path, manifest: dict[str, Any], problems: Problems) -> tuple[S
         if lines is None:
             return Sums(), 0
         index = index_input(lines)
-        pairing = Pairing(lines, index, problems)
+        pairing = Pairing(lines, index, problems, _reading(manifest))
         responses = opened(RESPONSES)
         if responses is not None:
             pairing.take_responses(responses)
@@ -244,9 +245,10 @@ def _pair(folder: Path, manifest: dict[str, Any], problems: Problems) -> tuple[S
 
 def _check_manifest(manifest: dict[str, Any], index: Index, pairing: Pairing, problems: Problems) -> None:
     counts = pairing.sums.counts
+    where = "input.converted" if _value(manifest, "input.converted") is not None else "input"
     found = {
-        "input.sha256": index.sha256,
-        "input.bytes": index.size,
+        f"{where}.sha256": index.sha256,
+        f"{where}.bytes": index.size,
         "counts.lines": index.lines,
         "counts.requests": pairing.requests,
         "counts.responses": counts.responses,
@@ -268,6 +270,18 @@ def _check_manifest(manifest: dict[str, Any], index: Index, pairing: Pairing, pr
         found_share = pairing.sums.endpoints.get(name)
         if said != found_share:
             problems.add(f"{MANIFEST}: the share of endpoint {printable(name)[:100]} is not what the responses say")
+
+
+def _reading(manifest: dict[str, Any]) -> Reading:
+    """Return what the lines were read with; a manifest without a template, or with nonsense for one, says nothing."""
+    template, id_field = _value(manifest, "settings.template"), _value(manifest, "settings.id_field")
+    if not isinstance(template, str):
+        return PLAIN
+    try:
+        parse_template(template)
+    except ValueError:
+        return PLAIN
+    return Reading(template, id_field if isinstance(id_field, str) else ID_FIELD)
 
 
 def _check_digests(folder: Path, manifest: dict[str, Any], problems: Problems) -> None:

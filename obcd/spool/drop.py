@@ -19,18 +19,25 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
 from obcd.clock import wall
+from obcd.core.forms import DELIMITERS, JSONL, Form, form_of, why_not_taken
 from obcd.core.lines import parse_line
-from obcd.errors import InputError, LineError
+from obcd.core.packed import unpack
+from obcd.core.rows import PLAIN, Reading
+from obcd.core.sheets import Sheet, split_lines
+from obcd.errors import FormError, InputError, LineError
 from obcd.logs import printable
 from obcd.spool import acl, disk
-from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, SUFFIX, Marker, hidden_name, read_small
-from obcd.spool.intake import MAGIC
+from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+from obcd.spool.intake import BLOCK, MAGIC
+
+#: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
+MOST_UNPACKED_BYTES = 2**40
 
 
 class TakenError(InputError):
@@ -70,14 +77,23 @@ class _Content:
     prompts: int = 0
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
+    form: Form = field(default_factory=Form)
+    reading: Reading = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a drop goes: its path in the inbox, and the profile whose folder that is ("" for the inbox itself)."""
+    """Where a drop goes.
+
+    Attributes:
+        path: In the inbox.
+        profile: The one whose folder that is; "" for the inbox itself.
+        reading: What its lines are read with there.
+    """
 
     path: Path
     profile: str = ""
+    reading: Reading = PLAIN
 
 
 class Steps(Protocol):
@@ -106,7 +122,15 @@ class _Unwritten:
 UNWRITTEN: Steps = _Unwritten()
 
 
-def submit(inbox: Path, source: Path, profile: str = "", name: str = "", max_line_bytes: int = 2**20) -> Submitted:
+def submit(
+    inbox: Path,
+    source: Path,
+    profile: str = "",
+    name: str = "",
+    max_line_bytes: int = 2**20,
+    *,
+    reading: Reading = PLAIN,
+) -> Submitted:
     """Drop one file.
 
     Args:
@@ -115,25 +139,34 @@ def submit(inbox: Path, source: Path, profile: str = "", name: str = "", max_lin
     Raises:
         InputError: If the file is not there, holds no prompt, or the inbox does not take it; nothing was dropped then.
     """
-    target = find_target(inbox, profile, name or source.name)
+    target = find_target(inbox, profile, name or source.name, reading)
     if os.path.lexists(target.path):
         raise _taken(target.path)
     with open_regular(source) as reader:
         return drop(reader, str(source), target, max_line_bytes)
 
 
-def find_target(inbox: Path, profile: str, name: str) -> Target:
+def find_target(
+    inbox: Path, profile: str, name: str, reading: Reading = PLAIN, accepts: Set[str] = frozenset()
+) -> Target:
     """Return where a drop of this name goes.
 
+    Args:
+        reading: What its lines are read with there.
+        accepts: Which kinds of files are taken there beside JSONL.
+
     Raises:
-        InputError: If the name is no plain one, or the inbox has no such profile.
+        InputError: If the name is no plain one, its kind is not taken, or the inbox has no such profile.
     """
     folder = inbox / profile if profile else inbox
     if profile and not folder.is_dir():
         raise InputError(
             f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the configuration"
         )
-    return Target(folder / drop_name(name), profile)
+    path = folder / drop_name(name)
+    if why := why_not_taken(path.name, accepts):
+        raise InputError(f"{printable(path.name)}: {why}")
+    return Target(path, profile, reading)
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
@@ -147,7 +180,8 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
     """
     if os.path.lexists(target.path):
         raise _taken(target.path)
-    content, drop_id = _Content(printable(label)), secrets.token_hex(8)
+    form = form_of(target.path.name) or Form()
+    content, drop_id = _Content(printable(label), form=form, reading=target.reading), secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
     try:
         steps.copying(drop_id)
@@ -214,8 +248,8 @@ def drop_name(name: str) -> str:
     Raises:
         InputError: If it cannot be one.
     """
-    if not name.endswith(SUFFIX):
-        name += SUFFIX
+    if form_of(name) is None:
+        name += f".{JSONL}"
     if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
         raise InputError(f"'{printable(name)}' cannot be a job's name: give a plain one with --name")
     return name
@@ -227,7 +261,8 @@ def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes:
     try:  # around `open` too: a SIGTERM may come with its return; nobody else has the name, which is random
         with open(temporary, "xb", opener=_open_closed) as writer:
             before = os.fstat(reader.fileno())
-            _copy_checked(reader, writer, content, max_line_bytes, before)
+            copy = _copy_checked if content.form.is_plain else _copy_converted
+            copy(reader, writer, content, max_line_bytes, before)
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             if content.prompts == 0:
                 raise InputError(_no_prompts(content))
@@ -285,6 +320,56 @@ def _copy_checked(
     content.sha256 = digest.hexdigest()
 
 
+def _copy_converted(
+    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
+) -> None:
+    """Copy a packed file or CSV as it is, and check the lines that it becomes."""
+    digest = hashlib.sha256()
+    whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
+
+    def copied() -> Iterator[bytes]:
+        while block := reader.read(BLOCK):
+            digest.update(block)
+            writer.write(block)
+            content.size += len(block)
+            if content.size > whole:
+                _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+            yield block
+
+    blocks: Iterable[bytes] = copied()
+    try:
+        if content.form.is_packed:
+            blocks = unpack(blocks, MOST_UNPACKED_BYTES)
+        if content.form.kind == JSONL:
+            _check_lines(blocks, content, max_line_bytes)
+        else:
+            _check_rows(blocks, content, max_line_bytes)
+    except FormError as error:
+        raise InputError(f"{content.label}: {error}; nothing was dropped") from None
+    content.sha256 = digest.hexdigest()
+
+
+def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
+    for raw in split_lines(blocks, max_line_bytes):
+        content.lines += 1
+        if len(raw) > max_line_bytes + 1:
+            raise FormError(f"line {content.lines} is longer than {max_line_bytes} bytes ([spool] max_line_bytes)")
+        if raw.strip():
+            _check_line(raw, content)
+
+
+def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
+    sheet = Sheet(DELIMITERS[content.form.kind], max_line_bytes)
+    for row in sheet.rows(blocks):
+        content.lines += 1
+        if row.fault:
+            _note_bad(content, row.fault)
+        else:
+            _check_line(row.line, content)
+    if sheet.cut:
+        raise FormError(sheet.cut)
+
+
 def _check_magic(raw: bytes, content: _Content) -> None:
     if content.size == 0:
         for magic, what in MAGIC.items():
@@ -295,12 +380,16 @@ def _check_magic(raw: bytes, content: _Content) -> None:
 def _check_line(raw: bytes, content: _Content) -> None:
     line = raw.rstrip(b"\n").removeprefix(b"\xef\xbb\xbf" if content.lines == 1 else b"")
     try:
-        parse_line(line, content.lines)
+        parse_line(line, content.lines, content.reading)
     except LineError as error:
-        content.bad += 1
-        content.bad_lines = (*content.bad_lines, (content.lines, str(error)))[:10]
+        _note_bad(content, str(error))
     else:
         content.prompts += 1
+
+
+def _note_bad(content: _Content, why: str) -> None:
+    content.bad += 1
+    content.bad_lines = (*content.bad_lines, (content.lines, why))[:10]
 
 
 def _no_prompts(content: _Content) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from obcd.clock import monotonic, wall
+from obcd.core.forms import ENDING, form_of, why_not_taken
 from obcd.logs import printable
 
-SUFFIX = ".jsonl"
 MARKER_SUFFIX = ".done"
 MAX_NAME_BYTES = 200
 #: The daemon's own folder in the inbox (see `layout`).
@@ -38,7 +38,7 @@ DROP_ID = re.compile("[0-9a-f]{16}")
 #: Names that programs use while they write (rsync, editors, browsers, NFS); passed over in silence.
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
 #: Names beside a drop that say what is to become of its job (see `control`); what a number may be is said there.
-CONTROL = re.compile(r"(?P<drop>.+\.jsonl)\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
+CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
 
 
 class Key(NamedTuple):
@@ -149,16 +149,23 @@ def is_ignored(name: str) -> bool:
 
 
 def is_control(name: str) -> bool:
-    """Tell whether a name is that of a control file, well formed or not; one that ends in .jsonl is a drop's."""
-    return not name.endswith(SUFFIX) and CONTROL.fullmatch(name) is not None
+    """Tell whether a name is that of a control file, well formed or not; one that ends as a drop's is a drop's."""
+    return form_of(name) is None and CONTROL.fullmatch(name) is not None
 
 
 class Inbox:
     """What the inbox looked like at the last scan. One thread; `now` is monotonic seconds."""
 
-    def __init__(self, path: Path, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        profiles: list[str],
+        settle_seconds: float,
+        require_marker: bool,
+        accepts: Mapping[str, Set[str]] | None = None,
+    ) -> None:
         self._path = path
-        self.configure(profiles, settle_seconds, require_marker)
+        self.configure(profiles, settle_seconds, require_marker, accepts)
         self._watched: dict[Key, _Watched] = {}
         #: Files with a time until which they are held; of all the others there may be thousands.
         self._held: set[Key] = set()
@@ -175,8 +182,19 @@ class Inbox:
         self._said: dict[Key, str] = {}
         self._drops: list[Drop] = []
 
-    def configure(self, profiles: list[str], settle_seconds: float, require_marker: bool) -> None:
-        """Take what may change while it runs; what is in the folder of a profile that went is let lie."""
+    def configure(
+        self,
+        profiles: list[str],
+        settle_seconds: float,
+        require_marker: bool,
+        accepts: Mapping[str, Set[str]] | None = None,
+    ) -> None:
+        """Take what may change while it runs; what is in the folder of a profile that went is let lie.
+
+        Args:
+            accepts: {profile, "" for the inbox itself: the kinds of files that it takes beside JSONL}.
+        """
+        self._accepts: Mapping[str, Set[str]] = accepts or {}
         self.profiles = profiles
         self._settle = settle_seconds
         self._require_marker = require_marker
@@ -222,7 +240,7 @@ class Inbox:
                 continue
             key = Key(profile, entry.name)
             if is_ignored(entry.name):
-                if entry.name.endswith(SUFFIX + MARKER_SUFFIX) and not entry.name.startswith((".", "#")):
+                if _is_marker(entry.name) and not entry.name.startswith((".", "#")):
                     markers.add(key)
                 elif is_control(entry.name) and not entry.name.startswith((".", "#")):
                     controls.append(key)
@@ -329,15 +347,15 @@ class Inbox:
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:
             with os.scandir(entry.path) as inside:
-                has_files = any(item.name.endswith(SUFFIX) for item in islice(inside, MOST_STRAY))
+                has_files = any(form_of(item.name) is not None for item in islice(inside, MOST_STRAY))
         except OSError:
             has_files = False
         if has_files:
             self._said[Key("", entry.name)] = Unfit.PROFILE
 
     def _look(self, key: Key, entry: os.DirEntry[str], now: float) -> Drop | None:
-        unfit = _unfit_entry(entry)
-        if unfit is not None:
+        unfit = _unfit_entry(entry) or why_not_taken(entry.name, self._accepts.get(key.profile, frozenset()))
+        if unfit:
             self._said[key] = unfit
             return None
         status = None if self._is_with_the_clerk(key, entry) else self._inspect(key)
@@ -466,4 +484,8 @@ def _unfit_entry(entry: os.DirEntry[str]) -> Unfit | None:
         return Unfit.UNPRINTABLE
     if len(os.fsencode(entry.name)) > MAX_NAME_BYTES:
         return Unfit.LONG
-    return None if entry.name.endswith(SUFFIX) and entry.name != SUFFIX else Unfit.NAME
+    return None if form_of(entry.name) is not None else Unfit.NAME
+
+
+def _is_marker(name: str) -> bool:
+    return name.endswith(MARKER_SUFFIX) and form_of(name.removesuffix(MARKER_SUFFIX)) is not None

@@ -14,26 +14,34 @@ import os
 import stat
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
+from obcd.core.forms import DELIMITERS, JSONL, Form, form_of
 from obcd.core.lines import parse_line, parse_object
 from obcd.core.openai.asked import endpoint_of
 from obcd.core.openai.repeated import CustomIds
+from obcd.core.packed import MAGIC as GZIP_MAGIC
+from obcd.core.packed import unpack
 from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
-from obcd.errors import LineError
+from obcd.core.sheets import Sheet
+from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
-from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header, renumber_signatures
+from obcd.spool.job import MAX_SIGNATURES, Converted, JobHeader, Place, pack_place, read_header, renumber_signatures
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
 from obcd.spool.room import find_shortage, read_space, shown_size
 from obcd.spool.showing import MANIFEST, show
 
 BLOCK = 2**20
+#: How often the room is looked at while a packed file or CSV is written out as lines, in bytes.
+ROOM_BYTES = 2**26
 #: How often a file that changes while it is copied is copied before the clerk turns to others.
 COPIES = 3
 #: {first bytes: what such a file is}; none of them is JSONL.
@@ -58,6 +66,8 @@ class Order:
     max_line_bytes: int
     reject_torn: bool  # it has looked truncated for long enough
     unfinished: tuple[JobHeader, ...] = ()
+    #: What a packed file or CSV may become as JSON lines.
+    max_expanded_bytes: int = 2**34
     #: What has to stay free, as `spool.room` has it.
     min_free_bytes: int | None = None
     #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
@@ -200,11 +210,12 @@ def _is_begun(layout: Layout, order: Order) -> bool:
 
 def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
     size = order.drop.identity.size
-    if not order.reject_torn and order.drop.marker is None and _foreign_format(os.pread(descriptor, 16, 0)) is None:
+    if not order.reject_torn and order.drop.marker is None:
         if size == 0:
             return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
-        if _looks_torn(descriptor, size, order.max_line_bytes):
-            return NotYet("its last line is cut off: an upload that broke off? send it again", until_rejected=True)
+        cut = _find_cut(descriptor, order)
+        if cut:
+            return NotYet(f"{cut}: an upload that broke off? send it again", until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
     twins = tuple(
@@ -225,6 +236,40 @@ def _why_no_room(layout: Layout, order: Order) -> NotYet | None:
     if not find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
         return None
     return NotYet(f"there is no room for a file of {shown_size(size)}: it is taken when there is")
+
+
+def _find_cut(descriptor: int, order: Order) -> str:
+    """Return why the end of a file seems to be missing, "" if it does not."""
+    form = form_of(order.drop.key.name) or Form()
+    if form.is_plain:
+        is_ours = _foreign_format(os.pread(descriptor, 16, 0)) is None
+        torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
+        return "its last line is cut off" if torn else ""
+    # A packed end tells nothing, and whether quotes are open only the whole file does: it is read to its end.
+    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
+        file.seek(0)
+        try:
+            return _read_to_the_end(file, form, order)
+        except CutOffError as error:
+            return str(error)
+        except FormError:  # it can never become a job, which its acceptance says
+            return ""
+
+
+def _read_to_the_end(file: IO[bytes], form: Form, order: Order) -> str:
+    blocks: Iterable[bytes] = iter(partial(file.read, BLOCK), b"")
+    if form.is_packed:
+        blocks = unpack(blocks, order.max_expanded_bytes)
+    if form.kind != JSONL:
+        sheet = Sheet(DELIMITERS[form.kind], order.max_line_bytes)
+        for _ in sheet.rows(blocks):
+            pass
+        return sheet.cut
+    last = b""
+    for block in blocks:
+        _, line_feed, tail = block.rpartition(b"\n")
+        last = tail if line_feed else (last + tail)[: order.max_line_bytes + 1]
+    return "its last line is cut off" if _is_cut_off(last) else ""
 
 
 def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
@@ -294,7 +339,10 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         status = os.fstat(descriptor)
         reader = _Reader(order, temporary)
         try:
-            reader.read(file)
+            try:
+                reader.read(file)
+            except FormError as error:
+                raise RejectedError(str(error)) from None
             signatures, context = reader.settle()
         finally:
             reader.close()
@@ -321,6 +369,7 @@ def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
         context=context,
         repeat="run" if order.answered_since is None else "skip",
         asks=reader.asks or "",
+        converted=reader.converted,
     )
 
 
@@ -336,7 +385,8 @@ class _Reader:
 
     def __init__(self, order: Order, folder: Path) -> None:
         self._order = order
-        self._settings = order.settings
+        self._settings, self._reading = order.settings, order.settings.reading
+        self._form = form_of(order.drop.key.name) or Form()
         self._limit = order.max_line_bytes
         self._files: dict[str, IO[bytes]] = {
             name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
@@ -351,19 +401,85 @@ class _Reader:
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the line that comes next
         #: Which endpoint of OpenAI's the first object asks, "" where it is a line of ours; None before there is one.
-        self.asks: str | None = None
+        self.asks: str | None = "" if self._reading.template is not None or self._form.kind != JSONL else None
+        #: Of what `input.jsonl` holds where that is not the drop itself.
+        self._written_digest, self._written = hashlib.sha256(), 0
+        self._cut = ""  # why the end of a table seems to be missing
         self._custom_ids = CustomIds()
         self._is_torn = False  # the last line has no LF and is no JSON object
 
     def read(self, source: IO[bytes]) -> None:
-        """Take in the whole input."""
-        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
+        """Take in the whole input.
+
+        Raises:
+            FormError: If it is not of the form that its name promises, or a bomb.
+            OSError: If the disk refuses, or what it becomes does not fit.
+        """
+        blocks: Iterable[bytes] = self._original(source)
+        if self._form.is_packed:
+            blocks = unpack(blocks, self._order.max_expanded_bytes)
+        if self._form.kind == JSONL:
+            self._read_lines(blocks)
+        else:
+            self._read_rows(blocks)
+
+    @property
+    def converted(self) -> Converted | None:
+        """What the lines are where they are not the drop itself, byte for byte."""
+        return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
+
+    def _original(self, source: IO[bytes]) -> Iterator[bytes]:
         while block := source.read(BLOCK):
-            if self.size == 0:
+            if self.size == 0 and not (self._form.is_packed and block.startswith(GZIP_MAGIC)):
                 self._check_magic(block)
             self.digest.update(block)
-            self._files["input.jsonl"].write(block)
             self.size += len(block)
+            yield block
+
+    def _read_rows(self, blocks: Iterable[bytes]) -> None:
+        sheet = Sheet(DELIMITERS[self._form.kind], self._limit)
+        for row in sheet.rows(self._checked(blocks)):
+            self._write(row.line + b"\n")
+            self._line(row.line, fault=row.fault)
+        self._cut = sheet.cut
+
+    def _checked(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Look at how what was packed begins."""
+        is_first = self._form.is_packed
+        for block in blocks:
+            if is_first:
+                self._check_magic(block)
+                is_first = False
+            yield block
+
+    def _write(self, block: bytes) -> None:
+        self._files["input.jsonl"].write(block)
+        if self._form.is_plain:
+            return
+        self._written_digest.update(block)
+        before, self._written = self._written, self._written + len(block)
+        if self._written > self._order.max_expanded_bytes:
+            most = self._order.max_expanded_bytes
+            raise FormError(f"it is longer than {most} bytes as JSON lines ([spool] max_expanded_bytes)")
+        if before // ROOM_BYTES != self._written // ROOM_BYTES:
+            self._check_room()
+
+    def _check_room(self) -> None:
+        """Break off before the disk is full: nobody knew before how long it becomes.
+
+        Raises:
+            OSError: As from a full disk.
+        """
+        self._files["input.jsonl"].flush()
+        if find_shortage(
+            self._folder, read_space(self._folder), self._order.min_free_bytes, is_short=False, owed=ROOM_BYTES
+        ):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+
+    def _read_lines(self, blocks: Iterable[bytes]) -> None:
+        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
+        for block in self._checked(blocks):
+            self._write(block)
             *lines, tail = block.split(b"\n")
             if lines:
                 lines[0] = rest + lines[0]
@@ -388,11 +504,15 @@ class _Reader:
         if marker is not None:
             found = {"sha256": self.digest.hexdigest(), "bytes": self.size, "lines": self.lines}
             promised = {"sha256": marker.sha256, "bytes": marker.size, "lines": marker.lines}
+            if not self._form.is_plain:  # whoever counted lines counted those of the file
+                promised["lines"] = None
             for what, value in promised.items():
                 if value not in ("", None) and value != found[what]:
                     raise RejectedError(f"its marker says {what} {value}, the file has {found[what]}: send it again")
         if self.size == 0:
             raise RejectedError("it is empty: an upload that broke off? send it again")
+        if self._cut and (marker is None or not marker.sha256):
+            raise RejectedError(f"{self._cut}, so more may be missing: send it again")
         if self._is_torn and (marker is None or not marker.sha256):
             raise RejectedError(f"its last line ({self.lines}) is cut off, so more may be missing: send it again")
         if self.requests == 0:
@@ -421,7 +541,7 @@ class _Reader:
                 file.flush()
                 disk.sync_file(file.fileno(), self._folder / name)
 
-    def _line(self, raw: bytes, skipped: int = 0, end: int = 1) -> None:
+    def _line(self, raw: bytes, skipped: int = 0, end: int = 1, fault: str = "") -> None:
         self.lines += 1
         length, offset = skipped + len(raw), self._offset
         self._offset += length + end
@@ -430,11 +550,13 @@ class _Reader:
         if not skipped and not raw.strip():
             return
         try:
+            if fault:
+                raise LineError(fault)
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
             if self.asks is None:
                 self.asks = _asked_endpoint(raw)
-            request = parse_line(raw, self.lines)
+            request = parse_line(raw, self.lines, self._reading)
             if self.asks:
                 self._custom_ids.take(request.id)
             answers = answers_of(request, self._settings)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from obcd.core.context import ContextPlan
+from obcd.core.forms import stem_of
 from obcd.core.records import JobSettings, Signature
 from obcd.errors import InputError
 from obcd.spool import disk
@@ -56,6 +57,13 @@ class Place(NamedTuple):
     answer: int = 0
 
 
+class Converted(NamedTuple):
+    """The lines that were made of a drop: those of a packed file, or a row of CSV each."""
+
+    sha256: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHeader:
     """What is fixed when a job is accepted.
@@ -67,7 +75,8 @@ class JobHeader:
         uid: Who dropped it.
         drop_id: What `obcd submit` wrote into its marker; "" otherwise.
         accepted_at: Unix seconds.
-        sha256, size, lines: Of the input; `lines` counts blank ones too.
+        sha256, size: Of what was dropped.
+        lines: Of `input.jsonl`; `lines` counts blank ones too.
         requests: Results there have to be: the answers that each non-blank line wants, one of most.
         bad_lines: Those of them that could not become requests.
         settings: What it asks with.
@@ -76,6 +85,7 @@ class JobHeader:
         source: For `obcd batch`: the absolute path it was read from; "" otherwise.
         asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
             outputs are OpenAI's too. "" for a file of ours.
+        converted: What `input.jsonl` is where the drop was not JSONL, or packed; None: what was dropped, byte for byte.
         repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
     """
@@ -97,12 +107,13 @@ class JobHeader:
     source: str = ""
     repeat: str = "run"
     asks: str = ""
+    converted: Converted | None = None
     format: int = FORMAT
 
     @property
     def stem(self) -> str:
         """The name of its folder in the outbox, e.g. `notes`."""
-        return self.name.removesuffix(".jsonl")
+        return stem_of(self.name)
 
     @property
     def label(self) -> str:
@@ -148,6 +159,7 @@ class JobHeader:
             if not isinstance(values.get(key, kinds[0]()), kinds):
                 raise ValueError(f"`{key}` is a {type(values[key]).__name__}")
         values["settings"] = JobSettings.from_json(document["settings"])
+        values["converted"] = Converted(*document["converted"]) if document.get("converted") else None
         values["signatures"] = tuple(Signature.from_json(entry) for entry in document["signatures"])
         values["context"] = ContextPlan(**document["context"]) if document.get("context") else None
         return cls(**values)

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from obcd.clock import monotonic, timestamp, wall
+from obcd.core.forms import stem_of
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.logs import printable
 from obcd.spool import disk
@@ -361,7 +362,7 @@ def find_evidence(layout: Layout, target: Target) -> str:
     """
     if os.path.lexists(target.path):
         return "it lies in the inbox"
-    stem = target.path.name.removesuffix(".jsonl")
+    stem = stem_of(target.path.name)
     names = [f"{stem}.partial", f"{stem}.rejected", f"{stem}.repeated"]
     if target.profile or not (layout.inbox / stem).is_dir():  # else it may be the folder of a profile's jobs
         names.insert(0, stem)

@@ -25,10 +25,12 @@ from obcd import __version__
 from obcd.clock import timestamp, wall
 from obcd.core.answers import join
 from obcd.core.counts import Counts
+from obcd.core.forms import stem_of
 from obcd.core.lines import parse_line
 from obcd.core.openai.batch import Batch
 from obcd.core.openai.told import told_failure, told_response
 from obcd.core.records import Outcome, plain_model
+from obcd.core.rows import Reading
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
@@ -187,7 +189,7 @@ class _FailedFiles:
     def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
         document: dict[str, Any] = {
             "line": place.line,
-            "id": _id_of(lines, place),
+            "id": _id_of(lines, place, self.header.settings.reading),
             "class": record["class"],
             "message": record["message"],
             "attempts": record["attempts"],
@@ -212,18 +214,18 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place) -> Any:
+def _id_of(lines: IO[bytes], place: Place, reading: Reading) -> Any:
     """Return the user's id of a failed line; its number where the line cannot be read."""
     if place.length > BLOCK:
         return place.line
     raw = _read_line(lines, place)
     try:
-        return parse_line(raw, place.line).id
+        return parse_line(raw, place.line, reading).id
     except LineError:
         pass
     try:
         document = json.loads(raw)
-        value = document.get("custom_id", document.get("id")) if isinstance(document, dict) else None
+        value = document.get("custom_id", document.get(reading.id_field)) if isinstance(document, dict) else None
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -233,7 +235,7 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
 
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
-    request = parse_line(raw, place.line)
+    request = parse_line(raw, place.line, header.settings.reading)
     document = {"id": request.id, "line": place.line, "prompt": request.echo}
     if "response" in record:
         document["response"] = record["response"]  # before the rest, for people
@@ -298,10 +300,18 @@ def _manifest(
             )
             for signature in header.signatures
         },
-        "input": {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": modified_after_accept},
+        "input": _input(header, modified_after_accept=modified_after_accept),
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }
+
+
+def _input(header: JobHeader, *, modified_after_accept: bool) -> dict[str, Any]:
+    """Return what the manifest tells of what was dropped, and of the lines that were made of it."""
+    document = {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": modified_after_accept}
+    if header.converted is not None:
+        document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
+    return document
 
 
 def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
@@ -408,7 +418,7 @@ class Signs:
         return folder
 
     def _waiting_folder(self, key: Key) -> Path:
-        stem = printable(key.name.removesuffix(".jsonl")).replace("/", "_").encode()[:150].decode(errors="ignore")
+        stem = printable(stem_of(key.name)).replace("/", "_").encode()[:150].decode(errors="ignore")
         parent = make_place(self._layout, self._submitter(key), key.profile)
         folder, number = parent / f"{stem}.waiting", 1
         while os.path.lexists(folder):
@@ -471,7 +481,7 @@ def _is_sign(folder: Path) -> bool:
 
 def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:
     """Find the outbox's entry of what this user submitted: its folder and manifest, or None while there is none."""
-    stem = name.removesuffix(".jsonl")
+    stem = stem_of(name)
     for parent in find_places(outbox, os.geteuid(), profile):
         with contextlib.suppress(OSError):
             for folder in parent.iterdir():
@@ -486,7 +496,7 @@ def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple
 
 def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, Any] | None:
     """Find the progress of what this user submitted, or None when it does not run."""
-    pattern = f"{glob.escape(name.removesuffix('.jsonl'))}*.partial/progress.json"
+    pattern = f"{glob.escape(stem_of(name))}*.partial/progress.json"
     for path in (path for parent in find_places(outbox, os.geteuid(), profile) for path in parent.glob(pattern)):
         with contextlib.suppress(OSError, ValueError):
             document: Any = disk.read_json(path)

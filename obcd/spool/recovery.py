@@ -150,7 +150,7 @@ def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | No
         if place.length > MAX_JUDGED_BYTES:
             raise LineError(f"longer than {MAX_JUDGED_BYTES} bytes")
         lines.seek(place.offset)
-        request = parse_line(lines.read(place.length), place.line)
+        request = parse_line(lines.read(place.length), place.line, header.settings.reading)
         if signature_of(request, _planned(request, place, header)) not in header.signatures:
             raise LineError("its model and context length are one kind too many for one file")
     except LineError as error:

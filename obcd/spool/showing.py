@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from obcd.core.forms import stem_of
 from obcd.spool import acl, answered, disk, homes, ledger, quarantine
 from obcd.spool.layout import Layout
 
@@ -55,7 +56,7 @@ def show(layout: Layout, job: str) -> Path:
     uid = document.get("submitter", {}).get("uid", os.geteuid())  # rejected by an older obcd: it did not say
     _open_to_readers(folder, uid if layout.per_user else None)
     disk.sync_folder(folder)
-    stem, kind = document["name"].removesuffix(".jsonl"), _kind(document)
+    stem, kind = stem_of(document["name"]), _kind(document)
     target = free_name(layout, document["profile"], stem, kind, job, uid)
     for above in target.parent.parents:  # made by a clerk that was killed before it could sync them?
         if not above.is_relative_to(layout.outbox):

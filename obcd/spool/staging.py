@@ -13,15 +13,17 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from obcd.core.forms import form_of, stem_of, why_not_taken
+from obcd.core.rows import PLAIN, Reading
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.drop import ChangedError, Submitted, drop, find_target, open_regular
-from obcd.spool.inbox import SUFFIX, is_ignored
+from obcd.spool.inbox import is_ignored
 from obcd.spool.once import Record, key_of, locked
 
 MOVED = "submitted"
@@ -47,6 +49,8 @@ class Staging:
 
     Attributes:
         settle_seconds: For how long a file must not have changed.
+        reading: What lines are read with there.
+        accepts: Which kinds of files are taken there beside JSONL; others are let lie.
     """
 
     folder: Path
@@ -54,6 +58,8 @@ class Staging:
     profile: str
     settle_seconds: float
     max_line_bytes: int
+    reading: Reading = PLAIN
+    accepts: Set[str] = frozenset()
 
     def submit(self, now: float) -> Generator[Submitted | Left, None, None]:
         """Drop and move what has settled; holds the folder's lock until it is exhausted or closed.
@@ -81,6 +87,10 @@ class Staging:
                 if outcome is not None:
                     yield outcome
 
+    def _is_drop(self, name: str) -> bool:
+        is_called_so = form_of(name) is not None and not is_ignored(name)
+        return is_called_so and not why_not_taken(name, self.accepts)
+
     @property
     def _records(self) -> Path:
         return self.folder / MOVED / ".records"
@@ -99,7 +109,7 @@ class Staging:
             raise InputError(
                 f"cannot submit from {printable(str(self.folder))}: {error.strerror} ({printable(str(error.filename))})"
             ) from None
-        return [name for name in names if name.endswith(SUFFIX) and not is_ignored(name)]
+        return [name for name in names if self._is_drop(name)]
 
     def _clear_records(self, names: list[str]) -> None:
         """Finish what a crash broke off; records of files that are gone by now are removed."""
@@ -127,7 +137,7 @@ class Staging:
             # ctime: every write moves it, and no `cp -p` or `touch` sets it back.
             if now - status.st_ctime < self.settle_seconds:
                 return Left(name)
-            target = find_target(self.inbox, self.profile, name)
+            target = find_target(self.inbox, self.profile, name, self.reading, self.accepts)
             with self._record(_record_name(status)) as record:
                 submitted: Submitted | None = None
                 if not record.settle():
@@ -189,7 +199,8 @@ def _record_name(status: os.stat_result) -> str:
 
 def _free(folder: Path, name: str) -> Path:
     """Return a free name, e.g. `notes.jsonl`, `notes.2.jsonl`; the folder's lock keeps others from taking it."""
-    path, number = folder / name, 2
+    stem = stem_of(name)
+    ending, path, number = name.removeprefix(stem), folder / name, 2
     while os.path.lexists(path):
-        path, number = folder / f"{name.removesuffix(SUFFIX)}.{number}{SUFFIX}", number + 1
+        path, number = folder / f"{stem}.{number}{ending}", number + 1
     return path

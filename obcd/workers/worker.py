@@ -188,7 +188,8 @@ class _JobCache:
         """
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
-        request, settings = parse_line(raw, place.line), self._settings(job, folder, signature)
+        settings = self._settings(job, folder, signature)
+        request = parse_line(raw, place.line, settings.reading)
         if answers_of(request, settings) > 1:
             request = nth_request(request, settings, place.answer)
         return request, settings

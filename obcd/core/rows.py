@@ -1,0 +1,102 @@
+"""Rows that become prompts: a template with the names of fields, filled from any JSON object. Pure.
+
+    Reading("Summarise: {note}", "mrn")      {"mrn": "7", "note": "BP 150/95"}
+    -> id "7", prompt "Summarise: BP 150/95", extra {"note": "BP 150/95"}
+
+A field's name is all that stands in braces: nothing is looked up in a value, nothing is formatted (`str.format` would
+reach attributes of Python's own objects from a stranger's row).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from obcd.errors import LineError
+
+#: The field that is the id where nothing else is said.
+ID_FIELD = "id"
+#: Longest name of a field, in characters.
+MAX_FIELD_LENGTH = 200
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the lines of a job are read with, beside their own keys.
+
+    Attributes:
+        template: Makes the prompt of each line, which is a row then whatever its keys are; None: lines say themselves
+            what they ask.
+        id_field: The field of a row that is its id.
+    """
+
+    template: str | None = None
+    id_field: str = ID_FIELD
+
+
+#: Lines that say themselves what they ask.
+PLAIN = Reading()
+
+
+@lru_cache(maxsize=64)
+def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the pieces of a template: `[(text before a field, the field's name or None at the end), …]`.
+
+    Raises:
+        ValueError: With one sentence, if it is malformed or names no field.
+    """
+    pieces: list[tuple[str, str | None]] = []
+    text, at = "", 0
+    for found in _PIECE.finditer(template):
+        text += template[at : found.start()]
+        at = found.end()
+        if found[0] in ("{{", "}}"):
+            text += found[0][0]
+            continue
+        name = found[1]
+        if name is None:
+            raise ValueError(f"a `{found[0]}` stands alone in it, at character {found.start() + 1}: write it twice")
+        if not name.strip() or name != name.strip():
+            raise ValueError(
+                f"the braces at character {found.start() + 1} hold no field's name: write {{note}}, {{{{ for a brace"
+            )
+        if len(name) > MAX_FIELD_LENGTH or not name.isprintable():
+            raise ValueError(
+                f"the braces at character {found.start() + 1} hold what is no field's name: "
+                "write {note}, {{ for a brace"
+            )
+        pieces.append((text, name))
+        text = ""
+    if not pieces:
+        raise ValueError("it names no field, so that all prompts would be the same: write {note} for the field `note`")
+    return (*pieces, (text + template[at:], None))
+
+
+def fields_of(template: str) -> tuple[str, ...]:
+    """Return the names of the fields of a template, in its order, each once."""
+    return tuple(dict.fromkeys(name for _, name in parse_template(template) if name is not None))
+
+
+def fill(template: str, row: Mapping[str, Any]) -> str:
+    """Return the prompt of a row: texts as they are, all else as JSON.
+
+    Raises:
+        LineError: If a field is missing, or the prompt would be empty.
+    """
+    parts: list[str] = []
+    for text, name in parse_template(template):
+        parts.append(text)
+        if name is not None:
+            if name not in row:
+                raise LineError(f"it has no field `{name}`, which the template names")
+            value = row[name]
+            parts.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    prompt = "".join(parts)
+    if not prompt.strip():
+        raise LineError("the template makes an empty prompt of it")
+    return prompt

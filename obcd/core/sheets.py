@@ -1,0 +1,192 @@
+"""CSV as JSON lines: a row each, by the names of the header; and back. Pure, a row at a time.
+
+    mrn,note                      {"mrn": "7", "note": "BP 150/95,\\nno cough"}
+    7,"BP 150/95,
+    no cough"
+
+UTF-8, with or without a byte order mark; quotes as RFC 4180 has them. A row that is none gives a line that is no
+object, so that it fails wherever it is read again, and keeps its text: `["8,one field too many,x"]`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from obcd.errors import FormError
+from obcd.logs import printable
+
+#: Columns, and characters of a column's name.
+MAX_COLUMNS, MAX_NAME_LENGTH = 2000, 200
+BOM = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as a line of JSON, without its LF.
+
+    Attributes:
+        fault: Why it is none; "" if it is one.
+    """
+
+    line: bytes
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Sheet:
+    """Reads CSV.
+
+    Attributes:
+        delimiter: What stands between fields.
+        most_bytes: The longest row, in bytes.
+        cut: Once all is read: why its end looks as if more were missing; "" if it does not.
+    """
+
+    delimiter: str
+    most_bytes: int
+    cut: str = ""
+    _held: list[str] = field(default_factory=list)  # the lines of the row at hand
+    _lines: int = 0  # that were read
+    _has_end: bool = True  # whether the last one had its LF
+
+    def rows(self, blocks: Iterable[bytes]) -> Iterator[Row]:
+        """Yield the rows of a file.
+
+        Raises:
+            FormError: If the header is none, or a row is too long.
+        """
+        csv.field_size_limit(2**31 - 1)  # one for the whole process; what a row may have is bounded here
+        reader = csv.reader(self._texts(blocks), delimiter=self.delimiter, strict=True)
+        header = self._header(reader)
+        while True:
+            self._held.clear()
+            first = self._lines + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    self.cut = f"its last row, from line {first} on, ends within quotes"
+                yield self._bad(f"it is no CSV: {_reason(error)}", first)
+                continue
+            if fields:
+                yield self._row(header, fields, first)
+
+    def _header(self, reader: Iterator[list[str]]) -> list[str]:
+        try:
+            header = next((row for row in reader if row), None)
+        except csv.Error as error:
+            raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
+        if header is None:
+            raise FormError("it is empty: a first line with the names of the columns is needed")
+        if not self._has_end:
+            self.cut = "its header (the first line) has no end"
+        _check_header(header)
+        return header
+
+    def _row(self, header: list[str], fields: list[str], first: int) -> Row:
+        if len(fields) != len(header):
+            if len(fields) < len(header) and not self._has_end:
+                self.cut = f"its last row (line {first}) is cut off"
+            return self._bad(f"it has {len(fields)} fields where the header has {len(header)}", first)
+        text = "".join(self._held)
+        if "\0" in text:
+            return self._bad("it holds a NUL character", first)
+        try:
+            line = json.dumps(dict(zip(header, fields, strict=True)), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return self._bad("it is not UTF-8: save the file as UTF-8", first)
+        return Row(line)
+
+    def _bad(self, fault: str, first: int) -> Row:
+        text = "".join(self._held).rstrip("\r\n")
+        return Row(json.dumps([text]).encode("ascii"), f"{fault} (line {first} of the file)")
+
+    def _texts(self, blocks: Iterable[bytes]) -> Iterator[str]:
+        """Yield the lines of a file, each with its LF, and hold those of the row at hand."""
+        size = 0
+        for raw in split_lines(blocks, self.most_bytes):
+            if not self._held:
+                size = 0
+            size += len(raw)
+            if size > self.most_bytes:
+                where = f"the row that begins in line {self._lines + 1 - len(self._held)}"
+                raise FormError(
+                    f"{where} is longer than {self.most_bytes} bytes ([spool] max_line_bytes): is a quote open?"
+                )
+            self._has_end = raw.endswith(b"\n")
+            text = raw.decode("utf-8", "surrogateescape")
+            if self._lines == 0:
+                text = text.removeprefix(BOM)
+            self._lines += 1
+            self._held.append(text)
+            yield text
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",") -> Iterator[bytes]:
+    """Yield the lines of a CSV file that `Sheet` reads back as the same rows; its header comes first."""
+    for fields in chain((header,), rows):
+        text = io.StringIO()
+        # All of them: a lone CR at a field's end, or a row of one empty field, would not be read back otherwise.
+        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(fields)
+        yield text.getvalue().encode()
+
+
+def split_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """Yield lines with their LF; of one that is too long, its beginning, which is too long too."""
+    rest = b""
+    for block in blocks:
+        *ended, tail = block.split(b"\n")
+        if ended:
+            yield rest + ended[0] + b"\n"
+            for line in ended[1:]:
+                yield line + b"\n"
+            rest = tail
+        else:
+            rest += tail
+        if len(rest) > most_bytes:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _check_header(header: list[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise FormError(f"its header has {len(header)} columns, more than {MAX_COLUMNS}")
+    seen: set[str] = set()
+    for number, name in enumerate(header, 1):
+        if "\0" in name or (not name.isascii() and not _is_text(name)):
+            raise FormError("its header (the first line) is not UTF-8: save the file as UTF-8")
+        if not name.strip():
+            raise FormError(f"column {number} of its header has no name: give it one, or take the column out")
+        if len(name) > MAX_NAME_LENGTH:
+            raise FormError(f"the name of column {number} is longer than {MAX_NAME_LENGTH} characters: is it a header?")
+        if name in seen:
+            raise FormError(f"two columns of its header are named `{printable(name)}`: rename one")
+        seen.add(name)
+    if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
+        sign = "semicolons" if ";" in header[0] else "tabs (a .tsv file?)"
+        raise FormError(f"its header has {sign} where commas are needed: save it with commas")
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _reason(error: csv.Error) -> str:
+    text = str(error)
+    if "expected after" in text:
+        return "something stands behind a closing quote"
+    if "unexpected end" in text:
+        return "a quote is not closed"
+    if "new-line" in text:
+        return "a CR stands alone in it: end lines with LF, or CR and LF"
+    return text
