@@ -187,7 +187,7 @@ class _FailedFiles:
     def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
         document: dict[str, Any] = {
             "line": place.line,
-            "id": _id_of(lines, place),
+            "id": _id_of(lines, place, is_batch=bool(self.header.asks)),
             "class": record["class"],
             "message": record["message"],
             "attempts": record["attempts"],
@@ -212,7 +212,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place) -> Any:
+def _id_of(lines: IO[bytes], place: Place, *, is_batch: bool) -> Any:
     """Return the user's id of a failed line; its number where the line cannot be read."""
     if place.length > BLOCK:
         return place.line
@@ -223,7 +223,8 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
         pass
     try:
         document = json.loads(raw)
-        value = document.get("custom_id", document.get("id")) if isinstance(document, dict) else None
+        key = "custom_id" if is_batch and isinstance(document, dict) and "custom_id" in document else "id"
+        value = document.get(key) if isinstance(document, dict) else None
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -237,7 +238,7 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: 
     document = {"id": request.id, "line": place.line, "prompt": request.echo}
     if "response" in record:
         document["response"] = record["response"]  # before the rest, for people
-    document.update(_shown(record))
+    document.update(_shown(record), line=place.line)
     if request.extra:
         document["extra"] = request.extra
     if header.asks:
