@@ -223,8 +223,9 @@ def _id_of(lines: IO[bytes], place: Place, *, is_batch: bool) -> Any:
         pass
     try:
         document = json.loads(raw)
-        key = "custom_id" if is_batch and isinstance(document, dict) and "custom_id" in document else "id"
-        value = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(document, dict):
+            return place.line
+        value = document.get("custom_id" if is_batch and "custom_id" in document else "id")
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
