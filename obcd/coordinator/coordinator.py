@@ -199,6 +199,11 @@ class Coordinator:
         return {**self._desk.waiting, **self._controls.waiting}
 
     @property
+    def rejected(self) -> list[dict[str, str]]:
+        """The files that were rejected last, for people: `{"file", "folder", "why"}`."""
+        return list(self._desk.rejected)
+
+    @property
     def settling(self) -> list[Key]:
         """Files of the inbox that are on their way."""
         return self._desk.settling
