@@ -283,6 +283,8 @@ class Coordinator:
         if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)
             self.fleet.dispatch(now)  # what cannot be recorded should not be computed
+        if self._recorder.pending and not self.fleet.in_flight:
+            self._recorder.hurry()
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:
