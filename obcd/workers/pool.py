@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator, KeysView
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import psutil
@@ -22,6 +19,7 @@ import psutil
 from obcd.clock import duration, monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
+from obcd.workers.forking import forkserver
 from obcd.workers.messages import Ask, Configure, ProbeNow
 from obcd.workers.worker import WorkerSpec, run_worker
 
@@ -36,29 +34,6 @@ REFUSED_SECONDS = 2.0
 GRACE_SECONDS = 2.0
 #: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
 START_SECONDS = 0.04
-
-_PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
-
-
-def forkserver() -> ForkServerContext:
-    """Return the one context that all our child processes are started from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    return context
-
-
-@contextlib.contextmanager
-def shielded_start() -> Iterator[None]:
-    """Hold SIGINT back while the fork server starts: it inherits that, so that a Ctrl-C is the coordinator's to act on.
-
-    The resource tracker comes first, since its start lets SIGINT through again (cpython multiprocessing).
-    """
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Child:
