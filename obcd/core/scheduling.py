@@ -183,6 +183,7 @@ class Scheduler:
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
+        backlog.note_answer(lease.ordinal, span.work)
         self._moves += holder.fitness.note_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
         self._end(backlog, lease)
         return lease

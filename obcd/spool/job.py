@@ -207,6 +207,11 @@ def signature_column(folder: Path) -> bytes:
         return b"".join(block[_SIGNATURE_AT::RECORD_BYTES] for block in blocks)
 
 
+def length_column(folder: Path) -> list[int]:
+    """Return the length of every request's line, in bytes."""
+    return [place.length for place in read_places(folder)]
+
+
 def renumber_signatures(index: IO[bytes], numbers: bytes) -> None:
     """Number the signatures of an index anew, where it lies.
 
