@@ -25,6 +25,8 @@ CHAT = "/api/chat"
 TIMED_OUT = "timed out"
 NANO = 1e-9
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -40,7 +42,7 @@ class Answer:
 
 def encode_body(document: dict[str, Any]) -> bytes:
     """Return a request body: ASCII, so that a lone surrogate in a prompt travels as it was written."""
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(document).encode("ascii")
 
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
