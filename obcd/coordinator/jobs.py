@@ -218,6 +218,7 @@ class Jobs:
             header.signatures,
             loaded.column,
             larger=header.larger_numbers(),
+            sizes=loaded.sizes,
             limit=header.settings.attempts,
             submitter=header.uid,
             rank=self.orders(header.id).rank,

@@ -36,6 +36,8 @@ NANO = 1e-9
 #: Older servers pass `logprobs` over and answer without them.
 NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -51,7 +53,7 @@ class Answer:
 
 def encode_body(document: dict[str, Any]) -> bytes:
     """Return a request body: ASCII, so that a lone surrogate in a prompt travels as it was written."""
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(document).encode("ascii")
 
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
@@ -114,9 +116,8 @@ def _context_that_was_short(document: dict[str, Any], request: Request, settings
 
 def preload(transport: Transport, signature: Signature) -> Fault | None:
     """Load a model with the options its requests will carry; returns at once when it is loaded already."""
-    kind = Kind.EMBED if signature.embeds else Kind.CHAT
-    reply = exchange(transport, encode_body(preload_body(signature)), kind)
-    return reply if isinstance(reply, Fault) else judge_loaded(reply, kind)
+    reply = exchange(transport, encode_body(preload_body(signature)), signature.kind)
+    return reply if isinstance(reply, Fault) else judge_loaded(reply, signature.kind)
 
 
 def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply | Fault:

@@ -145,7 +145,7 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
     reason = manifest["rejected"]
     if not isinstance(reason, str) or not reason:
         problems.add(f"{MANIFEST}: it does not say why the file was rejected")
-    _check_names(folder, {INPUT, MANIFEST}, set(), problems)
+    _check_names(folder, {INPUT, MANIFEST}, {"why.txt"}, problems)  # older ones have none
     stream = _open(folder, INPUT, problems)
     if stream is not None:
         stream.close()

@@ -30,7 +30,6 @@ from obcd.core.lines import parse_line
 from obcd.core.openai.batch import Batch
 from obcd.core.openai.told import told_failure, told_response
 from obcd.core.records import Outcome, plain_model
-from obcd.core.rows import Reading
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
@@ -189,7 +188,7 @@ class _FailedFiles:
     def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
         document: dict[str, Any] = {
             "line": place.line,
-            "id": _id_of(lines, place, self.header.settings.reading),
+            "id": _id_of(lines, place, self.header),
             "class": record["class"],
             "message": record["message"],
             "attempts": record["attempts"],
@@ -214,18 +213,21 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place, reading: Reading) -> Any:
+def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
     """Return the user's id of a failed line; its number where the line cannot be read."""
     if place.length > BLOCK:
         return place.line
     raw = _read_line(lines, place)
     try:
-        return parse_line(raw, place.line, reading).id
+        return parse_line(raw, place.line, header.settings.reading).id
     except LineError:
         pass
     try:
         document = json.loads(raw)
-        value = document.get("custom_id", document.get(reading.id_field)) if isinstance(document, dict) else None
+        if not isinstance(document, dict):
+            return place.line
+        key = header.settings.reading.id_field
+        value = document.get("custom_id" if header.asks and "custom_id" in document else key)
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -239,7 +241,7 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: 
     document = {"id": request.id, "line": place.line, "prompt": request.echo}
     if "response" in record:
         document["response"] = record["response"]  # before the rest, for people
-    document.update(_shown(record))
+    document.update(_shown(record), line=place.line)
     if request.extra:
         document["extra"] = request.extra
     if header.asks:

@@ -182,6 +182,10 @@ def test_official_types_read_every_line_of_a_batch(
     assert shown["vectors"]["prompt"] == ["one", "two"]
     merged = run_obcd(environment, "merge", "--input-dir", published.folder, "--output-file", tmp_path / "all.jsonl")
     assert merged.returncode == 3
+    embedded = run_obcd(environment, "vectors", published.folder, "-o", tmp_path / "vectors.jsonl")
+    assert embedded.returncode == 3, embedded.stderr
+    rows = [json.loads(item) for item in (tmp_path / "vectors.jsonl").read_text("utf-8").splitlines()]
+    assert [(row["id"], row["text"]) for row in rows] == [("vectors", "one"), ("vectors", "two"), ("vector", "one")]
     values = [json.loads(item) for item in (tmp_path / "all.jsonl").read_text("utf-8").splitlines()]
     assert json.loads(told["schema"].choices[0].message.content) in values
 

@@ -302,7 +302,8 @@ def test_what_is_no_prompt_file_is_rejected_at_once_with_the_reason(layout: Layo
     manifest = disk.read_json(verdict.folder / "manifest.json")
     assert (manifest["job"], manifest["name"], manifest["rejected"]) == ("job1", "notes.jsonl", verdict.why)
     assert (verdict.folder / "input.jsonl").read_bytes() == content
-    assert sorted(path.name for path in verdict.folder.iterdir()) == ["input.jsonl", "manifest.json"]
+    assert (verdict.folder / "why.txt").read_text("utf-8") == f"notes.jsonl: {verdict.why}\n"
+    assert sorted(path.name for path in verdict.folder.iterdir()) == ["input.jsonl", "manifest.json", "why.txt"]
     assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
 
 

@@ -100,7 +100,9 @@ def test_cancelled_job_is_a_cancelled_batch(layout: Layout) -> None:
 
 
 def test_file_of_ours_stays_ours_with_a_line_of_openais_in_it(layout: Layout) -> None:
-    accept_bytes(layout, b'{"prompt": "one"}\n' + asked("a") + asked("a"))
+    accept_bytes(
+        layout, b'{"prompt": "one"}\n' + asked("a") + asked("a") + b'{"id": 5, "custom_id": "b", "prompt": ""}'
+    )
     record(layout, "job1", [answer(0), answer(1), answer(2)])
 
     folder = publish(layout, "job1", {})
@@ -108,6 +110,7 @@ def test_file_of_ours_stays_ours_with_a_line_of_openais_in_it(layout: Layout) ->
     assert [(item["id"], item["prompt"]) for item in lines_of(folder / "responses.jsonl")] == [
         (1, "one"), ("a", "Hello"), ("a", "Hello"),
     ]  # fmt: skip
+    assert [item["id"] for item in lines_of(folder / "errors.jsonl")] == [5]
     assert "batch" not in json.loads((folder / "manifest.json").read_bytes())
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 

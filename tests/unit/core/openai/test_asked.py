@@ -187,6 +187,7 @@ def call(**changes: Any) -> dict[str, Any]:
     [
         ("stream", True, "a batch is never streamed: take it out"),
         ("stream_options", {"include_usage": True}, "a batch is never streamed: take it out"),
+        ("stream", 0, "a batch is never streamed: take it out"),
         ("audio", {"voice": "alloy"}, "Ollama speaks no audio: take it out"),
         ("modalities", ["text", "audio"], 'Ollama writes text alone: take it out, or write ["text"]'),
         ("moderation", {"model": "m"}, "nothing is moderated here: take it out"),
