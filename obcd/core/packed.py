@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from obcd.errors import CutOffError, FormError
 
-MAGIC = b"\x1f\x8b"
 #: How much is unpacked at once.
 BLOCK_BYTES = 2**18
 #: A part that gives more than this many times its size is a bomb, once it gave `FREE_BYTES`: texts give 3 to 20.

@@ -26,7 +26,6 @@ from obcd.core.forms import DELIMITERS, JSONL, Form, form_of
 from obcd.core.lines import parse_line, parse_object
 from obcd.core.openai.asked import endpoint_of
 from obcd.core.openai.repeated import CustomIds
-from obcd.core.packed import MAGIC as GZIP_MAGIC
 from obcd.core.packed import unpack
 from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
 from obcd.core.sheets import Sheet
@@ -254,12 +253,29 @@ def _find_cut(descriptor: int, order: Order) -> str:
             return str(error)
         except FormError:  # it can never become a job, which its acceptance says
             return ""
+        finally:
+            file.seek(0)  # the place is one with that of the descriptor, which others read from
+
+
+def _unfolded(blocks: Iterable[bytes], form: Form, order: Order) -> Iterator[bytes]:
+    """Yield what a file holds, unpacked where it is packed.
+
+    Raises:
+        FormError: If it is something else than its name says, or a bomb.
+    """
+    if form.is_packed:
+        blocks = unpack(blocks, order.max_expanded_bytes)
+    is_first = True
+    for block in blocks:
+        what = _foreign_format(block) if is_first else None
+        if what is not None:
+            raise FormError(f"it is {what}")
+        is_first = False
+        yield block
 
 
 def _read_to_the_end(file: IO[bytes], form: Form, order: Order) -> str:
-    blocks: Iterable[bytes] = iter(partial(file.read, BLOCK), b"")
-    if form.is_packed:
-        blocks = unpack(blocks, order.max_expanded_bytes)
+    blocks = _unfolded(iter(partial(file.read, BLOCK), b""), form, order)
     if form.kind != JSONL:
         sheet = Sheet(DELIMITERS[form.kind], order.max_line_bytes)
         for _ in sheet.rows(blocks):
@@ -415,9 +431,7 @@ class _Reader:
             FormError: If it is not of the form that its name promises, or a bomb.
             OSError: If the disk refuses, or what it becomes does not fit.
         """
-        blocks: Iterable[bytes] = self._original(source)
-        if self._form.is_packed:
-            blocks = unpack(blocks, self._order.max_expanded_bytes)
+        blocks = _unfolded(self._original(source), self._form, self._order)
         if self._form.kind == JSONL:
             self._read_lines(blocks)
         else:
@@ -430,27 +444,16 @@ class _Reader:
 
     def _original(self, source: IO[bytes]) -> Iterator[bytes]:
         while block := source.read(BLOCK):
-            if self.size == 0 and not (self._form.is_packed and block.startswith(GZIP_MAGIC)):
-                self._check_magic(block)
             self.digest.update(block)
             self.size += len(block)
             yield block
 
     def _read_rows(self, blocks: Iterable[bytes]) -> None:
         sheet = Sheet(DELIMITERS[self._form.kind], self._limit)
-        for row in sheet.rows(self._checked(blocks)):
+        for row in sheet.rows(blocks):
             self._write(row.line + b"\n")
             self._line(row.line, fault=row.fault)
         self._cut = sheet.cut
-
-    def _checked(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Look at how what was packed begins."""
-        is_first = self._form.is_packed
-        for block in blocks:
-            if is_first:
-                self._check_magic(block)
-                is_first = False
-            yield block
 
     def _write(self, block: bytes) -> None:
         self._files["input.jsonl"].write(block)
@@ -478,7 +481,7 @@ class _Reader:
 
     def _read_lines(self, blocks: Iterable[bytes]) -> None:
         rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
-        for block in self._checked(blocks):
+        for block in blocks:
             self._write(block)
             *lines, tail = block.split(b"\n")
             if lines:
@@ -590,11 +593,6 @@ class _Reader:
         record = failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
         self._files[ledger.NAME].write(ledger.frame(record))
         self.bad_lines += 1
-
-    def _check_magic(self, block: bytes) -> None:
-        what = _foreign_format(block)
-        if what is not None:
-            raise RejectedError(f"it is {what}")
 
 
 def _foreign_format(block: bytes) -> str | None:
