@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +17,9 @@ from obcd.errors import InputError, PartialError, UsageError
 from obcd.logs import printable
 from obcd.reports.answers import Answer, read_answers, read_tally
 from obcd.reports.files import whole_file, whole_stream
+from obcd.reports.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
 from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Writer, format_of, merge_answers
-from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, Wrapping, write_prompts
+from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
 from obcd.reports.printing import json_line, text_block
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source, find_sources
 from obcd.reports.tables import FIELDS, CsvWriter, ParquetWriter
@@ -25,6 +27,7 @@ from obcd.reports.texts import (
     DEFAULT_GLOBS,
     Columns,
     Prompt,
+    Read,
     csv_columns,
     prompt_from_file,
     prompts_from_csv,
@@ -40,6 +43,7 @@ Examples:
   obcd prepare notes/ -o notes.jsonl --template "Summarise: {text}"
   obcd prepare visits.csv --column note --id-column mrn -o visits.jsonl
   zcat questions.gz | obcd prepare - -o questions.jsonl
+  obcd prepare scans/ --images --template "What is to be seen?" -o scans.jsonl
 """
 PRINT_EPILOG = """\b
 Examples:
@@ -75,8 +79,18 @@ def _with_hyphens(option: str) -> str:
     "--keep", is_flag=True, help="echo the other CSV columns into the responses; _ in front of obcd's own keys"
 )
 @click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
+@click.option("--images", is_flag=True, help="SOURCE is a folder of pictures: a prompt each, the picture in base64")
 @click.option(
-    "--template", default="{text}", metavar="TEXT", help="the prompt; {text} stands for the text [default: {text}]"
+    "--max-image-bytes",
+    type=click.IntRange(1),
+    default=MAX_IMAGE_BYTES,
+    metavar="N",
+    help=f"largest picture that is taken [default: {MAX_IMAGE_BYTES}]",
+)
+@click.option(
+    "--template",
+    metavar="TEXT",
+    help=f"the prompt; {{text}} stands for the text, or a picture's path [default: {{text}}; '{TEMPLATE}']",
 )
 @click.option("--system", metavar="TEXT", help="a system message for every prompt")
 def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
@@ -88,21 +102,27 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     id_column: str | None,
     keep: bool,
     delimiter: str | None,
-    template: str,
+    images: bool,
+    max_image_bytes: int,
+    template: str | None,
     system: str | None,
 ) -> None:
     """make a prompt file from texts.
 
-    SOURCE is a folder of text files (a prompt each, its id the file's path), a text file (one prompt), a CSV file
-    (with --column), or - for standard input (a prompt a line, its id the line's number).
+    SOURCE is a folder of text files (a prompt each, its id the file's path; with --images one of pictures), a text
+    file (one prompt), a CSV file (with --column), or - for standard input (a prompt a line, its id the line's number).
     """
     if column is None and (id_column is not None or keep):
         raise UsageError("--id-column and --keep are for CSV: say with --column which column holds the text")
-    wrapping = Wrapping(template=template, system=system)
+    if images and (column is not None or not Path(source).is_dir()):
+        raise UsageError("--images wants a folder of pictures: obcd prepare FOLDER --images")
+    chosen = (TEMPLATE if images else PLACEHOLDER) if template is None else template
+    wrapping = Wrapping(template=chosen, system=system, may_be_same=images)
+    read = partial(image_from_file, most_bytes=max_image_bytes) if images else None
     columns = None
     if column is not None:
         columns = Columns(text=column, id=id_column, keep=keep, delimiter=_delimiter(source, delimiter))
-    with target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
+    with target(output, overwrite=force) as stream, _prompts(source, columns, globs, read) as prompts:
         done = write_prompts(prompts, wrapping, stream, _tell_left_out)
     _say(_prepared_text(done.prompts, output))
     if done.long_lines:
@@ -204,7 +224,9 @@ def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
 
 
 @contextmanager
-def _prompts(source: str, columns: Columns | None, globs: tuple[str, ...]) -> Iterator[Iterator[Prompt | LeftOut]]:
+def _prompts(
+    source: str, columns: Columns | None, globs: tuple[str, ...], read: Read | None
+) -> Iterator[Iterator[Prompt | LeftOut]]:
     """Yield the reader that fits a source, and close what it reads from."""
     path = Path(source)
     name = printable(source)
@@ -214,7 +236,7 @@ def _prompts(source: str, columns: Columns | None, globs: tuple[str, ...]) -> It
     elif path.is_dir():
         if columns is not None:
             raise UsageError(f"{name} is a folder, and --column is for a CSV file")
-        yield prompts_from_folder(path, globs)
+        yield prompts_from_folder(path, globs or (DEFAULT_GLOBS if read is None else GLOBS), read)
     elif columns is None:
         yield iter([_single_file(path, source)])
     else:

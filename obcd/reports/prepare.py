@@ -27,9 +27,10 @@ class Wrapping:
 
     template: str = PLACEHOLDER  # `Summarise: {text}`; every `{text}` is replaced, other braces stay as they are
     system: str | None = None
+    may_be_same: bool = False  # whether all prompts may be the same, as those about pictures are
 
     def __post_init__(self) -> None:
-        if PLACEHOLDER not in self.template:
+        if PLACEHOLDER not in self.template and not self.may_be_same:
             raise UsageError(f"the template has no {PLACEHOLDER}: without it every prompt would be the same")
         if any("\ud800" <= char <= "\udfff" for char in self.template + (self.system or "")):
             raise UsageError("the template or system message is not UTF-8: set the terminal to UTF-8")

@@ -9,11 +9,11 @@ import csv
 import fnmatch
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from obcd.core.lines import MESSAGE_KEYS, OUR_KEYS
 from obcd.errors import InputError
@@ -36,7 +36,10 @@ class Prompt:
     id: str | int
     text: str
     place: str  # where it was read, ready to print: `visits.csv row 7`
-    extra: dict[str, str] = field(default_factory=dict)  # {"ward": "3b"}: echoed into the response
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other keys of the line: {"ward": "3b"}
+
+
+Read = Callable[[Path, str], Prompt | LeftOut]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +52,23 @@ class Columns:
     delimiter: str = ","
 
 
-def prompts_from_folder(folder: Path, globs: tuple[str, ...] = DEFAULT_GLOBS) -> Iterator[Prompt | LeftOut]:
-    """Yield every text file in a folder and below it, by name; the id is its path below the folder.
+def prompts_from_folder(
+    folder: Path, globs: tuple[str, ...] = DEFAULT_GLOBS, read: Read | None = None
+) -> Iterator[Prompt | LeftOut]:
+    """Yield every file in a folder and below it, by name; the id is its path below the folder.
 
     Hidden files and folders are not looked at. Symbolic links are not followed but reported.
 
     Args:
         folder: where to look.
+        read: makes a prompt of a file, given its name below the folder; None: takes its text.
         globs: patterns, in any case; a file counts when its name matches one, or its path one that has a slash.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
-    yield from _prompts_below(entries, "", globs)
+    yield from _prompts_below(entries, "", globs, read or prompt_from_file)
 
 
 def prompt_from_file(path: Path, name: str) -> Prompt | LeftOut:
@@ -128,7 +134,9 @@ def csv_columns(stream: BinaryIO, delimiter: str) -> list[str]:
     return next(csv.reader([line.decode("utf-8", "replace")], delimiter=delimiter), [])
 
 
-def _prompts_below(entries: list[os.DirEntry[str]], prefix: str, globs: tuple[str, ...]) -> Iterator[Prompt | LeftOut]:
+def _prompts_below(
+    entries: list[os.DirEntry[str]], prefix: str, globs: tuple[str, ...], read: Read
+) -> Iterator[Prompt | LeftOut]:
     for entry in entries:
         name = prefix + entry.name
         if entry.name.startswith("."):
@@ -142,10 +150,10 @@ def _prompts_below(entries: list[os.DirEntry[str]], prefix: str, globs: tuple[st
             except OSError as error:
                 yield LeftOut(f"{printable(name)}/", f"it cannot be read: {error.strerror}")
                 continue
-            yield from _prompts_below(inner, f"{name}/", globs)
+            yield from _prompts_below(inner, f"{name}/", globs, read)
         elif _matches(name, globs):
             is_file = entry.is_file()  # a FIFO would block for ever
-            yield prompt_from_file(Path(entry.path), name) if is_file else LeftOut(printable(name), "it is no file")
+            yield read(Path(entry.path), name) if is_file else LeftOut(printable(name), "it is no file")
 
 
 def _matches(name: str, globs: tuple[str, ...]) -> bool:

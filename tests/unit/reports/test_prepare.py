@@ -36,7 +36,7 @@ def test_template_and_system_wrap_every_text_and_interpret_nothing_else() -> Non
 
 
 @pytest.mark.parametrize("wrapping", [{"template": "no place"}, {"template": "{text}\udcff"}, {"system": "\udcff"}])
-def test_wrapping_that_cannot_be_meant_is_a_usage_error(wrapping: dict[str, str]) -> None:
+def test_wrapping_that_cannot_be_meant_is_a_usage_error(wrapping: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Wrapping(**wrapping)
 
