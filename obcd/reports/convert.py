@@ -1,0 +1,140 @@
+"""Turn a prompt file of one form into one of another, a line at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+from obcd.core.converting import Shape, read_cells, read_ours, write_cells, write_line
+from obcd.core.forms import DELIMITERS, JSONL, Form
+from obcd.core.packed import unpack
+from obcd.core.sheets import Sheet, split_lines, to_csv
+from obcd.errors import InputError, LineError
+from obcd.reports.sources import LeftOut
+
+BLOCK = 2**20
+#: Longest line, in bytes; the largest `[spool] max_line_bytes`.
+MAX_LINE_BYTES = 2**28
+#: What a packed file may become.
+MAX_UNPACKED_BYTES = 2**40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What lines become.
+
+    Attributes:
+        shape: Of the lines.
+        delimiter: Of a table.
+        columns: Of a table; (): those that the first line has.
+        model: For OpenAI's lines: what is asked where a line does not say.
+    """
+
+    shape: Shape
+    delimiter: str = ","
+    columns: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """How many lines were written, and how many could not be."""
+
+    lines: int
+    left_out: int
+
+
+def convert(
+    source: BinaryIO, form: Form, wanted: Wanted, stream: BinaryIO, report: Callable[[LeftOut], None]
+) -> Converted:
+    """Convert a file; report each line that cannot be, in order.
+
+    Raises:
+        InputError: If the file as a whole is not what its form says, or nothing of it could be written.
+    """
+    left_out = 0
+
+    def converted() -> Iterator[tuple[int, dict[str, Any]]]:
+        nonlocal left_out
+        for number, read in _read(source, form):
+            try:
+                yield number, read()
+            except LineError as error:
+                left_out += 1
+                report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
+
+    def refuse(number: int, error: LineError) -> None:
+        nonlocal left_out
+        left_out += 1
+        report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
+
+    write = _write_table if wanted.shape is Shape.TABLE else _write_lines
+    try:
+        written = write(converted(), wanted, stream, refuse)
+    except OSError as error:
+        raise InputError(f"cannot convert: {error.strerror}") from error
+    if not written:
+        raise InputError("there is no prompt in it" + (" that could be converted" if left_out else ""))
+    return Converted(written, left_out)
+
+
+_Refuse = Callable[[int, LineError], None]
+_Lines = Iterable[tuple[int, dict[str, Any]]]
+
+
+def _write_lines(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refuse) -> int:
+    written = 0
+    for number, ours in lines:
+        try:
+            raw = write_line(ours, number, wanted.shape, wanted.model)
+        except LineError as error:
+            refuse(number, error)
+            continue
+        stream.write(raw + b"\n")
+        written += 1
+    return written
+
+
+def _write_table(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refuse) -> int:
+    columns, written = wanted.columns, 0
+    for number, ours in lines:
+        columns = columns or tuple(ours)
+        try:
+            cells = write_cells(ours, number, columns)
+            rows = list(to_csv(columns, [cells], wanted.delimiter))
+        except UnicodeEncodeError:
+            refuse(number, LineError("it has half a character in it (a lone surrogate), which UTF-8 cannot hold"))
+            continue
+        except LineError as error:
+            refuse(number, error)
+            continue
+        stream.writelines(rows if not written else rows[1:])
+        written += 1
+    return written
+
+
+def _read(source: BinaryIO, form: Form) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+    """Yield the number of each line and what makes a line of ours of it."""
+    blocks: Iterable[bytes] = iter(partial(source.read, BLOCK), b"")
+    if form.is_packed:
+        blocks = unpack(blocks, MAX_UNPACKED_BYTES)
+    if form.kind != JSONL:
+        sheet = Sheet(DELIMITERS[form.kind], MAX_LINE_BYTES)
+        for number, row in enumerate(sheet.rows(blocks), 1):
+            yield number, partial(_of_row, row.line, row.fault, number)
+        if sheet.cut:
+            raise InputError(f"{sheet.cut}: more may be missing")
+        return
+    for number, raw in enumerate(split_lines(blocks, MAX_LINE_BYTES), 1):
+        line = raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
+        if line.strip():
+            yield number, partial(read_ours, line, number)
+
+
+def _of_row(line: bytes, fault: str, number: int) -> dict[str, Any]:
+    if fault:
+        raise LineError(fault)
+    return read_ours(json.dumps(read_cells(json.loads(line))).encode(), number)
