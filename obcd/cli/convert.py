@@ -48,7 +48,9 @@ hold JSON, all others text. Exit codes: 0 done, 3 lines were left out, each name
 def convert_lines(
     source: str, output: str, origin: str | None, goal: str | None, model: str, columns: str | None, force: bool
 ) -> None:
-    """convert prompt files: the seed's lines, ours, OpenAI Batch's, CSV.
+    """convert prompt files between the forms people have.
+
+    The seed's lines, ours, those of OpenAI Batch, and rows of CSV.
 
     SOURCE is a file (packed by gzip where its name ends in .gz), or - for standard input.
     """

@@ -45,6 +45,7 @@ COMMANDS = {
     "bench": Place("obcd.cli.bench:bench", "measure how many requests in flight are best."),
     "burn-in": Place("obcd.cli.burn_in:burn_in", "load all cards fully and name the odd one."),
     "prepare": Place("obcd.cli.reports:prepare", "make a prompt file from texts."),
+    "convert": Place("obcd.cli.convert:convert_lines", "convert prompt files between the forms people have."),
     "verify": Place("obcd.cli.verify:verify_folders", "prove that a published job is complete, or say what is wrong."),
     "print": Place("obcd.cli.reports:print_answers", "print prompts and answers."),
     "merge": Place("obcd.cli.reports:merge", "merge the JSON in the answers into one document."),

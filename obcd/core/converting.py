@@ -249,7 +249,10 @@ def _check_same(ours: Mapping[str, Any], raw: bytes, line: int, model: str) -> N
         LineError: If it would ask something else.
     """
     before = _settled(parse_line(json.dumps(dict(ours)).encode(), line), model)
-    after = _settled(parse_line(raw, line), model)
+    try:
+        after = _settled(parse_line(raw, line), model)
+    except LineError:
+        after = None
     if before != after:
         raise LineError("it would ask something else in that shape: leave it as it is")
 

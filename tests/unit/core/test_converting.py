@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.cli.main import run
+from obcd.core.converting import Shape, read_cells, read_ours, write_cells, write_line
+from obcd.errors import LineError
+
+PNG = "iVBORw0KGgo" + "A" * 53
+
+
+@pytest.mark.parametrize(
+    ("ours", "body"),
+    [
+        (
+            {"prompt": "a", "system": "s"},
+            {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]},
+        ),
+        ({"prompt": "a", "options": {"num_predict": 5, "stop": ["x"]}}, {"max_completion_tokens": 5, "stop": ["x"]}),
+        (
+            {"prompt": "a", "format": {"type": "object"}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": {"type": "object"}},
+                }
+            },
+        ),
+        ({"prompt": "a", "think": False, "logprobs": True}, {"reasoning_effort": "none", "logprobs": True}),
+        (
+            {"prompt": "a", "images": [PNG]},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "a"},
+                            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+                        ],
+                    }
+                ]
+            },
+        ),
+        ({"complete": "a", "raw": True, "options": {"num_predict": 5}}, {"prompt": "a", "max_tokens": 5}),
+        ({"complete": "a", "suffix": "b"}, {"prompt": "a", "suffix": "b"}),
+        ({"embed": ["a", "b"], "dimensions": 3}, {"input": ["a", "b"], "dimensions": 3}),
+    ],
+)
+def test_line_of_openais_asks_what_ours_does(ours: dict[str, Any], body: dict[str, Any]) -> None:
+    found = json.loads(write_line(ours, 4, Shape.OPENAI, "m"))
+
+    assert found["custom_id"] == "4"
+    assert found["body"].items() >= {"model": "m", **body}.items()
+
+
+@pytest.mark.parametrize(
+    ("ours", "shape", "sentence"),
+    [
+        ({"prompt": "a"}, Shape.OPENAI, "no model in it: say with --model which one is meant"),
+        ({"id": [1], "prompt": "a", "model": "m"}, Shape.OPENAI, "`id` must be a text or a whole number"),
+        (
+            {"prompt": "a", "model": "m", "think": True},
+            Shape.OPENAI,
+            "`think`: true has no place in a line of OpenAI's",
+        ),
+        ({"prompt": "a", "model": "m", "system": ""}, Shape.OPENAI, "it would ask something else in that shape"),
+        ({"complete": "a", "model": "m"}, Shape.OPENAI, "`complete` goes through the model's template here"),
+        ({"prompt": "a", "model": "m", "options": {"num_ctx": 99}}, Shape.OPENAI, "`options.num_ctx` has no place"),
+        (
+            {"messages": [{"role": "user", "content": "a", "thinking": "b"}], "model": "m"},
+            Shape.OPENAI,
+            "`messages[0].thinking` is not converted",
+        ),
+        (
+            {"embed": "a", "model": "m", "system": "x"},
+            Shape.OPENAI,
+            "`system` has no place in a line for /v1/embeddings",
+        ),
+        (
+            {"prompt": "a", "model": "m"},
+            Shape.SEED,
+            "`model` has no place in a line of the seed's: set it in a profile",
+        ),
+        ({"embed": "a"}, Shape.SEED, "a line of the seed's asks for a chat"),
+        ({"messages": [{"role": "user", "content": "a"}] * 2}, Shape.SEED, "a line of the seed's has one message"),
+    ],
+)
+def test_what_has_no_place_is_refused_by_name(ours: dict[str, Any], shape: Shape, sentence: str) -> None:
+    with pytest.raises(LineError) as error:
+        write_line(ours, 1, shape)
+    assert sentence in str(error.value)
+
+
+def test_seeds_line_whose_echoed_key_would_be_obeyed_is_refused() -> None:
+    with pytest.raises(LineError, match="`model` is echoed in a line of the seed's and would be obeyed"):
+        read_ours(b'{"role": "user", "content": "a", "model": "x"}', 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "sentence"),
+    [
+        ({"prompt": "a", "ward": "x"}, "`ward` has no column: the first line had none; name all with --columns"),
+        ({"prompt": "a", "system": ""}, "`system` is an empty text, which a table cannot tell from none"),
+        ({"embed": "[1]"}, "it would ask something else"),
+    ],
+)
+def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(LineError) as error:
+        write_cells(ours, 1, ["prompt", "system", "embed"])
+    assert sentence in str(error.value)
+
+
+def test_cell_that_must_be_json_is_refused() -> None:
+    assert read_cells({"prompt": "a", "options": '{"seed": 1}', "n": "", "x": "[1"}) == {
+        "prompt": "a",
+        "options": {"seed": 1},
+        "x": "[1",
+    }
+    for cell in ("{", '1, "cell": 2', "nope"):
+        with pytest.raises(LineError, match="the cell of `options` must be JSON"):
+            read_cells({"options": cell})
+
+
+def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a"}\nx\n{"prompt": "b", "model": "m"}\n')
+
+    assert run(["convert", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "b.csv")]) == 3
+
+    assert (tmp_path / "b.csv").read_text() == '"prompt"\n"a"\n'
+    told = capfd.readouterr().err
+    assert "left out: line 2: not JSON: Expecting value at column 1" in told
+    assert "left out: line 3: `model` has no column" in told
+    assert "1 lines converted, in" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["missing.csv"], 5, "cannot read missing.csv: No such file or directory"),
+        (["a.csv", "-o", "b.csv.gz"], 2, "what is written is not packed: leave .gz out"),
+        (["a.csv", "--columns", "a"], 2, "--columns is for --to csv"),
+        (["a.csv", "--to", "csv", "--columns", "a,a"], 2, "--columns names a column twice"),
+        (["a.csv", "--to", "ours"], 5, "there is no prompt in it that could be converted"),
+        (["cut.csv"], 5, "its last row, from line 2 on, ends within quotes: more may be missing"),
+    ],
+)
+def test_command_refuses_by_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "cut.csv").write_text('prompt\n"a')
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["convert", *arguments]) == code
+
+    assert sentence in capfd.readouterr().err
