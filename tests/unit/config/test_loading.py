@@ -87,6 +87,15 @@ class TestSeed:
 
 #: {what: (configuration, sentence)}
 FAULTS = {
+    "a template without a field": (
+        "template = 'Summarise'",
+        "is wrong at template: it names no field, so that all prompts would be the same: write {note} for the field",
+    ),
+    "a template that is malformed": (
+        "[profiles.a]\ntemplate = 'Summarise {note'",
+        "is wrong at profiles.a.template: a `{` stands alone in it, at character 11: write it twice",
+    ),
+    "a kind of file that is none": ("accept = ['xlsx']", "is wrong at accept[0]: "),
     "an unknown key": (
         "modle = 'x'",
         "is wrong at modle: unknown key; did you mean `model`? `obcd check --keys` lists the keys there are",
