@@ -107,7 +107,9 @@ def exchange(transport: Transport, body: bytes) -> Reply | Fault:
     except CutError:
         return Fault("cut", "the connection broke before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
     except TooLargeError:
-        return Fault("too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER)
+        return Fault(
+            "too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER, harm=Harm.STRIKE
+        )
     except AbortedError as error:
         if str(error) == TIMED_OUT:
             return Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
