@@ -1,7 +1,8 @@
 """Who is to blame for a crash, when everything in flight on that server died of it. Pure.
 
 A model's process that crashes takes all its requests with it (ollama llm/llama_server.go: one process, many slots), and
-so does a worker of ours. Nobody says whose fault it was, so all of them become **suspects**, and none is charged:
+so do one that hangs and has to be ended, and a worker of ours. Nobody says whose fault it was, so all of them become
+**suspects**, and none is charged:
 
     in a crash once   ─► asked again beside others; after a crash of the model, one suspect an endpoint at a time
     in two            ─► asked alone: its endpoint has nothing else in flight
@@ -21,8 +22,12 @@ from obcd.core.faults import Fault, Harm, Remedy
 
 #: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
 CRASHES = 3
-#: Kinds of faults in which all that was in flight on an endpoint ends at once.
-SHARED = ("crashed", "worker_lost")
+#: {kind of a fault in which all that was in flight on an endpoint ends at once: what happened}
+ENDS = {
+    "crashed": "the model's process crashed",
+    "hung": "the model's process hung",
+    "worker_lost": "the worker process that asked it ended",
+}
 #: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
 RELOAD_SECONDS = 60.0
 
@@ -87,13 +92,13 @@ class Suspects:
         """
         if fault.kind == "load_failed" and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS:
             return Judgement(replace(fault, costs_attempt=False), fault.harm)
-        if fault.kind not in SHARED:
+        if fault.kind not in ENDS:
             return Judgement(fault, fault.harm)
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
         is_alone = is_first and not has_company
-        if fault.kind == "crashed":
+        if fault.kind != "worker_lost":
             self._apart.add(request)
         endpoints = self._crashes[request] = (*self._crashes.get(request, ()), endpoint)
         if not is_alone:
@@ -135,7 +140,7 @@ class Suspects:
 
 def _poison(fault: Fault, endpoints: tuple[str, ...]) -> Fault:
     """Return the failure of a request that crashed whatever asked it; `fault` is its last crash."""
-    what = "the worker process that asked it ended" if fault.kind == "worker_lost" else "the model's process crashed"
+    what = ENDS[fault.kind]
     where = ", ".join(dict.fromkeys(endpoints))
     return replace(
         fault,
