@@ -304,7 +304,7 @@ class Fleet:
         before = health.state
         self.scheduler.note_rescue(endpoint, text, now)
         if health.state is before:  # a move is told anyhow, with its reason
-            logger.info("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
+            logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
 
     def _break_off_overtaken(self) -> None:
         """Let no server compute what another one has answered."""

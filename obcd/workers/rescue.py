@@ -69,7 +69,11 @@ class Rescue:
             tell=self._tell,
             token=token,
         )
-        climb(self._ladder, patient)
+        try:
+            climb(self._ladder, patient)
+        except BaseException:
+            self._ladder = Ladder(self._url)  # else it would stay in the middle for ever
+            raise
         if self._ladder.step is Step.REST:
             return self._ladder.sentence
         self._loader.note_life()

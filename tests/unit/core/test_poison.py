@@ -55,6 +55,26 @@ def probe_all(made: Scheduler, now: float) -> None:
             made.note_probe(name, MODELS, None, now)
 
 
+def test_what_hung_beside_another_is_asked_again_at_no_cost_and_apart() -> None:
+    # given an endpoint whose model hung with four requests in it, of which one had reached its limit
+    made = scheduler("a", slots=4)
+    backlog = add(made, 4)
+    first, *others = made.assign(0.0)
+    timeout = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    fail(made, first, timeout, 1.0)
+
+    # when the others are broken off
+    for lease in others:
+        fail(made, lease, Fault("hung", "it hung", Remedy.ELSEWHERE), 2.0)
+
+    # then that one alone has paid, but for the last: who is left alone is to blame for all that is known
+    assert backlog.attempts.get(first.ordinal) == 1
+    assert sum(backlog.attempts.get(lease.ordinal, 0) for lease in others) <= 1
+    # and no two of the others are asked side by side
+    again = made.assign(100.0)
+    assert sum(lease.ordinal != first.ordinal for lease in again) == 1
+
+
 class TestOnePoisonPrompt:
     def test_it_fails_after_three_crashes_whatever_attempts_is(self) -> None:
         made = scheduler("a", "b")
