@@ -73,9 +73,12 @@ MOVES: Mapping[tuple[Step, Finding], Step] = {
     (Step.GONE, Finding.SILENT): Step.REST,
 }
 
+#: Why a model cannot be unloaded whose server took the call: it ends no process that is in use.
+STAYS = "it stays loaded, perhaps since somebody else uses it"
+#: What is told of a silence, before the first step.
+SILENCE = "nobody is answered: it is found out whether it hangs"
 #: {step: what is told when it is taken}; of the others nobody is told
 SENTENCES: Mapping[Step, str] = {
-    Step.LOOK: "nobody is answered, though its control calls work: it is found out whether it hangs",
     Step.TOKEN: "nobody is answered: one token is asked for, to tell whether it is slow or hangs",
     Step.CANCEL: "it hangs, no token came: what is in flight there is broken off, and its model unloaded",
 }
@@ -141,7 +144,7 @@ class Ladder:
             self._rests += 1
             self.retry_at = now + pause(self._rests, REST_BASE, REST_LIMIT, self.key)
             self.sentence = (
-                f"it answers nobody, and its model cannot be unloaded ({reason or 'it stays loaded'}): "
+                f"it answers nobody, and its model cannot be unloaded ({reason or STAYS}): "
                 "start the server again"
             )
 

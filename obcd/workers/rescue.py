@@ -1,7 +1,8 @@
 """A worker's part in getting a server that answers nobody back to work; the steps are `core.ladder`'s.
 
-slot thread ─ silence ─► loader.doubted ─► probe thread climbs ─Stepped─► coordinator: the endpoint gets nothing …
-slot threads give back what comes by then ◄──────┘           └─Probed──► … until this says that all is well
+slot thread ─ silence ─Stepped─► coordinator: the endpoint gets nothing …
+                └─► probe thread: climbs ─Stepped─► (what it does)
+                                        └─Probed──► … until this says that it can be asked
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from obcd.clock import monotonic
 from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy
-from obcd.core.ladder import Ladder, Step
+from obcd.core.ladder import SILENCE, Ladder, Step
+from obcd.core.records import Signature
 from obcd.ollama.reviving import Patient, climb
 from obcd.secret import Secret
 from obcd.workers.loader import Loader
@@ -43,6 +45,17 @@ class Rescue:
         self._break_off = break_off
         self._tell = tell
         self._ladder = Ladder(url)
+
+    def note_silence(self, signature: Signature, sent_at: float) -> bool:
+        """Take note of a request that was broken off since it took too long; returns whether nobody else is answered.
+
+        Told at once, before its fault: else the coordinator would send the next request to where none is answered.
+        """
+        is_news = self._loader.doubted is None
+        is_silent = self._loader.note_silence(signature, sent_at)
+        if is_silent and is_news:
+            self._tell(SILENCE)
+        return is_silent
 
     def refusal(self) -> Fault | None:
         """Return why nothing is to be sent to the server now, None when there is no reason: it costs nothing."""

@@ -303,7 +303,7 @@ class _Slot:
                     return self._answered(message, request, result, signature)
             else:
                 outcome = result
-                is_silent = self._is_overdue and self._loader.note_silence(signature, sent_at)
+                is_silent = self._is_overdue and self._rescue.note_silence(signature, sent_at)
                 if is_silent and outcome.kind == "timeout":
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:

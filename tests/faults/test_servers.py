@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import json
 import os
 import shutil
 import socket
@@ -33,6 +34,7 @@ from tests.support import (
     family,
     make_environment,
     prompt_key,
+    prompt_lines,
     prompts,
     wait_until,
     write_config,
@@ -452,11 +454,12 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
 #: Has a worker wait for little, so that a hang is found out and mended in seconds.
 IMPATIENT = """
 import obcd.core.deadlines, obcd.core.ladder, obcd.ollama.reviving
-obcd.core.deadlines.LEAST_SECONDS, obcd.ollama.reviving.GONE_SECONDS = 0.5, 0.3
+obcd.core.deadlines.LEAST_SECONDS, obcd.core.deadlines.BATCH_TOKENS = 0.5, 0
+obcd.ollama.reviving.GONE_SECONDS = 0.3
 obcd.core.ladder.REST_BASE, obcd.core.ladder.REST_LIMIT = 0.2, 0.4
 """
 ONE_TOKEN = prompt_key("Hi")
-LIMITS = {"attempts": 4, "request_timeout_seconds": 1.0, "load_timeout_seconds": 5.0}
+LIMITS = {"attempts": 4, "request_timeout_seconds": 60.0, "load_timeout_seconds": 5.0}
 
 
 @pytest.fixture
@@ -483,24 +486,27 @@ def loads(server: Simulated) -> int:
 def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
     tmp_path: Path, simulate: Simulate, impatient: Coordinate
 ) -> None:
-    # given a server whose model hangs as soon as it is asked one of twenty prompts
+    # given a server whose model hangs at the one prompt that has a short limit, beside three that have a long one
     server = simulate("--parallel", 4, "--seconds", 0.05)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests=LIMITS)
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests={**LIMITS, "num_predict": 2**16})
     coordinator = impatient(config)
     poison = "[[simulate:stuck*1]] poison"
-    coordinator.drop([*prompts(9, "before"), poison, *prompts(10, "after")])
+    short = json.dumps({"prompt": poison, "options": {"num_predict": 8}}).encode() + b"\n"
+    coordinator.drop(prompt_lines(prompts(12, "before")) + short + prompt_lines(prompts(8, "after")))
 
     done = coordinator.published()
 
     # then all are answered, and nothing was asked more often than that needs
-    done.assert_complete(20)
+    done.assert_complete(21)
     assert done.errors == []
     asked = server.asked()
     assert asked.pop(ONE_TOKEN) == 1
     assert asked[prompt_key(poison)] == 2
     assert max(asked.values()) == 2
-    assert sum(asked.values()) <= 20 + 4  # what was in flight when it hung
+    assert asked.total() <= 21 + 4  # what was in flight when it hung
     assert loads(server) == 3  # loaded, unloaded, loaded
+    assert "the model's process hung while it was at this" in coordinator.text()
+    assert coordinator.text().count("no answer within the time limit") == 1
     # and each step was said
     text = coordinator.text()
     steps = ("is DOWN: nobody is answered", "one token is asked for", "no token came", "it hung", "is UP again")
@@ -513,7 +519,9 @@ def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
 def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, impatient: Coordinate) -> None:
     # given a server of one slot that takes three times as long for one prompt as that may take
     server = simulate("--parallel", 1, "--seconds", 0.05)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, requests=LIMITS)
+    config = write_config(
+        tmp_path / "obcd.toml", {server.names[0]: 1}, requests={**LIMITS, "request_timeout_seconds": 1}
+    )
     coordinator = impatient(config)
     slow = "[[simulate:seconds=3*1]] slow"
     coordinator.drop([*prompts(4, "before"), slow, *prompts(4, "after")])
@@ -535,7 +543,8 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
 ) -> None:
     # given a server whose model hangs, and a request of somebody else in it
     server = simulate("--parallel", 4, "--seconds", 0.05)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests=LIMITS)
+    requests_of = {**LIMITS, "request_timeout_seconds": 1}
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests=requests_of)
     coordinator = impatient(config)
     other = Transport(server.urls[0])
     # it needs the same loaded as obcd's, or each would unload the other's
@@ -557,7 +566,7 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
         return str(endpoint["reason"]) if endpoint["state"] == "DOWN" else ""
 
     # then it is said what to do, and tried again with pauses
-    wait_until(lambda: "cannot be unloaded (it stays loaded): start the server again" in reason())
+    wait_until(lambda: "it stays loaded, perhaps since somebody else uses it" in reason())
     wait_until(lambda: coordinator.text().count("cannot be unloaded") >= 3)
     before = server.asked().total()
 

@@ -28,7 +28,7 @@ def climbed(*findings: Finding, now: float = 0.0) -> Ladder:
         ((YES, SILENT, YES, YES, YES), Step.OVER, "it hung: its model is unloaded"),
         ((SILENT,), Step.REST, "start the server again"),
         ((YES, SILENT, YES, ERROR), Step.REST, "start the server again"),
-        ((YES, SILENT, YES, YES, NO), Step.REST, "cannot be unloaded (it stays loaded)"),
+        ((YES, SILENT, YES, YES, NO), Step.REST, "cannot be unloaded (it stays loaded"),
     ],
     ids=["not loaded", "slow", "errors", "hangs", "wedged", "refuses", "stays"],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from obcd.core.deadlines import Deadlines
-from obcd.core.ladder import Finding, Ladder
+from obcd.core.ladder import SILENCE, Finding, Ladder
 from obcd.core.records import Signature
 from obcd.ollama.reviving import Patient
 from obcd.workers import rescue
@@ -28,7 +28,8 @@ class World:
         monkeypatch.setattr(rescue, "monotonic", lambda: self.now)
         monkeypatch.setattr(rescue, "climb", self._climb)
         self.loader = Loader(URL, Preflight())
-        self.rescue = Rescue(URL, self.loader, Deadlines(), lambda: None, lambda _: None)
+        self.said: list[str] = []
+        self.rescue = Rescue(URL, self.loader, Deadlines(), lambda: None, self.said.append)
 
     def _climb(self, ladder: Ladder, patient: Patient) -> None:
         self.patients.append(patient)
@@ -45,7 +46,9 @@ def test_nothing_is_done_while_nobody_is_silent(monkeypatch: pytest.MonkeyPatch)
 
 def test_silence_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [[YES, YES]])
-    world.loader.note_silence(ASKED, 0.0)
+    for _ in range(3):
+        assert world.rescue.note_silence(ASKED, 0.0)
+    assert world.said == [SILENCE]
     assert world.rescue.refusal() is not None
 
     assert world.rescue.try_to_help(None) is None
