@@ -144,8 +144,7 @@ class Ladder:
             self._rests += 1
             self.retry_at = now + pause(self._rests, REST_BASE, REST_LIMIT, self.key)
             self.sentence = (
-                f"it answers nobody, and its model cannot be unloaded ({reason or STAYS}): "
-                "start the server again"
+                f"it answers nobody, and its model cannot be unloaded ({reason or STAYS}): start the server again"
             )
 
     def note_answer(self) -> None:

@@ -22,12 +22,9 @@ from obcd.core.faults import Fault, Harm, Remedy
 
 #: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
 CRASHES = 3
-#: {kind of a fault in which all that was in flight on an endpoint ends at once: what happened}
-ENDS = {
-    "crashed": "the model's process crashed",
-    "hung": "the model's process hung",
-    "worker_lost": "the worker process that asked it ended",
-}
+#: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had company, which reached its
+#: limit first.
+SHARED = ("crashed", "hung", "worker_lost")
 #: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
 RELOAD_SECONDS = 60.0
 
@@ -92,12 +89,12 @@ class Suspects:
         """
         if fault.kind == "load_failed" and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS:
             return Judgement(replace(fault, costs_attempt=False), fault.harm)
-        if fault.kind not in ENDS:
+        if fault.kind not in SHARED:
             return Judgement(fault, fault.harm)
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
-        is_alone = is_first and not has_company
+        is_alone = is_first and not has_company and fault.kind != "hung"
         if fault.kind != "worker_lost":
             self._apart.add(request)
         endpoints = self._crashes[request] = (*self._crashes.get(request, ()), endpoint)
@@ -140,7 +137,7 @@ class Suspects:
 
 def _poison(fault: Fault, endpoints: tuple[str, ...]) -> Fault:
     """Return the failure of a request that crashed whatever asked it; `fault` is its last crash."""
-    what = ENDS[fault.kind]
+    what = "the worker process that asked it ended" if fault.kind == "worker_lost" else "the model's process crashed"
     where = ", ".join(dict.fromkeys(endpoints))
     return replace(
         fault,

@@ -33,7 +33,7 @@ CANCELLED = Fault("cancelled", "cancelled", Remedy.HERE, costs_attempt=False)
 #: {reason of an abort: what that means}
 BROKEN_OFF = {
     TIMED_OUT: Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE),
-    HUNG: Fault("hung", "the model's process hung while it was at this", Remedy.ELSEWHERE),
+    HUNG: Fault("hung", "the model's process hung while it was at this", Remedy.ELSEWHERE, costs_attempt=False),
 }
 
 

@@ -17,6 +17,7 @@ from obcd.core.scheduling import Scheduler
 MODEL = Signature("llama:latest", ())
 MODELS = {MODEL.model: "d"}
 CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+HUNG = Fault("hung", "it hung", Remedy.ELSEWHERE, costs_attempt=False)
 LOAD_FAILED = Fault("load_failed", "it cannot load", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 #: A job's `attempts`: many, so that nothing here fails of them.
 LIMIT = 100
@@ -65,14 +66,24 @@ def test_what_hung_beside_another_is_asked_again_at_no_cost_and_apart() -> None:
 
     # when the others are broken off
     for lease in others:
-        fail(made, lease, Fault("hung", "it hung", Remedy.ELSEWHERE), 2.0)
+        fail(made, lease, HUNG, 2.0)
 
-    # then that one alone has paid, but for the last: who is left alone is to blame for all that is known
-    assert backlog.attempts.get(first.ordinal) == 1
-    assert sum(backlog.attempts.get(lease.ordinal, 0) for lease in others) <= 1
+    # then that one alone has paid
+    assert backlog.attempts == {first.ordinal: 1}
     # and no two of the others are asked side by side
     again = made.assign(100.0)
     assert sum(lease.ordinal != first.ordinal for lease in again) == 1
+
+
+def test_only_neighbour_of_what_hung_has_not_paid_either_however_often() -> None:
+    made = scheduler("a", slots=2)
+    backlog = add(made, 1)
+
+    for now in (0.0, 100.0, 200.0):
+        (lease,) = made.assign(now)
+        assert fail(made, lease, HUNG, now + 1.0) is None
+
+    assert backlog.attempts == {}
 
 
 class TestOnePoisonPrompt:
