@@ -206,6 +206,7 @@ ENDPOINTS: dict[str, list[str] | str] = {
     + _in(
         _SERVERS,
         "model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung",
+        "hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached",
         "model_that_is_slow_is_not_unloaded",
         "model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can",
     ),

@@ -516,6 +516,34 @@ def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
 
 
 @pytest.mark.case("C4")
+def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached(
+    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+) -> None:
+    # given two servers, of which one hangs near the end of a job, and limits far off
+    server = simulate("--parallel", 4, "--seconds", 0.05, count=2)
+    limits = {**LIMITS, "num_predict": 2**16}
+    coordinator = impatient(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=limits))
+    poison = "[[simulate:stuck*1]] poison"
+    coordinator.drop([*prompts(40), poison])
+
+    # when the other one answers what hung there
+    done = coordinator.published()
+
+    done.assert_complete(41)
+    assert done.errors == []
+    assert "no answer within the time limit" not in coordinator.text()
+    # then the one that hangs is found out by a token, and answers again
+    wait_until(lambda: "it hung: its model is unloaded" in coordinator.text())
+    wait_until(lambda: {item["state"] for item in coordinator.status()["endpoints"]} <= {"UP", "SUSPECT"})
+    asked = server.asked()
+    assert (asked.pop(ONE_TOKEN), asked[prompt_key(poison)]) == (1, 2)
+    assert asked.total() <= 41 + 5
+    coordinator.drop(prompts(40, "later"), "later.jsonl")
+    coordinator.published("later").assert_complete(40)
+    assert all(item["state"] == "UP" for item in coordinator.status()["endpoints"])
+
+
+@pytest.mark.case("C4")
 def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, impatient: Coordinate) -> None:
     # given a server of one slot that takes three times as long for one prompt as that may take
     server = simulate("--parallel", 1, "--seconds", 0.05)
