@@ -102,7 +102,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     columns = None
     if column is not None:
         columns = Columns(text=column, id=id_column, keep=keep, delimiter=_delimiter(source, delimiter))
-    with _target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
+    with target(output, overwrite=force) as stream, _prompts(source, columns, globs or DEFAULT_GLOBS) as prompts:
         done = write_prompts(prompts, wrapping, stream, _tell_left_out)
     _say(_prepared_text(done.prompts, output))
     if done.long_lines:
@@ -176,9 +176,8 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str)
     chosen = Format(kind) if kind else format_of(output)
     names = _fields(fields, chosen)
     ignore = None if output == STANDARD else Path(output)
-    if ignore is not None and (ignore.parent / "manifest.json").exists() and ignore.exists():
-        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
-    with _target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
+    refuse_published(output)
+    with target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
         done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
     shown = "standard output" if output == STANDARD else printable(output)
     _say(f"{_count(done.values, 'answer')} in {shown}")
@@ -186,7 +185,19 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str)
         raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
 
 
-def _target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+def refuse_published(output: str) -> None:
+    """Refuse to write over a file of a published job.
+
+    Raises:
+        InputError: If that is what the output's name means.
+    """
+    path = Path(output)
+    if output != STANDARD and (path.parent / "manifest.json").exists() and path.exists():
+        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
+
+
+def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+    """Return the stream of a document: a file that appears whole, or standard output."""
     if output == STANDARD:
         return whole_stream(sys.stdout.buffer)
     return whole_file(Path(output), overwrite=overwrite)

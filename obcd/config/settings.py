@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.limits import Limits
-from obcd.core.lines import OPTION_RANGES, check_options, check_think
+from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
 from obcd.errors import LineError
 from obcd.secret import Secret
@@ -147,6 +147,7 @@ class Requests(Table):
         num_ctx_max: The longest that may be chosen.
         digest: Whether all answers of a job come from the same weights of a model.
         require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
+        n: How many answers each prompt gets.
         pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
@@ -157,6 +158,7 @@ class Requests(Table):
     attempts: int = Field(4, ge=1, le=100)
     slots: Slots = "auto"
     digest: Digest = "same"
+    n: int = Field(1, ge=1, le=MAX_COUNT)
     require_gpu: bool = False
     pull: bool = False
     connect_timeout_seconds: Seconds = 5.0
@@ -209,6 +211,7 @@ class Profile(Table):
     num_ctx_max: int | None = Field(None, ge=MIN_CONTEXT, le=MAX_CONTEXT)
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
+    n: int | None = Field(None, ge=1, le=MAX_COUNT)
     repeat: Repeat | None = None
     digest: Digest | None = None
 
@@ -337,6 +340,7 @@ class Settings(Table):
             load_timeout_seconds=requests.load_timeout_seconds,
             request_timeout_seconds=requests.request_timeout_seconds,
             digest=chosen.digest or requests.digest,
+            n=chosen.n or requests.n,
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from obcd.core.records import JobSettings, Request, Signature
+from obcd.core.records import JobSettings, Kind, Request, Signature
 from obcd.errors import TooLongError
 
 #: The least context, in tokens: below it the model itself takes the memory, and only the number of lengths would grow.
@@ -86,7 +86,7 @@ class Gauge:
             return self._least
         if "num_ctx" in request.options:
             return 0
-        answer = request.options.get("num_predict", self._settings.num_predict)
+        answer = 0 if request.kind is Kind.EMBED else request.options.get("num_predict", self._settings.num_predict)
         prompt = self.prompt_tokens(request)
         if prompt > DOUBT * self._most:
             raise TooLongError(
@@ -97,10 +97,14 @@ class Gauge:
 
     def prompt_tokens(self, request: Request) -> int:
         """Estimate the tokens of all that is sent of a request."""
+        if request.kind is Kind.EMBED:  # each text is read by itself
+            return REQUEST_TOKENS + max(map(text_tokens, request.inputs))
         tokens = REQUEST_TOKENS + sum(map(self._message_tokens, request.messages))
+        if request.kind is Kind.COMPLETE:
+            tokens += text_tokens(request.prompt) + text_tokens(request.suffix or "")
         if request.system is not None:
             tokens += self._message_tokens({"content": request.system})
-        elif request.messages[0]["role"] != "system":
+        elif not request.messages or request.messages[0]["role"] != "system":
             tokens += self._system
         if request.tools:
             tokens += TOOLS_TOKENS + text_tokens(json.dumps(request.tools))

@@ -4,6 +4,8 @@ The shapes are told apart by their keys (README, "Prompt files"):
 
     {"role": "user", "content": "…"}                         the shape of ollama-batch-cluster
     {"id"?, "prompt" | "messages", "system"?, "model"?, …}   ours
+    {"id"?, "embed", "model"?, …}                            ours, for vectors
+    {"id"?, "complete", "suffix"?, "model"?, …}              ours, for a text that goes on
 
 No input, however mangled, raises anything but `LineError`.
 """
@@ -15,7 +17,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from obcd.core.records import Request
+from obcd.core.pictures import check_images
+from obcd.core.records import Kind, Request
+from obcd.core.tools import check_tool_calls, check_tools
 from obcd.errors import LineError
 
 #: Deepest nesting of a line; real chat lines need six.
@@ -25,12 +29,23 @@ MAX_ID_LENGTH = 512
 #: Longest name of a model, in characters.
 MAX_MODEL_LENGTH = 200
 
+#: Most answers of one prompt, texts of one line to embed, and likeliest tokens at a place (ollama server/routes.go).
+MAX_COUNT, MAX_INPUTS, MAX_LOGPROBS = 100, 2048, 20
+
 #: Largest option that is a number, not a whole one; Ollama keeps those in 32 bits.
 MAX_NUMBER = 1e38
 
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(("role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"))
-OUR_KEYS = frozenset(("id", "prompt", "messages", "system", "model", "options", "format", "think", "images", "tools"))
+_ANSWER_KEYS = ("id", "model", "system", "options", "format", "think", "n", "logprobs", "top_logprobs")
+#: {kind: keys that a line of ours may have for it}
+KIND_KEYS = {
+    Kind.CHAT: frozenset((*_ANSWER_KEYS, "prompt", "messages", "images", "tools")),
+    Kind.COMPLETE: frozenset((*_ANSWER_KEYS, "complete", "suffix", "raw")),
+    Kind.EMBED: frozenset(("id", "model", "options", "embed", "dimensions")),
+}
+OUR_KEYS = KIND_KEYS[Kind.CHAT]
+_PLAIN_KEYS = frozenset(("id", "prompt"))
 THINK_LEVELS = ("low", "medium", "high", "max")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
@@ -67,12 +82,16 @@ def parse_line(raw: bytes, line: int) -> Request:
             'write {"id": …, "messages": […]} instead'
         )
     if "embed" in document:
-        raise LineError("embeddings are not taken yet: a line needs `prompt`, `messages`, or `role` and `content`")
+        return _embed_request(document, line)
     if "messages" in document or "prompt" in document:
         return _our_request(document, line)
+    if "complete" in document:
+        return _complete_request(document, line)
     if "role" in document or "content" in document:
         return _seed_request(document, line)
-    raise LineError('no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"})')
+    raise LineError(
+        'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
+    )
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -146,14 +165,24 @@ def check_think(value: object) -> bool | str | None:
     raise LineError(f"`think` must be true, false, or one of {', '.join(THINK_LEVELS)}")
 
 
+def check_count(value: object, place: str = "n") -> int | None:
+    """Check how many answers a prompt gets: null, or 1 to `MAX_COUNT`."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT):
+        return value
+    raise LineError(f"`{place}` must be a whole number from 1 to {MAX_COUNT}")
+
+
 def _our_request(document: dict[str, Any], line: int) -> Request:
     prompt, messages = document.get("prompt"), document.get("messages")
+    if document.keys() <= _PLAIN_KEYS:  # as most lines are: nothing else has to be looked for, three times a prompt
+        text = _text(prompt, "prompt")
+        return Request(line=line, id=_id(document, line), prompt=text, messages=[{"role": "user", "content": text}])
     if prompt is not None and messages is not None:
         raise LineError("both `prompt` and `messages`: a line has one of them")
     if messages is None:
         message: dict[str, Any] = {"role": "user", "content": _text(prompt, "prompt")}
         if document.get("images") is not None:
-            message["images"] = _images(document["images"], "images")
+            message["images"] = check_images(document["images"], "images")
         messages = [message]
     elif document.get("images") is not None:
         raise LineError("`images` belongs inside a message where a line has `messages`")
@@ -168,12 +197,72 @@ def _our_request(document: dict[str, Any], line: int) -> Request:
         messages=messages,
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
-        options=check_options(document["options"]) if document.get("options") is not None else {},
+        options=_options(document),
         format=check_format(document.get("format")),
         think=check_think(document.get("think")),
-        tools=_tools(document.get("tools")),
+        tools=check_tools(document.get("tools")),
+        count=check_count(document["n"]) if "n" in document else None,
+        logprobs=_logprobs(document) if "logprobs" in document or "top_logprobs" in document else None,
         extra={key: value for key, value in document.items() if key not in OUR_KEYS},
     )
+
+
+def _embed_request(document: dict[str, Any], line: int) -> Request:
+    _refuse_other_kinds(document, Kind.EMBED, "embed")
+    inputs = document["embed"]
+    texts = inputs if isinstance(inputs, list) else [inputs]
+    if not 1 <= len(texts) <= MAX_INPUTS:
+        raise LineError(f"`embed` is a list of {len(texts)} texts: it may have 1 to {MAX_INPUTS}, split it")
+    for number, text in enumerate(texts):
+        _text(text, f"`embed[{number}]`" if isinstance(inputs, list) else "`embed`")
+    dimensions = document.get("dimensions")
+    if dimensions is not None and not (_fits(dimensions, _WHOLE) and 1 <= dimensions <= 2**16):
+        raise LineError(f"`dimensions` must be a whole number from 1 to {2**16}")
+    return Request(
+        line=line,
+        id=_id(document, line),
+        prompt=texts[0],
+        messages=[],
+        model=_model(document),
+        options=_options(document),
+        kind=Kind.EMBED,
+        inputs=tuple(texts),
+        dimensions=dimensions,
+        extra={key: value for key, value in document.items() if key not in KIND_KEYS[Kind.EMBED]},
+    )
+
+
+def _complete_request(document: dict[str, Any], line: int) -> Request:
+    _refuse_other_kinds(document, Kind.COMPLETE, "complete")
+    raw = document.get("raw") or False
+    if not isinstance(raw, bool):
+        raise LineError(f"`raw` must be true or false, not {_kind(raw)}")
+    if raw and document.get("system"):
+        raise LineError("both `raw` and `system`: a raw prompt is sent alone")
+    return Request(
+        line=line,
+        id=_id(document, line),
+        prompt=_text(document["complete"], "`complete`"),
+        messages=[],
+        model=_model(document),
+        system=_optional_text(document, "system", may_be_empty=True),
+        options=_options(document),
+        format=check_format(document.get("format")),
+        think=check_think(document.get("think")),
+        kind=Kind.COMPLETE,
+        suffix=_optional_text(document, "suffix", may_be_empty=True),
+        raw=raw,
+        count=check_count(document["n"]) if "n" in document else None,
+        logprobs=_logprobs(document),
+        extra={key: value for key, value in document.items() if key not in KIND_KEYS[Kind.COMPLETE]},
+    )
+
+
+def _refuse_other_kinds(document: dict[str, Any], kind: Kind, door: str) -> None:
+    """Refuse what Ollama would take beside another kind of prompt, and would pass over here."""
+    others = frozenset().union(*KIND_KEYS.values()) - KIND_KEYS[kind]
+    if strange := sorted(others.intersection(document)):
+        raise LineError(f"`{strange[0]}` means nothing beside `{door}`: take it out, or write a line of its own")
 
 
 def _seed_request(document: dict[str, Any], line: int) -> Request:
@@ -201,7 +290,9 @@ def _messages(messages: object) -> list[dict[str, Any]]:
         elif not isinstance(message["content"], str):
             raise LineError(f"the content of {place} must be a string, not {_kind(message['content'])}")
         if message.get("images") is not None:
-            _images(message["images"], f"the images of {place}")
+            message["images"] = check_images(message["images"], f"the images of {place}")
+        if message.get("tool_calls") is not None:
+            check_tool_calls(message["tool_calls"], place)
     return messages
 
 
@@ -210,18 +301,21 @@ def _last_prompt(messages: list[dict[str, Any]]) -> str:
     return str((spoken or [messages[-1].get("content") or ""])[-1])
 
 
-def _images(images: object, place: str) -> list[str]:
-    if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
-        raise LineError(f"{place} must be a list of base64 strings")
-    if any(len(image) < 64 and ("." in image or image.startswith("/")) for image in images):
-        raise LineError(f"{place} must be base64 data: a path cannot be read from here")
-    return images
+def _options(document: dict[str, Any]) -> Mapping[str, Any]:
+    return check_options(document["options"]) if document.get("options") is not None else {}
 
 
-def _tools(tools: object) -> list[Any] | None:
-    if tools is None or isinstance(tools, list):
-        return tools
-    raise LineError("`tools` must be a list")
+def _logprobs(document: dict[str, Any]) -> int | None:
+    wanted, most = document.get("logprobs"), document.get("top_logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise LineError(f"`logprobs` must be true or false, not {_kind(wanted)}")
+    if most is None:
+        return 0 if wanted else None
+    if not (_fits(most, _WHOLE) and 0 <= most <= MAX_LOGPROBS):
+        raise LineError(f"`top_logprobs` must be a whole number from 0 to {MAX_LOGPROBS}")
+    if not wanted:
+        raise LineError("`top_logprobs` without `logprobs`: true")
+    return int(most)
 
 
 def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:

@@ -5,8 +5,10 @@ All frozen. `JobSettings` and the result records also live on disk, as JSON; the
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +18,18 @@ RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", 
 #: `shift` is part of the load signature too, so it is one constant for every request: with False a generation that
 #: reaches the context's end stops with `length`, where Ollama would otherwise drop half of the context and go on.
 SHIFT = False
+
+
+class Kind(StrEnum):
+    """What is asked of a model."""
+
+    CHAT = "chat"  # the next message of a conversation
+    COMPLETE = "complete"  # how a text goes on
+    EMBED = "embed"  # the vectors of texts
+
+
+#: {kind: path of Ollama's API}
+PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
 
 
 class Outcome(StrEnum):
@@ -44,6 +58,7 @@ class JobSettings:
         load_timeout_seconds: Limit for loading the model (preload).
         request_timeout_seconds: Limit for one whole request, waiting for a slot of the server included.
         digest: `same` if all answers of one model have to come from the same weights, `any` if they need not.
+        n: How many answers each prompt gets, where its line does not say.
     """
 
     model: str
@@ -59,6 +74,7 @@ class JobSettings:
     load_timeout_seconds: float = 900.0
     request_timeout_seconds: float = 600.0
     digest: str = "same"
+    n: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in `job.json` and `manifest.json`."""
@@ -78,9 +94,17 @@ class Request:
     Attributes:
         line: Its number in the file, from 1; blank lines count.
         id: The user's own `id`, any JSON scalar; the line number where there is none.
-        prompt: What the response line repeats: the prompt, or the last user message.
-        messages: Ollama's messages, without the job's system message.
+        prompt: What the response line repeats: the prompt, or the last user message; what a COMPLETE goes on from.
+        messages: Of a CHAT: Ollama's messages, without the job's system message.
         model, system, options, format, think, tools: The line's own wishes; None (or empty) where it has none.
+        kind: What is asked.
+        inputs: Of an EMBED: the texts, a vector each.
+        dimensions: Of an EMBED: how many numbers of a vector are wanted; None: all that the model gives.
+        suffix: Of a COMPLETE: what comes after the gap that is to be filled.
+        raw: Of a COMPLETE: whether the prompt is sent without the model's template.
+        count: How many answers are wanted (`n`); None where the line does not say.
+        logprobs: How many likeliest tokens are told at each place, beside the one that was taken (0 to 20); None: no
+            probabilities at all.
         extra: The line's other keys: never obeyed, always echoed.
     """
 
@@ -94,7 +118,19 @@ class Request:
     format: Mapping[str, Any] | str | None = None
     think: bool | str | None = None
     tools: list[Any] | None = None
+    kind: Kind = Kind.CHAT
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
+    suffix: str | None = None
+    raw: bool = False
+    count: int | None = None
+    logprobs: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def echo(self) -> str | list[str]:
+        """What the response line repeats as `prompt`: the texts of an EMBED that has several."""
+        return self.prompt if len(self.inputs) < 2 else list(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +138,38 @@ class Signature:
     """What a server must have loaded for a request: the model, and every option whose change makes it load anew.
 
     Example: `Signature("llama3.2", (("num_ctx", 8192),))`.
+
+    Attributes:
+        embeds: Whether for /api/embed: an embedding model cannot be loaded by a chat, and since /api/embed knows no
+            `shift`, a model that can do both is loaded anew between the two (ollama server/sched.go, v0.33).
     """
 
     model: str
     options: tuple[tuple[str, Any], ...]
+    embeds: bool = False
 
     def to_json(self) -> list[Any]:
-        """Return e.g. `["llama3.2", {"num_ctx": 8192}]`."""
-        return [self.model, dict(self.options)]
+        """Return e.g. `["llama3.2", {"num_ctx": 8192}]`, with `"embed"` as a third where it is for that."""
+        return [self.model, dict(self.options), *((Kind.EMBED,) if self.embeds else ())]
 
     @classmethod
     def from_json(cls, document: list[Any]) -> Signature:
         """Read what `to_json` wrote."""
-        return cls(document[0], tuple(sorted(document[1].items())))
+        return cls(document[0], tuple(sorted(document[1].items())), Kind.EMBED in document[2:])
 
     @property
     def num_ctx(self) -> int:
         """Its context length, in tokens; 0 where it names none, which is none of ours."""
         return int(dict(self.options).get("num_ctx", 0))
 
+    @property
+    def kind(self) -> Kind:
+        """What loads it, and tries whether it computes."""
+        return Kind.EMBED if self.embeds else Kind.CHAT
+
     def with_num_ctx(self, num_ctx: int) -> Signature:
         """Return the same with another context length."""
-        return Signature(self.model, tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
+        return replace(self, options=tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
 
 
 def canonical_model(name: str) -> str:
@@ -143,54 +189,134 @@ def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:
     return {**limits, **settings.options, **request.options}
 
 
+def answers_of(request: Request, settings: JobSettings) -> int:
+    """Return how many answers a request is to get; texts have one vector each."""
+    return 1 if request.kind is Kind.EMBED else request.count or settings.n
+
+
+def nth_request(request: Request, settings: JobSettings, answer: int) -> Request:
+    """Return what is asked for one of several answers of a line: the same, with a seed of its own.
+
+    It is the seed of line or job plus the number of the answer. Where there is none (or -1, by which Ollama draws one)
+    it comes from the line's id, so that the same file gets the same answers again.
+
+    Args:
+        answer: Its number, from 0.
+    """
+    seed = request_options(request, settings).get("seed", -1)
+    if seed < 0:
+        seed = zlib.crc32(json.dumps(request.id, sort_keys=True).encode("ascii")) >> 1
+    return replace(request, options={**request.options, "seed": min(seed + answer, 2**63 - 1)})
+
+
 def signature_of(request: Request, settings: JobSettings) -> Signature:
     """Return what a server must have loaded to answer this request."""
     options = request_options(request, settings)
     loading = tuple(sorted((key, options[key]) for key in RELOADING_OPTIONS if key in options))
-    return Signature(canonical_model(request.model or settings.model), loading)
+    return Signature(canonical_model(request.model or settings.model), loading, request.kind is Kind.EMBED)
 
 
-def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
-    """Return the body of POST /api/chat for one request (ollama api/types.go: ChatRequest).
+def request_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of the POST for one request, to the path that `PATHS` has for its kind.
 
     `truncate: false` makes an over-long prompt an error instead of a silently cut prompt (ollama 0.12.6 and newer).
     """
-    system = request.system if request.system is not None else settings.system
+    if request.kind is Kind.CHAT:
+        return chat_body(request, settings)
+    return complete_body(request, settings) if request.kind is Kind.COMPLETE else embed_body(request, settings)
+
+
+def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/chat for one request (ollama api/types.go: ChatRequest)."""
+    system = system_of(request, settings)
     opening = [{"role": "system", "content": system}] if system and request.messages[0]["role"] != "system" else []
-    wishes = {
-        "format": request.format if request.format is not None else settings.format,
-        "think": request.think if request.think is not None else settings.think,
-        "tools": request.tools,
-    }
-    return {
+    body = {
         "model": request.model or settings.model,
         "messages": opening + request.messages,
         "stream": False,
         "truncate": False,
         "shift": SHIFT,
         "options": request_options(request, settings),
-        **{key: value for key, value in wishes.items() if value is not None},
     }
+    return _with_wishes(body, request, settings)
+
+
+def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/generate for one request (ollama api/types.go: GenerateRequest).
+
+    A raw prompt is sent alone: a system message beside it is refused.
+    """
+    body = {
+        "model": request.model or settings.model,
+        "prompt": request.prompt,
+        "stream": False,
+        "truncate": False,
+        "shift": SHIFT,
+        "options": request_options(request, settings),
+    }
+    system = None if request.raw else system_of(request, settings)
+    wishes = {"system": system or None, "suffix": request.suffix, "raw": request.raw or None}
+    body.update((key, value) for key, value in wishes.items() if value is not None)
+    return _with_wishes(body, request, settings)
+
+
+def embed_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/embed for one request (ollama api/types.go: EmbedRequest)."""
+    options = request_options(request, settings)
+    del options["num_predict"]  # nothing is generated
+    body = {
+        "model": request.model or settings.model,
+        "input": list(request.inputs),
+        "truncate": False,
+        "options": options,
+    }
+    return body if request.dimensions is None else {**body, "dimensions": request.dimensions}
+
+
+def system_of(request: Request, settings: JobSettings) -> str | None:
+    """Return the system message of a request: its own, or the job's."""
+    return request.system if request.system is not None else settings.system
+
+
+def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
+    wanted_format = request.format if request.format is not None else settings.format
+    if wanted_format is not None:
+        body["format"] = wanted_format
+    think = request.think if request.think is not None else settings.think
+    if think is not None:
+        body["think"] = think
+    if request.tools is not None:
+        body["tools"] = request.tools
+    if request.logprobs is not None:
+        body["logprobs"] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
+    return body
 
 
 def unload_body(model: str) -> dict[str, Any]:
-    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing."""
+    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing.
+
+    Of an embedding model too: no ability is asked for (ollama server/routes.go: ChatHandler).
+    """
     return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
 
 
 def token_body(signature: Signature) -> dict[str, Any]:
-    """Return the body of the smallest request that has a loaded signature compute something."""
+    """Return the body of the smallest request that has a loaded signature compute something, for its kind's path."""
     body = preload_body(signature)
+    if signature.embeds:
+        return body | {"input": ["Hi"]}
     return body | {"messages": [{"role": "user", "content": "Hi"}], "options": body["options"] | {"num_predict": 1}}
 
 
 def preload_body(signature: Signature) -> dict[str, Any]:
-    """Return the body of the /api/chat call that loads a signature: no messages, the same reloading options."""
-    return {
-        "model": signature.model,
-        "messages": [],
-        "stream": False,
-        "truncate": False,
-        "shift": SHIFT,
-        "options": dict(signature.options),
-    }
+    """Return the body of the call that loads a signature: nothing to answer, the same reloading options.
+
+    It goes to /api/chat, or to /api/embed where the signature is for that.
+    """
+    common = {"model": signature.model, "truncate": False, "options": dict(signature.options)}
+    if signature.embeds:
+        return {**common, "input": []}
+    return {**common, "messages": [], "stream": False, "shift": SHIFT}

@@ -8,8 +8,18 @@ from typing import Any
 
 from obcd.clock import monotonic, wall
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import JobSettings, Outcome, Request, Signature, chat_body, preload_body, request_options
-from obcd.ollama.failures import ANSWERED, judge
+from obcd.core.records import (
+    PATHS,
+    JobSettings,
+    Kind,
+    Outcome,
+    Request,
+    Signature,
+    preload_body,
+    request_body,
+    request_options,
+)
+from obcd.ollama.failures import ANSWERED, TEXT_KEYS, judge, judge_loaded
 from obcd.ollama.transport import (
     MAX_REPLY_BYTES,
     AbortedError,
@@ -20,12 +30,13 @@ from obcd.ollama.transport import (
     Transport,
 )
 
-CHAT = "/api/chat"
 #: Reason given to `Transport.abort` when a limit is over.
 TIMED_OUT = "timed out"
 #: The same when the server hangs, as another request of it showed.
 HUNG = "hung"
 NANO = 1e-9
+#: Older servers pass `logprobs` over and answer without them.
+NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
@@ -56,26 +67,42 @@ def encode_body(document: dict[str, Any]) -> bytes:
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
     """Ask one request and wait for the answer; limits are kept by whoever may call `transport.abort`."""
-    body = chat_body(request, settings)
+    body = request_body(request, settings)
     started = monotonic()
-    reply = exchange(transport, encode_body(body))
+    reply = exchange(transport, encode_body(body), request.kind)
     if isinstance(reply, Fault):
         return reply
     seconds = monotonic() - started
-    document = judge(reply)
+    document = judge(reply, request)
     if isinstance(document, Fault):
         return replace(document, needs=_larger_context(document.needs, request, settings))
-    if document["done_reason"] == "length" and (needs := _context_that_was_short(document, request, settings)):
+    if request.kind is Kind.EMBED:
+        return Answer(_vector_fields(document, seconds))
+    fault = _find_lack(document, request, settings)
+    return fault or Answer(_fields(document, request.kind, seconds))
+
+
+def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings) -> Fault | None:
+    """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities."""
+    is_cut = document["done_reason"] == "length"
+    if is_cut and (needs := _context_that_was_short(document, request, settings)):
         sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
         return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
-    if document["done_reason"] == "length" and "format" in body:
+    if is_cut and (request.format is not None or settings.format is not None):
         return Fault(
             "cut_short",
             f"the answer was cut off after {_count(document, 'eval', '_count')} tokens, so its JSON is incomplete: "
-            f"raise num_predict (now {body['options']['num_predict']}), or num_ctx",
+            f"raise num_predict (now {request_options(request, settings)['num_predict']}), or num_ctx",
             Remedy.NEVER,
         )
-    return Answer(_fields(document, seconds))
+    if request.logprobs is not None and not isinstance(document.get("logprobs"), list) and _text(document, request):
+        return Fault("unsupported", NO_LOGPROBS, Remedy.ELSEWHERE)
+    return None
+
+
+def _text(document: dict[str, Any], request: Request) -> str:
+    message = document["message"] if request.kind is Kind.CHAT else document
+    return str(message.get(TEXT_KEYS[request.kind], ""))
 
 
 def _larger_context(prompt_tokens: int, request: Request, settings: JobSettings) -> int:
@@ -98,19 +125,14 @@ def _context_that_was_short(document: dict[str, Any], request: Request, settings
 
 def preload(transport: Transport, signature: Signature) -> Fault | None:
     """Load a model with the options its requests will carry; returns at once when it is loaded already."""
-    reply = exchange(transport, encode_body(preload_body(signature)))
-    if isinstance(reply, Fault):
-        return reply
-    verdict = judge(reply)
-    if isinstance(verdict, Fault) and verdict.kind != "aborted":  # done_reason `load` is what we want here
-        return verdict
-    return None
+    reply = exchange(transport, encode_body(preload_body(signature)), signature.kind)
+    return reply if isinstance(reply, Fault) else judge_loaded(reply, signature.kind)
 
 
-def exchange(transport: Transport, body: bytes) -> Reply | Fault:
-    """Post to /api/chat; everything that can go wrong below HTTP becomes a fault."""
+def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply | Fault:
+    """Post to the path of this kind; everything that can go wrong below HTTP becomes a fault."""
     try:
-        return transport.post(CHAT, body)
+        return transport.post(PATHS[kind], body)
     except RefusedError as error:
         return Fault("unreachable", f"not reachable: {error}", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
     except CutError:
@@ -135,13 +157,13 @@ def response_record(request: Request, ordinal: int, attempt: int, endpoint: str,
     }
 
 
-def _fields(document: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Pick what is kept of a reply (ollama api/types.go: ChatResponse, Metrics; durations there are ns)."""
-    message = document["message"]
+def _fields(document: dict[str, Any], kind: Kind, seconds: float) -> dict[str, Any]:
+    """Pick what is kept of a reply (ollama api/types.go: ChatResponse, GenerateResponse, Metrics; durations are ns)."""
+    message = document["message"] if kind is Kind.CHAT else document
     spans = {key: _count(document, key) * NANO for key in ("load", "prompt_eval", "eval")}
     waited = _count(document, "total") * NANO - sum(spans.values())
     kept: dict[str, Any] = {
-        "response": message.get("content", ""),
+        "response": message.get(TEXT_KEYS[kind], ""),
         "model": str(document.get("model", "")),
         "done_reason": document["done_reason"] if document["done_reason"] in ANSWERED else "",
         "seconds": round(seconds, 3),
@@ -155,7 +177,29 @@ def _fields(document: dict[str, Any], seconds: float) -> dict[str, Any]:
         kept["thinking"] = message["thinking"]
     if isinstance(message.get("tool_calls"), list):
         kept["tool_calls"] = message["tool_calls"]
+    if isinstance(document.get("logprobs"), list):
+        kept["logprobs"] = document["logprobs"]
     return kept
+
+
+def _vector_fields(document: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Pick what is kept of a reply of /api/embed (ollama api/types.go: EmbedResponse).
+
+    It does not tell waiting and computing apart, so all but the loading counts as computing.
+    """
+    load = _count(document, "load") * NANO
+    return {
+        "embeddings": document["embeddings"],
+        "model": str(document.get("model", "")),
+        "seconds": round(seconds, 3),
+        "load_seconds": round(load, 3),
+        "prompt_eval_seconds": round(max(0.0, _count(document, "total") * NANO - load), 3),
+        "eval_seconds": 0.0,
+        "wait_seconds": 0.0,
+        "prompt_tokens": _count(document, "prompt_eval", "_count"),
+        "eval_tokens": 0,
+        "finished": round(wall(), 3),
+    }
 
 
 def _count(document: dict[str, Any], key: str, suffix: str = "_duration") -> int:

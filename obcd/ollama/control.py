@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError as BodyError
 from urllib3.exceptions import ReadTimeoutError
 
 from obcd.clock import monotonic
-from obcd.core.records import Signature, canonical_model, token_body, unload_body
+from obcd.core.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
 from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded
@@ -119,9 +119,10 @@ def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret 
         SilentError: If nothing comes.
         ControlError: If it answers with an error, which shows that it does not hang.
     """
+    address = url + PATHS[signature.kind]
     _call(
         token,
-        lambda session, line: _exchange(session, f"{url}/api/chat", line.deadline, token_body(signature)),
+        lambda session, line: _exchange(session, address, line.deadline, token_body(signature)),
         seconds,
     )
 

@@ -139,7 +139,8 @@ class _Hand:
 
 def _sample(number: int, began: float, ended: float, answer: Answer) -> Sample:
     fields = answer.fields
-    text = f"{fields.get('thinking', '')}\0{fields['response']}".encode("utf-8", "surrogatepass")
+    said = fields["response"] if "response" in fields else fields["embeddings"]
+    text = f"{fields.get('thinking', '')}\0{said}".encode("utf-8", "surrogatepass")
     return Sample(
         prompt=number,
         began=began,

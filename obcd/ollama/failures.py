@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.lines import OPTION_TYPES, parse_object
+from obcd.core.records import Kind, Request
+from obcd.core.vectors import read_vectors, why_no_vectors
 from obcd.errors import LineError
 from obcd.ollama.transport import Reply
 
 #: done_reason of an answer; `load` and `unload` mean that nothing was generated.
 ANSWERED = ("stop", "length")
+#: {kind: key of the text of an answer, in the message of a chat or in the reply itself}
+TEXT_KEYS = {Kind.CHAT: "content", Kind.COMPLETE: "response"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,21 @@ RULES = (
     _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
 )
 
+#: The same for /api/embed, which says 400 of whatever has no status of its own, a crashed model included (ollama
+#: server/routes.go: EmbedHandler): only what is known to be the request's own fault is its fault there.
+_EMBED_FAULTS = r"option \"|invalid input type|json: cannot unmarshal|invalid model name|dimensions"
+EMBED_RULES = (
+    _rule(
+        None, r"exceed_context_size|exceeds? the (available )?context|too large to process", "too_long", Remedy.NEVER
+    ),
+    _rule(None, r"does not support embed", "unsupported", Remedy.NEVER),
+    _rule(None, r"unsupported value: (NaN|[+-]?Inf)", "bad_sample", Remedy.ELSEWHERE),
+    _rule(400, _EMBED_FAULTS, "bad_request", Remedy.NEVER),
+    *(rule for rule in RULES if rule.status != 400 and rule.kind != "server_error"),
+    *(replace(rule, status=400) for rule in RULES if rule.status == 500 and rule.harm is Harm.STRIKE),
+    _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
+)
+
 _OPTIONS = "|".join(OPTION_TYPES)
 _SIZE = r"\(\d{1,6}(\.\d{1,3})? [KMGT]?i?B\)"
 #: The only words of a server that are passed on: phrases of Ollama itself, with numbers and names of options in them.
@@ -133,21 +152,41 @@ SENTENCES = {
 }
 
 
-def judge(reply: Reply) -> dict[str, Any] | Fault:
-    """Judge a reply of POST /api/chat: the parsed document of a true answer, or what went wrong."""
-    if reply.status != 200:
-        return _judge_refusal(reply)
-    try:
-        document = parse_object(reply.body)
-    except LineError:
-        return _invalid("the reply is no JSON object")
-    if "error" in document:
-        return _by_rules(500, error_text(reply.body))
-    message = document.get("message")
-    if not isinstance(message, dict) or not isinstance(message.get("content", ""), str):
+def judge(reply: Reply, request: Request) -> dict[str, Any] | Fault:
+    """Judge the reply to a request: the parsed document of a true answer, or what went wrong."""
+    document = _read(reply, request.kind)
+    if isinstance(document, Fault):
+        return document
+    if request.kind is Kind.EMBED:
+        why = why_no_vectors(document.get("embeddings"), len(request.inputs))
+        return _invalid(why) if why else document
+    message = document.get("message") if request.kind is Kind.CHAT else document
+    if not isinstance(message, dict) or not isinstance(message.get(TEXT_KEYS[request.kind], ""), str):
         return _invalid("the reply holds no message")
     if document.get("done") is not True or document.get("done_reason") not in ANSWERED:
         return Fault("aborted", "the server stopped before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    return document
+
+
+def judge_loaded(reply: Reply, kind: Kind) -> Fault | None:
+    """Judge the reply to a request that only loads a model."""
+    document = _read(reply, kind)
+    if isinstance(document, Fault):
+        return document
+    key = "embeddings" if kind is Kind.EMBED else "message"
+    return None if key in document else _invalid(f"the reply holds no {key}")
+
+
+def _read(reply: Reply, kind: Kind) -> dict[str, Any] | Fault:
+    """Return the document of a reply that is no error."""
+    if reply.status != 200:
+        return _judge_refusal(reply, kind)
+    try:
+        document = read_vectors(reply.body) if kind is Kind.EMBED else parse_object(reply.body)
+    except LineError:
+        return _invalid("the reply is no JSON object")
+    if "error" in document:
+        return _by_rules(500, error_text(reply.body), kind)
     return document
 
 
@@ -168,7 +207,7 @@ def error_text(body: bytes) -> str:
     return str(text)[:500]
 
 
-def _judge_refusal(reply: Reply) -> Fault:
+def _judge_refusal(reply: Reply, kind: Kind) -> Fault:
     if 300 <= reply.status < 400:
         message = (
             f"the server answers with a redirect ({reply.status}), which is not followed: configure its new address"
@@ -176,11 +215,12 @@ def _judge_refusal(reply: Reply) -> Fault:
         return Fault("redirect", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
     if reply.status < 400:
         return _invalid(f"the server answers with status {reply.status}")
-    return _by_rules(reply.status, error_text(reply.body), reply.retry_after)
+    return _by_rules(reply.status, error_text(reply.body), kind, reply.retry_after)
 
 
-def _by_rules(status: int, text: str, retry_after: float = 0.0) -> Fault:
-    rule = next(rule for rule in RULES if rule.status in (None, status) and rule.pattern.search(text))
+def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> Fault:
+    rules = EMBED_RULES if kind is Kind.EMBED else RULES
+    rule = next(rule for rule in rules if rule.status in (None, status) and rule.pattern.search(text))
     sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
     needs = _counted_tokens(text)[0] if rule.kind == "too_long" else 0
     return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after, needs)

@@ -141,7 +141,8 @@ def merge_answers(
 def value_of(answer: Answer) -> Found | Missing:
     """Return the JSON value of an answer; an object or array that is not text is taken as it is."""
     if "response" not in answer.record:
-        return Missing("it has no response")
+        has_vectors = "embeddings" in answer.record
+        return Missing("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
     response = answer.record["response"]
     if isinstance(response, str):
         return find_json(response)

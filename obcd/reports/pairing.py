@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
-from obcd.core.records import Outcome
+from obcd.core.records import Kind, Outcome, Request
+from obcd.core.vectors import why_no_vectors
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
 from obcd.reports.files import bounded_lines
@@ -240,12 +241,12 @@ class Pairing:
             return
         if not _same(record.get("id"), request.id):
             self._problems.add(f"{where}: its id is not that of line {line}")
-        if record.get("prompt") != request.prompt:
+        if record.get("prompt") != request.echo:
             self._problems.add(f"{where}: its prompt is not that of line {line}")
         if not _same(record.get("extra", {}), dict(request.extra)):
             self._problems.add(f"{where}: the other keys it repeats are not those of line {line}")
-        if not isinstance(record.get("response"), str):
-            self._problems.add(f"{where}: there is no response in it")
+        if lack := _lack(record, request):
+            self._problems.add(f"{where}: {lack}")
 
     def _check_failure(self, where: str, line: int, record: dict[str, Any]) -> None:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
@@ -291,9 +292,32 @@ class Pairing:
             record = {"done_reason": record.get("done_reason")}
         self.sums.counts.add(Counts.of({**record, "outcome": Outcome.RESPONSE}))
         if isinstance(endpoint, str):
-            share = self.sums.endpoints.setdefault(endpoint, [0, 0])
-            share[0] += 1
-            share[1] += record.get("eval_tokens", 0)
+            for answer in _answers(record):
+                share = self.sums.endpoints.setdefault(str(answer.get("endpoint")), [0, 0])
+                tokens = answer.get("eval_tokens", 0)
+                share[0] += 1
+                share[1] += tokens if type(tokens) is int else 0
+
+
+def _lack(record: dict[str, Any], request: Request) -> str:
+    """Return what is not in a response line that should be, "" if nothing."""
+    if request.kind is Kind.EMBED:
+        return why_no_vectors(record.get("embeddings"), len(request.inputs))
+    answers = _answers(record)
+    if "responses" in record and answers is not record["responses"]:
+        return "its responses are none"
+    if not all(isinstance(answer.get("response"), str) for answer in (record, *answers)):
+        return "there is no response in it"
+    wanted = request.count or len(answers)
+    return "" if len(answers) == wanted else f"it has {len(answers)} responses where {wanted} were asked for"
+
+
+def _answers(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers of a response line: itself, or those in it."""
+    answers = record.get("responses")
+    if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
+        return answers
+    return [record]
 
 
 def _parse(data: bytes, limit: int) -> tuple[str, dict[str, Any] | None]:

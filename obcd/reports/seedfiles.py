@@ -46,7 +46,8 @@ def write_response_files(published: Path, output: Path) -> int:
 
 
 def _write_one(path: Path, answer: dict[str, Any]) -> None:
-    document = {"prompt": answer["prompt"], "response": answer["response"]}
+    key = "embeddings" if "embeddings" in answer else "response"
+    document = {"prompt": answer["prompt"], key: answer[key]}
     text = json.dumps(document, ensure_ascii=False, indent=4)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -21,7 +21,7 @@ from typing import IO
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
 from obcd.core.lines import parse_line, parse_object
-from obcd.core.records import JobSettings, Outcome, Request, Signature, signature_of
+from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
 from obcd.errors import LineError
 from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_marker
@@ -360,6 +360,10 @@ def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHea
     )
 
 
+#: Requests in one job, where lines that want several answers make them: 25 bytes of input would be 2 KB of index.
+MAX_REQUESTS = 2**24
+
+
 class _Reader:
     """One pass over the input: copies, hashes, validates each line, writes the index and the bad lines' failures.
 
@@ -471,12 +475,17 @@ class _Reader:
         try:
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
-            number = self._number(parse_line(raw, self.lines), length)
+            request = parse_line(raw, self.lines)
+            answers = answers_of(request, self._settings)
+            if answers > 1 and self.requests + answers > MAX_REQUESTS:
+                raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
+            number = self._number(request, length)
         except LineError as error:
-            number = 0
+            number, answers = 0, 1
             self._bad_line(error)
-        self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number)))
-        self.requests += 1
+        for answer in range(answers):
+            self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
+        self.requests += answers
 
     def _number(self, request: Request, size: int) -> int:
         """Return the number of what a request needs loaded; the context length it needs is part of that for now."""

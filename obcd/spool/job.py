@@ -25,8 +25,8 @@ from obcd.spool import disk
 
 #: Format of job folders. A newer one is refused, an older one read.
 FORMAT = 1
-#: Byte offset, length without LF, line number from 1, signature number (0 to 255).
-_RECORD = struct.Struct("<QIIB3x")
+#: Byte offset, length without LF, line number from 1, signature number (0 to 255), number of the answer (0 to 99).
+_RECORD = struct.Struct("<QIIBB2x")
 RECORD_BYTES = _RECORD.size
 #: Where the signature's number is in a record, and how much of the index is read at once.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
@@ -43,12 +43,17 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 class Place(NamedTuple):
-    """Where one request lies in `input.jsonl`."""
+    """Where one request lies in `input.jsonl`.
+
+    Attributes:
+        answer: Which of the answers that its line wants (`n`), from 0; those of a line follow each other.
+    """
 
     offset: int
     length: int
     line: int
     signature: int
+    answer: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ class JobHeader:
         drop_id: What `obcd submit` wrote into its marker; "" otherwise.
         accepted_at: Unix seconds.
         sha256, size, lines: Of the input; `lines` counts blank ones too.
-        requests: Non-blank lines, hence results.
+        requests: Results there have to be: the answers that each non-blank line wants, one of most.
         bad_lines: Those of them that could not become requests.
         settings: What it asks with.
         signatures: What its requests need loaded.

@@ -15,13 +15,14 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
+from obcd.core.answers import join
 from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
 from obcd.core.records import Outcome
@@ -76,10 +77,11 @@ class _Sums:
         seconds, finished = record["seconds"], record["finished"]
         self.finished = max(self.finished, finished)
         self.started = min(self.started or finished, finished - seconds)
-        share = self.endpoints.setdefault(record["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
-        share["responses"] += 1
-        share["eval_tokens"] += record.get("eval_tokens", 0)
-        share["seconds"] = round(share["seconds"] + seconds, 3)
+        for answer in record.get("responses", (record,)):
+            share = self.endpoints.setdefault(answer["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
+            share["responses"] += 1
+            share["eval_tokens"] += answer.get("eval_tokens", 0)
+            share["seconds"] = round(share["seconds"] + answer["seconds"], 3)
 
 
 def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
@@ -128,8 +130,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
     ):
         responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
         failed: _FailedFiles | None = None
-        for ordinal, place in enumerate(read_places(folder)):
-            record = ledger.read_record(results.fileno(), places[ordinal])
+        for place, record in _results(read_places(folder), places, results.fileno()):
             sums.add(record)
             if record["outcome"] == Outcome.RESPONSE:
                 responses.write(_response_line(_read_line(lines, place), place, record))
@@ -138,6 +139,25 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
                 failed = _FailedFiles(*(outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES))
             failed.add(lines, place, record)
     return sums
+
+
+def _results(lines: Iterator[Place], places: Sequence[int], results: int) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield each line's place and its one result; that of a line with several answers holds them all.
+
+    Args:
+        places: By ordinal, where its record is in the ledger.
+        results: The ledger's descriptor.
+    """
+    held: list[dict[str, Any]] = []  # the results of the line at hand
+    last = None
+    for ordinal, place in enumerate(lines):
+        if place.answer == 0 and last is not None:
+            yield last, join(held)
+            held = []
+        held.append(ledger.read_record(results, places[ordinal]))
+        last = place
+    if last is not None:
+        yield last, join(held)
 
 
 def _digests(folder: Path) -> dict[str, dict[str, Any]]:
@@ -169,6 +189,8 @@ class _FailedFiles:
         }
         if record.get("endpoint"):
             document["endpoint"] = record["endpoint"]
+        if "responses" in record:
+            document["responses"] = _shown(record)["responses"]
         self.errors.write(ledger.encode(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
@@ -205,17 +227,24 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes:
     request = parse_line(raw, place.line)
-    document = {
-        "id": request.id,
-        "line": place.line,
-        "prompt": request.prompt,
-        "response": record["response"],
-        **{key: value for key, value in record.items() if key not in _INTERNAL and key not in ("response", "line")},
-    }
-    document["finished_at"] = timestamp(document.pop("finished"))
+    document = {"id": request.id, "line": place.line, "prompt": request.echo}
+    if "response" in record:
+        document["response"] = record["response"]  # before the rest, for people
+    document.update(_shown(record), line=place.line)
     if request.extra:
         document["extra"] = request.extra
     return ledger.encode(document) + b"\n"
+
+
+def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what people see of a record."""
+    document = {key: value for key, value in record.items() if key not in _INTERNAL}
+    if "finished" in document:
+        document["finished_at"] = timestamp(document.pop("finished"))
+    if "responses" in document:
+        answers = [_shown(answer) for answer in document.pop("responses")]
+        document["responses"] = [{key: answer[key] for key in answer if key != "line"} for answer in answers]
+    return document
 
 
 def _manifest(
@@ -235,7 +264,7 @@ def _manifest(
         "submitter": {"uid": header.uid, "name": user_name(header.uid)},
         "counts": {
             "lines": header.lines,
-            "requests": header.requests,
+            "requests": counts.done,
             "responses": counts.responses,
             "failures": counts.failures,
             "cut_short": counts.cut_short,

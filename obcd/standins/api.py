@@ -12,8 +12,8 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 
-from obcd.clock import monotonic
 from obcd.standins.account import Account
+from obcd.standins.embedding import Embedder
 from obcd.standins.engine import Engine, EngineError, JsonObject, ModelCard
 from obcd.standins.generation import Generator
 from obcd.standins.http import TEXT_TYPE, Exchange
@@ -23,14 +23,12 @@ from obcd.standins.settings import ServerSettings
 from obcd.standins.shapes import FAR_FUTURE, ChatShape, GenerateShape, Shape, encode, rfc3339
 from obcd.standins.wire import (
     canonical_name,
-    check_options,
     is_model_name,
     parse_body,
     parse_chat,
+    parse_embed,
     parse_generate,
-    parse_keep_alive,
     signature_of,
-    typed,
 )
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -54,6 +52,7 @@ class OllamaApi:
         self._checks_host = settings.is_loopback
         self._scheduler = Scheduler(engine, settings.limits)
         self._generator = Generator(engine, self._scheduler, account, settings.context_length)
+        self._embedder = Embedder(engine, self._scheduler, account, settings.context_length)
         self._routes = self._own_routes()
         #: until it is set, requests are taken and not answered, as while Ollama looks for GPUs
         self.ready = asyncio.Event()
@@ -185,36 +184,12 @@ class OllamaApi:
 
     async def _embed(self, exchange: Exchange) -> None:
         try:
-            exchange.send(200, encode(await self._embeddings(parse_body(exchange.body))))
+            request = parse_embed(parse_body(exchange.body))
+            card = self._find(request.model)
         except EngineError as error:
             exchange.send(error.status, _CHAT.error(error.status, error.text))
-
-    async def _embeddings(self, body: JsonObject) -> JsonObject:
-        started = monotonic()
-        card = self._find(typed(body, "model", str, "EmbedRequest.model of type string", ""))
-        inputs = body.get("input")
-        texts = [inputs] if isinstance(inputs, str) else inputs or []
-        if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
-            raise EngineError(400, "invalid input type")
-        options = check_options(
-            typed(body, "options", dict, "EmbedRequest.options of type map[string]interface {}", {})
-        )
-        truncate = typed(body, "truncate", bool, "EmbedRequest.truncate of type bool", True)
-        keep_alive = parse_keep_alive(body.get("keep_alive"))
-        name = canonical_name(card.name)
-        signature = signature_of(name, options, True, self._settings.context_length, card.context_length)
-        runner = await self._scheduler.acquire(signature, keep_alive)
-        load_seconds = monotonic() - started
-        try:
-            found = await self._engine.embed(signature, texts, truncate)
-        finally:
-            self._scheduler.release(runner)
-        counters = {
-            "total_duration": int((monotonic() - started) * 1e9),
-            "load_duration": int(load_seconds * 1e9),
-            "prompt_eval_count": found.prompt_tokens,
-        }
-        return {"model": body["model"], "embeddings": found.vectors, **{k: v for k, v in counters.items() if v}}
+            return
+        await self._embedder.answer(exchange, request, card)
 
     def _find(self, name: str, missing: str | None = None) -> ModelCard:
         """Return the card of a model, or raise as Ollama does; `missing` is the text for no name at all."""

@@ -41,6 +41,8 @@ def llama_request(work: Work) -> tuple[bytes, bool]:
         body["messages"] = [_message(message) for message in work.messages]
         if work.tools:
             body["tools"] = list(work.tools)
+        if work.logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": max(1, work.logprobs)}  # 0 is taken for none at all
         if work.think is not None:
             body["chat_template_kwargs"] = {"enable_thinking": bool(work.think)}
     if work.format == "json":
@@ -88,6 +90,7 @@ class ChunkReader:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._calls: dict[int, JsonObject] = {}  #: {index: a tool call so far, its arguments as text}
+        self._logprobs: list[JsonObject] = []
         self._reason: str | None = None
         self._usage: JsonObject = {}
         self._timings: JsonObject = {}
@@ -108,14 +111,15 @@ class ChunkReader:
         delta = choice.get("delta") or {}
         text = delta.get("content") or choice.get("text") or ""
         thinking = delta.get("reasoning_content") or ""
+        self._logprobs += (choice.get("logprobs") or {}).get("content") or ()
         for call in delta.get("tool_calls") or ():
             self._add_call(call)
         self._text.append(text)
         self._thinking.append(thinking)
         return (text, thinking) if text or thinking else None
 
-    def outcome(self) -> Outcome:
-        """Return what the chunks came to.
+    def outcome(self, top_logprobs: int = 0) -> Outcome:
+        """Return what the chunks came to, with so many likeliest tokens at each place.
 
         Raises:
             EngineError: llama.cpp refused or failed; its JSON is the text, as Ollama passes it on.
@@ -134,6 +138,7 @@ class ChunkReader:
             eval_tokens=int(usage.get("completion_tokens", 0)),
             eval_seconds=float(timings.get("predicted_ms", 0.0)) / 1000,
             tool_calls=tuple(_made_call(index, call) for index, call in sorted(self._calls.items())),
+            logprobs=tuple(_logprob(item, top_logprobs) for item in self._logprobs),
         )
 
     def _add_call(self, part: JsonObject) -> None:
@@ -142,6 +147,13 @@ class ChunkReader:
         call["id"] = part.get("id") or call["id"]
         call["name"] = function.get("name") or call["name"]
         call["arguments"] += function.get("arguments") or ""
+
+
+def _logprob(item: JsonObject, top: int) -> JsonObject:
+    """Return a token's probability in Ollama's shape (api/types.go: Logprob)."""
+    kept: JsonObject = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}
+    others = [_logprob(other, 0) for other in (item.get("top_logprobs") or [])[:top]]
+    return {**kept, "top_logprobs": others} if others else kept
 
 
 def _made_call(index: int, call: JsonObject) -> JsonObject:

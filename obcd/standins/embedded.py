@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from obcd.errors import ConfigurationError
 from obcd.standins.chunks import ChunkReader, llama_request
-from obcd.standins.engine import Embeddings, EngineError, ModelCard, Outcome, Reply, Signature, Work
+from obcd.standins.engine import Embeddings, EngineError, ModelCard, Outcome, Reply, Signature, Texts, Work, shortened
 from obcd.standins.gguf import GgufHead, read_head
 
 VERSION = "0.33.0-obcd-embedded"
@@ -126,17 +126,16 @@ class EmbeddedEngine:
                     raise
                 messages = shorter
 
-    async def embed(self, signature: Signature, inputs: Sequence[str], truncate: bool) -> Embeddings:
-        """Return one vector an input, where the model is made for it."""
-        del signature, truncate
+    async def embed(self, texts: Texts) -> Embeddings:
+        """Return one vector a text, where the model is made for it; what is too long is refused, never cut."""
         if not self._is_embedding:
             raise EngineError(501, NO_EMBEDDINGS)
-        body = json.dumps({"input": list(inputs)})
+        body = json.dumps({"input": list(texts.inputs)})
         raw = await asyncio.get_running_loop().run_in_executor(self._pool, self._server.handle_embeddings, body)
         answer = json.loads(raw) if isinstance(raw, (str, bytes)) else raw
         if "error" in answer:
             raise EngineError(400, json.dumps(answer, separators=(",", ":")))
-        vectors = [entry["embedding"] for entry in answer["data"]]
+        vectors = [shortened(entry["embedding"], texts.dimensions) for entry in answer["data"]]
         return Embeddings(vectors, int(answer.get("usage", {}).get("prompt_tokens", 0)))
 
     async def _ask(self, work: Work, reply: Reply) -> Outcome:
@@ -163,7 +162,7 @@ class EmbeddedEngine:
             await asyncio.wait([running])
             raise
         await running
-        return reader.outcome()
+        return reader.outcome(work.logprobs or 0)
 
     def _run(self, work: Work, take: Callable[[bytes], bool]) -> None:
         """Ask llama.cpp; returns when the answer is whole, refused or given up. Runs in a thread."""

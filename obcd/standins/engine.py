@@ -6,6 +6,7 @@ scheduler's, wire formats the API's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,6 +57,7 @@ class Work:
     think: bool | str | None = None
     raw_prompt: str | None = None  # /api/generate with raw: no chat template
     tools: Sequence[JsonObject] = ()
+    logprobs: int | None = None  # how many likeliest tokens are told at each place; None: none at all
     prompt: str = ""  # content of the last message, by which the account knows the request
     attempt: int = 1  # how often this prompt has come, where an account is kept
 
@@ -72,6 +74,18 @@ class Outcome:
     eval_seconds: float = 0.0
     thinking: str = ""
     tool_calls: tuple[JsonObject, ...] = ()
+    logprobs: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """What /api/embed asks for, with its model loaded."""
+
+    signature: Signature
+    inputs: Sequence[str]
+    truncate: bool = True
+    dimensions: int = 0  # of each vector, from its start; 0: all
+    attempt: int = 1  # how often the first text has come, where an account is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,5 +149,13 @@ class Engine(Protocol):
     async def generate(self, work: Work, reply: Reply) -> Outcome | None:
         """Answer; holds a slot. A cancellation frees it. None: the engine wrote a reply of its own (a fault)."""
 
-    async def embed(self, signature: Signature, inputs: Sequence[str], truncate: bool) -> Embeddings:
-        """Return one vector an input. Raises EngineError where the model cannot embed."""
+    async def embed(self, texts: Texts) -> Embeddings:
+        """Return one vector a text. Raises EngineError where the model cannot embed."""
+
+
+def shortened(vector: list[float], dimensions: int) -> list[float]:
+    """Return the start of a vector, made as long as one again; all of it for 0 (server/routes.go: EmbedHandler)."""
+    if not 0 < dimensions < len(vector):
+        return vector
+    length = math.sqrt(sum(value * value for value in vector[:dimensions])) or 1.0
+    return [value / length for value in vector[:dimensions]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ KINDS: Mapping[str, str] = {
     "garbled": "200 with some words of the answer spelt backwards",
     "garbage": "200 with a body that is not JSON",
     "seconds": "takes this long instead, e.g. seconds=0.2",
+    "short": "one vector fewer than there are texts (/api/embed)",
+    "empty": "vectors without a number in them (/api/embed)",
+    "zeros": "vectors of zeros (/api/embed)",
+    "nan": "a vector with NaN in it (/api/embed)",
     "tokens": "counts so many tokens more in the prompt, e.g. tokens=5000",
 }
 
@@ -41,6 +46,9 @@ VALUED = {"status", "huge", "seconds", "tokens"}
 
 #: kinds that only change the prompt's length, the answer or its time; all others replace it
 MILD = {"seconds", "tokens", "garbled"}
+
+#: kinds that are of vectors alone
+VECTOR_KINDS = {"short", "empty", "zeros", "nan"}
 
 MARK = "[[simulate:"
 _MARKER = re.compile(r"\[\[simulate:([a-z-]+)(?:=([0-9.]+))?(?:\*(\d+))?\]\]")
@@ -144,10 +152,29 @@ async def play(fault: Fault, outcome: Outcome, reply: Reply) -> Outcome | None:
         return replace(outcome, done_reason=None)
     if fault.kind == "empty-thinking":
         return replace(outcome, text="", thinking=outcome.text, done_reason="length")
+    if fault.kind in VECTOR_KINDS:
+        return outcome
     if fault.kind == "length":
         return replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length")
     await _REPLIES[fault.kind](fault, outcome, reply)
     return None
+
+
+async def spoil(fault: Fault, vectors: list[list[float]]) -> list[list[float]]:
+    """Do what a fault does to vectors that are ready; those that only a generation can have do nothing.
+
+    Raises:
+        EngineError: the fault is an error reply.
+    """
+    if fault.kind == "status":
+        status = int(fault.value)
+        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    if fault.kind == "hang":
+        await asyncio.Event().wait()
+    if fault.kind == "short":
+        return vectors[1:]
+    spoilt: Mapping[str, list[float]] = {"empty": [], "zeros": [0.0] * len(vectors[0]), "nan": [math.nan, 1.0]}
+    return [spoilt.get(fault.kind, vector) for vector in vectors]
 
 
 async def _hang(fault: Fault, outcome: Outcome, reply: Reply) -> None:

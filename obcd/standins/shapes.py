@@ -121,6 +121,8 @@ class _Native(ABC):
 
     def _line(self, model: str, text: str, thinking: str, outcome: Outcome | None, ending: JsonObject) -> bytes:
         fields = self.text_fields(text, thinking, outcome)
+        if outcome is not None and outcome.logprobs:
+            fields["logprobs"] = list(outcome.logprobs)
         return encode({"model": model, "created_at": rfc3339(), **fields, **ending}) + b"\n"
 
 

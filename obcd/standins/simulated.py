@@ -23,7 +23,9 @@ from obcd.standins.engine import (
     Outcome,
     Reply,
     Signature,
+    Texts,
     Work,
+    shortened,
 )
 from obcd.standins.faults import (
     CRASH_TEXT,
@@ -35,6 +37,7 @@ from obcd.standins.faults import (
     garble,
     marked_faults,
     play,
+    spoil,
 )
 from obcd.standins.http import Exchange
 from obcd.standins.library import Library
@@ -62,6 +65,9 @@ EMBEDDING_NAMES = ("embed", "minilm", "bge-")
 
 #: parts of a model's name that think before they answer
 THINKING_NAMES = ("qwen3", "deepseek-r1", "gpt-oss")
+
+#: words of a thought
+THOUGHT_TOKENS = 8
 
 #: what llama-server says of a model that cannot embed
 NO_EMBEDDINGS = "this model does not support embeddings"
@@ -145,10 +151,7 @@ class SimulatedEngine:
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
-        if any(fault.kind == "stuck" for fault in faults):
-            self._stuck.add(work.signature.model)
-        if work.signature.model in self._stuck:
-            await asyncio.Event().wait()
+        await self._pass_stuck(work.signature.model, faults)
         plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)
@@ -158,16 +161,33 @@ class SimulatedEngine:
         fault = next((fault for fault in faults if fault.kind not in MILD), None)
         return await self._fail(fault, plan, seconds, reply)
 
-    async def embed(self, signature: Signature, inputs: Sequence[str], truncate: bool) -> Embeddings:
-        """Return vectors of length one that depend on nothing but the text."""
-        if not is_embedding_model(signature.model):
+    async def embed(self, texts: Texts) -> Embeddings:
+        """Return vectors of length one that depend on nothing but the text, or do what a fault says."""
+        if not is_embedding_model(texts.signature.model):
             raise EngineError(501, NO_EMBEDDINGS)
-        tokens = [token_count(text) for text in inputs]
-        if not truncate and any(count > signature.num_ctx for count in tokens):
+        tokens = [token_count(text) for text in texts.inputs]
+        most = self.context_length(texts.signature)
+        if not texts.truncate and any(count > most for count in tokens):
             raise EngineError(400, "the input length exceeds the context length")
-        total = sum(min(count, signature.num_ctx) for count in tokens)
-        await self._wait(total / self.behaviour.prompt_tokens_per_second)
-        return Embeddings([unit_vector(text) for text in inputs], total)
+        total = sum(min(count, most) for count in tokens)
+        faults = marked_faults(texts.inputs[0], texts.attempt)
+        await self._pass_stuck(texts.signature.model, faults)
+        seconds = next((fault.value for fault in faults if fault.kind == "seconds"), self.behaviour.seconds)
+        await self._wait(total / self.behaviour.prompt_tokens_per_second if seconds is None else seconds)
+        vectors = [shortened(unit_vector(text), texts.dimensions) for text in texts.inputs]
+        for fault in faults:
+            if fault.kind == "crash":
+                self._crash()
+                raise EngineCrash(400, CRASH_TEXT)  # what has no status of its own has this one there
+            vectors = await spoil(fault, vectors)
+        return Embeddings(vectors, total)
+
+    async def _pass_stuck(self, model: str, faults: Sequence[Fault]) -> None:
+        """Wait without end where the model's process hangs, or shall from now on."""
+        if any(fault.kind == "stuck" for fault in faults):
+            self._stuck.add(model)
+        if model in self._stuck:
+            await asyncio.Event().wait()
 
     async def _fail(self, fault: Fault | None, plan: _Plan, seconds: float | None, reply: Reply) -> Outcome | None:
         if fault is None:
@@ -196,11 +216,23 @@ class SimulatedEngine:
         spread = self.behaviour.spread
         factor = math.exp(spread * normal(seed)) if spread else 1.0
         text, tokens = _answer(work, seed, max(1, round(self.behaviour.answer_tokens * factor)))
+        calls = _calls(work, seed)
+        if calls:
+            text, tokens = "", max(1, token_count(encode(calls).decode()))
         limit = token_limit(work, prompt_tokens)
         reason = "stop"
         if tokens > limit:
             text, tokens, reason = text[: len(text) * limit // tokens], limit, "length"
-        return _Plan(Outcome(text=text, done_reason=reason, prompt_tokens=prompt_tokens, eval_tokens=tokens), factor)
+        outcome = Outcome(
+            text=text,
+            done_reason=reason,
+            prompt_tokens=prompt_tokens,
+            eval_tokens=tokens,
+            thinking=words(seed[::-1], THOUGHT_TOKENS) if _thinks(work) else "",
+            tool_calls=calls,
+            logprobs=_logprobs(work, text, seed),
+        )
+        return _Plan(outcome, factor)
 
     async def _spend(self, plan: _Plan, seconds: float | None, reply: Reply, stream: bool = True) -> Outcome:
         """Take the time of an answer, sending its pieces on the way, and return it with its times."""
@@ -343,5 +375,45 @@ def _answer(work: Work, seed: bytes, tokens: int) -> tuple[str, int]:
     return text, max(1, token_count(text))
 
 
+def _logprobs(work: Work, text: str, seed: bytes) -> tuple[JsonObject, ...]:
+    """Return a probability for each word, and for as many others as are wanted (ollama api/types.go: Logprob)."""
+    if work.logprobs is None:
+        return ()
+    return tuple(
+        {**_logprob(piece, -(seed[place % len(seed)] + 1) / 256), **_top(work.logprobs, piece, seed[place % len(seed)])}
+        for place, piece in enumerate(split_pieces(text))
+    )
+
+
+def _top(count: int, piece: str, byte: int) -> JsonObject:
+    if not count:
+        return {}
+    others = [_logprob(f"{piece}{number}", -(byte + 1) / 256 - number) for number in range(1, count)]
+    return {"top_logprobs": [_logprob(piece, -(byte + 1) / 256), *others]}
+
+
+def _logprob(token: str, logprob: float) -> JsonObject:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+def _thinks(work: Work) -> bool:
+    return work.think is not False and any(part in work.signature.model for part in THINKING_NAMES)
+
+
+def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
+    """Return a call of one of the tools that were offered, as Ollama numbers it (api/types.go: ToolCall)."""
+    tools = [tool["function"] for tool in work.tools if "function" in tool]
+    if not tools:
+        return ()
+    tool = tools[seed[0] % len(tools)]
+    value = fitting_value(tool.get("parameters") or {"type": "object"}, seed)
+    arguments = value if isinstance(value, dict) else {}
+    return ({"id": f"call_{seed[:4].hex()}", "function": {"index": 0, "name": tool["name"], "arguments": arguments}},)
+
+
 def _seed_text(work: Work) -> str:
-    return work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])
+    text = work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])
+    drawn = work.options.get("seed", -1)
+    if drawn < 0 or work.options.get("temperature") == 0:  # then a real model takes the likeliest token anyway
+        return text
+    return f"{text}\0{drawn}"

@@ -51,6 +51,19 @@ class GenerationRequest:
     shift: bool
     tools: Sequence[JsonObject] = ()
     raw_prompt: str | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """What /api/embed asks for."""
+
+    model: str
+    inputs: Sequence[str]  # empty = only load
+    options: JsonObject
+    keep_alive: float | None
+    truncate: bool
+    dimensions: int
 
 
 def parse_body(body: bytes) -> JsonObject:
@@ -128,6 +141,22 @@ def parse_generate(body: JsonObject) -> GenerationRequest:
     return _common(body, "GenerateRequest", messages if prompt else [], prompt if raw and prompt else None)
 
 
+def parse_embed(body: JsonObject) -> EmbedRequest:
+    """Read the body of POST /api/embed; one empty text is as good as none (server/routes.go: EmbedHandler)."""
+    given = body.get("input")
+    inputs = ([given] if given else []) if isinstance(given, str) else given or []
+    if not (isinstance(inputs, list) and all(isinstance(text, str) for text in inputs)):
+        raise EngineError(400, "invalid input type")
+    return EmbedRequest(
+        model=typed(body, "model", str, "EmbedRequest.model of type string", ""),
+        inputs=inputs,
+        options=typed(body, "options", dict, "EmbedRequest.options of type map[string]interface {}", _NO_OPTIONS),
+        keep_alive=parse_keep_alive(body.get("keep_alive")),
+        truncate=typed(body, "truncate", bool, "EmbedRequest.truncate of type bool", True),
+        dimensions=typed(body, "dimensions", int, "EmbedRequest.dimensions of type int", 0),
+    )
+
+
 def check_message(message: object) -> JsonObject:
     """Return a message, or raise 400 for one that Go could not read."""
     if not isinstance(message, dict):
@@ -153,7 +182,17 @@ def _common(body: JsonObject, name: str, messages: list[JsonObject], raw_prompt:
         shift=typed(body, "shift", bool, f"{name}.shift of type bool", True),
         tools=typed(body, "tools", list, f"{name}.tools of type []api.Tool", []),
         raw_prompt=raw_prompt,
+        logprobs=parse_logprobs(body, name),
     )
+
+
+def parse_logprobs(body: JsonObject, name: str) -> int | None:
+    """Return how many likeliest tokens are wanted at each place, None for no probabilities (ollama 0.12.11)."""
+    wanted = typed(body, "logprobs", bool, f"{name}.logprobs of type bool", False)
+    most = typed(body, "top_logprobs", int, f"{name}.top_logprobs of type int", 0)
+    if not 0 <= most <= 20:
+        raise EngineError(400, "top_logprobs must be between 0 and 20")
+    return most if wanted else None
 
 
 def parse_think(value: object) -> bool | str | None:

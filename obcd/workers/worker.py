@@ -25,12 +25,21 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
-from obcd.core.concurrency import Span
+from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.counts import Counts
 from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, Signature, request_options, signature_of
+from obcd.core.records import (
+    JobSettings,
+    Kind,
+    Request,
+    Signature,
+    answers_of,
+    nth_request,
+    request_options,
+    signature_of,
+)
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT, Answer, ask, response_record
@@ -188,7 +197,10 @@ class _JobCache:
         """
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
-        return parse_line(raw, place.line), self._settings(job, folder, signature)
+        request, settings = parse_line(raw, place.line), self._settings(job, folder, signature)
+        if answers_of(request, settings) > 1:
+            request = nth_request(request, settings, place.answer)
+        return request, settings
 
     def _settings(self, job: str, folder: Path, signature: int) -> JobSettings:
         with self._lock:
@@ -300,6 +312,8 @@ class _Slot:
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
                     self._rescue.deadlines.note(signature, result.fields)
+                    if answers_of(request, settings) > 1:
+                        result.fields["seed"] = request.options["seed"]
                     return self._answered(message, request, result, signature)
             else:
                 outcome = result
@@ -313,6 +327,8 @@ class _Slot:
     def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
         """Return how long a request may take."""
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
+        if request.kind is not Kind.CHAT:
+            texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
         return self._rescue.deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
@@ -325,7 +341,13 @@ class _Slot:
             ticket=message.ticket,
             record=ledger.encode(record),
             line=request.line,
-            words=len(record["response"].split()),
+            words=len(record.get("response", "").split()),
             counts=Counts.of(record),
-            span=Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"]),
+            span=_span(record),
         )
+
+
+def _span(record: dict[str, Any]) -> Span:
+    if "embeddings" in record:
+        return UNTOLD
+    return Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"])

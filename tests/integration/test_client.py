@@ -22,7 +22,8 @@ from obcd.ollama import transport as transport_module
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
 from obcd.ollama.control import probe, probe_all
 from obcd.ollama.transport import Transport
-from obcd.standins.faults import KINDS
+from obcd.standins.faults import KINDS, VECTOR_KINDS
+from obcd.standins.simulated import Behaviour
 from tests.integration.loopback import (
     Script,
     SimulatedServer,
@@ -171,7 +172,7 @@ class TestFaults:
             "garbled",
         }
 
-        assert {marker.partition("=")[0] for marker in MARKED} | elsewhere == set(KINDS)
+        assert {marker.partition("=")[0] for marker in MARKED} | elsewhere | VECTOR_KINDS == set(KINDS)
 
     def test_load_after_a_crash_may_fail_once(self, transport: Transport) -> None:
         kinds = [fault_of(transport, f"{marker} Hello").kind for marker in ("[[simulate:crash-load]]", "")]
@@ -407,3 +408,126 @@ class TestProbing:
         found = probe_all([server.url, "http://" + unused_address(), server.url])
 
         assert [item.failure is None for item in found] == [True, False, True]
+
+
+def line(**document: Any) -> Request:
+    return parse_line(json.dumps(document).encode(), 3)
+
+
+@pytest.fixture(scope="module")
+def able_server() -> Iterator[SimulatedServer]:
+    behaviour = Behaviour(models=("llama3.2", "qwen3", "nomic-embed-text"), seconds=0.01, load_seconds=0.0)
+    with simulating(behaviour) as started:
+        yield started
+
+
+@pytest.fixture
+def able(able_server: SimulatedServer) -> Iterator[Transport]:
+    made = Transport(able_server.url)
+    yield made
+    made.close()
+
+
+class TestKinds:
+    def test_texts_get_a_vector_each(self, able: Transport) -> None:
+        result = ask(able, line(embed=["one", "two"], model="nomic-embed-text"), JOB)
+
+        assert isinstance(result, Answer)
+        assert [len(vector) for vector in result.fields["embeddings"]] == [64, 64]
+        assert (result.fields["model"], result.fields["eval_tokens"]) == ("nomic-embed-text", 0)
+        assert result.fields["prompt_tokens"] == 2
+        assert "response" not in result.fields
+
+    def test_vectors_are_as_short_as_asked(self, able: Transport) -> None:
+        result = ask(able, line(embed="one", model="nomic-embed-text", dimensions=8), JOB)
+
+        assert isinstance(result, Answer)
+        assert len(result.fields["embeddings"][0]) == 8
+
+    def test_embedding_model_is_loaded_without_a_chat(self, able_server: SimulatedServer, able: Transport) -> None:
+        signature = signature_of(line(embed="one", model="nomic-embed-text"), JOB)
+        before = len(able_server.requests())
+
+        assert preload(able, signature) is None
+        assert len(able_server.requests()) == before
+
+    @pytest.mark.parametrize("marker", ["short", "empty", "zeros", "nan"])
+    def test_200_without_vectors_is_no_answer(self, able: Transport, marker: str) -> None:
+        fault = ask(able, line(embed=[f"[[simulate:{marker}]] {SECRET}", "b"], model="nomic-embed-text"), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy, fault.harm) == ("invalid_reply", Remedy.ELSEWHERE, Harm.STRIKE)
+        assert "Jane" not in fault.message
+
+    def test_text_that_is_too_long_is_refused_and_never_cut(self, able: Transport) -> None:
+        fault = ask(able, line(embed=SECRET * 1000, model="nomic-embed-text"), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy, fault.needs) == ("too_long", Remedy.NEVER, 0)
+
+    def test_chat_model_that_cannot_embed_says_so(self, able: Transport) -> None:
+        fault = ask(able, line(embed="one"), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy) == ("unsupported", Remedy.NEVER)
+
+    def test_crash_of_an_embedding_model_strikes_though_it_is_a_400(self, able: Transport) -> None:
+        fault = ask(able, line(embed="[[simulate:crash*1]]", model="nomic-embed-text"), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy, fault.harm) == ("crashed", Remedy.ELSEWHERE, Harm.STRIKE)
+
+    def test_text_goes_on(self, able: Transport) -> None:
+        result = ask(able, line(complete="Once upon a time", logprobs=True), JOB)
+
+        assert isinstance(result, Answer)
+        assert result.fields["response"]
+        assert result.fields["logprobs"][0]["token"]
+
+    def test_thought_is_kept_apart_and_can_be_forbidden(self, able: Transport) -> None:
+        thinking, silent = (ask(able, line(prompt="Why?", model="qwen3", think=think), JOB) for think in (True, False))
+
+        assert isinstance(thinking, Answer)
+        assert isinstance(silent, Answer)
+        assert thinking.fields["thinking"]
+        assert thinking.fields["response"] == silent.fields["response"]
+        assert "thinking" not in silent.fields
+
+    def test_model_that_cannot_think_says_so(self, able: Transport) -> None:
+        fault = ask(able, line(prompt="Why?", think=True), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy) == ("unsupported", Remedy.NEVER)
+
+    def test_call_of_a_tool_comes_back_as_data(self, able: Transport) -> None:
+        parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+        tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+
+        result = ask(able, line(prompt="Weather in Bonn?", tools=[tool]), JOB)
+
+        assert isinstance(result, Answer)
+        (call,) = result.fields["tool_calls"]
+        assert call["function"]["name"] == "weather"
+        assert isinstance(call["function"]["arguments"]["city"], str)
+
+    def test_probabilities_are_kept_for_every_token(self, able: Transport) -> None:
+        result = ask(able, line(prompt="Why?", logprobs=True, top_logprobs=3), JOB)
+
+        assert isinstance(result, Answer)
+        found = result.fields["logprobs"]
+        assert "".join(item["token"] for item in found) == result.fields["response"]
+        assert all(item["logprob"] < 0 and len(item["top_logprobs"]) == 3 for item in found)
+
+    def test_server_that_tells_no_probabilities_is_no_answer(self) -> None:
+        body = json.dumps({"message": {"content": "So."}, "done": True, "done_reason": "stop"}).encode()
+        with serving(replies(ok(body))) as old, contextlib.closing(Transport(old.url)) as transport:
+            fault = ask(transport, line(prompt="Why?", logprobs=True), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.kind, fault.remedy) == ("unsupported", Remedy.ELSEWHERE)
+        assert "0.12.11" in fault.message
+
+    def test_pictures_travel_as_base64(self, able: Transport) -> None:
+        request = line(prompt="What is this?", images=["data:image/png;base64," + "AAAA" * 20])
+
+        assert isinstance(ask(able, request, JOB), Answer)

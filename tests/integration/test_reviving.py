@@ -27,11 +27,13 @@ from tests.integration.loopback import SimulatedServer, simulating
 pytestmark = pytest.mark.integration
 
 JOB = JobSettings(model="llama3.2", num_ctx=4096, num_predict=64)
+EMBEDDING = "nomic-embed-text"
 STUCK, ONE_TOKEN = "[[simulate:stuck*1]] why?", prompt_key("Hi")
 
 
-def request(prompt: str) -> Request:
-    return parse_line(json.dumps({"prompt": prompt}).encode(), 1)
+def request(prompt: str, kind: str = "prompt") -> Request:
+    model = EMBEDDING if kind == "embed" else None
+    return parse_line(json.dumps({kind: prompt, "model": model}).encode(), 1)
 
 
 class Client:
@@ -44,8 +46,8 @@ class Client:
     def close(self) -> None:
         self._transport.close()
 
-    def ask(self, prompt: str, limit: float = 60.0) -> Answer | Fault:
-        wanted = request(prompt)
+    def ask(self, prompt: str, limit: float = 60.0, kind: str = "prompt") -> Answer | Fault:
+        wanted = request(prompt, kind)
         self.trouble = self._rescue.try_to_help(None)
         fault = self._rescue.refusal() or self._loader.ensure(self._transport, signature_of(wanted, JOB))
         if fault is not None:
@@ -68,7 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedServer]:
     monkeypatch.setattr(deadlines, "LEAST_SECONDS", 0.5)
     monkeypatch.setattr(ladder, "REST_BASE", 0.0)
     monkeypatch.setattr(reviving, "GONE_SECONDS", 0.5)
-    with simulating(Behaviour(seconds=0.05, load_seconds=0.0)) as started:
+    with simulating(Behaviour(seconds=0.05, load_seconds=0.0, models=("llama3.2", EMBEDDING))) as started:
         yield started
 
 
@@ -118,3 +120,14 @@ def test_model_that_cannot_be_unloaded_is_said(server: SimulatedServer) -> None:
         thread.join(10)
         # once it is gone the model is unloaded, and all is well
         assert isinstance(client.ask("Hello again"), Answer)
+
+
+def test_embedding_model_that_hangs_is_tried_by_a_text_of_its_own_and_loaded_anew(server: SimulatedServer) -> None:
+    with contextlib.closing(Client(server.url)) as client:
+        assert isinstance(client.ask("Hello", kind="embed"), Answer)
+
+        fault = client.ask(STUCK, limit=0.3, kind="embed")
+
+        assert isinstance(fault, Fault)
+        assert isinstance(client.ask("Hello again", kind="embed"), Answer)
+        assert asked(server) == [*map(prompt_key, ("Hello", STUCK)), ONE_TOKEN, prompt_key("Hello again")]

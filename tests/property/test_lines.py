@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from obcd.core.lines import MESSAGE_KEYS, OPTION_RANGES, OPTION_TYPES, OUR_KEYS, parse_line
-from obcd.core.records import JobSettings, Request, chat_body, signature_of
+from obcd.core.lines import KIND_KEYS, MESSAGE_KEYS, OPTION_RANGES, OPTION_TYPES, parse_line
+from obcd.core.records import JobSettings, Request, request_body, signature_of
 from obcd.errors import LineError
 from obcd.ollama.client import encode_body
 
@@ -22,7 +22,10 @@ texts = st.text(st.characters(codec=None), max_size=30)
 prompts = texts.filter(str.strip)
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
-keys = st.sampled_from(sorted(OUR_KEYS | MESSAGE_KEYS | {"embed", "custom_id", "body", "endpoint"})) | texts
+keys = (
+    st.sampled_from(sorted(frozenset().union(*KIND_KEYS.values()) | MESSAGE_KEYS | {"custom_id", "body", "endpoint"}))
+    | texts
+)
 options = st.dictionaries(
     st.sampled_from(sorted(OPTION_TYPES)) | texts, scalars | st.lists(texts, max_size=3), max_size=4
 )
@@ -48,7 +51,10 @@ wishes = {
     "options": good_options,
     "format": st.just("json") | st.dictionaries(texts, json_scalars, min_size=1, max_size=3),
     "think": st.booleans() | st.sampled_from(["low", "max"]),
-    "tools": st.lists(st.dictionaries(texts, json_scalars, max_size=2), max_size=2),
+    "tools": st.lists(
+        st.fixed_dictionaries({"type": st.just("function"), "function": st.fixed_dictionaries({"name": prompts})}),
+        max_size=2,
+    ),
 }
 good_lines = st.fixed_dictionaries({"prompt": prompts}, optional=wishes) | st.fixed_dictionaries(
     {"messages": st.lists(messages, min_size=1, max_size=4)}, optional=wishes
@@ -71,7 +77,7 @@ def try_line(raw: bytes) -> Request | None:
 def test_no_bytes_raise_anything_but_a_line_error(raw: bytes) -> None:
     request = try_line(raw)
 
-    assert request is None or request.messages
+    assert request is None or request.messages or request.inputs or request.prompt
 
 
 @given(st.dictionaries(keys, values | options, max_size=6))
@@ -79,7 +85,7 @@ def test_no_document_raises_anything_but_a_line_error(document: dict[str, Any]) 
     request = try_line(json.dumps(document).encode())
 
     if request is not None:
-        json.loads(encode_body(chat_body(request, JOB)))
+        json.loads(encode_body(request_body(request, JOB)))
         hash(signature_of(request, JOB))
 
 
@@ -100,7 +106,7 @@ def test_a_line_cut_anywhere_is_refused_and_no_damage_raises_anything_else(
 def test_every_valid_line_reaches_the_body_unchanged(document: dict[str, Any]) -> None:
     # when
     request = parse_line(json.dumps(document).encode(), 5)
-    body = json.loads(encode_body(chat_body(request, JOB)))
+    body = json.loads(encode_body(request_body(request, JOB)))
 
     # then
     asked = document.get("messages") or [{"role": "user", "content": document["prompt"]}]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from obcd.core.lines import MAX_DEPTH, MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
-from obcd.core.records import Request
+from obcd.core.records import Kind, Request
 from obcd.errors import LineError
 
 #: Stands in every prompt here; no sentence may repeat it.
 SECRET = "Jane Doe, MRN 123456"
+#: What passes for a picture.
+PIXEL = base64.b64encode(bytes(range(60))).decode()
 
 
 def parse(document: object, line: int = 7) -> Request:
@@ -91,7 +94,7 @@ class TestShapes:
         assert request.messages == [{"role": "user", "content": "Hello", "images": ["aGVsbG8="]}]
 
     @pytest.mark.parametrize(
-        "key", ["id", "messages", "system", "model", "options", "format", "think", "images", "tools"]
+        "key", ["id", "messages", "system", "model", "options", "format", "think", "images", "tools", "n", "logprobs"]
     )
     def test_null_is_as_good_as_a_missing_key(self, key: str) -> None:
         assert parse({"prompt": "Hello", key: None}) == parse({"prompt": "Hello"})
@@ -195,6 +198,65 @@ def test_what_is_no_strict_json_object_is_refused(raw: bytes, sentence: str) -> 
     assert refusal(raw).startswith(sentence)
 
 
+class TestKinds:
+    def test_text_to_embed_is_an_input_and_echoed(self) -> None:
+        request = parse({"id": "a", "embed": "One text.", "dimensions": 8, "model": "bge-m3", "ward": 9})
+
+        assert (request.kind, request.inputs, request.echo) == (Kind.EMBED, ("One text.",), "One text.")
+        assert (request.id, request.dimensions, request.model, request.extra) == ("a", 8, "bge-m3", {"ward": 9})
+
+    def test_texts_to_embed_are_echoed_as_a_list(self) -> None:
+        assert parse({"embed": ["one", "two"]}).echo == ["one", "two"]
+
+    def test_text_that_goes_on_keeps_its_end_and_its_rawness(self) -> None:
+        request = parse({"complete": "def f(", "suffix": "return 1", "raw": True, "n": 2})
+
+        assert (request.kind, request.prompt, request.suffix) == (Kind.COMPLETE, "def f(", "return 1")
+        assert (request.raw, request.count) == (True, 2)
+
+    def test_keys_of_other_kinds_are_echoed_beside_a_prompt(self) -> None:
+        strangers = {"suffix": "a", "raw": 1, "dimensions": None, "complete": True}
+
+        assert parse({"prompt": "Hello", **strangers}).extra == strangers
+
+    @pytest.mark.parametrize(("wishes", "meant"), [({}, None), ({"n": None}, None), ({"n": 1}, 1), ({"n": 100}, 100)])
+    def test_n_is_a_number_of_answers(self, wishes: dict[str, Any], meant: int | None) -> None:
+        assert parse({"prompt": "Hello", **wishes}).count == meant
+
+    @pytest.mark.parametrize(
+        ("wishes", "meant"),
+        [
+            ({"logprobs": False}, None),
+            ({"logprobs": None, "top_logprobs": None}, None),
+            ({"logprobs": True}, 0),
+            ({"logprobs": True, "top_logprobs": 20}, 20),
+        ],
+    )
+    def test_logprobs_are_a_number_of_likeliest_tokens(self, wishes: dict[str, Any], meant: int | None) -> None:
+        assert parse({"prompt": "Hello", **wishes}).logprobs == meant
+
+    @pytest.mark.parametrize("image", [PIXEL, f"data:image/png;base64,{PIXEL}", f"{PIXEL[:40]}\r\n{PIXEL[40:]}\n"])
+    def test_picture_is_sent_as_bare_base64(self, image: str) -> None:
+        for request in (parse({"prompt": "a", "images": [image]}), parse({"messages": [user("a", images=[image])]})):
+            assert request.messages[0]["images"] == [PIXEL]
+
+    def test_picture_that_begins_as_every_jpeg_does_is_no_path(self) -> None:
+        jpeg = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(60)).decode()
+
+        assert jpeg.startswith("/9j/")
+        assert parse({"prompt": "a", "images": [jpeg]}).messages[0]["images"] == [jpeg]
+
+    def test_conversation_with_calls_and_their_results_is_taken_whole(self) -> None:
+        call = {"function": {"name": "weather", "arguments": {"city": "Bonn"}}}
+        messages = [
+            user(),
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "Rain.", "tool_name": "weather"},
+        ]
+
+        assert parse({"messages": messages}).messages == messages
+
+
 #: {what: (document, sentence)}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to ask": ({"text": "a"}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
@@ -243,12 +305,83 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an object as tools": ({"prompt": "a", "tools": {}}, "`tools` must be a list"),
     "an id without end": ({"prompt": "a", "id": "x" * MAX_ID_LENGTH}, "`id` is longer than 512 characters"),
     "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "OpenAI Batch lines"),
-    "embeddings": ({"embed": "a"}, "embeddings are not taken yet"),
     "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
     "an empty schema": ({"prompt": "a", "format": {}}, '`format` must be "json" or a JSON schema (an object)'),
     "a thought without level": ({"prompt": "a", "think": "hard"}, "`think` must be true, false, or one of low, medium"),
     "a thought of a list": ({"prompt": "a", "think": []}, "`think` must be true, false, or one of low, medium"),
     "options of a list": ({"prompt": "a", "options": []}, "`options` must be an object, not a list"),
+}
+
+
+#: {what: (document, sentence)}: other kinds of requests than a plain prompt
+REFUSED |= {
+    "no text to embed": ({"embed": []}, "`embed` is a list of 0 texts: it may have 1 to 2048, split it"),
+    "too many texts": ({"embed": ["a"] * 2049}, "`embed` is a list of 2049 texts: it may have 1 to 2048, split it"),
+    "an empty text to embed": ({"embed": " "}, "`embed` is empty"),
+    "a number to embed": ({"embed": [SECRET, 5]}, "`embed[1]` must be a string, not a number"),
+    "null to embed": ({"embed": None}, "`embed` must be a string, not null"),
+    "a prompt beside it": ({"embed": SECRET, "prompt": "a"}, "`prompt` means nothing beside `embed`: take it out"),
+    "several vectors": ({"embed": SECRET, "n": 3}, "`n` means nothing beside `embed`"),
+    "a system message": ({"embed": SECRET, "system": "a"}, "`system` means nothing beside `embed`"),
+    "no dimensions": ({"embed": "a", "dimensions": 0}, "`dimensions` must be a whole number from 1 to 65536"),
+    "half a dimension": ({"embed": "a", "dimensions": 1.5}, "`dimensions` must be a whole number from 1 to 65536"),
+    "nothing to go on from": ({"complete": ""}, "`complete` is empty"),
+    "an object to go on from": ({"complete": {}}, "`complete` must be a string, not an object"),
+    "tools for a text": ({"complete": SECRET, "tools": []}, "`tools` means nothing beside `complete`"),
+    "raw as a word": ({"complete": "a", "raw": "yes"}, "`raw` must be true or false, not a string"),
+    "raw with a system": ({"complete": "a", "raw": True, "system": "b"}, "both `raw` and `system`: a raw prompt is"),
+    "no answers": ({"prompt": "a", "n": 0}, "`n` must be a whole number from 1 to 100"),
+    "too many answers": ({"prompt": "a", "n": 101}, "`n` must be a whole number from 1 to 100"),
+    "n of true": ({"prompt": "a", "n": True}, "`n` must be a whole number from 1 to 100"),
+    "logprobs as a number": ({"prompt": "a", "logprobs": 5}, "`logprobs` must be true or false, not a number"),
+    "too many likeliest": (
+        {"prompt": "a", "logprobs": True, "top_logprobs": 21},
+        "`top_logprobs` must be a whole number from 0 to 20",
+    ),
+    "likeliest of nothing": ({"prompt": "a", "top_logprobs": 3}, "`top_logprobs` without `logprobs`: true"),
+    "an image's address": (
+        {"prompt": SECRET, "images": ["https://example.com/scan.png"]},
+        "images must be base64 data: a path cannot be read from here, nor an address (`obcd prepare --images` packs",
+    ),
+    "an image in a folder": ({"prompt": SECRET, "images": ["scans/cat1"]}, "images must be base64 data: a path"),
+    "an image on Windows": ({"prompt": SECRET, "images": ["C:\\scans\\cat"]}, "images must be base64 data: a path"),
+    "bad base64": ({"prompt": SECRET, "images": [PIXEL[:-1]]}, "images has one that is no base64: encode the file's"),
+    "base64 of URLs": ({"prompt": SECRET, "images": ["-_" * 40]}, "images has one that is no base64"),
+    "base64 of other letters": ({"prompt": SECRET, "images": ["ä" * 2000]}, "images has one that is no base64"),
+    "a data URL of text": ({"prompt": "a", "images": ["data:text/plain,hi"]}, "images has a data: URL that is not ba"),
+    "a data URL of nothing": ({"prompt": "a", "images": ["data:image/png;base64,"]}, "images has one without a byte"),
+    "a tool of a word": ({"prompt": "a", "tools": ["weather"]}, '`tools[0]` must be {"type": "function", "function"'),
+    "a tool without function": ({"prompt": "a", "tools": [{"name": "f"}]}, '`tools[0]` must be {"type": "function"'),
+    "a tool of another type": (
+        {"prompt": "a", "tools": [{"type": "search", "function": {"name": "f"}}]},
+        '`tools[0]` must be {"type": "function"',
+    ),
+    "a tool without name": ({"prompt": "a", "tools": [{"function": {}}]}, "`tools[0].function` needs a `name`"),
+    "a tool told by a list": (
+        {"prompt": "a", "tools": [{"function": {"name": "f", "description": []}}]},
+        "`tools[0].function.description` must be a string",
+    ),
+    "a tool with a list": (
+        {"prompt": "a", "tools": [{"function": {"name": "f"}}, {"function": {"name": "g", "parameters": []}}]},
+        "`tools[1].function.parameters` must be a JSON schema (an object)",
+    ),
+    "calls of a word": (
+        {"messages": [user(), {"role": "assistant", "content": "", "tool_calls": "f"}]},
+        "the tool_calls of messages[1] must be a list",
+    ),
+    "a call of nothing": (
+        {"messages": [user(), {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]},
+        "tool_calls[0] of messages[1] needs a `function` with a `name`",
+    ),
+    "a call as OpenAI has it": (
+        {
+            "messages": [
+                user(),
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+            ]
+        },
+        "the arguments of tool_calls[0] of messages[1] must be an object (OpenAI's form has a string there)",
+    ),
 }
 
 

@@ -13,9 +13,12 @@ from obcd.core.records import (
     JobSettings,
     Request,
     Signature,
+    answers_of,
     canonical_model,
     chat_body,
+    nth_request,
     preload_body,
+    request_body,
     signature_of,
 )
 
@@ -130,3 +133,103 @@ def test_settings_and_signature_survive_their_way_over_the_disk() -> None:
 
 def test_keys_of_newer_versions_are_passed_over() -> None:
     assert JobSettings.from_json({**JOB.to_json(), "colour": "blue"}) == JOB
+
+
+EMBED = parse_line(b'{"id": "a", "embed": ["one", "two"], "dimensions": 8, "options": {"num_batch": 64}}', 1)
+
+
+def test_body_of_an_embed_holds_its_texts_and_nothing_of_answers() -> None:
+    assert request_body(EMBED, JOB) == {
+        "model": "llama3.2",
+        "input": ["one", "two"],
+        "truncate": False,
+        "dimensions": 8,
+        "options": {"num_ctx": 4096, "temperature": 0.0, "num_batch": 64},
+    }
+
+
+def test_body_of_a_completion_holds_the_prompt_and_the_jobs_system_message() -> None:
+    line = parse_line(b'{"complete": "def f(", "suffix": "return 1", "logprobs": true, "top_logprobs": 2}', 1)
+
+    assert request_body(line, JOB) == {
+        "model": "llama3.2",
+        "prompt": "def f(",
+        "system": "Be brief.",
+        "suffix": "return 1",
+        "stream": False,
+        "truncate": False,
+        "shift": False,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "options": {"num_ctx": 4096, "num_predict": 99, "temperature": 0.0},
+    }
+
+
+def test_raw_completion_is_sent_without_the_jobs_system_message() -> None:
+    body = request_body(parse_line(b'{"complete": "a", "raw": true}', 1), JOB)
+
+    assert body["raw"] is True
+    assert "system" not in body
+
+
+def test_chat_asks_for_probabilities_only_where_the_line_does() -> None:
+    assert "logprobs" not in request_body(request(), JOB)
+    plain = request_body(request(logprobs=True), JOB)
+
+    assert plain["logprobs"] is True
+    assert "top_logprobs" not in plain
+
+
+def test_embed_of_a_model_is_another_signature_than_a_chat_with_it_and_is_loaded_by_its_own_call() -> None:
+    embedding, talking = (signature_of(parse_line(line, 1), JOB) for line in (b'{"embed": "a"}', b'{"prompt": "a"}'))
+
+    assert embedding != talking
+    assert preload_body(embedding) == {
+        "model": "llama3.2:latest",
+        "input": [],
+        "truncate": False,
+        "options": {"num_ctx": 4096},
+    }
+    written = json.loads(json.dumps(embedding.with_num_ctx(512).to_json()))
+    assert Signature.from_json(written) == Signature("llama3.2:latest", (("num_ctx", 512),), embeds=True)
+
+
+class TestSeveralAnswers:
+    def test_line_says_how_many_else_the_job_and_texts_have_one_vector(self) -> None:
+        five = JobSettings(model="a", n=5)
+
+        assert [answers_of(line, five) for line in (request(n=2), request(n=1), request(), EMBED)] == [2, 1, 5, 1]
+        assert answers_of(request(), JOB) == 1
+
+    @pytest.mark.parametrize(
+        ("line", "job", "first"),
+        [({"seed": 7}, {"seed": 3}, 7), ({}, {"seed": 3}, 3), ({"seed": 2**63 - 2}, {}, 2**63 - 2)],
+    )
+    def test_seeds_count_up_from_the_one_that_is_given(
+        self, line: dict[str, Any], job: dict[str, Any], first: int
+    ) -> None:
+        settings = JobSettings(model="a", options=job)
+
+        found = [nth_request(request(options=line, n=2), settings, answer).options["seed"] for answer in (0, 1)]
+
+        assert found == [first, first + 1]
+
+    @pytest.mark.parametrize("options", [{}, {"seed": -1}])
+    def test_seeds_come_from_the_id_where_none_is_given(self, options: dict[str, Any]) -> None:
+        def seeds(name: str) -> list[int]:
+            line = request(options=options, id=name, n=3)
+            return [nth_request(line, JOB, answer).options["seed"] for answer in range(3)]
+
+        first = seeds("a")[0]
+        assert seeds("a") == [first, first + 1, first + 2]
+        assert 0 <= first < 2**31
+        assert seeds("a") != seeds("b")
+
+    def test_nothing_but_the_seed_differs(self) -> None:
+        line = request(n=2, system="x", options={"top_k": 5})
+
+        body = chat_body(nth_request(line, JOB, 1), JOB)
+
+        del body["options"]["seed"]
+        assert body == chat_body(line, JOB)
+        assert signature_of(nth_request(line, JOB, 1), JOB) == signature_of(line, JOB)

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from obcd.core.faults import Fault, Harm, Remedy
-from obcd.ollama.failures import RULES, SENTENCES, error_text, judge
+from obcd.core.records import Kind, Request
+from obcd.ollama.failures import RULES, SENTENCES, error_text, judge, judge_loaded
 from obcd.ollama.transport import Reply
 
 HERE, ELSEWHERE, NEVER = Remedy.HERE, Remedy.ELSEWHERE, Remedy.NEVER
 NONE, STRIKE, DOWN = Harm.NONE, Harm.STRIKE, Harm.DOWN
 COSTS, FREE = True, False
+
+CHAT = Request(line=1, id=1, prompt="Why?", messages=[{"role": "user", "content": "Why?"}])
 
 SECRET = "The patient Jane Doe, MRN 123456, was seen on 3 May."
 
@@ -28,7 +31,7 @@ def inner(message: str, kind: str = "server_error", code: int = 500) -> bytes:
 
 
 def judged(status: int, body: bytes, retry_after: float = 0.0) -> Fault:
-    fault = judge(Reply(status, body, retry_after))
+    fault = judge(Reply(status, body, retry_after), CHAT)
     assert isinstance(fault, Fault)
     return fault
 
@@ -215,7 +218,7 @@ def test_error_under_200_is_judged_by_its_text() -> None:
 def test_true_answer_is_given_back_as_it_came(changes: dict[str, Any]) -> None:
     body = chat(**changes)
 
-    assert judge(Reply(200, body)) == json.loads(body)
+    assert judge(Reply(200, body), CHAT) == json.loads(body)
 
 
 def test_overflow_says_how_many_tokens_there_were_and_how_many_fit() -> None:
@@ -316,3 +319,75 @@ class TestWords:
 def test_every_rule_has_its_sentence_and_the_last_takes_what_is_left() -> None:
     assert {rule.kind for rule in RULES} <= set(SENTENCES)
     assert (RULES[-1].status, RULES[-1].pattern.pattern) == (None, "")
+
+
+EMBED = Request(line=1, id=1, prompt="one", messages=[], kind=Kind.EMBED, inputs=("one", "two"))
+COMPLETE = Request(line=1, id=1, prompt="one", messages=[], kind=Kind.COMPLETE)
+
+#: (status, body, kind, remedy, harm): what /api/embed says; 400 is also what has no status of its own there
+EMBED_ROWS: list[tuple[int, bytes, str, Remedy, Harm]] = [
+    (400, native("the input length exceeds the context length"), "too_long", NEVER, NONE),
+    (400, inner("input is too large to process. increase the physical batch size"), "too_long", NEVER, NONE),
+    (400, native('"llama3.2" does not support embeddings'), "unsupported", NEVER, NONE),
+    (501, native("this model does not support embeddings"), "unsupported", NEVER, NONE),
+    (400, native("invalid input type"), "bad_request", NEVER, NONE),
+    (
+        400,
+        native("json: cannot unmarshal string into Go struct field EmbedRequest.truncate"),
+        "bad_request",
+        NEVER,
+        NONE,
+    ),
+    (404, native("model 'x' not found"), "model_missing", ELSEWHERE, NONE),
+    (503, native("server busy"), "busy", HERE, NONE),
+    (401, b"", "forbidden", ELSEWHERE, DOWN),
+    (400, native("do embedding request: unexpected EOF"), "crashed", ELSEWHERE, STRIKE),
+    (500, native("llama-server process has terminated: exit status 2"), "load_failed", ELSEWHERE, STRIKE),
+    (400, native("llama-server process has terminated: signal: killed"), "load_failed", ELSEWHERE, STRIKE),
+    (500, native("failed to encode response: json: unsupported value: NaN"), "bad_sample", ELSEWHERE, NONE),
+    (400, native("something that nobody has seen"), "server_error", ELSEWHERE, STRIKE),
+    (500, b"", "server_error", ELSEWHERE, STRIKE),
+    (200, b'{"model":"m"}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"embeddings":[]}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"embeddings":[[1.0]]}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"embeddings":[[],[]]}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"embeddings":[[1.0],[NaN]]}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"embeddings":[[1.0],[0]]}', "invalid_reply", ELSEWHERE, STRIKE),
+    (200, b'{"error":"the input length exceeds the context length"}', "too_long", NEVER, NONE),
+    (200, b"<html>", "invalid_reply", ELSEWHERE, STRIKE),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "remedy", "harm"), EMBED_ROWS)
+def test_reply_of_embed_has_its_meaning(status: int, body: bytes, kind: str, remedy: Remedy, harm: Harm) -> None:
+    fault = judge(Reply(status, body), EMBED)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.remedy, fault.harm) == (kind, remedy, harm)
+
+
+def test_vectors_are_given_back_as_they_came() -> None:
+    body = b'{"model":"m","embeddings":[[0.6,0.8],[1.0,0.0]],"prompt_eval_count":2}'
+
+    assert judge(Reply(200, body), EMBED) == json.loads(body)
+
+
+def test_completion_is_judged_by_its_own_keys() -> None:
+    done: dict[str, Any] = {"response": "go on", "done": True, "done_reason": "stop"}
+
+    assert judge(Reply(200, json.dumps(done).encode()), COMPLETE) == done
+    for changes in ({"response": 5}, {"done": False}, {"done_reason": "load"}):
+        fault = judge(Reply(200, json.dumps({**done, **changes}).encode()), COMPLETE)
+        assert isinstance(fault, Fault)
+        assert fault.remedy is ELSEWHERE
+
+
+def test_reply_that_only_loads_is_told_from_one_that_holds_nothing() -> None:
+    loaded = chat(done_reason="load", message={"role": "assistant", "content": ""})
+
+    assert judge_loaded(Reply(200, loaded), Kind.CHAT) is None
+    assert judge_loaded(Reply(200, b'{"embeddings": []}'), Kind.EMBED) is None
+    for kind in (Kind.CHAT, Kind.EMBED):
+        fault = judge_loaded(Reply(200, b"{}"), kind)
+        assert fault is not None
+        assert fault.kind == "invalid_reply"

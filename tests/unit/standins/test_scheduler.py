@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from obcd.standins.engine import Embeddings, EngineError, ModelCard, Outcome, Reply, Signature, Work
+from obcd.standins.engine import Embeddings, EngineError, ModelCard, Outcome, Reply, Signature, Texts, Work
 from obcd.standins.scheduler import BUSY, Scheduler, SchedulerLimits
 from obcd.standins.slots import Slots
 
@@ -53,7 +53,7 @@ class Loader:
     async def generate(self, work: Work, reply: Reply) -> Outcome | None:
         raise NotImplementedError
 
-    async def embed(self, signature: Signature, inputs: Sequence[str], truncate: bool) -> Embeddings:
+    async def embed(self, texts: Texts) -> Embeddings:
         raise NotImplementedError
 
 

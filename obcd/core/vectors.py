@@ -1,0 +1,54 @@
+"""Vectors of /api/embed: what is none, in one sentence. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from obcd.errors import LineError
+
+
+def read_vectors(body: bytes) -> dict[str, Any]:
+    """Parse a reply of /api/embed: one JSON object without NaN and Infinity.
+
+    A vector is a thousand numbers, so that the stricter `lines.parse_object` would take ten times as long.
+
+    Raises:
+        LineError: If it is anything else.
+    """
+    try:
+        document = json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError, MemoryError):
+        raise LineError("not JSON") from None
+    if not isinstance(document, dict):
+        raise LineError("not an object")
+    return document
+
+
+def why_no_vectors(found: object, count: int) -> str:
+    """Return what is wrong with the `embeddings` of a reply, "" if nothing is.
+
+    Args:
+        found: Should be one list of numbers for each text, all of one length, e.g. `[[0.6, -0.8], [1.0, 0.0]]`.
+        count: How many texts were sent.
+    """
+    if not isinstance(found, list) or not all(isinstance(vector, list) for vector in found):
+        return "the reply holds no vectors"
+    if len(found) != count:
+        return f"the reply holds {len(found)} vectors where {count} were asked for"
+    if len(set(map(len, found))) > 1:
+        return "the reply holds vectors of different lengths"
+    return next(filter(None, map(_why_no_vector, found)), "")
+
+
+def _why_no_vector(vector: list[Any]) -> str:
+    if not vector:
+        return "the reply holds a vector without numbers"
+    if not set(map(type, vector)) <= {int, float} or not all(map(math.isfinite, vector)):
+        return "the reply holds a vector with something else than finite numbers in it"
+    return "" if any(vector) else "the reply holds a vector of zeros alone"
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)
