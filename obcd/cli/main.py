@@ -7,6 +7,7 @@ Nothing below this floor prints or exits.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -59,7 +60,8 @@ COMMANDS = {
 
 EPILOG = """\b
 Exit codes: 0 done, 1 a bug, 2 usage, 3 some lines failed or were left out,
-4 configuration, 5 input, 6 no endpoint, 7 already running, 8 timed out.
+4 configuration, 5 input, 6 no endpoint, 7 already running, 8 timed out,
+130 interrupted.
 """
 
 
@@ -112,5 +114,5 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # what no command expected: no descriptors left, standard output on a full disk
         with contextlib.suppress(OSError):
             click.echo(f"obcd: {error.strerror or error} ({error.filename or 'standard output'})", err=True)
-        return ExitCode.BUG
+        return ExitCode.INPUT if error.errno == errno.ENAMETOOLONG else ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.DONE

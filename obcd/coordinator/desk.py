@@ -257,6 +257,7 @@ class Desk:
             max_expanded_bytes=self._settings.spool.max_expanded_bytes,
             reject_torn=reject_torn,
             min_free_bytes=self._settings.spool.min_free_bytes,
+            max_file_bytes=self._settings.spool.max_file_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=self._unfinished.named(drop.key.name),
         )

@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +30,7 @@ from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_
 from obcd.core.sheets import Sheet
 from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool import answered, disk, ledger
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_marker
 from obcd.spool.job import MAX_SIGNATURES, Converted, JobHeader, Place, pack_place, read_header, renumber_signatures
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
@@ -69,6 +68,8 @@ class Order:
     max_expanded_bytes: int = 2**34
     #: What has to stay free, as `spool.room` has it.
     min_free_bytes: int | None = None
+    #: The largest file that may be taken; 0: any.
+    max_file_bytes: int = 0
     #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
     answered_since: float | None = None
 
@@ -132,7 +133,9 @@ def accept(layout: Layout, order: Order) -> Verdict:
     key = order.drop.key
     source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
     if _is_begun(layout, order):
-        claim_marker(source, _claimed(layout, order).parent, order.drop.marker)  # it may have died between both
+        claim_marker(
+            source, _claimed(layout, order).parent, order.drop.marker, order.drop.identity.uid
+        )  # it may have died between both
         return accept_claimed(layout, order)
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -161,6 +164,8 @@ def accept_claimed(layout: Layout, order: Order) -> Verdict:
         return _conclude(layout, order.job)
     if (folder / "job.json").exists():
         return Accepted(read_header(folder))
+    if os.path.lexists(claim) and not stat.S_ISREG(claim.lstat().st_mode):  # swapped in before a clerk that died
+        _drop_claim(claim)
     if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
         return Gone()
     try:
@@ -214,7 +219,10 @@ def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
             return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
         cut = _find_cut(descriptor, order)
         if cut:
-            return NotYet(f"{cut}: an upload that broke off? send it again", until_rejected=True)
+            is_array = os.pread(descriptor, 256, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            other = " Or is it one JSON array? Write one object a line" if is_array else ""
+            why = f"{cut}: an upload that broke off? send it again.{other}".removesuffix(".")
+            return NotYet(why, until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
     twins = tuple(
@@ -275,7 +283,9 @@ def _unfolded(blocks: Iterable[bytes], form: Form, order: Order) -> Iterator[byt
 
 
 def _read_to_the_end(file: IO[bytes], form: Form, order: Order) -> str:
-    blocks = _unfolded(iter(partial(file.read, BLOCK), b""), form, order)
+    size = order.drop.identity.size  # one that grows meanwhile has no end
+    parts = (file.read(min(BLOCK, size - start)) for start in range(0, size, BLOCK))
+    blocks = _unfolded(filter(None, parts), form, order)
     if form.kind != JSONL:
         sheet = Sheet(DELIMITERS[form.kind], order.max_line_bytes)
         for _ in sheet.rows(blocks):
@@ -308,19 +318,28 @@ def _claim(layout: Layout, order: Order, source: Path) -> bool:
         if isinstance(error, FileNotFoundError):
             return False
         raise
-    if not stat.S_ISREG(target.lstat().st_mode):  # a link swapped in: it moved as a link and is never followed
-        disk.remove(target)
-        folder.rmdir()
+    if not stat.S_ISREG(target.lstat().st_mode):  # swapped in: it moved as what it is, and is never followed
+        _drop_claim(target)
         return False
-    claim_marker(source, folder, order.drop.marker)
+    claim_marker(source, folder, order.drop.marker, order.drop.identity.uid)
     return True
 
 
-def claim_marker(source: Path, folder: Path, expected: Marker | None) -> None:
+def _drop_claim(claim: Path) -> None:
+    """Remove what is no file, with all that is in it: no drop ever looks like that, so that nobody put it there."""
+    if stat.S_ISDIR(claim.lstat().st_mode):
+        disk.remove_tree(claim)
+    else:
+        disk.remove(claim)
+    with contextlib.suppress(OSError):
+        claim.parent.rmdir()
+
+
+def claim_marker(source: Path, folder: Path, expected: Marker | None, owner: int) -> None:
     """Move a file's marker beside its claim, unless it speaks of a newer drop of the same name by now."""
     path = source.with_name(source.name + MARKER_SUFFIX)
     try:
-        found = Marker.parse(read_small(path))
+        found = read_marker(path, owner)
     except (OSError, ValueError):  # gone, or no marker any more
         return
     if found == expected:
@@ -334,9 +353,13 @@ def _take_copy(layout: Layout, order: Order, source: Path) -> JobHeader:
         disk.remove_tree(temporary)
         disk.make_folder(temporary)
         try:
-            return _copy(order, source, temporary)
+            return _copy(layout, order, source, temporary)
         except _ChangedError:  # somebody still writes through an open descriptor: take all of it
             continue
+        except OSError:  # the disk is full: what of it is half there must not keep it so
+            with contextlib.suppress(OSError):
+                disk.remove_tree(temporary)
+            raise
     disk.remove_tree(temporary)
     raise OSError(errno.EBUSY, "it is still being written", str(source))
 
@@ -349,14 +372,31 @@ def _commit(layout: Layout, header: JobHeader) -> JobHeader:
     return header
 
 
-def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
+def _check_growth(layout: Layout, order: Order, size: int) -> None:
+    """See whether a file that grew since it settled may still be taken.
+
+    Raises:
+        RejectedError: If it is larger than any may be.
+        OSError: If its copy would take the room that is to stay free.
+    """
+    if size <= order.drop.identity.size:
+        return
+    if 0 < order.max_file_bytes < size:
+        most = shown_size(order.max_file_bytes)
+        raise RejectedError(f"it grew to {shown_size(size)} after it was taken, [spool] max_file_bytes allows {most}")
+    if find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
+        raise OSError(errno.ENOSPC, f"it grew, and there is no room for {shown_size(size)}", order.drop.key.name)
+
+
+def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHeader:
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
+        _check_growth(layout, order, status.st_size)
         reader = _Reader(order, temporary)
         try:
             try:
-                reader.read(file)
+                reader.read(file, status.st_size)
             except FormError as error:
                 raise RejectedError(str(error)) from None
             signatures, context = reader.settle()
@@ -424,14 +464,19 @@ class _Reader:
         self._custom_ids = CustomIds()
         self._is_torn = False  # the last line has no LF and is no JSON object
 
-    def read(self, source: IO[bytes]) -> None:
+    def read(self, source: IO[bytes], size: int) -> None:
         """Take in the whole input.
+
+        Args:
+            size: What it had at the beginning, in bytes.
 
         Raises:
             FormError: If it is not of the form that its name promises, or a bomb.
             OSError: If the disk refuses, or what it becomes does not fit.
+            _ChangedError: If there is more by now: whoever makes it grow decides neither how long we read nor what room
+                that takes.
         """
-        blocks = _unfolded(self._original(source), self._form, self._order)
+        blocks = _unfolded(self._original(source, size), self._form, self._order)
         if self._form.kind == JSONL:
             self._read_lines(blocks)
         else:
@@ -442,8 +487,10 @@ class _Reader:
         """What the lines are where they are not the drop itself, byte for byte."""
         return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
 
-    def _original(self, source: IO[bytes]) -> Iterator[bytes]:
+    def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
         while block := source.read(BLOCK):
+            if self.size + len(block) > size:
+                raise _ChangedError
             self.digest.update(block)
             self.size += len(block)
             yield block

@@ -18,7 +18,7 @@ from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.control import Orders, finish_binding, read_orders
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
 from obcd.spool.intake import claim_marker, failure_record
 from obcd.spool.job import JobHeader, Place, length_column, read_header, read_places, signature_column
 from obcd.spool.layout import Layout
@@ -201,18 +201,18 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
     file = files[0]
     key, identity = Key(profile, file.name), Identity.of(file.lstat())
     left = (layout.inbox / profile if profile else layout.inbox) / (file.name + MARKER_SUFFIX)
-    marker = _find_marker(folder / left.name)
+    marker = _find_marker(folder / left.name, identity.uid)
     if marker is None:  # the crash may have come between the claim of the file and that of its marker
-        marker = _find_marker(left)
+        marker = _find_marker(left, identity.uid)
         if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
             marker = None
         if marker is not None:
-            claim_marker(left.with_name(file.name), folder, marker)
+            claim_marker(left.with_name(file.name), folder, marker, identity.uid)
     return Claim(job, Drop(key, identity, marker))
 
 
-def _find_marker(path: Path) -> Marker | None:
+def _find_marker(path: Path, owner: int) -> Marker | None:
     try:
-        return Marker.parse(read_small(path))
+        return read_marker(path, owner)
     except (OSError, ValueError):
         return None

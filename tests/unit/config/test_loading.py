@@ -95,7 +95,10 @@ FAULTS = {
         "[profiles.a]\ntemplate = 'Summarise {note'",
         "is wrong at profiles.a.template: a `{` stands alone in it, at character 11: write it twice",
     ),
-    "a kind of file that is none": ("accept = ['xlsx']", "is wrong at accept[0]: "),
+    "a kind of file that is none": (
+        "accept = ['xlsx']",
+        "is wrong at accept.0: input should be 'jsonl', 'csv', 'tsv' or 'gz'",
+    ),
     "an unknown key": (
         "modle = 'x'",
         "is wrong at modle: unknown key; did you mean `model`? `obcd check --keys` lists the keys there are",
