@@ -282,10 +282,15 @@ def _unfolded(blocks: Iterable[bytes], form: Form, order: Order) -> Iterator[byt
         yield block
 
 
+def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield so many bytes of a file: one that grows meanwhile has no end."""
+    while size and (block := file.read(min(BLOCK, size))):
+        size -= len(block)
+        yield block
+
+
 def _read_to_the_end(file: IO[bytes], form: Form, order: Order) -> str:
-    size = order.drop.identity.size  # one that grows meanwhile has no end
-    parts = (file.read(min(BLOCK, size - start)) for start in range(0, size, BLOCK))
-    blocks = _unfolded(filter(None, parts), form, order)
+    blocks = _unfolded(_blocks(file, order.drop.identity.size), form, order)
     if form.kind != JSONL:
         sheet = Sheet(DELIMITERS[form.kind], order.max_line_bytes)
         for _ in sheet.rows(blocks):

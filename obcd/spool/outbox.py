@@ -303,7 +303,7 @@ def _manifest(
             )
             for signature in header.signatures
         },
-        "input": _input(header) | changed,
+        "input": {**_input(header), **changed},
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }

@@ -29,7 +29,7 @@ MESSAGES = st.lists(
 
 def lines(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Draw lines of ours that every shape but the seed's can hold."""
-    wishes = {
+    wishes: dict[str, st.SearchStrategy[Any]] = {
         "id": TEXTS,
         "system": PROMPTS,
         "options": OPTIONS,
