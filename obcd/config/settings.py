@@ -19,6 +19,7 @@ from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.limits import Limits
 from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
+from obcd.core.schemas import check_schema
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -66,6 +67,8 @@ def _checked_profile(name: str) -> str:
     return name
 
 
+#: Most repairs of one answer: a model that is told ten times what is wrong does not listen.
+MAX_REPAIRS = 10
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
 MAX_FILE_BYTES = 2**20
 
@@ -148,6 +151,7 @@ class Requests(Table):
         digest: Whether all answers of a job come from the same weights of a model.
         require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
         n: How many answers each prompt gets.
+        repairs: How often a request is asked again whose answer does not fit its schema.
         pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
@@ -159,6 +163,7 @@ class Requests(Table):
     slots: Slots = "auto"
     digest: Digest = "same"
     n: int = Field(1, ge=1, le=MAX_COUNT)
+    repairs: int = Field(2, ge=0, le=MAX_REPAIRS)
     require_gpu: bool = False
     pull: bool = False
     connect_timeout_seconds: Seconds = 5.0
@@ -204,6 +209,7 @@ class Profile(Table):
     model: str | None = Field(None, min_length=1)
     system_message: str | None = None
     schema_file: str | None = Field(None, alias="schema")
+    send_schema: bool | None = None
     format: Literal["json"] | None = None
     options: Options | None = None
     think: Think = None
@@ -212,6 +218,7 @@ class Profile(Table):
     num_predict: int | None = Field(None, ge=1, le=2**24)
     attempts: int | None = Field(None, ge=1, le=100)
     n: int | None = Field(None, ge=1, le=MAX_COUNT)
+    repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     digest: Digest | None = None
 
@@ -237,6 +244,7 @@ class Settings(Table):
     model: str = Field("llama3.2", min_length=1)
     system_message: str | None = None
     schema_file: str | None = Field(None, alias="schema")
+    send_schema: bool = True
     format: Literal["json"] | None = None
     think: Think = None
     repeat: Repeat = "run"
@@ -341,6 +349,8 @@ class Settings(Table):
             request_timeout_seconds=requests.request_timeout_seconds,
             digest=chosen.digest or requests.digest,
             n=chosen.n or requests.n,
+            send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
+            repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
         )
 
 
@@ -374,4 +384,7 @@ def read_schema(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict) or not schema:
         raise ValueError(f"{path} is not a JSON schema: it must hold an object")
+    why = check_schema(schema)
+    if why:
+        raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
     return schema

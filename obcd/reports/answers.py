@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obcd.reports.extract import Missing, parse_strict
+from obcd.core.extract import Missing, parse_strict
 from obcd.reports.files import bounded_lines
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source
 

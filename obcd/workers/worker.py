@@ -42,8 +42,9 @@ from obcd.core.records import (
 )
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import TIMED_OUT, Answer, ask, response_record
+from obcd.ollama.client import TIMED_OUT, Answer, response_record
 from obcd.ollama.control import Probe, probe
+from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool import ledger
