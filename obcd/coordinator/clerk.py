@@ -40,6 +40,8 @@ def _release(layout: Layout, job: str) -> None:
     quarantine.release(layout.jobs / job)
 
 
+#: How far clerks stand back where processors are scarce: a file can wait, a slot that is free should not.
+NICENESS = 10
 #: What a clerk can be asked: {name: function(layout, *arguments)}.
 WORK: dict[str, Callable[..., Any]] = {
     "recover": recovery.recover,
@@ -94,6 +96,7 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
     """Be a clerk until the channel closes; the target of the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
     set_up_logging()
     channel = Channel(sock)
     try:

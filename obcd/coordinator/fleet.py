@@ -295,8 +295,8 @@ class Fleet:
 
     def _break_off_overtaken(self) -> None:
         """Let no server compute what another one has answered."""
-        for lease in self.scheduler.take_overtaken():
-            self.pool.send(lease.endpoint, Cancel(lease.ticket))
+        for lease, is_overdue in self.scheduler.take_overtaken():
+            self.pool.send(lease.endpoint, Cancel(lease.ticket, is_overdue))
             self._tell_move(lease.endpoint)
 
     def _take_lost(self, lost: Lost, now: float) -> None:

@@ -17,6 +17,9 @@ from obcd.core.records import Signature
 KNOWN = 8
 #: Weight of the newest answer.
 NEWEST = 0.1
+#: The same for one whose prompt was read faster than known: what of a prompt was in the server's cache counts among its
+#: tokens and not in its time, and the next prompt may be in no cache.
+NEWEST_FASTER = 0.002
 #: How many times as long as expected a request may take, doubled with each further attempt: a limit that was wrong
 #: must not fail a request for good.
 PATIENCE = 4.0
@@ -38,7 +41,7 @@ class _Speed:
         self.answers += 1
         self.wait += weight * (wait - self.wait)
         if prompt is not None:
-            self.prompt += weight * (prompt - self.prompt)
+            self.prompt += (1.0 if prompt > self.prompt else NEWEST_FASTER) * (prompt - self.prompt)
         if answer is not None:
             self.answer += weight * (answer - self.answer)
 

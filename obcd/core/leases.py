@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from obcd.core.concurrency import SlotFinder
 from obcd.core.fitness import Fitness
@@ -36,6 +37,17 @@ class Lease:
     def request(self) -> RequestKey:
         """Which request it is."""
         return self.job, self.ordinal
+
+
+class Overtaken(NamedTuple):
+    """A lease that ended since another endpoint was first.
+
+    Attributes:
+        is_overdue: Whether it took so much longer than usual there that the endpoint may hang.
+    """
+
+    lease: Lease
+    is_overdue: bool
 
 
 @dataclass(slots=True)

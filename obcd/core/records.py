@@ -167,6 +167,11 @@ class Signature:
         """Its context length, in tokens; 0 where it names none, which is none of ours."""
         return int(dict(self.options).get("num_ctx", 0))
 
+    @property
+    def kind(self) -> Kind:
+        """What loads it, and tries whether it computes."""
+        return Kind.EMBED if self.embeds else Kind.CHAT
+
     def with_num_ctx(self, num_ctx: int) -> Signature:
         """Return the same with another context length."""
         return replace(self, options=tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
@@ -300,6 +305,22 @@ def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) 
         if request.logprobs:
             body["top_logprobs"] = request.logprobs
     return body
+
+
+def unload_body(model: str) -> dict[str, Any]:
+    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing.
+
+    Of an embedding model too: no ability is asked for (ollama server/routes.go: ChatHandler).
+    """
+    return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
+
+
+def token_body(signature: Signature) -> dict[str, Any]:
+    """Return the body of the smallest request that has a loaded signature compute something, for its kind's path."""
+    body = preload_body(signature)
+    if signature.embeds:
+        return body | {"input": ["Hi"]}
+    return body | {"messages": [{"role": "user", "content": "Hi"}], "options": body["options"] | {"num_predict": 1}}
 
 
 def preload_body(signature: Signature) -> dict[str, Any]:

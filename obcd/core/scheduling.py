@@ -22,7 +22,7 @@ from obcd.core.copies import Copies
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.groups import Group
 from obcd.core.health import Health
-from obcd.core.leases import Holder, Lease
+from obcd.core.leases import Holder, Lease, Overtaken
 from obcd.core.poison import Suspects
 from obcd.core.records import Signature
 from obcd.core.shortage import Missing, Shortage, Unserved, describe_unfit, missing_of
@@ -50,7 +50,7 @@ class Scheduler:
         self._charges = Charges()
         self._suspects = Suspects()
         self._copies = Copies()
-        self._overtaken: list[Lease] = []
+        self._overtaken: list[Overtaken] = []
 
     # --- endpoints -----------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class Scheduler:
         self._overtake(lease, now)
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
-    def take_overtaken(self) -> list[Lease]:
+    def take_overtaken(self) -> list[Overtaken]:
         """Return the leases that ended since the last call because another endpoint was first: to be broken off."""
         overtaken, self._overtaken = self._overtaken, []
         return overtaken
@@ -368,8 +368,9 @@ class Scheduler:
         holder = self._endpoints.get(twin.endpoint) if twin is not None else None
         if twin is None or holder is None or holder.leases.pop(twin.ticket, None) is None:
             return
-        self._overtaken.append(twin)
-        if holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at):
+        is_overdue = holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at)
+        self._overtaken.append(Overtaken(twin, is_overdue))
+        if is_overdue:
             reason = "it takes far longer than other endpoints, and than before"
             holder.health.note_fault(Harm.STRIKE, reason, twin.sent_at, now)
 

@@ -123,9 +123,8 @@ def _context_that_was_short(document: dict[str, Any], request: Request, settings
 
 def preload(transport: Transport, signature: Signature) -> Fault | None:
     """Load a model with the options its requests will carry; returns at once when it is loaded already."""
-    kind = Kind.EMBED if signature.embeds else Kind.CHAT
-    reply = exchange(transport, encode_body(preload_body(signature)), kind)
-    return reply if isinstance(reply, Fault) else judge_loaded(reply, kind)
+    reply = exchange(transport, encode_body(preload_body(signature)), signature.kind)
+    return reply if isinstance(reply, Fault) else judge_loaded(reply, signature.kind)
 
 
 def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply | Fault:

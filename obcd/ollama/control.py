@@ -1,5 +1,5 @@
-"""Control calls, by `requests`: is it there, which version, which models, what is loaded. Never generates, never
-follows a redirect.
+"""Control calls, by `requests`: is it there, which version, which models, what is loaded. Never follows a redirect,
+and generates nothing but the one token that tells a slow server from one that hangs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError as BodyError
 from urllib3.exceptions import ReadTimeoutError
 
 from obcd.clock import monotonic
-from obcd.core.records import canonical_model
+from obcd.core.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
 from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded
@@ -112,17 +112,45 @@ def ask_trained_context(url: str, model: str, token: Secret | None = None) -> in
     return _call(token, ask)
 
 
+def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> None:
+    """Have the loaded model compute one token, within so many seconds.
+
+    Raises:
+        SilentError: If nothing comes.
+        ControlError: If it answers with an error, which shows that it does not hang.
+    """
+    address = url + PATHS[signature.kind]
+    _call(
+        token,
+        lambda session, line: _exchange(session, address, line.deadline, token_body(signature)),
+        seconds,
+    )
+
+
+def unload(url: str, model: str, token: Secret | None = None) -> None:
+    """Have a model's process ended; it is gone from `ask_loaded` when it is.
+
+    Raises:
+        ControlError: If the server does not take that.
+    """
+    _call(token, lambda session, line: _exchange(session, f"{url}/api/chat", line.deadline, unload_body(model)))
+
+
 class ControlError(NoEndpointError):
     """A control call failed; the message says how, without the endpoint's name."""
 
 
-def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T]) -> T:
+class SilentError(ControlError):
+    """The server took the call and did not answer in time."""
+
+
+def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T], seconds: float = PROBE_SECONDS) -> T:
     """Make a control call: it ends by itself, whatever the server sends.
 
     Raises:
-        ControlError: For everything that can go wrong.
+        ControlError: For everything that can go wrong; `SilentError` where time is up.
     """
-    line = _Line(monotonic() + PROBE_SECONDS)
+    line = _Line(monotonic() + seconds)
     try:
         with _session(token, line) as session:
             return ask(session, line)
@@ -134,7 +162,9 @@ def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T]) -> 
         failure = "the connection broke in the middle of its answer"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         failure = "it answers, but not as Ollama does: is this the right port?"
-    raise ControlError(failure if monotonic() < line.deadline else SILENT)  # then it was we who broke the connection
+    if failure == SILENT or monotonic() >= line.deadline:  # then it was we who broke the connection
+        raise SilentError(SILENT)
+    raise ControlError(failure)
 
 
 def _ask(session: requests.Session, url: str, line: _Line) -> Probe:

@@ -229,7 +229,7 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes
     document = {"id": request.id, "line": place.line, "prompt": request.echo}
     if "response" in record:
         document["response"] = record["response"]  # before the rest, for people
-    document.update(_shown(record))
+    document.update(_shown(record), line=place.line)
     if request.extra:
         document["extra"] = request.extra
     return ledger.encode(document) + b"\n"

@@ -20,6 +20,7 @@ from obcd.standins.engine import EngineError, Outcome, Reply
 #: {kind: what happens}; those with `=` take a value
 KINDS: Mapping[str, str] = {
     "hang": "takes the request and never answers",
+    "stuck": "as hang, and so does everything after it until the model is unloaded",
     "drip": "answers a byte a second, without end",
     "crash": "the runner dies: 500 for all it works on, then the model is loaded again",
     "crash-load": "as crash, and the load after it fails",

@@ -90,6 +90,7 @@ class Generator:
         if request.keep_alive == 0:
             self._scheduler.expire(canonical_name(card.name))
             return shape.empty(request.model, "unload")
+        check_capabilities(request, card)
         runner = await self._scheduler.acquire(self._signature(request, card), request.keep_alive)
         self._scheduler.release(runner)
         return shape.empty(request.model, "load")

@@ -110,6 +110,8 @@ class SimulatedEngine:
         self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
         self._waits: set[asyncio.Future[None]] = set()
         self._loads_to_fail = 0
+        #: Models whose process hangs.
+        self._stuck: set[str] = set()
 
     def models(self) -> Sequence[ModelCard]:
         """Return the models of the behaviour, and those that were pulled."""
@@ -135,6 +137,7 @@ class SimulatedEngine:
     async def load(self, signature: Signature) -> None:
         """Take the load time; fail where a crash before it said so."""
         await asyncio.sleep(self.behaviour.load_seconds)
+        self._stuck.discard(signature.model)
         if self._loads_to_fail:
             self._loads_to_fail -= 1
             raise EngineError(500, LOAD_TEXT)
@@ -148,6 +151,7 @@ class SimulatedEngine:
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
+        await self._pass_stuck(work.signature.model, faults)
         plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)
@@ -167,6 +171,7 @@ class SimulatedEngine:
             raise EngineError(400, "the input length exceeds the context length")
         total = sum(min(count, most) for count in tokens)
         faults = marked_faults(texts.inputs[0], texts.attempt)
+        await self._pass_stuck(texts.signature.model, faults)
         seconds = next((fault.value for fault in faults if fault.kind == "seconds"), self.behaviour.seconds)
         await self._wait(total / self.behaviour.prompt_tokens_per_second if seconds is None else seconds)
         vectors = [shortened(unit_vector(text), texts.dimensions) for text in texts.inputs]
@@ -176,6 +181,13 @@ class SimulatedEngine:
                 raise EngineCrash(400, CRASH_TEXT)  # what has no status of its own has this one there
             vectors = await spoil(fault, vectors)
         return Embeddings(vectors, total)
+
+    async def _pass_stuck(self, model: str, faults: Sequence[Fault]) -> None:
+        """Wait without end where the model's process hangs, or shall from now on."""
+        if any(fault.kind == "stuck" for fault in faults):
+            self._stuck.add(model)
+        if model in self._stuck:
+            await asyncio.Event().wait()
 
     async def _fail(self, fault: Fault | None, plan: _Plan, seconds: float | None, reply: Reply) -> Outcome | None:
         if fault is None:

@@ -28,9 +28,14 @@ class Ask(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Coordinator → worker: break this request off, if it is still in flight."""
+    """Coordinator → worker: break this request off, if it is still in flight.
+
+    Attributes:
+        is_overdue: Whether it took so long that the server may hang.
+    """
 
     ticket: int
+    is_overdue: bool = False
 
 
 class Configure(NamedTuple):

@@ -55,6 +55,8 @@ from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Pro
 
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
+#: What is added to the fault of a request that was broken off where nobody else was answered meanwhile.
+SILENCE = "nor to any other request meanwhile: whether the server hangs is found out before the next one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,11 @@ class _Worker:
         match message:
             case Ask():
                 self._take_ask(message)
-            case Cancel(ticket):
+            case Cancel(ticket, is_overdue):
                 if ticket in self._in_flight:
                     self._withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
                 for slot in self._slots:
-                    slot.cancel(ticket)
+                    slot.cancel(ticket, is_overdue=is_overdue)
             case ProbeNow():
                 self._probes.put(message)
             case Configure():
@@ -225,6 +227,8 @@ class _Slot:
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
+        #: Whether what it asks was broken off since it took too long.
+        self._is_overdue = False
         self.limit: float | None = None  # monotonic seconds; read by the main thread
 
     def run(self) -> None:
@@ -232,7 +236,7 @@ class _Slot:
         while True:
             message = self._asks.get()
             with self._lock:
-                self._ticket = message.ticket
+                self._ticket, self._is_overdue = message.ticket, False
                 self._transport.arm()
                 if message.ticket in self._withdrawn:  # while it waited for us
                     self._transport.abort("cancelled")
@@ -245,10 +249,11 @@ class _Slot:
         """Wait so long for the next connection, and send this token with the next request."""
         self._transport.connect_timeout, self._transport.token = connect_timeout, token
 
-    def cancel(self, ticket: int) -> None:
+    def cancel(self, ticket: int, *, is_overdue: bool) -> None:
         """Break a request off if it is this slot's; one that no slot has yet is withdrawn."""
         with self._lock:
             if self._ticket == ticket:
+                self._is_overdue = is_overdue
                 self._transport.abort("cancelled")
 
     def enforce_limit(self, now: float) -> None:
@@ -256,6 +261,7 @@ class _Slot:
         with self._lock:
             if self.limit is not None and now >= self.limit:
                 self.limit = None
+                self._is_overdue = True
                 self._transport.abort(TIMED_OUT)
 
     def _try_to_ask(self, message: Ask) -> Answered | Faulted:
@@ -276,7 +282,8 @@ class _Slot:
         signature = signature_of(request, settings)
         outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
-            self.limit = monotonic() + self._seconds(request, settings, signature, message.attempt)
+            sent_at = monotonic()
+            self.limit = sent_at + self._seconds(request, settings, signature, message.attempt)
             result = ask(self._transport, request, settings)
             if isinstance(result, Answer):
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
@@ -287,6 +294,9 @@ class _Slot:
                     return self._answered(message, request, result, signature)
             else:
                 outcome = result
+                is_silent = self._is_overdue and self._loader.note_silence(sent_at)
+                if is_silent and outcome.kind == "timeout":
+                    outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)

@@ -119,6 +119,11 @@ class Spool:
         Returns:
             The monotonic time just before the rename: from then on the file counts as settled.
         """
+        self.write(name, lines, owner)
+        return self.release(name)
+
+    def write(self, name: str, lines: Iterable[bytes], owner: int | None = None) -> None:
+        """Do of a drop all but the last rename."""
         inbox, digest, size, count = self.root / "inbox", hashlib.sha256(), 0, 0
         temporary = inbox / f".{name}.tmp"
         with open(temporary, "wb", buffering=2**20) as file:
@@ -133,8 +138,11 @@ class Spool:
         (inbox / f".{name}.done.tmp").rename(inbox / f"{name}.done")
         if owner is not None and os.geteuid() == 0:
             os.chown(temporary, owner, -1)
+
+    def release(self, name: str) -> float:
+        """Do the last rename of a file that was written; return when."""
         began = time.monotonic()
-        temporary.rename(inbox / name)
+        (self.root / "inbox" / f".{name}.tmp").rename(self.root / "inbox" / name)
         return began
 
     def wait_published(self, name: str, seconds: float) -> tuple[float, Path]:

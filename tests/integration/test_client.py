@@ -134,7 +134,7 @@ class TestAsking:
         assert fault.kind == "model_missing"
 
 
-#: {marker: (kind, remedy, costs an attempt, harm)}; `hang` and `drip` have tests of their own
+#: {marker: (kind, remedy, costs an attempt, harm)}; `hang`, `stuck` and `drip` have tests of their own
 MARKED: dict[str, tuple[str, Remedy, bool, Harm]] = {
     "crash": ("crashed", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "status=400": ("bad_request", Remedy.NEVER, True, Harm.NONE),
@@ -159,7 +159,18 @@ class TestFaults:
         assert isinstance(ask(transport, request("Hello"), JOB), Answer)
 
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
-        elsewhere = {"crash-load", "hang", "drip", "huge", "length", "empty-thinking", "seconds", "tokens", "garbled"}
+        elsewhere = {
+            "crash-load",
+            "hang",
+            "stuck",
+            "drip",
+            "huge",
+            "length",
+            "empty-thinking",
+            "seconds",
+            "tokens",
+            "garbled",
+        }
 
         assert {marker.partition("=")[0] for marker in MARKED} | elsewhere | VECTOR_KINDS == set(KINDS)
 

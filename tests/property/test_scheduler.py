@@ -239,7 +239,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.drop_overtaken()
 
     def drop_overtaken(self) -> None:
-        for lease in self.scheduler.take_overtaken():
+        for lease, _ in self.scheduler.take_overtaken():
             del self.out[lease.ticket]
             self.late.append(lease)
 

@@ -95,3 +95,22 @@ def test_answers_without_tokens_teach_nothing_wrong() -> None:
         deadlines.note(MODEL, {**answer(0.01), "prompt_tokens": 0, "eval_tokens": 0})
 
     assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) == LEAST_SECONDS
+
+
+def test_prompts_out_of_the_servers_cache_do_not_shorten_the_limit_of_one_that_is_in_none() -> None:
+    # given an endpoint that read one prompt, and then hundreds whose beginning it had in its cache
+    deadlines = learned(0.01, answers=1)
+    for _ in range(300):
+        deadlines.note(MODEL, {**answer(0.01), "prompt_eval_seconds": 0.005})
+
+    limit = deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST)
+
+    assert limit > 4 * (0.5 * 2.5 + 20)
+
+
+def test_endpoint_that_reads_slower_gets_more_time_at_once() -> None:
+    deadlines = learned(0.01)
+
+    deadlines.note(MODEL, {**answer(0.01), "prompt_eval_seconds": 5.0})
+
+    assert deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST) == pytest.approx(4 * (25 + 20))

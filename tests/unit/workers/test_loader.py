@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from obcd.clock import monotonic
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.records import Signature
 from obcd.ollama.control import ControlError
-from obcd.ollama.loaded import Loaded
+from obcd.ollama.loaded import Loaded, unfit
 from obcd.ollama.transport import Transport
 from obcd.workers import loader
 from obcd.workers.loader import LOADS, Loader, Preflight
@@ -145,3 +146,35 @@ def test_model_that_the_server_loaded_anew_is_looked_at_before_the_next_request(
 
     assert made.ensure(TRANSPORT, ASKED) is not None
     assert server.loads == 2
+
+
+def test_server_is_looked_at_before_the_next_request_when_all_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a server that answered once, and then nobody
+    server = Server(monkeypatch, [WHOLE])
+    found: list[Fault | None] = [unfit("stuck", "it hangs"), None]
+    revived: list[Signature] = []
+
+    def revive(url: str, signature: Signature, *_: object) -> Fault | None:
+        revived.append(signature)
+        return found.pop(0)
+
+    monkeypatch.setattr(loader, "revive", revive)
+    made = Loader("http://127.0.0.1:1", Preflight())
+    made.ensure(TRANSPORT, ASKED)
+    made.note_used(ASKED, "", 0.0)
+    answered = monotonic()
+
+    # when a request was broken off that was sent before the answer, then the server is slow, and that is all
+    assert not made.note_silence(answered - 1)
+    assert made.ensure(TRANSPORT, ASKED) is None
+    assert revived == []
+
+    # when one was broken off that was sent after it, then it is found out, until it is well
+    assert made.note_silence(monotonic() + 1)
+    fault = made.ensure(TRANSPORT, ASKED)
+    assert fault is not None
+    assert fault.kind == "stuck"
+    assert made.ensure(TRANSPORT, ASKED) is None
+    assert made.ensure(TRANSPORT, ASKED) is None
+    assert revived == [ASKED, ASKED]
+    assert server.loads == 3

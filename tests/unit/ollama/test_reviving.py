@@ -1,0 +1,105 @@
+"""What is done about a server that answers nobody. No server is asked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from obcd.core.faults import Harm
+from obcd.core.records import Signature
+from obcd.ollama import reviving
+from obcd.ollama.control import SILENT, ControlError, SilentError
+from obcd.ollama.loaded import Loaded
+from obcd.ollama.reviving import revive
+
+ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
+LOADED = (Loaded(name="llama3.2:latest", size_bytes=1, vram_bytes=1),)
+HANGS, BROKEN = SilentError(SILENT), ControlError("it answers with status 500")
+
+
+class Server:
+    """Stands for the calls: each look and each call tells the next of its answers, the last one for ever."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        looks: list[tuple[Loaded, ...] | ControlError],
+        token: ControlError | None = None,
+        unloads: ControlError | None = None,
+    ) -> None:
+        self.calls: list[str] = []
+        self._looks = looks
+        monkeypatch.setattr(reviving, "ask_loaded", self._look)
+        monkeypatch.setattr(reviving, "ask_one_token", self._caller("token", token))
+        monkeypatch.setattr(reviving, "unload", self._caller("unload", unloads))
+        monkeypatch.setattr(reviving, "LOOK_SECONDS", 0.0)
+        seconds = itertools.count()
+        monkeypatch.setattr(reviving, "monotonic", lambda: float(next(seconds)))
+
+    def _look(self, *_: object) -> tuple[Loaded, ...]:
+        found = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        if isinstance(found, ControlError):
+            raise found
+        return found
+
+    def _caller(self, name: str, error: ControlError | None) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            self.calls.append(name)
+            if error is not None:
+                raise error
+
+        return call
+
+
+@pytest.mark.parametrize("token", [None, BROKEN], ids=["slow", "errors"])
+def test_server_that_answers_at_all_is_not_touched(monkeypatch: pytest.MonkeyPatch, token: ControlError | None) -> None:
+    server = Server(monkeypatch, [LOADED], token)
+
+    assert revive("http://x", ASKED) is None
+    assert server.calls == ["token"]
+
+
+@pytest.mark.parametrize("look", [(), BROKEN], ids=["nothing loaded", "errors"])
+def test_load_that_is_under_way_is_not_broken_off(
+    monkeypatch: pytest.MonkeyPatch, look: tuple[Loaded, ...] | ControlError
+) -> None:
+    server = Server(monkeypatch, [look])
+
+    assert revive("http://x", ASKED) is None
+    assert server.calls == []
+
+
+def test_model_that_computes_nothing_is_unloaded_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, [LOADED, LOADED, LOADED, ()], HANGS)
+
+    assert revive("http://x", ASKED) is None
+    assert server.calls == ["token", "unload"]
+
+
+@pytest.mark.parametrize(
+    ("looks", "token", "unloads", "reason"),
+    [
+        ([LOADED], HANGS, None, "its model stays loaded"),
+        ([LOADED], HANGS, BROKEN, "status 500"),
+        ([LOADED, HANGS], HANGS, None, "does not answer"),
+        ([HANGS], None, HANGS, "does not answer"),
+    ],
+    ids=["stays", "refuses", "look hangs then", "look hangs"],
+)
+def test_server_that_needs_somebody_is_left_alone_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+    looks: list[tuple[Loaded, ...] | ControlError],
+    token: ControlError | None,
+    unloads: ControlError | None,
+    reason: str,
+) -> None:
+    Server(monkeypatch, looks, token, unloads)
+
+    fault = revive("http://x", ASKED)
+
+    assert fault is not None
+    assert (fault.kind, fault.harm, fault.costs_attempt) == ("stuck", Harm.DOWN, False)
+    assert reason in fault.message
+    assert fault.message.endswith("start the server again")
