@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    # Our children are started as `python -m …` and `python -c …`, which would take modules out of the folder in which
+    # one happens to stand before Python's own: a folder named obcd, a json.py, or what a stranger laid there.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         from obcd.cli.main import run  # noqa: PLC0415 - so that Ctrl-C during the import is caught too
 

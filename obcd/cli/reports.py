@@ -176,6 +176,8 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str)
     chosen = Format(kind) if kind else format_of(output)
     names = _fields(fields, chosen)
     ignore = None if output == STANDARD else Path(output)
+    if ignore is not None and (ignore.parent / "manifest.json").exists() and ignore.exists():
+        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
     with target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
         done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
     shown = "standard output" if output == STANDARD else printable(output)

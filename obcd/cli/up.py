@@ -90,7 +90,9 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
         path, settings = _with_endpoints(path, layout, endpoint_table(wanted, ports), model_name)
     programs.append(coordinator_program(path.absolute() if path else None, layout.root))
     logs = layout.root / "logs"
-    configuration = write_configuration(programs, layout.runtime, logs, listeners)
+    configuration = write_configuration(
+        programs, layout.runtime, logs, listeners, is_silent=False, level="warn"
+    )  # a program that ends over and over is told where one looks
     _say_where(settings, layout, logs)
     if lock is not None:
         say(f"servers obcd host status{runtime_words(layout.runtime)}")

@@ -62,12 +62,18 @@ SOCKET_NAME = "supervisor.sock"
 
 
 def render(
-    programs: Sequence[Program], runtime: Path, listeners: Sequence[Listener] = (), *, is_silent: bool = True
+    programs: Sequence[Program],
+    runtime: Path,
+    listeners: Sequence[Listener] = (),
+    *,
+    is_silent: bool = True,
+    level: str = "info",
 ) -> str:
     """Return supervisord's configuration for some programs.
 
     Args:
         is_silent: Whether supervisord writes only to its own log, and nothing to standard output.
+        level: What it writes: `info`, or `warn` for what went wrong alone.
         runtime: A short folder with a plain path, 0700: the control socket lies in it, and `logs`, where each
             program's own log goes as `<name>.log`.
 
@@ -77,8 +83,9 @@ def render(
     socket, logs = runtime / SOCKET_NAME, runtime / "logs"
     sections = [
         f"[supervisord]\nnodaemon=true\nlogfile={_value(logs / 'supervisord.log')}\nlogfile_maxbytes=5MB\n"
-        f"logfile_backups=1\nloglevel=info\nsilent={_flag(is_silent)}\npidfile={_value(runtime / 'supervisord.pid')}\n"
-        f"childlogdir={_value(logs)}\n",
+        f"logfile_backups=1\nloglevel={level}\nsilent={_flag(is_silent)}\n"
+        f"pidfile={_value(runtime / 'supervisord.pid')}\n"
+        f"childlogdir={_value(logs)}\n" + ("user=root\n" if os.geteuid() == 0 else ""),  # else it warns of root
         f"[unix_http_server]\nfile={_value(socket)}\nchmod=0700\nusername={USER}\npassword={PASSWORD}\n",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
         f"[rpcinterface:obcd]\nsupervisor.rpcinterface_factory={atonce.FACTORY}\n",
@@ -124,12 +131,13 @@ def write_configuration(
     listeners: Sequence[Listener] = (),
     *,
     is_silent: bool = True,
+    level: str = "info",
 ) -> Path:
     """Write the configuration into the runtime folder and return its path."""
     logs.mkdir(parents=True, exist_ok=True)
     _link(runtime / "logs", logs)
     path = runtime / "supervisord.conf"
-    path.write_text(render(programs, runtime, listeners, is_silent=is_silent), "utf-8")
+    path.write_text(render(programs, runtime, listeners, is_silent=is_silent, level=level), "utf-8")
     path.chmod(0o600)
     return path
 

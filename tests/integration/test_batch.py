@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ class Folder:
         content = "".join(json.dumps(item) + "\n" for item in documents)
         (self.path / "prompts.jsonl").write_text(content, "utf-8")
 
+    def run_installed(self) -> subprocess.CompletedProcess[str]:
+        """Run the command as it is on the path: Python itself puts the folder first where it is started by `-m`."""
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("obcd")), "batch", "--prompts", "prompts.jsonl"],
+            env=self.environment, cwd=self.path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run_obcd(self.environment, "batch", "--prompts", "prompts.jsonl", *arguments, cwd=self.path)
 
@@ -78,6 +86,18 @@ def server(quick_server: Simulated) -> Simulated:
 @pytest.fixture
 def folder(tmp_path: Path, environment: dict[str, str], server: Simulated) -> Folder:
     return Folder(tmp_path / "work", environment, server.names[0])
+
+
+@pytest.mark.parametrize("name", ["obcd/x", "json.py", "socket.py", "tempfile.py", "string.py"])
+def test_what_lies_in_the_folder_is_never_imported(folder: Folder, name: str) -> None:
+    path = folder.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("import os\nopen('ran', 'w').close()\nos._exit(3)\n", "utf-8")
+
+    done = folder.run_installed()
+
+    assert done.returncode == 0, done.stderr
+    assert not (folder.path / "ran").exists()
 
 
 def test_configuration_and_prompts_of_the_seed_work_as_they_are(folder: Folder, server: Simulated) -> None:
