@@ -76,9 +76,7 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
     return fault or Answer(_fields(document, request.kind, seconds))
 
 
-def _find_lack(
-    document: dict[str, Any], request: Request, settings: JobSettings, seconds: float
-) -> Fault | None:
+def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings, seconds: float) -> Fault | None:
     """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities.
 
     Whether it is the JSON that was asked for is judged by `structured`.

@@ -112,5 +112,3 @@ def _misfit(
         cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
         return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)
     return Fault("invalid_answer", f"{misfit.reason}{tried}{more}", Remedy.NEVER, kept=kept)
-
-

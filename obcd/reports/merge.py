@@ -14,10 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from obcd.core.extract import Found, Missing, find_json
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
 from obcd.reports.answers import Answer, read_answers, read_failures
-from obcd.core.extract import Found, Missing, find_json
 from obcd.reports.sources import LeftOut, PublishedFolder, find_sources
 
 

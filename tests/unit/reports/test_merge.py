@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from obcd.core.extract import Found, Missing
 from obcd.errors import InputError, UsageError
 from obcd.reports.answers import Answer
-from obcd.core.extract import Found, Missing
 from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, value_of
 from obcd.reports.sources import LeftOut
 
