@@ -40,6 +40,7 @@ COMMANDS = {
     "verify": "obcd.cli.verify:verify_folders",
     "print": "obcd.cli.reports:print_answers",
     "merge": "obcd.cli.reports:merge",
+    "schema": "obcd.cli.schema:schema",
     "vectors": "obcd.cli.vectors:vectors",
     "embedded": "obcd.cli.standins:embedded",
     "simulate": "obcd.cli.standins:simulate",

@@ -176,7 +176,7 @@ def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
         target = part.get(key)
         if isinstance(target, str) and not target.startswith("#"):
             return f"`{key}` points to {_short(repr(target))}, which is never fetched: put it under $defs"
-        if isinstance(target, str) and target.startswith("#/") and not _has_target(root, target):
+        if isinstance(target, str) and target.startswith("#/") and find_part(root, target) is None:
             return f"`{key}` points to {_short(repr(target))}, which is not in it"
     patterns = part.get("patternProperties")
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
@@ -188,17 +188,19 @@ def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
     return ""
 
 
-def _has_target(root: Any, pointer: str) -> bool:
-    """Tell whether a JSON pointer (RFC 6901) leads somewhere."""
+def find_part(root: Any, pointer: str) -> Any:
+    """Return what a JSON pointer (RFC 6901, `#/$defs/visit`) leads to in a schema; None where it leads nowhere."""
+    if pointer == "#":
+        return root
     for part in unquote(pointer).removeprefix("#/").split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(root, list) and key.isdecimal() and int(key) < len(root):
+        if isinstance(root, list) and key.isdecimal() and len(key) < 9 and int(key) < len(root):
             root = root[int(key)]
-        elif isinstance(root, dict) and key in root:
-            root = root[key]
+        elif isinstance(root, dict):
+            root = root.get(key)
         else:
-            return False
-    return True
+            return None
+    return root
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:

@@ -80,6 +80,15 @@ def read_tally(folder: PublishedFolder) -> Tally:
     return Tally(_count_lines(folder.path / "responses.jsonl") + failed, failed)
 
 
+def read_schema(folder: PublishedFolder) -> dict[str, Any]:
+    """Return the JSON schema that a published job's answers were held to; {} where there was none, or nobody knows."""
+    try:
+        schema = json.loads((folder.path / "manifest.json").read_bytes())["settings"]["format"]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return {}
+    return schema if isinstance(schema, dict) else {}
+
+
 def _read_prompt_file(file: PromptFile) -> Answer | LeftOut:
     try:
         with open(file.path, "rb") as stream:
