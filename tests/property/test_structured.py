@@ -24,9 +24,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
+QUOTE = '"'
 #: Pieces of which models make what they answer.
 pieces = st.sampled_from(
-    ["<think>", "</think>", "```", "```json\n", "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", '"', "\\", ",",
+    ["<think>", "</think>", "```", "```json\n", "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", "\\", ",", QUOTE,
      "NaN", "1e999", "-", "9" * 5000, "\ud800", "\x00", "\ufeff", "Sure!", "'", "null", "{}", "[]"]
 )  # fmt: skip
 keywords = st.sampled_from(

@@ -97,8 +97,8 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
         ({"pattern": "("}, "at its top: '(' is no pattern (missing ), unterminated subpattern at position 0)"),
         ({"patternProperties": {"*": {}}}, "at its top: '*' is no pattern (nothing to repeat at position 0)"),
         (
-            {"properties": {"a": {"$ref": "https://example.org/a.json"}}},
-            "at properties/a: `$ref` points to 'https://example.org/a.json', which is never fetched: put it under $defs",
+            {"properties": {"a": {"$ref": "https://e.org/a"}}},
+            "at properties/a: `$ref` points to 'https://e.org/a', which is never fetched: put it under $defs",
         ),
         (
             {"$ref": "other.json"},
