@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -240,7 +239,11 @@ def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -
     times = iter([0.0, 2.0, 2.0, 5.0])
     monkeypatch.setattr("obcd.ollama.client.monotonic", lambda: next(times))
     took: list[float] = []
-    has_time: Callable[[float], bool] = lambda seconds: took.append(seconds) is not None or len(took) < 2  # noqa: E731
+
+    def has_time(seconds: float) -> bool:
+        took.append(seconds)
+        return len(took) < 2
+
     request = parse_line(b'{"prompt": "How old?"}', 1)
 
     ask_fitting(cast("Transport", Scripted(BAD, BAD)), request, JOB, has_time)
