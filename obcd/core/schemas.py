@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from obcd.core.extract import Found, Missing, find_json, split_thinking
+from obcd.core.extract import Found, Missing, find_json, parse_strict, split_thinking
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -35,11 +35,14 @@ class Fit:
         value: The JSON value.
         text: As the model wrote it, without fences and prose.
         thoughts: What stood in front of it as `<think>…</think>`, "" where nothing did.
+        is_mended: Whether numbers stood in quotes where only numbers may stand, as pydantic takes them too; `text` is
+            then written anew.
     """
 
     value: Any
     text: str
     thoughts: str = ""
+    is_mended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Schema:
                           text, thoughts)  # fmt: skip
         try:
             errors = self._problems(found)
+            if errors and self._unquote_numbers(found.value) and not self._problems(found):
+                return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
         except Exception as error:  # noqa: BLE001 - a pattern or a number that jsonschema cannot take is no bug of ours
             why = f"the schema cannot be applied to the answer ({type(error).__name__})"
             return Misfit(why, why, text, thoughts)
@@ -87,6 +92,25 @@ class Schema:
         places = ", ".join(dict.fromkeys(place for place, _ in errors))
         told = "\n".join(sentence for _, sentence in errors)
         return Misfit(f"the answer does not fit the schema at {_short(places)}", told, text, thoughts)
+
+    def _unquote_numbers(self, value: Any) -> bool:
+        """Take the quotes off numbers where the schema has a number and no string; tell whether there were any.
+
+        `"54"` is the number 54 and no other; what is not written as JSON writes a number stays what it is.
+        """
+        is_changed = False
+        for error in list(self._validator.iter_errors(value)) if self._validator is not None else ():
+            if error.validator != "type" or not isinstance(error.instance, str) or not error.absolute_path:
+                continue
+            found = parse_strict(error.instance)
+            if isinstance(found, Found) and type(found.value) in (int, float):
+                *path, last = error.absolute_path
+                place = value
+                for part in path:
+                    place = place[part]
+                place[last] = found.value
+                is_changed = True
+        return is_changed
 
     def _problems(self, found: Found) -> list[tuple[str, str]]:
         """Return `(place in the schema, sentence for the model)` of the first problems."""

@@ -61,7 +61,7 @@ def ask_fitting(
         is_lost = _is_cut_in_thought(judged, answer)
         if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
             return _misfit(request, settings, judged, total, repairs)
-        repair = ask(transport, repair_of(request, answer.fields["response"], judged, schema), settings)
+        repair = ask(transport, repair_of(request, answer.fields["response"], judged, schema, repairs + 1), settings)
         if isinstance(repair, Fault):
             if repair.remedy is Remedy.NEVER and not repair.needs:  # such as a context that holds no second answer
                 return _misfit(request, settings, judged, total, repairs, f"; asked again: {repair.message}")
@@ -70,22 +70,54 @@ def ask_fitting(
         total = {**repair.fields, **{key: round(total[key] + repair.fields[key], 3) for key in SUMMED}}
 
 
-def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema) -> Request:
-    """Return the request that shows a model its answer and what is wrong with it."""
-    shown = json.dumps(schema.document) if not isinstance(schema.document, str) else ""
-    rule = f"It must satisfy this JSON schema: {shown}" if 0 < len(shown) <= MAX_SHOWN else ""
-    sentence = f"That answer cannot be used.\n{misfit.told}\nAnswer again, with the JSON alone. {rule}".rstrip()
+def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema, number: int = 1) -> Request:
+    """Return the request that shows a model its answer and what is wrong with it.
+
+    Every second one leaves the answer out and asks anew, with the form that is wanted: a small model copies what it
+    said before, and at temperature 0 the same conversation has the same end.
+
+    Args:
+        number: Of the repair, from 1.
+    """
+    form = _shown_form(schema)
+    anew = f"Answer with one JSON value, and nothing else.{form}"
+    sentence = f"That answer cannot be used.\n{misfit.told}\n{anew}"
     repeated = answer[:MAX_REPEATED]
+    is_fresh = number % 2 == 0
     if request.kind is Kind.COMPLETE:
-        return replace(request, prompt=f"{request.prompt}\n\n{repeated}\n\n{sentence}\n\n")
+        more = anew if is_fresh else f"{repeated}\n\n{sentence}"
+        return replace(request, prompt=f"{request.prompt}\n\n{more}\n\n")
+    last = request.messages[-1]
+    if is_fresh and last["role"] == "user":
+        asked = {**last, "content": f"{last['content']}\n\n{anew}"}
+        return replace(request, messages=[*request.messages[:-1], asked])
     said = [{"role": "assistant", "content": repeated}] if repeated.strip() else []
     return replace(request, messages=[*request.messages, *said, {"role": "user", "content": sentence}])
+
+
+def _shown_form(schema: Schema) -> str:
+    """Return how a schema is shown to a model: as a record to fill in where it is flat, which small models grasp.
+
+    What stands in the places is no JSON, so that a copy of it never passes for an answer.
+    """
+    if isinstance(schema.document, str):
+        return ""
+    properties = schema.document.get("properties")
+    parts = properties.items() if isinstance(properties, dict) else ()
+    kinds = {key: part.get("type") if isinstance(part, dict) else None for key, part in parts}
+    if kinds and all(kind in ("string", "integer", "number", "boolean") for kind in kinds.values()):
+        form = ", ".join(f"{json.dumps(key, ensure_ascii=False)}: <{kind}>" for key, kind in kinds.items())
+        return f" Fill in this JSON: {{{form}}}"
+    shown = json.dumps(schema.document)
+    return f" It must satisfy this JSON schema: {shown}" if len(shown) <= MAX_SHOWN else ""
 
 
 def _fitting(fields: dict[str, Any], fit: Fit, repairs: int) -> dict[str, Any]:
     kept = {**fields, "response": fit.text, "parsed": fit.value}
     if fit.thoughts:
         kept["thinking"] = "\n".join(part for part in (fields.get("thinking"), fit.thoughts) if part)
+    if fit.is_mended:
+        kept["mended"] = True
     return {**kept, "repairs": repairs} if repairs else kept
 
 

@@ -83,6 +83,16 @@ def test_any_json_will_do_where_json_is_all_that_is_wanted() -> None:
     assert isinstance(Schema("json").judge("no"), Misfit)
 
 
+def test_quotes_are_taken_off_numbers_where_only_numbers_may_stand() -> None:
+    quoted = GOOD.replace("54", '"54"')
+
+    assert Schema(VISIT).judge(quoted) == Fit(RECORD, json.dumps(RECORD), is_mended=True)
+    for text in ("54 years", "0x36", "", "1e999", "true", "null", "54.5"):
+        assert isinstance(Schema(VISIT).judge(json.dumps({**RECORD, "age": text})), Misfit)
+    either = Schema({"properties": {"a": {"type": ["integer", "string"]}}})
+    assert either.judge('{"a": "5"}') == Fit({"a": "5"}, '{"a": "5"}')
+
+
 def test_true_is_no_integer_and_one_is_no_true() -> None:
     assert isinstance(Schema({"type": "integer"}).judge("true"), Misfit)
     assert isinstance(Schema({"const": True}).judge("1"), Misfit)

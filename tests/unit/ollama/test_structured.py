@@ -74,17 +74,40 @@ def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
 
 
 def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
-    script = Scripted("no json", BAD, GOOD)
+    script = Scripted(BAD, GOOD)
 
     answer = ask(script)
 
     assert isinstance(answer, Answer)
-    assert answer.fields["repairs"] == 2
-    user, assistant, told = script.asked[2][1]["messages"]
+    assert answer.fields["repairs"] == 1
+    user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
-    assert assistant == {"role": "assistant", "content": BAD}  # the last one only: the context does not fill
+    assert assistant == {"role": "assistant", "content": BAD}
     assert "At $.age: 'Jane Roe' is not of type 'integer'" in told["content"]
-    assert json.dumps(SCHEMA) in told["content"]
+    assert told["content"].endswith('Fill in this JSON: {"age": <integer>}')
+
+
+def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_copy() -> None:
+    script = Scripted("no json", BAD, GOOD)
+
+    assert isinstance(ask(script), Answer)
+    (asked,) = script.asked[2][1]["messages"]
+    assert asked["content"].startswith("How old?\n\nAnswer with one JSON value, and nothing else.")
+
+
+def test_schema_that_is_no_flat_record_is_shown_as_it_is() -> None:
+    schema = {"type": "array", "items": {"type": "integer"}}
+    script = Scripted("no json", "[1]")
+
+    assert isinstance(ask(script, replace(JOB, format=schema)), Answer)
+    assert json.dumps(schema) in script.asked[1][1]["messages"][2]["content"]
+
+
+def test_number_in_quotes_is_told_as_mended() -> None:
+    answer = ask(Scripted('{"age": "54"}'))
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["parsed"], answer.fields["response"], answer.fields["mended"]) == ({"age": 54}, GOOD, True)
 
 
 def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
