@@ -89,7 +89,8 @@ def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's des
     """
     forbid_core_dumps()
     if (minutes is None) == (seconds is None):
-        raise UsageError("say how long: --minutes M or --seconds S")
+        how = "one of them, not both" if minutes is not None else "--minutes M or --seconds S"
+        raise UsageError(f"say how long: {how}")
     wanted = seconds if seconds is not None else 60 * (minutes or 0.0)
     settings = read_cluster(config, model)
     asked, requests = _choose_work(settings.job_settings(), prompts, num_ctx, num_predict)

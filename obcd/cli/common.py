@@ -15,6 +15,7 @@ import click
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
 from obcd.errors import ConfigurationError
+from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.layout import Layout
 
@@ -87,7 +88,8 @@ def check_profile(settings: Settings, profile: str) -> None:
     if profile and profile not in settings.profiles:
         known = ", ".join(sorted(settings.profiles)) or "none"
         raise ConfigurationError(
-            f"there is no [profiles.{profile}] in {settings.source or 'the defaults'}; there is {known}"
+            f"there is no [profiles.{printable(profile)}] in {settings.source or 'the defaults (no file was found)'}; "
+            f"its profiles: {known}"
         )
 
 

@@ -18,6 +18,8 @@ COLOURS = {"UP": "green", "SUSPECT": "yellow", "DOWN": "red", "STARTING": "cyan"
 
 #: Characters from which on a job's id has a column of its own.
 WIDE = 120
+#: Jobs that were published last which are shown.
+MOST_PUBLISHED = 5
 
 
 def draw(status: dict[str, Any]) -> RenderableType:
@@ -33,6 +35,10 @@ def draw(status: dict[str, Any]) -> RenderableType:
     parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
     if len(waiting) > 6:
         parts.append(Text(f"and {len(waiting) - 6} more wait: obcd status --json", style="yellow"))
+    rejected = status.get("rejected", [])
+    parts += [_one_line(f"rejected: {item['file']}: {item['why']}", "yellow") for item in rejected[-3:]]
+    if len(rejected) > 3:
+        parts.append(Text(f"and {len(rejected) - 3} more were rejected: see the outbox", style="yellow"))
     parts += [Text(f"note: {text}") for text in status.get("notes", ())]  # an older coordinator has none
     parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
     return Group(*parts)
@@ -75,15 +81,18 @@ def _row_of_published(item: dict[str, Any]) -> _Row:
 class _Jobs:
     """The table of jobs with their ids: in a column where there is room, else below their names."""
 
-    def __init__(self, rows: list[_Row], more: int) -> None:
+    def __init__(self, rows: list[_Row], more: int, earlier: int) -> None:
         self._rows = rows
         self._more = more
+        self._earlier = earlier
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table for a width, in characters."""
         is_wide = options.max_width >= WIDE
         table = _table("job", *(["id"] if is_wide else []), "state", ">done", ">failed", ">tokens/s", ">ETA")
         table.collapse_padding = not is_wide
+        if self._earlier:
+            table.add_row(f"{self._earlier} published before")
         for row in self._rows:
             figures = (str(row.failed), row.speed, row.eta)
             if is_wide:
@@ -98,11 +107,12 @@ class _Jobs:
 
 
 def _jobs(status: dict[str, Any]) -> RenderableType:
-    jobs, published = status["jobs"], status["published"][-5:]
+    jobs, published = status["jobs"], status["published"][-MOST_PUBLISHED:]
     if not jobs and not published:
         return Text("no job is running")
+    earlier = len(status["published"]) - len(published)
     rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in jobs[:20]]
-    return _Jobs(rows, max(0, len(jobs) - 20) + len(status.get("further_jobs", ())))
+    return _Jobs(rows, max(0, len(jobs) - 20) + len(status.get("further_jobs", ())), earlier)
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:

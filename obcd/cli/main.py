@@ -7,51 +7,61 @@ Nothing below this floor prints or exits.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
-from typing import cast
+from typing import NamedTuple, cast
 
 import click
 
 from obcd import __version__
 from obcd.errors import ExitCode, ObcdError
 
-#: {command name: "module:attribute" of its click command}, in the order `obcd --help` lists them
+
+class Place(NamedTuple):
+    """Where a command is found: `module:attribute`, and what `obcd --help` says of it; "" hides it."""
+
+    attribute: str
+    short_help: str
+
+
+#: {command name: its place}, in the order `obcd --help` lists them; that list is shown without importing any
 COMMANDS = {
-    "batch": "obcd.cli.batch:batch",
-    "submit": "obcd.cli.submit:submit",
-    "status": "obcd.cli.status:status",
-    "cancel": "obcd.cli.control:cancel",
-    "pause": "obcd.cli.control:pause",
-    "resume": "obcd.cli.control:resume",
-    "priority": "obcd.cli.control:priority",
-    "retry": "obcd.cli.retry:retry",
-    "up": "obcd.cli.up:up",
-    "coordinator": "obcd.cli.coordinator:coordinator",
-    "reload": "obcd.cli.reload:reload",
-    "host": "obcd.cli.host:host",
-    "serve-gpu": "obcd.cli.serve_gpu:serve_gpu",
-    "host-watch": "obcd.cli.host_watch:host_watch",
-    "check": "obcd.cli.check:check",
-    "bench": "obcd.cli.bench:bench",
-    "burn-in": "obcd.cli.burn_in:burn_in",
-    "prepare": "obcd.cli.reports:prepare",
-    "verify": "obcd.cli.verify:verify_folders",
-    "print": "obcd.cli.reports:print_answers",
-    "merge": "obcd.cli.reports:merge",
-    "schema": "obcd.cli.schema:schema",
-    "vectors": "obcd.cli.vectors:vectors",
-    "embedded": "obcd.cli.standins:embedded",
-    "simulate": "obcd.cli.standins:simulate",
-    "demo": "obcd.cli.demo:demo",
-    "install": "obcd.cli.install:install",
-    "uninstall": "obcd.cli.install:uninstall",
+    "batch": Place("obcd.cli.batch:batch", "answer one prompt file in the foreground."),
+    "submit": Place("obcd.cli.submit:submit", "drop prompt files into the inbox; FILE - is standard input."),
+    "status": Place("obcd.cli.status:status", "show jobs, endpoints, and what waits and why."),
+    "cancel": Place("obcd.cli.control:cancel", "end jobs now: answers are published, the rest can be retried."),
+    "pause": Place("obcd.cli.control:pause", "let jobs stand still; what is in flight finishes."),
+    "resume": Place("obcd.cli.control:resume", "let paused jobs go on."),
+    "priority": Place("obcd.cli.control:priority", "serve a job before (10) or after (-10) others."),
+    "retry": Place("obcd.cli.retry:retry", "drop the failed lines of published jobs again."),
+    "up": Place("obcd.cli.up:up", "run servers and coordinator under one supervisord."),
+    "coordinator": Place("obcd.cli.coordinator:coordinator", "run the daemon in the foreground."),
+    "reload": Place("obcd.cli.reload:reload", "have the coordinator read its configuration again."),
+    "host": Place("obcd.cli.host:host", "run one Ollama per GPU under supervisord."),
+    "serve-gpu": Place("obcd.cli.serve_gpu:serve_gpu", "become the Ollama server of GPU N."),
+    "host-watch": Place("obcd.cli.host_watch:host_watch", ""),
+    "check": Place("obcd.cli.check:check", "check configuration, installation, [host] and endpoints."),
+    "bench": Place("obcd.cli.bench:bench", "measure how many requests in flight are best."),
+    "burn-in": Place("obcd.cli.burn_in:burn_in", "load all cards fully and name the odd one."),
+    "prepare": Place("obcd.cli.reports:prepare", "make a prompt file from texts."),
+    "verify": Place("obcd.cli.verify:verify_folders", "prove that a published job is complete, or say what is wrong."),
+    "print": Place("obcd.cli.reports:print_answers", "print prompts and answers."),
+    "merge": Place("obcd.cli.reports:merge", "merge the JSON in the answers into one document."),
+    "schema": Place("obcd.cli.schema:schema", "draft a JSON schema from examples."),
+    "vectors": Place("obcd.cli.vectors:vectors", "write the vectors of `embed` lines as JSONL or Parquet."),
+    "embedded": Place("obcd.cli.standins:embedded", "run a server with real inference on the CPU."),
+    "simulate": Place("obcd.cli.standins:simulate", "run simulated Ollama servers."),
+    "demo": Place("obcd.cli.demo:demo", "run two example jobs on this machine and show their answers."),
+    "install": Place("obcd.cli.install:install", "put units, folders and configuration in place for systemd."),
+    "uninstall": Place("obcd.cli.install:uninstall", "stop obcd and take it away; data and your changes stay."),
 }
 
 EPILOG = """\b
 Exit codes: 0 done, 1 a bug, 2 usage, 3 some lines failed or were left out,
-4 configuration, 5 input, 6 no endpoint, 7 already running, 8 timed out.
+4 configuration, 5 input, 6 no endpoint, 7 already running, 8 timed out,
+130 interrupted.
 """
 
 
@@ -67,8 +77,13 @@ class LazyGroup(click.Group):
         place = COMMANDS.get(cmd_name)
         if place is None:
             return None
-        module, attribute = place.split(":")
+        module, attribute = place.attribute.split(":")
         return cast("click.Command", getattr(importlib.import_module(module), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what `COMMANDS` says of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in COMMANDS.items() if place.short_help])
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,5 +114,5 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # what no command expected: no descriptors left, standard output on a full disk
         with contextlib.suppress(OSError):
             click.echo(f"obcd: {error.strerror or error} ({error.filename or 'standard output'})", err=True)
-        return ExitCode.BUG
+        return ExitCode.INPUT if error.errno == errno.ENAMETOOLONG else ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.DONE

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, read_file, read_schema
+from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
 
@@ -27,6 +27,8 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: tomllib's words for a table whose header stands a second time; the group is its name as a tuple.
 TWICE = re.compile(r"Cannot declare \(([^()]*)\) twice")
 
+#: {name of a table in the file: its keys}
+TABLES: dict[str, type[Table]] = {"requests": Requests, "spool": Spool, "host": Host, "profiles.NAME": Profile}
 #: Every key of every table, for guessing what a misspelt one meant.
 KEYS = sorted(
     {
@@ -162,6 +164,10 @@ def _sentence(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(parts[-1], KEYS, 1)
         guess = f"did you mean `{near[0]}`? " if near else ""
+        if near == [parts[-1]]:  # it is a key, elsewhere
+            places = ["the top level"] if parts[-1] in Settings.model_fields else []
+            places += [f"[{table}]" for table, model in TABLES.items() if parts[-1] in model.model_fields]
+            guess = f"it belongs into {' or '.join(places)}; " if places else ""
         return f"at {place}: unknown key; {guess}`obcd check --keys` lists the keys there are"
     if item["type"] == "value_error":
         message = str(item["ctx"]["error"])

@@ -19,6 +19,7 @@ from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.records import JobSettings
 from obcd.errors import InputError
+from obcd.logs import printable
 from obcd.spool import disk, ledger, recovery
 from obcd.spool.inbox import Drop, Identity, Key
 from obcd.spool.intake import Order, RejectedError, accept_copy
@@ -66,14 +67,17 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
         raise InputError(
             f"{prompts} is a folder; to make its texts a prompt file: obcd prepare {prompts} -o prompts.jsonl"
         )
+    if not prompts.name.isprintable():  # as in the inbox: the job's folder and much that is said has this name
+        raise InputError(f"the name of {printable(str(prompts))} has characters that cannot be shown: rename it")
     if not prompts.is_file():
-        raise InputError(f"no prompt file at {prompts}")
+        hint = ": obcd batch goes on where it was and needs a file for that" if str(prompts) == "-" else ""
+        raise InputError(f"no prompt file at {prompts}{hint}")
     layout = batch_layout(output)
     try:
         digest = disk.file_sha256(prompts)
     except OSError as error:
         raise InputError(f"cannot read {prompts}: {error.strerror}") from None
-    layout.create([])
+    layout.create([], "--output-dir DIR")
     lock = SpoolLock(layout)
     lock.acquire()
     try:

@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,6 +162,11 @@ class Clerk:
     def pid(self) -> int | None:
         """The child's process id, None while none runs."""
         return self._child.pid if self._child is not None else None
+
+    def turn(self, readable: Collection[int]) -> None:
+        """Take what the clerk said, if its descriptor is one of these, or try again a start that was refused."""
+        if self._child is None or self._child.channel.wants_write or self._child.channel.fileno() in readable:
+            self.receive()
 
     def receive(self) -> None:
         """Take what the clerk said by now."""

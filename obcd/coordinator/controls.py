@@ -6,6 +6,8 @@ inbox ─scan─► controls ─pause─► jobs
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import math
 import os
@@ -61,10 +63,11 @@ class Controls:
             return
         self._files, self._moves = files, self._jobs.moves
         self.waiting = {}
-        controls = self._read(files)
+        limits: dict[Key, float] = {}
+        chosen = self._choose(files)
+        controls = self._read(chosen, limits)
         pauses = {control.key: control for control in controls if control.verb is Verb.PAUSE}
         paused: dict[Key, str] = {}
-        limits: dict[Key, float] = {}
         for control in controls:
             job = self._find(control, is_coming)
             if isinstance(job, str):
@@ -74,24 +77,39 @@ class Controls:
                 paused[control.file] = job.id
             elif job is not None:
                 self._bind(control, job, pauses.get(control.key))
-        for file in files[MOST_CONTROLS:]:
+        for file in sorted(set(files) - set(chosen)):
             self.waiting[file] = f"more than {MOST_CONTROLS} control files lie in the inbox: it is looked at later"
         self._jobs.pause(frozenset(paused.values()))
         self._clear(limits, now)
         self._pausing = set(paused)
 
-    def _read(self, files: Sequence[Key]) -> list[Control]:
-        """Read the files, oldest first: of two priorities the newer one counts."""
+    def _choose(self, files: Sequence[Key]) -> list[Key]:
+        """Choose the files that are looked at now: pauses in force, then one of each owner in turn.
+
+        Else somebody's thousand would keep the others' from being obeyed.
+        """
+        if len(files) <= MOST_CONTROLS:
+            return sorted(files)
+        of_owners: dict[int, list[Key]] = {}
+        for file in sorted(set(files) - self._pausing):
+            with contextlib.suppress(OSError):
+                owner = (self._layout.inbox / file.profile / file.name).lstat().st_uid
+                of_owners.setdefault(owner, []).append(file)
+        in_turn = (file for some in itertools.zip_longest(*of_owners.values()) for file in some if file is not None)
+        return list(itertools.islice(itertools.chain(sorted(self._pausing & set(files)), in_turn), MOST_CONTROLS))
+
+    def _read(self, files: Sequence[Key], limits: dict[Key, float]) -> list[Control]:
+        """Read the files, oldest first: of two priorities the newer one counts. What is none is removed some day."""
         controls = []
-        for file in sorted(files)[:MOST_CONTROLS]:
+        for file in files:
             try:
                 controls.append(read_control(self._layout, file))
             except FileNotFoundError:  # taken away since the scan
                 continue
             except OSError as error:
-                self.waiting[file] = f"the daemon cannot read it: {error.strerror}"
+                self.waiting[file], limits[file] = f"the daemon cannot read it: {error.strerror}", ORPHAN_SECONDS
             except ValueError as error:
-                self.waiting[file] = str(error)
+                self.waiting[file], limits[file] = str(error), ORPHAN_SECONDS
         return sorted(controls, key=lambda control: control.identity.ctime_ns)
 
     def _candidates(self, control: Control) -> list[JobHeader]:

@@ -32,7 +32,7 @@ from obcd.coordinator.room import Room
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
 from obcd.coordinator.sweeping import Sweeper
-from obcd.coordinator.waking import Sleeper
+from obcd.coordinator.waking import Rest, Sleeper
 from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing, weights_missing
@@ -91,7 +91,9 @@ class Coordinator:
         self._takes_drops = takes_drops
         self._only = only
         self._lock = lock or SpoolLock(layout)
-        self._sleeper = Sleeper()
+        self._sleeper, self._rest = Sleeper(), Rest()
+        #: What could be read at the end of the last `wait`.
+        self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Fleet(settings, layout.jobs, self.scheduler, self._take_answer, self._take_fault, monotonic())
         #: What came of reading the configuration again, as `status.json` tells it, and why it failed the last time.
@@ -199,6 +201,11 @@ class Coordinator:
         return {**self._desk.waiting, **self._controls.waiting}
 
     @property
+    def rejected(self) -> list[dict[str, str]]:
+        """The files that were rejected last, for people: `{"file", "folder", "why"}`."""
+        return list(self._desk.rejected)
+
+    @property
     def settling(self) -> list[Key]:
         """Files of the inbox that are on their way."""
         return self._desk.settling
@@ -250,7 +257,9 @@ class Coordinator:
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
         clerks = (self._intake_clerk.fileno(), self._outbox_clerk.fileno())
-        self._sleeper.sleep([*self.fleet.pool.channels(), *(one for one in clerks if one is not None)], seconds)
+        descriptors = {*self.fleet.pool.channels, *(one for one in clerks if one is not None)}
+        self._rest.wait()
+        self._readable = self._sleeper.sleep(descriptors, seconds)
 
     def tick(self, now: float) -> float:
         """Do all that can be done now, without waiting.
@@ -258,15 +267,16 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
+        self._rest.begin(now)
         self._room.turn(now, self.jobs.lack_of_room)
         self._desk.admit(not self._room.trouble)
         if self._has_inbox_news and now >= self._news_at:
             self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
             self._desk.wake()
         self.fleet.pool.start_missing(now)
-        self.fleet.receive(now)
-        self._intake_clerk.receive()
-        self._outbox_clerk.receive()
+        self.fleet.receive(now, self._readable)
+        self._intake_clerk.turn(self._readable)
+        self._outbox_clerk.turn(self._readable)
         self._count_recorded(now)
         self.jobs.end_cancelled()
         if self.is_recovered and self._takes_drops and not self.is_draining:
@@ -278,6 +288,8 @@ class Coordinator:
         if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)
             self.fleet.dispatch(now)  # what cannot be recorded should not be computed
+        if self._recorder.pending and not self.fleet.in_flight:
+            self._recorder.hurry()
         return self._until_next(now)
 
     def _until_next(self, now: float) -> float:
@@ -335,6 +347,7 @@ class Coordinator:
     def _take_answer(self, lease: Lease, answer: Answered, now: float) -> None:
         job = self.jobs.running[lease.job]
         job.tokens.add(answer.counts.eval_tokens, now)
+        self._rest.note_answer(answer.counts.work_seconds)
         self._recorder.add(Entry(lease.job, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 

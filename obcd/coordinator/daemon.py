@@ -14,7 +14,7 @@ from obcd.coordinator.reloading import Reloader, Reread
 from obcd.coordinator.status import snapshot, status_line
 from obcd.notify import notify, watchdog_interval
 from obcd.spool import disk
-from obcd.workers.pool import shielded_start
+from obcd.workers.forking import shielded_start
 
 logger = logging.getLogger(__name__)
 

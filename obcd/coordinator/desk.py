@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 
 from obcd.clock import duration, monotonic, wall
@@ -28,6 +29,8 @@ SCAN_SOON, SCAN_IDLE = 0.5, 5.0
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
 #: Most seconds of a turn that a look at the inbox may take.
 LOOK_SECONDS = 0.02
+#: Rejected files that `obcd status` tells of.
+REMEMBERED = 20
 #: Files that settled which are put in line in one turn.
 ARRIVED_A_TURN = 500
 #: Drops that are with the clerk at once: one that it works on, and the next ones, so that it need not wait for us.
@@ -80,6 +83,8 @@ class Desk:
         self._has_told_ignored = False
         #: Claimed files that cannot be taken up, since their profile is gone.
         self._stranded: list[Claim] = []
+        #: The files that were rejected last: `{"file", "folder", "why"}`.
+        self.rejected: deque[dict[str, str]] = deque(maxlen=REMEMBERED)
         #: What keeps the whole inbox from being read, "" when all is well.
         self.trouble = ""
 
@@ -249,6 +254,7 @@ class Desk:
             max_line_bytes=self._settings.spool.max_line_bytes,
             reject_torn=reject_torn,
             min_free_bytes=self._settings.spool.min_free_bytes,
+            max_file_bytes=self._settings.spool.max_file_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=self._unfinished.named(drop.key.name),
         )
@@ -274,7 +280,8 @@ class Desk:
                     limit = duration(self._settings.spool.incomplete_hold_seconds)
                     why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
-            case Rejected(job, why, _):
+            case Rejected(job, why, folder):
+                self.rejected.append({"file": label, "folder": str(folder), "why": why})
                 extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
             case Repeated(job, earlier, folder):

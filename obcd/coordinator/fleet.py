@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -198,9 +198,13 @@ class Fleet:
         if self.scheduler.moves != self._told_moves:
             self._tell_left_out()
 
-    def receive(self, now: float) -> None:
-        """Take what the workers said by now."""
-        for endpoint in self.pool.find_ready():
+    def receive(self, now: float, readable: Iterable[int] = ()) -> None:
+        """Take what the workers said by now.
+
+        Args:
+            readable: Descriptors of those that said something, other people's among them.
+        """
+        for endpoint in self.pool.find_ready(readable):
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
                     self._take_lost(event, now)

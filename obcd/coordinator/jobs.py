@@ -9,6 +9,7 @@ accepted ─activate─► loading (clerk) ─► running ─► complete ─pub
 from __future__ import annotations
 
 import logging
+import stat
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
@@ -218,6 +219,7 @@ class Jobs:
             header.signatures,
             loaded.column,
             larger=header.larger_numbers(),
+            sizes=loaded.sizes,
             limit=header.settings.attempts,
             submitter=header.uid,
             rank=self.orders(header.id).rank,
@@ -361,7 +363,7 @@ class Jobs:
 
     def give_up_taken_away(self) -> None:
         """Let go of jobs whose folder somebody removed; the others go on."""
-        for job in [job for job in self.running if not (self._layout.jobs / job).is_dir()]:
+        for job in [job for job in self.running if _is_gone(self._layout.jobs / job)]:
             if job in self._publishing:
                 continue  # the folder moves
             logger.error("jobs/%s was taken away: its job is given up", job, extra={"action": "job_gone", "job": job})
@@ -375,3 +377,13 @@ class Jobs:
         self.on_roll.remove(job)
         self._orders.pop(job, None)
         self.moves += 1
+
+
+def _is_gone(folder: Path) -> bool:
+    """Tell whether a folder is not there; one that cannot be looked at at present is not gone."""
+    try:
+        return not stat.S_ISDIR(folder.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False

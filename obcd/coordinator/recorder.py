@@ -17,7 +17,7 @@ from obcd.core.counts import Counts
 from obcd.spool.ledger import LedgerWriter
 
 #: Seconds to wait for company between write and sync, and before what failed is tried again.
-GATHER_SECONDS, RETRY_SECONDS = 0.01, 1.0
+GATHER_SECONDS, RETRY_SECONDS = 0.025, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Entry:
 
 
 class Recorder:
-    """Owns the open ledgers. `open`, `add`, `close_job`, `recorded` are the main thread's.
+    """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
 
     Args:
         wake: Called from the thread when something was recorded, or could not be.
@@ -42,7 +42,7 @@ class Recorder:
         self._wake = wake
         self._room = room
         self._lock = threading.Lock()
-        self._news = threading.Event()
+        self._news, self._hurry = threading.Event(), threading.Event()
         self._entries: list[Entry] = []
         self._sizes: dict[str, int] = {}
         self._writers: dict[str, LedgerWriter] = {}
@@ -59,9 +59,14 @@ class Recorder:
 
     def add(self, entry: Entry) -> None:
         """Queue a result."""
+        self._hurry.clear()
         with self._lock:
             self._entries.append(entry)
         self._news.set()
+
+    def hurry(self) -> None:
+        """Wait for no company until the next `add`: nothing is in flight that could come."""
+        self._hurry.set()
 
     def recorded(self) -> list[Entry]:
         """Return what is on disk since the last call."""
@@ -97,6 +102,7 @@ class Recorder:
         """Record what is queued, for at most `seconds`, and end the thread."""
         self._stopping = True
         self._news.set()
+        self._hurry.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -125,7 +131,7 @@ class Recorder:
         """
         groups = self._write_news({})
         if groups is not None and not self._stopping:
-            threading.Event().wait(GATHER_SECONDS)
+            self._hurry.wait(GATHER_SECONDS)
             groups = self._write_news(groups)
         if groups is None:
             return False

@@ -76,7 +76,8 @@ class RunningJob:
         Args:
             outage: Why nothing can be asked at present, whatever the job.
         """
-        header, eta = self.header, self.eta_seconds(now)
+        header, is_going = self.header, self.state is not JobState.PAUSED
+        eta = self.eta_seconds(now) if is_going else None
         return {
             "job": header.id,
             "name": header.name,
@@ -90,8 +91,8 @@ class RunningJob:
             "done": self.counts.done,
             "failed": self.counts.failures,
             "cut_short": self.counts.cut_short,
-            "tokens_per_second": round(self.tokens.per_second(now), 1),
-            "requests_per_second": round(self.answers.per_second(now), 2),
+            "tokens_per_second": round(self.tokens.per_second(now), 1) if is_going else 0.0,
+            "requests_per_second": round(self.answers.per_second(now), 2) if is_going else 0.0,
             "work_seconds": round(self.counts.work_seconds, 1),
             "eta_seconds": None if eta is None else round(eta, 1),
             "trouble": self.trouble or outage,

@@ -27,9 +27,9 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
         takes_reloads: Whether SIGHUP has it read its configuration again; it ends what does not.
 
     Example: `{"format": 1, "pid": 812, "state": "READY", "jobs": [...], "endpoints": [...], "waiting": [...],
-    "published": [...], "troubles": [], "reloads": [...], "updated": 1795373853.2, …}`; an entry of `jobs` is as in
-    `progress.json` (`further_jobs` only names those behind them in line), one of `reloads` is
-    `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
+    "rejected": [{"file": …, "folder": …, "why": …}], "published": [...], "troubles": [], "reloads": [...],
+    "updated": 1795373853.2, …}`; an entry of `jobs` is as in `progress.json` (`further_jobs` only names those behind
+    them in line), one of `reloads` is `{"number": 3, "began": 8123.25, "at": "2026-…Z", "is_ok": true,
     "text": "1 endpoint came", "exit_code": 0}`, the newest last.
     """
     eta, odd, unfit = _time_to_go(coordinator), coordinator.scheduler.odd(), coordinator.scheduler.unfit()
@@ -65,6 +65,7 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}
             for key, why in coordinator.waiting.items()
         ],
+        "rejected": coordinator.rejected,
         "published": [
             {
                 "job": item.header.id,

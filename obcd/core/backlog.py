@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from obcd.core.foresight import Foresight
 from obcd.core.records import Signature
 from obcd.core.turns import COMMON, Rank
 
@@ -33,6 +34,7 @@ class Backlog:
         column: One byte per ordinal, the number of its signature; empty when there is one signature only.
         larger: {number of a signature: that of the same with a larger context}. What needs the larger one comes when
             nothing waits for the other any more, in one pass: an endpoint would load the model once more for each.
+        sizes: One byte per ordinal, how long its line is (see `foresight`); empty where that is not to be used.
         limit: Most attempts of one request.
         submitter: The uid of who dropped it: submitters take turns.
         rank: Its priority, from the start.
@@ -46,6 +48,7 @@ class Backlog:
         column: bytes = b"",
         *,
         larger: Mapping[int, int] | None = None,
+        sizes: bytes = b"",
         limit: int,
         submitter: int = 0,
         rank: Rank = COMMON,
@@ -64,6 +67,9 @@ class Backlog:
         #: {signature number: the one whose requests are all given out before its own are}
         self._behind = {number: first for first, number in self._larger.items()}
         self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
+        self._sizes, self._foresight = sizes, Foresight() if sizes else None
+        #: {signature number: ordinals that are given out before the others, from the end}, once long ones come first
+        self._ahead: dict[int, list[int]] = {}
         self._cursors = [0] * len(self.signatures)
         #: {signature number: [(due, ordinal), …] as a heap}, those in back-off
         self._waiting: dict[int, list[tuple[float, int]]] = {}
@@ -183,6 +189,20 @@ class Backlog:
         self.failed_on[ordinal] = {endpoint}
         return False
 
+    def note_answer(self, ordinal: int, seconds: float) -> None:
+        """Take note of how long an answer was computed: where that goes with its line's length, long ones come first.
+
+        Only what waits in this job changes its order, once; nothing of another job does.
+        """
+        if self._foresight is None:
+            return
+        self._foresight.note(self._sizes[ordinal], seconds)
+        if self._foresight.take_look():
+            self._foresight = None
+            for other in sorted(range(len(self) - 1, -1, -1), key=self._sizes.__getitem__):
+                if self._states[other] == PENDING:
+                    self._ahead.setdefault(self.signature_number(other), []).append(other)
+
     def end(self, ordinal: int) -> None:
         """Take note that a request has its result (not yet that the result is on disk)."""
         if self._states[ordinal] != ENDED:
@@ -229,6 +249,11 @@ class Backlog:
         return number in self._behind
 
     def _find_pending(self, number: int) -> int | None:
+        ahead = self._ahead.get(number)
+        while ahead:
+            if self._states[ahead[-1]] == PENDING:
+                return ahead[-1]
+            ahead.pop()
         position = self._states.find(PENDING, self._cursors[number])
         # In turn from one that waits to one of the signature, each by far faster than a loop: the main loop waits.
         while self._column and position >= 0 and self._column[position] != number:

@@ -36,18 +36,23 @@ class Copies:
         #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
         self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
-    def choose(self, holders: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float) -> list[tuple[Lease, str]]:
+    def choose(
+        self, holders: Iterable[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
+    ) -> list[tuple[Lease, str]]:
         """Return what is to be asked again, and where.
 
-        Called when everything that waits is given out: who has room now is idle.
+        Called when everything that waits is given out.
+
+        Args:
+            with_room: Those of the holders that have room still: they are idle.
         """
         if self.next_look is not None and now < self.next_look:
             return []
-        holders = list(holders)
-        idle = [item for item in holders if self._is_idle(item, now)]
+        idle = [item for item in with_room if self._is_idle(item, now)]
         if not idle:
             self.next_look = None
             return []
+        holders = list(holders)
         at_work = [item for item in holders if item.leases]
         self.next_look = now + LOOK_SECONDS if at_work else None
         found: list[tuple[Lease, str]] = []

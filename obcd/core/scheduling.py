@@ -10,7 +10,7 @@ weights (`weights`), and an endpoint that cannot serve a signature as it should 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -159,12 +159,16 @@ class Scheduler:
         open_endpoints = [
             endpoint for name, endpoint in self._endpoints.items() if name not in reserved and self._free(endpoint) > 0
         ]
-        while open_endpoints:
-            fresh = [lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, now)) is not None]
+        # what one took may leave another one free to switch, so all are looked at until nothing more is taken
+        while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
+            fresh = [
+                lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, waiting, now)) is not None
+            ]
+            if not fresh:
+                break
             leases += fresh
-            # what one took may leave another one free to switch, so all are looked at until nothing more is taken
-            open_endpoints = [endpoint for endpoint in open_endpoints if self._free(endpoint) > 0] if fresh else []
-        return leases + self._lease_copies(now)
+            open_endpoints = [endpoint for endpoint in open_endpoints if self._free(endpoint) > 0]
+        return leases + self._lease_copies(open_endpoints, now)
 
     def answered(self, ticket: int, endpoint: str, now: float, span: Span = UNTOLD) -> Lease | None:
         """End a lease with an answer that took so long; None when the ticket is no longer known (a late answer)."""
@@ -179,6 +183,7 @@ class Scheduler:
         backlog = self._backlogs.get(lease.job)
         if backlog is None:
             return None
+        backlog.note_answer(lease.ordinal, span.work)
         self._moves += holder.fitness.note_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
         self._end(backlog, lease)
         return lease
@@ -274,8 +279,8 @@ class Scheduler:
             return 0
         return endpoint.free()
 
-    def _lease_one(self, endpoint: Holder, now: float) -> Lease | None:
-        for group in self._choices(endpoint, now):
+    def _lease_one(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Lease | None:
+        for group in self._choices(endpoint, waiting, now):
             admits = self._admits(endpoint, group)
             ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group, now), now, admits)
             if ordinal is not None:
@@ -341,11 +346,11 @@ class Scheduler:
                 leases.append(self._hold(group, ordinal, endpoint, now))
         return leases
 
-    def _lease_copies(self, now: float) -> list[Lease]:
+    def _lease_copies(self, with_room: Collection[Holder], now: float) -> list[Lease]:
         """Have stragglers asked by endpoints that have nothing else to do."""
         if self._suspects:
             return []
-        found = self._copies.choose(self._endpoints.values(), self._backlogs, now)
+        found = self._copies.choose(self._endpoints.values(), with_room, self._backlogs, now)
         return [self._copy(straggler, self._endpoints[name], now) for straggler, name in found]
 
     def _copy(self, straggler: Lease, endpoint: Holder, now: float) -> Lease:
@@ -379,13 +384,12 @@ class Scheduler:
         self._charges.forget(lease.request)
         self._suspects.clear(lease.request)
 
-    def _choices(self, endpoint: Holder, now: float) -> Iterator[Group]:
-        """Yield the groups this endpoint may serve now, best first."""
+    def _choices(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Iterator[Group]:
+        """Yield those of the groups that wait which this endpoint may serve now, best first."""
         ready = [
             group
-            for group in self._groups
-            if not group.backlog.is_paused
-            and self._may_ask(endpoint, group, now)
+            for group in waiting
+            if self._may_ask(endpoint, group, now)
             and group.backlog.has_ready(
                 group.number, endpoint.name, self._able_to_retry(group, now), now, self._admits(endpoint, group)
             )

@@ -6,7 +6,7 @@ Servers can hold different weights under one name: one pulled a year ago, the ot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from obcd.core.backlog import Backlog
 from obcd.core.health import EndpointState
@@ -37,28 +37,26 @@ class Weights:
     """The choice that each job makes, by what is there when it begins."""
 
     def __init__(self) -> None:
-        self._holders: list[Holder] = []
+        self._holders: Collection[Holder] = ()
         self._now = 0.0
-        self._is_early = False
+        self._is_early: bool | None = None
         #: How often a job chose.
         self.choices = 0
         #: {signature: the digest that a job which begins now is asked with, None for none}
         self._favourites: dict[Signature, str | None] = {}
 
-    def look(self, holders: Iterable[Holder], now: float) -> None:
+    def look(self, holders: Collection[Holder], now: float) -> None:
         """See what is there now; before each round of decisions."""
-        self._holders, self._now = list(holders), now
-        self._is_early = any(
-            item.health.state is EndpointState.STARTING and now - item.health.since < TELL_SECONDS
-            for item in self._holders
-        )
+        self._holders, self._now, self._is_early = holders, now, None
         self._favourites.clear()
 
     def may_ask(self, backlog: Backlog, signature: Signature, holder: Holder) -> bool:
         """Tell whether an endpoint may be given a request of a job now."""
         if backlog.weights is None or signature.model in backlog.weights:
             return could_ask(backlog, signature, holder)
-        return not self._is_early and holder.has(signature) and holder.digest(signature) == self._favourite(signature)
+        if self._waits_to_hear() or not holder.has(signature):
+            return False
+        return holder.digest(signature) == self._favourite(signature)
 
     def choose(self, backlog: Backlog, signature: Signature, holder: Holder) -> str:
         """Have a job stay with the weights of the endpoint that gets a request of it.
@@ -72,6 +70,15 @@ class Weights:
             backlog.weights[signature.model] = holder.digest(signature) or ""
             self.choices += 1
         return backlog.weights[signature.model]
+
+    def _waits_to_hear(self) -> bool:
+        """Tell whether an endpoint came just now; looked at only where a job begins, which is rare."""
+        if self._is_early is None:
+            self._is_early = any(
+                item.health.state is EndpointState.STARTING and self._now - item.health.since < TELL_SECONDS
+                for item in self._holders
+            )
+        return self._is_early
 
     def _favourite(self, signature: Signature) -> str | None:
         """Return the digest with the most slots of those that can be asked now; of equals, that of the first one."""

@@ -41,6 +41,8 @@ CUT_IN_THOUGHT = (
 #: Older servers pass `logprobs` over and answer without them.
 NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -56,7 +58,7 @@ class Answer:
 
 def encode_body(document: dict[str, Any]) -> bytes:
     """Return a request body: ASCII, so that a lone surrogate in a prompt travels as it was written."""
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(document).encode("ascii")
 
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
@@ -134,7 +136,9 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
     except CutError:
         return Fault("cut", "the connection broke before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
     except TooLargeError:
-        return Fault("too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER)
+        return Fault(
+            "too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER, harm=Harm.STRIKE
+        )
     except AbortedError as error:
         if str(error) == TIMED_OUT:
             return Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)

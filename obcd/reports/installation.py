@@ -176,12 +176,11 @@ def _examine_drops(question: Question) -> Iterator[Finding]:
             doubles += entry.name.endswith(".jsonl") and stat.S_ISREG(status.st_mode) and status.st_nlink > 1
     place = shown(question.layout.inbox)
     if links:
-        yield note(
-            "drops", f"{links} of the files in {place} are links, which are never followed: copy the files themselves"
-        )
+        yield note("drops", f"links in {place}, which are never followed ({links} of them): copy the files themselves")
     if doubles:
         yield note(
-            "drops", f"{doubles} of the files in {place} have a second name (hard link): they wait until it is gone"
+            "drops",
+            f"files in {place} with a second name, a hard link ({doubles} of them): each waits until it is gone",
         )
 
 

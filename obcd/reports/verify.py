@@ -99,7 +99,9 @@ def verify(name: str, folder: Path) -> Verification:
 
 
 def _looks_like_job(folder: Path) -> bool:
-    return any(os.path.lexists(folder / name) for name in (MANIFEST, RESPONSES, ERRORS, INPUT))
+    # A file of a job's, not a job's folder: a drop may be called manifest.json.jsonl.
+    paths = [folder / name for name in (MANIFEST, RESPONSES, ERRORS, INPUT)]
+    return any(os.path.lexists(path) and not os.path.isdir(path) for path in paths)
 
 
 def _jobs_below(folder: Path, depth: int) -> Iterator[Path]:
@@ -144,7 +146,7 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
     reason = manifest["rejected"]
     if not isinstance(reason, str) or not reason:
         problems.add(f"{MANIFEST}: it does not say why the file was rejected")
-    _check_names(folder, {INPUT, MANIFEST}, set(), problems)
+    _check_names(folder, {INPUT, MANIFEST}, {"why.txt"}, problems)  # older ones have none
     stream = _open(folder, INPUT, problems)
     if stream is not None:
         stream.close()
@@ -175,7 +177,8 @@ def _verify_repeated(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
 
 def _verify_published(folder: Path, name: str, manifest: dict[str, Any]) -> Verification:
     problems = Problems()
-    modified = {MODIFIED} if _value(manifest, "input.modified_after_accept") is True else set()
+    is_kept = _value(manifest, "input.modified_kept") is not False
+    modified = {MODIFIED} if _value(manifest, "input.modified_after_accept") is True and is_kept else set()
     failed = {ERRORS, RETRY} if _value(manifest, "counts.failures") else set()
     _check_names(folder, {INPUT, RESPONSES, MANIFEST} | modified | failed, {STAMP}, problems)
     try:

@@ -199,8 +199,16 @@ def put_control(layout: Layout, file: Key, job: str) -> None:
 
 
 def take_back(layout: Layout, file: Key) -> None:
-    """Take a control file away that has nothing to speak of any more; one that is gone is fine."""
-    disk.remove(layout.inbox / file.profile / file.name)
+    """Take a control file away that has nothing to speak of any more; one that is gone is fine.
+
+    Raises:
+        OSError: If it cannot be removed: a folder that is not empty, say.
+    """
+    path = layout.inbox / file.profile / file.name
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        disk.remove(path)
 
 
 def _take_out(layout: Layout, file: Key, identity: Identity) -> None:

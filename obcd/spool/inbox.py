@@ -7,11 +7,13 @@ stranger's bytes is the clerk's (see `intake`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -28,6 +30,8 @@ MAX_NAME_BYTES = 200
 OWN_FOLDER = ".obcd"
 #: Entries of a folder that is no profile's which are looked at for drops.
 MOST_STRAY = 1000
+#: Control files of one owner that are told of.
+MOST_CONTROLS = 200
 #: A marker is a small JSON object; what is larger is not one.
 MAX_MARKER_BYTES = 4096
 #: Seconds a file may go on changing before we say so; a marker may lie without its file before it is removed.
@@ -214,6 +218,7 @@ class Inbox:
     def _look_at_all(self) -> Iterator[None]:
         self._said, self._drops = {}, []
         seen, markers, controls, ignored = set[Key](), set[Key](), list[Key](), 0
+        control_counts: Counter[int] = Counter()  # {owner: control files}
         kept: dict[Key, _Watched] = {}
         for profile, entry in self._entries():
             if entry is None:
@@ -225,7 +230,9 @@ class Inbox:
                 if entry.name.endswith(SUFFIX + MARKER_SUFFIX) and not entry.name.startswith((".", "#")):
                     markers.add(key)
                 elif is_control(entry.name) and not entry.name.startswith((".", "#")):
-                    controls.append(key)
+                    owner = _owner_of(entry)
+                    control_counts[owner] += 1
+                    controls += [key] if control_counts[owner] <= MOST_CONTROLS else []
                 else:
                     ignored += 1
             else:
@@ -298,8 +305,7 @@ class Inbox:
     def _clear_orphan(self, key: Key) -> None:
         path = self._folder(key.profile) / key.name
         if not os.path.lexists(path.with_name(key.name.removesuffix(MARKER_SUFFIX))):
-            with contextlib.suppress(OSError):  # not ours to remove, or gone
-                path.unlink()
+            remove_entry(path)
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
         """Yield what lies in the inbox and in its profiles' folders; None for a folder that is none of these."""
@@ -391,7 +397,7 @@ class Inbox:
         """
         path = self._folder(key.profile) / key.name
         try:
-            marker = Marker.parse(read_small(path.with_name(key.name + MARKER_SUFFIX)))
+            marker = read_marker(path.with_name(key.name + MARKER_SUFFIX), status.st_uid)
             if not DROP_ID.fullmatch(marker.drop_id):
                 return False
             twin = path.with_name(hidden_name(marker.drop_id))
@@ -429,7 +435,10 @@ class Inbox:
         """Return the file's marker, and why the file must wait because of it ("" when it need not)."""
         path = self._folder(key.profile) / (key.name + MARKER_SUFFIX)
         try:
-            marker = Marker.parse(read_small(path))
+            marker = read_marker(path, identity.uid)
+        except StrangersError:  # else it would keep the owner's own one out
+            remove_entry(path)
+            return None, ""
         except FileNotFoundError:
             missing = f"it waits for its marker {printable(path.name)} ([spool] require_marker is set)"
             return None, missing if self._require_marker else ""
@@ -440,21 +449,61 @@ class Inbox:
         return marker, ""
 
 
-def read_small(path: Path) -> bytes:
+class StrangersError(OSError):
+    """A marker was laid there by somebody who may not speak for the drop."""
+
+
+def read_marker(path: Path, owner: int) -> Marker:
+    """Read a drop's marker; it counts if it is the drop's owner's, root's or the daemon's.
+
+    Anybody may write into a shared inbox: a stranger's marker would have a file taken that is still being written.
+
+    Raises:
+        StrangersError: If it is somebody else's.
+        OSError: If it cannot be read.
+        ValueError: If it is none.
+    """
+    if path.lstat().st_uid not in (owner, 0, os.geteuid()):
+        raise StrangersError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+    return Marker.parse(read_small(path, (owner, 0, os.geteuid())))
+
+
+def remove_entry(path: Path) -> None:
+    """Remove what lies there, if it can be: a file, a link or an empty folder."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def read_small(path: Path, owners: Collection[int] = ()) -> bytes:
     """Read a small regular file without following a link or waiting on a FIFO.
+
+    Args:
+        owners: Whose it may be; anybody's where there are none.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no small regular file.
+        ValueError: If it is no small regular file, or is somebody else's.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MARKER_BYTES:
             raise ValueError("not a small regular file")
+        if owners and status.st_uid not in owners:  # swapped since it was looked at
+            raise ValueError("somebody else's file")
         return os.read(descriptor, MAX_MARKER_BYTES)
     finally:
         os.close(descriptor)
+
+
+def _owner_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except OSError:  # gone
+        return -1
 
 
 def _unfit_entry(entry: os.DirEntry[str]) -> Unfit | None:

@@ -25,7 +25,7 @@ from obcd.core.lines import parse_line, parse_object
 from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
 from obcd.errors import LineError
 from obcd.spool import answered, disk, ledger
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_small
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_marker
 from obcd.spool.job import MAX_SIGNATURES, JobHeader, Place, pack_place, read_header, renumber_signatures
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
@@ -59,6 +59,8 @@ class Order:
     unfinished: tuple[JobHeader, ...] = ()
     #: What has to stay free, as `spool.room` has it.
     min_free_bytes: int | None = None
+    #: The largest file that may be taken; 0: any.
+    max_file_bytes: int = 0
     #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
     answered_since: float | None = None
 
@@ -122,7 +124,9 @@ def accept(layout: Layout, order: Order) -> Verdict:
     key = order.drop.key
     source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
     if _is_begun(layout, order):
-        claim_marker(source, _claimed(layout, order).parent, order.drop.marker)  # it may have died between both
+        claim_marker(
+            source, _claimed(layout, order).parent, order.drop.marker, order.drop.identity.uid
+        )  # it may have died between both
         return accept_claimed(layout, order)
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,6 +155,8 @@ def accept_claimed(layout: Layout, order: Order) -> Verdict:
         return _conclude(layout, order.job)
     if (folder / "job.json").exists():
         return Accepted(read_header(folder))
+    if os.path.lexists(claim) and not stat.S_ISREG(claim.lstat().st_mode):  # swapped in before a clerk that died
+        _drop_claim(claim)
     if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
         return Gone()
     try:
@@ -203,7 +209,10 @@ def _why_not_yet(descriptor: int, order: Order) -> NotYet | None:
         if size == 0:
             return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
         if _looks_torn(descriptor, size, order.max_line_bytes):
-            return NotYet("its last line is cut off: an upload that broke off? send it again", until_rejected=True)
+            is_array = os.pread(descriptor, 256, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            other = " Or is it one JSON array? Write one object a line" if is_array else ""
+            why = f"its last line is cut off: an upload that broke off? send it again.{other}".removesuffix(".")
+            return NotYet(why, until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
     twins = tuple(
@@ -246,19 +255,28 @@ def _claim(layout: Layout, order: Order, source: Path) -> bool:
         if isinstance(error, FileNotFoundError):
             return False
         raise
-    if not stat.S_ISREG(target.lstat().st_mode):  # a link swapped in: it moved as a link and is never followed
-        disk.remove(target)
-        folder.rmdir()
+    if not stat.S_ISREG(target.lstat().st_mode):  # swapped in: it moved as what it is, and is never followed
+        _drop_claim(target)
         return False
-    claim_marker(source, folder, order.drop.marker)
+    claim_marker(source, folder, order.drop.marker, order.drop.identity.uid)
     return True
 
 
-def claim_marker(source: Path, folder: Path, expected: Marker | None) -> None:
+def _drop_claim(claim: Path) -> None:
+    """Remove what is no file, with all that is in it: no drop ever looks like that, so that nobody put it there."""
+    if stat.S_ISDIR(claim.lstat().st_mode):
+        disk.remove_tree(claim)
+    else:
+        disk.remove(claim)
+    with contextlib.suppress(OSError):
+        claim.parent.rmdir()
+
+
+def claim_marker(source: Path, folder: Path, expected: Marker | None, owner: int) -> None:
     """Move a file's marker beside its claim, unless it speaks of a newer drop of the same name by now."""
     path = source.with_name(source.name + MARKER_SUFFIX)
     try:
-        found = Marker.parse(read_small(path))
+        found = read_marker(path, owner)
     except (OSError, ValueError):  # gone, or no marker any more
         return
     if found == expected:
@@ -272,9 +290,13 @@ def _take_copy(layout: Layout, order: Order, source: Path) -> JobHeader:
         disk.remove_tree(temporary)
         disk.make_folder(temporary)
         try:
-            return _copy(order, source, temporary)
+            return _copy(layout, order, source, temporary)
         except _ChangedError:  # somebody still writes through an open descriptor: take all of it
             continue
+        except OSError:  # the disk is full: what of it is half there must not keep it so
+            with contextlib.suppress(OSError):
+                disk.remove_tree(temporary)
+            raise
     disk.remove_tree(temporary)
     raise OSError(errno.EBUSY, "it is still being written", str(source))
 
@@ -287,13 +309,30 @@ def _commit(layout: Layout, header: JobHeader) -> JobHeader:
     return header
 
 
-def _copy(order: Order, source: Path, temporary: Path) -> JobHeader:
+def _check_growth(layout: Layout, order: Order, size: int) -> None:
+    """See whether a file that grew since it settled may still be taken.
+
+    Raises:
+        RejectedError: If it is larger than any may be.
+        OSError: If its copy would take the room that is to stay free.
+    """
+    if size <= order.drop.identity.size:
+        return
+    if 0 < order.max_file_bytes < size:
+        most = shown_size(order.max_file_bytes)
+        raise RejectedError(f"it grew to {shown_size(size)} after it was taken, [spool] max_file_bytes allows {most}")
+    if find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
+        raise OSError(errno.ENOSPC, f"it grew, and there is no room for {shown_size(size)}", order.drop.key.name)
+
+
+def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHeader:
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
+        _check_growth(layout, order, status.st_size)
         reader = _Reader(order, temporary)
         try:
-            reader.read(file)
+            reader.read(file, status.st_size)
             signatures, context = reader.settle()
         finally:
             reader.close()
@@ -350,10 +389,20 @@ class _Reader:
         self._offset = 0  # of the line that comes next
         self._is_torn = False  # the last line has no LF and is no JSON object
 
-    def read(self, source: IO[bytes]) -> None:
-        """Take in the whole input."""
+    def read(self, source: IO[bytes], size: int) -> None:
+        """Take in the whole input.
+
+        Args:
+            size: What it had at the beginning, in bytes.
+
+        Raises:
+            _ChangedError: If there is more by now: whoever makes it grow decides neither how long we read nor what room
+                that takes.
+        """
         rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
         while block := source.read(BLOCK):
+            if self.size + len(block) > size:
+                raise _ChangedError
             if self.size == 0:
                 self._check_magic(block)
             self.digest.update(block)

@@ -180,8 +180,7 @@ def pack_place(place: Place) -> bytes:
 
 def read_place(folder: Path, ordinal: int) -> Place:
     """Read where one request lies."""
-    with open(folder / "index", "rb", buffering=0) as index:
-        return Place(*_RECORD.unpack(os.pread(index.fileno(), RECORD_BYTES, ordinal * RECORD_BYTES)))
+    return Place(*_RECORD.unpack(_read_piece(f"{folder}/index", RECORD_BYTES, ordinal * RECORD_BYTES)))
 
 
 def read_places(folder: Path) -> Iterator[Place]:
@@ -194,8 +193,16 @@ def read_places(folder: Path) -> Iterator[Place]:
 def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
     """Read one request's line from disk; any process may, the folder is not changed while the job runs."""
     place = read_place(folder, ordinal)
-    with open(folder / "input.jsonl", "rb", buffering=0) as lines:
-        return place, os.pread(lines.fileno(), place.length, place.offset)
+    return place, _read_piece(f"{folder}/input.jsonl", place.length, place.offset)
+
+
+def _read_piece(path: str, length: int, offset: int) -> bytes:
+    """Read a piece of a file, for each request: a file object would cost more than the reading."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
 
 
 def signature_column(folder: Path) -> bytes:
@@ -203,6 +210,11 @@ def signature_column(folder: Path) -> bytes:
     with open(folder / "index", "rb") as index:
         blocks = iter(partial(index.read, _BLOCK_BYTES), b"")
         return b"".join(block[_SIGNATURE_AT::RECORD_BYTES] for block in blocks)
+
+
+def length_column(folder: Path) -> list[int]:
+    """Return the length of every request's line, in bytes."""
+    return [place.length for place in read_places(folder)]
 
 
 def renumber_signatures(index: IO[bytes], numbers: bytes) -> None:

@@ -91,8 +91,11 @@ class Layout:
         """The coordinator's snapshot, for `obcd status`."""
         return self.runtime / "status.json"
 
-    def create(self, profiles: list[str]) -> None:
+    def create(self, profiles: list[str], option: str = "--root DIR") -> None:
         """Make the folders that are missing.
+
+        Args:
+            option: What chooses another place, for the sentence of an error.
 
         Raises:
             InputError: If one cannot be made or is not a folder.
@@ -112,7 +115,7 @@ class Layout:
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
-                "choose a folder that you may write into (--root DIR)"
+                f"choose a folder that you may write into ({option})"
             ) from None
 
     def create_profiles(self, profiles: Iterable[str]) -> None:

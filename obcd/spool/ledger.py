@@ -27,6 +27,8 @@ NAME = "ledger.log"
 #: Length of `crc32hex SP`.
 _HEAD = 9
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
 
 def frame(record: bytes) -> bytes:
     """Return one line of the ledger; `record` is JSON without LF."""
@@ -35,7 +37,7 @@ def frame(record: bytes) -> bytes:
 
 def encode(record: dict[str, Any]) -> bytes:
     """Return a record's JSON: ASCII, so that lone surrogates of a model's answer stay valid."""
-    return json.dumps(record, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(record).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

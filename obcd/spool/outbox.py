@@ -15,7 +15,6 @@ import glob
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +35,7 @@ from obcd.spool.inbox import Key
 from obcd.spool.intake import BLOCK
 from obcd.spool.job import JobHeader, Place, read_header, read_places
 from obcd.spool.layout import Layout
-from obcd.spool.room import read_space
+from obcd.spool.room import find_shortage, read_space
 from obcd.spool.showing import MANIFEST, free_name, show
 
 logger = logging.getLogger(__name__)
@@ -47,6 +46,8 @@ DEPTH = 3
 SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 #: An id of a bad line that is longer is not repeated; characters of its JSON.
 MAX_ID_CHARS = 200
+#: How much longer than what was accepted a file may be by now to be kept too.
+MOST_KEPT_BYTES = 2**28
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
 _INTERNAL = ("ordinal", "outcome", "weights")
 
@@ -250,7 +251,7 @@ def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _manifest(
-    header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], modified_after_accept: bool
+    header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], changed: Mapping[str, bool]
 ) -> dict[str, Any]:
     counts, span = sums.counts, max(0.0, sums.finished - sums.started)
     used = {name: facts.get(name, EndpointFacts()) for name in sums.endpoints}
@@ -292,24 +293,35 @@ def _manifest(
             )
             for signature in header.signatures
         },
-        "input": {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": modified_after_accept},
+        "input": {"sha256": header.sha256, "bytes": header.size, **changed},
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }
 
 
-def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> bool:
-    """Keep what was dropped if somebody went on writing into it after it was accepted; tell whether so."""
+def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> dict[str, bool]:
+    """Keep what was dropped if somebody went on writing into it after it was accepted.
+
+    Only where there is room, and not without measure: whoever makes it grow must not fill the disk.
+
+    Returns:
+        What the manifest says of it: `modified_after_accept`, and `modified_kept` where it was and is not.
+    """
     original, kept = layout.claim(header.id, header.profile) / header.name, folder / "input.modified.jsonl"
     try:
         size = original.lstat().st_size
     except FileNotFoundError:
         size = header.size
     if size == header.size:  # kept before a power cut, which took from the original what nobody had synced?
-        return kept.exists()
+        return {"modified_after_accept": kept.exists()}
+    is_short = find_shortage(layout.root, read_space(folder), None, is_short=False, owed=size)
+    if is_short or size > header.size + MOST_KEPT_BYTES:
+        return {"modified_after_accept": True, "modified_kept": False}
     with disk.whole_file(kept) as target, open(original, "rb") as source:
-        shutil.copyfileobj(source, target, BLOCK)
-    return True
+        while size and (block := source.read(min(size, BLOCK))):
+            target.write(block)
+            size -= len(block)
+    return {"modified_after_accept": True}
 
 
 class Signs:
@@ -371,6 +383,7 @@ class Signs:
         return news
 
     def _show_why(self, key: Key, why: str, folder: Path | None) -> Path | None:
+        is_new = folder is None
         try:
             if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
                 folder = self._waiting_folder(key)
@@ -379,6 +392,8 @@ class Signs:
         except OSError as error:
             extra = {"action": "sign_failed", "profile": key.profile}
             logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror, extra=extra)
+            if is_new and folder is not None:  # the next try would take another name
+                _remove_sign(folder)
             return None
         return folder
 

@@ -11,15 +11,16 @@ from typing import IO
 
 from obcd.core.context import Gauge
 from obcd.core.faults import Fault, bad_line
+from obcd.core.foresight import MOST_REQUESTS, sort_sizes
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, signature_of
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.control import Orders, finish_binding, read_orders
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
 from obcd.spool.intake import claim_marker, failure_record
-from obcd.spool.job import JobHeader, Place, read_header, read_places, signature_column
+from obcd.spool.job import JobHeader, Place, length_column, read_header, read_places, signature_column
 from obcd.spool.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -61,11 +62,17 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job and what its ledger says; `column` is empty when all requests need the same signature."""
+    """A job and what its ledger says.
+
+    Attributes:
+        column: The number of each request's signature; empty when all need the same one.
+        sizes: How long each request's line is, as `foresight.sort_sizes` says.
+    """
 
     header: JobHeader
     replay: ledger.Replay
     column: bytes
+    sizes: bytes = b""
 
 
 def recover(layout: Layout) -> Recovery:
@@ -129,7 +136,8 @@ def load_job(layout: Layout, job: str) -> LoadedJob:
     if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
         _fail_bad_lines(folder, header, replay)
         replay = ledger.replay(folder / ledger.NAME, header.requests)
-    return LoadedJob(header, replay, column)
+    sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
+    return LoadedJob(header, replay, column, sizes)
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:
@@ -193,18 +201,18 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
     file = files[0]
     key, identity = Key(profile, file.name), Identity.of(file.lstat())
     left = (layout.inbox / profile if profile else layout.inbox) / (file.name + MARKER_SUFFIX)
-    marker = _find_marker(folder / left.name)
+    marker = _find_marker(folder / left.name, identity.uid)
     if marker is None:  # the crash may have come between the claim of the file and that of its marker
-        marker = _find_marker(left)
+        marker = _find_marker(left, identity.uid)
         if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
             marker = None
         if marker is not None:
-            claim_marker(left.with_name(file.name), folder, marker)
+            claim_marker(left.with_name(file.name), folder, marker, identity.uid)
     return Claim(job, Drop(key, identity, marker))
 
 
-def _find_marker(path: Path) -> Marker | None:
+def _find_marker(path: Path, owner: int) -> Marker | None:
     try:
-        return Marker.parse(read_small(path))
+        return read_marker(path, owner)
     except (OSError, ValueError):
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
+from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.answered import Earlier
 from obcd.spool.homes import user_name
@@ -22,7 +23,9 @@ from obcd.spool.showing import MANIFEST, show
 
 
 def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str) -> Path:
-    """Put a claimed file into the outbox with the reason, byte for byte; safe to repeat after a crash.
+    """Put a claimed file into the outbox, byte for byte, and the reason; safe to repeat after a crash.
+
+    The reason stands in why.txt, for people, and in the manifest.
 
     Returns:
         The folder, `<stem>.rejected`.
@@ -37,6 +40,8 @@ def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str
         drop_id = drop.marker.drop_id if drop.marker else ""
         manifest = _manifest(job, drop.key.name, drop.key.profile, drop_id, uid) | {"rejected": why}
         disk.write_json(temporary / MANIFEST, manifest)
+        with disk.whole_file(temporary / "why.txt") as file:
+            file.write(f"{printable(drop.key.name)}: {why}\n".encode("utf-8", "backslashreplace"))
         disk.rename(temporary, layout.jobs / job)
     return show(layout, job)
 

@@ -22,7 +22,8 @@ _LENGTH = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 256 * 2**20
 #: What may wait for the other end, in bytes; more means that it will never read again. A slot's request is 100 bytes.
 MAX_WAITING_BYTES = 16 * 2**20
-_READ = 2**18
+#: What is read at once, in bytes; the buffer for it is made each time.
+_READ = 2**16
 
 
 class ClosedError(Exception):
@@ -89,8 +90,9 @@ class Channel:
         Raises:
             ClosedError: If the other end is gone and every complete message was returned before, or it does not read.
         """
-        with contextlib.suppress(ClosedError):  # what it said before it went is still to be read
-            self.flush()
+        if self._waiting:
+            with contextlib.suppress(ClosedError):  # what it said before it went is still to be read
+                self.flush()
         if self._is_lost:
             raise ClosedError
         try:

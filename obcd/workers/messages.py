@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import NamedTuple
 
 from obcd.core.concurrency import UNTOLD, Span
@@ -73,3 +74,9 @@ class Probed(NamedTuple):
     """Worker → coordinator: what a control call found."""
 
     probe: Probe
+
+
+# Those that go with every request are known by a number: else their modules and names would be sent and looked up each
+# time. Both ends import this module; 240 to 255 are for private use (Python's copyreg, PEP 307).
+for code, kind in enumerate((Ask, Answered, Counts, Span), 240):
+    copyreg.add_extension(kind.__module__, kind.__qualname__, code)

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import select
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import psutil
@@ -23,6 +19,7 @@ import psutil
 from obcd.clock import duration, monotonic
 from obcd.core.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
+from obcd.workers.forking import forkserver
 from obcd.workers.messages import Ask, Configure, ProbeNow
 from obcd.workers.worker import WorkerSpec, run_worker
 
@@ -37,29 +34,6 @@ REFUSED_SECONDS = 2.0
 GRACE_SECONDS = 2.0
 #: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
 START_SECONDS = 0.04
-
-_PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
-
-
-def forkserver() -> ForkServerContext:
-    """Return the one context that all our child processes are started from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    return context
-
-
-@contextlib.contextmanager
-def shielded_start() -> Iterator[None]:
-    """Hold SIGINT back while the fork server starts: it inherits that, so that a Ctrl-C is the coordinator's to act on.
-
-    The resource tracker comes first, since its start lets SIGINT through again (cpython multiprocessing).
-    """
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Child:
@@ -155,12 +129,18 @@ class Pool:
 
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}
+        #: Those of them that do not run. What is looked at in every turn of the main loop has to be short.
+        self._missing: dict[str, _Worker] = {}
+        #: {descriptor of one that runs: its endpoint}
+        self._channels: dict[int, str] = {}
+        #: Endpoints whose worker has not read all that was sent to it.
+        self._unread: set[str] = set()
         #: [(child whose channel is closed, when it is killed)]
         self._leaving: list[tuple[Child, float]] = []
 
     def add(self, spec: WorkerSpec) -> None:
         """Have a worker for an endpoint; `start_missing` starts it."""
-        self._workers[spec.endpoint] = _Worker(spec)
+        self._workers[spec.endpoint] = self._missing[spec.endpoint] = _Worker(spec)
 
     def configure(self, spec: WorkerSpec) -> None:
         """Change a worker's limit for connections and its token, while it works."""
@@ -172,6 +152,8 @@ class Pool:
     def remove(self, endpoint: str, now: float) -> None:
         """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
         worker = self._workers.pop(endpoint)
+        self._note_gone(endpoint)
+        self._missing.pop(endpoint, None)
         if worker.child is not None:
             worker.child.channel.close()
             self._leaving.append((worker.child, now + GRACE_SECONDS))
@@ -179,6 +161,8 @@ class Pool:
     def reap(self, now: float) -> None:
         """Take note of removed workers that have ended, and kill those that do not."""
         leaving = self._leaving
+        if not leaving:
+            return
         self._leaving = [(child, limit) for child, limit in leaving if child.is_alive and now < limit]
         for child, _ in leaving:
             if not any(child is other for other, _ in self._leaving):
@@ -191,41 +175,46 @@ class Pool:
         """
         started: list[str] = []
         until = monotonic() + START_SECONDS
-        for name, worker in self._workers.items():
-            if worker.child is None and now >= worker.restart_at and (not started or monotonic() < until):
+        for name, worker in list(self._missing.items()):
+            if now >= worker.restart_at and (not started or monotonic() < until):
                 worker.child = try_to_start(f"worker {name}", run_worker, worker.spec)
                 if worker.child is None:  # what one is refused, the next would be too
                     worker.restart_at = now + REFUSED_SECONDS
                     return started
                 worker.started_at = now
+                self._channels[worker.child.channel.fileno()] = name
+                del self._missing[name]
                 started.append(name)
         return started
 
-    def channels(self) -> dict[int, str]:
-        """Return `{descriptor to wait on: endpoint}`."""
-        return {
-            worker.child.channel.fileno(): name for name, worker in self._workers.items() if worker.child is not None
-        }
+    @property
+    def channels(self) -> KeysView[int]:
+        """The descriptors to wait on."""
+        return self._channels.keys()
 
-    def find_ready(self) -> list[str]:
+    def find_ready(self, readable: Iterable[int]) -> list[str]:
         """Return the endpoints whose worker has said something, or is gone; sends what waits for the others.
 
-        One look at all: each channel's own would cost more than the messages do.
+        Args:
+            readable: Descriptors that can be read, other people's among them.
         """
-        lost, names, poll = [], dict[int, str](), select.poll()
-        for name, worker in self._workers.items():
-            if worker.child is None:
-                continue
-            channel = worker.child.channel
-            if channel.wants_write:
-                with contextlib.suppress(ClosedError):  # it is ready to be read then, or lost
-                    channel.flush()
-            if channel.is_lost:
-                lost.append(name)
-            else:
-                names[channel.fileno()] = name
-                poll.register(channel, select.POLLIN)
-        return lost + [names[descriptor] for descriptor, _ in poll.poll(0)]
+        lost = [name for name in list(self._unread) if self._flush(name)] if self._unread else []
+        return lost + [self._channels[one] for one in readable if one in self._channels]
+
+    def _flush(self, endpoint: str) -> bool:
+        """Send what waits for a worker; returns whether it is lost since it does not read."""
+        child = self._workers[endpoint].child
+        if child is None:
+            return False
+        with contextlib.suppress(ClosedError):  # it is ready to be read then, or lost
+            child.channel.flush()
+        if not child.channel.wants_write and not child.channel.is_lost:
+            self._unread.discard(endpoint)
+        return child.channel.is_lost
+
+    def _note_gone(self, endpoint: str) -> None:
+        self._channels = {one: name for one, name in self._channels.items() if name != endpoint}
+        self._unread.discard(endpoint)
 
     def pids(self) -> dict[str, int | None]:
         """Return `{endpoint: pid of its worker}`."""
@@ -236,10 +225,10 @@ class Pool:
         worker = self._workers[endpoint]
         if worker.child is None:
             return
-        try:
+        with contextlib.suppress(ClosedError):
             worker.child.channel.send(message)
-        except ClosedError:
-            return
+        if worker.child.channel.wants_write or worker.child.channel.is_lost:
+            self._unread.add(endpoint)
 
     def receive(self, endpoint: str, now: float) -> Iterator[Received | Lost]:
         """Yield what a worker said by now."""
@@ -258,6 +247,8 @@ class Pool:
         if worker.child is not None:
             worker.child.kill()
             worker.child = None
+        self._note_gone(endpoint)
+        self._missing[endpoint] = worker
         early = now - worker.started_at < EARLY_DEATH_SECONDS
         worker.early_deaths = worker.early_deaths + 1 if early else 0
         worker.restart_at = now + pause(worker.early_deaths, RESTART_BASE, RESTART_LIMIT, endpoint)
@@ -283,7 +274,7 @@ class Pool:
 
     def next_restart(self) -> float | None:
         """Return when the next missing worker may start, also in the past, or None when all run."""
-        return min((worker.restart_at for worker in self._workers.values() if worker.child is None), default=None)
+        return min((worker.restart_at for worker in self._missing.values()), default=None)
 
     def stop(self) -> None:
         """End all workers: ask all by closing their channels, then reap or kill each."""
@@ -294,5 +285,7 @@ class Pool:
         self._leaving = []
         for child in children:
             child.end()
-        for worker in self._workers.values():
-            worker.child = None
+        for name, worker in self._workers.items():
+            worker.child, self._missing[name] = None, worker
+        self._channels.clear()
+        self._unread.clear()

@@ -109,7 +109,9 @@ def published_before_its_manifest(patch: pytest.MonkeyPatch) -> None:
         if (folder / "manifest.json").exists():
             return showing.show(layout, job)
         header = read_header(folder)
-        manifest = outbox._manifest(header, outbox._write_outputs(folder, header), facts, False)
+        manifest = outbox._manifest(
+            header, outbox._write_outputs(folder, header), facts, {"modified_after_accept": False}
+        )
         target = showing.free_name(layout, header.profile, header.stem, "", job)
         disk.rename(folder, target)
         disk.write_json(target / "manifest.json", manifest)

@@ -131,7 +131,7 @@ def test_verbose_prints_a_line_per_answer(folder: Folder) -> None:
 def test_progress_is_said_now_and_then(tmp_path: Path, environment: dict[str, str], simulate: Simulate) -> None:
     server = simulate("--parallel", 4, "--seconds", 0.4)
     folder = Folder(tmp_path / "work", environment, server.names[0])
-    tweaks = {"obcd.cli.batch:PLAIN_SECONDS": 0.3}
+    tweaks = {"obcd.cli.batching:PLAIN_SECONDS": 0.3}
     command = obcd_command("batch", "--prompts", "prompts.jsonl", tweaks=tweaks)
     process = Running(command, environment, tmp_path / "batch.log", folder.path)
 
@@ -366,3 +366,15 @@ def test_other_output_folder_and_other_file_name(folder: Folder) -> None:
 
     assert done.returncode == 0, done.stderr
     Published(folder.path / "out" / "deep" / "notes.txt").assert_complete(1)
+
+
+@pytest.mark.parametrize("name", ["esc\x1b[31mred.jsonl", "new\nline.jsonl"])
+def test_name_that_cannot_be_shown_is_refused_and_escaped(folder: Folder, name: str) -> None:
+    (folder.path / name).write_bytes(prompt_lines(["why?"]))
+
+    done = run_obcd(folder.environment, "batch", "--prompts", name, cwd=folder.path)
+
+    assert done.returncode == 5
+    assert "has characters that cannot be shown: rename it" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert not (folder.path / "responses").exists()

@@ -102,6 +102,34 @@ class TestOneExchange:
             assert [transport.post("/", b"").body for _ in range(3)] == [b"a"] * 3
             assert server.connections == 3
 
+    @pytest.mark.parametrize(
+        ("head", "connections"),
+        [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2", 1),
+            ("HTTP/1.1 200 OK\r\ncontent-LENGTH:2", 1),
+            ("HTTP/1.1 200\r\nContent-Length: 2", 1),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9", 1),
+            ("HTTP/1.1 200 OK\r\nno field at all\r\nContent-Length: 2", 1),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"
+                "HTTP/1.1 200 OK\r\nContent-Length: 2",
+                1,
+            ),
+            ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2", 1),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 2", 2),
+            ("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2", 2),
+        ],
+    )
+    def test_head_tells_how_long_the_body_is_and_whether_the_connection_stays(
+        self, head: str, connections: int
+    ) -> None:
+        reply = f"{head}\r\n\r\nab".encode()
+        scripts = [replies(*[reply] * (3 - connections)) for _ in range(connections)]
+
+        with serving(*scripts) as server, connected(server.url) as transport:
+            assert [transport.post("/", b"").body for _ in range(2)] == [b"ab"] * 2
+            assert server.connections == connections
+
     def test_redirect_is_not_followed_and_the_other_host_sees_nothing(self) -> None:
         with serving(replies(ok())) as other:
             moved = f"HTTP/1.1 307 Moved\r\nLocation: {other.url}/api/chat\r\nContent-Length: 0\r\n\r\n".encode()

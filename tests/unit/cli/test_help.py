@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from obcd.cli.host import host
-from obcd.cli.main import cli
+from obcd.cli.main import COMMANDS, cli
 
 
 @pytest.mark.parametrize("group", [cli, host], ids=["obcd", "obcd host"])
@@ -20,3 +24,22 @@ def test_every_command_is_told_in_one_whole_line(group: click.Group) -> None:
 
     assert [row.split()[0] for row in rows] == shown
     assert [row for row in rows if not row.endswith(".") or row.endswith("...")] == []
+
+
+def test_list_of_commands_says_of_each_what_it_says_of_itself() -> None:
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in COMMANDS}
+
+    said = {name: "" if found.hidden else found.get_short_help_str(200) for name, found in commands.items() if found}
+
+    assert said == {name: place.short_help for name, place in COMMANDS.items()}
+
+
+def test_list_of_commands_imports_none_of_them() -> None:
+    listed = "print([name for name in sys.modules if name.startswith('obcd')])"
+    code = f"import sys; from obcd.cli.main import run; run(['--help']); {listed}"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert set(ast.literal_eval(printed.splitlines()[-1])) == {
+        "obcd", "obcd.cli", "obcd.cli.main", "obcd.errors"
+    }  # fmt: skip

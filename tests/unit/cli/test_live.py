@@ -67,3 +67,16 @@ def test_table_of_80_columns_has_the_id_whole_below_the_name(name: str) -> None:
     assert lines[at][1:] == ["running", "410000/1000000", "3", "1204", "2", "h", "05", "min"]
     assert lines[at + 1] == [JOB, "41", "%"]
     assert [OLD, "100", "%"] in lines
+
+
+def test_what_was_published_before_and_what_was_rejected_is_counted() -> None:
+    document = status()
+    document["published"] = [{**document["published"][0], "name": f"{number}.jsonl"} for number in range(12)]
+    document["rejected"] = [{"file": f"bad{number}.jsonl", "folder": "f", "why": "a picture"} for number in range(5)]
+
+    text = drawn(document, WIDE)
+
+    assert "7 published before" in text
+    assert "11.jsonl" in text
+    assert "rejected: bad4.jsonl: a picture" in text
+    assert "and 2 more were rejected" in text

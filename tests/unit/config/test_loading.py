@@ -96,6 +96,14 @@ FAULTS = {
         "[requests]\nnumctx = 1",
         "is wrong at requests.numctx: unknown key; did you mean `num_ctx`?",
     ),
+    "a key of another table": (
+        "num_ctx = 4096",
+        "is wrong at num_ctx: unknown key; it belongs into [requests] or [profiles.NAME]",
+    ),
+    "a key of the top level": (
+        '[spool]\nsystem_message = "x"',
+        "is wrong at spool.system_message: unknown key; it belongs into the top level or [",
+    ),
     "an unknown key of an endpoint": (
         '[ollama_instances]\n"a:1" = {gpu = 0, slot = 4}',
         'is wrong at ollama_instances."a:1".slot: unknown key; did you mean `slots`?',

@@ -265,12 +265,40 @@ def test_flood_of_control_files_is_looked_at_in_part(bench: Bench) -> None:
         looked.append(file)
         raise FileNotFoundError
 
+    for file in files:
+        (bench.layout.inbox / file.name).touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("obcd.coordinator.controls.read_control", read)
         bench.controls.turn(files, is_nowhere, 0.0)
 
     assert len(looked) == MOST_CONTROLS
     assert list(bench.controls.waiting) == files[MOST_CONTROLS:]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_flood_of_one_owner_keeps_no_other_ones_file_from_being_obeyed(bench: Bench) -> None:
+    # given two jobs' control files behind somebody's thousand, one of them a pause in force
+    bench.jobs.add("j1")
+    flood = [Key("", f"a{number:04}.jsonl.priority-9") for number in range(MOST_CONTROLS + 50)]
+    own = Key("", "z.jsonl.cancel")
+    for file in (*flood, own):
+        path = bench.layout.inbox / file.name
+        path.touch()
+        os.chown(path, 1234 if file in flood else 4321, -1)
+    bench.controls._pausing = {flood[-1]}
+    looked = []
+
+    def read(layout: object, file: Key) -> Control:
+        looked.append(file)
+        raise FileNotFoundError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("obcd.coordinator.controls.read_control", read)
+        bench.controls.turn([*flood, own], is_nowhere, 0.0)
+
+    assert own in looked
+    assert looked[0] == flood[-1]
+    assert len(looked) == MOST_CONTROLS
 
 
 def test_file_that_cannot_be_read_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

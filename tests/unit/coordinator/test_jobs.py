@@ -11,7 +11,7 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk import Done, Failed
 from obcd.coordinator.fleet import Fleet
-from obcd.coordinator.jobs import MOST_REPORTED, Jobs
+from obcd.coordinator.jobs import MOST_REPORTED, Jobs, _is_gone
 from obcd.coordinator.recorder import Entry, Recorder
 from obcd.coordinator.room import Room
 from obcd.coordinator.running import JobState
@@ -228,3 +228,18 @@ def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
     assert bench.jobs.further()[0] == {
         "job": f"j{MOST_REPORTED}", "profile": "", "name": f"j{MOST_REPORTED}.jsonl", "state": "ACCEPTED"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "is_gone"),
+    [(FileNotFoundError(), True), (NotADirectoryError(), True), (PermissionError(), False), (OSError(5, "I/O"), False)],
+)
+def test_folder_that_cannot_be_looked_at_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, is_gone: bool
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "lstat", fail)
+
+    assert _is_gone(tmp_path) is is_gone

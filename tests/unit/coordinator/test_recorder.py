@@ -131,3 +131,17 @@ def test_job_that_is_forgotten_leaves_no_trouble_behind(recorder: Recorder, room
     recorder.forget(JOB)
 
     wait_until(lambda: trouble(room) == "", 5)
+
+
+def test_where_nothing_is_in_flight_no_company_is_waited_for(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given company that would be waited for longer than this test may take
+    monkeypatch.setattr(module, "GATHER_SECONDS", 3600.0)
+    recorder.add(entry(0))
+
+    # when
+    recorder.hurry()
+
+    # then
+    assert len(recorded(recorder, 1)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.coordinator.running import RunningJob, time_to_go
+from obcd.coordinator.running import JobState, RunningJob, time_to_go
 from obcd.core.backlog import Backlog
 from obcd.core.counts import Counts
 from obcd.core.rates import Rate
@@ -45,3 +45,14 @@ def test_last_request_takes_as_long_as_one() -> None:
 
 def test_finished_job_adds_nothing() -> None:
     assert time_to_go([job(10, 10, 5.0)], 0, 8) == 0.0
+
+
+def test_paused_job_tells_neither_speed_nor_time_to_go() -> None:
+    paused = job(60, 12, 1.0)
+    paused.answers.add(12, 1.0)
+    assert paused.report(2.0)["eta_seconds"] is not None
+
+    paused.move(JobState.PAUSED)
+
+    told = paused.report(2.0)
+    assert (told["eta_seconds"], told["tokens_per_second"], told["requests_per_second"]) == (None, 0.0, 0.0)

@@ -198,7 +198,7 @@ def test_copies_for_speed_are_counted_within_one_look_too() -> None:
     slow, quick = holder("slow", 10.0), holder("quick", 0.5)
     slow.leases = {ticket: Lease(ticket, "job", ticket, "slow", 1, 0.0) for ticket in range(10)}
 
-    found = Copies().choose([slow, quick], {"job": backlog}, 1.0)
+    found = Copies().choose([slow, quick], [slow, quick], {"job": backlog}, 1.0)
 
     assert [name for _, name in found] == ["quick"] * LEAST
 

@@ -544,3 +544,17 @@ def test_folders_below_are_found_by_their_names(layout: Layout, tmp_path: Path) 
 
     assert [name for name, _ in found] == ["clinical/notes", "notes", "torn\\x1b"]
     assert [verify(*item).verdict for item in found] == [Verdict.COMPLETE, Verdict.COMPLETE, Verdict.WRONG]
+
+
+def test_original_that_grew_too_much_to_be_kept_is_no_fault(layout: Layout) -> None:
+    header = accept_bytes(layout, INPUT)
+    os.truncate(layout.claim(header.id, "") / "notes.jsonl", 2**40)
+
+    assert check(finish(layout, header)).verdict is Verdict.COMPLETE
+
+
+def test_job_that_is_called_as_a_file_of_a_job_hides_no_other(layout: Layout) -> None:
+    finish(layout, accept_bytes(layout, INPUT, "job1"))
+    finish(layout, accept_bytes(layout, INPUT, "job2", "manifest.json.jsonl"))
+
+    assert sorted(name for name, _ in find_folders(layout.outbox)) == ["manifest.json", "notes"]

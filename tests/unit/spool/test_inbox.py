@@ -4,13 +4,13 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from obcd.clock import wall
-from obcd.spool.inbox import ORPHAN_SECONDS, RESTLESS_SECONDS, Drop, Inbox, Key, Marker, Unfit
+from obcd.spool.inbox import MOST_CONTROLS, ORPHAN_SECONDS, RESTLESS_SECONDS, Drop, Inbox, Key, Marker, Unfit
 from tests.unit.spool.spools import put_marker
 
 SETTLE = 5.0
@@ -515,3 +515,44 @@ def test_look_goes_on_in_slices_also_over_folders(folder: Path, inbox: Inbox) ->
 
     assert slices >= 50
     assert inbox.ignored == 50
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize(
+    "lay",
+    [
+        lambda path: path.write_text(""),
+        lambda path: path.write_text('{"bytes": 1}'),
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to("/etc/passwd"),
+    ],
+    ids=["empty", "wrong", "folder", "link"],
+)
+def test_marker_of_a_stranger_says_nothing_and_does_not_stay(
+    folder: Path, inbox: Inbox, lay: Callable[[Path], object]
+) -> None:
+    # given somebody's file that is still being written, and a marker that a stranger laid beside it
+    write(folder)
+    os.chown(folder / "notes.jsonl", 1234, -1)
+    marker = folder / "notes.jsonl.done"
+    lay(marker)
+    os.chown(marker, 4321, -1, follow_symlinks=False)
+
+    # then it is not taken for whole, and the submitter's own marker finds its place
+    assert inbox.scan(0.0) == []
+    assert inbox.waiting == {}
+    assert not os.path.lexists(marker)
+    assert names(inbox.scan(SETTLE)) == ["notes.jsonl"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_control_files_of_one_owner_are_told_up_to_a_bound_and_those_of_others_all(folder: Path, inbox: Inbox) -> None:
+    for number in range(MOST_CONTROLS + 20):
+        (folder / f"a{number}.jsonl.cancel").touch()
+        os.chown(folder / f"a{number}.jsonl.cancel", 1234, -1)
+    (folder / "z.jsonl.cancel").touch()
+
+    inbox.scan(0.0)
+
+    assert len(inbox.controls) == MOST_CONTROLS + 1
+    assert Key("", "z.jsonl.cancel") in inbox.controls

@@ -302,7 +302,8 @@ def test_what_is_no_prompt_file_is_rejected_at_once_with_the_reason(layout: Layo
     manifest = disk.read_json(verdict.folder / "manifest.json")
     assert (manifest["job"], manifest["name"], manifest["rejected"]) == ("job1", "notes.jsonl", verdict.why)
     assert (verdict.folder / "input.jsonl").read_bytes() == content
-    assert sorted(path.name for path in verdict.folder.iterdir()) == ["input.jsonl", "manifest.json"]
+    assert (verdict.folder / "why.txt").read_text("utf-8") == f"notes.jsonl: {verdict.why}\n"
+    assert sorted(path.name for path in verdict.folder.iterdir()) == ["input.jsonl", "manifest.json", "why.txt"]
     assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
 
 
@@ -707,3 +708,87 @@ def test_planning_needs_no_memory_for_each_line(layout: Layout) -> None:
             tracemalloc.stop()
 
     assert peaks[2] < peaks[1] + 2**17
+
+
+# --- hostile submitters ----------------------------------------------------------------------------------------------
+
+
+def test_file_that_grows_while_it_is_copied_is_read_no_further_than_it_was(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given somebody who makes his file larger at each look at it, without ever writing a byte
+    path = put(layout, THREE)
+    order, sizes = order_of(drop_of(path)), list[int]()
+    check_growth = intake._check_growth
+
+    def grow(layout: Layout, order: Order, size: int) -> None:
+        check_growth(layout, order, size)
+        sizes.append(size)
+        os.truncate(layout.claim(order.job, "") / "notes.jsonl", size + 2**40)
+
+    monkeypatch.setattr(intake, "_check_growth", grow)
+
+    with pytest.raises(OSError, match=r"it is still being written|no room"):
+        accept(layout, order)
+
+    assert sizes[0] == len(THREE)
+    assert [name for name in os.listdir(layout.jobs) if name.endswith(".tmp")] == []
+
+
+def test_file_that_grew_beyond_what_one_may_be_is_rejected(layout: Layout) -> None:
+    other = put(layout, THREE, "other.jsonl")
+    order = order_of(drop_of(other), "job2", max_file_bytes=100)
+    intake._claim(layout, order, other)
+    os.truncate(layout.claim("job2", "") / "other.jsonl", 5000)
+    verdict = intake.accept_claimed(layout, order)
+
+    assert isinstance(verdict, Rejected)
+    assert "after it was taken, [spool] max_file_bytes allows 100 bytes" in verdict.why
+
+
+def test_copy_that_finds_the_disk_full_leaves_nothing_on_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(reader: Any, source: object, size: int) -> None:
+        reader._files["input.jsonl"].write(b"x" * 1000)
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(intake._Reader, "read", fill)
+    order = order_of(drop_of(put(layout, THREE)))
+
+    with pytest.raises(OSError, match="no room"):
+        accept(layout, order)
+
+    assert list(layout.jobs.iterdir()) == []
+    monkeypatch.undo()
+    assert isinstance(intake.accept_claimed(layout, order), Accepted)
+
+
+@pytest.mark.parametrize("when", ["before the claim", "before a crash"])
+def test_folder_that_is_swapped_in_for_a_drop_is_no_drop_and_does_not_stay(layout: Layout, when: str) -> None:
+    path = put(layout, THREE)
+    order = order_of(drop_of(path))
+    if when == "before a crash":
+        path = layout.claim(order.job, "") / "notes.jsonl"
+        path.parent.mkdir(parents=True)
+    else:
+        path.unlink()
+    path.mkdir()
+    (path / "mine").touch()
+
+    if when == "before a crash":
+        assert isinstance(intake.accept_claimed(layout, order), Gone)
+    else:
+        assert not intake._claim(layout, order, path)
+
+    assert not (layout.claim(order.job, "")).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_marker_of_a_stranger_is_not_claimed_with_a_drop(layout: Layout) -> None:
+    path = put(layout, THREE)
+    os.chown(path, 1234, -1)
+    marker = put_marker(path)
+    order = order_of(drop_of(path))
+    os.chown(marker, 4321, -1)
+
+    assert isinstance(accept(layout, order), Accepted)
+    assert marker.exists()

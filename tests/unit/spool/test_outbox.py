@@ -530,3 +530,33 @@ def test_neighbours_that_are_no_manifest_are_passed_over(layout: Layout, content
     assert find_published(layout.outbox, "d1", "notes.jsonl", "") is None
     assert find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
     assert find_shown(layout.outbox, "job1") is None
+
+
+def test_original_that_grew_without_measure_is_told_and_not_kept(layout: Layout) -> None:
+    path = put(layout, THREE)
+    header = accept_bytes(layout, THREE)
+    assert not path.exists()
+    os.truncate(layout.claim(header.id, "") / "notes.jsonl", 2**40)  # it takes no room of its own
+
+    folder = finish(layout, header)
+
+    manifest = disk.read_json(folder / "manifest.json")
+    assert manifest["input"]["modified_after_accept"] is True
+    assert manifest["input"]["modified_kept"] is False
+    assert not (folder / "input.modified.jsonl").exists()
+
+
+def test_sign_that_cannot_be_written_leaves_no_folder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs = outbox.Signs(layout)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    for _ in range(3):
+        signs.show_waiting({Key("", "notes.jsonl"): "it waits"})
+    assert list(layout.outbox.iterdir()) == []
+
+    monkeypatch.undo()
+    signs.show_waiting({Key("", "notes.jsonl"): "it waits"})
+    assert [item.name for item in layout.outbox.iterdir()] == ["notes.waiting"]
