@@ -184,8 +184,7 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str,
     if spreadsheet and chosen is not Format.CSV:
         raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
     ignore = None if output == STANDARD else Path(output)
-    if ignore is not None and (ignore.parent / "manifest.json").exists() and ignore.exists():
-        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
+    refuse_published(output)
     with (
         target(output, overwrite=True) as stream,
         closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
@@ -197,6 +196,17 @@ def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str,
         _say(f"{_count(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if done.left_out:
         raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
+
+
+def refuse_published(output: str) -> None:
+    """Refuse to write over a file of a published job.
+
+    Raises:
+        InputError: If that is what the output's name means.
+    """
+    path = Path(output)
+    if output != STANDARD and (path.parent / "manifest.json").exists() and path.exists():
+        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
 
 
 def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:

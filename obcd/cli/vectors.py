@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import plural, say
-from obcd.cli.reports import STANDARD, target
+from obcd.cli.reports import STANDARD, refuse_published, target
 from obcd.errors import PartialError
 from obcd.logs import printable
 from obcd.reports.sources import LeftOut
@@ -33,6 +33,7 @@ def vectors(folders: tuple[Path, ...], output: str, kind: str | None) -> None:
     id, line, index (of the text in its line), text, embedding (in Parquet a list of float32).
     """
     ignore = None if output == STANDARD else Path(output)
+    refuse_published(output)
     with target(output, overwrite=True) as stream:
         writer = writer_for(output, stream, is_parquet=None if kind is None else kind == "parquet")
         done = write_vectors(list(folders), writer, ignore=ignore, report=_tell_left_out)

@@ -31,7 +31,7 @@ class Span(NamedTuple):
     """What an endpoint's own counters say of one request, in seconds.
 
     Attributes:
-        work: At work on it.
+        work: At work on it; negative where nothing is told.
         wait: Before that, waiting for a slot; loading is not part of it.
     """
 
@@ -39,8 +39,8 @@ class Span(NamedTuple):
     wait: float = 0.0
 
 
-#: Where nothing is told.
-UNTOLD = Span()
+#: Where nothing is told: /api/embed does not tell waiting and work apart.
+UNTOLD = Span(-1.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class SlotFinder:
             place: How many requests the endpoint held then, this one included.
             held: How many it held when it answered, this one included.
         """
+        if span.work < 0:  # what tells of no waiting must not make the count grow: embedding models answer one by one
+            return
         self._least_wait = min(self._least_wait, span.wait)
         work, wait = span.work, span.wait - self._least_wait
         if self._is_growing and held >= self.count:

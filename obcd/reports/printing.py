@@ -14,7 +14,8 @@ def text_block(answer: Answer) -> str:
     """Return an answer as the seed prints it, ending in a blank line."""
     prompt = _text(answer.record.get("prompt", NO_PROMPT))
     response = _text(answer.record.get("response", _vectors(answer.record) or NO_RESPONSE))
-    return f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\nResponse:\n{response}\n\n"
+    said = f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\nResponse:\n{response}\n\n"
+    return said + "".join(f"Response {number}:\n{_text(text)}\n\n" for number, text in _further(answer.record))
 
 
 def json_line(answer: Answer) -> str:
@@ -26,6 +27,15 @@ def json_line(answer: Answer) -> str:
     first = {"file": answer.file, "line": answer.line, "id": answer.request_id}
     first |= {key: record.get(key) for key in ("prompt", "response")}
     return json.dumps(first | {key: value for key, value in record.items() if key not in first}) + "\n"
+
+
+def _further(record: dict[str, Any]) -> list[tuple[int, Any]]:
+    """Return the answers behind the first, with their numbers from 2."""
+    answers = record.get("responses")
+    if not isinstance(answers, list):
+        return []
+    texts = [item.get("response", NO_RESPONSE) for item in answers if isinstance(item, dict)]
+    return list(enumerate(texts, 1))[1:]
 
 
 def _vectors(record: dict[str, Any]) -> str:

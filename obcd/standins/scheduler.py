@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from obcd.clock import wall
 from obcd.standins.engine import Engine, EngineError, Signature
 from obcd.standins.slots import Slots
+from obcd.standins.wire import canonical_name
 
 #: Ollama's words, with two spaces (contract 3.1)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -180,9 +181,14 @@ class Scheduler:
         while len(self._runners) >= self._limits.max_loaded:
             await self._unload(self._victim())
         await self._engine.load(signature)
-        runner = Runner(signature, self._limits.parallel, self._limits.keep_alive)
+        runner = Runner(signature, self._slots(signature.model), self._limits.keep_alive)
         self._runners[signature.model] = runner
         return runner
+
+    def _slots(self, model: str) -> int:
+        """Return a model's slots: an embedding model has one, whatever the settings (contract 1.3)."""
+        cards = (card for card in self._engine.models() if canonical_name(card.name) == model)
+        return 1 if any("embedding" in card.capabilities for card in cards) else self._limits.parallel
 
     def _victim(self) -> Runner:
         """Return the idle runner with the shortest keep-alive, else the one with the shortest of all."""

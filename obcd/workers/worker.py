@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
-from obcd.core.concurrency import Span
+from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.counts import Counts
 from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault, Remedy, worker_fault
@@ -340,5 +340,11 @@ class _Slot:
             line=request.line,
             words=len(record.get("response", "").split()),
             counts=Counts.of(record),
-            span=Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"]),
+            span=_span(record),
         )
+
+
+def _span(record: dict[str, Any]) -> Span:
+    if "embeddings" in record:
+        return UNTOLD
+    return Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"])

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from obcd.core.concurrency import FIRST
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -142,3 +144,19 @@ def test_one_answer_of_several_that_fails_keeps_the_others(
     assert done.manifest["settings"]["n"] == 4
     assert done.manifest["counts"]["requests"] == 2
     assert_verified(environment, done)
+
+
+def test_embedding_model_that_answers_one_by_one_is_not_flooded(
+    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+) -> None:
+    server = simulate("--parallel", 8, "--seconds", 0.01, "--load-seconds", 0.0, "--models", MODELS)
+    config = write_config(tmp_path / "obcd.toml", server.names, model="nomic-embed-text")
+    config.write_text(config.read_text("utf-8").replace("slots = 2", 'slots = "auto"'), "utf-8")
+    coordinator = coordinate(config)
+    coordinator.drop(drop_of([{"embed": f"text {number}"} for number in range(200)]))
+
+    coordinator.published().assert_complete(200)
+
+    account = requests.get(f"http://{server.names[0]}/simulated/requests", timeout=10).json()
+    assert account["max_in_flight"] == 1
+    assert account["max_waiting"] <= FIRST

@@ -10,7 +10,7 @@ from collections import deque
 
 import pytest
 
-from obcd.core.concurrency import FIRST, MOST, SlotFinder, Span
+from obcd.core.concurrency import FIRST, MOST, UNTOLD, SlotFinder, Span
 from obcd.core.health import Health
 from obcd.core.leases import Holder
 from obcd.core.records import Signature
@@ -71,6 +71,15 @@ class Server:
 
     def _in(self, seconds: float, what: str, *values: float) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._numbers), what, values))
+
+
+def test_answers_that_tell_nothing_of_their_wait_leave_the_count_as_it_is() -> None:
+    finder = SlotFinder()
+
+    for number in range(1000):
+        finder.note_answer(float(number), FIRST, FIRST, UNTOLD, number + 0.5)
+
+    assert finder.count == FIRST
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])

@@ -48,3 +48,16 @@ def test_json_line_keeps_the_other_keys_of_the_record() -> None:
     assert document["id"] == [1]
     assert document["line"] == 7  # the answer's, which is a number in any case
     assert (document["seconds"], document["extra"]) == (1.25, {"w": 1})
+
+
+def test_further_answers_to_a_prompt_follow_with_their_numbers() -> None:
+    block = text_block(answer({"prompt": "A joke?", "response": "One.", "responses": [{"response": t} for t in "abc"]}))
+
+    assert block.endswith("Response:\nOne.\n\nResponse 2:\nb\n\nResponse 3:\nc\n\n")
+    assert text_block(answer({"response": "One.", "responses": 5})).endswith("Response:\nOne.\n\n")
+
+
+def test_vectors_are_told_by_their_number_and_length() -> None:
+    block = text_block(answer({"prompt": ["a", "b"], "embeddings": [[0.1, 0.2, 0.3]] * 2}))
+
+    assert block.endswith('Prompt:\n["a", "b"]\n\nResponse:\n2 vectors of 3 numbers\n\n')
