@@ -26,6 +26,7 @@ SAME: dict[str, tuple[str, ...]] = {
     "clerk_failed": (),
     "clerk_died": (),
     "worker_lost": ("endpoint",),
+    "endpoint_rescue": ("endpoint",),
     "endpoint_state": ("endpoint",),  # one that flaps
 }
 #: Of these the text does not count, so that the last one told is the last that was.

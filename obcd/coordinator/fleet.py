@@ -29,7 +29,7 @@ from obcd.core.scheduling import Scheduler
 from obcd.core.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped
 from obcd.workers.pool import Lost, Pool, Received
 from obcd.workers.worker import WorkerSpec
 
@@ -275,6 +275,8 @@ class Fleet:
                 self._take_fault(event.endpoint, ticket, line, fault, now)
             case Probed(found):
                 self._take_probe(event.endpoint, found, now)
+            case Stepped(text):
+                self._take_step(event.endpoint, text, now)
             case _:
                 raise TypeError(type(event.message).__name__)
         self._tell_move(event.endpoint)
@@ -296,6 +298,13 @@ class Fleet:
             self.figures[endpoint].faults += 1
             lease, is_final, told = settled
             self._faulted(lease, line, told, is_final)
+
+    def _take_step(self, endpoint: str, text: str, now: float) -> None:
+        health = self.scheduler.health(endpoint)
+        before = health.state
+        self.scheduler.note_rescue(endpoint, text, now)
+        if health.state is before:  # a move is told anyhow, with its reason
+            logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
 
     def _break_off_overtaken(self) -> None:
         """Let no server compute what another one has answered."""

@@ -10,6 +10,7 @@ from typing import Any
 from obcd.clock import timestamp, wall
 from obcd.core.backlog import Backlog
 from obcd.core.counts import Counts
+from obcd.core.openai.batch import Batch
 from obcd.core.rates import Rate
 from obcd.spool.job import JobHeader
 from obcd.spool.ledger import Replay
@@ -97,7 +98,24 @@ class RunningJob:
             "eta_seconds": None if eta is None else round(eta, 1),
             "trouble": self.trouble or outage,
             "updated_at": timestamp(wall()),
+            **({"batch": self._batch()} if header.asks else {}),
         }
+
+    def _batch(self) -> dict[str, Any]:
+        """Return how far a job of OpenAI's lines is in OpenAI's words; of several answers to a line each counts."""
+        counts = self.counts
+        batch = Batch(
+            job=self.header.id,
+            endpoint=self.header.asks,
+            status="in_progress" if counts.done < self.header.requests else "finalizing",
+            total=self.header.requests,
+            completed=counts.responses,
+            failed=counts.failures,
+            input_tokens=counts.prompt_tokens,
+            output_tokens=counts.eval_tokens,
+            times={"created_at": self.header.accepted_at, "in_progress_at": self.header.accepted_at},
+        )
+        return batch.to_json()
 
 
 def describe_context(header: JobHeader) -> str:

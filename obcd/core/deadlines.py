@@ -2,7 +2,8 @@
 
 A fixed limit has to fit the slowest machine and the longest answer, so that a server which hangs is believed for ten
 minutes. What an endpoint's counters say of its speed gives a limit that no honest request reaches: its wait, its whole
-prompt and the longest answer it may give, at a quarter of that speed.
+prompt and the longest answer it may give, at a quarter of that speed. What takes longer than known is believed at once,
+what takes less only by and by: a limit that is too long costs a little time, one that is too short costs an answer.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from obcd.core.records import Signature
 
 #: Answers after which the speed counts as known.
 KNOWN = 8
-#: Weight of the newest answer.
-NEWEST = 0.1
-#: The same for one whose prompt was read faster than known: what of a prompt was in the server's cache counts among its
-#: tokens and not in its time, and the next prompt may be in no cache.
-NEWEST_FASTER = 0.002
+#: Weight of the newest answer where it waited less, or was written faster, than known.
+FASTER = 0.1
+#: The same for its prompt: what of a prompt was in the server's cache counts among its tokens and not in its time, and
+#: the next prompt may be in no cache.
+READ_FASTER = 0.002
 #: How many times as long as expected a request may take, doubled with each further attempt: a limit that was wrong
 #: must not fail a request for good.
 PATIENCE = 4.0
 #: The shortest limit, in seconds: machines stutter.
 LEAST_SECONDS = 30.0
+#: Tokens that llama.cpp reads at a time, at the most: so long a token waits for somebody else's prompt.
+BATCH_TOKENS = 2048
 #: Bytes of a request's messages that make a token, at the least.
 BYTES_PER_TOKEN = 2
 
@@ -37,13 +40,17 @@ class _Speed:
     answer: float = 0.0  # seconds a token
 
     def note(self, wait: float, prompt: float | None, answer: float | None) -> None:
-        weight = max(NEWEST, 1 / (self.answers + 1))
         self.answers += 1
-        self.wait += weight * (wait - self.wait)
+        self.wait = _follow(self.wait, wait, FASTER)
         if prompt is not None:
-            self.prompt += (1.0 if prompt > self.prompt else NEWEST_FASTER) * (prompt - self.prompt)
+            self.prompt = _follow(self.prompt, prompt, READ_FASTER)
         if answer is not None:
-            self.answer += weight * (answer - self.answer)
+            self.answer = _follow(self.answer, answer, FASTER)
+
+
+def _follow(known: float, newest: float, weight: float) -> float:
+    """Return what is known after the newest: that, if it is larger, else so large a part of the way to it."""
+    return newest if newest > known else known + weight * (newest - known)
 
 
 @dataclass(slots=True)
@@ -78,3 +85,8 @@ class Deadlines:
         expected = speed.wait + read * speed.prompt + longest * speed.answer
         limit: float = max(LEAST_SECONDS, PATIENCE * expected) * 2.0 ** (attempt - 1)
         return min(most, limit)
+
+    def token_limit(self, signature: Signature) -> float:
+        """Return the seconds that one token may take, by the slots' leave, of an endpoint that may be slow."""
+        speed = self._speeds.get(signature, _Speed())
+        return max(LEAST_SECONDS, PATIENCE * (speed.wait + BATCH_TOKENS * speed.prompt + speed.answer))

@@ -116,6 +116,18 @@ class Health:
             else:
                 self._move(EndpointState.UP, "", now)
 
+    def note_rescue(self, step: str, now: float) -> None:
+        """Take note of what is being done since it answers nobody: it gets nothing until that is over.
+
+        Args:
+            step: In a sentence for people, the `reason`.
+        """
+        if self.state in (EndpointState.UP, EndpointState.SUSPECT):
+            self._is_marred = self._is_doubted = True
+            self._fall(step, now)
+        elif self.state is EndpointState.DOWN:
+            self.reason = step
+
     def drain(self, now: float) -> None:
         """Give it nothing new, until `undrain`."""
         if self.state is not EndpointState.DRAINING:

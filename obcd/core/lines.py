@@ -6,6 +6,7 @@ The shapes are told apart by their keys (README, "Prompt files"):
     {"id"?, "prompt" | "messages", "system"?, "model"?, …}   ours
     {"id"?, "embed", "model"?, …}                            ours, for vectors
     {"id"?, "complete", "suffix"?, "model"?, …}              ours, for a text that goes on
+    {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai.asked`)
 
 No input, however mangled, raises anything but `LineError`.
 """
@@ -17,6 +18,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from obcd.core.openai.asked import is_asked, to_ours
+from obcd.core.openai.relatives import why_foreign
 from obcd.core.pictures import check_images
 from obcd.core.records import Kind, Request
 from obcd.core.schemas import check_schema
@@ -77,11 +80,8 @@ def parse_line(raw: bytes, line: int) -> Request:
         LineError: With one sentence saying what is wrong with the line; it never quotes the prompt.
     """
     document = parse_object(raw)
-    if "custom_id" in document and "body" in document:
-        raise LineError(
-            "OpenAI Batch lines (custom_id, method, url, body) are not taken yet: "
-            'write {"id": …, "messages": […]} instead'
-        )
+    if is_asked(document):
+        document = to_ours(document)
     if "embed" in document:
         return _embed_request(document, line)
     if "messages" in document or "prompt" in document:
@@ -91,7 +91,8 @@ def parse_line(raw: bytes, line: int) -> Request:
     if "role" in document or "content" in document:
         return _seed_request(document, line)
     raise LineError(
-        'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
+        why_foreign(document)
+        or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
     )
 
 

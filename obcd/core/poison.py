@@ -1,7 +1,8 @@
 """Who is to blame for a crash, when everything in flight on that server died of it. Pure.
 
 A model's process that crashes takes all its requests with it (ollama llm/llama_server.go: one process, many slots), and
-so does a worker of ours. Nobody says whose fault it was, so all of them become **suspects**, and none is charged:
+so do one that hangs and has to be ended, and a worker of ours. Nobody says whose fault it was, so all of them become
+**suspects**, and none is charged:
 
     in a crash once   ─► asked again beside others; after a crash of the model, one suspect an endpoint at a time
     in two            ─► asked alone: its endpoint has nothing else in flight
@@ -21,8 +22,9 @@ from obcd.core.faults import Fault, Harm, Remedy
 
 #: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
 CRASHES = 3
-#: Kinds of faults in which all that was in flight on an endpoint ends at once.
-SHARED = ("crashed", "worker_lost")
+#: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had company, which reached its
+#: limit first.
+SHARED = ("crashed", "hung", "worker_lost")
 #: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
 RELOAD_SECONDS = 60.0
 
@@ -92,8 +94,8 @@ class Suspects:
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
-        is_alone = is_first and not has_company
-        if fault.kind == "crashed":
+        is_alone = is_first and not has_company and fault.kind != "hung"
+        if fault.kind != "worker_lost":
             self._apart.add(request)
         endpoints = self._crashes[request] = (*self._crashes.get(request, ()), endpoint)
         if not is_alone:

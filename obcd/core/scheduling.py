@@ -105,6 +105,10 @@ class Scheduler:
             self._moves += 1
         endpoint.health.note_probe(failure, now)
 
+    def note_rescue(self, name: str, step: str, now: float) -> None:
+        """Take note of what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
+        self._endpoints[name].health.note_rescue(step, now)
+
     def forgive_unfit(self) -> None:
         """Have every endpoint looked at again: what it has to be is another thing by now."""
         for endpoint in self._endpoints.values():

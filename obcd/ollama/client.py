@@ -32,6 +32,8 @@ from obcd.ollama.transport import (
 
 #: Reason given to `Transport.abort` when a limit is over.
 TIMED_OUT = "timed out"
+#: The same when the server hangs, as another request of it showed.
+HUNG = "hung"
 NANO = 1e-9
 #: What is said of an answer that was never begun; takes num_predict.
 CUT_IN_THOUGHT = (
@@ -42,6 +44,13 @@ CUT_IN_THOUGHT = (
 NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
+
+CANCELLED = Fault("cancelled", "cancelled", Remedy.HERE, costs_attempt=False)
+#: {reason of an abort: what that means}
+BROKEN_OFF = {
+    TIMED_OUT: Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE),
+    HUNG: Fault("hung", "the model's process hung while it was at this", Remedy.ELSEWHERE, costs_attempt=False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +149,7 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
             "too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER, harm=Harm.STRIKE
         )
     except AbortedError as error:
-        if str(error) == TIMED_OUT:
-            return Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
-        return Fault("cancelled", "cancelled", Remedy.HERE, costs_attempt=False)
+        return BROKEN_OFF.get(str(error), CANCELLED)
 
 
 def response_record(request: Request, ordinal: int, attempt: int, endpoint: str, answer: Answer) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from obcd.core.extract import Missing, parse_strict
+from obcd.core.openai.told import to_record
+from obcd.reports.asked import InputLines, our_answer
 from obcd.reports.files import bounded_lines
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source
 
@@ -53,8 +55,9 @@ def read_answers(source: Source) -> Iterator[Answer | LeftOut]:
         yield _read_prompt_file(source)
     else:
         file = f"{source.name}/responses.jsonl"
-        for number, record in _records(source.path / "responses.jsonl", file):
-            yield record if isinstance(record, LeftOut) else _answer(file, number, record)
+        with InputLines(source.path / "input.jsonl") as lines:
+            for number, record in _records(source.path / "responses.jsonl", file):
+                yield record if isinstance(record, LeftOut) else _answer(file, number, our_answer(record, lines))
 
 
 def read_failures(folder: PublishedFolder) -> Iterator[LeftOut]:
@@ -64,7 +67,7 @@ def read_failures(folder: PublishedFolder) -> Iterator[LeftOut]:
     """
     file = f"{folder.name}/errors.jsonl"
     for number, record in _records(folder.path / "errors.jsonl", file):
-        yield record if isinstance(record, LeftOut) else _failure(file, number, record)
+        yield record if isinstance(record, LeftOut) else _failure(file, number, to_record(record))
 
 
 def read_tally(folder: PublishedFolder) -> Tally:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
+from obcd.core.openai.told import custom_id_of, is_told, to_record
 from obcd.core.records import Kind, Outcome, Request
 from obcd.core.vectors import why_no_vectors
 from obcd.errors import InputError, LineError
@@ -147,6 +148,7 @@ class Pairing:
         longest = max((end - start for start, end in pairwise(index.starts)), default=0)
         self._limit = ANSWER_BYTES + 6 * min(longest, MOST_LINE_LIMIT)
         self._last = 0  # the line that the output line before told of
+        self._told = False  # whether the outputs are OpenAI's, which have no place for the prompt
         self.sums = Sums()
 
     @property
@@ -196,11 +198,14 @@ class Pairing:
         """Yield `(place, record)` of each line that is one; what is wrong with the others is noted."""
         for number, data in enumerate(bounded_lines(stream, self._limit), 1):
             where = f"{name} line {number}"
-            fault, record = _parse(data, self._limit)
-            if record is None:
+            fault, document = _parse(data, self._limit)
+            if document is None:
                 self._problems.add(f"{where}: {fault}")
+            elif is_told(document):
+                self._told = True
+                yield where, to_record(document)
             else:
-                yield where, record
+                yield where, document
 
     def _line_of(self, where: str, record: dict[str, Any]) -> int | None:
         """Return the input's line that a record tells of; None when it may tell of none, which is noted."""
@@ -239,9 +244,9 @@ class Pairing:
         except LineError as error:
             self._problems.add(f"{where}: line {line} is answered, but is no prompt: {error}")
             return
-        if not _same(record.get("id"), request.id):
+        if not _same(record.get("id"), self._shown_id(request.id, line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
-        if record.get("prompt") != request.echo:
+        if not self._told and record.get("prompt") != request.echo:
             self._problems.add(f"{where}: its prompt is not that of line {line}")
         if not _same(record.get("extra", {}), dict(request.extra)):
             self._problems.add(f"{where}: the other keys it repeats are not those of line {line}")
@@ -252,7 +257,7 @@ class Pairing:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
         if not texts or type(record.get("attempts")) is not int:
             self._problems.add(f"{where}: class, message or attempts are missing")
-        if not any(_same(record.get("id"), value) for value in self._ids(line)):
+        if not any(_same(record.get("id"), self._shown_id(value, line)) for value in self._ids(line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
 
     def _ids(self, line: int) -> list[Any]:
@@ -268,7 +273,10 @@ class Pairing:
             document = json.loads(raw)
         except (ValueError, RecursionError):
             return [line]
-        return [line, document.get("id")] if isinstance(document, dict) else [line]
+        return [line, document.get("id"), document.get("custom_id")] if isinstance(document, dict) else [line]
+
+    def _shown_id(self, value: Any, line: int) -> Any:
+        return custom_id_of(value, line) if self._told else value
 
     def _is_retried(self, retry: BufferedReader, line: int) -> bool:
         """Tell whether what comes next in `retry.jsonl` is a line of the input; a mark at its start may be left out."""

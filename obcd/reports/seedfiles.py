@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.errors import InputError
+from obcd.reports.asked import InputLines, our_answer
 from obcd.spool import disk
 
 #: Remembers, inside the published folder, which second a folder's files were named with, so that a repeat writes the
@@ -32,9 +33,12 @@ def write_response_files(published: Path, output: Path) -> int:
     try:
         epoch = _choose_epoch(published, output)
         count = 0
-        with open(published / "responses.jsonl", encoding="utf-8") as lines:
+        with (
+            open(published / "responses.jsonl", encoding="utf-8") as lines,
+            InputLines(published / "input.jsonl") as asked,
+        ):
             for line in lines:
-                answer = json.loads(line)
+                answer = our_answer(json.loads(line), asked)
                 _write_one(output / f"{epoch}-{answer['line']}.json", answer)
                 count += 1
         disk.sync_folder(output)

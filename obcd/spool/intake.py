@@ -22,6 +22,8 @@ from typing import IO, Any
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
 from obcd.core.lines import parse_line, parse_object
+from obcd.core.openai.asked import endpoint_of
+from obcd.core.openai.repeated import CustomIds
 from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
 from obcd.errors import LineError
 from obcd.spool import answered, disk, ledger
@@ -358,6 +360,7 @@ def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHea
         signatures=signatures,
         context=context,
         repeat="run" if order.answered_since is None else "skip",
+        asks=reader.asks or "",
     )
 
 
@@ -387,6 +390,9 @@ class _Reader:
         self._numbers: dict[tuple[Signature, int], int] = {}
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the line that comes next
+        #: Which endpoint of OpenAI's the first object asks, "" where it is a line of ours; None before there is one.
+        self.asks: str | None = None
+        self._custom_ids = CustomIds()
         self._is_torn = False  # the last line has no LF and is no JSON object
 
     def read(self, source: IO[bytes], size: int) -> None:
@@ -476,7 +482,11 @@ class _Reader:
         try:
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
+            if self.asks is None:
+                self.asks = _asked_endpoint(raw)
             request = parse_line(raw, self.lines)
+            if self.asks:
+                self._custom_ids.take(request.id)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:
                 raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
@@ -518,6 +528,14 @@ class _Reader:
 def _foreign_format(block: bytes) -> str | None:
     """Return what a file is that begins like this, where it is known to be no JSONL."""
     return next((what for magic, what in MAGIC.items() if block.startswith(magic)), None)
+
+
+def _asked_endpoint(raw: bytes) -> str | None:
+    """Return the endpoint of OpenAI's that a line asks, "" for a line of another shape, None for no object."""
+    try:
+        return endpoint_of(parse_object(raw))
+    except LineError:
+        return None
 
 
 def _is_cut_off(last: bytes) -> bool:

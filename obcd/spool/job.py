@@ -36,7 +36,7 @@ MAX_SIGNATURES = 250
 
 #: {key of job.json: what its value may be}
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat"), (str,)),
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
     "accepted_at": (float, int),
 }
@@ -74,6 +74,8 @@ class JobHeader:
         signatures: What its requests need loaded.
         context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
         source: For `obcd batch`: the absolute path it was read from; "" otherwise.
+        asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
+            outputs are OpenAI's too. "" for a file of ours.
         repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
     """
@@ -94,6 +96,7 @@ class JobHeader:
     context: ContextPlan | None = None
     source: str = ""
     repeat: str = "run"
+    asks: str = ""
     format: int = FORMAT
 
     @property

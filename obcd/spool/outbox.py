@@ -25,7 +25,9 @@ from obcd.clock import timestamp, wall
 from obcd.core.answers import join
 from obcd.core.counts import Counts
 from obcd.core.lines import parse_line
-from obcd.core.records import Outcome
+from obcd.core.openai.batch import Batch
+from obcd.core.openai.told import told_failure, told_response
+from obcd.core.records import Outcome, plain_model
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
@@ -101,6 +103,8 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
         canceller = read_orders(folder).canceller
+        if header.asks:
+            manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:
             manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
@@ -133,10 +137,11 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
         for place, record in _results(read_places(folder), places, results.fileno()):
             sums.add(record)
             if record["outcome"] == Outcome.RESPONSE:
-                responses.write(_response_line(_read_line(lines, place), place, record))
+                responses.write(_response_line(_read_line(lines, place), place, record, header))
                 continue
             if failed is None:
-                failed = _FailedFiles(*(outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES))
+                files = (outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES)
+                failed = _FailedFiles(header, *files)
             failed.add(lines, place, record)
     return sums
 
@@ -178,13 +183,14 @@ FAILED_FILES = ("errors.jsonl", "retry.jsonl")
 class _FailedFiles:
     """The two files that exist only if some lines failed."""
 
+    header: JobHeader
     errors: IO[bytes]
     retry: IO[bytes]
 
     def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
-        document = {
+        document: dict[str, Any] = {
             "line": place.line,
-            "id": _id_of(lines, place),
+            "id": _id_of(lines, place, is_batch=bool(self.header.asks)),
             "class": record["class"],
             "message": record["message"],
             "attempts": record["attempts"],
@@ -194,6 +200,8 @@ class _FailedFiles:
         document.update((key, record[key]) for key in KEPT if key in record)
         if "responses" in record:
             document["responses"] = _shown(record)["responses"]
+        if self.header.asks:
+            document = told_failure(document, self.header.id)
         self.errors.write(ledger.encode(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
@@ -208,7 +216,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place) -> Any:
+def _id_of(lines: IO[bytes], place: Place, *, is_batch: bool) -> Any:
     """Return the user's id of a failed line; its number where the line cannot be read."""
     if place.length > BLOCK:
         return place.line
@@ -219,7 +227,9 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
         pass
     try:
         document = json.loads(raw)
-        value = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(document, dict):
+            return place.line
+        value = document.get("custom_id" if is_batch and "custom_id" in document else "id")
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -228,7 +238,7 @@ def _id_of(lines: IO[bytes], place: Place) -> Any:
     return place.line if value is None or length > MAX_ID_CHARS else value
 
 
-def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes:
+def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
     request = parse_line(raw, place.line)
     document = {"id": request.id, "line": place.line, "prompt": request.echo}
     if "response" in record:
@@ -236,6 +246,8 @@ def _response_line(raw: bytes, place: Place, record: Mapping[str, Any]) -> bytes
     document.update(_shown(record), line=place.line)
     if request.extra:
         document["extra"] = request.extra
+    if header.asks:
+        document = told_response(document, header.id, request.kind)
     return ledger.encode(document) + b"\n"
 
 
@@ -297,6 +309,25 @@ def _manifest(
         "settings": header.settings.to_json(),
         "context": header.context.to_json() if header.context is not None else None,
     }
+
+
+def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
+    """Return what the manifest tells of a job of OpenAI's lines in OpenAI's words."""
+    counts, status = sums.counts, "cancelled" if is_cancelled else "completed"
+    models = {signature.model for signature in header.signatures}
+    times = {"created_at": header.accepted_at, "in_progress_at": sums.started, "finalizing_at": sums.finished}
+    return Batch(
+        job=header.id,
+        endpoint=header.asks,
+        status=status,
+        total=counts.done,
+        completed=counts.responses,
+        failed=counts.failures,
+        input_tokens=counts.prompt_tokens,
+        output_tokens=counts.eval_tokens,
+        times={**times, f"{status}_at": wall()},
+        model=plain_model(models.pop()) if len(models) == 1 else None,
+    )
 
 
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> dict[str, bool]:

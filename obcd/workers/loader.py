@@ -12,7 +12,6 @@ from obcd.core.weights import describe_odd, shorten
 from obcd.ollama.client import preload
 from obcd.ollama.control import ControlError, ask_digests, ask_loaded, ask_trained_context
 from obcd.ollama.loaded import Loaded, find_loaded, is_lowered, judge_context, judge_gpu, unfit
-from obcd.ollama.reviving import revive
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 
@@ -52,7 +51,8 @@ class Loader:
         self._lock = threading.Lock()
         self._loaded: Signature | None = None
         self._used_at = 0.0
-        self._is_silent = False
+        #: What it has loaded while nobody is answered; None: all is well, as far as is known.
+        self._doubted: Signature | None = None
 
     def configure(self, preflight: Preflight) -> None:
         """Look so closely from the next request on."""
@@ -67,7 +67,7 @@ class Loader:
             if self._is_loaded(signature):
                 return None
             self._loaded = None
-            fault = self._wake(signature) or self._load(transport, signature)
+            fault = self._load(transport, signature)
             if fault is None:
                 self._loaded, self._used_at = signature, monotonic()
             return fault
@@ -85,7 +85,7 @@ class Loader:
         Returns:
             The fault of an answer that came from other weights.
         """
-        self._used_at, self._is_silent = monotonic(), False
+        self.note_life()
         if load_seconds < RELOAD_SECONDS:
             return None
         self.forget()
@@ -100,17 +100,25 @@ class Loader:
         message = describe_odd(signature.model, own, digest)
         return Fault(OTHER_WEIGHTS, message, Remedy.ELSEWHERE, costs_attempt=False)
 
-    def note_silence(self, sent_at: float) -> bool:
+    @property
+    def doubted(self) -> Signature | None:
+        """What the server has loaded while it answers nobody, None while nothing is known against it."""
+        return self._doubted
+
+    def note_silence(self, signature: Signature, sent_at: float) -> bool:
         """Take note of a request that was broken off since it took too long.
 
         Returns:
-            Whether nobody else was answered since it was sent: then the server may hang, and before the next request
-            it is found out whether it does.
+            Whether nobody else was answered in the second half of that time: then the server may hang.
         """
         self.forget()
-        if self._used_at <= sent_at:
-            self._is_silent = True
-        return self._is_silent
+        if self._used_at <= (sent_at + monotonic()) / 2:
+            self._doubted = signature
+        return self._doubted is not None
+
+    def note_life(self) -> None:
+        """Take note that the server answered somebody, or may be tried again."""
+        self._used_at, self._doubted = monotonic(), None
 
     def forget(self) -> None:
         """Take note that the server may have lost the model."""
@@ -118,13 +126,6 @@ class Loader:
 
     def _is_loaded(self, signature: Signature) -> bool:
         return self._loaded == signature and monotonic() - self._used_at < LOADED_SECONDS
-
-    def _wake(self, signature: Signature) -> Fault | None:
-        if not self._is_silent:
-            return None
-        fault = revive(self._url, signature, self._preflight.token)
-        self._is_silent = fault is not None
-        return fault
 
     def _load(self, transport: Transport, signature: Signature) -> Fault | None:
         for _ in range(LOADS):

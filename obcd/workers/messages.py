@@ -70,6 +70,12 @@ class Faulted(NamedTuple):
     fault: Fault
 
 
+class Stepped(NamedTuple):
+    """Worker → coordinator: the server answers nobody, and this is being done about it, in a sentence for people."""
+
+    text: str
+
+
 class Probed(NamedTuple):
     """Worker → coordinator: what a control call found."""
 

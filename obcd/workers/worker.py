@@ -4,7 +4,7 @@ A slot is made when a request comes for which there is none: how many there are 
 
     coordinator ──Ask──► main thread ──► slot thread ──HTTP──► Ollama
                 ◄─Answered / Faulted──── slot thread ◄──────┘
-                ◄─Probed──────────────── probe thread (control calls)
+                ◄─Probed, Stepped─────── probe thread (control calls, and what is done about silence)
 
 It holds no state and writes no file: requests are read from the job's folder, results go back over the channel. It
 ends when the channel does, whatever it is doing.
@@ -19,8 +19,8 @@ import signal
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from obcd.core.records import (
 )
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import TIMED_OUT, Answer, response_record
+from obcd.ollama.client import HUNG, TIMED_OUT, Answer, response_record
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
@@ -51,12 +51,13 @@ from obcd.spool import ledger
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped
+from obcd.workers.rescue import Rescue
 
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
 #: What is added to the fault of a request that was broken off where nobody else was answered meanwhile.
-SILENCE = "nor to any other request meanwhile: whether the server hangs is found out before the next one"
+SILENCE = "nor to any other request meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +86,13 @@ class _Worker:
     def __init__(self, channel: Channel, spec: WorkerSpec) -> None:
         self._channel = channel
         self._spec = spec
-        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
-        self._jobs = _JobCache(spec.jobs)
-        self._deadlines = Deadlines()
+        self._rescue = Rescue(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
+        self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs))
         self._slots: list[_Slot] = []
-        #: Tickets that came and have no result yet, and those of them that are wanted no more.
+        #: Tickets that came and have no result yet.
         self._in_flight: set[int] = set()
-        self._withdrawn: set[int] = set()
 
     def run(self) -> None:
         """Hand out what comes, end what takes too long, until the channel closes."""
@@ -116,7 +115,7 @@ class _Worker:
                 self._take_ask(message)
             case Cancel(ticket, is_overdue):
                 if ticket in self._in_flight:
-                    self._withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
+                    self._common.withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
                 for slot in self._slots:
                     slot.cancel(ticket, is_overdue=is_overdue)
             case ProbeNow():
@@ -130,19 +129,26 @@ class _Worker:
         """Queue a request for whichever slot is free, and see to it that one is."""
         self._in_flight.add(message.ticket)
         if len(self._in_flight) > len(self._slots):
-            shared = self._asks, self._withdrawn, self._loader, self._jobs, self._deadlines
-            slot = _Slot(*shared, self._spec, self._give_back)
+            slot = _Slot(self._common, self._spec, self._give_back)
             self._slots.append(slot)
             threading.Thread(target=slot.run, daemon=True).start()
-        self._asks.put(message)
+        self._common.asks.put(message)
 
     def _give_back(self, result: Answered | Faulted) -> None:
         """Send what came of a request; any slot's thread."""
         self._in_flight.discard(result.ticket)  # first: a cancellation that comes later is not kept
-        self._withdrawn.discard(result.ticket)
+        self._common.withdrawn.discard(result.ticket)
         self._reply(result)
-        if isinstance(result, Faulted) and result.fault.kind == OTHER_WEIGHTS:
-            self._probes.put(ProbeNow())  # the coordinator takes the endpoint for one with the old weights
+        if isinstance(result, Faulted) and (result.fault.kind == OTHER_WEIGHTS or self._loader.doubted is not None):
+            self._probes.put(ProbeNow())  # what the coordinator knows of the endpoint is no longer so
+
+    def _break_off(self) -> None:
+        """Break off what is at the server; the probe thread."""
+        for slot in self._slots:
+            slot.break_off()
+
+    def _tell_step(self, text: str) -> None:
+        self._reply(Stepped(text))
 
     def _configure(self, wanted: Configure) -> None:
         connect_timeout = wanted.connect_timeout_seconds
@@ -159,10 +165,13 @@ class _Worker:
         while True:
             self._reply(Probed(self._try_to_probe()))
             self._probes.get()
+            while not self._probes.empty():  # one probe is good for all that ask for one by now
+                self._probes.get()
 
     def _try_to_probe(self) -> Probe:
         try:
-            return probe(self._spec.url, self._spec.token)
+            found = probe(self._spec.url, self._spec.token)
+            return replace(found, failure=found.failure or self._rescue.try_to_help(self._spec.token))
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
@@ -204,31 +213,36 @@ class _JobCache:
             return self._cache[key]
 
 
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all slots share.
+
+    Attributes:
+        asks: What the next free slot takes up.
+        withdrawn: Tickets that have no result yet and are wanted no more.
+    """
+
+    loader: Loader
+    rescue: Rescue
+    jobs: _JobCache
+    asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
+    withdrawn: set[int] = field(default_factory=set)
+
+
 class _Slot:
     """Room for one request in flight. Its thread asks; the main thread may break it off."""
 
-    def __init__(
-        self,
-        asks: queue.SimpleQueue[Ask],
-        withdrawn: Container[int],
-        loader: Loader,
-        jobs: _JobCache,
-        deadlines: Deadlines,
-        spec: WorkerSpec,
-        give_back: Callable[[Answered | Faulted], None],
-    ) -> None:
-        self._asks = asks
-        self._withdrawn = withdrawn
-        self._loader = loader
-        self._jobs = jobs
-        self._deadlines = deadlines
+    def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
+        self._asks, self._withdrawn = common.asks, common.withdrawn
+        self._loader, self._rescue = common.loader, common.rescue
+        self._jobs = common.jobs
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
-        #: Whether what it asks was broken off since it took too long.
-        self._is_overdue = False
+        #: Whether what it asks is at the server, and whether it was broken off since it took too long.
+        self._is_sent = self._is_overdue = False
         self.limit: float | None = None  # monotonic seconds; read by the main thread
 
     def run(self) -> None:
@@ -243,6 +257,7 @@ class _Slot:
             result = self._try_to_ask(message)
             with self._lock:
                 self._ticket = self.limit = None
+                self._is_sent = False
             self._give_back(result)
 
     def set_connection(self, connect_timeout: float, token: Secret | None) -> None:
@@ -255,6 +270,12 @@ class _Slot:
             if self._ticket == ticket:
                 self._is_overdue = is_overdue
                 self._transport.abort("cancelled")
+
+    def break_off(self) -> None:
+        """Break off what is at the server, which hangs."""
+        with self._lock:
+            if self._is_sent:
+                self._transport.abort(HUNG)
 
     def enforce_limit(self, now: float) -> None:
         """Break off what takes longer than it may."""
@@ -278,9 +299,12 @@ class _Slot:
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
-        self.limit = monotonic() + settings.load_timeout_seconds
         signature = signature_of(request, settings)
-        outcome = self._loader.ensure(self._transport, signature)
+        outcome = self._rescue.refusal()
+        if outcome is None:
+            self._is_sent = True
+            self.limit = monotonic() + settings.load_timeout_seconds
+            outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
             sent_at = monotonic()
             seconds = self._seconds(request, settings, signature, message.attempt)
@@ -292,13 +316,13 @@ class _Slot:
             if isinstance(result, Answer):
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
-                    self._deadlines.note(signature, result.fields)
+                    self._rescue.deadlines.note(signature, result.fields)
                     if answers_of(request, settings) > 1:
                         result.fields["seed"] = request.options["seed"]
                     return self._answered(message, request, result, signature)
             else:
                 outcome = result
-                is_silent = self._is_overdue and self._loader.note_silence(sent_at)
+                is_silent = self._is_overdue and self._rescue.note_silence(signature, sent_at)
                 if is_silent and outcome.kind == "timeout":
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:
@@ -312,7 +336,7 @@ class _Slot:
             texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
-        return self._deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
+        return self._rescue.deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
 
     def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
         """Give a repair the time of a request of its own, as far as the limit of the whole request goes.

@@ -27,6 +27,7 @@ from tests.bench import (
     slots,
     speed,
     stragglers,
+    streaming,
     workers,
 )
 from tests.bench.figures import Measurement, Row, combine, render
@@ -46,6 +47,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "accept": accept.measure,
     "kill": kill.measure,
     "cpu": cpu.measure,
+    "streaming": streaming.measure,
     "flood": flood.measure,
     "host": host.measure,
 }

@@ -202,7 +202,14 @@ ENDPOINTS: dict[str, list[str] | str] = {
         *_in(_SERVERS, "all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself"),
     ],
     "C3": [f"{_TRANSPORT}::TestKeptAlive::test_server_that_dies_of_a_request_is_not_asked_the_same_again"],
-    "C4": _EACH_FAULT,
+    "C4": _EACH_FAULT
+    + _in(
+        _SERVERS,
+        "model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung",
+        "hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached",
+        "model_that_is_slow_is_not_unloaded",
+        "model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can",
+    ),
     "C5": _EACH_FAULT,
     "C6": _EACH_FAULT,
     "C7": _EACH_FAULT,

@@ -31,7 +31,7 @@ REASONS = (
         "byte order mark",
     ),
     *("is not a JSON number", "where an object is needed", "longer than", "no prompt in it", "is empty", "must be"),
-    *("OpenAI Batch", "embeddings"),
+    *("is not taken: ", "embeddings"),
 )
 
 

@@ -5,20 +5,27 @@ The table of single faults runs in one coordinator over two simulated servers an
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
+import json
 import os
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import requests
 
+from obcd.ollama.client import encode_body
+from obcd.ollama.transport import AbortedError, Transport
 from tests.faults.strange import Script, StrangeServer, answer, strange, whole
 from tests.support import (
     CoordinatorProcess,
@@ -27,6 +34,7 @@ from tests.support import (
     family,
     make_environment,
     prompt_key,
+    prompt_lines,
     prompts,
     wait_until,
     write_config,
@@ -441,6 +449,165 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
     wait_until(lambda: coordinator.status()["endpoints"][0]["state"] == "UP")
 
 
+# --- servers that answer nobody --------------------------------------------------------------------------------------
+
+#: Has a worker wait for little, so that a hang is found out and mended in seconds.
+IMPATIENT = """
+import obcd.core.deadlines, obcd.core.ladder, obcd.ollama.reviving
+obcd.core.deadlines.LEAST_SECONDS, obcd.core.deadlines.BATCH_TOKENS = 0.5, 0
+obcd.ollama.reviving.GONE_SECONDS = 0.3
+obcd.core.ladder.REST_BASE, obcd.core.ladder.REST_LIMIT = 0.2, 0.4
+"""
+ONE_TOKEN = prompt_key("Hi")
+LIMITS = {"attempts": 4, "request_timeout_seconds": 60.0, "load_timeout_seconds": 5.0}
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, environment: dict[str, str], coordinate: Coordinate) -> Coordinate:
+    """Return what starts a coordinator with impatient workers."""
+    add_hook(tmp_path, environment, IMPATIENT)
+    return partial(coordinate, tweaks=QUICK)
+
+
+def add_hook(folder: Path, environment: dict[str, str], code: str) -> None:
+    """Have every Python that is started from now on run this first."""
+    hooks = folder / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(code, "utf-8")
+    environment["PYTHONPATH"] = f"{hooks}{os.pathsep}{environment['PYTHONPATH']}"
+
+
+def loads(server: Simulated) -> int:
+    """Return how often models were to be loaded or unloaded."""
+    return sum(requests.get(f"{url}/simulated/requests", timeout=10).json()["preloads"] for url in server.urls)
+
+
+@pytest.mark.case("C4")
+def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
+    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+) -> None:
+    # given a server whose model hangs at the one prompt that has a short limit, beside three that have a long one
+    server = simulate("--parallel", 4, "--seconds", 0.05)
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests={**LIMITS, "num_predict": 2**16})
+    coordinator = impatient(config)
+    poison = "[[simulate:stuck*1]] poison"
+    short = json.dumps({"prompt": poison, "options": {"num_predict": 8}}).encode() + b"\n"
+    coordinator.drop(prompt_lines(prompts(12, "before")) + short + prompt_lines(prompts(8, "after")))
+
+    done = coordinator.published()
+
+    # then all are answered, and nothing was asked more often than that needs
+    done.assert_complete(21)
+    assert done.errors == []
+    asked = server.asked()
+    assert asked.pop(ONE_TOKEN) == 1
+    assert asked[prompt_key(poison)] == 2
+    assert max(asked.values()) == 2
+    assert asked.total() <= 21 + 4  # what was in flight when it hung
+    assert loads(server) == 3  # loaded, unloaded, loaded
+    assert "the model's process hung while it was at this" in coordinator.text()
+    assert coordinator.text().count("no answer within the time limit") == 1
+    # and each step was said
+    text = coordinator.text()
+    steps = ("is DOWN: nobody is answered", "one token is asked for", "no token came", "it hung", "is UP again")
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+    assert coordinator.status()["endpoints"][0]["state"] == "UP"
+
+
+@pytest.mark.case("C4")
+def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached(
+    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+) -> None:
+    # given two servers, of which one hangs near the end of a job, and limits far off
+    server = simulate("--parallel", 4, "--seconds", 0.05, count=2)
+    limits = {**LIMITS, "num_predict": 2**16}
+    coordinator = impatient(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=limits))
+    poison = "[[simulate:stuck*1]] poison"
+    coordinator.drop([*prompts(40), poison])
+
+    # when the other one answers what hung there
+    done = coordinator.published()
+
+    done.assert_complete(41)
+    assert done.errors == []
+    assert "no answer within the time limit" not in coordinator.text()
+    # then the one that hangs is found out by a token, and answers again
+    wait_until(lambda: "it hung: its model is unloaded" in coordinator.text())
+    wait_until(lambda: {item["state"] for item in coordinator.status()["endpoints"]} <= {"UP", "SUSPECT"})
+    asked = server.asked()
+    assert (asked.pop(ONE_TOKEN), asked[prompt_key(poison)]) == (1, 2)
+    assert asked.total() <= 41 + 5
+    coordinator.drop(prompts(40, "later"), "later.jsonl")
+    coordinator.published("later").assert_complete(40)
+    assert all(item["state"] == "UP" for item in coordinator.status()["endpoints"])
+
+
+@pytest.mark.case("C4")
+def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, impatient: Coordinate) -> None:
+    # given a server of one slot that takes three times as long for one prompt as that may take
+    server = simulate("--parallel", 1, "--seconds", 0.05)
+    config = write_config(
+        tmp_path / "obcd.toml", {server.names[0]: 1}, requests={**LIMITS, "request_timeout_seconds": 1}
+    )
+    coordinator = impatient(config)
+    slow = "[[simulate:seconds=3*1]] slow"
+    coordinator.drop([*prompts(4, "before"), slow, *prompts(4, "after")])
+
+    done = coordinator.published()
+
+    done.assert_complete(9)
+    assert done.errors == []
+    asked = server.asked()
+    assert (asked.pop(ONE_TOKEN), asked.pop(prompt_key(slow))) == (1, 2)
+    assert set(asked.values()) == {1}
+    assert "it is slow, and does not hang" in coordinator.text()
+    assert "unloaded" not in coordinator.text()
+
+
+@pytest.mark.case("C4")
+def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
+    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+) -> None:
+    # given a server whose model hangs, and a request of somebody else in it
+    server = simulate("--parallel", 4, "--seconds", 0.05)
+    requests_of = {**LIMITS, "request_timeout_seconds": 1}
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests=requests_of)
+    coordinator = impatient(config)
+    other = Transport(server.urls[0])
+    # it needs the same loaded as obcd's, or each would unload the other's
+    options: dict[str, Any] = {"options": {"num_ctx": 8192}, "shift": False}
+    messages = [{"role": "user", "content": "[[simulate:stuck*1]] mine"}]
+    body = encode_body({"model": "llama3.2", "messages": messages, **options})
+
+    def ask_mine() -> None:
+        with contextlib.suppress(AbortedError):
+            other.post("/api/chat", body)
+
+    thread = threading.Thread(target=ask_mine)
+    thread.start()
+    wait_until(lambda: server.asked().total() == 1)
+    coordinator.drop(prompts(8))
+
+    def reason() -> str:
+        (endpoint,) = coordinator.status()["endpoints"]
+        return str(endpoint["reason"]) if endpoint["state"] == "DOWN" else ""
+
+    # then it is said what to do, and tried again with pauses
+    wait_until(lambda: "it stays loaded, perhaps since somebody else uses it" in reason())
+    wait_until(lambda: coordinator.text().count("cannot be unloaded") >= 3)
+    before = server.asked().total()
+
+    # and when that request is gone, it comes back by itself
+    other.abort("gone")
+    thread.join(10)
+    done = coordinator.published()
+    done.assert_complete(8)
+    assert done.errors == []
+    assert server.asked().total() <= before + 8 + 3
+    wait_until(lambda: coordinator.status()["endpoints"][0]["state"] == "UP")
+
+
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
@@ -476,10 +643,7 @@ def test_worker_that_dies_at_every_start_is_started_after_growing_pauses_and_the
     server = simulate("--parallel", 2, "--seconds", 0.05, count=2)
     ill, well = server.names
     starts = tmp_path / "starts"
-    hooks = tmp_path / "hooks"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(DYING.format(name=ill, starts=str(starts)), "utf-8")
-    environment["PYTHONPATH"] = f"{hooks}{os.pathsep}{environment['PYTHONPATH']}"
+    add_hook(tmp_path, environment, DYING.format(name=ill, starts=str(starts)))
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
 
     # when there is work

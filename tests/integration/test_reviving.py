@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from obcd.clock import monotonic
+from obcd.core import deadlines, ladder
+from obcd.core.deadlines import Deadlines
 from obcd.core.faults import Fault
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, signature_of
@@ -19,6 +21,7 @@ from obcd.ollama.transport import Transport
 from obcd.standins.account import prompt_key
 from obcd.standins.simulated import Behaviour
 from obcd.workers.loader import Loader, Preflight
+from obcd.workers.rescue import Rescue
 from tests.integration.loopback import SimulatedServer, simulating
 
 pytestmark = pytest.mark.integration
@@ -34,17 +37,19 @@ def request(prompt: str, kind: str = "prompt") -> Request:
 
 
 class Client:
-    """What a slot of a worker does, one request at a time."""
+    """What a slot and the probe thread of a worker do, one request at a time."""
 
     def __init__(self, url: str) -> None:
         self._transport, self._loader = Transport(url), Loader(url, Preflight())
+        self._rescue = Rescue(url, self._loader, Deadlines(), lambda: None, lambda _: None)
 
     def close(self) -> None:
         self._transport.close()
 
     def ask(self, prompt: str, limit: float = 60.0, kind: str = "prompt") -> Answer | Fault:
         wanted = request(prompt, kind)
-        fault = self._loader.ensure(self._transport, signature_of(wanted, JOB))
+        self.trouble = self._rescue.try_to_help(None)
+        fault = self._rescue.refusal() or self._loader.ensure(self._transport, signature_of(wanted, JOB))
         if fault is not None:
             return fault
         sent_at = monotonic()
@@ -54,7 +59,7 @@ class Client:
         timer.cancel()
         self._transport.arm()
         if isinstance(outcome, Fault):
-            assert self._loader.note_silence(sent_at)
+            assert self._loader.note_silence(signature_of(wanted, JOB), sent_at)
         else:
             self._loader.note_used(signature_of(wanted, JOB), "", 0.0)
         return outcome
@@ -62,7 +67,8 @@ class Client:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedServer]:
-    monkeypatch.setattr(reviving, "TOKEN_SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(ladder, "REST_BASE", 0.0)
     monkeypatch.setattr(reviving, "GONE_SECONDS", 0.5)
     with simulating(Behaviour(seconds=0.05, load_seconds=0.0, models=("llama3.2", EMBEDDING))) as started:
         yield started
@@ -108,7 +114,8 @@ def test_model_that_cannot_be_unloaded_is_said(server: SimulatedServer) -> None:
         fault = client.ask("Hello")
 
         assert isinstance(fault, Fault)
-        assert fault.kind == "stuck"
+        assert fault.kind == "doubted"
+        assert str(client.trouble).endswith("start the server again")
         other.abort(TIMED_OUT)
         thread.join(10)
         # once it is gone the model is unloaded, and all is well

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obcd.config.loading import load_settings
+from obcd.core.openai.told import to_record
 from obcd.errors import ConfigurationError, InputError
 from obcd.spool import disk, ledger, outbox, recovery
 from obcd.spool.inbox import Inbox, Marker
@@ -137,8 +138,10 @@ def test_any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_wit
 def assert_one_result_a_line(content: bytes, folder: Path) -> None:
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     expected = {number: line for number, line in enumerate(lines, 1) if line.strip()}
-    errors = lines_of(folder / "errors.jsonl") if (folder / "errors.jsonl").exists() else []
-    found = [item["line"] for item in lines_of(folder / "responses.jsonl") + errors]
+    told = lines_of(folder / "errors.jsonl") if (folder / "errors.jsonl").exists() else []
+    errors = [to_record(item) for item in told]
+    found = [to_record(item)["line"] for item in lines_of(folder / "responses.jsonl")]
+    found += [item["line"] for item in errors]
     assert sorted(found) == sorted(expected)
     if errors:
         given_back = (folder / "retry.jsonl").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from openai.types import Batch
 
 from obcd.coordinator.running import JobState, RunningJob, time_to_go
 from obcd.core.backlog import Backlog
@@ -18,6 +19,19 @@ def job(requests: int, answered: int, seconds: float) -> RunningJob:
     backlog = Backlog("j", bytes(requests), (Signature("m", ()),), limit=4)
     counts = Counts(responses=answered, work_seconds=answered * seconds)
     return RunningJob(header, backlog, counts, Rate(0.0), Rate(0.0))
+
+
+def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
+    running, plain = job(10, 4, 2.0), job(10, 4, 2.0)
+    running.header = running.header.evolve(asks="/v1/embeddings", accepted_at=1795373853.5)
+
+    batch = Batch.model_validate(running.report(0.0)["batch"], strict=True)
+
+    assert (batch.status, batch.endpoint, batch.created_at) == ("in_progress", "/v1/embeddings", 1795373853)
+    assert batch.request_counts is not None
+    assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (10, 4, 0)
+    assert (batch.output_file_id, batch.error_file_id) == (None, None)
+    assert "batch" not in plain.report(0.0)
 
 
 def test_nothing_is_said_while_nothing_is_known() -> None:

@@ -108,9 +108,50 @@ def test_prompts_out_of_the_servers_cache_do_not_shorten_the_limit_of_one_that_i
     assert limit > 4 * (0.5 * 2.5 + 20)
 
 
-def test_endpoint_that_reads_slower_gets_more_time_at_once() -> None:
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"prompt_eval_seconds": 5.0}, 25 + 20),
+        ({"wait_seconds": 30.0}, 2.5 + 30 + 20),
+        ({"eval_seconds": 5.0}, 2.5 + 100),
+    ],
+    ids=["reads slower", "has a queue", "writes slower"],
+)
+def test_endpoint_that_takes_longer_gets_more_time_at_once(change: dict[str, float], expected: float) -> None:
     deadlines = learned(0.01)
 
-    deadlines.note(MODEL, {**answer(0.01), "prompt_eval_seconds": 5.0})
+    deadlines.note(MODEL, {**answer(0.01), **change})
 
-    assert deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST) == pytest.approx(4 * (25 + 20))
+    assert deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST) == pytest.approx(4 * expected)
+
+
+def test_one_answer_that_is_quicker_shortens_the_limit_by_little() -> None:
+    deadlines = learned(0.01, wait=30.0)
+
+    deadlines.note(MODEL, answer(0.001))
+
+    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) > 0.9 * 4 * (30 + 20)
+
+
+def test_queue_that_is_over_is_forgotten_by_and_by() -> None:
+    deadlines = learned(0.01, wait=30.0)
+
+    for _ in range(50):
+        deadlines.note(MODEL, answer(0.01))
+
+    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) == pytest.approx(4 * 20, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "seconds"),
+    [
+        (Deadlines(), LEAST_SECONDS),
+        (learned(0.01), LEAST_SECONDS),
+        (learned(0.01, wait=50.0), 4 * (50 + 2048 * 0.0005 + 0.01)),
+    ],
+    ids=["nothing known", "quick", "has a queue"],
+)
+def test_token_may_have_to_wait_for_a_slot_and_for_a_batch_of_somebody_elses_prompt(
+    deadlines: Deadlines, seconds: float
+) -> None:
+    assert deadlines.token_limit(MODEL) == pytest.approx(seconds)

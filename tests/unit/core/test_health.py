@@ -31,6 +31,12 @@ def suspect(now: float = 100.0) -> Health:
     return health
 
 
+def draining() -> Health:
+    health = up()
+    health.drain(0.0)
+    return health
+
+
 def test_starting_gets_nothing() -> None:
     health = Health("a")
 
@@ -137,6 +143,29 @@ def test_down_stays_down_by_a_failed_probe_and_tells_the_newest_reason() -> None
         "its name cannot be resolved",
         retry_at,
     )
+
+
+@pytest.mark.parametrize("health", [up(), suspect()], ids=["up", "suspect"])
+def test_endpoint_that_answers_nobody_gets_nothing_until_a_probe_after_the_rescue_and_then_one_request(
+    health: Health,
+) -> None:
+    health.note_rescue("one token is asked for", 200.0)
+    health.note_rescue("it hangs", 201.0)
+    assert (health.state, health.reason) == (EndpointState.DOWN, "it hangs")
+
+    health.note_probe(None, 202.0 + ENDPOINT_LIMIT)
+
+    assert (health.state, health.open_slots(SLOTS)) == (EndpointState.SUSPECT, 1)
+    assert "it hangs" in health.reason
+
+
+@pytest.mark.parametrize("health", [Health("a"), draining()], ids=["starting", "draining"])
+def test_rescue_moves_nothing_that_is_not_asked_anyhow(health: Health) -> None:
+    before = health.state
+
+    health.note_rescue("it hangs", 1.0)
+
+    assert health.state is before
 
 
 def test_suspect_to_up_by_the_first_answer() -> None:

@@ -304,7 +304,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a list as system": ({"prompt": "a", "system": []}, "`system` must be a string, not a list"),
     "an object as tools": ({"prompt": "a", "tools": {}}, "`tools` must be a list"),
     "an id without end": ({"prompt": "a", "id": "x" * MAX_ID_LENGTH}, "`id` is longer than 512 characters"),
-    "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "OpenAI Batch lines"),
+    "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "`url` /v1 is not taken: only"),
     "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
     "an empty schema": ({"prompt": "a", "format": {}}, '`format` must be "json" or a JSON schema (an object)'),
     "a thought without level": ({"prompt": "a", "think": "hard"}, "`think` must be true, false, or one of low, medium"),

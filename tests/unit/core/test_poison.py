@@ -17,6 +17,7 @@ from obcd.core.scheduling import Scheduler
 MODEL = Signature("llama:latest", ())
 MODELS = {MODEL.model: "d"}
 CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+HUNG = Fault("hung", "it hung", Remedy.ELSEWHERE, costs_attempt=False)
 LOAD_FAILED = Fault("load_failed", "it cannot load", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 #: A job's `attempts`: many, so that nothing here fails of them.
 LIMIT = 100
@@ -53,6 +54,36 @@ def probe_all(made: Scheduler, now: float) -> None:
     for name in ("a", "b", "c"):
         if name in made._endpoints:
             made.note_probe(name, MODELS, None, now)
+
+
+def test_what_hung_beside_another_is_asked_again_at_no_cost_and_apart() -> None:
+    # given an endpoint whose model hung with four requests in it, of which one had reached its limit
+    made = scheduler("a", slots=4)
+    backlog = add(made, 4)
+    first, *others = made.assign(0.0)
+    timeout = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    fail(made, first, timeout, 1.0)
+
+    # when the others are broken off
+    for lease in others:
+        fail(made, lease, HUNG, 2.0)
+
+    # then that one alone has paid
+    assert backlog.attempts == {first.ordinal: 1}
+    # and no two of the others are asked side by side
+    again = made.assign(100.0)
+    assert sum(lease.ordinal != first.ordinal for lease in again) == 1
+
+
+def test_only_neighbour_of_what_hung_has_not_paid_either_however_often() -> None:
+    made = scheduler("a", slots=2)
+    backlog = add(made, 1)
+
+    for now in (0.0, 100.0, 200.0):
+        (lease,) = made.assign(now)
+        assert fail(made, lease, HUNG, now + 1.0) is None
+
+    assert backlog.attempts == {}
 
 
 class TestOnePoisonPrompt:

@@ -1,4 +1,4 @@
-"""What is done about a server that answers nobody. No server is asked."""
+"""The steps of the ladder as calls to a server. No server is asked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from obcd.core.faults import Harm
+from obcd.core.ladder import Ladder, Step
 from obcd.core.records import Signature
 from obcd.ollama import reviving
 from obcd.ollama.control import SILENT, ControlError, SilentError
 from obcd.ollama.loaded import Loaded
-from obcd.ollama.reviving import revive
+from obcd.ollama.reviving import Patient, climb
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 LOADED = (Loaded(name="llama3.2:latest", size_bytes=1, vram_bytes=1),)
@@ -20,7 +20,7 @@ HANGS, BROKEN = SilentError(SILENT), ControlError("it answers with status 500")
 
 
 class Server:
-    """Stands for the calls: each look and each call tells the next of its answers, the last one for ever."""
+    """Stands for the calls: each look tells the next of its answers, the last one for ever."""
 
     def __init__(
         self,
@@ -30,6 +30,8 @@ class Server:
         unloads: ControlError | None = None,
     ) -> None:
         self.calls: list[str] = []
+        self.said: list[str] = []
+        self.is_well = False
         self._looks = looks
         monkeypatch.setattr(reviving, "ask_loaded", self._look)
         monkeypatch.setattr(reviving, "ask_one_token", self._caller("token", token))
@@ -37,6 +39,21 @@ class Server:
         monkeypatch.setattr(reviving, "LOOK_SECONDS", 0.0)
         seconds = itertools.count()
         monkeypatch.setattr(reviving, "monotonic", lambda: float(next(seconds)))
+
+    def climb(self) -> Ladder:
+        """Take one round."""
+        patient = Patient(
+            url="http://x",
+            signature=ASKED,
+            token_seconds=30.0,
+            is_well=lambda: self.is_well,
+            break_off=lambda: self.calls.append("break off"),
+            tell=self.said.append,
+        )
+        ladder = Ladder()
+        ladder.begin(0.0)
+        climb(ladder, patient)
+        return ladder
 
     def _look(self, *_: object) -> tuple[Loaded, ...]:
         found = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
@@ -57,7 +74,16 @@ class Server:
 def test_server_that_answers_at_all_is_not_touched(monkeypatch: pytest.MonkeyPatch, token: ControlError | None) -> None:
     server = Server(monkeypatch, [LOADED], token)
 
-    assert revive("http://x", ASKED) is None
+    assert server.climb().step is Step.OVER
+    assert server.calls == ["token"]
+    assert [text.partition(":")[0] for text in server.said] == ["nobody is answered", "a token came"]
+
+
+def test_server_that_answers_others_meanwhile_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, [LOADED], HANGS)
+    server.is_well = True
+
+    assert server.climb().step is Step.OVER
     assert server.calls == ["token"]
 
 
@@ -67,21 +93,22 @@ def test_load_that_is_under_way_is_not_broken_off(
 ) -> None:
     server = Server(monkeypatch, [look])
 
-    assert revive("http://x", ASKED) is None
+    assert server.climb().step is Step.OVER
     assert server.calls == []
 
 
 def test_model_that_computes_nothing_is_unloaded_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, [LOADED, LOADED, LOADED, ()], HANGS)
 
-    assert revive("http://x", ASKED) is None
-    assert server.calls == ["token", "unload"]
+    assert server.climb().step is Step.OVER
+    assert server.calls == ["token", "break off", "unload"]
+    assert server.said[-1] == "it hung: its model is unloaded, and loaded anew before the next request"
 
 
 @pytest.mark.parametrize(
     ("looks", "token", "unloads", "reason"),
     [
-        ([LOADED], HANGS, None, "its model stays loaded"),
+        ([LOADED], HANGS, None, "it stays loaded, perhaps since somebody else uses it"),
         ([LOADED], HANGS, BROKEN, "status 500"),
         ([LOADED, HANGS], HANGS, None, "does not answer"),
         ([HANGS], None, HANGS, "does not answer"),
@@ -95,11 +122,10 @@ def test_server_that_needs_somebody_is_left_alone_and_says_what_to_do(
     unloads: ControlError | None,
     reason: str,
 ) -> None:
-    Server(monkeypatch, looks, token, unloads)
+    server = Server(monkeypatch, looks, token, unloads)
 
-    fault = revive("http://x", ASKED)
+    ladder = server.climb()
 
-    assert fault is not None
-    assert (fault.kind, fault.harm, fault.costs_attempt) == ("stuck", Harm.DOWN, False)
-    assert reason in fault.message
-    assert fault.message.endswith("start the server again")
+    assert (ladder.step, server.said[-1]) == (Step.REST, ladder.sentence)
+    assert reason in ladder.sentence
+    assert ladder.sentence.endswith("start the server again")

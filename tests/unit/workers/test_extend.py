@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,17 @@ import pytest
 from obcd.core.deadlines import Deadlines
 from obcd.workers import worker
 from obcd.workers.loader import Loader, Preflight
+from obcd.workers.rescue import Rescue
 from obcd.workers.worker import WorkerSpec
 
 
 @pytest.fixture
 def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(worker, "monotonic", lambda: 100.0)
-    spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
     loader = Loader("http://127.0.0.1:1", Preflight())
-    jobs = worker._JobCache(tmp_path)
-    made = worker._Slot(queue.SimpleQueue(), set(), loader, jobs, Deadlines(), spec, lambda _: None)
+    rescue = Rescue("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
+    common = worker._Common(loader, rescue, worker._JobCache(tmp_path))
+    made = worker._Slot(common, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), lambda _: None)
     made._ticket, made.limit = 7, 105.0
     return made
 

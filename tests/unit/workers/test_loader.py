@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from obcd.clock import monotonic
 from obcd.core.faults import Fault, Harm, Remedy
 from obcd.core.records import Signature
 from obcd.ollama.control import ControlError
-from obcd.ollama.loaded import Loaded, unfit
+from obcd.ollama.loaded import Loaded
 from obcd.ollama.transport import Transport
 from obcd.workers import loader
 from obcd.workers.loader import LOADS, Loader, Preflight
@@ -148,33 +147,28 @@ def test_model_that_the_server_loaded_anew_is_looked_at_before_the_next_request(
     assert server.loads == 2
 
 
-def test_server_is_looked_at_before_the_next_request_when_all_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server that answered once, and then nobody
-    server = Server(monkeypatch, [WHOLE])
-    found: list[Fault | None] = [unfit("stuck", "it hangs"), None]
-    revived: list[Signature] = []
-
-    def revive(url: str, signature: Signature, *_: object) -> Fault | None:
-        revived.append(signature)
-        return found.pop(0)
-
-    monkeypatch.setattr(loader, "revive", revive)
+@pytest.mark.parametrize(
+    ("sent_before", "answered_before", "is_silent"),
+    [(10.0, 20.0, True), (10.0, 9.0, True), (10.0, 4.0, False), (10.0, 0.0, False)],
+    ids=["nobody since", "only at first", "lately", "just now"],
+)
+def test_silence_is_when_nobody_was_answered_for_the_second_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, sent_before: float, answered_before: float, is_silent: bool
+) -> None:
     made = Loader("http://127.0.0.1:1", Preflight())
-    made.ensure(TRANSPORT, ASKED)
+    monkeypatch.setattr(loader, "monotonic", lambda: 100.0 - answered_before)
     made.note_used(ASKED, "", 0.0)
-    answered = monotonic()
+    monkeypatch.setattr(loader, "monotonic", lambda: 100.0)
 
-    # when a request was broken off that was sent before the answer, then the server is slow, and that is all
-    assert not made.note_silence(answered - 1)
-    assert made.ensure(TRANSPORT, ASKED) is None
-    assert revived == []
+    assert made.note_silence(ASKED, 100.0 - sent_before) is is_silent
+    assert made.doubted == (ASKED if is_silent else None)
 
-    # when one was broken off that was sent after it, then it is found out, until it is well
-    assert made.note_silence(monotonic() + 1)
-    fault = made.ensure(TRANSPORT, ASKED)
-    assert fault is not None
-    assert fault.kind == "stuck"
-    assert made.ensure(TRANSPORT, ASKED) is None
-    assert made.ensure(TRANSPORT, ASKED) is None
-    assert revived == [ASKED, ASKED]
-    assert server.loads == 3
+
+def test_answer_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    Server(monkeypatch, [WHOLE])
+    made = Loader("http://127.0.0.1:1", Preflight())
+    made.note_silence(ASKED, 0.0)
+
+    made.note_used(ASKED, "", 0.0)
+
+    assert made.doubted is None

@@ -14,17 +14,23 @@ from obcd.clock import monotonic
 from obcd.core.deadlines import KNOWN, Deadlines
 from obcd.core.faults import Harm, Remedy, worker_fault
 from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings
-from obcd.ollama.client import Answer
+from obcd.core.records import JobSettings, signature_of
+from obcd.ollama.client import HUNG, Answer
 from obcd.ollama.transport import AbortedError, RefusedError
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.rescue import Rescue
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
-LOADER = Loader("http://127.0.0.1:1", Preflight())
+URL = "http://127.0.0.1:1"
+
+
+def common_of(jobs: worker._JobCache) -> worker._Common:
+    loader = Loader(URL, Preflight())
+    return worker._Common(loader, Rescue(URL, loader, Deadlines(), lambda: None, lambda _: None), jobs)
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
@@ -40,15 +46,15 @@ def test_error_that_nobody_expected_is_a_fault_and_the_thread_lives_on(
     jobs = worker._JobCache(tmp_path)
     if isinstance(error, ValueError):  # that one is expected there
         monkeypatch.setattr(jobs, "read", lambda *_: (None, None))
-    asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    common = common_of(jobs)
     said: queue.SimpleQueue[Any] = queue.SimpleQueue()
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(asks, set(), LOADER, jobs, Deadlines(), spec, said.put)
+    slot = worker._Slot(common, spec, said.put)
     threading.Thread(target=slot.run, daemon=True).start()
 
     for ticket in (7, 8):
         # when
-        asks.put(Ask(ticket, "j", 0, 1))
+        common.asks.put(Ask(ticket, "j", 0, 1))
         answer = said.get(timeout=10)
 
         # then
@@ -161,7 +167,43 @@ def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
 
     # then that one alone is not asked, and nothing of it is kept
     assert [reason == "cancelled" for reason in reasons] == [False, True]
-    assert (made._withdrawn, made._in_flight) == (set(), set())
+    assert (made._common.withdrawn, made._in_flight) == (set(), set())
+    ours.close()
+    theirs.close()
+
+
+def test_nothing_is_sent_to_a_server_that_answers_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, settings = parse_line(b'{"prompt": "Why?"}', 1), JobSettings(model="m")
+    jobs = worker._JobCache(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    common = common_of(jobs)
+    slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+
+    common.loader.note_silence(signature_of(request, settings), 0.0)
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert isinstance(result, Faulted)
+    assert (result.fault.kind, result.fault.costs_attempt) == ("doubted", False)
+    assert common.loader.doubted is not None  # what is refused does not end the silence
+
+
+def test_what_is_at_a_server_that_hangs_is_broken_off_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a worker with one request at the server and one that is being read
+    ours, theirs = channel_pair()
+    made = worker._Worker(Channel(theirs), WorkerSpec("a", URL, tmp_path, 1.0))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    for ticket in (1, 2):
+        made._take(Ask(ticket, "j", 0, 1))
+    made._slots[0]._is_sent = True
+
+    made._break_off()
+
+    with pytest.raises(AbortedError, match=HUNG):
+        made._slots[0]._transport.post("/api/chat", b"{}")
+    with pytest.raises(RefusedError):
+        made._slots[1]._transport.post("/api/chat", b"{}")
     ours.close()
     theirs.close()
 
@@ -191,7 +233,7 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
-    slot = worker._Slot(queue.SimpleQueue(), set(), LOADER, jobs, Deadlines(), spec, lambda _: None)
+    slot = worker._Slot(common_of(jobs), spec, lambda _: None)
 
     # when it has answered eight
     for ticket in range(KNOWN + 1):
