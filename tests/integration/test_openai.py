@@ -102,7 +102,7 @@ def published(
     simulate: Callable[..., Simulated], coordinate: Callable[..., CoordinatorProcess], tmp_path: Path
 ) -> Published:
     server = simulate("--models", "llama3.2,nomic-embed-text", "--seconds", 0.01)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1})
+    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1, "repairs": 0})
     coordinator = coordinate(
         config,
         tweaks={"obcd.core.shortage:MODEL_WAIT_SECONDS": 0.5, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3},
