@@ -343,7 +343,8 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
 ) -> None:
     options = ("--parallel", 2, "--seconds", 0.1)
     servers = [simulate(*options), simulate(*options)]
-    config = write_config(tmp_path / "obcd.toml", [server.names[0] for server in servers], requests={"attempts": 1})
+    names = {server.names[0]: 2 for server in servers}  # no more in flight than they have slots
+    config = write_config(tmp_path / "obcd.toml", names, requests={"attempts": 1})
     coordinator = coordinate(config)
     coordinator.drop(prompts(60))
     wait_until(lambda: all(len(server.account()) > 4 for server in servers))
