@@ -22,7 +22,7 @@ from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Writer, format_o
 from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
 from obcd.reports.printing import json_line, text_block
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source, find_sources
-from obcd.reports.tables import FIELDS, CsvWriter, ParquetWriter
+from obcd.reports.tables import FIELDS, CsvWriter, ParquetWriter, SqliteWriter, TableWriter
 from obcd.reports.texts import (
     DEFAULT_GLOBS,
     Columns,
@@ -56,6 +56,7 @@ MERGE_EPILOG = """\b
 Examples:
   obcd merge --input-dir outbox/notes --output-file notes.json
   obcd merge --input-dir outbox/notes --output-file notes.csv --with line,id
+  obcd merge --input-dir outbox/notes --output-file notes.db && sqlite3 notes.db 'SELECT * FROM answers'
 
 Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
 """
@@ -182,25 +183,37 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     "fields",
     metavar="FIELDS",
     default="",
-    help=f"put these of the answer beside its value, csv and parquet only: {', '.join(FIELDS)}",
+    help=f"put these of the answer beside its value, in tables (csv, parquet, sqlite): {', '.join(FIELDS)}",
 )
-def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str) -> None:
+@click.option(
+    "--spreadsheet",
+    is_flag=True,
+    help="csv only: put a ' in front of text that a spreadsheet would take for a formula (=, +, -, @)",
+)
+def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str, spreadsheet: bool) -> None:
     """merge the JSON in the answers into one document.
 
     It is in the order of the prompts.
 
-    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv and parquet have a column for each
-    key of the answers; an answer that is no object goes into the column "value"; a field of --with whose name is also
-    a key of the answers gets a _ in front.
+    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv, parquet and sqlite have a column for
+    each key of the answers, typed as the job's schema says; objects and arrays in it are JSON; an answer that is no
+    object goes into the column "value"; a field of --with whose name is also a key of the answers gets a _ in front.
     """
     chosen = Format(kind) if kind else format_of(output)
     names = _fields(fields, chosen)
+    if spreadsheet and chosen is not Format.CSV:
+        raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
     ignore = None if output == STANDARD else Path(output)
     refuse_published(output)
-    with target(output, overwrite=True) as stream, closing(_writer(chosen, stream, names, ignore)) as writer:
+    with (
+        target(output, overwrite=True) as stream,
+        closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
+    ):
         done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
     shown = "standard output" if output == STANDARD else printable(output)
     _say(f"{_count(done.values, 'answer')} in {shown}")
+    if isinstance(writer, TableWriter) and writer.formulas and not spreadsheet:
+        _say(f"{_count(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if done.left_out:
         raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
 
@@ -303,11 +316,13 @@ def _fields(text: str, kind: Format) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"--with does not know {', '.join(unknown)}; it takes {', '.join(FIELDS)}")
     if names and kind in (Format.JSON, Format.JSONL):
-        raise UsageError(f"--with is for csv and parquet; {kind} holds the answers' own values only")
+        raise UsageError(f"--with is for csv, parquet and sqlite; {kind} holds the answers' own values only")
     return names
 
 
-def _writer(kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None) -> Writer:
+def _writer(
+    kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None, *, is_for_spreadsheets: bool
+) -> Writer:
     """Return the writer of a format; a table keeps its first pass on the output's disk (/tmp is often memory)."""
     folder = None if output is None else output.parent
     match kind:
@@ -316,9 +331,11 @@ def _writer(kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Pat
         case Format.JSONL:
             return JsonlWriter(stream)
         case Format.CSV:
-            return CsvWriter(stream, fields, folder)
+            return CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
         case Format.PARQUET:
             return ParquetWriter(stream, fields, folder)
+        case Format.SQLITE:
+            return SqliteWriter(stream, fields, folder)
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

@@ -20,6 +20,7 @@ from obcd.core.limits import Limits
 from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
 from obcd.core.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
+from obcd.core.schemas import check_schema
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -72,6 +73,8 @@ def _checked_template(value: str) -> str:
     return value
 
 
+#: Most repairs of one answer: a model that is told ten times what is wrong does not listen.
+MAX_REPAIRS = 10
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
 MAX_FILE_BYTES = 2**20
 
@@ -160,6 +163,7 @@ class Requests(Table):
         digest: Whether all answers of a job come from the same weights of a model.
         require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
         n: How many answers each prompt gets.
+        repairs: How often a request is asked again whose answer does not fit its schema.
         pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
     """
 
@@ -171,6 +175,7 @@ class Requests(Table):
     slots: Slots = "auto"
     digest: Digest = "same"
     n: int = Field(1, ge=1, le=MAX_COUNT)
+    repairs: int = Field(2, ge=0, le=MAX_REPAIRS)
     require_gpu: bool = False
     pull: bool = False
     connect_timeout_seconds: Seconds = 5.0
@@ -216,6 +221,7 @@ class Profile(Table):
     model: str | None = Field(None, min_length=1)
     system_message: str | None = None
     schema_file: str | None = Field(None, alias="schema")
+    send_schema: bool | None = None
     format: Literal["json"] | None = None
     options: Options | None = None
     think: Think = None
@@ -227,6 +233,7 @@ class Profile(Table):
     template: Template | None = None
     id_field: FieldName | None = None
     accept: Accept | None = Field(None, strict=False)
+    repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     digest: Digest | None = None
 
@@ -255,6 +262,7 @@ class Settings(Table):
     model: str = Field("llama3.2", min_length=1)
     system_message: str | None = None
     schema_file: str | None = Field(None, alias="schema")
+    send_schema: bool = True
     format: Literal["json"] | None = None
     think: Think = None
     template: Template | None = None
@@ -373,6 +381,8 @@ class Settings(Table):
             n=chosen.n or requests.n,
             template=chosen.template or self.template,
             id_field=chosen.id_field or self.id_field,
+            send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
+            repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
         )
 
 
@@ -406,4 +416,7 @@ def read_schema(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict) or not schema:
         raise ValueError(f"{path} is not a JSON schema: it must hold an object")
+    why = check_schema(schema)
+    if why:
+        raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
     return schema

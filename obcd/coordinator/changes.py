@@ -14,6 +14,7 @@ TOP_LEVEL = {
     "model": "model",
     "system_message": "system_message",
     "format": "format",
+    "send_schema": "send_schema",
     "think": "think",
     "repeat": "repeat",
 }

@@ -37,7 +37,7 @@ from obcd.coordinator.watch import InboxWatch
 from obcd.core.counts import Counts
 from obcd.core.faults import Fault, model_missing, weights_missing
 from obcd.core.leases import Lease
-from obcd.core.records import plain_model
+from obcd.core.records import Outcome, plain_model
 from obcd.core.scheduling import Scheduler
 from obcd.core.shortage import Missing
 from obcd.errors import InputError
@@ -383,8 +383,9 @@ class Coordinator:
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
-        record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint)
-        self._recorder.add(Entry(job.header.id, record, Counts(failures=1)))
+        record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint, fault.kept)
+        counts = Counts.of({**fault.kept, "outcome": Outcome.FAILURE})
+        self._recorder.add(Entry(job.header.id, record, counts))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:

@@ -16,6 +16,7 @@ _SUMMED = (
     "wait_seconds",
     "prompt_tokens",
     "eval_tokens",
+    "repairs",
 )
 
 
@@ -37,7 +38,7 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     reasons = [record["done_reason"] for record in answered]
     return {
         **{key: value for key, value in answered[0].items() if key not in ("seed", "logprobs")},
-        **{key: _sum(answered, key) for key in _SUMMED if key in answered[0]},
+        **{key: _sum(answered, key) for key in _SUMMED if any(key in answer for answer in answered)},
         "attempts": attempts,
         "done_reason": "length" if "length" in reasons else reasons[0],
         "finished": max(record["finished"] for record in answered),

@@ -15,13 +15,15 @@ class Counts:
 
     Attributes:
         cut_short: Responses that ended with `length`.
-        prompt_tokens, eval_tokens: Tokens read and generated, over responses.
-        work_seconds: Seconds that requests took at their endpoints, over responses.
+        repairs: How often was asked again since an answer did not fit its schema, over responses and failures.
+        prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that tell of theirs.
+        work_seconds: Seconds that requests took at their endpoints, over the same.
     """
 
     responses: int = 0
     failures: int = 0
     cut_short: int = 0
+    repairs: int = 0
     prompt_tokens: int = 0
     eval_tokens: int = 0
     work_seconds: float = 0.0
@@ -29,11 +31,12 @@ class Counts:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Counts:
         """Return what one record of a ledger adds."""
-        if record["outcome"] == Outcome.FAILURE:
-            return cls(failures=1)
+        has_failed = record["outcome"] == Outcome.FAILURE
         return cls(
-            responses=1,
-            cut_short=int(record.get("done_reason") == "length"),
+            responses=int(not has_failed),
+            failures=int(has_failed),
+            cut_short=int(not has_failed and record.get("done_reason") == "length"),
+            repairs=record.get("repairs", 0),
             prompt_tokens=record.get("prompt_tokens", 0),
             eval_tokens=record.get("eval_tokens", 0),
             work_seconds=record.get("seconds", 0.0),
@@ -49,6 +52,7 @@ class Counts:
         self.responses += other.responses
         self.failures += other.failures
         self.cut_short += other.cut_short
+        self.repairs += other.repairs
         self.prompt_tokens += other.prompt_tokens
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds

@@ -24,6 +24,7 @@ from obcd.core.openai.relatives import why_foreign
 from obcd.core.pictures import check_images
 from obcd.core.records import Kind, Request
 from obcd.core.rows import PLAIN, Reading, fill
+from obcd.core.schemas import check_schema
 from obcd.core.tools import check_tool_calls, check_tools
 from obcd.errors import LineError
 
@@ -159,7 +160,12 @@ def check_format(value: object) -> Mapping[str, Any] | str | None:
     """Check `format`: `"json"`, a JSON schema, or nothing (null and "" mean nothing, as for Ollama)."""
     if value is None or value == "":
         return None
-    if value == "json" or (isinstance(value, dict) and value):
+    if value == "json":
+        return value
+    if isinstance(value, dict) and value:
+        why = check_schema(value)
+        if why:
+            raise LineError(f"`format` is not a JSON schema that can be held to: {why}")
         return value
     raise LineError('`format` must be "json" or a JSON schema (an object)')
 

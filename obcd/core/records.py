@@ -63,6 +63,9 @@ class JobSettings:
         n: How many answers each prompt gets, where its line does not say.
         template: Makes the prompt of each line, which is a row then (see `rows`); None: lines say what they ask.
         id_field: Of a row: the field that is its id.
+        send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
+            without it answers are only held to it here.
+        repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
     """
 
     model: str
@@ -81,6 +84,8 @@ class JobSettings:
     n: int = 1
     template: str | None = None
     id_field: str = ID_FIELD
+    send_schema: bool = True
+    repairs: int = 2
 
     @property
     def reading(self) -> Reading:
@@ -289,10 +294,17 @@ def system_of(request: Request, settings: JobSettings) -> str | None:
     return request.system if request.system is not None else settings.system
 
 
+def format_of(request: Request, settings: JobSettings) -> Mapping[str, Any] | str | None:
+    """Return what the answer to a request is held to: a JSON schema, `"json"` (any JSON), or None."""
+    if request.kind is Kind.EMBED:
+        return None
+    return request.format if request.format is not None else settings.format
+
+
 def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:
     """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
-    wanted_format = request.format if request.format is not None else settings.format
-    if wanted_format is not None:
+    wanted_format = format_of(request, settings)
+    if wanted_format is not None and settings.send_schema:
         body["format"] = wanted_format
     think = request.think if request.think is not None else settings.think
     if think is not None:

@@ -35,6 +35,11 @@ TIMED_OUT = "timed out"
 #: The same when the server hangs, as another request of it showed.
 HUNG = "hung"
 NANO = 1e-9
+#: What is said of an answer that was never begun; takes num_predict.
+CUT_IN_THOUGHT = (
+    "the answer was cut off while the model still thought, before its first word: "
+    "raise num_predict (now {}), or set think = false"
+)
 #: Older servers pass `logprobs` over and answer without them.
 NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
 
@@ -78,23 +83,25 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
         return replace(document, needs=_larger_context(document.needs, request, settings))
     if request.kind is Kind.EMBED:
         return Answer(_vector_fields(document, seconds))
-    fault = _find_lack(document, request, settings)
+    fault = _find_lack(document, request, settings, seconds)
     return fault or Answer(_fields(document, request.kind, seconds))
 
 
-def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings) -> Fault | None:
-    """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities."""
+def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings, seconds: float) -> Fault | None:
+    """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities.
+
+    Whether it is the JSON that was asked for is judged by `structured`.
+    """
     is_cut = document["done_reason"] == "length"
     if is_cut and (needs := _context_that_was_short(document, request, settings)):
         sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
         return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
-    if is_cut and (request.format is not None or settings.format is not None):
-        return Fault(
-            "cut_short",
-            f"the answer was cut off after {_count(document, 'eval', '_count')} tokens, so its JSON is incomplete: "
-            f"raise num_predict (now {request_options(request, settings)['num_predict']}), or num_ctx",
-            Remedy.NEVER,
-        )
+    thoughts = (document["message"] if request.kind is Kind.CHAT else document).get("thinking")
+    if is_cut and isinstance(thoughts, str) and thoughts and not _text(document, request).strip():
+        fields = _fields(document, request.kind, seconds)
+        kept = {key: fields[key] for key in ("response", "thinking", "seconds", "prompt_tokens", "eval_tokens")}
+        limit = request_options(request, settings)["num_predict"]
+        return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
     if request.logprobs is not None and not isinstance(document.get("logprobs"), list) and _text(document, request):
         return Fault("unsupported", NO_LOGPROBS, Remedy.ELSEWHERE)
     return None

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from obcd.core.extract import Missing, parse_strict
 from obcd.core.openai.told import to_record
 from obcd.reports.asked import InputLines, our_answer
-from obcd.reports.extract import Missing, parse_strict
 from obcd.reports.files import bounded_lines
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source
 
@@ -81,6 +81,15 @@ def read_tally(folder: PublishedFolder) -> Tally:
         return Tally(requests, failures)
     failed = _count_lines(folder.path / "errors.jsonl")
     return Tally(_count_lines(folder.path / "responses.jsonl") + failed, failed)
+
+
+def read_schema(folder: PublishedFolder) -> dict[str, Any]:
+    """Return the JSON schema that a published job's answers were held to; {} where there was none, or nobody knows."""
+    try:
+        schema = json.loads((folder.path / "manifest.json").read_bytes())["settings"]["format"]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return {}
+    return schema if isinstance(schema, dict) else {}
 
 
 def _read_prompt_file(file: PromptFile) -> Answer | LeftOut:

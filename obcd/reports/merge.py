@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from obcd.core.extract import Found, Missing, find_json
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
-from obcd.reports.answers import Answer, read_answers, read_failures
-from obcd.reports.extract import Found, Missing, find_json
+from obcd.reports.answers import Answer, read_answers, read_failures, read_schema
 from obcd.reports.sources import LeftOut, PublishedFolder, find_sources
 
 
@@ -28,6 +28,7 @@ class Format(StrEnum):
     JSONL = "jsonl"  # one value a line, ASCII
     CSV = "csv"  # RFC 4180, UTF-8
     PARQUET = "parquet"
+    SQLITE = "sqlite"  # a database with the table `answers`
 
 
 #: {suffix of the output file: its format}; any other suffix means json
@@ -37,6 +38,8 @@ SUFFIXES = {
     ".ndjson": Format.JSONL,
     ".csv": Format.CSV,
     ".parquet": Format.PARQUET,
+    ".sqlite": Format.SQLITE,
+    ".db": Format.SQLITE,
 }
 
 
@@ -58,6 +61,10 @@ class Writer(ABC):
     @abstractmethod
     def finish(self) -> None:
         """Write what is still due; nothing is added afterwards."""
+
+    def expect(self, schema: Mapping[str, Any]) -> None:
+        """Take note of the JSON schema that answers to come fit; by default nothing comes of it."""
+        return
 
     def close(self) -> None:
         """Give back what the writer holds, whether it was finished or not; by default nothing."""
@@ -120,7 +127,7 @@ def merge_answers(
         InputError: There is nothing to merge: no answer, no failure, no damaged line.
     """
     values = left_out = 0
-    for item in _items(folders, ignore):
+    for item in _items(folders, ignore, writer):
         found = item if isinstance(item, LeftOut) else value_of(item)
         if isinstance(item, Answer) and isinstance(found, Found):
             writer.add(found.value, item)
@@ -139,7 +146,9 @@ def merge_answers(
 
 
 def value_of(answer: Answer) -> Found | Missing:
-    """Return the JSON value of an answer; an object or array that is not text is taken as it is."""
+    """Return the JSON value of an answer; one that was found at its job, or is no text, is taken as it is."""
+    if "parsed" in answer.record:
+        return Found(answer.record["parsed"])
     if "response" not in answer.record:
         has_vectors = "embeddings" in answer.record
         return Missing("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
@@ -151,10 +160,12 @@ def value_of(answer: Answer) -> Found | Missing:
     return Missing("its response is not text")
 
 
-def _items(folders: list[Path], ignore: Path | None) -> Iterator[Answer | LeftOut]:
+def _items(folders: list[Path], ignore: Path | None, writer: Writer) -> Iterator[Answer | LeftOut]:
     """Yield answers source by source, the failures of a published folder behind its answers."""
     for folder in folders:
         for source in find_sources(folder, ignore):
+            if isinstance(source, PublishedFolder):
+                writer.expect(read_schema(source))
             yield from read_answers(source)
             if isinstance(source, PublishedFolder):
                 yield from read_failures(source)

@@ -177,7 +177,7 @@ class Pairing:
             if line is None:
                 continue
             failed += 1
-            self.sums.counts.failures += 1
+            self._add_failure(where, record)
             self._check_failure(where, line, record)
             if retry is not None and not self._is_retried(retry, line):
                 self._problems.add(f"retry.jsonl: its line {failed} is not line {line} of the input, byte for byte")
@@ -298,8 +298,15 @@ class Pairing:
             left -= len(block)
         return retry.read(1) == b"\n"
 
+    def _add_failure(self, where: str, record: dict[str, Any]) -> None:
+        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
+        if not all(type(number) is int for number in numbers) or type(record.get("seconds", 0.0)) not in (int, float):
+            self._problems.add(f"{where}: its seconds, tokens or repairs are no numbers")
+            record = {}
+        self.sums.counts.add(Counts.of({**record, "outcome": Outcome.FAILURE}))
+
     def _add(self, where: str, record: dict[str, Any]) -> None:
-        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens")]
+        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
         seconds, endpoint = record.get("seconds", 0.0), record.get("endpoint")
         is_right = all(type(number) is int for number in numbers) and type(seconds) in (int, float)
         if not is_right or not isinstance(endpoint, str):

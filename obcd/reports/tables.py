@@ -1,6 +1,7 @@
-"""Merge into tables, csv and parquet: first pass collects values and columns, second pass writes rows.
+"""Merge into tables, csv, parquet and sqlite: first pass collects values and columns, second pass writes rows.
 
-An object's keys are columns, in the order in which they are first seen; anything else goes into the column `value`.
+An object's keys are columns, those of the job's schema first, then in the order in which they are first seen; anything
+else goes into the column `value`.
 Objects and arrays inside a cell are JSON. Fields of the answer itself (`line`, `id` …) come first when asked for.
 """
 
@@ -11,14 +12,18 @@ import importlib
 import io
 import json
 import re
+import shutil
+import sqlite3
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from obcd.core.schemas import find_part
 from obcd.errors import InputError, UsageError
 from obcd.reports.answers import Answer
 from obcd.reports.merge import Writer
@@ -42,6 +47,10 @@ FIELDS = (
 VALUE_COLUMN = "value"
 #: more than this is no table but free-form keys
 MAX_COLUMNS = 10_000
+#: what SQLite takes as it is compiled by default (SQLITE_MAX_COLUMN)
+MAX_SQLITE_COLUMNS = 2000
+#: how a cell begins that a spreadsheet computes (OWASP: CSV injection)
+FORMULA_MARKS = frozenset("=+-@\t\r")
 #: rows that are in memory at a time, at most, and their text in characters
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
@@ -77,6 +86,8 @@ class TableWriter(Writer):
         self._fields = fields
         self._field_kinds = {field: Kind(0) for field in fields}
         self._kinds: dict[str, Kind] = {}
+        self._folder = folder
+        self.formulas = 0  # cells that a spreadsheet would compute
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
 
     def add(self, value: Any, answer: Answer) -> None:
@@ -94,6 +105,11 @@ class TableWriter(Writer):
         if len(self._kinds) > MAX_COLUMNS:
             raise InputError(f"the answers have more than {MAX_COLUMNS} different keys: merge them to jsonl instead")
         self._spool.write(json.dumps([own, cells]).encode("ascii") + b"\n")
+
+    def expect(self, schema: Mapping[str, Any]) -> None:
+        """Name and type the columns as a schema does that the answers fit; what they hold beyond it still counts."""
+        for key, kind in schema_kinds(schema).items():
+            self._kinds[key] = self._kinds.get(key, Kind(0)) | kind
 
     def finish(self) -> None:
         """Write the table."""
@@ -127,14 +143,60 @@ class TableWriter(Writer):
 
 
 class CsvWriter(TableWriter):
-    """RFC 4180: CRLF, quotes where needed, UTF-8; null is an empty cell, true and false as in JSON."""
+    """RFC 4180: CRLF, quotes where needed, UTF-8; null is an empty cell, true and false as in JSON.
+
+    Args:
+        is_for_spreadsheets: Whether text that a spreadsheet would compute gets a `'` in front: a prompt can talk a
+            model into `=HYPERLINK(…)` (CWE-1236). Otherwise such cells are as answered, and `formulas` counts them.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        fields: tuple[str, ...] = (),
+        folder: Path | None = None,
+        *,
+        is_for_spreadsheets: bool = False,
+    ) -> None:
+        super().__init__(stream, fields, folder)
+        self._is_for_spreadsheets = is_for_spreadsheets
 
     def _write(self, table: Table) -> None:
         text = io.TextIOWrapper(self._stream, encoding="utf-8", newline="", write_through=True)
         rows = csv.writer(text)
-        rows.writerow([_encodable(name) for name in table.columns])
-        rows.writerows([cell_text(cell) for cell in row] for row in table.rows)
+        rows.writerow([self._cell(name) for name in table.columns])
+        rows.writerows([self._cell(cell) for cell in row] for row in table.rows)
         text.detach()
+
+    def _cell(self, cell: Any) -> str | None:
+        text = cell_text(cell)
+        if not isinstance(cell, str) or text is None or text[:1] not in FORMULA_MARKS:
+            return text
+        self.formulas += 1
+        return f"'{text}" if self._is_for_spreadsheets else text
+
+
+class SqliteWriter(TableWriter):
+    """A SQLite database with one table, `answers`; it is made in a file beside the output, and copied as a whole."""
+
+    def _write(self, table: Table) -> None:
+        if len(table.columns) > MAX_SQLITE_COLUMNS:
+            raise InputError(f"the answers have more than {MAX_SQLITE_COLUMNS} different keys: merge them to jsonl")
+        kinds = list(table.columns.values())
+        columns = ", ".join(
+            f"{_quoted(name)} {_sqlite_type(kind)}" for name, kind in zip(_distinct(table.columns), kinds, strict=True)
+        )
+        is_text = [_sqlite_type(kind) == "TEXT" for kind in kinds]
+        insert = f"INSERT INTO answers VALUES ({', '.join('?' * len(kinds))})"  # noqa: S608 - marks only
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".sqlite") as file:
+            with closing(sqlite3.connect(file.name)) as database:
+                database.execute("PRAGMA journal_mode = OFF")  # a file that nobody sees needs no way back
+                database.execute(f"CREATE TABLE answers ({columns})")
+                for group in _groups(table.rows, is_text):
+                    database.executemany(insert, group)
+                database.commit()
+            with open(file.name, "rb") as source:
+                shutil.copyfileobj(source, self._stream, 2**20)
 
 
 class ParquetWriter(TableWriter):
@@ -175,6 +237,51 @@ class ParquetWriter(TableWriter):
         return self._arrow.string()
 
 
+def schema_kinds(schema: Mapping[str, Any]) -> dict[str, Kind]:
+    """Return the columns that a schema gives: `{"age": Kind.INT, …}`; nothing where it is not that of an object.
+
+    A column that may be of several types, or has none of ours, is text; nothing is said of one that may only be null.
+    """
+    properties = _resolved(schema, schema).get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {key: _schema_kind(_resolved(part, schema), schema) for key, part in properties.items()}
+
+
+_SCHEMA_KINDS = {"boolean": Kind.BOOL, "integer": Kind.INT, "number": Kind.FLOAT, "null": Kind(0)}
+
+
+def _schema_kind(part: Mapping[str, Any], root: Mapping[str, Any]) -> Kind:
+    for key in ("anyOf", "oneOf"):
+        if isinstance(part.get(key), list):
+            kinds = Kind(0)
+            for choice in part[key]:
+                kinds |= _schema_kind(_resolved(choice, root), root)
+            return kinds
+    if isinstance(part.get("enum"), list):
+        kinds = Kind(0)
+        for value in part["enum"]:
+            kinds |= kind_of(value)
+        return kinds
+    if "const" in part:
+        return kind_of(part["const"])
+    types = part.get("type")
+    kinds = Kind(0)
+    for name in types if isinstance(types, list) else [types]:
+        kinds |= _SCHEMA_KINDS.get(str(name), Kind.TEXT)
+    return kinds
+
+
+def _resolved(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a `$ref` into the schema itself, a few steps at most."""
+    for _ in range(8):
+        reference = part.get("$ref") if isinstance(part, dict) else None
+        if not isinstance(reference, str):
+            break
+        part = find_part(root, reference)
+    return part if isinstance(part, dict) else {}
+
+
 def kind_of(cell: Any) -> Kind:
     """Return the kind of one cell; nothing for null."""
     if cell is None:
@@ -193,6 +300,32 @@ def cell_text(cell: Any) -> str | None:
     if cell is None:
         return None
     return _encodable(cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False))
+
+
+def _sqlite_type(kind: Kind) -> str:
+    """Return the narrowest type that holds every value of a column exactly."""
+    if kind == Kind.BOOL:
+        return "BOOLEAN"
+    if kind and kind in Kind.INT | Kind.WIDE_INT:
+        return "INTEGER"
+    return "REAL" if kind and kind in Kind.INT | Kind.FLOAT else "TEXT"
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Return names as SQLite can tell them apart: it does not know `Age` from `age`."""
+    taken: set[str] = set()
+    distinct = []
+    for name in names:
+        chosen = _encodable(name).replace("\0", "\ufffd")
+        while chosen.lower() in taken:
+            chosen += "_"
+        taken.add(chosen.lower())
+        distinct.append(chosen)
+    return distinct
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _groups(rows: Iterator[list[Any]], is_text: list[bool]) -> Iterator[list[list[Any]]]:

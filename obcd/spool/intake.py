@@ -14,10 +14,10 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
@@ -671,10 +671,19 @@ def _is_cut_off(last: bytes) -> bool:
     return False
 
 
-def failure_record(ordinal: int, line: int, kind: str, message: str, attempts: int, endpoint: str = "") -> bytes:
-    """Return the ledger's record of a failure, as JSON."""
+def failure_record(
+    ordinal: int,
+    line: int,
+    kind: str,
+    message: str,
+    attempts: int,
+    endpoint: str = "",
+    kept: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the ledger's record of a failure, as JSON; `kept` is `Fault.kept`."""
     return ledger.encode(
         {
+            **(kept or {}),
             "ordinal": ordinal,
             "line": line,
             "outcome": Outcome.FAILURE,

@@ -175,6 +175,8 @@ def _digests(folder: Path) -> dict[str, dict[str, Any]]:
     return digests
 
 
+#: What a failure keeps of an answer that would not do (`Fault.kept`).
+KEPT = ("response", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens")
 FAILED_FILES = ("errors.jsonl", "retry.jsonl")
 
 
@@ -196,6 +198,7 @@ class _FailedFiles:
         }
         if record.get("endpoint"):
             document["endpoint"] = record["endpoint"]
+        document.update((key, record[key]) for key in KEPT if key in record)
         if "responses" in record:
             document["responses"] = _shown(record)["responses"]
         if self.header.asks:
@@ -282,6 +285,7 @@ def _manifest(
             "responses": counts.responses,
             "failures": counts.failures,
             "cut_short": counts.cut_short,
+            "repairs": counts.repairs,
         },
         "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
         "times": {

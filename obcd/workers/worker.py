@@ -42,8 +42,9 @@ from obcd.core.records import (
 )
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import HUNG, TIMED_OUT, Answer, ask, response_record
+from obcd.ollama.client import HUNG, TIMED_OUT, Answer, response_record
 from obcd.ollama.control import Probe, probe
+from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool import ledger
@@ -307,8 +308,12 @@ class _Slot:
             outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
             sent_at = monotonic()
-            self.limit = sent_at + self._seconds(request, settings, signature, message.attempt)
-            result = ask(self._transport, request, settings)
+            seconds = self._seconds(request, settings, signature, message.attempt)
+            self.limit = sent_at + seconds
+            last = sent_at + settings.request_timeout_seconds
+            result = ask_fitting(
+                self._transport, request, settings, lambda took: self._extend(message.ticket, took, seconds, last)
+            )
             if isinstance(result, Answer):
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
@@ -333,6 +338,22 @@ class _Slot:
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         options = request_options(request, settings)
         return self._rescue.deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
+
+    def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
+        """Give a repair the time of a request of its own, as far as the limit of the whole request goes.
+
+        Args:
+            took: Seconds that the answer before it took; where as many are not left it is not begun.
+            seconds: What one request may take.
+            last: When the whole must have ended, monotonic.
+        """
+        now = monotonic()
+        if now + took >= last:
+            return False
+        with self._lock:
+            if self._ticket == ticket and self.limit is not None:  # else it was broken off just now
+                self.limit = min(last, now + seconds)
+        return True
 
     def _answered(self, message: Ask, request: Request, answer: Answer, signature: Signature) -> Answered:
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)

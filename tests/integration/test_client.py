@@ -21,6 +21,7 @@ from obcd.ollama import control
 from obcd.ollama import transport as transport_module
 from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
 from obcd.ollama.control import probe, probe_all
+from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.standins.faults import KINDS, VECTOR_KINDS
 from obcd.standins.simulated import Behaviour
@@ -218,17 +219,20 @@ class TestFaults:
         assert result.fields["done_reason"] == "length"
 
     def test_answer_that_is_cut_short_is_a_failure_where_json_was_wanted(self, transport: Transport) -> None:
-        fault = fault_of(transport, "[[simulate:length]]", format="json", options={"num_predict": 7})
+        line = request("[[simulate:length]]", format="json", options={"num_predict": 7})
+        fault = ask_fitting(transport, line, replace(JOB, repairs=0), lambda _: True)
 
+        assert isinstance(fault, Fault)
         assert (fault.kind, fault.remedy) == ("cut_short", Remedy.NEVER)
         assert fault.message.endswith("raise num_predict (now 7), or num_ctx")
+        assert str(fault.kept["response"]).startswith("{")
 
-    def test_thoughts_without_an_answer_are_kept_as_what_they_are(self, transport: Transport) -> None:
-        result = ask(transport, request("[[simulate:empty-thinking]]"), JOB)
+    def test_thoughts_without_an_answer_are_a_failure_that_keeps_them(self, transport: Transport) -> None:
+        fault = fault_of(transport, "[[simulate:empty-thinking]]")
 
-        assert isinstance(result, Answer)
-        assert (result.fields["response"], result.fields["done_reason"]) == ("", "length")
-        assert result.fields["thinking"]
+        assert (fault.kind, fault.remedy) == ("cut_in_thought", Remedy.NEVER)
+        assert "before its first word: raise num_predict" in fault.message
+        assert (fault.kept["response"], bool(fault.kept["thinking"])) == ("", True)
 
     def test_prompt_that_does_not_fit_fails_for_good_and_says_by_how_much(self, transport: Transport) -> None:
         fault = fault_of(transport, "word " * 1000, replace(JOB, num_ctx=64))

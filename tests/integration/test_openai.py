@@ -102,7 +102,7 @@ def published(
     simulate: Callable[..., Simulated], coordinate: Callable[..., CoordinatorProcess], tmp_path: Path
 ) -> Published:
     server = simulate("--models", "llama3.2,nomic-embed-text", "--seconds", 0.01)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1})
+    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1, "repairs": 0})
     coordinator = coordinate(
         config,
         tweaks={"obcd.core.shortage:MODEL_WAIT_SECONDS": 0.5, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3},
@@ -163,9 +163,12 @@ def test_official_types_read_every_line_of_a_batch(
     assert counts is not None
     assert (counts.total, counts.completed, counts.failed) == (18, 12, 6)
     assert batch.usage is not None
+    rest = errors["cut"]["error"]["obcd"]  # a failure that was computed is paid for too
     usages = [item.usage for item in told.values()]
-    assert batch.usage.input_tokens == sum(usage.prompt_tokens for usage in usages)
-    assert batch.usage.output_tokens == sum(getattr(usage, "completion_tokens", 0) for usage in usages)
+    assert batch.usage.input_tokens == sum(usage.prompt_tokens for usage in usages) + rest["prompt_tokens"]
+    assert batch.usage.output_tokens == rest["eval_tokens"] + sum(
+        getattr(usage, "completion_tokens", 0) for usage in usages
+    )
     assert batch.completed_at is not None
     assert batch.created_at <= (batch.in_progress_at or 0) <= batch.completed_at
     named = [batch.input_file_id, batch.output_file_id, batch.error_file_id]

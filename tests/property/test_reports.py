@@ -13,8 +13,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obcd.core.extract import Found, Missing, find_json
 from obcd.reports.answers import Answer
-from obcd.reports.extract import Found, Missing, find_json
 from obcd.reports.merge import JsonlWriter, JsonWriter, merge_answers
 from obcd.reports.sources import LeftOut
 from obcd.reports.tables import CsvWriter

@@ -29,6 +29,8 @@ _PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETE: "cmpl"}
 #: Keys of our line that have a place of their own in OpenAI's.
 _PLACED = frozenset(("id", "line", "prompt", "model", "prompt_tokens", "eval_tokens", "embeddings", "responses"))
 _CHOSEN = frozenset(("response", "done_reason", "thinking", "tool_calls", "logprobs"))
+#: A failure's line has no place for the answer that would not do, nor for its tokens: they stay with the rest.
+_FAILED = frozenset(("id", "line", "prompt", "model", "responses", "class", "message"))
 #: The same for an answer among several; the model is that of the line.
 _TOLD_ONCE = _CHOSEN | {"ordinal", "outcome", "line", "model", "weights"}
 
@@ -139,7 +141,7 @@ def _usage(document: Mapping[str, Any], kind: Kind) -> dict[str, int]:
 
 def _rest(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what has no place in OpenAI's line."""
-    hidden = _PLACED | _CHOSEN | {"class", "message"}
+    hidden = _FAILED if "class" in document else _PLACED | _CHOSEN
     rest = {key: value for key, value in document.items() if key not in hidden}
     answers = document.get("responses")
     if answers:

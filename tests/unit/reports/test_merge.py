@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from obcd.core.extract import Found, Missing
 from obcd.errors import InputError, UsageError
 from obcd.reports.answers import Answer
-from obcd.reports.extract import Found, Missing
 from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, value_of
 from obcd.reports.sources import LeftOut
 
@@ -47,6 +47,8 @@ def test_json_has_the_bytes_of_one_dump(values: list[Any]) -> None:
         ("x.ndjson", Format.JSONL),
         ("a.b/x.csv", Format.CSV),
         ("x.parquet", Format.PARQUET),
+        ("x.sqlite", Format.SQLITE),
+        ("x.db", Format.SQLITE),
         ("x", Format.JSON),
         ("-", Format.JSON),
     ],
@@ -64,6 +66,8 @@ def test_suffix_of_no_format_is_refused() -> None:
     ("record", "outcome"),
     [
         ({"response": "so: [1]"}, Found([1])),
+        ({"response": "so: [1]", "parsed": {"a": 1}}, Found({"a": 1})),
+        ({"response": "null", "parsed": None}, Found(None)),
         ({"response": {"a": 1}}, Found({"a": 1})),
         ({"response": None}, Missing("its response is not text")),
         ({"response": 7}, Missing("its response is not text")),

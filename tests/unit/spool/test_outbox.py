@@ -167,7 +167,14 @@ def test_manifest_adds_up(layout: Layout) -> None:
 
     manifest = disk.read_json(folder / "manifest.json")
     assert (manifest["job"], manifest["name"], manifest["profile"]) == ("job1", "notes.jsonl", "")
-    assert manifest["counts"] == {"lines": 5, "requests": 4, "responses": 3, "failures": 1, "cut_short": 1}
+    assert manifest["counts"] == {
+        "lines": 5,
+        "requests": 4,
+        "responses": 3,
+        "failures": 1,
+        "cut_short": 1,
+        "repairs": 0,
+    }
     assert manifest["tokens"] == {"prompt": 9, "eval": 21}
     assert (manifest["times"]["work_seconds"], manifest["times"]["span_seconds"]) == (6.0, 4.0)
     assert manifest["times"]["speedup"] == 1.5

@@ -101,7 +101,14 @@ def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout
     assert found[2]["prompt"] == ["x", "y"]
     assert found[2]["embeddings"] == VECTORS
     manifest = json.loads((folder / "manifest.json").read_bytes())
-    assert manifest["counts"] == {"lines": 6, "requests": 5, "responses": 4, "failures": 1, "cut_short": 1}
+    assert manifest["counts"] == {
+        "lines": 6,
+        "requests": 5,
+        "responses": 4,
+        "failures": 1,
+        "cut_short": 1,
+        "repairs": 0,
+    }
     assert manifest["tokens"]["eval"] == 6 * 7
     assert manifest["endpoints"]["gpu1"]["responses"] == 1
     assert verify("notes", folder).verdict is Verdict.COMPLETE

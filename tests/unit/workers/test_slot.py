@@ -230,7 +230,7 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
 
     jobs = worker._JobCache(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
-    monkeypatch.setattr(worker, "ask", ask)
+    monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
     slot = worker._Slot(common_of(jobs), spec, lambda _: None)

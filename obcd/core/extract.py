@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -24,9 +24,10 @@ MAX_NUMBER_CHARS = 4300
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The JSON value of an answer."""
+    """The JSON value of an answer, and its text as the model wrote it: without fences, prose and white space."""
 
     value: Any
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def find_json(text: str) -> Found | Missing:
     Returns:
         `Found`, or `Missing` with the reason. NaN, Infinity and numbers beyond the range of a double are refused.
     """
-    body = _after_thinking(text).strip().strip("\ufeff").strip()
+    body = split_thinking(text)[1].strip().strip("\ufeff").strip()
     if not body:
         return Missing("it is empty")
     whole = parse_strict(body)
@@ -105,7 +106,7 @@ def parse_strict(text: str) -> Found | Missing:
         return Missing("its JSON holds NaN, Infinity or a number out of range")
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
         return Missing(f"its JSON is nested more than {MAX_DEPTH} deep")
-    return Found(value)
+    return Found(value, text.strip())
 
 
 def _finite(text: str) -> float:
@@ -139,11 +140,20 @@ def _is_too_deep(value: object) -> bool:
     return any(isinstance(item, (dict, list)) for item in level)
 
 
-def _after_thinking(text: str) -> str:
-    """Drop a leading `<think>…</think>`, which some models leave in the answer: drafts in it are not the answer."""
-    if not text.lstrip().startswith("<think>"):
-        return text
-    return text.partition("</think>")[2]
+def split_thinking(text: str) -> tuple[str, str]:
+    """Return `(thoughts, answer)`: some models leave their `<think>…</think>` in front of the answer.
+
+    Drafts in it are not the answer. One that is never closed is all thought. Some templates write the opening mark
+    themselves, so that only the closing one comes: what stands before it is thought too.
+    """
+    body = text.lstrip()
+    if body.startswith("<think>"):
+        thoughts, _, answer = body.removeprefix("<think>").partition("</think>")
+        return thoughts.strip(), answer
+    if "<think>" in body or "</think>" not in body or body[:1] in ("{", "["):  # inside an answer it is text
+        return "", text
+    thoughts, _, answer = body.partition("</think>")
+    return thoughts.strip(), answer
 
 
 def _fenced_blocks(text: str) -> Iterator[str]:
@@ -171,7 +181,8 @@ def _first_in_prose(text: str, otherwise: Missing) -> Found | Missing:
     while opener:
         broken = _Walk(text, opener.start()).find_fault()
         if broken is None:
-            return Found(_DECODER.raw_decode(text, opener.start())[0])
+            value, end = _DECODER.raw_decode(text, opener.start())
+            return Found(value, text[opener.start() : end])
         resume = broken.at
         if broken.like_json:
             closed = _skip_brackets(text, broken)

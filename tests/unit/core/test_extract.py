@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from obcd.reports.extract import MAX_DEPTH, Found, Missing, find_json
+from obcd.core.extract import MAX_DEPTH, Found, Missing, find_json
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""Asking until the answer fits: an answer that does not satisfy its schema is shown to the model with what is wrong.
+
+    ask ──► fits ─────────────────────────────► Answer, with `parsed`
+     ▲ └──► does not fit, repairs are left ──┐
+     └── the prompt, that answer, its fault ◄┘  … none are left ──► Fault `invalid_answer`, which keeps the answer
+
+One request for whoever leased it: its tokens and seconds are those of all that was asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from obcd.core.faults import Fault, Remedy
+from obcd.core.records import JobSettings, Kind, Request, format_of, request_options
+from obcd.core.schemas import Fit, Misfit, Schema, schema_of
+from obcd.ollama.client import CUT_IN_THOUGHT, Answer, ask
+from obcd.ollama.transport import Transport
+
+#: Longest schema that is shown in a conversation, in characters of its JSON.
+MAX_SHOWN = 4000
+#: Longest answer that is shown to the model again, in characters: what repeats itself up to the token limit teaches
+#: nothing more.
+MAX_REPEATED = 4000
+#: What is the sum over all that was asked.
+SUMMED = (
+    "seconds",
+    "load_seconds",
+    "prompt_eval_seconds",
+    "eval_seconds",
+    "wait_seconds",
+    "prompt_tokens",
+    "eval_tokens",
+)
+#: What a failure tells of that.
+COSTS = ("seconds", "prompt_tokens", "eval_tokens")
+
+
+def ask_fitting(
+    transport: Transport, request: Request, settings: JobSettings, has_time: Callable[[float], bool]
+) -> Answer | Fault:
+    """Ask one request, and again at most `settings.repairs` times while its answer does not fit.
+
+    Args:
+        has_time: Called before each repair with the seconds that the answer before it took: whether another one like
+            it is within the limit of the whole request; it may then move the limit of what is asked next.
+    """
+    wanted = format_of(request, settings)
+    answer = ask(transport, request, settings)
+    if isinstance(answer, Fault) or wanted is None or answer.fields.get("tool_calls"):
+        return answer
+    schema = schema_of(wanted)
+    total, repairs = answer.fields, 0
+    while True:
+        judged = schema.judge(answer.fields["response"])
+        if isinstance(judged, Fit):
+            return Answer(_fitting(total, judged, repairs))
+        is_lost = _is_cut_in_thought(judged, answer)
+        if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
+            return _misfit(request, settings, judged, total, repairs)
+        repair = ask(transport, repair_of(request, answer.fields["response"], judged, schema, repairs + 1), settings)
+        if isinstance(repair, Fault):
+            if repair.remedy is Remedy.NEVER and not repair.needs:  # such as a context that holds no second answer
+                return _misfit(request, settings, judged, total, repairs, f"; asked again: {repair.message}")
+            return repair  # the endpoint's fault: the whole request is asked elsewhere
+        answer, repairs = repair, repairs + 1
+        total = {**repair.fields, **{key: round(total[key] + repair.fields[key], 3) for key in SUMMED}}
+
+
+def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema, number: int = 1) -> Request:
+    """Return the request that shows a model its answer and what is wrong with it.
+
+    Every second one leaves the answer out and asks anew, with the form that is wanted: a small model copies what it
+    said before, and at temperature 0 the same conversation has the same end.
+
+    Args:
+        number: Of the repair, from 1.
+    """
+    form = _shown_form(schema)
+    anew = f"Answer with one JSON value, and nothing else.{form}"
+    sentence = f"That answer cannot be used.\n{misfit.told}\n{anew}"
+    repeated = answer[:MAX_REPEATED]
+    is_fresh = number % 2 == 0
+    if request.kind is Kind.COMPLETE:
+        more = anew if is_fresh else f"{repeated}\n\n{sentence}"
+        return replace(request, prompt=f"{request.prompt}\n\n{more}\n\n")
+    last = request.messages[-1]
+    if is_fresh and last["role"] == "user":
+        asked = {**last, "content": f"{last['content']}\n\n{anew}"}
+        return replace(request, messages=[*request.messages[:-1], asked])
+    said = [{"role": "assistant", "content": repeated}] if repeated.strip() else []
+    return replace(request, messages=[*request.messages, *said, {"role": "user", "content": sentence}])
+
+
+def _shown_form(schema: Schema) -> str:
+    """Return how a schema is shown to a model: as a record to fill in where it is flat, which small models grasp.
+
+    What stands in the places is no JSON, so that a copy of it never passes for an answer.
+    """
+    if isinstance(schema.document, str):
+        return ""
+    properties = schema.document.get("properties")
+    parts = properties.items() if isinstance(properties, dict) else ()
+    kinds = {key: part.get("type") if isinstance(part, dict) else None for key, part in parts}
+    if kinds and all(kind in ("string", "integer", "number", "boolean") for kind in kinds.values()):
+        form = ", ".join(f"{json.dumps(key, ensure_ascii=False)}: <{kind}>" for key, kind in kinds.items())
+        return f" Fill in this JSON: {{{form}}}"
+    shown = json.dumps(schema.document)
+    return f" It must satisfy this JSON schema: {shown}" if len(shown) <= MAX_SHOWN else ""
+
+
+def _fitting(fields: dict[str, Any], fit: Fit, repairs: int) -> dict[str, Any]:
+    kept = {**fields, "response": fit.text, "parsed": fit.value}
+    if fit.thoughts:
+        kept["thinking"] = "\n".join(part for part in (fields.get("thinking"), fit.thoughts) if part)
+    if fit.is_mended:
+        kept["mended"] = True
+    return {**kept, "repairs": repairs} if repairs else kept
+
+
+def _is_cut_in_thought(misfit: Misfit, answer: Answer) -> bool:
+    has_thought = bool(misfit.thoughts or answer.fields.get("thinking"))
+    return answer.fields["done_reason"] == "length" and has_thought and not misfit.text.strip()
+
+
+def _misfit(
+    request: Request, settings: JobSettings, misfit: Misfit, fields: dict[str, Any], repairs: int, more: str = ""
+) -> Fault:
+    """Return the failure of a request whose last answer does not fit."""
+    kept = {"response": misfit.text, **{key: fields[key] for key in COSTS}}
+    thoughts = "\n".join(part for part in (fields.get("thinking"), misfit.thoughts) if part)
+    if thoughts:
+        kept["thinking"] = thoughts
+    if repairs:
+        kept["repairs"] = repairs
+    limit = request_options(request, settings)["num_predict"]
+    if fields["done_reason"] == "length" and thoughts and not misfit.text.strip():
+        return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
+    tried = f", after {repairs} repair{'' if repairs == 1 else 's'}" if repairs else ""
+    if fields["done_reason"] == "length":
+        cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
+        return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)
+    return Fault("invalid_answer", f"{misfit.reason}{tried}{more}", Remedy.NEVER, kept=kept)

@@ -1,0 +1,84 @@
+"""`obcd schema` as people meet it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from obcd.cli.main import run
+from obcd.errors import ExitCode
+
+pytestmark = pytest.mark.acceptance
+
+Capture = pytest.CaptureFixture[str]
+MODELS = """from __future__ import annotations
+from datetime import date
+from pathlib import Path
+from pydantic import BaseModel
+
+Path({marker!r}).touch()
+
+class Drug(BaseModel):
+    name: str
+
+class Visit(BaseModel):
+    patient: str
+    seen: date
+    drugs: list[Drug] = []
+"""
+
+
+def test_record_becomes_a_schema_that_the_configuration_takes(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "record.json").write_text('{"name": "Mira", "age": 54}')
+    target = tmp_path / "r.schema.json"
+
+    assert run(["schema", str(tmp_path / "record.json"), "-o", str(target)]) == ExitCode.DONE
+    assert json.loads(target.read_text())["required"] == ["name", "age"]
+    assert 'next: schema = "' in capsys.readouterr().err
+
+    assert run(["schema", str(tmp_path / "record.json"), "-o", str(target)]) == ExitCode.INPUT
+    assert "--force" in capsys.readouterr().err
+    assert run(["schema", str(target)]) == ExitCode.INPUT
+    assert "it is a JSON schema already" in capsys.readouterr().err
+
+
+def test_program_is_read_and_runs_only_when_its_model_is_named(tmp_path: Path, capsys: Capture) -> None:
+    marker, program = tmp_path / "ran", tmp_path / "models.py"
+    program.write_text(MODELS.format(marker=str(marker)))
+
+    assert run(["schema", str(program)]) == ExitCode.USAGE
+    assert "Say --model NAME, which runs the file; its classes are: Drug, Visit" in capsys.readouterr().err
+    assert not marker.exists()
+
+    assert run(["schema", str(program), "--model", "Visit"]) == ExitCode.DONE
+    drafted = json.loads(capsys.readouterr().out)
+    assert drafted["properties"]["drugs"]["items"] == {"$ref": "#/$defs/Drug"}
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "code", "why"),
+    [
+        ("x.txt", "a", [], ExitCode.USAGE, "a schema is drafted from .json, .jsonl, .csv, .tsv or .py"),
+        ("x.json", "{", [], ExitCode.INPUT, "it is not JSON"),
+        ("x.jsonl", '{"a": 1}\n{\n', [], ExitCode.INPUT, "line 2 is not JSON"),
+        ("x.csv", "a\n", [], ExitCode.INPUT, "there is no example in it"),
+        ("x.csv", "a\n1\n", ["--model", "A"], ExitCode.USAGE, "--model is for a .py file"),
+        ("x.json", "{}", ["--delimiter", ";"], ExitCode.USAGE, "--delimiter is one character, for a .csv or .tsv"),
+        ("x.py", "def (", ["--model", "A"], ExitCode.INPUT, "is no Python (line 1)"),
+        ("x.py", "1/0", ["--model", "A"], ExitCode.INPUT, "cannot be run: ZeroDivisionError"),
+        ("x.py", "a = 1", ["--model", "B"], ExitCode.USAGE, "has no B"),
+        ("x.py", "a = 1", ["--model", "a"], ExitCode.INPUT, "a in"),
+        ("y.json", None, [], ExitCode.INPUT, "cannot read"),
+    ],
+)
+def test_what_gives_no_schema_is_refused_with_a_sentence(
+    tmp_path: Path, capsys: Capture, name: str, content: str | None, options: list[str], code: ExitCode, why: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+
+    assert run(["schema", str(tmp_path / name), *options]) == code
+    assert why in capsys.readouterr().err

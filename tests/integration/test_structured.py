@@ -1,0 +1,90 @@
+"""Structured answers through a coordinator: repairs on disk, failures with their text, one lease a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import CoordinatorProcess, Simulated, run_obcd, wait_until, write_config
+
+pytestmark = pytest.mark.integration
+
+Simulate = Callable[..., Simulated]
+Coordinate = Callable[..., CoordinatorProcess]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "tags": {"type": "array"}},
+    "required": ["name", "age", "tags"],
+}
+IMPOSSIBLE = {"type": "string", "not": {"type": "string"}}
+LINES: list[dict[str, Any]] = [
+    {"id": "plain", "prompt": "Who?"},
+    {"id": "mended", "prompt": "[[simulate:length]] Who?"},
+    {"id": "never", "prompt": "Who?", "format": IMPOSSIBLE},
+    {"id": "thought", "prompt": "[[simulate:empty-thinking]] Who?"},
+    {"id": "bad", "prompt": "Who?", "format": {"$ref": "https://e.org/a.json"}},
+]
+
+
+def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
+    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
+) -> None:
+    # given
+    (tmp_path / "visit.schema.json").write_text(json.dumps(SCHEMA))
+    server = simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0)
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, schema="visit.schema.json")
+    coordinator = coordinate(config)
+
+    # when
+    coordinator.drop(b"".join(json.dumps(line).encode() + b"\n" for line in LINES))
+    done = coordinator.published()
+
+    # then
+    done.assert_complete(len(LINES))
+    found = {item["id"]: item for item in done.responses}
+    assert set(found) == {"plain", "mended"}
+    assert found["plain"]["parsed"] == json.loads(found["plain"]["response"])
+    assert "repairs" not in found["plain"]
+    assert (found["mended"]["repairs"], found["mended"]["attempts"]) == (1, 1)
+    failed = {item["id"]: item for item in done.errors}
+    assert {key: item["class"] for key, item in failed.items()} == {
+        "never": "invalid_answer",
+        "thought": "cut_in_thought",
+        "bad": "bad_line",
+    }
+    assert (failed["never"]["repairs"], failed["never"]["attempts"], bool(failed["never"]["response"])) == (2, 1, True)
+    assert failed["thought"]["thinking"]
+    assert "never fetched: put it under $defs" in failed["bad"]["message"]
+    assert done.manifest["counts"]["repairs"] == 3
+    verified = run_obcd(environment, "verify", str(done.folder))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    # tokens of all that was asked, the failures' too
+    spent = sum(item.get("eval_tokens", 0) for item in (*done.responses, *done.errors))
+    assert done.manifest["tokens"]["eval"] == spent
+
+    # when merged, then columns are the schema's, and what failed is told by the exit code
+    merged = run_obcd(environment, "merge", "--input-dir", str(done.folder), "-o", str(tmp_path / "out.csv"))
+    assert merged.returncode == 3
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "name,age,tags"
+
+
+def test_cancelled_job_breaks_off_what_is_being_mended(
+    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(IMPOSSIBLE))
+    server = simulate("--parallel", 1, "--seconds", 0.05, "--load-seconds", 0.0)
+    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, schema="s.json", requests={"repairs": 10})
+    coordinator = coordinate(config)
+    coordinator.drop(["one"])
+    wait_until(lambda: len(server.account()) >= 2, what="the first repair is asked")
+
+    (coordinator.inbox / "notes.jsonl.cancel").touch()
+    done = coordinator.published()
+
+    assert [item["class"] for item in done.errors] == ["cancelled"]
+    assert len(server.account()) < 11

@@ -1,0 +1,274 @@
+"""Answers that are held to a schema: asked again with what is wrong, and one request for all others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from obcd.core.faults import Fault, Remedy
+from obcd.core.lines import parse_line
+from obcd.core.records import JobSettings, Request
+from obcd.ollama.client import Answer
+from obcd.ollama.structured import MAX_REPEATED, ask_fitting
+from obcd.ollama.transport import AbortedError, Reply, Transport
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+JOB = JobSettings(model="m", format=SCHEMA, num_predict=96)
+GOOD, BAD = '{"age": 54}', '{"age": "Jane Roe"}'
+SECOND = 1_000_000_000
+
+
+class Scripted:
+    """A transport that gives these answers in turn and keeps what it was asked."""
+
+    def __init__(self, *answers: str | Reply | Exception, **more: Any) -> None:
+        self._answers = list(answers)
+        self._more = more
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def post(self, path: str, body: bytes) -> Reply:
+        self.asked.append((path, json.loads(body)))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return reply(answer, path, **self._more) if isinstance(answer, str) else answer
+
+
+def reply(text: str, path: str = "/api/chat", reason: str = "stop", thinking: str = "", **message: Any) -> Reply:
+    thought = {"thinking": thinking} if thinking else {}
+    said = {"message": {"role": "assistant", "content": text, **thought, **message}}
+    counts = {"prompt_eval_count": 10, "eval_count": 5, "eval_duration": SECOND, "total_duration": 2 * SECOND}
+    document = {"model": "m", "done": True, "done_reason": reason, **counts}
+    return Reply(200, json.dumps(document | (said if path == "/api/chat" else {"response": text})).encode())
+
+
+def ask(
+    script: Scripted, settings: JobSettings = JOB, line: dict[str, Any] | None = None, *, has_time: bool = True
+) -> Answer | Fault:
+    request: Request = parse_line(json.dumps(line or {"prompt": "How old?"}).encode(), 1)
+    return ask_fitting(cast("Transport", script), request, settings, lambda _: has_time)
+
+
+def test_answer_that_fits_is_asked_once_and_stands_parsed() -> None:
+    script = Scripted(f"Here:\n```json\n{GOOD}\n```")
+
+    answer = ask(script)
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["response"], answer.fields["parsed"]) == (GOOD, {"age": 54})
+    assert "repairs" not in answer.fields
+    assert script.asked[0][1]["format"] == SCHEMA
+
+
+def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
+    script = Scripted(BAD, GOOD)
+
+    answer = ask(script, replace(JOB, send_schema=False))
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["parsed"] == {"age": 54}
+    assert not any("format" in body for _, body in script.asked)
+
+
+def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
+    script = Scripted(BAD, GOOD)
+
+    answer = ask(script)
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["repairs"] == 1
+    user, assistant, told = script.asked[1][1]["messages"]
+    assert user == {"role": "user", "content": "How old?"}
+    assert assistant == {"role": "assistant", "content": BAD}
+    assert "At $.age: 'Jane Roe' is not of type 'integer'" in told["content"]
+    assert told["content"].endswith('Fill in this JSON: {"age": <integer>}')
+
+
+def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_copy() -> None:
+    script = Scripted("no json", BAD, GOOD)
+
+    assert isinstance(ask(script), Answer)
+    (asked,) = script.asked[2][1]["messages"]
+    assert asked["content"].startswith("How old?\n\nAnswer with one JSON value, and nothing else.")
+
+
+def test_schema_that_is_no_flat_record_is_shown_as_it_is() -> None:
+    schema = {"type": "array", "items": {"type": "integer"}}
+    script = Scripted("no json", "[1]")
+
+    assert isinstance(ask(script, replace(JOB, format=schema)), Answer)
+    assert json.dumps(schema) in script.asked[1][1]["messages"][2]["content"]
+
+
+def test_number_in_quotes_is_told_as_mended() -> None:
+    answer = ask(Scripted('{"age": "54"}'))
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["parsed"], answer.fields["response"], answer.fields["mended"]) == ({"age": 54}, GOOD, True)
+
+
+def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
+    answer = ask(Scripted(BAD, BAD, GOOD))
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["prompt_tokens"], answer.fields["eval_tokens"]) == (30, 15)
+    assert (answer.fields["eval_seconds"], answer.fields["wait_seconds"]) == (3.0, 3.0)
+
+
+def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it() -> None:
+    script = Scripted(BAD, BAD, BAD)
+
+    fault = ask(script)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.remedy) == ("invalid_answer", Remedy.NEVER)
+    assert fault.message == "the answer does not fit the schema at properties/age/type, after 2 repairs"
+    assert "Jane" not in repr(fault)
+    cost = {key: fault.kept[key] for key in ("response", "repairs", "prompt_tokens", "eval_tokens")}
+    assert cost == {"response": BAD, "repairs": 2, "prompt_tokens": 30, "eval_tokens": 15}
+    assert len(script.asked) == 3
+
+
+def test_no_repairs_where_none_are_wanted_or_there_is_no_time() -> None:
+    for settings, has_time in ((replace(JOB, repairs=0), True), (JOB, False)):
+        script = Scripted(BAD)
+        fault = ask(script, settings, has_time=has_time)
+
+        assert isinstance(fault, Fault)
+        assert fault.message == "the answer does not fit the schema at properties/age/type"
+        assert "repairs" not in fault.kept
+        assert len(script.asked) == 1
+
+
+def test_schema_of_a_line_wins_and_is_held_to() -> None:
+    line = {"prompt": "Say.", "format": {"type": "array"}}
+
+    assert isinstance(ask(Scripted(GOOD, GOOD, GOOD), line=line), Fault)
+    answer = ask(Scripted("[1]"), line=line)
+    assert isinstance(answer, Answer)
+    assert answer.fields["parsed"] == [1]
+
+
+def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
+    text = f"<think>hm</think> ```{GOOD}```"
+
+    answer = ask(Scripted(text), replace(JOB, format=None))
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["response"] == text
+    assert "parsed" not in answer.fields
+
+
+def test_thoughts_are_kept_apart_wherever_they_stand() -> None:
+    answer = ask(Scripted(f"<think>inline</think>{GOOD}", thinking="native"))
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["response"], answer.fields["thinking"]) == (GOOD, "native\ninline")
+
+
+@pytest.mark.parametrize(("text", "thinking"), [("", "so"), ("<think>so", "")])
+def test_answer_cut_off_in_thought_says_so_and_is_not_asked_again(text: str, thinking: str) -> None:
+    script = Scripted(text, reason="length", thinking=thinking)
+
+    fault = ask(script)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.remedy, fault.kept["thinking"]) == ("cut_in_thought", Remedy.NEVER, "so")
+    assert "still thought, before its first word: raise num_predict (now 96), or set think = false" in fault.message
+    assert len(script.asked) == 1
+
+
+def test_record_that_is_whole_before_the_cut_is_an_answer() -> None:
+    answer = ask(Scripted(f"{GOOD}\n\n\nThe note says", reason="length"))
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["parsed"], answer.fields["response"]) == ({"age": 54}, GOOD)
+
+
+def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
+    fault = ask(Scripted('{"age": 5', '{"age": 5', '{"age": 5', reason="length"))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.kept["response"]) == ("cut_short", '{"age": 5')
+    assert fault.message == (
+        "the answer was cut off, so its JSON is incomplete, after 2 repairs: raise num_predict (now 96), or num_ctx"
+    )
+
+
+def test_call_of_a_tool_is_no_misfit() -> None:
+    called = reply("", tool_calls=[{"function": {"name": "weather", "arguments": {}}}])
+
+    answer = ask(Scripted(called))
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["tool_calls"]
+
+
+def test_long_answer_is_not_repeated_whole() -> None:
+    script = Scripted("word " * 10_000, GOOD)
+
+    assert isinstance(ask(script), Answer)
+    assert len(script.asked[1][1]["messages"][1]["content"]) == MAX_REPEATED
+
+
+def test_completion_is_repaired_in_its_prompt() -> None:
+    script = Scripted(BAD, GOOD)
+
+    answer = ask(script, line={"complete": "The record: "})
+
+    assert isinstance(answer, Answer)
+    path, body = script.asked[1]
+    assert path == "/api/generate"
+    assert body["prompt"].startswith(f"The record: \n\n{BAD}\n\nThat answer cannot be used.")
+
+
+TOO_LONG = Reply(400, b'{"error": "request (900 tokens) exceed_context_size_error (64 tokens)"}')
+CASES: dict[str, tuple[Any, str]] = {
+    "cancelled": (AbortedError("cancelled"), "cancelled"),
+    "over time": (AbortedError("timed out"), "timeout"),
+    "crash": (Reply(500, b'{"error": "unexpected EOF"}'), "crashed"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fault_of_the_endpoint_during_a_repair_is_the_requests(name: str) -> None:
+    answer, kind = CASES[name]
+
+    fault = ask(Scripted(BAD, answer))
+
+    assert isinstance(fault, Fault)
+    assert fault.kind == kind
+
+
+def test_repair_that_cannot_be_asked_leaves_the_failure_with_its_answer() -> None:
+    fault = ask(Scripted(BAD, TOO_LONG))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.kept["response"]) == ("invalid_answer", BAD)
+    assert "; asked again: the prompt does not fit into the context" in fault.message
+
+
+def test_repair_that_needs_a_larger_context_is_asked_there() -> None:
+    fault = ask(Scripted(BAD, TOO_LONG), replace(JOB, num_ctx=64, num_ctx_max=4096))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.needs) == ("too_long", 900 + 96)
+
+
+def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 2.0, 2.0, 5.0])
+    monkeypatch.setattr("obcd.ollama.client.monotonic", lambda: next(times))
+    took: list[float] = []
+
+    def has_time(seconds: float) -> bool:
+        took.append(seconds)
+        return len(took) < 2
+
+    request = parse_line(b'{"prompt": "How old?"}', 1)
+
+    ask_fitting(cast("Transport", Scripted(BAD, BAD)), request, JOB, has_time)
+
+    assert took == [2.0, 3.0]
