@@ -251,7 +251,7 @@ class Run:
         assert document["drop_id"] == dropped.drop_id
         names = {path.name for path in folder.iterdir()}
         if dropped.kind:
-            assert names == {"input.jsonl", "manifest.json"}
+            assert names == {"input.jsonl", "manifest.json", "why.txt"}
             return
         errors = lines_of(folder / "errors.jsonl") if "errors.jsonl" in names else []
         responses = lines_of(folder / "responses.jsonl")
