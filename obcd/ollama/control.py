@@ -144,13 +144,16 @@ class SilentError(ControlError):
     """The server took the call and did not answer in time."""
 
 
-def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T], seconds: float = PROBE_SECONDS) -> T:
+def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T], seconds: float | None = None) -> T:
     """Make a control call: it ends by itself, whatever the server sends.
+
+    Args:
+        seconds: For the whole of it; None: as for a probe.
 
     Raises:
         ControlError: For everything that can go wrong; `SilentError` where time is up.
     """
-    line = _Line(monotonic() + seconds)
+    line = _Line(monotonic() + (PROBE_SECONDS if seconds is None else seconds))
     try:
         with _session(token, line) as session:
             return ask(session, line)
