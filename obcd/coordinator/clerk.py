@@ -8,6 +8,7 @@ One call at a time, in order. A clerk that dies is replaced and its call made ag
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -96,7 +97,8 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
     """Be a clerk until the channel closes; the target of the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # a unit may forbid it
+        os.nice(NICENESS)
     set_up_logging()
     channel = Channel(sock)
     try:

@@ -51,6 +51,7 @@ FOREIGN_NAMES = frozenset({
     "NOTIFY_SOCKET",  # … and what systemd meant for another process: Ollama must not speak in the host's name
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "PYTHONSAFEPATH",  # … and what obcd sets for its own children alone (see `__main__`)
 })  # fmt: skip
 FOREIGN_PREFIXES = ("OLLAMA_", "GGML_", "LLAMA_ARG_", "LISTEN_", "SUPERVISOR_", "OBCD_")
 #: Handed down all the same: where a person's models lie is no contradiction, and without it they would seem gone.

@@ -120,7 +120,7 @@ FAULTS = {
     "crash-load*1": ("", 2),
     "length": ("", 1),
     "garbled": ("", 1),  # nobody can see it in one answer: that is what burn-in is for
-    "empty-thinking": ("", 1),
+    "empty-thinking": ("cut_in_thought", 1),
     "huge=70000000": ("too_large", 1),
     "seconds=3*1": ("", 2),  # its answer would come after the limit
 }
@@ -145,9 +145,11 @@ def test_each_fault_costs_what_it_should_and_its_line_only(marker: str, simulate
 def test_answers_that_are_cut_short_are_told_as_that(simulated: tuple[Site, Simulated]) -> None:
     done = simulated[0].run(["[[simulate:length]] a", "[[simulate:empty-thinking]] b"])
 
-    assert [item["done_reason"] for item in done.responses] == ["length", "length"]
-    assert done.manifest["counts"]["cut_short"] == 2
-    assert (done.responses[1]["response"], bool(done.responses[1]["thinking"])) == ("", True)
+    assert [item["done_reason"] for item in done.responses] == ["length"]
+    assert done.manifest["counts"]["cut_short"] == 1
+    (error,) = done.errors  # it never began to answer
+    assert (error["class"], error["response"], bool(error["thinking"])) == ("cut_in_thought", "", True)
+    assert "raise num_predict" in error["message"]
 
 
 # --- replies that no Ollama gives ------------------------------------------------------------------------------------
