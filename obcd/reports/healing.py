@@ -146,7 +146,6 @@ def _asked_again(folder: PublishedFolder, retries: Retries) -> Iterator[_Line]:
         results = [item for item in items if _line_of(item) == number]
         answers = (item for item in results if isinstance(item, Answer))
         yield line, _placed(next(answers, None) or next(iter(results), failure), failure, folder)
-    yield from ((line, item) for walk in again for item in walk.rest() if _line_of(item) is None)
 
 
 class _Walk:
@@ -161,11 +160,6 @@ class _Walk:
         while self._next is not None and self._next[0] <= number:
             yield self._next[1]
             self._next = next(self._lines, None)
-
-    def rest(self) -> Iterator[Answer | LeftOut]:
-        """Yield what is left."""
-        while self._next is not None:
-            yield from self.up_to(self._next[0])
 
 
 def _line_of(item: Answer | LeftOut) -> int | None:

@@ -71,6 +71,24 @@ def test_job_whose_retry_runs_is_not_tried_again(layout: Layout, notes: Path, ru
     assert not (layout.inbox / "notes.retry.jsonl").exists()
 
 
+def test_print_tells_what_failed_in_the_end_and_nothing_when_all_is_answered(
+    layout: Layout, notes: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("retry", notes)
+    take(layout)
+    record(layout, "job2", [answer(0), failure(1)])
+    retry = outbox.publish(layout, "job2", {})
+
+    assert main.run(["print", str(layout.outbox)]) == 0
+    assert capsys.readouterr().err == "notes: 1 of 3 failed, and its retries answered 1: see errors.jsonl\n"
+
+    accept_bytes(layout, (retry / "retry.jsonl").read_bytes(), "job3", "last.jsonl")
+    record(layout, "job3", [answer(0)])
+    outbox.publish(layout, "job3", {})
+    assert main.run(["print", str(layout.outbox)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [

@@ -161,6 +161,26 @@ def test_retry_of_a_job_that_failed_in_all_lines_is_no_drop_from_before(ask: Ask
     assert [text for _, _, text in whole(failed)] == [None] * 5
 
 
+def test_same_drop_that_was_taken_before_the_other_was_published_is_no_retry(ask: Ask) -> None:
+    same = b'{"prompt": "one"}\n'
+    one = ask("one", same, failing=(0,))
+    ask("two", same)
+    assert retries_of(one) == ["two"]
+
+    change(one, times={"accepted_at": "2026-01-01T00:00:00.000Z", "published_at": "2999-01-01T00:00:00.000Z"})
+
+    assert retries_of(one) == []
+
+
+def test_jobs_that_name_each_other_go_round_in_no_circle(ask: Ask) -> None:
+    same = b'{"prompt": "one"}\n'
+    one = ask("one", same, failing=(0,), parent="job2")
+    two = ask("two", same, failing=(0,), parent="job1")
+
+    assert (retries_of(one), retries_of(two)) == (["two"], [])
+    assert whole(one) == [(1, 1, None)]
+
+
 def test_retry_that_names_its_parent_is_nobody_elses(ask: Ask) -> None:
     one = ask("one", NOTES, failing=(0,))
     other = ask("other", NOTES, failing=(0,))
