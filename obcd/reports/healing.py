@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,48 +47,93 @@ class _Job:
     input: str  # SHA-256
     retry: str  # SHA-256 of retry.jsonl
 
+    @property
+    def rank(self) -> tuple[str, str]:
+        """Return what jobs sort by: the time they came."""
+        return self.accepted_at, self.id
+
+    @property
+    def is_void(self) -> bool:
+        """Tell whether it answered nothing: then what is asked after it is what was asked in it."""
+        return bool(self.retry) and self.input == self.retry
+
     def is_retry_of(self, other: _Job) -> bool:
         """Tell whether these are the other's failed lines, asked later; so no job is, in the end, a retry of itself."""
-        if not other.retry or self.input != other.retry:
-            return False
-        if (self.accepted_at, self.id) <= (other.accepted_at, other.id):
+        if not other.retry or self.input != other.retry or self.rank <= other.rank:
             return False
         # Where all lines failed, an unnamed one may be the same drop from before: then there was no retry.jsonl yet.
         return self.parent == other.id if self.parent else self.accepted_at >= other.published_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The jobs of a folder: `{path: job}`, and `{path: its retries}`, where each job is the retry of one at most."""
+
+    jobs: dict[Path, _Job]
+    retries: dict[Path, list[_Job]]
+
+    @classmethod
+    def of(cls, jobs: list[_Job]) -> _Family:
+        # Of those with the same failed lines (one drop that fails night after night) it is the newest one's.
+        jobs.sort(key=attrgetter("rank"))
+        failed: dict[str, list[_Job]] = {}  # {SHA-256 of a retry.jsonl: who has it, the oldest first}
+        retries: dict[Path, list[_Job]] = {}
+        for job in jobs:
+            parent = next((other for other in reversed(failed.get(job.input, ())) if job.is_retry_of(other)), None)
+            if parent is not None:
+                retries.setdefault(parent.path, []).append(job)
+            if job.retry:
+                failed.setdefault(job.retry, []).append(job)
+        return cls({job.path: job for job in jobs}, retries)
+
+    def below(self, path: Path, *, is_all: bool) -> list[_Job]:
+        """Return a job's retries and those of the void ones among them, whose lines are the same; or all below it."""
+        found, left = [], [path]
+        while left:
+            for job in self.retries.get(left.pop(), ()):
+                found.append(job)
+                if is_all or job.is_void:
+                    left.append(job.path)
+        return sorted(found, key=attrgetter("rank"), reverse=True)
 
 
 class Retries:
     """Finds the retries of published jobs; what it read of a folder it keeps."""
 
     def __init__(self) -> None:
-        #: {folder: {path of a job in it: the job}}
-        self._jobs: dict[Path, dict[Path, _Job]] = {}
+        self._families: dict[Path, _Family] = {}
 
     def of(self, folder: PublishedFolder) -> list[PublishedFolder]:
-        """Return the retries of a job that are published beside it, the newest first."""
-        if not os.path.lexists(folder.path / RETRY):
-            return []
-        path = Path(os.path.realpath(folder.path))
-        jobs = self._beside(path.parent)
-        own = jobs.get(path)
-        found = [job for job in jobs.values() if own is not None and job.is_retry_of(own)]
-        found.sort(key=lambda job: (job.accepted_at, job.id), reverse=True)
-        before = folder.name.rpartition("/")[:2]
-        return [PublishedFolder(job.path, "".join((*before, printable(job.path.name)))) for job in found]
+        """Return the retries of a job that are published beside it, the newest first: all that asked what failed."""
+        return self._below(folder, is_all=False)
 
     def below(self, folder: PublishedFolder) -> list[PublishedFolder]:
         """Return the retries of a job, theirs, and so on."""
-        return [item for retry in self.of(folder) for item in (retry, *self.below(retry))]
+        return self._below(folder, is_all=True)
 
-    def _beside(self, parent: Path) -> dict[Path, _Job]:
-        if parent not in self._jobs:
+    def is_void(self, folder: PublishedFolder) -> bool:
+        """Tell whether a retry answered nothing."""
+        path = Path(os.path.realpath(folder.path))
+        job = self._beside(path.parent).jobs.get(path)
+        return job is not None and job.is_void
+
+    def _below(self, folder: PublishedFolder, *, is_all: bool) -> list[PublishedFolder]:
+        if not os.path.lexists(folder.path / RETRY):
+            return []
+        path = Path(os.path.realpath(folder.path))
+        before = "".join(folder.name.rpartition("/")[:2])
+        found = self._beside(path.parent).below(path, is_all=is_all)
+        return [PublishedFolder(job.path, before + printable(job.path.name)) for job in found]
+
+    def _beside(self, parent: Path) -> _Family:
+        if parent not in self._families:
             try:
                 entries = [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
             except OSError:
                 entries = []
             found = (_read_job(path) for path in entries if not path.name.startswith("."))
-            self._jobs[parent] = {job.path: job for job in found if job is not None}
-        return self._jobs[parent]
+            self._families[parent] = _Family.of([job for job in found if job is not None])
+        return self._families[parent]
 
 
 def find_wholes(folders: Iterable[Path], retries: Retries, ignore: Path | None = None) -> list[Source]:
@@ -134,7 +179,10 @@ def _answered(folder: PublishedFolder) -> Iterator[_Line]:
 
 def _asked_again(folder: PublishedFolder, retries: Retries) -> Iterator[_Line]:
     """Yield what became in the end of the lines that failed."""
-    again = [_Walk(_read_lines(retry, retries)) for retry in retries.of(folder)]
+    found = retries.of(folder)
+    # Of void ones the newest says how the lines failed last; any number of them may be there, and each is open files.
+    used = [retry for retry in found if retry == found[0] or not retries.is_void(retry)]
+    again = [_Walk(_read_lines(retry, retries)) for retry in used]
     line = 0
     for number, failure in enumerate(read_failures(folder), 1):
         items = [item for walk in again for item in walk.up_to(number)]

@@ -94,7 +94,6 @@ def verify(name: str, folder: Path, retries: Retries | None = None) -> Verificat
     Args:
         retries: What is known so far of folders beside each other.
     """
-    retries = retries or Retries()
     try:
         manifest = _read_manifest(folder)
     except InputError as error:
@@ -109,7 +108,7 @@ def verify(name: str, folder: Path, retries: Retries | None = None) -> Verificat
         return _verify_rejected(folder, name, manifest)
     if "repeats" in manifest:
         return _verify_repeated(folder, name, manifest)
-    return _follow(_verify_published(folder, name, manifest), folder, retries)
+    return _follow(_verify_published(folder, name, manifest), folder, retries or Retries())
 
 
 def _looks_like_job(folder: Path) -> bool:
@@ -213,18 +212,25 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, Any]) -> Veri
     )
 
 
+def _verify_alone(retry: PublishedFolder) -> Verification:
+    try:
+        return _verify_published(retry.path, retry.name, _read_manifest(retry.path))
+    except InputError as error:  # it was there when the retries were looked for
+        return Verification(name=retry.name, verdict=Verdict.WRONG, problems=(str(error),), problem_count=1)
+
+
 def _follow(result: Verification, folder: Path, retries: Retries) -> Verification:
     """Add what became of a right job's failed lines in its retries."""
     parent = PublishedFolder(folder, result.name)
-    again = retries.of(parent) if result.verdict is Verdict.COMPLETE and result.failures else []
+    below = retries.below(parent) if result.verdict is Verdict.COMPLETE and result.failures else []
+    again = [retry for retry in below if not retries.is_void(retry)]
     if not again:
         return result
     problems = Problems()
     for retry in again:
-        found = verify(retry.name, retry.path, retries)
+        found = _verify_alone(retry)
         if found.verdict is not Verdict.COMPLETE:
-            first = "".join(found.problems[:1]) or found.reason
-            problems.add(f"its retry {retry.name} is not right: {first}")
+            problems.add(f"its retry {retry.name} is not right: {found.problems[0]}")
     answers = (item for item in read_whole(parent, retries) if isinstance(item, Answer) and item.by_retry)
     answered = Counter(item.file.rpartition("/")[0] for item in answers)
     return replace(

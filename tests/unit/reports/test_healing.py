@@ -139,6 +139,23 @@ def test_of_several_retries_the_newest_answer_of_each_line_counts(ask: Ask) -> N
     assert [text for _, _, text in whole(notes)] == [["newer", 1], ["older", 2], None, ["notes", 5], ["notes", 6]]
 
 
+def test_drop_that_fails_night_after_night_is_followed_once(ask: Ask) -> None:
+    same = b'{"prompt": "one"}\n{"id": "b", "prompt": "two"}\n'
+    nights = [ask(f"night{number:02}", same, failing=(0, 1)) for number in range(30)]
+    ask("half", nights[0] / "retry.jsonl", failing=(1,))
+    assert whole(nights[0]) == whole(nights[-1]) == [(1, 1, ["half", 1]), (2, "b", None)]
+
+    half = Retries().of(PublishedFolder(nights[29], "night29"))
+    ask("rest", half[0].path / "retry.jsonl")
+
+    assert whole(nights[0]) == whole(nights[-1]) == [(1, 1, ["half", 1]), (2, "b", ["rest", 1])]
+    found = verify("night00", nights[0])
+    assert (found.verdict, found.by_retries) == (Verdict.COMPLETE, {"half": 1, "rest": 1})
+    assert [
+        source.name for source in find_wholes([nights[0].parent], Retries()) if not isinstance(source, LeftOut)
+    ] == ["night00"]
+
+
 def test_lines_of_openais_shape_get_their_own_custom_ids_back(ask: Ask) -> None:
     body = {"messages": [{"role": "user", "content": "Hello"}]}
     first = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -272,9 +289,7 @@ def test_verify_of_a_job_fails_with_its_retry(ask: Ask) -> None:
     found = verify("notes", notes)
 
     assert found.verdict is Verdict.WRONG
-    assert found.problems[0].startswith(
-        "its retry notes.retry is not right: its retry again is not right: input.jsonl: line 1 of the input has no"
-    )
+    assert found.problems[0].startswith("its retry again is not right: input.jsonl: line 1 of the input has no")
     json.dumps(dataclasses.asdict(found))
 
 
