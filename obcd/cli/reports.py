@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
@@ -15,8 +16,9 @@ import click
 
 from obcd.errors import InputError, PartialError, UsageError
 from obcd.logs import printable
-from obcd.reports.answers import Answer, read_answers, read_tally
+from obcd.reports.answers import Answer, Failed, read_tally
 from obcd.reports.files import whole_file, whole_stream
+from obcd.reports.healing import Retries, find_wholes, read_whole
 from obcd.reports.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
 from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Writer, format_of, merge_answers
 from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
@@ -142,11 +144,15 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
     """
     faults = 0
-    found = [source for folder in folders for source in _sources_of(folder)]
+    retries, by_retries = Retries(), Counter[Source]()
+    found = _sources_of(folders, retries)
     for source in found:
-        for item in read_answers(source):
+        for item in read_whole(source, retries):
             if isinstance(item, Answer):
+                by_retries[source] += item.by_retry
                 _print(json_line(item) if as_json else text_block(item))
+                continue
+            if isinstance(item, Failed):  # counted at the end
                 continue
             faults += 1
             if isinstance(source, PromptFile) and not as_json:
@@ -156,7 +162,7 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     sys.stdout.flush()
     for source in found:
         if isinstance(source, PublishedFolder):
-            _tell_failures(source)
+            _tell_failures(source, by_retries[source])
     if faults:
         raise PartialError(f"{_count(faults, 'file or line', 'files or lines')} could not be read")
 
@@ -296,17 +302,20 @@ def _prepared_text(prompts: int, output: str) -> str:
     return f"{_count(prompts, 'prompt')} in {name}; next: obcd submit {shlex.quote(name)}"
 
 
-def _sources_of(folder: Path) -> list[Source]:
-    found = find_sources(folder)
-    if not found:
-        raise InputError(f"nothing to print in {printable(str(folder))}: no per-prompt files and no published folder")
-    return found
+def _sources_of(folders: tuple[Path, ...], retries: Retries) -> list[Source]:
+    for folder in folders:
+        if not find_sources(folder):
+            shown = printable(str(folder))
+            raise InputError(f"nothing to print in {shown}: no per-prompt files and no published folder")
+    return find_wholes(folders, retries)
 
 
-def _tell_failures(folder: PublishedFolder) -> None:
+def _tell_failures(folder: PublishedFolder, by_retries: int) -> None:
     tally = read_tally(folder)
-    if tally.failures:
-        _say(f"{folder.name}: {tally.failures} of {tally.requests} failed: see errors.jsonl")
+    failures = tally.failures - by_retries
+    if failures > 0:
+        again = f", and its retries answered {by_retries}" if by_retries else ""
+        _say(f"{folder.name}: {failures} of {tally.requests} failed{again}: see errors.jsonl")
 
 
 def _fields(text: str, kind: Format) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from obcd.core.forms import stem_of
 from obcd.core.rows import PLAIN
 from obcd.errors import ExitCode, InputError
 from obcd.logs import printable
+from obcd.reports.answers import read_tally
+from obcd.reports.healing import Retries
+from obcd.reports.sources import PublishedFolder
 from obcd.spool import disk
 from obcd.spool.drop import submit
 from obcd.spool.homes import find_places
@@ -24,15 +29,17 @@ EPILOG = """\b
 JOB is a published job's folder, its id, or the name it was dropped with. Its
 retry.jsonl (the failed lines, byte for byte) is dropped with the same profile,
 as notes.retry.jsonl; the answers come to a folder of their own, and the first
-one stays as it is.
+one stays as it is. obcd print, merge and verify of the first one put both
+together. A job whose retry is there or runs is not tried again: retry the retry.
 
 \b
 Examples:
   obcd retry /var/spool/obcd/outbox/notes
-  obcd retry clinical/notes.jsonl
+  obcd retry clinical/notes.jsonl && obcd status
+  obcd merge --input-dir /var/spool/obcd/outbox/notes --output-file notes.json
 
 \b
-Exit codes: 0 dropped, or nothing had failed; 4 wrong configuration; 5 there is
+Exit codes: 0 dropped, nothing had failed, or tried again before; 4 wrong configuration; 5 there is
 no such published job, or its lines could not be dropped.
 """
 
@@ -66,13 +73,42 @@ def _retry(layout: Layout, word: str, settings: Settings) -> None:
     if not failed.exists():
         say(f"{label}: nothing failed in it, there is nothing to try again")
         return
+    job = str(manifest.get("job", ""))
+    if tried := _find_retry(folder) or _find_running(folder, job):
+        say(f"{label}: {tried}")
+        return
     name = stem_of(str(manifest["name"])).removesuffix(".retry") + ".retry"
     profile, limit = str(manifest["profile"]), settings.spool.max_line_bytes
     known = not profile or profile in settings.profiles
     reading = settings.job_settings(profile).reading if known else PLAIN
-    dropped = submit(layout.inbox, failed, profile, name, limit, reading=reading)
+    dropped = submit(layout.inbox, failed, profile, name, limit, reading=reading, parent=job)
     count = plural(dropped.prompts + dropped.bad, "line")
     say(f"{label}: {count} dropped as {printable(dropped.name)}; see obcd status")
+
+
+def _find_retry(folder: Path) -> str:
+    """Return what is to be said of a job that has a published retry; "" where it has none."""
+    found = Retries().of(PublishedFolder(folder, folder.name))
+    if not found:
+        return ""
+    newest = found[0]
+    shown = printable(shown_path(newest.path))
+    if not (newest.path / "retry.jsonl").exists():
+        return f"its failed lines were answered in {shown}: obcd merge and obcd verify count them in"
+    tally = read_tally(newest)
+    failed = f"{tally.failures} of {plural(tally.requests, 'line')} failed"
+    return f"tried again in {shown}, where {failed}: retry that one (obcd retry {shlex.quote(shown)})"
+
+
+def _find_running(folder: Path, job: str) -> str:
+    """Return what is to be said of a job whose retry runs; "" where none does."""
+    for path in folder.parent.glob("*.partial/progress.json") if job else ():
+        with contextlib.suppress(OSError, ValueError):
+            document: Any = disk.read_json(path)
+            if isinstance(document, dict) and document.get("parent") == job:
+                name = printable(str(document.get("name")))
+                return f"it is being tried again as {name}: wait until that is finished (obcd status)"
+    return ""
 
 
 def _find(layout: Layout, word: str) -> tuple[Path, dict[str, Any]]:

@@ -11,6 +11,7 @@ import click
 from obcd.cli.common import plural
 from obcd.errors import ExitCode
 from obcd.logs import printable
+from obcd.reports.healing import Retries
 from obcd.reports.verify import Verdict, Verification, find_folders, verify
 
 EPILOG = """\b
@@ -30,11 +31,12 @@ Exit codes: 0 all is right, 3 something is wrong, 5 a folder is no published job
 def verify_folders(folders: tuple[Path, ...], as_json: bool) -> int:
     """prove that a published job is complete, or say what is wrong.
 
-    FOLDER is a published folder (outbox/notes), what `obcd batch` wrote, or a folder that holds several.
+    FOLDER is a published folder (outbox/notes), what `obcd batch` wrote, or a folder that holds several. What a job's
+    retries beside it answered counts as its own, if they are complete too.
     """
-    verdicts = set()
+    verdicts, retries = set(), Retries()
     for name, folder in [found for given in folders for found in find_folders(given)]:
-        result = verify(name, folder)
+        result = verify(name, folder, retries)
         verdicts.add(result.verdict)
         document = {"folder": printable(str(folder)), **dataclasses.asdict(result)}
         click.echo(json.dumps(document) if as_json else _text(result))
@@ -52,8 +54,11 @@ def _text(result: Verification) -> str:
         return f"{result.name}: answered before, by {result.reason}"
     if result.verdict is Verdict.COMPLETE:
         cut = f" ({result.cut_short} cut short)" if result.cut_short else ""
+        here = " here" if result.by_retries else ""
+        again = "".join(f", {count} by its retry {name}" for name, count in result.by_retries.items())
+        failed = result.failures - sum(result.by_retries.values())
         lines = plural(result.requests, "line")
-        return f"{result.name}: {lines}, {result.responses} answered{cut}, {result.failures} failed: complete"
+        return f"{result.name}: {lines}, {result.responses} answered{here}{cut}{again}, {failed} failed: complete"
     more = result.problem_count - len(result.problems)
     sentences = [*result.problems, *([f"… and {more} more"] if more else [])]
     return "\n  ".join([f"{result.name}: {plural(result.problem_count, 'fault')}", *sentences])

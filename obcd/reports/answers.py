@@ -32,11 +32,20 @@ class Answer:
     file: str  # `notes/responses.jsonl`, ready to print
     line: int | None  # line of the prompt file, from 1; None for a per-prompt file
     record: dict[str, Any]  # all its keys, as read: {"id": 7, "line": 7, "prompt": "…", "response": "…", …}
+    by_retry: bool = False  # a retry of the job gave it; `line` is that of the job's own prompt file
 
     @property
     def request_id(self) -> Any:
         """Return the user's own id of the request, any JSON value, or None."""
         return self.record.get("id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(LeftOut):
+    """A failed request."""
+
+    line: int  # line of the prompt file, from 1
+    id: Any = None  # the user's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +120,13 @@ def _answer(file: str, number: int, record: dict[str, Any]) -> Answer:
     return Answer(place=_place(file, number, line), file=file, line=line, record=record)
 
 
-def _failure(file: str, number: int, record: dict[str, Any]) -> LeftOut:
+def _failure(file: str, number: int, record: dict[str, Any]) -> Failed:
     line, attempts, name = record.get("line"), record.get("attempts"), record.get("class")
+    line = line if type(line) is int else number
     reason = f"the request failed ({name})" if isinstance(name, str) and name.isidentifier() else "the request failed"
     if isinstance(attempts, int) and attempts > 0:
         reason += f" after {attempts} attempt{'' if attempts == 1 else 's'}"
-    return LeftOut(_place(file, number, line if isinstance(line, int) else number), reason)
+    return Failed(_place(file, number, line), reason, line=line, id=record.get("id"))
 
 
 def _place(file: str, number: int, line: int) -> str:

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 from obcd.core.extract import Found, Missing, find_json
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
-from obcd.reports.answers import Answer, read_answers, read_failures, read_schema
-from obcd.reports.sources import LeftOut, PublishedFolder, find_sources
+from obcd.reports.answers import Answer, read_schema
+from obcd.reports.healing import Retries, find_wholes, read_whole
+from obcd.reports.sources import LeftOut, PublishedFolder
 
 
 class Format(StrEnum):
@@ -161,11 +162,10 @@ def value_of(answer: Answer) -> Found | Missing:
 
 
 def _items(folders: list[Path], ignore: Path | None, writer: Writer) -> Iterator[Answer | LeftOut]:
-    """Yield answers source by source, the failures of a published folder behind its answers."""
-    for folder in folders:
-        for source in find_sources(folder, ignore):
-            if isinstance(source, PublishedFolder):
-                writer.expect(read_schema(source))
-            yield from read_answers(source)
-            if isinstance(source, PublishedFolder):
-                yield from read_failures(source)
+    """Yield answers and failures source by source, each in the order of the prompts."""
+    retries = Retries()
+    for source in find_wholes(folders, retries, ignore):
+        if isinstance(source, PublishedFolder):
+            for part in (source, *retries.below(source)):
+                writer.expect(read_schema(part))
+        yield from read_whole(source, retries)

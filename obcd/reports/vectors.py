@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 from obcd.core.vectors import why_no_vectors
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
-from obcd.reports.answers import Answer, read_answers, read_failures
+from obcd.reports.answers import Answer
+from obcd.reports.healing import Retries, find_wholes, read_whole
 from obcd.reports.merge import Merged
-from obcd.reports.sources import LeftOut, PublishedFolder, find_sources
+from obcd.reports.sources import LeftOut
 
 #: Numbers of Parquet rows that are in memory at a time, at most: 8 MiB of them.
 NUMBERS_PER_GROUP = 2**21
@@ -163,8 +164,6 @@ def _why_none(answer: Answer) -> str:
 
 
 def _items(folders: list[Path], ignore: Path | None) -> Iterator[Answer | LeftOut]:
-    for folder in folders:
-        for source in find_sources(folder, ignore):
-            yield from read_answers(source)
-            if isinstance(source, PublishedFolder):
-                yield from read_failures(source)
+    retries = Retries()
+    for source in find_wholes(folders, retries, ignore):
+        yield from read_whole(source, retries)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
@@ -20,8 +21,11 @@ from typing import Any
 from obcd.core.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.errors import InputError
 from obcd.logs import printable
+from obcd.reports.answers import Answer
+from obcd.reports.healing import Retries, read_whole
 from obcd.reports.pairing import Index, Pairing, Problems, Sums, index_input, open_regular
 from obcd.reports.seedfiles import STAMP
+from obcd.reports.sources import PublishedFolder
 from obcd.spool.job import FORMAT
 from obcd.spool.showing import MANIFEST
 
@@ -54,7 +58,8 @@ class Verification:
 
     Attributes:
         name: The folder as people call it, ready to print.
-        requests, responses, failures, cut_short: Counted from the files, not taken from the manifest.
+        requests, responses, failures, cut_short: Counted from the files of this folder, not taken from the manifest.
+        by_retries: `{folder of a retry, ready to print: how many of the failed lines it answered}`.
         problems: The first sentences of what is wrong, ready to print; `problem_count` is how many there are.
         reason: Why it was rejected, which job answered it before, or why it is no job.
     """
@@ -65,6 +70,7 @@ class Verification:
     responses: int = 0
     failures: int = 0
     cut_short: int = 0
+    by_retries: dict[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     problem_count: int = 0
     reason: str = ""
@@ -80,8 +86,14 @@ def find_folders(folder: Path) -> list[tuple[str, Path]]:
     return [(printable(str(path.relative_to(folder))), path) for path in below] or [(printable(own), folder)]
 
 
-def verify(name: str, folder: Path) -> Verification:
-    """Verify one folder, called `name`; what is wrong with it is the result and never raised."""
+def verify(name: str, folder: Path, retries: Retries | None = None) -> Verification:
+    """Verify one folder, called `name`; what is wrong with it is the result and never raised.
+
+    A job that was tried again is right only if its retries are too.
+
+    Args:
+        retries: What is known so far of folders beside each other.
+    """
     try:
         manifest = _read_manifest(folder)
     except InputError as error:
@@ -96,7 +108,7 @@ def verify(name: str, folder: Path) -> Verification:
         return _verify_rejected(folder, name, manifest)
     if "repeats" in manifest:
         return _verify_repeated(folder, name, manifest)
-    return _verify_published(folder, name, manifest)
+    return _follow(_verify_published(folder, name, manifest), folder, retries or Retries())
 
 
 def _looks_like_job(folder: Path) -> bool:
@@ -195,6 +207,36 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, Any]) -> Veri
         responses=sums.counts.responses,
         failures=sums.counts.failures,
         cut_short=sums.counts.cut_short,
+        problems=tuple(problems.sentences),
+        problem_count=problems.count,
+    )
+
+
+def _verify_alone(retry: PublishedFolder) -> Verification:
+    try:
+        return _verify_published(retry.path, retry.name, _read_manifest(retry.path))
+    except InputError as error:  # it was there when the retries were looked for
+        return Verification(name=retry.name, verdict=Verdict.WRONG, problems=(str(error),), problem_count=1)
+
+
+def _follow(result: Verification, folder: Path, retries: Retries) -> Verification:
+    """Add what became of a right job's failed lines in its retries."""
+    parent = PublishedFolder(folder, result.name)
+    below = retries.below(parent) if result.verdict is Verdict.COMPLETE and result.failures else []
+    again = [retry for retry in below if not retries.is_void(retry)]
+    if not again:
+        return result
+    problems = Problems()
+    for retry in again:
+        found = _verify_alone(retry)
+        if found.verdict is not Verdict.COMPLETE:
+            problems.add(f"its retry {retry.name} is not right: {found.problems[0]}")
+    answers = (item for item in read_whole(parent, retries) if isinstance(item, Answer) and item.by_retry)
+    answered = Counter(item.file.rpartition("/")[0] for item in answers)
+    return replace(
+        result,
+        verdict=Verdict.WRONG if problems.count else result.verdict,
+        by_retries=dict(answered),
         problems=tuple(problems.sentences),
         problem_count=problems.count,
     )

@@ -20,9 +20,9 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from obcd.clock import wall
 from obcd.core.forms import DELIMITERS, JSONL, Form, form_of, why_not_taken
@@ -71,6 +71,7 @@ class Submitted:
 @dataclass(slots=True)
 class _Content:
     label: str
+    parent: str = ""
     sha256: str = ""
     size: int = 0
     lines: int = 0
@@ -89,11 +90,13 @@ class Target:
         path: In the inbox.
         profile: The one whose folder that is; "" for the inbox itself.
         reading: What its lines are read with there.
+        parent: The job that it tries again, "" for none.
     """
 
     path: Path
     profile: str = ""
     reading: Reading = PLAIN
+    parent: str = ""
 
 
 class Steps(Protocol):
@@ -130,11 +133,13 @@ def submit(
     max_line_bytes: int = 2**20,
     *,
     reading: Reading = PLAIN,
+    parent: str = "",
 ) -> Submitted:
     """Drop one file.
 
     Args:
         name: What to call it in the inbox; the source's own name when empty.
+        parent: The job whose failed lines the file holds; "" where it is no retry.
 
     Raises:
         InputError: If the file is not there, holds no prompt, or the inbox does not take it; nothing was dropped then.
@@ -143,7 +148,7 @@ def submit(
     if os.path.lexists(target.path):
         raise _taken(target.path)
     with open_regular(source) as reader:
-        return drop(reader, str(source), target, max_line_bytes)
+        return drop(reader, str(source), replace(target, parent=parent), max_line_bytes)
 
 
 def find_target(
@@ -181,7 +186,8 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
     if os.path.lexists(target.path):
         raise _taken(target.path)
     form = form_of(target.path.name) or Form()
-    content, drop_id = _Content(printable(label), form=form, reading=target.reading), secrets.token_hex(8)
+    content = _Content(printable(label), form=form, reading=target.reading, parent=target.parent)
+    drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
     try:
         steps.copying(drop_id)
@@ -467,7 +473,14 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
         InputError: If somebody else's lies there.
     """
     marker = target.with_name(target.name + MARKER_SUFFIX)
-    document = {"sha256": content.sha256, "bytes": content.size, "lines": content.lines, "drop_id": drop_id}
+    document: dict[str, Any] = {
+        "sha256": content.sha256,
+        "bytes": content.size,
+        "lines": content.lines,
+        "drop_id": drop_id,
+    }
+    if content.parent:
+        document["parent"] = content.parent
     with os.fdopen(_make_marker(marker, target), "wb") as file:
         try:
             file.write(json.dumps(document).encode() + b"\n")

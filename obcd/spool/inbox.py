@@ -72,13 +72,15 @@ class Identity(NamedTuple):
 class Marker:
     """What `name.jsonl.done` says; empty fields where it is silent.
 
-    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…"}`; an empty file is a marker too.
+    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a marker
+    too. `parent` is the job whose failed lines these are (`obcd retry`).
     """
 
     sha256: str = ""
     size: int | None = None
     lines: int | None = None
     drop_id: str = ""
+    parent: str = ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
@@ -103,6 +105,7 @@ class Marker:
             size=size if isinstance(size, int) else None,
             lines=lines if isinstance(lines, int) else None,
             drop_id=printable(str(document.get("drop_id", "")))[:64],
+            parent=printable(str(document.get("parent", "")))[:64],
         )
 
 

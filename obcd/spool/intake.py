@@ -419,6 +419,7 @@ def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHea
         profile=order.drop.key.profile,
         uid=status.st_uid,
         drop_id=marker.drop_id,
+        parent=marker.parent,
         accepted_at=time.time(),
         sha256=reader.digest.hexdigest(),
         size=reader.size,

@@ -37,7 +37,7 @@ MAX_SIGNATURES = 250
 
 #: {key of job.json: what its value may be}
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "name", "profile", "drop_id", "sha256", "source", "repeat", "asks"), (str,)),
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
     "accepted_at": (float, int),
 }
@@ -74,6 +74,7 @@ class JobHeader:
         profile: The folder of the inbox it lay in; "" for the inbox itself.
         uid: Who dropped it.
         drop_id: What `obcd submit` wrote into its marker; "" otherwise.
+        parent: What `obcd retry` wrote there: the id of the job whose failed lines these are; "" otherwise.
         accepted_at: Unix seconds.
         sha256, size: Of what was dropped.
         lines: Of `input.jsonl`; `lines` counts blank ones too.
@@ -95,6 +96,7 @@ class JobHeader:
     profile: str = ""
     uid: int = 0
     drop_id: str = ""
+    parent: str = ""
     accepted_at: float = 0.0
     sha256: str = ""
     size: int = 0

@@ -276,6 +276,7 @@ def _manifest(
         "name": header.name,
         "profile": header.profile,
         "drop_id": header.drop_id,
+        "parent": header.parent,
         "repeat": header.repeat,
         "source": header.source,
         "submitter": {"uid": header.uid, "name": user_name(header.uid)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -84,6 +85,25 @@ def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: Coo
     second.assert_complete(left)
     answered = [item["prompt"] for item in (*first.responses, *second.responses)]
     assert sorted(answered) == sorted(prompts(60))
+
+    # both are one result again, and no line is asked twice
+    assert second.manifest["parent"] == first.manifest["job"]
+    environment, folder = coordinator.environment, str(first.folder)
+    verified = run_obcd(environment, "verify", folder)
+    here = f"{60 - left} answered here ({first.manifest['counts']['cut_short']} cut short)"
+    assert (verified.returncode, verified.stdout) == (
+        0,
+        f"notes: 60 lines, {here}, {left} by its retry notes.retry, 0 failed: complete\n",
+    )
+    for shown in (folder, str(coordinator.root / "outbox")):
+        printed = run_obcd(environment, "print", "--json", shown)
+        told = [json.loads(line) for line in printed.stdout.splitlines()]
+        assert [(item["line"], item["id"], item["prompt"]) for item in told] == [
+            (number, number, prompt) for number, prompt in enumerate(prompts(60), 1)
+        ]
+        assert (printed.returncode, printed.stderr) == (0, "")
+    code, said = command(coordinator, "retry", "clinical/notes")
+    assert (code, "its failed lines were answered in" in said) == (0, True)
 
 
 def test_paused_job_stands_still_lets_others_pass_and_goes_on(

@@ -56,9 +56,9 @@ def test_damaged_line_is_named_and_the_others_are_read(
 def test_failures_are_told_by_class_and_never_by_message(publish: Publish) -> None:
     folder = publish("notes", {1: "yes"}, failed={2: "timeout", 5: "no such \x1b class"})
 
-    assert list(read_failures(PublishedFolder(folder, "notes"))) == [
-        LeftOut("notes/errors.jsonl line 1 (input line 2)", "the request failed (timeout) after 3 attempts"),
-        LeftOut("notes/errors.jsonl line 2 (input line 5)", "the request failed after 3 attempts"),
+    assert [(item.place, item.reason) for item in read_failures(PublishedFolder(folder, "notes"))] == [
+        ("notes/errors.jsonl line 1 (input line 2)", "the request failed (timeout) after 3 attempts"),
+        ("notes/errors.jsonl line 2 (input line 5)", "the request failed after 3 attempts"),
     ]
 
 
