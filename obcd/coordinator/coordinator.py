@@ -346,8 +346,9 @@ class Coordinator:
 
     def _take_answer(self, lease: Lease, answer: Answered, now: float) -> None:
         job = self.jobs.running[lease.job]
-        job.tokens.add(answer.counts.eval_tokens, now)
-        self._rest.note_answer(answer.counts.work_seconds)
+        if answer.span is not None:
+            job.tokens.add(answer.counts.eval_tokens, now)
+            self._rest.note_answer(answer.counts.work_seconds)
         self._recorder.add(Entry(lease.job, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 

@@ -37,11 +37,12 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {**joined, "responses": answered} if answered else joined
     reasons = [record["done_reason"] for record in answered]
     return {
-        **{key: value for key, value in answered[0].items() if key not in ("seed", "logprobs")},
+        **{key: value for key, value in answered[0].items() if key not in ("seed", "logprobs", "cached")},
         **{key: _sum(answered, key) for key in _SUMMED if any(key in answer for answer in answered)},
         "attempts": attempts,
         "done_reason": "length" if "length" in reasons else reasons[0],
         "finished": max(record["finished"] for record in answered),
+        **({"cached": True} if all(record.get("cached") for record in answered) else {}),
         "responses": answered,
     }
 

@@ -16,6 +16,7 @@ class Counts:
     Attributes:
         cut_short: Responses that ended with `length`.
         repairs: How often was asked again since an answer did not fit its schema, over responses and failures.
+        cached: Responses that were computed before, and not asked for again.
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that tell of theirs.
         work_seconds: Seconds that requests took at their endpoints, over the same.
     """
@@ -24,6 +25,7 @@ class Counts:
     failures: int = 0
     cut_short: int = 0
     repairs: int = 0
+    cached: int = 0
     prompt_tokens: int = 0
     eval_tokens: int = 0
     work_seconds: float = 0.0
@@ -37,6 +39,7 @@ class Counts:
             failures=int(has_failed),
             cut_short=int(not has_failed and record.get("done_reason") == "length"),
             repairs=record.get("repairs", 0),
+            cached=int(not has_failed and record.get("cached") is True),
             prompt_tokens=record.get("prompt_tokens", 0),
             eval_tokens=record.get("eval_tokens", 0),
             work_seconds=record.get("seconds", 0.0),
@@ -53,6 +56,7 @@ class Counts:
         self.failures += other.failures
         self.cut_short += other.cut_short
         self.repairs += other.repairs
+        self.cached += other.cached
         self.prompt_tokens += other.prompt_tokens
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds

@@ -66,6 +66,7 @@ class JobSettings:
         send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
             without it answers are only held to it here.
         repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
+        cache: Whether answers are remembered for the same question of another job, and taken from there.
     """
 
     model: str
@@ -86,6 +87,7 @@ class JobSettings:
     id_field: str = ID_FIELD
     send_schema: bool = True
     repairs: int = 2
+    cache: bool = False
 
     @property
     def reading(self) -> Reading:

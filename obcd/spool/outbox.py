@@ -286,6 +286,7 @@ def _manifest(
             "failures": counts.failures,
             "cut_short": counts.cut_short,
             "repairs": counts.repairs,
+            "cached": counts.cached,
         },
         "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
         "times": {
