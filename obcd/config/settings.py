@@ -236,6 +236,7 @@ class Profile(Table):
     repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     cache: bool | None = None
+    dedupe: bool | None = None
     digest: Digest | None = None
 
     @model_validator(mode="after")
@@ -254,6 +255,7 @@ class Settings(Table):
         accept: Which kinds of files are taken beside JSONL, which always is.
         repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are remembered across jobs.
+        dedupe: Whether equal requests of a job are asked once.
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
@@ -272,6 +274,7 @@ class Settings(Table):
     accept: Accept = Field(("jsonl",), strict=False)
     repeat: Repeat = "run"
     cache: bool = False
+    dedupe: bool = False
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -399,6 +402,7 @@ class Settings(Table):
             send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
             repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
             cache=self.cache if chosen.cache is None else chosen.cache,
+            dedupe=self.dedupe if chosen.dedupe is None else chosen.dedupe,
         )
 
 

@@ -67,6 +67,7 @@ class JobSettings:
             without it answers are only held to it here.
         repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
         cache: Whether answers are remembered for the same question of another job, and taken from there.
+        dedupe: Whether of equal requests of the job one is asked, whose result is that of all.
     """
 
     model: str
@@ -88,6 +89,7 @@ class JobSettings:
     send_schema: bool = True
     repairs: int = 2
     cache: bool = False
+    dedupe: bool = False
 
     @property
     def reading(self) -> Reading:
