@@ -636,10 +636,14 @@ class _Reader:
             self._bad_line(error)
         for answer in range(answers):
             self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
-            if self._sames is not None:
-                first = self._sames.take(self._digest(request, answer, answers))
-                self._files[FIRSTS].write(array("I", (first,)).tobytes())
+        self._compare(request, answers)
         self.requests += answers
+
+    def _compare(self, request: Request | None, answers: int) -> None:
+        """Write which request is the first that is like each of these, if that is wanted; a bad line is like none."""
+        if self._sames is not None:
+            firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
+            self._files[FIRSTS].write(array("I", firsts).tobytes())
 
     @property
     def same(self) -> int:
