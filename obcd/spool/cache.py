@@ -29,8 +29,10 @@ MOST_BYTES = 2**31
 FREED_SHARE, FULL_SHARE = 0.2, 0.9
 #: Seconds that a worker waits for another one's write: its slot stands still meanwhile. And that a command waits.
 BUSY_SECONDS, PATIENT_SECONDS = 0.25, 30.0
-#: Seconds until what could not be opened is tried again.
+#: Seconds until what could not be opened, or was damaged, is tried again.
 RETRY_SECONDS = 60.0
+#: Seconds until one that was locked is tried again: else all slots of a worker would wait for it, one after the other.
+LOCKED_SECONDS = 2.0
 #: Rows deleted in one transaction: workers wait for its end.
 ROWS_AT_ONCE = 500
 #: {SQLite's name of an error: what people are told}
@@ -116,11 +118,16 @@ class AnswerCache:
                 yield connection
             except (sqlite3.Error, OSError, ValueError, TypeError) as error:
                 self._say(reason_of(error))
-                if _name_of(error) not in _PASSING:
+                name = _name_of(error)
+                if name not in _PASSING:
                     self._close()
+                if name != "SQLITE_FULL":  # a full one can be read
+                    self._retry_at = monotonic() + (LOCKED_SECONDS if name in _PASSING else RETRY_SECONDS)
 
     def _connected(self) -> sqlite3.Connection | None:
-        if self._connection is None and monotonic() >= self._retry_at:
+        if monotonic() < self._retry_at:
+            return None
+        if self._connection is None:
             try:
                 self._connection = connect(self._path, BUSY_SECONDS)
             except (sqlite3.Error, OSError) as error:

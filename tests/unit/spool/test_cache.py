@@ -130,16 +130,22 @@ def test_answer_that_is_not_as_it_was_kept_is_none(open_cache: OpenCache, path: 
     assert told == ["it is damaged"]
 
 
-def test_locked_cache_holds_nobody_up_and_serves_again(open_cache: OpenCache, path: Path, told: Told) -> None:
+def test_locked_cache_holds_nobody_up_and_serves_again(
+    open_cache: OpenCache, path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(cache, "monotonic", lambda: now)
     kept = open_cache()
     kept.keep(KEYS[0], FIELDS, 100.0)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
 
     kept.keep(KEYS[1], FIELDS, 100.0)
-    kept.keep(KEYS[2], FIELDS, 100.0)
     other.execute("ROLLBACK")
     other.close()
+    kept.keep(KEYS[2], FIELDS, 100.0)  # nobody looks whether it is free by now
+    assert kept.find(KEYS[0]) is None
+    now += cache.LOCKED_SECONDS
     kept.keep(KEYS[3], FIELDS, 100.0)
 
     assert told == ["another process keeps it locked"]
