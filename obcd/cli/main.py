@@ -51,6 +51,7 @@ COMMANDS = {
     "print": Place("obcd.cli.reports:print_answers", "print prompts and answers."),
     "merge": Place("obcd.cli.reports:merge", "merge the JSON in the answers into one document."),
     "schema": Place("obcd.cli.schema:schema", "draft a JSON schema from examples."),
+    "cache": Place("obcd.cli.cache:cache", "show or clear the answers that are remembered."),
     "vectors": Place("obcd.cli.vectors:vectors", "write the vectors of `embed` lines as JSONL or Parquet."),
     "embedded": Place("obcd.cli.standins:embedded", "run a server with real inference on the CPU."),
     "simulate": Place("obcd.cli.standins:simulate", "run simulated Ollama servers."),

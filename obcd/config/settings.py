@@ -235,6 +235,8 @@ class Profile(Table):
     accept: Accept | None = Field(None, strict=False)
     repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
+    cache: bool | None = None
+    dedupe: bool | None = None
     digest: Digest | None = None
 
     @model_validator(mode="after")
@@ -252,6 +254,8 @@ class Settings(Table):
         id_field: The field of a row that is its id.
         accept: Which kinds of files are taken beside JSONL, which always is.
         repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
+        cache: Whether answers are remembered across jobs.
+        dedupe: Whether equal requests of a job are asked once.
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
@@ -269,6 +273,8 @@ class Settings(Table):
     id_field: FieldName = ID_FIELD
     accept: Accept = Field(("jsonl",), strict=False)
     repeat: Repeat = "run"
+    cache: bool = False
+    dedupe: bool = False
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -317,6 +323,18 @@ class Settings(Table):
     def _one_format(self) -> Settings:
         if self.schema_file is not None and self.format is not None:
             raise ValueError("schema: it and `format` exclude each other: a schema already means JSON")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_knows_the_weights(self) -> Settings:
+        for name in ("", *self.profiles):
+            wanted = self.job_settings(name)
+            if wanted.cache and wanted.digest == "any":
+                place = f"profiles.{name}.cache" if name else "cache"
+                raise ValueError(
+                    f'{place}: it needs digest = "same": with "any" it is not known which weights answered, and what '
+                    "one model said must not be taken for what another one says"
+                )
         return self
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -383,6 +401,8 @@ class Settings(Table):
             id_field=chosen.id_field or self.id_field,
             send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
             repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
+            cache=self.cache if chosen.cache is None else chosen.cache,
+            dedupe=self.dedupe if chosen.dedupe is None else chosen.dedupe,
         )
 
 

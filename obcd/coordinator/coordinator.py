@@ -27,7 +27,7 @@ from obcd.coordinator.jobs import Jobs
 from obcd.coordinator.moves import describe_shortage
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.opening import open_profiles, open_spool
-from obcd.coordinator.recorder import Entry, Recorder
+from obcd.coordinator.recorder import Recorder
 from obcd.coordinator.room import Room
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
@@ -346,9 +346,10 @@ class Coordinator:
 
     def _take_answer(self, lease: Lease, answer: Answered, now: float) -> None:
         job = self.jobs.running[lease.job]
-        job.tokens.add(answer.counts.eval_tokens, now)
-        self._rest.note_answer(answer.counts.work_seconds)
-        self._recorder.add(Entry(lease.job, answer.record, answer.counts))
+        if answer.span is not None:
+            job.tokens.add(answer.counts.eval_tokens, now)
+            self._rest.note_answer(answer.counts.work_seconds)
+        self._recorder.add(job.entry(lease.ordinal, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 
     def _take_fault(self, lease: Lease, line: int, fault: Fault, is_final: bool) -> None:
@@ -385,7 +386,7 @@ class Coordinator:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
         record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint, fault.kept)
         counts = Counts.of({**fault.kept, "outcome": Outcome.FAILURE})
-        self._recorder.add(Entry(job.header.id, record, counts))
+        self._recorder.add(job.entry(ordinal, record, counts))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:
@@ -395,7 +396,7 @@ class Coordinator:
             if job is None:  # given up meanwhile
                 continue
             job.counts.add(entry.counts)
-            job.answers.add(1, now)
+            job.answers.add(entry.counts.done, now)
             if job.counts.done >= job.header.requests:
                 complete.add(entry.job)
         for name in complete:

@@ -29,7 +29,7 @@ from obcd.core.scheduling import Scheduler
 from obcd.core.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox import EndpointFacts
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached
 from obcd.workers.pool import Lost, Pool, Received
 from obcd.workers.worker import WorkerSpec
 
@@ -94,6 +94,8 @@ class Fleet:
         self._faulted = faulted
         self._requests = settings.requests
         self._remarks, self._told_moves = Remarks(), 0
+        #: Why the cache of answers could not be used, as far as told.
+        self._uncached: set[str] = set()
         self._oldest = 0.0
         #: When the next control call is due; what may make it due earlier sets it to 0, so that all are looked at.
         self.next_probe = 0.0
@@ -275,6 +277,8 @@ class Fleet:
                 self._take_fault(event.endpoint, ticket, line, fault, now)
             case Probed(found):
                 self._take_probe(event.endpoint, found, now)
+            case Uncached(reason):
+                self._tell_uncached(reason)
             case Stepped(text):
                 self._take_step(event.endpoint, text, now)
             case _:
@@ -288,7 +292,8 @@ class Fleet:
             return
         figures = self.figures[endpoint]
         figures.answered += 1
-        figures.tokens.add(answer.counts.eval_tokens, now)
+        if answer.span is not None:
+            figures.tokens.add(answer.counts.eval_tokens, now)
         self._answered(lease, answer, now)
 
     def _take_fault(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
@@ -305,6 +310,13 @@ class Fleet:
         self.scheduler.note_rescue(endpoint, text, now)
         if health.state is before:  # a move is told anyhow, with its reason
             logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
+
+    def _tell_uncached(self, reason: str) -> None:
+        """Log each reason once: all workers come upon it."""
+        if reason not in self._uncached:
+            self._uncached.add(reason)
+            text = "the cache of answers is not used: %s; obcd goes on without it (obcd cache clear begins it anew)"
+            logger.warning(text, reason, extra={"action": "cache_failed"})
 
     def _break_off_overtaken(self) -> None:
         """Let no server compute what another one has answered."""

@@ -225,7 +225,7 @@ class Jobs:
             rank=self.orders(header.id).rank,
         )
         backlog.weights = None if header.settings.digest == "any" else dict(loaded.replay.weights)
-        running = RunningJob.begin(header, backlog, loaded.replay, now)
+        running = RunningJob.begin(header, backlog, loaded.replay, now, loaded.times)
         if self.orders(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from obcd.clock import timestamp, wall
+from obcd.coordinator.recorder import Entry
 from obcd.core.backlog import Backlog
 from obcd.core.counts import Counts
 from obcd.core.openai.batch import Batch
@@ -45,15 +46,22 @@ class RunningJob:
     counts: Counts  # recorded results: they never run ahead of the disk
     answers: Rate  # results per second
     tokens: Rate  # generated tokens per second
+    times: Sequence[int] | None = None  # by ordinal, how many requests have its result; None: it alone has
     state: JobState = JobState.RUNNING
     trouble: str = ""
     lacks_room: bool = False  # its answers could not be published for want of room
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
     @classmethod
-    def begin(cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float) -> RunningJob:
+    def begin(
+        cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float, times: Sequence[int] | None = None
+    ) -> RunningJob:
         """Take up a job with what its ledger holds."""
-        return cls(header, backlog, replay.counts, Rate(now), Rate(now))
+        return cls(header, backlog, replay.counts, Rate(now), Rate(now), times)
+
+    def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
+        """Return a result on its way to disk; with its equals it counts as often as there are of them."""
+        return Entry(self.header.id, record, counts.times(self.times[ordinal] if self.times is not None else 1))
 
     def eta_seconds(self, now: float) -> float | None:
         """Return how long the rest takes at the present rate; None while nothing is known."""

@@ -18,6 +18,8 @@ _SUMMED = (
     "eval_tokens",
     "repairs",
 )
+#: What is told of a line only where it is so of each of its answers.
+_OF_ALL = ("cached", "same_as")
 
 
 def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -33,17 +35,22 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(answered) < len(records):
         first = next(record for record in records if record["outcome"] != Outcome.RESPONSE)
         told = f"{len(records) - len(answered)} of {len(records)} answers failed, the first since {first['message']}"
-        joined = {**first, "message": told, "attempts": attempts}
+        joined = {**_shared(first, records), "message": told, "attempts": attempts}
         return {**joined, "responses": answered} if answered else joined
     reasons = [record["done_reason"] for record in answered]
     return {
-        **{key: value for key, value in answered[0].items() if key not in ("seed", "logprobs")},
+        **{key: value for key, value in _shared(answered[0], records).items() if key not in ("seed", "logprobs")},
         **{key: _sum(answered, key) for key in _SUMMED if any(key in answer for answer in answered)},
         "attempts": attempts,
         "done_reason": "length" if "length" in reasons else reasons[0],
         "finished": max(record["finished"] for record in answered),
         "responses": answered,
     }
+
+
+def _shared(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what of a record can be said of all."""
+    return {key: record[key] for key in record if key not in _OF_ALL or all(key in other for other in records)}
 
 
 def _sum(records: Sequence[Mapping[str, Any]], key: str) -> float:

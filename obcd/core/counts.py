@@ -16,6 +16,8 @@ class Counts:
     Attributes:
         cut_short: Responses that ended with `length`.
         repairs: How often was asked again since an answer did not fit its schema, over responses and failures.
+        cached: Responses that were computed before, and not asked for again.
+        same: Results that are those of an equal request (`dedupe`).
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that tell of theirs.
         work_seconds: Seconds that requests took at their endpoints, over the same.
     """
@@ -24,6 +26,8 @@ class Counts:
     failures: int = 0
     cut_short: int = 0
     repairs: int = 0
+    cached: int = 0
+    same: int = 0
     prompt_tokens: int = 0
     eval_tokens: int = 0
     work_seconds: float = 0.0
@@ -37,6 +41,8 @@ class Counts:
             failures=int(has_failed),
             cut_short=int(not has_failed and record.get("done_reason") == "length"),
             repairs=record.get("repairs", 0),
+            cached=int(not has_failed and record.get("cached") is True),
+            same=int("same_as" in record),
             prompt_tokens=record.get("prompt_tokens", 0),
             eval_tokens=record.get("eval_tokens", 0),
             work_seconds=record.get("seconds", 0.0),
@@ -47,12 +53,30 @@ class Counts:
         """Requests that have their result."""
         return self.responses + self.failures
 
+    def times(self, count: int) -> Counts:
+        """Return what as many equal requests add whose result this is; it was computed once."""
+        if count == 1:
+            return self
+        return Counts(
+            responses=self.responses * count,
+            failures=self.failures * count,
+            cut_short=self.cut_short * count,
+            repairs=self.repairs * count,
+            cached=self.cached * count,
+            same=count - 1,
+            prompt_tokens=self.prompt_tokens * count,
+            eval_tokens=self.eval_tokens * count,
+            work_seconds=self.work_seconds,
+        )
+
     def add(self, other: Counts) -> None:
         """Add other sums to these."""
         self.responses += other.responses
         self.failures += other.failures
         self.cut_short += other.cut_short
         self.repairs += other.repairs
+        self.cached += other.cached
+        self.same += other.same
         self.prompt_tokens += other.prompt_tokens
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds

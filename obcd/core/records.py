@@ -66,6 +66,8 @@ class JobSettings:
         send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
             without it answers are only held to it here.
         repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
+        cache: Whether answers are remembered for the same question of another job, and taken from there.
+        dedupe: Whether of equal requests of the job one is asked, whose result is that of all.
     """
 
     model: str
@@ -86,6 +88,8 @@ class JobSettings:
     id_field: str = ID_FIELD
     send_schema: bool = True
     repairs: int = 2
+    cache: bool = False
+    dedupe: bool = False
 
     @property
     def reading(self) -> Reading:

@@ -174,23 +174,35 @@ class Scheduler:
             open_endpoints = [endpoint for endpoint in open_endpoints if self._free(endpoint) > 0]
         return leases + self._lease_copies(open_endpoints, now)
 
-    def answered(self, ticket: int, endpoint: str, now: float, span: Span = UNTOLD) -> Lease | None:
-        """End a lease with an answer that took so long; None when the ticket is no longer known (a late answer)."""
+    def answered(self, ticket: int, endpoint: str, now: float, span: Span | None = UNTOLD) -> Lease | None:
+        """End a lease with an answer; None when the ticket is no longer known (a late answer).
+
+        Args:
+            span: How long it took; None where the endpoint was not asked, of which then nothing is learned.
+        """
         holder = self._endpoints[endpoint]
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
+        backlog = self._backlogs.get(lease.job)
+        if span is None:
+            self._overtake(lease, now, is_faster=False)
+        else:
+            self._learn(holder, backlog, lease, span, now)
+        if backlog is None:
+            return None
+        self._end(backlog, lease)
+        return lease
+
+    def _learn(self, holder: Holder, backlog: Backlog | None, lease: Lease, span: Span, now: float) -> None:
+        """Take note of what an answer tells of its endpoint, and of its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
         holder.finder.note_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
         holder.health.note_answer(now)
-        backlog = self._backlogs.get(lease.job)
-        if backlog is None:
-            return None
-        backlog.note_answer(lease.ordinal, span.work)
-        self._moves += holder.fitness.note_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
-        self._end(backlog, lease)
-        return lease
+        if backlog is not None:
+            backlog.note_answer(lease.ordinal, span.work)
+            self._moves += holder.fitness.note_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
 
     def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool, Fault] | None:
         """End a lease with a fault.
@@ -371,13 +383,13 @@ class Scheduler:
         self._copies.note(straggler, lease)
         return lease
 
-    def _overtake(self, lease: Lease, now: float) -> None:
-        """End the other lease of a request that has its result."""
+    def _overtake(self, lease: Lease, now: float, *, is_faster: bool = True) -> None:
+        """End the other lease of a request that has its result; unless `is_faster`, nothing is held against it."""
         twin = self._copies.part(lease)
         holder = self._endpoints.get(twin.endpoint) if twin is not None else None
         if twin is None or holder is None or holder.leases.pop(twin.ticket, None) is None:
             return
-        is_overdue = holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at)
+        is_overdue = is_faster and holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at)
         self._overtaken.append(Overtaken(twin, is_overdue))
         if is_overdue:
             reason = "it takes far longer than other endpoints, and than before"

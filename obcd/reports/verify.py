@@ -299,8 +299,12 @@ def _check_manifest(manifest: dict[str, Any], index: Index, pairing: Pairing, pr
         "counts.responses": counts.responses,
         "counts.failures": counts.failures,
         "counts.cut_short": counts.cut_short,
-        # a folder of before there were repairs does not tell of them
-        **({"counts.repairs": counts.repairs} if counts.repairs or _value(manifest, "counts.repairs") else {}),
+        # a folder of before there were repairs, a cache, or `dedupe`, does not tell of them
+        **{
+            f"counts.{key}": count
+            for key, count in (("repairs", counts.repairs), ("cached", counts.cached), ("same", counts.same))
+            if count or _value(manifest, f"counts.{key}")
+        },
         "tokens.prompt": counts.prompt_tokens,
         "tokens.eval": counts.eval_tokens,
         "times.work_seconds": round(counts.work_seconds, 3),

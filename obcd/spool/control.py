@@ -26,7 +26,7 @@ from obcd.core.turns import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.inbox import CONTROL, MAX_MARKER_BYTES, Identity, Key
 from obcd.spool.intake import failure_record
-from obcd.spool.job import JobHeader, read_places
+from obcd.spool.job import JobHeader, read_firsts, read_places
 from obcd.spool.layout import Layout
 
 #: Failures written in one go when a job is cancelled: a few megabytes.
@@ -249,7 +249,8 @@ def finish_binding(layout: Layout, folder: Path) -> None:
 def fail_cancelled(folder: Path, header: JobHeader) -> None:
     """Give every line of a cancelled job that has no result its failure; safe to repeat after a crash.
 
-    Memory: one byte a line, and one chunk of records.
+    What is the same as another line has the result of that one, whatever it is. Memory: one byte a line (five with
+    `dedupe`), and one chunk of records.
     """
     if read_orders(folder).canceller is None:
         return
@@ -257,8 +258,9 @@ def fail_cancelled(folder: Path, header: JobHeader) -> None:
     fault = cancelled()
     with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
         records: list[bytes] = []
+        firsts = read_firsts(folder, header)
         for ordinal, place in enumerate(read_places(folder)):
-            if not replay.done[ordinal]:
+            if not replay.done[ordinal] and (firsts is None or firsts[ordinal] == ordinal):
                 records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
             if len(records) >= CHUNK:
                 writer.append(records)

@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,12 +27,22 @@ from obcd.core.lines import parse_line, parse_object
 from obcd.core.openai.asked import endpoint_of
 from obcd.core.openai.repeated import CustomIds
 from obcd.core.packed import unpack
-from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, signature_of
+from obcd.core.records import JobSettings, Outcome, Request, Signature, answers_of, nth_request, signature_of
+from obcd.core.sameness import Sames, digest_of
 from obcd.core.sheets import Sheet
 from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool import answered, disk, ledger
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Marker, read_marker
-from obcd.spool.job import MAX_SIGNATURES, Converted, JobHeader, Place, pack_place, read_header, renumber_signatures
+from obcd.spool.job import (
+    FIRSTS,
+    MAX_SIGNATURES,
+    Converted,
+    JobHeader,
+    Place,
+    pack_place,
+    read_header,
+    renumber_signatures,
+)
 from obcd.spool.layout import Layout
 from obcd.spool.returned import publish_rejected, publish_repeated
 from obcd.spool.room import find_shortage, read_space, shown_size
@@ -426,6 +437,7 @@ def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHea
         lines=reader.lines,
         requests=reader.requests,
         bad_lines=reader.bad_lines,
+        same=reader.same,
         settings=order.settings,
         signatures=signatures,
         context=context,
@@ -452,8 +464,9 @@ class _Reader:
         self._limit = order.max_line_bytes
         self._files: dict[str, IO[bytes]] = {
             name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
-            for name in ("input.jsonl", "index", ledger.NAME)
+            for name in ("input.jsonl", "index", ledger.NAME, *((FIRSTS,) if order.settings.dedupe else ()))
         }
+        self._sames = Sames() if order.settings.dedupe else None
         self._folder = folder
         self.digest = hashlib.sha256()
         self._gauge = Gauge(order.settings) if order.settings.num_ctx_max else None
@@ -620,11 +633,31 @@ class _Reader:
                 raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
             number = self._number(request, length)
         except LineError as error:
-            number, answers = 0, 1
+            request, number, answers = None, 0, 1
             self._bad_line(error)
         for answer in range(answers):
             self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
+        self._compare(request, answers)
         self.requests += answers
+
+    def _compare(self, request: Request | None, answers: int) -> None:
+        """Write which request is the first that is like each of these, if that is wanted; a bad line is like none."""
+        if self._sames is not None:
+            firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
+            self._files[FIRSTS].write(array("I", firsts).tobytes())
+
+    @property
+    def same(self) -> int:
+        """Requests that are the same as one before them; 0 where they are not compared."""
+        return self._sames.repeated if self._sames is not None else 0
+
+    def _digest(self, request: Request | None, answer: int, answers: int) -> bytes | None:
+        """Return what is equal for equal requests. One of several answers tells its seed, and so is no single one."""
+        if request is None:
+            return None
+        if answers == 1:
+            return digest_of(request, self._settings)
+        return digest_of(nth_request(request, self._settings, answer), self._settings, "one of several")
 
     def _number(self, request: Request, size: int) -> int:
         """Return the number of what a request needs loaded; the context length it needs is part of that for now."""

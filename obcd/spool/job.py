@@ -3,6 +3,7 @@
 jobs/<id>/input.jsonl   what was dropped, byte for byte
           job.json      the header: written last, so a folder with it is complete
           index         one record a request: where its line lies, its number, its signature
+          firsts        with `dedupe`: four bytes a request, the ordinal of the first equal one
           ledger.log    results (see `ledger`)
 """
 
@@ -12,6 +13,7 @@ import os
 import secrets
 import struct
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -29,6 +31,7 @@ FORMAT = 1
 #: Byte offset, length without LF, line number from 1, signature number (0 to 255), number of the answer (0 to 99).
 _RECORD = struct.Struct("<QIIBB2x")
 RECORD_BYTES = _RECORD.size
+FIRSTS = "firsts"
 #: Where the signature's number is in a record, and how much of the index is read at once.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
 #: Different signatures in one job; the index holds their number in a byte.
@@ -38,7 +41,7 @@ MAX_SIGNATURES = 250
 #: {key of job.json: what its value may be}
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
-    **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines"), (int,)),
+    **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
 }
 
@@ -80,6 +83,7 @@ class JobHeader:
         lines: Of `input.jsonl`; `lines` counts blank ones too.
         requests: Results there have to be: the answers that each non-blank line wants, one of most.
         bad_lines: Those of them that could not become requests.
+        same: Requests that are the same as one before them, and have its result (`dedupe`).
         settings: What it asks with.
         signatures: What its requests need loaded.
         context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
@@ -103,6 +107,7 @@ class JobHeader:
     lines: int = 0
     requests: int = 0
     bad_lines: int = 0
+    same: int = 0
     settings: JobSettings
     signatures: tuple[Signature, ...] = ()
     context: ContextPlan | None = None
@@ -227,6 +232,22 @@ def signature_column(folder: Path) -> bytes:
     with open(folder / "index", "rb") as index:
         blocks = iter(partial(index.read, _BLOCK_BYTES), b"")
         return b"".join(block[_SIGNATURE_AT::RECORD_BYTES] for block in blocks)
+
+
+def read_firsts(folder: Path, header: JobHeader) -> array[int] | None:
+    """Return, by ordinal, the first equal request; None where all are asked.
+
+    Raises:
+        OSError, ValueError: If that is missing or damaged.
+    """
+    if not header.same:
+        return None
+    firsts = array("I", (folder / FIRSTS).read_bytes())
+    if len(firsts) != header.requests or any(
+        first > ordinal or firsts[first] != first for ordinal, first in enumerate(firsts)
+    ):
+        raise ValueError(f"{FIRSTS} is not what it should be")
+    return firsts
 
 
 def length_column(folder: Path) -> list[int]:

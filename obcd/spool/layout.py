@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.spool import disk
+from obcd.spool import cache, disk
 
 #: The installed system's root and runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
 SYSTEM_ROOT = Path("/var/spool/obcd")
@@ -33,6 +33,7 @@ class Layout:
     inbox/.obcd/claim/     claims in progress, 0700
     root/jobs/<id>/        accepted jobs, 0700
     root/answered/         what is not computed again (`repeat = "skip"`), 0700
+    root/cache.sqlite      answers that are remembered (`cache = true`), 0600
     root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
 
     Attributes:
@@ -61,6 +62,11 @@ class Layout:
     def answered(self) -> Path:
         """One small file for each drop that is answered by a pointer if it comes again; see `answered`."""
         return self.root / "answered"
+
+    @property
+    def cache(self) -> Path:
+        """The answers that are remembered; see `cache`."""
+        return self.jobs.with_name(cache.NAME)
 
     @property
     def claims(self) -> Path:

@@ -13,7 +13,7 @@ import logging
 import os
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,12 @@ def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
             yield offset, record
 
 
-def replay(path: Path, requests: int) -> Replay:
-    """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one."""
+def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Replay:
+    """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one.
+
+    Args:
+        times: By ordinal, how many requests have its result (see `sameness`); None: it alone has.
+    """
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
@@ -82,7 +86,7 @@ def replay(path: Path, requests: int) -> Replay:
         ordinal = record["ordinal"]
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
-            counts.add(Counts.of(record))
+            counts.add(Counts.of(record).times(times[ordinal] if times is not None else 1))
             if "weights" in record:
                 weights.setdefault(*record["weights"])
     _cut(path, size)

@@ -29,6 +29,7 @@ from obcd.core.lines import parse_line
 from obcd.core.openai.batch import Batch
 from obcd.core.openai.told import told_failure, told_response
 from obcd.core.records import Outcome, plain_model
+from obcd.core.sameness import repeat
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger
@@ -36,7 +37,7 @@ from obcd.spool.control import fail_cancelled, read_orders
 from obcd.spool.homes import find_places, make_place, user_name
 from obcd.spool.inbox import Key
 from obcd.spool.intake import BLOCK
-from obcd.spool.job import JobHeader, Place, read_header, read_places
+from obcd.spool.job import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.layout import Layout
 from obcd.spool.room import find_shortage, read_space
 from obcd.spool.showing import MANIFEST, free_name, show
@@ -135,7 +136,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
     ):
         responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
         failed: _FailedFiles | None = None
-        for place, record in _results(read_places(folder), places, results.fileno()):
+        for place, record in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
             sums.add(record)
             if record["outcome"] == Outcome.RESPONSE:
                 responses.write(_response_line(_read_line(lines, place), place, record, header))
@@ -147,12 +148,15 @@ def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
     return sums
 
 
-def _results(lines: Iterator[Place], places: Sequence[int], results: int) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _results(
+    lines: Iterator[Place], places: Sequence[int], results: int, firsts: Sequence[int] | None
+) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Yield each line's place and its one result; that of a line with several answers holds them all.
 
     Args:
         places: By ordinal, where its record is in the ledger.
         results: The ledger's descriptor.
+        firsts: By ordinal, the first equal request, whose record is that of all; None where they are not compared.
     """
     held: list[dict[str, Any]] = []  # the results of the line at hand
     last = None
@@ -160,7 +164,9 @@ def _results(lines: Iterator[Place], places: Sequence[int], results: int) -> Ite
         if place.answer == 0 and last is not None:
             yield last, join(held)
             held = []
-        held.append(ledger.read_record(results, places[ordinal]))
+        first = ordinal if firsts is None else firsts[ordinal]
+        record = ledger.read_record(results, places[first])
+        held.append(record if first == ordinal else repeat(record, ordinal, place.line))
         last = place
     if last is not None:
         yield last, join(held)
@@ -176,7 +182,7 @@ def _digests(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 #: What a failure keeps of an answer that would not do (`Fault.kept`).
-KEPT = ("response", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens")
+KEPT = ("response", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens", "same_as")
 FAILED_FILES = ("errors.jsonl", "retry.jsonl")
 
 
@@ -287,6 +293,8 @@ def _manifest(
             "failures": counts.failures,
             "cut_short": counts.cut_short,
             "repairs": counts.repairs,
+            "cached": counts.cached,
+            "same": counts.same,
         },
         "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
         "times": {

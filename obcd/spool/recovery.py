@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +15,22 @@ from obcd.core.faults import Fault, bad_line
 from obcd.core.foresight import MOST_REQUESTS, sort_sizes
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request, signature_of
+from obcd.core.sameness import times_of
 from obcd.errors import LineError
 from obcd.logs import printable
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.control import Orders, finish_binding, read_orders
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
 from obcd.spool.intake import claim_marker, failure_record
-from obcd.spool.job import JobHeader, Place, length_column, read_header, read_places, signature_column
+from obcd.spool.job import (
+    JobHeader,
+    Place,
+    length_column,
+    read_firsts,
+    read_header,
+    read_places,
+    signature_column,
+)
 from obcd.spool.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -67,12 +77,15 @@ class LoadedJob:
     Attributes:
         column: The number of each request's signature; empty when all need the same one.
         sizes: How long each request's line is, as `foresight.sort_sizes` says.
+        times: By ordinal, how many requests have its result; None: each has its own. What has another one's counts as
+            done in `replay`.
     """
 
     header: JobHeader
     replay: ledger.Replay
     column: bytes
     sizes: bytes = b""
+    times: array[int] | None = None
 
 
 def recover(layout: Layout) -> Recovery:
@@ -132,12 +145,17 @@ def load_job(layout: Layout, job: str) -> LoadedJob:
     folder = layout.jobs / job
     header = read_header(folder)
     column = signature_column(folder) if len(header.signatures) > 1 else b""
-    replay = ledger.replay(folder / ledger.NAME, header.requests)
+    firsts = read_firsts(folder, header)
+    times = times_of(firsts) if firsts is not None else None
+    replay = ledger.replay(folder / ledger.NAME, header.requests, times)
     if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
         _fail_bad_lines(folder, header, replay)
-        replay = ledger.replay(folder / ledger.NAME, header.requests)
+        replay = ledger.replay(folder / ledger.NAME, header.requests, times)
+    if times is not None:
+        done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
+        replay = replace(replay, done=done)
     sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
-    return LoadedJob(header, replay, column, sizes)
+    return LoadedJob(header, replay, column, sizes, times)
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import seconds_of
-from obcd.spool import answered, disk
+from obcd.spool import answered, cache, disk
 from obcd.spool.layout import Layout
 from obcd.spool.outbox import DEPTH
 from obcd.spool.showing import MANIFEST
@@ -78,6 +78,10 @@ def sweep(layout: Layout, before: float) -> Swept:
         os.close(descriptor)
     if before and swept.is_done:
         _forget(layout, before)
+    try:
+        cache.forget(layout.cache, before)
+    except OSError as error:
+        swept.trouble = f"{error.strerror} ({layout.cache})"
     return swept
 
 

@@ -21,6 +21,7 @@ MAX_NAME_BYTES = 255
 WORKING_FILES = (
     ledger.NAME,
     "index",
+    "firsts",
     "job.json",
     "cancel",
     "priority",

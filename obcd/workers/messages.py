@@ -52,14 +52,18 @@ class ProbeNow(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """Worker → coordinator: the ledger's record, and what the coordinator needs of it without reading it."""
+    """Worker → coordinator: the ledger's record, and what the coordinator needs of it without reading it.
+
+    Attributes:
+        span: What it took at the endpoint; None of an answer from the cache, for which nobody was asked.
+    """
 
     ticket: int
     record: bytes
     line: int
     words: int
     counts: Counts
-    span: Span = UNTOLD
+    span: Span | None = UNTOLD
 
 
 class Faulted(NamedTuple):
@@ -74,6 +78,12 @@ class Stepped(NamedTuple):
     """Worker → coordinator: the server answers nobody, and this is being done about it, in a sentence for people."""
 
     text: str
+
+
+class Uncached(NamedTuple):
+    """Worker → coordinator: the cache of answers cannot be used, and why; the work goes on without it."""
+
+    reason: str
 
 
 class Probed(NamedTuple):

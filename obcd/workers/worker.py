@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from obcd.clock import monotonic
+from obcd.clock import monotonic, wall
 from obcd.core.concurrency import UNTOLD, Span
 from obcd.core.counts import Counts
 from obcd.core.deadlines import Deadlines
@@ -40,6 +40,7 @@ from obcd.core.records import (
     request_options,
     signature_of,
 )
+from obcd.core.sameness import key_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT, Answer, response_record
@@ -47,15 +48,18 @@ from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
-from obcd.spool import ledger
+from obcd.spool import cache, ledger
+from obcd.spool.cache import AnswerCache
 from obcd.spool.job import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
 from obcd.workers.rescue import Rescue
 
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
+#: What an answer from the cache took.
+UNASKED = dict.fromkeys(("seconds", "load_seconds", "prompt_eval_seconds", "eval_seconds", "wait_seconds"), 0.0)
 #: What is added to the fault of a request that was broken off where nobody else was answered meanwhile.
 SILENCE = "nor to any other request meanwhile"
 
@@ -89,7 +93,8 @@ class _Worker:
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
         self._rescue = Rescue(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
-        self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs))
+        answers = AnswerCache(spec.jobs.with_name(cache.NAME), self._tell_uncached)
+        self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs), answers)
         self._slots: list[_Slot] = []
         #: Tickets that came and have no result yet.
         self._in_flight: set[int] = set()
@@ -149,6 +154,9 @@ class _Worker:
 
     def _tell_step(self, text: str) -> None:
         self._reply(Stepped(text))
+
+    def _tell_uncached(self, reason: str) -> None:
+        self._reply(Uncached(reason))
 
     def _configure(self, wanted: Configure) -> None:
         connect_timeout = wanted.connect_timeout_seconds
@@ -226,6 +234,7 @@ class _Common:
     loader: Loader
     rescue: Rescue
     jobs: _JobCache
+    answers: AnswerCache
     asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
     withdrawn: set[int] = field(default_factory=set)
 
@@ -236,7 +245,7 @@ class _Slot:
     def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._rescue = common.loader, common.rescue
-        self._jobs = common.jobs
+        self._jobs, self._answers = common.jobs, common.answers
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -301,6 +310,11 @@ class _Slot:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
         signature = signature_of(request, settings)
+        key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
+        known = self._answers.find(key) if key is not None else None
+        if known is not None:
+            answer = Answer({**known, **UNASKED, "finished": round(wall(), 3), "cached": True})
+            return self._answered(message, request, settings, answer, signature)
         outcome = self._rescue.refusal()
         if outcome is None:
             self._is_sent = True
@@ -318,9 +332,9 @@ class _Slot:
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
                     self._rescue.deadlines.note(signature, result.fields)
-                    if answers_of(request, settings) > 1:
-                        result.fields["seed"] = request.options["seed"]
-                    return self._answered(message, request, result, signature)
+                    if key is not None:
+                        self._answers.keep(key, result.fields, result.fields["finished"])
+                    return self._answered(message, request, settings, result, signature)
             else:
                 outcome = result
                 is_silent = self._is_overdue and self._rescue.note_silence(signature, sent_at)
@@ -355,7 +369,11 @@ class _Slot:
                 self.limit = min(last, now + seconds)
         return True
 
-    def _answered(self, message: Ask, request: Request, answer: Answer, signature: Signature) -> Answered:
+    def _answered(
+        self, message: Ask, request: Request, settings: JobSettings, answer: Answer, signature: Signature
+    ) -> Answered:
+        if answers_of(request, settings) > 1:
+            answer.fields["seed"] = request.options["seed"]
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
         if message.digest:
             record["weights"] = [signature.model, message.digest]
@@ -369,7 +387,9 @@ class _Slot:
         )
 
 
-def _span(record: dict[str, Any]) -> Span:
+def _span(record: dict[str, Any]) -> Span | None:
+    if "cached" in record:
+        return None
     if "embeddings" in record:
         return UNTOLD
     return Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"])

@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from obcd.core.records import JobSettings
@@ -45,6 +45,7 @@ class Dropped:
     drop_id: str = ""
     kind: str = ""  # "", or ".rejected"
     grows_by: bytes = b""  # what the submitter appends to the claimed original once it is accepted
+    same: frozenset[int] = frozenset()  # with `dedupe`: the ordinals that are like one before them
 
     @property
     def key(self) -> Key:
@@ -64,6 +65,10 @@ STORIES = {
     "two at once": (
         Dropped(prompt_file("first", "one", "two")),
         Dropped(prompt_file("second", "bad", "one", "two"), profile="clinical", drop_id="d2"),
+    ),
+    "the same twice": (
+        Dropped(prompt_file("same", "one", "two", "one", "bad", "", "two", "one"), same=frozenset({2, 4, 5})),
+        Dropped(prompt_file("other", "one", "two", "two"), profile="clinical", drop_id="d2", same=frozenset({2})),
     ),
     "one name twice": (Dropped(prompt_file("first", "one")), Dropped(prompt_file("second", "one"))),
 }
@@ -163,7 +168,8 @@ class Run:
                 self.drop(missing[0])
 
     def order(self, drop: Drop, job: str) -> Order:
-        return Order(drop=drop, job=job, settings=SETTINGS, max_line_bytes=2**20, reject_torn=True)
+        settings = replace(SETTINGS, dedupe=any(item.same for item in self.drops))
+        return Order(drop=drop, job=job, settings=settings, max_line_bytes=2**20, reject_torn=True)
 
     def _accept(self, drop: Drop) -> JobHeader | None:
         self.begun += 1
@@ -179,7 +185,7 @@ class Run:
 
     def unanswered(self, header: JobHeader) -> list[int]:
         """Return the ordinals without a result; what was said to be recorded must have one."""
-        done = ledger.replay(self.layout.jobs / header.id / ledger.NAME, header.requests).done
+        done = recovery.load_job(self.layout, header.id).replay.done
         lost = [ordinal for job, ordinal in self.recorded if job == header.id and not done[ordinal]]
         assert not lost, f"results {lost} of {header.id} were recorded and are gone"
         return [ordinal for ordinal, flag in enumerate(done) if not flag]
@@ -257,6 +263,8 @@ class Run:
         responses = lines_of(folder / "responses.jsonl")
         assert sorted(item["line"] for item in responses + errors) == dropped.lines
         assert document["counts"]["responses"] == len(responses)
+        assert document["counts"]["same"] == len(dropped.same)
+        assert not {ordinal for job, ordinal in self.asked if job == document["job"]} & dropped.same
         retry = (folder / "retry.jsonl").read_bytes().count(b"\n") if errors else 0
         assert document["counts"]["failures"] == len(errors) == retry
         expected = {"input.jsonl", "responses.jsonl", "manifest.json"}

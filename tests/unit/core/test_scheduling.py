@@ -105,6 +105,21 @@ class TestSlots:
 
         assert made.assign(0.0) == []
 
+    def test_answer_that_nobody_was_asked_for_speaks_neither_for_an_endpoint_nor_for_its_pace(self) -> None:
+        made = scheduler(slots=4)
+        add(made, "j", 10)
+        fault(made, made.assign(0.0)[0], UNREACHABLE, 0.0)
+        made.note_probe("a", BOTH_MODELS, None, 100.0)
+        for lease in made.leases("a"):
+            assert made.answered(lease.ticket, "a", 101.0, None) == lease
+        assert made.health("a").state is EndpointState.SUSPECT
+        assert made._endpoints["a"].pace.mean is None
+
+        answer(made, made.assign(102.0), 105.0)
+
+        assert made.health("a").state is EndpointState.UP
+        assert made._endpoints["a"].pace.mean == 3.0
+
     def test_suspect_endpoint_gets_one_at_a_time_until_it_answers(self) -> None:
         # given an endpoint that went down and came back
         made = scheduler("a", slots=4)

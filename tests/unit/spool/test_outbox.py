@@ -174,6 +174,8 @@ def test_manifest_adds_up(layout: Layout) -> None:
         "failures": 1,
         "cut_short": 1,
         "repairs": 0,
+        "cached": 0,
+        "same": 0,
     }
     assert manifest["tokens"] == {"prompt": 9, "eval": 21}
     assert (manifest["times"]["work_seconds"], manifest["times"]["span_seconds"]) == (6.0, 4.0)

@@ -11,6 +11,7 @@ import pytest
 from obcd.clock import timestamp
 from obcd.spool import acl, disk, retention
 from obcd.spool.answered import note
+from obcd.spool.cache import AnswerCache
 from obcd.spool.homes import make_place
 from obcd.spool.layout import Layout
 from obcd.spool.retention import HIDDEN, sweep
@@ -239,3 +240,23 @@ def test_home_of_a_submitter_stays(spool: Layout) -> None:
 
     assert len(sweep(private, LIMIT).jobs) == 1
     assert home.is_dir()
+
+
+def test_remembered_answers_are_forgotten_in_their_time(spool: Layout) -> None:
+    kept = AnswerCache(spool.cache, lambda _: None)
+    for key, at in ((b"old", OLD), (b"new", NEW)):
+        kept.keep(key, {"response": "So."}, at)
+
+    swept = sweep(spool, LIMIT)
+
+    assert (kept.find(b"old"), kept.find(b"new")) == (None, {"response": "So."})
+    assert (swept.jobs, swept.is_done, swept.trouble) == ([], True, "")
+
+
+def test_damaged_cache_is_told_and_keeps_nothing_else_from_being_swept(spool: Layout) -> None:
+    published(spool.outbox / "a", "job1", OLD)
+    spool.cache.write_bytes(b"no database" * 500)
+
+    swept = sweep(spool, LIMIT)
+
+    assert (len(swept.jobs), swept.trouble) == (1, f"it is damaged ({spool.cache})")

@@ -108,6 +108,8 @@ def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout
         "failures": 1,
         "cut_short": 1,
         "repairs": 0,
+        "cached": 0,
+        "same": 0,
     }
     assert manifest["tokens"]["eval"] == 6 * 7
     assert manifest["endpoints"]["gpu1"]["responses"] == 1

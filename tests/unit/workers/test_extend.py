@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from obcd.core.deadlines import Deadlines
+from obcd.spool.cache import AnswerCache
 from obcd.workers import worker
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.rescue import Rescue
@@ -19,7 +20,7 @@ def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(worker, "monotonic", lambda: 100.0)
     loader = Loader("http://127.0.0.1:1", Preflight())
     rescue = Rescue("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
-    common = worker._Common(loader, rescue, worker._JobCache(tmp_path))
+    common = worker._Common(loader, rescue, worker._JobCache(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
     made = worker._Slot(common, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), lambda _: None)
     made._ticket, made.limit = 7, 105.0
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import select
 import threading
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from obcd.clock import monotonic
+from obcd.core.concurrency import Span
 from obcd.core.deadlines import KNOWN, Deadlines
 from obcd.core.faults import Harm, Remedy, worker_fault
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, signature_of
 from obcd.ollama.client import HUNG, Answer
 from obcd.ollama.transport import AbortedError, RefusedError
+from obcd.spool.cache import AnswerCache, measure
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
@@ -30,7 +33,8 @@ URL = "http://127.0.0.1:1"
 
 def common_of(jobs: worker._JobCache) -> worker._Common:
     loader = Loader(URL, Preflight())
-    return worker._Common(loader, Rescue(URL, loader, Deadlines(), lambda: None, lambda _: None), jobs)
+    rescue = Rescue(URL, loader, Deadlines(), lambda: None, lambda _: None)
+    return worker._Common(loader, rescue, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
@@ -242,3 +246,64 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     # then the next one may take four times as long as a thousand tokens
     assert limits[0] == pytest.approx(600, abs=1)
     assert limits[-1] == pytest.approx(40, abs=1)
+
+
+def test_answer_that_is_remembered_is_given_without_asking_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a slot whose server answers once
+    request = parse_line(b'{"prompt": "Why?", "options": {"seed": 1}, "n": 2}', 4)
+    settings = JobSettings(model="m", cache=True)
+    fields: dict[str, Any] = {
+        **dict.fromkeys(worker.UNASKED, 1.5),
+        "wait_seconds": 0.25,
+        "prompt_tokens": 3,
+        "eval_tokens": 100,
+    }
+    fields |= {"response": "So.", "model": "m", "done_reason": "stop", "finished": 100.0}
+    asked: list[int] = []
+
+    def ask(*_: object) -> Answer:
+        asked.append(1)
+        return Answer(dict(fields))
+
+    jobs = worker._JobCache(tmp_path)
+    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(worker, "ask_fitting", ask)
+    monkeypatch.setattr(Loader, "ensure", lambda *_: None)
+    monkeypatch.setattr(Loader, "note_used", lambda *_: None)
+    slot = worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+
+    def answer(ordinal: int, digest: str) -> tuple[Answered, dict[str, Any]]:
+        result = slot._try_to_ask(Ask(1, "j", ordinal, 1, digest))
+        assert isinstance(result, Answered)
+        return result, json.loads(result.record)
+
+    # when it is asked the same three times
+    first, record = answer(0, "a80c4f17acd5")
+    slot._rescue.refusal = lambda: worker_fault("nobody is asked")  # type: ignore[method-assign]
+    again, remembered = answer(7, "a80c4f17acd5")
+    slot._rescue.refusal = lambda: None  # type: ignore[method-assign]
+    answer(8, "6a0746a1ec1a")
+    answer(9, "")
+    answer(9, "")
+
+    # then the second is the first one's, but for its place and time; other or unknown weights are asked
+    assert len(asked) == 4
+    assert (first.span, again.span) == (Span(3.0, 0.25), None)
+    assert remembered.pop("finished") > record.pop("finished") == 100.0
+    assert remembered == {**record, **worker.UNASKED, "cached": True, "ordinal": 7}
+    assert (remembered["seed"], remembered["line"], again.counts.cached) == (1, 4, 1)
+
+
+def test_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = parse_line(b'{"prompt": "Why?", "options": {"seed": 1}}', 4)
+    common = common_of(worker._JobCache(tmp_path))
+    monkeypatch.setattr(common.jobs, "read", lambda *_: (request, JobSettings(model="m", cache=True)))
+    monkeypatch.setattr(worker, "ask_fitting", lambda *_: worker_fault("no"))
+    monkeypatch.setattr(Loader, "ensure", lambda *_: None)
+    slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
+
+    assert isinstance(slot._try_to_ask(Ask(1, "j", 0, 1, "a80c4f17acd5")), Faulted)
+
+    assert measure(tmp_path / "cache.sqlite").answers == 0
