@@ -69,11 +69,12 @@ def test_killed_coordinator_s_successor_loses_and_doubles_nothing(
     first = coordinate(config)
     drop(first)
     wait_until(lambda: any(job["done"] >= 12 for job in first.status().get("jobs", [])), what="some are answered")
-    assert all(job["done"] % 6 == 0 and job["total"] == 120 for job in first.status()["jobs"])
+    (shown,) = first.status()["jobs"]
+    assert (shown["done"] % 6, shown["total"]) == (0, 120)
     first.kill()
 
     done = coordinate(config).published()
 
     assert_same(done, environment)
     assert max(server.asked().values()) <= 2
-    assert sum(server.asked().values()) <= 22  # two were in flight
+    assert sum(server.asked().values()) <= 40 - shown["done"] // 6  # what was recorded is not asked again
