@@ -115,6 +115,7 @@ def test_verify_speaks_json_a_line_a_folder(layout: Layout, capsys: Capture) -> 
         "responses": 28,
         "failures": 2,
         "cut_short": 1,
+        "by_retries": {},
         "problems": [],
         "problem_count": 0,
         "reason": "",

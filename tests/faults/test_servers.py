@@ -363,10 +363,11 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
         simulate(*options, "--port", server.port)
     done = coordinator.published(timeout=60)
 
-    # What was in flight when they died may have broken off: that attempt counts (here there is but one).
+    # What was in flight when they died may have broken off: that attempt counts (here there is but one). So does what
+    # was sent to one that was dying: its kernel took it still.
     done.assert_complete(60)
     assert {item["class"] for item in done.errors} <= {"cut"}
-    assert len(done.errors) <= 4
+    assert len(done.errors) <= 2 * 4
     assert failed == len(done.errors)
     later = coordinator.published("later")
     later.assert_complete(3)
