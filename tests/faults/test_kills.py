@@ -96,6 +96,7 @@ def feed(drops: Drops, prompts: int, most: int) -> None:
 
 def conclude(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -> None:
     """Let it finish, end it, and hold what there is against what was dropped."""
+    wait_until(rig.is_ready, what=rig.logs)  # one that was refused beside its dying predecessor is started again
     wait_until(drops.are_all_published, patience, lambda: f"{drops.published()}/{len(drops.dropped)}\n{rig.logs()}")
     wait_until(lambda: not drops.left(), what=lambda: f"{drops.left()} is left\n{rig.logs()}")
     rig.check_orphans(wait=True)
