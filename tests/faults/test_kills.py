@@ -94,7 +94,7 @@ def feed(drops: Drops, prompts: int, most: int) -> None:
         drops.drop(most)
 
 
-def conclude(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -> None:
+def assert_nothing_is_lost(rig: Rig, drops: Drops, name: str, count: Count, patience: float) -> None:
     """Let it finish, end it, and hold what there is against what was dropped."""
     wait_until(rig.is_ready, what=rig.logs)  # one that was refused beside its dying predecessor is started again
     wait_until(drops.are_all_published, patience, lambda: f"{drops.published()}/{len(drops.dropped)}\n{rig.logs()}")
@@ -190,7 +190,7 @@ def test_random_kills_lose_nothing_and_double_nothing(
 
     kill_at_random(rig, drops, BARE, kills=12, prompts=240, most=40)
 
-    conclude(rig, drops, "a dozen", count, 60)
+    assert_nothing_is_lost(rig, drops, "a dozen", count, 60)
 
 
 @pytest.mark.case("B17")
@@ -203,7 +203,7 @@ def test_random_kills_under_supervisord_lose_nothing_and_double_nothing(
 
     kill_at_random(rig, drops, SUPERVISED, kills=5, prompts=60, most=20)
 
-    conclude(rig, drops, "obcd up", count, 60)
+    assert_nothing_is_lost(rig, drops, "obcd up", count, 60)
 
 
 @pytest.mark.soak
@@ -222,5 +222,5 @@ def test_thousand_random_kills_lose_nothing_and_double_nothing(
 
         kill_at_random(rig, drops, shares, kills=kills, prompts=prompts, most=60)
 
-        conclude(rig, drops, kind.__name__, count, 300)
+        assert_nothing_is_lost(rig, drops, kind.__name__, count, 300)
     count(f"kills: {time.monotonic() - began:.0f} s")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +33,16 @@ def test_inbox_that_is_private_or_sticky_is_taken(spool: Layout, mode: int) -> N
 
     start(spool)
 
+    assert stat.S_IMODE(spool.inbox.stat().st_mode) == mode, "it is left as the administrator made it"
+
 
 def test_inbox_of_a_group_that_is_the_users_own_is_private(spool: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rights, "_is_own_group", lambda uid, gid: True)
     spool.inbox.chmod(0o775)
 
     start(spool)
+
+    assert stat.S_IMODE(spool.inbox.stat().st_mode) == 0o775
 
 
 @pytest.mark.parametrize("profile", ["", "clinical"])

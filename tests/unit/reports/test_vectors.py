@@ -64,11 +64,15 @@ def test_parquet_holds_lists_of_float32(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_lone_surrogates_do_not_end_the_document(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    writer = writer_for("v.parquet", io.BytesIO())
+    parquet = pytest.importorskip("pyarrow.parquet")
+    stream = io.BytesIO()
+    writer = writer_for("v.parquet", stream)
 
     writer.add({"id": "\ud800", "line": 1, "index": 0, "text": "a\ud800", "embedding": [1.0]})
     writer.finish()
+
+    (row,) = parquet.read_table(io.BytesIO(stream.getvalue())).to_pylist()
+    assert (row["text"][0], row["embedding"]) == ("a", [1.0])
 
 
 def test_nothing_to_write_is_said(tmp_path: Path) -> None:

@@ -113,3 +113,5 @@ def test_job_is_begun_though_a_full_disk_takes_no_count(layout: Layout, monkeypa
     monkeypatch.setattr(disk, "show_json", refuse)
 
     begin(layout, 2 * LIMIT)
+
+    assert quarantine.deaths(layout.jobs / "job1") == 0
