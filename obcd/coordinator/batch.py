@@ -23,9 +23,10 @@ from obcd.errors import InputError
 from obcd.logs import printable
 from obcd.spool import disk, ledger, recovery
 from obcd.spool.inbox import Drop, Identity, Key
-from obcd.spool.intake import Order, RejectedError, accept_copy
+from obcd.spool.intake import accept_copy
 from obcd.spool.job import JobHeader, new_job_id
 from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.reading import Order, RejectedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Any
 from obcd.clock import monotonic
 from obcd.errors import ObcdError
 from obcd.logs import fault_text, set_up_logging
-from obcd.spool import control, intake, outbox, quarantine, recovery, retention
+from obcd.spool import control, intake, outbox, quarantine, reading, recovery, retention
 from obcd.spool.layout import Layout
 from obcd.spool.room import FULL
 from obcd.workers.channel import Channel, ClosedError
@@ -113,7 +113,7 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
 def _carry_out(call: Call, layout: Layout) -> Done | Failed:
     try:
         return Done(WORK[call.name](layout, *call.arguments))
-    except intake.RejectedError as error:
+    except reading.RejectedError as error:
         return Failed(str(error), is_rejected=True)
     except ObcdError as error:
         return Failed(str(error))

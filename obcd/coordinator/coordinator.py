@@ -42,9 +42,9 @@ from obcd.core.scheduling import Scheduler
 from obcd.core.shortage import Missing
 from obcd.errors import InputError
 from obcd.spool.inbox import Key
-from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_place
 from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.ledger import failure_record
 from obcd.spool.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.recovery import Recovery
 from obcd.workers.messages import Answered

@@ -15,9 +15,10 @@ from obcd.coordinator.unfinished import Unfinished
 from obcd.core.limits import Held, why_too_large
 from obcd.logs import printable
 from obcd.spool.inbox import Drop, Inbox, Key
-from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected, Repeated
+from obcd.spool.intake import Accepted, Gone, NotYet, Rejected, Repeated
 from obcd.spool.job import JobHeader, new_job_id
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 from obcd.spool.recovery import Claim
 
 logger = logging.getLogger(__name__)

@@ -25,9 +25,9 @@ from obcd.core.faults import Fault, Remedy
 from obcd.core.turns import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.inbox import CONTROL, MAX_MARKER_BYTES, Identity, Key
-from obcd.spool.intake import failure_record
 from obcd.spool.job import JobHeader, read_firsts, read_places
 from obcd.spool.layout import Layout
+from obcd.spool.ledger import failure_record
 
 #: Failures written in one go when a job is cancelled: a few megabytes.
 CHUNK = 10_000

@@ -34,7 +34,7 @@ from obcd.errors import FormError, InputError, LineError
 from obcd.logs import printable
 from obcd.spool import acl, disk
 from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
-from obcd.spool.intake import BLOCK, MAGIC
+from obcd.spool.reading import BLOCK, MAGIC
 
 #: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40

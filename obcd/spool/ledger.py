@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.core.counts import Counts
+from obcd.core.records import Outcome
 from obcd.spool import disk
 
 logger = logging.getLogger(__name__)
@@ -197,3 +198,27 @@ def _cut(path: Path, size: int) -> None:
             disk.sync_file(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def failure_record(
+    ordinal: int,
+    line: int,
+    kind: str,
+    message: str,
+    attempts: int,
+    endpoint: str = "",
+    kept: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the ledger's record of a failure, as JSON; `kept` is `Fault.kept`."""
+    return encode(
+        {
+            **(kept or {}),
+            "ordinal": ordinal,
+            "line": line,
+            "outcome": Outcome.FAILURE,
+            "class": kind,
+            "message": message,
+            "attempts": attempts,
+            "endpoint": endpoint,
+        }
+    )

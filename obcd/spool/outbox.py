@@ -36,9 +36,9 @@ from obcd.spool import disk, ledger
 from obcd.spool.control import fail_cancelled, read_orders
 from obcd.spool.homes import find_places, make_place, user_name
 from obcd.spool.inbox import Key
-from obcd.spool.intake import BLOCK
 from obcd.spool.job import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.layout import Layout
+from obcd.spool.reading import BLOCK
 from obcd.spool.room import find_shortage, read_space
 from obcd.spool.showing import MANIFEST, free_name, show
 

@@ -21,7 +21,7 @@ from obcd.logs import printable
 from obcd.spool import disk, ledger, quarantine
 from obcd.spool.control import Orders, finish_binding, read_orders
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
-from obcd.spool.intake import claim_marker, failure_record
+from obcd.spool.intake import claim_marker
 from obcd.spool.job import (
     JobHeader,
     Place,
@@ -32,6 +32,7 @@ from obcd.spool.job import (
     signature_column,
 )
 from obcd.spool.layout import Layout
+from obcd.spool.ledger import failure_record
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from obcd.core.records import JobSettings
 from obcd.errors import ObcdError
 from obcd.spool import disk, ledger, outbox, recovery
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, Order, accept, accept_claimed
+from obcd.spool.intake import Accepted, accept, accept_claimed
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 from tests.unit.spool.spools import answer, failure, lines_of, put_marker
 
 #: The model of every story. Prompts hold this word, so that a log that quotes one is found.

@@ -18,8 +18,9 @@ from obcd.errors import InputError
 from obcd.spool import disk, ledger, outbox
 from obcd.spool.drop import submit
 from obcd.spool.inbox import Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, Order, accept
+from obcd.spool.intake import Accepted, accept
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 from tests.faults.story import SETTINGS, prompt_file
 from tests.unit.spool.spools import answer
 

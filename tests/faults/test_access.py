@@ -16,10 +16,11 @@ from obcd.spool import acl, disk, ledger, outbox, recovery
 from obcd.spool.drop import submit
 from obcd.spool.homes import home_names
 from obcd.spool.inbox import Drop, Inbox, Key
-from obcd.spool.intake import Accepted, Gone, Order, Rejected, Verdict, accept
+from obcd.spool.intake import Accepted, Gone, Rejected, Verdict, accept
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout, SpoolLock
 from obcd.spool.outbox import Signs
+from obcd.spool.reading import Order
 from tests.faults.checks import Places, quick_syncs
 from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS

@@ -15,8 +15,9 @@ import pytest
 
 from obcd.errors import ObcdError
 from obcd.spool import disk, outbox, recovery
-from obcd.spool.intake import Accepted, Order, accept_claimed
+from obcd.spool.intake import Accepted, accept_claimed
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 from tests.faults.loop import LoopDisk, why_not
 from tests.faults.story import SETTINGS
 from tests.support import SOURCES

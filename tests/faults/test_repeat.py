@@ -13,8 +13,9 @@ import pytest
 from obcd.errors import InputError
 from obcd.spool import answered, disk, outbox, recovery
 from obcd.spool.inbox import Drop
-from obcd.spool.intake import Accepted, Order, Repeated, accept, accept_claimed
+from obcd.spool.intake import Accepted, Repeated, accept, accept_claimed
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 from obcd.spool.retention import sweep
 from obcd.spool.showing import MANIFEST
 from tests.faults import checks

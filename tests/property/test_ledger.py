@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from obcd.core.records import Outcome
 from obcd.spool import ledger
-from obcd.spool.intake import failure_record
+from obcd.spool.ledger import failure_record
 
 REQUESTS = 6
 ORDINALS = st.integers(0, REQUESTS - 1)

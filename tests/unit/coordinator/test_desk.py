@@ -25,8 +25,9 @@ from obcd.coordinator.desk import (
 )
 from obcd.coordinator.unfinished import Unfinished
 from obcd.core.context import ContextPlan
-from obcd.spool.intake import Accepted, Order
+from obcd.spool.intake import Accepted
 from obcd.spool.job import JobHeader
+from obcd.spool.reading import Order
 from obcd.spool.recovery import Claim
 from tests.unit.spool.spools import SETTINGS, drop_of, make_layout, put, put_marker
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from obcd.core.records import JobSettings, Outcome
-from obcd.spool import disk, intake, ledger, outbox
+from obcd.spool import disk, ledger, outbox
 from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, Order, accept
+from obcd.spool.intake import Accepted, accept
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order
 
 SETTINGS = JobSettings(model="llama3.2")
 THREE = b'{"prompt": "one"}\n{"prompt": "two"}\n{"prompt": "three"}\n'
@@ -75,7 +76,7 @@ def answer(ordinal: int, text: str = "fine", **fields: Any) -> bytes:
 
 
 def failure(ordinal: int, message: str = "no", line: int = 0) -> bytes:
-    return intake.failure_record(ordinal, line or ordinal + 1, "server_error", message, 4, "gpu0")
+    return ledger.failure_record(ordinal, line or ordinal + 1, "server_error", message, 4, "gpu0")
 
 
 def record(layout: Layout, job: str, records: list[bytes]) -> None:

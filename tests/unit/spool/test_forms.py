@@ -13,7 +13,7 @@ from obcd.core.forms import Form, form_of, stem_of, why_not_taken
 from obcd.core.records import JobSettings
 from obcd.errors import InputError
 from obcd.reports.verify import Verdict, verify
-from obcd.spool import intake
+from obcd.spool import intake, ledger, reading
 from obcd.spool.drop import drop, find_target, submit
 from obcd.spool.inbox import CONTROL, Inbox, Key, is_control
 from obcd.spool.intake import Accepted, NotYet, Rejected, accept
@@ -142,7 +142,7 @@ def test_retry_of_rows_asks_the_same_again(layout: Layout) -> None:
 
 
 def failure_of(ordinal: int) -> bytes:
-    return intake.failure_record(ordinal, ordinal + 1, "timeout", "no answer", 4, "gpu0")
+    return ledger.failure_record(ordinal, ordinal + 1, "timeout", "no answer", 4, "gpu0")
 
 
 def test_packed_lines_are_taken_as_they_are(layout: Layout) -> None:
@@ -234,7 +234,7 @@ def test_header_of_long_names_is_no_bomb(layout: Layout) -> None:
 def test_disk_that_becomes_full_while_a_file_is_unpacked_breaks_it_off(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ROOM_BYTES", 1000)
+    monkeypatch.setattr(reading, "ROOM_BYTES", 1000)
     raw = pack(b'{"note": "x"}\n' * 1000)
     order = order_of(drop_of(put(layout, raw, "notes.jsonl.gz")), settings=SETTINGS, min_free_bytes=2**60)
     monkeypatch.setattr(intake, "_why_no_room", lambda *_: None)

@@ -15,10 +15,11 @@ import pytest
 
 from obcd.core.context import ContextPlan
 from obcd.core.records import canonical_model
-from obcd.spool import disk, intake, ledger
-from obcd.spool.intake import Accepted, Gone, NotYet, Order, Rejected, RejectedError, accept, accept_copy
+from obcd.spool import disk, intake, ledger, reading
+from obcd.spool.intake import Accepted, Gone, NotYet, Rejected, accept, accept_copy
 from obcd.spool.job import JobHeader, read_header, read_places, read_request_line, signature_column
 from obcd.spool.layout import Layout
+from obcd.spool.reading import Order, RejectedError
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
@@ -169,7 +170,7 @@ def test_different_models_of_lines_are_counted_as_signatures(layout: Layout) -> 
 
 
 def test_lines_longer_than_a_block_are_read_whole(layout: Layout) -> None:
-    long = json.dumps({"prompt": "x" * (intake.BLOCK + 5000)}).encode()
+    long = json.dumps({"prompt": "x" * (reading.BLOCK + 5000)}).encode()
     path = put(layout, THREE + long + b"\n" + THREE)
 
     verdict = accept(layout, order_of(drop_of(path), max_line_bytes=2**22))
@@ -751,7 +752,7 @@ def test_copy_that_finds_the_disk_full_leaves_nothing_on_it(layout: Layout, monk
         reader._files["input.jsonl"].write(b"x" * 1000)
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr(intake._Reader, "read", fill)
+    monkeypatch.setattr(reading.Reader, "read", fill)
     order = order_of(drop_of(put(layout, THREE)))
 
     with pytest.raises(OSError, match="no room"):

@@ -9,7 +9,7 @@ import pytest
 
 from obcd.core.records import JobSettings
 from obcd.reports.verify import Verdict, verify
-from obcd.spool import intake, ledger
+from obcd.spool import ledger, reading
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.job import read_places, read_request_line
 from obcd.spool.layout import Layout
@@ -60,7 +60,7 @@ def test_profile_says_how_many_where_the_line_does_not(layout: Layout) -> None:
 def test_file_that_wants_too_many_answers_loses_the_lines_that_want_several(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(reading, "MAX_REQUESTS", 3)
 
     header = accept_bytes(
         layout, b'{"prompt": "a", "n": 2}\n{"prompt": "b", "n": 2}\n{"prompt": "c"}\n{"prompt": "d"}\n'
