@@ -1,6 +1,7 @@
 """Settled drops on their way to the clerk: submitters take turns, and who has too much under way waits.
 
-The clerk is given few at a time: of somebody's five thousand files and another one's single one, that one is soon next.
+A clerk is given few at a time: of somebody's five thousand files and another one's single one, that one is soon next.
+Large files have a clerk and lines of their own.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from obcd.coordinator.clerks import is_large_file
 from obcd.core.limits import Held, Limits, why_too_much
 from obcd.spool.inbox import Drop, Key
 
-#: Files of one submitter that are told why they wait: each is a sign in the outbox.
+#: Files of one line that are told why they wait: each is a sign in the outbox.
 MOST_TOLD = 100
 
 
@@ -25,44 +27,45 @@ class Admission:
     def __init__(self, limits: Limits, held: Callable[[int], Held]) -> None:
         self.limits = limits
         self._held = held
-        #: {submitter: his drops in the order in which they are taken}
-        self._drops: dict[int, dict[Key, Drop]] = defaultdict(dict)
-        #: {submitter: the number of his last drop that was taken}
-        self._served: dict[int, int] = {}
+        #: {(submitter, whether they are large): his drops in the order in which they are taken}
+        self._lines: dict[tuple[int, bool], dict[Key, Drop]] = defaultdict(dict)
+        #: {such a line: the number of its last drop that was taken}
+        self._served: dict[tuple[int, bool], int] = {}
         self._taken = 0
-        #: {submitter: why he waits}
-        self._blocked: dict[int, str] = {}
+        #: {such a line: why it waits}
+        self._blocked: dict[tuple[int, bool], str] = {}
 
     def __contains__(self, key: Key) -> bool:
-        return any(key in drops for drops in self._drops.values())
+        return any(key in drops for drops in self._lines.values())
 
     def __bool__(self) -> bool:
-        return any(self._drops.values())
+        return any(self._lines.values())
 
     def offer(self, drop: Drop) -> None:
         """Take a settled drop in, in place of an older one of the same name."""
-        for drops in self._drops.values():
+        for drops in self._lines.values():
             drops.pop(drop.key, None)
-        self._drops[drop.identity.uid][drop.key] = drop
+        self._lines[drop.identity.uid, is_large_file(drop.identity.size)][drop.key] = drop
 
     def keep_only(self, keys: set[Key]) -> None:
         """Forget what has gone from the inbox."""
-        for drops in self._drops.values():
+        for drops in self._lines.values():
             for key in [key for key in drops if key not in keys]:
                 del drops[key]
 
-    def take_next(self) -> Drop | None:
-        """Return whose turn it is; None when nobody's may be taken now."""
-        self._blocked = {}
-        for uid in sorted((uid for uid, drops in self._drops.items() if drops), key=self._turn):
-            drop = next(iter(self._drops[uid].values()))
+    def take_next(self, *, is_large: bool) -> Drop | None:
+        """Return whose turn it is with large files, or with all others; None when nobody's may be taken now."""
+        self._blocked = {line: why for line, why in self._blocked.items() if line[1] != is_large}
+        waiting = (line for line, drops in self._lines.items() if drops and line[1] == is_large)
+        for line in sorted(waiting, key=self._turn):
+            uid, drop = line[0], next(iter(self._lines[line].values()))
             why = why_too_much(drop.identity.size, self._held(uid), self.limits)
             if not why:
-                del self._drops[uid][drop.key]
+                del self._lines[line][drop.key]
                 self._taken += 1
-                self._served[uid] = self._taken
+                self._served[line] = self._taken
                 return drop
-            self._blocked[uid] = why
+            self._blocked[line] = why
         return None
 
     def waiting(self, obstacle: str) -> dict[Key, str]:
@@ -71,10 +74,10 @@ class Admission:
         Args:
             obstacle: Why all of them do, "" when only limits hold some up.
         """
-        why = {uid: obstacle for uid in self._drops} if obstacle else self._blocked
+        why = {line: obstacle for line in self._lines} if obstacle else self._blocked
         return {
-            key: text for uid, text in why.items() for key, _ in zip(self._drops[uid], range(MOST_TOLD), strict=False)
+            key: text for line, text in why.items() for key, _ in zip(self._lines[line], range(MOST_TOLD), strict=False)
         }
 
-    def _turn(self, uid: int) -> int:
-        return self._served.get(uid, 0)
+    def _turn(self, line: tuple[int, bool]) -> int:
+        return self._served.get(line, 0)

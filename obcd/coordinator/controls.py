@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks, is_large_job
 from obcd.coordinator.jobs import Jobs
 from obcd.coordinator.running import JobState
 from obcd.logs import printable
@@ -35,13 +36,13 @@ class Controls:
     """Main thread only; `now` is monotonic seconds.
 
     Args:
-        clerk: The one that publishes: a job is bound before it is published, or not at all.
+        clerks: Those that publish: the one that will publish a job binds it, so that it is bound before or not at all.
     """
 
-    def __init__(self, layout: Layout, jobs: Jobs, clerk: Clerk) -> None:
+    def __init__(self, layout: Layout, jobs: Jobs, clerks: Clerks) -> None:
         self._layout = layout
         self._jobs = jobs
-        self._clerk = clerk
+        self._clerks = clerks
         #: {control file: why it is not obeyed, or not yet}
         self.waiting: dict[Key, str] = {}
         self._binding: set[Control] = set()
@@ -145,7 +146,8 @@ class Controls:
             return
         self._binding.add(control)
         by_daemon = control.uid == os.geteuid()
-        self._clerk.ask(partial(self._take_bound, control, job), "bind", control, job.id, by_daemon)
+        then = partial(self._take_bound, control, job)
+        self._clerks.ask(then, "bind", control, job.id, by_daemon, is_large=is_large_job(job))
 
     def _take_bound(self, control: Control, job: JobHeader, outcome: Done | Failed) -> None:
         self._binding.discard(control)

@@ -19,7 +19,8 @@ from typing import Any
 from obcd.clock import monotonic
 from obcd.config.settings import Settings
 from obcd.coordinator.changes import compare, describe
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks
 from obcd.coordinator.controls import Controls
 from obcd.coordinator.desk import Desk
 from obcd.coordinator.fleet import Fleet
@@ -101,8 +102,8 @@ class Coordinator:
         self.reload_trouble = ""
         self.is_draining = False
         self.is_recovered = False
-        self._intake_clerk = Clerk("intake", layout)
-        self._outbox_clerk = Clerk("outbox", layout)
+        self._intake_clerks, self._outbox_clerks = Clerks("intake", layout), Clerks("outbox", layout)
+        self._clerks = (self._intake_clerks, self._outbox_clerks)
         self._signs = Signboard(layout)
         self._sweeper = Sweeper(settings, layout)
         self._watch = InboxWatch(self._watched_folders(), self._note_inbox_news)
@@ -112,13 +113,13 @@ class Coordinator:
             layout,
             self.fleet,
             self._recorder,
-            (self._intake_clerk, self._outbox_clerk),
+            self._clerks,
             self._signs,
             self._take_published,
             counts=takes_drops,
         )
-        self._desk = Desk(settings, layout, self._intake_clerk, self.jobs.take, self.jobs.on_roll)
-        self._controls = Controls(layout, self.jobs, self._outbox_clerk)
+        self._desk = Desk(settings, layout, self._intake_clerks, self.jobs.take, self.jobs.on_roll)
+        self._controls = Controls(layout, self.jobs, self._outbox_clerks)
         #: Where the root lies, None where that cannot be known.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
@@ -142,7 +143,7 @@ class Coordinator:
         self._room.start()
         self._look_at_inbox()
         self.fleet.pool.start_missing(monotonic())
-        self._intake_clerk.ask(self._take_recovery, "recover")
+        self._intake_clerks.ask(self._take_recovery, "recover")
 
     def apply(self, settings: Settings, now: float) -> str:
         """Go on with another configuration of the same folders, while jobs run.
@@ -179,8 +180,8 @@ class Coordinator:
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
         self.fleet.pool.stop()
-        self._intake_clerk.stop()
-        self._outbox_clerk.stop()
+        for clerks in self._clerks:
+            clerks.stop()
         self._sweeper.stop()
         self._watch.stop()
         self._recorder.stop(5.0)
@@ -241,8 +242,7 @@ class Coordinator:
 
     def pids(self) -> dict[str, int | None]:
         """Return the child processes by name."""
-        clerks = {"clerk intake": self._intake_clerk.pid, "clerk outbox": self._outbox_clerk.pid}
-        return {**self.fleet.pool.pids(), **clerks}
+        return {**self.fleet.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()}
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -256,8 +256,7 @@ class Coordinator:
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
-        clerks = (self._intake_clerk.fileno(), self._outbox_clerk.fileno())
-        descriptors = {*self.fleet.pool.channels, *(one for one in clerks if one is not None)}
+        descriptors = {*self.fleet.pool.channels, *self._intake_clerks.filenos(), *self._outbox_clerks.filenos()}
         self._rest.wait()
         self._readable = self._sleeper.sleep(descriptors, seconds)
 
@@ -275,8 +274,8 @@ class Coordinator:
             self._desk.wake()
         self.fleet.pool.start_missing(now)
         self.fleet.receive(now, self._readable)
-        self._intake_clerk.turn(self._readable)
-        self._outbox_clerk.turn(self._readable)
+        for clerks in self._clerks:
+            clerks.turn(self._readable)
         self._count_recorded(now)
         self.jobs.end_cancelled()
         if self.is_recovered and self._takes_drops and not self.is_draining:
@@ -335,8 +334,7 @@ class Coordinator:
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing is left to do (but to wait for drops)."""
-        is_busy = self._intake_clerk.pending or self._outbox_clerk.pending
-        return self.is_recovered and self.jobs.is_idle and not is_busy
+        return self.is_recovered and self.jobs.is_idle and not any(clerks.pending for clerks in self._clerks)
 
     def _take_published(self, job: str, folder: Path) -> None:
         self._desk.wake_held()
@@ -420,8 +418,8 @@ class Coordinator:
             self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)
         self.fleet.replace_frozen(now)
         self.jobs.give_up_taken_away()
-        for clerk in (self._intake_clerk, self._outbox_clerk):
-            clerk.replace_stopped()
+        for clerks in self._clerks:
+            clerks.replace_stopped()
         if self.jobs.lack_of_room and not self.fleet.in_flight and not self._recorder.pending:
             self._room.throw_off()  # no result needs it any more
         self.jobs.publish_again()

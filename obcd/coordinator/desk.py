@@ -6,11 +6,14 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from obcd.clock import duration, monotonic, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.admission import Admission
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks, is_large_file
 from obcd.coordinator.unfinished import Unfinished
 from obcd.core.limits import Held, why_too_large
 from obcd.logs import printable
@@ -34,7 +37,7 @@ LOOK_SECONDS = 0.02
 REMEMBERED = 20
 #: Files that settled which are put in line in one turn.
 ARRIVED_A_TURN = 500
-#: Drops that are with the clerk at once: one that it works on, and the next ones, so that it need not wait for us.
+#: Drops that are with a clerk at once: one that it works on, and the next ones, so that it need not wait for us.
 AT_THE_CLERK = 4
 #: Files that are nobody's drop, from which on somebody should know.
 MANY_IGNORED = 10_000
@@ -57,14 +60,14 @@ class Desk:
         self,
         settings: Settings,
         layout: Layout,
-        clerk: Clerk,
+        clerks: Clerks,
         accepted: Callable[[JobHeader], None],
         unfinished: Unfinished,
     ) -> None:
         spool = settings.spool
         self._settings = settings
         self._layout = layout
-        self._clerk = clerk
+        self._clerks = clerks
         self._accepted = accepted
         self._unfinished = unfinished
         self._least_settle = 0.0
@@ -205,9 +208,14 @@ class Desk:
                 self._admission.offer(drop)
 
     def _hand_out(self) -> None:
-        """Have the clerk accept what is next, as long as few are with it."""
-        while self._is_open and len(self._asked) < AT_THE_CLERK and (drop := self._admission.take_next()) is not None:
-            self._order(drop)
+        """Have each clerk accept what is next, as long as few are with it."""
+        for is_large in (False, True):
+            asked = sum(is_large_file(drop.identity.size) == is_large for drop in self._asked.values())
+            for _ in range(asked, AT_THE_CLERK):
+                drop = self._admission.take_next(is_large=is_large) if self._is_open else None
+                if drop is None:
+                    break
+                self._order(drop)
 
     def _held(self, uid: int) -> Held:
         """Return what a submitter has under way."""
@@ -264,7 +272,11 @@ class Desk:
         )
 
     def _ask(self, name: str, order: Order) -> None:
-        self._clerk.ask(lambda outcome: self._take_outcome(order, outcome), name, order)
+        self._ask_clerk(order, name, order)
+
+    def _ask_clerk(self, order: Order, name: str, *arguments: Any) -> None:
+        is_large = is_large_file(order.drop.identity.size)
+        self._clerks.ask(partial(self._take_outcome, order), name, *arguments, is_large=is_large)
 
     def _take_outcome(self, order: Order, outcome: Done | Failed) -> None:
         key = order.drop.key
@@ -306,7 +318,7 @@ class Desk:
         elif outcome.is_disk:
             self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
         else:
-            self._clerk.ask(lambda done: self._take_outcome(order, done), "reject_claimed", order, outcome.reason)
+            self._ask_clerk(order, "reject_claimed", order, outcome.reason)
 
 
 def _size(header: JobHeader) -> str:

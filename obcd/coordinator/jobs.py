@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import duration, monotonic
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks, is_large_job
 from obcd.coordinator.fleet import Fleet
 from obcd.coordinator.observer import Published
 from obcd.coordinator.quarantine import Quarantine
@@ -57,7 +58,7 @@ class Jobs:
         layout: Layout,
         fleet: Fleet,
         recorder: Recorder,
-        clerks: tuple[Clerk, Clerk],
+        clerks: tuple[Clerks, Clerks],
         signs: Signboard,
         published: Callable[[str, Path], None],
         *,
@@ -67,7 +68,7 @@ class Jobs:
         self._fleet = fleet
         self._scheduler = fleet.scheduler
         self._recorder = recorder
-        self._intake_clerk, self._outbox_clerk = clerks
+        self._intake_clerks, self._outbox_clerks = clerks
         self._signs = signs
         self._on_published = published
         self.running: dict[str, RunningJob] = {}
@@ -307,9 +308,10 @@ class Jobs:
 
     def publish(self, job: str) -> None:
         """Have a complete job's answers shown in the outbox."""
-        facts = self._fleet.facts()
+        facts, is_large = self._fleet.facts(), is_large_job(self.running[job].header)
         self._publishing.add(job)
-        self._outbox_clerk.ask(lambda outcome: self._take_published(job, outcome), "publish", job, facts)
+        then = partial(self._take_published, job)
+        self._outbox_clerks.ask(then, "publish", job, facts, is_large=is_large)
 
     @property
     def lack_of_room(self) -> str:
@@ -351,7 +353,7 @@ class Jobs:
 
     def publish_left(self, job: str) -> None:
         """Have a job shown whose outputs an earlier coordinator had written."""
-        self._outbox_clerk.ask(partial(self._take_left, job), "publish", job, {})
+        self._outbox_clerks.ask(partial(self._take_left, job), "publish", job, {})
 
     def _take_left(self, job: str, outcome: Done | Failed) -> None:
         if isinstance(outcome, Failed):

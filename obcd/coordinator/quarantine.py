@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks, is_large_job
 from obcd.coordinator.running import JobState, RunningJob, report_idle
 from obcd.coordinator.signboard import Signboard
 from obcd.spool import quarantine
@@ -39,17 +40,17 @@ class Quarantine:
     Args:
         back: Called with a job that may be begun again.
         jobs: The folder of all jobs.
-        clerk: Who changes the files.
+        clerks: Who change the files.
         signs: Where a job that is kept apart is shown.
         counts: Whether beginnings are counted; who runs one job in the foreground sees what becomes of it.
     """
 
     def __init__(
-        self, back: Callable[[JobHeader], None], jobs: Path, clerk: Clerk, signs: Signboard, *, counts: bool = True
+        self, back: Callable[[JobHeader], None], jobs: Path, clerks: Clerks, signs: Signboard, *, counts: bool = True
     ) -> None:
         self._back = back
         self._jobs = jobs
-        self._clerk = clerk
+        self._clerks = clerks
         self._signs = signs
         self._counts = counts
         self._in_vain: dict[str, int] = {}
@@ -105,7 +106,8 @@ class Quarantine:
     def begin(self, header: JobHeader, then: Callable[[Done | Failed], None]) -> None:
         """Have a job read, and that counted."""
         self._begun[header.id] = (monotonic(), -1)
-        self._clerk.ask(then, "begin_job" if self._counts else "load_job", header.id)
+        name = "begin_job" if self._counts else "load_job"
+        self._clerks.ask(then, name, header.id, is_large=is_large_job(header))
 
     def keeps(self, header: JobHeader, outcome: Done | Failed) -> bool:
         """Take note of what came of reading a job; True when it is not run now, and all is said and done about that."""
@@ -139,7 +141,7 @@ class Quarantine:
                 self._forget(job)
             elif now - since >= QUIET_SECONDS:
                 self._forget(job)
-                self._clerk.ask(_ignore, "acquit", job)
+                self._clerks.ask(_ignore, "acquit", job)
 
     def acquit_all(self) -> None:
         """Acquit all that were begun: the coordinator is told to stop, so none of them ends it."""
@@ -155,7 +157,7 @@ class Quarantine:
         """End a job's quarantine, on disk first, and have it begun again; False when it is in none."""
         if job not in self._kept:
             return False
-        self._clerk.ask(partial(self._take_released, job), "release", job)
+        self._clerks.ask(partial(self._take_released, job), "release", job)
         return True
 
     def _take_released(self, job: str, outcome: Done | Failed) -> None:

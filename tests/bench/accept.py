@@ -51,13 +51,13 @@ def measure() -> list[Figure]:
         *tick_figures(turns),
         Figure("coordinator's peak resident memory", memory["coordinator"], "MiB", most=150, is_worst=True),
         Figure("growth of that by the large job", growth, "MiB", most=60, is_worst=True),
-        Figure("clerk's peak resident memory", memory["clerk intake"], "MiB"),
+        Figure("clerk's peak resident memory", memory["clerk intake large"], "MiB"),
         Figure("slot-seconds in use by the other job meanwhile", share, "%", least=95),
     ]
 
 
 def _memory(spool: Spool) -> dict[str, float]:
-    """Return the peaks in MiB: `{"coordinator": …, "clerk intake": …, …}`."""
+    """Return the peaks in MiB: `{"coordinator": …, "clerk intake large": …, …}`."""
     children = {name: procfs.peak_mib(pid) for name, pid in spool.status()["processes"].items() if pid}
     return {"coordinator": procfs.peak_mib(spool.pid), **children}
 

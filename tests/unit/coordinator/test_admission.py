@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from obcd.coordinator.admission import MOST_TOLD, Admission
+from obcd.coordinator.clerks import LARGE_BYTES
 from obcd.coordinator.unfinished import Unfinished
 from obcd.core.limits import NOTHING, Held, Limits
 from obcd.core.records import JobSettings
@@ -18,7 +19,7 @@ def drop(uid: int, name: str, size: int = 100) -> Drop:
 
 def taken(admission: Admission) -> list[str]:
     names = []
-    while (next_one := admission.take_next()) is not None:
+    while (next_one := admission.take_next(is_large=False)) is not None:
         names.append(next_one.key.name)
     return names
 
@@ -30,9 +31,34 @@ def test_single_file_does_not_wait_for_somebody_elses_five_thousand() -> None:
         admission.offer(drop(1, f"many{number}"))
     admission.offer(drop(2, "single"))
 
-    first = [admission.take_next() for _ in range(3)]
+    first = [admission.take_next(is_large=False) for _ in range(3)]
 
     assert [item.key.name for item in first if item is not None] == ["many0", "single", "many1"]
+
+
+def test_large_files_have_lines_of_their_own_and_a_name_is_in_one() -> None:
+    admission = Admission(Limits(), lambda uid: NOTHING)
+    for name in ("large", "larger", "grown"):
+        admission.offer(drop(1, name, size=LARGE_BYTES + 1))
+    for name in ("a", "b"):
+        admission.offer(drop(1, name, size=LARGE_BYTES))
+    admission.offer(drop(1, "grown"))  # it was sent anew, and is small now
+
+    large = [admission.take_next(is_large=True) for _ in range(3)]
+
+    assert [item.key.name for item in large if item is not None] == ["large", "larger"]
+    assert taken(admission) == ["a", "b", "grown"]
+
+
+def test_who_is_over_his_limit_is_told_so_of_both_his_lines() -> None:
+    admission = Admission(Limits(jobs=2), lambda uid: Held(2, 200))
+    admission.offer(drop(1, "large", size=LARGE_BYTES + 1))
+    admission.offer(drop(1, "small"))
+
+    assert admission.take_next(is_large=True) is None
+    assert admission.take_next(is_large=False) is None
+
+    assert {key.name for key in admission.waiting("")} == {"large", "small"}
 
 
 def test_files_of_one_submitter_are_taken_as_they_came() -> None:
@@ -57,7 +83,7 @@ def test_who_is_over_his_limit_waits_and_the_others_go_on() -> None:
     assert all("user_jobs" in why for why in waiting.values())
 
     held[1] = Held(1, 100)
-    first = admission.take_next()
+    first = admission.take_next(is_large=False)
     assert first is not None
     assert first.key.name == "many0"
 
@@ -67,7 +93,7 @@ def test_newer_file_of_a_name_takes_the_place_of_the_older_whosever_it_is() -> N
     admission.offer(drop(1, "a"))
     admission.offer(drop(2, "a", size=200))
 
-    found = admission.take_next()
+    found = admission.take_next(is_large=False)
 
     assert found is not None
     assert (found.identity.uid, found.identity.size) == (2, 200)

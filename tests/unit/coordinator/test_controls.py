@@ -70,8 +70,8 @@ class Bench:
         self.files: dict[Key, Control] = {}
         monkeypatch.setattr("obcd.coordinator.controls.read_control", lambda layout, file: self.files[file])
 
-    def ask(self, then: Any, name: str, control: Control, job: str, by_daemon: bool) -> None:
-        assert name == "bind"
+    def ask(self, then: Any, name: str, control: Control, job: str, by_daemon: bool, *, is_large: bool) -> None:
+        assert (name, is_large) == ("bind", False)
         self.asked.append((then, control, job, by_daemon))
 
     def lay(self, verb: Verb, uid: int = ANN, value: int = 0, job: str = "", age: int = 0) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from obcd.config.settings import Settings, Spool
 from obcd.coordinator import desk as module
 from obcd.coordinator.admission import MOST_TOLD
 from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import LARGE_BYTES
 from obcd.coordinator.desk import (
     AT_THE_CLERK,
     DISK_SECONDS,
@@ -41,8 +43,9 @@ class Errands:
         self._inbox = inbox
         self.asked: list[tuple[Then, Order]] = []
 
-    def ask(self, then: Then, name: str, *arguments: Any) -> None:
+    def ask(self, then: Then, name: str, *arguments: Any, is_large: bool) -> None:
         self.asked.append((then, arguments[0]))
+        assert is_large == (arguments[0].drop.identity.size > LARGE_BYTES)
 
     def accept(self, requests: int = 1, bad_lines: int = 0) -> None:
         """Answer the oldest errand: the file became a job."""
@@ -113,6 +116,19 @@ def test_scans_of_a_burst_are_as_many_as_its_time_allows_and_not_as_its_files(be
 
     assert len(bench.jobs) == 50
     assert bench.scans <= 2 + 1.0 / max(LEAST_PAUSE, PAUSE_BY_COST * cost)
+
+
+def test_small_file_is_handed_out_though_more_large_ones_wait_than_their_clerk_is_given(bench: Bench) -> None:
+    for number in range(AT_THE_CLERK + 1):
+        bench.drop(f"{number}.jsonl")
+        os.truncate(bench.layout.inbox / f"{number}.jsonl", LARGE_BYTES + 1)
+    bench.drop("small.jsonl")
+
+    bench.desk.turn(0.0)
+
+    names = [order.drop.key.name for _, order in bench.clerk.asked]
+    assert "small.jsonl" in names
+    assert len(names) == AT_THE_CLERK + 1
 
 
 def test_single_drop_is_looked_at_in_the_turn_that_its_event_wakes(bench: Bench) -> None:

@@ -32,7 +32,7 @@ class Errands:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Callable[[Done | Failed], None]]] = []
 
-    def ask(self, then: Callable[[Done | Failed], None], name: str, job: str, *arguments: Any) -> None:
+    def ask(self, then: Callable[[Done | Failed], None], name: str, job: str, *_: Any, is_large: bool = False) -> None:
         self.asked.append((name, job, then))
 
     def names(self) -> list[tuple[str, str]]:

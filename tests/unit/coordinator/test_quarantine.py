@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from obcd.clock import monotonic
-from obcd.coordinator.clerk import Clerk, Done, Failed
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import Clerks
 from obcd.coordinator.quarantine import DISK_SECONDS, QUIET_SECONDS, Quarantine
 from obcd.coordinator.running import RunningJob
 from obcd.coordinator.signboard import Signboard
@@ -23,14 +24,14 @@ from obcd.spool.recovery import LoadedJob
 from tests.unit.coordinator.test_running import job
 
 
-class NotingClerk(Clerk):
+class NotingClerks(Clerks):
     """Notes the calls; each is answered at once."""
 
     def __init__(self, layout: Layout, asked: list[tuple[str, ...]]) -> None:
         super().__init__("intake", layout)
         self.asked = asked
 
-    def ask(self, then: Callable[[Done | Failed], None], name: str, *arguments: Any) -> None:
+    def ask(self, then: Callable[[Done | Failed], None], name: str, *arguments: Any, is_large: bool = False) -> None:
         self.asked.append((name, *arguments))
         then(Done(None))
 
@@ -49,7 +50,7 @@ def accepted() -> deque[JobHeader]:
 def kept_apart(tmp_path: Path, accepted: deque[JobHeader], asked: list[tuple[str, ...]]) -> Quarantine:
     layout = Layout.at(tmp_path / "root")
     layout.create([])
-    return Quarantine(accepted.append, layout.jobs, NotingClerk(layout, asked), Signboard(layout))
+    return Quarantine(accepted.append, layout.jobs, NotingClerks(layout, asked), Signboard(layout))
 
 
 def header(name: str) -> JobHeader:

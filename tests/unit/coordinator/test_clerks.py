@@ -1,0 +1,73 @@
+"""Two clerks for one kind of work, as real processes: what is large holds up nothing small."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from obcd.coordinator.clerk import Done, Failed
+from obcd.coordinator.clerks import LARGE_BYTES, LARGE_REQUESTS, Clerks, is_large_file, is_large_job
+from obcd.spool.job import JobHeader
+from tests.unit.spool.spools import SETTINGS, make_layout
+
+
+@pytest.fixture
+def clerks(tmp_path: Path) -> Iterator[Clerks]:
+    clerks = Clerks("intake", make_layout(tmp_path))
+    yield clerks
+    clerks.stop()
+
+
+def turn(clerks: Clerks) -> None:
+    """Wait until one of them says something, and take it."""
+    readable, _, _ = select.select(clerks.filenos(), [], [], 30)
+    clerks.turn(readable)
+
+
+def test_small_call_is_done_while_the_clerk_for_large_ones_stands_still(clerks: Clerks) -> None:
+    done: list[str] = []
+
+    def note(name: str) -> None:
+        clerks.ask(lambda outcome: done.append(name), "acquit", "gone", is_large=name.startswith("large"))
+
+    note("large one")
+    turn(clerks)
+    pid = clerks.pids()["clerk intake large"]
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+
+    note("large two")
+    note("small")
+    turn(clerks)
+
+    assert done == ["large one", "small"]
+    assert clerks.pending == 1
+
+    os.kill(pid, signal.SIGCONT)
+    turn(clerks)
+    assert done == ["large one", "small", "large two"]
+
+
+def test_second_clerk_runs_only_when_something_large_has_come(clerks: Clerks) -> None:
+    outcomes: list[Done | Failed] = []
+    assert clerks.pids() == {"clerk intake": None}
+
+    clerks.ask(outcomes.append, "acquit", "gone")
+    turn(clerks)
+
+    assert len(outcomes) == 1
+    assert list(clerks.pids()) == ["clerk intake"]
+
+
+def test_what_is_large() -> None:
+    assert not is_large_file(LARGE_BYTES)
+    assert is_large_file(LARGE_BYTES + 1)
+    usual = JobHeader(id="job", name="a.jsonl", requests=LARGE_REQUESTS, size=LARGE_BYTES, settings=SETTINGS)
+    assert not is_large_job(usual)
+    assert is_large_job(usual.evolve(requests=LARGE_REQUESTS + 1))
+    assert is_large_job(usual.evolve(size=LARGE_BYTES + 1))
