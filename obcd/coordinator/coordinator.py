@@ -282,7 +282,7 @@ class Coordinator:
             self._desk.turn(now)
             self._controls.turn(self._desk.controls, self._desk.is_coming, now)
         if self._takes_drops:
-            self._signs.show(self.jobs.running.values(), lambda: self.waiting, now, self.obstacle)
+            self._signs.show(self.jobs.running.values(), lambda: self.waiting, now, lambda: self.obstacle)
         self._keep_house(now)
         if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)

@@ -163,14 +163,17 @@ class Desk:
     def turn(self, now: float) -> None:
         """Scan if it is time."""
         self._now = now
-        due = [errand for at, errand in self._again if at <= now]
-        self._again = [entry for entry in self._again if entry[0] > now]
-        for errand in due:
-            errand()
+        if self._again:
+            due = [errand for at, errand in self._again if at <= now]
+            self._again = [entry for entry in self._again if entry[0] > now]
+            for errand in due:
+                errand()
         if not self._arrived and now >= self._scan_at:
             self._look(now)
-        self._take_arrived()
-        self._hand_out()
+        if self._arrived:
+            self._take_arrived()
+        if self._admission:
+            self._hand_out()
 
     def _look(self, now: float) -> None:
         """Go on with the look at the inbox, and take what settled when it comes to its end."""

@@ -181,7 +181,7 @@ class Fleet:
     @property
     def in_flight(self) -> int:
         """Requests at the endpoints now."""
-        return sum(self.scheduler.in_flight(item.name) for item in self.endpoints)
+        return self.scheduler.all_in_flight
 
     def facts(self) -> dict[str, EndpointFacts]:
         """Return what manifests tell of the endpoints."""

@@ -52,20 +52,24 @@ class Signboard:
         self._do(partial(self._signs.show_progress, header, report))
 
     def show(
-        self, jobs: Iterable[RunningJob], waiting: Callable[[], Mapping[Key, str]], now: float, outage: str = ""
+        self,
+        jobs: Iterable[RunningJob],
+        waiting: Callable[[], Mapping[Key, str]],
+        now: float,
+        outage: Callable[[], str],
     ) -> None:
         """Show what is due.
 
         Args:
             waiting: Returns why files wait, of which there may be thousands.
-            outage: Why nothing can be asked at present.
+            outage: Returns why nothing can be asked at present.
         """
         if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; what is shown is stale anyway
             return
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
-                self._do(partial(self._signs.show_progress, job.header, job.report(now, outage)))
+                self._do(partial(self._signs.show_progress, job.header, job.report(now, outage())))
         if now < self._look_at:
             return
         self._look_at, found = now + LOOK_SECONDS, waiting()

@@ -101,6 +101,10 @@ class Holder:
         if self.loaded != signature:
             self.loaded, self.pace = signature, Pace()
 
+    def requests(self) -> list[RequestKey]:
+        """Return the requests that it holds."""
+        return [lease.request for lease in self.leases.values()]
+
     def free(self) -> int:
         """Return how many more requests it may hold."""
         slots = self.slots

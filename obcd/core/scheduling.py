@@ -128,6 +128,11 @@ class Scheduler:
         """Return `{endpoint: what it does not serve as it should, and why}`, for people."""
         return {item.name: found for item in self._endpoints.values() if (found := item.fitness.sentences())}
 
+    @property
+    def all_in_flight(self) -> int:
+        """How many requests all endpoints together hold."""
+        return sum([len(endpoint.leases) for endpoint in self._endpoints.values()])
+
     def in_flight(self, name: str) -> int:
         """Return how many requests an endpoint holds."""
         return len(self._endpoints[name].leases)
@@ -161,7 +166,7 @@ class Scheduler:
         reserved = self._reserve(now) if self._suspects else {}
         leases = self._lease_reserved(reserved, now)
         open_endpoints = [
-            endpoint for name, endpoint in self._endpoints.items() if name not in reserved and self._free(endpoint) > 0
+            item for item in self._endpoints.values() if item.name not in reserved and self._has_room(item)
         ]
         # what one took may leave another one free to switch, so all are looked at until nothing more is taken
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
@@ -171,7 +176,7 @@ class Scheduler:
             if not fresh:
                 break
             leases += fresh
-            open_endpoints = [endpoint for endpoint in open_endpoints if self._free(endpoint) > 0]
+            open_endpoints = [endpoint for endpoint in open_endpoints if self._has_room(endpoint)]
         return leases + self._lease_copies(open_endpoints, now)
 
     def answered(self, ticket: int, endpoint: str, now: float, span: Span | None = UNTOLD) -> Lease | None:
@@ -289,11 +294,11 @@ class Scheduler:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _free(self, endpoint: Holder) -> int:
-        """Return how many more requests an endpoint may hold now; none beside one that is asked alone."""
-        if self._suspects and any(self._suspects.is_lonely(lease.request) for lease in endpoint.leases.values()):
-            return 0
-        return endpoint.free()
+    def _has_room(self, endpoint: Holder) -> bool:
+        """Tell whether an endpoint may hold more requests now; none beside one that is asked alone."""
+        if endpoint.free() <= 0:  # most often: all are looked at, turn by turn
+            return False
+        return not self._suspects or not any(map(self._suspects.is_lonely, endpoint.requests()))
 
     def _lease_one(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Lease | None:
         for group in self._choices(endpoint, waiting, now):
@@ -331,7 +336,7 @@ class Scheduler:
     def _admits(self, endpoint: Holder, group: Group) -> Admits | None:
         if not self._suspects:
             return None
-        return self._suspects.admits(group.backlog.job, [lease.request for lease in endpoint.leases.values()])
+        return self._suspects.admits(group.backlog.job, endpoint.requests())
 
     def _reserve(self, now: float) -> dict[str, tuple[Group, int]]:
         """Choose an endpoint each for the requests that wait for one of their own; it takes nothing else meanwhile.

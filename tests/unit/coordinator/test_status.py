@@ -98,7 +98,7 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
     trouble = "no endpoint is up: a: connection refused; and 3 more"
 
     coordinator.layout.create([])
-    coordinator._signs.show(coordinator.jobs.running.values(), dict, 0.0, coordinator.fleet.outage)
+    coordinator._signs.show(coordinator.jobs.running.values(), dict, 0.0, lambda: coordinator.fleet.outage)
     coordinator._signs.finish(10.0)
     document = snapshot(coordinator, 0.0)
 
