@@ -29,7 +29,7 @@ with the same settings, is not asked again (--again asks anew).
     metavar="DIR", help="folder for the answers",
 )  # fmt: skip
 @click.option("--profile", default="", help="the profile to ask with  [default: the top level of the configuration]")
-@click.option("--model", metavar="NAME", help="ask this model instead of the configuration's")
+@click.option("--model", metavar="NAME", help="ask this model instead of the configuration's, where a line names none")
 @click.option("--files", is_flag=True, help="also write one JSON file per answer, DIR/<epoch>-<line>.json")
 @click.option("--again", is_flag=True, help="ask even what is answered already")
 @click.option("-v", "--verbose", is_flag=True, help="one line per answer")

@@ -20,6 +20,7 @@ from obcd.coordinator.observer import Observer
 from obcd.core.faults import Fault
 from obcd.core.leases import Lease
 from obcd.core.records import canonical_model
+from obcd.core.wishes import describe_unobeyed
 from obcd.errors import ExitCode, InputError, NoEndpointError
 from obcd.logs import set_up_logging
 from obcd.ollama.control import Probe, probe_all
@@ -120,6 +121,8 @@ def _say_start(plan: Plan, header: JobHeader, settings: Settings, probes: dict[s
         say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
         if header.context is not None:
             say(header.context.describe())
+        for sentence in describe_unobeyed(header.unobeyed):
+            say(sentence)
     if plan.settings_differ:
         say("the configuration changed since it was begun; it goes on with the settings it was begun with")
     labels = sorted({found.version for found in probes.values() if "obcd" in found.version})

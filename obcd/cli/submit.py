@@ -33,6 +33,7 @@ from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
 from obcd.core.forms import form_of, stem_of
 from obcd.core.rows import PLAIN, Reading
+from obcd.core.wishes import describe_unobeyed
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
 from obcd.journal import one_line
 from obcd.logs import printable
@@ -369,6 +370,8 @@ def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> Non
         line, why = submitted.bad_lines[0]
         first = "" if is_watched() else f"; line {line}: {why}"
         say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
+    for sentence in describe_unobeyed(submitted.unobeyed):
+        load.remark(f"{file}: {sentence}")
     if is_watched() and not load.quiet:
         home = home_names(os.geteuid())[0] if load.layout.per_user else ""
         where = load.layout.outbox / home / submitted.profile / stem_of(submitted.name)

@@ -87,6 +87,8 @@ CONTEXT = 8192
 Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Template = Annotated[str, AfterValidator(_checked_template)]
+#: Of models: {the name in the lines: the one that is asked}.
+Aliases = dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
 FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
 #: What is taken beside JSONL: CSV, the same with tabs, and each of them packed by gzip.
 Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
@@ -237,6 +239,7 @@ class Profile(Table):
     repeat: Repeat | None = None
     cache: bool | None = None
     dedupe: bool | None = None
+    aliases: Aliases = {}
     digest: Digest | None = None
 
     @model_validator(mode="after")
@@ -256,6 +259,7 @@ class Settings(Table):
         repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are remembered across jobs.
         dedupe: Whether equal requests of a job are asked once.
+        aliases: {name of a model in prompt lines: the model that is asked in its place}.
         source: The file it was read from, None for the defaults alone.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
@@ -275,6 +279,7 @@ class Settings(Table):
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False
+    aliases: Aliases = {}
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -369,7 +374,8 @@ class Settings(Table):
 
     def models(self) -> frozenset[str]:
         """Return the canonical names of the models that the configuration asks for."""
-        return frozenset(canonical_model(self.job_settings(profile).model) for profile in ("", *self.profiles))
+        jobs = [self.job_settings(profile) for profile in ("", *self.profiles)]
+        return frozenset(canonical_model(name) for job in jobs for name in (job.model, *job.aliases.values()))
 
     def job_settings(self, profile: str = "") -> JobSettings:
         """Return what a job of a profile asks with; "" is the top level.
@@ -403,6 +409,7 @@ class Settings(Table):
             repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
             cache=self.cache if chosen.cache is None else chosen.cache,
             dedupe=self.dedupe if chosen.dedupe is None else chosen.dedupe,
+            aliases={**self.aliases, **chosen.aliases},
         )
 
 

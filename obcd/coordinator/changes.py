@@ -9,16 +9,10 @@ from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings, Table
 from obcd.core.records import JobSettings
 
-#: Keys of the top level that are told one by one, by their field; the other tables have their own place in a `Change`.
-TOP_LEVEL = {
-    "model": "model",
-    "system_message": "system_message",
-    "format": "format",
-    "send_schema": "send_schema",
-    "think": "think",
-    "repeat": "repeat",
-}
-
+#: Fields of `Settings` that have a place of their own in a `Change`, or are no keys; all others are told by their name.
+APART = frozenset(
+    ("schema_file", "ollama_instances", "spool", "requests", "host", "profiles", "source", "schemas", "tokens")
+)
 #: Keys that change nothing here: a reload that would move a folder is refused, and one that does not may name it anew.
 UNMOVED = {("spool", "root"), ("spool", "inbox")}
 
@@ -76,9 +70,9 @@ def compare(old: Settings, new: Settings, draining: Collection[str] = ()) -> Cha
 
 
 def _keys(old: Settings, new: Settings) -> Iterator[str]:
-    for field, key in TOP_LEVEL.items():
-        if getattr(old, field) != getattr(new, field):
-            yield key
+    for field in Settings.model_fields:
+        if field not in APART and getattr(old, field) != getattr(new, field):
+            yield field
     if (old.schema_file, old.schemas.get("")) != (new.schema_file, new.schemas.get("")):
         yield "schema"
     tables: dict[str, tuple[Table, Table]] = {

@@ -16,6 +16,7 @@ from obcd.coordinator.clerk import Done, Failed
 from obcd.coordinator.clerks import Clerks, is_large_file
 from obcd.coordinator.unfinished import Unfinished
 from obcd.core.limits import Held, why_too_large
+from obcd.core.wishes import describe_unobeyed
 from obcd.logs import printable
 from obcd.spool.inbox import Drop, Inbox, Key
 from obcd.spool.intake import Accepted, Gone, NotYet, Rejected, Repeated
@@ -293,6 +294,8 @@ class Desk:
             case Accepted(header):
                 extra = {"action": "job_accepted", "job": header.id, "profile": key.profile}
                 logger.info("%s accepted as job %s: %s", label, header.id, _size(header), extra=extra)
+                for sentence in describe_unobeyed(header.unobeyed):
+                    logger.info("%s: %s", label, sentence, extra=extra | {"action": "key_echoed"})
                 self._accepted(header)
             case NotYet(why, until_published, until_rejected):
                 if until_rejected:

@@ -68,6 +68,7 @@ class JobSettings:
         repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
         cache: Whether answers are remembered for the same question of another job, and taken from there.
         dedupe: Whether of equal requests of the job one is asked, whose result is that of all.
+        aliases: `{name of a model in the lines: the model that is asked}`.
     """
 
     model: str
@@ -90,6 +91,11 @@ class JobSettings:
     repairs: int = 2
     cache: bool = False
     dedupe: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def model_for(self, named: str | None) -> str:
+        """Return which model is asked where a line names one, or none."""
+        return self.aliases.get(named, named) if named else self.model
 
     @property
     def reading(self) -> Reading:
@@ -233,7 +239,7 @@ def signature_of(request: Request, settings: JobSettings) -> Signature:
     """Return what a server must have loaded to answer this request."""
     options = request_options(request, settings)
     loading = tuple(sorted((key, options[key]) for key in RELOADING_OPTIONS if key in options))
-    return Signature(canonical_model(request.model or settings.model), loading, request.kind is Kind.EMBED)
+    return Signature(canonical_model(settings.model_for(request.model)), loading, request.kind is Kind.EMBED)
 
 
 def request_body(request: Request, settings: JobSettings) -> dict[str, Any]:
@@ -251,7 +257,7 @@ def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     system = system_of(request, settings)
     opening = [{"role": "system", "content": system}] if system and request.messages[0]["role"] != "system" else []
     body = {
-        "model": request.model or settings.model,
+        "model": settings.model_for(request.model),
         "messages": opening + request.messages,
         "stream": False,
         "truncate": False,
@@ -267,7 +273,7 @@ def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     A raw prompt is sent alone: a system message beside it is refused.
     """
     body = {
-        "model": request.model or settings.model,
+        "model": settings.model_for(request.model),
         "prompt": request.prompt,
         "stream": False,
         "truncate": False,
@@ -285,7 +291,7 @@ def embed_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     options = request_options(request, settings)
     del options["num_predict"]  # nothing is generated
     body = {
-        "model": request.model or settings.model,
+        "model": settings.model_for(request.model),
         "input": list(request.inputs),
         "truncate": False,
         "options": options,

@@ -19,7 +19,7 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -30,6 +30,7 @@ from obcd.core.lines import parse_line
 from obcd.core.packed import unpack
 from obcd.core.rows import PLAIN, Reading
 from obcd.core.sheets import Sheet, split_lines
+from obcd.core.wishes import note_unobeyed
 from obcd.errors import FormError, InputError, LineError
 from obcd.logs import printable
 from obcd.spool import acl, disk
@@ -58,6 +59,7 @@ class Submitted:
 
     Attributes:
         bad_lines: `[(line number, reason), …]`, at most the first ten, of lines that will become failures.
+        unobeyed: `{key that looks like a wish, and is only echoed: the first line that has it}`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Submitted:
     prompts: int
     bad: int
     bad_lines: tuple[tuple[int, str], ...]
+    unobeyed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -78,6 +81,7 @@ class _Content:
     prompts: int = 0
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
+    unobeyed: dict[str, int] = field(default_factory=dict)
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
 
@@ -166,7 +170,8 @@ def find_target(
     folder = inbox / profile if profile else inbox
     if profile and not folder.is_dir():
         raise InputError(
-            f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the configuration"
+            f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the running daemon: "
+            "add [profiles.…] to its configuration, then obcd reload"
         )
     path = folder / drop_name(name)
     if why := why_not_taken(path.name, accepts):
@@ -213,6 +218,7 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
         prompts=content.prompts,
         bad=content.bad,
         bad_lines=content.bad_lines,
+        unobeyed=content.unobeyed,
     )
 
 
@@ -386,11 +392,13 @@ def _check_magic(raw: bytes, content: _Content) -> None:
 def _check_line(raw: bytes, content: _Content) -> None:
     line = raw.rstrip(b"\n").removeprefix(b"\xef\xbb\xbf" if content.lines == 1 else b"")
     try:
-        parse_line(line, content.lines, content.reading)
+        request = parse_line(line, content.lines, content.reading)
     except LineError as error:
         _note_bad(content, str(error))
     else:
         content.prompts += 1
+        if content.reading.template is None:
+            note_unobeyed(content.unobeyed, request)
 
 
 def _note_bad(content: _Content, why: str) -> None:

@@ -320,4 +320,5 @@ def _copy(layout: Layout, order: Order, source: Path, temporary: Path) -> JobHea
         repeat="run" if order.answered_since is None else "skip",
         asks=reader.asks or "",
         converted=reader.converted,
+        unobeyed=reader.unobeyed,
     )

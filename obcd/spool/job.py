@@ -14,8 +14,8 @@ import secrets
 import struct
 import time
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -43,6 +43,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
     "accepted_at": (float, int),
+    "unobeyed": (dict,),
 }
 
 
@@ -91,6 +92,7 @@ class JobHeader:
         asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
             outputs are OpenAI's too. "" for a file of ours.
         converted: What `input.jsonl` is where the drop was not JSONL, or packed; None: what was dropped, byte for byte.
+        unobeyed: `{key that looks like a wish, and is only echoed: number of the first line that has it}`.
         repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
         format: `FORMAT` of the version that wrote it.
     """
@@ -115,6 +117,7 @@ class JobHeader:
     repeat: str = "run"
     asks: str = ""
     converted: Converted | None = None
+    unobeyed: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

@@ -26,6 +26,7 @@ from obcd.core.answers import join
 from obcd.core.counts import Counts
 from obcd.core.forms import stem_of
 from obcd.core.lines import parse_line
+from obcd.core.openai.asked import is_asked
 from obcd.core.openai.batch import Batch
 from obcd.core.openai.told import told_failure, told_response
 from obcd.core.records import Outcome, plain_model
@@ -236,8 +237,9 @@ def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
         document = json.loads(raw)
         if not isinstance(document, dict):
             return place.line
-        key = header.settings.reading.id_field
-        value = document.get("custom_id" if header.asks and "custom_id" in document else key)
+        reading = header.settings.reading
+        is_openai = reading.template is None and (is_asked(document) or (header.asks and "custom_id" in document))
+        value = document.get("custom_id" if is_openai else reading.id_field)
         length = len(
             json.dumps(value, allow_nan=False, ensure_ascii=False)
         )  # Infinity and NaN are no JSON: not to be written on
@@ -327,6 +329,8 @@ def _input(header: JobHeader) -> dict[str, Any]:
     document: dict[str, Any] = {"sha256": header.sha256, "bytes": header.size}
     if header.converted is not None:
         document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
+    if header.unobeyed:
+        document["unobeyed"] = dict(header.unobeyed)
     return document
 
 

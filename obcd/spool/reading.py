@@ -26,6 +26,7 @@ from obcd.core.packed import unpack
 from obcd.core.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.sameness import Sames, digest_of
 from obcd.core.sheets import Sheet
+from obcd.core.wishes import note_unobeyed
 from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool import disk, ledger
 from obcd.spool.inbox import Drop, Marker
@@ -181,6 +182,8 @@ class Reader:
         self._written_digest, self._written = hashlib.sha256(), 0
         self._cut = ""  # why the end of a table seems to be missing
         self._custom_ids = CustomIds()
+        #: {key that looks like a wish, and is only echoed: the first line that has it}
+        self.unobeyed: dict[str, int] = {}
         self._is_torn = False  # the last line has no LF and is no JSON object
 
     def read(self, source: IO[bytes], size: int) -> None:
@@ -323,11 +326,7 @@ class Reader:
                 raise LineError(fault)
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
-            if self.asks is None:
-                self.asks = _asked_endpoint(raw)
-            request = parse_line(raw, self.lines, self._reading)
-            if self.asks:
-                self._custom_ids.take(request.id)
+            request = self._parse(raw)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:
                 raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
@@ -339,6 +338,21 @@ class Reader:
             self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
         self._compare(request, answers)
         self.requests += answers
+
+    def _parse(self, raw: bytes) -> Request:
+        """Read one line, and take note of what all lines of the file have to do with.
+
+        Raises:
+            LineError: If it is none.
+        """
+        if self.asks is None:
+            self.asks = _asked_endpoint(raw)
+        request = parse_line(raw, self.lines, self._reading)
+        if self.asks:
+            self._custom_ids.take(request.id)
+        if self._reading.template is None:  # else all its keys are data
+            note_unobeyed(self.unobeyed, request)
+        return request
 
     def _compare(self, request: Request | None, answers: int) -> None:
         """Write which request is the first that is like each of these, if that is wanted; a bad line is like none."""

@@ -37,6 +37,10 @@ _RELATIVES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
         lambda document: "custom_id" in document and ("response" in document or "result" in document),
         "a line of a batch's output, not of its input: drop the file that was asked",
     ),
+    (
+        _has("method", "url", "body"),
+        "`custom_id` is missing: write one, a string, by which you find the answer",
+    ),
     (_has("custom_id"), f"a custom_id, but no `body`: write {_OPENAI}"),
 )
 

@@ -600,3 +600,12 @@ def test_file_that_is_far_too_long_is_refused(tmp_path: Path, name: str) -> None
 
     with pytest.raises(ConfigurationError, match=f"{name}.* it is longer than 1048576 bytes"):
         load_settings(tmp_path / "obcd.toml")
+
+
+def test_aliases_of_a_profile_go_before_those_of_all_and_their_models_count_as_asked_for(tmp_path: Path) -> None:
+    text = 'aliases = {"a" = "one", "b" = "two"}\n[profiles.x]\naliases = {"b" = "three"}\n'
+
+    settings = load_settings(write(tmp_path, text))
+
+    assert settings.job_settings("x").aliases == {"a": "one", "b": "three"}
+    assert settings.models() >= {"one:latest", "two:latest", "three:latest"}

@@ -79,6 +79,9 @@ def test_schema_file_of_the_same_name_with_other_content_is_a_change() -> None:
         ({"requests": {"drain_seconds": 9.0}}, ("requests.drain_seconds",), False),
         ({"spool": {"active_jobs": 2}}, ("spool.active_jobs",), False),
         ({"host": {"base_port": 2}}, (), False),
+        ({"cache": True, "dedupe": True}, ("cache", "dedupe"), True),
+        ({"template": "{a}", "id_field": "b", "accept": ("csv",)}, ("template", "id_field", "accept"), True),
+        ({"repeat": "skip", "aliases": {"a": "b"}}, ("repeat", "aliases"), True),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -233,3 +234,13 @@ class TestSeveralAnswers:
         del body["options"]["seed"]
         assert body == chat_body(line, JOB)
         assert signature_of(nth_request(line, JOB, 1), JOB) == signature_of(line, JOB)
+
+
+def test_line_that_names_a_model_by_its_alias_is_asked_of_the_other_one() -> None:
+    settings = replace(JOB, aliases={"gpt-4o-mini": "qwen3"})
+
+    for named, asked in (("gpt-4o-mini", "qwen3"), ("llama3.2", "llama3.2"), (None, "llama3.2")):
+        for kind in ({"prompt": "x"}, {"complete": "x"}, {"embed": "x"}):
+            line = parse_line(json.dumps({**kind, "model": named}).encode(), 1)
+            assert request_body(line, settings)["model"] == asked
+            assert signature_of(line, settings).model == canonical_model(asked)

@@ -19,17 +19,20 @@ from obcd.spool import disk, intake, ledger, reading
 from obcd.spool.intake import Accepted, Gone, NotYet, Rejected, accept, accept_copy
 from obcd.spool.job import JobHeader, read_header, read_places, read_request_line, signature_column
 from obcd.spool.layout import Layout
+from obcd.spool.outbox import publish
 from obcd.spool.reading import Order, RejectedError
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
     accept_bytes,
+    answer,
     drop_of,
     lines_of,
     make_layout,
     order_of,
     put,
     put_marker,
+    record,
 )
 
 
@@ -101,6 +104,16 @@ def test_bad_lines_are_failures_in_the_ledger_with_their_numbers(layout: Layout)
     assert found[2].startswith("not JSON")
     replay = ledger.replay(layout.jobs / "job1" / ledger.NAME, 5)
     assert (replay.done, replay.counts.failures) == (bytes([0, 1, 1, 0, 1]), 3)
+
+
+def test_keys_that_look_like_wishes_are_noted_and_go_into_the_manifest(layout: Layout) -> None:
+    header = accept_bytes(layout, b'{"prompt": "a"}\n{"prompt": "b", "temperature": 0, "mrn": 7}\n')
+    assert read_header(layout.jobs / "job1").unobeyed == header.unobeyed == {"temperature": 2}
+
+    record(layout, "job1", [answer(0), answer(1)])
+    manifest = json.loads((publish(layout, "job1", {}) / "manifest.json").read_bytes())
+
+    assert manifest["input"]["unobeyed"] == {"temperature": 2}
 
 
 def test_job_of_only_bad_lines_is_a_job(layout: Layout) -> None:

@@ -115,6 +115,15 @@ def test_file_of_ours_stays_ours_with_a_line_of_openais_in_it(layout: Layout) ->
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 
 
+def test_bad_line_of_openais_in_a_file_of_ours_keeps_its_custom_id(layout: Layout) -> None:
+    accept_bytes(layout, b'{"prompt": "one"}\n' + asked("bad", {"messages": []}))
+    record(layout, "job1", [answer(0)])
+
+    (error,) = lines_of(publish(layout, "job1", {}) / "errors.jsonl")
+
+    assert (error["id"], error["line"]) == ("bad", 2)
+
+
 def test_batch_verifies(folder: Path) -> None:
     found = verify("notes", folder)
 
