@@ -49,7 +49,7 @@ COMMANDS = {
     "convert": Place("obcd.cli.convert:convert_lines", "convert prompt files between the forms people have."),
     "verify": Place("obcd.cli.verify:verify_folders", "prove that a published job is complete, or say what is wrong."),
     "print": Place("obcd.cli.reports:print_answers", "print prompts and answers."),
-    "merge": Place("obcd.cli.reports:merge", "merge the JSON in the answers into one document."),
+    "merge": Place("obcd.cli.merge:merge", "merge the JSON in the answers into one document."),
     "schema": Place("obcd.cli.schema:schema", "draft a JSON schema from examples."),
     "cache": Place("obcd.cli.cache:cache", "show or clear the answers that are remembered."),
     "vectors": Place("obcd.cli.vectors:vectors", "write the vectors of `embed` lines as JSONL or Parquet."),

@@ -1,4 +1,4 @@
-"""`obcd prepare`, `obcd print`, `obcd merge`: texts to prompts, answers to the screen or to one document."""
+"""`obcd prepare` and `obcd print`: texts to prompts, answers to the screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -20,11 +20,9 @@ from obcd.reports.answers import Answer, Failed, read_tally
 from obcd.reports.files import whole_file, whole_stream
 from obcd.reports.healing import Retries, find_wholes, read_whole
 from obcd.reports.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
-from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Writer, format_of, merge_answers
 from obcd.reports.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
 from obcd.reports.printing import json_line, text_block
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source, find_sources
-from obcd.reports.tables import FIELDS, CsvWriter, ParquetWriter, SqliteWriter, TableWriter
 from obcd.reports.texts import (
     DEFAULT_GLOBS,
     Columns,
@@ -54,19 +52,6 @@ Examples:
 
 Exit codes: 0 done (failed requests are told, not counted here), 3 a file or line could not be read.
 """
-MERGE_EPILOG = """\b
-Examples:
-  obcd merge --input-dir outbox/notes --output-file notes.json
-  obcd merge --input-dir outbox/notes --output-file notes.csv --with line,id
-  obcd merge --input-dir outbox/notes --output-file notes.db && sqlite3 notes.db 'SELECT * FROM answers'
-
-Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
-"""
-
-
-def _with_hyphens(option: str) -> str:
-    """Take `--input_dir` for `--input-dir`: the seed's commands spell their options both ways."""
-    return option.replace("_", "-")
 
 
 @click.command(epilog=PREPARE_EPILOG)
@@ -167,63 +152,6 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
         raise PartialError(f"{_count(faults, 'file or line', 'files or lines')} could not be read")
 
 
-@click.command(epilog=MERGE_EPILOG, context_settings={"token_normalize_func": _with_hyphens})
-@click.option(
-    "--input-dir",
-    "folders",
-    required=True,
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="published folder, one that holds several, or one with a file per prompt; may be repeated",
-)
-@click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice([each.value for each in Format]),
-    help="[default: by the suffix of FILE, else json]",
-)
-@click.option(
-    "--with",
-    "fields",
-    metavar="FIELDS",
-    default="",
-    help=f"put these of the answer beside its value, in tables (csv, parquet, sqlite): {', '.join(FIELDS)}",
-)
-@click.option(
-    "--spreadsheet",
-    is_flag=True,
-    help="csv only: put a ' in front of text that a spreadsheet would take for a formula (=, +, -, @)",
-)
-def merge(folders: tuple[Path, ...], output: str, kind: str | None, fields: str, spreadsheet: bool) -> None:
-    """merge the JSON in the answers into one document.
-
-    It is in the order of the prompts.
-
-    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv, parquet and sqlite have a column for
-    each key of the answers, typed as the job's schema says; objects and arrays in it are JSON; an answer that is no
-    object goes into the column "value"; a field of --with whose name is also a key of the answers gets a _ in front.
-    """
-    chosen = Format(kind) if kind else format_of(output)
-    names = _fields(fields, chosen)
-    if spreadsheet and chosen is not Format.CSV:
-        raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
-    ignore = None if output == STANDARD else Path(output)
-    refuse_published(output)
-    with (
-        target(output, overwrite=True) as stream,
-        closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
-    ):
-        done = merge_answers(list(folders), writer, ignore=ignore, report=_tell_left_out)
-    shown = "standard output" if output == STANDARD else printable(output)
-    _say(f"{_count(done.values, 'answer')} in {shown}")
-    if isinstance(writer, TableWriter) and writer.formulas and not spreadsheet:
-        _say(f"{_count(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
-    if done.left_out:
-        raise PartialError(f"{done.left_out} of {_count(done.values + done.left_out, 'answer')} left out of {shown}")
-
-
 def refuse_published(output: str) -> None:
     """Refuse to write over a file of a published job.
 
@@ -316,35 +244,6 @@ def _tell_failures(folder: PublishedFolder, by_retries: int) -> None:
     if failures > 0:
         again = f", and its retries answered {by_retries}" if by_retries else ""
         _say(f"{folder.name}: {failures} of {tally.requests} failed{again}: see errors.jsonl")
-
-
-def _fields(text: str, kind: Format) -> tuple[str, ...]:
-    """Return the fields named in `line,id`, each once."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [printable(name) for name in names if name not in FIELDS]
-    if unknown:
-        raise UsageError(f"--with does not know {', '.join(unknown)}; it takes {', '.join(FIELDS)}")
-    if names and kind in (Format.JSON, Format.JSONL):
-        raise UsageError(f"--with is for csv, parquet and sqlite; {kind} holds the answers' own values only")
-    return names
-
-
-def _writer(
-    kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None, *, is_for_spreadsheets: bool
-) -> Writer:
-    """Return the writer of a format; a table keeps its first pass on the output's disk (/tmp is often memory)."""
-    folder = None if output is None else output.parent
-    match kind:
-        case Format.JSON:
-            return JsonWriter(stream)
-        case Format.JSONL:
-            return JsonlWriter(stream)
-        case Format.CSV:
-            return CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
-        case Format.PARQUET:
-            return ParquetWriter(stream, fields, folder)
-        case Format.SQLITE:
-            return SqliteWriter(stream, fields, folder)
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

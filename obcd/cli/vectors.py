@@ -26,7 +26,8 @@ Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, 
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
 @click.option("--format", "kind", type=click.Choice(["jsonl", "parquet"]), help="[default: by the suffix of FILE]")
-def vectors(folders: tuple[Path, ...], output: str, kind: str | None) -> None:
+@click.option("--force", is_flag=True, help="replace FILE if it exists")
+def vectors(folders: tuple[Path, ...], output: str, kind: str | None, force: bool) -> None:
     """write the vectors of `embed` lines as JSONL or Parquet.
 
     DIR is a published folder (outbox/notes), or one that holds several. A row a vector, in the order of the prompts:
@@ -34,7 +35,7 @@ def vectors(folders: tuple[Path, ...], output: str, kind: str | None) -> None:
     """
     ignore = None if output == STANDARD else Path(output)
     refuse_published(output)
-    with target(output, overwrite=True) as stream:
+    with target(output, overwrite=force) as stream:
         writer = writer_for(output, stream, is_parquet=None if kind is None else kind == "parquet")
         done = write_vectors(list(folders), writer, ignore=ignore, report=_tell_left_out)
     shown = "standard output" if output == STANDARD else printable(output)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source
 
 #: longest line and largest per-prompt file that is read; an answer is a few KB, one of this size is damage
 MAX_RECORD_BYTES = 64 * 1024 * 1024
+#: what a line says of all its answers; the rest each of them says itself
+OF_LINE = ("id", "line", "prompt", "model", "extra")
 #: what stands in the place of a prompt or response that is missing, as the seed prints it
 NO_PROMPT = "No prompt found"
 NO_RESPONSE = "No response found"
@@ -26,13 +28,14 @@ NO_RESPONSE = "No response found"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answered request."""
+    """One answered request, or one of its answers."""
 
     place: str  # where it was read, ready to print: `notes/responses.jsonl line 7`
     file: str  # `notes/responses.jsonl`, ready to print
     line: int | None  # line of the prompt file, from 1; None for a per-prompt file
     record: dict[str, Any]  # all its keys, as read: {"id": 7, "line": 7, "prompt": "…", "response": "…", …}
     by_retry: bool = False  # a retry of the job gave it; `line` is that of the job's own prompt file
+    index: int = 0  # which of the answers of its line it is
 
     @property
     def request_id(self) -> Any:
@@ -67,6 +70,18 @@ def read_answers(source: Source) -> Iterator[Answer | LeftOut]:
         with InputLines(source.path / "input.jsonl") as lines:
             for number, record in _records(source.path / "responses.jsonl", file):
                 yield record if isinstance(record, LeftOut) else _answer(file, number, our_answer(record, lines))
+
+
+def each_answer(answer: Answer) -> list[Answer]:
+    """Return the answers of a line in their order: those in its `responses`, with what is the line's, or itself."""
+    several = answer.record.get("responses")
+    if not isinstance(several, list) or not several or not all(isinstance(item, dict) for item in several):
+        return [answer]
+    of_line = {key: answer.record[key] for key in OF_LINE if key in answer.record}
+    return [
+        replace(answer, place=f"{answer.place}, answer {index + 1}", record=item | of_line, index=index)
+        for index, item in enumerate(several)
+    ]
 
 
 def read_failures(folder: PublishedFolder) -> Iterator[LeftOut]:

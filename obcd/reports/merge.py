@@ -1,14 +1,14 @@
-"""Merge the JSON inside answers into one document: json, jsonl, csv or parquet.
+"""Merge the answers into one document, the JSON in them or their text: json, jsonl, csv, parquet or sqlite.
 
-One pass over the answers in input order; memory holds one answer at a time. Tables need to know their columns first:
-they keep the parsed values in a temporary file for a second pass (`tables`).
+One pass over the answers in input order; memory holds one line's answers at a time. Tables need to know their columns
+first: they keep the values in a temporary file for a second pass (`rows`).
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 from obcd.core.extract import Found, Missing, find_json
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
-from obcd.reports.answers import Answer, read_schema
+from obcd.reports.answers import Answer, each_answer, read_schema
 from obcd.reports.healing import Retries, find_wholes, read_whole
-from obcd.reports.sources import LeftOut, PublishedFolder
+from obcd.reports.sources import LeftOut, PublishedFolder, Source
 
 
 class Format(StrEnum):
@@ -32,6 +32,8 @@ class Format(StrEnum):
     SQLITE = "sqlite"  # a database with the table `answers`
 
 
+#: under which key the text of an answer stands
+TEXT_KEY = "response"
 #: {suffix of the output file: its format}; any other suffix means json
 SUFFIXES = {
     ".json": Format.JSON,
@@ -50,6 +52,8 @@ class Merged:
 
     values: int  # written
     left_out: int  # damaged, without JSON, or failed
+    lines: int = 0  # of the prompts, whose answers the written values are
+    without_json: int = 0  # of what was left out: what was answered
 
 
 class Writer(ABC):
@@ -76,30 +80,38 @@ class JsonWriter(Writer):
     """One JSON array, byte for byte what `json.dump(values, file, indent=2)` writes, without holding the values."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+        self.stream = stream
         self._is_empty = True
 
     def add(self, value: Any, answer: Answer) -> None:
         """Append an element."""
+        self.append(value)
+
+    def append(self, value: Any) -> None:
+        """Append an element, whoever gave it."""
         # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
         text = json.dumps(value, indent=2).replace("\n", "\n  ")
-        self._stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
+        self.stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
         self._is_empty = False
 
     def finish(self) -> None:
         """Close the array; like the seed's, the file ends without a line break."""
-        self._stream.write(b"[]" if self._is_empty else b"\n]")
+        self.stream.write(b"[]" if self._is_empty else b"\n]")
 
 
 class JsonlWriter(Writer):
     """One value a line."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def add(self, value: Any, answer: Answer) -> None:
         """Append a line."""
-        self._stream.write(json.dumps(value).encode("ascii") + b"\n")
+        self.append(value)
+
+    def append(self, value: Any) -> None:
+        """Append a line, whoever gave it."""
+        self.stream.write(json.dumps(value).encode("ascii") + b"\n")
 
     def finish(self) -> None:
         """Do nothing: every line is complete."""
@@ -114,7 +126,12 @@ def format_of(path: str) -> Format:
 
 
 def merge_answers(
-    folders: list[Path], writer: Writer, *, ignore: Path | None, report: Callable[[LeftOut], None]
+    folders: list[Path],
+    writer: Writer,
+    *,
+    ignore: Path | None,
+    report: Callable[[LeftOut], None],
+    is_text: bool = False,
 ) -> Merged:
     """Write the JSON value of every answer in these folders, in input order.
 
@@ -123,49 +140,72 @@ def merge_answers(
         writer: gets the values and is finished.
         ignore: the output file, which may lie among the inputs from an earlier merge.
         report: called with everything that was left out, in order; reasons never quote an answer.
+        is_text: whether the text of every answer is written instead, as `{"response": "…"}`.
 
     Raises:
         InputError: There is nothing to merge: no answer, no failure, no damaged line.
     """
-    values = left_out = 0
-    for item in _items(folders, ignore, writer):
-        found = item if isinstance(item, LeftOut) else value_of(item)
-        if isinstance(item, Answer) and isinstance(found, Found):
-            writer.add(found.value, item)
-            values += 1
-        elif isinstance(found, Missing) and isinstance(item, Answer):
-            report(LeftOut(item.place, found.reason))
-            left_out += 1
-        elif isinstance(item, LeftOut):
-            report(item)
-            left_out += 1
+    values = left_out = lines = without_json = 0
+    retries = Retries()
+    for source in find_wholes(folders, retries, ignore):
+        if not is_text:
+            _expect_schemas(source, retries, writer)
+        for item in read_whole(source, retries):
+            before = values
+            for part in each_answer(item) if isinstance(item, Answer) else [item]:
+                found = _find(part, is_text=is_text)
+                if isinstance(part, Answer) and isinstance(found, Found):
+                    writer.add(found.value, part)
+                    values += 1
+                elif isinstance(found, LeftOut):
+                    report(found)
+                    left_out += 1
+                    without_json += isinstance(part, Answer)
+            lines += values > before
     if not values and not left_out:
         shown = ", ".join(printable(str(folder)) for folder in folders)
         raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
     writer.finish()
-    return Merged(values, left_out)
+    return Merged(values, left_out, lines, without_json)
 
 
 def value_of(answer: Answer) -> Found | Missing:
     """Return the JSON value of an answer; one that was found at its job, or is no text, is taken as it is."""
     if "parsed" in answer.record:
         return Found(answer.record["parsed"])
-    if "response" not in answer.record:
-        has_vectors = "embeddings" in answer.record
-        return Missing("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
-    response = answer.record["response"]
+    response = answer.record.get("response")
     if isinstance(response, str):
-        return find_json(response)
+        found = find_json(response)
+        if isinstance(found, Missing) and answer.record.get("tool_calls"):
+            return Missing("it calls tools: --text --with tool_calls takes the calls")
+        return found
     if isinstance(response, (dict, list)):
         return Found(response)
-    return Missing("its response is not text")
+    return _no_text(answer)
 
 
-def _items(folders: list[Path], ignore: Path | None, writer: Writer) -> Iterator[Answer | LeftOut]:
-    """Yield answers and failures source by source, each in the order of the prompts."""
-    retries = Retries()
-    for source in find_wholes(folders, retries, ignore):
-        if isinstance(source, PublishedFolder):
-            for part in (source, *retries.below(source)):
-                writer.expect(read_schema(part))
-        yield from read_whole(source, retries)
+def text_of(answer: Answer) -> Found | Missing:
+    """Return the text of an answer, as it is, in an object; one that is no text but JSON stays that."""
+    response = answer.record.get("response")
+    return Found({TEXT_KEY: response}) if isinstance(response, (str, dict, list)) else _no_text(answer)
+
+
+def _no_text(answer: Answer) -> Missing:
+    if "response" in answer.record:
+        return Missing("its response is not text")
+    has_vectors = "embeddings" in answer.record
+    return Missing("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
+
+
+def _find(item: Answer | LeftOut, *, is_text: bool) -> Found | LeftOut:
+    if isinstance(item, LeftOut):
+        return item
+    found = text_of(item) if is_text else value_of(item)
+    return LeftOut(item.place, found.reason) if isinstance(found, Missing) else found
+
+
+def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:
+    """Tell a writer the schemas that a job's answers and those of its retries fit."""
+    if isinstance(source, PublishedFolder):
+        for part in (source, *retries.below(source)):
+            writer.expect(read_schema(part))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from obcd.reports.answers import NO_PROMPT, NO_RESPONSE, Answer
+from obcd.reports.answers import NO_PROMPT, NO_RESPONSE, Answer, each_answer
 
 RULE = "#" * 40
 
 
 def text_block(answer: Answer) -> str:
-    """Return an answer as the seed prints it, ending in a blank line."""
+    """Return an answer as the seed prints it, ending in a blank line; several to one prompt are numbered from 1."""
     prompt = _text(answer.record.get("prompt", NO_PROMPT))
-    response = _text(answer.record.get("response", _vectors(answer.record) or NO_RESPONSE))
-    said = f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\nResponse:\n{response}\n\n"
-    return said + "".join(f"Response {number}:\n{_text(text)}\n\n" for number, text in _further(answer.record))
+    answers = each_answer(answer)
+    numbers = [""] if len(answers) == 1 else [f" {number}" for number in range(1, len(answers) + 1)]
+    said = "".join(_said(each.record, number) for each, number in zip(answers, numbers, strict=True))
+    return f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\n{said}"
 
 
 def json_line(answer: Answer) -> str:
@@ -29,13 +30,13 @@ def json_line(answer: Answer) -> str:
     return json.dumps(first | {key: value for key, value in record.items() if key not in first}) + "\n"
 
 
-def _further(record: dict[str, Any]) -> list[tuple[int, Any]]:
-    """Return the answers behind the first, with their numbers from 2."""
-    answers = record.get("responses")
-    if not isinstance(answers, list):
-        return []
-    texts = [item.get("response", NO_RESPONSE) for item in answers if isinstance(item, dict)]
-    return list(enumerate(texts, 1))[1:]
+def _said(record: dict[str, Any], number: str) -> str:
+    """Return what was answered: text, calls of tools a line each, or both."""
+    calls = record.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    response = _text(record.get("response", _vectors(record) or NO_RESPONSE))
+    text = f"Response{number}:\n{response}\n\n" if response or not calls else ""
+    return text + (f"Tool calls{number}:\n" + "".join(f"{_text(call)}\n" for call in calls) + "\n" if calls else "")
 
 
 def _vectors(record: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 An object's keys are columns, those of the job's schema first, then in the order in which they are first seen; anything
 else goes into the column `value`.
-Objects and arrays inside a cell are JSON. Fields of the answer itself (`line`, `id` …) come first when asked for.
+Objects and arrays inside a cell are JSON. What stands before them is up to `rows`.
 """
 
 from __future__ import annotations
@@ -16,37 +16,17 @@ import shutil
 import sqlite3
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from enum import Flag, auto
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from obcd.core.schemas import find_part
 from obcd.errors import InputError, UsageError
-from obcd.reports.answers import Answer
-from obcd.reports.merge import Writer
+from obcd.reports.kinds import Kind
+from obcd.reports.rows import VALUE_COLUMN, Column, Part, RowWriter
 
-#: fields of an answer that can be put beside its value
-FIELDS = (
-    "file",
-    "line",
-    "id",
-    "prompt",
-    "model",
-    "done_reason",
-    "endpoint",
-    "attempts",
-    "seconds",
-    "prompt_tokens",
-    "eval_tokens",
-    "finished_at",
-)
-#: the column of answers that are no objects
-VALUE_COLUMN = "value"
-#: more than this is no table but free-form keys
-MAX_COLUMNS = 10_000
 #: what SQLite takes as it is compiled by default (SQLITE_MAX_COLUMN)
 MAX_SQLITE_COLUMNS = 2000
 #: how a cell begins that a spreadsheet computes (OWASP: CSV injection)
@@ -55,19 +35,7 @@ FORMULA_MARKS = frozenset("=+-@\t\r")
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
 
-_INT64 = range(-(2**63), 2**63)
-_EXACT_AS_FLOAT = range(-(2**53), 2**53 + 1)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Kind(Flag):
-    """Which kinds of values a column holds; none of them: only nulls."""
-
-    BOOL = auto()
-    INT = auto()
-    WIDE_INT = auto()  # exact as int64, not as a double
-    FLOAT = auto()
-    TEXT = auto()  # strings, and what has no type of its own: nested values, integers beyond int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,68 +46,18 @@ class Table:
     rows: Iterator[list[Any]]  # one cell a column; None where the answer has no such key
 
 
-class TableWriter(Writer):
-    """Collects rows in a temporary file in `folder`; what kind of table they become is up to the subclass."""
+class TableWriter(RowWriter):
+    """Rows with a cell for each column; what kind of table they become is up to the subclass."""
 
-    def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
-        self._stream = stream
-        self._fields = fields
-        self._field_kinds = {field: Kind(0) for field in fields}
-        self._kinds: dict[str, Kind] = {}
-        self._folder = folder
-        self.formulas = 0  # cells that a spreadsheet would compute
-        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
-
-    def add(self, value: Any, answer: Answer) -> None:
-        """Keep a row for the second pass and learn its columns.
-
-        Raises:
-            InputError: The answers have more different keys than a table can hold.
-        """
-        cells = value if isinstance(value, dict) else {VALUE_COLUMN: value}
-        own = [_field(answer, field) for field in self._fields]
-        for field, cell in zip(self._fields, own, strict=True):
-            self._field_kinds[field] |= kind_of(cell)
-        for key, cell in cells.items():
-            self._kinds[key] = self._kinds.get(key, Kind(0)) | kind_of(cell)
-        if len(self._kinds) > MAX_COLUMNS:
-            raise InputError(f"the answers have more than {MAX_COLUMNS} different keys: merge them to jsonl instead")
-        self._spool.write(json.dumps([own, cells]).encode("ascii") + b"\n")
-
-    def expect(self, schema: Mapping[str, Any]) -> None:
-        """Name and type the columns as a schema does that the answers fit; what they hold beyond it still counts."""
-        for key, kind in schema_kinds(schema).items():
-            self._kinds[key] = self._kinds.get(key, Kind(0)) | kind
-
-    def finish(self) -> None:
-        """Write the table."""
-        self._write(Table(self._columns(), self._rows()))
-
-    def close(self) -> None:
-        """Drop the temporary file."""
-        self._spool.close()
+    def _write_rows(self, columns: list[Column]) -> None:
+        # Only `{}` was answered: rows of nothing still count.
+        columns = columns or [Column(VALUE_COLUMN, Part.VALUE, VALUE_COLUMN, Kind(0))]
+        rows = ([parts[column.part].get(column.key) for column in columns] for parts in self._parts())
+        self._write(Table({column.name: column.kind for column in columns}, rows))
 
     @abstractmethod
     def _write(self, table: Table) -> None:
         """Write all rows to the stream."""
-
-    def _columns(self) -> dict[str, Kind]:
-        """Name the columns; a field that is also a key of the answers becomes `_line`, `_id` …"""
-        named = {}
-        for field, kind in self._field_kinds.items():
-            name = field
-            while name in self._kinds:
-                name = f"_{name}"
-            named[name] = kind
-        columns = named | self._kinds
-        return columns or {VALUE_COLUMN: Kind(0)}  # only `{}` was answered: rows of nothing still count
-
-    def _rows(self) -> Iterator[list[Any]]:
-        self._spool.seek(0)
-        keys = list(self._kinds) or ([] if self._fields else [VALUE_COLUMN])
-        for line in self._spool:
-            own, cells = json.loads(line)
-            yield own + [cells.get(key) for key in keys]
 
 
 class CsvWriter(TableWriter):
@@ -148,6 +66,7 @@ class CsvWriter(TableWriter):
     Args:
         is_for_spreadsheets: Whether text that a spreadsheet would compute gets a `'` in front: a prompt can talk a
             model into `=HYPERLINK(…)` (CWE-1236). Otherwise such cells are as answered, and `formulas` counts them.
+            Then there is a byte order mark too, without which Excel takes UTF-8 for the machine's old encoding.
     """
 
     def __init__(
@@ -160,8 +79,11 @@ class CsvWriter(TableWriter):
     ) -> None:
         super().__init__(stream, fields, folder)
         self._is_for_spreadsheets = is_for_spreadsheets
+        self.formulas = 0  # cells that a spreadsheet would compute
 
     def _write(self, table: Table) -> None:
+        if self._is_for_spreadsheets:
+            self._stream.write(BOM_UTF8)
         text = io.TextIOWrapper(self._stream, encoding="utf-8", newline="", write_through=True)
         rows = csv.writer(text)
         rows.writerow([self._cell(name) for name in table.columns])
@@ -183,9 +105,11 @@ class SqliteWriter(TableWriter):
         if len(table.columns) > MAX_SQLITE_COLUMNS:
             raise InputError(f"the answers have more than {MAX_SQLITE_COLUMNS} different keys: merge them to jsonl")
         kinds = list(table.columns.values())
-        columns = ", ".join(
-            f"{_quoted(name)} {_sqlite_type(kind)}" for name, kind in zip(_distinct(table.columns), kinds, strict=True)
-        )
+        names = _distinct(table.columns)
+        for name, chosen in zip(table.columns, names, strict=True):
+            if chosen != name:
+                self.renamed[chosen] = self.renamed.pop(name, name)
+        columns = ", ".join(f"{_quoted(name)} {_sqlite_type(kind)}" for name, kind in zip(names, kinds, strict=True))
         is_text = [_sqlite_type(kind) == "TEXT" for kind in kinds]
         insert = f"INSERT INTO answers VALUES ({', '.join('?' * len(kinds))})"  # noqa: S608 - marks only
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".sqlite") as file:
@@ -237,64 +161,6 @@ class ParquetWriter(TableWriter):
         return self._arrow.string()
 
 
-def schema_kinds(schema: Mapping[str, Any]) -> dict[str, Kind]:
-    """Return the columns that a schema gives: `{"age": Kind.INT, …}`; nothing where it is not that of an object.
-
-    A column that may be of several types, or has none of ours, is text; nothing is said of one that may only be null.
-    """
-    properties = _resolved(schema, schema).get("properties")
-    if not isinstance(properties, dict):
-        return {}
-    return {key: _schema_kind(_resolved(part, schema), schema) for key, part in properties.items()}
-
-
-_SCHEMA_KINDS = {"boolean": Kind.BOOL, "integer": Kind.INT, "number": Kind.FLOAT, "null": Kind(0)}
-
-
-def _schema_kind(part: Mapping[str, Any], root: Mapping[str, Any]) -> Kind:
-    for key in ("anyOf", "oneOf"):
-        if isinstance(part.get(key), list):
-            kinds = Kind(0)
-            for choice in part[key]:
-                kinds |= _schema_kind(_resolved(choice, root), root)
-            return kinds
-    if isinstance(part.get("enum"), list):
-        kinds = Kind(0)
-        for value in part["enum"]:
-            kinds |= kind_of(value)
-        return kinds
-    if "const" in part:
-        return kind_of(part["const"])
-    types = part.get("type")
-    kinds = Kind(0)
-    for name in types if isinstance(types, list) else [types]:
-        kinds |= _SCHEMA_KINDS.get(str(name), Kind.TEXT)
-    return kinds
-
-
-def _resolved(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a `$ref` into the schema itself, a few steps at most."""
-    for _ in range(8):
-        reference = part.get("$ref") if isinstance(part, dict) else None
-        if not isinstance(reference, str):
-            break
-        part = find_part(root, reference)
-    return part if isinstance(part, dict) else {}
-
-
-def kind_of(cell: Any) -> Kind:
-    """Return the kind of one cell; nothing for null."""
-    if cell is None:
-        return Kind(0)
-    if isinstance(cell, bool):
-        return Kind.BOOL
-    if isinstance(cell, float):
-        return Kind.FLOAT
-    if isinstance(cell, int) and cell in _INT64:
-        return Kind.INT if cell in _EXACT_AS_FLOAT else Kind.WIDE_INT
-    return Kind.TEXT
-
-
 def cell_text(cell: Any) -> str | None:
     """Return a cell as text: strings as they are, everything else as JSON, None for null."""
     if cell is None:
@@ -341,14 +207,6 @@ def _groups(rows: Iterator[list[Any]], is_text: list[bool]) -> Iterator[list[lis
             group, size = [], 0
     if group:
         yield group
-
-
-def _field(answer: Answer, name: str) -> Any:
-    if name == "file":
-        return answer.file
-    if name == "line":
-        return answer.line
-    return answer.record.get(name)
 
 
 def _encodable(text: str) -> str:

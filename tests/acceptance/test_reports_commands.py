@@ -1,4 +1,4 @@
-"""`obcd prepare`, `print` and `merge` as people and scripts meet them: output, remarks, exit codes, files."""
+"""`obcd prepare`, `print`, `merge`, `vectors` as people and scripts meet them: output, remarks, exit codes, files."""
 
 from __future__ import annotations
 
@@ -228,19 +228,156 @@ def test_merge_of_nothing_leaves_the_old_document(tmp_path: Path, capsys: Captur
     (tmp_path / "in").mkdir()
     (tmp_path / "out.csv").write_text("old")
 
-    assert run(["merge", "--input-dir", str(tmp_path / "in"), "-o", str(tmp_path / "out.csv")]) == ExitCode.INPUT
+    assert run(["merge", str(tmp_path / "in"), "-o", str(tmp_path / "out.csv"), "--force"]) == ExitCode.INPUT
 
     assert capsys.readouterr().err.startswith("obcd: nothing to merge in ")
     assert (tmp_path / "out.csv").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv"]
 
 
-@pytest.mark.parametrize("options", [["--with", "line"], ["--with", "lime", "--format", "csv"], ["--format", "xml"]])
+@pytest.mark.parametrize("options", [["--with", "lime"], ["--format", "xml"], ["--spreadsheet"]])
 def test_merge_that_cannot_be_meant_is_a_usage_error(tmp_path: Path, options: list[str]) -> None:
     folder = publish(tmp_path / "notes", {1: "{}"})
 
     assert run(["merge", "--input-dir", str(folder), "-o", str(tmp_path / "out.json"), *options]) == ExitCode.USAGE
     assert not (tmp_path / "out.json").exists()
+
+
+def test_merge_without_a_folder_asks_for_one(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["merge", "-o", str(tmp_path / "out.json")]) == ExitCode.USAGE
+
+    assert capsys.readouterr().err == "obcd: where are the answers? obcd merge DIR... -o FILE\n"
+
+
+def test_merge_takes_folders_as_arguments_and_as_options(tmp_path: Path) -> None:
+    for name, answer in (("a", "[1]"), ("b", "[2]"), ("c", "[3]")):
+        publish(tmp_path / name, {1: answer})
+    out = tmp_path / "out.json"
+
+    code = run(["merge", str(tmp_path / "b"), str(tmp_path / "a"), "--input-dir", str(tmp_path / "c"), "-o", str(out)])
+
+    assert code == ExitCode.DONE
+    assert json.loads(out.read_text()) == [[2], [1], [3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [("out.csv", "mrn,note\n"), ("out.jsonl", "[1]\n"), ("out.json", '{"type": "object"}'), ("out.json", "[1, 2]")],
+)
+def test_merge_does_not_overwrite_without_force(tmp_path: Path, capsys: Capture, name: str, old: str) -> None:
+    folder, out = publish(tmp_path / "notes", {1: '{"a": 1}'}), tmp_path / name
+    out.write_text(old)
+
+    assert run(["merge", str(folder), "-o", str(out)]) == ExitCode.INPUT
+    assert "--force" in capsys.readouterr().err
+    assert out.read_text() == old
+
+    assert run(["merge", str(folder), "-o", str(out), "--force"]) == ExitCode.DONE
+    assert "1" in out.read_text()
+    assert out.read_text() != old
+
+
+@pytest.mark.parametrize("earlier", [[], [{"a": 0}, "ä"]])
+def test_merge_writes_an_array_of_an_earlier_time_anew_as_the_seeds_script_did(tmp_path: Path, earlier: Any) -> None:
+    folder, out = publish(tmp_path / "notes", {1: '{"a": 1}'}), tmp_path / "out"
+    out.write_text(json.dumps(earlier, indent=2))
+
+    assert run(["merge", "--input_dir", str(folder), "--output_file", str(out)]) == ExitCode.DONE
+
+    assert json.loads(out.read_text()) == [{"a": 1}]
+
+
+def publish_several(folder: Path) -> Path:
+    """Publish two lines, of three answers and of one, with fields of their rows."""
+    publish(folder, {1: '{"joke": "a"}', 2: '{"joke": "d"}'})
+    lines = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    lines[0]["responses"] = [{"response": f'{{"joke": "{text}"}}', "seed": 40 + n} for n, text in enumerate("abc")]
+    for number, line in enumerate(lines):
+        line["extra"] = {"mrn": f"00{number}", "joke": "about rain"}
+    (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_merge_joins_every_answer_to_its_row(tmp_path: Path, capsys: Capture) -> None:
+    folder, out = publish_several(tmp_path / "jokes"), tmp_path / "out.csv"
+
+    assert run(["merge", str(folder), "-o", str(out), "--with", "id,index,seed,extra"]) == ExitCode.DONE
+
+    assert out.read_text().splitlines() == [
+        "id,index,seed,mrn,_joke,joke",
+        "mrn-1,0,40,000,about rain,a",
+        "mrn-1,1,41,000,about rain,b",
+        "mrn-1,2,42,000,about rain,c",
+        "mrn-2,0,,001,about rain,d",
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        f"4 answers of 2 lines in {out}",
+        "named otherwise, since the name is taken: _joke for joke",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_merge_puts_fields_into_json_too(tmp_path: Path, suffix: str) -> None:
+    folder, out = publish_several(tmp_path / "jokes"), tmp_path / f"out.{suffix}"
+
+    assert run(["merge", str(folder), "-o", str(out), "--with", "line,index"]) == ExitCode.DONE
+
+    text = out.read_text()
+    found = json.loads(text) if suffix == "json" else [json.loads(line) for line in text.splitlines()]
+    assert found == [
+        {"line": 1, "index": 0, "joke": "a"},
+        {"line": 1, "index": 1, "joke": "b"},
+        {"line": 1, "index": 2, "joke": "c"},
+        {"line": 2, "index": 0, "joke": "d"},
+    ]
+
+
+def test_merge_of_plain_text(tmp_path: Path, capsys: Capture) -> None:
+    folder = publish(tmp_path / "notes", {1: "Because of\nRayleigh.", 2: "No, [sic]."})
+
+    assert run(["merge", str(folder), "-o", str(tmp_path / "a.jsonl")]) == ExitCode.PARTIAL
+    assert "no answer holds JSON: --text merges what they say\n" in capsys.readouterr().err
+
+    assert run(["merge", str(folder), "-o", str(tmp_path / "b.csv"), "--text", "--with", "id"]) == ExitCode.DONE
+    assert list(csv.reader(io.StringIO((tmp_path / "b.csv").read_bytes().decode(), newline=""))) == [
+        ["id", "response"],
+        ["mrn-1", "Because of\nRayleigh."],
+        ["mrn-2", "No, [sic]."],
+    ]
+
+    assert run(["merge", str(folder), "-o", str(tmp_path / "c.json"), "--text"]) == ExitCode.DONE
+    assert json.loads((tmp_path / "c.json").read_text())[1] == {"response": "No, [sic]."}
+
+
+def test_merge_tells_which_columns_sqlite_has_by_another_name(tmp_path: Path, capsys: Capture) -> None:
+    folder = publish(tmp_path / "notes", {1: '{"i": 1, "I": 2}'})
+
+    assert run(["merge", str(folder), "-o", str(tmp_path / "out.db")]) == ExitCode.DONE
+
+    assert "named otherwise, since the name is taken: I_ for I\n" in capsys.readouterr().err
+
+
+def test_merge_for_spreadsheets_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder, out = publish(tmp_path / "notes", {1: '{"name": "Größe"}'}), tmp_path / "out.csv"
+
+    assert run(["merge", str(folder), "-o", str(out), "--spreadsheet"]) == ExitCode.DONE
+    assert out.read_bytes() == "\ufeffname\r\nGröße\r\n".encode()
+
+    assert run(["merge", str(folder), "-o", str(out), "--force"]) == ExitCode.DONE
+    assert out.read_bytes() == "name\r\nGröße\r\n".encode()
+
+
+def test_vectors_do_not_overwrite_without_force(tmp_path: Path, capsys: Capture) -> None:
+    folder, out = publish(tmp_path / "texts", {1: "x"}), tmp_path / "out.jsonl"
+    (folder / "responses.jsonl").write_text('{"id": 1, "line": 1, "prompt": "x", "embeddings": [[0.5]]}\n')
+    out.write_text("mine")
+
+    assert run(["vectors", str(folder), "-o", str(out)]) == ExitCode.INPUT
+    assert "--force" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+    assert run(["vectors", str(folder), "-o", str(out), "--force"]) == ExitCode.DONE
+    assert json.loads(out.read_text())["embedding"] == [0.5]
 
 
 def test_merge_to_standard_output_keeps_remarks_apart(tmp_path: Path) -> None:

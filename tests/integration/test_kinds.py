@@ -89,6 +89,16 @@ def test_one_file_asks_all_kinds_of_several_models(
     assert written.returncode == 3
     rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_bytes().splitlines()]
     assert [(row["id"], row["index"], row["text"]) for row in rows] == [("vectors", 0, "one"), ("vectors", 1, "two")]
+    path = tmp_path / "texts.jsonl"
+    merged = run_obcd(
+        environment, "merge", str(done.folder), "-o", str(path), "--text", "--with", "id,index,seed,tool_calls"
+    )
+    assert merged.returncode == 3
+    told = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert [(row["index"], row["seed"]) for row in told if row["id"] == "five"] == list(enumerate(range(40, 45)))
+    assert [row["response"] for row in told if row["id"] == "five"] == [answer["response"] for answer in five]
+    (call,) = (row for row in told if row["id"] == "call")
+    assert call["tool_calls"] == found["call"]["tool_calls"]
 
 
 def test_kills_neither_lose_nor_double_an_answer_or_a_vector(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from obcd.core.extract import Found, Missing, find_json
 from obcd.reports.answers import Answer
 from obcd.reports.merge import JsonlWriter, JsonWriter, merge_answers
+from obcd.reports.rows import ObjectsWriter
 from obcd.reports.sources import LeftOut
 from obcd.reports.tables import CsvWriter
 
@@ -94,6 +95,30 @@ def test_csv_reads_back_as_written(rows: list[dict[str, str]]) -> None:
     keys = list(dict.fromkeys(key for row in rows for key in row)) or ["value"]
     assert header == keys
     assert cells == [[row.get(key, "") for key in keys] for row in rows]
+
+
+keys = st.sampled_from(["id", "_id", "__id", "line", "_line", "a", "A", "value", ""])
+parts = st.dictionaries(keys, st.integers() | st.none(), max_size=5)
+
+
+@given(rows=st.lists(st.tuples(parts, parts), min_size=1))
+def test_no_cell_of_a_row_is_lost_to_another_of_the_same_name(
+    rows: list[tuple[dict[str, Any], dict[str, Any]]],
+) -> None:
+    stream = io.BytesIO()
+    with closing(ObjectsWriter(JsonlWriter(stream), ("line", "id", "extra"))) as writer:
+        for line, (extra, value) in enumerate(rows, 1):
+            record = {"id": f"r{line}", "extra": extra}
+            writer.add(value, Answer(place="x", file="x", line=line, record=record))
+        writer.finish()
+
+    written = [json.loads(text) for text in stream.getvalue().splitlines()]
+
+    assert all(name.strip("_") == key.strip("_") for name, key in writer.renamed.items())
+    for line, (row, (extra, value)) in enumerate(zip(written, rows, strict=True), 1):
+        assert len(row) == 2 + len(extra) + len(value)
+        assert list(row.values()) == [line, f"r{line}", *extra.values(), *value.values()]
+        assert row.items() >= value.items()
 
 
 @given(fates=st.lists(st.sampled_from(["json", "prose", "damaged", "failed"]), min_size=1))

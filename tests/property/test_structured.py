@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from obcd.core.extract import split_thinking
 from obcd.core.schemas import Fit, Misfit, Schema, check_schema
 from obcd.reports.draft import draft_schema
-from obcd.reports.tables import schema_kinds
+from obcd.reports.kinds import schema_kinds
 from obcd.share import shared
 
 VISIT: dict[str, Any] = json.loads((shared("examples") / "visit.schema.json").read_text("utf-8"))

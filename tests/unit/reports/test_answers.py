@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from obcd.core.openai.told import told_response
+from obcd.core.records import Kind
 from obcd.reports import answers
-from obcd.reports.answers import Answer, Tally, read_answers, read_failures, read_tally
+from obcd.reports.answers import Answer, Tally, each_answer, read_answers, read_failures, read_tally
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder
 
 from .conftest import Publish
@@ -88,3 +92,50 @@ def test_per_prompt_file_that_is_gone_or_broken_is_named(tmp_path: Path) -> None
         LeftOut("1.json", "the file cannot be read: No such file or directory")
     ]
     assert list(read_answers(PromptFile(tmp_path / "2.json", "2.json"))) == [LeftOut("2.json", "the file is not JSON")]
+
+
+def line_of(record: dict[str, Any]) -> Answer:
+    return Answer(place="notes/responses.jsonl line 1", file="notes/responses.jsonl", line=1, record=record)
+
+
+def test_several_answers_are_each_one_with_what_is_the_lines() -> None:
+    several = [{"response": "a", "seed": 40, "seconds": 1.0}, {"response": "b", "seed": 41, "thinking": "…"}]
+    whole = {"id": "r", "line": 1, "prompt": "p", "extra": {"w": 1}, "response": "a", "seconds": 3.0, "parsed": 5}
+
+    first, second = each_answer(line_of({**whole, "responses": several}))
+
+    kept = {"id": "r", "line": 1, "prompt": "p", "extra": {"w": 1}}
+    assert (first.index, first.place) == (0, "notes/responses.jsonl line 1, answer 1")
+    assert first.record == {**several[0], **kept}
+    assert (second.index, second.line, second.place) == (1, 1, "notes/responses.jsonl line 1, answer 2")
+    assert second.record == {**several[1], **kept}
+
+
+@pytest.mark.parametrize("several", [None, [], 5, [{"response": "a"}, 5]])
+def test_line_without_several_answers_is_its_one_answer(several: Any) -> None:
+    answer = line_of({"response": "a", "responses": several})
+
+    assert each_answer(answer) == [answer]
+
+
+def test_several_choices_of_an_openai_line_are_each_an_answer(publish: Publish) -> None:
+    said = {"done_reason": "stop", "endpoint": "e", "attempts": 1, "finished_at": "2026-11-28T10:00:00Z"}
+    calls = [{"function": {"index": 0, "name": "weather", "arguments": {"city": "Bonn"}}}]
+    several = [
+        {"response": '{"a": 1}', "parsed": {"a": 1}, "seed": 40, **said},
+        {"response": "", "tool_calls": calls, "seed": 41, **said},
+    ]
+    line = {"id": "r", "line": 1, "prompt": "p", "model": "m", **several[0], "extra": {"w": 1}, "responses": several}
+    folder = publish("notes", {})
+    (folder / "responses.jsonl").write_text(json.dumps(told_response(line, "job1", Kind.CHAT)) + "\n")
+    (folder / "input.jsonl").write_text('{"prompt": "p"}\n')
+
+    [answer] = read_answers(PublishedFolder(folder, "notes"))
+    assert isinstance(answer, Answer)
+    first, second = each_answer(answer)
+
+    assert (first.record["parsed"], first.record["seed"], first.index) == ({"a": 1}, 40, 0)
+    assert "parsed" not in second.record
+    assert (second.record["tool_calls"][0]["function"], second.record["seed"]) == (calls[0]["function"], 41)
+    assert (second.record["id"], second.record["model"], second.record["extra"]) == ("r", "m", {"w": 1})
+    assert (second.record["prompt"], second.index) == ("p", 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from obcd.core.extract import Found, Missing
 from obcd.errors import InputError, UsageError
 from obcd.reports.answers import Answer
-from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, value_of
+from obcd.reports.merge import Format, JsonlWriter, JsonWriter, Merged, format_of, merge_answers, text_of, value_of
 from obcd.reports.sources import LeftOut
+from obcd.reports.tables import CsvWriter
 
 from .conftest import Publish
 
@@ -71,6 +73,12 @@ def test_suffix_of_no_format_is_refused() -> None:
         ({"response": {"a": 1}}, Found({"a": 1})),
         ({"response": None}, Missing("its response is not text")),
         ({"response": 7}, Missing("its response is not text")),
+        ({"embeddings": [[1.0]]}, Missing("it holds vectors: `obcd vectors` writes them")),
+        (
+            {"response": "", "tool_calls": [{}]},
+            Missing("it calls tools: --text --with tool_calls takes the calls"),
+        ),
+        ({"response": "[1]", "tool_calls": [{}]}, Found([1])),
         ({}, Missing("it has no response")),
     ],
 )
@@ -78,10 +86,25 @@ def test_value_of_a_record(record: dict[str, Any], outcome: Found | Missing) -> 
     assert value_of(Answer(place="1", file="1", line=None, record=record)) == outcome
 
 
-def merge(*folders: Path, ignore: Path | None = None) -> tuple[list[Any], list[str], Merged]:
+@pytest.mark.parametrize(
+    ("record", "outcome"),
+    [
+        ({"response": "so: [1]", "parsed": [1]}, Found({"response": "so: [1]"})),
+        ({"response": ""}, Found({"response": ""})),
+        ({"response": {"a": 1}}, Found({"response": {"a": 1}})),
+        ({"response": None}, Missing("its response is not text")),
+        ({}, Missing("it has no response")),
+        ({"embeddings": [[1.0]]}, Missing("it holds vectors: `obcd vectors` writes them")),
+    ],
+)
+def test_text_of_a_record(record: dict[str, Any], outcome: Found | Missing) -> None:
+    assert text_of(Answer(place="1", file="1", line=None, record=record)) == outcome
+
+
+def merge(*folders: Path, ignore: Path | None = None, is_text: bool = False) -> tuple[list[Any], list[str], Merged]:
     stream = io.BytesIO()
     told: list[LeftOut] = []
-    done = merge_answers(list(folders), JsonlWriter(stream), ignore=ignore, report=told.append)
+    done = merge_answers(list(folders), JsonlWriter(stream), ignore=ignore, report=told.append, is_text=is_text)
     values = [json.loads(line) for line in stream.getvalue().splitlines()]
     return values, [f"{item.place}: {item.reason}" for item in told], done
 
@@ -102,7 +125,7 @@ def test_values_come_in_the_order_of_the_input_and_the_rest_is_told(tmp_path: Pa
         "alpha/responses.jsonl line 2: there is no JSON in it",
         "alpha/errors.jsonl line 1 (input line 5): the request failed (timeout) after 3 attempts",
     ]
-    assert done == Merged(values=5, left_out=4)
+    assert done == Merged(values=5, left_out=4, lines=5, without_json=3)
 
 
 def test_several_folders_come_in_the_order_given(publish: Publish) -> None:
@@ -118,3 +141,32 @@ def test_nothing_to_merge_is_an_input_error(tmp_path: Path) -> None:
 
 def test_job_whose_lines_all_failed_gives_an_empty_document(publish: Publish) -> None:
     assert merge(publish("notes", {}, failed={1: "timeout"}))[2] == Merged(values=0, left_out=1)
+
+
+def test_each_of_several_answers_counts_and_comes_in_its_place(publish: Publish) -> None:
+    folder = publish("jokes", {1: "[1]", 2: "[0]"})
+    lines = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    lines[0]["responses"] = [{"response": text} for text in ("[1]", "none", "[3]")]
+    (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    values, told, done = merge(folder)
+
+    assert values == [[1], [3], [0]]
+    assert told == ["jokes/responses.jsonl line 1, answer 2: there is no JSON in it"]
+    assert done == Merged(values=3, left_out=1, lines=2, without_json=1)
+
+
+def test_text_is_merged_as_it_is_and_no_schema_adds_columns(publish: Publish) -> None:
+    folder = publish("notes", {1: '```json\n{"a": 1}\n```', 2: "words"}, failed={3: "timeout"})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "settings": {"format": schema}}))
+    stream = io.BytesIO()
+
+    values, _, done = merge(folder, is_text=True)
+    with closing(CsvWriter(stream)) as writer:
+        merge_answers([folder], writer, ignore=None, report=lambda _: None, is_text=True)
+
+    assert values == [{"response": '```json\n{"a": 1}\n```'}, {"response": "words"}]
+    assert (done.values, done.left_out) == (2, 1)
+    assert stream.getvalue().startswith(b"response\r\n")

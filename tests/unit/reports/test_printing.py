@@ -50,11 +50,32 @@ def test_json_line_keeps_the_other_keys_of_the_record() -> None:
     assert (document["seconds"], document["extra"]) == (1.25, {"w": 1})
 
 
-def test_further_answers_to_a_prompt_follow_with_their_numbers() -> None:
-    block = text_block(answer({"prompt": "A joke?", "response": "One.", "responses": [{"response": t} for t in "abc"]}))
+def test_several_answers_to_a_prompt_are_numbered() -> None:
+    block = text_block(answer({"prompt": "A joke?", "response": "a", "responses": [{"response": t} for t in "abc"]}))
 
-    assert block.endswith("Response:\nOne.\n\nResponse 2:\nb\n\nResponse 3:\nc\n\n")
+    assert block.endswith("Prompt:\nA joke?\n\nResponse 1:\na\n\nResponse 2:\nb\n\nResponse 3:\nc\n\n")
     assert text_block(answer({"response": "One.", "responses": 5})).endswith("Response:\nOne.\n\n")
+
+
+def test_calls_of_tools_are_shown_as_data_a_line_each() -> None:
+    calls = [{"function": {"name": "weather", "arguments": {"city": city}}} for city in ("Köln", "Bonn")]
+    told = (
+        "Tool calls:\n"
+        '{"function": {"name": "weather", "arguments": {"city": "Köln"}}}\n'
+        '{"function": {"name": "weather", "arguments": {"city": "Bonn"}}}\n\n'
+    )
+
+    assert text_block(answer({"prompt": "Rain?", "response": "", "tool_calls": calls})).endswith(f"Rain?\n\n{told}")
+    assert text_block(answer({"response": "I look.", "tool_calls": calls})).endswith(f"Response:\nI look.\n\n{told}")
+    assert text_block(answer({"response": "", "tool_calls": []})).endswith("Response:\n\n\n")
+
+
+def test_calls_of_tools_among_several_answers_have_their_number() -> None:
+    several = [{"response": "a"}, {"response": "", "tool_calls": [{"function": {"name": "f"}}]}]
+
+    block = text_block(answer({"response": "a", "responses": several}))
+
+    assert block.endswith('Response 1:\na\n\nTool calls 2:\n{"function": {"name": "f"}}\n\n')
 
 
 def test_vectors_are_told_by_their_number_and_length() -> None:

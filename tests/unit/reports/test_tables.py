@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.errors import InputError, UsageError
-from obcd.reports import tables
+from obcd.reports import rows, tables
 from obcd.reports.answers import Answer
 from obcd.reports.tables import CsvWriter, ParquetWriter, TableWriter
 
@@ -129,7 +129,7 @@ def test_parquet_row_groups_bound_what_is_in_memory(monkeypatch: pytest.MonkeyPa
 
 
 def test_free_form_keys_end_the_merge_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_COLUMNS", 5)
+    monkeypatch.setattr(rows, "MAX_COLUMNS", 5)
 
     with pytest.raises(InputError, match="more than 5 different keys"):
         write(CsvWriter, [{str(number): 1} for number in range(6)])

@@ -17,16 +17,9 @@ import pytest
 
 from obcd.errors import InputError
 from obcd.reports.answers import Answer
+from obcd.reports.kinds import Kind, schema_kinds
 from obcd.reports.merge import merge_answers
-from obcd.reports.tables import (
-    MAX_SQLITE_COLUMNS,
-    CsvWriter,
-    Kind,
-    ParquetWriter,
-    SqliteWriter,
-    TableWriter,
-    schema_kinds,
-)
+from obcd.reports.tables import MAX_SQLITE_COLUMNS, CsvWriter, ParquetWriter, SqliteWriter, TableWriter
 
 from .conftest import Publish
 
@@ -165,6 +158,18 @@ def test_sqlite_takes_any_names_of_columns_and_any_values(tmp_path: Path) -> Non
         assert found.execute("SELECT * FROM answers").fetchall() == [(1, 1, 2, 3, 4, "x\0y", "1" + "0" * 30, "{}")]
 
 
+def test_sqlite_notes_what_it_names_otherwise(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    writer = SqliteWriter(stream, ("line", "id"), tmp_path)
+
+    data = write(writer, stream, [{"ID": 1, "i": 2, "I": 3, "line": 4, "_LINE": 5}], {})
+
+    with closing(database(data, tmp_path)) as found:
+        names = [name for _, name, *_ in found.execute("PRAGMA table_info(answers)")]
+    assert names == ["_line", "id", "ID_", "i", "I_", "line", "_LINE_"]
+    assert writer.renamed == {"_line": "line", "ID_": "ID", "I_": "I", "_LINE_": "_LINE"}
+
+
 def test_sqlite_says_when_there_are_too_many_columns(tmp_path: Path) -> None:
     stream = io.BytesIO()
     value = {f"k{number}": 1 for number in range(MAX_SQLITE_COLUMNS + 1)}
@@ -183,7 +188,9 @@ def test_text_that_a_spreadsheet_would_compute_is_counted_and_defused_where_want
 
     data = write(writer, stream, [{"=k": cell, "n": -5} for cell in cells], {})
 
-    rows = list(csv.reader(io.StringIO(data.decode(), newline="")))
+    text = data.decode()
+    assert text.startswith("\ufeff") is is_for_spreadsheets  # without it Excel garbles what is not ASCII
+    rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
     mark = "'" if is_for_spreadsheets else ""
     assert rows[0] == [f"{mark}=k", "n"]
     assert [row[0] for row in rows[1:]] == [f"{mark}{cell}" for cell in cells[:6]] + cells[6:]
