@@ -97,6 +97,10 @@ def cli() -> None:
     """
 
 
+#: What the caller can mend: a name that is too long, no room where the output goes.
+NOT_OURS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; the only place where errors become codes."""
     try:
@@ -116,5 +120,5 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # what no command expected: no descriptors left, standard output on a full disk
         with contextlib.suppress(OSError):
             click.echo(f"obcd: {error.strerror or error} ({error.filename or 'standard output'})", err=True)
-        return ExitCode.INPUT if error.errno == errno.ENAMETOOLONG else ExitCode.BUG
+        return ExitCode.INPUT if error.errno in NOT_OURS else ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.DONE

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -101,6 +102,7 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
         os.nice(NICENESS)
     set_up_logging()
     channel = Channel(sock)
+    threading.Thread(target=_end_with_the_coordinator, args=(channel,), daemon=True).start()
     try:
         while True:
             select.select([channel], [], [])
@@ -108,6 +110,14 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
                 channel.send(_carry_out(call, layout))
     except ClosedError:
         return
+
+
+def _end_with_the_coordinator(channel: Channel) -> None:
+    """End in the middle of a call when nobody waits for it any more: the next coordinator makes it again."""
+    poll = select.poll()
+    poll.register(channel, 0)  # only that the other end is gone, which is always told
+    poll.poll()
+    os._exit(1)
 
 
 def _carry_out(call: Call, layout: Layout) -> Done | Failed:

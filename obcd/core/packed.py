@@ -13,6 +13,7 @@ BLOCK_BYTES = 2**18
 MAX_RATIO, FREE_BYTES = 200, 2**26
 #: Pieces of a file that may be small: `cat a.gz b.gz` is one of two, and bgzip's have 64 KB each.
 FREE_MEMBERS, LEAST_MEMBER_BYTES = 1000, 256
+MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -48,8 +49,10 @@ class _Members:
     def __init__(self) -> None:
         self._inner: zlib._Decompress | None = None
         self._count = self._bytes = 0
+        self._is_gzip = False  # by its first two bytes
 
     def take(self, piece: bytes) -> Iterator[bytes]:
+        self._is_gzip |= not self._bytes and piece.startswith(MAGIC)
         self._bytes += len(piece)
         while piece:
             if self._inner is None:
@@ -62,7 +65,7 @@ class _Members:
             try:
                 part = self._inner.decompress(piece, BLOCK_BYTES)
             except zlib.error:
-                what = "it is no gzip file" if self._count == 1 and self._bytes == len(piece) else "it is damaged"
+                what = "it is damaged" if self._is_gzip else "it is no gzip file"
                 raise FormError(f"{what}, although its name ends in .gz: pack it anew, or rename it") from None
             if part:
                 yield part

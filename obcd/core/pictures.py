@@ -29,6 +29,8 @@ def _bare(image: str, place: str) -> str:
         head, comma, text = image.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             raise LineError(f"{place} has a data: URL that is not base64 (data:image/png;base64,…)")
+        if not head[5:].lower().startswith("image/"):
+            raise LineError(f"{place} has a data: URL that is no picture (data:image/png;base64,…)")
         return _decodable("".join(text.split()), place)
     if _is_path(image):
         raise LineError(

@@ -45,9 +45,17 @@ def why_no_vectors(found: object, count: int) -> str:
 def _why_no_vector(vector: list[Any]) -> str:
     if not vector:
         return "the reply holds a vector without numbers"
-    if not set(map(type, vector)) <= {int, float} or not all(map(math.isfinite, vector)):
+    if not set(map(type, vector)) <= {int, float} or not all(map(is_finite, vector)):
         return "the reply holds a vector with something else than finite numbers in it"
     return "" if any(vector) else "the reply holds a vector of zeros alone"
+
+
+def is_finite(number: float) -> bool:
+    """Tell whether a number of JSON is one that a double can hold: a whole one may have hundreds of digits."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _refuse(name: str) -> NoReturn:

@@ -5,7 +5,8 @@
     notes.retry.<id>/    line 1 of that, answered: it is line 4 of notes
 
 A retry is a job beside the other whose input is the other's retry.jsonl, byte for byte: line k of it is the k-th line
-that failed. Whoever drops such a file by hand makes one too; what `obcd retry` dropped names the one job it is of.
+that failed. Whoever drops such a file by hand makes one too; what `obcd retry` dropped names the one job it is of. It
+counts if it is the same submitter's, root's or the daemon's own.
 Reads manifests of the same folder only, each once.
 """
 
@@ -31,6 +32,9 @@ RETRY = "retry.jsonl"
 #: A manifest is a page; one that is longer makes no retry.
 MAX_MANIFEST_BYTES = 4 * 2**20
 
+#: Retries of retries that are followed: each holds files open while the one before it is read.
+MOST_RETRIES = 50
+
 #: (line of the job's own prompt file, what became of it)
 _Line = tuple[int, Answer | LeftOut]
 
@@ -46,6 +50,8 @@ class _Job:
     published_at: str
     input: str  # SHA-256
     retry: str  # SHA-256 of retry.jsonl
+    uid: int | None  # who dropped it
+    daemon: int  # who published it
 
     @property
     def rank(self) -> tuple[str, str]:
@@ -60,6 +66,8 @@ class _Job:
     def is_retry_of(self, other: _Job) -> bool:
         """Tell whether these are the other's failed lines, asked later; so no job is, in the end, a retry of itself."""
         if not other.retry or self.input != other.retry or self.rank <= other.rank:
+            return False
+        if self.uid not in (other.uid, 0, self.daemon):  # a stranger's answers are not for this job
             return False
         # Where all lines failed, an unnamed one may be the same drop from before: then there was no retry.jsonl yet.
         return self.parent == other.id if self.parent else self.accepted_at >= other.published_at
@@ -158,14 +166,14 @@ def read_whole(source: Source, retries: Retries) -> Iterator[Answer | LeftOut]:
     In the place of a failure stands the answer of a retry, the newest that has one; else how the newest failed.
     """
     if isinstance(source, PublishedFolder):
-        for _, item in _read_lines(source, retries):
+        for _, item in _read_lines(source, retries, MOST_RETRIES):
             yield item
     else:
         yield from read_answers(source)
 
 
-def _read_lines(folder: PublishedFolder, retries: Retries) -> Iterator[_Line]:
-    return heapq.merge(_answered(folder), _asked_again(folder, retries), key=itemgetter(0))
+def _read_lines(folder: PublishedFolder, retries: Retries, most: int) -> Iterator[_Line]:
+    return heapq.merge(_answered(folder), _asked_again(folder, retries, most), key=itemgetter(0))
 
 
 def _answered(folder: PublishedFolder) -> Iterator[_Line]:
@@ -177,12 +185,17 @@ def _answered(folder: PublishedFolder) -> Iterator[_Line]:
         yield line, item
 
 
-def _asked_again(folder: PublishedFolder, retries: Retries) -> Iterator[_Line]:
+def _asked_again(folder: PublishedFolder, retries: Retries, most: int) -> Iterator[_Line]:
     """Yield what became in the end of the lines that failed."""
     found = retries.of(folder)
+    if found and not most:
+        raise InputError(
+            f"{folder.name} is the last of {MOST_RETRIES} retries of retries, and has another one: drop the lines that "
+            "still fail as a job of their own"
+        )
     # Of void ones the newest says how the lines failed last; any number of them may be there, and each is open files.
     used = [retry for retry in found if retry == found[0] or not retries.is_void(retry)]
-    again = [_Walk(_read_lines(retry, retries)) for retry in used]
+    again = [_Walk(_read_lines(retry, retries, most - 1)) for retry in used]
     line = 0
     for number, failure in enumerate(read_failures(folder), 1):
         items = [item for walk in again for item in walk.up_to(number)]
@@ -231,6 +244,7 @@ def _read_job(path: Path) -> _Job | None:
     """Return what a folder's manifest says; None if it is no finished job's, or damaged."""
     try:
         with open_regular(path, MANIFEST) as stream:
+            daemon = os.fstat(stream.fileno()).st_uid
             raw = stream.read(MAX_MANIFEST_BYTES + 1)
         document = json.loads(raw) if len(raw) <= MAX_MANIFEST_BYTES else None
     except (InputError, OSError, ValueError, RecursionError):
@@ -245,7 +259,14 @@ def _read_job(path: Path) -> _Job | None:
         published_at=_text(document, "times", "published_at"),
         input=_text(document, "input", "sha256"),
         retry=_text(document, "outputs", RETRY, "sha256"),
+        uid=_uid(document.get("submitter")),
+        daemon=daemon,
     )
+
+
+def _uid(submitter: Any) -> int | None:
+    uid = submitter.get("uid") if isinstance(submitter, dict) else None
+    return uid if type(uid) is int else None
 
 
 def _text(document: Any, *keys: str) -> str:

@@ -30,18 +30,24 @@ def schema_kinds(schema: Mapping[str, Any]) -> dict[str, Kind]:
     properties = _resolved(schema, schema).get("properties")
     if not isinstance(properties, dict):
         return {}
-    return {key: _schema_kind(_resolved(part, schema), schema) for key, part in properties.items()}
+    return {key: _schema_kind(_resolved(part, schema), schema, MOST_CHOICES) for key, part in properties.items()}
 
 
 _SCHEMA_KINDS = {"boolean": Kind.BOOL, "integer": Kind.INT, "number": Kind.FLOAT, "null": Kind(0)}
 
 
-def _schema_kind(part: Mapping[str, Any], root: Mapping[str, Any]) -> Kind:
+#: How deep a column's choices (`anyOf`) are followed; what lies deeper, or goes round in a circle, is text.
+MOST_CHOICES = 4
+
+
+def _schema_kind(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Kind:
+    if not depth:
+        return Kind.TEXT
     for key in ("anyOf", "oneOf"):
         if isinstance(part.get(key), list):
             kinds = Kind(0)
             for choice in part[key]:
-                kinds |= _schema_kind(_resolved(choice, root), root)
+                kinds |= _schema_kind(_resolved(choice, root), root, depth - 1)
             return kinds
     if isinstance(part.get("enum"), list):
         kinds = Kind(0)

@@ -30,10 +30,12 @@ from obcd.reports.rows import VALUE_COLUMN, Column, Part, RowWriter
 #: what SQLite takes as it is compiled by default (SQLITE_MAX_COLUMN)
 MAX_SQLITE_COLUMNS = 2000
 #: how a cell begins that a spreadsheet computes (OWASP: CSV injection)
-FORMULA_MARKS = frozenset("=+-@\t\r")
+FORMULA_MARKS = frozenset("=+-@\t\r\n＝＋－＠")
 #: rows that are in memory at a time, at most, and their text in characters
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
+#: What an empty cell weighs.
+CELL_CHARS = 8
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -200,7 +202,7 @@ def _groups(rows: Iterator[list[Any]], is_text: list[bool]) -> Iterator[list[lis
     size = 0
     for row in rows:
         cells = [cell_text(cell) if text else cell for cell, text in zip(row, is_text, strict=True)]
-        size += sum(len(cell) for cell in cells if isinstance(cell, str))
+        size += CELL_CHARS * len(cells) + sum(len(cell) for cell in cells if isinstance(cell, str))
         group.append(cells)
         if len(group) >= ROWS_PER_GROUP or size >= CHARS_PER_GROUP:
             yield group

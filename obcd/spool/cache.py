@@ -127,6 +127,8 @@ class AnswerCache:
     def _connected(self) -> sqlite3.Connection | None:
         if monotonic() < self._retry_at:
             return None
+        if self._connection is not None and not self._path.exists():  # taken away: what is open is nobody's
+            self._close()
         if self._connection is None:
             try:
                 self._connection = connect(self._path, BUSY_SECONDS)

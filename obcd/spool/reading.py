@@ -148,6 +148,9 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
     return _is_cut_off(tail.rpartition(b"\n")[2])
 
 
+#: What a table may become as JSON lines, times what was read of it, once that is `FREE_BYTES`: each row repeats the
+#: names of all columns.
+MAX_GROWTH, FREE_BYTES = 1000, 2**26
 #: Requests in one job, where lines that want several answers make them: 25 bytes of input would be 2 KB of index.
 MAX_REQUESTS = 2**24
 
@@ -230,6 +233,8 @@ class Reader:
             return
         self._written_digest.update(block)
         before, self._written = self._written, self._written + len(block)
+        if self._written > max(FREE_BYTES, MAX_GROWTH * self.size):
+            raise FormError(f"as JSON lines it is more than {MAX_GROWTH} times as long: send those")
         if self._written > self._order.max_expanded_bytes:
             most = self._order.max_expanded_bytes
             raise FormError(f"it is longer than {most} bytes as JSON lines ([spool] max_expanded_bytes)")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from obcd.core.vectors import is_finite
 
 
 def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _probability(told: object) -> dict[str, Any] | None:
     token, number = (told.get("token"), told.get("logprob")) if isinstance(told, dict) else (None, None)
     if not isinstance(told, dict) or not isinstance(token, str) or not isinstance(number, int | float):
         return None
-    if not math.isfinite(number):
+    if not is_finite(number):
         return None
     octets = told.get("bytes")
     is_octets = isinstance(octets, list) and all(type(octet) is int for octet in octets)

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from obcd.core.extract import Found, Missing, parse_strict
 from obcd.core.openai.parts import short
 from obcd.errors import LineError
 
@@ -148,17 +148,11 @@ def _call(call: object, place: str, called: dict[str, str]) -> dict[str, Any]:
 
 def _arguments(text: object, place: str) -> dict[str, Any]:
     """Return the object that OpenAI has as a string, and Ollama as it is."""
-    try:
-        found = json.loads(text, parse_constant=_refuse) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise LineError(f"`{place}.function.arguments` must be a string that holds a JSON object")
-    return found
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
+    found = parse_strict(text) if isinstance(text, str) else None
+    if not isinstance(found, Found) or not isinstance(found.value, dict):
+        why = f": {found.reason}" if isinstance(found, Missing) else ""
+        raise LineError(f"`{place}.function.arguments` must be a string that holds a JSON object{why}")
+    return found.value
 
 
 def _tool(message: dict[str, Any], place: str, called: dict[str, str]) -> dict[str, Any]:

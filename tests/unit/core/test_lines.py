@@ -349,6 +349,10 @@ REFUSED |= {
     "base64 of URLs": ({"prompt": SECRET, "images": ["-_" * 40]}, "images has one that is no base64"),
     "base64 of other letters": ({"prompt": SECRET, "images": ["ä" * 2000]}, "images has one that is no base64"),
     "a data URL of text": ({"prompt": "a", "images": ["data:text/plain,hi"]}, "images has a data: URL that is not ba"),
+    "a data URL of packed text": (
+        {"prompt": "a", "images": ["data:text/plain;base64,aGk="]},
+        "images has a data: URL that is no picture",
+    ),
     "a data URL of nothing": ({"prompt": "a", "images": ["data:image/png;base64,"]}, "images has one without a byte"),
     "a tool of a word": ({"prompt": "a", "tools": ["weather"]}, '`tools[0]` must be {"type": "function", "function"'),
     "a tool without function": ({"prompt": "a", "tools": [{"name": "f"}]}, '`tools[0]` must be {"type": "function"'),

@@ -29,6 +29,7 @@ def test_vectors_of_finite_numbers_are_taken(found: list[list[float]]) -> None:
         ([[1.0, None]], 1, "the reply holds a vector with something else than finite numbers in it"),
         ([[1.0, True]], 1, "the reply holds a vector with something else than finite numbers in it"),
         ([[1.0, float("nan")]], 1, "the reply holds a vector with something else than finite numbers in it"),
+        ([[1, 10**400]], 1, "the reply holds a vector with something else than finite numbers in it"),
         ([[1.0, float("inf")]], 1, "the reply holds a vector with something else than finite numbers in it"),
     ],
 )

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from obcd.errors import InputError
+from obcd.reports import healing
 from obcd.reports.answers import Answer, Failed
 from obcd.reports.healing import Retries, find_wholes, read_whole
 from obcd.reports.merge import JsonlWriter, merge_answers
@@ -130,6 +132,28 @@ def test_retry_of_a_retry_is_followed_to_the_end(ask: Ask) -> None:
     assert whole(first) == [(1, 1, ["notes.retry", 1]), (2, 2, ["by-hand", 1]), (3, 1, ["notes.retry", 2])]
 
 
+@pytest.mark.parametrize("whose", [0, os.geteuid()])
+def test_retry_by_root_or_by_the_daemons_user_counts(ask: Ask, whose: int) -> None:
+    notes = ask("notes", NOTES, failing=(1,))
+    retry = ask("notes.retry", notes / "retry.jsonl")
+    change(notes, submitter={"uid": os.geteuid() + 1})
+    change(retry, submitter={"uid": whose})
+
+    assert retries_of(notes) == ["notes.retry"]
+
+
+def test_chain_of_retries_that_has_no_end_is_told_in_a_sentence(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(healing, "MOST_RETRIES", 3)
+    folder = first = ask("notes", NOTES, failing=(0, 1, 2, 3))
+    for number in range(3):
+        folder = ask(f"retry{number}", folder / "retry.jsonl", failing=tuple(range(3 - number)))
+        whole(first)
+    ask("last", folder / "retry.jsonl")
+
+    with pytest.raises(InputError, match="is the last of 3 retries of retries, and has another one"):
+        whole(first)
+
+
 def test_of_several_retries_the_newest_answer_of_each_line_counts(ask: Ask) -> None:
     notes = ask("notes", NOTES, failing=(0, 1, 2))
     ask("older", notes / "retry.jsonl", failing=(2,))
@@ -213,6 +237,8 @@ def test_retry_that_names_its_parent_is_nobody_elses(ask: Ask) -> None:
         lambda retry: change(retry, input={"sha256": "0" * 64}),
         lambda retry: change(retry, times={"accepted_at": 7, "published_at": None}),
         lambda retry: change(retry, parent="another"),
+        lambda retry: change(retry, submitter={"uid": os.geteuid() + 1}),
+        lambda retry: change(retry, submitter={}),
         lambda retry: change(retry, repeats={"job": "job1"}),
         lambda retry: change(retry, rejected="no prompt in it"),
         lambda retry: change(retry, filler=" " * 2**22),

@@ -120,12 +120,22 @@ def test_parquet_fields_are_typed_too() -> None:
 def test_parquet_row_groups_bound_what_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "ROWS_PER_GROUP", 3)
     monkeypatch.setattr(tables, "CHARS_PER_GROUP", 10)
+    monkeypatch.setattr(tables, "CELL_CHARS", 0)
     data = write(ParquetWriter, [{"a": text} for text in ["x", "y", "z", "0123456789", "1"]])
 
     parquet = importlib.import_module("pyarrow.parquet").ParquetFile(io.BytesIO(data))
 
     assert [parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups)] == [3, 1, 1]
     assert parquet.read().column("a").to_pylist() == ["x", "y", "z", "0123456789", "1"]
+
+
+def test_row_groups_of_many_empty_cells_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "CHARS_PER_GROUP", 10 * tables.CELL_CHARS)
+    data = write(ParquetWriter, [{f"key{number}": number} for number in range(5)])
+
+    parquet = importlib.import_module("pyarrow.parquet").ParquetFile(io.BytesIO(data))
+
+    assert [parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups)] == [2, 2, 1]
 
 
 def test_free_form_keys_end_the_merge_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

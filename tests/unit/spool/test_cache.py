@@ -60,6 +60,18 @@ def test_nothing_is_opened_before_it_is_asked(open_cache: OpenCache, path: Path)
     assert not path.exists()
 
 
+def test_file_that_is_taken_away_is_made_anew_by_those_who_have_it_open(open_cache: OpenCache, path: Path) -> None:
+    kept = open_cache()
+    kept.keep(KEYS[0], FIELDS, 100.0)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+    assert kept.find(KEYS[0]) is None
+    kept.keep(KEYS[1], FIELDS, 200.0)
+
+    assert measure(path).answers == 1
+
+
 def test_its_files_are_the_daemons_alone(open_cache: OpenCache, path: Path) -> None:
     path.touch(0o644)
     path.chmod(0o644)

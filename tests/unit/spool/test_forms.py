@@ -231,6 +231,15 @@ def test_header_of_long_names_is_no_bomb(layout: Layout) -> None:
     assert why == "it is longer than 1048576 bytes as JSON lines ([spool] max_expanded_bytes)"
 
 
+def test_small_file_whose_rows_repeat_long_names_is_a_bomb(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "FREE_BYTES", 2**16)
+    names = b",".join(b"n%0180d" % number for number in range(100))
+
+    why = refused(layout, pack(names + b"\n" + (b"," * 99 + b"\n") * 3000), "notes.csv.gz")
+
+    assert why == "as JSON lines it is more than 1000 times as long: send those"
+
+
 def test_disk_that_becomes_full_while_a_file_is_unpacked_breaks_it_off(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

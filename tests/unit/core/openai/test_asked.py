@@ -331,6 +331,21 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
             {"messages": HELLO, "max_tokens": 1, "max_completion_tokens": 2},
             "`body.max_tokens` and `body.max_completion_tokens` differ: a line has one of them",
         ),
+        *(
+            (
+                CHAT,
+                {
+                    "messages": [
+                        {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": text}}]}
+                    ]
+                },
+                "`body.messages[0].tool_calls[0].function.arguments` must be a string that holds a JSON object: " + why,
+            )
+            for text, why in (
+                ('{"a": ' + "[" * 500 + "]" * 500 + "}", "its JSON is nested more than"),
+                ('{"a": 1e400}', "its JSON holds NaN, Infinity or a number out of range"),
+            )
+        ),
         (CHAT, {"messages": HELLO, "n": 0}, "`n` must be a whole number from 1 to 100"),
         (CHAT, {"messages": HELLO, "n": "2"}, "`body.n` must be a whole number"),
         (CHAT, {"messages": HELLO, "top_logprobs": 2}, "`top_logprobs` without `logprobs`: true"),

@@ -87,6 +87,9 @@ def test_reason_for_the_end_is_one_that_openai_knows(changes: dict[str, Any], re
 
 def test_probabilities_that_cannot_be_read_are_left_out() -> None:
     assert choice(logprobs=[{"token": "a", "logprob": "high"}])["logprobs"] is None
+    assert choice(logprobs=[{"token": "a", "logprob": -(10**400)}])["logprobs"] is None
+    beyond = [{"token": "a", "logprob": -1, "top_logprobs": [{"token": "b", "logprob": 10**400}]}]
+    assert choice(logprobs=beyond)["logprobs"]["content"][0]["top_logprobs"] == []
 
 
 def test_every_failure_that_a_reply_meant_has_a_status_of_a_reply() -> None:
