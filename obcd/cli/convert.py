@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.reports import STANDARD, refuse_published, target
+from obcd.cli.reports import STANDARD, one_delimiter, refuse_published, target
 from obcd.core.converting import Shape
-from obcd.core.forms import DELIMITERS, Form, form_of
-from obcd.errors import InputError, PartialError, UsageError
+from obcd.core.forms import CSV, DELIMITERS, Form, form_of
+from obcd.core.rows import Reading
+from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.logs import printable
 from obcd.reports.convert import Wanted, convert
 from obcd.reports.sources import LeftOut
@@ -23,7 +24,8 @@ Examples:
   zcat notes.jsonl.gz | obcd convert - --to csv --columns id,prompt > notes.csv
 
 Lines of JSON are told apart by their keys. Cells of messages, options, format, think, images, tools, n and logprobs
-hold JSON, all others text. Exit codes: 0 done, 3 lines were left out, each named, 5 nothing could be converted.
+hold JSON, all others text; an empty one says nothing where the column is a key of obcd's. Exit codes: 0 done, 3 lines
+were left out, each named, 5 nothing could be converted.
 """
 
 
@@ -44,9 +46,17 @@ hold JSON, all others text. Exit codes: 0 done, 3 lines were left out, each name
 )
 @click.option("--model", default="", metavar="NAME", help="to openai: the model of lines that name none")
 @click.option("--columns", metavar="LIST", help="to csv: its columns, e.g. id,prompt [default: keys of the first line]")
+@click.option("--delimiter", metavar="CHAR", help="between the fields of CSV, read or written [default: a comma]")
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
-def convert_lines(
-    source: str, output: str, origin: str | None, goal: str | None, model: str, columns: str | None, force: bool
+def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
+    source: str,
+    output: str,
+    origin: str | None,
+    goal: str | None,
+    model: str,
+    columns: str | None,
+    delimiter: str | None,
+    force: bool,
 ) -> None:
     """convert prompt files between the forms people have.
 
@@ -66,7 +76,13 @@ def convert_lines(
         raise UsageError("--columns names a column twice, or one without a name")
     if names and shape is not Shape.TABLE:
         raise UsageError("--columns is for --to csv")
-    wanted = Wanted(shape=shape, delimiter=DELIMITERS.get(goal, ","), columns=names, model=model)
+    reading = Reading(delimiter=_delimiter(delimiter, form, goal))
+    wanted = Wanted(
+        shape=shape,
+        delimiter=Form(goal).delimiter(reading.delimiter) if shape is Shape.TABLE else ",",
+        columns=names,
+        model=model,
+    )
     refuse_published(output)
     with ExitStack() as files:
         try:
@@ -74,10 +90,26 @@ def convert_lines(
         except OSError as error:
             raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
         written = files.enter_context(target(output, overwrite=force))
-        done = convert(stream, form, wanted, written, _tell)
+        try:
+            done = convert(stream, form, wanted, written, _tell, reading)
+        except FormError as error:
+            raise InputError(f"{printable(source)}: {error}") from None
     click.echo(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")), err=True)
     if done.left_out:
         raise PartialError(f"{done.left_out} lines left out")
+
+
+def _delimiter(given: str | None, form: Form, goal: str) -> str:
+    """Return what stands between the fields of CSV, where any is read or written.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
+    if given is None:
+        return DELIMITERS[CSV]
+    if CSV not in (form.kind, goal):
+        raise UsageError("--delimiter is for CSV, and none is read or written here")
+    return one_delimiter(given)
 
 
 def _tell(item: LeftOut) -> None:

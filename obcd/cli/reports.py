@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import click
 
+from obcd.core.forms import is_delimiter
 from obcd.errors import InputError, PartialError, UsageError
 from obcd.logs import printable
 from obcd.reports.answers import Answer, Failed, read_tally
@@ -289,8 +290,17 @@ def _open(path: Path) -> BinaryIO:
 def _delimiter(source: str, given: str | None) -> str:
     if given is None:
         return "\t" if source.lower().endswith(".tsv") else ","
+    return one_delimiter(given)
+
+
+def one_delimiter(given: str) -> str:
+    """Return what a command line gives for what stands between the fields of CSV.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
     delimiter = "\t" if given == r"\t" else given
-    if len(delimiter) != 1 or delimiter in '"\r\n':
+    if not is_delimiter(delimiter):
         raise UsageError("--delimiter takes one character, such as ; or \\t")
     return delimiter
 

@@ -25,16 +25,17 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from obcd.clock import wall
-from obcd.core.forms import DELIMITERS, JSONL, Form, form_of, why_not_taken
+from obcd.core.cells import sheet_of
+from obcd.core.forms import JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.lines import parse_line
-from obcd.core.packed import unpack
+from obcd.core.packed import unfold
 from obcd.core.rows import PLAIN, Reading
-from obcd.core.sheets import Sheet, split_lines
+from obcd.core.sheets import split_lines
 from obcd.errors import FormError, InputError, LineError
 from obcd.logs import printable
 from obcd.spool import acl, disk
 from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
-from obcd.spool.reading import BLOCK, MAGIC
+from obcd.spool.reading import BLOCK
 
 #: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40
@@ -342,10 +343,8 @@ def _copy_converted(
                 _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             yield block
 
-    blocks: Iterable[bytes] = copied()
+    blocks = unfold(copied(), content.form, MOST_UNPACKED_BYTES)
     try:
-        if content.form.is_packed:
-            blocks = unpack(blocks, MOST_UNPACKED_BYTES)
         if content.form.kind == JSONL:
             _check_lines(blocks, content, max_line_bytes)
         else:
@@ -365,7 +364,7 @@ def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int
 
 
 def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
-    sheet = Sheet(DELIMITERS[content.form.kind], max_line_bytes)
+    sheet = sheet_of(content.form, content.reading, max_line_bytes)
     for row in sheet.rows(blocks):
         content.lines += 1
         if row.fault:
@@ -378,9 +377,9 @@ def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int)
 
 def _check_magic(raw: bytes, content: _Content) -> None:
     if content.size == 0:
-        for magic, what in MAGIC.items():
-            if raw.startswith(magic):
-                raise InputError(f"{content.label} is {what}; nothing was dropped")
+        what = foreign_format(raw)
+        if what is not None:
+            raise InputError(f"{content.label} is {what}; nothing was dropped")
 
 
 def _check_line(raw: bytes, content: _Content) -> None:
