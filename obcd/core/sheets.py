@@ -177,6 +177,31 @@ def split_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
         yield rest
 
 
+def read_header(lines: Iterator[str], delimiter: str) -> tuple[list[str], int]:
+    """Take the header off the lines of a table.
+
+    Returns:
+        The names of the columns, [] where there is no header, and how many lines it took.
+
+    Raises:
+        FormError: If it is no CSV, or another sign divides it.
+    """
+    held: list[str] = []
+
+    def taken() -> Iterator[str]:
+        for line in lines:
+            held.append(line)
+            yield line
+
+    try:
+        header = next((row for row in csv.reader(taken(), delimiter=delimiter, strict=True) if row), [])
+    except csv.Error as error:
+        check_delimiter("".join(held), delimiter)
+        raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
+    check_delimiter("".join(held).lstrip("\r\n"), delimiter)
+    return header, len(held)
+
+
 def check_delimiter(line: str, delimiter: str) -> None:
     """Refuse a header that another sign than ours divides; which one it is nobody can know, so a person has to say it.
 
