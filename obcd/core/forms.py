@@ -18,6 +18,8 @@ DELIMITERS = {CSV: ",", TSV: "\t"}
 #: The end of a drop's name, as a pattern.
 ENDING = r"(?i:\.(?:jsonl|csv|tsv)(?:\.gz)?)"
 _NAME = re.compile(r"(?P<stem>.+)\.(?P<form>jsonl|csv|tsv)(?P<packed>\.gz)?", re.DOTALL | re.IGNORECASE)
+#: What helps who has one JSON array where lines are needed.
+ARRAY_ADVICE = "a JSON array becomes lines by jq -c '.[]' FILE"
 #: {first bytes: what such a file is}; none of them holds lines or rows.
 MAGIC = {
     b"\x1f\x8b": "a gzip file: unpack it first",
@@ -62,6 +64,12 @@ def stem_of(name: str) -> str:
     """Return the name of a drop's job: `notes` of `notes.csv.gz`."""
     match = _NAME.fullmatch(name)
     return match["stem"] if match else name
+
+
+def kept_name(name: str) -> str:
+    """Return what a drop of this name is called where it is kept as it came: `input.csv.gz`."""
+    form = form_of(name) or Form()
+    return f"input.{form.kind}{'.gz' if form.is_packed else ''}"
 
 
 def why_not_taken(name: str, accepts: Set[str]) -> str:

@@ -26,7 +26,7 @@ from typing import IO, Any, Protocol
 
 from obcd.clock import wall
 from obcd.core.cells import sheet_of
-from obcd.core.forms import JSONL, Form, foreign_format, form_of, why_not_taken
+from obcd.core.forms import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.lines import parse_line
 from obcd.core.packed import unfold
 from obcd.core.rows import PLAIN, Reading
@@ -79,6 +79,7 @@ class _Content:
     prompts: int = 0
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
+    is_array: bool = False  # its first line begins a JSON array
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
 
@@ -387,6 +388,7 @@ def _check_line(raw: bytes, content: _Content) -> None:
     try:
         parse_line(line, content.lines, content.reading)
     except LineError as error:
+        content.is_array = content.is_array or (content.bad + content.prompts == 0 and line.lstrip()[:1] == b"[")
         _note_bad(content, str(error))
     else:
         content.prompts += 1
@@ -402,7 +404,8 @@ def _no_prompts(content: _Content) -> str:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
     which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
-    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}"
+    array = f"; {ARRAY_ADVICE}" if content.is_array else ""
+    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}{array}"
 
 
 def _taken(target: Path) -> TakenError:
