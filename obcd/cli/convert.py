@@ -46,7 +46,9 @@ were left out, each named, 5 nothing could be converted.
 )
 @click.option("--model", default="", metavar="NAME", help="to openai: the model of lines that name none")
 @click.option("--columns", metavar="LIST", help="to csv: its columns, e.g. id,prompt [default: keys of the first line]")
-@click.option("--delimiter", metavar="CHAR", help="between the fields of CSV, read or written [default: a comma]")
+@click.option(
+    "--delimiter", metavar="CHAR", help="between the fields of SOURCE, if it is CSV, else of FILE [default: a comma]"
+)
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
 def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
     source: str,
@@ -76,13 +78,8 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
         raise UsageError("--columns names a column twice, or one without a name")
     if names and shape is not Shape.TABLE:
         raise UsageError("--columns is for --to csv")
-    reading = Reading(delimiter=_delimiter(delimiter, form, goal))
-    wanted = Wanted(
-        shape=shape,
-        delimiter=Form(goal).delimiter(reading.delimiter) if shape is Shape.TABLE else ",",
-        columns=names,
-        model=model,
-    )
+    read_by, written_by = _delimiters(delimiter, form, goal)
+    wanted = Wanted(shape=shape, delimiter=written_by, columns=names, model=model)
     refuse_published(output)
     with ExitStack() as files:
         try:
@@ -91,7 +88,7 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
             raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
         written = files.enter_context(target(output, overwrite=force))
         try:
-            done = convert(stream, form, wanted, written, _tell, reading)
+            done = convert(stream, form, wanted, written, _tell, Reading(delimiter=read_by))
         except FormError as error:
             raise InputError(f"{printable(source)}: {error}") from None
     click.echo(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")), err=True)
@@ -99,17 +96,21 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
         raise PartialError(f"{done.left_out} lines left out")
 
 
-def _delimiter(given: str | None, form: Form, goal: str) -> str:
-    """Return what stands between the fields of CSV, where any is read or written.
+def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
+    """Return what stands between the fields of CSV that is read, and between those that are written.
+
+    What is given is that of the source where both are CSV: the usual commas are made of it.
 
     Raises:
         UsageError: If that cannot be.
     """
-    if given is None:
-        return DELIMITERS[CSV]
-    if CSV not in (form.kind, goal):
+    usual = DELIMITERS[CSV]
+    if given is not None and CSV not in (form.kind, goal):
         raise UsageError("--delimiter is for CSV, and none is read or written here")
-    return one_delimiter(given)
+    chosen = usual if given is None else one_delimiter(given)
+    if form.kind == CSV:
+        return chosen, DELIMITERS.get(goal, usual)
+    return usual, Form(goal).delimiter(chosen) if goal in DELIMITERS else usual
 
 
 def _tell(item: LeftOut) -> None:

@@ -249,6 +249,9 @@ def test_delimiter_holds_for_csv_alone(tmp_path: Path) -> None:
         == 0
     )
 
+    assert run(["convert", str(tmp_path / "a.csv"), "--delimiter", ";", "-o", str(tmp_path / "c.csv")]) == 0
+
+    assert (tmp_path / "c.csv").read_text() == '"id","prompt"\n"1","a,b"\n'
     assert (tmp_path / "a.tsv").read_text() == '"id"\t"prompt"\n"1"\t"a,b"\n'
     assert (tmp_path / "b.csv").read_text() == '"id";"prompt"\n"";"x"\n'
 
