@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.reports import STANDARD, refuse_published, target
+from obcd.cli.reports import STANDARD, one_delimiter, refuse_published, target
 from obcd.core.converting import Shape
-from obcd.core.forms import DELIMITERS, Form, form_of
-from obcd.errors import InputError, PartialError, UsageError
+from obcd.core.forms import CSV, DELIMITERS, Form, form_of
+from obcd.core.rows import Reading
+from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.logs import printable
 from obcd.reports.convert import Wanted, convert
 from obcd.reports.sources import LeftOut
@@ -23,7 +24,8 @@ Examples:
   zcat notes.jsonl.gz | obcd convert - --to csv --columns id,prompt > notes.csv
 
 Lines of JSON are told apart by their keys. Cells of messages, options, format, think, images, tools, n and logprobs
-hold JSON, all others text. Exit codes: 0 done, 3 lines were left out, each named, 5 nothing could be converted.
+hold JSON, all others text; an empty one says nothing where the column is a key of obcd's. Exit codes: 0 done, 3 lines
+were left out, each named, 5 nothing could be converted.
 """
 
 
@@ -44,9 +46,19 @@ hold JSON, all others text. Exit codes: 0 done, 3 lines were left out, each name
 )
 @click.option("--model", default="", metavar="NAME", help="to openai: the model of lines that name none")
 @click.option("--columns", metavar="LIST", help="to csv: its columns, e.g. id,prompt [default: keys of the first line]")
+@click.option(
+    "--delimiter", metavar="CHAR", help="between the fields of SOURCE, if it is CSV, else of FILE [default: a comma]"
+)
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
-def convert_lines(
-    source: str, output: str, origin: str | None, goal: str | None, model: str, columns: str | None, force: bool
+def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
+    source: str,
+    output: str,
+    origin: str | None,
+    goal: str | None,
+    model: str,
+    columns: str | None,
+    delimiter: str | None,
+    force: bool,
 ) -> None:
     """convert prompt files between the forms people have.
 
@@ -66,7 +78,8 @@ def convert_lines(
         raise UsageError("--columns names a column twice, or one without a name")
     if names and shape is not Shape.TABLE:
         raise UsageError("--columns is for --to csv")
-    wanted = Wanted(shape=shape, delimiter=DELIMITERS.get(goal, ","), columns=names, model=model)
+    read_by, written_by = _delimiters(delimiter, form, goal)
+    wanted = Wanted(shape=shape, delimiter=written_by, columns=names, model=model)
     refuse_published(output)
     with ExitStack() as files:
         try:
@@ -74,10 +87,30 @@ def convert_lines(
         except OSError as error:
             raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
         written = files.enter_context(target(output, overwrite=force))
-        done = convert(stream, form, wanted, written, _tell)
+        try:
+            done = convert(stream, form, wanted, written, _tell, Reading(delimiter=read_by))
+        except FormError as error:
+            raise InputError(f"{printable(source)}: {error}") from None
     click.echo(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")), err=True)
     if done.left_out:
         raise PartialError(f"{done.left_out} lines left out")
+
+
+def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
+    """Return what stands between the fields of CSV that is read, and between those that are written.
+
+    What is given is that of the source where both are CSV: the usual commas are made of it.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
+    usual = DELIMITERS[CSV]
+    if given is not None and CSV not in (form.kind, goal):
+        raise UsageError("--delimiter is for CSV, and none is read or written here")
+    chosen = usual if given is None else one_delimiter(given)
+    if form.kind == CSV:
+        return chosen, DELIMITERS.get(goal, usual)
+    return usual, Form(goal).delimiter(chosen) if goal in DELIMITERS else usual
 
 
 def _tell(item: LeftOut) -> None:

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import click
 
-from obcd.errors import InputError, PartialError, UsageError
+from obcd.core.forms import is_delimiter
+from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.logs import printable
 from obcd.reports.answers import Answer, Failed, read_tally
 from obcd.reports.files import whole_file, whole_stream
@@ -25,6 +26,7 @@ from obcd.reports.printing import json_line, text_block
 from obcd.reports.sources import LeftOut, PromptFile, PublishedFolder, Source, find_sources
 from obcd.reports.texts import (
     DEFAULT_GLOBS,
+    TEXT_FIELD,
     Columns,
     Prompt,
     Read,
@@ -41,7 +43,7 @@ STANDARD = "-"
 PREPARE_EPILOG = """\b
 Examples:
   obcd prepare notes/ -o notes.jsonl --template "Summarise: {text}"
-  obcd prepare visits.csv --column note --id-column mrn -o visits.jsonl
+  obcd prepare visits.csv --column note --id-column mrn --template "Aged {age}: {text}" -o visits.jsonl
   zcat questions.gz | obcd prepare - -o questions.jsonl
   obcd prepare scans/ --images --template "What is to be seen?" -o scans.jsonl
 """
@@ -78,7 +80,8 @@ Exit codes: 0 done (failed requests are told, not counted here), 3 a file or lin
 @click.option(
     "--template",
     metavar="TEXT",
-    help=f"the prompt; {{text}} stands for the text, or a picture's path [default: {{text}}; '{TEMPLATE}']",
+    help="the prompt; {text} is the text, or a picture's path, {NAME} another column of the CSV, {{ a brace "
+    f"[default: {{text}}; '{TEMPLATE}']",
 )
 @click.option("--system", metavar="TEXT", help="a system message for every prompt")
 def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
@@ -106,11 +109,17 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
         raise UsageError("--images wants a folder of pictures: obcd prepare FOLDER --images")
     chosen = (TEMPLATE if images else PLACEHOLDER) if template is None else template
     wrapping = Wrapping(template=chosen, system=system, may_be_same=images)
+    if column is None and (others := [name for name in wrapping.fields if name != TEXT_FIELD]):
+        raise UsageError(
+            f"the template names {{{printable(others[0])}}}, and a text has no field but {PLACEHOLDER}: braces that "
+            "are meant are written twice, {{ and }}; other fields are columns of CSV (--column)"
+        )
+    between = _delimiter(source, delimiter)
     read = partial(image_from_file, most_bytes=max_image_bytes) if images else None
     columns = None
     if column is not None:
-        columns = Columns(text=column, id=id_column, keep=keep, delimiter=_delimiter(source, delimiter))
-    with target(output, overwrite=force) as stream, _prompts(source, columns, globs, read) as prompts:
+        columns = Columns(text=column, id=id_column, keep=keep, delimiter=between, fields=wrapping.fields)
+    with target(output, overwrite=force) as stream, _prompts(source, columns, globs, read, between) as prompts:
         done = write_prompts(prompts, wrapping, stream, _tell_left_out)
     _say(_prepared_text(done.prompts, output))
     if done.long_lines:
@@ -172,7 +181,7 @@ def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
 
 @contextmanager
 def _prompts(
-    source: str, columns: Columns | None, globs: tuple[str, ...], read: Read | None
+    source: str, columns: Columns | None, globs: tuple[str, ...], read: Read | None, delimiter: str
 ) -> Iterator[Iterator[Prompt | LeftOut]]:
     """Yield the reader that fits a source, and close what it reads from."""
     path = Path(source)
@@ -185,21 +194,24 @@ def _prompts(
             raise UsageError(f"{name} is a folder, and --column is for a CSV file")
         yield prompts_from_folder(path, globs or (DEFAULT_GLOBS if read is None else GLOBS), read)
     elif columns is None:
-        yield iter([_single_file(path, source)])
+        yield iter([_single_file(path, source, delimiter)])
     else:
         with _open(path) as file:
             yield prompts_from_csv(file, name, columns)
 
 
-def _single_file(path: Path, source: str) -> Prompt | LeftOut:
+def _single_file(path: Path, source: str, delimiter: str) -> Prompt | LeftOut:
     """Return a text file as a prompt; say so when it is something else."""
     name = printable(source)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         raise UsageError(f"{name} is a prompt file already: obcd submit {shlex.quote(name)}")
     if suffix in (".csv", ".tsv"):
-        with _open(path) as file:
-            known = ", ".join(printable(each) for each in csv_columns(file, _delimiter(source, None)))
+        try:
+            with _open(path) as file:
+                known = ", ".join(printable(each) for each in csv_columns(file, delimiter))
+        except FormError as error:
+            raise InputError(f"{name}: {error}") from None
         raise UsageError(
             f"which column of {name} holds the text? Say --column NAME; its columns are: {known or 'none'}"
         )
@@ -217,8 +229,17 @@ def _open(path: Path) -> BinaryIO:
 def _delimiter(source: str, given: str | None) -> str:
     if given is None:
         return "\t" if source.lower().endswith(".tsv") else ","
+    return one_delimiter(given)
+
+
+def one_delimiter(given: str) -> str:
+    """Return what a command line gives for what stands between the fields of CSV.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
     delimiter = "\t" if given == r"\t" else given
-    if len(delimiter) != 1 or delimiter in '"\r\n':
+    if not is_delimiter(delimiter):
         raise UsageError("--delimiter takes one character, such as ; or \\t")
     return delimiter
 

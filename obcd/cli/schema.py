@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from obcd.cli.common import say
-from obcd.cli.reports import STANDARD, target
+from obcd.cli.reports import STANDARD, one_delimiter, target
 from obcd.core.extract import Found, parse_strict
 from obcd.core.schemas import check_schema
 from obcd.errors import InputError, UsageError
@@ -48,8 +48,10 @@ def schema(source: Path, model: str | None, delimiter: str | None, output: str, 
     name, suffix = printable(str(source)), source.suffix.lower()
     if model is not None and suffix != ".py":
         raise UsageError(f"--model is for a .py file, and this is {name}")
-    if delimiter is not None and (suffix not in (".csv", ".tsv") or len(delimiter) != 1 or delimiter in '"\r\n'):
+    if delimiter is not None and suffix not in (".csv", ".tsv"):
         raise UsageError("--delimiter is one character, for a .csv or .tsv file")
+    if delimiter is not None:
+        delimiter = one_delimiter(delimiter)
     drafted = _draft(source, name, model, delimiter)
     why = check_schema(drafted)
     if why:

@@ -125,7 +125,7 @@ class _Load:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE…]")
 @click.option(
     "--from", "staging", metavar="DIR", type=click.Path(path_type=Path),
-    help="drop every settled *.jsonl of a folder once, and move it into DIR/submitted/",
+    help="drop every settled file of a folder once, of the kinds that the profile takes; move it into DIR/submitted/",
 )  # fmt: skip
 @click.option("--profile", default="", help="the profile to ask with: a folder of the inbox")
 @click.option(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
+from obcd.core.forms import is_delimiter
 from obcd.core.limits import Limits
 from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.records import JobSettings, canonical_model
@@ -73,6 +74,12 @@ def _checked_template(value: str) -> str:
     return value
 
 
+def _checked_delimiter(value: str) -> str:
+    if not is_delimiter(value):
+        raise ValueError(f'must be one character, such as ";", and no quote or line break, not {value!r:.60}')
+    return value
+
+
 #: Most repairs of one answer: a model that is told ten times what is wrong does not listen.
 MAX_REPAIRS = 10
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
@@ -92,6 +99,7 @@ Aliases = dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_len
 FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
 #: What is taken beside JSONL: CSV, the same with tabs, and each of them packed by gzip.
 Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
+Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
@@ -235,6 +243,7 @@ class Profile(Table):
     template: Template | None = None
     id_field: FieldName | None = None
     accept: Accept | None = Field(None, strict=False)
+    delimiter: Delimiter | None = None
     repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     cache: bool | None = None
@@ -256,6 +265,7 @@ class Settings(Table):
         template: Makes the prompts of rows, e.g. `Summarise: {note}`; None: lines say themselves what they ask.
         id_field: The field of a row that is its id.
         accept: Which kinds of files are taken beside JSONL, which always is.
+        delimiter: What stands between the fields of CSV.
         repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are remembered across jobs.
         dedupe: Whether equal requests of a job are asked once.
@@ -276,6 +286,7 @@ class Settings(Table):
     template: Template | None = None
     id_field: FieldName = ID_FIELD
     accept: Accept = Field(("jsonl",), strict=False)
+    delimiter: Delimiter = ","
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False
@@ -405,6 +416,7 @@ class Settings(Table):
             n=chosen.n or requests.n,
             template=chosen.template or self.template,
             id_field=chosen.id_field or self.id_field,
+            delimiter=chosen.delimiter or self.delimiter,
             send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
             repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
             cache=self.cache if chosen.cache is None else chosen.cache,

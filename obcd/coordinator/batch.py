@@ -17,7 +17,7 @@ from typing import Any
 
 from obcd.clock import wall
 from obcd.config.settings import Settings
-from obcd.core.forms import SUFFIX, form_of
+from obcd.core.forms import ARRAY_ADVICE, SUFFIX, form_of
 from obcd.core.records import JobSettings
 from obcd.errors import InputError
 from obcd.logs import printable
@@ -177,4 +177,12 @@ def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
     hint = ""
     if prompts.suffix.lower() in (".csv", ".tsv"):
         hint = f"; to make a column of it a prompt file: obcd prepare {prompts} --column NAME -o prompts.jsonl"
+    elif _begins_array(prompts):
+        hint = f"; {ARRAY_ADVICE}"
     return f"{prompts}: none of its lines is a prompt; line {first['line']}: {first['message']}{hint}"
+
+
+def _begins_array(prompts: Path) -> bool:
+    with contextlib.suppress(OSError), open(prompts, "rb") as file:
+        return file.read(100).lstrip().startswith(b"[")
+    return False

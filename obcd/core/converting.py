@@ -1,22 +1,25 @@
 """Prompt lines from one shape into another: the seed's, ours, OpenAI Batch's, rows of a table. Pure, a line at a time.
 
 Whatever is written is read again and must ask the same; else the line is refused and nothing of it is lost silently.
-In a table, cells of `JSON_CELLS` hold JSON, all others text: an id or a key to be echoed that is no text becomes one.
+A table holds texts but for the cells of `cells.JSON_CELLS`: an id or a key to be echoed that is no text becomes one,
+and where a line lacks a key that is echoed, or has null there, its cell is an empty text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import fields, replace
 from enum import StrEnum
 from typing import Any
 
-from obcd.core.lines import MESSAGE_KEYS, parse_line, parse_object
+from obcd.core.cells import keys_of, read_cells, write_cell
+from obcd.core.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object
 from obcd.core.openai.asked import CHAT, COMPLETIONS, EFFORTS, EMBEDDINGS, is_asked, to_ours
 from obcd.core.openai.parts import NUMBERS, WHOLES
 from obcd.core.records import Kind, Request
 from obcd.errors import LineError
+from obcd.logs import printable
 
 
 class Shape(StrEnum):
@@ -28,19 +31,17 @@ class Shape(StrEnum):
     TABLE = "table"  # a row of CSV
 
 
-#: Columns whose cells are JSON.
-JSON_CELLS = frozenset(
-    ("messages", "options", "format", "think", "images", "tools", "n", "logprobs", "top_logprobs", "dimensions", "raw")
-)
 #: {option of Ollama: parameter of OpenAI's}
 _PARAMETERS = {option: key for key, option in {**NUMBERS, **WHOLES, "stop": "stop"}.items()}
-#: What becomes of each key of ours has a place in `_to_openai`; others are echoed.
-_WISHES = frozenset(("id", "model", "system", *JSON_CELLS, "prompt", "complete", "suffix", "embed"))
+#: Keys that a line of ours may mean something by, whatever it asks; others are always echoed.
+_WISHES = frozenset().union(*KIND_KEYS.values())
+#: {part of a request: the key of a line that says it}, where they are called otherwise
+_KEYS = {"count": "n", "inputs": "embed"}
 _MEDIA = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
 
 
 def read_ours(raw: bytes, line: int) -> dict[str, Any]:
-    """Return a line of any shape as one of ours, without its empty keys.
+    """Return a line of any shape as one of ours, without those of its keys that say nothing.
 
     Raises:
         LineError: If it is none.
@@ -58,7 +59,9 @@ def read_ours(raw: bytes, line: int) -> dict[str, Any]:
             document = {"messages": [message], **document}
         if clash := sorted(_WISHES.intersection(document) - {"id", "prompt", "images", "messages"}):
             raise LineError(f"`{clash[0]}` is echoed in a line of the seed's and would be obeyed in one of ours")
-    return {key: value for key, value in document.items() if value is not None}
+    asked = {key: value for key, value in document.items() if value is not None}
+    keys = keys_of(asked)
+    return {key: value for key, value in document.items() if value is not None or key not in keys}
 
 
 def write_line(ours: Mapping[str, Any], line: int, shape: Shape, model: str = "") -> bytes:
@@ -91,45 +94,26 @@ def write_cells(ours: Mapping[str, Any], line: int, columns: Sequence[str]) -> l
     for key, value in ours.items():
         if key not in columns:
             raise LineError(f"`{key[:40]}` has no column: the first line had none; name all with --columns")
-        if value == "":
+        if value == "" and key in _WISHES:
             raise LineError(f"`{key}` is an empty text, which a table cannot tell from none")
-    cells = [_cell(key, ours[key]) if key in ours else "" for key in columns]
+    keys = keys_of(ours)
+    cells = [write_cell(key, ours.get(key), keys) for key in columns]
     back = json.dumps(read_cells(dict(zip(columns, cells, strict=True)))).encode()
-    _check_same({**ours, **_as_texts(ours)}, back, line, "")
+    texts = {key: cell for key, cell in zip(columns, cells, strict=True) if _is_text(key, ours, keys)}
+    _check_same({**ours, **texts}, back, line, "")
     return cells
 
 
-def read_cells(row: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row of a table as a line of ours; empty cells are none.
-
-    Raises:
-        LineError: If a cell that has to be JSON is none.
-    """
-    document: dict[str, Any] = {}
-    for key, cell in row.items():
-        if cell == "":
-            continue
-        if key in JSON_CELLS or (key == "embed" and cell.startswith("[")):
-            document[key] = _read_json(key, cell)
-        else:
-            document[key] = cell
-    return document
+def _is_text(key: str, ours: Mapping[str, Any], keys: Container[str]) -> bool:
+    """Tell whether a table makes a text of a value: of an id, and of what is echoed, be it there or not."""
+    return key not in _WISHES or (key in ours and (key == "id" or key not in keys))
 
 
-def _read_json(key: str, cell: str) -> Any:
-    try:
-        return parse_object(b'{"cell": ' + cell.encode() + b"}")["cell"]
-    except (LineError, KeyError):
-        raise LineError(f'the cell of `{key}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"') from None
-
-
-def _cell(key: str, value: Any) -> str:
-    return value if isinstance(value, str) and key not in JSON_CELLS else json.dumps(value, ensure_ascii=False)
-
-
-def _as_texts(ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table makes texts of: ids, and what is echoed."""
-    return {key: _cell(key, value) for key, value in ours.items() if key == "id" or key not in _WISHES}
+def columns_of(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that rows of a table have as lines of ours: the same, but for those of the seed's."""
+    if not {"prompt", "messages", "complete", "embed"}.isdisjoint(header) or "content" not in header:
+        return tuple(header)
+    return tuple("prompt" if name == "content" else name for name in header if name != "role")
 
 
 def _is_ours(document: Mapping[str, Any]) -> bool:
@@ -161,7 +145,10 @@ def _to_openai(ours: Mapping[str, Any], line: int, model: str) -> dict[str, Any]
     chosen = ours.get("model") or model
     if not chosen:
         raise LineError("no model in it: say with --model which one is meant")
-    wishes = {key: value for key, value in ours.items() if key in _WISHES and key not in ("id", "model")}
+    known = keys_of(ours)
+    if known != KIND_KEYS[Kind.CHAT]:  # beside other kinds no key of obcd's is echoed
+        known = _WISHES
+    wishes = {key: value for key, value in ours.items() if key in known and key not in ("id", "model")}
     if "embed" in wishes:
         url, body = EMBEDDINGS, {"input": wishes.pop("embed"), "dimensions": wishes.pop("dimensions", None)}
     elif "complete" in wishes:
@@ -171,7 +158,7 @@ def _to_openai(ours: Mapping[str, Any], line: int, model: str) -> dict[str, Any]
     body |= _parameters(wishes.pop("options", {}), url) | {"n": wishes.pop("n", None)}
     if wishes:
         raise LineError(f"`{min(wishes)}` has no place in a line for {url}")
-    echoed = {key: value for key, value in ours.items() if key not in _WISHES}
+    echoed = {key: value for key, value in ours.items() if key not in known}
     body = {"model": chosen, **{key: value for key, value in body.items() if value is not None}}
     return {"custom_id": str(number), "method": "POST", "url": url, "body": body, **echoed}
 
@@ -181,6 +168,8 @@ def _chat(wishes: dict[str, Any]) -> dict[str, Any]:
     if messages is None:
         messages = [{"role": "user", "content": wishes.pop("prompt"), "images": wishes.pop("images", None)}]
     system = wishes.pop("system", None)
+    if system == "":
+        raise LineError("`system` is an empty text, which has no place in a line of OpenAI's")
     opening = [{"role": "system", "content": system}] if system is not None else []
     body = {
         "messages": opening + [_message(message, f"messages[{place}]") for place, message in enumerate(messages)],
@@ -251,10 +240,22 @@ def _check_same(ours: Mapping[str, Any], raw: bytes, line: int, model: str) -> N
     before = _settled(parse_line(json.dumps(dict(ours)).encode(), line), model)
     try:
         after = _settled(parse_line(raw, line), model)
-    except LineError:
-        after = None
+    except LineError as error:
+        raise LineError(f"it would be refused in that shape ({error}): leave it as it is") from None
     if before != after:
-        raise LineError("it would ask something else in that shape: leave it as it is")
+        raise LineError(f"{_difference(before, after)} would ask something else in that shape: leave it as it is")
+
+
+def _difference(before: Request, after: Request) -> str:
+    """Name a key by which two requests differ; what is asked is it only where nothing else does."""
+    parts = [item.name for item in fields(Request) if getattr(before, item.name) != getattr(after, item.name)]
+    part = next((name for name in parts if name not in ("prompt", "messages")), parts[0])
+    if part == "extra":
+        keys = (
+            key for key in {**before.extra, **after.extra} if before.extra.get(key, ...) != after.extra.get(key, ...)
+        )
+        part = printable(next(keys))[:40]
+    return f"`{_KEYS.get(part, part)}`"
 
 
 def _settled(request: Request, model: str) -> Request:
@@ -262,5 +263,11 @@ def _settled(request: Request, model: str) -> Request:
     if request.kind is Kind.CHAT and request.system:
         opening = {"role": "system", "content": request.system}
         request = replace(request, system=None, messages=[opening, *request.messages])
+    messages = [_without_no_images(message) for message in request.messages]
     number = str(request.id) if isinstance(request.id, int) and not isinstance(request.id, bool) else request.id
-    return replace(request, id=number, model=request.model or model or None)
+    return replace(request, id=number, model=request.model or model or None, messages=messages)
+
+
+def _without_no_images(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message without an empty list of pictures, which asks nothing."""
+    return {key: value for key, value in message.items() if key != "images" or value}

@@ -23,7 +23,7 @@ from obcd.core.openai.asked import is_asked, to_ours
 from obcd.core.openai.relatives import why_foreign
 from obcd.core.pictures import check_images
 from obcd.core.records import Kind, Request
-from obcd.core.rows import PLAIN, Reading, fill
+from obcd.core.rows import PLAIN, Reading, fill, is_blank
 from obcd.core.schemas import check_schema
 from obcd.core.tools import check_tool_calls, check_tools
 from obcd.errors import LineError
@@ -189,7 +189,7 @@ def _row_request(row: dict[str, Any], line: int, template: str, id_field: str) -
     prompt = fill(template, row)
     return Request(
         line=line,
-        id=_id(row, line, id_field),
+        id=line if is_blank(row.get(id_field)) else _id(row, line, id_field),
         prompt=prompt,
         messages=[{"role": "user", "content": prompt}],
         extra={key: value for key, value in row.items() if key != id_field},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 
+from obcd.core.forms import Form, foreign_format
 from obcd.errors import CutOffError, FormError
 
 #: How much is unpacked at once.
@@ -15,6 +16,27 @@ MAX_RATIO, FREE_BYTES = 200, 2**26
 FREE_MEMBERS, LEAST_MEMBER_BYTES = 1000, 256
 MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS
+
+
+def unfold(blocks: Iterable[bytes], form: Form, most_bytes: int) -> Iterator[bytes]:
+    """Yield what a file holds, unpacked where it is packed.
+
+    Args:
+        most_bytes: What a packed one may become.
+
+    Raises:
+        FormError: If it is something else than its name says, or a bomb.
+        CutOffError: If its end is missing.
+    """
+    if form.is_packed:
+        blocks = unpack(blocks, most_bytes)
+    is_first = True
+    for block in blocks:
+        what = foreign_format(block) if is_first else None
+        if what is not None:
+            raise FormError(f"it is {what}")
+        is_first = False
+        yield block
 
 
 def unpack(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from obcd.core.rows import ID_FIELD, PLAIN, Reading
+from obcd.core.rows import ID_FIELD, Reading
 
 #: Options of a request that make Ollama load the model anew when they differ (ollama server/sched.go, v0.33).
 RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
@@ -63,6 +63,7 @@ class JobSettings:
         n: How many answers each prompt gets, where its line does not say.
         template: Makes the prompt of each line, which is a row then (see `rows`); None: lines say what they ask.
         id_field: Of a row: the field that is its id.
+        delimiter: Of CSV: what stands between the fields.
         send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
             without it answers are only held to it here.
         repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
@@ -87,6 +88,7 @@ class JobSettings:
     n: int = 1
     template: str | None = None
     id_field: str = ID_FIELD
+    delimiter: str = ","
     send_schema: bool = True
     repairs: int = 2
     cache: bool = False
@@ -100,7 +102,9 @@ class JobSettings:
     @property
     def reading(self) -> Reading:
         """What the job's lines are read with."""
-        return PLAIN if self.template is None else Reading(self.template, self.id_field)
+        if self.template is None:
+            return Reading(delimiter=self.delimiter)
+        return Reading(self.template, self.id_field, self.delimiter)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in `job.json` and `manifest.json`."""

@@ -4,7 +4,8 @@
     -> id "7", prompt "Summarise: BP 150/95", extra {"note": "BP 150/95"}
 
 A field's name is all that stands in braces: nothing is looked up in a value, nothing is formatted (`str.format` would
-reach attributes of Python's own objects from a stranger's row).
+reach attributes of Python's own objects from a stranger's row). A field that is null or blank is as good as none:
+nobody means to ask about nothing, or about the word `null`.
 """
 
 from __future__ import annotations
@@ -32,23 +33,42 @@ class Reading:
     Attributes:
         template: Makes the prompt of each line, which is a row then whatever its keys are; None: lines say themselves
             what they ask.
-        id_field: The field of a row that is its id.
+        id_field: The field of a row that is its id; where that is blank, the line's number is.
+        delimiter: What stands between the fields of CSV.
     """
 
     template: str | None = None
     id_field: str = ID_FIELD
+    delimiter: str = ","
 
 
 #: Lines that say themselves what they ask.
 PLAIN = Reading()
 
 
-@lru_cache(maxsize=64)
 def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Return the pieces of a template: `[(text before a field, the field's name or None at the end), …]`.
+    """Return the pieces of a template, which names a field at least.
 
     Raises:
         ValueError: With one sentence, if it is malformed or names no field.
+    """
+    pieces = pieces_of(template)
+    if len(pieces) == 1:
+        raise ValueError("it names no field, so that all prompts would be the same: write {note} for the field `note`")
+    return pieces
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a field says nothing: null, or a text of nothing but white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+@lru_cache(maxsize=64)
+def pieces_of(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the pieces of a template: `[(text before a field, the field's name or None at the end), …]`.
+
+    Raises:
+        ValueError: With one sentence, if it is malformed.
     """
     pieces: list[tuple[str, str | None]] = []
     text, at = "", 0
@@ -72,31 +92,28 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
             )
         pieces.append((text, name))
         text = ""
-    if not pieces:
-        raise ValueError("it names no field, so that all prompts would be the same: write {note} for the field `note`")
     return (*pieces, (text + template[at:], None))
 
 
 def fields_of(template: str) -> tuple[str, ...]:
     """Return the names of the fields of a template, in its order, each once."""
-    return tuple(dict.fromkeys(name for _, name in parse_template(template) if name is not None))
+    return tuple(dict.fromkeys(name for _, name in pieces_of(template) if name is not None))
 
 
 def fill(template: str, row: Mapping[str, Any]) -> str:
     """Return the prompt of a row: texts as they are, all else as JSON.
 
     Raises:
-        LineError: If a field is missing, or the prompt would be empty.
+        LineError: If a field is missing or empty, by its name.
     """
     parts: list[str] = []
-    for text, name in parse_template(template):
+    for text, name in pieces_of(template):
         parts.append(text)
         if name is not None:
             if name not in row:
                 raise LineError(f"it has no field `{name}`, which the template names")
             value = row[name]
+            if is_blank(value):
+                raise LineError(f"its field `{name}` is empty, which the template names")
             parts.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    prompt = "".join(parts)
-    if not prompt.strip():
-        raise LineError("the template makes an empty prompt of it")
-    return prompt
+    return "".join(parts)

@@ -13,16 +13,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
-from obcd.errors import FormError
+from obcd.errors import FormError, LineError
 from obcd.logs import printable
 
 #: Columns, and characters of a column's name.
 MAX_COLUMNS, MAX_NAME_LENGTH = 2000, 200
 BOM = "\ufeff"
+#: {what people put between fields: how many of them are called}
+_SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,17 @@ class Sheet:
     Attributes:
         delimiter: What stands between fields.
         most_bytes: The longest row, in bytes.
+        read: Makes a document of the cells of a row, by the names of their columns; LineError if they are none.
+        check: Raises FormError where the columns are none that can be used.
+        header: The names of the columns, once a row was read.
         cut: Once all is read: why its end looks as if more were missing; "" if it does not.
     """
 
     delimiter: str
     most_bytes: int
+    read: Callable[[dict[str, str]], dict[str, Any]] = field(kw_only=True, default=dict)
+    check: Callable[[list[str]], None] | None = field(kw_only=True, default=None)
+    header: list[str] = field(init=False, default_factory=list)
     cut: str = ""
     _held: list[str] = field(default_factory=list)  # the lines of the row at hand
     _lines: int = 0  # that were read
@@ -62,7 +73,7 @@ class Sheet:
         """
         csv.field_size_limit(2**31 - 1)  # one for the whole process; what a row may have is bounded here
         reader = csv.reader(self._texts(blocks), delimiter=self.delimiter, strict=True)
-        header = self._header(reader)
+        header = self.header = self._header(reader)
         while True:
             self._held.clear()
             first = self._lines + 1
@@ -82,12 +93,17 @@ class Sheet:
         try:
             header = next((row for row in reader if row), None)
         except csv.Error as error:
+            check_delimiter("".join(self._held), self.delimiter)
             raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
         if header is None:
             raise FormError("it is empty: a first line with the names of the columns is needed")
         if not self._has_end:
             self.cut = "its header (the first line) has no end"
+        else:  # half a header may become a good one
+            check_delimiter("".join(self._held).lstrip("\r\n"), self.delimiter)
         _check_header(header)
+        if self.check is not None and not self.cut:
+            self.check(header)
         return header
 
     def _row(self, header: list[str], fields: list[str], first: int) -> Row:
@@ -99,10 +115,13 @@ class Sheet:
         if "\0" in text:
             return self._bad("it holds a NUL character", first)
         try:
-            line = json.dumps(dict(zip(header, fields, strict=True)), ensure_ascii=False).encode()
+            text.encode()
+            document = self.read(dict(zip(header, fields, strict=True)))
         except UnicodeEncodeError:
             return self._bad("it is not UTF-8: save the file as UTF-8", first)
-        return Row(line)
+        except LineError as error:
+            return self._bad(str(error), first)
+        return Row(_encoded(document))
 
     def _bad(self, fault: str, first: int) -> Row:
         text = "".join(self._held).rstrip("\r\n")
@@ -158,6 +177,64 @@ def split_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
         yield rest
 
 
+def read_header(lines: Iterator[str], delimiter: str) -> tuple[list[str], int]:
+    """Take the header off the lines of a table.
+
+    Returns:
+        The names of the columns, [] where there is no header, and how many lines it took.
+
+    Raises:
+        FormError: If it is no CSV, or another sign divides it.
+    """
+    held: list[str] = []
+
+    def taken() -> Iterator[str]:
+        for line in lines:
+            held.append(line)
+            yield line
+
+    try:
+        header = next((row for row in csv.reader(taken(), delimiter=delimiter, strict=True) if row), [])
+    except csv.Error as error:
+        check_delimiter("".join(held), delimiter)
+        raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
+    check_delimiter("".join(held).lstrip("\r\n"), delimiter)
+    return header, len(held)
+
+
+def check_delimiter(line: str, delimiter: str) -> None:
+    """Refuse a header that another sign than ours divides; which one it is nobody can know, so a person has to say it.
+
+    Args:
+        line: The header as it stands in the file. Signs within quotes belong to a name.
+
+    Raises:
+        FormError: With what helps.
+    """
+    bare = _QUOTED.sub("", line)
+    if delimiter in bare:
+        return
+    found = next((sign for sign in _SIGNS if sign in bare), "")
+    if not found:
+        return
+    where = f"its header has {_SIGNS[found]} where {_SIGNS.get(delimiter, repr(delimiter))} are needed"
+    if found == "\t":
+        raise FormError(f"{where}: name the file .tsv")
+    name = "name the file .csv" if delimiter == "\t" else ""
+    said = (
+        f"say so (delimiter = \"{found}\" in the configuration or its profile; --delimiter '{found}' on command lines)"
+    )
+    needs_name_alone = name and found == ","
+    raise FormError(f"{where}: {name if needs_name_alone else ' and '.join(filter(None, (name, said)))}")
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character, written as \ud800 in a cell of JSON
+        return json.dumps(document).encode("ascii")
+
+
 def _check_header(header: list[str]) -> None:
     if len(header) > MAX_COLUMNS:
         raise FormError(f"its header has {len(header)} columns, more than {MAX_COLUMNS}")
@@ -172,9 +249,6 @@ def _check_header(header: list[str]) -> None:
         if name in seen:
             raise FormError(f"two columns of its header are named `{printable(name)}`: rename one")
         seen.add(name)
-    if len(header) == 1 and any(sign in header[0] for sign in ";\t"):
-        sign = "semicolons" if ";" in header[0] else "tabs (a .tsv file?)"
-        raise FormError(f"its header has {sign} where commas are needed: save it with commas")
 
 
 def _is_text(name: str) -> bool:

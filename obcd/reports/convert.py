@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-from obcd.core.converting import Shape, read_cells, read_ours, write_cells, write_line
-from obcd.core.forms import DELIMITERS, JSONL, Form
-from obcd.core.packed import unpack
+from obcd.core.cells import sheet_of
+from obcd.core.converting import Shape, columns_of, read_ours, write_cells, write_line
+from obcd.core.forms import JSONL, Form
+from obcd.core.packed import unfold
+from obcd.core.rows import PLAIN, Reading
 from obcd.core.sheets import Sheet, split_lines, to_csv
 from obcd.errors import InputError, LineError
 from obcd.reports.sources import LeftOut
@@ -29,7 +30,7 @@ class Wanted:
     Attributes:
         shape: Of the lines.
         delimiter: Of a table.
-        columns: Of a table; (): those that the first line has.
+        columns: Of a table; (): those of the table that is read, or the keys of the first line.
         model: For OpenAI's lines: what is asked where a line does not say.
     """
 
@@ -48,36 +49,47 @@ class Converted:
 
 
 def convert(
-    source: BinaryIO, form: Form, wanted: Wanted, stream: BinaryIO, report: Callable[[LeftOut], None]
+    source: BinaryIO,
+    form: Form,
+    wanted: Wanted,
+    stream: BinaryIO,
+    report: Callable[[LeftOut], None],
+    reading: Reading = PLAIN,
 ) -> Converted:
     """Convert a file; report each line that cannot be, in order.
+
+    Args:
+        reading: What rows of a table are read with.
 
     Raises:
         InputError: If the file as a whole is not what its form says, or nothing of it could be written.
     """
     left_out = 0
+    sheet = None if form.kind == JSONL else sheet_of(form, reading, MAX_LINE_BYTES)
 
     def converted() -> Iterator[tuple[int, dict[str, Any]]]:
-        nonlocal left_out
-        for number, read in _read(source, form):
+        for number, read in _read(source, form, sheet):
             try:
-                yield number, read()
+                ours = read()
             except LineError as error:
-                left_out += 1
-                report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
+                refuse(number, error)
+            else:
+                yield number, ours
 
     def refuse(number: int, error: LineError) -> None:
         nonlocal left_out
         left_out += 1
         report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
 
-    write = _write_table if wanted.shape is Shape.TABLE else _write_lines
     try:
-        written = write(converted(), wanted, stream, refuse)
+        if wanted.shape is Shape.TABLE:
+            written = _write_table(converted(), wanted, sheet, stream, refuse)
+        else:
+            written = _write_lines(converted(), wanted, stream, refuse)
     except OSError as error:
         raise InputError(f"cannot convert: {error.strerror}") from error
     if not written:
-        raise InputError("there is no prompt in it" + (" that could be converted" if left_out else ""))
+        raise InputError("nothing was written: every line was left out" if left_out else "there is no prompt in it")
     return Converted(written, left_out)
 
 
@@ -98,10 +110,10 @@ def _write_lines(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refus
     return written
 
 
-def _write_table(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refuse) -> int:
+def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: BinaryIO, refuse: _Refuse) -> int:
     columns, written = wanted.columns, 0
     for number, ours in lines:
-        columns = columns or tuple(ours)
+        columns = columns or (tuple(ours) if sheet is None else columns_of(sheet.header))
         try:
             cells = write_cells(ours, number, columns)
             rows = list(to_csv(columns, [cells], wanted.delimiter))
@@ -116,13 +128,10 @@ def _write_table(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refus
     return written
 
 
-def _read(source: BinaryIO, form: Form) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
     """Yield the number of each line and what makes a line of ours of it."""
-    blocks: Iterable[bytes] = iter(partial(source.read, BLOCK), b"")
-    if form.is_packed:
-        blocks = unpack(blocks, MAX_UNPACKED_BYTES)
-    if form.kind != JSONL:
-        sheet = Sheet(DELIMITERS[form.kind], MAX_LINE_BYTES)
+    blocks = unfold(iter(partial(source.read, BLOCK), b""), form, MAX_UNPACKED_BYTES)
+    if sheet is not None:
         for number, row in enumerate(sheet.rows(blocks), 1):
             yield number, partial(_of_row, row.line, row.fault, number)
         if sheet.cut:
@@ -137,4 +146,4 @@ def _read(source: BinaryIO, form: Form) -> Iterator[tuple[int, Callable[[], dict
 def _of_row(line: bytes, fault: str, number: int) -> dict[str, Any]:
     if fault:
         raise LineError(fault)
-    return read_ours(json.dumps(read_cells(json.loads(line))).encode(), number)
+    return read_ours(line, number)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from obcd.core.sheets import read_header
 from obcd.errors import InputError
 
 #: More different keys are no record but free-form keys.
@@ -105,21 +106,23 @@ def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[st
     Raises:
         InputError: If it has no header, a row of another length, or a field that is too long.
     """
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    left = iter(lines)
+    header, above = read_header(left, delimiter)
+    if not any(header):
+        raise InputError("it has no header: its first line must name the columns")
+    if len(set(header)) < len(header):
+        raise InputError("two of its columns have the same name: name each differently")
+    rows = csv.reader(left, delimiter=delimiter, strict=True)
     try:
-        header = next(rows, None)
-        if not header or not any(header):
-            raise InputError("it has no header: its first line must name the columns")
-        if len(set(header)) < len(header):
-            raise InputError("two of its columns have the same name: name each differently")
         for row in rows:
             if not row:
                 continue
             if len(row) != len(header):
-                raise InputError(f"line {rows.line_num} has {len(row)} fields, the header {len(header)}: mend it")
+                line = above + rows.line_num
+                raise InputError(f"line {line} has {len(row)} fields, the header {len(header)}: mend it")
             yield {name: _cell(text) for name, text in zip(header, row, strict=True)}
     except csv.Error as error:
-        raise InputError(f"line {rows.line_num} is no CSV: {error}") from None
+        raise InputError(f"line {above + rows.line_num} is no CSV: {error}") from None
 
 
 def settle_columns(schema: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from obcd.clock import duration, wall
 from obcd.config.settings import Settings
+from obcd.core.forms import form_of
 from obcd.reports.findings import Finding, Severity, fault, note, quoted, right, shown, warning
 from obcd.reports.locks import lock_holders
 from obcd.reports.machine import (
@@ -172,8 +173,9 @@ def _examine_drops(question: Question) -> Iterator[Finding]:
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            links += entry.name.endswith(".jsonl") and stat.S_ISLNK(status.st_mode)
-            doubles += entry.name.endswith(".jsonl") and stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+            is_drop = form_of(entry.name) is not None
+            links += is_drop and stat.S_ISLNK(status.st_mode)
+            doubles += is_drop and stat.S_ISREG(status.st_mode) and status.st_nlink > 1
     place = shown(question.layout.inbox)
     if links:
         yield note("drops", f"links in {place}, which are never followed ({links} of them): copy the files themselves")

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from obcd.core.lines import parse_line
+from obcd.core.rows import fields_of, fill
 from obcd.errors import InputError, LineError, UsageError
 from obcd.reports.sources import LeftOut
-from obcd.reports.texts import Prompt
+from obcd.reports.texts import TEXT_FIELD, Prompt
 
 #: where the text goes in a template
-PLACEHOLDER = "{text}"
+PLACEHOLDER = f"{{{TEXT_FIELD}}}"
 #: the longest line that a coordinator takes if its configuration says nothing else ([spool] max_line_bytes)
 DEFAULT_MAX_LINE_BYTES = 2**20
 
@@ -25,20 +26,33 @@ DEFAULT_MAX_LINE_BYTES = 2**20
 class Wrapping:
     """What is put around every text."""
 
-    template: str = PLACEHOLDER  # `Summarise: {text}`; every `{text}` is replaced, other braces stay as they are
+    template: str = PLACEHOLDER  # as of a profile (`core.rows`): `{age} years: {text}`; `{{` and `}}` are braces
     system: str | None = None
     may_be_same: bool = False  # whether all prompts may be the same, as those about pictures are
 
     def __post_init__(self) -> None:
-        if PLACEHOLDER not in self.template and not self.may_be_same:
+        try:
+            names_none = not self.fields
+        except ValueError as error:
+            raise UsageError(f"the template cannot be read: {error}") from None
+        if names_none and not self.may_be_same:
             raise UsageError(f"the template has no {PLACEHOLDER}: without it every prompt would be the same")
         if any("\ud800" <= char <= "\udfff" for char in self.template + (self.system or "")):
             raise UsageError("the template or system message is not UTF-8: set the terminal to UTF-8")
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields of the template."""
+        return fields_of(self.template)
+
     def line(self, prompt: Prompt) -> bytes:
-        """Return the line of a prompt file, in ASCII, with its LF."""
+        """Return the line of a prompt file, in ASCII, with its LF.
+
+        Raises:
+            LineError: If a field that the template names is missing or empty.
+        """
         system = {} if self.system is None else {"system": self.system}
-        text = self.template.replace(PLACEHOLDER, prompt.text)
+        text = fill(self.template, {**prompt.fields, TEXT_FIELD: prompt.text})
         document = {"id": prompt.id, **system, "prompt": text, **prompt.extra}
         return json.dumps(document).encode("ascii") + b"\n"
 
@@ -78,8 +92,8 @@ def write_prompts(
 
 
 def _checked_line(prompt: Prompt, wrapping: Wrapping, number: int) -> bytes | LeftOut:
-    line = wrapping.line(prompt)
     try:
+        line = wrapping.line(prompt)
         parse_line(line.removesuffix(b"\n"), number)
     except LineError as error:
         return LeftOut(prompt.place, str(error))

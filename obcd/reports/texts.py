@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from obcd.core.lines import MESSAGE_KEYS, OUR_KEYS
-from obcd.errors import InputError
+from obcd.core.sheets import check_delimiter, read_header
+from obcd.errors import FormError, InputError
 from obcd.logs import printable
 from obcd.reports.files import bounded_lines
 from obcd.reports.sources import LeftOut
@@ -25,6 +26,8 @@ from obcd.reports.sources import LeftOut
 DEFAULT_GLOBS = ("*.txt", "*.md")
 #: largest text file, line or CSV field; more than any model reads
 MAX_TEXT_BYTES = 64 * 1024 * 1024
+#: the field of a template that is the text itself
+TEXT_FIELD = "text"
 #: keys of a line that mean something to obcd (design.md 4): an echoed column must not take one of these names
 RESERVED_KEYS = OUR_KEYS | MESSAGE_KEYS | {"embed", "custom_id", "method", "url", "body"}
 
@@ -37,6 +40,7 @@ class Prompt:
     text: str
     place: str  # where it was read, ready to print: `visits.csv row 7`
     extra: Mapping[str, Any] = field(default_factory=dict)  # other keys of the line: {"ward": "3b"}
+    fields: Mapping[str, str] = field(default_factory=dict)  # for the template, beside the text: {"age": "54"}
 
 
 Read = Callable[[Path, str], Prompt | LeftOut]
@@ -49,6 +53,7 @@ class Columns:
     text: str
     id: str | None = None  # None: the id is the number of the row, from 1
     keep: bool = False  # echo the others
+    fields: tuple[str, ...] = ()  # what the template names
     delimiter: str = ","
 
 
@@ -114,14 +119,18 @@ def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[
         InputError: No such column, not UTF-8, or no valid CSV (a quote that never ends would swallow the rest).
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=columns.delimiter, strict=True)
+    lines, above = iter(text), 0
+    reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
     try:
         with _large_fields():
-            yield from _prompts_from_rows(reader, name, columns)
+            header, above = read_header(lines, columns.delimiter)
+            yield from _prompts_from_rows(header, reader, name, columns)
+    except FormError as error:
+        raise InputError(f"{name}: {error}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not UTF-8: convert it first, for example with iconv -t UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{name} is not valid CSV at line {reader.line_num}: {error}") from error
+        raise InputError(f"{name} is not valid CSV at line {above + reader.line_num}: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from error
     finally:
@@ -129,9 +138,14 @@ def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[
 
 
 def csv_columns(stream: BinaryIO, delimiter: str) -> list[str]:
-    """Return the column names of a CSV file, or nothing when its first line is none; for messages."""
-    line = next(bounded_lines(stream, MAX_TEXT_BYTES), b"").removeprefix(b"\xef\xbb\xbf")
-    return next(csv.reader([line.decode("utf-8", "replace")], delimiter=delimiter), [])
+    """Return the column names of a CSV file, or nothing when its first line is none; for messages.
+
+    Raises:
+        FormError: If another sign divides them.
+    """
+    line = next(bounded_lines(stream, MAX_TEXT_BYTES), b"").removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    check_delimiter(line, delimiter)
+    return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def _prompts_below(
@@ -180,10 +194,12 @@ def _checked(text: str) -> str | LeftOut:
     return text
 
 
-def _prompts_from_rows(reader: Iterator[list[str]], name: str, columns: Columns) -> Iterator[Prompt | LeftOut]:
-    header = next((row for row in reader if row), [])
+def _prompts_from_rows(
+    header: list[str], reader: Iterator[list[str]], name: str, columns: Columns
+) -> Iterator[Prompt | LeftOut]:
     text_at = _column(header, columns.text, name)
     id_at = None if columns.id is None else _column(header, columns.id, name)
+    fields_at = _fields(header, name, columns)
     kept = _kept(header, {text_at, id_at}, name) if columns.keep else {}
     for number, row in enumerate((row for row in reader if row), 1):
         place = f"{name} row {number}"
@@ -195,7 +211,23 @@ def _prompts_from_rows(reader: Iterator[list[str]], name: str, columns: Columns)
             yield LeftOut(place, text.reason)
             continue
         extra = {key: row[index] for key, index in kept.items()}
-        yield Prompt(number if id_at is None else row[id_at], text, place, extra)
+        fields = {field: row[index] for field, index in fields_at.items()}
+        yield Prompt(number if id_at is None or not row[id_at].strip() else row[id_at], text, place, extra, fields)
+
+
+def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
+    """Return {what the template names beside the text: index of that column}."""
+    if TEXT_FIELD in columns.fields and TEXT_FIELD in header and columns.text != TEXT_FIELD:
+        raise InputError(
+            f"{name} has a column named {TEXT_FIELD}, and {{{TEXT_FIELD}}} stands for the column "
+            f"{printable(columns.text)}: name that one in the template"
+        )
+    try:
+        return {field: _column(header, field, name) for field in columns.fields if field != TEXT_FIELD}
+    except InputError as error:
+        raise InputError(
+            f"{error} (the template names it; braces that are meant are written twice: {{{{ }}}})"
+        ) from None
 
 
 def _column(header: list[str], wanted: str, name: str) -> int:

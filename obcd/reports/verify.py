@@ -18,6 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from obcd.core.forms import kept_name
 from obcd.core.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.errors import InputError
 from obcd.logs import printable
@@ -159,8 +160,11 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
     reason = manifest["rejected"]
     if not isinstance(reason, str) or not reason:
         problems.add(f"{MANIFEST}: it does not say why the file was rejected")
-    _check_names(folder, {INPUT, MANIFEST}, {"why.txt"}, problems)  # older ones have none
-    stream = _open(folder, INPUT, problems)
+    kept = kept_name(str(manifest.get("name")))
+    if os.path.lexists(folder / INPUT):  # of an obcd that called it so whatever it was
+        kept = INPUT
+    _check_names(folder, {kept, MANIFEST}, {"why.txt"}, problems)  # older ones have none
+    stream = _open(folder, kept, problems)
     if stream is not None:
         stream.close()
     verdict = Verdict.WRONG if problems.count else Verdict.REJECTED

@@ -25,17 +25,18 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from obcd.clock import wall
-from obcd.core.forms import DELIMITERS, JSONL, Form, form_of, why_not_taken
+from obcd.core.cells import sheet_of
+from obcd.core.forms import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.lines import parse_line
-from obcd.core.packed import unpack
+from obcd.core.packed import unfold
 from obcd.core.rows import PLAIN, Reading
-from obcd.core.sheets import Sheet, split_lines
+from obcd.core.sheets import split_lines
 from obcd.core.wishes import note_unobeyed
 from obcd.errors import FormError, InputError, LineError
 from obcd.logs import printable
 from obcd.spool import acl, disk
 from obcd.spool.inbox import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
-from obcd.spool.reading import BLOCK, MAGIC
+from obcd.spool.reading import BLOCK
 
 #: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40
@@ -82,6 +83,7 @@ class _Content:
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
     unobeyed: dict[str, int] = field(default_factory=dict)
+    is_array: bool = False  # its first line begins a JSON array
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
 
@@ -348,10 +350,8 @@ def _copy_converted(
                 _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             yield block
 
-    blocks: Iterable[bytes] = copied()
+    blocks = unfold(copied(), content.form, MOST_UNPACKED_BYTES)
     try:
-        if content.form.is_packed:
-            blocks = unpack(blocks, MOST_UNPACKED_BYTES)
         if content.form.kind == JSONL:
             _check_lines(blocks, content, max_line_bytes)
         else:
@@ -371,7 +371,7 @@ def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int
 
 
 def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
-    sheet = Sheet(DELIMITERS[content.form.kind], max_line_bytes)
+    sheet = sheet_of(content.form, content.reading, max_line_bytes)
     for row in sheet.rows(blocks):
         content.lines += 1
         if row.fault:
@@ -384,9 +384,9 @@ def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int)
 
 def _check_magic(raw: bytes, content: _Content) -> None:
     if content.size == 0:
-        for magic, what in MAGIC.items():
-            if raw.startswith(magic):
-                raise InputError(f"{content.label} is {what}; nothing was dropped")
+        what = foreign_format(raw)
+        if what is not None:
+            raise InputError(f"{content.label} is {what}; nothing was dropped")
 
 
 def _check_line(raw: bytes, content: _Content) -> None:
@@ -394,6 +394,7 @@ def _check_line(raw: bytes, content: _Content) -> None:
     try:
         request = parse_line(line, content.lines, content.reading)
     except LineError as error:
+        content.is_array = content.is_array or (content.bad + content.prompts == 0 and line.lstrip()[:1] == b"[")
         _note_bad(content, str(error))
     else:
         content.prompts += 1
@@ -411,7 +412,8 @@ def _no_prompts(content: _Content) -> str:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
     which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
-    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}"
+    array = f"; {ARRAY_ADVICE}" if content.is_array else ""
+    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}{array}"
 
 
 def _taken(target: Path) -> TakenError:

@@ -30,6 +30,7 @@ from obcd.core.openai.asked import is_asked
 from obcd.core.openai.batch import Batch
 from obcd.core.openai.told import told_failure, told_response
 from obcd.core.records import Outcome, plain_model
+from obcd.core.rows import is_blank
 from obcd.core.sameness import repeat
 from obcd.errors import LineError
 from obcd.logs import printable
@@ -245,7 +246,8 @@ def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
         )  # Infinity and NaN are no JSON: not to be written on
     except (ValueError, RecursionError):
         return place.line
-    return place.line if value is None or length > MAX_ID_CHARS else value
+    has_none = value is None or (header.settings.template is not None and is_blank(value))
+    return place.line if has_none or length > MAX_ID_CHARS else value
 
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from obcd.core.cells import sheet_of
 from obcd.core.context import ContextPlan, Gauge
 from obcd.core.faults import bad_line
-from obcd.core.forms import DELIMITERS, JSONL, Form, form_of
+from obcd.core.forms import JSONL, Form, foreign_format, form_of
 from obcd.core.lines import parse_line, parse_object
 from obcd.core.openai.asked import endpoint_of
 from obcd.core.openai.repeated import CustomIds
-from obcd.core.packed import unpack
+from obcd.core.packed import unfold
 from obcd.core.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.sameness import Sames, digest_of
-from obcd.core.sheets import Sheet
 from obcd.core.wishes import note_unobeyed
 from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool import disk, ledger
@@ -44,16 +44,6 @@ from obcd.spool.room import find_shortage, read_space
 BLOCK = 2**20
 #: How often the room is looked at while a packed file or CSV is written out as lines, in bytes.
 ROOM_BYTES = 2**26
-#: {first bytes: what such a file is}; none of them is JSONL.
-MAGIC = {
-    b"\x1f\x8b": "a gzip file: unpack it first",
-    b"PK\x03\x04": "a zip file: unpack it first",
-    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
-    b"\x7fELF": "a program, not JSONL",
-    b"\x89PNG": "a picture, not JSONL",
-    b"%PDF": "a PDF, not JSONL",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +78,7 @@ def find_cut(descriptor: int, order: Order) -> str:
     """Return why the end of a file seems to be missing, "" if it does not."""
     form = form_of(order.drop.key.name) or Form()
     if form.is_plain:
-        is_ours = _foreign_format(os.pread(descriptor, 16, 0)) is None
+        is_ours = foreign_format(os.pread(descriptor, 16, 0)) is None
         torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
         return "its last line is cut off" if torn else ""
     # A packed end tells nothing, and whether quotes are open only the whole file does: it is read to its end.
@@ -104,23 +94,6 @@ def find_cut(descriptor: int, order: Order) -> str:
             file.seek(0)  # the place is one with that of the descriptor, which others read from
 
 
-def _unfolded(blocks: Iterable[bytes], form: Form, order: Order) -> Iterator[bytes]:
-    """Yield what a file holds, unpacked where it is packed.
-
-    Raises:
-        FormError: If it is something else than its name says, or a bomb.
-    """
-    if form.is_packed:
-        blocks = unpack(blocks, order.max_expanded_bytes)
-    is_first = True
-    for block in blocks:
-        what = _foreign_format(block) if is_first else None
-        if what is not None:
-            raise FormError(f"it is {what}")
-        is_first = False
-        yield block
-
-
 def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
     """Yield so many bytes of a file: one that grows meanwhile has no end."""
     while size and (block := file.read(min(BLOCK, size))):
@@ -129,9 +102,9 @@ def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _read_to_the_end(file: IO[bytes], form: Form, order: Order) -> str:
-    blocks = _unfolded(_blocks(file, order.drop.identity.size), form, order)
+    blocks = unfold(_blocks(file, order.drop.identity.size), form, order.max_expanded_bytes)
     if form.kind != JSONL:
-        sheet = Sheet(DELIMITERS[form.kind], order.max_line_bytes)
+        sheet = sheet_of(form, order.settings.reading, order.max_line_bytes)
         for _ in sheet.rows(blocks):
             pass
         return sheet.cut
@@ -201,7 +174,7 @@ class Reader:
             ChangedError: If there is more by now: whoever makes it grow decides neither how long we read nor what room
                 that takes.
         """
-        blocks = _unfolded(self._original(source, size), self._form, self._order)
+        blocks = unfold(self._original(source, size), self._form, self._order.max_expanded_bytes)
         if self._form.kind == JSONL:
             self._read_lines(blocks)
         else:
@@ -221,7 +194,7 @@ class Reader:
             yield block
 
     def _read_rows(self, blocks: Iterable[bytes]) -> None:
-        sheet = Sheet(DELIMITERS[self._form.kind], self._limit)
+        sheet = sheet_of(self._form, self._reading, self._limit)
         for row in sheet.rows(blocks):
             self._write(row.line + b"\n")
             self._line(row.line, fault=row.fault)
@@ -398,11 +371,6 @@ class Reader:
         record = ledger.failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
         self._files[ledger.NAME].write(ledger.frame(record))
         self.bad_lines += 1
-
-
-def _foreign_format(block: bytes) -> str | None:
-    """Return what a file is that begins like this, where it is known to be no JSONL."""
-    return next((what for magic, what in MAGIC.items() if block.startswith(magic)), None)
 
 
 def _asked_endpoint(raw: bytes) -> str | None:

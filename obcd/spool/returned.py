@@ -12,6 +12,7 @@ from typing import Any
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
+from obcd.core.forms import kept_name
 from obcd.logs import printable
 from obcd.spool import disk
 from obcd.spool.answered import Earlier
@@ -25,7 +26,8 @@ from obcd.spool.showing import MANIFEST, show
 def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str) -> Path:
     """Put a claimed file into the outbox, byte for byte, and the reason; safe to repeat after a crash.
 
-    The reason stands in why.txt, for people, and in the manifest.
+    It is called `input`, with the ending that it came with, so that what opens it takes it for what it is. The reason
+    stands in why.txt, for people, and in the manifest.
 
     Returns:
         The folder, `<stem>.rejected`.
@@ -34,7 +36,7 @@ def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str
     if os.path.lexists(claim) and not (layout.jobs / job / MANIFEST).exists():
         disk.remove_tree(temporary)
         disk.make_folder(temporary)
-        with disk.whole_file(temporary / "input.jsonl") as target, open(claim, "rb") as source:
+        with disk.whole_file(temporary / kept_name(drop.key.name)) as target, open(claim, "rb") as source:
             uid = os.fstat(source.fileno()).st_uid
             shutil.copyfileobj(source, target, 2**20)
         drop_id = drop.marker.drop_id if drop.marker else ""

@@ -449,6 +449,16 @@ def test_prepare_takes_a_csv_column(tmp_path: Path, capsys: Capture) -> None:
         ("visits.csv", ["--keep"], "say with --column"),
         ("visits.csv", ["--column", "note", "--delimiter", "||"], "one character"),
         ("notes", ["--template", "no place"], "no {text}"),
+        (
+            "notes",
+            ["--template", "{age}: {text}"],
+            "names {age}, and a text has no field but {text}: braces that are meant",
+        ),
+        (
+            "notes",
+            ["--template", '{text} as {"a": {text}}'],
+            "a `{` stands alone in it, at character 11: write it twice",
+        ),
     ],
 )
 def test_prepare_that_cannot_be_meant_is_a_usage_error(
@@ -460,6 +470,46 @@ def test_prepare_that_cannot_be_meant_is_a_usage_error(
 
     assert run(["prepare", str(tmp_path / name), *options]) == ExitCode.USAGE
     assert reason in capsys.readouterr().err
+
+
+def test_template_of_prepare_is_that_of_a_profile(tmp_path: Path, capsys: Capture) -> None:
+    source, out = tmp_path / "visits.csv", tmp_path / "visits.jsonl"
+    source.write_text("mrn,age,note\n7,54,cough\n,9,rash\n")
+    base = ["prepare", str(source), "--column", "note", "--id-column", "mrn", "-o", str(out)]
+
+    assert run([*base, "--template", "{nota}: {text}"]) == ExitCode.INPUT
+    told = capsys.readouterr().err
+    assert "no column named nota; its columns are: mrn, age, note (the template names it; braces that are meant" in told
+    assert not out.exists()
+    assert run([*base, "--template", "Aged {age}: {text} {{x}}"]) == ExitCode.DONE
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [
+        {"id": "7", "prompt": "Aged 54: cough {x}"},
+        {"id": 2, "prompt": "Aged 9: rash {x}"},
+    ]
+
+
+def test_column_named_text_is_not_mistaken_for_the_text(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.csv").write_text("note,text\nx,y\n")
+    base = ["prepare", str(tmp_path / "a.csv"), "--column", "note"]
+
+    assert run([*base, "--template", "{text}!"]) == ExitCode.INPUT
+    assert "and {text} stands for the column note: name that one in the template" in capsys.readouterr().err
+    assert run([*base, "--template", "{note}!"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["prompt"] == "x!"
+
+
+def test_prepare_of_csv_with_semicolons_says_how_to_name_them(tmp_path: Path, capsys: Capture) -> None:
+    source = tmp_path / "semi.csv"
+    source.write_text("mrn;note\n7;x,y\n")
+
+    assert run(["prepare", str(source)]) == ExitCode.INPUT
+    assert 'semicolons where commas are needed: say so (delimiter = ";"' in capsys.readouterr().err
+    assert run(["prepare", str(source), "--column", "note"]) == ExitCode.INPUT
+    assert "--delimiter ';' on command lines" in capsys.readouterr().err
+    assert run(["prepare", str(source), "--delimiter", ";"]) == ExitCode.USAGE
+    assert "its columns are: mrn, note" in capsys.readouterr().err
+    assert run(["prepare", str(source), "--column", "note", "--delimiter", ";"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["prompt"] == "x,y"
 
 
 def test_prepare_takes_lines_from_standard_input(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from obcd.core.forms import kept_name
 from obcd.core.records import JobSettings
 from obcd.errors import ObcdError
 from obcd.spool import disk, ledger, outbox, recovery
@@ -229,7 +230,8 @@ class Run:
             assert (folder / "manifest.json").exists(), f"{folder.name} is shown and not finished"
             document = disk.read_json(folder / "manifest.json")
             jobs.add(document["job"])
-            for name in ("responses.jsonl", "input.jsonl")["rejected" in document :]:
+            kept = kept_name(document["name"]) if "rejected" in document else "input.jsonl"
+            for name in ("responses.jsonl", kept)["rejected" in document :]:
                 assert (folder / name).exists(), f"{folder.name} is shown without {name}"
         assert self.published <= jobs, f"{self.published - jobs} had been published and are gone"
 

@@ -21,7 +21,7 @@ PROMPTS = TEXTS.filter(str.strip)
 OPTIONS = st.fixed_dictionaries(
     {}, optional={"temperature": st.floats(0, 2), "seed": st.integers(0, 99), "num_predict": st.integers(1, 99)}
 )
-ECHOED = st.dictionaries(st.sampled_from(["ward", "Größe", "a b", "_id"]), TEXTS, max_size=2)
+ECHOED = st.dictionaries(st.sampled_from(["ward", "Größe", "a b", "_id"]), st.just("") | TEXTS, max_size=2)
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": PROMPTS}), min_size=1, max_size=3
 )

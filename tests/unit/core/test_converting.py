@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from obcd.cli.main import run
-from obcd.core.converting import Shape, read_cells, read_ours, write_cells, write_line
+from obcd.core.cells import read_cells
+from obcd.core.converting import Shape, read_ours, write_cells, write_line
 from obcd.errors import LineError
 
 PNG = "iVBORw0KGgo" + "A" * 53
@@ -67,7 +68,7 @@ def test_line_of_openais_asks_what_ours_does(ours: dict[str, Any], body: dict[st
             Shape.OPENAI,
             "`think`: true has no place in a line of OpenAI's",
         ),
-        ({"prompt": "a", "model": "m", "system": ""}, Shape.OPENAI, "it would ask something else in that shape"),
+        ({"prompt": "a", "model": "m", "system": ""}, Shape.OPENAI, "`system` is an empty text, which has no place"),
         ({"complete": "a", "model": "m"}, Shape.OPENAI, "`complete` goes through the model's template here"),
         ({"prompt": "a", "model": "m", "options": {"num_ctx": 99}}, Shape.OPENAI, "`options.num_ctx` has no place"),
         (
@@ -105,7 +106,8 @@ def test_seeds_line_whose_echoed_key_would_be_obeyed_is_refused() -> None:
     [
         ({"prompt": "a", "ward": "x"}, "`ward` has no column: the first line had none; name all with --columns"),
         ({"prompt": "a", "system": ""}, "`system` is an empty text, which a table cannot tell from none"),
-        ({"embed": "[1]"}, "it would ask something else"),
+        ({"embed": "[1]"}, "it would be refused in that shape (`embed[0]` must be a string"),
+        ({"embed": '["a"]'}, "`embed` would ask something else"),
     ],
 )
 def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sentence: str) -> None:
@@ -115,14 +117,39 @@ def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sente
 
 
 def test_cell_that_must_be_json_is_refused() -> None:
-    assert read_cells({"prompt": "a", "options": '{"seed": 1}', "n": "", "x": "[1"}) == {
-        "prompt": "a",
-        "options": {"seed": 1},
-        "x": "[1",
-    }
     for cell in ("{", '1, "cell": 2', "nope"):
         with pytest.raises(LineError, match="the cell of `options` must be JSON"):
-            read_cells({"options": cell})
+            read_cells({"prompt": "a", "options": cell})
+    with pytest.raises(LineError, match="the cell of `embed` begins as a list and is none"):
+        read_cells({"embed": "[1"})
+
+
+@pytest.mark.parametrize(
+    ("row", "document"),
+    [
+        (
+            {"prompt": "a", "options": '{"seed": 1}', "n": "", "x": "[1", "y": ""},
+            {"prompt": "a", "options": {"seed": 1}, "x": "[1", "y": ""},
+        ),
+        ({"prompt": "a", "format": "json", "think": "low"}, {"prompt": "a", "format": "json", "think": "low"}),
+        (
+            {"prompt": "a", "format": '{"type": "object"}', "think": "true"},
+            {"prompt": "a", "format": {"type": "object"}, "think": True},
+        ),
+        ({"prompt": "a", "raw": "as it came"}, {"prompt": "a", "raw": "as it came"}),  # means nothing beside `prompt`
+        ({"complete": "a", "raw": "true", "prompt": ""}, {"complete": "a", "raw": True}),
+        ({"embed": '["a", "b"]', "dimensions": "3", "format": ""}, {"embed": ["a", "b"], "dimensions": 3}),
+        (
+            {"role": "user", "content": "a", "images": "", "options": "x"},
+            {"role": "user", "content": "a", "options": "x"},
+        ),
+        ({"id": "7", "prompt": "", "embed": "", "x": ""}, {"id": "7", "prompt": "", "x": ""}),
+    ],
+)
+def test_cells_are_read_as_what_their_columns_mean_to_what_is_asked(
+    row: dict[str, str], document: dict[str, Any]
+) -> None:
+    assert read_cells(row) == document
 
 
 def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +171,16 @@ def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytes
         (["a.csv", "-o", "b.csv.gz"], 2, "what is written is not packed: leave .gz out"),
         (["a.csv", "--columns", "a"], 2, "--columns is for --to csv"),
         (["a.csv", "--to", "csv", "--columns", "a,a"], 2, "--columns names a column twice"),
-        (["a.csv", "--to", "ours"], 5, "there is no prompt in it that could be converted"),
+        (["a.csv", "--to", "ours"], 5, "a.csv: none of its columns is called `prompt`: rename the one that is asked"),
+        (["b.csv", "--to", "openai"], 5, "nothing was written: every line was left out"),
+        (["semi.csv"], 5, "--delimiter ';' on command lines"),
+        (["b.csv", "--delimiter", ";;"], 2, "--delimiter takes one character"),
+        (
+            ["b.tsv", "--to", "openai", "--delimiter", ";"],
+            2,
+            "--delimiter is for CSV, and none is read or written here",
+        ),
+        (["utf16.csv"], 5, "utf16.csv: it is UTF-16 text: save it as UTF-8"),
         (["cut.csv"], 5, "its last row, from line 2 on, ends within quotes: more may be missing"),
     ],
 )
@@ -157,9 +193,72 @@ def test_command_refuses_by_a_sentence(
     sentence: str,
 ) -> None:
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "b.csv").write_text("prompt\na\n")
+    (tmp_path / "semi.csv").write_text("id;prompt\n1;a\n")
+    (tmp_path / "utf16.csv").write_text("prompt\na\n", "utf-16")
     (tmp_path / "cut.csv").write_text('prompt\n"a')
     monkeypatch.chdir(tmp_path)
 
     assert run(["convert", *arguments]) == code
 
     assert sentence in capfd.readouterr().err
+
+
+def test_table_to_table_keeps_the_columns_of_its_header_and_its_empty_cells(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,prompt,options,ward\na,Hi,,\nb,Ho,"{""seed"": 1}",3b\n')
+
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.tsv")]) == 0
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.jsonl")]) == 0
+
+    assert (tmp_path / "a.tsv").read_text().splitlines() == [
+        '"id"\t"prompt"\t"options"\t"ward"',
+        '"a"\t"Hi"\t""\t""',
+        '"b"\t"Ho"\t"{""seed"": 1}"\t"3b"',
+    ]
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [
+        {"id": "a", "prompt": "Hi", "ward": ""},
+        {"id": "b", "prompt": "Ho", "options": {"seed": 1}, "ward": "3b"},
+    ]
+
+
+def test_seeds_rows_become_rows_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("role,content,ward\nuser,Hi,\n")
+
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.tsv")]) == 0
+
+    assert (tmp_path / "a.tsv").read_text() == '"prompt"\t"ward"\n"Hi"\t""\n'
+
+
+def test_delimiter_holds_for_csv_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;prompt\n1;a,b\n")
+    (tmp_path / "b.jsonl").write_text('{"prompt": "x"}\n')
+
+    assert run(["convert", str(tmp_path / "a.csv"), "--delimiter", ";", "-o", str(tmp_path / "a.tsv")]) == 0
+    assert (
+        run(
+            [
+                "convert",
+                str(tmp_path / "b.jsonl"),
+                "--delimiter",
+                ";",
+                "-o",
+                str(tmp_path / "b.csv"),
+                "--columns=id,prompt",
+            ]
+        )
+        == 0
+    )
+
+    assert run(["convert", str(tmp_path / "a.csv"), "--delimiter", ";", "-o", str(tmp_path / "c.csv")]) == 0
+
+    assert (tmp_path / "c.csv").read_text() == '"id","prompt"\n"1","a,b"\n'
+    assert (tmp_path / "a.tsv").read_text() == '"id"\t"prompt"\n"1"\t"a,b"\n'
+    assert (tmp_path / "b.csv").read_text() == '"id";"prompt"\n"";"x"\n'
+
+
+def test_what_says_nothing_is_no_reason_to_refuse_and_what_is_echoed_is_kept() -> None:
+    ours = read_ours(b'{"id": 1, "prompt": "a", "model": "m", "images": [], "system": null, "note": null}', 1)
+
+    assert ours == {"id": 1, "prompt": "a", "model": "m", "images": [], "note": None}
+    assert json.loads(write_line(ours, 1, Shape.OPENAI))["note"] is None
+    assert write_cells(ours, 1, ["id", "prompt", "model", "images", "note", "ward"]) == ["1", "a", "m", "[]", "", ""]

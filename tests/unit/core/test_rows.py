@@ -11,9 +11,9 @@ from obcd.errors import LineError
 
 
 def test_template_takes_texts_as_they_are_and_all_else_as_json() -> None:
-    row = {"note": "BP {150}\n", "labs": {"k": [1, "é"]}, "age": 7, "none": None}
+    row = {"note": "BP {150}\n", "labs": {"k": [1, "é"]}, "age": 7, "none": [None]}
 
-    assert fill("{{{note}}} {labs} {age} {none} {age}", row) == '{BP {150}\n} {"k": [1, "é"]} 7 null 7'
+    assert fill("{{{note}}} {labs} {age} {none} {age}", row) == '{BP {150}\n} {"k": [1, "é"]} 7 [null] 7'
     assert fields_of("{{x}} {b c} {a} {b c}") == ("b c", "a")
 
 
@@ -58,8 +58,9 @@ def test_row_is_data_whatever_its_keys_and_echoed_but_for_its_id() -> None:
     assert request.extra == {"note": "ok", "model": "evil", "options": {"num_ctx": 1}, "id": 3}
 
 
-def test_row_without_an_id_is_called_by_its_number() -> None:
-    assert request_of({"note": "ok"}).id == 5
+@pytest.mark.parametrize("row", [{}, {"mrn": None}, {"mrn": ""}, {"mrn": " "}])
+def test_row_without_an_id_is_called_by_its_number(row: dict[str, Any]) -> None:
+    assert request_of({"note": "ok", **row}).id == 5
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,9 @@ def test_row_without_an_id_is_called_by_its_number() -> None:
     [
         ({"mrn": 1}, "it has no field `note`, which the template names"),
         ({"custom_id": "a", "body": {}}, "it has no field `note`"),
+        ({"note": ""}, "its field `note` is empty, which the template names"),
+        ({"note": " \t"}, "its field `note` is empty"),
+        ({"note": None}, "its field `note` is empty"),
         ({"note": "x", "mrn": "9" * 600}, "`mrn` is longer than 512 characters"),
         ([1], "a list where an object is needed"),
     ],
@@ -75,8 +79,3 @@ def test_row_that_cannot_be_asked_says_why(row: Any, sentence: str) -> None:
     with pytest.raises(LineError) as error:
         request_of(row)
     assert sentence in str(error.value)
-
-
-def test_prompt_that_would_be_empty_is_refused() -> None:
-    with pytest.raises(LineError, match="the template makes an empty prompt of it"):
-        request_of({"note": " "}, Reading("{note}"))

@@ -63,7 +63,11 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
         (b"a,,b\n", "column 2 of its header has no name"),
         (b"a,b,a\n", "two columns of its header are named `a`: rename one"),
         (b"a;b\n1;2\n", "its header has semicolons where commas are needed"),
-        (b"a\tb\n1\t2\n", "its header has tabs (a .tsv file?) where commas are needed"),
+        (
+            b'\xef\xbb\xbf"a,b";"c"\n1;2\n',
+            'its header has semicolons where commas are needed: say so (delimiter = ";" in',
+        ),
+        (b"a\tb\n1\t2\n", "its header has tabs where commas are needed: name the file .tsv"),
         (b"a\0,b\n", "its header (the first line) is not UTF-8"),
         (b"caf\xe9,b\n", "its header (the first line) is not UTF-8"),
         (b'"a"x,b\n', "its header (the first line) is no CSV: something stands behind a closing quote"),
@@ -90,3 +94,25 @@ def test_file_that_is_no_table_is_refused_as_a_whole(raw: bytes, sentence: str) 
 )
 def test_end_that_looks_cut_off_is_told(raw: bytes, cut: str) -> None:
     assert read(raw)[2] == cut
+
+
+@pytest.mark.parametrize(
+    ("raw", "delimiter", "sentence"),
+    [
+        (b"a,b\n1,2\n", ";", 'its header has commas where semicolons are needed: say so (delimiter = "," in'),
+        (b"a;b\n1;2\n", ",", "--delimiter ';' on command lines)"),
+        (b"a,b\n1,2\n", "\t", "its header has commas where tabs are needed: name the file .csv"),
+        (b"a;b\n1;2\n", "\t", 'where tabs are needed: name the file .csv and say so (delimiter = ";" in'),
+    ],
+)
+def test_header_with_another_sign_between_its_names_says_how_to_name_it(
+    raw: bytes, delimiter: str, sentence: str
+) -> None:
+    with pytest.raises(FormError) as error:
+        read(raw, delimiter)
+    assert sentence in str(error.value)
+
+
+def test_signs_within_a_quoted_name_are_part_of_it() -> None:
+    assert read(b'"a;b"\n1\n')[0] == [{"a;b": "1"}]
+    assert read(b"a;b\n1;2,5\n", ";")[0] == [{"a": "1", "b": "2,5"}]

@@ -29,13 +29,27 @@ def test_line_is_one_of_ours() -> None:
 
 def test_template_and_system_wrap_every_text_and_interpret_nothing_else() -> None:
     lines, _, _ = write(
-        [Prompt(1, "{text} %s {0}", "line 1")], template="Sum {up}: {text} / {text}", system="Be short."
+        [Prompt(1, "{text} %s {0}", "line 1")], template="Sum {{up}}: {text} / {text}", system="Be short."
     )
 
     assert lines == [{"id": 1, "system": "Be short.", "prompt": "Sum {up}: {text} %s {0} / {text} %s {0}"}]
 
 
-@pytest.mark.parametrize("wrapping", [{"template": "no place"}, {"template": "{text}\udcff"}, {"system": "\udcff"}])
+def test_template_takes_other_fields_by_name_and_leaves_out_what_has_none() -> None:
+    template = "Aged {age}: {text}"
+
+    lines, told, _ = write(
+        [Prompt(1, "a", "row 1", fields={"age": "54"}), Prompt(2, "b", "row 2", fields={"age": " "})], template=template
+    )
+
+    assert [line["prompt"] for line in lines] == ["Aged 54: a"]
+    assert told == [LeftOut("row 2", "its field `age` is empty, which the template names")]
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [{"template": "no place"}, {"template": "{text}\udcff"}, {"system": "\udcff"}, {"template": '{"a": {text}}'}],
+)
 def test_wrapping_that_cannot_be_meant_is_a_usage_error(wrapping: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Wrapping(**wrapping)

@@ -469,6 +469,17 @@ def test_rejected_file_is_verified_for_what_it_is(layout: Layout) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "kept"), [("notes.csv", "input.csv"), ("N.JSONL.gz", "input.jsonl.gz")])
+def test_rejected_file_keeps_the_ending_of_its_name(layout: Layout, name: str, kept: str) -> None:
+    verdict = accept(layout, order_of(drop_of(put(layout, b"PK\x03\x04", name))))
+    assert isinstance(verdict, Rejected)
+
+    assert {path.name for path in verdict.folder.iterdir()} == {kept, "manifest.json", "why.txt"}
+    assert verify("notes.rejected", verdict.folder).verdict is Verdict.REJECTED
+    (verdict.folder / kept).rename(verdict.folder / "input.jsonl")  # as an older obcd left it
+    assert verify("notes.rejected", verdict.folder).verdict is Verdict.REJECTED
+
+
 def test_repeated_file_is_verified_for_what_it_is(layout: Layout) -> None:
     content = b'{"prompt": "one"}\n'
     first = accept(layout, order_of(drop_of(put(layout, content)), "job1", answered_since=0.0))

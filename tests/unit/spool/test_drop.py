@@ -104,6 +104,14 @@ def test_name_that_lies_in_the_inbox_already_is_refused(layout: Layout, source: 
         submit(layout.inbox, source)
 
 
+@pytest.mark.parametrize("content", [b'[{"prompt": "a"}, {"prompt": "b"}]', b'[\n  {\n    "prompt": "a"\n  }\n]\n'])
+def test_json_array_is_told_how_to_become_lines(layout: Layout, source: Path, content: bytes) -> None:
+    source.write_bytes(content)
+
+    with pytest.raises(InputError, match=r"a JSON array becomes lines by jq -c '\.\[\]' FILE"):
+        submit(layout.inbox, source)
+
+
 def before_link(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object], refusal: int = 0) -> None:
     """Do something just before the copy gets its name; with `refusal`, links are not possible here."""
     link = os.link

@@ -57,6 +57,8 @@ def refused(layout: Layout, content: bytes, name: str, **changes: Any) -> str:
         ("a.b.tsv.gz", Form("tsv", is_packed=True), "a.b"),
         ("notes.jsonl.csv", Form("csv"), "notes.jsonl"),
         ("notes.jsonl.gz", Form(is_packed=True), "notes"),
+        ("Notes.CSV", Form("csv"), "Notes"),
+        ("notes.JSONL.Gz", Form(is_packed=True), "notes"),
         ("notes.gz", None, "notes.gz"),
         (".csv", None, ".csv"),
         ("notes.txt", None, "notes.txt"),
@@ -67,10 +69,10 @@ def test_name_tells_form_and_job(name: str, form: Form | None, stem: str) -> Non
 
 
 def test_control_files_of_every_kind_of_drop_are_known() -> None:
-    names = ("notes.csv.cancel", "notes.jsonl.gz.pause", "a.tsv.gz.priority-10")
+    names = ("notes.CSV.cancel", "notes.jsonl.gz.pause", "a.tsv.gz.priority-10")
 
     assert all(map(is_control, names))
-    assert [CONTROL.fullmatch(name)["drop"] for name in names] == ["notes.csv", "notes.jsonl.gz", "a.tsv.gz"]  # type: ignore[index]
+    assert [CONTROL.fullmatch(name)["drop"] for name in names] == ["notes.CSV", "notes.jsonl.gz", "a.tsv.gz"]  # type: ignore[index]
     assert not is_control("notes.txt.cancel")
 
 
@@ -89,7 +91,8 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
         Key("clinical", "notes.csv.gz"): why_not_taken("notes.csv.gz", {"csv"}),
     }
     assert inbox.waiting[Key("", "notes.csv")] == (
-        'CSV is not taken here: let the profile take it (accept = ["jsonl", "csv"]), or make it .jsonl (obcd convert)'
+        'CSV is not taken here: let the profile take it (accept = ["jsonl", "csv"]), or make it .jsonl '
+        "(obcd convert where a column is `prompt`, else obcd prepare --column NAME)"
     )
     assert inbox.waiting[Key("clinical", "notes.csv.gz")].startswith("a file packed by gzip is not taken here: let the")
     inbox.configure(["clinical"], 0.0, False, {"": {"csv", "gz"}})
@@ -162,6 +165,68 @@ def test_columns_ask_by_their_names_where_there_is_no_template(layout: Layout) -
     assert (response["id"], response["prompt"], response["extra"]) == (1, "Hi", {"ward": "3b"})
 
 
+def test_cells_of_obcds_own_keys_hold_json_and_say_nothing_where_they_are_empty(layout: Layout) -> None:
+    rows = (
+        b"id,prompt,model,options,images,think,ward\n"
+        b'a,Hi,,"{""temperature"": 0}",,,\n'
+        b",Ho,m2,,,low,3b\n"
+        b"c,,,,,,\n"
+        b"d,He,,{temperature,,,\n"
+    )
+
+    header = taken(layout, rows, settings=JobSettings(model="m"))
+
+    lines = lines_of(layout.jobs / "job1" / "input.jsonl")
+    assert lines[:3] == [
+        {"id": "a", "prompt": "Hi", "options": {"temperature": 0}, "ward": ""},
+        {"prompt": "Ho", "model": "m2", "think": "low", "ward": "3b"},
+        {"id": "c", "prompt": "", "ward": ""},
+    ]
+    folder = finish(layout, header)
+    assert [line["id"] for line in lines_of(folder / "responses.jsonl")] == ["a", 2]
+    assert [(line["id"], line["message"]) for line in lines_of(folder / "errors.jsonl")] == [
+        ("c", "prompt is empty"),
+        (4, 'the cell of `options` must be JSON, e.g. {"temperature": 0}, 3, "json" (line 5 of the file)'),
+    ]
+    assert verify("notes", folder).verdict is Verdict.COMPLETE
+
+
+def test_cells_are_texts_whatever_their_columns_are_called_where_a_template_makes_the_prompts(layout: Layout) -> None:
+    taken(layout, b"mrn,note,options,model\n7,x,{,\n")
+
+    assert lines_of(layout.jobs / "job1" / "input.jsonl") == [{"mrn": "7", "note": "x", "options": "{", "model": ""}]
+
+
+def test_delimiter_of_the_profile_divides_csv_and_leaves_tsv_alone(layout: Layout) -> None:
+    settings = JobSettings(model="m", template="{note}", id_field="mrn", delimiter=";")
+
+    taken(layout, b"mrn;note\n7;1,5\n", "notes.csv", settings=settings)
+    taken(layout, b"mrn\tnote\n8\tx;y\n", "notes.tsv", settings=settings, job="job2")
+
+    assert lines_of(layout.jobs / "job1" / "input.jsonl") == [{"mrn": "7", "note": "1,5"}]
+    assert lines_of(layout.jobs / "job2" / "input.jsonl") == [{"mrn": "8", "note": "x;y"}]
+
+
+def test_empty_field_of_a_template_is_the_failure_of_its_line_alone(layout: Layout) -> None:
+    header = taken(layout, b"mrn,note\n7,\n,x\n,\n")
+
+    folder = finish(layout, header)
+    assert [line["id"] for line in lines_of(folder / "responses.jsonl")] == [2]
+    assert [(line["id"], line["message"]) for line in lines_of(folder / "errors.jsonl")] == [
+        ("7", "its field `note` is empty, which the template names"),
+        (3, "its field `note` is empty, which the template names"),
+    ]
+    assert verify("notes", folder).verdict is Verdict.COMPLETE
+
+
+def test_table_without_a_prompt_is_rejected_as_a_whole_with_what_helps(layout: Layout) -> None:
+    why = refused(layout, b"mrn,note\n7,one\n", "notes.csv", settings=JobSettings(model="m"))
+
+    assert why.startswith("none of its columns is called `prompt`: rename the one that is asked")
+    assert "template =" in why
+    assert "obcd prepare --column NAME" in why
+
+
 def test_missing_field_is_the_failure_of_its_line_alone(layout: Layout) -> None:
     header = taken(layout, b'{"mrn": 1}\n{"mrn": 2, "note": "x"}\n', "notes.jsonl")
 
@@ -185,6 +250,7 @@ def test_bad_rows_fail_again_when_the_ledger_lost_them(layout: Layout) -> None:
         ("notes.csv.gz", pack(ROWS)[:-3], "it is cut off: the end of the packed file is missing"),
         ("notes.jsonl.gz", pack(b'{"note": "a"}\n{"no'), "its last line is cut off"),
         ("notes.csv", b"", "it is empty"),
+        ("notes.csv", b"mr;no", "its header (the first line) has no end"),
     ],
 )
 def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
@@ -274,6 +340,12 @@ def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layou
         ("notes.csv", b'mrn,note\n1,"x', "its last row, from line 2 on, ends within quotes; nothing was dropped"),
         ("notes.csv.gz", b"mrn,note\n", "it is no gzip file, although its name ends in .gz"),
         ("notes.csv", b"mrn,\n1,2\n", "column 2 of its header has no name"),
+        (
+            "notes.csv",
+            "mrn,note\n1,x\n".encode("utf-16"),
+            "notes.csv: it is UTF-16 text: save it as UTF-8; nothing was",
+        ),
+        ("NOTES.CSV", b"mrn;note\n1;x\n", "its header has semicolons where commas are needed: say so (delimiter ="),
         ("notes.jsonl.gz", pack(b"x" * 3000), "line 1 is longer than 1024 bytes ([spool] max_line_bytes)"),
         (
             "notes.csv",

@@ -221,7 +221,7 @@ def test_temporary_and_control_names_are_passed_over_in_silence(folder: Path, in
     ("name", "why"),
     [
         ("notes.txt", Unfit.NAME),
-        ("notes.JSONL", Unfit.NAME),
+        ("notes.JSONL", None),
         ("a\nb.jsonl", Unfit.UNPRINTABLE),
         ("a\x1b[31m.jsonl", Unfit.UNPRINTABLE),
         ("a\u202eb.jsonl", Unfit.UNPRINTABLE),

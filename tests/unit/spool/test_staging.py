@@ -329,3 +329,23 @@ def test_folder_that_is_not_there_is_an_error(layout: Layout, folder: Path) -> N
         run(layout, folder / "missing")
     with pytest.raises(InputError, match="Not a directory"):
         run(layout, put(folder))
+
+
+def test_kinds_that_the_profile_takes_are_dropped_whatever_the_case_of_their_endings(
+    layout: Layout, folder: Path
+) -> None:
+    for name in ("a.csv", "B.CSV", "c.tsv", "d.csv.gz", "e.JSONL"):
+        put(folder, name, b"prompt\nHi\n" if "sv" in name.lower() else THREE)
+    one = Staging(
+        folder=folder,
+        inbox=layout.inbox,
+        profile="clinical",
+        settle_seconds=5.0,
+        max_line_bytes=2**20,
+        accepts={"csv"},
+    )
+
+    done = list(one.submit(wall() + LATER))
+
+    assert sorted(outcome.name for outcome in done if isinstance(outcome, Submitted)) == ["B.CSV", "a.csv", "e.JSONL"]
+    assert names(folder) == ["c.tsv", "d.csv.gz", "submitted"]
