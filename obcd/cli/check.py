@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -71,6 +72,8 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         found_here = [finding for finding in found_here if not _is_missed(finding)]
     if not as_json:
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
+        if stray := _unread_configuration(settings):
+            click.echo(f"the {stray} in this folder is not read: say --config {stray}, or put it there")
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
         _say_all(host)
@@ -92,6 +95,13 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
         return ExitCode.CONFIGURATION
     verdict = _verdict(findings, homeless) if endpoints else ExitCode.DONE
     return ExitCode.INPUT if verdict == ExitCode.DONE and _has_fault(found_here) else verdict
+
+
+def _unread_configuration(settings: Settings) -> str:
+    """Return the name of a configuration that lies here and that nobody reads, "" where there is none."""
+    names = [name for name in ("obcd.toml", "config.toml") if Path(name).is_file()]
+    read = settings.source
+    return "" if not names or (read is not None and read.resolve().parent == Path.cwd()) else names[0]
 
 
 def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:

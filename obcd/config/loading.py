@@ -176,6 +176,8 @@ def _sentence(item: Any) -> str:
         if item["type"] in ("model_type", "dict_type"):
             is_endpoint = parts[0] == "ollama_instances" and len(parts) == 2
             message = "must be " + ("a GPU index (0) or a table ({gpu = 0, slots = 4})" if is_endpoint else "a table")
+        if item["type"] == "tuple_type":
+            message = "must be a list"
         if not isinstance(item["input"], dict | list):
             message += f", not {item['input']!r:.60}"
     return f"at {place}: {message}" if place else f"at {message}"

@@ -40,6 +40,21 @@ def test_default_endpoint_of_a_gpu_host_is_no_complaint(host: str, capsys: Captu
     assert code == ExitCode.DONE
 
 
+def test_configuration_that_lies_here_and_is_not_read_is_named(
+    host: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(["check", "--config", host])
+    assert "is not read" not in capsys.readouterr().out
+
+    monkeypatch.chdir(tmp_path / "spool")
+    Path("obcd.toml").touch()
+    run(["check", "--config", host])
+    assert (
+        "the obcd.toml in this folder is not read: say --config obcd.toml, or put it there" in capsys.readouterr().out
+    )
+
+
 def test_coordinator_on_a_gpu_host_does_need_its_endpoints(
     host: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

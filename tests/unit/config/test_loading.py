@@ -164,6 +164,7 @@ FAULTS = {
         "[profiles.x]\noptions = {num_predict = 5}",
         "is wrong at profiles.x.options: `num_predict` has a key of its own beside `options`: set it there",
     ),
+    "accept as a word": ("accept = 'csv'", "is wrong at accept: must be a list, not 'csv'"),
     "a thought without level": ("think = 'hard'", "is wrong at think: `think` must be true, false, or one of low"),
     "a format of a word": ("format = 'xml'", "is wrong at format: input should be 'json', not 'xml'"),
     "schema and format": (
