@@ -30,7 +30,11 @@ with the same settings, is not asked again (--again asks anew).
 )  # fmt: skip
 @click.option("--profile", default="", help="the profile to ask with  [default: the top level of the configuration]")
 @click.option("--model", metavar="NAME", help="ask this model instead of the configuration's, where a line names none")
-@click.option("--files", is_flag=True, help="also write one JSON file per answer, DIR/<epoch>-<line>.json")
+@click.option(
+    "--files",
+    is_flag=True,
+    help="also write one JSON file per answer, DIR/<epoch>-<line>.json (…-<index>.json of several)",
+)
 @click.option("--again", is_flag=True, help="ask even what is answered already")
 @click.option("-v", "--verbose", is_flag=True, help="one line per answer")
 def batch(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design

@@ -1,6 +1,7 @@
 """One JSON file per answer, as ollama-batch-cluster wrote them, from a published folder.
 
-    <epoch>-<line>.json   {"prompt": "…", "response": "…"}, indent 4, non-ASCII kept
+    <epoch>-<line>.json           {"prompt": "…", "response": "…"}, indent 4, non-ASCII kept
+    <epoch>-<line>-<index>.json   each of several answers to one prompt, index from 0
 
 The name cannot collide: the line number is unique in the job, and a second is taken that no other file has.
 """
@@ -22,7 +23,7 @@ STAMP = "response-files.json"
 
 
 def write_response_files(published: Path, output: Path) -> int:
-    """Write one file per answered request into `output`.
+    """Write one file per answer into `output`.
 
     Returns:
         How many there are.
@@ -39,8 +40,11 @@ def write_response_files(published: Path, output: Path) -> int:
         ):
             for line in lines:
                 answer = our_answer(json.loads(line), asked)
-                _write_one(output / f"{epoch}-{answer['line']}.json", answer)
-                count += 1
+                stem, several = f"{epoch}-{answer['line']}", answer.get("responses")
+                named = [(f"{stem}-{index}", each) for index, each in enumerate(several or ())] or [(stem, answer)]
+                for name, each in named:
+                    _write_one(output / f"{name}.json", answer["prompt"], each)
+                count += len(named)
         disk.sync_folder(output)
     except OSError as error:
         raise InputError(f"cannot write the response files: {error.strerror} ({error.filename or output})") from None
@@ -49,9 +53,11 @@ def write_response_files(published: Path, output: Path) -> int:
     return count
 
 
-def _write_one(path: Path, answer: dict[str, Any]) -> None:
+def _write_one(path: Path, prompt: Any, answer: dict[str, Any]) -> None:
     key = "embeddings" if "embeddings" in answer else "response"
-    document = {"prompt": answer["prompt"], key: answer[key]}
+    document = {"prompt": prompt, key: answer[key]}
+    if answer.get("tool_calls"):
+        document["tool_calls"] = answer["tool_calls"]
     text = json.dumps(document, ensure_ascii=False, indent=4)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
