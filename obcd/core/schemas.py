@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -14,6 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from obcd.core.extract import Found, Missing, find_json, parse_strict, split_thinking
+from obcd.core.limited import SECONDS, OverdueError, limited, time_left, within
+from obcd.core.patterns import PatternError, compile_pattern
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -25,6 +26,8 @@ TOLD = 3
 _DATA = ("const", "enum", "default", "examples")
 #: Values that find out whether a schema can be applied at all.
 _PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
+#: What to do about a schema that takes too long.
+_SIMPLER = "simplify it (patterns, anyOf)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,14 @@ class Misfit:
         told: For the model that wrote it; may quote the answer.
         text: The answer without its thoughts.
         thoughts: As in `Fit`.
+        is_final: Whether the schema is at fault, so that it is no use to ask for another answer.
     """
 
     reason: str
     told: str
     text: str
     thoughts: str = ""
+    is_final: bool = False
 
 
 class Schema:
@@ -81,9 +86,13 @@ class Schema:
             return Misfit(f"the answer is no JSON: {found.reason}", f"There is no valid JSON in it: {found.reason}.",
                           text, thoughts)  # fmt: skip
         try:
-            errors = self._problems(found)
-            if errors and self._unquote_numbers(found.value) and not self._problems(found):
-                return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
+            with within(SECONDS):
+                errors = self._problems(found)
+                if errors and self._unquote_numbers(found.value) and not self._problems(found):
+                    return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
+        except OverdueError:
+            why = f"the schema takes longer than {SECONDS:g} s on this answer: {_SIMPLER}"
+            return Misfit(why, why, text, thoughts, is_final=True)
         except Exception as error:  # noqa: BLE001 - a pattern or a number that jsonschema cannot take is no bug of ours
             why = f"the schema cannot be applied to the answer ({type(error).__name__})"
             return Misfit(why, why, text, thoughts)
@@ -150,29 +159,49 @@ def _compiled(text: str) -> Schema:
 
 @lru_cache(maxsize=REMEMBERED)
 def _why_unusable(text: str) -> str:
-    from jsonschema.exceptions import SchemaError, best_match  # noqa: PLC0415 - see above
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - see above
 
-    document = json.loads(text)
     try:
-        for place, part in _parts(document, "", is_named=False):
-            why = _why_part(part, document)
-            if why:
-                return f"at {_short(place) or 'its top'}: {why}"
-        kind = _kind_of(document)
-        error = best_match(kind(kind.META_SCHEMA, registry=_registry()).iter_errors(document))
-        if error is not None:
-            place = "/".join(map(str, error.absolute_path))
-            return f"at {_short(place) or 'its top'}: {_short(error.message)}"
-        validator = _validator(document)
-        for probe in _PROBES:
-            next(validator.iter_errors(probe), None)
+        with within(SECONDS):
+            return _first_fault(json.loads(text))
+    except OverdueError:
+        return f"it takes longer than {SECONDS:g} s to check: {_SIMPLER}"
     except SchemaError as error:
         return _short(error.message)
     except RecursionError:
         return "it refers to itself without end, or is nested too deep"
     except Exception as error:  # noqa: BLE001 - whatever jsonschema stumbles over, it cannot be held to
         return f"it cannot be applied ({type(error).__name__})"
+
+
+def _first_fault(document: dict[str, Any]) -> str:
+    from jsonschema.exceptions import best_match  # noqa: PLC0415
+
+    for place, part in _parts(document, "", is_named=False):
+        time_left()
+        why = _why_part(part, document)
+        if why:
+            return f"at {_short(place) or 'its top'}: {why}"
+    if _has_key(document, "unevaluatedProperties") and _has_key(document, "patternProperties"):
+        return "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead"
+    kind = _kind_of(document)
+    error = best_match(kind(kind.META_SCHEMA, registry=_registry()).iter_errors(document))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path))
+        return f"at {_short(place) or 'its top'}: {_short(error.message)}"
+    validator = _validator(document)
+    for probe in _PROBES:
+        next(validator.iter_errors(probe), None)
     return ""
+
+
+def _has_key(document: Any, wanted: str) -> bool:
+    """Tell whether a key stands anywhere in a schema, in its data too: a `$ref` may lead there."""
+    if isinstance(document, list):
+        return any(_has_key(item, wanted) for item in document)
+    return isinstance(document, dict) and (
+        wanted in document or any(_has_key(value, wanted) for value in document.values())
+    )
 
 
 def _parts(document: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -206,8 +235,8 @@ def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
         try:
             if isinstance(pattern, str):
-                re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
+                compile_pattern(pattern)
+        except PatternError as error:
             return f"{_short(repr(pattern))} is no pattern ({_short(str(error))})"
     return ""
 
@@ -228,11 +257,11 @@ def find_part(root: Any, pointer: str) -> Any:
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:
-    """Return jsonschema's class for the draft that a schema names, else for 2020-12."""
+    """Return jsonschema's class for the draft that a schema names, else for 2020-12; it keeps to a limit of time."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from jsonschema.validators import validator_for  # noqa: PLC0415
 
-    return validator_for(dict(document), default=Draft202012Validator)
+    return limited(validator_for(dict(document), default=Draft202012Validator))
 
 
 def _validator(document: Mapping[str, Any]) -> Any:

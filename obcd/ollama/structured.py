@@ -58,7 +58,7 @@ def ask_fitting(
         judged = schema.judge(answer.fields["response"])
         if isinstance(judged, Fit):
             return Answer(_fitting(total, judged, repairs))
-        is_lost = _is_cut_in_thought(judged, answer)
+        is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
         if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
             return _misfit(request, settings, judged, total, repairs)
         repair = ask(transport, repair_of(request, answer.fields["response"], judged, schema, repairs + 1), settings)

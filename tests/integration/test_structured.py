@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,24 @@ def test_cancelled_job_breaks_off_what_is_being_mended(
 
     assert [item["class"] for item in done.errors] == ["cancelled"]
     assert len(server.account()) < 11
+
+
+#: Judges an answer that its schema would be at for years, and counts beside it.
+BESIDE = """
+import threading, time
+from obcd.core.schemas import Schema
+
+thread = threading.Thread(target=Schema({"pattern": "^(a|aa)+$"}).judge, args=('"' + "a" * 60 + 'b"',), daemon=True)
+thread.start()
+beats = 0
+while thread.is_alive():
+    time.sleep(0.01)
+    beats += 1
+print(beats)
+"""
+
+
+def test_other_threads_go_on_while_an_answer_takes_too_long() -> None:
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, timeout=20, check=True)
+
+    assert int(done.stdout) > 10

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from obcd.core import schemas
+from obcd.core.patterns import MAX_PATTERN
 from obcd.core.schemas import TOLD, Fit, Misfit, Schema, check_schema, find_part, schema_of
 from obcd.share import shared
 
@@ -104,7 +105,7 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
         ({"type": "int"}, "at type: 'int' is not valid under any of the given schemas"),
         ({"properties": {"a": {"minLength": -1}}}, "at properties/a/minLength: -1 is less than the minimum of 0"),
         ({"properties": 5}, "at properties: 5 is not of type 'object'"),
-        ({"pattern": "("}, "at its top: '(' is no pattern (missing ), unterminated subpattern at position 0)"),
+        ({"pattern": "("}, "at its top: '(' is no pattern (missing ) at position 1)"),
         ({"patternProperties": {"*": {}}}, "at its top: '*' is no pattern (nothing to repeat at position 0)"),
         (
             {"properties": {"a": {"$ref": "https://e.org/a"}}},
@@ -119,6 +120,19 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
             "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
         ),
         ({"$ref": "#"}, "it refers to itself without end, or is nested too deep"),
+        (
+            {"properties": {"a": {"pattern": "(a{1000}){1000}"}}},
+            "at properties/a: '(a{1000}){1000}' is no pattern (its counts multiply to too many places: write smaller "
+            "ones, or * and +)",
+        ),
+        (
+            {"pattern": "(?x)a{2 # (\n}"},
+            "at its top: '(?x)a{2 # (\\n}' is no pattern (the flag x is not taken: write it without comments)",
+        ),
+        (
+            {"allOf": [{"patternProperties": {"^a": {}}}], "unevaluatedProperties": False},
+            "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead",
+        ),
         ({"$ref": "#nobody"}, "it cannot be applied (_WrappedReferencingError)"),
     ],
 )
@@ -139,6 +153,12 @@ def test_schema_that_cannot_be_held_to_is_refused_with_a_sentence(schema: dict[s
 )
 def test_schema_that_can_be_held_to_is_taken(schema: dict[str, Any]) -> None:
     assert check_schema(schema) == ""
+
+
+def test_pattern_that_is_too_long_is_refused() -> None:
+    why = check_schema({"pattern": "a" * (MAX_PATTERN + 1)})
+
+    assert why.endswith(f"… is no pattern (it is longer than {MAX_PATTERN} characters)")
 
 
 def test_schema_nested_without_end_is_refused() -> None:

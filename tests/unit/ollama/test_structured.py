@@ -272,3 +272,14 @@ def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -
     ask_fitting(cast("Transport", Scripted(BAD, BAD)), request, JOB, has_time)
 
     assert took == [2.0, 3.0]
+
+
+def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obcd.core.schemas.SECONDS", 0.05)
+    long = json.dumps("a" * 60 + "b")
+
+    fault = ask(Scripted(long), replace(JOB, format={"pattern": "^(a|aa)+$"}))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.kept["response"]) == ("invalid_answer", long)
+    assert fault.message == ("the schema takes longer than 0.05 s on this answer: simplify it (patterns, anyOf)")
