@@ -91,7 +91,7 @@ def write_cells(ours: Mapping[str, Any], line: int, columns: Sequence[str]) -> l
     for key, value in ours.items():
         if key not in columns:
             raise LineError(f"`{key[:40]}` has no column: the first line had none; name all with --columns")
-        if value == "":
+        if value == "" and key not in JSON_CELLS:
             raise LineError(f"`{key}` is an empty text, which a table cannot tell from none")
     cells = [_cell(key, ours[key]) if key in ours else "" for key in columns]
     back = json.dumps(read_cells(dict(zip(columns, cells, strict=True)))).encode()
@@ -191,6 +191,8 @@ def _chat(wishes: dict[str, Any]) -> dict[str, Any]:
     wanted = wishes.pop("format", None)
     if wanted == "json":
         body["response_format"] = {"type": "json_object"}
+    elif wanted == "":
+        body["response_format"] = {"type": "text"}
     elif wanted:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}}
     think = wishes.pop("think", None)

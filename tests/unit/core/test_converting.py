@@ -30,6 +30,7 @@ PNG = "iVBORw0KGgo" + "A" * 53
                 }
             },
         ),
+        ({"prompt": "a", "format": ""}, {"response_format": {"type": "text"}}),
         ({"prompt": "a", "think": False, "logprobs": True}, {"reasoning_effort": "none", "logprobs": True}),
         (
             {"prompt": "a", "images": [PNG]},
@@ -112,6 +113,13 @@ def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sente
     with pytest.raises(LineError) as error:
         write_cells(ours, 1, ["prompt", "system", "embed"])
     assert sentence in str(error.value)
+
+
+def test_wish_for_any_text_has_a_cell() -> None:
+    cells = write_cells({"prompt": "a", "format": ""}, 1, ["prompt", "format"])
+
+    assert cells == ["a", '""']
+    assert read_cells(dict(zip(["prompt", "format"], cells, strict=True))) == {"prompt": "a", "format": ""}
 
 
 def test_cell_that_must_be_json_is_refused() -> None:

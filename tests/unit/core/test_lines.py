@@ -444,8 +444,8 @@ def test_options_of_every_type_are_taken() -> None:
     assert check_options(options) == options
 
 
-@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", None), ("json", "json"), ({"a": 1}, {"a": 1})])
-def test_format_is_json_a_schema_or_nothing(value: object, meant: object) -> None:
+@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", ""), ("json", "json"), ({"a": 1}, {"a": 1})])
+def test_format_is_json_a_schema_any_text_or_nothing(value: object, meant: object) -> None:
     assert check_format(value) == meant
 
 

@@ -152,6 +152,43 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
     assert answer.fields["parsed"] == [1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"prompt": "How old?", "format": ""},
+        {"complete": "She is ", "format": ""},
+        {
+            "custom_id": "a",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "m",
+                "messages": [{"role": "user", "content": "How old?"}],
+                "response_format": {"type": "text"},
+            },
+        },
+    ],
+)
+def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[str, Any]) -> None:
+    script = Scripted("54, I think")
+
+    answer = ask(script, line=line)
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["response"] == "54, I think"
+    assert "parsed" not in answer.fields
+    assert "format" not in script.asked[0][1]
+
+
+def test_null_says_nothing_of_the_format() -> None:
+    script = Scripted(GOOD)
+
+    answer = ask(script, line={"prompt": "How old?", "format": None})
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["parsed"] == {"age": 54}
+
+
 def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
     text = f"<think>hm</think> ```{GOOD}```"
 

@@ -74,7 +74,8 @@ class TestChat:
     @pytest.mark.parametrize(
         ("wanted", "sent"),
         [
-            ({"type": "text"}, None),
+            ({"type": "text"}, ""),
+            (None, None),
             ({"type": "json_object"}, "json"),
             (
                 {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}},
@@ -82,7 +83,7 @@ class TestChat:
             ),
         ],
     )
-    def test_response_format_becomes_format(self, wanted: dict[str, Any], sent: object) -> None:
+    def test_response_format_becomes_format(self, wanted: dict[str, Any] | None, sent: object) -> None:
         assert chat(response_format=wanted).format == sent
 
     def test_tools_are_sent_unless_none_may_be_called(self) -> None:
