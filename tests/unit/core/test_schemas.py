@@ -79,6 +79,16 @@ def test_model_is_told_of_a_few_problems_at_once_and_briefly() -> None:
     assert len(misfit.told) < (TOLD + 1) * schemas.MAX_SENTENCE
 
 
+def test_answer_without_json_is_told_so() -> None:
+    misfit = Schema(VISIT).judge("I cannot say.")
+
+    assert misfit == Misfit(
+        "the answer is no JSON: there is no JSON in it",
+        "There is no valid JSON in it: there is no JSON in it.",
+        "I cannot say.",
+    )
+
+
 def test_any_json_will_do_where_json_is_all_that_is_wanted() -> None:
     assert Schema("json").judge("```\n[1]\n```") == Fit([1], "[1]")
     assert isinstance(Schema("json").judge("no"), Misfit)

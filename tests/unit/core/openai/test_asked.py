@@ -320,6 +320,11 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
         ),
         (
             CHAT,
+            {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
+            "`format` is not a JSON schema that can be held to: at type: 5 is not valid under any of the given schemas",
+        ),
+        (
+            CHAT,
             {"messages": HELLO, "reasoning_effort": "minimal"},
             "`body.reasoning_effort` must be one of none, low, medium, high, max: Ollama has no other levels",
         ),
