@@ -24,10 +24,18 @@ SCHEMA = {
     "required": ["name", "age", "tags"],
 }
 IMPOSSIBLE = {"type": "string", "not": {"type": "string"}}
+
+
+def strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "note", "strict": True, "parameters": parameters}}
+
+
 LINES: list[dict[str, Any]] = [
     {"id": "plain", "prompt": "Who?"},
     {"id": "mended", "prompt": "[[simulate:length]] Who?"},
     {"id": "never", "prompt": "Who?", "format": IMPOSSIBLE},
+    {"id": "called", "prompt": "Who?", "tools": [strict(SCHEMA)]},
+    {"id": "miscalled", "prompt": "Who?", "tools": [strict({"type": "object", "not": {"type": "object"}})]},
     {"id": "thought", "prompt": "[[simulate:empty-thinking]] Who?"},
     {"id": "bad", "prompt": "Who?", "format": {"$ref": "https://e.org/a.json"}},
 ]
@@ -49,20 +57,23 @@ def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
     # then
     done.assert_complete(len(LINES))
     found = {item["id"]: item for item in done.responses}
-    assert set(found) == {"plain", "mended"}
+    assert set(found) == {"plain", "mended", "called"}
+    assert set(found["called"]["tool_calls"][0]["function"]["arguments"]) == {"name", "age", "tags"}
     assert found["plain"]["parsed"] == json.loads(found["plain"]["response"])
     assert "repairs" not in found["plain"]
     assert (found["mended"]["repairs"], found["mended"]["attempts"]) == (1, 1)
     failed = {item["id"]: item for item in done.errors}
     assert {key: item["class"] for key, item in failed.items()} == {
         "never": "invalid_answer",
+        "miscalled": "invalid_answer",
         "thought": "cut_in_thought",
         "bad": "bad_line",
     }
     assert (failed["never"]["repairs"], failed["never"]["attempts"], bool(failed["never"]["response"])) == (2, 1, True)
+    assert failed["miscalled"]["tool_calls"][0]["function"]["name"] == "note"
     assert failed["thought"]["thinking"]
     assert "never fetched: put it under $defs" in failed["bad"]["message"]
-    assert done.manifest["counts"]["repairs"] == 3
+    assert done.manifest["counts"]["repairs"] == 5
     verified = run_obcd(environment, "verify", str(done.folder))
     assert verified.returncode == 0, verified.stdout + verified.stderr
     # tokens of all that was asked, the failures' too

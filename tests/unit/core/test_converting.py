@@ -17,6 +17,7 @@ from obcd.reports.convert import Wanted, convert
 from obcd.reports.sources import LeftOut
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+STRICT = {"type": "function", "function": {"name": "weather", "strict": True}}
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
 PNG = "iVBORw0KGgo" + "A" * 53
 
@@ -39,6 +40,7 @@ PNG = "iVBORw0KGgo" + "A" * 53
             },
         ),
         ({"prompt": "a", "tools": [TOOL]}, {"tools": [TOOL]}),
+        ({"prompt": "a", "tools": [STRICT]}, {"tools": [STRICT]}),
         ({"prompt": "a", "format": ""}, {"response_format": {"type": "text"}}),
         ({"prompt": "a", "think": False, "logprobs": True}, {"reasoning_effort": "none", "logprobs": True}),
         (

@@ -364,6 +364,14 @@ REFUSED |= {
         {"prompt": "a", "tools": [{"type": "search", "function": {"name": "f"}}]},
         '`tools[0]` must be {"type": "function"',
     ),
+    "a tool that is strict by a word": (
+        {"prompt": "a", "tools": [{"function": {"name": "f", "strict": "yes"}}]},
+        "`tools[0].function.strict` must be true or false",
+    ),
+    "a strict tool that cannot be held to": (
+        {"prompt": "a", "tools": [{"function": {"name": "f", "strict": True, "parameters": {"$ref": "a.json"}}}]},
+        "`tools[0].function.parameters` is not a JSON schema that can be held to: at its top: `$ref` points to",
+    ),
     "a tool without name": ({"prompt": "a", "tools": [{"function": {}}]}, "`tools[0].function` needs a `name`"),
     "a tool told by a list": (
         {"prompt": "a", "tools": [{"function": {"name": "f", "description": []}}]},

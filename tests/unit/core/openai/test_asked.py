@@ -15,7 +15,7 @@ from obcd.errors import LineError
 
 JOB = JobSettings(model="llama3.2")
 HELLO = [{"role": "user", "content": "Hello"}]
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Riga"}'}}
 
 
@@ -91,6 +91,8 @@ class TestChat:
         assert chat(tools=[TOOL]).tools == [TOOL]
         assert chat(tools=[TOOL], tool_choice="none").tools is None
         assert chat(tools=[]).tools is None
+        strict = {**TOOL, "function": {**TOOL["function"], "strict": True}}
+        assert chat(tools=[strict]).tools == [strict]
 
     def test_several_answers_and_probabilities(self) -> None:
         request = chat(n=3, logprobs=True, top_logprobs=2)
@@ -305,8 +307,11 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
         (CHAT, {"messages": HELLO, "tools": [{"type": "custom"}]}, '`body.tools[0]` must be {"type": "function"'),
         (
             CHAT,
-            {"messages": HELLO, "tools": [{**TOOL, "function": {"name": "f", "strict": True}}]},
-            "`body.tools[0].function.strict` is not taken: Ollama does not hold a call's arguments to their schema",
+            {
+                "messages": HELLO,
+                "tools": [{**TOOL, "function": {"name": "f", "strict": True, "parameters": {"type": "dict"}}}],
+            },
+            "`tools[0].function.parameters` is not a JSON schema that can be held to: at type: 'dict' is not valid",
         ),
         (
             CHAT,
