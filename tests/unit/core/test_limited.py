@@ -105,6 +105,7 @@ def test_items_are_unique_as_jsonschema_has_it(items: list[Any]) -> None:
         (r"^\p{L}+$", "Jürgen", "J2"),
         (r"^(?<year>\d{4})$", "2025", "25"),
         (r"^([0-9A-F]{2}:){5}[0-9A-F]{2}$", "00:1A:2B:3C:4D:5E", "00:1A"),
+        (r"^\p{Lu}{20}\p{Nd}{20}\p{L}{20}$", "A" * 20 + "1" * 20 + "b" * 20, "A" * 60),
         ("b", "abc", "ac"),
     ],
 )
