@@ -23,6 +23,15 @@ from obcd.core.patterns import compile_pattern
 #: What one judgement may take, in seconds of its thread's CPU time: some thousand times what an answer takes, and short
 #: beside a heartbeat. Not of the wall clock: a busy machine must make no answer unfit.
 SECONDS = 1.0
+#: What the check of a schema may take, in steps: a keyword at a value is one, and they take about a second. Counted and
+#: not timed, so that a line which was taken once is taken whenever it is read again.
+STEPS = 150_000
+#: What it may take at all, in seconds: out of reach of so many steps.
+CHECK_SECONDS = 10.0
+#: Steps, a power of two, of which one looks at the clock: that takes a third of a microsecond.
+UNTIMED = 8
+#: As good as no limit.
+_ENDLESS = 2**62
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
@@ -32,32 +41,41 @@ class OverdueError(Exception):
 
 
 class _Limit(threading.local):
-    """When the judgement of this thread has to be over, in seconds of its CPU time."""
+    """When the judgement of this thread has to be over, in seconds of its CPU time, and how many steps it has."""
 
     end = inf
+    steps = _ENDLESS
 
 
 _limit = _Limit()
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Have all validators of this thread raise `OverdueError` when they take longer than that together."""
-    _limit.end = thread_time() + seconds
+def within(seconds: float, steps: int = _ENDLESS) -> Iterator[None]:
+    """Have all validators of this thread raise `OverdueError` when they take more than that together."""
+    _limit.end, _limit.steps = thread_time() + seconds, steps
     try:
         yield
     finally:
-        _limit.end = inf
+        _limit.end, _limit.steps = inf, _ENDLESS
 
 
-def time_left() -> float:
-    """Return the seconds that are left to this thread.
+def _step() -> None:
+    """Take a step of those of this thread; raises as `spend` does, though it does not look at the clock each time."""
+    left = _limit.steps = _limit.steps - 1
+    if left % UNTIMED == 0:
+        spend(0)
+
+
+def spend(steps: int = 1) -> float:
+    """Take steps of those of this thread; return the seconds that are left to it.
 
     Raises:
-        OverdueError: If there are none.
+        OverdueError: If there are none, or no steps.
     """
+    _limit.steps -= steps
     left = _limit.end - thread_time()
-    if left <= 0:
+    if left <= 0 or _limit.steps < 0:
         raise OverdueError
     return left
 
@@ -77,8 +95,7 @@ def limited(kind: Any) -> Any:
 
     def evolve(self: Any, **changes: Any) -> Any:
         """Return the validator of a part: a `$schema` in it would lead jsonschema to a class without a limit."""
-        if _limit.end <= thread_time():  # what is evaluated is found out by this alone, without a keyword
-            raise OverdueError
+        _step()  # what is evaluated is found out by this alone, without a keyword
         schema = changes.get("schema", self.schema)
         is_other = isinstance(schema, dict) and "$schema" in schema
         chosen = limited(validator_for(schema, default=made)) if is_other else made
@@ -90,8 +107,7 @@ def limited(kind: Any) -> Any:
 
 def _look_first(keyword: _Keyword) -> _Keyword:
     def look_first(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
-        if _limit.end <= thread_time():
-            raise OverdueError
+        _step()
         return keyword(validator, value, instance, schema)
 
     return look_first
@@ -100,7 +116,7 @@ def _look_first(keyword: _Keyword) -> _Keyword:
 def _is_found(pattern: str, text: str) -> bool:
     compiled = compile_pattern(pattern)
     try:
-        return compiled.search(text, timeout=min(time_left(), SECONDS), concurrent=True) is not None
+        return compiled.search(text, timeout=min(spend(), SECONDS), concurrent=True) is not None
     except TimeoutError:
         raise OverdueError from None
 
@@ -152,7 +168,7 @@ _OWN: dict[str, _Keyword] = {
 def _has_twice(items: list[Any]) -> bool:
     seen = set()
     for item in items:
-        time_left()
+        spend()
         key = _key_of(item)
         if key in seen:
             return True

@@ -57,7 +57,7 @@ class Patterns:
     def _add(self, pattern: str) -> regex.Pattern[str]:
         import regex  # noqa: PLC0415 - ten milliseconds, and most commands have no pattern
 
-        places = _places_of(pattern)
+        places = places_of(pattern)
         try:
             compiled = regex.compile(pattern, cache_pattern=False)
         except (regex.error, OverflowError, RecursionError) as error:
@@ -78,8 +78,12 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
     return _patterns.find(pattern)
 
 
-def _places_of(pattern: str) -> int:
-    """Return no fewer places than a pattern has when it is compiled, however its groups lie in each other."""
+def places_of(pattern: str) -> int:
+    """Return no fewer places than a pattern has when it is compiled, however its groups lie in each other.
+
+    Raises:
+        PatternError: If they are too many.
+    """
     if len(pattern) > MAX_PATTERN:
         raise PatternError(f"it is longer than {MAX_PATTERN} characters")
     if _VERBOSE.search(pattern):

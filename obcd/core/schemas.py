@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from obcd.core.extract import Found, Missing, find_json, parse_strict, split_thinking
-from obcd.core.limited import SECONDS, OverdueError, limited, time_left, within
-from obcd.core.patterns import PatternError, compile_pattern
+from obcd.core.limited import CHECK_SECONDS, SECONDS, STEPS, OverdueError, limited, spend, within
+from obcd.core.patterns import PatternError, compile_pattern, places_of
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -162,10 +162,10 @@ def _why_unusable(text: str) -> str:
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - see above
 
     try:
-        with within(SECONDS):
+        with within(CHECK_SECONDS, STEPS):
             return _first_fault(json.loads(text))
     except OverdueError:
-        return f"it takes longer than {SECONDS:g} s to check: {_SIMPLER}"
+        return f"it takes too long to check: {_SIMPLER}"
     except SchemaError as error:
         return _short(error.message)
     except RecursionError:
@@ -178,7 +178,7 @@ def _first_fault(document: dict[str, Any]) -> str:
     from jsonschema.exceptions import best_match  # noqa: PLC0415
 
     for place, part in _parts(document, "", is_named=False):
-        time_left()
+        spend()
         why = _why_part(part, document)
         if why:
             return f"at {_short(place) or 'its top'}: {why}"
@@ -235,6 +235,7 @@ def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
         try:
             if isinstance(pattern, str):
+                spend(len(pattern) + places_of(pattern) // 10)
                 compile_pattern(pattern)
         except PatternError as error:
             return f"{_short(repr(pattern))} is no pattern ({_short(str(error))})"

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from obcd.core import schemas
-from obcd.core.limited import OverdueError, time_left, within
+from obcd.core.limited import OverdueError, spend, within
 from obcd.core.schemas import Fit, Misfit, Schema, check_schema
 
 #: Some sixty letters are enough: what a search does doubles with about each of them.
@@ -65,12 +65,31 @@ def test_answer_that_takes_too_long_is_a_misfit_that_is_not_asked_again(
 
 
 @pytest.mark.parametrize("keyword", ["anyOf", "allOf", "oneOf"])
-def test_schema_that_takes_too_long_for_any_answer_is_refused(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemas, "SECONDS", 0.05)
-
+def test_schema_that_takes_too_long_for_any_answer_is_refused(keyword: str) -> None:
     assert check_schema(doubled(keyword, 30, {"type": "boolean"} if keyword != "allOf" else {})) == (
-        "it takes longer than 0.05 s to check: simplify it (patterns, anyOf)"
+        "it takes too long to check: simplify it (patterns, anyOf)"
     )
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]" * 990, "(a{90}){90}"])
+def test_schema_of_patterns_that_take_too_long_together_is_refused(pattern: str) -> None:
+    few, many = ({"properties": {f"f{n}": {"pattern": f"{n}{pattern}"} for n in range(count)}} for count in (20, 2000))
+
+    assert check_schema(few) == ""
+    assert check_schema(many) == "it takes too long to check: simplify it (patterns, anyOf)"
+
+
+def test_check_of_a_schema_is_counted_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = {"properties": {f"f{n}": {"type": "string"} for n in range(100)}}
+    found = []
+    for steps in range(1000, 5000, 100):
+        schemas._why_unusable.cache_clear()
+        monkeypatch.setattr(schemas, "STEPS", steps)
+        found.append(check_schema(schema) == "")
+    schemas._why_unusable.cache_clear()
+
+    assert set(found) == {False, True}
+    assert found == sorted(found)  # from some number of steps on it is taken, and always from there on
 
 
 def test_many_different_items_are_told_apart_in_no_time() -> None:
@@ -159,7 +178,7 @@ def test_limit_is_that_of_its_thread() -> None:
         thread.join()
 
         with pytest.raises(OverdueError):
-            time_left()
+            spend()
 
     assert judged == [Fit(1, "1")]
-    assert time_left() > 0
+    assert spend() > 0
