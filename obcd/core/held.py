@@ -21,7 +21,7 @@ class Held:
 
     Attributes:
         form: Of their text; None: it may be any.
-        tools: The names that may be called, where calls are held to anything.
+        tools: The names that may be called; calls where none may be are none.
         parameters: {name of a strict tool: what the arguments of its calls are held to}
     """
 
@@ -35,9 +35,10 @@ class Held:
         Args:
             fields: Those of `client.Answer`, e.g. `{"response": "", "tool_calls": [{"function": {…}}], …}`.
         """
-        if fields.get("tool_calls"):
-            return self._judge_calls(fields) if self.parameters else dict(fields)
-        if self.form is None:
+        calls = fields.get("tool_calls")
+        if calls and self.parameters:
+            return self._judge_calls(fields)
+        if self.form is None or (calls and self.tools and all(map(_is_call, calls))):
             return dict(fields)
         judged = self.form.judge(fields["response"])
         return judged if isinstance(judged, Misfit) else _fitting(fields, judged)
@@ -54,13 +55,13 @@ class Held:
             calls.append(call)
         return {**fields, "tool_calls": calls, **({"mended": True} if is_mended else {})}
 
-    def _judge_call(self, call: object) -> Fit | Misfit | None:
+    def _judge_call(self, call: Any) -> Fit | Misfit | None:
         """Return how the arguments of a call fit; None where they may be any."""
-        function = call.get("function") if isinstance(call, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(function, dict) or name not in self.tools:
+        if not _is_call(call) or call["function"]["name"] not in self.tools:
             told = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
             return Misfit("it calls a tool that was not offered", told, "")
+        function = call["function"]
+        name = function["name"]
         if name not in self.parameters:
             return None
         judged = self.parameters[name].judge(json.dumps(function.get("arguments", {})))
@@ -77,6 +78,11 @@ def held_of(request: Request, settings: JobSettings) -> Held | None:
         return None
     parameters = {name: schema_of(document) for name, document in strict.items()}
     return Held(None if wanted is None else schema_of(wanted), tool_names(request.tools or ()), parameters)
+
+
+def _is_call(call: object) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
 def _fitting(fields: Mapping[str, Any], fit: Fit) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import cache, partial
 from math import inf
 from time import thread_time
@@ -157,11 +158,19 @@ def _unique_items(validator: Any, is_wanted: Any, instance: Any, _: Any) -> Iter
         yield _problem(f"{instance!r} has non-unique elements")
 
 
-#: {keyword: how it is done here}: by `regex`, or without comparing each with each.
+def _multiple_of(validator: Any, step: Any, instance: Any, _: Any) -> Iterator[Any]:
+    """Take numbers as they are written: by floats 19.99 would be no multiple of 0.01."""
+    if validator.is_type(instance, "number") and Fraction(repr(instance)) % Fraction(repr(step)):
+        yield _problem(f"{instance!r} is not a multiple of {step!r}")
+
+
+#: {keyword: how it is done here}: by `regex`, without comparing each with each, exactly.
 _OWN: dict[str, _Keyword] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "uniqueItems": _unique_items,
+    "multipleOf": _multiple_of,
+    "divisibleBy": _multiple_of,  # draft 3
 }
 
 

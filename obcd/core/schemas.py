@@ -24,6 +24,10 @@ MAX_SENTENCE = 300
 TOLD = 3
 #: Keywords whose values are data and no schemas: a `$ref` in them refers to nothing.
 _DATA = ("const", "enum", "default", "examples")
+#: Keywords whose keys are names that somebody chose.
+_NAMING = ("properties", "patternProperties", "$defs", "definitions")
+#: Keywords that refer to another part.
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 #: Values that find out whether a schema can be applied at all.
 _PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
 #: What to do about a schema that takes too long.
@@ -107,8 +111,8 @@ class Schema:
 
         `"54"` is the number 54 and no other; what is not written as JSON writes a number stays what it is.
         """
-        is_changed = False
-        for error in list(self._validator.iter_errors(value)) if self._validator is not None else ():
+        numbers: list[tuple[Any, Any, Any]] = []  # what holds it, its key or index, the number
+        for error in self._validator.iter_errors(value) if self._validator is not None else ():
             if error.validator != "type" or not isinstance(error.instance, str) or not error.absolute_path:
                 continue
             found = parse_strict(error.instance)
@@ -117,9 +121,11 @@ class Schema:
                 place = value
                 for part in path:
                     place = place[part]
-                place[last] = found.value
-                is_changed = True
-        return is_changed
+                if place[last] is error.instance:  # the name of a property has the path of what it stands in
+                    numbers.append((place, last, found.value))
+        for place, last, number in numbers:
+            place[last] = number
+        return bool(numbers)
 
     def _problems(self, found: Found) -> list[tuple[str, str]]:
         """Return `(place in the schema, sentence for the model)` of the first problems."""
@@ -179,7 +185,7 @@ def _first_fault(document: dict[str, Any]) -> str:
 
     for place, part in _parts(document, "", is_named=False):
         spend()
-        why = _why_part(part, document)
+        why = _why_part(part)
         if why:
             return f"at {_short(place) or 'its top'}: {why}"
     if _has_key(document, "unevaluatedProperties") and _has_key(document, "patternProperties"):
@@ -190,8 +196,64 @@ def _first_fault(document: dict[str, Any]) -> str:
         place = "/".join(map(str, error.absolute_path))
         return f"at {_short(place) or 'its top'}: {_short(error.message)}"
     validator = _validator(document)
+    for place, part in _referring(document, validator, "", is_named=False):
+        why = _why_lost(part)
+        if why:
+            return f"at {_short(place) or 'its top'}: {why}"
+        _probe(part)
+    _probe(validator)
+    return ""
+
+
+def _probe(validator: Any) -> None:
+    """Apply a schema to a few values; what refers to itself without end ends in a RecursionError."""
     for probe in _PROBES:
         next(validator.iter_errors(probe), None)
+
+
+def _referring(document: Any, validator: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, Any]]:
+    """Yield a validator for every part of a checked schema that refers to another one, as `_parts` finds them.
+
+    Args:
+        validator: For the part that `document` is, or stands in: its references are relative to that part's `$id`.
+    """
+    spend()
+    if isinstance(document, list):
+        for number, item in enumerate(document):
+            yield from _referring(item, validator, f"{place}/{number}".lstrip("/"), is_named=False)
+    if not isinstance(document, dict):
+        return
+    if not is_named:
+        validator = _inner(validator, document)
+        if any(key in document for key in _REFERENCES):
+            yield place, validator
+    for key, value in document.items():
+        if is_named or key not in _DATA:
+            names = not is_named and key in _NAMING
+            yield from _referring(value, validator, f"{place}/{key}".lstrip("/"), is_named=names)
+
+
+def _inner(validator: Any, part: dict[str, Any]) -> Any:
+    """Return the validator for a part of a schema, whose `$id` may be another one."""
+    from referencing.jsonschema import specification_with  # noqa: PLC0415
+
+    specification = specification_with(type(validator).META_SCHEMA["$schema"])
+    return validator.evolve(
+        schema=part, _resolver=validator._resolver.in_subresource(specification.create_resource(part))
+    )
+
+
+def _why_lost(validator: Any) -> str:
+    """Return why a reference of a part leads nowhere; "" if all lead somewhere."""
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
+    for key in _REFERENCES:
+        target = validator.schema.get(key)
+        try:
+            if isinstance(target, str):
+                validator._resolver.lookup(target)
+        except Unresolvable:
+            return f"`{key}` points to {_short(repr(target))}, which is not in it"
     return ""
 
 
@@ -219,18 +281,16 @@ def _parts(document: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, 
         yield place, document
     for key, value in document.items():
         if is_named or key not in _DATA:
-            names = not is_named and key in ("properties", "patternProperties", "$defs", "definitions")
+            names = not is_named and key in _NAMING
             yield from _parts(value, f"{place}/{key}".lstrip("/"), is_named=names)
 
 
-def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
+def _why_part(part: dict[str, Any]) -> str:
     """Return what is wrong with one part of a schema that the meta-schema does not see."""
-    for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+    for key in _REFERENCES:
         target = part.get(key)
         if isinstance(target, str) and not target.startswith("#"):
             return f"`{key}` points to {_short(repr(target))}, which is never fetched: put it under $defs"
-        if isinstance(target, str) and target.startswith("#/") and find_part(root, target) is None:
-            return f"`{key}` points to {_short(repr(target))}, which is not in it"
     patterns = part.get("patternProperties")
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
         try:

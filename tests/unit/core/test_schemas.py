@@ -104,6 +104,19 @@ def test_quotes_are_taken_off_numbers_where_only_numbers_may_stand() -> None:
     assert either.judge('{"a": "5"}') == Fit({"a": "5"}, '{"a": "5"}')
 
 
+def test_name_of_a_property_is_no_number_in_quotes() -> None:
+    schema = Schema({"properties": {"a": {"propertyNames": {"type": "integer"}}}})
+
+    assert isinstance(schema.judge('{"a": {"5": "x"}}'), Misfit)
+
+
+def test_key_that_stands_twice_makes_an_answer_no_json() -> None:
+    misfit = Schema({"properties": {"a": {"type": "integer"}}}).judge('Here: {"a": "x", "a": 1}')
+
+    assert isinstance(misfit, Misfit)
+    assert misfit.reason == "the answer is no JSON: a key stands in its JSON twice"
+
+
 def test_true_is_no_integer_and_one_is_no_true() -> None:
     assert isinstance(Schema({"type": "integer"}).judge("true"), Misfit)
     assert isinstance(Schema({"const": True}).judge("1"), Misfit)
@@ -143,7 +156,19 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
             {"allOf": [{"patternProperties": {"^a": {}}}], "unevaluatedProperties": False},
             "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead",
         ),
-        ({"$ref": "#nobody"}, "it cannot be applied (_WrappedReferencingError)"),
+        ({"$ref": "#nobody"}, "at its top: `$ref` points to '#nobody', which is not in it"),
+        (
+            {"properties": {"a": {"items": {"$ref": "#nobody"}}}},
+            "at properties/a/items: `$ref` points to '#nobody', which is not in it",
+        ),
+        (
+            {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b"}}, "$defs": {"b": {}}},
+            "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"allOf": [{"$ref": "#/$defs/b"}]}}},
+            "it refers to itself without end, or is nested too deep",
+        ),
     ],
 )
 def test_schema_that_cannot_be_held_to_is_refused_with_a_sentence(schema: dict[str, Any], why: str) -> None:
@@ -159,6 +184,14 @@ def test_schema_that_cannot_be_held_to_is_refused_with_a_sentence(schema: dict[s
         {"$defs": {"a/b": {"type": "integer"}}, "properties": {"x": {"$ref": "#/$defs/a~1b"}}},
         {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]},
         {"type": "object", "properties": {"next": {"$ref": "#"}}},
+        {"properties": {"a": {"$ref": "#named"}}, "$defs": {"b": {"$anchor": "named", "type": "integer"}}},
+        {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b", "$defs": {"b": {}}}}},
+        {"$dynamicAnchor": "node", "properties": {"next": {"$dynamicRef": "#node"}}},
+        {
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
+            "$recursiveAnchor": True,
+            "items": {"$recursiveRef": "#"},
+        },
     ],
 )
 def test_schema_that_can_be_held_to_is_taken(schema: dict[str, Any]) -> None:

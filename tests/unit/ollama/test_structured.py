@@ -239,10 +239,28 @@ def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
 def test_call_of_a_tool_is_no_misfit() -> None:
     called = reply("", tool_calls=[{"function": {"name": "weather", "arguments": {}}}])
 
-    answer = ask(Scripted(called))
+    answer = ask(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
 
     assert isinstance(answer, Answer)
     assert answer.fields["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ({"prompt": "How old?"}, [{"function": {"name": "search", "arguments": {}}}]),
+        ({"prompt": "How old?", "tools": []}, [{"function": {"name": "search", "arguments": {}}}]),
+        ({"prompt": "How old?", "tools": [{"function": {"name": "search"}}]}, [1]),
+        ({"prompt": "How old?", "tools": [{"function": {"name": "search"}}]}, [{"function": {"arguments": {}}}]),
+    ],
+)
+def test_what_is_no_call_of_a_tool_keeps_no_answer_from_its_schema(line: dict[str, Any], given: list[Any]) -> None:
+    script = Scripted(reply("nope", tool_calls=given), GOOD)
+
+    answer = ask(script, line=line)
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["parsed"], answer.fields["repairs"]) == ({"age": 54}, 1)
 
 
 #: A tool whose calls have to fit, and one whose calls need not.
