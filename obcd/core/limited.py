@@ -29,6 +29,10 @@ SECONDS = 1.0
 STEPS = 150_000
 #: What it may take at all, in seconds: out of reach of so many steps.
 CHECK_SECONDS = 10.0
+#: Faults that one judgement may find, counted at each level of a schema that they pass: 2 KB each in memory.
+MOST_FAULTS = 50_000
+#: What is kept of the sentence of a fault, in characters: jsonschema puts the whole value into it, in each of them.
+MAX_MESSAGE = 1000
 #: Steps, a power of two, of which one looks at the clock: that takes a third of a microsecond.
 UNTIMED = 8
 #: As good as no limit.
@@ -38,14 +42,15 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class OverdueError(Exception):
-    """A schema takes longer than it may."""
+    """A schema takes more than it may; its text is what, as the rest of a sentence, "" for time."""
 
 
 class _Limit(threading.local):
-    """When the judgement of this thread has to be over, in seconds of its CPU time, and how many steps it has."""
+    """When the judgement of this thread has to be over, in seconds of its CPU time, and what it may take until then."""
 
     end = inf
     steps = _ENDLESS
+    faults = _ENDLESS
 
 
 _limit = _Limit()
@@ -54,11 +59,11 @@ _limit = _Limit()
 @contextmanager
 def within(seconds: float, steps: int = _ENDLESS) -> Iterator[None]:
     """Have all validators of this thread raise `OverdueError` when they take more than that together."""
-    _limit.end, _limit.steps = thread_time() + seconds, steps
+    _limit.end, _limit.steps, _limit.faults = thread_time() + seconds, steps, MOST_FAULTS
     try:
         yield
     finally:
-        _limit.end, _limit.steps = inf, _ENDLESS
+        _limit.end, _limit.steps, _limit.faults = inf, _ENDLESS, _ENDLESS
 
 
 def _step() -> None:
@@ -109,9 +114,21 @@ def limited(kind: Any) -> Any:
 def _look_first(keyword: _Keyword) -> _Keyword:
     def look_first(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
         _step()
-        return keyword(validator, value, instance, schema)
+        found = keyword(validator, value, instance, schema)
+        return None if found is None else _bounded(found)
 
     return look_first
+
+
+def _bounded(faults: Iterable[Any]) -> Iterator[Any]:
+    for fault in faults:
+        _limit.faults -= 1
+        if _limit.faults < 0:
+            raise OverdueError(f"finds more than {MOST_FAULTS} faults")
+        if len(fault.message) > MAX_MESSAGE:
+            fault.message = fault.message[:MAX_MESSAGE]
+            fault.args = (fault.message,)  # it is held there, too
+        yield fault
 
 
 def _is_found(pattern: str, text: str) -> bool:

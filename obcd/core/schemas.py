@@ -94,8 +94,9 @@ class Schema:
                 errors = self._problems(found)
                 if errors and self._unquote_numbers(found.value) and not self._problems(found):
                     return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
-        except OverdueError:
-            why = f"the schema takes longer than {SECONDS:g} s on this answer: {_SIMPLER}"
+        except OverdueError as error:
+            taken = str(error) or f"takes longer than {SECONDS:g} s"
+            why = f"the schema {taken} on this answer: {_SIMPLER}"
             return Misfit(why, why, text, thoughts, is_final=True)
         except Exception as error:  # noqa: BLE001 - a pattern or a number that jsonschema cannot take is no bug of ours
             why = f"the schema cannot be applied to the answer ({type(error).__name__})"

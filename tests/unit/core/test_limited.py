@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from typing import Any
 
 import jsonschema
 import pytest
 
-from obcd.core import schemas
+from obcd.core import limited, schemas
 from obcd.core.limited import OverdueError, spend, within
 from obcd.core.schemas import Fit, Misfit, Schema, check_schema
 
@@ -92,6 +93,23 @@ def test_check_of_a_schema_is_counted_and_not_timed(monkeypatch: pytest.MonkeyPa
     assert found == sorted(found)  # from some number of steps on it is taken, and always from there on
 
 
+def test_faults_are_bounded_in_number_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    long, many = json.dumps("x" * 30_000), json.dumps(["x"] * 1000)
+    schema = {"anyOf": [{"type": "integer"}] * 3000}
+    tracemalloc.start()
+
+    judged = Schema(schema).judge(long)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    monkeypatch.setattr(limited, "MOST_FAULTS", 500)
+    too_many = Schema({"anyOf": [{"items": {"type": "integer"}}]}).judge(many)
+
+    assert isinstance(judged, Misfit)
+    assert peak < 30_000_000
+    assert isinstance(too_many, Misfit)
+    assert too_many.reason == ("the schema finds more than 500 faults on this answer: simplify it (patterns, anyOf)")
+
+
 def test_many_different_items_are_told_apart_in_no_time() -> None:
     items = [{"a": n} for n in range(10_000)]
     schema = Schema({"uniqueItems": True})
@@ -99,7 +117,7 @@ def test_many_different_items_are_told_apart_in_no_time() -> None:
     assert schema.judge(json.dumps(items)) == Fit(items, json.dumps(items))
     assert isinstance(schema.judge(json.dumps([*items, {"a": 0}])), Misfit)
     assert check_schema({"$schema": "http://json-schema.org/draft-04/schema#", "enum": items}) == ""
-    assert check_schema({"required": items}).endswith("is not of type 'string'")
+    assert check_schema({"required": items}) != ""
 
 
 @pytest.mark.parametrize(
