@@ -57,7 +57,7 @@ class Patterns:
     def _add(self, pattern: str) -> regex.Pattern[str]:
         import regex  # noqa: PLC0415 - ten milliseconds, and most commands have no pattern
 
-        places = places_of(pattern)
+        places, _ = _size_of(pattern)
         try:
             compiled = regex.compile(pattern, cache_pattern=False)
         except (regex.error, OverflowError, RecursionError) as error:
@@ -78,12 +78,18 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
     return _patterns.find(pattern)
 
 
-def places_of(pattern: str) -> int:
-    """Return no fewer places than a pattern has when it is compiled, however its groups lie in each other.
+def steps_of(pattern: str) -> int:
+    """Return what it takes to compile a pattern, in steps of some five microseconds (see `limited`).
 
     Raises:
-        PatternError: If they are too many.
+        PatternError: If it is too large.
     """
+    places, groups = _size_of(pattern)
+    return len(pattern) + places // 10 + groups * groups // 500
+
+
+def _size_of(pattern: str) -> tuple[int, int]:
+    """Return no fewer places and groups than a pattern has when it is compiled, however they lie in each other."""
     if len(pattern) > MAX_PATTERN:
         raise PatternError(f"it is longer than {MAX_PATTERN} characters")
     if _VERBOSE.search(pattern):
@@ -91,7 +97,7 @@ def places_of(pattern: str) -> int:
     plain = _PROPERTY.sub("p", pattern)
     written = len(pattern) + sum(map(int, _OF_CHARACTERS.findall(plain)))
     times = prod(max(1, int(count)) for count in _OF_GROUPS.findall(plain))
-    places = written * times
-    if places > MAX_PLACES or pattern.count("(") * times > MAX_GROUPS:
+    places, groups = written * times, pattern.count("(") * times
+    if places > MAX_PLACES or groups > MAX_GROUPS:
         raise PatternError("its counts multiply to too many places: write smaller ones, or * and +")
-    return places
+    return places, groups

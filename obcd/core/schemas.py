@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from obcd.core.extract import Found, Missing, find_json, parse_strict, split_thinking
 from obcd.core.limited import CHECK_SECONDS, SECONDS, STEPS, OverdueError, limited, spend, within
-from obcd.core.patterns import PatternError, compile_pattern, places_of
+from obcd.core.patterns import PatternError, compile_pattern, steps_of
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -296,7 +296,7 @@ def _why_part(part: dict[str, Any]) -> str:
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
         try:
             if isinstance(pattern, str):
-                spend(len(pattern) + places_of(pattern) // 10)
+                spend(steps_of(pattern))
                 compile_pattern(pattern)
         except PatternError as error:
             return f"{_short(repr(pattern))} is no pattern ({_short(str(error))})"
