@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from enum import StrEnum
 from typing import Any
 
-from obcd.core.cells import keys_of, read_cells, write_cell
+from obcd.core.cells import JSON_CELLS, keys_of, read_cells, write_cell
 from obcd.core.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object
 from obcd.core.openai.asked import CHAT, COMPLETIONS, EFFORTS, EMBEDDINGS, is_asked, to_ours
 from obcd.core.openai.parts import NUMBERS, WHOLES
@@ -94,7 +94,7 @@ def write_cells(ours: Mapping[str, Any], line: int, columns: Sequence[str]) -> l
     for key, value in ours.items():
         if key not in columns:
             raise LineError(f"`{key[:40]}` has no column: the first line had none; name all with --columns")
-        if value == "" and key in _WISHES:
+        if value == "" and key in _WISHES and key not in JSON_CELLS:
             raise LineError(f"`{key}` is an empty text, which a table cannot tell from none")
     keys = keys_of(ours)
     cells = [write_cell(key, ours.get(key), keys) for key in columns]
@@ -180,6 +180,8 @@ def _chat(wishes: dict[str, Any]) -> dict[str, Any]:
     wanted = wishes.pop("format", None)
     if wanted == "json":
         body["response_format"] = {"type": "json_object"}
+    elif wanted == "":
+        body["response_format"] = {"type": "text"}
     elif wanted:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}}
     think = wishes.pop("think", None)

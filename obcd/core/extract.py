@@ -100,6 +100,8 @@ def parse_strict(text: str) -> Found | Missing:
         value = _DECODER.decode(text)
     except json.JSONDecodeError:
         return Missing("there is no JSON in it")
+    except RepeatedKeyError as error:
+        return Missing(str(error))
     except RecursionError:
         return Missing(f"its JSON is nested more than {MAX_DEPTH} deep")
     except ValueError:
@@ -121,7 +123,21 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(name)
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+class RepeatedKeyError(ValueError):
+    """A key stands twice in an object: which of its values is meant is anybody's guess."""
+
+    def __init__(self) -> None:
+        super().__init__("a key stands in its JSON twice")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise RepeatedKeyError
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def _is_too_deep(value: object) -> bool:
@@ -181,7 +197,10 @@ def _first_in_prose(text: str, otherwise: Missing) -> Found | Missing:
     while opener:
         broken = _Walk(text, opener.start()).find_fault()
         if broken is None:
-            value, end = _DECODER.raw_decode(text, opener.start())
+            try:
+                value, end = _DECODER.raw_decode(text, opener.start())
+            except RepeatedKeyError as error:
+                return Missing(str(error))
             return Found(value, text[opener.start() : end])
         resume = broken.at
         if broken.like_json:

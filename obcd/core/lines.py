@@ -157,10 +157,8 @@ def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
 
 
 def check_format(value: object) -> Mapping[str, Any] | str | None:
-    """Check `format`: `"json"`, a JSON schema, or nothing (null and "" mean nothing, as for Ollama)."""
-    if value is None or value == "":
-        return None
-    if value == "json":
+    """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job wants), or null, which says nothing."""
+    if value is None or value in ("", "json"):
         return value
     if isinstance(value, dict) and value:
         why = check_schema(value)

@@ -126,7 +126,8 @@ class Request:
         id: The user's own `id`, any JSON scalar; the line number where there is none.
         prompt: What the response line repeats: the prompt, or the last user message; what a COMPLETE goes on from.
         messages: Of a CHAT: Ollama's messages, without the job's system message.
-        model, system, options, format, think, tools: The line's own wishes; None (or empty) where it has none.
+        model, system, options, format, think, tools: The line's own wishes; None (or empty) where it has none. By a
+            `system` or a `format` of "" it wants none, whatever the job has.
         kind: What is asked.
         inputs: Of an EMBED: the texts, a vector each.
         dimensions: Of an EMBED: how many numbers of a vector are wanted; None: all that the model gives.
@@ -312,7 +313,7 @@ def format_of(request: Request, settings: JobSettings) -> Mapping[str, Any] | st
     """Return what the answer to a request is held to: a JSON schema, `"json"` (any JSON), or None."""
     if request.kind is Kind.EMBED:
         return None
-    return request.format if request.format is not None else settings.format
+    return (request.format if request.format is not None else settings.format) or None
 
 
 def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from obcd.core.records import (
     request_body,
     request_options,
 )
+from obcd.core.tools import strict_parameters
 
 #: Changes whenever the same request would get another record: how repairs are asked, say.
-VERSION = 1
+VERSION = 2
 #: Bytes of a digest by which requests of one job are told apart.
 KEPT_BYTES = 16
 #: Places of the first table; a power of two.
@@ -135,6 +136,7 @@ def digest_of(request: Request, settings: JobSettings, apart: str = "") -> bytes
     body["model"] = canonical_model(body["model"])
     body["options"] = dict(sorted(body["options"].items()))
     wanted = format_of(request, settings)
-    held_to = None if wanted is None else [wanted, settings.send_schema, settings.repairs]
+    is_held = wanted is not None or strict_parameters(request.tools or ())
+    held_to = [wanted, settings.send_schema, settings.repairs] if is_held else None
     document = [VERSION, apart, PATHS[request.kind], body, held_to]
     return hashlib.sha256(json.dumps(document, separators=(",", ":")).encode("ascii")).digest()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -14,6 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from obcd.core.extract import Found, Missing, find_json, parse_strict, split_thinking
+from obcd.core.limited import CHECK_SECONDS, SECONDS, STEPS, OverdueError, limited, spend, within
+from obcd.core.patterns import PatternError, compile_pattern, steps_of
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -23,8 +24,14 @@ MAX_SENTENCE = 300
 TOLD = 3
 #: Keywords whose values are data and no schemas: a `$ref` in them refers to nothing.
 _DATA = ("const", "enum", "default", "examples")
+#: Keywords whose keys are names that somebody chose.
+_NAMING = ("properties", "patternProperties", "$defs", "definitions")
+#: Keywords that refer to another part.
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 #: Values that find out whether a schema can be applied at all.
 _PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
+#: What to do about a schema that takes too long.
+_SIMPLER = "simplify it (patterns, anyOf)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,14 @@ class Misfit:
         told: For the model that wrote it; may quote the answer.
         text: The answer without its thoughts.
         thoughts: As in `Fit`.
+        is_final: Whether the schema is at fault, so that it is no use to ask for another answer.
     """
 
     reason: str
     told: str
     text: str
     thoughts: str = ""
+    is_final: bool = False
 
 
 class Schema:
@@ -81,9 +90,14 @@ class Schema:
             return Misfit(f"the answer is no JSON: {found.reason}", f"There is no valid JSON in it: {found.reason}.",
                           text, thoughts)  # fmt: skip
         try:
-            errors = self._problems(found)
-            if errors and self._unquote_numbers(found.value) and not self._problems(found):
-                return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
+            with within(SECONDS):
+                errors = self._problems(found)
+                if errors and self._unquote_numbers(found.value) and not self._problems(found):
+                    return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
+        except OverdueError as error:
+            taken = str(error) or f"takes longer than {SECONDS:g} s"
+            why = f"the schema {taken} on this answer: {_SIMPLER}"
+            return Misfit(why, why, text, thoughts, is_final=True)
         except Exception as error:  # noqa: BLE001 - a pattern or a number that jsonschema cannot take is no bug of ours
             why = f"the schema cannot be applied to the answer ({type(error).__name__})"
             return Misfit(why, why, text, thoughts)
@@ -98,8 +112,8 @@ class Schema:
 
         `"54"` is the number 54 and no other; what is not written as JSON writes a number stays what it is.
         """
-        is_changed = False
-        for error in list(self._validator.iter_errors(value)) if self._validator is not None else ():
+        numbers: list[tuple[Any, Any, Any]] = []  # what holds it, its key or index, the number
+        for error in self._validator.iter_errors(value) if self._validator is not None else ():
             if error.validator != "type" or not isinstance(error.instance, str) or not error.absolute_path:
                 continue
             found = parse_strict(error.instance)
@@ -108,9 +122,11 @@ class Schema:
                 place = value
                 for part in path:
                     place = place[part]
-                place[last] = found.value
-                is_changed = True
-        return is_changed
+                if place[last] is error.instance:  # the name of a property has the path of what it stands in
+                    numbers.append((place, last, found.value))
+        for place, last, number in numbers:
+            place[last] = number
+        return bool(numbers)
 
     def _problems(self, found: Found) -> list[tuple[str, str]]:
         """Return `(place in the schema, sentence for the model)` of the first problems."""
@@ -150,29 +166,105 @@ def _compiled(text: str) -> Schema:
 
 @lru_cache(maxsize=REMEMBERED)
 def _why_unusable(text: str) -> str:
-    from jsonschema.exceptions import SchemaError, best_match  # noqa: PLC0415 - see above
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - see above
 
-    document = json.loads(text)
     try:
-        for place, part in _parts(document, "", is_named=False):
-            why = _why_part(part, document)
-            if why:
-                return f"at {_short(place) or 'its top'}: {why}"
-        kind = _kind_of(document)
-        error = best_match(kind(kind.META_SCHEMA, registry=_registry()).iter_errors(document))
-        if error is not None:
-            place = "/".join(map(str, error.absolute_path))
-            return f"at {_short(place) or 'its top'}: {_short(error.message)}"
-        validator = _validator(document)
-        for probe in _PROBES:
-            next(validator.iter_errors(probe), None)
+        with within(CHECK_SECONDS, STEPS):
+            return _first_fault(json.loads(text))
+    except OverdueError:
+        return f"it takes too long to check: {_SIMPLER}"
     except SchemaError as error:
         return _short(error.message)
     except RecursionError:
         return "it refers to itself without end, or is nested too deep"
     except Exception as error:  # noqa: BLE001 - whatever jsonschema stumbles over, it cannot be held to
         return f"it cannot be applied ({type(error).__name__})"
+
+
+def _first_fault(document: dict[str, Any]) -> str:
+    from jsonschema.exceptions import best_match  # noqa: PLC0415
+
+    for place, part in _parts(document, "", is_named=False):
+        spend()
+        why = _why_part(part)
+        if why:
+            return f"at {_short(place) or 'its top'}: {why}"
+    if _has_key(document, "unevaluatedProperties") and _has_key(document, "patternProperties"):
+        return "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead"
+    kind = _kind_of(document)
+    error = best_match(kind(kind.META_SCHEMA, registry=_registry()).iter_errors(document))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path))
+        return f"at {_short(place) or 'its top'}: {_short(error.message)}"
+    validator = _validator(document)
+    for place, part in _referring(document, validator, "", is_named=False):
+        why = _why_lost(part)
+        if why:
+            return f"at {_short(place) or 'its top'}: {why}"
+        _probe(part)
+    _probe(validator)
     return ""
+
+
+def _probe(validator: Any) -> None:
+    """Apply a schema to a few values; what refers to itself without end ends in a RecursionError."""
+    for probe in _PROBES:
+        next(validator.iter_errors(probe), None)
+
+
+def _referring(document: Any, validator: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, Any]]:
+    """Yield a validator for every part of a checked schema that refers to another one, as `_parts` finds them.
+
+    Args:
+        validator: For the part that `document` is, or stands in: its references are relative to that part's `$id`.
+    """
+    spend()
+    if isinstance(document, list):
+        for number, item in enumerate(document):
+            yield from _referring(item, validator, f"{place}/{number}".lstrip("/"), is_named=False)
+    if not isinstance(document, dict):
+        return
+    if not is_named:
+        validator = _inner(validator, document)
+        if any(key in document for key in _REFERENCES):
+            yield place, validator
+    for key, value in document.items():
+        if is_named or key not in _DATA:
+            names = not is_named and key in _NAMING
+            yield from _referring(value, validator, f"{place}/{key}".lstrip("/"), is_named=names)
+
+
+def _inner(validator: Any, part: dict[str, Any]) -> Any:
+    """Return the validator for a part of a schema, whose `$id` may be another one."""
+    from referencing.jsonschema import specification_with  # noqa: PLC0415
+
+    specification = specification_with(type(validator).META_SCHEMA["$schema"])
+    return validator.evolve(
+        schema=part, _resolver=validator._resolver.in_subresource(specification.create_resource(part))
+    )
+
+
+def _why_lost(validator: Any) -> str:
+    """Return why a reference of a part leads nowhere; "" if all lead somewhere."""
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
+    for key in _REFERENCES:
+        target = validator.schema.get(key)
+        try:
+            if isinstance(target, str):
+                validator._resolver.lookup(target)
+        except Unresolvable:
+            return f"`{key}` points to {_short(repr(target))}, which is not in it"
+    return ""
+
+
+def _has_key(document: Any, wanted: str) -> bool:
+    """Tell whether a key stands anywhere in a schema, in its data too: a `$ref` may lead there."""
+    if isinstance(document, list):
+        return any(_has_key(item, wanted) for item in document)
+    return isinstance(document, dict) and (
+        wanted in document or any(_has_key(value, wanted) for value in document.values())
+    )
 
 
 def _parts(document: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -190,24 +282,23 @@ def _parts(document: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, 
         yield place, document
     for key, value in document.items():
         if is_named or key not in _DATA:
-            names = not is_named and key in ("properties", "patternProperties", "$defs", "definitions")
+            names = not is_named and key in _NAMING
             yield from _parts(value, f"{place}/{key}".lstrip("/"), is_named=names)
 
 
-def _why_part(part: dict[str, Any], root: dict[str, Any]) -> str:
+def _why_part(part: dict[str, Any]) -> str:
     """Return what is wrong with one part of a schema that the meta-schema does not see."""
-    for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+    for key in _REFERENCES:
         target = part.get(key)
         if isinstance(target, str) and not target.startswith("#"):
             return f"`{key}` points to {_short(repr(target))}, which is never fetched: put it under $defs"
-        if isinstance(target, str) and target.startswith("#/") and find_part(root, target) is None:
-            return f"`{key}` points to {_short(repr(target))}, which is not in it"
     patterns = part.get("patternProperties")
     for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
         try:
             if isinstance(pattern, str):
-                re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
+                spend(steps_of(pattern))
+                compile_pattern(pattern)
+        except PatternError as error:
             return f"{_short(repr(pattern))} is no pattern ({_short(str(error))})"
     return ""
 
@@ -228,11 +319,11 @@ def find_part(root: Any, pointer: str) -> Any:
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:
-    """Return jsonschema's class for the draft that a schema names, else for 2020-12."""
+    """Return jsonschema's class for the draft that a schema names, else for 2020-12; it keeps to a limit of time."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from jsonschema.validators import validator_for  # noqa: PLC0415
 
-    return validator_for(dict(document), default=Draft202012Validator)
+    return limited(validator_for(dict(document), default=Draft202012Validator))
 
 
 def _validator(document: Mapping[str, Any]) -> Any:

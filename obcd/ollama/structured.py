@@ -1,6 +1,6 @@
-"""Asking until the answer fits: an answer that does not satisfy its schema is shown to the model with what is wrong.
+"""Asking until the answer fits: one that does not satisfy what it is held to is shown to the model with what is wrong.
 
-    ask ──► fits ─────────────────────────────► Answer, with `parsed`
+    ask ──► fits ─────────────────────────────► Answer
      ▲ └──► does not fit, repairs are left ──┐
      └── the prompt, that answer, its fault ◄┘  … none are left ──► Fault `invalid_answer`, which keeps the answer
 
@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from obcd.core.faults import Fault, Remedy
-from obcd.core.records import JobSettings, Kind, Request, format_of, request_options
-from obcd.core.schemas import Fit, Misfit, Schema, schema_of
+from obcd.core.held import CALL_ANEW, Held, held_of
+from obcd.core.records import JobSettings, Kind, Request, request_options
+from obcd.core.schemas import Misfit, Schema
 from obcd.ollama.client import CUT_IN_THOUGHT, Answer, ask
 from obcd.ollama.transport import Transport
 
@@ -48,20 +49,19 @@ def ask_fitting(
         has_time: Called before each repair with the seconds that the answer before it took: whether another one like
             it is within the limit of the whole request; it may then move the limit of what is asked next.
     """
-    wanted = format_of(request, settings)
+    held = held_of(request, settings)
     answer = ask(transport, request, settings)
-    if isinstance(answer, Fault) or wanted is None or answer.fields.get("tool_calls"):
+    if isinstance(answer, Fault) or held is None:
         return answer
-    schema = schema_of(wanted)
     total, repairs = answer.fields, 0
     while True:
-        judged = schema.judge(answer.fields["response"])
-        if isinstance(judged, Fit):
-            return Answer(_fitting(total, judged, repairs))
-        is_lost = _is_cut_in_thought(judged, answer)
+        judged = held.judge(total)
+        if not isinstance(judged, Misfit):
+            return Answer({**judged, "repairs": repairs} if repairs else judged)
+        is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
         if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
             return _misfit(request, settings, judged, total, repairs)
-        repair = ask(transport, repair_of(request, answer.fields["response"], judged, schema, repairs + 1), settings)
+        repair = ask(transport, repair_of(request, answer, judged, held, repairs + 1), settings)
         if isinstance(repair, Fault):
             if repair.remedy is Remedy.NEVER and not repair.needs:  # such as a context that holds no second answer
                 return _misfit(request, settings, judged, total, repairs, f"; asked again: {repair.message}")
@@ -70,7 +70,7 @@ def ask_fitting(
         total = {**repair.fields, **{key: round(total[key] + repair.fields[key], 3) for key in SUMMED}}
 
 
-def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema, number: int = 1) -> Request:
+def repair_of(request: Request, answer: Answer, misfit: Misfit, held: Held, number: int = 1) -> Request:
     """Return the request that shows a model its answer and what is wrong with it.
 
     Every second one leaves the answer out and asks anew, with the form that is wanted: a small model copies what it
@@ -79,10 +79,10 @@ def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema, num
     Args:
         number: Of the repair, from 1.
     """
-    form = _shown_form(schema)
-    anew = f"Answer with one JSON value, and nothing else.{form}"
+    calls = answer.fields.get("tool_calls")
+    anew = CALL_ANEW if calls else f"Answer with one JSON value, and nothing else.{_shown_form(held.form)}"
     sentence = f"That answer cannot be used.\n{misfit.told}\n{anew}"
-    repeated = answer[:MAX_REPEATED]
+    repeated = answer.fields["response"][:MAX_REPEATED]
     is_fresh = number % 2 == 0
     if request.kind is Kind.COMPLETE:
         more = anew if is_fresh else f"{repeated}\n\n{sentence}"
@@ -91,16 +91,17 @@ def repair_of(request: Request, answer: str, misfit: Misfit, schema: Schema, num
     if is_fresh and last["role"] == "user":
         asked = {**last, "content": f"{last['content']}\n\n{anew}"}
         return replace(request, messages=[*request.messages[:-1], asked])
-    said = [{"role": "assistant", "content": repeated}] if repeated.strip() else []
-    return replace(request, messages=[*request.messages, *said, {"role": "user", "content": sentence}])
+    said = {"role": "assistant", "content": repeated, **({"tool_calls": calls} if calls else {})}
+    shown = [said] if repeated.strip() or calls else []
+    return replace(request, messages=[*request.messages, *shown, {"role": "user", "content": sentence}])
 
 
-def _shown_form(schema: Schema) -> str:
+def _shown_form(schema: Schema | None) -> str:
     """Return how a schema is shown to a model: as a record to fill in where it is flat, which small models grasp.
 
     What stands in the places is no JSON, so that a copy of it never passes for an answer.
     """
-    if isinstance(schema.document, str):
+    if schema is None or isinstance(schema.document, str):
         return ""
     properties = schema.document.get("properties")
     parts = properties.items() if isinstance(properties, dict) else ()
@@ -110,15 +111,6 @@ def _shown_form(schema: Schema) -> str:
         return f" Fill in this JSON: {{{form}}}"
     shown = json.dumps(schema.document)
     return f" It must satisfy this JSON schema: {shown}" if len(shown) <= MAX_SHOWN else ""
-
-
-def _fitting(fields: dict[str, Any], fit: Fit, repairs: int) -> dict[str, Any]:
-    kept = {**fields, "response": fit.text, "parsed": fit.value}
-    if fit.thoughts:
-        kept["thinking"] = "\n".join(part for part in (fields.get("thinking"), fit.thoughts) if part)
-    if fit.is_mended:
-        kept["mended"] = True
-    return {**kept, "repairs": repairs} if repairs else kept
 
 
 def _is_cut_in_thought(misfit: Misfit, answer: Answer) -> bool:
@@ -131,6 +123,8 @@ def _misfit(
 ) -> Fault:
     """Return the failure of a request whose last answer does not fit."""
     kept = {"response": misfit.text, **{key: fields[key] for key in COSTS}}
+    if fields.get("tool_calls"):
+        kept["tool_calls"] = fields["tool_calls"]
     thoughts = "\n".join(part for part in (fields.get("thinking"), misfit.thoughts) if part)
     if thoughts:
         kept["thinking"] = thoughts

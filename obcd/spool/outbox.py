@@ -184,7 +184,7 @@ def _digests(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 #: What a failure keeps of an answer that would not do (`Fault.kept`).
-KEPT = ("response", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens", "same_as")
+KEPT = ("response", "tool_calls", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens", "same_as")
 FAILED_FILES = ("errors.jsonl", "retry.jsonl")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,18 @@ SCHEMA = {
     "required": ["name", "age", "tags"],
 }
 IMPOSSIBLE = {"type": "string", "not": {"type": "string"}}
+
+
+def strict(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "note", "strict": True, "parameters": parameters}}
+
+
 LINES: list[dict[str, Any]] = [
     {"id": "plain", "prompt": "Who?"},
     {"id": "mended", "prompt": "[[simulate:length]] Who?"},
     {"id": "never", "prompt": "Who?", "format": IMPOSSIBLE},
+    {"id": "called", "prompt": "Who?", "tools": [strict(SCHEMA)]},
+    {"id": "miscalled", "prompt": "Who?", "tools": [strict({"type": "object", "not": {"type": "object"}})]},
     {"id": "thought", "prompt": "[[simulate:empty-thinking]] Who?"},
     {"id": "bad", "prompt": "Who?", "format": {"$ref": "https://e.org/a.json"}},
 ]
@@ -47,20 +57,23 @@ def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
     # then
     done.assert_complete(len(LINES))
     found = {item["id"]: item for item in done.responses}
-    assert set(found) == {"plain", "mended"}
+    assert set(found) == {"plain", "mended", "called"}
+    assert set(found["called"]["tool_calls"][0]["function"]["arguments"]) == {"name", "age", "tags"}
     assert found["plain"]["parsed"] == json.loads(found["plain"]["response"])
     assert "repairs" not in found["plain"]
     assert (found["mended"]["repairs"], found["mended"]["attempts"]) == (1, 1)
     failed = {item["id"]: item for item in done.errors}
     assert {key: item["class"] for key, item in failed.items()} == {
         "never": "invalid_answer",
+        "miscalled": "invalid_answer",
         "thought": "cut_in_thought",
         "bad": "bad_line",
     }
     assert (failed["never"]["repairs"], failed["never"]["attempts"], bool(failed["never"]["response"])) == (2, 1, True)
+    assert failed["miscalled"]["tool_calls"][0]["function"]["name"] == "note"
     assert failed["thought"]["thinking"]
     assert "never fetched: put it under $defs" in failed["bad"]["message"]
-    assert done.manifest["counts"]["repairs"] == 3
+    assert done.manifest["counts"]["repairs"] == 5
     verified = run_obcd(environment, "verify", str(done.folder))
     assert verified.returncode == 0, verified.stdout + verified.stderr
     # tokens of all that was asked, the failures' too
@@ -77,7 +90,7 @@ def test_cancelled_job_breaks_off_what_is_being_mended(
     tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
 ) -> None:
     (tmp_path / "s.json").write_text(json.dumps(IMPOSSIBLE))
-    server = simulate("--parallel", 1, "--seconds", 0.05, "--load-seconds", 0.0)
+    server = simulate("--parallel", 1, "--seconds", 0.5, "--load-seconds", 0.0)  # five seconds of repairs
     config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, schema="s.json", requests={"repairs": 10})
     coordinator = coordinate(config)
     coordinator.drop(["one"])
@@ -88,3 +101,24 @@ def test_cancelled_job_breaks_off_what_is_being_mended(
 
     assert [item["class"] for item in done.errors] == ["cancelled"]
     assert len(server.account()) < 11
+
+
+#: Judges an answer that its schema would be at for years, and counts beside it.
+BESIDE = """
+import threading, time
+from obcd.core.schemas import Schema
+
+thread = threading.Thread(target=Schema({"pattern": "^(a|aa)+$"}).judge, args=('"' + "a" * 60 + 'b"',), daemon=True)
+thread.start()
+beats = 0
+while thread.is_alive():
+    time.sleep(0.01)
+    beats += 1
+print(beats)
+"""
+
+
+def test_other_threads_go_on_while_an_answer_takes_too_long() -> None:
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, timeout=20, check=True)
+
+    assert int(done.stdout) > 10

@@ -33,7 +33,7 @@ def lines(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
         "id": TEXTS,
         "system": PROMPTS,
         "options": OPTIONS,
-        "format": st.sampled_from(["json", {"type": "object"}]),
+        "format": st.sampled_from(["", "json", {"type": "object"}]),
     }
     wishes |= {"think": st.sampled_from([False, "low"]), "n": st.integers(1, 9), **more}
     asked = st.one_of(st.fixed_dictionaries({"prompt": PROMPTS}), st.fixed_dictionaries({"messages": MESSAGES}))

@@ -49,7 +49,8 @@ wishes = {
     "model": prompts.filter(str.isprintable),
     "system": texts,
     "options": good_options,
-    "format": st.just("json") | st.dictionaries(texts, json_scalars, min_size=1, max_size=3),
+    "format": st.just("json")
+    | st.dictionaries(texts.map("x-{}".format), json_scalars, min_size=1, max_size=3),  # no keyword
     "think": st.booleans() | st.sampled_from(["low", "max"]),
     "tools": st.lists(
         st.fixed_dictionaries({"type": st.just("function"), "function": st.fixed_dictionaries({"name": prompts})}),

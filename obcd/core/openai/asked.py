@@ -158,7 +158,7 @@ def _format(wanted: object) -> object:
     if not isinstance(wanted, dict) or kind not in ("text", "json_object", "json_schema"):
         raise LineError("`body.response_format` must have a `type`, one of text, json_object, json_schema")
     if kind != "json_schema":
-        return "json" if kind == "json_object" else None
+        return "json" if kind == "json_object" else ""
     inner = wanted.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else None
     if not isinstance(schema, dict) or not schema:

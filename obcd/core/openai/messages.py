@@ -62,10 +62,6 @@ def to_tools(tools: object, choice: object) -> list[Any] | None:
         place = f"body.tools[{number}]"
         if not isinstance(tool, dict) or tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
             raise LineError(f'`{place}` must be {{"type": "function", "function": {{…}}}}: Ollama has no other tools')
-        if tool["function"].get("strict"):
-            raise LineError(
-                f"`{place}.function.strict` is not taken: Ollama does not hold a call's arguments to their schema"
-            )
     return [
         {**tool, "function": {key: value for key, value in tool["function"].items() if value is not None}}
         for tool in tools

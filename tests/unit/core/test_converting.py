@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,14 @@ import pytest
 from obcd.cli.main import run
 from obcd.core.cells import read_cells
 from obcd.core.converting import Shape, read_ours, write_cells, write_line
-from obcd.errors import LineError
+from obcd.core.forms import Form
+from obcd.errors import InputError, LineError
+from obcd.reports.convert import Wanted, convert
+from obcd.reports.sources import LeftOut
 
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+STRICT = {"type": "function", "function": {"name": "weather", "strict": True}}
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
 PNG = "iVBORw0KGgo" + "A" * 53
 
 
@@ -31,6 +40,9 @@ PNG = "iVBORw0KGgo" + "A" * 53
                 }
             },
         ),
+        ({"prompt": "a", "tools": [TOOL]}, {"tools": [TOOL]}),
+        ({"prompt": "a", "tools": [STRICT]}, {"tools": [STRICT]}),
+        ({"prompt": "a", "format": ""}, {"response_format": {"type": "text"}}),
         ({"prompt": "a", "think": False, "logprobs": True}, {"reasoning_effort": "none", "logprobs": True}),
         (
             {"prompt": "a", "images": [PNG]},
@@ -77,6 +89,17 @@ def test_line_of_openais_asks_what_ours_does(ours: dict[str, Any], body: dict[st
             "`messages[0].thinking` is not converted",
         ),
         (
+            {"messages": [{"role": "user", "content": "a"}, CALL], "model": "m"},
+            Shape.OPENAI,
+            "`messages[1].tool_calls` is not converted: write the line for OpenAI yourself",
+        ),
+        (
+            {"prompt": "a", "model": "m", "tools": [{"function": {"name": "weather"}}]},  # without a type
+            Shape.OPENAI,
+            'it would be refused in that shape (`body.tools[0]` must be {"type": "function"',
+        ),
+        ({"prompt": "a", "tools": [TOOL]}, Shape.SEED, "`tools` has no place in a line of the seed's: set it in"),
+        (
             {"embed": "a", "model": "m", "system": "x"},
             Shape.OPENAI,
             "`system` has no place in a line for /v1/embeddings",
@@ -114,6 +137,39 @@ def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sente
     with pytest.raises(LineError) as error:
         write_cells(ours, 1, ["prompt", "system", "embed"])
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["options", "format", "tools", "n"])
+def test_cell_that_must_be_json_is_refused_with_an_example(key: str) -> None:
+    with pytest.raises(LineError) as error:
+        read_cells({"prompt": "a", key: "{"})
+    assert str(error.value) == f'the cell of `{key}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"'
+
+
+def test_half_a_character_is_left_out_of_a_table() -> None:
+    left = list[LeftOut]()
+    raw = b'{"prompt": "a"}\n{"prompt": "\\ud83d"}\n'
+
+    done = convert(io.BytesIO(raw), Form(), Wanted(shape=Shape.TABLE, columns=("prompt",)), io.BytesIO(), left.append)
+
+    assert (done.lines, done.left_out) == (1, 1)
+    assert left == [LeftOut("line 2", "it has half a character in it (a lone surrogate), which UTF-8 cannot hold")]
+
+
+def test_disk_that_fails_is_told() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), size)
+
+    with pytest.raises(InputError, match="cannot convert: Input/output error"):
+        convert(Broken(), Form(), Wanted(shape=Shape.OURS), io.BytesIO(), print)
+
+
+def test_wish_for_any_text_has_a_cell() -> None:
+    cells = write_cells({"prompt": "a", "format": ""}, 1, ["prompt", "format"])
+
+    assert cells == ["a", '""']
+    assert read_cells(dict(zip(["prompt", "format"], cells, strict=True))) == {"prompt": "a", "format": ""}
 
 
 def test_cell_that_must_be_json_is_refused() -> None:
@@ -159,6 +215,7 @@ def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytes
 
     assert (tmp_path / "b.csv").read_text() == '"prompt"\n"a"\n'
     told = capfd.readouterr().err
+    assert "2 lines left out" in told
     assert "left out: line 2: not JSON: Expecting value at column 1" in told
     assert "left out: line 3: `model` has no column" in told
     assert "1 lines converted, in" in told

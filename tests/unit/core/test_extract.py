@@ -31,7 +31,6 @@ from obcd.core.extract import MAX_DEPTH, Found, Missing, find_json
         ('{"a": "\\u00e4\\"\\\\"} trailing', {"a": 'ä"\\'}),
         ('{"a": 1, } oops, again: {"a": 2}', {"a": 2}),
         ('<think>maybe {"a": 0}?</think>\n{"a": 1}', {"a": 1}),
-        ('{"a": 1, "a": 2}', {"a": 2}),
     ],
 )
 def test_json_is_found(text: str, value: object) -> None:
@@ -54,6 +53,9 @@ def test_json_is_found(text: str, value: object) -> None:
         ('{a: 1, b: {"c": 1}}', "its JSON is not valid from character 2 on"),
         ('{"a": 1,}', "its JSON is not valid from character 9 on"),
         ('{"a": "raw\nbreak", "b": {"c": 1}}', "its JSON is not valid from character 7 on"),
+        ('{"a": 1, "a": 2}', "a key stands in its JSON twice"),
+        ('So: [{"b": {"a": 1, "a": 1}}], as asked.', "a key stands in its JSON twice"),
+        ('```json\n{"a": 1, "a": 2}\n```', "a key stands in its JSON twice"),
         ("NaN", "its JSON holds NaN, Infinity or a number out of range"),
         ('{"a": [NaN, {"b": 1}]}', "its JSON is not valid from character 8 on"),
         ("[-Infinity]", "its JSON is not valid from character 2 on"),

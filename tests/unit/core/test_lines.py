@@ -306,6 +306,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an id without end": ({"prompt": "a", "id": "x" * MAX_ID_LENGTH}, "`id` is longer than 512 characters"),
     "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "`url` /v1 is not taken: only"),
     "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
+    "a format that is no schema": (
+        {"prompt": "a", "format": {"type": "int"}},
+        "`format` is not a JSON schema that can be held to: at type: 'int' is not valid under any of the given",
+    ),
+    "a format that takes too much": (
+        {"prompt": "a", "format": {"pattern": "(a{999}){999}"}},
+        "`format` is not a JSON schema that can be held to: at its top: '(a{999}){999}' is no pattern (its counts",
+    ),
     "an empty schema": ({"prompt": "a", "format": {}}, '`format` must be "json" or a JSON schema (an object)'),
     "a thought without level": ({"prompt": "a", "think": "hard"}, "`think` must be true, false, or one of low, medium"),
     "a thought of a list": ({"prompt": "a", "think": []}, "`think` must be true, false, or one of low, medium"),
@@ -359,6 +367,14 @@ REFUSED |= {
     "a tool of another type": (
         {"prompt": "a", "tools": [{"type": "search", "function": {"name": "f"}}]},
         '`tools[0]` must be {"type": "function"',
+    ),
+    "a tool that is strict by a word": (
+        {"prompt": "a", "tools": [{"function": {"name": "f", "strict": "yes"}}]},
+        "`tools[0].function.strict` must be true or false",
+    ),
+    "a strict tool that cannot be held to": (
+        {"prompt": "a", "tools": [{"function": {"name": "f", "strict": True, "parameters": {"$ref": "a.json"}}}]},
+        "`tools[0].function.parameters` is not a JSON schema that can be held to: at its top: `$ref` points to",
     ),
     "a tool without name": ({"prompt": "a", "tools": [{"function": {}}]}, "`tools[0].function` needs a `name`"),
     "a tool told by a list": (
@@ -448,8 +464,8 @@ def test_options_of_every_type_are_taken() -> None:
     assert check_options(options) == options
 
 
-@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", None), ("json", "json"), ({"a": 1}, {"a": 1})])
-def test_format_is_json_a_schema_or_nothing(value: object, meant: object) -> None:
+@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", ""), ("json", "json"), ({"a": 1}, {"a": 1})])
+def test_format_is_json_a_schema_any_text_or_nothing(value: object, meant: object) -> None:
     assert check_format(value) == meant
 
 

@@ -32,9 +32,12 @@ def test_template_reaches_into_no_value(name: str) -> None:
         ("", "it names no field"),
         ("{note", "a `{` stands alone in it, at character 1: write it twice"),
         ("{note} }", "a `}` stands alone in it, at character 8"),
-        ("a {} {note}", "the braces at character 3 hold no field's name"),
+        (
+            "a {} {note}",
+            "the braces at character 3 hold no field's name: write {note}, {{ for a brace",
+        ),
         ("{ note }", "the braces at character 1 hold no field's name"),
-        ("{a\nb}", "the braces at character 1 hold what is no field's name"),
+        ("{a\nb}", "the braces at character 1 hold what is no field's name: write {note}, {{ for a brace"),
     ],
 )
 def test_template_that_is_none_is_refused(template: str, sentence: str) -> None:

@@ -14,6 +14,8 @@ from obcd.core.sameness import KEPT_BYTES, Sames, digest_of, key_of, repeat, tim
 
 COLD = JobSettings(model="llama3.2", options={"temperature": 0})
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+STRICT = {"type": "function", "function": {"name": "f", "strict": True}}
 LINE: dict[str, Any] = {"prompt": "Why?", "system": "Be short.", "format": SCHEMA}
 
 
@@ -58,6 +60,9 @@ def test_weights_kind_and_how_the_answer_is_held_to_its_schema_change_the_key() 
         key(LINE, replace(COLD, repairs=0)),
         key(LINE, replace(COLD, send_schema=False)),
         key({"prompt": "Why?"}),
+        key({"prompt": "Why?", "tools": [TOOL]}),
+        key({"prompt": "Why?", "tools": [STRICT]}),
+        key({"prompt": "Why?", "tools": [STRICT]}, replace(COLD, repairs=0)),
         key({"complete": "Why?"}),
         key({"embed": "Why?"}),
     ]

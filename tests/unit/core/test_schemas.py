@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from obcd.core import schemas
+from obcd.core.patterns import MAX_PATTERN
 from obcd.core.schemas import TOLD, Fit, Misfit, Schema, check_schema, find_part, schema_of
 from obcd.share import shared
 
@@ -78,6 +79,16 @@ def test_model_is_told_of_a_few_problems_at_once_and_briefly() -> None:
     assert len(misfit.told) < (TOLD + 1) * schemas.MAX_SENTENCE
 
 
+def test_answer_without_json_is_told_so() -> None:
+    misfit = Schema(VISIT).judge("I cannot say.")
+
+    assert misfit == Misfit(
+        "the answer is no JSON: there is no JSON in it",
+        "There is no valid JSON in it: there is no JSON in it.",
+        "I cannot say.",
+    )
+
+
 def test_any_json_will_do_where_json_is_all_that_is_wanted() -> None:
     assert Schema("json").judge("```\n[1]\n```") == Fit([1], "[1]")
     assert isinstance(Schema("json").judge("no"), Misfit)
@@ -93,6 +104,19 @@ def test_quotes_are_taken_off_numbers_where_only_numbers_may_stand() -> None:
     assert either.judge('{"a": "5"}') == Fit({"a": "5"}, '{"a": "5"}')
 
 
+def test_name_of_a_property_is_no_number_in_quotes() -> None:
+    schema = Schema({"properties": {"a": {"propertyNames": {"type": "integer"}}}})
+
+    assert isinstance(schema.judge('{"a": {"5": "x"}}'), Misfit)
+
+
+def test_key_that_stands_twice_makes_an_answer_no_json() -> None:
+    misfit = Schema({"properties": {"a": {"type": "integer"}}}).judge('Here: {"a": "x", "a": 1}')
+
+    assert isinstance(misfit, Misfit)
+    assert misfit.reason == "the answer is no JSON: a key stands in its JSON twice"
+
+
 def test_true_is_no_integer_and_one_is_no_true() -> None:
     assert isinstance(Schema({"type": "integer"}).judge("true"), Misfit)
     assert isinstance(Schema({"const": True}).judge("1"), Misfit)
@@ -104,7 +128,7 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
         ({"type": "int"}, "at type: 'int' is not valid under any of the given schemas"),
         ({"properties": {"a": {"minLength": -1}}}, "at properties/a/minLength: -1 is less than the minimum of 0"),
         ({"properties": 5}, "at properties: 5 is not of type 'object'"),
-        ({"pattern": "("}, "at its top: '(' is no pattern (missing ), unterminated subpattern at position 0)"),
+        ({"pattern": "("}, "at its top: '(' is no pattern (missing ) at position 1)"),
         ({"patternProperties": {"*": {}}}, "at its top: '*' is no pattern (nothing to repeat at position 0)"),
         (
             {"properties": {"a": {"$ref": "https://e.org/a"}}},
@@ -119,7 +143,32 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
             "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
         ),
         ({"$ref": "#"}, "it refers to itself without end, or is nested too deep"),
-        ({"$ref": "#nobody"}, "it cannot be applied (_WrappedReferencingError)"),
+        (
+            {"properties": {"a": {"pattern": "(a{1000}){1000}"}}},
+            "at properties/a: '(a{1000}){1000}' is no pattern (its counts multiply to too many places: write smaller "
+            "ones, or * and +)",
+        ),
+        (
+            {"pattern": "(?x)a{2 # (\n}"},
+            "at its top: '(?x)a{2 # (\\n}' is no pattern (the flag x is not taken: write it without comments)",
+        ),
+        (
+            {"allOf": [{"patternProperties": {"^a": {}}}], "unevaluatedProperties": False},
+            "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead",
+        ),
+        ({"$ref": "#nobody"}, "at its top: `$ref` points to '#nobody', which is not in it"),
+        (
+            {"properties": {"a": {"items": {"$ref": "#nobody"}}}},
+            "at properties/a/items: `$ref` points to '#nobody', which is not in it",
+        ),
+        (
+            {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b"}}, "$defs": {"b": {}}},
+            "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"allOf": [{"$ref": "#/$defs/b"}]}}},
+            "it refers to itself without end, or is nested too deep",
+        ),
     ],
 )
 def test_schema_that_cannot_be_held_to_is_refused_with_a_sentence(schema: dict[str, Any], why: str) -> None:
@@ -135,10 +184,24 @@ def test_schema_that_cannot_be_held_to_is_refused_with_a_sentence(schema: dict[s
         {"$defs": {"a/b": {"type": "integer"}}, "properties": {"x": {"$ref": "#/$defs/a~1b"}}},
         {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]},
         {"type": "object", "properties": {"next": {"$ref": "#"}}},
+        {"properties": {"a": {"$ref": "#named"}}, "$defs": {"b": {"$anchor": "named", "type": "integer"}}},
+        {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b", "$defs": {"b": {}}}}},
+        {"$dynamicAnchor": "node", "properties": {"next": {"$dynamicRef": "#node"}}},
+        {
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
+            "$recursiveAnchor": True,
+            "items": {"$recursiveRef": "#"},
+        },
     ],
 )
 def test_schema_that_can_be_held_to_is_taken(schema: dict[str, Any]) -> None:
     assert check_schema(schema) == ""
+
+
+def test_pattern_that_is_too_long_is_refused() -> None:
+    why = check_schema({"pattern": "a" * (MAX_PATTERN + 1)})
+
+    assert why.endswith(f"… is no pattern (it is longer than {MAX_PATTERN} characters)")
 
 
 def test_schema_nested_without_end_is_refused() -> None:

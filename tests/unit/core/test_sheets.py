@@ -71,6 +71,7 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
         (b"a\0,b\n", "its header (the first line) is not UTF-8"),
         (b"caf\xe9,b\n", "its header (the first line) is not UTF-8"),
         (b'"a"x,b\n', "its header (the first line) is no CSV: something stands behind a closing quote"),
+        (b'"a,b\n1,2\n', "its header (the first line) is no CSV: a quote is not closed"),
         (b"n" * 300 + b"\n", "the name of column 1 is longer than 200 characters"),
         (b",".join(b"c%d" % n for n in range(MAX_COLUMNS + 1)), f"columns, more than {MAX_COLUMNS}"),
         (b'a,b\n1,2\n3,"x\n' + b"y\n" * 20000, "the row that begins in line 3 is longer than 20000 bytes"),

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from obcd.core.faults import Fault, Remedy
+from obcd.core.held import CALL_ANEW
 from obcd.core.lines import parse_line
 from obcd.core.records import JobSettings, Request
 from obcd.ollama.client import Answer
@@ -152,6 +153,43 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
     assert answer.fields["parsed"] == [1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"prompt": "How old?", "format": ""},
+        {"complete": "She is ", "format": ""},
+        {
+            "custom_id": "a",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "m",
+                "messages": [{"role": "user", "content": "How old?"}],
+                "response_format": {"type": "text"},
+            },
+        },
+    ],
+)
+def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[str, Any]) -> None:
+    script = Scripted("54, I think")
+
+    answer = ask(script, line=line)
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["response"] == "54, I think"
+    assert "parsed" not in answer.fields
+    assert "format" not in script.asked[0][1]
+
+
+def test_null_says_nothing_of_the_format() -> None:
+    script = Scripted(GOOD)
+
+    answer = ask(script, line={"prompt": "How old?", "format": None})
+
+    assert isinstance(answer, Answer)
+    assert answer.fields["parsed"] == {"age": 54}
+
+
 def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
     text = f"<think>hm</think> ```{GOOD}```"
 
@@ -201,10 +239,141 @@ def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
 def test_call_of_a_tool_is_no_misfit() -> None:
     called = reply("", tool_calls=[{"function": {"name": "weather", "arguments": {}}}])
 
-    answer = ask(Scripted(called))
+    answer = ask(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
 
     assert isinstance(answer, Answer)
     assert answer.fields["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ({"prompt": "How old?"}, [{"function": {"name": "search", "arguments": {}}}]),
+        ({"prompt": "How old?", "tools": []}, [{"function": {"name": "search", "arguments": {}}}]),
+        ({"prompt": "How old?", "tools": [{"function": {"name": "search"}}]}, [1]),
+        ({"prompt": "How old?", "tools": [{"function": {"name": "search"}}]}, [{"function": {"arguments": {}}}]),
+    ],
+)
+def test_what_is_no_call_of_a_tool_keeps_no_answer_from_its_schema(line: dict[str, Any], given: list[Any]) -> None:
+    script = Scripted(reply("nope", tool_calls=given), GOOD)
+
+    answer = ask(script, line=line)
+
+    assert isinstance(answer, Answer)
+    assert (answer.fields["parsed"], answer.fields["repairs"]) == ({"age": 54}, 1)
+
+
+#: A tool whose calls have to fit, and one whose calls need not.
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "required": ["text"]}}},
+]
+ASKED: dict[str, Any] = {"prompt": "Weather?", "tools": TOOLS}
+FREE = JobSettings(model="m", num_predict=96)
+
+
+def calls(*asked: tuple[str, Any]) -> Reply:
+    return reply("", tool_calls=[{"function": {"name": name, "arguments": given}} for name, given in asked])
+
+
+def named(answer: Answer) -> list[Any]:
+    return [(call["function"]["name"], call["function"]["arguments"]) for call in answer.fields["tool_calls"]]
+
+
+@pytest.mark.parametrize("settings", [FREE, JOB])
+def test_calls_that_fit_are_asked_once(settings: JobSettings) -> None:
+    answer = ask(Scripted(calls(("weather", {"city": "Riga"}), ("search", {"any": 1}))), settings, ASKED)
+
+    assert isinstance(answer, Answer)
+    assert named(answer) == [("weather", {"city": "Riga"}), ("search", {"any": 1})]
+    assert "repairs" not in answer.fields
+    assert "mended" not in answer.fields
+
+
+def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
+    wrong = calls(("search", {}), ("weather", {"town": "Riga"}))
+    script = Scripted(wrong, wrong, calls(("weather", {"city": "Riga", "days": "3"})))
+
+    answer = ask(script, FREE, ASKED)
+
+    assert isinstance(answer, Answer)
+    assert named(answer) == [("weather", {"city": "Riga", "days": 3})]
+    assert (answer.fields["repairs"], answer.fields["mended"], answer.fields["eval_tokens"]) == (2, True, 15)
+    said, told = script.asked[1][1]["messages"][-2:]
+    assert said == {"role": "assistant", "content": "", "tool_calls": json.loads(wrong.body)["message"]["tool_calls"]}
+    assert told == {
+        "role": "user",
+        "content": "That answer cannot be used.\nIn the arguments for weather:\nAt $: 'city' is a required property\n"
+        "At $: Additional properties are not allowed ('town' was unexpected)\n"
+        "Call the tool again, with arguments that satisfy its parameters.",
+    }
+    fresh = script.asked[2][1]["messages"]
+    assert fresh == [{"role": "user", "content": f"Weather?\n\n{CALL_ANEW}"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (("weather", {}), "in its call of weather, the answer does not fit the schema at required"),
+        (
+            ("weather", {"city": 5}),
+            "in its call of weather, the answer does not fit the schema at properties/city/type",
+        ),
+        (("weather", []), "in its call of weather, the answer does not fit the schema at type"),
+        (("forecast", {"city": "Riga"}), "it calls a tool that was not offered"),
+        ((None, {}), "it calls a tool that was not offered"),
+    ],
+)
+def test_call_that_never_fits_is_a_failure_that_keeps_it(given: tuple[Any, Any], reason: str) -> None:
+    script = Scripted(*[calls(given)] * 3)
+
+    fault = ask(script, FREE, ASKED)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.message) == ("invalid_answer", f"{reason}, after 2 repairs")
+    assert fault.kept["tool_calls"] == [{"function": {"name": given[0], "arguments": given[1]}}]
+    assert (fault.kept["repairs"], fault.kept["eval_tokens"]) == (2, 15)
+
+
+def test_unknown_tool_is_told_with_those_that_there_are() -> None:
+    script = Scripted(calls(("forecast", {})), calls(("weather", {"city": "Riga"})))
+
+    assert isinstance(ask(script, FREE, ASKED), Answer)
+    told = script.asked[1][1]["messages"][-1]["content"]
+    assert "There is no such tool: those that can be called are weather, search." in told
+
+
+def test_model_that_answers_instead_of_calling_is_held_to_the_schema_of_the_job_alone() -> None:
+    wrong = calls(("weather", {}))
+
+    free = ask(Scripted(wrong, "Which city?"), FREE, ASKED)
+    held = ask(Scripted(wrong, BAD, GOOD), JOB, ASKED)
+
+    assert isinstance(free, Answer)
+    assert (free.fields["response"], free.fields["repairs"]) == ("Which city?", 1)
+    assert isinstance(held, Answer)
+    assert (held.fields["parsed"], held.fields["repairs"]) == ({"age": 54}, 2)
+
+
+def test_calls_are_left_as_they_are_where_no_tool_is_strict() -> None:
+    given = calls(("nobody", {"x": 1}))
+
+    answer = ask(Scripted(given), JOB, {"prompt": "Weather?", "tools": TOOLS[1:]})
+
+    assert isinstance(answer, Answer)
+    assert named(answer) == [("nobody", {"x": 1})]
 
 
 def test_long_answer_is_not_repeated_whole() -> None:
@@ -272,3 +441,14 @@ def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -
     ask_fitting(cast("Transport", Scripted(BAD, BAD)), request, JOB, has_time)
 
     assert took == [2.0, 3.0]
+
+
+def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obcd.core.schemas.SECONDS", 0.05)
+    long = json.dumps("a" * 60 + "b")
+
+    fault = ask(Scripted(long), replace(JOB, format={"pattern": "^(a|aa)+$"}))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.kept["response"]) == ("invalid_answer", long)
+    assert fault.message == ("the schema takes longer than 0.05 s on this answer: simplify it (patterns, anyOf)")

@@ -100,6 +100,25 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
     assert {drop.key.name for drop in inbox.scan(2.0)} == {"notes.csv", "notes.csv.gz"}
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("notes.csv", 'CSV is not taken here: let the profile take it (accept = ["jsonl", "csv"]), or make it .jsonl'),
+        ("notes.tsv", 'CSV with tabs is not taken here: let the profile take it (accept = ["jsonl", "tsv"]), or make'),
+        (
+            "notes.jsonl.gz",
+            'a file packed by gzip is not taken here: let the profile take it (accept = ["jsonl", "gz"])',
+        ),
+        ("notes.jsonl", ""),
+    ],
+)
+def test_kind_that_is_not_taken_is_named_with_what_would_take_it(name: str, sentence: str) -> None:
+    why = why_not_taken(name, set())
+
+    assert why.startswith(sentence)
+    assert bool(why) == bool(sentence)
+
+
 @pytest.mark.parametrize("name", ["notes.csv", "notes.csv.gz"])
 def test_rows_become_a_job_whose_folder_verifies(layout: Layout, name: str) -> None:
     raw = pack(ROWS) if name.endswith(".gz") else ROWS
@@ -276,6 +295,19 @@ def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
         ("notes.csv.gz", pack(b"PK\x03\x04..."), "it is a zip file: unpack it first"),
         ("notes.csv.gz", ROWS, "it is no gzip file, although its name ends in .gz: pack it anew, or rename it"),
         ("notes.csv", b"mrn,mrn\n1,2\n", "two columns of its header are named `mrn`: rename one"),
+        (
+            "notes.csv",
+            b"mrn;note\n1;2\n",
+            'its header has semicolons where commas are needed: say so (delimiter = ";" in the configuration or its '
+            "profile; --delimiter ';' on command lines)",
+        ),
+        (
+            "notes.csv.gz",
+            pack(b"mrn\tnote\n1\t2\n"),
+            "its header has tabs where commas are needed: name the file .tsv",
+        ),
+        ("notes.csv", b",note\n1,2\n", "column 1 of its header has no name: give it one, or take the column out"),
+        ("notes.csv", b"m" * 201 + b",note\n", "the name of column 1 is longer than 200 characters: is it a header?"),
         ("notes.csv", b"mrn,note\n", "there is no prompt in it, only blank lines"),
         ("notes.csv", ROWS * 3000, "it is longer than 100000 bytes as JSON lines ([spool] max_expanded_bytes)"),
         (

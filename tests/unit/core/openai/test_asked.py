@@ -15,7 +15,7 @@ from obcd.errors import LineError
 
 JOB = JobSettings(model="llama3.2")
 HELLO = [{"role": "user", "content": "Hello"}]
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Riga"}'}}
 
 
@@ -74,7 +74,8 @@ class TestChat:
     @pytest.mark.parametrize(
         ("wanted", "sent"),
         [
-            ({"type": "text"}, None),
+            ({"type": "text"}, ""),
+            (None, None),
             ({"type": "json_object"}, "json"),
             (
                 {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}},
@@ -82,7 +83,7 @@ class TestChat:
             ),
         ],
     )
-    def test_response_format_becomes_format(self, wanted: dict[str, Any], sent: object) -> None:
+    def test_response_format_becomes_format(self, wanted: dict[str, Any] | None, sent: object) -> None:
         assert chat(response_format=wanted).format == sent
 
     def test_tools_are_sent_unless_none_may_be_called(self) -> None:
@@ -90,6 +91,8 @@ class TestChat:
         assert chat(tools=[TOOL]).tools == [TOOL]
         assert chat(tools=[TOOL], tool_choice="none").tools is None
         assert chat(tools=[]).tools is None
+        strict = {**TOOL, "function": {**TOOL["function"], "strict": True}}
+        assert chat(tools=[strict]).tools == [strict]
 
     def test_several_answers_and_probabilities(self) -> None:
         request = chat(n=3, logprobs=True, top_logprobs=2)
@@ -304,8 +307,11 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
         (CHAT, {"messages": HELLO, "tools": [{"type": "custom"}]}, '`body.tools[0]` must be {"type": "function"'),
         (
             CHAT,
-            {"messages": HELLO, "tools": [{**TOOL, "function": {"name": "f", "strict": True}}]},
-            "`body.tools[0].function.strict` is not taken: Ollama does not hold a call's arguments to their schema",
+            {
+                "messages": HELLO,
+                "tools": [{**TOOL, "function": {"name": "f", "strict": True, "parameters": {"type": "dict"}}}],
+            },
+            "`tools[0].function.parameters` is not a JSON schema that can be held to: at type: 'dict' is not valid",
         ),
         (
             CHAT,
@@ -316,6 +322,11 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
             CHAT,
             {"messages": HELLO, "response_format": {"type": "json_schema"}},
             "`body.response_format.json_schema.schema` must be a JSON schema (an object)",
+        ),
+        (
+            CHAT,
+            {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
+            "`format` is not a JSON schema that can be held to: at type: 5 is not valid under any of the given schemas",
         ),
         (
             CHAT,
