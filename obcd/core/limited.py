@@ -31,6 +31,8 @@ STEPS = 150_000
 CHECK_SECONDS = 10.0
 #: Faults that one judgement may find, counted at each level of a schema that they pass: 2 KB each in memory.
 MOST_FAULTS = 50_000
+#: Items of a list for which `unevaluatedItems` is looked at: jsonschema compares each with each.
+MOST_UNEVALUATED = 2000
 #: What is kept of the sentence of a fault, in characters: jsonschema puts the whole value into it, in each of them.
 MAX_MESSAGE = 1000
 #: Steps, a power of two, of which one looks at the clock: that takes a third of a microsecond.
@@ -96,6 +98,8 @@ def limited(kind: Any) -> Any:
         **_OWN,
         "additionalProperties": partial(_additional_properties, theirs["additionalProperties"]),
     }
+    if "unevaluatedItems" in theirs:
+        own["unevaluatedItems"] = partial(_unevaluated_items, theirs["unevaluatedItems"])
     keywords = {name: _look_first(own.get(name, keyword)) for name, keyword in theirs.items()}
     made: Any = extend(kind, keywords)  # type: ignore[no-untyped-call]
 
@@ -167,6 +171,14 @@ def _additional_properties(
         # What a pattern finds counts as named, so that there is nothing left to search for.
         found = [key for key in instance if any(_is_found(pattern, key) for pattern in patterns)]
         schema = {"properties": {**schema.get("properties", {}), **dict.fromkeys(found)}}
+    return theirs(validator, wanted, instance, schema)
+
+
+def _unevaluated_items(
+    theirs: _Keyword, validator: Any, wanted: Any, instance: Any, schema: Any
+) -> Iterable[Any] | None:
+    if validator.is_type(instance, "array") and len(instance) > MOST_UNEVALUATED:
+        raise OverdueError(f"has `unevaluatedItems` for a list of more than {MOST_UNEVALUATED} items")
     return theirs(validator, wanted, instance, schema)
 
 

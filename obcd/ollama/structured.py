@@ -108,7 +108,8 @@ def _shown_form(schema: Schema | None) -> str:
     kinds = {key: part.get("type") if isinstance(part, dict) else None for key, part in parts}
     if kinds and all(kind in ("string", "integer", "number", "boolean") for kind in kinds.values()):
         form = ", ".join(f"{json.dumps(key, ensure_ascii=False)}: <{kind}>" for key, kind in kinds.items())
-        return f" Fill in this JSON: {{{form}}}"
+        alone = ", with no other keys" if schema.document.get("additionalProperties") is False else ""
+        return f" Fill in this JSON{alone}: {{{form}}}"
     shown = json.dumps(schema.document)
     return f" It must satisfy this JSON schema: {shown}" if len(shown) <= MAX_SHOWN else ""
 

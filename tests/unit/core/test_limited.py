@@ -110,6 +110,20 @@ def test_faults_are_bounded_in_number_and_length(monkeypatch: pytest.MonkeyPatch
     assert too_many.reason == ("the schema finds more than 500 faults on this answer: simplify it (patterns, anyOf)")
 
 
+def test_unevaluated_items_are_looked_for_in_lists_of_some_length_alone() -> None:
+    schema = Schema({"prefixItems": [{"type": "integer"}], "unevaluatedItems": {"type": "string"}})
+    most = [1, *["x"] * (limited.MOST_UNEVALUATED - 1)]
+
+    assert isinstance(schema.judge(json.dumps(most)), Fit)
+    judged = schema.judge(json.dumps([*most, "x"]))
+
+    assert isinstance(judged, Misfit)
+    assert judged.reason.startswith(
+        "the schema has `unevaluatedItems` for a list of more than 2000 items on this answer"
+    )
+    assert judged.is_final
+
+
 def test_many_different_items_are_told_apart_in_no_time() -> None:
     items = [{"a": n} for n in range(10_000)]
     schema = Schema({"uniqueItems": True})

@@ -88,6 +88,15 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
     assert told["content"].endswith('Fill in this JSON: {"age": <integer>}')
 
 
+def test_keys_that_a_schema_forbids_are_spoken_of() -> None:
+    script = Scripted(BAD, GOOD)
+
+    assert isinstance(ask(script, replace(JOB, format={**SCHEMA, "additionalProperties": False})), Answer)
+
+    told = script.asked[1][1]["messages"][-1]["content"]
+    assert told.endswith('Fill in this JSON, with no other keys: {"age": <integer>}')
+
+
 def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_copy() -> None:
     script = Scripted("no json", BAD, GOOD)
 
