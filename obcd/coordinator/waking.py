@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from obcd.clock import monotonic
 
 #: Share of a request's time that passes between two turns, and most seconds: a slot waits for half of it.
-REST_SHARE, REST_SECONDS = 0.01, 0.01
+REST_SHARE, REST_SECONDS = 0.015, 0.015
 #: Weight of the newest request in the mean; a shorter one counts at once.
 NEWEST = 0.1
 
