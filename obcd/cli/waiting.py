@@ -12,7 +12,7 @@ from obcd.clock import duration, monotonic
 from obcd.errors import ExitCode, TimedOutError
 from obcd.journal import one_line
 from obcd.logs import printable
-from obcd.spool import outbox
+from obcd.spool import outbox, signs
 from obcd.spool.drop import Submitted
 from obcd.spool.layout import Layout
 
@@ -47,7 +47,7 @@ def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet:
                 break
             if deadline is not None and monotonic() >= deadline:
                 raise TimedOutError(_not_yet(item, layout, trouble))
-            report = outbox.find_progress(layout.outbox, item.drop_id, item.name, item.profile)
+            report = signs.find_progress(layout.outbox, item.drop_id, item.name, item.profile)
             trouble = str(report.get("trouble", "")) if report else ""
             progress.show(report)
             time.sleep(LOOK_SECONDS)

@@ -14,7 +14,7 @@ from obcd.logs import fault_text
 from obcd.spool.inbox import Key
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
-from obcd.spool.outbox import Signs
+from obcd.spool.signs import Signs
 
 logger = logging.getLogger(__name__)
 

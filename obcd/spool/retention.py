@@ -21,8 +21,8 @@ from typing import Any
 from obcd.clock import seconds_of
 from obcd.spool import answered, cache, disk
 from obcd.spool.layout import Layout
-from obcd.spool.outbox import DEPTH
 from obcd.spool.showing import MANIFEST
+from obcd.spool.signs import DEPTH
 
 #: What a folder is called from the moment that it is given up; what lies under such a name after a crash goes, too.
 HIDDEN = ".swept-"

@@ -154,6 +154,18 @@ def test_print_into_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_behind_standard_output_is_no_fault_of_ours(tmp_path: Path) -> None:
+    publish(tmp_path / "notes", {line: "x" * 1000 for line in range(1, 2000)})
+
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "obcd", "print", str(tmp_path / "notes")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+
+    assert done.returncode == ExitCode.INPUT
+    assert done.stderr == b"obcd: No space left on device (standard output)\n"
+
+
 def test_merge_writes_the_seeds_bytes_in_a_stable_order(tmp_path: Path, capsys: Capture) -> None:
     values = [{"name": "Grüße", "tags": [1, {}]}, [], {"name": "B"}]
     for number, value in zip([2, 9, 10], values, strict=True):

@@ -19,8 +19,8 @@ from obcd.spool.inbox import Drop, Inbox, Key
 from obcd.spool.intake import Accepted, Gone, Rejected, Verdict, accept
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.outbox import Signs
 from obcd.spool.reading import Order
+from obcd.spool.signs import Signs, find_progress
 from tests.faults.checks import Places, quick_syncs
 from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS
@@ -198,7 +198,7 @@ def test_signs_are_seen_by_their_submitter_alone_and_go(shared: Layout, profile:
     place = shared.outbox / str(ALICE.uid) / profile
     why, progress = place / "notes.waiting" / "why.txt", place / "notes.partial" / "progress.json"
     assert "too early" in ALICE.does(why.read_text)
-    found = ALICE.does(lambda: outbox.find_progress(shared.outbox, "d1", "notes.jsonl", profile))
+    found = ALICE.does(lambda: find_progress(shared.outbox, "d1", "notes.jsonl", profile))
     assert found == "{'done': 1, 'drop_id': 'd1'}"
     assert denied(MALLORY, why.read_text, progress.read_text, lambda: os.listdir(place))
     DAEMON.does(lambda: Signs(shared).clear())

@@ -17,7 +17,7 @@ import pytest
 from obcd.spool.inbox import Inbox, Key, Unfit
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.layout import Layout
-from obcd.spool.outbox import Signs
+from obcd.spool.signs import Signs
 from tests.support import SOURCES
 from tests.unit.spool.spools import (
     THREE,

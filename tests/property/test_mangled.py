@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from obcd.config.loading import load_settings
 from obcd.core.openai.told import to_record
 from obcd.errors import ConfigurationError, InputError
-from obcd.spool import disk, ledger, outbox, recovery
+from obcd.spool import disk, ledger, outbox, recovery, signs
 from obcd.spool.inbox import Inbox, Marker
 from obcd.spool.intake import Accepted, NotYet, Rejected, accept, accept_claimed
 from obcd.spool.layout import Layout
@@ -235,7 +235,7 @@ def test_any_strangers_manifest_is_passed_over(content: bytes) -> None:
             (layout.outbox / name / "progress.json").write_bytes(content)
 
         assert outbox.find_published(layout.outbox, "d1", "notes.jsonl", "") is None
-        assert outbox.find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
+        assert signs.find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
         accept_bytes(layout, THREE)
         assert finish_again(layout).name == "notes.job1"
 

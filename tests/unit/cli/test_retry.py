@@ -14,7 +14,7 @@ from obcd.spool import outbox
 from obcd.spool.intake import Accepted, accept
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
-from obcd.spool.outbox import Signs
+from obcd.spool.signs import Signs
 from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, make_layout, order_of, record
 
 Run = Callable[..., str]

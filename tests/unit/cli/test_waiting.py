@@ -15,7 +15,7 @@ from obcd.errors import TimedOutError
 from obcd.spool.drop import Submitted
 from obcd.spool.job import JobHeader
 from obcd.spool.layout import Layout
-from obcd.spool.outbox import Signs
+from obcd.spool.signs import Signs
 from tests.unit.spool.spools import make_layout
 
 TROUBLE = "no endpoint is up: gpu0: connection refused: no server listens there"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +74,28 @@ def test_what_is_large() -> None:
     assert not is_large_job(usual)
     assert is_large_job(usual.evolve(requests=LARGE_REQUESTS + 1))
     assert is_large_job(usual.evolve(size=LARGE_BYTES + 1))
+
+
+def test_clerk_ends_in_the_middle_of_a_call_when_its_coordinator_has_gone() -> None:
+    ours, theirs = socket.socketpair()
+    code = (
+        "import socket, sys, threading; from obcd.coordinator.clerk import _end_with_the_coordinator; "
+        "from obcd.workers.channel import Channel; "
+        "channel = Channel(socket.socket(fileno=int(sys.argv[1]))); "
+        "threading.Thread(target=_end_with_the_coordinator, args=(channel,), daemon=True).start(); print(flush=True)\n"
+        "while True: pass"  # as a call that never ends
+    )
+    command = [sys.executable, "-c", code, str(theirs.fileno())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[theirs.fileno()]) as clerk, ours:
+        theirs.close()
+        assert clerk.stdout is not None
+        clerk.stdout.readline()
+        ours.sendall(b"a call that waits")
+        assert clerk.poll() is None
+
+        ours.close()
+
+        try:
+            assert clerk.wait(20) == 1
+        finally:
+            clerk.kill()

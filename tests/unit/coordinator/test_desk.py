@@ -142,6 +142,17 @@ def test_single_drop_is_looked_at_in_the_turn_that_its_event_wakes(bench: Bench)
     assert [order.drop.key.name for _, order in bench.clerk.asked] == ["a.jsonl"]
 
 
+def test_keys_that_are_only_echoed_are_told_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench.drop("a.jsonl")
+    bench.desk.turn(0.0)
+    then, order = bench.clerk.asked.pop()
+
+    then(Done(Accepted(JobHeader(id=order.job, name="a.jsonl", settings=SETTINGS, unobeyed={"temperature": 7}))))
+
+    assert "a.jsonl: `temperature` (line 7) is only echoed: write `options.temperature`" in caplog.text
+
+
 def test_newer_file_of_a_name_is_taken_soon_after_the_verdict_on_the_older(bench: Bench) -> None:
     bench.drop("a.jsonl")
     bench.desk.turn(0.0)

@@ -70,8 +70,20 @@ def test_schema_gives_each_column_its_kind() -> None:
     }
 
 
+CIRCLE = {"$ref": "#/$defs/N"}
+
+
 @pytest.mark.parametrize(
-    "schema", [{}, {"type": "array"}, {"properties": 5}, {"$ref": "#/no"}, {"$ref": "#"}, {"properties": {"a": 5}}]
+    "schema",
+    [
+        {},
+        {"type": "array"},
+        {"properties": 5},
+        {"$ref": "#/no"},
+        {"$ref": "#"},
+        {"properties": {"a": 5}},
+        {"properties": {"a": CIRCLE}, "$defs": {"N": {"anyOf": [{"type": "null"}, CIRCLE]}}},
+    ],
 )
 def test_schema_without_columns_gives_none_or_text(schema: dict[str, Any]) -> None:
     assert set(schema_kinds(schema).values()) <= {Kind.TEXT}
