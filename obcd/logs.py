@@ -11,8 +11,8 @@ import os
 import sys
 import traceback
 
+from obcd.burst_filter import Gathering
 from obcd.journal import JournalHandler, is_journal, one_line
-from obcd.repeats import Gathering
 
 
 class PlainFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from obcd.coordinator.room import BALLAST
+from obcd.coordinator.disk_watch import BALLAST
 from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
 
 

@@ -70,7 +70,7 @@ def obcd_command(*arguments: object, tweaks: Mapping[str, float | str] | None = 
     """Return a command line of `obcd`.
 
     Args:
-        tweaks: Constants to change first, e.g. `{"obcd.core.shortage:MODEL_WAIT_SECONDS": 0.5}`.
+        tweaks: Constants to change first, e.g. `{"obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 0.5}`.
     """
     words = [str(argument) for argument in arguments]
     if not tweaks:

@@ -16,8 +16,8 @@ from obcd.config.loading import find_configuration, find_root, load_settings, re
 from obcd.config.settings import Settings, Spool
 from obcd.errors import ConfigurationError
 from obcd.logs import printable
-from obcd.spool import disk
-from obcd.spool.layout import Layout
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
 
 #: Seconds after which a status that was not renewed means that no coordinator runs.
 STALE_SECONDS = 10.0

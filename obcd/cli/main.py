@@ -19,7 +19,7 @@ from obcd import __version__
 from obcd.errors import ExitCode, ObcdError
 
 
-class Place(NamedTuple):
+class CommandPlace(NamedTuple):
     """Where a command is found: `module:attribute`, and what `obcd --help` says of it; "" hides it."""
 
     attribute: str
@@ -28,36 +28,50 @@ class Place(NamedTuple):
 
 #: {command name: its place}, in the order `obcd --help` lists them; that list is shown without importing any
 COMMANDS = {
-    "batch": Place("obcd.cli.batch:batch", "answer one prompt file in the foreground."),
-    "submit": Place("obcd.cli.submit:submit", "drop prompt files into the inbox; FILE - is standard input."),
-    "status": Place("obcd.cli.status:status", "show jobs, endpoints, and what waits and why."),
-    "cancel": Place("obcd.cli.control:cancel", "end jobs now: answers are published, the rest can be retried."),
-    "pause": Place("obcd.cli.control:pause", "let jobs stand still; what is in flight finishes."),
-    "resume": Place("obcd.cli.control:resume", "let paused jobs go on."),
-    "priority": Place("obcd.cli.control:priority", "serve a job before (10) or after (-10) others."),
-    "retry": Place("obcd.cli.retry:retry", "drop the failed lines of published jobs again."),
-    "up": Place("obcd.cli.up:up", "run servers and coordinator under one supervisord."),
-    "coordinator": Place("obcd.cli.coordinator:coordinator", "run the daemon in the foreground."),
-    "reload": Place("obcd.cli.reload:reload", "have the coordinator read its configuration again."),
-    "host": Place("obcd.cli.host:host", "run one Ollama per GPU under supervisord."),
-    "serve-gpu": Place("obcd.cli.serve_gpu:serve_gpu", "become the Ollama server of GPU N."),
-    "host-watch": Place("obcd.cli.host_watch:host_watch", ""),
-    "check": Place("obcd.cli.check:check", "check configuration, installation, [host] and endpoints."),
-    "bench": Place("obcd.cli.bench:bench", "measure how many requests in flight are best."),
-    "burn-in": Place("obcd.cli.burn_in:burn_in", "load all cards fully and name the odd one."),
-    "prepare": Place("obcd.cli.reports:prepare", "make a prompt file from texts."),
-    "convert": Place("obcd.cli.convert:convert_lines", "convert prompt files between the forms people have."),
-    "verify": Place("obcd.cli.verify:verify_folders", "prove that a published job is complete, or say what is wrong."),
-    "print": Place("obcd.cli.reports:print_answers", "print prompts and answers."),
-    "merge": Place("obcd.cli.merge:merge", "merge the JSON in the answers into one document."),
-    "schema": Place("obcd.cli.schema:schema", "draft a JSON schema from examples."),
-    "cache": Place("obcd.cli.cache:cache", "show or clear the answers that are remembered."),
-    "vectors": Place("obcd.cli.vectors:vectors", "write the vectors of `embed` lines as JSONL or Parquet."),
-    "embedded": Place("obcd.cli.standins:embedded", "run a server with real inference on the CPU."),
-    "simulate": Place("obcd.cli.standins:simulate", "run simulated Ollama servers."),
-    "demo": Place("obcd.cli.demo:demo", "run two example jobs on this machine and show their answers."),
-    "install": Place("obcd.cli.install:install", "put units, folders and configuration in place for systemd."),
-    "uninstall": Place("obcd.cli.install:uninstall", "stop obcd and take it away; data and your changes stay."),
+    "batch": CommandPlace("obcd.cli.jobs.batch:batch", "answer one prompt file in the foreground."),
+    "submit": CommandPlace(
+        "obcd.cli.jobs.submit:submit", "drop prompt files into the inbox; FILE - is standard input."
+    ),
+    "status": CommandPlace("obcd.cli.jobs.status:status", "show jobs, endpoints, and what waits and why."),
+    "cancel": CommandPlace(
+        "obcd.cli.jobs.control:cancel", "end jobs now: answers are published, the rest can be retried."
+    ),
+    "pause": CommandPlace("obcd.cli.jobs.control:pause", "let jobs stand still; what is in flight finishes."),
+    "resume": CommandPlace("obcd.cli.jobs.control:resume", "let paused jobs go on."),
+    "priority": CommandPlace("obcd.cli.jobs.control:priority", "serve a job before (10) or after (-10) others."),
+    "retry": CommandPlace("obcd.cli.jobs.retry:retry", "drop the failed lines of published jobs again."),
+    "up": CommandPlace("obcd.cli.daemon.up:up", "run servers and coordinator under one supervisord."),
+    "coordinator": CommandPlace("obcd.cli.daemon.coordinator:coordinator", "run the daemon in the foreground."),
+    "reload": CommandPlace("obcd.cli.daemon.reload:reload", "have the coordinator read its configuration again."),
+    "host": CommandPlace("obcd.cli.host.run:host", "run one Ollama per GPU under supervisord."),
+    "serve-gpu": CommandPlace("obcd.cli.host.serve_gpu:serve_gpu", "become the Ollama server of GPU N."),
+    "host-watch": CommandPlace("obcd.cli.host.watch:host_watch", ""),
+    "check": CommandPlace("obcd.cli.daemon.check:check", "check configuration, installation, [host] and endpoints."),
+    "bench": CommandPlace("obcd.cli.measure.bench:bench", "measure how many requests in flight are best."),
+    "burn-in": CommandPlace("obcd.cli.measure.burn_in:burn_in", "load all cards fully and name the odd one."),
+    "prepare": CommandPlace("obcd.cli.files.prepare:prepare", "make a prompt file from texts."),
+    "convert": CommandPlace(
+        "obcd.cli.files.convert:convert_lines", "convert prompt files between the forms people have."
+    ),
+    "verify": CommandPlace(
+        "obcd.cli.files.verify:verify_folders", "prove that a published job is complete, or say what is wrong."
+    ),
+    "print": CommandPlace("obcd.cli.files.print:print_answers", "print prompts and answers."),
+    "merge": CommandPlace("obcd.cli.files.merge:merge", "merge the JSON in the answers into one document."),
+    "schema": CommandPlace("obcd.cli.files.schema:schema", "draft a JSON schema from examples."),
+    "cache": CommandPlace("obcd.cli.jobs.cache:cache", "show or clear the answers that are remembered."),
+    "vectors": CommandPlace(
+        "obcd.cli.files.vectors:vectors", "write the vectors of `embed` lines as JSONL or Parquet."
+    ),
+    "embedded": CommandPlace("obcd.cli.measure.standins:embedded", "run a server with real inference on the CPU."),
+    "simulate": CommandPlace("obcd.cli.measure.standins:simulate", "run simulated Ollama servers."),
+    "demo": CommandPlace("obcd.cli.daemon.demo:demo", "run two example jobs on this machine and show their answers."),
+    "install": CommandPlace(
+        "obcd.cli.daemon.install:install", "put units, folders and configuration in place for systemd."
+    ),
+    "uninstall": CommandPlace(
+        "obcd.cli.daemon.install:uninstall", "stop obcd and take it away; data and your changes stay."
+    ),
 }
 
 EPILOG = """\b

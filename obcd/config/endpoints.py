@@ -28,7 +28,7 @@ class Endpoint:
         scheme: `http` or `https`.
         prefix: Path in front of `/api`, without a trailing slash; most often empty.
         gpu: The index shown beside it; obcd does not pin by it.
-        slots: Requests in flight at once; None: as many as prove best (`obcd.core.concurrency`).
+        slots: Requests in flight at once; None: as many as prove best (`obcd.core.endpoint.concurrency`).
         token: Sent with everything it is asked, None for none.
     """
 

@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
-from obcd.core.forms import is_delimiter
-from obcd.core.limits import Limits
-from obcd.core.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
-from obcd.core.records import JobSettings, canonical_model
-from obcd.core.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
-from obcd.core.schemas import check_schema
+from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
+from obcd.core.request.records import JobSettings, canonical_model
+from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
+from obcd.core.scheduling.user_limits import UserLimits
+from obcd.core.schema.schemas import check_schema
+from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -136,7 +136,8 @@ class Spool(Table):
         max_file_bytes: The largest file that is taken; 0: any.
         max_expanded_bytes: What a packed file or CSV may become as JSON lines.
         keep_days: For how long answers lie in the outbox; 0: for ever.
-        min_free_bytes: Below this nothing new is begun; None: as `spool.room` decides, which knows the disk's size.
+        min_free_bytes: Below this nothing new is begun; None: as `spool.folders.disk_space` decides, which knows the
+            disk's size.
     """
 
     root: str | None = None
@@ -155,9 +156,9 @@ class Spool(Table):
     max_expanded_bytes: int = Field(2**34, ge=1024)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> UserLimits:
         """What one submitter may have under way."""
-        return Limits(self.user_jobs, self.user_bytes, self.max_file_bytes)
+        return UserLimits(self.user_jobs, self.user_bytes, self.max_file_bytes)
 
     def kept_since(self, now: float) -> float:
         """Return since when answers are kept, in Unix seconds; 0: since ever."""

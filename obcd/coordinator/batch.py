@@ -17,20 +17,22 @@ from typing import Any
 
 from obcd.clock import wall
 from obcd.config.settings import Settings
-from obcd.core.forms import ARRAY_ADVICE, SUFFIX, form_of
-from obcd.core.records import JobSettings
+from obcd.core.request.records import JobSettings
+from obcd.core.tables.file_format import ARRAY_ADVICE, SUFFIX, form_of
 from obcd.errors import InputError
 from obcd.logs import printable
-from obcd.spool import disk, ledger, recovery
-from obcd.spool.inbox import Drop, Identity, Key
-from obcd.spool.intake import accept_copy
-from obcd.spool.job import JobHeader, new_job_id
-from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.reading import Order, RejectedError
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout, SpoolLock
+from obcd.spool.inbox.arrivals import Drop, Identity, Key
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import accept_copy
+from obcd.spool.intake.reading import AcceptOrder, RejectedError
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader, new_job_id
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """What a batch run has to do.
 
     Attributes:
@@ -55,7 +57,7 @@ def batch_layout(output: Path) -> Layout:
     return Layout(root, root / "inbox", output.absolute())
 
 
-def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *, again: bool) -> Plan:
+def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *, again: bool) -> BatchPlan:
     """Find out what is to be done, and take the file in as a job if it is new.
 
     Args:
@@ -91,7 +93,7 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
 
 def _plan(
     settings: Settings, lock: SpoolLock, layout: Layout, prompts: Path, digest: str, profile: str, *, again: bool
-) -> Plan:
+) -> BatchPlan:
     wanted = settings.job_settings(profile)
     unfinished = _find_unfinished(layout, prompts)
     if unfinished is not None and _is_untouched(layout, unfinished, digest, wanted):
@@ -99,11 +101,11 @@ def _plan(
         unfinished = None
     if unfinished is not None:
         _check_unchanged(layout, unfinished, prompts, digest)
-        return Plan(layout, lock, unfinished, resumed=True, settings_differ=unfinished.settings != wanted)
+        return BatchPlan(layout, lock, unfinished, resumed=True, settings_differ=unfinished.settings != wanted)
     published = None if again else _find_published(layout, prompts, digest, wanted)
     if published is not None:
-        return Plan(layout, lock, published=published)
-    return Plan(layout, lock, _take_in(settings, layout, prompts, wanted))
+        return BatchPlan(layout, lock, published=published)
+    return BatchPlan(layout, lock, _take_in(settings, layout, prompts, wanted))
 
 
 def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
@@ -149,7 +151,7 @@ def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSet
 
 def _take_in(settings: Settings, layout: Layout, prompts: Path, job_settings: JobSettings) -> JobHeader:
     name = prompts.name if form_of(prompts.name) is not None else prompts.name + SUFFIX
-    order = Order(
+    order = AcceptOrder(
         drop=Drop(Key("", name), Identity.of(prompts.stat()), None),
         job=new_job_id(wall()),
         settings=job_settings,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from obcd.clock import monotonic
-from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import Reloader, Reread
 from obcd.coordinator.status import snapshot, status_line
 from obcd.notify import notify, watchdog_interval
-from obcd.spool import disk
+from obcd.spool.folders import disk
 from obcd.workers.forking import shielded_start
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Signals:
         self.interrupts = 0
         self.wants_reload = False
 
-    def turn(self) -> None:
+    def tick(self) -> None:
         """Count what came since the last turn, each kind once, as the kernel does with signals that are pending."""
         while self._come:
             number, _ = self._come.popitem()
@@ -103,7 +103,7 @@ def _loop(
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
-        signals.turn()
+        signals.tick()
         if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()
@@ -112,8 +112,8 @@ def _loop(
             if signals.wants_reload:
                 signals.wants_reload = False  # first: a signal from here on asks for another one
                 reloader.ask(now)
-            pause = min(pause, reloader.turn(now))
-        pause = min(pause, display.turn(now))
+            pause = min(pause, reloader.tick(now))
+        pause = min(pause, display.tick(now))
         if signals.interrupts or signals.terms > 1:
             coordinator.fleet.cancel_in_flight()
             return False
@@ -133,7 +133,7 @@ class _Display:
         self._is_ready = self._is_broken = False
         self._has_watchdog = watchdog_interval() is not None
 
-    def turn(self, now: float) -> float:
+    def tick(self, now: float) -> float:
         """Show it if it is time, and soon after something came or went.
 
         Returns:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.core.faults import Fault
-from obcd.core.leases import Lease
-from obcd.spool.job import JobHeader
+from obcd.core.endpoint.faults import Fault
+from obcd.core.scheduling.leases import Lease
+from obcd.spool.job.job_folder import JobHeader
 from obcd.workers.messages import Answered
 
 

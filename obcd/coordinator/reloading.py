@@ -17,11 +17,11 @@ from typing import Any
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
-from obcd.coordinator.coordinator import Coordinator
-from obcd.coordinator.exposure import warn_of_exposed
+from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
+from obcd.coordinator.main_loop import Coordinator
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
-from obcd.spool.layout import Layout
+from obcd.spool.folders.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Reloader:
             self._is_asked, self._last = True, None
             self._look_at, self._patient_until = now, now + PATIENCE_SECONDS
 
-    def turn(self, now: float) -> float:
+    def tick(self, now: float) -> float:
         """Look at the file if it is time, and apply it when it has settled.
 
         Returns:

@@ -7,10 +7,10 @@ from typing import Any
 
 from obcd import __version__
 from obcd.clock import duration, timestamp, wall
-from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.jobs.running_job import JobState, time_to_go
+from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import one_line
-from obcd.coordinator.running import JobState, time_to_go
-from obcd.core.health import EndpointState
+from obcd.core.endpoint.health import EndpointState
 from obcd.logs import printable
 
 FORMAT = 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from obcd.install import service
-from obcd.install.apply import Verb
+from obcd.install.apply import InstallVerb
 from obcd.install.found import OLDEST_SYSTEMD, STOCK_PORT, Machine, Stock
 from obcd.install.plan import CONFIGURATION, MODULES, UNIT_FOLDER
 
@@ -65,7 +65,7 @@ def _parents(folder: str) -> list[str]:
 
 
 def next_steps(
-    machine: Machine, written: Mapping[str, Verb], *, is_here: bool, outdated: Sequence[str] = ()
+    machine: Machine, written: Mapping[str, InstallVerb], *, is_here: bool, outdated: Sequence[str] = ()
 ) -> list[str]:
     """Return what comes after an installation.
 
@@ -79,7 +79,9 @@ def next_steps(
         lines.append("There is no `ollama` program yet; obcd-host needs it (https://ollama.com/download/linux).")
     if not is_here:
         lines.append("On that machine, once: systemd-sysusers, systemd-tmpfiles --create, systemctl daemon-reload.")
-    if is_here and any(verb is not Verb.NEW and path.startswith(f"{UNIT_FOLDER}/") for path, verb in written.items()):
+    if is_here and any(
+        verb is not InstallVerb.NEW and path.startswith(f"{UNIT_FOLDER}/") for path, verb in written.items()
+    ):
         outdated = service.DAEMONS
     if outdated:
         lines.append(f"What runs is still the old: systemctl try-restart {' '.join(outdated)}")

@@ -19,11 +19,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.install.plan import RECORD, Folder, Item, Plan
-from obcd.spool import disk
+from obcd.install.plan import RECORD, Folder, InstallPlan, Item
+from obcd.spool.folders import disk
 
 
-class Verb(StrEnum):
+class InstallVerb(StrEnum):
     """What happens to a path."""
 
     NEW = "new"
@@ -36,7 +36,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class InstallStep:
     """One path and what happens to it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Step:
         why: Said behind the path, e.g. `you changed it`.
     """
 
-    verb: Verb
+    verb: InstallVerb
     path: str
     item: Item | Folder | None = None
     why: str = ""
@@ -94,45 +94,45 @@ def read_record(root: Path) -> Record:
         raise InputError(f"{path} cannot be read ({error}): take it away, and install with --force once") from None
 
 
-def decide(plan: Plan, root: Path, record: Record, *, force: bool = False) -> list[Step]:
+def decide(plan: InstallPlan, root: Path, record: Record, *, force: bool = False) -> list[InstallStep]:
     """Return what would happen to every path of a plan, writing nothing."""
     folders = [_decide_folder(folder, root) for folder in plan.folders]
     return [*folders, *(step for item in plan.items for step in _decide_item(item, root, record, force=force))]
 
 
-def _decide_folder(folder: Folder, root: Path) -> Step:
+def _decide_folder(folder: Folder, root: Path) -> InstallStep:
     path = place(root, folder.path)
     if not os.path.lexists(path):
-        return Step(Verb.NEW, folder.path, folder)
+        return InstallStep(InstallVerb.NEW, folder.path, folder)
     if path.is_symlink() or not path.is_dir():
-        return Step(Verb.KEPT, folder.path, None, "it is not a folder")
-    return Step(Verb.UNCHANGED, folder.path)
+        return InstallStep(InstallVerb.KEPT, folder.path, None, "it is not a folder")
+    return InstallStep(InstallVerb.UNCHANGED, folder.path)
 
 
-def _decide_item(item: Item, root: Path, record: Record, *, force: bool) -> list[Step]:
+def _decide_item(item: Item, root: Path, record: Record, *, force: bool) -> list[InstallStep]:
     there, remembered = fingerprint(place(root, item.path)), record.get(item.path, "")
     if there == item.fingerprint:
-        return [Step(Verb.UNCHANGED, item.path)]
+        return [InstallStep(InstallVerb.UNCHANGED, item.path)]
     if not there:
-        return [Step(Verb.NEW, item.path, item)]
+        return [InstallStep(InstallVerb.NEW, item.path, item)]
     if there == remembered:
-        return [Step(Verb.UPDATED, item.path, item)]
+        return [InstallStep(InstallVerb.UPDATED, item.path, item)]
     return _decide_changed(item, root, there, remembered, force=force)
 
 
-def _decide_changed(item: Item, root: Path, there: str, remembered: str, *, force: bool) -> list[Step]:
+def _decide_changed(item: Item, root: Path, there: str, remembered: str, *, force: bool) -> list[InstallStep]:
     """Decide about a path where something lies that is not as we left it."""
     if there == "other":
-        return [Step(Verb.KEPT, item.path, None, "it is not a file")]
+        return [InstallStep(InstallVerb.KEPT, item.path, None, "it is not a file")]
     if force:
-        return [Step(Verb.REPLACED, item.path, item, f"yours is now {_old_name(item.path, root)}")]
+        return [InstallStep(InstallVerb.REPLACED, item.path, item, f"yours is now {_old_name(item.path, root)}")]
     if item.link:
-        return [Step(Verb.KEPT, item.path, None, f"it is not ours; this one is {item.link}")]
+        return [InstallStep(InstallVerb.KEPT, item.path, None, f"it is not ours; this one is {item.link}")]
     why = "you changed it" if remembered else "it was there before"
     if remembered == item.fingerprint:  # nothing newer to offer
-        return [Step(Verb.KEPT, item.path, None, why)]
+        return [InstallStep(InstallVerb.KEPT, item.path, None, why)]
     beside = replace(item, path=f"{item.path}.new")
-    return [Step(Verb.KEPT, item.path, None, f"{why}; ours is {beside.path}"), *_beside(beside, root)]
+    return [InstallStep(InstallVerb.KEPT, item.path, None, f"{why}; ours is {beside.path}"), *_beside(beside, root)]
 
 
 def _old_name(path: str, root: Path) -> str:
@@ -143,12 +143,16 @@ def _old_name(path: str, root: Path) -> str:
     return name
 
 
-def _beside(item: Item, root: Path) -> list[Step]:
+def _beside(item: Item, root: Path) -> list[InstallStep]:
     there = fingerprint(place(root, item.path))
-    return [] if there == item.fingerprint else [Step(Verb.UPDATED if there else Verb.NEW, item.path, item)]
+    return (
+        []
+        if there == item.fingerprint
+        else [InstallStep(InstallVerb.UPDATED if there else InstallVerb.NEW, item.path, item)]
+    )
 
 
-def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
+def apply(plan: InstallPlan, steps: list[InstallStep], root: Path, record: Record) -> None:
     """Do the steps, and remember what was put there; what was done before a fault is remembered too.
 
     Raises:
@@ -158,7 +162,9 @@ def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
     offered = {item.path: item.fingerprint for item in plan.items}
     # Before the first of them is there: an installation that is killed can be taken away as far as it came.
     coming = {
-        step.path: step.item.fingerprint for step in steps if step.verb is Verb.NEW and isinstance(step.item, Item)
+        step.path: step.item.fingerprint
+        for step in steps
+        if step.verb is InstallVerb.NEW and isinstance(step.item, Item)
     }
     try:
         _write_record(root, {**coming, **record})
@@ -166,7 +172,7 @@ def apply(plan: Plan, steps: list[Step], root: Path, record: Record) -> None:
             _do(step, root)
             if isinstance(step.item, Item):
                 known[step.path] = step.item.fingerprint
-            elif step.path in offered and (step.verb is Verb.UNCHANGED or step.path in record):
+            elif step.path in offered and (step.verb is InstallVerb.UNCHANGED or step.path in record):
                 known[step.path] = offered[step.path]
         _write_record(root, known)
     except OSError as error:
@@ -197,7 +203,7 @@ def alone(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _do(step: Step, root: Path) -> None:
+def _do(step: InstallStep, root: Path) -> None:
     if step.item is None:
         return
     path = place(root, step.path)
@@ -206,7 +212,7 @@ def _do(step: Step, root: Path) -> None:
         path.chmod(step.item.mode)
         return
     _make_parents(path.parent)
-    if step.verb is Verb.REPLACED:
+    if step.verb is InstallVerb.REPLACED:
         path.rename(place(root, _old_name(step.path, root)))
     _put(step.item, path)
 
@@ -230,7 +236,7 @@ def _put(item: Item, path: Path) -> None:
         file.write(item.content)
 
 
-def give_to_groups(plan: Plan, steps: list[Step], root: Path) -> None:
+def give_to_groups(plan: InstallPlan, steps: list[InstallStep], root: Path) -> None:
     """Let groups read what is theirs to read; after the groups were made, as root.
 
     Not only what was written just now: an earlier installation may have ended before it came to this. A file that is
@@ -239,7 +245,7 @@ def give_to_groups(plan: Plan, steps: list[Step], root: Path) -> None:
     Raises:
         InputError: If a group does not exist.
     """
-    kept = {step.path for step in steps if step.verb is Verb.KEPT}
+    kept = {step.path for step in steps if step.verb is InstallVerb.KEPT}
     for item in plan.items:
         path = place(root, item.path)
         if not item.group or item.path in kept or path.lstat().st_gid != 0:
@@ -258,27 +264,27 @@ def _write_record(root: Path, files: Record) -> None:
         file.write(json.dumps({"format": 1, "files": dict(sorted(files.items()))}, indent=2).encode() + b"\n")
 
 
-def decide_removal(root: Path, record: Record) -> list[Step]:
+def decide_removal(root: Path, record: Record) -> list[InstallStep]:
     """Return what would happen to everything that was put there."""
     steps = []
     for path, remembered in sorted(record.items()):
         there = fingerprint(place(root, path))
         if not there:
-            steps.append(Step(Verb.GONE, path))
+            steps.append(InstallStep(InstallVerb.GONE, path))
         elif there == remembered:
-            steps.append(Step(Verb.REMOVED, path))
+            steps.append(InstallStep(InstallVerb.REMOVED, path))
         else:
-            steps.append(Step(Verb.KEPT, path, None, "you changed it"))
+            steps.append(InstallStep(InstallVerb.KEPT, path, None, "you changed it"))
     return steps
 
 
-def remove(steps: list[Step], root: Path) -> None:
+def remove(steps: list[InstallStep], root: Path) -> None:
     """Remove what the steps say, the record last, and folders that are empty then.
 
     Raises:
         InputError: If one cannot be removed; the record stays then, so that it can be tried again.
     """
-    paths = [place(root, step.path) for step in steps if step.verb is Verb.REMOVED]
+    paths = [place(root, step.path) for step in steps if step.verb is InstallVerb.REMOVED]
     try:
         for path in paths:
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.install.found import Machine
-from obcd.share import shared
+from obcd.package_data import shared
 
 UNITS = (
     "obcd-host.service",
@@ -80,14 +80,14 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InstallPlan:
     """All that is to be there."""
 
     items: tuple[Item, ...]
     folders: tuple[Folder, ...]
 
 
-def make_plan(machine: Machine, python: str = sys.executable) -> Plan:
+def make_plan(machine: Machine, python: str = sys.executable) -> InstallPlan:
     """Return what belongs on a machine.
 
     Args:
@@ -103,7 +103,7 @@ def make_plan(machine: Machine, python: str = sys.executable) -> Plan:
         *(Item(path=place, content=shared(name).read_bytes()) for name, place in SAMPLES.items()),
         Item(path=COMMAND, link=str(Path(python).parent / "obcd")),
     ]
-    return Plan(tuple(items), spool_folders())
+    return InstallPlan(tuple(items), spool_folders())
 
 
 def spool_folders() -> tuple[Folder, ...]:

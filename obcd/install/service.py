@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obcd.clock import monotonic, wall
 from obcd.errors import InputError
-from obcd.install.apply import Record, Step, Verb
+from obcd.install.apply import InstallStep, InstallVerb, Record
 from obcd.install.plan import SYSUSERS, TMPFILES, UNIT_FOLDER
 
 #: Seconds that one command may take; stopping drains for up to 90.
@@ -43,9 +43,9 @@ def before_removal(root: Path, record: Record) -> list[Command]:
     return commands
 
 
-def after_removal(steps: list[Step]) -> list[Command]:
+def after_removal(steps: list[InstallStep]) -> list[Command]:
     """Return the commands that make systemd forget what was removed, the failures of its units too."""
-    if not any(step.verb is Verb.REMOVED for step in steps):
+    if not any(step.verb is InstallVerb.REMOVED for step in steps):
         return []
     return [("systemctl", "daemon-reload"), ("systemctl", "reset-failed", "obcd-*")]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from obcd.clock import monotonic, wall
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import (
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import (
     PATHS,
     JobSettings,
     Kind,
@@ -54,7 +54,7 @@ BROKEN_OFF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """A true answer.
 
     Attributes:
@@ -70,7 +70,7 @@ def encode_body(document: dict[str, Any]) -> bytes:
     return _encoder.encode(document).encode("ascii")
 
 
-def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer | Fault:
+def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelAnswer | Fault:
     """Ask one request and wait for the answer; limits are kept by whoever may call `transport.abort`."""
     body = request_body(request, settings)
     started = monotonic()
@@ -82,9 +82,9 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> Answer
     if isinstance(document, Fault):
         return replace(document, needs=_larger_context(document.needs, request, settings))
     if request.kind is Kind.EMBED:
-        return Answer(_vector_fields(document, seconds))
+        return ModelAnswer(_vector_fields(document, seconds))
     fault = _find_lack(document, request, settings, seconds)
-    return fault or Answer(_fields(document, request.kind, seconds))
+    return fault or ModelAnswer(_fields(document, request.kind, seconds))
 
 
 def _find_lack(document: dict[str, Any], request: Request, settings: JobSettings, seconds: float) -> Fault | None:
@@ -152,7 +152,7 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
         return BROKEN_OFF.get(str(error), CANCELLED)
 
 
-def response_record(request: Request, ordinal: int, attempt: int, endpoint: str, answer: Answer) -> dict[str, Any]:
+def response_record(request: Request, ordinal: int, attempt: int, endpoint: str, answer: ModelAnswer) -> dict[str, Any]:
     """Return the ledger's record of a response."""
     return {
         "ordinal": ordinal,

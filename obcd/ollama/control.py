@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError as BodyError
 from urllib3.exceptions import ReadTimeoutError
 
 from obcd.clock import monotonic
-from obcd.core.records import PATHS, Signature, canonical_model, token_body, unload_body
+from obcd.core.request.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
 from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.lines import OPTION_TYPES, parse_object
-from obcd.core.records import Kind, Request
-from obcd.core.vectors import read_vectors, why_no_vectors
+from obcd.core.answer.vectors import read_vectors, why_no_vectors
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.lines import OPTION_TYPES, parse_object
+from obcd.core.request.records import Kind, Request
 from obcd.errors import LineError
 from obcd.ollama.transport import Reply
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import Signature, canonical_model
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import Signature, canonical_model
 from obcd.logs import printable
 
 #: What is kept of the list: so many models, with names of so many characters.

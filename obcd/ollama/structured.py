@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from obcd.core.faults import Fault, Remedy
-from obcd.core.held import CALL_ANEW, Held, held_of
-from obcd.core.records import JobSettings, Kind, Request, request_options
-from obcd.core.schemas import Misfit, Schema
-from obcd.ollama.client import CUT_IN_THOUGHT, Answer, ask
+from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
+from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.request.records import JobSettings, Kind, Request, request_options
+from obcd.core.schema.schemas import Misfit, Schema
+from obcd.ollama.client import CUT_IN_THOUGHT, ModelAnswer, ask
 from obcd.ollama.transport import Transport
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
@@ -42,7 +42,7 @@ COSTS = ("seconds", "prompt_tokens", "eval_tokens")
 
 def ask_fitting(
     transport: Transport, request: Request, settings: JobSettings, has_time: Callable[[float], bool]
-) -> Answer | Fault:
+) -> ModelAnswer | Fault:
     """Ask one request, and again at most `settings.repairs` times while its answer does not fit.
 
     Args:
@@ -57,7 +57,7 @@ def ask_fitting(
     while True:
         judged = held.judge(total)
         if not isinstance(judged, Misfit):
-            return Answer({**judged, "repairs": repairs} if repairs else judged)
+            return ModelAnswer({**judged, "repairs": repairs} if repairs else judged)
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
         if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
             return _misfit(request, settings, judged, total, repairs)
@@ -70,7 +70,7 @@ def ask_fitting(
         total = {**repair.fields, **{key: round(total[key] + repair.fields[key], 3) for key in SUMMED}}
 
 
-def repair_of(request: Request, answer: Answer, misfit: Misfit, held: Held, number: int = 1) -> Request:
+def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: AnswerRules, number: int = 1) -> Request:
     """Return the request that shows a model its answer and what is wrong with it.
 
     Every second one leaves the answer out and asks anew, with the form that is wanted: a small model copies what it
@@ -114,7 +114,7 @@ def _shown_form(schema: Schema | None) -> str:
     return f" It must satisfy this JSON schema: {shown}" if len(shown) <= MAX_SHOWN else ""
 
 
-def _is_cut_in_thought(misfit: Misfit, answer: Answer) -> bool:
+def _is_cut_in_thought(misfit: Misfit, answer: ModelAnswer) -> bool:
     has_thought = bool(misfit.thoughts or answer.fields.get("thinking"))
     return answer.fields["done_reason"] == "length" and has_thought and not misfit.text.strip()
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import psutil
 
 from obcd.errors import AlreadyRunningError, UsageError
-from obcd.standins.api import OllamaApi
-from obcd.standins.http import HttpServer
-from obcd.standins.settings import ServerSettings
+from obcd.standins.wire.api import OllamaApi
+from obcd.standins.wire.http import HttpServer
+from obcd.standins.wire.settings import ServerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

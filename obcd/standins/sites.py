@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from obcd.errors import UsageError
-from obcd.standins.account import Account, AccountFile, Attempts
-from obcd.standins.api import Handler, OllamaApi, Routes
-from obcd.standins.engine import Engine, EngineError, JsonObject
-from obcd.standins.faults import parse_rate
-from obcd.standins.http import Exchange
-from obcd.standins.library import Library
 from obcd.standins.serve import Site
-from obcd.standins.settings import ServerSettings
-from obcd.standins.shapes import encode
-from obcd.standins.simulated import VRAM_SHARES, Behaviour, SimulatedEngine
-from obcd.standins.wire import parse_body, typed
+from obcd.standins.simulated.faults import parse_rate
+from obcd.standins.simulated.gpu_server import VRAM_SHARES, Behaviour, SimulatedEngine
+from obcd.standins.simulated.library import Library
+from obcd.standins.wire.account import Account, AccountFile, Attempts
+from obcd.standins.wire.api import Handler, OllamaApi, Routes
+from obcd.standins.wire.engine import Engine, EngineError, JsonObject
+from obcd.standins.wire.http import Exchange
+from obcd.standins.wire.reply_shapes import encode
+from obcd.standins.wire.request_values import parse_body, typed
+from obcd.standins.wire.settings import ServerSettings
 
 
 def simulated_sites(

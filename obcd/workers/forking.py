@@ -13,7 +13,7 @@ from multiprocessing import forkserver as server
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 
-_PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox"]
+_PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox.publication"]
 
 
 def forkserver() -> ForkServerContext:

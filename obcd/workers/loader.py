@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass
 
 from obcd.clock import monotonic
-from obcd.core.faults import Fault, Remedy
-from obcd.core.records import Signature
-from obcd.core.weights import describe_odd, shorten
+from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.weights import describe_odd, shorten
 from obcd.ollama.client import preload
 from obcd.ollama.control import ControlError, ask_digests, ask_loaded, ask_trained_context
 from obcd.ollama.loaded import Loaded, find_loaded, is_lowered, judge_context, judge_gpu, unfit
@@ -85,7 +85,7 @@ class Loader:
         Returns:
             The fault of an answer that came from other weights.
         """
-        self.note_life()
+        self.on_life()
         if load_seconds < RELOAD_SECONDS:
             return None
         self.forget()
@@ -105,7 +105,7 @@ class Loader:
         """What the server has loaded while it answers nobody, None while nothing is known against it."""
         return self._doubted
 
-    def note_silence(self, signature: Signature, sent_at: float) -> bool:
+    def on_silence(self, signature: Signature, sent_at: float) -> bool:
         """Take note of a request that was broken off since it took too long.
 
         Returns:
@@ -116,7 +116,7 @@ class Loader:
             self._doubted = signature
         return self._doubted is not None
 
-    def note_life(self) -> None:
+    def on_life(self) -> None:
         """Take note that the server answered somebody, or may be tried again."""
         self._used_at, self._doubted = monotonic(), None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copyreg
 from typing import NamedTuple
 
-from obcd.core.concurrency import UNTOLD, Span
-from obcd.core.counts import Counts
-from obcd.core.faults import Fault
+from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.concurrency import UNTOLD, Span
+from obcd.core.endpoint.faults import Fault
 from obcd.ollama.control import Probe
 from obcd.secret import Secret
 

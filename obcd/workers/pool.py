@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from obcd.clock import duration, monotonic
-from obcd.core.retry import pause
+from obcd.core.endpoint.retry import pause
 from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.forking import forkserver
 from obcd.workers.messages import Ask, Configure, ProbeNow

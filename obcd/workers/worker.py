@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic, wall
-from obcd.core.concurrency import UNTOLD, Span
-from obcd.core.counts import Counts
-from obcd.core.deadlines import Deadlines
-from obcd.core.faults import Fault, Remedy, worker_fault
-from obcd.core.lines import parse_line
-from obcd.core.records import (
+from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.concurrency import UNTOLD, Span
+from obcd.core.endpoint.deadlines import Deadlines
+from obcd.core.endpoint.faults import Fault, Remedy, worker_fault
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import (
     JobSettings,
     Kind,
     Request,
@@ -40,21 +40,22 @@ from obcd.core.records import (
     request_options,
     signature_of,
 )
-from obcd.core.sameness import key_of
+from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import HUNG, TIMED_OUT, Answer, response_record
+from obcd.ollama.client import HUNG, TIMED_OUT, ModelAnswer, response_record
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
-from obcd.spool import cache, ledger
-from obcd.spool.cache import AnswerCache
-from obcd.spool.job import read_header, read_request_line
+from obcd.spool.folders.layout import CACHE_NAME
+from obcd.spool.job import ledger
+from obcd.spool.job.cache import AnswerCache
+from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
-from obcd.workers.rescue import Rescue
+from obcd.workers.recovery_driver import RecoveryDriver
 
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
@@ -92,8 +93,8 @@ class _Worker:
         self._spec = spec
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
-        self._rescue = Rescue(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
-        answers = AnswerCache(spec.jobs.with_name(cache.NAME), self._tell_uncached)
+        self._rescue = RecoveryDriver(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
+        answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), self._tell_uncached)
         self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs), answers)
         self._slots: list[_Slot] = []
         #: Tickets that came and have no result yet.
@@ -117,7 +118,7 @@ class _Worker:
     def _take(self, message: Any) -> None:
         match message:
             case Ask():
-                self._take_ask(message)
+                self._on_ask(message)
             case Cancel(ticket, is_overdue):
                 if ticket in self._in_flight:
                     self._common.withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
@@ -130,7 +131,7 @@ class _Worker:
             case _:
                 raise TypeError(type(message).__name__)
 
-    def _take_ask(self, message: Ask) -> None:
+    def _on_ask(self, message: Ask) -> None:
         """Queue a request for whichever slot is free, and see to it that one is."""
         self._in_flight.add(message.ticket)
         if len(self._in_flight) > len(self._slots):
@@ -232,7 +233,7 @@ class _Common:
     """
 
     loader: Loader
-    rescue: Rescue
+    rescue: RecoveryDriver
     jobs: _JobCache
     answers: AnswerCache
     asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
@@ -313,7 +314,7 @@ class _Slot:
         key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
         known = self._answers.find(key) if key is not None else None
         if known is not None:
-            answer = Answer({**known, **UNASKED, "finished": round(wall(), 3), "cached": True})
+            answer = ModelAnswer({**known, **UNASKED, "finished": round(wall(), 3), "cached": True})
             return self._answered(message, request, settings, answer, signature)
         outcome = self._rescue.refusal()
         if outcome is None:
@@ -328,7 +329,7 @@ class _Slot:
             result = ask_fitting(
                 self._transport, request, settings, lambda took: self._extend(message.ticket, took, seconds, last)
             )
-            if isinstance(result, Answer):
+            if isinstance(result, ModelAnswer):
                 outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
                 if outcome is None:
                     self._rescue.deadlines.note(signature, result.fields)
@@ -337,7 +338,7 @@ class _Slot:
                     return self._answered(message, request, settings, result, signature)
             else:
                 outcome = result
-                is_silent = self._is_overdue and self._rescue.note_silence(signature, sent_at)
+                is_silent = self._is_overdue and self._rescue.on_silence(signature, sent_at)
                 if is_silent and outcome.kind == "timeout":
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:
@@ -370,7 +371,7 @@ class _Slot:
         return True
 
     def _answered(
-        self, message: Ask, request: Request, settings: JobSettings, answer: Answer, signature: Signature
+        self, message: Ask, request: Request, settings: JobSettings, answer: ModelAnswer, signature: Signature
     ) -> Answered:
         if answers_of(request, settings) > 1:
             answer.fields["seed"] = request.options["seed"]

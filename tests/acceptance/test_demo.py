@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from obcd.cli.demo import find_weights
+from obcd.cli.daemon.demo import find_weights
 
 pytestmark = pytest.mark.acceptance
 

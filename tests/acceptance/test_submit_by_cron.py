@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from obcd.share import shared
-from obcd.spool.layout import Layout
+from obcd.package_data import shared
+from obcd.spool.folders.layout import Layout
 from tests.support import SOURCES, prompt_lines, wait_until
 
 pytestmark = pytest.mark.acceptance

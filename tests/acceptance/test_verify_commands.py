@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from obcd.cli.main import run
+from obcd.diagnostics.findings import right
 from obcd.errors import ExitCode
-from obcd.reports.findings import right
-from obcd.spool.intake import accept
-from obcd.spool.layout import Layout
+from obcd.spool.folders.layout import Layout
+from obcd.spool.intake.acceptance import accept
 from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, make_layout, order_of, put, record
 
 pytestmark = pytest.mark.acceptance
@@ -187,7 +187,7 @@ def test_check_says_what_is_wrong_before_the_endpoints_and_what_mends_it(
 def test_fault_of_the_installation_is_exit_code_five_when_the_endpoints_are_right(
     nobody: str, layout: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obcd.cli.check._verdict", lambda findings, homeless: ExitCode.DONE)
+    monkeypatch.setattr("obcd.cli.daemon.check._verdict", lambda findings, homeless: ExitCode.DONE)
     arguments = ["--config", nobody, "--root", str(layout.root)]
 
     before, _ = installation(capsys, *arguments)
@@ -206,7 +206,7 @@ def test_fault_of_the_installation_is_exit_code_five_when_the_endpoints_are_righ
 def test_check_says_right_when_all_is(
     nobody: str, layout: Layout, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obcd.cli.check.examine", lambda question: [right("lock", "a coordinator runs")])
+    monkeypatch.setattr("obcd.cli.daemon.check.examine", lambda question: [right("lock", "a coordinator runs")])
 
     run(["check", "--config", nobody, "--root", str(layout.root)])
 

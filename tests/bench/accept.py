@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from obcd.standins.account import prompt_key
+from obcd.standins.wire.account import prompt_key
 from tests.bench import procfs
 from tests.bench.entry import Turn
 from tests.bench.figures import Figure

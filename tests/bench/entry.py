@@ -50,7 +50,7 @@ class _Stopwatch:
         self._last = (0.0, 0.0, 0.0)
 
     def wrap(self) -> None:
-        from obcd.coordinator.coordinator import Coordinator  # noqa: PLC0415 - not in the children
+        from obcd.coordinator.main_loop import Coordinator  # noqa: PLC0415 - not in the children
 
         tick, wait = Coordinator.tick, Coordinator.wait
 

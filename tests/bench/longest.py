@@ -1,7 +1,8 @@
 """`longest`: what it brings to ask long lines first, on a simulated clock with obcd's own scheduler.
 
 Times are lognormal; the logarithm of a line's length goes with that of its time by a correlation. The order follows the
-answers (`obcd.core.foresight`): blindly by length a job would win 5 to 20 % at a correlation of 0.6 and above, and lose
+answers (`obcd.core.scheduling.longest_first`): blindly by length a job would win 5 to 20 % at a correlation of 0.6 and
+above, and lose
 3 to 12 % at -0.3, where short lines take long.
 """
 
@@ -12,12 +13,12 @@ import math
 import random
 from statistics import mean
 
-from obcd.core.backlog import Backlog
-from obcd.core.concurrency import Span
-from obcd.core.foresight import sort_sizes
-from obcd.core.leases import Lease
-from obcd.core.records import Signature
-from obcd.core.scheduling import Scheduler
+from obcd.core.endpoint.concurrency import Span
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.backlog import Backlog
+from obcd.core.scheduling.leases import Lease
+from obcd.core.scheduling.longest_first import sort_sizes
+from obcd.core.scheduling.scheduler import Scheduler
 from tests.bench.figures import Figure
 
 MODEL = Signature("llama3.2:latest", ())
@@ -52,7 +53,7 @@ def makespan(times: list[float], sizes: bytes, endpoints: int, slots: int) -> fl
     backlog = Backlog("job", bytes(len(times)), (MODEL,), sizes=sizes, limit=4)
     for number in range(endpoints):
         scheduler.add_endpoint(str(number), slots, now)
-        scheduler.note_probe(str(number), {MODEL.model: "d"}, None, now)
+        scheduler.on_probe(str(number), {MODEL.model: "d"}, None, now)
     scheduler.add_job(backlog, now)
     events: list[tuple[float, int, Lease]] = []
     while backlog.unfinished:

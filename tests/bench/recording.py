@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from obcd.spool.ledger import LedgerWriter, encode
+from obcd.spool.job.ledger import LedgerWriter, encode
 from tests.bench.figures import Figure
 
 RESULTS, GROUP = 50_000, 64

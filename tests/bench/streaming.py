@@ -1,7 +1,7 @@
 """`streaming`: what it costs to have an answer streamed, so that one request in flight shows whether its server hangs.
 
 obcd does not do that, and this says why: one request in 16 costs more than what is left to be saved. It asks a server
-that answers nobody for one token instead (`core.ladder`).
+that answers nobody for one token instead (`core.endpoint.recovery_steps`).
 """
 
 from __future__ import annotations

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator.recorder import Entry, Recorder
-from obcd.coordinator.room import Room
-from obcd.core.counts import Counts
+from obcd.coordinator.disk_watch import DiskWatch
+from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.core.answer.counts import Counts
 from obcd.errors import AlreadyRunningError
-from obcd.spool import disk, ledger, outbox
-from obcd.spool.intake import accept
-from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout, SpoolLock
+from obcd.spool.intake.acceptance import accept
+from obcd.spool.job import ledger
+from obcd.spool.outbox import publication
 from tests.faults.power import PowerDisk, Tree, restore
 from tests.faults.story import Dropped, Run, prompt_file, recover
 from tests.unit.spool.spools import Crashed, answer, crash_at
@@ -208,7 +210,7 @@ def check_first_record_wins(folder: Path) -> int:
     writer.append([answer(0, "first"), answer(0, "second")])
     writer.close()
     assert ledger.replay(run.layout.jobs / "job001" / ledger.NAME, 1).counts.responses == 1
-    published = outbox.publish(run.layout, "job001", {})
+    published = publication.publish(run.layout, "job001", {})
     (line,) = (published / "responses.jsonl").read_bytes().splitlines()
     assert json.loads(line)["response"] == "first", "the last record won"
     return 1
@@ -228,7 +230,7 @@ def check_recorded_is_durable(folder: Path) -> int:
 
     power = PowerDisk(folder, lambda: None)
     with power.on():
-        recorder = Recorder(folder, wake, Room(folder))
+        recorder = Recorder(folder, wake, DiskWatch(folder))
         recorder.open("job", 0)
         for ordinal in range(8):
             recorder.add(Entry("job", answer(ordinal), Counts(responses=1)))

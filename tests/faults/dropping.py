@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from obcd.reports.verify import Verdict, find_folders, verify
+from obcd.results.verify import Verdict, find_folders, verify
 from tests.support import prompt_key
 
 PROFILE = "short"

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from obcd.host.local import free_ports
-from obcd.spool import quarantine
+from obcd.host.supervisord.up_programs import free_ports
+from obcd.spool.job import crash_count
 from tests.faults.asked import Kill
 from tests.faults.dropping import PROFILE
 from tests.support import Running, family, is_gone, make_environment, obcd_command, wait_until, write_config
@@ -201,7 +201,7 @@ class Rig:
     def worst_begun(self) -> int:
         """Return how often a job was begun without a result since: at five it would be taken for a killer."""
         jobs = self.root / "jobs"
-        return max((quarantine.deaths(jobs / name) for name in _names(jobs)), default=0)
+        return max((crash_count.deaths(jobs / name) for name in _names(jobs)), default=0)
 
     def check_orphans(self, *, wait: bool = False) -> None:
         """Assert that no child of what was killed lives longer than it may."""

@@ -35,7 +35,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from obcd.spool import disk
+from obcd.spool.folders import disk
 
 T = TypeVar("T")
 #: {(folder's inode, name): inode}

@@ -14,15 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from obcd.core.forms import kept_name
-from obcd.core.records import JobSettings
+from obcd.core.request.records import JobSettings
+from obcd.core.tables.file_format import kept_name
 from obcd.errors import ObcdError
-from obcd.spool import disk, ledger, outbox, recovery
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, accept, accept_claimed
-from obcd.spool.job import JobHeader
-from obcd.spool.layout import Layout
-from obcd.spool.reading import Order
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import Accepted, accept, accept_claimed
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox import publication
 from tests.unit.spool.spools import answer, failure, lines_of, put_marker
 
 #: The model of every story. Prompts hold this word, so that a log that quotes one is found.
@@ -169,9 +172,9 @@ class Run:
             if missing and not (self.layout.inbox / key.profile / key.name).exists():
                 self.drop(missing[0])
 
-    def order(self, drop: Drop, job: str) -> Order:
+    def order(self, drop: Drop, job: str) -> AcceptOrder:
         settings = replace(SETTINGS, dedupe=any(item.same for item in self.drops))
-        return Order(drop=drop, job=job, settings=settings, max_line_bytes=2**20, reject_torn=True)
+        return AcceptOrder(drop=drop, job=job, settings=settings, max_line_bytes=2**20, reject_torn=True)
 
     def _accept(self, drop: Drop) -> JobHeader | None:
         self.begun += 1
@@ -218,7 +221,7 @@ class Run:
         self.publish(header.id)
 
     def publish(self, job: str) -> None:
-        outbox.publish(self.layout, job, {})
+        publication.publish(self.layout, job, {})
         self.published.add(job)
 
     # --- what must be so ----------------------------------------------------------------------------------------------

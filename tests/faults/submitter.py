@@ -15,12 +15,14 @@ import threading
 from pathlib import Path
 
 from obcd.errors import InputError
-from obcd.spool import disk, ledger, outbox
-from obcd.spool.drop import submit
-from obcd.spool.inbox import Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, accept
-from obcd.spool.layout import Layout
-from obcd.spool.reading import Order
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Drop, Identity, Key, Marker, read_small
+from obcd.spool.intake.acceptance import Accepted, accept
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.job import ledger
+from obcd.spool.outbox import publication
+from obcd.spool.submit.dropping import submit
 from tests.faults.story import SETTINGS, prompt_file
 from tests.unit.spool.spools import answer
 
@@ -47,7 +49,7 @@ def one_job(layout: Layout, source: Path, name: str, dice: random.Random) -> Non
     path = layout.inbox / f"{name}.jsonl"
     marker = Marker.parse(read_small(path.with_name(f"{path.name}.done")))
     drop = Drop(Key("", path.name), Identity.of(path.stat()), marker)
-    order = Order(drop=drop, job=f"job-{name}", settings=SETTINGS, max_line_bytes=2**20, reject_torn=False)
+    order = AcceptOrder(drop=drop, job=f"job-{name}", settings=SETTINGS, max_line_bytes=2**20, reject_torn=False)
     verdict = accept(layout, order)
     assert isinstance(verdict, Accepted)
     say("accepted", name, count)
@@ -60,7 +62,7 @@ def one_job(layout: Layout, source: Path, name: str, dice: random.Random) -> Non
         for ordinal in group:
             say("recorded", name, ordinal)
     writer.close()
-    outbox.publish(layout, verdict.header.id, {})
+    publication.publish(layout, verdict.header.id, {})
     say("published", name)
 
 

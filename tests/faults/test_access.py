@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator.opening import open_spool
+from obcd.coordinator.spool_setup import open_spool
 from obcd.errors import InputError
-from obcd.spool import acl, disk, ledger, outbox, recovery
-from obcd.spool.drop import submit
-from obcd.spool.homes import home_names
-from obcd.spool.inbox import Drop, Inbox, Key
-from obcd.spool.intake import Accepted, Gone, Rejected, Verdict, accept
-from obcd.spool.job import JobHeader
-from obcd.spool.layout import Layout, SpoolLock
-from obcd.spool.reading import Order
-from obcd.spool.signs import Signs, find_progress
+from obcd.spool.folders import acl, disk
+from obcd.spool.folders.layout import Layout, SpoolLock
+from obcd.spool.folders.user_folders import home_names
+from obcd.spool.inbox.arrivals import Drop, Inbox, Key
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import Accepted, Gone, Rejected, Verdict, accept
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox import publication
+from obcd.spool.outbox.status_folders import StatusFolders, find_progress
+from obcd.spool.submit.dropping import submit
 from tests.faults.checks import Places, quick_syncs
 from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS
@@ -62,8 +65,10 @@ def take(layout: Layout, name: str = "") -> Verdict:
     return accept(layout, order_of(drop))
 
 
-def order_of(drop: Drop) -> Order:
-    return Order(drop=drop, job=f"job-{drop.key.name[:-6]}", settings=SETTINGS, max_line_bytes=2**20, reject_torn=True)
+def order_of(drop: Drop) -> AcceptOrder:
+    return AcceptOrder(
+        drop=drop, job=f"job-{drop.key.name[:-6]}", settings=SETTINGS, max_line_bytes=2**20, reject_torn=True
+    )
 
 
 def finish(layout: Layout) -> Path:
@@ -71,7 +76,7 @@ def finish(layout: Layout) -> Path:
     verdict = take(layout)
     assert isinstance(verdict, Accepted)
     record(layout, verdict.header.id, [answer(number) for number in range(3)])
-    return outbox.publish(layout, verdict.header.id, {})
+    return publication.publish(layout, verdict.header.id, {})
 
 
 def denied(user: User, *acts: Callable[[], object]) -> bool:
@@ -154,13 +159,13 @@ def test_answers_are_read_by_their_submitter_alone(shared: Layout, profile: str)
     home = shared.outbox / str(ALICE.uid)
     assert denied(MALLORY, lambda: os.listdir(home), lambda: os.listdir(folder), lambda: os.rename(home, folder))
     assert all(path.stat().st_mode & 0o007 == 0 for path in shared.outbox.glob("**/*"))
-    assert MALLORY.does(lambda: outbox.find_published(shared.outbox, "", "notes.jsonl", profile)) == "None"
+    assert MALLORY.does(lambda: publication.find_published(shared.outbox, "", "notes.jsonl", profile)) == "None"
     assert "notes" in ALICE.does(lambda: found_by_drop_id(shared, folder, profile))
 
 
 def found_by_drop_id(layout: Layout, folder: Path, profile: str) -> Path:
     drop_id = disk.read_json(folder / "manifest.json")["drop_id"]
-    found = outbox.find_published(layout.outbox, drop_id, "notes.jsonl", profile)
+    found = publication.find_published(layout.outbox, drop_id, "notes.jsonl", profile)
     assert found is not None
     return found[0]
 
@@ -189,7 +194,7 @@ def test_signs_are_seen_by_their_submitter_alone_and_go(shared: Layout, profile:
     header = JobHeader(id="job1", name="notes.jsonl", profile=profile, uid=ALICE.uid, settings=SETTINGS)
 
     def show() -> None:
-        signs = Signs(shared)
+        signs = StatusFolders(shared)
         signs.show_progress(header, {"done": 1, "drop_id": "d1"})
         signs.show_waiting({Key(profile, "notes.jsonl"): "it is too early"})
 
@@ -201,7 +206,7 @@ def test_signs_are_seen_by_their_submitter_alone_and_go(shared: Layout, profile:
     found = ALICE.does(lambda: find_progress(shared.outbox, "d1", "notes.jsonl", profile))
     assert found == "{'done': 1, 'drop_id': 'd1'}"
     assert denied(MALLORY, why.read_text, progress.read_text, lambda: os.listdir(place))
-    DAEMON.does(lambda: Signs(shared).clear())
+    DAEMON.does(lambda: StatusFolders(shared).clear())
     assert list(place.iterdir()) == []
 
 
@@ -217,7 +222,7 @@ def test_rule_that_changes_over_a_restart_holds_for_what_is_published_from_then_
     def go_on() -> None:
         (header,) = recovery.recover(layouts[1]).jobs
         record(shared, header.id, [answer(number) for number in range(3)])
-        outbox.publish(layouts[1], header.id, {})
+        publication.publish(layouts[1], header.id, {})
 
     assert DAEMON.does(go_on) == "None"
 
@@ -243,7 +248,7 @@ def test_job_that_a_killed_coordinator_had_made_private_is_the_groups_again_by_t
 
     DAEMON.does(be_killed_just_before_the_rename)
     assert acl.readers(shared.jobs / "job-notes") == (ALICE.uid,)
-    folder = Path(DAEMON.does(lambda: outbox.publish(public, "job-notes", {})))
+    folder = Path(DAEMON.does(lambda: publication.publish(public, "job-notes", {})))
 
     assert folder == shared.outbox / "notes"
     assert MALLORY.does((folder / "input.jsonl").read_bytes) == str(THREE)
@@ -284,10 +289,10 @@ def publish_or_crash(layout: Layout, drop: Drop) -> bool:
         if isinstance(verdict, Accepted):
             done = ledger.replay(layout.jobs / verdict.header.id / ledger.NAME, 3).done
             record(layout, verdict.header.id, [answer(number) for number in range(3) if not done[number]])
-            outbox.publish(layout, verdict.header.id, {})
+            publication.publish(layout, verdict.header.id, {})
         elif isinstance(verdict, Gone):  # shown, or accepted and complete
             for job in recovery.recover(layout).unpublished:
-                outbox.publish(layout, job, {})
+                publication.publish(layout, job, {})
     except Crashed:
         return False
     return True
@@ -328,7 +333,7 @@ def test_job_that_cannot_be_kept_from_others_is_not_shown(shared: Layout, monkey
 
     assert not list(shared.outbox.glob("**/manifest.json"))
     monkeypatch.undo()
-    assert DAEMON.does(lambda: outbox.publish(shared, "job-notes", {})) == f"{shared.outbox}/{ALICE.uid}/notes"
+    assert DAEMON.does(lambda: publication.publish(shared, "job-notes", {})) == f"{shared.outbox}/{ALICE.uid}/notes"
 
 
 def test_home_is_called_by_the_name_where_there_is_one() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from watchdog.observers import Observer
 
-from obcd.coordinator import watch
-from obcd.coordinator.watch import InboxWatch
-from obcd.spool.inbox import Drop, Inbox
-from obcd.spool.intake import Accepted, Rejected, Verdict, accept
-from obcd.spool.layout import Layout
+from obcd.coordinator import inbox_watch
+from obcd.coordinator.inbox_watch import InboxWatch
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Drop, Inbox
+from obcd.spool.intake.acceptance import Accepted, Rejected, Verdict, accept
 from tests.faults.conftest import Mount
 from tests.support import wait_until
 from tests.unit.spool.spools import THREE, accept_bytes, finish, lines_of, make_layout, order_of, put, put_marker
@@ -298,7 +298,7 @@ def test_without_events_the_inbox_is_scanned_and_that_is_said_once(
 
     observer = Observer()
     monkeypatch.setattr(observer, "start", refuse)
-    monkeypatch.setattr(watch, "Observer", lambda: observer)
+    monkeypatch.setattr(inbox_watch, "Observer", lambda: observer)
     inbox = InboxWatch([scratch], lambda: None)
 
     for _ in range(3):

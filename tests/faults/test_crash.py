@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import pytest
 
-from obcd.spool import ledger
-from obcd.spool.intake import Accepted, Gone, Rejected, accept
-from obcd.spool.layout import Layout, SpoolLock
+from obcd.spool.folders.layout import Layout, SpoolLock
+from obcd.spool.intake.acceptance import Accepted, Gone, Rejected, accept
+from obcd.spool.job import ledger
 from tests.faults import checks
 from tests.faults.story import GOOD, SECRET, STORIES, Dropped, Run
 from tests.unit.spool.spools import Crashed, crash_at

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator import recorder as module
-from obcd.coordinator.recorder import Entry, Recorder
-from obcd.coordinator.room import BALLAST, Room
-from obcd.core.counts import Counts
-from obcd.spool import ledger, outbox
-from obcd.spool.inbox import Drop
-from obcd.spool.intake import Accepted, NotYet, accept, accept_claimed
-from obcd.spool.layout import Layout
+from obcd.coordinator.disk_watch import BALLAST, DiskWatch
+from obcd.coordinator.jobs import recorder as module
+from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.core.answer.counts import Counts
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Drop
+from obcd.spool.intake.acceptance import Accepted, NotYet, accept, accept_claimed
+from obcd.spool.job import ledger
+from obcd.spool.outbox import publication
 from tests.faults.conftest import Mount
 from tests.support import wait_until
 from tests.unit.spool.spools import (
@@ -46,18 +47,18 @@ def layout(scratch: Path) -> Layout:
 
 
 @pytest.fixture
-def room(layout: Layout) -> Room:
+def room(layout: Layout) -> DiskWatch:
     """Return a room that nobody looks at: it knows what the recorder says."""
-    return Room(layout.root)
+    return DiskWatch(layout.root)
 
 
-def trouble(room: Room) -> str:
-    room.turn(0.0)
+def trouble(room: DiskWatch) -> str:
+    room.tick(0.0)
     return room.trouble
 
 
 @pytest.fixture
-def recorder(layout: Layout, room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorder(layout: Layout, room: DiskWatch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     made = Recorder(layout.jobs, lambda: None, room)
     yield made
@@ -96,17 +97,17 @@ def await_four(recorder: Recorder) -> None:
     wait_until(all_there)
 
 
-def assert_recorded_once(recorder: Recorder, room: Room, layout: Layout) -> None:
+def assert_recorded_once(recorder: Recorder, room: DiskWatch, layout: Layout) -> None:
     await_four(recorder)
     wait_until(lambda: trouble(room) == "")
     records = [raw for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
     assert records == [answer(ordinal, LONG) for ordinal in range(4)]
-    assert lines_of(outbox.publish(layout, "job1", {}) / "responses.jsonl")[3]["response"] == LONG
+    assert lines_of(publication.publish(layout, "job1", {}) / "responses.jsonl")[3]["response"] == LONG
 
 
 @pytest.mark.case("D1")
 def test_full_disk_holds_results_until_there_is_room(
-    layout: Layout, recorder: Recorder, room: Room, mount: Mount
+    layout: Layout, recorder: Recorder, room: DiskWatch, mount: Mount
 ) -> None:
     mount(layout.jobs, "size=512k")
     job = accept_bytes(layout, THREE + b'{"prompt": "four"}\n').id
@@ -128,7 +129,7 @@ def test_full_disk_holds_results_until_there_is_room(
 @pytest.mark.case("D1", "D5")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_results_are_recorded_in_the_place_of_the_ballast_on_a_disk_that_stays_full(
-    layout: Layout, recorder: Recorder, room: Room, monkeypatch: pytest.MonkeyPatch, number: int
+    layout: Layout, recorder: Recorder, room: DiskWatch, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The disk here is full as long as the ballast lies on it."""
     room.look()
@@ -154,7 +155,9 @@ def test_results_are_recorded_in_the_place_of_the_ballast_on_a_disk_that_stays_f
 
 
 @pytest.mark.case("D2")
-def test_limit_on_file_sizes_holds_results_until_it_is_lifted(layout: Layout, recorder: Recorder, room: Room) -> None:
+def test_limit_on_file_sizes_holds_results_until_it_is_lifted(
+    layout: Layout, recorder: Recorder, room: DiskWatch
+) -> None:
     with file_size_limit(50_000):
         record_four(recorder, layout)
         wait_until(lambda: "File too large" in trouble(room))
@@ -175,7 +178,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 @pytest.mark.case("D5", "D6")
 @pytest.mark.parametrize(("call", "number"), [("write", errno.EDQUOT), ("fdatasync", errno.EIO), ("write", errno.EIO)])
 def test_what_the_disk_refuses_is_given_to_a_new_descriptor(
-    layout: Layout, recorder: Recorder, room: Room, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    layout: Layout, recorder: Recorder, room: DiskWatch, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     """After a failed sync the kernel drops the pages and says so once: the same descriptor would report success."""
     real, refused = getattr(os, call), list[int]()
@@ -238,13 +241,13 @@ def test_full_disk_at_publishing_leaves_the_job_to_be_published_later(layout: La
     written = (layout.jobs / header.id / ledger.NAME).read_bytes()
     filler = fill(layout.jobs)
     with pytest.raises(OSError, match="No space left on device"):
-        outbox.publish(layout, header.id, {})
+        publication.publish(layout, header.id, {})
     assert (layout.jobs / header.id / ledger.NAME).read_bytes() == written
     assert list(layout.outbox.iterdir()) == []
 
     filler.unlink()
 
-    assert len(lines_of(outbox.publish(layout, header.id, {}) / "responses.jsonl")) == 3
+    assert len(lines_of(publication.publish(layout, header.id, {}) / "responses.jsonl")) == 3
 
 
 def mount_outbox_beside(layout: Layout) -> None:

@@ -24,7 +24,8 @@ def test_drops_whose_events_the_kernel_lost_are_found_by_the_scan(
     tmp_path: Path, quick_server: Simulated, coordinate: Callable[..., CoordinatorProcess]
 ) -> None:
     coordinator = coordinate(
-        write_config(tmp_path / "obcd.toml", quick_server.names), tweaks={"obcd.coordinator.desk:SCAN_IDLE": 0.5}
+        write_config(tmp_path / "obcd.toml", quick_server.names),
+        tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.5},
     )
     coordinator.send(signal.SIGSTOP)
     wait_until(lambda: psutil.Process(coordinator.pid).status() == psutil.STATUS_STOPPED)

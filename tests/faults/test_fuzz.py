@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool import ledger
-from obcd.spool.intake import Accepted, accept
-from obcd.spool.layout import Layout
+from obcd.spool.folders.layout import Layout
+from obcd.spool.intake.acceptance import Accepted, accept
+from obcd.spool.job import ledger
 from tests.faults.checks import quick_syncs
 from tests.property.test_mangled import SEEDS, TOKENS
 from tests.unit.spool.spools import drop_of, make_layout, order_of, put

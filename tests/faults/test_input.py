@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool.inbox import Inbox, Key, Unfit
-from obcd.spool.intake import Accepted, accept
-from obcd.spool.layout import Layout
-from obcd.spool.signs import Signs
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Inbox, Key, Unfit
+from obcd.spool.intake.acceptance import Accepted, accept
+from obcd.spool.outbox.status_folders import StatusFolders
 from tests.support import SOURCES
 from tests.unit.spool.spools import (
     THREE,
@@ -103,9 +103,9 @@ def test_shapes_may_be_mixed_and_prompts_pass_through_as_they_are(layout: Layout
 MEASURE = """
 import re, sys
 from pathlib import Path
-from obcd.spool.layout import Layout
+from obcd.spool.folders.layout import Layout
 from tests.unit.spool.spools import accept_bytes, drop_of, make_layout, order_of
-from obcd.spool.intake import accept
+from obcd.spool.intake.acceptance import accept
 layout = make_layout(Path(sys.argv[1]))
 def peak():  # not ru_maxrss, which begins with the parent's
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -230,7 +230,7 @@ def test_names_that_look_alike_are_two_jobs_with_two_outputs(layout: Layout, nam
 def test_name_of_one_of_our_own_files_is_a_name_like_any_other(layout: Layout, name: str) -> None:
     folder = finish(layout, accept_bytes(layout, THREE, name=f"{name}.jsonl"))
 
-    signs = Signs(layout)
+    signs = StatusFolders(layout)
     signs.clear()
     signs.show_waiting({Key("", f"{name.removesuffix('.waiting')}.jsonl"): "it is empty"})
     signs.clear()

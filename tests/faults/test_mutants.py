@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from obcd.coordinator.recorder import Recorder
-from obcd.spool import disk, ledger, outbox, showing
-from obcd.spool.job import read_header
-from obcd.spool.layout import Layout
+from obcd.coordinator.jobs.recorder import Recorder
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import read_header
+from obcd.spool.outbox import publication, publish_rename
 from tests.faults import checks
 from tests.faults.story import STORIES
 from tests.faults.test_power import FEW
@@ -107,20 +109,20 @@ def published_before_its_manifest(patch: pytest.MonkeyPatch) -> None:
     def publish(layout: Layout, job: str, facts: Any) -> Path:
         folder = layout.jobs / job
         if (folder / "manifest.json").exists():
-            return showing.show(layout, job)
+            return publish_rename.show(layout, job)
         header = read_header(folder)
-        manifest = outbox._manifest(
-            header, outbox._write_outputs(folder, header), facts, {"modified_after_accept": False}
+        manifest = publication._manifest(
+            header, publication._write_outputs(folder, header), facts, {"modified_after_accept": False}
         )
-        target = showing.free_name(layout, header.profile, header.stem, "", job)
+        target = publish_rename.free_name(layout, header.profile, header.stem, "", job)
         disk.rename(folder, target)
         disk.write_json(target / "manifest.json", manifest)
-        for name in showing.WORKING_FILES:
+        for name in publish_rename.WORKING_FILES:
             disk.remove(target / name)
         disk.remove_tree(layout.claim(job, header.profile))
         return target
 
-    patch.setattr(outbox, "publish", publish)
+    patch.setattr(publication, "publish", publish)
 
 
 def claim_removed_after_publishing(patch: pytest.MonkeyPatch) -> None:
@@ -133,12 +135,12 @@ def claim_removed_after_publishing(patch: pytest.MonkeyPatch) -> None:
     def show(layout: Layout, job: str) -> Path:
         with pytest.MonkeyPatch.context() as own:
             own.setattr(disk, "remove_tree", remove_tree)
-            target = showing.show(layout, job)
+            target = publish_rename.show(layout, job)
         while kept:
             real(kept.pop())
         return target
 
-    patch.setattr(outbox, "show", show)
+    patch.setattr(publication, "show", show)
 
 
 #: {what is wrong: (how, the check that must find it, what the check says)}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool import disk
-from obcd.spool.layout import Layout
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
 from tests.faults import checks
 from tests.faults.power import PowerDisk
 from tests.faults.story import STORIES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.standins.faults import KINDS
+from obcd.standins.simulated.faults import KINDS
 from tests.faults.strange import Script, answer, strange, whole
 from tests.support import (
     CoordinatorProcess,
@@ -35,9 +35,10 @@ Coordinate = Callable[..., CoordinatorProcess]
 #: The first is in every prompt, the second in every answer and error of a server.
 ASKED, ANSWERED = "zanzibar-asked", "timbuktu-answered"
 QUICK = {
-    "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-    "obcd.core.charges:REQUEST_BASE": 0.05, "obcd.coordinator.fleet:PROBE_SOON": 0.05,
-    "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3, "obcd.coordinator.signboard:PROGRESS_SECONDS": 0.2,
+    "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
+    "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.05, "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.05,
+    "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
+    "obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2,
 }  # fmt: skip
 #: Those that end with the request, so that no look at the server takes its half minute.
 PLAYED = [kind for kind in KINDS if kind != "stuck"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.spool import quarantine
+from obcd.spool.job import crash_count
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -36,7 +36,7 @@ KILLER = "killer.jsonl"
 ENDS = {"killed": "os.kill(os.getpid(), signal.SIGKILL)", "error": "raise RuntimeError('of this job')"}
 SCRIPT = """
 import os, signal, sys
-from obcd.coordinator.running import RunningJob
+from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.__main__ import main
 begin = RunningJob.begin
 def begin_or_end(header, *rest):
@@ -47,7 +47,7 @@ RunningJob.begin = staticmethod(begin_or_end)
 sys.exit(main())
 """
 #: Seconds after which a job without a result is acquitted.
-QUIET = "obcd.coordinator.quarantine:QUIET_SECONDS"
+QUIET = "obcd.coordinator.jobs.quarantine:QUIET_SECONDS"
 
 
 class Mortal(CoordinatorProcess):
@@ -68,7 +68,7 @@ def states(coordinator: CoordinatorProcess) -> dict[str, str]:
 
 def begun(coordinator: CoordinatorProcess) -> int:
     """Return how often the one job was begun in vain, the present time included."""
-    return sum(quarantine.deaths(folder) for folder in coordinator.jobs.iterdir())
+    return sum(crash_count.deaths(folder) for folder in coordinator.jobs.iterdir())
 
 
 def is_begun(coordinator: CoordinatorProcess) -> bool:
@@ -174,7 +174,7 @@ def test_coordinator_that_lived_with_a_job_for_a_while_does_not_blame_it(
     tmp_path: Path, coordinate: Coordinate
 ) -> None:
     config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    coordinator = coordinate(config, tweaks={QUIET: 0.5, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={QUIET: 0.5, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
     coordinator.drop(prompts(2))
     wait_until(lambda: begun(coordinator) == 1)
 
@@ -205,4 +205,4 @@ def test_file_that_is_answered_in_the_foreground_is_never_kept_apart(
             run.end()
 
     (folder,) = (tmp_path / "out" / ".obcd" / "jobs").iterdir()
-    assert not (folder / quarantine.BEGUN).exists()
+    assert not (folder / crash_count.BEGUN).exists()

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from obcd.errors import ObcdError
-from obcd.spool import disk, outbox, recovery
-from obcd.spool.intake import Accepted, accept_claimed
-from obcd.spool.layout import Layout
-from obcd.spool.reading import Order
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import Accepted, accept_claimed
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.outbox import publication
 from tests.faults.loop import LoopDisk, why_not
 from tests.faults.story import SETTINGS
 from tests.support import SOURCES
@@ -115,11 +117,11 @@ def go_on(layout: Layout) -> None:
     found = recovery.recover(layout)
     assert found.damaged == ()
     for job in found.unpublished:
-        outbox.publish(layout, job, {})
+        publication.publish(layout, job, {})
     for header in found.jobs:
         finish(layout, recovery.load_job(layout, header.id).header)
     for claim in found.claims:
-        order = Order(drop=claim.drop, job=claim.job, settings=SETTINGS, max_line_bytes=2**20, reject_torn=True)
+        order = AcceptOrder(drop=claim.drop, job=claim.job, settings=SETTINGS, max_line_bytes=2**20, reject_torn=True)
         verdict = accept_claimed(layout, order)
         assert isinstance(verdict, Accepted)
         finish(layout, verdict.header)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator import watch
-from obcd.coordinator.room import BALLAST
-from obcd.coordinator.watch import InboxWatch
-from obcd.spool import mounts
+from obcd.coordinator import inbox_watch
+from obcd.coordinator.disk_watch import BALLAST
+from obcd.coordinator.inbox_watch import InboxWatch
+from obcd.spool.folders import mounts
 from tests.support import (
     CoordinatorProcess,
     Simulated,
@@ -54,9 +54,9 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
     share.mkdir()
     config = write_config(tmp_path / "obcd.toml", quick_server.names, spool={"inbox": str(share)})
     tweaks: dict[str, float | str] = {
-        "obcd.spool.mounts:MOUNTINFO": str(write_mounts(tmp_path / "mounts", {share: "nfs4"})),
-        "obcd.coordinator.watch:SETTLE_SECONDS": SETTLE,
-        "obcd.coordinator.desk:SCAN_IDLE": 0.3,
+        "obcd.spool.folders.mounts:MOUNTINFO": str(write_mounts(tmp_path / "mounts", {share: "nfs4"})),
+        "obcd.coordinator.inbox_watch:SETTLE_SECONDS": SETTLE,
+        "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3,
     }
     coordinator = coordinate(config, tweaks=tweaks)
     place = ("--config", config, "--root", coordinator.root)
@@ -91,7 +91,7 @@ def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
     monkeypatch.setattr(mounts, "MOUNTINFO", table)
     made = InboxWatch([inbox], lambda: woken.append(True))
     with monkeypatch.context() as patch:
-        patch.setattr(watch, "_identity", refuse_to_look)
+        patch.setattr(inbox_watch, "_identity", refuse_to_look)
         made.ensure()
     assert (made.least_settle_seconds, made._observer) == (60.0, None)
 
@@ -114,7 +114,7 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
 ) -> None:
     root = tmp_path / "root"
     table = write_mounts(tmp_path / "mounts", {root: "nfs"})
-    tweaks: dict[str, float | str] = {"obcd.spool.mounts:MOUNTINFO": str(table)}
+    tweaks: dict[str, float | str] = {"obcd.spool.folders.mounts:MOUNTINFO": str(table)}
     config = write_config(tmp_path / "obcd.toml", quick_server.names)
     coordinator = coordinate(config, root, tweaks=tweaks)
     place = ("--config", config, "--root", root)
@@ -142,7 +142,7 @@ def test_batch_into_a_network_filesystem_says_so(
     (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
     command = obcd_command(
         "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers",
-        tweaks={"obcd.spool.mounts:MOUNTINFO": str(table)},
+        tweaks={"obcd.spool.folders.mounts:MOUNTINFO": str(table)},
     )  # fmt: skip
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from obcd.errors import InputError
-from obcd.spool import answered, disk, outbox, recovery
-from obcd.spool.inbox import Drop
-from obcd.spool.intake import Accepted, Repeated, accept, accept_claimed
-from obcd.spool.layout import Layout
-from obcd.spool.reading import Order
-from obcd.spool.retention import sweep
-from obcd.spool.showing import MANIFEST
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Drop
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import Accepted, Repeated, accept, accept_claimed
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.job import repeat_index
+from obcd.spool.outbox import publication
+from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.spool.outbox.retention import sweep
 from tests.faults import checks
 from tests.unit.spool.spools import (
     THREE,
@@ -39,7 +42,7 @@ def spool(scratch: Path) -> Layout:
     return make_layout(scratch / "root", PROFILE)
 
 
-def order(layout: Layout, job: str, content: bytes = THREE, name: str = NAME, since: float | None = 0.0) -> Order:
+def order(layout: Layout, job: str, content: bytes = THREE, name: str = NAME, since: float | None = 0.0) -> AcceptOrder:
     """Drop a file and return the order to accept it."""
     path = put(layout, content, name, PROFILE)
     return order_of(drop_of(path, PROFILE), job, answered_since=since)
@@ -79,7 +82,7 @@ def test_drop_that_was_answered_before_ends_as_a_pointer(spool: Layout, is_taken
     )
     assert [item.name for item in folder.iterdir()] == [MANIFEST]
     assert list(spool.jobs.iterdir()) == list(spool.claims.iterdir()) == []
-    found = outbox.find_published(spool.outbox, "d2", NAME, PROFILE)
+    found = publication.find_published(spool.outbox, "d2", NAME, PROFILE)
     assert found == (folder, document)
 
 
@@ -106,9 +109,9 @@ def test_only_the_same_submitter_and_folder_count(spool: Layout) -> None:
 
     assert isinstance(elsewhere, Accepted)
     assert isinstance(again, Accepted)
-    assert answered.find(spool, elsewhere.header, 0.0) is None
-    assert answered.find(spool, again.header, 0.0) is not None
-    assert answered.find(spool, replace(again.header, uid=again.header.uid + 1), 0.0) is None
+    assert repeat_index.find(spool, elsewhere.header, 0.0) is None
+    assert repeat_index.find(spool, again.header, 0.0) is not None
+    assert repeat_index.find(spool, replace(again.header, uid=again.header.uid + 1), 0.0) is None
 
 
 def test_job_that_was_not_to_be_remembered_leaves_no_record(spool: Layout) -> None:
@@ -147,7 +150,7 @@ def test_crash_at_any_step_of_publishing_leaves_it_answered_once_it_is_shown(
             with crash_at(number, monkeypatch):
                 is_whole = survived(spool, verdict)
             for job in recovery.recover(spool).unpublished:
-                outbox.publish(spool, job, {})
+                publication.publish(spool, job, {})
             if (spool.outbox / PROFILE / "notes").exists():  # else it is asked again, as any job
                 shutil.rmtree(spool.outbox / PROFILE / "notes")
                 assert isinstance(accept(spool, order(spool, "job2")), Repeated)
@@ -190,13 +193,13 @@ def test_crash_at_any_step_of_a_repeated_drop_leaves_one_pointer_and_nothing_to_
     assert number > 20
 
 
-def go_on(spool: Layout, wanted: Order) -> None:
+def go_on(spool: Layout, wanted: AcceptOrder) -> None:
     """Do what the next coordinator does with what the crash left."""
     found = recovery.recover(spool)
     assert not found.jobs
     assert not found.damaged
     for job in found.unpublished:
-        outbox.publish(spool, job, {})
+        publication.publish(spool, job, {})
     for claim in found.claims:
         drop: Drop = claim.drop
         accept_claimed(spool, replace(wanted, drop=drop, job=claim.job))

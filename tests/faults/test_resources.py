@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.reports.verify import Verdict, verify
+from obcd.results.verify import Verdict, verify
 from tests.support import CoordinatorProcess, Simulated, prompt_key, prompts, wait_until, write_config
 
 pytestmark = pytest.mark.integration
@@ -17,10 +17,10 @@ Simulate = Callable[..., Simulated]
 Coordinate = Callable[..., CoordinatorProcess]
 
 QUICK: dict[str, float | str] = {
-    "obcd.coordinator.recorder:RETRY_SECONDS": 0.1, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3,
-    "obcd.coordinator.desk:HOLD_SECONDS": 0.3, "obcd.coordinator.desk:DISK_SECONDS": 0.3,
-    "obcd.coordinator.desk:SCAN_IDLE": 0.3, "obcd.workers.pool:RESTART_LIMIT": 0.3,
-    "obcd.workers.pool:REFUSED_SECONDS": 0.2, "obcd.coordinator.clerk:REFUSED_SECONDS": 0.2,
+    "obcd.coordinator.jobs.recorder:RETRY_SECONDS": 0.1, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
+    "obcd.coordinator.intake.drop_intake:HOLD_SECONDS": 0.3, "obcd.coordinator.intake.drop_intake:DISK_SECONDS": 0.3,
+    "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3, "obcd.workers.pool:RESTART_LIMIT": 0.3,
+    "obcd.workers.pool:REFUSED_SECONDS": 0.2, "obcd.coordinator.clerk.clerk_process:REFUSED_SECONDS": 0.2,
 }  # fmt: skip
 FILES, MEMORY = resource.RLIMIT_NOFILE, resource.RLIMIT_AS
 

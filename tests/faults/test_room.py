@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from obcd.coordinator.room import BALLAST, PAUSED
-from obcd.reports.verify import Verdict, verify
+from obcd.coordinator.disk_watch import BALLAST, PAUSED
+from obcd.results.verify import Verdict, verify
 from tests.faults.conftest import Mount
 from tests.faults.test_disk import fill
 from tests.support import (
@@ -29,9 +29,9 @@ Simulate = Callable[..., Simulated]
 Coordinate = Callable[..., CoordinatorProcess]
 
 QUICK: dict[str, float | str] = {
-    "obcd.coordinator.room:LOOK_SECONDS": 0.1, "obcd.coordinator.recorder:RETRY_SECONDS": 0.1,
-    "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3, "obcd.coordinator.desk:HOLD_SECONDS": 0.3,
-    "obcd.coordinator.desk:SCAN_IDLE": 0.5,
+    "obcd.coordinator.disk_watch:LOOK_SECONDS": 0.1, "obcd.coordinator.jobs.recorder:RETRY_SECONDS": 0.1,
+    "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3, "obcd.coordinator.intake.drop_intake:HOLD_SECONDS": 0.3,
+    "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.5,
 }  # fmt: skip
 SLOTS = 8
 

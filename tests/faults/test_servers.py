@@ -46,10 +46,11 @@ Coordinate = Callable[..., CoordinatorProcess]
 
 #: Pauses are short, so that a table of faults runs in seconds.
 QUICK = {
-    "obcd.core.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.retry:ENDPOINT_BASE": 0.1,
-    "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-    "obcd.core.charges:REQUEST_BASE": 0.05, "obcd.core.charges:REQUEST_LIMIT": 0.2,
-    "obcd.coordinator.fleet:PROBE_SOON": 0.05, "obcd.coordinator.fleet:PROBE_IDLE": 0.3,
+    "obcd.core.endpoint.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.retry:ENDPOINT_BASE": 0.1,
+    "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
+    "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.05, "obcd.core.scheduling.attempt_count:REQUEST_LIMIT": 0.2,
+    "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.05,
+    "obcd.coordinator.endpoints.endpoint_set:PROBE_IDLE": 0.3,
 }  # fmt: skip
 ATTEMPTS, TIME_LIMIT = 2, 1.5
 
@@ -427,7 +428,10 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
 ) -> None:
     # given a server that fails whatever it is asked
     server = simulate("--parallel", 1, "--seconds", 0.0, "--fault", "status=500=1")
-    tweaks = {"obcd.core.health:ENDPOINT_BASE": 0.25, "obcd.coordinator.fleet:PROBE_SOON": 0.02}
+    tweaks = {
+        "obcd.core.endpoint.health:ENDPOINT_BASE": 0.25,
+        "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.02,
+    }
     config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, requests={"attempts": 100})
     coordinator = coordinate(config, tweaks=tweaks)
     coordinator.drop(prompts(30))
@@ -457,10 +461,10 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
 
 #: Has a worker wait for little, so that a hang is found out and mended in seconds.
 IMPATIENT = """
-import obcd.core.deadlines, obcd.core.ladder, obcd.ollama.reviving
-obcd.core.deadlines.LEAST_SECONDS, obcd.core.deadlines.BATCH_TOKENS = 0.5, 0
-obcd.ollama.reviving.GONE_SECONDS = 0.3
-obcd.core.ladder.REST_BASE, obcd.core.ladder.REST_LIMIT = 0.2, 0.4
+import obcd.core.endpoint.deadlines, obcd.core.endpoint.recovery_steps, obcd.ollama.recovery
+obcd.core.endpoint.deadlines.LEAST_SECONDS, obcd.core.endpoint.deadlines.BATCH_TOKENS = 0.5, 0
+obcd.ollama.recovery.GONE_SECONDS = 0.3
+obcd.core.endpoint.recovery_steps.REST_BASE, obcd.core.endpoint.recovery_steps.REST_LIMIT = 0.2, 0.4
 """
 ONE_TOKEN = prompt_key("Hi")
 LIMITS = {"attempts": 4, "request_timeout_seconds": 60.0, "load_timeout_seconds": 5.0}
@@ -620,7 +624,7 @@ def test_stopped_worker_is_replaced_and_its_requests_asked_again(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate
 ) -> None:
     server = simulate("--parallel", 2, "--seconds", 0.3, count=2)
-    tweaks = {"obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.5}
+    tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.5}
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
     coordinator.drop(prompts(24))
     first, second = server.names

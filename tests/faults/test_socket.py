@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from obcd.host.supervisor import SOCKET_NAME
+from obcd.host.supervisord.configuration import SOCKET_NAME
 from tests.acceptance.test_commands import Up
 from tests.integration.test_host import Host
 from tests.support import Running, wait_until

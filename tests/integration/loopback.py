@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from obcd.standins.scheduler import SchedulerLimits
 from obcd.standins.serve import start_site
-from obcd.standins.settings import ServerSettings
-from obcd.standins.simulated import Behaviour
+from obcd.standins.simulated.gpu_server import Behaviour
 from obcd.standins.sites import simulated_sites
+from obcd.standins.wire.model_scheduler import SchedulerLimits
+from obcd.standins.wire.settings import ServerSettings
 
 #: What a server does with one accepted connection; it is closed afterwards.
 Script = Callable[[socket.socket], None]

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from obcd.cli import submit, verify, waiting  # noqa: F401 - to be there in a child that may not read this Python
+import obcd.cli.files.verify
+import obcd.cli.jobs.submit
+import obcd.cli.jobs.wait  # noqa: F401 - to be there in a child that may not read this Python
 from obcd.cli.main import run
-from obcd.spool import acl
+from obcd.spool.folders import acl
 from tests.faults.users import ALICE, GROUP, MALLORY, needs_root
 from tests.support import (
     CoordinatorProcess,
@@ -32,9 +34,9 @@ pytestmark = pytest.mark.integration
 Coordinate = Callable[..., CoordinatorProcess]
 #: What the coordinator does now and then it does at once.
 QUICK = {
-    "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.1,
-    "obcd.coordinator.sweeping:FIRST_SECONDS": 0.0,
-    "obcd.coordinator.sweeping:SWEEP_SECONDS": 0.2,
+    "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.1,
+    "obcd.coordinator.jobs.retention_sweeps:FIRST_SECONDS": 0.0,
+    "obcd.coordinator.jobs.retention_sweeps:SWEEP_SECONDS": 0.2,
 }
 
 

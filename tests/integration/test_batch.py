@@ -131,7 +131,7 @@ def test_verbose_prints_a_line_per_answer(folder: Folder) -> None:
 def test_progress_is_said_now_and_then(tmp_path: Path, environment: dict[str, str], simulate: Simulate) -> None:
     server = simulate("--parallel", 4, "--seconds", 0.4)
     folder = Folder(tmp_path / "work", environment, server.names[0])
-    tweaks = {"obcd.cli.batching:PLAIN_SECONDS": 0.3}
+    tweaks = {"obcd.cli.jobs.batch_run:PLAIN_SECONDS": 0.3}
     command = obcd_command("batch", "--prompts", "prompts.jsonl", tweaks=tweaks)
     process = Running(command, environment, tmp_path / "batch.log", folder.path)
 

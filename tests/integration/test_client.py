@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, signature_of
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama import control
 from obcd.ollama import transport as transport_module
-from obcd.ollama.client import TIMED_OUT, Answer, ask, preload, response_record
+from obcd.ollama.client import TIMED_OUT, ModelAnswer, ask, preload, response_record
 from obcd.ollama.control import probe, probe_all
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
-from obcd.standins.faults import KINDS, VECTOR_KINDS
-from obcd.standins.simulated import Behaviour
+from obcd.standins.simulated.faults import KINDS, VECTOR_KINDS
+from obcd.standins.simulated.gpu_server import Behaviour
 from tests.integration.loopback import (
     Script,
     SimulatedServer,
@@ -91,7 +91,7 @@ class TestAsking:
 
         result = ask(transport, line, JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         record = response_record(line, 0, 1, "gpu0", result)
         assert {key: record[key] for key in ("ordinal", "line", "outcome", "attempts", "endpoint")} == {
             "ordinal": 0,
@@ -108,19 +108,19 @@ class TestAsking:
         json.loads(json.dumps(record))
 
     def test_many_questions_go_over_one_connection(self, transport: Transport) -> None:
-        socks = {transport._sock for _ in range(10) if isinstance(ask(transport, request("Hello"), JOB), Answer)}
+        socks = {transport._sock for _ in range(10) if isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)}
 
         assert len(socks) == 1
 
     def test_lone_surrogates_and_control_characters_travel(self, transport: Transport) -> None:
-        assert isinstance(ask(transport, request("a\ud800b\x00\x1b[2J\u2028"), JOB), Answer)
+        assert isinstance(ask(transport, request("a\ud800b\x00\x1b[2J\u2028"), JOB), ModelAnswer)
 
     def test_answer_in_json_fits_its_schema(self, transport: Transport) -> None:
         schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
         result = ask(transport, request("How old?", format=schema), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         assert isinstance(json.loads(result.fields["response"])["age"], int)
 
     def test_preload_loads_and_asks_nothing(self) -> None:
@@ -157,7 +157,7 @@ class TestFaults:
         fault = fault_of(transport, f"[[simulate:{marker}]]")
 
         assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == MARKED[marker]
-        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+        assert isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)
 
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
         elsewhere = {
@@ -179,7 +179,7 @@ class TestFaults:
         kinds = [fault_of(transport, f"{marker} Hello").kind for marker in ("[[simulate:crash-load]]", "")]
 
         assert kinds == ["crashed", "load_failed"]
-        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+        assert isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)
 
     @pytest.mark.parametrize("marker", ["hang", "drip"])
     def test_server_that_never_ends_is_broken_off_and_the_next_question_is_answered(self, marker: str) -> None:
@@ -195,7 +195,7 @@ class TestFaults:
             )
             wait_until(lambda: server.requests()[0]["outcome"] == "cancelled")  # no slot is left computing for nobody
             transport.arm()
-            assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+            assert isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)
 
     def test_cancelled_question_costs_nothing_and_harms_nobody(self, transport: Transport) -> None:
         transport.abort("cancelled")
@@ -210,12 +210,12 @@ class TestFaults:
         fault = fault_of(transport, "[[simulate:huge=2000000]]")
 
         assert (fault.kind, fault.remedy) == ("too_large", Remedy.NEVER)
-        assert isinstance(ask(transport, request("Hello"), JOB), Answer)
+        assert isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)
 
     def test_answer_that_is_cut_short_is_an_answer(self, transport: Transport) -> None:
         result = ask(transport, request("[[simulate:length]]"), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         assert result.fields["done_reason"] == "length"
 
     def test_answer_that_is_cut_short_is_a_failure_where_json_was_wanted(self, transport: Transport) -> None:
@@ -261,9 +261,9 @@ class TestFaults:
 
         line = request(f"{SECRET} [[simulate:tokens=30]]")
         for most in (None, 64, tokens + JOB.num_predict - 1):  # not planned, the largest already, still too small
-            assert isinstance(ask(transport, line, replace(planned, num_ctx_max=most)), Answer)
+            assert isinstance(ask(transport, line, replace(planned, num_ctx_max=most)), ModelAnswer)
         brief = replace(line, options={"num_predict": 64 - tokens})
-        assert isinstance(ask(transport, brief, planned), Answer)
+        assert isinstance(ask(transport, brief, planned), ModelAnswer)
 
     def test_model_that_is_not_there(self, transport: Transport) -> None:
         assert fault_of(transport, "", model="nobody-has-it").kind == "model_missing"
@@ -436,7 +436,7 @@ class TestKinds:
     def test_texts_get_a_vector_each(self, able: Transport) -> None:
         result = ask(able, line(embed=["one", "two"], model="nomic-embed-text"), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         assert [len(vector) for vector in result.fields["embeddings"]] == [64, 64]
         assert (result.fields["model"], result.fields["eval_tokens"]) == ("nomic-embed-text", 0)
         assert result.fields["prompt_tokens"] == 2
@@ -445,7 +445,7 @@ class TestKinds:
     def test_vectors_are_as_short_as_asked(self, able: Transport) -> None:
         result = ask(able, line(embed="one", model="nomic-embed-text", dimensions=8), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         assert len(result.fields["embeddings"][0]) == 8
 
     def test_embedding_model_is_loaded_without_a_chat(self, able_server: SimulatedServer, able: Transport) -> None:
@@ -484,15 +484,15 @@ class TestKinds:
     def test_text_goes_on(self, able: Transport) -> None:
         result = ask(able, line(complete="Once upon a time", logprobs=True), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         assert result.fields["response"]
         assert result.fields["logprobs"][0]["token"]
 
     def test_thought_is_kept_apart_and_can_be_forbidden(self, able: Transport) -> None:
         thinking, silent = (ask(able, line(prompt="Why?", model="qwen3", think=think), JOB) for think in (True, False))
 
-        assert isinstance(thinking, Answer)
-        assert isinstance(silent, Answer)
+        assert isinstance(thinking, ModelAnswer)
+        assert isinstance(silent, ModelAnswer)
         assert thinking.fields["thinking"]
         assert thinking.fields["response"] == silent.fields["response"]
         assert "thinking" not in silent.fields
@@ -509,7 +509,7 @@ class TestKinds:
 
         result = ask(able, line(prompt="Weather in Bonn?", tools=[tool]), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         (call,) = result.fields["tool_calls"]
         assert call["function"]["name"] == "weather"
         assert isinstance(call["function"]["arguments"]["city"], str)
@@ -517,7 +517,7 @@ class TestKinds:
     def test_probabilities_are_kept_for_every_token(self, able: Transport) -> None:
         result = ask(able, line(prompt="Why?", logprobs=True, top_logprobs=3), JOB)
 
-        assert isinstance(result, Answer)
+        assert isinstance(result, ModelAnswer)
         found = result.fields["logprobs"]
         assert "".join(item["token"] for item in found) == result.fields["response"]
         assert all(item["logprob"] < 0 and len(item["top_logprobs"]) == 3 for item in found)
@@ -534,4 +534,4 @@ class TestKinds:
     def test_pictures_travel_as_base64(self, able: Transport) -> None:
         request = line(prompt="What is this?", images=["data:image/png;base64," + "AAAA" * 20])
 
-        assert isinstance(ask(able, request, JOB), Answer)
+        assert isinstance(ask(able, request, JOB), ModelAnswer)

@@ -307,9 +307,10 @@ def test_each_fault_ends_in_one_answer_or_one_error(tmp_path: Path, simulate: Si
     server = simulate("--parallel", 4, "--seconds", 0.02, count=2)
     requests = {"attempts": 2, "request_timeout_seconds": 1.5, "load_timeout_seconds": 5}
     quick = {
-        "obcd.core.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.retry:ENDPOINT_BASE": 0.1,
-        "obcd.core.health:ENDPOINT_LIMIT": 0.2, "obcd.core.health:ENDPOINT_BASE": 0.1,
-        "obcd.core.charges:REQUEST_BASE": 0.1, "obcd.coordinator.fleet:PROBE_SOON": 0.1,
+        "obcd.core.endpoint.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.retry:ENDPOINT_BASE": 0.1,
+        "obcd.core.endpoint.health:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.health:ENDPOINT_BASE": 0.1,
+        "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.1,
+        "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.1,
     }  # fmt: skip
     config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=requests)
     coordinator = coordinate(config, tweaks=quick)
@@ -358,8 +359,8 @@ def test_model_that_no_endpoint_has_fails_its_lines_only(
 ) -> None:
     server = simulate("--seconds", 0.02)
     tweaks = {
-        "obcd.core.shortage:MODEL_WAIT_SECONDS": 1.0,
-        "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3,
+        "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0,
+        "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
     }
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
     coordinator.drop(b'{"prompt": "a"}\n{"prompt": "b", "model": "phi4"}\n{"prompt": "c"}\n')
@@ -602,7 +603,7 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, co
 
 
 def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.signboard:PROGRESS_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2})
     pid = wait_until(lambda: coordinator.worker_pids().get("clerk intake", 0))
     content = prompt_lines(prompts(200_000))
     writer = coordinator.inbox / ".hidden"
@@ -676,7 +677,7 @@ def test_status_is_for_people_and_for_machines(
 
 
 def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.desk:SCAN_IDLE": 0.3})
+    coordinator = coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
     coordinator.inbox.rename(coordinator.root / "old inbox")
     wait_until(lambda: coordinator.status()["troubles"])
     (coordinator.inbox / "clinical").mkdir(parents=True)

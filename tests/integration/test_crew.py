@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from obcd.benchmark.bench_prompts import in_turn, long_prompts, steady_prompts
+from obcd.benchmark.load_generator import LoadGenerator, LoadWork
+from obcd.benchmark.samples import Sample
 from obcd.config.endpoints import parse_endpoint
-from obcd.core.records import JobSettings
-from obcd.core.samples import Sample
-from obcd.ollama.crew import Crew, Work
-from obcd.reports.prompts import in_turn, long_prompts, steady_prompts
-from obcd.standins.simulated import Behaviour
+from obcd.core.request.records import JobSettings
+from obcd.standins.simulated.gpu_server import Behaviour
 from tests.integration.loopback import hangs, serving, simulating, wait_until
 
 pytestmark = pytest.mark.integration
@@ -23,9 +23,9 @@ SETTINGS = JobSettings(model="llama3.2", request_timeout_seconds=10.0, load_time
 SLOW = Behaviour(seconds=0.05, load_seconds=0.0)
 
 
-def crew_of(url: str, settings: JobSettings = SETTINGS) -> tuple[Crew, threading.Event]:
+def crew_of(url: str, settings: JobSettings = SETTINGS) -> tuple[LoadGenerator, threading.Event]:
     stop = threading.Event()
-    return Crew(parse_endpoint(url, 0, 4), Work(settings, long_prompts()), stop), stop
+    return LoadGenerator(parse_endpoint(url, 0, 4), LoadWork(settings, long_prompts()), stop), stop
 
 
 def until(count: int, into: list[Sample]) -> Callable[[Sample], bool]:
@@ -68,7 +68,9 @@ def test_sample_holds_what_the_server_says_of_its_slots() -> None:
 
 def test_same_answer_has_the_same_digest_and_another_has_another() -> None:
     with simulating(SLOW) as server:
-        crew = Crew(parse_endpoint(server.url, 0, 4), Work(SETTINGS, in_turn(steady_prompts()[:2])), threading.Event())
+        crew = LoadGenerator(
+            parse_endpoint(server.url, 0, 4), LoadWork(SETTINGS, in_turn(steady_prompts()[:2])), threading.Event()
+        )
         samples: list[Sample] = []
 
         crew.run(1, until(4, samples))

@@ -26,7 +26,7 @@ def test_job_folder_that_is_taken_away_ends_only_its_own_job(
     tmp_path: Path, simulate: Start, coordinate: Start
 ) -> None:
     server = simulate("--seconds", 0.5, "--parallel", 2)
-    tweaks = {"obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3}
+    tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3}
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
     coordinator.drop(prompts(40), "doomed.jsonl")
     wait_until(lambda: any(job["name"] == "doomed.jsonl" and job["done"] for job in coordinator.status()["jobs"]))
@@ -42,7 +42,7 @@ def test_job_folder_that_is_taken_away_ends_only_its_own_job(
 
 def test_stopped_clerk_is_replaced(tmp_path: Path, simulate: Start, coordinate: Start) -> None:
     server = simulate("--seconds", 0.02)
-    tweaks = {"obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3}
+    tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3}
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
     wait_until(lambda: coordinator.status()["state"] == "READY")
     clerk = coordinator.status()["processes"]["clerk intake"]

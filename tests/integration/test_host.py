@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from obcd.errors import NoEndpointError
-from obcd.host.locks import hold_pull
-from obcd.host.remote import Remote
+from obcd.host.servers.locks import hold_pull
+from obcd.host.supervisord.remote import Remote
 from obcd.ollama.pulling import stream_pull
 from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import (
@@ -41,9 +41,9 @@ pytestmark = pytest.mark.integration
 
 #: The watch's pauses, shortened where a test would wait for nothing else.
 QUICK: dict[str, Any] = {
-    "obcd.host.programs:START_SECONDS": 1,
-    "obcd.host.programs:START_RETRIES": 1,
-    "obcd.host.programs:WATCH_OPTIONS": (
+    "obcd.host.control.programs:START_SECONDS": 1,
+    "obcd.host.control.programs:START_RETRIES": 1,
+    "obcd.host.control.programs:WATCH_OPTIONS": (
         "--limit",
         "start_pause=0.3",
         "--limit",
@@ -316,7 +316,7 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
 
 
 def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 2, {"obcd.host.launcher:PORT_SECONDS": 0.2})
+    machine = Host(tmp_path / "own", 2, {"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
     with socket.socket() as stranger, socket.socket() as another:
         machine.process.end()  # begun before the stranger came
         stranger.bind(("127.0.0.1", machine.base + 1))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from obcd.cli.install import NOTHING_DONE
+from obcd.cli.daemon.install import NOTHING_DONE
 from obcd.errors import ExitCode
-from obcd.install.apply import Verb
+from obcd.install.apply import InstallVerb
 from tests.integration.systemd_sandbox import VENV, SystemdSandbox
 from tests.support import SOURCES, make_environment, run_obcd, wait_until
 
@@ -28,7 +28,7 @@ BUILD = "from setuptools import setup; setup()"
 def verbs(text: str) -> dict[str, str]:
     """Return `{path: verb}` of what a command listed."""
     rows = [line.split() for line in text.splitlines()]
-    return {row[1]: row[0] for row in rows if len(row) > 1 and row[0] in set(Verb)}
+    return {row[1]: row[0] for row in rows if len(row) > 1 and row[0] in set(InstallVerb)}
 
 
 def tree(root: Path) -> list[str]:

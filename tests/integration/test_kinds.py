@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from obcd.core.concurrency import FIRST
+from obcd.core.endpoint.concurrency import FIRST
 from tests.support import (
     CoordinatorProcess,
     Published,

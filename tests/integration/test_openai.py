@@ -105,7 +105,10 @@ def published(
     config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1, "repairs": 0})
     coordinator = coordinate(
         config,
-        tweaks={"obcd.core.shortage:MODEL_WAIT_SECONDS": 0.5, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.3},
+        tweaks={
+            "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 0.5,
+            "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
+        },
     )
     coordinator.drop("".join(item + "\n" for item in [*ASKED, *FAILING]).encode(), "batch.jsonl")
     return coordinator.published("batch")

@@ -20,8 +20,9 @@ Coordinate = Callable[..., CoordinatorProcess]
 
 #: Looks and probes come quickly.
 QUICK = {
-    "obcd.core.fitness:LOOK_BASE": 0.3, "obcd.core.fitness:LOOK_LIMIT": 0.6,
-    "obcd.coordinator.fleet:PROBE_IDLE": 0.3, "obcd.core.shortage:MODEL_WAIT_SECONDS": 1.0,
+    "obcd.core.endpoint.signature_health:LOOK_BASE": 0.3, "obcd.core.endpoint.signature_health:LOOK_LIMIT": 0.6,
+    "obcd.coordinator.endpoints.endpoint_set:PROBE_IDLE": 0.3,
+    "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0,
 }  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def test_model_that_is_pulled_anew_answers_nothing_of_a_job_under_way_even_befor
 ) -> None:
     # given a job under way, and a coordinator that probes twice a minute
     server = simulate("--seconds", 0.2, "--load-seconds", 1, "--parallel", 2)
-    tweaks = {"obcd.core.shortage:MODEL_WAIT_SECONDS": 1.0}
+    tweaks = {"obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0}
     coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
     coordinator.drop(prompts(100))
     wait_until(lambda: len(server.account()) >= 8, what="some are answered")
@@ -253,7 +254,7 @@ def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(
     # given two servers of one host, with one folder of models that is empty
     servers = simulate("--models", "", "--pull-seconds", 2, count=2)
     config = write_config(tmp_path / "obcd.toml", servers.names, requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     # when
     coordinator.drop(prompts(10))
@@ -275,7 +276,7 @@ def test_model_that_only_a_line_names_is_not_fetched(
 ) -> None:
     server = simulate()
     config = write_config(tmp_path / "obcd.toml", server.names, requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     coordinator.drop(b'{"prompt": "one", "model": "evil.example.org/x/y"}\n{"prompt": "two"}\n')
 
@@ -290,7 +291,7 @@ def test_model_that_no_registry_knows_fails_its_lines_after_the_usual_wait(
 ) -> None:
     server = simulate()
     config = write_config(tmp_path / "obcd.toml", server.names, model="no-such", requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.coordinator:HOUSEKEEPING_SECONDS": 0.2})
+    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     coordinator.drop(prompts(2))
 

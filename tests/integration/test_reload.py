@@ -223,7 +223,7 @@ def test_profile_that_came_is_answered_and_one_that_left_waits_with_a_reason(
     tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
 ) -> None:
     config = write_config(tmp_path / "obcd.toml", quick_server.names, profiles={"old": {"num_predict": 30}})
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.desk:SCAN_IDLE": 0.3})
+    coordinator = coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
     write_config(config, quick_server.names, profiles={"clinical": {"num_predict": 40}})
 
     assert hang_up(coordinator)["text"] == "profile 'clinical' came, profile 'old' left"

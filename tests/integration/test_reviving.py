@@ -10,18 +10,18 @@ from collections.abc import Iterator
 import pytest
 
 from obcd.clock import monotonic
-from obcd.core import deadlines, ladder
-from obcd.core.deadlines import Deadlines
-from obcd.core.faults import Fault
-from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request, signature_of
-from obcd.ollama import reviving
-from obcd.ollama.client import TIMED_OUT, Answer, ask
+from obcd.core.endpoint import deadlines, recovery_steps
+from obcd.core.endpoint.deadlines import Deadlines
+from obcd.core.endpoint.faults import Fault
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings, Request, signature_of
+from obcd.ollama import recovery
+from obcd.ollama.client import TIMED_OUT, ModelAnswer, ask
 from obcd.ollama.transport import Transport
-from obcd.standins.account import prompt_key
-from obcd.standins.simulated import Behaviour
+from obcd.standins.simulated.gpu_server import Behaviour
+from obcd.standins.wire.account import prompt_key
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.rescue import Rescue
+from obcd.workers.recovery_driver import RecoveryDriver
 from tests.integration.loopback import SimulatedServer, simulating
 
 pytestmark = pytest.mark.integration
@@ -41,12 +41,12 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._transport, self._loader = Transport(url), Loader(url, Preflight())
-        self._rescue = Rescue(url, self._loader, Deadlines(), lambda: None, lambda _: None)
+        self._rescue = RecoveryDriver(url, self._loader, Deadlines(), lambda: None, lambda _: None)
 
     def close(self) -> None:
         self._transport.close()
 
-    def ask(self, prompt: str, limit: float = 60.0, kind: str = "prompt") -> Answer | Fault:
+    def ask(self, prompt: str, limit: float = 60.0, kind: str = "prompt") -> ModelAnswer | Fault:
         wanted = request(prompt, kind)
         self.trouble = self._rescue.try_to_help(None)
         fault = self._rescue.refusal() or self._loader.ensure(self._transport, signature_of(wanted, JOB))
@@ -59,7 +59,7 @@ class Client:
         timer.cancel()
         self._transport.arm()
         if isinstance(outcome, Fault):
-            assert self._loader.note_silence(signature_of(wanted, JOB), sent_at)
+            assert self._loader.on_silence(signature_of(wanted, JOB), sent_at)
         else:
             self._loader.note_used(signature_of(wanted, JOB), "", 0.0)
         return outcome
@@ -68,8 +68,8 @@ class Client:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedServer]:
     monkeypatch.setattr(deadlines, "LEAST_SECONDS", 0.5)
-    monkeypatch.setattr(ladder, "REST_BASE", 0.0)
-    monkeypatch.setattr(reviving, "GONE_SECONDS", 0.5)
+    monkeypatch.setattr(recovery_steps, "REST_BASE", 0.0)
+    monkeypatch.setattr(recovery, "GONE_SECONDS", 0.5)
     with simulating(Behaviour(seconds=0.05, load_seconds=0.0, models=("llama3.2", EMBEDDING))) as started:
         yield started
 
@@ -80,14 +80,14 @@ def asked(server: SimulatedServer) -> list[str]:
 
 def test_model_that_hangs_is_loaded_anew_and_answers(server: SimulatedServer) -> None:
     with contextlib.closing(Client(server.url)) as client:
-        assert isinstance(client.ask("Hello"), Answer)
+        assert isinstance(client.ask("Hello"), ModelAnswer)
 
         fault = client.ask(STUCK, limit=0.3)
 
         assert isinstance(fault, Fault)
         assert fault.kind == "timeout"
         # the next one finds out, by one token that does not come, and is answered by the model that is loaded anew
-        assert isinstance(client.ask("Hello again"), Answer)
+        assert isinstance(client.ask("Hello again"), ModelAnswer)
         assert asked(server) == [prompt_key("Hello"), prompt_key(STUCK), ONE_TOKEN, prompt_key("Hello again")]
 
 
@@ -95,7 +95,7 @@ def test_server_that_is_slow_keeps_its_model(server: SimulatedServer) -> None:
     with contextlib.closing(Client(server.url)) as client:
         assert isinstance(client.ask("[[simulate:seconds=5]] Hello", limit=0.3), Fault)
 
-        assert isinstance(client.ask("Hello again"), Answer)
+        assert isinstance(client.ask("Hello again"), ModelAnswer)
 
         outcomes = [item["outcome"] for item in server.requests()]
         assert outcomes == ["cancelled", "answered", "answered"]  # the token came: nothing was unloaded
@@ -119,15 +119,15 @@ def test_model_that_cannot_be_unloaded_is_said(server: SimulatedServer) -> None:
         other.abort(TIMED_OUT)
         thread.join(10)
         # once it is gone the model is unloaded, and all is well
-        assert isinstance(client.ask("Hello again"), Answer)
+        assert isinstance(client.ask("Hello again"), ModelAnswer)
 
 
 def test_embedding_model_that_hangs_is_tried_by_a_text_of_its_own_and_loaded_anew(server: SimulatedServer) -> None:
     with contextlib.closing(Client(server.url)) as client:
-        assert isinstance(client.ask("Hello", kind="embed"), Answer)
+        assert isinstance(client.ask("Hello", kind="embed"), ModelAnswer)
 
         fault = client.ask(STUCK, limit=0.3, kind="embed")
 
         assert isinstance(fault, Fault)
-        assert isinstance(client.ask("Hello again", kind="embed"), Answer)
+        assert isinstance(client.ask("Hello again", kind="embed"), ModelAnswer)
         assert asked(server) == [*map(prompt_key, ("Hello", STUCK)), ONE_TOKEN, prompt_key("Hello again")]

@@ -20,13 +20,14 @@ import psutil
 import pytest
 import requests
 
-from obcd.cli.host_common import _shared
+from obcd.cli.host.common import _shared
 from obcd.errors import AlreadyRunningError, ConfigurationError, ExitCode
-from obcd.host import leftovers, smi
-from obcd.host.cards import GpuError, Reason
-from obcd.host.launcher import Launch, check_port
-from obcd.host.leftovers import end_leftovers, neighbours, slot
-from obcd.host.plan import Plan, Server, write_plan
+from obcd.host.cards import smi
+from obcd.host.cards.card import GpuError, Reason
+from obcd.host.servers import leftovers
+from obcd.host.servers.launcher import Launch, check_port
+from obcd.host.servers.leftovers import end_leftovers, neighbours, slot
+from obcd.host.servers.plan import HostPlan, Server, write_plan
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
 from tests.support import Running, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
@@ -43,7 +44,7 @@ class Rig:
     stand_ins: StandIns
     environment: dict[str, str]
     runtime: Path
-    plan: Plan
+    plan: HostPlan
     started: list[Running] = field(default_factory=list)
 
     @property
@@ -59,7 +60,7 @@ class Rig:
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run `obcd serve-gpu` to its end; it waits for a port only briefly."""
-        words = obcd_command("serve-gpu", *arguments, tweaks={"obcd.host.launcher:PORT_SECONDS": 0.2})
+        words = obcd_command("serve-gpu", *arguments, tweaks={"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
         return subprocess.run(
             words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )  # fmt: skip
@@ -102,7 +103,7 @@ def free_ports(count: int) -> list[int]:
         return [int(sock.getsockname()[1]) for sock in found]
 
 
-def make_plan(stand_ins: StandIns, ports: list[int]) -> Plan:
+def make_plan(stand_ins: StandIns, ports: list[int]) -> HostPlan:
     servers = tuple(
         Server(
             label=str(index),
@@ -120,7 +121,7 @@ def make_plan(stand_ins: StandIns, ports: list[int]) -> Plan:
         for index, port in enumerate(ports)
     )
     ollama = str(stand_ins.bin / "ollama")
-    return Plan(bind="127.0.0.1", name="127.0.0.1", vendor="nvidia", ollama=ollama, parallel=16, servers=servers)
+    return HostPlan(bind="127.0.0.1", name="127.0.0.1", vendor="nvidia", ollama=ollama, parallel=16, servers=servers)
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def test_only_marked_processes_of_this_host_are_ended(
 
 def test_nobody_ends_itself_or_who_started_it(rig: Rig) -> None:
     script = (
-        "import subprocess, sys; from pathlib import Path; from obcd.host.leftovers import end_leftovers\n"
+        "import subprocess, sys; from pathlib import Path; from obcd.host.servers.leftovers import end_leftovers\n"
         f"ended = end_leftovers(Path({str(rig.runtime)!r}), None)\n"
         "if len(sys.argv) > 1: sys.exit(len(ended))\n"
         "sys.exit(len(ended) + subprocess.run([sys.executable, __file__, 'child']).returncode)\n"

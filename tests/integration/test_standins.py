@@ -24,11 +24,11 @@ from typing import Any
 import ollama
 import pytest
 
-from obcd.standins.scheduler import SchedulerLimits
 from obcd.standins.serve import Site, start_site
-from obcd.standins.settings import ServerSettings
-from obcd.standins.simulated import Behaviour
+from obcd.standins.simulated.gpu_server import Behaviour
 from obcd.standins.sites import simulated_sites
+from obcd.standins.wire.model_scheduler import SchedulerLimits
+from obcd.standins.wire.settings import ServerSettings
 
 pytestmark = pytest.mark.integration
 

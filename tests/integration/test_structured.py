@@ -106,7 +106,7 @@ def test_cancelled_job_breaks_off_what_is_being_mended(
 #: Judges an answer that its schema would be at for years, and counts beside it.
 BESIDE = """
 import threading, time
-from obcd.core.schemas import Schema
+from obcd.core.schema.schemas import Schema
 
 thread = threading.Thread(target=Schema({"pattern": "^(a|aa)+$"}).judge, args=('"' + "a" * 60 + 'b"',), daemon=True)
 thread.start()

@@ -8,9 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.core.context import OUTLIERS, ContextPlan, Gauge, text_tokens
-from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings
+from obcd.core.request.context import OUTLIERS, ContextPlan, Gauge, text_tokens
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings
 from obcd.errors import TooLongError
 
 texts = st.text(max_size=40) | st.builds(str.__mul__, st.text(min_size=1, max_size=5), st.integers(1, 20_000))

@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.core.converting import Shape, read_ours, write_line
-from obcd.core.forms import Form
-from obcd.core.lines import parse_line
+from obcd.core.request.lines import parse_line
+from obcd.core.tables.converting import LineShape, read_ours, write_line
+from obcd.core.tables.file_format import Form
 from obcd.errors import InputError, LineError
-from obcd.reports.convert import Wanted, convert
-from obcd.reports.sources import LeftOut
+from obcd.prompts.convert import Wanted, convert
+from obcd.text_files import LeftOut
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 PROMPTS = TEXTS.filter(str.strip)
@@ -56,8 +56,8 @@ def converted(raw: bytes, form: Form, wanted: Wanted) -> tuple[bytes, list[LeftO
 def test_table_there_and_back_is_the_same_line(ours: dict[str, Any], delimiter: str) -> None:
     raw = json.dumps(ours).encode()
 
-    table, left = converted(raw, Form(), Wanted(shape=Shape.TABLE, delimiter=delimiter))
-    back, left_back = converted(table, Form("csv" if delimiter == "," else "tsv"), Wanted(shape=Shape.OURS))
+    table, left = converted(raw, Form(), Wanted(shape=LineShape.TABLE, delimiter=delimiter))
+    back, left_back = converted(table, Form("csv" if delimiter == "," else "tsv"), Wanted(shape=LineShape.OURS))
 
     assert (left, left_back) == ([], [])
     assert json.loads(back) == ours
@@ -65,7 +65,7 @@ def test_table_there_and_back_is_the_same_line(ours: dict[str, Any], delimiter: 
 
 @given(lines())
 def test_openai_there_and_back_asks_the_same(ours: dict[str, Any]) -> None:
-    raw = write_line(ours, 1, Shape.OPENAI, "m")
+    raw = write_line(ours, 1, LineShape.OPENAI, "m")
 
     back, before = asks(read_ours(raw, 1)), asks(ours)
     opening = [{"role": "system", "content": before.system}] if before.system else []
@@ -81,7 +81,7 @@ def test_openai_there_and_back_asks_the_same(ours: dict[str, Any]) -> None:
 def test_seed_there_and_back_is_the_same_line(prompt: str, echoed: dict[str, str], number: dict[str, str]) -> None:
     ours = {"prompt": prompt, **echoed, **number}
 
-    assert read_ours(write_line(ours, 1, Shape.SEED), 1) == ours
+    assert read_ours(write_line(ours, 1, LineShape.SEED), 1) == ours
 
 
 JSON = st.recursive(
@@ -94,12 +94,14 @@ JSON = st.recursive(
 KEYS = "id prompt messages complete embed suffix raw system model options format think tools n logprobs role content x"
 
 
-@given(st.dictionaries(st.sampled_from(KEYS.split()), JSON, max_size=4), st.sampled_from(Shape))
-def test_any_line_is_converted_or_refused_and_never_asks_something_else(document: dict[str, Any], shape: Shape) -> None:
+@given(st.dictionaries(st.sampled_from(KEYS.split()), JSON, max_size=4), st.sampled_from(LineShape))
+def test_any_line_is_converted_or_refused_and_never_asks_something_else(
+    document: dict[str, Any], shape: LineShape
+) -> None:
     raw = json.dumps(document).encode()
     try:
         out, _ = converted(raw, Form(), Wanted(shape=shape, model="m"))
-        written = out if shape is not Shape.TABLE else converted(out, Form("csv"), Wanted(shape=Shape.OURS))[0]
+        written = out if shape is not LineShape.TABLE else converted(out, Form("csv"), Wanted(shape=LineShape.OURS))[0]
         found = parse_line(written.removesuffix(b"\n"), 1)
     except (InputError, LineError):
         return

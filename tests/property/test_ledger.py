@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from obcd.core.records import Outcome
-from obcd.spool import ledger
-from obcd.spool.ledger import failure_record
+from obcd.core.request.records import Outcome
+from obcd.spool.job import ledger
+from obcd.spool.job.ledger import failure_record
 
 REQUESTS = 6
 ORDINALS = st.integers(0, REQUESTS - 1)

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from obcd.core.lines import KIND_KEYS, MESSAGE_KEYS, OPTION_RANGES, OPTION_TYPES, parse_line
-from obcd.core.records import JobSettings, Request, request_body, signature_of
+from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, OPTION_RANGES, OPTION_TYPES, parse_line
+from obcd.core.request.records import JobSettings, Request, request_body, signature_of
 from obcd.errors import LineError
 from obcd.ollama.client import encode_body
 

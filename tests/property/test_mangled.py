@@ -16,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obcd.config.loading import load_settings
-from obcd.core.openai.told import to_record
+from obcd.core.answer.openai.openai_response import to_record
 from obcd.errors import ConfigurationError, InputError
-from obcd.spool import disk, ledger, outbox, recovery, signs
-from obcd.spool.inbox import Inbox, Marker
-from obcd.spool.intake import Accepted, NotYet, Rejected, accept, accept_claimed
-from obcd.spool.layout import Layout
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Inbox, Marker
+from obcd.spool.intake import recovery
+from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept, accept_claimed
+from obcd.spool.job import ledger
+from obcd.spool.outbox import publication, status_folders
 from tests.faults.checks import quick_syncs
 from tests.faults.conftest import MEMORY
 from tests.unit.spool.spools import (
@@ -234,8 +237,8 @@ def test_any_strangers_manifest_is_passed_over(content: bytes) -> None:
             (layout.outbox / name / "manifest.json").write_bytes(content)
             (layout.outbox / name / "progress.json").write_bytes(content)
 
-        assert outbox.find_published(layout.outbox, "d1", "notes.jsonl", "") is None
-        assert signs.find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
+        assert publication.find_published(layout.outbox, "d1", "notes.jsonl", "") is None
+        assert status_folders.find_progress(layout.outbox, "d1", "notes.jsonl", "") is None
         accept_bytes(layout, THREE)
         assert finish_again(layout).name == "notes.job1"
 

@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 
-from obcd.core.lines import parse_line
-from obcd.core.openai.asked import CHAT, COMPLETIONS, EMBEDDINGS, LINE_KEYS
-from obcd.core.openai.parts import NEUTRAL, PASSED_OVER, REASONS, SHARED
-from obcd.core.openai.told import STATUSES, custom_id_of, is_told, to_record, told_failure, told_response
-from obcd.core.records import JobSettings, Kind, Request, request_body, signature_of
+from obcd.core.answer.openai.openai_response import (
+    STATUSES,
+    custom_id_of,
+    is_told,
+    to_record,
+    told_failure,
+    told_response,
+)
+from obcd.core.request.lines import parse_line
+from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS, LINE_KEYS
+from obcd.core.request.openai.parts import NEUTRAL, PASSED_OVER, REASONS, SHARED
+from obcd.core.request.records import JobSettings, Kind, Request, request_body, signature_of
 from obcd.errors import LineError
 
 TYPES: dict[Kind, Any] = {Kind.CHAT: ChatCompletion, Kind.COMPLETE: Completion, Kind.EMBED: CreateEmbeddingResponse}

@@ -13,12 +13,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.core.extract import Found, Missing, find_json
-from obcd.reports.answers import Answer
-from obcd.reports.merge import JsonlWriter, JsonWriter, merge_answers
-from obcd.reports.rows import ObjectsWriter
-from obcd.reports.sources import LeftOut
-from obcd.reports.tables import CsvWriter
+from obcd.core.schema.extract import Found, NoJson, find_json
+from obcd.results.merging.merge import JsonlWriter, JsonWriter, merge_answers
+from obcd.results.merging.merge_rows import ObjectsWriter
+from obcd.results.merging.merge_tables import CsvWriter
+from obcd.results.reading.answers import Answer
+from obcd.text_files import LeftOut
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -57,7 +57,7 @@ def test_document_that_is_cut_short_gives_nothing(document: Any, end: int) -> No
     text = json.dumps(document)
     part = text[: 1 + end % (len(text) - 1)] if len(text) > 2 else text[:1]
 
-    assert part == text or isinstance(find_json(part), Missing)
+    assert part == text or isinstance(find_json(part), NoJson)
 
 
 @given(text=st.text() | hostile)

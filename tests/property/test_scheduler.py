@@ -11,15 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from obcd.core.backlog import ENDED, LEASED, Backlog
-from obcd.core.faults import Fault, Harm, Remedy, worker_lost
-from obcd.core.fitness import LOOK_BASE
-from obcd.core.leases import Lease
-from obcd.core.poison import CRASHES
-from obcd.core.records import Signature
-from obcd.core.scheduling import Scheduler
-from obcd.core.shortage import MODEL_WAIT_UNREACHED_SECONDS
-from obcd.core.turns import Rank
+from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.endpoint.signature_health import LOOK_BASE
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.backlog import ENDED, LEASED, Backlog
+from obcd.core.scheduling.fair_share import Rank
+from obcd.core.scheduling.leases import Lease
+from obcd.core.scheduling.missing_models import MODEL_WAIT_UNREACHED_SECONDS
+from obcd.core.scheduling.poison import CRASHES
+from obcd.core.scheduling.scheduler import Scheduler
 
 SIGNATURES = tuple(Signature(f"model{number}:latest", (("num_ctx", 1000 * number),)) for number in range(3))
 MODELS = [signature.model for signature in SIGNATURES]
@@ -114,7 +114,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def probe(self, name: str, digests: dict[str, str] | None, failure: str | None) -> None:
         if name in self.slots:
-            self.scheduler.note_probe(name, digests, failure, self.now)
+            self.scheduler.on_probe(name, digests, failure, self.now)
 
     @rule()
     def assign(self) -> None:
@@ -191,7 +191,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def lose_worker(self, name: str) -> None:
         if name not in self.slots:
             return
-        self.scheduler.note_probe(name, None, "its worker ended", self.now)
+        self.scheduler.on_probe(name, None, "its worker ended", self.now)
         for lease in self.scheduler.leases(name):
             del self.out[lease.ticket]
             self.late.append(lease)
@@ -291,7 +291,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             self.now += MODEL_WAIT_UNREACHED_SECONDS
             for name in ENDPOINTS:
-                self.scheduler.note_probe(name, dict.fromkeys(MODELS, "x"), None, self.now)
+                self.scheduler.on_probe(name, dict.fromkeys(MODELS, "x"), None, self.now)
             self.fail_unservable(1000)
             self.out.update((lease.ticket, lease) for lease in self.scheduler.assign(self.now))
             while self.out:

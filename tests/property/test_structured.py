@@ -9,11 +9,11 @@ import jsonschema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.core.extract import split_thinking
-from obcd.core.schemas import Fit, Misfit, Schema, check_schema
-from obcd.reports.draft import draft_schema
-from obcd.reports.kinds import schema_kinds
-from obcd.share import shared
+from obcd.core.schema.extract import split_thinking
+from obcd.core.schema.schemas import Fit, Misfit, Schema, check_schema
+from obcd.package_data import shared
+from obcd.prompts.schema_draft import draft_schema
+from obcd.results.merging.column_kinds import schema_kinds
 
 VISIT: dict[str, Any] = json.loads((shared("examples") / "visit.schema.json").read_text("utf-8"))
 HELD = Schema(VISIT)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.reports.verify import Verdict, Verification, verify
-from obcd.spool.layout import Layout
+from obcd.results.verify import Verdict, Verification, verify
+from obcd.spool.folders.layout import Layout
 from tests.unit.spool.spools import accept_bytes, answer, failure, finish, record
 
 #: With a blank line, a bad line, a repeated line and one without LF at the end.

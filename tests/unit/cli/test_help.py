@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from obcd.cli.host import host
+from obcd.cli.host.run import host
 from obcd.cli.main import COMMANDS, cli
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from obcd.cli import main, reload, waiting
-from obcd.spool import outbox
-from obcd.spool.drop import Submitted
-from obcd.spool.layout import Layout
+from obcd.cli import main
+from obcd.cli.daemon import reload
+from obcd.cli.jobs import wait
+from obcd.spool.folders.layout import Layout
+from obcd.spool.outbox import publication
+from obcd.spool.submit.dropping import Submitted
 
 
 @pytest.mark.parametrize("is_ok", [True, False])
@@ -32,10 +34,10 @@ def test_reason_of_a_rejection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: tuple[Path, dict[str, Any]] = (tmp_path, {"rejected": "one\ntwo\x1b[2J"})
-    monkeypatch.setattr(outbox, "find_published", lambda *_: found)
+    monkeypatch.setattr(publication, "find_published", lambda *_: found)
     drop = Submitted(name="a.jsonl", profile="", drop_id="", prompts=1, bad=0, bad_lines=())
 
-    code = waiting.wait_for_all([drop], Layout.at(tmp_path), None, quiet=True)
+    code = wait.wait_for_all([drop], Layout.at(tmp_path), None, quiet=True)
 
     assert code == 5
     assert capsys.readouterr().err == f"a.jsonl was rejected: one\\ntwo\\x1b[2J; see {tmp_path}\n"

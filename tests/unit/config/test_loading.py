@@ -17,7 +17,7 @@ from obcd.config.endpoints import Endpoint
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import MAX_FILE_BYTES, Settings
 from obcd.config.writing import with_endpoints
-from obcd.core.records import JobSettings
+from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError
 
 EXAMPLES = Path(__file__).parents[3] / "etc" / "examples"

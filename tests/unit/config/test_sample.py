@@ -8,7 +8,7 @@ import pytest
 
 from obcd.config.loading import load_settings
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
-from obcd.share import shared
+from obcd.package_data import shared
 
 SAMPLE = shared("obcd.toml")
 

@@ -17,7 +17,7 @@ import pytest
 from obcd.config.loading import load_settings
 from obcd.config.settings import Settings
 from obcd.config.tokens import MAX_TOKEN, read_token, with_tokens
-from obcd.coordinator.changes import compare
+from obcd.coordinator.endpoints.changes import compare
 from obcd.errors import ConfigurationError
 from obcd.secret import Secret
 

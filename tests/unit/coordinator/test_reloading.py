@@ -10,10 +10,10 @@ import pytest
 
 from obcd.clock import monotonic
 from obcd.config.loading import load_settings
-from obcd.coordinator.coordinator import Coordinator
+from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import PATIENCE_SECONDS, SETTLE_SECONDS, Reloader
 from obcd.errors import ExitCode
-from obcd.spool.layout import Layout
+from obcd.spool.folders.layout import Layout
 
 FULL = 'model = "m"\n[ollama_instances]\n"10.0.0.1:1" = 0\n"10.0.0.1:2" = 1\n'
 
@@ -36,7 +36,7 @@ class Bench:
         """Take the turns that the reloader asks for, and return the outcome."""
         before = len(self.coordinator.reloads)
         while len(self.coordinator.reloads) == before:
-            now += self.reloader.turn(now)
+            now += self.reloader.tick(now)
         return self.coordinator.reloads[-1]
 
     @property
@@ -54,7 +54,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_nothing_is_looked_at_until_it_is_asked(bench: Bench) -> None:
     bench.write("rubbish")
 
-    assert bench.reloader.turn(1.0) == float("inf")
+    assert bench.reloader.tick(1.0) == float("inf")
     assert not bench.coordinator.reloads
 
 
@@ -62,16 +62,16 @@ def test_file_is_applied_when_it_was_the_same_twice(bench: Bench) -> None:
     bench.write(FULL + '"10.0.0.1:3" = 2\n')
 
     bench.reloader.ask(5.0)
-    assert bench.reloader.turn(5.0) == SETTLE_SECONDS
-    assert bench.reloader.turn(5.1) == pytest.approx(SETTLE_SECONDS - 0.1)
+    assert bench.reloader.tick(5.0) == SETTLE_SECONDS
+    assert bench.reloader.tick(5.1) == pytest.approx(SETTLE_SECONDS - 0.1)
     assert len(bench.endpoints) == 2
     between = monotonic()
-    bench.reloader.turn(5.0 + SETTLE_SECONDS)
+    bench.reloader.tick(5.0 + SETTLE_SECONDS)
 
     (outcome,) = bench.coordinator.reloads
     assert (outcome["is_ok"], outcome["text"]) == (True, "1 endpoint came")
     assert outcome["began"] >= between  # so it answers whoever asked in between
-    assert bench.reloader.turn(6.0) == float("inf")
+    assert bench.reloader.tick(6.0) == float("inf")
 
 
 def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
@@ -80,7 +80,7 @@ def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
     bench.reloader.ask(now)
     for number in range(1, len(lines) + 1):
         bench.write("".join(lines[:number]))
-        now += bench.reloader.turn(now)
+        now += bench.reloader.tick(now)
         assert len(bench.endpoints) == 2
 
     assert bench.finish(now)["text"] == "1 endpoint came"
@@ -88,9 +88,9 @@ def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
 
 def test_who_asks_again_meanwhile_does_not_put_it_off(bench: Bench) -> None:
     bench.reloader.ask(0.0)
-    bench.reloader.turn(0.0)
+    bench.reloader.tick(0.0)
     bench.reloader.ask(0.1)
-    bench.reloader.turn(SETTLE_SECONDS)
+    bench.reloader.tick(SETTLE_SECONDS)
 
     assert [outcome["text"] for outcome in bench.coordinator.reloads] == ["nothing changed"]
 
@@ -100,7 +100,7 @@ def test_file_that_never_settles_is_given_up(bench: Bench) -> None:
     bench.reloader.ask(now)
     while not bench.coordinator.reloads:
         bench.write(FULL + "#" * int(now * 10))
-        now += bench.reloader.turn(now)
+        now += bench.reloader.tick(now)
 
     assert now < PATIENCE_SECONDS + 1
     outcome = bench.coordinator.reloads[-1]
@@ -141,9 +141,9 @@ def test_empty_file_is_refused_by_who_had_anything_and_taken_by_who_had_nothing(
 
 def test_stop_refuses_at_once_what_is_pending(bench: Bench) -> None:
     bench.reloader.ask(0.0)
-    bench.reloader.turn(0.0)
+    bench.reloader.tick(0.0)
     bench.coordinator.drain()
-    bench.reloader.turn(0.01)
+    bench.reloader.tick(0.01)
 
     assert bench.coordinator.reloads[-1]["text"].startswith("the coordinator is stopping")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from obcd.config.settings import Settings
-from obcd.coordinator.coordinator import Coordinator
-from obcd.coordinator.fleet import Fleet
+from obcd.coordinator.disk_watch import PAUSED
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import MAX_TEXT, one_line
-from obcd.coordinator.room import PAUSED
 from obcd.coordinator.status import snapshot, status_line
-from obcd.spool.job import JobHeader
-from obcd.spool.layout import Layout
-from tests.unit.coordinator.test_running import job
+from obcd.spool.folders.layout import Layout
+from obcd.spool.job.job_folder import JobHeader
+from tests.unit.coordinator.jobs.test_running_job import job
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     settings = Settings.model_validate({"ollama_instances": {"a": 0, "b": 0, "c": 0, "d": 0}})
     made = Coordinator(settings, Layout.at(tmp_path / "root"))
     for name in "abc":
-        made.scheduler.note_probe(name, {}, None, 0.0)
+        made.scheduler.on_probe(name, {}, None, 0.0)
     made.is_recovered = True
     yield made
     made._recorder.stop(5)
@@ -51,7 +51,7 @@ def test_jobs_percent_and_time_to_go(
     coordinator.jobs.running["j"] = job(500, 410, seconds)
     header = coordinator.jobs.running["j"].header
     coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
-    monkeypatch.setattr(Fleet, "in_flight", 590 / 68)
+    monkeypatch.setattr(Endpoints, "in_flight", 590 / 68)
 
     assert status_line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
     eta = snapshot(coordinator, 0.0)["eta_seconds"]
@@ -94,7 +94,7 @@ def test_fault_of_several_lines_reads_as_one() -> None:
 def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
     coordinator.jobs.running["j"] = job(500, 410, 1.0)
     for name in "abcd":
-        coordinator.scheduler.note_probe(name, None, "connection refused", 0.0)
+        coordinator.scheduler.on_probe(name, None, "connection refused", 0.0)
     trouble = "no endpoint is up: a: connection refused; and 3 more"
 
     coordinator.layout.create([])
@@ -112,7 +112,7 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
 def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
     coordinator.jobs.running["j"] = job(500, 410, 1.0)
     coordinator._room.refuse(OSError(errno.EDQUOT, "Disk quota exceeded"))
-    coordinator._room.turn(0.0)
+    coordinator._room.tick(0.0)
     trouble = f"results cannot be recorded: Disk quota exceeded; {PAUSED}"
 
     document = snapshot(coordinator, 0.0)

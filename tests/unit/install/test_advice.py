@@ -7,26 +7,26 @@ from pathlib import Path
 import pytest
 
 from obcd.install.advice import next_steps, what_is_left
-from obcd.install.apply import Verb
+from obcd.install.apply import InstallVerb
 from obcd.install.found import Machine, code_time, own_leftovers
 from obcd.install.service import outdated
 
 UNIT = "/etc/systemd/system/obcd.target"
 
 
-def still_old(written: dict[str, Verb], *, is_here: bool = True, outdated: tuple[str, ...] = ()) -> list[str]:
+def still_old(written: dict[str, InstallVerb], *, is_here: bool = True, outdated: tuple[str, ...] = ()) -> list[str]:
     lines = next_steps(Machine(), written, is_here=is_here, outdated=outdated)
     return [line for line in lines if "still the old" in line]
 
 
 def test_first_installation_restarts_nothing() -> None:
-    assert still_old({UNIT: Verb.NEW}) == []
+    assert still_old({UNIT: InstallVerb.NEW}) == []
 
 
 def test_changed_unit_has_both_daemons_restarted() -> None:
     sentence = "What runs is still the old: systemctl try-restart obcd-host obcd-coordinator"
 
-    assert still_old({UNIT: Verb.UPDATED}, outdated=("obcd-host",)) == [sentence]
+    assert still_old({UNIT: InstallVerb.UPDATED}, outdated=("obcd-host",)) == [sentence]
 
 
 def test_daemon_older_than_the_code_is_named_though_no_file_changed() -> None:
@@ -36,7 +36,7 @@ def test_daemon_older_than_the_code_is_named_though_no_file_changed() -> None:
 
 
 def test_staged_tree_has_nothing_that_runs() -> None:
-    assert still_old({UNIT: Verb.UPDATED}, is_here=False) == []
+    assert still_old({UNIT: InstallVerb.UPDATED}, is_here=False) == []
 
 
 @pytest.mark.parametrize(

@@ -6,39 +6,39 @@ from pathlib import Path
 import pytest
 
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.install.apply import Step, Verb, alone, apply, decide, decide_removal, read_record, remove
-from obcd.install.plan import RECORD, Folder, Item, Plan
+from obcd.install.apply import InstallStep, InstallVerb, alone, apply, decide, decide_removal, read_record, remove
+from obcd.install.plan import RECORD, Folder, InstallPlan, Item
 from obcd.install.service import before_removal
-from obcd.spool import disk
+from obcd.spool.folders import disk
 
 UNIT = "/etc/systemd/system/obcd.target"
 CONFIG = "/etc/obcd/obcd.toml"
 LINK = "/usr/local/bin/obcd"
 
 
-def plan_of(unit: bytes = b"unit 1\n", config: bytes = b"config 1\n", link: str = "/opt/obcd/bin/obcd") -> Plan:
+def plan_of(unit: bytes = b"unit 1\n", config: bytes = b"config 1\n", link: str = "/opt/obcd/bin/obcd") -> InstallPlan:
     items = (
         Item(path=UNIT, content=unit),
         Item(path=CONFIG, content=config, mode=0o640),
         Item(path=LINK, link=link),
     )
-    return Plan(items, (Folder("/var/spool/obcd", 0o750), Folder("/var/spool/obcd/inbox", 0o3730)))
+    return InstallPlan(items, (Folder("/var/spool/obcd", 0o750), Folder("/var/spool/obcd/inbox", 0o3730)))
 
 
-def install(root: Path, plan: Plan, *, force: bool = False) -> dict[str, Verb]:
+def install(root: Path, plan: InstallPlan, *, force: bool = False) -> dict[str, InstallVerb]:
     record = read_record(root)
     steps = decide(plan, root, record, force=force)
     apply(plan, steps, root, record)
     return verbs(steps)
 
 
-def uninstall(root: Path) -> dict[str, Verb]:
+def uninstall(root: Path) -> dict[str, InstallVerb]:
     steps = decide_removal(root, read_record(root))
     remove(steps, root)
     return verbs(steps)
 
 
-def verbs(steps: list[Step]) -> dict[str, Verb]:
+def verbs(steps: list[InstallStep]) -> dict[str, InstallVerb]:
     return {step.path: step.verb for step in steps}
 
 
@@ -57,7 +57,7 @@ def test_first_installation_makes_everything_with_its_mode(tmp_path: Path) -> No
     finally:
         os.umask(old)
 
-    assert set(done.values()) == {Verb.NEW}
+    assert set(done.values()) == {InstallVerb.NEW}
     assert at(tmp_path, UNIT).read_bytes() == b"unit 1\n"
     assert (mode_of(at(tmp_path, UNIT)), mode_of(at(tmp_path, CONFIG))) == (0o644, 0o640)
     assert (mode_of(at(tmp_path, "/etc/obcd")), mode_of(at(tmp_path, "/etc/systemd/system"))) == (0o755, 0o755)
@@ -77,7 +77,7 @@ def test_second_installation_changes_nothing(tmp_path: Path) -> None:
 
     done = install(tmp_path, plan_of())
 
-    assert set(done.values()) == {Verb.UNCHANGED}
+    assert set(done.values()) == {InstallVerb.UNCHANGED}
     after = {path: path.lstat().st_mtime_ns for path in before if path.is_file()}
     assert after == {path: time for path, time in before.items() if path.is_file()}
 
@@ -87,7 +87,7 @@ def test_newer_version_replaces_what_was_left_alone(tmp_path: Path) -> None:
 
     done = install(tmp_path, plan_of(unit=b"unit 2\n", link="/srv/obcd/bin/obcd"))
 
-    assert (done[UNIT], done[LINK], done[CONFIG]) == (Verb.UPDATED, Verb.UPDATED, Verb.UNCHANGED)
+    assert (done[UNIT], done[LINK], done[CONFIG]) == (InstallVerb.UPDATED, InstallVerb.UPDATED, InstallVerb.UNCHANGED)
     assert at(tmp_path, UNIT).read_bytes() == b"unit 2\n"
     assert os.readlink(at(tmp_path, LINK)) == "/srv/obcd/bin/obcd"
 
@@ -98,7 +98,7 @@ def test_changed_file_is_kept_and_a_newer_one_put_beside_it(tmp_path: Path) -> N
 
     done = install(tmp_path, plan_of(config=b"config 2\n"))
 
-    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (Verb.KEPT, Verb.NEW)
+    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (InstallVerb.KEPT, InstallVerb.NEW)
     assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
     assert at(tmp_path, f"{CONFIG}.new").read_bytes() == b"config 2\n"
     assert mode_of(at(tmp_path, f"{CONFIG}.new")) == 0o640
@@ -110,7 +110,7 @@ def test_changed_file_is_left_in_peace_while_there_is_nothing_newer(tmp_path: Pa
 
     done = install(tmp_path, plan_of())
 
-    assert done[CONFIG] == Verb.KEPT
+    assert done[CONFIG] == InstallVerb.KEPT
     assert not at(tmp_path, f"{CONFIG}.new").exists()
 
 
@@ -120,7 +120,7 @@ def test_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
 
     done = install(tmp_path, plan_of())
 
-    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (Verb.KEPT, Verb.NEW)
+    assert (done[CONFIG], done[f"{CONFIG}.new"]) == (InstallVerb.KEPT, InstallVerb.NEW)
     assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
 
 
@@ -129,7 +129,7 @@ def test_force_replaces_and_keeps_every_older_one(tmp_path: Path) -> None:
     for mine in (b"mine 1\n", b"mine 2\n"):
         at(tmp_path, CONFIG).write_bytes(mine)
         done = install(tmp_path, plan_of(), force=True)
-        assert done[CONFIG] == Verb.REPLACED
+        assert done[CONFIG] == InstallVerb.REPLACED
 
     assert at(tmp_path, CONFIG).read_bytes() == b"config 1\n"
     assert at(tmp_path, f"{CONFIG}.old").read_bytes() == b"mine 1\n"
@@ -145,7 +145,7 @@ def test_unit_that_was_masked_stays_masked(tmp_path: Path) -> None:
 
     done = install(root, plan_of())
 
-    assert done[UNIT] == Verb.KEPT
+    assert done[UNIT] == InstallVerb.KEPT
     assert outside.read_bytes() == b"not ours"
 
 
@@ -155,7 +155,7 @@ def test_command_of_somebody_else_is_kept_without_another_beside_it(tmp_path: Pa
 
     done = install(tmp_path, plan_of())
 
-    assert done[LINK] == Verb.KEPT
+    assert done[LINK] == InstallVerb.KEPT
     assert os.listdir(at(tmp_path, LINK).parent) == ["obcd"]
 
 
@@ -198,7 +198,7 @@ def test_uninstall_leaves_no_trace_but_the_data(tmp_path: Path) -> None:
 
     done = uninstall(tmp_path)
 
-    assert set(done.values()) == {Verb.REMOVED}
+    assert set(done.values()) == {InstallVerb.REMOVED}
     files = [path for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()]
     assert files == []
     assert not at(tmp_path, "/etc/obcd").exists()
@@ -212,7 +212,7 @@ def test_uninstall_keeps_what_was_changed(tmp_path: Path) -> None:
 
     done = uninstall(tmp_path)
 
-    assert (done[CONFIG], done[LINK], done[UNIT]) == (Verb.KEPT, Verb.GONE, Verb.REMOVED)
+    assert (done[CONFIG], done[LINK], done[UNIT]) == (InstallVerb.KEPT, InstallVerb.GONE, InstallVerb.REMOVED)
     assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
 
 
@@ -250,7 +250,7 @@ def test_installation_that_was_killed_can_be_taken_away_as_far_as_it_came(
         install(tmp_path, plan_of())
     monkeypatch.undo()
 
-    assert uninstall(tmp_path) == {UNIT: Verb.REMOVED, CONFIG: Verb.GONE, LINK: Verb.GONE}
+    assert uninstall(tmp_path) == {UNIT: InstallVerb.REMOVED, CONFIG: InstallVerb.GONE, LINK: InstallVerb.GONE}
     assert not at(tmp_path, UNIT).exists()
 
 

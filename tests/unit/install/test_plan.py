@@ -19,8 +19,8 @@ from obcd.install.plan import (
     quoted,
     spool_folders,
 )
-from obcd.share import shared
-from obcd.spool.layout import Layout
+from obcd.package_data import shared
+from obcd.spool.folders.layout import Layout
 
 PYTHON = "/opt/obcd/bin/python"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import Kind, Request
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import Kind, Request
 from obcd.ollama.failures import RULES, SENTENCES, error_text, judge, judge_loaded
 from obcd.ollama.transport import Reply
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.core.faults import Harm, Remedy
-from obcd.core.records import Signature
+from obcd.core.endpoint.faults import Harm, Remedy
+from obcd.core.request.records import Signature
 from obcd.ollama.loaded import Loaded, find_loaded, is_lowered, judge_context, judge_gpu
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from obcd.core.faults import Fault, Remedy
-from obcd.core.held import CALL_ANEW
-from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, Request
-from obcd.ollama.client import Answer
+from obcd.core.answer.answer_rules import CALL_ANEW
+from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings, Request
+from obcd.ollama.client import ModelAnswer
 from obcd.ollama.structured import MAX_REPEATED, ask_fitting
 from obcd.ollama.transport import AbortedError, Reply, Transport
 
@@ -48,7 +48,7 @@ def reply(text: str, path: str = "/api/chat", reason: str = "stop", thinking: st
 
 def ask(
     script: Scripted, settings: JobSettings = JOB, line: dict[str, Any] | None = None, *, has_time: bool = True
-) -> Answer | Fault:
+) -> ModelAnswer | Fault:
     request: Request = parse_line(json.dumps(line or {"prompt": "How old?"}).encode(), 1)
     return ask_fitting(cast("Transport", script), request, settings, lambda _: has_time)
 
@@ -58,7 +58,7 @@ def test_answer_that_fits_is_asked_once_and_stands_parsed() -> None:
 
     answer = ask(script)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["response"], answer.fields["parsed"]) == (GOOD, {"age": 54})
     assert "repairs" not in answer.fields
     assert script.asked[0][1]["format"] == SCHEMA
@@ -69,7 +69,7 @@ def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
 
     answer = ask(script, replace(JOB, send_schema=False))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["parsed"] == {"age": 54}
     assert not any("format" in body for _, body in script.asked)
 
@@ -79,7 +79,7 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
 
     answer = ask(script)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["repairs"] == 1
     user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
@@ -91,7 +91,7 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
 def test_keys_that_a_schema_forbids_are_spoken_of() -> None:
     script = Scripted(BAD, GOOD)
 
-    assert isinstance(ask(script, replace(JOB, format={**SCHEMA, "additionalProperties": False})), Answer)
+    assert isinstance(ask(script, replace(JOB, format={**SCHEMA, "additionalProperties": False})), ModelAnswer)
 
     told = script.asked[1][1]["messages"][-1]["content"]
     assert told.endswith('Fill in this JSON, with no other keys: {"age": <integer>}')
@@ -100,7 +100,7 @@ def test_keys_that_a_schema_forbids_are_spoken_of() -> None:
 def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_copy() -> None:
     script = Scripted("no json", BAD, GOOD)
 
-    assert isinstance(ask(script), Answer)
+    assert isinstance(ask(script), ModelAnswer)
     (asked,) = script.asked[2][1]["messages"]
     assert asked["content"].startswith("How old?\n\nAnswer with one JSON value, and nothing else.")
 
@@ -109,21 +109,21 @@ def test_schema_that_is_no_flat_record_is_shown_as_it_is() -> None:
     schema = {"type": "array", "items": {"type": "integer"}}
     script = Scripted("no json", "[1]")
 
-    assert isinstance(ask(script, replace(JOB, format=schema)), Answer)
+    assert isinstance(ask(script, replace(JOB, format=schema)), ModelAnswer)
     assert json.dumps(schema) in script.asked[1][1]["messages"][2]["content"]
 
 
 def test_number_in_quotes_is_told_as_mended() -> None:
     answer = ask(Scripted('{"age": "54"}'))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["parsed"], answer.fields["response"], answer.fields["mended"]) == ({"age": 54}, GOOD, True)
 
 
 def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
     answer = ask(Scripted(BAD, BAD, GOOD))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["prompt_tokens"], answer.fields["eval_tokens"]) == (30, 15)
     assert (answer.fields["eval_seconds"], answer.fields["wait_seconds"]) == (3.0, 3.0)
 
@@ -158,7 +158,7 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
 
     assert isinstance(ask(Scripted(GOOD, GOOD, GOOD), line=line), Fault)
     answer = ask(Scripted("[1]"), line=line)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["parsed"] == [1]
 
 
@@ -184,7 +184,7 @@ def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[
 
     answer = ask(script, line=line)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["response"] == "54, I think"
     assert "parsed" not in answer.fields
     assert "format" not in script.asked[0][1]
@@ -195,7 +195,7 @@ def test_null_says_nothing_of_the_format() -> None:
 
     answer = ask(script, line={"prompt": "How old?", "format": None})
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["parsed"] == {"age": 54}
 
 
@@ -204,7 +204,7 @@ def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
 
     answer = ask(Scripted(text), replace(JOB, format=None))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["response"] == text
     assert "parsed" not in answer.fields
 
@@ -212,7 +212,7 @@ def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
 def test_thoughts_are_kept_apart_wherever_they_stand() -> None:
     answer = ask(Scripted(f"<think>inline</think>{GOOD}", thinking="native"))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["response"], answer.fields["thinking"]) == (GOOD, "native\ninline")
 
 
@@ -231,7 +231,7 @@ def test_answer_cut_off_in_thought_says_so_and_is_not_asked_again(text: str, thi
 def test_record_that_is_whole_before_the_cut_is_an_answer() -> None:
     answer = ask(Scripted(f"{GOOD}\n\n\nThe note says", reason="length"))
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["parsed"], answer.fields["response"]) == ({"age": 54}, GOOD)
 
 
@@ -250,7 +250,7 @@ def test_call_of_a_tool_is_no_misfit() -> None:
 
     answer = ask(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert answer.fields["tool_calls"]
 
 
@@ -268,7 +268,7 @@ def test_what_is_no_call_of_a_tool_keeps_no_answer_from_its_schema(line: dict[st
 
     answer = ask(script, line=line)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert (answer.fields["parsed"], answer.fields["repairs"]) == ({"age": 54}, 1)
 
 
@@ -297,7 +297,7 @@ def calls(*asked: tuple[str, Any]) -> Reply:
     return reply("", tool_calls=[{"function": {"name": name, "arguments": given}} for name, given in asked])
 
 
-def named(answer: Answer) -> list[Any]:
+def named(answer: ModelAnswer) -> list[Any]:
     return [(call["function"]["name"], call["function"]["arguments"]) for call in answer.fields["tool_calls"]]
 
 
@@ -305,7 +305,7 @@ def named(answer: Answer) -> list[Any]:
 def test_calls_that_fit_are_asked_once(settings: JobSettings) -> None:
     answer = ask(Scripted(calls(("weather", {"city": "Riga"}), ("search", {"any": 1}))), settings, ASKED)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga"}), ("search", {"any": 1})]
     assert "repairs" not in answer.fields
     assert "mended" not in answer.fields
@@ -317,7 +317,7 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
 
     answer = ask(script, FREE, ASKED)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga", "days": 3})]
     assert (answer.fields["repairs"], answer.fields["mended"], answer.fields["eval_tokens"]) == (2, True, 15)
     said, told = script.asked[1][1]["messages"][-2:]
@@ -359,7 +359,7 @@ def test_call_that_never_fits_is_a_failure_that_keeps_it(given: tuple[Any, Any],
 def test_unknown_tool_is_told_with_those_that_there_are() -> None:
     script = Scripted(calls(("forecast", {})), calls(("weather", {"city": "Riga"})))
 
-    assert isinstance(ask(script, FREE, ASKED), Answer)
+    assert isinstance(ask(script, FREE, ASKED), ModelAnswer)
     told = script.asked[1][1]["messages"][-1]["content"]
     assert "There is no such tool: those that can be called are weather, search." in told
 
@@ -370,9 +370,9 @@ def test_model_that_answers_instead_of_calling_is_held_to_the_schema_of_the_job_
     free = ask(Scripted(wrong, "Which city?"), FREE, ASKED)
     held = ask(Scripted(wrong, BAD, GOOD), JOB, ASKED)
 
-    assert isinstance(free, Answer)
+    assert isinstance(free, ModelAnswer)
     assert (free.fields["response"], free.fields["repairs"]) == ("Which city?", 1)
-    assert isinstance(held, Answer)
+    assert isinstance(held, ModelAnswer)
     assert (held.fields["parsed"], held.fields["repairs"]) == ({"age": 54}, 2)
 
 
@@ -381,14 +381,14 @@ def test_calls_are_left_as_they_are_where_no_tool_is_strict() -> None:
 
     answer = ask(Scripted(given), JOB, {"prompt": "Weather?", "tools": TOOLS[1:]})
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("nobody", {"x": 1})]
 
 
 def test_long_answer_is_not_repeated_whole() -> None:
     script = Scripted("word " * 10_000, GOOD)
 
-    assert isinstance(ask(script), Answer)
+    assert isinstance(ask(script), ModelAnswer)
     assert len(script.asked[1][1]["messages"][1]["content"]) == MAX_REPEATED
 
 
@@ -397,7 +397,7 @@ def test_completion_is_repaired_in_its_prompt() -> None:
 
     answer = ask(script, line={"complete": "The record: "})
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ModelAnswer)
     path, body = script.asked[1]
     assert path == "/api/generate"
     assert body["prompt"].startswith(f"The record: \n\n{BAD}\n\nThat answer cannot be used.")
@@ -453,7 +453,7 @@ def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("obcd.core.schemas.SECONDS", 0.05)
+    monkeypatch.setattr("obcd.core.schema.schemas.SECONDS", 0.05)
     long = json.dumps("a" * 60 + "b")
 
     fault = ask(Scripted(long), replace(JOB, format={"pattern": "^(a|aa)+$"}))

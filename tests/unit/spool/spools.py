@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from obcd.core.records import JobSettings, Outcome
-from obcd.spool import disk, ledger, outbox
-from obcd.spool.inbox import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
-from obcd.spool.intake import Accepted, accept
-from obcd.spool.job import JobHeader
-from obcd.spool.layout import Layout
-from obcd.spool.reading import Order
+from obcd.core.request.records import JobSettings, Outcome
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.intake.acceptance import Accepted, accept
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox import publication
 
 SETTINGS = JobSettings(model="llama3.2")
 THREE = b'{"prompt": "one"}\n{"prompt": "two"}\n{"prompt": "three"}\n'
@@ -46,9 +48,9 @@ def drop_of(file: Path, profile: str = "") -> Drop:
     return Drop(Key(profile, file.name), Identity.of(file.stat()), found)
 
 
-def order_of(drop: Drop, job: str = "job1", **changes: Any) -> Order:
+def order_of(drop: Drop, job: str = "job1", **changes: Any) -> AcceptOrder:
     values = {"settings": SETTINGS, "max_line_bytes": 2**20, "reject_torn": False, **changes}
-    return Order(drop=drop, job=job, **values)
+    return AcceptOrder(drop=drop, job=job, **values)
 
 
 def accept_bytes(layout: Layout, content: bytes, job: str = "job1", name: str = "notes.jsonl") -> JobHeader:
@@ -94,7 +96,7 @@ def finish(layout: Layout, header: JobHeader) -> Path:
     if not (folder / "manifest.json").exists():
         done = ledger.replay(folder / ledger.NAME, header.requests).done
         record(layout, header.id, [answer(number) for number, flag in enumerate(done) if not flag])
-    return outbox.publish(layout, header.id, {})
+    return publication.publish(layout, header.id, {})
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from obcd.core.deadlines import Deadlines
-from obcd.spool.cache import AnswerCache
+from obcd.core.endpoint.deadlines import Deadlines
+from obcd.spool.job.cache import AnswerCache
 from obcd.workers import worker
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.rescue import Rescue
+from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
 
 
@@ -19,7 +19,7 @@ from obcd.workers.worker import WorkerSpec
 def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(worker, "monotonic", lambda: 100.0)
     loader = Loader("http://127.0.0.1:1", Preflight())
-    rescue = Rescue("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
+    rescue = RecoveryDriver("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
     common = worker._Common(loader, rescue, worker._JobCache(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
     made = worker._Slot(common, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), lambda _: None)
     made._ticket, made.limit = 7, 105.0

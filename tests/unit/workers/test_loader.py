@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from obcd.core.faults import Fault, Harm, Remedy
-from obcd.core.records import Signature
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import Signature
 from obcd.ollama.control import ControlError
 from obcd.ollama.loaded import Loaded
 from obcd.ollama.transport import Transport
@@ -160,14 +160,14 @@ def test_silence_is_when_nobody_was_answered_for_the_second_half_of_the_time(
     made.note_used(ASKED, "", 0.0)
     monkeypatch.setattr(loader, "monotonic", lambda: 100.0)
 
-    assert made.note_silence(ASKED, 100.0 - sent_before) is is_silent
+    assert made.on_silence(ASKED, 100.0 - sent_before) is is_silent
     assert made.doubted == (ASKED if is_silent else None)
 
 
 def test_answer_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     Server(monkeypatch, [WHOLE])
     made = Loader("http://127.0.0.1:1", Preflight())
-    made.note_silence(ASKED, 0.0)
+    made.on_silence(ASKED, 0.0)
 
     made.note_used(ASKED, "", 0.0)
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from obcd.clock import monotonic
-from obcd.core.concurrency import Span
-from obcd.core.deadlines import KNOWN, Deadlines
-from obcd.core.faults import Harm, Remedy, worker_fault
-from obcd.core.lines import parse_line
-from obcd.core.records import JobSettings, signature_of
-from obcd.ollama.client import HUNG, Answer
+from obcd.core.endpoint.concurrency import Span
+from obcd.core.endpoint.deadlines import KNOWN, Deadlines
+from obcd.core.endpoint.faults import Harm, Remedy, worker_fault
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings, signature_of
+from obcd.ollama.client import HUNG, ModelAnswer
 from obcd.ollama.transport import AbortedError, RefusedError
-from obcd.spool.cache import AnswerCache, measure
+from obcd.spool.job.cache import AnswerCache, measure
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
-from obcd.workers.rescue import Rescue
+from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
 
 SECRET = "Name: John Smith"
@@ -33,7 +33,7 @@ URL = "http://127.0.0.1:1"
 
 def common_of(jobs: worker._JobCache) -> worker._Common:
     loader = Loader(URL, Preflight())
-    rescue = Rescue(URL, loader, Deadlines(), lambda: None, lambda _: None)
+    rescue = RecoveryDriver(URL, loader, Deadlines(), lambda: None, lambda _: None)
     return worker._Common(loader, rescue, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_sent_to_a_server_that_answers_nobody(tmp_path: Path, monkeyp
     common = common_of(jobs)
     slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
 
-    common.loader.note_silence(signature_of(request, settings), 0.0)
+    common.loader.on_silence(signature_of(request, settings), 0.0)
     result = slot._try_to_ask(Ask(1, "j", 0, 1))
 
     assert isinstance(result, Faulted)
@@ -227,10 +227,10 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
         "load_seconds": 0.0,
     }
 
-    def ask(*_: object) -> Answer:
+    def ask(*_: object) -> ModelAnswer:
         assert slot.limit is not None
         limits.append(slot.limit - monotonic())
-        return Answer({**fields, **counters})
+        return ModelAnswer({**fields, **counters})
 
     jobs = worker._JobCache(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
@@ -263,9 +263,9 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     fields |= {"response": "So.", "model": "m", "done_reason": "stop", "finished": 100.0}
     asked: list[int] = []
 
-    def ask(*_: object) -> Answer:
+    def ask(*_: object) -> ModelAnswer:
         asked.append(1)
-        return Answer(dict(fields))
+        return ModelAnswer(dict(fields))
 
     jobs = worker._JobCache(tmp_path)
     monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))

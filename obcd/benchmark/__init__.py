@@ -1,0 +1,1 @@
+"""Floor 6: `obcd bench` and `obcd burn-in`: load, measures, verdicts."""

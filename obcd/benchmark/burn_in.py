@@ -1,0 +1,135 @@
+"""Keeping all endpoints at full load for a time, and the report of it; measures, and prints nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+from obcd.benchmark.burn_in_verdict import BurnInTally, Oddity, find_usual
+from obcd.benchmark.load_generator import LoadGenerator, LoadWork
+from obcd.benchmark.samples import Sample
+from obcd.clock import monotonic, timestamp
+from obcd.config.endpoints import Endpoint
+from obcd.core.request.records import JobSettings
+
+#: Seconds between calls of `tell`.
+TELL_SECONDS = 10.0
+#: Requests in flight at an endpoint of which nothing is said: as many slots has a server of `obcd host`.
+FULL = 16
+
+
+class BurnIn:
+    """One run over all endpoints.
+
+    Args:
+        prompts: How many different requests `work` has.
+        seconds: How long it lasts, from when every model is loaded.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], work: LoadWork, prompts: int, seconds: float) -> None:
+        self._endpoints, self._work, self._prompts, self._wanted = endpoints, work, prompts, seconds
+        self._stop = threading.Event()
+        self._began = self._ended = monotonic()
+        self.tallies = self._make_tallies()
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it lasted."""
+        return self._ended - self._began
+
+    def run(self, tell: Callable[[float], None]) -> None:
+        """Load the model everywhere, then ask; after KeyboardInterrupt `tallies` hold what was measured.
+
+        Args:
+            tell: Called now and then with the seconds that are left.
+        """
+        crews = [LoadGenerator(endpoint, self._work, self._stop) for endpoint in self._endpoints]
+        with ThreadPoolExecutor(max_workers=len(crews)) as pool:
+            try:
+                loads = dict(zip(crews, pool.map(LoadGenerator.load, crews), strict=True))
+                self._began = monotonic()
+                self.tallies = self._make_tallies()
+                until = self._began + self._wanted
+                futures = [pool.submit(self._ask, crew, until) for crew, fault in loads.items() if fault is None]
+                for crew, fault in loads.items():
+                    if fault is not None:
+                        failed = Sample(prompt=0, began=0.0, ended=0.0, fault=fault.kind, message=fault.message)
+                        self.tallies[crew.endpoint.name].take(failed)
+                while wait(futures, TELL_SECONDS).not_done:
+                    tell(max(0.0, until - monotonic()))
+                self._ended = min(monotonic(), until)
+            except KeyboardInterrupt:
+                self._ended = monotonic()
+                for tally in self.tallies.values():
+                    tally.end(self._ended)
+                raise
+            finally:
+                self._stop.set()
+        for future in futures:
+            future.result()
+
+    def _ask(self, crew: LoadGenerator, until: float) -> None:
+        crew.run(slots_of(crew.endpoint), self.tallies[crew.endpoint.name].take, until)
+
+    def _make_tallies(self) -> dict[str, BurnInTally]:
+        return {
+            item.name: BurnInTally(slots_of(item), self._prompts, self._began, self._wanted) for item in self._endpoints
+        }
+
+
+def slots_of(endpoint: Endpoint) -> int:
+    """Return how many requests an endpoint is given; where that is not said, enough for what `obcd host` starts."""
+    return endpoint.slots or FULL
+
+
+def report(
+    run: BurnIn,
+    oddities: Sequence[Oddity],
+    left_out: Mapping[str, str],
+    settings: JobSettings,
+    versions: Mapping[str, str],
+    began: float,
+) -> dict[str, Any]:
+    """Return the result as it is written.
+
+    Args:
+        left_out: `{endpoint: why it was not asked}`.
+        versions: `{endpoint: what its server says it is}`.
+        began: Unix seconds.
+    """
+    usual = find_usual(run.tallies)
+    return {
+        "began": timestamp(began),
+        "seconds": run.seconds,
+        "model": settings.model,
+        "num_ctx": settings.num_ctx,
+        "num_predict": settings.num_predict,
+        "stand_ins": any("-obcd-" in version for version in versions.values()),
+        "endpoints": [
+            {"endpoint": name, "version": versions[name], **figures(tally, usual)}
+            for name, tally in run.tallies.items()
+        ],
+        "left_out": dict(left_out),
+        "odd": [{"endpoint": item.endpoint, "evidence": item.evidence, "sentence": item.sentence} for item in oddities],
+    }
+
+
+def figures(tally: BurnInTally, usual: Mapping[int, int]) -> dict[str, Any]:
+    """Return what a row says of one endpoint: counts, rates from 0 to 1, tokens a second; None where none can be told.
+
+    Args:
+        usual: `{prompt: digest of the majority's answer}`.
+    """
+    other, compared = tally.count_other(usual)
+    unsteady, answered = tally.count_other(tally.usual())
+    return {
+        "answered": tally.answered,
+        "failed": tally.failed,
+        "tokens_per_second": tally.tokens_per_second,
+        "late_share": tally.late_share,
+        "compared": compared,
+        "differing_rate": other / compared if compared else None,
+        "unsteady_rate": unsteady / answered if answered else None,
+    }

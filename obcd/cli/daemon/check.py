@@ -1,0 +1,230 @@
+"""`obcd check`: are configuration, installation and GPU host right, and are the endpoints there and have the models?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from obcd.cli.common import config_option, describe_slots, find_layout, plural, read_local_settings, root_option
+from obcd.config.endpoints import Endpoint
+from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
+from obcd.config.tokens import with_tokens
+from obcd.core.endpoint.concurrency import FIRST
+from obcd.core.request.records import canonical_model
+from obcd.core.scheduling.weights import describe_odd, shorten
+from obcd.diagnostics.findings import Finding, Severity
+from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
+from obcd.diagnostics.installation import ask, examine
+from obcd.diagnostics.lock_holders import lock_holders
+from obcd.errors import ExitCode
+from obcd.ollama.control import Probe, probe_all
+from obcd.spool.folders.layout import Layout
+
+#: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
+FIRST_HONEST_VERSION = (0, 12, 6)
+
+EPILOG = """\b
+Examples:
+  obcd check
+  obcd check --config config.toml --json
+  obcd check --keys
+
+\b
+Exit code 0 when every endpoint serves and every model is somewhere, 6 when none can be used,
+3 when some cannot, 4 when the configuration is wrong, or its [host] on a GPU host; 5 when the
+endpoints are right and the installation has a fault (warnings and notes do not count).
+A GPU host is where obcd-host is enabled or runs, [host] differs from the defaults, or an
+installed obcd has Ollama and cards. Nothing is changed by looking.
+"""
+#: In place of the endpoints, on a GPU host that has none in its configuration.
+UNSET = (
+    "endpoints: none configured here yet, which is right unless a coordinator is to run on this machine\n"
+    "    obcd host endpoints  # the lines of this host for [ollama_instances] of the coordinator's machine"
+)
+
+
+@click.command(epilog=EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+@click.option("--keys", is_flag=True, help="list every key of the configuration with its default, and stop")
+@config_option
+@root_option
+def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
+    """check configuration, installation, [host] and endpoints."""
+    if keys:
+        _list_keys()
+        return ExitCode.DONE
+    settings = with_tokens(read_local_settings(config))
+    layout = find_layout(root, settings)
+    found_here = examine(ask(layout, settings))
+    is_host = is_gpu_host(settings)
+    host = examine_host(settings) if is_host else []
+    endpoints = settings.endpoints()
+    probes = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
+    if is_host and _is_unset(settings, probes, layout):
+        endpoints, probes = (), []
+        found_here = [finding for finding in found_here if not _is_missed(finding)]
+    if not as_json:
+        click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
+        if stray := _unread_configuration(settings):
+            click.echo(f"the {stray} in this folder is not read: say --config {stray}, or put it there")
+        click.echo(f"inbox (of a daemon) {layout.inbox}")
+        _say_installation(found_here)
+        _say_all(host)
+    odd = _odd_ones(endpoints, probes, settings)
+    findings = [
+        _examine(endpoint, found, settings, odd[endpoint.name])
+        for endpoint, found in zip(endpoints, probes, strict=True)
+    ]
+    homeless = _homeless_models(settings, probes) if endpoints else []
+    if as_json:
+        installation = [dataclasses.asdict(finding) for finding in (*found_here, *host)]
+        document = {"endpoints": findings, "missing_models": homeless, "installation": installation}
+        click.echo(json.dumps({"root": str(layout.root), **document}))
+    elif endpoints:
+        _say_endpoints(findings, probes, settings)
+    else:
+        click.echo(UNSET)
+    if _has_fault(host):
+        return ExitCode.CONFIGURATION
+    verdict = _verdict(findings, homeless) if endpoints else ExitCode.DONE
+    return ExitCode.INPUT if verdict == ExitCode.DONE and _has_fault(found_here) else verdict
+
+
+def _unread_configuration(settings: Settings) -> str:
+    """Return the name of a configuration that lies here and that nobody reads, "" where there is none."""
+    names = [name for name in ("obcd.toml", "config.toml") if Path(name).is_file()]
+    read = settings.source
+    return "" if not names or (read is not None and read.resolve().parent == Path.cwd()) else names[0]
+
+
+def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:
+    """Tell whether the endpoints of a GPU host are but the default, where nothing answers and nobody is to ask."""
+    is_default = settings.ollama_instances == Settings().ollama_instances
+    has_coordinator = is_enabled("obcd-coordinator.service") or bool(lock_holders(layout.root / "lock"))
+    return is_default and not has_coordinator and all(found.failure for found in probes)
+
+
+def _is_missed(finding: Finding) -> bool:
+    """Tell whether a finding is that no coordinator runs, which is right where none is to run."""
+    return finding.subject == "lock" and finding.severity is Severity.NOTE
+
+
+def _has_fault(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.FAULT for finding in findings)
+
+
+def _say_installation(findings: list[Finding]) -> None:
+    """Say what is not as it should be, and what to do about it."""
+    troubles = [finding for finding in findings if finding.severity is not Severity.OK]
+    _say_all(troubles)
+    if not troubles:
+        click.echo("installation: right")
+
+
+def _say_all(findings: list[Finding]) -> None:
+    for finding in findings:
+        head = "" if finding.severity is Severity.OK else f"{finding.severity}: "
+        click.echo(head + finding.sentence)
+        if finding.remedy:
+            click.echo(f"    {finding.remedy}")
+
+
+def _say_endpoints(findings: list[dict[str, Any]], probes: list[Probe], settings: Settings) -> None:
+    for finding in findings:
+        click.echo(_sentence(finding))
+    for key, model in _models(settings).items():
+        having = sum(key in found.digests for found in probes)
+        missing = "" if having else f"; run `ollama pull {model}` there"
+        click.echo(f"model {model}: on {having} of {plural(len(probes), 'endpoint')}{missing}")
+
+
+def _models(settings: Settings) -> dict[str, str]:
+    """Return `{canonical name: name as written}` of every model that the configuration asks for."""
+    names = [settings.job_settings(profile).model for profile in ("", *settings.profiles)]
+    return {canonical_model(name): name for name in names}
+
+
+def _homeless_models(settings: Settings, probes: list[Probe]) -> list[str]:
+    return [name for key, name in _models(settings).items() if not any(key in found.digests for found in probes)]
+
+
+def _odd_ones(endpoints: Sequence[Endpoint], probes: list[Probe], settings: Settings) -> dict[str, list[str]]:
+    """Return `{endpoint: what is other about its models}`: a job is answered by the weights that most slots have."""
+    odd: dict[str, list[str]] = {endpoint.name: [] for endpoint in endpoints}
+    for model in _models(settings):
+        digests = [shorten(found.digests).get(model) for found in probes]
+        slots: Counter[str] = Counter()
+        for endpoint, digest in zip(endpoints, digests, strict=True):
+            if digest is not None:
+                slots[digest] += endpoint.slots or FIRST
+        for endpoint, digest in zip(endpoints, digests, strict=True):
+            usual = slots.most_common(1)[0][0] if slots else None
+            if digest is not None and usual is not None and digest != usual:
+                odd[endpoint.name].append(describe_odd(model, digest, usual))
+    return odd
+
+
+def _examine(endpoint: Endpoint, found: Probe, settings: Settings, odd: list[str]) -> dict[str, Any]:
+    wanted = _models(settings)
+    exposure = endpoint.exposure(found.peer)
+    warnings = [*odd, exposure] if exposure else [*odd]
+    version = re.match(r"(\d+)\.(\d+)\.(\d+)", found.version)
+    if version and tuple(map(int, version.groups())) < FIRST_HONEST_VERSION:
+        warnings.append("this Ollama cuts over-long prompts silently: update it to 0.12.6 or newer")
+    return {
+        "endpoint": endpoint.name,
+        "url": endpoint.url,
+        "slots": endpoint.slots,
+        "failure": found.failure,
+        "version": found.version,
+        "missing": [name for key, name in wanted.items() if key not in found.digests] if not found.failure else [],
+        "warnings": warnings,
+    }
+
+
+def _sentence(finding: dict[str, Any]) -> str:
+    head = f"endpoint {finding['endpoint']} ({describe_slots(finding['slots'])})"
+    if finding["failure"]:
+        return f"{head}: " + "; ".join([finding["failure"], *finding["warnings"]])
+    parts = [f"serves, version {finding['version']}"]
+    if "-obcd-" in finding["version"]:
+        parts.append("a stand-in, not Ollama")
+    parts += [f"does not have {name}" for name in finding["missing"]]
+    return f"{head}: " + "; ".join([*parts, *finding["warnings"]])
+
+
+def _verdict(findings: list[dict[str, Any]], homeless: list[str]) -> int:
+    usable = [finding for finding in findings if not finding["failure"]]
+    if not usable or all(finding["missing"] for finding in usable):
+        return ExitCode.NO_ENDPOINT
+    complete = len(usable) == len(findings) and not homeless
+    return ExitCode.DONE if complete else ExitCode.PARTIAL
+
+
+def _list_keys() -> None:
+    tables: dict[str, type[Table]] = {
+        "": Settings,
+        "[requests]": Requests,
+        "[host]": Host,
+        "[spool]": Spool,
+        "[profiles.NAME]": Profile,
+    }
+    for heading, model in tables.items():
+        if heading:
+            click.echo(f"\n{heading}")
+        for name, field in model.model_fields.items():
+            is_table = name in ("requests", "host", "spool", "profiles")
+            if field.exclude or is_table:
+                continue
+            if name == "ollama_instances":
+                click.echo('[ollama_instances]  "host:port" = GPU index, or {gpu = 0, slots = 16, token_file = "FILE"}')
+                continue
+            default = "" if field.default is None else json.dumps(field.default)
+            click.echo(f"{field.alias or name} = {default}" if default else f"{field.alias or name}")

@@ -1,0 +1,66 @@
+"""`obcd coordinator`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+import click
+
+from obcd.cli.common import config_option, find_layout, read_settings, root_option
+from obcd.config.loading import load_settings
+from obcd.config.settings import Settings
+from obcd.config.tokens import with_tokens
+from obcd.coordinator.daemon import run
+from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
+from obcd.coordinator.main_loop import Coordinator
+from obcd.core_dumps import forbid_core_dumps
+from obcd.errors import ExitCode
+from obcd.logs import set_up_logging
+from obcd.parent_death import tie_to_parent
+from obcd.spool.folders.layout import Layout
+
+EPILOG = """\b
+Signals: TERM drains (what is in flight may finish, up to [requests] drain_seconds);
+a second TERM, or INT, stops at once. Either way nothing that was answered is asked again.
+HUP reads the configuration again with jobs running; `obcd reload` does that and waits for the outcome.
+So closing the terminal that it was started in does not end it: Ctrl-C does.
+
+\b
+Example:
+  obcd coordinator --config /etc/obcd/obcd.toml
+"""
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@root_option
+@click.option("-v", "--verbose", is_flag=True, help="log more")
+def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
+    """run the daemon in the foreground.
+
+    It watches the inbox, asks the endpoints and fills the outbox until it is told to stop.
+    """
+    # A reload that comes before its handler stands, or after it is gone, must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    set_up_logging(logging.DEBUG if verbose else logging.INFO)
+    tie_to_parent(os.environ)
+    forbid_core_dumps()
+    os.umask(0o027)
+    settings = with_tokens(read_settings(config))
+    layout = find_layout(root, settings)
+    logger = logging.getLogger(__name__)
+    logger.info("inbox %s, outbox %s", layout.inbox, layout.outbox, extra={"action": "starting"})
+    warn_of_exposed(settings.endpoints())
+    made = Coordinator(settings, layout)
+
+    def reread() -> tuple[Settings, Layout]:
+        """Read the same file again; where there was none, one that there is by now."""
+        source = made.settings.source
+        again = with_tokens(read_settings(config) if source is None else load_settings(source))
+        return again, find_layout(root, again)
+
+    run(made, reread=reread)
+    logger.info("stopped", extra={"action": "stopped"})
+    return ExitCode.DONE

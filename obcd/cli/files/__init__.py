@@ -1,0 +1,1 @@
+"""Commands about files of prompts and of answers."""

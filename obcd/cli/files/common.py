@@ -1,0 +1,64 @@
+"""What the commands on files share: where a document goes, CSV delimiters, remarks for people."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from obcd.core.tables.file_format import is_delimiter
+from obcd.errors import InputError, UsageError
+from obcd.logs import printable
+from obcd.text_files import LeftOut, whole_file, whole_stream
+
+#: standard input or output instead of a file
+STANDARD = "-"
+
+
+def refuse_published(output: str) -> None:
+    """Refuse to write over a file of a published job.
+
+    Raises:
+        InputError: If that is what the output's name means.
+    """
+    path = Path(output)
+    if output != STANDARD and (path.parent / "manifest.json").exists() and path.exists():
+        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
+
+
+def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
+    """Return the stream of a document: a file that appears whole, or standard output."""
+    if output == STANDARD:
+        return whole_stream(sys.stdout.buffer)
+    return whole_file(Path(output), overwrite=overwrite)
+
+
+def one_delimiter(given: str) -> str:
+    """Return what a command line gives for what stands between the fields of CSV.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
+    delimiter = "\t" if given == r"\t" else given
+    if not is_delimiter(delimiter):
+        raise UsageError("--delimiter takes one character, such as ; or \\t")
+    return delimiter
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return e.g. `1 prompt`, `3 prompts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def say_left_out(item: LeftOut) -> None:
+    """Write to standard error what was left out and why."""
+    say(f"left out: {item.place}: {item.reason}")
+
+
+def say(text: str) -> None:
+    """Write a remark to standard error; names in it are escaped already."""
+    with suppress(BrokenPipeError):  # nobody reads the remarks any more; the document is still wanted
+        click.echo(text, err=True)

@@ -1,0 +1,117 @@
+"""`obcd convert`: prompt files from one form into another."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, target
+from obcd.core.request.rows import Reading
+from obcd.core.tables.converting import LineShape
+from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of
+from obcd.errors import FormError, InputError, PartialError, UsageError
+from obcd.logs import printable
+from obcd.prompts.convert import Wanted, convert
+from obcd.text_files import LeftOut
+
+EPILOG = """\b
+Examples:
+  obcd convert batch.jsonl --to ours -o notes.jsonl
+  obcd convert notes.csv --to openai --model llama3.2 -o batch.jsonl
+  zcat notes.jsonl.gz | obcd convert - --to csv --columns id,prompt > notes.csv
+
+Lines of JSON are told apart by their keys. Cells of messages, options, format, think, images, tools, n and logprobs
+hold JSON, all others text; an empty one says nothing where the column is a key of obcd's. Exit codes: 0 done, 3 lines
+were left out, each named, 5 nothing could be converted.
+"""
+
+
+@click.command(name="convert", epilog=EPILOG)
+@click.argument("source")
+@click.option("-o", "--output", default=STANDARD, metavar="FILE", help="- is standard output [default: -]")
+@click.option(
+    "--from",
+    "origin",
+    type=click.Choice(["jsonl", "csv", "tsv"]),
+    help="what SOURCE is [default: by its name; jsonl]",
+)
+@click.option(
+    "--to",
+    "goal",
+    type=click.Choice(["ours", "seed", "openai", "csv", "tsv"]),
+    help="what becomes of it [default: by the name of FILE; ours]",
+)
+@click.option("--model", default="", metavar="NAME", help="to openai: the model of lines that name none")
+@click.option("--columns", metavar="LIST", help="to csv: its columns, e.g. id,prompt [default: keys of the first line]")
+@click.option(
+    "--delimiter", metavar="CHAR", help="between the fields of SOURCE, if it is CSV, else of FILE [default: a comma]"
+)
+@click.option("--force", is_flag=True, help="replace FILE if it exists")
+def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
+    source: str,
+    output: str,
+    origin: str | None,
+    goal: str | None,
+    model: str,
+    columns: str | None,
+    delimiter: str | None,
+    force: bool,
+) -> None:
+    """convert prompt files between the forms people have.
+
+    The seed's lines, ours, those of OpenAI Batch, and rows of CSV.
+
+    SOURCE is a file (packed by gzip where its name ends in .gz), or - for standard input.
+    """
+    named = form_of(source) or Form()
+    form = Form(origin, named.is_packed) if origin else named
+    ending = form_of(output)
+    if ending is not None and ending.is_packed:
+        raise UsageError("what is written is not packed: leave .gz out, and pack it with gzip")
+    goal = goal or (ending.kind if ending is not None and ending.kind in DELIMITERS else "ours")
+    shape = LineShape.TABLE if goal in DELIMITERS else LineShape(goal)
+    names = tuple(columns.split(",")) if columns else ()
+    if names and (len(set(names)) < len(names) or not all(names)):
+        raise UsageError("--columns names a column twice, or one without a name")
+    if names and shape is not LineShape.TABLE:
+        raise UsageError("--columns is for --to csv")
+    read_by, written_by = _delimiters(delimiter, form, goal)
+    wanted = Wanted(shape=shape, delimiter=written_by, columns=names, model=model)
+    refuse_published(output)
+    with ExitStack() as files:
+        try:
+            stream = sys.stdin.buffer if source == STANDARD else files.enter_context(open(source, "rb"))
+        except OSError as error:
+            raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
+        written = files.enter_context(target(output, overwrite=force))
+        try:
+            done = convert(stream, form, wanted, written, _tell, Reading(delimiter=read_by))
+        except FormError as error:
+            raise InputError(f"{printable(source)}: {error}") from None
+    click.echo(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")), err=True)
+    if done.left_out:
+        raise PartialError(f"{done.left_out} lines left out")
+
+
+def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
+    """Return what stands between the fields of CSV that is read, and between those that are written.
+
+    What is given is that of the source where both are CSV: the usual commas are made of it.
+
+    Raises:
+        UsageError: If that cannot be.
+    """
+    usual = DELIMITERS[CSV]
+    if given is not None and CSV not in (form.kind, goal):
+        raise UsageError("--delimiter is for CSV, and none is read or written here")
+    chosen = usual if given is None else one_delimiter(given)
+    if form.kind == CSV:
+        return chosen, DELIMITERS.get(goal, usual)
+    return usual, Form(goal).delimiter(chosen) if goal in DELIMITERS else usual
+
+
+def _tell(item: LeftOut) -> None:
+    click.echo(f"left out: {item.place}: {item.reason}", err=True)

@@ -1,0 +1,167 @@
+"""`obcd merge`: the answers as one document."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from obcd.cli.common import plural, say
+from obcd.cli.files.common import STANDARD, refuse_published, target
+from obcd.errors import PartialError, UsageError
+from obcd.logs import printable
+from obcd.results.merging.merge import Format, JsonlWriter, JsonWriter, Merged, Writer, format_of, merge_answers
+from obcd.results.merging.merge_rows import FIELDS, ObjectsWriter, RowWriter
+from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, SqliteWriter
+from obcd.text_files import LeftOut
+
+EPILOG = """\b
+Examples:
+  obcd merge outbox/notes -o notes.json
+  obcd merge outbox/visits -o records.csv --with id,extra
+  obcd merge outbox/notes -o notes.csv --text --with line,prompt
+  obcd merge outbox/notes -o notes.db && sqlite3 notes.db 'SELECT * FROM answers'
+
+Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
+"""
+#: Most columns of another name that are told one by one.
+MOST_TOLD = 10
+
+
+def _with_hyphens(option: str) -> str:
+    """Take `--input_dir` for `--input-dir`: the seed's commands spell their options both ways."""
+    return option.replace("_", "-")
+
+
+@click.command(epilog=EPILOG, context_settings={"token_normalize_func": _with_hyphens})
+@click.argument("folders", metavar="DIR...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--input-dir",
+    "more_folders",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="the same as DIR; may be repeated",
+)
+@click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
+@click.option(
+    "--force", is_flag=True, help="replace FILE if it exists; a JSON array as merge writes it is replaced in any case"
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([each.value for each in Format]),
+    help="[default: by the suffix of FILE, else json]",
+)
+@click.option("--text", "is_text", is_flag=True, help='merge the answers\' text as it is, under "response"')
+@click.option(
+    "--with",
+    "fields",
+    metavar="FIELDS",
+    default="",
+    help=f"put these before the value: {', '.join(FIELDS)}; extra: all keys of the line that obcd does not know, or"
+    " columns of the row; index: which of the line's answers it is, from 0",
+)
+@click.option(
+    "--spreadsheet",
+    is_flag=True,
+    help="csv only: begin with a byte order mark, and put a ' in front of text that a spreadsheet would take for a"
+    " formula (=, +, -, @)",
+)
+def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
+    folders: tuple[Path, ...],
+    more_folders: tuple[Path, ...],
+    output: str,
+    force: bool,
+    kind: str | None,
+    is_text: bool,
+    fields: str,
+    spreadsheet: bool,
+) -> None:
+    """merge the JSON in the answers into one document.
+
+    It is in the order of the prompts; several answers to one prompt come one by one.
+
+    DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
+
+    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv, parquet and sqlite have a column for
+    each key of the answers, typed as the job's schema says; objects and arrays in it are JSON; an answer that is no
+    object goes into the column "value". json and jsonl hold the values as they are; with --with they hold objects with
+    the same keys as the tables have columns. A field of --with whose name is also a key of the answers gets a _ in
+    front.
+    """
+    chosen = Format(kind) if kind else format_of(output)
+    names = _fields(fields)
+    sources = [*folders, *more_folders]
+    if not sources:
+        raise UsageError("where are the answers? obcd merge DIR... -o FILE")
+    if spreadsheet and chosen is not Format.CSV:
+        raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
+    ignore = None if output == STANDARD else Path(output)
+    refuse_published(output)
+    overwrite = force or (chosen is Format.JSON and _is_array(output))
+    with (
+        target(output, overwrite=overwrite) as stream,
+        closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
+    ):
+        done = merge_answers(sources, writer, ignore=ignore, report=_tell_left_out, is_text=is_text)
+    shown = "standard output" if output == STANDARD else printable(output)
+    of_lines = "" if done.lines == done.values else f" of {plural(done.lines, 'line')}"
+    say(f"{plural(done.values, 'answer')}{of_lines} in {shown}")
+    _tell_hints(writer, done, is_for_spreadsheets=spreadsheet)
+    if done.left_out:
+        raise PartialError(f"{done.left_out} of {plural(done.values + done.left_out, 'answer')} left out of {shown}")
+
+
+def _is_array(output: str) -> bool:
+    """Tell whether a file is what the seed's script writes, and merge after it: that ran again and again, by cron."""
+    try:
+        with open(output, "rb") as file:
+            start = file.read(3)
+    except OSError:
+        return False
+    return start == b"[]" or start.startswith(b"[\n")
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """Return the fields named in `line,id`, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [printable(name) for name in names if name not in FIELDS]
+    if unknown:
+        raise UsageError(f"--with does not know {', '.join(unknown)}; it takes {', '.join(FIELDS)}")
+    return names
+
+
+def _writer(
+    kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None, *, is_for_spreadsheets: bool
+) -> Writer:
+    """Return the writer of a format; rows are collected on the output's disk (/tmp is often memory)."""
+    folder = None if output is None else output.parent
+    match kind:
+        case Format.JSON | Format.JSONL:
+            values = JsonWriter(stream) if kind is Format.JSON else JsonlWriter(stream)
+            return ObjectsWriter(values, fields, folder) if fields else values
+        case Format.CSV:
+            return CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
+        case Format.PARQUET:
+            return ParquetWriter(stream, fields, folder)
+        case Format.SQLITE:
+            return SqliteWriter(stream, fields, folder)
+
+
+def _tell_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> None:
+    """Tell what a person may not expect of the document."""
+    if isinstance(writer, RowWriter) and writer.renamed:
+        told = [f"{printable(name)} for {printable(key)}" for name, key in writer.renamed.items()]
+        more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+        say(f"named otherwise, since the name is taken: {', '.join(told[:MOST_TOLD])}{more}")
+    if isinstance(writer, CsvWriter) and writer.formulas and not is_for_spreadsheets:
+        say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
+    if done.without_json and not done.values:
+        say("no answer holds JSON: --text merges what they say")
+
+
+def _tell_left_out(item: LeftOut) -> None:
+    say(f"left out: {item.place}: {item.reason}")

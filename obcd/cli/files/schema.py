@@ -1,0 +1,126 @@
+"""`obcd schema`: a draft of a JSON schema, from an example record, a CSV file, or a pydantic model."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from obcd.cli.common import say
+from obcd.cli.files.common import STANDARD, one_delimiter, target
+from obcd.core.schema.extract import Found, parse_strict
+from obcd.core.schema.schemas import check_schema
+from obcd.errors import InputError, UsageError
+from obcd.logs import printable
+from obcd.prompts.pydantic_models import find_models, model_schema
+from obcd.prompts.schema_draft import csv_examples, draft_schema, is_schema, settle_columns
+
+#: Largest file that is read whole, in bytes.
+MAX_BYTES = 64 * 2**20
+
+EPILOG = """\b
+Examples:
+  obcd schema record.json -o record.schema.json      (one record, or a list of them; .jsonl has one a line)
+  obcd schema visits.csv -o visit.schema.json
+  obcd schema models.py                              (names its classes; nothing of it is run)
+  obcd schema models.py --model Visit -o visit.schema.json
+
+Then name it in the configuration: schema = "record.schema.json".
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--model", metavar="NAME", help="the pydantic model of a .py file: RUNS that file, as python would")
+@click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
+@click.option("-o", "--output", default=STANDARD, metavar="FILE", help="the schema; - is standard output [default: -]")
+@click.option("--force", is_flag=True, help="replace the schema's file if it exists")
+def schema(source: Path, model: str | None, delimiter: str | None, output: str, force: bool) -> None:
+    """draft a JSON schema from examples.
+
+    FILE is an example record (.json, .jsonl), a table (.csv, .tsv), or a program with a pydantic model (.py).
+    What all examples have is required, and nothing else is allowed: look it through before it is used.
+    """
+    name, suffix = printable(str(source)), source.suffix.lower()
+    if model is not None and suffix != ".py":
+        raise UsageError(f"--model is for a .py file, and this is {name}")
+    if delimiter is not None and suffix not in (".csv", ".tsv"):
+        raise UsageError("--delimiter is one character, for a .csv or .tsv file")
+    if delimiter is not None:
+        delimiter = one_delimiter(delimiter)
+    drafted = _draft(source, name, model, delimiter)
+    why = check_schema(drafted)
+    if why:
+        raise InputError(f"what {name} gives is no schema that can be held to: {why}")
+    with target(output, overwrite=force) as stream:
+        stream.write(json.dumps(drafted, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+    if output != STANDARD:
+        say(f'{printable(output)}; next: schema = "{printable(output)}" in the configuration or a profile of it')
+
+
+def _draft(source: Path, name: str, model: str | None, delimiter: str | None) -> dict[str, Any]:
+    match source.suffix.lower():
+        case ".py":
+            return _of_program(source, name, model)
+        case ".csv" | ".tsv":
+            chosen = delimiter or ("\t" if source.suffix.lower() == ".tsv" else ",")
+            lines = io.StringIO(_read(source, name), newline="")
+            return _named(name, lambda: settle_columns(draft_schema(csv_examples(lines, chosen))))
+        case ".json" | ".jsonl" | ".ndjson":
+            return _named(name, lambda: draft_schema(_records(source, name)))
+        case _:
+            raise UsageError(f"{name}: a schema is drafted from .json, .jsonl, .csv, .tsv or .py")
+
+
+def _named(name: str, draft: Any) -> dict[str, Any]:
+    try:
+        drafted: dict[str, Any] = draft()
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return drafted
+
+
+def _records(source: Path, name: str) -> Iterator[Any]:
+    text = _read(source, name)
+    if source.suffix.lower() == ".json":
+        document = _parsed(text, "it")
+        if is_schema(document):
+            raise InputError("it is a JSON schema already: name it in the configuration as it is")
+        yield from document if isinstance(document, list) else [document]
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _parsed(line, f"line {number}")
+
+
+def _parsed(text: str, what: str) -> Any:
+    found = parse_strict(text)
+    if not isinstance(found, Found):
+        raise InputError(f"{what} is not JSON: {found.reason}")
+    return found.value
+
+
+def _of_program(source: Path, name: str, model: str | None) -> dict[str, Any]:
+    classes = find_models(_read(source, name), name)
+    if model is None:
+        known = ", ".join(classes) or "none"
+        raise UsageError(f"which model of {name}? Say --model NAME, which runs the file; its classes are: {known}")
+    return model_schema(source, model)
+
+
+def _read(source: Path, name: str) -> str:
+    try:
+        with open(source, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB: give a part of it")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 at byte {error.start + 1}: save it as UTF-8") from None

@@ -1,0 +1,64 @@
+"""`obcd verify`: is a published job whole, line by line?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from obcd.cli.common import plural
+from obcd.errors import ExitCode
+from obcd.logs import printable
+from obcd.results.reading.with_retries import Retries
+from obcd.results.verify import Verdict, Verification, find_folders, verify
+
+EPILOG = """\b
+Examples:
+  obcd verify outbox/notes
+  obcd verify responses outbox
+  obcd verify --json outbox | jq -r 'select(.verdict == "wrong") | .name'
+
+\b
+Exit codes: 0 all is right, 3 something is wrong, 5 a folder is no published job (and nothing is wrong with the others).
+"""
+
+
+@click.command(name="verify", epilog=EPILOG)
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a folder, for machines")
+def verify_folders(folders: tuple[Path, ...], as_json: bool) -> int:
+    """prove that a published job is complete, or say what is wrong.
+
+    FOLDER is a published folder (outbox/notes), what `obcd batch` wrote, or a folder that holds several. What a job's
+    retries beside it answered counts as its own, if they are complete too.
+    """
+    verdicts, retries = set(), Retries()
+    for name, folder in [found for given in folders for found in find_folders(given)]:
+        result = verify(name, folder, retries)
+        verdicts.add(result.verdict)
+        document = {"folder": printable(str(folder)), **dataclasses.asdict(result)}
+        click.echo(json.dumps(document) if as_json else _text(result))
+    if Verdict.WRONG in verdicts:
+        return ExitCode.PARTIAL
+    return ExitCode.INPUT if Verdict.NOT_A_JOB in verdicts else ExitCode.DONE
+
+
+def _text(result: Verification) -> str:
+    if result.verdict is Verdict.NOT_A_JOB:
+        return f"{result.name}: {result.reason}"
+    if result.verdict is Verdict.REJECTED:
+        return f"{result.name}: rejected, and the input is kept: {result.reason}"
+    if result.verdict is Verdict.REPEATED:
+        return f"{result.name}: answered before, by {result.reason}"
+    if result.verdict is Verdict.COMPLETE:
+        cut = f" ({result.cut_short} cut short)" if result.cut_short else ""
+        here = " here" if result.by_retries else ""
+        again = "".join(f", {count} by its retry {name}" for name, count in result.by_retries.items())
+        failed = result.failures - sum(result.by_retries.values())
+        lines = plural(result.requests, "line")
+        return f"{result.name}: {lines}, {result.responses} answered{here}{cut}{again}, {failed} failed: complete"
+    more = result.problem_count - len(result.problems)
+    sentences = [*result.problems, *([f"… and {more} more"] if more else [])]
+    return "\n  ".join([f"{result.name}: {plural(result.problem_count, 'fault')}", *sentences])

@@ -1,0 +1,261 @@
+"""What `obcd batch` does: one file in the foreground, without a daemon; what ollama-batch-process.py did."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
+from obcd.clock import duration, monotonic
+from obcd.config.endpoints import Endpoint
+from obcd.config.settings import Settings
+from obcd.config.tokens import with_tokens
+from obcd.coordinator.batch import BatchPlan, plan_batch
+from obcd.coordinator.daemon import run
+from obcd.coordinator.main_loop import Coordinator
+from obcd.coordinator.observer import Observer
+from obcd.core.endpoint.faults import Fault
+from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.records import canonical_model
+from obcd.core.scheduling.leases import Lease
+from obcd.errors import ExitCode, InputError, NoEndpointError
+from obcd.logs import set_up_logging
+from obcd.ollama.control import Probe, probe_all
+from obcd.results.reading.seed_files import write_response_files
+from obcd.spool.folders import disk
+from obcd.spool.folders.mounts import doubt_root, read_mount
+from obcd.spool.job.job_folder import JobHeader
+from obcd.workers.messages import Answered
+
+#: Seconds between plain progress lines.
+PLAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What was asked for on the command line; None where nothing was."""
+
+    config: str | None
+    prompts: Path
+    output: Path
+    profile: str
+    model: str | None
+    files: bool
+    again: bool
+    verbose: bool
+
+
+def answer(wishes: BatchOptions) -> int:
+    """Answer the file, and return the exit code."""
+    set_up_logging(logging.ERROR)  # what a person should know is said here
+    settings = with_tokens(read_local_settings(wishes.config))
+    check_profile(settings, wishes.profile)
+    if wishes.model:
+        settings = settings.with_model(wishes.model)
+    plan = plan_batch(settings, wishes.prompts, wishes.output, wishes.profile, again=wishes.again)
+    if plan.published is not None:
+        say(f"{wishes.prompts} is answered already, in {shown_path(plan.published)}/ (--again asks anew)")
+        return _conclude(plan.published, wishes.output, files=wishes.files, quiet=True)
+    header = plan.header
+    assert header is not None
+    mount = read_mount(plan.layout.root)
+    if mount is not None and mount.is_network:
+        say(f"warning: {doubt_root(plan.layout.root, mount)}")
+    probes = _check_endpoints(settings, header)
+    _say_start(plan, header, settings, probes)
+    folder = _run(settings, plan, header, verbose=wishes.verbose)
+    if folder is None:
+        say("interrupted; the same command goes on where it was")
+        return ExitCode.INTERRUPTED
+    return _conclude(folder, wishes.output, files=wishes.files)
+
+
+def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
+    """Refuse to start where nothing could be answered: no endpoint there, or none has a model that is needed."""
+    endpoints = settings.endpoints()
+    found_all = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
+    probes = dict(zip((item.name for item in endpoints), found_all, strict=True))
+    for item in endpoints:
+        if exposure := item.exposure(probes[item.name].peer):
+            say(f"warning: endpoint {item.name}: {exposure}")
+    reached = {name: found for name, found in probes.items() if found.failure is None}
+    for name, found in probes.items():
+        if found.failure is not None and reached:
+            say(f"endpoint {name} is left out for now: {found.failure}")
+    if not reached:
+        reasons = "; ".join(f"{name}: {found.failure}" for name, found in probes.items())
+        raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or mend [ollama_instances]")
+    wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
+    lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
+    fetched = lacking & settings.models() if settings.requests.pull else set[str]()
+    for model in sorted(fetched):
+        say(f"no endpoint has the model '{model}': it is fetched first")
+    lacking -= fetched
+    if lacking == wanted:
+        name = min(lacking)
+        raise NoEndpointError(
+            f"no endpoint has the model '{name}' ({plural(len(reached), 'endpoint')} asked): "
+            f"run `ollama pull {name}` there"
+        )
+    for model in sorted(lacking):
+        say(f"no endpoint has the model '{model}': its lines will fail")
+    return probes
+
+
+def _room(endpoints: list[Endpoint]) -> str:
+    """Return `4 slots`, or `2 endpoints` where their slots are found on the way."""
+    slots = [item.slots for item in endpoints]
+    known = [count for count in slots if count is not None]
+    return plural(sum(known), "slot") if len(known) == len(slots) else plural(len(slots), "endpoint")
+
+
+def _say_start(plan: BatchPlan, header: JobHeader, settings: Settings, probes: dict[str, Probe]) -> None:
+    reached = [item for item in settings.endpoints() if probes[item.name].failure is None]
+    if plan.resumed:
+        say(f"going on with {header.name} where it was")
+    else:
+        bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
+        say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
+        if header.context is not None:
+            say(header.context.describe())
+        for sentence in describe_ignored(header.unobeyed):
+            say(sentence)
+    if plan.settings_differ:
+        say("the configuration changed since it was begun; it goes on with the settings it was begun with")
+    labels = sorted({found.version for found in probes.values() if "obcd" in found.version})
+    if labels:
+        say(f"stand-in servers answer ({', '.join(labels)})")
+
+
+class _Watcher(Observer):
+    """Notes where the job was published, and prints a line per answer if asked to."""
+
+    def __init__(self, job: str, gpus: dict[str, int], *, verbose: bool) -> None:
+        self._job = job
+        self._gpus = gpus
+        self._verbose = verbose
+        self.folder: Path | None = None
+
+    def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
+        """Print the seed's line, with the line number in front."""
+        if self._verbose:
+            seconds = answer.counts.work_seconds
+            rate = answer.words / seconds if seconds > 0 else 0.0
+            _log_line(
+                f"Line: {answer.line}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
+                f"Words: {answer.words}, Duration: {seconds:.2f}s, WPS: {rate:.2f}"
+            )
+
+    def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
+        """Say a failure at once."""
+        where = f" on {lease.endpoint}" if lease is not None else ""
+        _log_line(f"Line: {line}{where} failed: {fault.message}")
+
+    def on_published(self, job: str, folder: Path) -> None:
+        """Note the folder."""
+        if job == self._job:
+            self.folder = folder
+
+
+def _log_line(text: str) -> None:
+    say(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {text}")
+
+
+def _run(settings: Settings, plan: BatchPlan, header: JobHeader, *, verbose: bool) -> Path | None:
+    gpus = {item.name: item.gpu for item in settings.endpoints()}
+    watcher = _Watcher(header.id, gpus, verbose=verbose)
+    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id, lock=plan.lock)
+    show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
+    try:
+        run(
+            coordinator,
+            lambda now: show.tick(now) or watcher.folder is not None or header.id in coordinator.jobs.damaged,
+        )
+    finally:
+        show.stop()
+    if header.id in coordinator.jobs.damaged:
+        raise InputError(
+            f"{plan.layout.jobs / header.id} is damaged: delete it to give up what was answered, then run this again"
+        )
+    return watcher.folder
+
+
+class _Plain:
+    """A line now and then, for logs."""
+
+    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
+        self._coordinator = coordinator
+        self._header = header
+        self._shown_at = monotonic()
+
+    def tick(self, now: float) -> bool:
+        """Show the state if it is time; never ends the run."""
+        job = self._coordinator.jobs.running.get(self._header.id)
+        if job is not None and now - self._shown_at >= PLAIN_SECONDS:
+            self._shown_at = now
+            report = job.report(now)
+            trouble = "; ".join(self._coordinator.troubles())
+            _log_line(
+                f"{report['done']}/{report['total']} done, {report['failed']} failed, "
+                f"{report['tokens_per_second']:.0f} tokens/s, ETA {duration(report['eta_seconds'])}"
+                + (f" ({trouble})" if trouble else "")
+            )
+        return False
+
+    def stop(self) -> None:
+        """Nothing to take away."""
+
+
+class _Bar(_Plain):
+    """A progress bar, for a person."""
+
+    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
+        super().__init__(coordinator, header)
+        from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
+
+        self._bar = JobBar(header.name, header.requests)
+        self._bar.start()
+
+    def tick(self, now: float) -> bool:
+        """Redraw five times a second; never ends the run."""
+        job = self._coordinator.jobs.running.get(self._header.id)
+        if job is not None and now - self._shown_at >= 0.2:
+            self._shown_at = now
+            report: dict[str, Any] = job.report(now)
+            troubles = self._coordinator.troubles()
+            if troubles:
+                self._bar.note(troubles[0])
+            else:
+                eta = duration(report["eta_seconds"])
+                self._bar.update(report["done"], report["failed"], report["tokens_per_second"], eta)
+        return False
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -> int:
+    manifest = disk.read_json(folder / "manifest.json")
+    counts, times = manifest["counts"], manifest["times"]
+    if files:
+        written = write_response_files(folder, output)
+        say(f"{plural(written, 'response file')} in {shown_path(output.absolute())}/")
+    if not quiet:
+        cut = f", {counts['cut_short']} cut short by num_predict" if counts["cut_short"] else ""
+        say(
+            f"{plural(counts['responses'], 'prompt')} answered{cut}, {counts['failures']} failed: {shown_path(folder)}/"
+        )
+        if times["speedup"]:
+            say(
+                f"{times['work_seconds']:.1f} s of server work in {times['span_seconds']:.1f} s "
+                f"= {times['speedup']:.1f} ×"
+            )
+    if counts["failures"]:
+        errors, retry = shown_path(folder / "errors.jsonl"), shown_path(folder / "retry.jsonl")
+        say(f"what failed and why: {errors}; to try again: {retry}")
+        return ExitCode.PARTIAL
+    return ExitCode.DONE

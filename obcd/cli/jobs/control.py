@@ -1,0 +1,224 @@
+"""`obcd cancel`, `pause`, `resume`, `priority`: lay the control file of a job into the inbox, and see it obeyed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from obcd.cli.common import START, config_option, find_layout_anyway, is_running, root_option, say
+from obcd.clock import monotonic
+from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
+from obcd.core.tables.file_format import SUFFIX, form_of
+from obcd.errors import ExitCode, InputError, TimedOutError
+from obcd.logs import printable
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Key
+from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
+
+#: Seconds between looks at what came of it.
+LOOK_SECONDS = 0.1
+
+EPILOG = """\b
+JOB is its id, or the name it was dropped with: notes.jsonl, clinical/notes.jsonl
+(then the newest unfinished one of that name is meant). obcd status lists both.
+
+\b
+Only the submitter of a job (the owner of the dropped file), the daemon's own user
+and root may. The same without this command, over NFS, SFTP or Samba: a file
+beside where notes.jsonl was dropped, which may be empty:
+  notes.jsonl.cancel        its unanswered lines become failures, in retry.jsonl
+  notes.jsonl.pause         it stands still while this file lies there
+  notes.jsonl.resume        takes the pause away
+  notes.jsonl.priority-10   from -100 to 100, higher first, among your own jobs;
+                            the daemon's user sets it among everybody's
+What is not obeyed is said in the outbox, in notes.jsonl.cancel.waiting/why.txt.
+
+\b
+Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it is not
+yours, 8 no outcome within --timeout (the control file stays, and is obeyed later).
+"""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The job that is meant."""
+
+    key: Key
+    id: str = ""  # "": the newest of that path
+
+    @property
+    def label(self) -> str:
+        return printable(f"{self.key.profile}/{self.key.name}" if self.key.profile else self.key.name)
+
+
+def _control_options(command: Command) -> Command:
+    text = "most seconds to wait for the outcome"
+    command = click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, help=text)(command)
+    return root_option(config_option(command))
+
+
+_jobs_argument = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+
+
+@click.command(epilog=EPILOG)
+@_jobs_argument
+@_control_options
+def cancel(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
+    """end jobs now: answers are published, the rest can be retried."""
+    return _control_all(jobs, ControlVerb.CANCEL, 0, timeout, config, root)
+
+
+@click.command(epilog=EPILOG)
+@_jobs_argument
+@_control_options
+def pause(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
+    """let jobs stand still; what is in flight finishes."""
+    return _control_all(jobs, ControlVerb.PAUSE, 0, timeout, config, root)
+
+
+@click.command(epilog=EPILOG)
+@_jobs_argument
+@_control_options
+def resume(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
+    """let paused jobs go on."""
+    return _control_all(jobs, ControlVerb.RESUME, 0, timeout, config, root)
+
+
+@click.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})
+@click.argument("job")
+@click.argument("number", type=click.IntRange(LEAST_PRIORITY, MOST_PRIORITY))
+@_control_options
+def priority(job: str, number: int, timeout: float, config: str | None, root: str | None) -> int:
+    """serve a job before (10) or after (-10) others."""
+    return _control_all((job,), ControlVerb.PRIORITY, number, timeout, config, root)
+
+
+def _control_all(
+    words: tuple[str, ...], verb: ControlVerb, value: int, timeout: float, config: str | None, root: str | None
+) -> int:
+    layout, fault = find_layout_anyway(config, root)
+    if not layout.inbox.is_dir():
+        raise fault or InputError(f"there is no inbox at {printable(str(layout.inbox))}: give the coordinator's --root")
+    code = ExitCode.DONE
+    for word in words:
+        try:
+            _control(layout, _find(layout, word), verb, value, timeout)
+        except (InputError, TimedOutError) as error:
+            say(f"obcd: {error}")
+            code = error.exit_code
+    return code
+
+
+def _find(layout: Layout, word: str) -> _Job:
+    """Return the job that a word means.
+
+    Raises:
+        InputError: If there is no unfinished one, as far as this user may know.
+    """
+    status = _read_status(layout)
+    name = word if form_of(word) is not None else word + SUFFIX
+    profile, _, plain = name.rpartition("/")
+    if status is None:  # not ours to read, or nobody runs: the coordinator finds out
+        return _Job(Key(profile, plain))
+    jobs = _all_jobs(status)
+    for job in jobs:
+        if job["job"] == word:
+            return _Job(Key(job["profile"], job["name"]), word)
+    keys = [Key(job["profile"], job["name"]) for job in jobs]
+    if Key(profile, plain) in keys or (layout.inbox / profile / plain).exists():
+        return _Job(Key(profile, plain))
+    finished = [item for item in status["published"] if word in (item["job"], item["name"]) or name == item["name"]]
+    if finished:
+        raise InputError(f"{printable(word)} is finished: its answers are in {finished[-1]['folder']}")
+    raise InputError(f"there is no unfinished job '{printable(word)}': obcd status lists them")
+
+
+def _read_status(layout: Layout) -> dict[str, Any] | None:
+    if not is_running(layout):
+        return None
+    try:
+        document: dict[str, Any] = disk.read_json(layout.status)
+    except (OSError, ValueError):
+        return None
+    return document
+
+
+def _control(layout: Layout, job: _Job, verb: ControlVerb, value: int, timeout: float) -> None:
+    file = Key(job.key.profile, control_name(job.key.name, verb, value))
+    pause_file = Key(job.key.profile, control_name(job.key.name, ControlVerb.PAUSE))
+    try:
+        if verb is ControlVerb.RESUME and _lies(layout, pause_file) and not is_running(layout):
+            take_back(layout, pause_file)
+            say(f"{job.label} goes on when a coordinator runs ({START})")
+            return
+        put_control(layout, file, job.id)
+    except OSError as error:
+        raise InputError(f"{layout.inbox / file.profile / file.name} cannot be made: {error.strerror}") from None
+    if not is_running(layout):
+        say(f"no coordinator runs on {layout.root}: {file.name} lies in the inbox until one does ({START})")
+        return
+    _wait(layout, job, verb, file, monotonic() + timeout)
+
+
+def _wait(layout: Layout, job: _Job, verb: ControlVerb, file: Key, deadline: float) -> None:
+    began = time.time()
+    label = printable(f"{file.profile}/{file.name}" if file.profile else file.name)
+    while True:
+        status = _read_status(layout)
+        why = _refusal(status, label, began)
+        if why:
+            take_back(layout, file)
+            raise InputError(f"{job.label}: {why}")
+        if _is_obeyed(layout, status, job, verb, file):
+            say(f"{job.label} {OUTCOMES[verb]}")
+            return
+        if monotonic() >= deadline:
+            raise TimedOutError(f"{job.label}: {file.name} lies in the inbox and is not obeyed yet: see obcd status")
+        time.sleep(LOOK_SECONDS)
+
+
+#: {verb: what is said when it was obeyed}
+OUTCOMES = {
+    ControlVerb.CANCEL: "is cancelled: what has no answer will be in its retry.jsonl",
+    ControlVerb.PAUSE: "is paused: obcd resume lets it go on",
+    ControlVerb.RESUME: "goes on",
+    ControlVerb.PRIORITY: "has its new priority",
+}
+
+
+def _refusal(status: dict[str, Any] | None, label: str, began: float) -> str:
+    if status is None or status["updated"] <= began:
+        return ""
+    return next((str(item["why"]) for item in status["waiting"] if item["file"] == label), "")
+
+
+def _is_obeyed(layout: Layout, status: dict[str, Any] | None, job: _Job, verb: ControlVerb, file: Key) -> bool:
+    if verb is not ControlVerb.PAUSE:  # taken out of the inbox once it binds
+        return not _lies(layout, file)
+    if status is None:  # not ours to read: that it lies there is all we can know
+        return _lies(layout, file)
+    return any(
+        item["state"] == "PAUSED"
+        and (item["job"] == job.id if job.id else Key(item["profile"], item["name"]) == job.key)
+        for item in _all_jobs(status)
+    )
+
+
+def _all_jobs(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the unfinished jobs: id, profile, name and state of each."""
+    return [*status["jobs"], *status.get("further_jobs", ())]  # an older coordinator has none
+
+
+def _lies(layout: Layout, file: Key) -> bool:
+    try:
+        (layout.inbox / file.profile / file.name).lstat()
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,379 @@
+"""`obcd submit`: drop files safely, by hand or by cron, and wait for their answers if asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from obcd.cli.common import (
+    START,
+    check_profile,
+    config_option,
+    find_layout,
+    is_running,
+    is_watched,
+    plural,
+    read_settings,
+    root_option,
+    say,
+)
+from obcd.clock import monotonic, wall
+from obcd.config.settings import Settings
+from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.core.tables.file_format import form_of, stem_of
+from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
+from obcd.journal import one_line
+from obcd.logs import printable
+from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.user_folders import home_names
+from obcd.spool.submit import exactly_once as record
+from obcd.spool.submit.dropping import Submitted, drop, find_target, open_regular
+from obcd.spool.submit.staging import Left, Staging
+
+#: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
+CONVERSIONS = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%")
+STDIN = Path("-")
+#: Seconds for which a generator whose prompts nobody needs is listened to.
+DRAIN_SECONDS = 300.0
+
+EPILOG = """\b
+Examples:
+  obcd submit notes.jsonl
+  obcd submit --profile clinical --wait notes.jsonl
+  make-prompts | obcd submit --name weekly-%G-W%V -
+  obcd submit --from /var/spool/obcd/staging/clinical --profile clinical
+
+\b
+In a crontab every % is written \\%, or cron ends the command there:
+  15 2 * * *  obcd submit --once --name nightly-\\%F /srv/prompts/nightly.jsonl
+  0 4 * * 0   make-prompts | obcd submit --lock --once --name weekly-\\%G-W\\%V -
+
+\b
+Without a terminal it says nothing when all went well and one line for each
+fault, so that cron sends mail only then.
+
+\b
+Exit codes: 0 dropped, or (--once) submitted before; 2 wrong command line;
+4 wrong configuration; 5 a file could not be dropped, or was rejected;
+7 another --lock or --from, or an --once of that name, runs. With --wait: 0 when every line was answered,
+3 when some failed, 8 when the time was over (the jobs go on).
+"""
+
+
+class OneLineCommand(click.Command):
+    """A command whose mistakes are one line each where nobody watches: a mail of cron's, a line of the journal."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise self._shortened(error) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise self._shortened(error) from None
+        except ObcdError as error:
+            if is_watched() or "\n" not in str(error):
+                raise
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise type(error)(" ".join([lines[0], "; ".join(lines[1:])])) from None
+
+    def _shortened(self, error: click.UsageError) -> Exception:
+        return error if is_watched() else UsageError(f"{error.format_message()} (see obcd {self.name} --help)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What one call is asked to drop, and how."""
+
+    files: tuple[Path, ...]
+    staging: Path | None
+    profile: str
+    name: str
+    once: bool
+    lock: bool
+    quiet: bool
+    settings: Settings
+    layout: Layout
+
+    def remark(self, text: str) -> None:
+        """Say what only a person at a terminal wants to know."""
+        if is_watched() and not self.quiet:
+            say(one_line(text))
+
+
+@click.command(cls=OneLineCommand, epilog=EPILOG)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE…]")
+@click.option(
+    "--from", "staging", metavar="DIR", type=click.Path(path_type=Path),
+    help="drop every settled file of a folder once, of the kinds that the profile takes; move it into DIR/submitted/",
+)  # fmt: skip
+@click.option("--profile", default="", help="the profile to ask with: a folder of the inbox")
+@click.option(
+    "--name", default="",
+    help="what to call it in the inbox (one file only); %F and the like are the date as strftime(3) has it  "
+    "[default: its own name]",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="do nothing if a job of this name was submitted before")
+@click.option("--lock", is_flag=True, help="give up (7) while another submit --lock of yours runs for the same profile")
+@click.option("--wait", is_flag=True, help="wait for the answers")
+@click.option("--timeout", type=click.FloatRange(0), help="most seconds to wait  [default: for ever]")
+@click.option("-q", "--quiet", is_flag=True, help="say nothing but errors")
+@config_option
+@root_option
+def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
+    files: tuple[Path, ...], staging: Path | None, profile: str, name: str, once: bool, lock: bool, wait: bool,
+    timeout: float | None, quiet: bool, config: str | None, root: str | None,
+) -> int:  # fmt: skip
+    """drop prompt files into the inbox; FILE - is standard input.
+
+    They appear there whole or not at all, with a checksum, so that they are taken at once.
+    """
+    _check_combination(files, staging, name, once=once)
+    settings = read_settings(config)
+    layout = find_layout(root, settings)
+    if not (profile and (layout.inbox / profile).is_dir()):  # the daemon's profiles are the inbox's folders
+        check_profile(settings, profile)
+    if not layout.inbox.is_dir():
+        raise InputError(
+            f"there is no inbox at {printable(str(layout.inbox))}: start a coordinator first, or give its --root"
+        )
+    load = _Load(
+        files=files, staging=staging, profile=profile, name=expand_name(name, wall()), once=once, lock=lock,
+        quiet=quiet, settings=settings, layout=layout,
+    )  # fmt: skip
+    with _ending_cleanly():
+        return _run(load, timeout, wait=wait)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half is left, and then the process.
+
+    It ends by the signal, as if nobody had caught it: timeout(1) and systemd count that as what they asked for.
+    """
+    caught: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not break off the clearing up
+            raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:  # not those that nohup(1) has us ignore
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        if caught:
+            os.kill(os.getpid(), caught[0])
+
+
+def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
+    with contextlib.ExitStack() as locks:
+        if load.lock:
+            locks.enter_context(record.exclusive(record.find_state_folder(), load.layout.inbox, load.profile))
+        drops, code = _drop_all(load, is_told=not wait or is_watched())
+        if is_watched() and drops and not load.quiet and not is_running(load.layout):
+            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one ({START})")
+        if not wait or not drops:
+            return code
+        from obcd.cli.jobs.wait import wait_for_all  # noqa: PLC0415 - who does not wait need not pay for it
+
+        try:
+            waited = wait_for_all(drops, load.layout, timeout, quiet=load.quiet)
+        except KeyboardInterrupt:
+            say("no longer waiting; the jobs go on: see obcd status")
+            return ExitCode.INTERRUPTED
+        return code or waited
+
+
+def _check_combination(files: tuple[Path, ...], staging: Path | None, name: str, *, once: bool) -> None:
+    if staging is not None and (files or name or once):
+        raise click.UsageError("--from takes neither FILE nor --name nor --once: it drops each file once anyway")
+    if staging is None and not files:
+        raise click.UsageError("nothing to drop: give FILE…, - for standard input, or --from DIR")
+    if name and len(files) > 1:
+        raise click.UsageError("--name is for one file")
+    if STDIN in files and not name:
+        raise click.UsageError("standard input needs a name in the inbox: give --name")
+
+
+def expand_name(name: str, now: float) -> str:
+    """Put the local date and time into a name, e.g. `nightly-%F`.
+
+    Raises:
+        UsageError: If it holds a conversion that strftime does not have.
+    """
+    for conversion in re.findall("%.?", name, re.DOTALL):
+        if conversion[1:] not in CONVERSIONS or conversion == "%":
+            raise UsageError(
+                f"--name {printable(name)}: strftime has no '{printable(conversion)}'; %F is the date, %% a percent "
+                "sign (in a crontab \\%F and \\%\\%)"
+            )
+    expanded = time.strftime(name, time.localtime(now)) if "%" in name else name
+    if "%" in name and "/" in expanded:
+        raise UsageError(
+            f"--name {printable(name)} gives '{printable(expanded)}', which is no name: it holds a '/'; use %F"
+        )
+    return expanded
+
+
+def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]:
+    """Drop what is asked for; one bad file does not keep the others back.
+
+    Args:
+        is_told: Whether to speak of bad lines now (who waits is told at the end).
+
+    Returns:
+        What lies in the inbox now, and the code of the last fault.
+    """
+    drops: list[Submitted] = []
+    code = ExitCode.DONE
+    for file, attempt in _attempts(load):
+        try:
+            outcome = attempt()
+        except (InputError, AlreadyRunningError) as error:
+            say(one_line(f"obcd: {error}"))
+            code = error.exit_code
+            continue
+        match outcome:
+            case Submitted():
+                _tell(load, file, outcome, is_told=is_told)
+                drops.append(outcome)
+            case Left(name, ""):
+                load.remark(f"{printable(name)} has not settled yet: it is left for the next time")
+            case Left(_, fault):
+                say(one_line(f"obcd: {fault}"))
+                code = ExitCode.INPUT
+            case record.Already(name, evidence):
+                load.remark(f"{printable(name)} was submitted already, nothing to do: {evidence}")
+    return drops, code
+
+
+_Outcome = Submitted | Left | record.Already
+
+
+def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
+    """Yield what is dropped and what drops it."""
+    limit = load.settings.spool.max_line_bytes
+    if load.staging is None:
+        _check_files(load.files)
+        yield from ((str(file), lambda file=file: _drop(load, file, limit)) for file in load.files)
+        return
+    staging = Staging(
+        folder=load.staging.absolute(),
+        inbox=load.layout.inbox,
+        profile=load.profile,
+        settle_seconds=load.settings.spool.settle_seconds,
+        max_line_bytes=limit,
+        reading=_reading(load.settings, load.profile),
+        accepts=_accepts(load.settings, load.profile),
+    )
+    for outcome in staging.submit(wall()):
+        yield outcome.name, lambda outcome=outcome: outcome  # type: ignore[misc]
+
+
+def _check_files(files: tuple[Path, ...]) -> None:
+    """Refuse before anything is dropped what could not be dropped anyway."""
+    for number, file in enumerate(files):
+        if file != STDIN and not file.is_file():
+            raise InputError(f"cannot drop {printable(str(file))}: it is no file; nothing was dropped")
+        if any(other.name == file.name for other in files[:number]):
+            raise InputError(
+                f"two of the files are called {printable(file.name)}: drop them one by one, with --name; "
+                "nothing was dropped"
+            )
+
+
+def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
+    label = "standard input" if file == STDIN else str(file)
+    reading, accepts = _reading(load.settings, load.profile), _accepts(load.settings, load.profile)
+    target = find_target(load.layout.inbox, load.profile, _drop_name(load, file), reading, accepts)
+    with _open(load, file) as reader:
+        if not load.once:
+            return drop(reader, label, target, limit)
+        outcome = record.submit_once(load.layout, reader, target, label, limit, record.find_state_folder())
+        if file == STDIN and isinstance(outcome, record.Already):
+            drain(reader, DRAIN_SECONDS)
+        return outcome
+
+
+def _drop_name(load: _Load, file: Path) -> str:
+    """Return what a file is called in the inbox; a name that was given gets the file's own ending if it has none."""
+    if not load.name or form_of(load.name) is not None or form_of(file.name) is None:
+        return load.name or file.name
+    return load.name + file.name.removeprefix(stem_of(file.name))
+
+
+def _reading(settings: Settings, profile: str) -> Reading:
+    """Return what lines are read with in a profile, as far as this configuration knows it."""
+    return settings.job_settings(profile).reading if not profile or profile in settings.profiles else PLAIN
+
+
+def _accepts(settings: Settings, profile: str) -> frozenset[str]:
+    return settings.accepts(profile) if not profile or profile in settings.profiles else frozenset()
+
+
+def drain(reader: IO[bytes], seconds: float) -> None:
+    """Read a pipe to its end, or whoever writes would die of a broken pipe and cron would send mail.
+
+    Args:
+        seconds: For how long; one that hangs or has no end dies of it after all.
+    """
+    if not stat.S_ISFIFO(os.fstat(reader.fileno()).st_mode):
+        return
+    deadline, poll = monotonic() + seconds, select.poll()
+    poll.register(reader, select.POLLIN)
+    while (left := deadline - monotonic()) > 0 and poll.poll(left * 1000):
+        if not os.read(reader.fileno(), 2**20):
+            return
+
+
+def _open(load: _Load, file: Path) -> IO[bytes]:
+    if file != STDIN:
+        return open_regular(file)
+    if sys.stdin is None:
+        raise InputError("standard input is closed: nothing was dropped")
+    if sys.stdin.isatty():
+        load.remark("prompts come from this terminal, a JSON object a line; Ctrl-D ends them")
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+
+
+def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> None:
+    file = printable(file)
+    if submitted.bad and is_told:
+        if is_watched():
+            for line, why in submitted.bad_lines:
+                say(f"{file}, line {line}: {why}")
+        line, why = submitted.bad_lines[0]
+        first = "" if is_watched() else f"; line {line}: {why}"
+        say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
+    for sentence in describe_ignored(submitted.unobeyed):
+        load.remark(f"{file}: {sentence}")
+    if is_watched() and not load.quiet:
+        home = home_names(os.geteuid())[0] if load.layout.per_user else ""
+        where = load.layout.outbox / home / submitted.profile / stem_of(submitted.name)
+        place = f"{where}.<job>/ (that name is taken)" if where.exists() else f"{where}/"
+        load.remark(f"{submitted.name}: {plural(submitted.prompts, 'prompt')} dropped; the answers come to {place}")

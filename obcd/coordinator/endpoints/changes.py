@@ -1,0 +1,126 @@
+"""What another configuration changes for a running coordinator. Pure: two `Settings` in, a plan and its line out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from obcd.config.endpoints import Endpoint
+from obcd.config.settings import Settings, Table
+from obcd.core.request.records import JobSettings
+
+#: Fields of `Settings` that have a place of their own in a `Change`, or are no keys; all others are told by their name.
+APART = frozenset(
+    ("schema_file", "ollama_instances", "spool", "requests", "host", "profiles", "source", "schemas", "tokens")
+)
+#: Keys that change nothing here: a reload that would move a folder is refused, and one that does not may name it anew.
+UNMOVED = {("spool", "root"), ("spool", "inbox")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The difference between two configurations.
+
+    Attributes:
+        came: Endpoints that were not there.
+        back: Endpoints that still drain, and are in the configuration again.
+        left: Names of endpoints that are no longer there.
+        altered: Endpoints whose slots or GPU are others.
+        profiles_came, profiles_left, profiles_altered: Names.
+        keys: The other keys that are different, e.g. `("model", "requests.num_ctx")`; `[host]` is not ours.
+        is_for_jobs: Whether a file is asked otherwise than before in a folder that was there before.
+    """
+
+    came: tuple[Endpoint, ...] = ()
+    back: tuple[Endpoint, ...] = ()
+    left: tuple[str, ...] = ()
+    altered: tuple[Endpoint, ...] = ()
+    profiles_came: tuple[str, ...] = ()
+    profiles_left: tuple[str, ...] = ()
+    profiles_altered: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    is_for_jobs: bool = False
+
+
+def compare(old: Settings, new: Settings, draining: Collection[str] = ()) -> Change:
+    """Return what has to be done to go from one configuration to the other.
+
+    Args:
+        draining: Names of endpoints that left an earlier configuration and have not finished yet.
+    """
+    before = {item.name: item for item in old.endpoints()}
+    after = {item.name: item for item in new.endpoints()}
+    fresh = [item for name, item in after.items() if name not in before]
+    stayed = [name for name in new.profiles if name in old.profiles]
+    return Change(
+        came=tuple(item for item in fresh if item.name not in draining),
+        back=tuple(item for item in fresh if item.name in draining),
+        left=tuple(name for name in before if name not in after),
+        altered=tuple(item for name, item in after.items() if name in before and item != before[name]),
+        profiles_came=tuple(name for name in new.profiles if name not in old.profiles),
+        profiles_left=tuple(name for name in old.profiles if name not in new.profiles),
+        profiles_altered=tuple(
+            name
+            for name in stayed
+            if old.profiles[name] != new.profiles[name] or old.schemas.get(name) != new.schemas.get(name)
+        ),
+        keys=tuple(_keys(old, new)),
+        is_for_jobs=any(_asked_with(old, name) != _asked_with(new, name) for name in ("", *stayed)),
+    )
+
+
+def _keys(old: Settings, new: Settings) -> Iterator[str]:
+    for field in Settings.model_fields:
+        if field not in APART and getattr(old, field) != getattr(new, field):
+            yield field
+    if (old.schema_file, old.schemas.get("")) != (new.schema_file, new.schemas.get("")):
+        yield "schema"
+    tables: dict[str, tuple[Table, Table]] = {
+        "requests": (old.requests, new.requests),
+        "spool": (old.spool, new.spool),
+    }
+    for table, (before, after) in tables.items():
+        for field in type(before).model_fields:
+            if (table, field) in UNMOVED:
+                continue
+            if getattr(before, field) != getattr(after, field):
+                yield f"{table}.{field}"
+
+
+def _asked_with(settings: Settings, profile: str) -> JobSettings:
+    """Return what a job is accepted with; the limit for connections is the worker's, and the same for all."""
+    return replace(settings.job_settings(profile), connect_timeout_seconds=0.0)
+
+
+def describe(change: Change, in_flight: int, jobs: int) -> str:
+    """Return a change in one line, e.g. `2 endpoints came, 1 endpoint is leaving (16 in flight), model changed`.
+
+    Args:
+        in_flight: Requests that the endpoints which left still hold.
+        jobs: Accepted jobs that are not finished.
+    """
+    parts = [f"{_endpoints(len(change.came))} came"] if change.came else []
+    if change.back:
+        parts.append(f"{_endpoints(len(change.back))} taken back")
+    if change.left and in_flight:
+        is_are = "is" if len(change.left) == 1 else "are"
+        parts.append(f"{_endpoints(len(change.left))} {is_are} leaving ({in_flight} in flight)")
+    elif change.left:
+        parts.append(f"{_endpoints(len(change.left))} left")
+    if change.altered:
+        parts.append(f"{_endpoints(len(change.altered))} changed")
+    for verb, names in (
+        ("came", change.profiles_came),
+        ("left", change.profiles_left),
+        ("changed", change.profiles_altered),
+    ):
+        parts += [f"profile '{name}' {verb}" for name in names]
+    parts += [f"{key} changed" for key in change.keys]
+    if change.is_for_jobs and jobs:
+        keeps = "1 accepted job keeps" if jobs == 1 else f"{jobs} accepted jobs keep"
+        parts.append(f"{keeps} the settings of before")
+    return ", ".join(parts) or "nothing changed"
+
+
+def _endpoints(count: int) -> str:
+    return f"{count} endpoint{'' if count == 1 else 's'}"

@@ -1,0 +1,360 @@
+"""The endpoints and their workers: gives leases out, takes answers and faults in, knows who can be asked.
+
+coordinator ◄─answered, failed─ fleet ◄─► scheduler (who asks what next)
+                                  ▲
+                                  └─► pool (one worker process per endpoint)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from obcd.config.endpoints import Endpoint
+from obcd.config.settings import Settings
+from obcd.coordinator.endpoints.changes import Change
+from obcd.coordinator.endpoints.fetching import Fetcher, PullSite
+from obcd.coordinator.endpoints.left_out_log import LeftOutLog
+from obcd.coordinator.endpoints.public_endpoints import warn_of_peer
+from obcd.coordinator.endpoints.state_messages import describe_move, describe_outage
+from obcd.core.endpoint.faults import Fault, worker_lost
+from obcd.core.endpoint.health import EndpointState
+from obcd.core.endpoint.rates import Rate
+from obcd.core.request.records import JobSettings
+from obcd.core.scheduling.leases import Lease
+from obcd.core.scheduling.scheduler import Scheduler
+from obcd.core.scheduling.weights import shorten
+from obcd.ollama.control import Probe
+from obcd.spool.outbox.publication import EndpointFacts
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached
+from obcd.workers.pool import Lost, Pool, Received
+from obcd.workers.worker import WorkerSpec
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between control calls to an endpoint: while it does not serve, and while it does.
+PROBE_SOON, PROBE_IDLE = 1.0, 30.0
+#: Seconds that a worker may exceed its own limits before it counts as frozen.
+OVERDUE_GRACE = 30.0
+#: Endpoints that left, of which manifests can still tell.
+DEPARTED = 500
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is counted of one endpoint since the start, and what its last good probe told."""
+
+    tokens: Rate
+    answered: int = 0
+    faults: int = 0
+    version: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
+    probed_at: float = -math.inf
+    is_probing: bool = True  # a worker probes at its start
+    state: EndpointState = EndpointState.STARTING  # as the log has it
+
+
+class Endpoints:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        jobs: The folder from which workers read requests.
+        answered: Called with each answer that counts.
+        faulted: Called with each fault that counts: lease, line (0 when the worker could not tell), fault, and
+            whether the request has failed for good.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Path,
+        scheduler: Scheduler,
+        answered: Callable[[Lease, Answered, float], None],
+        faulted: Callable[[Lease, int, Fault, bool], None],
+        now: float,
+    ) -> None:
+        self.figures: dict[str, Figures] = {}
+        self.pool = Pool()
+        self.fetcher = Fetcher()
+        #: How often an endpoint's state was another one, since the start.
+        self.moves = 0
+        #: Names of endpoints that are no longer in the configuration, and still hold requests.
+        self.leaving: set[str] = set()
+        self._members: dict[str, Endpoint] = {}
+        #: Names of endpoints whose server still answers for another name, which is leaving.
+        self._held: set[str] = set()
+        self._departed: dict[str, EndpointFacts] = {}
+        self._jobs = jobs
+        self.scheduler = scheduler
+        self._answered = answered
+        self._faulted = faulted
+        self._requests = settings.requests
+        self._remarks, self._told_moves = LeftOutLog(), 0
+        #: Why the cache of answers could not be used, as far as told.
+        self._uncached: set[str] = set()
+        self._oldest = 0.0
+        #: When the next control call is due; what may make it due earlier sets it to 0, so that all are looked at.
+        self.next_probe = 0.0
+        for item in settings.endpoints():
+            self._add(item, now)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints in the configuration's order, those that are leaving last."""
+        return tuple(self._members.values())
+
+    def apply(self, change: Change, settings: Settings, now: float) -> None:
+        """Let endpoints come, change and go; those that go finish what they hold."""
+        if settings.requests.require_gpu != self._requests.require_gpu:
+            self.scheduler.forgive_unfit()
+        self._requests = settings.requests
+        for name in change.left:
+            self.scheduler.drain_endpoint(name, now)
+            self._tell_move(name)
+            self.leaving.add(name)
+        for item in change.back:
+            self.scheduler.undrain_endpoint(item.name, now)
+            self._tell_move(item.name)
+            self.leaving.remove(item.name)
+            self._probe_now(item.name)
+        self._let_leave(now)
+        for item in change.came:
+            self._add(item, now)
+        old, wanted = self._members, settings.endpoints()
+        self._members = {item.name: item for item in wanted}
+        self._members.update((name, old[name]) for name in old if name in self.leaving)
+        for item in wanted:
+            self.scheduler.set_slots(item.name, item.slots)
+            if item.name not in self._held:
+                self.pool.configure(self._spec(item))
+
+    def on_limits(self, settings: JobSettings) -> None:
+        """Take note of how long a job's requests may take; it keeps its limits when the configuration changes."""
+        longest = settings.load_timeout_seconds + settings.request_timeout_seconds + OVERDUE_GRACE
+        self._oldest = max(self._oldest, longest)
+
+    def _spec(self, item: Endpoint) -> WorkerSpec:
+        requests = self._requests
+        return WorkerSpec(
+            item.name, item.url, self._jobs, requests.connect_timeout_seconds, item.token, requests.require_gpu
+        )
+
+    def _add(self, item: Endpoint, now: float) -> None:
+        """Take an endpoint in; its worker waits while the same server still answers for another name."""
+        self.scheduler.add_endpoint(item.name, item.slots, now)
+        self.figures[item.name] = Figures(Rate(now))
+        if any(self._members[name].url == item.url for name in self.leaving):
+            self._held.add(item.name)
+        else:
+            self.pool.add(self._spec(item))
+        self._members[item.name] = item
+
+    def _let_leave(self, now: float) -> None:
+        """Forget endpoints that are leaving and hold nothing any more."""
+        for name in [name for name in self.leaving if not self.scheduler.in_flight(name)]:
+            self._departed[name] = self._facts(self._members[name])
+            while len(self._departed) > DEPARTED:
+                del self._departed[next(iter(self._departed))]
+            self.scheduler.remove_endpoint(name)
+            if name in self._held:
+                self._held.remove(name)
+            else:
+                self.pool.remove(name, now)
+            self.leaving.remove(name)
+            del self._members[name], self.figures[name]
+            logger.info("endpoint %s has left", name, extra={"action": "endpoint_left", "endpoint": name})
+        taken = {self._members[name].url for name in self.leaving}
+        for name in [name for name in self._held if self._members[name].url not in taken]:
+            self._held.remove(name)
+            self.pool.add(self._spec(self._members[name]))
+
+    @property
+    def outage(self) -> str:
+        """Why no request can be asked anywhere, "" when one can, or when it is not known yet."""
+        names = [name for name in self._members if name not in self.leaving]
+        return describe_outage([self.scheduler.health(name) for name in names])
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at the endpoints now."""
+        return self.scheduler.all_in_flight
+
+    def facts(self) -> dict[str, EndpointFacts]:
+        """Return what manifests tell of the endpoints."""
+        return {**self._departed, **{item.name: self._facts(item) for item in self.endpoints}}
+
+    def _facts(self, item: Endpoint) -> EndpointFacts:
+        figures = self.figures[item.name]
+        return EndpointFacts(version=figures.version, gpu=item.gpu, digests=figures.digests)
+
+    def dispatch(self, now: float) -> None:
+        """Fill every free slot."""
+        for lease in self.scheduler.assign(now):
+            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature)
+            self.pool.send(lease.endpoint, ask)
+
+        if self.scheduler.moves != self._told_moves:
+            self._tell_left_out()
+
+    def receive(self, now: float, readable: Iterable[int] = ()) -> None:
+        """Take what the workers said by now.
+
+        Args:
+            readable: Descriptors of those that said something, other people's among them.
+        """
+        for endpoint in self.pool.find_ready(readable):
+            for event in self.pool.receive(endpoint, now):
+                if isinstance(event, Lost):
+                    self._on_worker_lost(event, now)
+                else:
+                    self._on_message(event, now)
+        if self.leaving:
+            self._let_leave(now)
+        self.pool.reap(now)
+
+    def probe(self, now: float) -> None:
+        """Have control calls made where it is time."""
+        if now < self.next_probe:
+            return
+        dues = [math.inf]
+        for item in self.endpoints:
+            figures, health = self.figures[item.name], self.scheduler.health(item.name)
+            if figures.is_probing or health.state is EndpointState.DRAINING:
+                continue
+            pause = PROBE_IDLE if health.state in (EndpointState.UP, EndpointState.SUSPECT) else PROBE_SOON
+            dues.append(max(figures.probed_at + pause, health.retry_at))
+            if dues[-1] <= now:
+                dues.pop()
+                figures.is_probing = True
+                self.pool.send(item.name, ProbeNow())
+        self.next_probe = min(dues)
+
+    def _probe_now(self, name: str) -> None:
+        self.figures[name].probed_at = -math.inf
+        self.next_probe = 0.0
+
+    def fetch(self, settings: Settings, now: float) -> None:
+        """Have models fetched that jobs need and a host has not, if the configuration wants that."""
+        wanted = self.scheduler.wanted_models() & settings.models() if settings.requests.pull else frozenset[str]()
+        sites = [
+            PullSite(item, models)
+            for item in self.endpoints
+            if (models := self.scheduler.models(item.name)) is not None
+            and self.scheduler.health(item.name).state is EndpointState.UP
+        ]
+        news = self.fetcher.tick(wanted, sites, now)
+        for item in self.endpoints:
+            if item.host in news:
+                self._probe_now(item.name)
+
+    def replace_frozen(self, now: float) -> None:
+        """Replace workers that do not keep their own limits, or were stopped."""
+        for endpoint in self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped()):
+            self._on_worker_lost(self.pool.replace(endpoint, now), now)
+
+    def cancel_in_flight(self) -> None:
+        """Break off what is in flight, so that no server computes for nobody."""
+        for item in self.endpoints:
+            for lease in self.scheduler.leases(item.name):
+                self.pool.send(item.name, Cancel(lease.ticket))
+
+    def cancel_job(self, job: str) -> None:
+        """Break off what is in flight of one job."""
+        for item in self.endpoints:
+            for lease in self.scheduler.leases(item.name):
+                if lease.job == job:
+                    self.pool.send(item.name, Cancel(lease.ticket))
+
+    def _on_message(self, event: Received, now: float) -> None:
+        match event.message:
+            case Answered():
+                self._on_answered(event.endpoint, event.message, now)
+            case Faulted(ticket, line, fault):
+                self._on_faulted(event.endpoint, ticket, line, fault, now)
+            case Probed(found):
+                self._on_probed(event.endpoint, found, now)
+            case Uncached(reason):
+                self._tell_uncached(reason)
+            case Stepped(text):
+                self._on_recovery_step(event.endpoint, text, now)
+            case _:
+                raise TypeError(type(event.message).__name__)
+        self._tell_move(event.endpoint)
+
+    def _on_answered(self, endpoint: str, answer: Answered, now: float) -> None:
+        lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
+        self._break_off_overtaken()
+        if lease is None:  # late: another attempt has ended this request, or its job is gone
+            return
+        figures = self.figures[endpoint]
+        figures.answered += 1
+        if answer.span is not None:
+            figures.tokens.add(answer.counts.eval_tokens, now)
+        self._answered(lease, answer, now)
+
+    def _on_faulted(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
+        settled = self.scheduler.faulted(ticket, endpoint, fault, now)
+        self._break_off_overtaken()
+        if settled is not None:
+            self.figures[endpoint].faults += 1
+            lease, is_final, told = settled
+            self._faulted(lease, line, told, is_final)
+
+    def _on_recovery_step(self, endpoint: str, text: str, now: float) -> None:
+        health = self.scheduler.health(endpoint)
+        before = health.state
+        self.scheduler.on_rescue(endpoint, text, now)
+        if health.state is before:  # a move is told anyhow, with its reason
+            logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
+
+    def _tell_uncached(self, reason: str) -> None:
+        """Log each reason once: all workers come upon it."""
+        if reason not in self._uncached:
+            self._uncached.add(reason)
+            text = "the cache of answers is not used: %s; obcd goes on without it (obcd cache clear begins it anew)"
+            logger.warning(text, reason, extra={"action": "cache_failed"})
+
+    def _break_off_overtaken(self) -> None:
+        """Let no server compute what another one has answered."""
+        for lease, is_overdue in self.scheduler.take_overtaken():
+            self.pool.send(lease.endpoint, Cancel(lease.ticket, is_overdue))
+            self._tell_move(lease.endpoint)
+
+    def _on_worker_lost(self, lost: Lost, now: float) -> None:
+        endpoint = lost.endpoint
+        self.scheduler.on_probe(endpoint, None, lost.reason, now)
+        for lease in self.scheduler.leases(endpoint):
+            self._on_faulted(endpoint, lease.ticket, 0, worker_lost(), now)
+        self._tell_move(endpoint)
+
+    def _on_probed(self, endpoint: str, found: Probe, now: float) -> None:
+        figures = self.figures[endpoint]
+        figures.is_probing, figures.probed_at = False, now
+        self.next_probe = 0.0
+        if found.failure is None:
+            figures.version, figures.digests = found.version, found.digests
+            if found.peer != figures.peer:
+                figures.peer = found.peer
+                warn_of_peer(self._members[endpoint], found.peer)
+        digests = shorten(found.digests) if found.failure is None else None
+        self.scheduler.on_probe(endpoint, digests, found.failure, now)
+
+    def _tell_left_out(self) -> None:
+        self._told_moves = self.scheduler.moves
+        if self._remarks.tell(self.scheduler.odd(), self.scheduler.unfit()):
+            self.moves += 1
+
+    def _tell_move(self, name: str) -> None:
+        """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""
+        figures, health = self.figures[name], self.scheduler.health(name)
+        if health.state is figures.state:
+            return
+        level, text = describe_move(figures.state, health)
+        figures.state = health.state
+        self.moves += 1
+        self.next_probe = 0.0
+        logger.log(level, "endpoint %s %s", name, text, extra={"action": "endpoint_state", "endpoint": name})

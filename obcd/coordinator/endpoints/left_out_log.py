@@ -1,0 +1,45 @@
+"""What the log says of endpoints that are left out of something: each thing once, and when it is mended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+#: {endpoint: sentences about it}
+Sentences = Mapping[str, Iterable[str]]
+
+
+class LeftOutLog:
+    """What was said so far."""
+
+    def __init__(self) -> None:
+        self._odd: set[tuple[str, str]] = set()
+        self._unfit: set[tuple[str, str]] = set()
+
+    def tell(self, odd: Sentences, unfit: Sentences) -> bool:
+        """Log what is new; returns whether anything is.
+
+        Args:
+            odd: What is other about the weights of endpoints. That comes up with each job, and is said once.
+            unfit: What they do not serve as they should, until they do.
+        """
+        new_odd, now_unfit = _pairs(odd) - self._odd, _pairs(unfit)
+        for name, why in sorted(new_odd):
+            extra = {"action": "other_weights", "endpoint": name}
+            logger.warning("endpoint %s is left out of jobs that others answer: %s", name, why, extra=extra)
+        for name, why in sorted(now_unfit - self._unfit):
+            extra = {"action": "unfit", "endpoint": name}
+            logger.warning("endpoint %s is left out until another look: %s", name, why, extra=extra)
+        for name, why in sorted(self._unfit - now_unfit):
+            extra = {"action": "fit_again", "endpoint": name}
+            logger.info("endpoint %s is not left out any more: %s", name, why, extra=extra)
+        has_news = bool(new_odd) or now_unfit != self._unfit
+        self._odd |= new_odd
+        self._unfit = now_unfit
+        return has_news
+
+
+def _pairs(sentences: Sentences) -> set[tuple[str, str]]:
+    return {(name, why) for name, found in sentences.items() for why in found}

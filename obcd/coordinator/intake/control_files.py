@@ -1,0 +1,184 @@
+"""Control files of the inbox: which job each one addresses, whether its owner may, and what is said when it is in vain.
+
+inbox ─scan─► controls ─pause─► jobs
+                 └────bind (clerk)─► jobs/<id>/ ─► jobs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
+from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.jobs.job_lifecycle import Jobs
+from obcd.coordinator.jobs.running_job import JobState
+from obcd.logs import printable
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
+from obcd.spool.inbox.control import Control, ControlVerb, read_control, take_back
+from obcd.spool.job.job_folder import JobHeader
+
+logger = logging.getLogger(__name__)
+
+#: Control files that are looked at; a flood of them may not hold the loop.
+MOST_CONTROLS = 200
+#: Seconds after which a stranger's control file goes: in a sticky folder it keeps the submitter from making his own.
+REFUSED_SECONDS = 60.0
+
+
+class Controls:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        clerks: Those that publish: the one that will publish a job binds it, so that it is bound before or not at all.
+    """
+
+    def __init__(self, layout: Layout, jobs: Jobs, clerks: ClerkPair) -> None:
+        self._layout = layout
+        self._jobs = jobs
+        self._clerks = clerks
+        #: {control file: why it is not obeyed, or not yet}
+        self.waiting: dict[Key, str] = {}
+        self._binding: set[Control] = set()
+        #: {control file that addresses nothing, or is a stranger's: when it was first seen so}
+        self._idle: dict[Key, float] = {}
+        #: Pauses that held a job at the last look: they go with it, or they would meet the next one of its name.
+        self._pausing: set[Key] = set()
+        self._files: Sequence[Key] | None = None
+        self._moves = -1
+
+    def tick(self, files: Sequence[Key], is_coming: Callable[[Key], bool], now: float) -> None:
+        """Obey what lies in the inbox, if the inbox was scanned or jobs moved since the last turn.
+
+        Args:
+            files: The control files of the last scan; another object each time.
+            is_coming: Tells whether a drop is on its way to become a job.
+        """
+        if files is self._files and self._moves == self._jobs.moves:
+            return
+        self._files, self._moves = files, self._jobs.moves
+        self.waiting = {}
+        limits: dict[Key, float] = {}
+        chosen = self._choose(files)
+        controls = self._read(chosen, limits)
+        pauses = {control.key: control for control in controls if control.verb is ControlVerb.PAUSE}
+        paused: dict[Key, str] = {}
+        for control in controls:
+            job = self._find(control, is_coming)
+            if isinstance(job, str):
+                self.waiting[control.file] = job
+                limits[control.file] = self._limit(control)
+            elif job is not None and control.verb is ControlVerb.PAUSE:
+                paused[control.file] = job.id
+            elif job is not None:
+                self._bind(control, job, pauses.get(control.key))
+        for file in sorted(set(files) - set(chosen)):
+            self.waiting[file] = f"more than {MOST_CONTROLS} control files lie in the inbox: it is looked at later"
+        self._jobs.pause(frozenset(paused.values()))
+        self._clear(limits, now)
+        self._pausing = set(paused)
+
+    def _choose(self, files: Sequence[Key]) -> list[Key]:
+        """Choose the files that are looked at now: pauses in force, then one of each owner in turn.
+
+        Else somebody's thousand would keep the others' from being obeyed.
+        """
+        if len(files) <= MOST_CONTROLS:
+            return sorted(files)
+        of_owners: dict[int, list[Key]] = {}
+        for file in sorted(set(files) - self._pausing):
+            with contextlib.suppress(OSError):
+                owner = (self._layout.inbox / file.profile / file.name).lstat().st_uid
+                of_owners.setdefault(owner, []).append(file)
+        in_turn = (file for some in itertools.zip_longest(*of_owners.values()) for file in some if file is not None)
+        return list(itertools.islice(itertools.chain(sorted(self._pausing & set(files)), in_turn), MOST_CONTROLS))
+
+    def _read(self, files: Sequence[Key], limits: dict[Key, float]) -> list[Control]:
+        """Read the files, oldest first: of two priorities the newer one counts. What is none is removed some day."""
+        controls = []
+        for file in files:
+            try:
+                controls.append(read_control(self._layout, file))
+            except FileNotFoundError:  # taken away since the scan
+                continue
+            except OSError as error:
+                self.waiting[file], limits[file] = f"the daemon cannot read it: {error.strerror}", ORPHAN_SECONDS
+            except ValueError as error:
+                self.waiting[file], limits[file] = str(error), ORPHAN_SECONDS
+        return sorted(controls, key=lambda control: control.identity.ctime_ns)
+
+    def _candidates(self, control: Control) -> list[JobHeader]:
+        """Return the unfinished jobs that a control file may mean, whoever owns it."""
+        return [
+            header
+            for header in self._jobs.addressable()
+            if (header.profile, header.name) == control.key and control.job in ("", header.id)
+        ]
+
+    def _find(self, control: Control, is_coming: Callable[[Key], bool]) -> JobHeader | str | None:
+        """Return the job that is meant, or why there is none; None: it is on its way."""
+        if not control.job and is_coming(control.key):
+            return None
+        name, found = printable(control.key.name), self._candidates(control)
+        if not found:
+            which = f"job {printable(control.job)}" if control.job else f"unfinished job of {name}"
+            kept = "it counts for the next one" if control.verb is ControlVerb.PAUSE else "it is removed after an hour"
+            return f"there is no {which}: {kept}; take it away if you do not mean that"
+        mine = [header for header in found if control.uid in (header.uid, os.geteuid())]
+        if not mine:
+            return f"{name} is somebody else's job: only its submitter or the daemon's own user may control it"
+        return max(mine, key=lambda header: (header.accepted_at, header.id))
+
+    def _bind(self, control: Control, job: JobHeader, pause: Control | None) -> None:
+        if control in self._binding:
+            return
+        if self._jobs.state(job.id) is JobState.COMPLETE:
+            self.waiting[control.file] = "the job is complete, its answers are being published"
+            return
+        if control.verb is ControlVerb.RESUME and pause is not None and control.uid not in (pause.uid, os.geteuid()):
+            self.waiting[control.file] = f"somebody else paused it: only who made {pause.file.name} may take it away"
+            return
+        self._binding.add(control)
+        by_daemon = control.uid == os.geteuid()
+        then = partial(self._on_controls_bound, control, job)
+        self._clerks.ask(then, "bind", control, job.id, by_daemon, is_large=is_large_job(job))
+
+    def _on_controls_bound(self, control: Control, job: JobHeader, outcome: CallDone | CallFailed) -> None:
+        self._binding.discard(control)
+        self._moves = -1  # look again
+        if isinstance(outcome, CallFailed):
+            extra = {"action": "control_failed", "job": job.id}
+            logger.error("%s cannot be obeyed: %s", printable(control.file.name), outcome.reason, extra=extra)
+            return
+        if outcome.value is not None:
+            self._jobs.bind(job.id, outcome.value)
+        if control.verb is ControlVerb.RESUME:
+            self._jobs.resume(job.id)
+
+    def _limit(self, control: Control) -> float:
+        """Return after how many seconds a control file that is not obeyed goes.
+
+        One of a stranger goes soon. A pause that held a job goes with it, or it would hold the next one of its name;
+        one that never held any is meant for what comes.
+        """
+        if self._candidates(control):
+            return REFUSED_SECONDS
+        if control.verb is not ControlVerb.PAUSE:
+            return ORPHAN_SECONDS
+        return 0.0 if control.file in self._pausing else math.inf
+
+    def _clear(self, limits: Mapping[Key, float], now: float) -> None:
+        """Remove what was not obeyed for long enough."""
+        self._idle = {file: self._idle.get(file, now) for file in limits}
+        for file, limit in limits.items():
+            if now - self._idle[file] >= limit:
+                try:
+                    take_back(self._layout, file)
+                except OSError as error:
+                    logger.debug("%s not removed: %s", printable(file.name), error.strerror)

@@ -1,0 +1,335 @@
+"""The intake desk: scans the inbox, has the clerk accept what settled, and says why the rest waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from obcd.clock import duration, monotonic, wall
+from obcd.config.settings import Settings
+from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_file
+from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.intake.admission import Admission
+from obcd.coordinator.jobs.job_index import JobIndex
+from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.scheduling.user_limits import UserUsage, why_too_large
+from obcd.logs import printable
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import Drop, Inbox, Key
+from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.intake.recovery import Claim
+from obcd.spool.job.job_folder import JobHeader, new_job_id
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between scans: while something settles, and otherwise (events make it sooner).
+SCAN_SOON, SCAN_IDLE = 0.5, 5.0
+#: Least pause after a scan, in seconds, and as a multiple of what the scan took: thousands of files that come, are
+#: taken or are published in a row may not each cost a look at all of them.
+LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
+#: Most seconds of a turn that a look at the inbox may take.
+LOOK_SECONDS = 0.02
+#: Rejected files that `obcd status` tells of.
+REMEMBERED = 20
+#: Files that settled which are put in line in one turn.
+ARRIVED_A_TURN = 500
+#: Drops that are with a clerk at once: one that it works on, and the next ones, so that it need not wait for us.
+AT_THE_CLERK = 4
+#: Files that are nobody's drop, from which on somebody should know.
+MANY_IGNORED = 10_000
+#: Why files wait while nothing is accepted.
+NO_ROOM = "the spool has no room at present: it is taken when there is"
+#: Seconds after which something that the clerk could not take is offered again.
+HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
+NEVER = float("inf")
+
+
+class DropIntake:
+    """Main thread only; `now` is monotonic seconds.
+
+    Args:
+        accepted: Called with each new job.
+        unfinished: The jobs that a repeated drop might be, and that count against their submitters' limits.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        layout: Layout,
+        clerks: ClerkPair,
+        accepted: Callable[[JobHeader], None],
+        unfinished: JobIndex,
+    ) -> None:
+        spool = settings.spool
+        self._settings = settings
+        self._layout = layout
+        self._clerks = clerks
+        self._accepted = accepted
+        self._unfinished = unfinished
+        self._least_settle = 0.0
+        self._inbox = Inbox(
+            layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker, settings.accepted()
+        )
+        self._is_open = True
+        self._scan_at = 0.0
+        #: Until when no scan is made but for another configuration.
+        self._rested_at = 0.0
+        self._now = 0.0
+        self._again: list[tuple[float, Callable[[], None]]] = []
+        #: Drops that the clerk has been asked to accept and has not answered.
+        self._asked: dict[Key, Drop] = {}
+        self._admission = Admission(spool.limits, self._held)
+        self._look_seconds = 0.0
+        #: What settled by the last look and is not in line yet, the oldest first.
+        self._arrived: list[Drop] = []
+        self._has_told_ignored = False
+        #: Claimed files that cannot be taken up, since their profile is gone.
+        self._stranded: list[Claim] = []
+        #: The files that were rejected last: `{"file", "folder", "why"}`.
+        self.rejected: deque[dict[str, str]] = deque(maxlen=REMEMBERED)
+        #: What keeps the whole inbox from being read, "" when all is well.
+        self.trouble = ""
+
+    @property
+    def waiting(self) -> dict[Key, str]:
+        """The files that are not taken, and why."""
+        stranded = {
+            claim.drop.key: f"its profile '{claim.drop.key.profile}' is no longer in the configuration"
+            for claim in self._stranded
+        }
+        obstacle = "" if self._is_open else NO_ROOM
+        return {**stranded, **self._inbox.waiting, **self._admission.waiting(obstacle)}
+
+    @property
+    def settling(self) -> list[Key]:
+        """The files that are on their way."""
+        return self._inbox.settling
+
+    @property
+    def controls(self) -> tuple[Key, ...]:
+        """The control files of the last scan."""
+        return self._inbox.controls
+
+    def is_coming(self, key: Key) -> bool:
+        """Tell whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
+        is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)
+        return is_in_line or any(drop.key == key for drop in self._arrived)
+
+    def configure(self, settings: Settings) -> None:
+        """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
+        self._settings = settings
+        self._admission.limits = settings.spool.limits
+        self._configure_inbox()
+        stranded, self._stranded = self._stranded, []
+        for claim in stranded:
+            self.resume_claim(claim)
+        self._rested_at = 0.0
+        self.wake_held()
+
+    def admit(self, is_open: bool) -> None:
+        """Accept files from now on, or let them lie where they are (see `DiskWatch`)."""
+        was_open, self._is_open = self._is_open, is_open
+        if is_open and not was_open:
+            self.wake_held()
+
+    def settle_at_least(self, seconds: float) -> None:
+        """Wait for files to settle for this long, whatever the configuration says (see `InboxWatch`)."""
+        if seconds != self._least_settle:
+            self._least_settle = seconds
+            self._configure_inbox()
+
+    def _configure_inbox(self) -> None:
+        spool = self._settings.spool
+        settle = max(spool.settle_seconds, self._least_settle)
+        self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker, self._settings.accepted())
+
+    def wake(self) -> None:
+        """Scan at the next turn, or a little later when the last scan was just now."""
+        self._scan_at = min(self._scan_at, self._rested_at)
+
+    def wake_held(self) -> None:
+        """Look again at drops that waited for another job."""
+        self._inbox.wake_held()
+        self.wake()
+
+    def next_scan(self) -> float:
+        """Return when `turn` wants to be called."""
+        return 0.0 if self._arrived else min([self._scan_at, *(due for due, _ in self._again)])
+
+    def tick(self, now: float) -> None:
+        """Scan if it is time."""
+        self._now = now
+        if self._again:
+            due = [errand for at, errand in self._again if at <= now]
+            self._again = [entry for entry in self._again if entry[0] > now]
+            for errand in due:
+                errand()
+        if not self._arrived and now >= self._scan_at:
+            self._look(now)
+        if self._arrived:
+            self._on_arrived()
+        if self._admission:
+            self._hand_out()
+
+    def _look(self, now: float) -> None:
+        """Go on with the look at the inbox, and take what settled when it comes to its end."""
+        began = monotonic()
+        try:
+            drops = self._inbox.look(now, LOOK_SECONDS)
+        except OSError as error:
+            trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
+            if self.trouble != trouble:
+                logger.warning("%s; obcd goes on trying", trouble, extra={"action": "inbox_unreadable"})
+            self.trouble = trouble
+            self._scan_at = now + SCAN_IDLE
+            return
+        self._look_seconds += monotonic() - began
+        if drops is None:
+            return
+        self.trouble = self._tell_ignored()
+        self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * self._look_seconds)
+        self._look_seconds = 0.0
+        self._admission.keep_only(self._inbox.given)
+        self._arrived = drops
+        is_soon = self._inbox.settling and self._is_open and not self._least_settle
+        self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
+
+    def _on_arrived(self) -> None:
+        """Put what settled in line, few at a time."""
+        drops, self._arrived = self._arrived[:ARRIVED_A_TURN], self._arrived[ARRIVED_A_TURN:]
+        for drop in drops:
+            why = why_too_large(drop.identity.size, self._settings.spool.limits)
+            if why:
+                self._inbox.hold(drop, why, NEVER)
+            elif drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
+                self._inbox.offer_again(drop)
+            else:
+                self._admission.offer(drop)
+
+    def _hand_out(self) -> None:
+        """Have each clerk accept what is next, as long as few are with it."""
+        for is_large in (False, True):
+            asked = sum(is_large_file(drop.identity.size) == is_large for drop in self._asked.values())
+            for _ in range(asked, AT_THE_CLERK):
+                drop = self._admission.take_next(is_large=is_large) if self._is_open else None
+                if drop is None:
+                    break
+                self._order(drop)
+
+    def _held(self, uid: int) -> UserUsage:
+        """Return what a submitter has under way."""
+        asked = [drop.identity for drop in self._asked.values() if drop.identity.uid == uid]
+        return self._unfinished.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
+
+    def _tell_ignored(self) -> str:
+        """Return what is to be said of files that are nobody's drop; they cost time at each look."""
+        count = self._inbox.ignored
+        if count < MANY_IGNORED:
+            self._has_told_ignored = False
+            return ""
+        text = f"the inbox {self._layout.inbox} holds {count} hidden or temporary files, each look at them takes time"
+        if not self._has_told_ignored:
+            self._has_told_ignored = True
+            logger.warning("%s: remove what is not needed", text, extra={"action": "inbox_crowded"})
+        return f"{text}: remove what is not needed"
+
+    def resume_claim(self, claim: Claim) -> None:
+        """Have a file accepted that an earlier coordinator had claimed."""
+        profile = claim.drop.key.profile
+        if profile and profile not in self._settings.profiles:
+            extra = {"action": "claim_waits", "job": claim.job, "profile": profile}
+            logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra=extra)
+            self._stranded.append(claim)
+            return
+        self._take_up(self._make_order(claim.drop, claim.job, reject_torn=True))
+
+    def _take_up(self, order: AcceptOrder) -> None:
+        """Have a claimed file accepted, as soon as files are."""
+        if self._is_open:
+            self._ask("accept_claimed", order)
+        else:
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
+
+    def _order(self, drop: Drop) -> None:
+        self._asked[drop.key] = drop
+        limit = self._settings.spool.incomplete_hold_seconds
+        torn_for_long = self._inbox.age(drop.key, self._now) > limit
+        self._ask("accept", self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long))
+
+    def _make_order(self, drop: Drop, job: str, *, reject_torn: bool) -> AcceptOrder:
+        return AcceptOrder(
+            drop=drop,
+            job=job,
+            settings=self._settings.job_settings(drop.key.profile),
+            max_line_bytes=self._settings.spool.max_line_bytes,
+            max_expanded_bytes=self._settings.spool.max_expanded_bytes,
+            reject_torn=reject_torn,
+            min_free_bytes=self._settings.spool.min_free_bytes,
+            max_file_bytes=self._settings.spool.max_file_bytes,
+            answered_since=self._settings.answered_since(drop.key.profile, wall()),
+            unfinished=self._unfinished.named(drop.key.name),
+        )
+
+    def _ask(self, name: str, order: AcceptOrder) -> None:
+        self._ask_clerk(order, name, order)
+
+    def _ask_clerk(self, order: AcceptOrder, name: str, *arguments: Any) -> None:
+        is_large = is_large_file(order.drop.identity.size)
+        self._clerks.ask(partial(self._on_accepted, order), name, *arguments, is_large=is_large)
+
+    def _on_accepted(self, order: AcceptOrder, outcome: CallDone | CallFailed) -> None:
+        key = order.drop.key
+        self._asked.pop(key, None)
+        label = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
+        self.wake()
+        if isinstance(outcome, CallFailed):
+            self._on_accept_failed(order, label, outcome)
+            return
+        match outcome.value:
+            case Accepted(header):
+                extra = {"action": "job_accepted", "job": header.id, "profile": key.profile}
+                logger.info("%s accepted as job %s: %s", label, header.id, _size(header), extra=extra)
+                for sentence in describe_ignored(header.unobeyed):
+                    logger.info("%s: %s", label, sentence, extra=extra | {"action": "key_echoed"})
+                self._accepted(header)
+            case NotYet(why, until_published, until_rejected):
+                if until_rejected:
+                    limit = duration(self._settings.spool.incomplete_hold_seconds)
+                    why = f"{why}; rejected when it has been so for {limit}"
+                self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
+            case Rejected(job, why, folder):
+                self.rejected.append({"file": label, "folder": str(folder), "why": why})
+                extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
+                logger.warning("%s rejected: %s", label, why, extra=extra)
+            case Repeated(job, earlier, folder):
+                extra = {"action": "drop_repeated", "job": job, "profile": key.profile, "file": label}
+                logger.info("%s was answered before, as job %s: so says %s", label, earlier, folder, extra=extra)
+            case Gone():
+                extra = {"action": "drop_gone", "profile": key.profile}
+                logger.info("%s was taken away before it was accepted", label, extra=extra)
+            case other:
+                raise TypeError(type(other).__name__)
+
+    def _on_accept_failed(self, order: AcceptOrder, label: str, outcome: CallFailed) -> None:
+        key = order.drop.key
+        extra = {"action": "accept_failed", "job": order.job, "profile": key.profile, "file": label}
+        logger.error("%s cannot be accepted: %s", label, outcome.reason, extra=extra)
+        if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
+            self._inbox.hold(order.drop, outcome.reason, self._now + DISK_SECONDS)
+        elif outcome.is_disk:
+            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
+        else:
+            self._ask_clerk(order, "reject_claimed", order, outcome.reason)
+
+
+def _size(header: JobHeader) -> str:
+    """Return e.g. `1 request`, `30 requests, 2 of them bad lines`."""
+    bad = header.bad_lines
+    lines = f", {bad} of them {'a bad line' if bad == 1 else 'bad lines'}" if bad else ""
+    context = f"; {header.context.describe()}" if header.context is not None else ""
+    return f"{header.requests} request{'' if header.requests == 1 else 's'}{lines}{context}"

@@ -1,0 +1,1 @@
+"""Accepted jobs, until they are published."""

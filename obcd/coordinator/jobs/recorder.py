@@ -1,0 +1,197 @@
+"""The thread that writes ledgers: results go in, and come out as recorded when they are on disk.
+
+A thread, since a sync can take seconds while another process writes a gigabyte, and the main loop must not wait for
+it. While one sync is under way the next group gathers, so the slower the disk the larger the group.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.coordinator.disk_watch import DiskWatch
+from obcd.core.answer.counts import Counts
+from obcd.spool.job.ledger import LedgerWriter
+
+#: Seconds to wait for company between write and sync, and before what failed is tried again.
+GATHER_SECONDS, RETRY_SECONDS = 0.025, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result on its way to disk: its record, and what it adds to the job's counts once it is there."""
+
+    job: str
+    record: bytes
+    counts: Counts
+
+
+class Recorder:
+    """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
+
+    Args:
+        wake: Called from the thread when something was recorded, or could not be.
+        room: Told what the disk refuses.
+    """
+
+    def __init__(self, jobs: Path, wake: Callable[[], None], room: DiskWatch) -> None:
+        self._jobs = jobs
+        self._wake = wake
+        self._room = room
+        self._lock = threading.Lock()
+        self._news, self._hurry = threading.Event(), threading.Event()
+        self._entries: list[Entry] = []
+        self._sizes: dict[str, int] = {}
+        self._writers: dict[str, LedgerWriter] = {}
+        self._closing: set[str] = set()
+        self._recorded: deque[Entry] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def open(self, job: str, size: int) -> None:
+        """Begin with a job whose ledger's valid part is `size` bytes long."""
+        with self._lock:
+            self._sizes[job] = size
+
+    def add(self, entry: Entry) -> None:
+        """Queue a result."""
+        self._hurry.clear()
+        with self._lock:
+            self._entries.append(entry)
+        self._news.set()
+
+    def hurry(self) -> None:
+        """Wait for no company until the next `add`: nothing is in flight that could come."""
+        self._hurry.set()
+
+    def recorded(self) -> list[Entry]:
+        """Return what is on disk since the last call."""
+        entries = []
+        while self._recorded:
+            entries.append(self._recorded.popleft())
+        return entries
+
+    def close_job(self, job: str) -> None:
+        """Let go of a job's ledger; all its results are recorded."""
+        with self._lock:
+            self._closing.add(job)
+        self._news.set()
+
+    def forget(self, job: str) -> None:
+        """Let go of a job whose folder is gone, with what is queued for it."""
+        with self._lock:
+            self._entries = [entry for entry in self._entries if entry.job != job]
+            self._closing.add(job)
+        self._news.set()
+
+    def holds(self, job: str) -> bool:
+        """Tell whether results of a job are not on disk yet, or not fetched by `recorded`."""
+        with self._lock:
+            return any(entry.job == job for entry in (*self._entries, *self._recorded))
+
+    @property
+    def pending(self) -> int:
+        """How many results are not on disk yet."""
+        return len(self._entries)
+
+    def stop(self, seconds: float) -> None:
+        """Record what is queued, for at most `seconds`, and end the thread."""
+        self._stopping = True
+        self._news.set()
+        self._hurry.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            for writer in self._writers.values():
+                writer.close()
+
+    def _work(self) -> None:
+        while not (self._stopping and not self._entries):
+            self._news.wait()
+            self._news.clear()
+            self._close_finished()
+            while self._entries and not self._record():
+                threading.Event().wait(RETRY_SECONDS)
+                if self._stopping:
+                    return
+            self._room.relieve()  # all is recorded, or was forgotten with its job
+
+    def _record(self) -> bool:
+        """Record what is queued by now; False if the disk refused.
+
+        Written at once, so that a killed coordinator has lost nothing that it had received; then a moment for company,
+        and one sync for all of it.
+        """
+        groups = self._write_news({})
+        if groups is not None and not self._stopping:
+            self._hurry.wait(GATHER_SECONDS)
+            groups = self._write_news(groups)
+        if groups is None:
+            return False
+        for job, group in groups.items():
+            try:
+                self._writers[job].sync()
+            except OSError as error:
+                self._give_up(error)
+                return False
+            self._sizes[job] = self._writers[job].size
+            self._finish(group)
+        return True
+
+    def _write_news(self, written: dict[str, list[Entry]]) -> dict[str, list[Entry]] | None:
+        """Write what is queued and not written yet.
+
+        Returns:
+            What is written by now, job by job; None if the disk refused: then all of it is written anew, since every
+            writer without its sync is given up.
+        """
+        known = {id(entry) for group in written.values() for entry in group}
+        with self._lock:
+            entries = [entry for entry in self._entries if id(entry) not in known]
+        news: dict[str, list[Entry]] = {}
+        for entry in entries:
+            news.setdefault(entry.job, []).append(entry)
+        for job, group in news.items():
+            try:
+                self._writer(job).write([entry.record for entry in group])
+            except OSError as error:
+                self._give_up(error)
+                return None
+            written.setdefault(job, []).extend(group)
+        return written
+
+    def _writer(self, job: str) -> LedgerWriter:
+        if job not in self._writers:
+            self._writers[job] = LedgerWriter(self._jobs / job, self._sizes[job])
+        return self._writers[job]
+
+    def _finish(self, group: list[Entry]) -> None:
+        done = set(map(id, group))
+        with self._lock:
+            self._entries = [entry for entry in self._entries if id(entry) not in done]
+        self._recorded.extend(group)
+        if not self._entries:  # else the results that still come wake the loop themselves
+            self._wake()
+
+    def _give_up(self, error: OSError) -> None:
+        for writer in self._writers.values():  # what they wrote without a sync is cut off and written anew
+            writer.close()
+        self._writers.clear()
+        self._room.refuse(error)
+        self._wake()
+
+    def _close_finished(self) -> None:
+        with self._lock:
+            closing, self._closing = self._closing, set()
+        for job in closing:
+            writer = self._writers.pop(job, None)
+            if writer is not None:
+                writer.close()
+            self._sizes.pop(job, None)

@@ -1,0 +1,179 @@
+"""What the coordinator knows of one job while it runs: counts and rates; its requests are the scheduler's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from obcd.clock import timestamp, wall
+from obcd.coordinator.jobs.recorder import Entry
+from obcd.core.answer.counts import Counts
+from obcd.core.answer.openai.batch import Batch
+from obcd.core.endpoint.rates import Rate
+from obcd.core.scheduling.backlog import Backlog
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.job.ledger import Replay
+
+
+class JobState(StrEnum):
+    """Where a job stands; on disk the state is which files exist."""
+
+    ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
+    RUNNING = "RUNNING"  # its requests are given out
+    PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
+    CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
+    COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
+    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
+
+
+#: {state of a running job: where it can go}
+MOVES = {
+    JobState.RUNNING: {JobState.PAUSED, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.PAUSED: {JobState.RUNNING, JobState.CANCELLED, JobState.COMPLETE},
+    JobState.CANCELLED: {JobState.COMPLETE},
+    JobState.COMPLETE: frozenset[JobState](),
+}
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """One active job."""
+
+    header: JobHeader
+    backlog: Backlog
+    counts: Counts  # recorded results: they never run ahead of the disk
+    answers: Rate  # results per second
+    tokens: Rate  # generated tokens per second
+    times: Sequence[int] | None = None  # by ordinal, how many requests have its result; None: it alone has
+    state: JobState = JobState.RUNNING
+    trouble: str = ""
+    lacks_room: bool = False  # its answers could not be published for want of room
+    shown_at: float = field(default=-1e9)  # when its progress was last shown
+
+    @classmethod
+    def begin(
+        cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float, times: Sequence[int] | None = None
+    ) -> RunningJob:
+        """Take up a job with what its ledger holds."""
+        return cls(header, backlog, replay.counts, Rate(now), Rate(now), times)
+
+    def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
+        """Return a result on its way to disk; with its equals it counts as often as there are of them."""
+        return Entry(self.header.id, record, counts.times(self.times[ordinal] if self.times is not None else 1))
+
+    def eta_seconds(self, now: float) -> float | None:
+        """Return how long the rest takes at the present rate; None while nothing is known."""
+        rate = self.answers.per_second(now)
+        return (self.header.requests - self.counts.done) / rate if rate > 0 else None
+
+    def move(self, state: JobState) -> None:
+        """Go to another state; what ends goes no way back.
+
+        Raises:
+            ValueError: If there is no such move.
+        """
+        if state not in MOVES[self.state]:
+            raise ValueError(f"{self.header.id} cannot become {state}: it is {self.state}")
+        self.state = state
+        self.backlog.is_paused = state is JobState.PAUSED
+
+    def report(self, now: float, outage: str = "") -> dict[str, Any]:
+        """Return the job's entry in `status.json`, which is also its `progress.json`.
+
+        Args:
+            outage: Why nothing can be asked at present, whatever the job.
+        """
+        header, is_going = self.header, self.state is not JobState.PAUSED
+        eta = self.eta_seconds(now) if is_going else None
+        return {
+            "job": header.id,
+            "name": header.name,
+            "profile": header.profile,
+            "drop_id": header.drop_id,
+            "parent": header.parent,
+            "uid": header.uid,
+            "state": self.state,
+            "priority": self.backlog.rank.among_own,
+            "context": describe_context(header),
+            "total": header.requests,
+            "done": self.counts.done,
+            "failed": self.counts.failures,
+            "cut_short": self.counts.cut_short,
+            "tokens_per_second": round(self.tokens.per_second(now), 1) if is_going else 0.0,
+            "requests_per_second": round(self.answers.per_second(now), 2) if is_going else 0.0,
+            "work_seconds": round(self.counts.work_seconds, 1),
+            "eta_seconds": None if eta is None else round(eta, 1),
+            "trouble": self.trouble or outage,
+            "updated_at": timestamp(wall()),
+            **({"batch": self._batch()} if header.asks else {}),
+        }
+
+    def _batch(self) -> dict[str, Any]:
+        """Return how far a job of OpenAI's lines is in OpenAI's words; of several answers to a line each counts."""
+        counts = self.counts
+        batch = Batch(
+            job=self.header.id,
+            endpoint=self.header.asks,
+            status="in_progress" if counts.done < self.header.requests else "finalizing",
+            total=self.header.requests,
+            completed=counts.responses,
+            failed=counts.failures,
+            input_tokens=counts.prompt_tokens,
+            output_tokens=counts.eval_tokens,
+            times={"created_at": self.header.accepted_at, "in_progress_at": self.header.accepted_at},
+        )
+        return batch.to_json()
+
+
+def describe_context(header: JobHeader) -> str:
+    """Return which context lengths a job got, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" as configured."""
+    return header.context.describe() if header.context is not None else ""
+
+
+def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> dict[str, Any]:
+    """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
+    return {
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "parent": header.parent,
+        "uid": header.uid,
+        "state": state,
+        "priority": priority,
+        "context": describe_context(header),
+        "total": header.requests,
+        "done": 0,
+        "failed": 0,
+        "cut_short": 0,
+        "tokens_per_second": 0.0,
+        "requests_per_second": 0.0,
+        "work_seconds": 0.0,
+        "eta_seconds": None,
+        "trouble": trouble,
+    }
+
+
+def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:
+    """Return how long the cluster takes for all that is left, in seconds; None while nothing is known.
+
+    The work that is left, in seconds at an endpoint, over what is worked on at once. Not what is left over results per
+    second: jobs of short and of long requests take turns, so the present mixture says nothing of the rest.
+
+    Args:
+        waiting: Requests of jobs that have not begun; taken to be as long as the others.
+        in_flight: Requests at endpoints now.
+    """
+    answered = sum(job.counts.responses for job in jobs)
+    if not answered or not in_flight:
+        return None
+    usual = sum(job.counts.work_seconds for job in jobs) / answered
+    work, longest = waiting * usual, usual if waiting else 0.0
+    for job in jobs:
+        left = job.header.requests - job.counts.done
+        each = job.counts.work_seconds / job.counts.responses if job.counts.responses else usual
+        work += left * each
+        longest = max(longest, each if left else 0.0)
+    return max(work / in_flight, longest)

@@ -1,0 +1,172 @@
+"""One answer as a choice of OpenAI's bodies, and back: text, thoughts, calls of tools, probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from obcd.core.answer.vectors import is_finite
+
+
+def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
+    """Return a choice of a chat.completion.
+
+    Args:
+        answer: `{"response": "…", "done_reason": "stop", "thinking"?, "tool_calls"?, "logprobs"?, …}`.
+        number: What sets it apart in the job: calls to which the server gave no id are told apart by it.
+    """
+    made = (_call(call, f"{number}_{place}") for place, call in enumerate(_list(answer.get("tool_calls"))))
+    calls = [call for call in made if call is not None]
+    text = answer["response"]
+    message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
+    if "thinking" in answer:
+        message["reasoning"] = answer["thinking"]
+    if calls:
+        message["tool_calls"] = calls
+    reason = _reason(answer)
+    probabilities = _probabilities(answer.get("logprobs"))
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None if probabilities is None else {"content": probabilities, "refusal": None},
+        "finish_reason": "tool_calls" if calls and reason == "stop" else reason,
+    }
+
+
+def completion_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
+    """Return a choice of a text_completion; the arguments are those of `chat_choice`."""
+    probabilities = _probabilities(answer.get("logprobs"))
+    choice = {
+        "index": index,
+        "text": answer["response"],
+        "logprobs": None if probabilities is None else _in_columns(probabilities),
+        "finish_reason": _reason(answer),
+    }
+    return {**choice, "reasoning": answer["thinking"]} if "thinking" in answer else choice
+
+
+def read_chat_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer that `chat_choice` was given; what is damaged is missing."""
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    calls = [_read_call(call, place) for place, call in enumerate(_list(message.get("tool_calls")))]
+    content = message.get("content")
+    answer: dict[str, Any] = {} if content is None and not calls else {"response": content or ""}
+    answer["done_reason"] = "length" if choice.get("finish_reason") == "length" else "stop"
+    if "reasoning" in message:
+        answer["thinking"] = message["reasoning"]
+    if calls:
+        answer["tool_calls"] = calls
+    told = choice.get("logprobs")
+    if isinstance(told, dict):
+        answer["logprobs"] = [_read_probability(each) for each in _list(told.get("content")) if isinstance(each, dict)]
+    return answer
+
+
+def read_completion_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer that `completion_choice` was given; what is damaged is missing."""
+    answer = {"response": choice["text"]} if "text" in choice else {}
+    answer["done_reason"] = "length" if choice.get("finish_reason") == "length" else "stop"
+    if "reasoning" in choice:
+        answer["thinking"] = choice["reasoning"]
+    columns = choice.get("logprobs")
+    if isinstance(columns, dict):
+        answer["logprobs"] = _in_rows(columns)
+    return answer
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    return "length" if answer["done_reason"] == "length" else "stop"
+
+
+def _call(call: object, number: str) -> dict[str, Any] | None:
+    """Return OpenAI's form of a call: its arguments are a string there (ollama api/types.go: ToolCall)."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        return None
+    given = call.get("id")
+    arguments = function.get("arguments", {})
+    return {
+        "id": given if isinstance(given, str) and given else f"call_{number}",
+        "type": "function",
+        "function": {
+            "name": function["name"],
+            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments),
+        },
+    }
+
+
+def _read_call(call: object, place: int) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        return {}
+    arguments = function.get("arguments")
+    with contextlib.suppress(ValueError, RecursionError):
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return {
+        "id": call.get("id"),
+        "function": {"index": place, "name": function.get("name"), "arguments": arguments},
+    }
+
+
+def _probabilities(told: object) -> list[dict[str, Any]] | None:
+    """Return OpenAI's form of Ollama's `logprobs`; None where there are none, or none that can be read."""
+    if not isinstance(told, list):
+        return None
+    found = []
+    for each in told:
+        one = _probability(each)
+        if one is None:
+            return None
+        tops = [_probability(top) for top in _list(each.get("top_logprobs"))]
+        found.append({**one, "top_logprobs": [top for top in tops if top is not None]})
+    return found
+
+
+def _probability(told: object) -> dict[str, Any] | None:
+    token, number = (told.get("token"), told.get("logprob")) if isinstance(told, dict) else (None, None)
+    if not isinstance(told, dict) or not isinstance(token, str) or not isinstance(number, int | float):
+        return None
+    if not is_finite(number):
+        return None
+    octets = told.get("bytes")
+    is_octets = isinstance(octets, list) and all(type(octet) is int for octet in octets)
+    return {"token": token, "logprob": float(number), "bytes": octets if is_octets else None}
+
+
+def _read_probability(told: Mapping[str, Any]) -> dict[str, Any]:
+    read = {key: value for key, value in told.items() if key != "top_logprobs" and value is not None}
+    tops = [_read_probability(top) for top in _list(told.get("top_logprobs")) if isinstance(top, dict)]
+    return {**read, "top_logprobs": tops} if tops else read
+
+
+def _in_columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the form of the older endpoint: a list for each of token, probability, likeliest others, and offset."""
+    offsets, offset = [], 0
+    for row in rows:
+        offsets.append(offset)
+        offset += len(row["token"])
+    return {
+        "tokens": [row["token"] for row in rows],
+        "token_logprobs": [row["logprob"] for row in rows],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in row["top_logprobs"]} for row in rows],
+        "text_offset": offsets,
+    }
+
+
+def _in_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    told = zip(*(_list(columns.get(key)) for key in ("tokens", "token_logprobs", "top_logprobs")), strict=False)
+    rows = []
+    for token, number, tops in told:
+        others = tops.items() if isinstance(tops, dict) else ()
+        row: dict[str, Any] = {"token": token, "logprob": number}
+        if others:
+            row["top_logprobs"] = [{"token": other, "logprob": likely} for other, likely in others]
+        rows.append(row)
+    return rows
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,197 @@
+"""Lines of responses.jsonl and errors.jsonl as OpenAI writes them, made from ours and read back.
+
+    {"id": "batch_req_<job>_7", "custom_id": "r-1", "error": null,
+     "response": {"status_code": 200, "request_id": "req_<job>_7_1", "body": {…}}}
+
+What OpenAI has no place for (endpoint, attempts, times) stands under `obcd`, in the body or in the error: its types
+pass that over. The line's number is the end of `id`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from obcd.clock import seconds_of
+from obcd.core.answer.openai.choices import (
+    chat_choice,
+    completion_choice,
+    read_chat_choice,
+    read_completion_choice,
+)
+from obcd.core.request.records import Kind
+
+#: Longest custom_id that is made of an id which is no string, in characters.
+MAX_MADE_ID = 512
+_OBJECTS = {Kind.CHAT: "chat.completion", Kind.COMPLETE: "text_completion", Kind.EMBED: "list"}
+_PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETE: "cmpl"}
+#: Keys of our line that have a place of their own in OpenAI's.
+_PLACED = frozenset(("id", "line", "prompt", "model", "prompt_tokens", "eval_tokens", "embeddings", "responses"))
+_CHOSEN = frozenset(("response", "done_reason", "thinking", "tool_calls", "logprobs"))
+#: A failure's line has no place for the answer that would not do, nor for its tokens: they stay with the rest.
+_FAILED = frozenset(("id", "line", "prompt", "model", "responses", "class", "message"))
+#: The same for an answer among several; the model is that of the line.
+_TOLD_ONCE = _CHOSEN | {"ordinal", "outcome", "line", "model", "weights"}
+
+#: {class of a failure: status of the HTTP reply it stands for}; others came without a reply.
+STATUSES = {
+    **dict.fromkeys(("bad_line", "bad_request", "too_long", "unsupported", "bad_schema"), 400),
+    "forbidden": 403,
+    "model_missing": 404,
+    "busy": 503,
+    **dict.fromkeys(("out_of_memory", "load_failed", "crashed", "server_error", "incompatible"), 500),
+    **dict.fromkeys(("bad_sample", "repetition"), 500),
+}
+_TYPES = {400: "invalid_request_error", 403: "permission_error", 404: "not_found_error"}
+#: {class of a failure: OpenAI's code for it}
+CODES = {"cancelled": "batch_cancelled", "timeout": "request_timeout"}
+_CLASSES = {code: name for name, code in CODES.items()}
+
+
+def custom_id_of(value: object, line: int) -> str:
+    """Return the custom_id of a line: its own; of one that has none, or no string, what can be told from it."""
+    if isinstance(value, str):
+        return value
+    return f"line-{line}" if type(value) is int and value == line else json.dumps(value)[:MAX_MADE_ID]
+
+
+def told_response(document: Mapping[str, Any], job: str, kind: Kind) -> dict[str, Any]:
+    """Return OpenAI's line for a line of our responses.jsonl."""
+    line, attempts = document["line"], document["attempts"]
+    body = {
+        "object": _OBJECTS[kind],
+        **({} if kind is Kind.EMBED else _heading(document, job, kind)),
+        "model": document["model"],
+        **_content(document, kind),
+        "usage": _usage(document, kind),
+        "obcd": _rest(document),
+    }
+    response = {"status_code": 200, "request_id": f"req_{job}_{line}_{attempts}", "body": body}
+    return _line(document, job, response=response)
+
+
+def told_failure(document: Mapping[str, Any], job: str) -> dict[str, Any]:
+    """Return OpenAI's line for a line of our errors.jsonl."""
+    name, rest = document["class"], _rest(document)
+    status = STATUSES.get(name)
+    if status is None:
+        error = {"code": CODES.get(name, name), "message": document["message"], "obcd": rest}
+        return _line(document, job, error=error)
+    request = f"req_{job}_{document['line']}_{document['attempts']}"
+    error = {
+        "message": document["message"],
+        "type": _TYPES.get(status, "api_error"),
+        "param": None,
+        "code": name,
+        "obcd": rest,
+    }
+    return _line(document, job, response={"status_code": status, "request_id": request, "body": {"error": error}})
+
+
+def is_told(document: Mapping[str, Any]) -> bool:
+    """Tell a line that this module wrote from one of ours."""
+    return document.keys() == {"id", "custom_id", "response", "error"}
+
+
+def to_record(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our line for one of OpenAI's, without its prompt; a line of ours as it is.
+
+    What is damaged in it is missing in the result: whoever reads it sees to that.
+    """
+    if not is_told(document):
+        return dict(document)
+    number = str(document["id"]).rpartition("_")[2]
+    record: dict[str, Any] = {"id": document["custom_id"]}
+    if number.isascii() and number.isdecimal() and len(number) < 16:
+        record["line"] = int(number)
+    response, error = document["response"], document["error"]
+    if isinstance(error, dict):
+        return record | _failure(error)
+    body = response.get("body") if isinstance(response, dict) else None
+    if not isinstance(body, dict):
+        return record
+    if isinstance(body.get("error"), dict):
+        return record | _failure(body["error"])
+    return record | _response(body)
+
+
+def _heading(document: Mapping[str, Any], job: str, kind: Kind) -> dict[str, Any]:
+    return {
+        "id": f"{_PREFIXES[kind]}-{job}-{document['line']}",
+        "created": int(seconds_of(document["finished_at"])),
+    }
+
+
+def _content(document: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    if kind is Kind.EMBED:
+        vectors = enumerate(document["embeddings"])
+        return {"data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in vectors]}
+    make = chat_choice if kind is Kind.CHAT else completion_choice
+    line = document["line"]
+    answers: Sequence[Mapping[str, Any]] = document.get("responses") or [document]
+    return {"choices": [make(answer, index, f"{line}_{index}") for index, answer in enumerate(answers)]}
+
+
+def _usage(document: Mapping[str, Any], kind: Kind) -> dict[str, int]:
+    read, written = document.get("prompt_tokens", 0), document.get("eval_tokens", 0)
+    completion = {} if kind is Kind.EMBED else {"completion_tokens": written}
+    return {"prompt_tokens": read, **completion, "total_tokens": read + written}
+
+
+def _rest(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what has no place in OpenAI's line."""
+    hidden = _FAILED if "class" in document else _PLACED | _CHOSEN
+    rest = {key: value for key, value in document.items() if key not in hidden}
+    answers = document.get("responses")
+    if answers:
+        shown = frozenset[str]() if "class" in document else _TOLD_ONCE  # a failure has no choices to hold them
+        rest["responses"] = [{key: value for key, value in answer.items() if key not in shown} for answer in answers]
+    return rest
+
+
+def _line(document: Mapping[str, Any], job: str, *, response: Any = None, error: Any = None) -> dict[str, Any]:
+    line = document["line"]
+    return {
+        "id": f"batch_req_{job}_{line}",
+        "custom_id": custom_id_of(document["id"], line),
+        "response": response,
+        "error": error,
+    }
+
+
+def _failure(error: Mapping[str, Any]) -> dict[str, Any]:
+    code, rest = error.get("code"), error.get("obcd")
+    name = _CLASSES.get(code, code) if isinstance(code, str) else code
+    return {"class": name, "message": error.get("message"), **(rest if isinstance(rest, dict) else {})}
+
+
+def _response(body: Mapping[str, Any]) -> dict[str, Any]:
+    usage, rest = body.get("usage"), body.get("obcd")
+    usage, rest = usage if isinstance(usage, dict) else {}, dict(rest) if isinstance(rest, dict) else {}
+    record = {
+        "model": body.get("model"),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "eval_tokens": usage.get("completion_tokens", 0),
+    }
+    if body.get("object") == _OBJECTS[Kind.EMBED]:
+        data = body.get("data")
+        vectors = [item.get("embedding") if isinstance(item, dict) else None for item in _list(data)]
+        return {**record, "embeddings": vectors, **rest}
+    is_chat = body.get("object") == _OBJECTS[Kind.CHAT]
+    read = read_chat_choice if is_chat else read_completion_choice
+    answers = [read(choice) for choice in _list(body.get("choices")) if isinstance(choice, dict)]
+    shares = _list(rest.pop("responses", None))
+    if not answers:
+        return {**record, **rest}
+    told = {key: value for key, value in answers[0].items() if not shares or key != "logprobs"}
+    if not shares:
+        return {**record, **told, **rest}
+    reasons = [answer["done_reason"] for answer in answers]
+    told["done_reason"] = "length" if "length" in reasons else reasons[0]
+    several = [answer | share for answer, share in zip(answers, shares, strict=False) if isinstance(share, dict)]
+    return {**record, **told, **rest, "responses": several}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

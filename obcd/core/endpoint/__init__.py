@@ -1,0 +1,1 @@
+"""What is known of one endpoint, and what to do about it. Pure."""

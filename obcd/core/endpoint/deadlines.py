@@ -1,0 +1,92 @@
+"""How long a request may take, learned from how long others took at the same endpoint with the same model. Pure.
+
+A fixed limit has to fit the slowest machine and the longest answer, so that a server which hangs is believed for ten
+minutes. What an endpoint's counters say of its speed gives a limit that no honest request reaches: its wait, its whole
+prompt and the longest answer it may give, at a quarter of that speed. What takes longer than known is believed at once,
+what takes less only by and by: a limit that is too long costs a little time, one that is too short costs an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from obcd.core.request.records import Signature
+
+#: Answers after which the speed counts as known.
+KNOWN = 8
+#: Weight of the newest answer where it waited less, or was written faster, than known.
+FASTER = 0.1
+#: The same for its prompt: what of a prompt was in the server's cache counts among its tokens and not in its time, and
+#: the next prompt may be in no cache.
+READ_FASTER = 0.002
+#: How many times as long as expected a request may take, doubled with each further attempt: a limit that was wrong
+#: must not fail a request for good.
+PATIENCE = 4.0
+#: The shortest limit, in seconds: machines stutter.
+LEAST_SECONDS = 30.0
+#: Tokens that llama.cpp reads at a time, at the most: so long a token waits for somebody else's prompt.
+BATCH_TOKENS = 2048
+#: Bytes of a request's messages that make a token, at the least.
+BYTES_PER_TOKEN = 2
+
+
+@dataclass(slots=True)
+class _Speed:
+    answers: int = 0
+    wait: float = 0.0  # seconds
+    prompt: float = 0.0  # seconds a token
+    answer: float = 0.0  # seconds a token
+
+    def note(self, wait: float, prompt: float | None, answer: float | None) -> None:
+        self.answers += 1
+        self.wait = _follow(self.wait, wait, FASTER)
+        if prompt is not None:
+            self.prompt = _follow(self.prompt, prompt, READ_FASTER)
+        if answer is not None:
+            self.answer = _follow(self.answer, answer, FASTER)
+
+
+def _follow(known: float, newest: float, weight: float) -> float:
+    """Return what is known after the newest: that, if it is larger, else so large a part of the way to it."""
+    return newest if newest > known else known + weight * (newest - known)
+
+
+@dataclass(slots=True)
+class Deadlines:
+    """The speeds of one endpoint. Its numbers are single values, so that any thread may note and ask."""
+
+    _speeds: dict[Signature, _Speed] = field(default_factory=dict)
+
+    def note(self, signature: Signature, fields: Mapping[str, Any]) -> None:
+        """Take note of an answer, by what `ollama.client.Answer` keeps of it."""
+        read, written = fields["prompt_tokens"], fields["eval_tokens"]
+        self._speeds.setdefault(signature, _Speed()).note(
+            fields["wait_seconds"],
+            fields["prompt_eval_seconds"] / read if read else None,
+            fields["eval_seconds"] / written if written else None,
+        )
+
+    def limit(self, signature: Signature, size: int, options: Mapping[str, Any], attempt: int, most: float) -> float:
+        """Return the seconds that a request may take.
+
+        Args:
+            size: The bytes of its messages.
+            options: Its own, with `num_ctx` and `num_predict`.
+            attempt: From 1.
+            most: The limit of the configuration; it holds too, and alone until the speed is known.
+        """
+        speed = self._speeds.get(signature)
+        longest: int = options["num_predict"]
+        if speed is None or speed.answers < KNOWN or longest < 1:  # below 1 it is without end
+            return most
+        read = min(options["num_ctx"], size / BYTES_PER_TOKEN)
+        expected = speed.wait + read * speed.prompt + longest * speed.answer
+        limit: float = max(LEAST_SECONDS, PATIENCE * expected) * 2.0 ** (attempt - 1)
+        return min(most, limit)
+
+    def token_limit(self, signature: Signature) -> float:
+        """Return the seconds that one token may take, by the slots' leave, of an endpoint that may be slow."""
+        speed = self._speeds.get(signature, _Speed())
+        return max(LEAST_SECONDS, PATIENCE * (speed.wait + BATCH_TOKENS * speed.prompt + speed.answer))

@@ -1,0 +1,1 @@
+"""From a line of a file to the request that is sent. Pure."""

@@ -1,0 +1,1 @@
+"""Lines of OpenAI Batch files, read. Pure."""

@@ -1,0 +1,360 @@
+"""The values that travel: a job's settings, one line's request, and what became of it.
+
+All frozen. `JobSettings` and the result records also live on disk, as JSON; their field names are the format.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from obcd.core.request.rows import ID_FIELD, Reading
+
+#: Options of a request that make Ollama load the model anew when they differ (ollama server/sched.go, v0.33).
+RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
+
+#: `shift` is part of the load signature too, so it is one constant for every request: with False a generation that
+#: reaches the context's end stops with `length`, where Ollama would otherwise drop half of the context and go on.
+SHIFT = False
+
+
+class Kind(StrEnum):
+    """What is asked of a model."""
+
+    CHAT = "chat"  # the next message of a conversation
+    COMPLETE = "complete"  # how a text goes on
+    EMBED = "embed"  # the vectors of texts
+
+
+#: {kind: path of Ollama's API}
+PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    RESPONSE = "response"  # answered
+    FAILURE = "failure"  # out of attempts, not retryable, or a bad line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What a job asks with: the profile as it was when the job was accepted.
+
+    Attributes:
+        model: Default model of the lines, e.g. `llama3.2`.
+        system: Default system message, or None.
+        options: Ollama options sent with each request, without num_ctx and num_predict, e.g. `{"temperature": 0}`.
+        format: JSON schema (a dict), `"json"`, or None.
+        think: Sent as it is when not None.
+        num_ctx: Context length in tokens; always sent, since Ollama's own default depends on the card.
+        num_ctx_max: Where contexts are planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen; in
+            the job's own settings `num_ctx` is the same, what each request gets is the plan's. None: `num_ctx` it is.
+        num_predict: Most tokens of one answer; always sent, since an endless answer would hold its slot.
+        attempts: Most tries of one request, the first included.
+        connect_timeout_seconds: Limit for opening a connection.
+        load_timeout_seconds: Limit for loading the model (preload).
+        request_timeout_seconds: Limit for one whole request, waiting for a slot of the server included.
+        digest: `same` if all answers of one model have to come from the same weights, `any` if they need not.
+        n: How many answers each prompt gets, where its line does not say.
+        template: Makes the prompt of each line, which is a row then (see `rows`); None: lines say what they ask.
+        id_field: Of a row: the field that is its id.
+        delimiter: Of CSV: what stands between the fields.
+        send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
+            without it answers are only held to it here.
+        repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
+        cache: Whether answers are remembered for the same question of another job, and taken from there.
+        dedupe: Whether of equal requests of the job one is asked, whose result is that of all.
+        aliases: `{name of a model in the lines: the model that is asked}`.
+    """
+
+    model: str
+    system: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    format: Mapping[str, Any] | str | None = None
+    think: bool | str | None = None
+    num_ctx: int = 8192
+    num_ctx_max: int | None = None
+    num_predict: int = 2048
+    attempts: int = 4
+    connect_timeout_seconds: float = 5.0
+    load_timeout_seconds: float = 900.0
+    request_timeout_seconds: float = 600.0
+    digest: str = "same"
+    n: int = 1
+    template: str | None = None
+    id_field: str = ID_FIELD
+    delimiter: str = ","
+    send_schema: bool = True
+    repairs: int = 2
+    cache: bool = False
+    dedupe: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def model_for(self, named: str | None) -> str:
+        """Return which model is asked where a line names one, or none."""
+        return self.aliases.get(named, named) if named else self.model
+
+    @property
+    def reading(self) -> Reading:
+        """What the job's lines are read with."""
+        if self.template is None:
+            return Reading(delimiter=self.delimiter)
+        return Reading(self.template, self.id_field, self.delimiter)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as they stand in `job.json` and `manifest.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> JobSettings:
+        """Read what `to_json` wrote; keys of newer versions are passed over."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in document.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One line of a job, understood.
+
+    Attributes:
+        line: Its number in the file, from 1; blank lines count.
+        id: The user's own `id`, any JSON scalar; the line number where there is none.
+        prompt: What the response line repeats: the prompt, or the last user message; what a COMPLETE goes on from.
+        messages: Of a CHAT: Ollama's messages, without the job's system message.
+        model, system, options, format, think, tools: The line's own wishes; None (or empty) where it has none. By a
+            `system` or a `format` of "" it wants none, whatever the job has.
+        kind: What is asked.
+        inputs: Of an EMBED: the texts, a vector each.
+        dimensions: Of an EMBED: how many numbers of a vector are wanted; None: all that the model gives.
+        suffix: Of a COMPLETE: what comes after the gap that is to be filled.
+        raw: Of a COMPLETE: whether the prompt is sent without the model's template.
+        count: How many answers are wanted (`n`); None where the line does not say.
+        logprobs: How many likeliest tokens are told at each place, beside the one that was taken (0 to 20); None: no
+            probabilities at all.
+        extra: The line's other keys: never obeyed, always echoed.
+    """
+
+    line: int
+    id: Any
+    prompt: str
+    messages: list[dict[str, Any]]
+    model: str | None = None
+    system: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    format: Mapping[str, Any] | str | None = None
+    think: bool | str | None = None
+    tools: list[Any] | None = None
+    kind: Kind = Kind.CHAT
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
+    suffix: str | None = None
+    raw: bool = False
+    count: int | None = None
+    logprobs: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def echo(self) -> str | list[str]:
+        """What the response line repeats as `prompt`: the texts of an EMBED that has several."""
+        return self.prompt if len(self.inputs) < 2 else list(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a server must have loaded for a request: the model, and every option whose change makes it load anew.
+
+    Example: `Signature("llama3.2", (("num_ctx", 8192),))`.
+
+    Attributes:
+        embeds: Whether for /api/embed: an embedding model cannot be loaded by a chat, and since /api/embed knows no
+            `shift`, a model that can do both is loaded anew between the two (ollama server/sched.go, v0.33).
+    """
+
+    model: str
+    options: tuple[tuple[str, Any], ...]
+    embeds: bool = False
+
+    def to_json(self) -> list[Any]:
+        """Return e.g. `["llama3.2", {"num_ctx": 8192}]`, with `"embed"` as a third where it is for that."""
+        return [self.model, dict(self.options), *((Kind.EMBED,) if self.embeds else ())]
+
+    @classmethod
+    def from_json(cls, document: list[Any]) -> Signature:
+        """Read what `to_json` wrote."""
+        return cls(document[0], tuple(sorted(document[1].items())), Kind.EMBED in document[2:])
+
+    @property
+    def num_ctx(self) -> int:
+        """Its context length, in tokens; 0 where it names none, which is none of ours."""
+        return int(dict(self.options).get("num_ctx", 0))
+
+    @property
+    def kind(self) -> Kind:
+        """What loads it, and tries whether it computes."""
+        return Kind.EMBED if self.embeds else Kind.CHAT
+
+    def with_num_ctx(self, num_ctx: int) -> Signature:
+        """Return the same with another context length."""
+        return replace(self, options=tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
+
+
+def canonical_model(name: str) -> str:
+    """Return a model's name as Ollama compares it: lower case, with its tag; `Llama3.2` is `llama3.2:latest`."""
+    lower = name.lower()
+    return lower if ":" in lower.rsplit("/", 1)[-1] else lower + ":latest"
+
+
+def plain_model(name: str) -> str:
+    """Return a canonical name as people write it: `llama3.2`, not `llama3.2:latest`."""
+    return name.removesuffix(":latest")
+
+
+def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Merge the options of job and line; the line's win. num_ctx and num_predict are always in it."""
+    limits = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
+    return {**limits, **settings.options, **request.options}
+
+
+def answers_of(request: Request, settings: JobSettings) -> int:
+    """Return how many answers a request is to get; texts have one vector each."""
+    return 1 if request.kind is Kind.EMBED else request.count or settings.n
+
+
+def nth_request(request: Request, settings: JobSettings, answer: int) -> Request:
+    """Return what is asked for one of several answers of a line: the same, with a seed of its own.
+
+    It is the seed of line or job plus the number of the answer. Where there is none (or -1, by which Ollama draws one)
+    it comes from the line's id, so that the same file gets the same answers again.
+
+    Args:
+        answer: Its number, from 0.
+    """
+    seed = request_options(request, settings).get("seed", -1)
+    if seed < 0:
+        seed = zlib.crc32(json.dumps(request.id, sort_keys=True).encode("ascii")) >> 1
+    return replace(request, options={**request.options, "seed": min(seed + answer, 2**63 - 1)})
+
+
+def signature_of(request: Request, settings: JobSettings) -> Signature:
+    """Return what a server must have loaded to answer this request."""
+    options = request_options(request, settings)
+    loading = tuple(sorted((key, options[key]) for key in RELOADING_OPTIONS if key in options))
+    return Signature(canonical_model(settings.model_for(request.model)), loading, request.kind is Kind.EMBED)
+
+
+def request_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of the POST for one request, to the path that `PATHS` has for its kind.
+
+    `truncate: false` makes an over-long prompt an error instead of a silently cut prompt (ollama 0.12.6 and newer).
+    """
+    if request.kind is Kind.CHAT:
+        return chat_body(request, settings)
+    return complete_body(request, settings) if request.kind is Kind.COMPLETE else embed_body(request, settings)
+
+
+def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/chat for one request (ollama api/types.go: ChatRequest)."""
+    system = system_of(request, settings)
+    opening = [{"role": "system", "content": system}] if system and request.messages[0]["role"] != "system" else []
+    body = {
+        "model": settings.model_for(request.model),
+        "messages": opening + request.messages,
+        "stream": False,
+        "truncate": False,
+        "shift": SHIFT,
+        "options": request_options(request, settings),
+    }
+    return _with_wishes(body, request, settings)
+
+
+def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/generate for one request (ollama api/types.go: GenerateRequest).
+
+    A raw prompt is sent alone: a system message beside it is refused.
+    """
+    body = {
+        "model": settings.model_for(request.model),
+        "prompt": request.prompt,
+        "stream": False,
+        "truncate": False,
+        "shift": SHIFT,
+        "options": request_options(request, settings),
+    }
+    system = None if request.raw else system_of(request, settings)
+    wishes = {"system": system or None, "suffix": request.suffix, "raw": request.raw or None}
+    body.update((key, value) for key, value in wishes.items() if value is not None)
+    return _with_wishes(body, request, settings)
+
+
+def embed_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Return the body of POST /api/embed for one request (ollama api/types.go: EmbedRequest)."""
+    options = request_options(request, settings)
+    del options["num_predict"]  # nothing is generated
+    body = {
+        "model": settings.model_for(request.model),
+        "input": list(request.inputs),
+        "truncate": False,
+        "options": options,
+    }
+    return body if request.dimensions is None else {**body, "dimensions": request.dimensions}
+
+
+def system_of(request: Request, settings: JobSettings) -> str | None:
+    """Return the system message of a request: its own, or the job's."""
+    return request.system if request.system is not None else settings.system
+
+
+def format_of(request: Request, settings: JobSettings) -> Mapping[str, Any] | str | None:
+    """Return what the answer to a request is held to: a JSON schema, `"json"` (any JSON), or None."""
+    if request.kind is Kind.EMBED:
+        return None
+    return (request.format if request.format is not None else settings.format) or None
+
+
+def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:
+    """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
+    wanted_format = format_of(request, settings)
+    if wanted_format is not None and settings.send_schema:
+        body["format"] = wanted_format
+    think = request.think if request.think is not None else settings.think
+    if think is not None:
+        body["think"] = think
+    if request.tools is not None:
+        body["tools"] = request.tools
+    if request.logprobs is not None:
+        body["logprobs"] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
+    return body
+
+
+def unload_body(model: str) -> dict[str, Any]:
+    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing.
+
+    Of an embedding model too: no ability is asked for (ollama server/routes.go: ChatHandler).
+    """
+    return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
+
+
+def token_body(signature: Signature) -> dict[str, Any]:
+    """Return the body of the smallest request that has a loaded signature compute something, for its kind's path."""
+    body = preload_body(signature)
+    if signature.embeds:
+        return body | {"input": ["Hi"]}
+    return body | {"messages": [{"role": "user", "content": "Hi"}], "options": body["options"] | {"num_predict": 1}}
+
+
+def preload_body(signature: Signature) -> dict[str, Any]:
+    """Return the body of the call that loads a signature: nothing to answer, the same reloading options.
+
+    It goes to /api/chat, or to /api/embed where the signature is for that.
+    """
+    common = {"model": signature.model, "truncate": False, "options": dict(signature.options)}
+    if signature.embeds:
+        return {**common, "input": []}
+    return {**common, "messages": [], "stream": False, "shift": SHIFT}

@@ -1,0 +1,74 @@
+"""Tools that a model may call, and calls of them: the shape that Ollama reads (api/types.go: Tool, ToolCall). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from obcd.core.schema.schemas import check_schema
+from obcd.errors import LineError
+
+_EXAMPLE = '{"type": "function", "function": {"name": …, "description": …, "parameters": {…}}}'
+
+
+def check_tools(tools: object) -> list[Any] | None:
+    """Check `tools`; null means none.
+
+    Raises:
+        LineError: Naming the first one that is no tool.
+    """
+    if tools is None:
+        return None
+    if not isinstance(tools, list):
+        raise LineError(f"`tools` must be a list of {_EXAMPLE}")
+    for number, tool in enumerate(tools):
+        place = f"tools[{number}]"
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or tool.get("type", "function") != "function":
+            raise LineError(f"`{place}` must be {_EXAMPLE}")
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            raise LineError(f"`{place}.function` needs a `name`")
+        if not isinstance(function.get("description", ""), str):
+            raise LineError(f"`{place}.function.description` must be a string")
+        if not isinstance(function.get("parameters", {}), dict):
+            raise LineError(f"`{place}.function.parameters` must be a JSON schema (an object)")
+        if not isinstance(function.get("strict", False), bool | None):
+            raise LineError(f"`{place}.function.strict` must be true or false")
+        why = check_schema(_parameters(function)) if function.get("strict") else ""
+        if why:
+            raise LineError(f"`{place}.function.parameters` is not a JSON schema that can be held to: {why}")
+    return tools
+
+
+def tool_names(tools: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of checked tools."""
+    return tuple(tool["function"]["name"] for tool in tools)
+
+
+def strict_parameters(tools: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Return `{name: JSON schema}` of those of checked tools whose calls have to fit (OpenAI's `strict`)."""
+    functions = (tool["function"] for tool in tools)
+    return {function["name"]: _parameters(function) for function in functions if function.get("strict")}
+
+
+def _parameters(function: dict[str, Any]) -> dict[str, Any]:
+    """Return what the arguments of a tool are held to: an object, where it does not say more."""
+    return function.get("parameters") or {"type": "object"}
+
+
+def check_tool_calls(calls: object, place: str) -> None:
+    """Check the `tool_calls` of a message that an assistant is said to have written.
+
+    Raises:
+        LineError: Naming the first one that is no call.
+    """
+    if not isinstance(calls, list):
+        raise LineError(f"the tool_calls of {place} must be a list")
+    for number, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise LineError(f"tool_calls[{number}] of {place} needs a `function` with a `name`")
+        if not isinstance(function.get("arguments", {}), dict):
+            raise LineError(
+                f"the arguments of tool_calls[{number}] of {place} must be an object (OpenAI's form has a string there)"
+            )

@@ -1,0 +1,1 @@
+"""Which request an endpoint gets next. Pure."""

@@ -1,0 +1,48 @@
+"""What faults cost a request: attempts, and pauses before the next one. Pure."""
+
+from __future__ import annotations
+
+from obcd.core.endpoint.faults import Fault, Harm
+from obcd.core.endpoint.retry import REQUEST_BASE, REQUEST_LIMIT, pause
+from obcd.core.scheduling.backlog import Backlog
+from obcd.core.scheduling.leases import Lease
+from obcd.core.scheduling.poison import RequestKey
+
+#: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
+FREE_FAULTS = 50
+
+
+class AttemptCount:
+    """The account of all requests; attempts themselves are their backlog's."""
+
+    def __init__(self) -> None:
+        #: {request: faults that cost it nothing}
+        self._free: dict[RequestKey, int] = {}
+
+    def note(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
+        """Count a fault, as an attempt or as one that costs nothing."""
+        if fault.harm is Harm.UNFIT:  # such an endpoint is left alone, so nothing goes round
+            return
+        free = self._free.get(lease.request, 0)
+        if fault.costs_attempt or free >= FREE_FAULTS:
+            backlog.attempts[lease.ordinal] = backlog.attempts.get(lease.ordinal, 0) + 1
+        else:
+            self._free[lease.request] = free + 1
+
+    def back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
+        """Return the pause before the next attempt, seconds.
+
+        What was free of cost makes the pauses at a busy server grow too; elsewhere it is tried without one.
+        """
+        counted = backlog.attempts.get(lease.ordinal, 0)
+        count = counted if goes_elsewhere else counted + self._free.get(lease.request, 0)
+        wait = pause(count, REQUEST_BASE, REQUEST_LIMIT, f"{lease.job}/{lease.ordinal}") if count else 0.0
+        return wait if goes_elsewhere else max(wait, fault.retry_after)
+
+    def forget(self, request: RequestKey) -> None:
+        """Forget a request that has its result."""
+        self._free.pop(request, None)
+
+    def forget_job(self, job: str) -> None:
+        """Forget a job's requests."""
+        self._free = {key: count for key, count in self._free.items() if key[0] != job}

@@ -1,0 +1,263 @@
+"""One job's requests that still need a result: which wait, which are in flight, which are done. Pure.
+
+Requests are numbered by **ordinal**: 0 is the job's first non-blank line. One byte each, so that a job of a million
+lines costs a megabyte; what they say stays on disk.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.fair_share import COMMON, Rank
+from obcd.core.scheduling.longest_first import LongestFirst
+
+#: States of one request; PENDING waits for a slot, WAITING for its back-off.
+PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
+#: Seconds after its back-off that a request waits for an endpoint which has not failed it; then any may take it, so
+#: that it does not hang on one that is busy with other work for hours.
+ELSEWHERE_SECONDS = 30.0
+
+#: Tells whether a request that failed before may be asked at the endpoint in question now.
+Admits = Callable[[int], bool]
+
+
+class Backlog:
+    """The requests of one job.
+
+    Args:
+        job: The job's id.
+        done: One byte per ordinal: nonzero where the ledger holds a result.
+        signatures: What the requests need loaded, most often one entry.
+        column: One byte per ordinal, the number of its signature; empty when there is one signature only.
+        larger: {number of a signature: that of the same with a larger context}. What needs the larger one comes when
+            nothing waits for the other any more, in one pass: an endpoint would load the model once more for each.
+        sizes: One byte per ordinal, how long its line is (see `foresight`); empty where that is not to be used.
+        limit: Most attempts of one request.
+        submitter: The uid of who dropped it: submitters take turns.
+        rank: Its priority, from the start.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a job has from its start
+        self,
+        job: str,
+        done: bytes,
+        signatures: Sequence[Signature],
+        column: bytes = b"",
+        *,
+        larger: Mapping[int, int] | None = None,
+        sizes: bytes = b"",
+        limit: int,
+        submitter: int = 0,
+        rank: Rank = COMMON,
+    ) -> None:
+        self.job = job
+        self.limit = limit
+        self.submitter = submitter
+        self.rank = rank
+        #: {model: digest that answers it} for models of which something was asked; None: any may (see `weights`).
+        self.weights: dict[str, str] | None = {}
+        #: Nothing of it is given out while this is set; what is in flight finishes.
+        self.is_paused = False
+        self.signatures = tuple(signatures)
+        self._column = bytearray(column)
+        self._larger = dict(larger or {})
+        #: {signature number: the one whose requests are all given out before its own are}
+        self._behind = {number: first for first, number in self._larger.items()}
+        self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
+        self._sizes, self._foresight = sizes, LongestFirst() if sizes else None
+        #: {signature number: ordinals that are given out before the others, from the end}, once long ones come first
+        self._ahead: dict[int, list[int]] = {}
+        self._cursors = [0] * len(self.signatures)
+        #: {signature number: [(due, ordinal), …] as a heap}, those in back-off
+        self._waiting: dict[int, list[tuple[float, int]]] = {}
+        #: {signature number: [(due, ordinal), …] in that order}, those whose back-off is over
+        self._due: dict[int, list[tuple[float, int]]] = {}
+        #: {ordinal: attempts that counted so far}; only for requests that failed once
+        self.attempts: dict[int, int] = {}
+        #: {ordinal: endpoints that failed it}
+        self.failed_on: dict[int, set[str]] = {}
+        self.unfinished = self._states.count(PENDING)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def signature_number(self, ordinal: int) -> int:
+        """Return which of `signatures` a request needs."""
+        return self._column[ordinal] if self._column else 0
+
+    def signature_of(self, ordinal: int) -> Signature:
+        """Return what a request needs loaded."""
+        return self.signatures[self.signature_number(ordinal)]
+
+    def has_retries(self, number: int) -> bool:
+        """Tell whether a request of this signature waits for another attempt, due or not."""
+        return bool(self._waiting.get(number) or self._due.get(number))
+
+    def has_unleased(self, number: int) -> bool:
+        """Tell whether a request of this signature is neither ended nor in flight."""
+        return self.has_retries(number) or self._find_pending(number) is not None
+
+    def has_ready(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
+    ) -> bool:
+        """Tell whether `lease` with the same arguments would find a request."""
+        if self._is_held_back(number):
+            return False
+        return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the next back-off ends, after `now`; what is due by now waits for an endpoint, not for time."""
+        self._note_due(now)
+        return min((heap[0][0] for heap in self._waiting.values() if heap), default=None)
+
+    def lease(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
+    ) -> int | None:
+        """Take a request of signature `number` for `endpoint`.
+
+        Args:
+            able: The endpoints that serve this signature now; what failed here before is left for one of them that
+                has not failed it, for a while.
+            admits: Which of those that failed before may be taken; None admits all.
+
+        Returns:
+            Its ordinal, now LEASED; None when there is none for this endpoint.
+        """
+        if self._is_held_back(number):
+            return None
+        place = self._find_due(number, endpoint, able, now, admits)
+        ordinal = self._find_pending(number) if place is None else self._due[number].pop(place)[1]
+        if ordinal is not None:
+            self._states[ordinal] = LEASED
+        return ordinal
+
+    def lease_due(self, ordinal: int, wait: float, now: float, *, only_look: bool = False) -> bool:
+        """Lease one request if its back-off has been over for `wait` seconds; returns whether it has.
+
+        Args:
+            only_look: Leave it where it is.
+        """
+        self._note_due(now)
+        entries = self._due.get(self.signature_number(ordinal), [])
+        entry = next((entry for entry in entries if entry[1] == ordinal and now - entry[0] >= wait), None)
+        if entry is None or self._states[ordinal] != WAITING:
+            return False
+        if not only_look:
+            entries.remove(entry)
+            self._states[ordinal] = LEASED
+        return True
+
+    def release(self, ordinal: int) -> None:
+        """Give a leased request back, to be taken next; nothing was learned about it."""
+        self._states[ordinal] = PENDING
+        number = self.signature_number(ordinal)
+        self._cursors[number] = min(self._cursors[number], ordinal)
+
+    def enlarge(self, ordinal: int, needs: int, now: float) -> bool:
+        """Let a leased request wait for the larger context of its model, to be taken with what needs that too.
+
+        Args:
+            needs: The context length that it needs, in tokens.
+
+        Returns:
+            Whether there is one that holds so much; else nothing has changed.
+        """
+        number = self._larger.get(self.signature_number(ordinal))
+        if number is None or needs > self.signatures[number].num_ctx:
+            return False
+        self._column[ordinal] = number
+        self.postpone(ordinal, now)
+        return True
+
+    def postpone(self, ordinal: int, due: float) -> None:
+        """Let a leased request wait until `due`."""
+        self._states[ordinal] = WAITING
+        heapq.heappush(self._waiting.setdefault(self.signature_number(ordinal), []), (due, ordinal))
+
+    def on_failed_on(self, ordinal: int, endpoint: str, able: AbstractSet[str]) -> bool:
+        """Take note that an endpoint failed a request; returns whether one of `able` is left that did not.
+
+        When none is left, all but this one are forgiven: the round begins again.
+        """
+        failed = self.failed_on.setdefault(ordinal, set())
+        failed.add(endpoint)
+        if able - failed:
+            return True
+        self.failed_on[ordinal] = {endpoint}
+        return False
+
+    def on_answer(self, ordinal: int, seconds: float) -> None:
+        """Take note of how long an answer was computed: where that goes with its line's length, long ones come first.
+
+        Only what waits in this job changes its order, once; nothing of another job does.
+        """
+        if self._foresight is None:
+            return
+        self._foresight.note(self._sizes[ordinal], seconds)
+        if self._foresight.take_look():
+            self._foresight = None
+            for other in sorted(range(len(self) - 1, -1, -1), key=self._sizes.__getitem__):
+                if self._states[other] == PENDING:
+                    self._ahead.setdefault(self.signature_number(other), []).append(other)
+
+    def end(self, ordinal: int) -> None:
+        """Take note that a request has its result (not yet that the result is on disk)."""
+        if self._states[ordinal] != ENDED:
+            self._states[ordinal] = ENDED
+            self.unfinished -= 1
+            self.attempts.pop(ordinal, None)
+            self.failed_on.pop(ordinal, None)
+
+    def take_unservable(self, number: int, limit: int, now: float) -> list[int]:
+        """Lease up to `limit` requests of a signature that no endpoint can load, for their failure."""
+        taken: list[int] = []
+        while len(taken) < limit and (ordinal := self.lease(number, "", frozenset(), now)) is not None:
+            taken.append(ordinal)
+        return taken
+
+    def _note_due(self, now: float) -> None:
+        """Move what has waited long enough from `_waiting` to `_due`."""
+        for number, heap in self._waiting.items():
+            while heap and heap[0][0] <= now:
+                entry = heapq.heappop(heap)
+                self._due.setdefault(number, []).append(entry)
+
+    def _find_due(
+        self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None
+    ) -> int | None:
+        """Return the place in `_due` of the first request that `endpoint` may take."""
+        self._note_due(now)
+        for place, (due, ordinal) in enumerate(self._due.get(number, ())):
+            if self._states[ordinal] != WAITING or (admits is not None and not admits(ordinal)):
+                continue  # it was ended where it waits, or may not be asked beside what is in flight there
+            failed: AbstractSet[str] = self.failed_on.get(ordinal, frozenset())
+            if endpoint not in failed or now - due >= ELSEWHERE_SECONDS or not able - failed:
+                return place
+        return None
+
+    def _is_held_back(self, number: int) -> bool:
+        """Tell whether others come first; once all of those were given out, it is never so again.
+
+        Else one of them that comes back would send an endpoint to and fro.
+        """
+        first = self._behind.get(number)
+        if first is not None and self._find_pending(first) is None:
+            del self._behind[number]
+        return number in self._behind
+
+    def _find_pending(self, number: int) -> int | None:
+        ahead = self._ahead.get(number)
+        while ahead:
+            if self._states[ahead[-1]] == PENDING:
+                return ahead[-1]
+            ahead.pop()
+        position = self._states.find(PENDING, self._cursors[number])
+        # In turn from one that waits to one of the signature, each by far faster than a loop: the main loop waits.
+        while self._column and position >= 0 and self._column[position] != number:
+            position = self._column.find(number, position)
+            position = self._states.find(PENDING, position) if position >= 0 else position
+        self._cursors[number] = len(self._states) if position < 0 else position
+        return None if position < 0 else position

@@ -1,0 +1,113 @@
+"""Requests that are asked on two endpoints at once, since one of them takes long and the other is idle. Pure.
+
+The first answer counts. It is done when nothing waits any more, and so rarely that it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from obcd.core.endpoint.health import EndpointState
+from obcd.core.endpoint.latency import MeanLatency
+from obcd.core.scheduling.backlog import Backlog
+from obcd.core.scheduling.leases import Holder, Lease
+from obcd.core.scheduling.weights import could_ask
+
+#: Seconds between two looks for stragglers: a look is at every lease.
+LOOK_SECONDS = 0.2
+#: What asking again has to promise: the straggler's rest is so many times as long as a whole request elsewhere.
+GAIN = 1.25
+#: Share of a job's requests that may be asked twice for speed alone, and how many at least; what is overdue always may.
+SHARE, LEAST = 0.02, 2
+
+
+class HedgedRequests:
+    """Which requests are asked twice.
+
+    Attributes:
+        next_look: When stragglers are to be looked for again, None when nobody is idle.
+    """
+
+    def __init__(self) -> None:
+        self.next_look: float | None = None
+        #: {ticket: the lease of the same request on the other endpoint}
+        self._twins: dict[int, Lease] = {}
+        #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
+        self._asked: defaultdict[str, set[int]] = defaultdict(set)
+
+    def choose(
+        self, holders: Iterable[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
+    ) -> list[tuple[Lease, str]]:
+        """Return what is to be asked again, and where.
+
+        Called when everything that waits is given out.
+
+        Args:
+            with_room: Those of the holders that have room still: they are idle.
+        """
+        if self.next_look is not None and now < self.next_look:
+            return []
+        idle = [item for item in with_room if self._is_idle(item, now)]
+        if not idle:
+            self.next_look = None
+            return []
+        holders = list(holders)
+        at_work = [item for item in holders if item.leases]
+        self.next_look = now + LOOK_SECONDS if at_work else None
+        found: list[tuple[Lease, str]] = []
+        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
+            others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
+            room = endpoint.free()
+            for lease in self._find(others, endpoint.pace, now):
+                backlog = backlogs.get(lease.job)
+                if not room:
+                    break
+                if backlog is None or not could_ask(backlog, backlog.signature_of(lease.ordinal), endpoint):
+                    continue
+                if self._is_allowed(lease, backlog, others, endpoint.pace, now):
+                    room -= 1
+                    found.append((lease, endpoint.name))
+                    self._asked[lease.job].add(lease.ordinal)  # now: it counts for the next one already
+        return found
+
+    def note(self, lease: Lease, copy: Lease) -> None:
+        """Take note of a request that is asked twice from now on."""
+        self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
+
+    def part(self, lease: Lease) -> Lease | None:
+        """Return the other lease of a request and forget that they belong together; None when it is the only one."""
+        twin = self._twins.pop(lease.ticket, None)
+        if twin is not None:
+            self._twins.pop(twin.ticket, None)
+        return twin
+
+    def forget_job(self, job: str) -> None:
+        """Forget what was counted of a job."""
+        self._asked.pop(job, None)
+
+    @staticmethod
+    def _is_idle(item: Holder, now: float) -> bool:
+        """Tell whether an endpoint knows how to serve what it has loaded, and has room."""
+        if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
+            return False
+        return item.loaded is not None and item.fits(item.loaded, now)
+
+    def _find(self, holders: list[Holder], pace: MeanLatency, now: float) -> list[Lease]:
+        """Return what an endpoint of such a pace will probably answer before those who are at it, the longest first."""
+        elsewhere = pace.mean or 0.0
+        found = [
+            (item.pace.rest(now - lease.sent_at, elsewhere), lease.ticket, lease)
+            for item in holders
+            for lease in item.leases.values()
+            if lease.ordinal not in self._asked.get(lease.job, ())
+        ]
+        return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= GAIN * elsewhere]
+
+    def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: MeanLatency, now: float) -> bool:
+        if backlog.is_paused:
+            return False
+        holder = next(item for item in holders if item.name == lease.endpoint)
+        if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):
+            return True
+        return len(self._asked.get(lease.job, ())) < max(LEAST, SHARE * len(backlog))

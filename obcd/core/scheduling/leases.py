@@ -1,0 +1,112 @@
+"""What an endpoint holds: its leases, how many it may have, what is known of its slots and its pace. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from obcd.core.endpoint.concurrency import SlotFinder
+from obcd.core.endpoint.health import EndpointState, Health
+from obcd.core.endpoint.latency import MeanLatency
+from obcd.core.endpoint.signature_health import SignatureHealth
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.poison import RequestKey
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A request handed to an endpoint; `ticket` names it between coordinator and worker.
+
+    Attributes:
+        place: How many requests the endpoint held then, this one included.
+        digest: Of the weights that have to answer, "" for any.
+        signature: Which of its job's signatures it needs, by number.
+    """
+
+    ticket: int
+    job: str
+    ordinal: int
+    endpoint: str
+    attempt: int
+    sent_at: float
+    place: int = 1
+    digest: str = ""
+    signature: int = 0
+
+    @property
+    def request(self) -> RequestKey:
+        """Which request it is."""
+        return self.job, self.ordinal
+
+
+class Overtaken(NamedTuple):
+    """A lease that ended since another endpoint was first.
+
+    Attributes:
+        is_overdue: Whether it took so much longer than usual there that the endpoint may hang.
+    """
+
+    lease: Lease
+    is_overdue: bool
+
+
+@dataclass(slots=True)
+class Holder:
+    """An endpoint with what it holds."""
+
+    name: str
+    fixed_slots: int | None  # None: found by measurement
+    health: Health
+    digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never told
+    loaded: Signature | None = None
+    leases: dict[int, Lease] = field(default_factory=dict)
+    #: {model: how many slots its runner has here}; Ollama gives some families of models one, whatever it was told
+    finders: dict[str, SlotFinder] = field(default_factory=dict)
+    #: of the signature that is loaded
+    pace: MeanLatency = field(default_factory=MeanLatency)
+    fitness: SignatureHealth = field(default_factory=SignatureHealth)
+
+    @property
+    def finder(self) -> SlotFinder:
+        """What is known of the slots for the model that is loaded."""
+        model = self.loaded.model if self.loaded is not None else ""
+        if model not in self.finders:
+            self.finders[model] = SlotFinder()
+        return self.finders[model]
+
+    @property
+    def slots(self) -> int:
+        """Room for requests in flight, while all is well."""
+        return self.finder.count if self.fixed_slots is None else self.fixed_slots
+
+    def has(self, signature: Signature) -> bool:
+        """Tell whether it told of the model."""
+        return self.digests is not None and signature.model in self.digests
+
+    def digest(self, signature: Signature) -> str | None:
+        """Return the digest of a signature's model, None if it told of no such model."""
+        return (self.digests or {}).get(signature.model)
+
+    def fits(self, signature: Signature, now: float) -> bool:
+        """Tell whether it has the model, and nothing was found against its serving it."""
+        if self.digests is None or signature.model not in self.digests:
+            return False
+        if self.fitness.has_no_faults:  # most often: this is asked for each lease, of each job
+            return True
+        is_tried = self.loaded == signature and bool(self.leases)
+        return self.fitness.admits(signature, now, is_tried=is_tried)
+
+    def load(self, signature: Signature) -> None:
+        """Take note of what it is to load next."""
+        if self.loaded != signature:
+            self.loaded, self.pace = signature, MeanLatency()
+
+    def requests(self) -> list[RequestKey]:
+        """Return the requests that it holds."""
+        return [lease.request for lease in self.leases.values()]
+
+    def free(self) -> int:
+        """Return how many more requests it may hold."""
+        slots = self.slots
+        open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
+        return open_slots - len(self.leases)

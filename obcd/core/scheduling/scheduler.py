@@ -1,0 +1,466 @@
+"""Who asks what next: jobs on one side, endpoints with free slots on the other. Pure: values in, leases out.
+
+Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
+is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
+(see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
+request nothing; who is to blame for a crash is found out by `poison`; when an endpoint has nothing to do, it is asked
+for what takes long elsewhere too, and the first answer counts (see `pace`); a job never mixes answers of different
+weights (`weights`), and an endpoint that cannot serve a signature as it should is left out for it (`fitness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from obcd.core.endpoint.concurrency import UNTOLD, Span
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.endpoint.health import Health
+from obcd.core.request.records import Signature
+from obcd.core.scheduling.attempt_count import AttemptCount
+from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Admits, Backlog
+from obcd.core.scheduling.groups import Group
+from obcd.core.scheduling.hedging import HedgedRequests
+from obcd.core.scheduling.leases import Holder, Lease, Overtaken
+from obcd.core.scheduling.missing_models import MissingModel, Shortage, Unserved, describe_unfit, missing_of
+from obcd.core.scheduling.model_affinity import must_switch, servers_of, spared_first
+from obcd.core.scheduling.poison import Suspects
+from obcd.core.scheduling.weights import Weights, odd_ones
+
+
+class Scheduler:
+    """The state of all jobs and endpoints. One thread only; `now` is monotonic seconds.
+
+    Args:
+        model_waits: How long work waits for a model that no endpoint has: when all endpoints told their models, and
+            when some were never reached.
+    """
+
+    def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
+        self._shortage = Shortage(model_waits)
+        self._weights = Weights()
+        self._moves = 0
+        self._endpoints: dict[str, Holder] = {}
+        self._backlogs: dict[str, Backlog] = {}
+        self._groups: list[Group] = []
+        self._tickets = 0
+        #: {submitter: the ticket that was last given out for him}
+        self._served: dict[int, int] = {}
+        self._charges = AttemptCount()
+        self._suspects = Suspects()
+        self._copies = HedgedRequests()
+        self._overtaken: list[Overtaken] = []
+
+    # --- endpoints -----------------------------------------------------------------------------------------------
+
+    def add_endpoint(self, name: str, slots: int | None, now: float) -> None:
+        """Take an endpoint in; it gets work after its first good probe.
+
+        Args:
+            slots: How many requests it may hold; None: as many as prove best.
+        """
+        self._endpoints[name] = Holder(name, slots, Health(name, since=now))
+
+    def set_slots(self, name: str, slots: int | None) -> None:
+        """Change an endpoint's slots; what it holds above fewer slots finishes."""
+        self._endpoints[name].fixed_slots = slots
+
+    def slots(self, name: str) -> int:
+        """Return how many requests an endpoint may hold now, if all is well."""
+        return self._endpoints[name].slots
+
+    def drain_endpoint(self, name: str, now: float) -> None:
+        """Give an endpoint nothing new; what it holds finishes."""
+        self._endpoints[name].health.drain(now)
+
+    def undrain_endpoint(self, name: str, now: float) -> None:
+        """Take an endpoint back while it drains; it gets work after its next good probe."""
+        self._endpoints[name].health.undrain(now)
+
+    def remove_endpoint(self, name: str) -> None:
+        """Forget an endpoint.
+
+        Raises:
+            ValueError: If it still holds requests: their answers would find no lease, and be asked again.
+        """
+        if self._endpoints[name].leases:
+            raise ValueError(f"{name} still holds requests")
+        del self._endpoints[name]
+        self._suspects.forget_endpoint(name)
+
+    def health(self, name: str) -> Health:
+        """Return the live health of an endpoint, for reading."""
+        return self._endpoints[name].health
+
+    def models(self, name: str) -> Mapping[str, str] | None:
+        """Return `{model: digest}` as an endpoint told; None when it was never reached."""
+        return self._endpoints[name].digests
+
+    def on_probe(self, name: str, digests: Mapping[str, str] | None, failure: str | None, now: float) -> None:
+        """Take note of a control call: the models it told with their digests, or why it failed."""
+        endpoint = self._endpoints[name]
+        if digests is not None and digests != endpoint.digests:
+            endpoint.digests = dict(digests)
+            self._moves += 1
+        endpoint.health.on_probe(failure, now)
+
+    def on_rescue(self, name: str, step: str, now: float) -> None:
+        """Take note of what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
+        self._endpoints[name].health.on_rescue(step, now)
+
+    def forgive_unfit(self) -> None:
+        """Have every endpoint looked at again: what it has to be is another thing by now."""
+        for endpoint in self._endpoints.values():
+            endpoint.fitness.forgive()
+        self._moves += 1
+
+    @property
+    def moves(self) -> int:
+        """How often it may have changed what is left out where, since the start."""
+        return self._moves + self._weights.choices
+
+    def odd(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what is other about its weights}` than what jobs are asked with, for people."""
+        return odd_ones(self._endpoints.values(), self._backlogs.values())
+
+    def unfit(self) -> dict[str, set[str]]:
+        """Return `{endpoint: what it does not serve as it should, and why}`, for people."""
+        return {item.name: found for item in self._endpoints.values() if (found := item.fitness.sentences())}
+
+    @property
+    def all_in_flight(self) -> int:
+        """How many requests all endpoints together hold."""
+        return sum([len(endpoint.leases) for endpoint in self._endpoints.values()])
+
+    def in_flight(self, name: str) -> int:
+        """Return how many requests an endpoint holds."""
+        return len(self._endpoints[name].leases)
+
+    def leases(self, name: str) -> list[Lease]:
+        """Return what an endpoint holds."""
+        return list(self._endpoints[name].leases.values())
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    def add_job(self, backlog: Backlog, now: float) -> None:
+        """Take a job's unfinished requests in."""
+        self._backlogs[backlog.job] = backlog
+        for number, signature in enumerate(backlog.signatures):
+            self._groups.append(Group(backlog, number, signature, now))
+
+    def remove_job(self, job: str) -> None:
+        """Forget a job; leases of it become unknown tickets."""
+        self._backlogs.pop(job, None)
+        self._groups = [group for group in self._groups if group.backlog.job != job]
+        self._charges.forget_job(job)
+        self._suspects.clear_job(job)
+        self._copies.forget_job(job)
+        self._moves += 1
+
+    # --- decisions -----------------------------------------------------------------------------------------------
+
+    def assign(self, now: float) -> list[Lease]:
+        """Fill every free slot that can be filled; one request to each endpoint in turn, so that all start together."""
+        self._weights.look(self._endpoints.values(), now)
+        reserved = self._reserve(now) if self._suspects else {}
+        leases = self._lease_reserved(reserved, now)
+        open_endpoints = [
+            item for item in self._endpoints.values() if item.name not in reserved and self._has_room(item)
+        ]
+        # what one took may leave another one free to switch, so all are looked at until nothing more is taken
+        while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
+            fresh = [
+                lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, waiting, now)) is not None
+            ]
+            if not fresh:
+                break
+            leases += fresh
+            open_endpoints = [endpoint for endpoint in open_endpoints if self._has_room(endpoint)]
+        return leases + self._lease_copies(open_endpoints, now)
+
+    def answered(self, ticket: int, endpoint: str, now: float, span: Span | None = UNTOLD) -> Lease | None:
+        """End a lease with an answer; None when the ticket is no longer known (a late answer).
+
+        Args:
+            span: How long it took; None where the endpoint was not asked, of which then nothing is learned.
+        """
+        holder = self._endpoints[endpoint]
+        lease = holder.leases.pop(ticket, None)
+        if lease is None:
+            return None
+        backlog = self._backlogs.get(lease.job)
+        if span is None:
+            self._overtake(lease, now, is_faster=False)
+        else:
+            self._learn(holder, backlog, lease, span, now)
+        if backlog is None:
+            return None
+        self._end(backlog, lease)
+        return lease
+
+    def _learn(self, holder: Holder, backlog: Backlog | None, lease: Lease, span: Span, now: float) -> None:
+        """Take note of what an answer tells of its endpoint, and of its job's lines."""
+        holder.pace.note(now - lease.sent_at)
+        self._overtake(lease, now)
+        holder.finder.on_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
+        holder.health.on_answer(now)
+        if backlog is not None:
+            backlog.on_answer(lease.ordinal, span.work)
+            self._moves += holder.fitness.on_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
+
+    def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool, Fault] | None:
+        """End a lease with a fault.
+
+        Returns:
+            The lease, whether the request has now failed for good (then it is ended), and the fault as it is to be
+            told: that of a request which crashes whatever asks it is another one. None for a late fault.
+        """
+        holder = self._endpoints[endpoint]
+        lease = holder.leases.pop(ticket, None)
+        if lease is None:
+            return None
+        backlog, company = self._backlogs.get(lease.job), bool(holder.leases)
+        if backlog is not None:  # a copy of it may have failed before, as an attempt with a higher number
+            lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
+        found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_company=company)
+        holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
+        for name in found.cleared & self._endpoints.keys():
+            self._endpoints[name].health.forgive_crashes(now)
+        if backlog is None:
+            self._suspects.clear(lease.request)
+            self._overtake(lease, now)
+            return None
+        self._note_unable(holder, backlog.signature_of(lease.ordinal), fault, lease.sent_at, now)
+        if found.fault.remedy is not Remedy.NEVER and self._copies.part(lease) is not None:
+            self._charges.note(backlog, lease, found.fault)
+            return None  # the other one goes on
+        self._overtake(lease, now)
+        return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
+
+    def take_overtaken(self) -> list[Overtaken]:
+        """Return the leases that ended since the last call because another endpoint was first: to be broken off."""
+        overtaken, self._overtaken = self._overtaken, []
+        return overtaken
+
+    def overdue(self, age: float, now: float) -> set[str]:
+        """Return the endpoints with a lease older than `age` seconds: their worker does not keep its own limits."""
+        return {
+            endpoint.name
+            for endpoint in self._endpoints.values()
+            if any(now - lease.sent_at > age for lease in endpoint.leases.values())
+        }
+
+    def wanted_models(self) -> frozenset[str]:
+        """Return the models that waiting work needs, missing or not."""
+        return frozenset(group.signature.model for group in self._groups if not group.is_at_rest)
+
+    def take_unservable(self, limit: int, now: float, coming: Collection[str] = ()) -> list[Unserved]:
+        """Take requests for which no endpoint has had what they need for long enough, at most `limit`, and end them.
+
+        Args:
+            coming: Models that are on their way: what needs them waits.
+
+        Returns:
+            Each is to be recorded as a failure.
+        """
+        taken: list[Unserved] = []
+        for group in self._groups:
+            is_over = self._shortage.is_over(group, self._endpoints.values(), now)
+            if is_over and group.signature.model not in coming:
+                missing = missing_of(group, self._endpoints.values())
+                for ordinal in group.backlog.take_unservable(group.number, limit - len(taken), now):
+                    group.backlog.end(ordinal)
+                    self._suspects.clear((group.backlog.job, ordinal))
+                    taken.append(Unserved(group.backlog.job, ordinal, missing))
+        return taken
+
+    def missing(self) -> set[MissingModel]:
+        """Return what waiting work needs and no endpoint has told of."""
+        waiting = [group for group in self._groups if group.unservable_since is not None]
+        return {missing_of(group, self._endpoints.values()) for group in waiting}
+
+    def unserved(self) -> set[str]:
+        """Return what waiting work waits for since no endpoint serves it as it should, for people."""
+        return {describe_unfit(group, self._endpoints.values()) for group in self._groups} - {""}
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the next back-off ends or stragglers are looked for, after `now`, or None.
+
+        What is due already waits for an endpoint.
+        """
+        dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused]
+        return min((due for due in [*dues, self._copies.next_look] if due is not None and due > now), default=None)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _has_room(self, endpoint: Holder) -> bool:
+        """Tell whether an endpoint may hold more requests now; none beside one that is asked alone."""
+        if endpoint.free() <= 0:  # most often: all are looked at, turn by turn
+            return False
+        return not self._suspects or not any(map(self._suspects.is_lonely, endpoint.requests()))
+
+    def _lease_one(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Lease | None:
+        for group in self._choices(endpoint, waiting, now):
+            admits = self._admits(endpoint, group)
+            ordinal = group.backlog.lease(group.number, endpoint.name, self._able_to_retry(group, now), now, admits)
+            if ordinal is not None:
+                return self._hold(group, ordinal, endpoint, now)
+        return None
+
+    def _hold(self, group: Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
+        """Make the lease of a request that its backlog gave out."""
+        self._tickets += 1
+        group.served_at, group.turn = now, self._tickets
+        self._served[group.backlog.submitter] = self._tickets
+        endpoint.load(group.signature)
+        job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
+        attempt = self._attempts(group.backlog, ordinal) + 1
+        held, number = len(endpoint.leases) + 1, group.number
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, held, digest, number)
+        endpoint.leases[lease.ticket] = lease
+        return lease
+
+    def _attempts(self, backlog: Backlog, ordinal: int) -> int:
+        """Return how many attempts of a request failed, those included that cost it nothing but were crashes."""
+        return backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((backlog.job, ordinal))
+
+    def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
+        """Take note of a fault that says that an endpoint cannot serve a signature, while it may serve others."""
+        if fault.kind == "model_missing" and holder.digests is not None:
+            holder.digests.pop(signature.model, None)
+        if fault.harm is Harm.UNFIT:
+            holder.fitness.on_fault(signature, fault.message, sent_at, now, holder.name)
+            self._moves += 1
+
+    def _admits(self, endpoint: Holder, group: Group) -> Admits | None:
+        if not self._suspects:
+            return None
+        return self._suspects.admits(group.backlog.job, endpoint.requests())
+
+    def _reserve(self, now: float) -> dict[str, tuple[Group, int]]:
+        """Choose an endpoint each for the requests that wait for one of their own; it takes nothing else meanwhile.
+
+        Most often one becomes empty by itself. Where there is always work, it has to be kept free.
+
+        Returns:
+            `{endpoint: (group, ordinal)}`.
+        """
+        reserved: dict[str, tuple[Group, int]] = {}
+        for job, ordinal in self._suspects.lonely:
+            backlog = self._backlogs[job]
+            if backlog.is_paused or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
+                continue
+            group = self._group_of(backlog, ordinal)
+            order = (item for item in spared_first(self._endpoints.values()) if item.name not in reserved)
+            chosen = next((item for item in order if self._serves(now, item, group)), None)
+            if chosen is not None:
+                reserved[chosen.name] = group, ordinal
+        return reserved
+
+    def _lease_reserved(self, reserved: dict[str, tuple[Group, int]], now: float) -> list[Lease]:
+        """Give out what waited for an endpoint that is empty by now."""
+        leases = []
+        for name, (group, ordinal) in reserved.items():
+            endpoint = self._endpoints[name]
+            if not endpoint.leases and group.backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now):
+                leases.append(self._hold(group, ordinal, endpoint, now))
+        return leases
+
+    def _lease_copies(self, with_room: Collection[Holder], now: float) -> list[Lease]:
+        """Have stragglers asked by endpoints that have nothing else to do."""
+        if self._suspects:
+            return []
+        found = self._copies.choose(self._endpoints.values(), with_room, self._backlogs, now)
+        return [self._copy(straggler, self._endpoints[name], now) for straggler, name in found]
+
+    def _copy(self, straggler: Lease, endpoint: Holder, now: float) -> Lease:
+        self._tickets += 1
+        lease = replace(
+            straggler,
+            ticket=self._tickets,
+            endpoint=endpoint.name,
+            attempt=straggler.attempt + 1,
+            sent_at=now,
+            place=len(endpoint.leases) + 1,
+        )
+        endpoint.leases[lease.ticket] = lease
+        self._copies.note(straggler, lease)
+        return lease
+
+    def _overtake(self, lease: Lease, now: float, *, is_faster: bool = True) -> None:
+        """End the other lease of a request that has its result; unless `is_faster`, nothing is held against it."""
+        twin = self._copies.part(lease)
+        holder = self._endpoints.get(twin.endpoint) if twin is not None else None
+        if twin is None or holder is None or holder.leases.pop(twin.ticket, None) is None:
+            return
+        is_overdue = is_faster and holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at)
+        self._overtaken.append(Overtaken(twin, is_overdue))
+        if is_overdue:
+            reason = "it takes far longer than other endpoints, and than before"
+            holder.health.on_fault(Harm.STRIKE, reason, twin.sent_at, now)
+
+    def _end(self, backlog: Backlog, lease: Lease) -> None:
+        backlog.end(lease.ordinal)
+        self._charges.forget(lease.request)
+        self._suspects.clear(lease.request)
+
+    def _choices(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Iterator[Group]:
+        """Yield those of the groups that wait which this endpoint may serve now, best first."""
+        ready = [
+            group
+            for group in waiting
+            if self._may_ask(endpoint, group, now)
+            and group.backlog.has_ready(
+                group.number, endpoint.name, self._able_to_retry(group, now), now, self._admits(endpoint, group)
+            )
+        ]
+        own = [group for group in ready if group.signature == endpoint.loaded]
+        endpoints, serves = self._endpoints.values(), partial(self._serves, now)
+        if own and not must_switch(endpoint, ready, endpoints, serves, now):
+            yield from sorted(own, key=self._order)
+        elif not endpoint.leases:  # switching drains first
+            foreign = [group for group in ready if group.signature != endpoint.loaded] or own
+            yield from sorted(
+                foreign,
+                key=lambda group: (
+                    -group.backlog.rank.among_all,
+                    servers_of(group, endpoints, serves),
+                    self._order(group),
+                ),
+            )
+
+    def _order(self, group: Group) -> tuple[int, int, int, int]:
+        backlog = group.backlog
+        return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
+
+    def _able_to_retry(self, group: Group, now: float) -> frozenset[str]:
+        """Return who could take another attempt of a group; nobody is asked where there is none to make."""
+        return self._able(group, now) if group.backlog.has_retries(group.number) else frozenset()
+
+    def _able(self, group: Group, now: float) -> frozenset[str]:
+        return frozenset(item.name for item in self._endpoints.values() if self._serves(now, item, group))
+
+    def _serves(self, now: float, endpoint: Holder, group: Group) -> bool:
+        return self._may_ask(endpoint, group, now) and endpoint.health.open_slots(endpoint.slots) > 0
+
+    def _may_ask(self, endpoint: Holder, group: Group, now: float) -> bool:
+        return endpoint.fits(group.signature, now) and self._weights.may_ask(group.backlog, group.signature, endpoint)
+
+    def _group_of(self, backlog: Backlog, ordinal: int) -> Group:
+        number = backlog.signature_number(ordinal)
+        return next(item for item in self._groups if item.backlog is backlog and item.number == number)
+
+    def _settle_fault(self, backlog: Backlog, lease: Lease, fault: Fault, now: float) -> bool:
+        ordinal = lease.ordinal
+        if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
+            return False
+        self._charges.note(backlog, lease, fault)
+        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
+            self._end(backlog, lease)
+            return True
+        goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.on_failed_on(
+            ordinal, lease.endpoint, self._able(self._group_of(backlog, ordinal), now)
+        )
+        backlog.postpone(ordinal, now + self._charges.back_off(backlog, lease, fault, goes_elsewhere))
+        return False

@@ -1,0 +1,114 @@
+"""Which weights answer a job: its first request of a model decides, and then it stays. Pure; `now` is an argument.
+
+Servers can hold different weights under one name: one pulled a year ago, the other one yesterday. Their digests tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+from obcd.core.endpoint.health import EndpointState
+from obcd.core.request.records import Signature, plain_model
+from obcd.core.scheduling.backlog import Backlog
+from obcd.core.scheduling.leases import Holder
+
+#: Seconds that an endpoint which came is waited for, so that a job does not begin with the weights of the odd one out
+#: only because that one was the first to tell.
+TELL_SECONDS = 2.0
+#: Characters of a digest that count: those that `ollama list` shows; each answer is kept with them.
+DIGEST_CHARS = 12
+
+
+def shorten(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return `{model: the characters of its digest that count}`."""
+    return {model: digest[:DIGEST_CHARS] for model, digest in digests.items()}
+
+
+def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
+    """Tell whether an endpoint has the weights that a job is asked with; any do as long as it has not begun."""
+    digests, model = holder.digests, signature.model
+    if digests is None or model not in digests:
+        return False
+    return not backlog.weights or backlog.weights.get(model, digests[model]) == digests[model]
+
+
+class Weights:
+    """The choice that each job makes, by what is there when it begins."""
+
+    def __init__(self) -> None:
+        self._holders: Collection[Holder] = ()
+        self._now = 0.0
+        self._is_early: bool | None = None
+        #: How often a job chose.
+        self.choices = 0
+        #: {signature: the digest that a job which begins now is asked with, None for none}
+        self._favourites: dict[Signature, str | None] = {}
+
+    def look(self, holders: Collection[Holder], now: float) -> None:
+        """See what is there now; before each round of decisions."""
+        self._holders, self._now, self._is_early = holders, now, None
+        self._favourites.clear()
+
+    def may_ask(self, backlog: Backlog, signature: Signature, holder: Holder) -> bool:
+        """Tell whether an endpoint may be given a request of a job now."""
+        if backlog.weights is None or signature.model in backlog.weights:
+            return could_ask(backlog, signature, holder)
+        if self._waits_to_hear() or not holder.has(signature):
+            return False
+        return holder.digest(signature) == self._favourite(signature)
+
+    def choose(self, backlog: Backlog, signature: Signature, holder: Holder) -> str:
+        """Have a job stay with the weights of the endpoint that gets a request of it.
+
+        Returns:
+            The digest that has to answer, "" for any.
+        """
+        if backlog.weights is None:
+            return ""
+        if signature.model not in backlog.weights:
+            backlog.weights[signature.model] = holder.digest(signature) or ""
+            self.choices += 1
+        return backlog.weights[signature.model]
+
+    def _waits_to_hear(self) -> bool:
+        """Tell whether an endpoint came just now; looked at only where a job begins, which is rare."""
+        if self._is_early is None:
+            self._is_early = any(
+                item.health.state is EndpointState.STARTING and self._now - item.health.since < TELL_SECONDS
+                for item in self._holders
+            )
+        return self._is_early
+
+    def _favourite(self, signature: Signature) -> str | None:
+        """Return the digest with the most slots of those that can be asked now; of equals, that of the first one."""
+        if signature not in self._favourites:
+            slots: Counter[str | None] = Counter()
+            for item in self._holders:
+                if item.fits(signature, self._now):
+                    slots[item.digest(signature)] += item.health.open_slots(item.slots)
+            chosen, count = slots.most_common(1)[0] if slots else (None, 0)
+            self._favourites[signature] = chosen if count else None
+        return self._favourites[signature]
+
+
+def odd_ones(holders: Iterable[Holder], backlogs: Iterable[Backlog]) -> dict[str, set[str]]:
+    """Return `{endpoint: {sentence, …}}` of those whose weights are not the ones that a job is asked with.
+
+    Example: `{"gpu3": {"its llama3.2 is another one (digest 6a0746a1ec1a) than the others' (a80c4f17acd5)"}}`.
+    """
+    chosen = {(model, digest) for item in backlogs for model, digest in (item.weights or {}).items()}
+    found: dict[str, set[str]] = {}
+    for holder in holders:
+        for model, digest in chosen:
+            own = (holder.digests or {}).get(model, digest)
+            if own != digest:
+                found.setdefault(holder.name, set()).add(describe_odd(model, own, digest))
+    return found
+
+
+def describe_odd(model: str, own: str, others: str) -> str:
+    """Return the sentence of an endpoint whose model is another one."""
+    return (
+        f"its {plain_model(model)} is another one (digest {own or 'unknown'}) than the others' ({others or 'unknown'})"
+    )

@@ -1,0 +1,114 @@
+"""Rows of CSV as prompt lines: what a cell means where no template makes the prompts. Pure, a row at a time.
+
+    id,prompt,options,ward               {"id": "7", "prompt": "Hi", "options": {"temperature": 0}, "ward": ""}
+    7,Hi,"{""temperature"": 0}",
+    8,Ho,,3b                             {"id": "8", "prompt": "Ho", "ward": "3b"}
+
+One rule for every way in (drops, `obcd batch`, `obcd convert`): cells of `JSON_CELLS` hold JSON, all others text; where
+a column has the name of a key of obcd's, an empty cell says nothing, as if the line had not the key; in any other it is
+an empty text, to be echoed. Where a template makes the prompts, all cells are text (`rows`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
+from obcd.core.request.records import Kind
+from obcd.core.request.rows import Reading
+from obcd.core.tables.csv_reader import Sheet
+from obcd.core.tables.file_format import Form
+from obcd.errors import FormError, LineError
+
+#: Columns whose cells are JSON, where their name is a key of what the row asks.
+JSON_CELLS = frozenset(
+    ("messages", "options", "format", "think", "images", "tools", "n", "logprobs", "top_logprobs", "dimensions", "raw")
+) | {"tool_calls"}
+#: {column: words that need no quotes there, though JSON wants them}
+WORDS = {"format": ("json",), "think": THINK_LEVELS}
+#: {column that holds what is asked: keys that a line with it may have}, as `lines.parse_line` tells them apart.
+DOORS = {
+    "embed": KIND_KEYS[Kind.EMBED],
+    "messages": KIND_KEYS[Kind.CHAT],
+    "prompt": KIND_KEYS[Kind.CHAT],
+    "complete": KIND_KEYS[Kind.COMPLETE],
+    "role": MESSAGE_KEYS | {"id"},
+    "content": MESSAGE_KEYS | {"id"},
+}
+_OURS = frozenset().union(*KIND_KEYS.values())
+
+
+def keys_of(document: Container[str]) -> frozenset[str]:
+    """Return the keys that mean something beside what a line asks; those that it lacks included."""
+    return next((keys for door, keys in DOORS.items() if door in document), _OURS)
+
+
+def read_cells(row: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row of a table as a line.
+
+    Raises:
+        LineError: If a cell that has to be JSON is none.
+    """
+    said = {name for name, cell in row.items() if cell != ""}
+    keys = keys_of(said)
+    silent = keys | _OURS  # a row that asks for an answer may stand in one table with rows that ask for vectors
+    document: dict[str, Any] = {}
+    for name, cell in row.items():
+        if name in said and name in keys:
+            document[name] = _read_cell(name, cell)
+        elif name in said or name not in silent:
+            document[name] = cell
+    if DOORS.keys().isdisjoint(said):  # then what is empty is told by its name, and the id is kept
+        document |= {name: "" for name in [name for name in ("prompt", *DOORS) if name in row][:1]}
+    return document
+
+
+def check_columns(header: Iterable[str]) -> None:
+    """Refuse a table that asks nothing, as a whole: none of its rows could be a prompt.
+
+    Raises:
+        FormError: With what helps.
+    """
+    if DOORS.keys().isdisjoint(header):
+        raise FormError(
+            "none of its columns is called `prompt`: rename the one that is asked, let a profile make prompts of them "
+            '(template = "Summarise: {note}"), or make a prompt file of one (obcd prepare --column NAME)'
+        )
+
+
+def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
+    """Return what reads a table that is to be asked.
+
+    Args:
+        most_bytes: The longest row.
+    """
+    delimiter = form.delimiter(reading.delimiter)
+    if reading.template is not None:
+        return Sheet(delimiter, most_bytes)
+    return Sheet(delimiter, most_bytes, read=read_cells, check=check_columns)
+
+
+def _read_cell(name: str, cell: str) -> Any:
+    if name in JSON_CELLS:
+        return cell.strip() if cell.strip() in WORDS.get(name, ()) else _read_json(name, cell)
+    return _read_json(name, cell) if name == "embed" and cell.startswith("[") else cell
+
+
+def _read_json(name: str, cell: str) -> Any:
+    try:
+        return parse_object(b'{"cell": ' + cell.encode() + b"}")["cell"]
+    except (LineError, KeyError):
+        pass
+    if name == "embed":
+        raise LineError('the cell of `embed` begins as a list and is none: write a text that begins so as ["[…"]')
+    raise LineError(f'the cell of `{name}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"')
+
+
+def write_cell(name: str, value: Any, keys: Container[str]) -> str:
+    """Return the cell that `read_cells` reads as this value, or as its JSON where its column holds texts."""
+    if value is None:
+        return ""
+    is_json = name in JSON_CELLS and name in keys
+    return value if isinstance(value, str) and not is_json else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,129 @@
+"""Is this machine the GPU host that `[host]` describes: its cards, address, ports and servers? Changes nothing.
+
+[host] + cards ─► Plan, as `obcd host` would make it ─► findings
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from obcd.config.loading import SYSTEM_CONFIGURATION
+from obcd.config.settings import Host, Settings
+from obcd.diagnostics.findings import Finding, fault, note, right, warning
+from obcd.errors import ConfigurationError, InputError, ObcdError
+from obcd.host.cards.gpus import discover
+from obcd.host.servers.launcher import check_address, held_ports
+from obcd.host.servers.locks import is_host_alive
+from obcd.host.servers.plan import SYSTEM_RUNTIME, HostPlan, read_plan
+from obcd.host.servers.planning import make_plan
+from obcd.host.servers.runtime import folder_that_runs
+from obcd.ollama.control import probe_all
+
+#: Where `systemctl enable` puts its links, systemd.unit(5).
+UNITS = Path("/etc/systemd/system")
+SUBJECT = "host"
+
+
+def is_enabled(unit: str, units: Path = UNITS) -> bool:
+    """Tell whether a unit is started with the machine."""
+    return any(os.path.lexists(wants / unit) for wants in units.glob("*.wants"))
+
+
+def is_gpu_host(settings: Settings, units: Path = UNITS) -> bool:
+    """Tell whether servers run here, are to run here, or could: on a machine with obcd, Ollama and cards.
+
+    An installed configuration holds every key of `[host]` with its default, so only one that differs says anything.
+    """
+    if settings.host != Host() or is_enabled("obcd-host.service", units) or SYSTEM_RUNTIME.is_dir():
+        return True
+    is_installed = settings.source == SYSTEM_CONFIGURATION
+    return is_installed and shutil.which(settings.host.ollama) is not None and _has_cards()
+
+
+def _has_cards() -> bool:
+    try:
+        return bool(discover())
+    except ObcdError:
+        return False
+
+
+def examine_host(settings: Settings) -> list[Finding]:
+    """Follow `[host]` as `obcd host` would, up to the point where it starts something."""
+    try:
+        plan = make_plan(settings)
+    except ObcdError as error:
+        return [fault(SUBJECT, str(error))]
+    servers = ", ".join(f"{server.program} on port {server.port}" for server in plan.servers)
+    return [right(SUBJECT, f"[host]: {servers} of {plan.bind}"), *_judge_address(plan)]
+
+
+def _judge_address(plan: HostPlan) -> Iterator[Finding]:
+    try:
+        check_address(plan.bind)
+    except ConfigurationError as error:
+        yield fault(SUBJECT, str(error))
+        return
+    runtime = _find_folder()
+    is_alive = is_host_alive(runtime)
+    if is_alive is False:
+        yield from _judge_ports(plan, runtime)
+    else:
+        yield from _judge_running(plan, _read_plan(runtime) if is_alive else None)
+
+
+def _find_folder() -> Path:
+    try:
+        return folder_that_runs()
+    except InputError:  # a stranger planted ours: no host of ours has it
+        return SYSTEM_RUNTIME
+
+
+def _read_plan(runtime: Path) -> HostPlan | None:
+    """Return what the host that runs decided; None where it is not ours to read, or just coming or going."""
+    try:
+        return read_plan(runtime)
+    except InputError:
+        return None
+
+
+def _judge_ports(plan: HostPlan, runtime: Path) -> Iterator[Finding]:
+    """Look for ports that somebody else holds, while none of our servers runs."""
+    try:
+        held = held_ports(plan, runtime)
+    except ConfigurationError as error:
+        yield fault(SUBJECT, str(error))
+        return
+    for program, sentence in held.items():
+        yield fault(SUBJECT, f"{program} cannot start: {sentence}")
+    if is_enabled("obcd-host.service"):
+        start = "sudo systemctl start obcd-host; journalctl -u obcd-host"
+        yield warning(SUBJECT, "obcd-host.service is enabled and does not run", start)
+    else:
+        yield note(SUBJECT, "obcd host does not run yet", "sudo systemctl enable --now obcd-host  # or: obcd host")
+
+
+def _judge_running(plan: HostPlan, running: HostPlan | None) -> Iterator[Finding]:
+    found = running or plan
+    probes = probe_all([found.url(server) for server in found.servers])
+    silent = [server.program for server, probe in zip(found.servers, probes, strict=True) if probe.failure]
+    text = f"obcd host runs: {len(probes) - len(silent)}/{len(probes)} servers answer"
+    if silent:
+        yield warning(SUBJECT, f"{text}, not {', '.join(silent)}", "obcd host status")
+    else:
+        yield right(SUBJECT, text)
+    if running is not None and _essence(running) != _essence(plan):
+        yield note(SUBJECT, "obcd host runs with another [host] than this one", "sudo systemctl restart obcd-host")
+
+
+def _essence(plan: HostPlan) -> dict[str, Any]:
+    """Return what a restart would change; the home folder and where `ollama` was found go by who asks."""
+    essence = asdict(plan)
+    del essence["ollama"]
+    for server in essence["servers"]:
+        server["variables"].pop("HOME", None)
+    return essence

@@ -1,0 +1,238 @@
+"""The machine under a spool: filesystems, space, clock, file events, servers nobody keeps. Reads only, mostly /proc.
+
+Each `read_…` gathers figures, each `judge_…` makes findings of them. Where a system has no /proc there are no findings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.clock import timestamp
+from obcd.diagnostics.findings import Finding, Severity, quoted, shown
+from obcd.logs import printable
+from obcd.spool.folders.disk_space import Space, find_shortage, shown_size
+
+PROC = Path("/proc")
+
+#: Less room than this is worth a warning: bytes, share of the filesystem, files.
+LEAST_BYTES, LEAST_SHARE, LEAST_INODES = 2**30, 0.05, 1000
+#: 2024-01-01: a clock before it was never set.
+FIRST_TIME = 1704067200.0
+#: Seconds that a filesystem's clock may differ from ours.
+CLOCK_SLACK = 5.0
+#: What an `ollama serve` that obcd started carries in its environment, as `OBCD_SLOT=<runtime folder>:<label>`.
+MARKER = b"OBCD_SLOT="
+#: Inotify instances that one user should be able to have on a machine with several daemons.
+GOOD_INSTANCES, GOOD_WATCHES = 512, 65536
+
+
+def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_root: bool = False) -> list[Finding]:
+    """Tell whether there is room to work in.
+
+    Args:
+        min_free: `[spool] min_free_bytes`.
+        is_root: Whether the spool's root lies there: then too little makes the coordinator pause.
+    """
+    place, look = shown(path), f"df -h {quoted(path)}"
+    if space.is_read_only:
+        why = f"{place} lies on a filesystem that is read-only"
+        return [Finding(subject="disk", severity=Severity.FAULT, sentence=why, remedy="dmesg | tail  # why it is")]
+    shortage = find_shortage(path, space, min_free, is_short=False) if is_root else ""
+    if shortage:
+        why = f"{shortage}; nothing is accepted or asked until then"
+        subject = "inodes" if "(inodes)" in shortage else "disk"
+        return [Finding(subject=subject, severity=Severity.FAULT, sentence=why, remedy=look)]
+    share = space.free / space.size if space.size else 1.0
+    text = f"{shown_size(space.free)} ({100 * share:.0f} %) are free where {place} lies"
+    severity = Severity.WARNING if space.free < LEAST_BYTES or share < LEAST_SHARE else Severity.OK
+    if space.free == 0:
+        severity = Severity.FAULT
+    short = severity is not Severity.OK
+    findings = [
+        Finding(
+            subject="disk", severity=severity, sentence=("only " if short else "") + text, remedy=look if short else ""
+        )
+    ]
+    if space.inodes and (space.free_inodes < LEAST_INODES or space.free_inodes < LEAST_SHARE * space.inodes):
+        severity = Severity.WARNING if space.free_inodes else Severity.FAULT
+        text = f"only {space.free_inodes} more files can be made where {place} lies (inodes)"
+        findings.append(Finding(subject="inodes", severity=severity, sentence=text, remedy=look.replace("-h", "-i")))
+    elif space.inodes:
+        findings.append(
+            Finding(subject="inodes", severity=Severity.OK, sentence=f"files can be made where {place} lies")
+        )
+    return findings
+
+
+def read_new_time(folder: Path) -> float | None:
+    """Return the time that a filesystem gives a file made now; None where that cannot be learnt without a trace.
+
+    The file never has a name (O_TMPFILE, open(2)); NFS, SMB and FUSE have none of these.
+    """
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except (OSError, AttributeError):
+        return None
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> list[Finding]:
+    """Compare the clock with what the filesystems say.
+
+    Args:
+        now: Unix seconds.
+        new: {folder: time of a file made in it now}.
+        last: {folder: when it changed last}; only what is still to come says something.
+    """
+    remedy = "timedatectl set-ntp true  # here, or on the machine that serves the folder"
+    if now < FIRST_TIME:
+        text = f"the clock says {timestamp(now)}: jobs are named and sorted by it"
+        return [Finding(subject="clock", severity=Severity.WARNING, sentence=text, remedy=remedy)]
+    off = {path: made - now for path, made in new.items() if abs(made - now) > CLOCK_SLACK}
+    off |= {path: made - now for path, made in last.items() if made - now > CLOCK_SLACK and path not in new}
+    findings = [
+        Finding(
+            subject="clock",
+            severity=Severity.WARNING,
+            sentence=f"the clock of {shown(path)} is {abs(seconds):.0f} s {'fast' if seconds > 0 else 'slow'}",
+            remedy=remedy,
+        )
+        for path, seconds in off.items()
+    ]
+    return findings or [Finding(subject="clock", severity=Severity.OK, sentence=f"the clock says {timestamp(now)}")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inotify:
+    """What a user may have of file events, and has."""
+
+    max_instances: int
+    max_watches: int
+    instances: int
+    watches: int
+
+
+def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
+    """Count a user's inotify instances and watches, as far as we may look; None where there is no inotify."""
+    limits = proc / "sys" / "fs" / "inotify"
+    try:
+        most = [int((limits / name).read_text()) for name in ("max_user_instances", "max_user_watches")]
+    except (OSError, ValueError):
+        return None
+    instances = watches = 0
+    for process in _processes(proc, uid):
+        try:
+            descriptors = list((process / "fd").iterdir())
+        except OSError:  # ended, or not ours to look at
+            continue
+        for descriptor in descriptors:
+            try:
+                if "inotify" in os.readlink(descriptor):
+                    instances += 1
+                    watches += (process / "fdinfo" / descriptor.name).read_text().count("inotify wd:")
+            except OSError:
+                continue
+    return Inotify(max_instances=most[0], max_watches=most[1], instances=instances, watches=watches)
+
+
+def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
+    """Tell whether `folders` more folders can be watched; without, drops are found by scanning, seconds later."""
+    findings = []
+    for name, used, most, good in (
+        ("max_user_instances", found.instances, found.max_instances, GOOD_INSTANCES),
+        ("max_user_watches", found.watches, found.max_watches, GOOD_WATCHES),
+    ):
+        if used + folders > most:
+            text = (
+                f"{used} of {most} {name} are in use, and {folders} more are needed: drops are only found by scanning"
+            )
+            remedy = f"sudo sysctl fs.inotify.{name}={max(good, 2 * most)}  # and into /etc/sysctl.d/ to keep it"
+            findings.append(Finding(subject="inotify", severity=Severity.WARNING, sentence=text, remedy=remedy))
+    text = f"{found.instances} of {found.max_instances} inotify instances are in use"
+    return findings or [Finding(subject="inotify", severity=Severity.OK, sentence=text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Processes of one slot that no supervisor keeps."""
+
+    label: str
+    pids: tuple[int, ...]
+
+
+def read_orphans(uid: int, proc: Path = PROC) -> list[Orphans]:
+    """Find processes with obcd's marker whose first ancestor without it is no supervisor; root looks at everybody's."""
+    marked = {pid: slot for pid, slot in _slots(proc, None if uid == 0 else uid)}
+    found: dict[str, list[int]] = {}
+    for pid, slot in marked.items():
+        parent = _parent(proc, pid)
+        while parent in marked:
+            parent = _parent(proc, parent)
+        if parent is not None and not _is_supervisor(proc, parent):
+            found.setdefault(slot, []).append(pid)
+    return [Orphans(printable(slot.rpartition(":")[2]), tuple(sorted(pids))) for slot, pids in sorted(found.items())]
+
+
+def judge_orphans(orphans: Iterable[Orphans]) -> list[Finding]:
+    """Say which servers nobody keeps."""
+    findings = [
+        Finding(
+            subject="servers",
+            severity=Severity.WARNING,
+            sentence=f"a server of slot {item.label} runs without its supervisor, and holds its port and its GPU's "
+            f"memory (pid {', '.join(map(str, item.pids))})",
+            remedy=f"kill {' '.join(map(str, item.pids))}",
+        )
+        for item in orphans
+    ]
+    return findings or [
+        Finding(subject="servers", severity=Severity.OK, sentence="no server runs without its supervisor")
+    ]
+
+
+def _processes(proc: Path, uid: int | None) -> Iterator[Path]:
+    """Yield the folders of a user's processes; None means everybody's."""
+    try:
+        entries = sorted((entry for entry in proc.iterdir() if entry.name.isdecimal()), key=lambda path: int(path.name))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if uid is None or entry.stat().st_uid == uid:
+                yield entry
+        except OSError:  # ended meanwhile
+            continue
+
+
+def _slots(proc: Path, uid: int | None) -> Iterator[tuple[int, str]]:
+    own = os.getpid()  # an administrator's shell may have the marker, and hence we
+    for process in _processes(proc, uid):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        slot = next((item for item in environment.split(b"\0") if item.startswith(MARKER)), None)
+        if slot is not None and int(process.name) != own:
+            yield int(process.name), os.fsdecode(slot.removeprefix(MARKER))
+
+
+def _parent(proc: Path, pid: int) -> int | None:
+    try:
+        status = (proc / str(pid) / "stat").read_bytes()
+        return int(status.rpartition(b")")[2].split()[1])  # the name in parentheses may hold anything
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_supervisor(proc: Path, pid: int) -> bool:
+    """Tell whether a process is a supervisord; in a container that may be number 1."""
+    try:
+        return b"supervisord" in (proc / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return pid != 1  # hidden from us: it may be one

@@ -1,0 +1,244 @@
+"""NVML, the driver's own library, through `pynvml` (package nvidia-ml-py): which cards there are, and how they are.
+
+A query that a card does not support gives None. `None` in place of an answer means that NVML is not here at all;
+whoever asks then tries nvidia-smi. A driver may hang in any call: the caller sets the limit (`gpus.answer_within`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any
+
+from obcd.host.cards.card import Card, MigInstance, Readings, Reason, no_gpu, throttle_words
+from obcd.logs import printable
+
+logger = logging.getLogger(__name__)
+
+#: Events taken in one turn at most; a broken card can send without end.
+MAX_EVENTS = 100
+
+#: {name in pynvml: (reason, why)} of what makes the whole library fail; NVML API reference, nvmlReturn_t
+_FAILURES = {
+    "NVML_ERROR_DRIVER_NOT_LOADED": (
+        Reason.NOT_LOADED,
+        "NVIDIA's library is installed, but its driver is not loaded (sudo modprobe nvidia, then dmesg, tell more)",
+    ),
+    "NVML_ERROR_LIB_RM_VERSION_MISMATCH": (
+        Reason.MISMATCH,
+        "the loaded NVIDIA driver and its library are of different versions, as after an update: reboot this machine",
+    ),
+    "NVML_ERROR_NO_PERMISSION": (
+        Reason.FAILED,
+        "this user may not use NVIDIA's driver: look at the rights of /dev/nvidia* and at the unit's DeviceAllow",
+    ),
+}
+
+
+def load() -> Any | None:
+    """Return the module, or None where the package is not installed."""
+    try:
+        import pynvml  # noqa: PLC0415 - an extra, and dear to import
+    except ImportError:
+        return None
+    return pynvml
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any | None]:
+    """Yield the module with the library started, or None where there is no NVML.
+
+    Raises:
+        GpuError: If the library is there and the driver is not, or is sick.
+    """
+    nvml = load()
+    if nvml is None or not _start(nvml):
+        yield None
+        return
+    try:
+        yield nvml
+    except nvml.NVMLError as error:
+        raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _start(nvml: Any) -> bool:
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return False
+        for name, (reason, why) in _FAILURES.items():
+            if error.value == getattr(nvml, name):
+                raise no_gpu(reason, why) from None
+        raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
+    return True
+
+
+def find_cards() -> list[Card] | None:
+    """Return the cards that answer, in nvidia-smi's order; None where there is no NVML.
+
+    Raises:
+        GpuError: If the driver is not there or sick.
+    """
+    with session() as nvml:
+        if nvml is None:
+            return None
+        found = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                found.append(_card(nvml, index, nvml.nvmlDeviceGetHandleByIndex(index)))
+            except nvml.NVMLError as error:
+                logger.warning("GPU %d does not answer: %s", index, error, extra={"action": "card_lost"})
+        return found
+
+
+def _card(nvml: Any, index: int, handle: Any) -> Card:
+    memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    bus = _asked(nvml, lambda: nvml.nvmlDeviceGetPciInfo(handle).busId)
+    return Card(
+        index=index,
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        name=printable(_text(_asked(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or "")),
+        memory_bytes=memory or 0,
+        pci=_text(bus or ""),
+        instances=tuple(
+            MigInstance(uuid=_text(nvml.nvmlDeviceGetUUID(part)), number=number)
+            for number, part in _instances(nvml, handle)
+        ),
+        is_mig=_is_mig(nvml, handle),
+    )
+
+
+def _is_mig(nvml: Any, handle: Any) -> bool:
+    mode = _asked(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
+    return bool(mode == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _instances(nvml: Any, handle: Any) -> Iterator[tuple[int, Any]]:
+    """Yield number and handle of each MIG instance; the numbers may have gaps."""
+    count = _asked(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle)) if _is_mig(nvml, handle) else 0
+    for number in range(count or 0):
+        with contextlib.suppress(nvml.NVMLError):  # this number is not in use
+            yield number, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+
+
+def read_cards(expected: Collection[str]) -> dict[str, Readings] | None:
+    """Return what every card and MIG instance tells of itself, by UUID; None where there is no NVML.
+
+    Args:
+        expected: UUIDs; those that the driver does not have are told as lost.
+
+    Raises:
+        GpuError: If the driver is not there or sick.
+    """
+    with session() as nvml:
+        if nvml is None:
+            return None
+        found: dict[str, Readings] = {}
+        for index in range(nvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(nvml.NVMLError):  # a lost card may not even have a UUID; `expected` tells of it
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                found |= _read(nvml, index, handle, handle)
+                for _, part in _instances(nvml, handle):
+                    found |= _read(nvml, index, handle, part)
+        return with_lost(found, expected)
+
+
+def with_lost(found: dict[str, Readings], expected: Collection[str]) -> dict[str, Readings]:
+    """Add the cards that should be there and are not."""
+    return {**{uuid: Readings(uuid=uuid, index=-1, is_lost=True) for uuid in expected}, **found}
+
+
+def _read(nvml: Any, index: int, card: Any, device: Any) -> dict[str, Readings]:
+    """Return the readings of a card, or of an instance of it, by UUID."""
+    uuid = _text(nvml.nvmlDeviceGetUUID(device))
+    try:
+        return {uuid: _queried(nvml, index, uuid, card, device)}
+    except nvml.NVMLError:  # see `_asked`
+        return {uuid: Readings(uuid=uuid, index=index, is_lost=True)}
+
+
+def _queried(nvml: Any, index: int, uuid: str, card: Any, device: Any) -> Readings:
+    """Ask an instance for its memory and load, and its card for all else."""
+    asked = partial(_asked, nvml)
+    memory = asked(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
+    power = asked(lambda: nvml.nvmlDeviceGetPowerUsage(card))
+    uncorrected, volatile = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+    return Readings(
+        uuid=uuid,
+        index=index,
+        utilisation_percent=asked(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
+        memory_used_bytes=memory and memory.used,
+        memory_total_bytes=memory and memory.total,
+        temperature_celsius=asked(lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
+        power_watts=None if power is None else power / 1000,
+        ecc_uncorrected=asked(lambda: nvml.nvmlDeviceGetTotalEccErrors(card, uncorrected, volatile)),
+        throttle=throttle_words(asked(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card))),
+    )
+
+
+def _asked(nvml: Any, query: Callable[[], Any]) -> Any:
+    """Return an answer, or None where the card does not know.
+
+    Raises:
+        NVMLError: If the card is lost: then no other answer of it is worth a thing.
+    """
+    try:
+        return query()
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_GPU_IS_LOST:
+            raise
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    """Return text; releases of the package differ in what they return."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class XidEvents:
+    """An NVML event set of the Xid events of all cards; NVML stays started for its life.
+
+    Raises:
+        GpuError: From the constructor, if there is no NVML, or the driver is sick.
+    """
+
+    def __init__(self) -> None:
+        self._nvml = load()
+        if self._nvml is None or not _start(self._nvml):
+            raise no_gpu(Reason.NO_TOOL, "NVML is not here")
+        #: {address of a card: its UUID}: a card that fell off the bus sends an event and no longer knows its UUID
+        self._uuids: dict[int, str] = {}
+        try:
+            self._set = self._nvml.nvmlEventSetCreate()
+            for index in range(self._nvml.nvmlDeviceGetCount()):
+                self._register(self._nvml, index)
+        except self._nvml.NVMLError as error:
+            raise no_gpu(Reason.FAILED, f"NVIDIA's driver gives no events: {error}") from None
+
+    def _register(self, nvml: Any, index: int) -> None:
+        with contextlib.suppress(nvml.NVMLError):  # a card that is lost already, or that has no such events
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
+            self._uuids[_address(handle)] = _text(nvml.nvmlDeviceGetUUID(handle))
+
+    def take(self) -> list[tuple[str, int]]:
+        """Return what happened since the last call, as (UUID, Xid), without waiting."""
+        assert self._nvml is not None
+        found: list[tuple[str, int]] = []
+        with contextlib.suppress(self._nvml.NVMLError):  # a time-out: no event is left
+            while len(found) < MAX_EVENTS:
+                event = self._nvml.nvmlEventSetWait_v2(self._set, 0)
+                found.append((self._uuids.get(_address(event.device), ""), int(event.eventData)))
+        return found
+
+
+def _address(handle: Any) -> int:
+    """Return what tells one handle from another: nvmlDevice_t is an opaque pointer."""
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0

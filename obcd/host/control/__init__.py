@@ -1,0 +1,1 @@
+"""What the commands of `obcd host` ask of a running host."""

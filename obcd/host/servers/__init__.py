@@ -1,0 +1,1 @@
+"""Which servers a host runs, and starting one."""

@@ -1,0 +1,341 @@
+"""Becomes one server: checks its place, clears what an earlier one left there, and turns into `ollama serve`.
+
+    leftovers ended ─► card there? ─► no pull under way ─► models ─► port free ─► environment ─► execve
+
+`obcd serve-gpu` is this. It is replaced by Ollama and does not stay as its parent, so that supervisor's signals reach
+Ollama itself. Each check fails with one sentence; who tries again, and when, is supervisor's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from obcd.errors import AlreadyRunningError, ConfigurationError, ObcdError
+from obcd.host.cards.card import GpuError, Reason
+from obcd.host.cards.gpus import discover
+from obcd.host.servers.leftovers import VARIABLE, end_leftovers, slot
+from obcd.host.servers.plan import HostPlan, Server
+from obcd.host.servers.ports import holder
+from obcd.host.servers.runtime import UNIT
+from obcd.parent_death import VARIABLE as TIE
+from obcd.parent_death import tie_to_parent
+
+logger = logging.getLogger(__name__)
+
+#: Held exclusively by `obcd host pull` for its whole life: a server that starts meanwhile walks through the half-made
+#: files of the models folder, and may fail on them or remove them (`ollama-contract` 5.4).
+PULL_LOCK = "pull.lock"
+#: Seconds between two tries to take it; a signal ends the wait at once.
+PULL_POLL_SECONDS = 0.5
+#: Seconds in which a port may become free: the kernel closes a killed server's sockets a moment after its end.
+PORT_SECONDS = 2.0
+
+#: Not handed down: what Ollama, its runners and its GPU libraries read besides the plan …
+FOREIGN_NAMES = frozenset({
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "NOTIFY_SOCKET",  # … and what systemd meant for another process: Ollama must not speak in the host's name
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "PYTHONSAFEPATH",  # … and what obcd sets for its own children alone (see `__main__`)
+})  # fmt: skip
+FOREIGN_PREFIXES = ("OLLAMA_", "GGML_", "LLAMA_ARG_", "LISTEN_", "SUPERVISOR_", "OBCD_")
+#: Handed down all the same: where a person's models lie is no contradiction, and without it they would seem gone.
+KEPT_NAMES = frozenset({"OLLAMA_MODELS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One start of one server.
+
+    Attributes:
+        runtime: The host's runtime folder: part of the slot's mark, and where the pull's lock is.
+        supervisor: The process id of supervisord, whose end is to be the server's end; None when started by hand.
+    """
+
+    plan: HostPlan
+    server: Server
+    runtime: Path
+    supervisor: int | None
+
+
+def launch(wanted: Launch) -> None:
+    """Check everything, then replace this process by the server; returns only by raising.
+
+    Raises:
+        GpuError: If the card is not there.
+        AlreadyRunningError: If the port is taken, or a leftover does not end.
+        ConfigurationError: If models, address or program cannot be used.
+    """
+    if wanted.supervisor is None:
+        check_port(wanted)  # a server of this slot that runs is then named, and not ended
+    end_leftovers(wanted.runtime, wanted.server.label)
+    check_card(wanted)
+    wait_for_pull(wanted.runtime)
+    check_models(wanted.server)
+    check_port(wanted)
+    become(wanted)
+
+
+def findings(wanted: Launch) -> list[str]:
+    """Return what would keep the server from starting now, as sentences; changes nothing."""
+    found = []
+    for check in (check_card, partial(check_port, seconds=0)):
+        try:
+            check(wanted)
+        except ObcdError as error:
+            found.append(str(error))
+    return found
+
+
+def check_card(wanted: Launch) -> None:
+    """Check that the driver has the card.
+
+    Where nobody can tell (a container with neither NVML nor nvidia-smi), the card is taken to be there: Ollama looks
+    for itself, and the watch restarts a server that answers from the CPU.
+
+    Raises:
+        GpuError: If it is lost, or the driver is sick.
+    """
+    server = wanted.server
+    if wanted.plan.vendor != "nvidia" or not server.pin:
+        return
+    try:
+        cards = discover()
+    except GpuError as error:
+        if error.reason is not Reason.NO_TOOL:
+            raise
+        logger.warning("GPU %s is not checked: neither NVML nor nvidia-smi is here", server.label)
+        return
+    there = {card.uuid for card in cards} | {part.uuid for card in cards for part in card.instances}
+    if server.pin not in there:
+        listed = ", ".join(f"{card.index} ({card.uuid})" for card in cards)
+        raise GpuError(
+            Reason.NO_CARD,
+            f"GPU {server.label} ({server.pin}) is lost: the driver has only {listed}. "
+            "Look for Xid in dmesg; reset the card (nvidia-smi -r) or reboot this machine",
+        )
+
+
+def check_models(server: Server) -> None:
+    """Check that the models folder can be read, if one is configured.
+
+    Raises:
+        ConfigurationError: If not.
+    """
+    folder = server.variables.get("OLLAMA_MODELS")
+    if folder is None:
+        return
+    if not os.path.isdir(folder):
+        raise ConfigurationError(f'[host] models = "{folder}" is no folder: make it, or leave the key out')
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise ConfigurationError(
+            f'[host] models = "{folder}" cannot be read by user {os.getuid()}: let its group or others read it'
+        )
+
+
+def check_port(wanted: Launch, seconds: float | None = None) -> None:
+    """Check that the server can listen, giving a just-ended one some seconds to leave (None: `PORT_SECONDS`).
+
+    Raises:
+        AlreadyRunningError: If somebody else holds the port; the message says who.
+        ConfigurationError: If the address is none of this machine's, or the port needs root.
+    """
+    bind, port = wanted.plan.bind, wanted.server.port
+    deadline = time.monotonic() + (PORT_SECONDS if seconds is None else seconds)
+    is_told = False
+    while not _is_free(bind, port):
+        if time.monotonic() >= deadline:
+            raise AlreadyRunningError(_held(wanted))
+        if not is_told:
+            logger.info("waiting a moment: port %d is not free", port, extra={"action": "port_awaited"})
+        is_told = True
+        time.sleep(0.1)
+
+
+def _held(wanted: Launch) -> str:
+    """Return the sentence about a port that is not free."""
+    who = holder(wanted.server.port)
+    mend = f"sudo systemctl stop {UNIT.removesuffix('.service')}" if who.endswith(f" of {UNIT}") else "end it"
+    return (
+        f"port {wanted.server.port}, meant for {_place(wanted.server)}, is held by {who}: "
+        f"{mend}, or choose other ports with [host] base_port"
+    )
+
+
+def _place(server: Server) -> str:
+    return "the CPU" if server.label == "cpu" else f"GPU {server.label}"
+
+
+def check_address(bind: str) -> None:
+    """Check that servers can listen on an address of this machine.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    _is_free(bind, 0)  # 0 is always free
+
+
+def held_ports(plan: HostPlan, runtime: Path) -> dict[str, str]:
+    """Return `{program: sentence}` for every server whose port somebody else holds.
+
+    Raises:
+        ConfigurationError: If a port is for root alone.
+    """
+    wanted = [Launch(plan=plan, server=server, runtime=runtime, supervisor=None) for server in plan.servers]
+    deadline = time.monotonic() + PORT_SECONDS
+    found = {}
+    for item in wanted:
+        try:
+            check_port(item, max(0.0, deadline - time.monotonic()))
+        except AlreadyRunningError as error:
+            found[item.server.program] = str(error)
+    return found
+
+
+def _is_free(bind: str, port: int) -> bool:
+    try:
+        _try_port(bind, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise _no_address(bind, port, error) from None
+    except UnicodeError as error:  # a name that cannot be one: too long a part, an empty one
+        raise _no_address(bind, port, OSError(0, "not a host's name")) from error
+    return True
+
+
+def _try_port(bind: str, port: int) -> None:
+    """Bind as Go's net.Listen does, and let go.
+
+    It sets SO_REUSEADDR: then what old connections left in TIME_WAIT is no hindrance, and a listener still is. Either
+    wildcard means both families to Go where the machine has both, so another's listener of either counts.
+    """
+    if bind in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        _try_address(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - let go at once
+        if socket.has_dualstack_ipv6():
+            try:
+                _try_address(socket.AF_INET6, "::", port)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is compiled in and switched off
+                    raise
+        return
+    family, *_, where = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
+    _try_address(family, str(where[0]), port)
+
+
+def _try_address(family: int, address: str, port: int) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+
+
+def _no_address(bind: str, port: int, error: OSError) -> ConfigurationError:
+    if error.errno == errno.EACCES:
+        return ConfigurationError(f"port {port} is for root alone: choose [host] base_port above 1023")
+    return ConfigurationError(
+        f'[host] bind = "{bind}" is not an address of this machine ({error.strerror}): `ip address` shows those it has'
+    )
+
+
+def wait_for_pull(runtime: Path) -> None:
+    """Wait until no pull is under way on this host; a signal ends the process as ever."""
+    try:
+        descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # nobody has ever pulled here
+        return
+    except PermissionError:
+        if not os.access(runtime, os.R_OK | os.X_OK):  # another user's host, whose pulls are not of our models
+            return
+        raise ConfigurationError(
+            f"{runtime / PULL_LOCK} cannot be read by user {os.getuid()}, so nobody can tell whether a model is being "
+            "pulled: give it to the user who runs obcd host (chown), or remove it when nobody pulls"
+        ) from None
+    try:
+        is_told = False
+        while not _take_shared(descriptor):
+            if not is_told:
+                logger.info("waiting: a model is being pulled on this host", extra={"action": "pull_awaited"})
+            is_told = True
+            time.sleep(PULL_POLL_SECONDS)
+    finally:
+        os.close(descriptor)
+
+
+def _take_shared(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def server_environment(wanted: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the server's whole environment: what is inherited and not foreign, the plan's, and the slot's mark."""
+    kept = {name: value for name, value in inherited.items() if not is_foreign(name)}
+    return {**kept, **wanted.server.variables, VARIABLE: slot(wanted.runtime, wanted.server.label)}
+
+
+def is_foreign(name: str) -> bool:
+    """Tell whether a variable must come from the plan or not at all."""
+    return name not in KEPT_NAMES and (name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES))
+
+
+def shell_line(wanted: Launch, inherited: Mapping[str, str]) -> str:
+    """Return a line for a shell that starts what `become` would from this environment, but for the slot's mark."""
+    environment = server_environment(wanted, inherited)
+    del environment[VARIABLE]
+    words = ["env"]
+    for name in sorted(inherited.keys() - environment.keys()):
+        words += ["-u", name]
+    # the plan's own even where they are inherited with the same value: the line is for any shell
+    # and without the slot's mark: a server by hand is no leftover of a host, to be ended by its next start
+    words += [f"{name}={environment[name]}" for name in wanted.server.variables]
+    return shlex.join([*words, wanted.plan.ollama, "serve"])
+
+
+def become(wanted: Launch) -> None:
+    """Replace this process by the server.
+
+    Raises:
+        ConfigurationError: If the program cannot be run.
+    """
+    environment = server_environment(wanted, os.environ)
+    logger.info("starting %s on port %d", wanted.server.program, wanted.server.port, extra={"action": "server_started"})
+    if wanted.supervisor is not None:
+        # Without systemd, a supervisord that is killed would leave its servers behind: the next one could not bind.
+        tie_to_parent({TIE: "1"}, wanted.supervisor)
+    _reset_signals()
+    try:
+        os.execve(wanted.plan.ollama, ["ollama", "serve"], environment)  # noqa: S606 - no shell is meant
+    except OSError as error:
+        raise ConfigurationError(
+            f"{wanted.plan.ollama} cannot be run ({error.strerror}): install Ollama again, or set [host] ollama"
+        ) from None
+
+
+def _reset_signals() -> None:
+    """Undo what Python changed and an exec would keep: ignored signals (SIGPIPE, SIGXFSZ) and the mask.
+
+    A SIGHUP that is ignored was meant so by whoever started this with nohup.
+    """
+    for number in signal.valid_signals() - {signal.SIGHUP, signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -1,0 +1,94 @@
+"""Who listens on a port, as Linux tells: for a start that finds it held, and for the watch that counts only its own.
+
+    /proc/net/tcp, tcp6:  sl local_address rem_address st … uid timeout inode      (proc_pid_net(5); st 0A: listening)
+    /proc/PID/fd/3 -> socket:[inode]
+
+Processes of other users show their sockets to root alone; whose a socket is, everybody may see.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.host.servers.leftovers import slot_of
+from obcd.host.servers.runtime import UNIT, user_name
+
+LISTENING = "0A"
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class PortListener:
+    """One listening socket."""
+
+    inode: str
+    uid: int
+
+
+def listeners(port: int) -> list[PortListener]:
+    """Return the sockets that listen on a port, on whatever address; none where nothing can be told."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (PROC / "net" / name).read_text("ascii", "replace").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            words = line.split()
+            if len(words) > 9 and words[3] == LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                found.append(PortListener(words[9], int(words[7])))
+    return found
+
+
+def is_foreign(pid: int, port: int) -> bool:
+    """Tell whether others listen on a port and this process does not; False where it cannot be told."""
+    inodes = {f"socket:[{item.inode}]" for item in listeners(port)}
+    if not inodes:
+        return False
+    try:
+        return inodes.isdisjoint(_sockets(pid))
+    except OSError:  # it has just ended, or does not let itself be looked at
+        return False
+
+
+def holder(port: int) -> str:
+    """Return who listens on a port, in words, e.g. `process 812 (ollama)`, `a process of user ollama`."""
+    found = listeners(port)
+    wanted = {f"socket:[{item.inode}]" for item in found}
+    for pid in sorted(int(name) for name in os.listdir(PROC) if name.isdigit()) if wanted else ():
+        try:
+            if not wanted.isdisjoint(_sockets(pid)):
+                return _words(pid)
+        except OSError:
+            continue
+    return f"a process of {user_name(found[0].uid)}" if found else "another process"
+
+
+def _words(pid: int) -> str:
+    try:
+        name = (PROC / str(pid) / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        name = "unknown"
+    mark = slot_of(pid)
+    if mark is None:
+        return f"process {pid} ({name})"
+    folder, label = mark
+    host = UNIT if folder == "/run/obcd-host" else f"the obcd host at {folder}"
+    return f"process {pid} ({name}), the server {label if label == 'cpu' else f'gpu{label}'} of {host}"
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process are.
+
+    Raises:
+        OSError: If they may not be seen.
+    """
+    folder = PROC / str(pid) / "fd"
+    for name in os.listdir(folder):
+        try:
+            yield os.readlink(folder / name)
+        except FileNotFoundError:  # closed meanwhile
+            continue

@@ -1,0 +1,191 @@
+"""Supervisor's XML-RPC over its unix socket, every call with a time limit.
+
+supervisor's own transport has no time limit: a supervisord that hangs would hang whoever asks it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import xmlrpc.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from obcd.errors import NoEndpointError, ObcdError, TimedOutError
+from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
+
+#: Seconds for one step of a call, which takes less than a millisecond; supervisord's loop turns once a second.
+CALL_SECONDS = 5.0
+#: supervisor/xmlrpc.py: Faults
+BAD_NAME, FAULT_NOT_RUNNING, ALREADY_STARTED, SHUTDOWN_STATE = 10, 70, 60, 6
+
+
+class SupervisorRefusedError(ObcdError):
+    """supervisord answers that it will not do this now.
+
+    Attributes:
+        code: supervisor's fault number.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    """What supervisor knows of one program.
+
+    Attributes:
+        state: Supervisor's word: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN.
+        pid: 0 when it does not run.
+        age_seconds: Since it was last started; 0 when it never was.
+        fault: What supervisor says of its last start, "" for nothing.
+    """
+
+    name: str
+    state: str
+    pid: int
+    age_seconds: float
+    fault: str
+
+
+class Remote:
+    """One supervisord, asked over its socket; used by one thread.
+
+    Args:
+        runtime: The folder where its socket lies.
+    """
+
+    def __init__(self, runtime: Path, call_seconds: float = CALL_SECONDS) -> None:
+        self._path = runtime / SOCKET_NAME
+        transport = _Transport(self._path, call_seconds)
+        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._proxy("close")()
+
+    def states(self) -> dict[str, ProcessState]:
+        """Return `{program: its state}` of all programs and listeners.
+
+        Raises:
+            NoEndpointError: If no supervisord answers there.
+            TimedOutError: If it does not answer in time.
+        """
+        found = self._call("supervisor.getAllProcessInfo")
+        return {item["name"]: _state(item) for item in found}
+
+    def supervisor_pid(self) -> int:
+        """Return supervisord's process id."""
+        return int(self._call("supervisor.getPID"))
+
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal (`TERM`) to a program's process, which supervisor then starts again.
+
+        Raises:
+            RefusedError: If it does not run.
+        """
+        self._call("supervisor.signalProcess", name, signal)
+
+    def start(self, name: str) -> None:
+        """Start a program, not waiting for it; one that is started already is fine.
+
+        Raises:
+            RefusedError: If supervisor will not.
+        """
+        self._call_unless(ALREADY_STARTED, "supervisor.startProcess", name)
+
+    def stop(self, name: str) -> None:
+        """Stop a program for good, not waiting for it; one that does not run is fine."""
+        self._call_unless(FAULT_NOT_RUNNING, "supervisor.stopProcess", name)
+
+    def _call_unless(self, harmless: int, method: str, name: str) -> None:
+        try:
+            self._call(method, name, False)
+        except SupervisorRefusedError as error:
+            if error.code != harmless:
+                raise
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._proxy, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            raise SupervisorRefusedError(fault.faultCode, _refusal(fault)) from None
+        except TimeoutError:
+            self.close()
+            raise TimedOutError(f"supervisord does not answer on {self._path}: it hangs; restart obcd host") from None
+        except PermissionError:
+            raise NoEndpointError(
+                f"{self._path} is not yours to use: ask as the user who runs obcd host, or with sudo"
+            ) from None
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            self.close()
+            raise NoEndpointError(
+                f"no obcd host runs here (nothing answers on {self._path}): start one with obcd host"
+            ) from None
+
+
+def _refusal(fault: xmlrpc.client.Fault) -> str:
+    if fault.faultCode == SHUTDOWN_STATE:
+        return "obcd host is stopping or starting anew: try again in a moment"
+    return f"supervisord refuses: {fault.faultString}"
+
+
+def _state(item: Mapping[str, Any]) -> ProcessState:
+    is_alive = item["pid"] != 0
+    return ProcessState(
+        name=str(item["name"]),
+        state=str(item["statename"]),
+        pid=int(item["pid"]),
+        age_seconds=float(max(0, item["now"] - item["start"])) if item["start"] else 0.0,
+        fault="" if is_alive else str(item["spawnerr"]),
+    )
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Transport(xmlrpc.client.Transport):
+    """xmlrpc's transport over such connections; keeps one open."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        super().__init__(headers=[("Authorization", f"Basic {credentials}")])
+        self._path, self._timeout = path, timeout
+        self._open: _Connection | None = None
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Return the open connection, or a new one."""
+        if self._open is None:
+            self._open = _Connection(self._path, self._timeout)
+        return self._open
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None

@@ -1,0 +1,89 @@
+"""The programs of `obcd up`: stand-in servers on loopback, and the coordinator in front of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.errors import UsageError
+from obcd.host.supervisord.configuration import Program
+from obcd.parent_death import VARIABLE
+
+
+def tied() -> dict[str, str]:
+    """Return what ties a program to supervisord, which this process becomes: it ends with it, killed or not."""
+    return {VARIABLE: str(os.getpid())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIns:
+    """Which servers to start.
+
+    Attributes:
+        model: A GGUF file for embedded servers; None means simulated ones.
+        name: What the model is called.
+        count: How many servers.
+        parallel: Slots of each.
+        threads: Computing threads of each embedded server.
+        context: Context length in tokens.
+    """
+
+    model: Path | None
+    name: str
+    count: int
+    parallel: int
+    threads: int = 1
+    context: int = 4096
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that are free now; they are all held until all are found."""
+    with contextlib.ExitStack() as held:
+        ports = []
+        for _ in range(count):
+            sock = held.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            ports.append(int(sock.getsockname()[1]))
+        return ports
+
+
+def stand_in_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
+    """Return one program per server."""
+    if len(ports) != wanted.count:
+        raise UsageError(f"{wanted.count} servers need as many ports")
+    return [
+        Program(name=f"server{number}", command=_server_command(wanted, port), priority=100, environment=tied())
+        for number, port in enumerate(ports)
+    ]
+
+
+def coordinator_program(configuration: Path | None, root: Path) -> Program:
+    """Return the coordinator's program; it starts last and stops first.
+
+    It is stopped by INT, at once: whoever presses Ctrl-C waits, and what was in flight is asked again next time.
+    """
+    chosen = ("--config", str(configuration)) if configuration is not None else ()
+    return Program(
+        name="coordinator",
+        command=(sys.executable, "-m", "obcd", "coordinator", *chosen, "--root", str(root)),
+        priority=200,
+        stop_signal="INT",
+        environment=tied(),
+    )
+
+
+def endpoint_table(wanted: StandIns, ports: list[int]) -> dict[str, dict[str, int]]:
+    """Return the `[ollama_instances]` of the servers."""
+    return {f"127.0.0.1:{port}": {"gpu": gpu, "slots": wanted.parallel} for gpu, port in enumerate(ports)}
+
+
+def _server_command(wanted: StandIns, port: int) -> tuple[str, ...]:
+    shared = ("--port", str(port), "--parallel", str(wanted.parallel), "--context", str(wanted.context))
+    if wanted.model is None:
+        return (sys.executable, "-m", "obcd", "simulate", *shared, "--models", wanted.name)
+    own = ("--model", str(wanted.model), "--name", wanted.name, "--threads", str(wanted.threads))
+    return (sys.executable, "-m", "obcd", "embedded", *shared, *own)

@@ -1,0 +1,1 @@
+"""Watching the servers of a host, and restarting them."""

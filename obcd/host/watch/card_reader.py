@@ -1,0 +1,86 @@
+"""Reads the cards in a thread, again and again: a reading takes up to 3 s when the driver is sick, a turn must not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from obcd.clock import monotonic, timestamp, wall
+from obcd.host.cards.gpus import Readings
+from obcd.host.watch.watch_rules import WatchLimits
+
+#: Seconds from one reading to the next.
+PERIOD = WatchLimits().reading
+#: How many Xid events are remembered.
+KEPT_XIDS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Xid:
+    """A fault that the driver reported of a card (NVIDIA's Xid messages).
+
+    Attributes:
+        uuid: "" when the driver does not say which card.
+        at: RFC 3339, when it was read.
+    """
+
+    uuid: str
+    code: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the driver told.
+
+    Attributes:
+        readings: {UUID: readings}; {} where nothing can tell.
+        at: Monotonic seconds when the reading began.
+    """
+
+    at: float = 0.0
+    readings: Mapping[str, Readings] = field(default_factory=dict)
+    xids: tuple[Xid, ...] = ()
+
+
+class CardReader:
+    """Reads cards at intervals.
+
+    Args:
+        read: Returns {UUID: readings} within seconds; never raises.
+        poll_xids: Returns (UUID, Xid) pairs that are new; called in the same thread.
+        period: Seconds from one reading to the next.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, Readings]],
+        poll_xids: Callable[[], list[tuple[str, int]]],
+        period: float = PERIOD,
+    ) -> None:
+        self._read, self._poll_xids, self._period = read, poll_xids, period
+        self._thread: threading.Thread | None = None
+        self._due = 0.0
+        self._found = Told()
+        self.latest = Told()
+
+    def tick(self, now: float) -> tuple[Xid, ...]:
+        """Take in what came and start a reading when one is due; return the Xids that are new."""
+        new: tuple[Xid, ...] = ()
+        if self._thread is not None and not self._thread.is_alive():
+            self._thread = None
+            new = self._found.xids
+            found, self._found = self._found, Told()  # told once, even if a thread ends without another
+            self.latest = Told(at=found.at, readings=found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
+        if self._thread is None and now >= self._due:
+            self._due = now + self._period
+            self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
+            self._thread.start()
+        return new
+
+    def _run(self) -> None:
+        began, readings = monotonic(), self._read()
+        at = timestamp(wall())
+        xids = tuple(Xid(uuid=uuid, code=code, at=at) for uuid, code in self._poll_xids())
+        self._found = Told(at=began, readings=readings, xids=xids)

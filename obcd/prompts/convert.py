@@ -1,0 +1,149 @@
+"""Turn a prompt file of one form into one of another, a line at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.core.tables.converting import LineShape, columns_of, read_ours, write_cells, write_line
+from obcd.core.tables.csv_cells import sheet_of
+from obcd.core.tables.csv_reader import Sheet, split_lines, to_csv
+from obcd.core.tables.file_format import JSONL, Form
+from obcd.core.tables.gzip_limits import unfold
+from obcd.errors import InputError, LineError
+from obcd.text_files import LeftOut
+
+BLOCK = 2**20
+#: Longest line, in bytes; the largest `[spool] max_line_bytes`.
+MAX_LINE_BYTES = 2**28
+#: What a packed file may become.
+MAX_UNPACKED_BYTES = 2**40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What lines become.
+
+    Attributes:
+        shape: Of the lines.
+        delimiter: Of a table.
+        columns: Of a table; (): those of the table that is read, or the keys of the first line.
+        model: For OpenAI's lines: what is asked where a line does not say.
+    """
+
+    shape: LineShape
+    delimiter: str = ","
+    columns: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """How many lines were written, and how many could not be."""
+
+    lines: int
+    left_out: int
+
+
+def convert(
+    source: BinaryIO,
+    form: Form,
+    wanted: Wanted,
+    stream: BinaryIO,
+    report: Callable[[LeftOut], None],
+    reading: Reading = PLAIN,
+) -> ConversionReport:
+    """Convert a file; report each line that cannot be, in order.
+
+    Args:
+        reading: What rows of a table are read with.
+
+    Raises:
+        InputError: If the file as a whole is not what its form says, or nothing of it could be written.
+    """
+    left_out = 0
+    sheet = None if form.kind == JSONL else sheet_of(form, reading, MAX_LINE_BYTES)
+
+    def converted() -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, read in _read(source, form, sheet):
+            try:
+                ours = read()
+            except LineError as error:
+                refuse(number, error)
+            else:
+                yield number, ours
+
+    def refuse(number: int, error: LineError) -> None:
+        nonlocal left_out
+        left_out += 1
+        report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
+
+    try:
+        if wanted.shape is LineShape.TABLE:
+            written = _write_table(converted(), wanted, sheet, stream, refuse)
+        else:
+            written = _write_lines(converted(), wanted, stream, refuse)
+    except OSError as error:
+        raise InputError(f"cannot convert: {error.strerror}") from error
+    if not written:
+        raise InputError("nothing was written: every line was left out" if left_out else "there is no prompt in it")
+    return ConversionReport(written, left_out)
+
+
+_Refuse = Callable[[int, LineError], None]
+_Lines = Iterable[tuple[int, dict[str, Any]]]
+
+
+def _write_lines(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refuse) -> int:
+    written = 0
+    for number, ours in lines:
+        try:
+            raw = write_line(ours, number, wanted.shape, wanted.model)
+        except LineError as error:
+            refuse(number, error)
+            continue
+        stream.write(raw + b"\n")
+        written += 1
+    return written
+
+
+def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: BinaryIO, refuse: _Refuse) -> int:
+    columns, written = wanted.columns, 0
+    for number, ours in lines:
+        columns = columns or (tuple(ours) if sheet is None else columns_of(sheet.header))
+        try:
+            cells = write_cells(ours, number, columns)
+            rows = list(to_csv(columns, [cells], wanted.delimiter))
+        except UnicodeEncodeError:
+            refuse(number, LineError("it has half a character in it (a lone surrogate), which UTF-8 cannot hold"))
+            continue
+        except LineError as error:
+            refuse(number, error)
+            continue
+        stream.writelines(rows if not written else rows[1:])
+        written += 1
+    return written
+
+
+def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+    """Yield the number of each line and what makes a line of ours of it."""
+    blocks = unfold(iter(partial(source.read, BLOCK), b""), form, MAX_UNPACKED_BYTES)
+    if sheet is not None:
+        for number, row in enumerate(sheet.rows(blocks), 1):
+            yield number, partial(_of_row, row.line, row.fault, number)
+        if sheet.cut:
+            raise InputError(f"{sheet.cut}: more may be missing")
+        return
+    for number, raw in enumerate(split_lines(blocks, MAX_LINE_BYTES), 1):
+        line = raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
+        if line.strip():
+            yield number, partial(read_ours, line, number)
+
+
+def _of_row(line: bytes, fault: str, number: int) -> dict[str, Any]:
+    if fault:
+        raise LineError(fault)
+    return read_ours(line, number)

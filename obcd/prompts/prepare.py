@@ -1,0 +1,102 @@
+"""Write a prompt file: wrap each text and lay it out as one of our lines.
+
+{"id": "ward/1.txt", "system": "…", "prompt": "Summarise: …"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from obcd.core.request.lines import parse_line
+from obcd.core.request.rows import fields_of, fill
+from obcd.errors import InputError, LineError, UsageError
+from obcd.prompts.texts import TEXT_FIELD, Prompt
+from obcd.text_files import LeftOut
+
+#: where the text goes in a template
+PLACEHOLDER = f"{{{TEXT_FIELD}}}"
+#: the longest line that a coordinator takes if its configuration says nothing else ([spool] max_line_bytes)
+DEFAULT_MAX_LINE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapping:
+    """What is put around every text."""
+
+    template: str = (
+        PLACEHOLDER  # as of a profile (`core.request.rows`): `{age} years: {text}`; `{{` and `}}` are braces
+    )
+    system: str | None = None
+    may_be_same: bool = False  # whether all prompts may be the same, as those about pictures are
+
+    def __post_init__(self) -> None:
+        try:
+            names_none = not self.fields
+        except ValueError as error:
+            raise UsageError(f"the template cannot be read: {error}") from None
+        if names_none and not self.may_be_same:
+            raise UsageError(f"the template has no {PLACEHOLDER}: without it every prompt would be the same")
+        if any("\ud800" <= char <= "\udfff" for char in self.template + (self.system or "")):
+            raise UsageError("the template or system message is not UTF-8: set the terminal to UTF-8")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields of the template."""
+        return fields_of(self.template)
+
+    def line(self, prompt: Prompt) -> bytes:
+        """Return the line of a prompt file, in ASCII, with its LF.
+
+        Raises:
+            LineError: If a field that the template names is missing or empty.
+        """
+        system = {} if self.system is None else {"system": self.system}
+        text = fill(self.template, {**prompt.fields, TEXT_FIELD: prompt.text})
+        document = {"id": prompt.id, **system, "prompt": text, **prompt.extra}
+        return json.dumps(document).encode("ascii") + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `write_prompts` did."""
+
+    prompts: int
+    left_out: int
+    long_lines: int  # written, but longer than a coordinator takes by default
+
+
+def write_prompts(
+    prompts: Iterable[Prompt | LeftOut], wrapping: Wrapping, stream: BinaryIO, report: Callable[[LeftOut], None]
+) -> Prepared:
+    """Write one line a prompt; report what was left out, in order.
+
+    Every line is read back as the coordinator will, so that what it would refuse is told now.
+
+    Raises:
+        InputError: There is no prompt at all.
+    """
+    written = left_out = long_lines = 0
+    for prompt in prompts:
+        line = prompt if isinstance(prompt, LeftOut) else _checked_line(prompt, wrapping, written + 1)
+        if isinstance(line, LeftOut):
+            report(line)
+            left_out += 1
+            continue
+        stream.write(line)
+        written += 1
+        long_lines += len(line) > DEFAULT_MAX_LINE_BYTES
+    if not written:
+        raise InputError("there is no prompt to write" + (": everything was left out" if left_out else ""))
+    return Prepared(written, left_out, long_lines)
+
+
+def _checked_line(prompt: Prompt, wrapping: Wrapping, number: int) -> bytes | LeftOut:
+    try:
+        line = wrapping.line(prompt)
+        parse_line(line.removesuffix(b"\n"), number)
+    except LineError as error:
+        return LeftOut(prompt.place, str(error))
+    return line

@@ -1,0 +1,168 @@
+"""Draft a JSON schema from examples: records, or rows of a CSV file. Pure but for the rows it is given.
+
+What every example has is required, what one of them lacks is not; nothing else is allowed. It is a draft: who uses it
+knows better which texts are dates, how long they may be, and which values there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from obcd.core.tables.csv_reader import read_header
+from obcd.errors import InputError
+
+#: More different keys are no record but free-form keys.
+MAX_KEYS = 1000
+#: Deepest nesting that is looked into.
+MAX_DEPTH = 32
+#: Texts that are all like this get it as their pattern, which makes a model's answers end.
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", re.ASCII)
+_FLAGS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
+#: In the order in which a schema names them.
+_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the examples have shown at one place."""
+
+    types: set[str] = field(default_factory=set)
+    objects: int = 0
+    keys: dict[str, _Seen] = field(default_factory=dict)
+    #: {key: how many of the objects have it}
+    having: dict[str, int] = field(default_factory=dict)
+    items: _Seen | None = None
+    are_dates: bool = True
+
+    def note(self, value: Any, depth: int = 0) -> None:
+        if depth > MAX_DEPTH:
+            raise InputError(f"an example is nested more than {MAX_DEPTH} deep")
+        self.types.add(_type_of(value))
+        if isinstance(value, str):
+            self.are_dates = self.are_dates and DATE.fullmatch(value) is not None
+        if isinstance(value, list):
+            self.items = self.items or _Seen()
+            for item in value:
+                self.items.note(item, depth + 1)
+        if isinstance(value, dict):
+            self.objects += 1
+            for key, part in value.items():
+                self.keys.setdefault(key, _Seen()).note(part, depth + 1)
+                self.having[key] = self.having.get(key, 0) + 1
+            if len(self.keys) > MAX_KEYS:
+                raise InputError(
+                    f"the examples have more than {MAX_KEYS} different keys: they are no records of a kind"
+                )
+
+    def schema(self) -> dict[str, Any]:
+        types = [name for name in _TYPES if name in self.types and not (name == "integer" and "number" in self.types)]
+        if not types:
+            return {}
+        schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
+        if "string" in types and self.are_dates:
+            schema["pattern"] = DATE_PATTERN
+        if "array" in types:
+            schema["items"] = self.items.schema() if self.items is not None else {}
+        if "object" in types:
+            schema["properties"] = {key: part.schema() for key, part in self.keys.items()}
+            schema["required"] = [key for key in self.keys if self.having[key] == self.objects]
+            schema["additionalProperties"] = False
+        return schema
+
+
+def draft_schema(examples: Iterable[Any]) -> dict[str, Any]:
+    """Return a JSON schema that every example satisfies.
+
+    Args:
+        examples: JSON values, read once: `{"age": 54}` gives `{"type": "object", "properties": {"age": {"type":
+            "integer"}}, "required": ["age"], "additionalProperties": false}`.
+
+    Raises:
+        InputError: If there is none, or they are no records of a kind.
+    """
+    seen, count = _Seen(), 0
+    for example in examples:
+        seen.note(example)
+        count += 1
+    if not count:
+        raise InputError("there is no example in it")
+    return seen.schema()
+
+
+def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CSV file as records; a cell's type is the narrowest that all cells of its column have.
+
+    Two passes cannot be made over a pipe, so each cell says what it alone could be; `draft_schema` widens. Numbers with
+    a leading zero are texts (`007`), empty cells null.
+
+    Raises:
+        InputError: If it has no header, a row of another length, or a field that is too long.
+    """
+    left = iter(lines)
+    header, above = read_header(left, delimiter)
+    if not any(header):
+        raise InputError("it has no header: its first line must name the columns")
+    if len(set(header)) < len(header):
+        raise InputError("two of its columns have the same name: name each differently")
+    rows = csv.reader(left, delimiter=delimiter, strict=True)
+    try:
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                line = above + rows.line_num
+                raise InputError(f"line {line} has {len(row)} fields, the header {len(header)}: mend it")
+            yield {name: _cell(text) for name, text in zip(header, row, strict=True)}
+    except csv.Error as error:
+        raise InputError(f"line {above + rows.line_num} is no CSV: {error}") from None
+
+
+def settle_columns(schema: dict[str, Any]) -> dict[str, Any]:
+    """Widen the columns of a table whose cells differ: one that holds texts and numbers holds texts."""
+    for part in schema.get("properties", {}).values():
+        types = part["type"] if isinstance(part["type"], list) else [part["type"]]
+        kinds = [name for name in types if name != "null"]
+        if len(kinds) > 1:
+            kinds = ["string"]
+            part.pop("pattern", None)
+        wide = kinds + [name for name in types if name == "null"]
+        part["type"] = wide[0] if len(wide) == 1 else wide
+    return schema
+
+
+def is_schema(document: Any) -> bool:
+    """Tell whether a document looks like a JSON schema rather than like a record."""
+    if not isinstance(document, Mapping):
+        return False
+    has_type = document.get("type") in _TYPES and any(key in document for key in ("properties", "items", "required"))
+    return "$schema" in document or has_type
+
+
+def _cell(text: str) -> Any:
+    if not text.strip():
+        return None
+    if text in _FLAGS:
+        return _FLAGS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"

@@ -1,0 +1,264 @@
+"""Read texts that are to become prompts: files of a folder, lines, or a column of a CSV file.
+
+Each reader yields `Prompt | LeftOut` one at a time: what is no text (not UTF-8, empty, a link) is named, not fatal.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from obcd.core.request.lines import MESSAGE_KEYS, OUR_KEYS
+from obcd.core.tables.csv_reader import check_delimiter, read_header
+from obcd.errors import FormError, InputError
+from obcd.logs import printable
+from obcd.text_files import LeftOut, bounded_lines
+
+#: which files of a folder are texts, if nothing else is said
+DEFAULT_GLOBS = ("*.txt", "*.md")
+#: largest text file, line or CSV field; more than any model reads
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+#: the field of a template that is the text itself
+TEXT_FIELD = "text"
+#: keys of a line that mean something to obcd (design.md 4): an echoed column must not take one of these names
+RESERVED_KEYS = OUR_KEYS | MESSAGE_KEYS | {"embed", "custom_id", "method", "url", "body"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One text on its way to become a line."""
+
+    id: str | int
+    text: str
+    place: str  # where it was read, ready to print: `visits.csv row 7`
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other keys of the line: {"ward": "3b"}
+    fields: Mapping[str, str] = field(default_factory=dict)  # for the template, beside the text: {"age": "54"}
+
+
+Read = Callable[[Path, str], Prompt | LeftOut]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Which columns of a CSV file are used."""
+
+    text: str
+    id: str | None = None  # None: the id is the number of the row, from 1
+    keep: bool = False  # echo the others
+    fields: tuple[str, ...] = ()  # what the template names
+    delimiter: str = ","
+
+
+def prompts_from_folder(
+    folder: Path, globs: tuple[str, ...] = DEFAULT_GLOBS, read: Read | None = None
+) -> Iterator[Prompt | LeftOut]:
+    """Yield every file in a folder and below it, by name; the id is its path below the folder.
+
+    Hidden files and folders are not looked at. Symbolic links are not followed but reported.
+
+    Args:
+        folder: where to look.
+        read: makes a prompt of a file, given its name below the folder; None: takes its text.
+        globs: patterns, in any case; a file counts when its name matches one, or its path one that has a slash.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"cannot read {printable(str(folder))}: {error.strerror}") from error
+    yield from _prompts_below(entries, "", globs, read or prompt_from_file)
+
+
+def prompt_from_file(path: Path, name: str) -> Prompt | LeftOut:
+    """Return a text file as one prompt with its name as id, without the line breaks at its end."""
+    place = printable(name)
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        return LeftOut(place, f"it cannot be read: {error.strerror}")
+    text = _text_of(data)
+    if isinstance(text, LeftOut):
+        return LeftOut(place, text.reason)
+    # A name that is not UTF-8 comes as lone surrogates, which no JSON reader but Python's takes.
+    return Prompt(name.encode("utf-8", "backslashreplace").decode("utf-8"), text, place)
+
+
+def prompts_from_lines(stream: BinaryIO) -> Iterator[Prompt | LeftOut]:
+    """Yield every line that is not blank; the id is the number of the line, from 1.
+
+    Raises:
+        InputError: The stream cannot be read.
+    """
+    try:
+        for number, data in enumerate(bounded_lines(stream, MAX_TEXT_BYTES), 1):
+            if data.isspace():
+                continue
+            text, place = _text_of(data.removesuffix(b"\n")), f"line {number}"
+            yield LeftOut(place, text.reason) if isinstance(text, LeftOut) else Prompt(number, text, place)
+    except OSError as error:
+        raise InputError(f"cannot read the lines: {error.strerror}") from error
+
+
+def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Prompt | LeftOut]:
+    """Yield a column of a CSV file, row by row; blank rows do not count.
+
+    Args:
+        stream: the file, UTF-8 with or without a byte order mark; left open.
+        name: what to call it in messages, ready to print.
+        columns: which columns are used.
+
+    Raises:
+        InputError: No such column, not UTF-8, or no valid CSV (a quote that never ends would swallow the rest).
+    """
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    lines, above = iter(text), 0
+    reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
+    try:
+        with _large_fields():
+            header, above = read_header(lines, columns.delimiter)
+            yield from _prompts_from_rows(header, reader, name, columns)
+    except FormError as error:
+        raise InputError(f"{name}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8: convert it first, for example with iconv -t UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{name} is not valid CSV at line {above + reader.line_num}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from error
+    finally:
+        text.detach()
+
+
+def csv_columns(stream: BinaryIO, delimiter: str) -> list[str]:
+    """Return the column names of a CSV file, or nothing when its first line is none; for messages.
+
+    Raises:
+        FormError: If another sign divides them.
+    """
+    line = next(bounded_lines(stream, MAX_TEXT_BYTES), b"").removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    check_delimiter(line, delimiter)
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _prompts_below(
+    entries: list[os.DirEntry[str]], prefix: str, globs: tuple[str, ...], read: Read
+) -> Iterator[Prompt | LeftOut]:
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            if _matches(name, globs) or entry.is_dir():
+                yield LeftOut(printable(name), "it is a symbolic link, which is not followed")
+        elif entry.is_dir():
+            try:
+                inner = sorted(os.scandir(entry.path), key=lambda each: each.name)
+            except OSError as error:
+                yield LeftOut(f"{printable(name)}/", f"it cannot be read: {error.strerror}")
+                continue
+            yield from _prompts_below(inner, f"{name}/", globs, read)
+        elif _matches(name, globs):
+            is_file = entry.is_file()  # a FIFO would block for ever
+            yield read(Path(entry.path), name) if is_file else LeftOut(printable(name), "it is no file")
+
+
+def _matches(name: str, globs: tuple[str, ...]) -> bool:
+    last = name.rpartition("/")[2]
+    return any(fnmatch.fnmatchcase((name if "/" in glob else last).lower(), glob.lower()) for glob in globs)
+
+
+def _text_of(data: bytes) -> str | LeftOut:
+    """Return bytes as text without the line breaks at its end, or why they are none."""
+    if len(data) > MAX_TEXT_BYTES:
+        return LeftOut("", f"it is longer than {MAX_TEXT_BYTES // 1024 // 1024} MiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return LeftOut("", f"it is not UTF-8 (byte {error.start + 1})")
+    return _checked(text.rstrip("\r\n"))
+
+
+def _checked(text: str) -> str | LeftOut:
+    if not text.strip():
+        return LeftOut("", "it is empty")
+    if "\0" in text:
+        return LeftOut("", "it is no text (it holds NUL characters; is it UTF-16?)")
+    return text
+
+
+def _prompts_from_rows(
+    header: list[str], reader: Iterator[list[str]], name: str, columns: Columns
+) -> Iterator[Prompt | LeftOut]:
+    text_at = _column(header, columns.text, name)
+    id_at = None if columns.id is None else _column(header, columns.id, name)
+    fields_at = _fields(header, name, columns)
+    kept = _kept(header, {text_at, id_at}, name) if columns.keep else {}
+    for number, row in enumerate((row for row in reader if row), 1):
+        place = f"{name} row {number}"
+        if len(row) != len(header):
+            yield LeftOut(place, f"it has {len(row)} fields where the header has {len(header)}")
+            continue
+        text = _checked(row[text_at])
+        if isinstance(text, LeftOut):
+            yield LeftOut(place, text.reason)
+            continue
+        extra = {key: row[index] for key, index in kept.items()}
+        fields = {field: row[index] for field, index in fields_at.items()}
+        yield Prompt(number if id_at is None or not row[id_at].strip() else row[id_at], text, place, extra, fields)
+
+
+def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
+    """Return {what the template names beside the text: index of that column}."""
+    if TEXT_FIELD in columns.fields and TEXT_FIELD in header and columns.text != TEXT_FIELD:
+        raise InputError(
+            f"{name} has a column named {TEXT_FIELD}, and {{{TEXT_FIELD}}} stands for the column "
+            f"{printable(columns.text)}: name that one in the template"
+        )
+    try:
+        return {field: _column(header, field, name) for field in columns.fields if field != TEXT_FIELD}
+    except InputError as error:
+        raise InputError(
+            f"{error} (the template names it; braces that are meant are written twice: {{{{ }}}})"
+        ) from None
+
+
+def _column(header: list[str], wanted: str, name: str) -> int:
+    if header.count(wanted) == 1:
+        return header.index(wanted)
+    fault = "more than one column" if wanted in header else "no column"
+    known = ", ".join(printable(each) for each in header) or "none"
+    raise InputError(f"{name} has {fault} named {printable(wanted)}; its columns are: {known}")
+
+
+def _kept(header: list[str], used: set[int | None], name: str) -> dict[str, int]:
+    """Return {key of the line: index} of the columns that are echoed; obcd's own keys get a `_` in front."""
+    kept: dict[str, int] = {}
+    for index, column in enumerate(header):
+        if index in used:
+            continue
+        key = column
+        while key in RESERVED_KEYS or (key != column and key in header):
+            key = f"_{key}"
+        if key in kept:
+            raise InputError(
+                f"{name} has more than one column named {printable(column)}: --keep cannot tell them apart"
+            )
+        kept[key] = index
+    return kept
+
+
+@contextmanager
+def _large_fields() -> Iterator[None]:
+    """Lift the csv module's limit of 128 KiB a field, which is one for the whole process, for a while."""
+    before = csv.field_size_limit(MAX_TEXT_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

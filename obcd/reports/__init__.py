@@ -1,1 +1,0 @@
-"""Floor 6: what people do with prompts before and answers after: prepare, print, merge."""

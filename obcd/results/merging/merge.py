@@ -1,0 +1,212 @@
+"""Merge the answers into one document, the JSON in them or their text: json, jsonl, csv, parquet or sqlite.
+
+One pass over the answers in input order; memory holds one line's answers at a time. Tables need to know their columns
+first: they keep the values in a temporary file for a second pass (`rows`).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from obcd.core.schema.extract import Found, NoJson, find_json
+from obcd.errors import InputError, UsageError
+from obcd.logs import printable
+from obcd.results.reading.answers import Answer, each_answer, read_schema
+from obcd.results.reading.sources import PublishedFolder, Source
+from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
+from obcd.text_files import LeftOut
+
+
+class Format(StrEnum):
+    """What kind of document is written."""
+
+    JSON = "json"  # one array, indented by 2, ASCII: the seed's bytes
+    JSONL = "jsonl"  # one value a line, ASCII
+    CSV = "csv"  # RFC 4180, UTF-8
+    PARQUET = "parquet"
+    SQLITE = "sqlite"  # a database with the table `answers`
+
+
+#: under which key the text of an answer stands
+TEXT_KEY = "response"
+#: {suffix of the output file: its format}; any other suffix means json
+SUFFIXES = {
+    ".json": Format.JSON,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".csv": Format.CSV,
+    ".parquet": Format.PARQUET,
+    ".sqlite": Format.SQLITE,
+    ".db": Format.SQLITE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did."""
+
+    values: int  # written
+    left_out: int  # damaged, without JSON, or failed
+    lines: int = 0  # of the prompts, whose answers the written values are
+    without_json: int = 0  # of what was left out: what was answered
+
+
+class Writer(ABC):
+    """Takes values one by one and leaves a whole document in a binary stream."""
+
+    @abstractmethod
+    def add(self, value: Any, answer: Answer) -> None:
+        """Take the next value and the answer it was found in."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what is still due; nothing is added afterwards."""
+
+    def expect(self, schema: Mapping[str, Any]) -> None:
+        """Take note of the JSON schema that answers to come fit; by default nothing comes of it."""
+        return
+
+    def close(self) -> None:
+        """Give back what the writer holds, whether it was finished or not; by default nothing."""
+        return
+
+
+class JsonWriter(Writer):
+    """One JSON array, byte for byte what `json.dump(values, file, indent=2)` writes, without holding the values."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self._is_empty = True
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append an element."""
+        self.append(value)
+
+    def append(self, value: Any) -> None:
+        """Append an element, whoever gave it."""
+        # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
+        text = json.dumps(value, indent=2).replace("\n", "\n  ")
+        self.stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
+        self._is_empty = False
+
+    def finish(self) -> None:
+        """Close the array; like the seed's, the file ends without a line break."""
+        self.stream.write(b"[]" if self._is_empty else b"\n]")
+
+
+class JsonlWriter(Writer):
+    """One value a line."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Append a line."""
+        self.append(value)
+
+    def append(self, value: Any) -> None:
+        """Append a line, whoever gave it."""
+        self.stream.write(json.dumps(value).encode("ascii") + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: every line is complete."""
+
+
+def format_of(path: str) -> Format:
+    """Return the format that a file's name asks for."""
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise UsageError(f"{printable(path)}: no format ends in {printable(suffix)}; name one with --format")
+    return SUFFIXES.get(suffix, Format.JSON)
+
+
+def merge_answers(
+    folders: list[Path],
+    writer: Writer,
+    *,
+    ignore: Path | None,
+    report: Callable[[LeftOut], None],
+    is_text: bool = False,
+) -> Merged:
+    """Write the JSON value of every answer in these folders, in input order.
+
+    Args:
+        folders: published folders, or folders that hold some, or per-prompt files.
+        writer: gets the values and is finished.
+        ignore: the output file, which may lie among the inputs from an earlier merge.
+        report: called with everything that was left out, in order; reasons never quote an answer.
+        is_text: whether the text of every answer is written instead, as `{"response": "…"}`.
+
+    Raises:
+        InputError: There is nothing to merge: no answer, no failure, no damaged line.
+    """
+    values = left_out = lines = without_json = 0
+    retries = Retries()
+    for source in find_wholes(folders, retries, ignore):
+        if not is_text:
+            _expect_schemas(source, retries, writer)
+        for item in read_whole(source, retries):
+            before = values
+            for part in each_answer(item) if isinstance(item, Answer) else [item]:
+                found = _find(part, is_text=is_text)
+                if isinstance(part, Answer) and isinstance(found, Found):
+                    writer.add(found.value, part)
+                    values += 1
+                elif isinstance(found, LeftOut):
+                    report(found)
+                    left_out += 1
+                    without_json += isinstance(part, Answer)
+            lines += values > before
+    if not values and not left_out:
+        shown = ", ".join(printable(str(folder)) for folder in folders)
+        raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
+    writer.finish()
+    return Merged(values, left_out, lines, without_json)
+
+
+def value_of(answer: Answer) -> Found | NoJson:
+    """Return the JSON value of an answer; one that was found at its job, or is no text, is taken as it is."""
+    if "parsed" in answer.record:
+        return Found(answer.record["parsed"])
+    response = answer.record.get("response")
+    if isinstance(response, str):
+        found = find_json(response)
+        if isinstance(found, NoJson) and answer.record.get("tool_calls"):
+            return NoJson("it calls tools: --text --with tool_calls takes the calls")
+        return found
+    if isinstance(response, (dict, list)):
+        return Found(response)
+    return _no_text(answer)
+
+
+def text_of(answer: Answer) -> Found | NoJson:
+    """Return the text of an answer, as it is, in an object; one that is no text but JSON stays that."""
+    response = answer.record.get("response")
+    return Found({TEXT_KEY: response}) if isinstance(response, (str, dict, list)) else _no_text(answer)
+
+
+def _no_text(answer: Answer) -> NoJson:
+    if "response" in answer.record:
+        return NoJson("its response is not text")
+    has_vectors = "embeddings" in answer.record
+    return NoJson("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
+
+
+def _find(item: Answer | LeftOut, *, is_text: bool) -> Found | LeftOut:
+    if isinstance(item, LeftOut):
+        return item
+    found = text_of(item) if is_text else value_of(item)
+    return LeftOut(item.place, found.reason) if isinstance(found, NoJson) else found
+
+
+def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:
+    """Tell a writer the schemas that a job's answers and those of its retries fit."""
+    if isinstance(source, PublishedFolder):
+        for part in (source, *retries.below(source)):
+            writer.expect(read_schema(part))

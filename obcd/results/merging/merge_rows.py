@@ -1,0 +1,171 @@
+"""Rows of what is merged: the answer's own fields, the keys of the line that was asked, the keys of the value.
+
+A row is collected as its three parts, since a name may stand in several of them: only when all rows are known do the
+columns get their names. A name that is taken gets a `_` in front: the value's keys keep theirs, then the fields.
+
+    [{"line": 7, "id": "r-7"}, {"mrn": "482913"}, {"id": "of the value", "age": 54}]
+    line, _id, mrn, id, age
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from obcd.errors import InputError
+from obcd.results.merging.column_kinds import ColumnKind, kind_of, schema_kinds
+from obcd.results.merging.merge import JsonlWriter, JsonWriter, Writer
+from obcd.results.reading.answers import Answer
+
+#: the field that is all keys of the line that obcd does not know, each as a column of its own
+EXTRA = "extra"
+#: fields of an answer that can be put beside its value
+FIELDS = (
+    "file",
+    "line",
+    "id",
+    EXTRA,
+    "prompt",
+    "index",
+    "seed",
+    "thinking",
+    "tool_calls",
+    "model",
+    "done_reason",
+    "endpoint",
+    "attempts",
+    "seconds",
+    "prompt_tokens",
+    "eval_tokens",
+    "finished_at",
+)
+#: the column of answers that are no objects
+VALUE_COLUMN = "value"
+#: more than this is no table but free-form keys
+MAX_COLUMNS = 10_000
+
+
+class Part(IntEnum):
+    """Where a column comes from, in the order in which they stand."""
+
+    FIELD = 0
+    EXTRA = 1
+    VALUE = 2
+
+
+#: {key: cell} of each part
+_Parts = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a finished first pass."""
+
+    name: str
+    part: Part
+    key: str  # in that part
+    kind: ColumnKind  # of all its cells
+
+
+class RowWriter(Writer):
+    """Collects rows in a temporary file in `folder`; what they become is up to the subclass."""
+
+    def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
+        self._stream = stream
+        self._fields = tuple(field for field in fields if field != EXTRA)
+        self._has_extra = EXTRA in fields
+        self._kinds: tuple[dict[str, ColumnKind], ...] = (dict.fromkeys(self._fields, ColumnKind(0)), {}, {})
+        self._folder = folder
+        self.renamed: dict[str, str] = {}  #: {column name: what it would be called if that were not taken}
+        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+
+    def add(self, value: Any, answer: Answer) -> None:
+        """Keep a row for the second pass and learn its columns.
+
+        Raises:
+            InputError: The answers have more different keys than a table can hold.
+        """
+        extra = answer.record.get(EXTRA) if self._has_extra else None
+        parts: _Parts = [
+            {field: _field(answer, field) for field in self._fields},
+            extra if isinstance(extra, dict) else {},
+            value if isinstance(value, dict) else {VALUE_COLUMN: value},
+        ]
+        for kinds, cells in zip(self._kinds, parts, strict=True):
+            for key, cell in cells.items():
+                kinds[key] = kinds.get(key, ColumnKind(0)) | kind_of(cell)
+        if len(self._kinds[Part.VALUE]) + len(self._kinds[Part.EXTRA]) > MAX_COLUMNS:
+            raise InputError(
+                f"the answers have more than {MAX_COLUMNS} different keys: merge them to jsonl instead, without --with"
+            )
+        self._spool.write(json.dumps(parts).encode("ascii") + b"\n")
+
+    def expect(self, schema: Mapping[str, Any]) -> None:
+        """Name and type the columns as a schema does that the answers fit; what they hold beyond it still counts."""
+        kinds = self._kinds[Part.VALUE]
+        for key, kind in schema_kinds(schema).items():
+            kinds[key] = kinds.get(key, ColumnKind(0)) | kind
+
+    def finish(self) -> None:
+        """Write all rows."""
+        columns = self._columns()
+        self.renamed = {column.name: column.key for column in columns if column.name != column.key}
+        self._write_rows(columns)
+
+    def close(self) -> None:
+        """Drop the temporary file."""
+        self._spool.close()
+
+    @abstractmethod
+    def _write_rows(self, columns: list[Column]) -> None:
+        """Write all rows to the stream."""
+
+    def _columns(self) -> list[Column]:
+        taken = set(self._kinds[Part.VALUE])
+        columns = []
+        for part in (Part.FIELD, Part.EXTRA):
+            for key, kind in self._kinds[part].items():
+                name = key
+                while name in taken:
+                    name = f"_{name}"
+                taken.add(name)
+                columns.append(Column(name, part, key, kind))
+        return columns + [Column(key, Part.VALUE, key, kind) for key, kind in self._kinds[Part.VALUE].items()]
+
+    def _parts(self) -> Iterator[_Parts]:
+        self._spool.seek(0)
+        for line in self._spool:
+            yield json.loads(line)
+
+
+class ObjectsWriter(RowWriter):
+    """Each row as a JSON object that holds what the row has: all fields, and of the rest what is there."""
+
+    def __init__(self, inner: JsonWriter | JsonlWriter, fields: tuple[str, ...], folder: Path | None = None) -> None:
+        super().__init__(inner.stream, fields, folder)
+        self._inner = inner
+
+    def _write_rows(self, columns: list[Column]) -> None:
+        names = {(column.part, column.key): column.name for column in columns}
+        for parts in self._parts():
+            pairs = ((part, key, cell) for part in Part for key, cell in parts[part].items())
+            self._inner.append({names[part, key]: cell for part, key, cell in pairs})
+        self._inner.finish()
+
+
+def _field(answer: Answer, name: str) -> Any:
+    match name:
+        case "file":
+            return answer.file
+        case "line":
+            return answer.line
+        case "index":
+            return answer.index
+        case _:
+            return answer.record.get(name)

@@ -1,0 +1,169 @@
+"""The vectors of answered `embed` lines as one document: a row a vector, in the order of the prompts.
+
+    {"id": "a", "line": 1, "index": 0, "text": "One text.", "embedding": [0.0123, …]}
+
+One pass; memory holds one answer, and of Parquet one group of rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from obcd.core.answer.vectors import why_no_vectors
+from obcd.errors import InputError, UsageError
+from obcd.logs import printable
+from obcd.results.merging.merge import Merged
+from obcd.results.reading.answers import Answer
+from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
+from obcd.text_files import LeftOut
+
+#: Numbers of Parquet rows that are in memory at a time, at most: 8 MiB of them.
+NUMBERS_PER_GROUP = 2**21
+#: {suffix of the output file: whether it is Parquet}
+SUFFIXES = {".jsonl": False, ".ndjson": False, ".parquet": True}
+
+
+class VectorWriter(ABC):
+    """Takes rows one by one and leaves a whole document in a binary stream."""
+
+    @abstractmethod
+    def add(self, row: dict[str, Any]) -> None:
+        """Take the next row."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what is still due; nothing is added afterwards."""
+
+
+class JsonlVectors(VectorWriter):
+    """One row a line, ASCII."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a line."""
+        self._stream.write(json.dumps(row).encode("ascii") + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: every line is complete."""
+
+
+class ParquetVectors(VectorWriter):
+    """Columns `id` (text; what is none, as JSON), `line`, `index`, `text`, and `embedding`: a list of float32.
+
+    Ollama's vectors are float32 too: nothing is lost.
+
+    Raises:
+        UsageError: pyarrow is not installed; raised before any answer is read.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        try:
+            self._arrow = importlib.import_module("pyarrow")
+            parquet = importlib.import_module("pyarrow.parquet")
+        except ImportError as error:
+            raise UsageError("parquet needs pyarrow, which is not installed: pip install 'obcd[parquet]'") from error
+        arrow = self._arrow
+        self._schema = arrow.schema(
+            [
+                ("id", arrow.string()),
+                ("line", arrow.int64()),
+                ("index", arrow.int32()),
+                ("text", arrow.string()),
+                ("embedding", arrow.list_(arrow.float32())),
+            ]
+        )
+        self._writer = parquet.ParquetWriter(stream, self._schema)
+        self._rows: list[dict[str, Any]] = []
+        self._numbers = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row until its group is full."""
+        own = row["id"]
+        text = row["text"].encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
+        name = own if isinstance(own, str) else json.dumps(own)
+        self._rows.append({**row, "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
+        self._numbers += len(row["embedding"])
+        if self._numbers >= NUMBERS_PER_GROUP:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write the last group and what ends the file."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._numbers = [], 0
+
+
+def writer_for(path: str, stream: BinaryIO, *, is_parquet: bool | None = None) -> VectorWriter:
+    """Return the writer of a format: as it is said, else by the file's name; standard output gets lines.
+
+    Raises:
+        UsageError: If the name says nothing, or pyarrow is not installed.
+    """
+    if is_parquet is None:
+        is_parquet = False if path == "-" else SUFFIXES.get(Path(path).suffix.lower())
+    if is_parquet is None:
+        raise UsageError(f"{printable(path)}: vectors go to .jsonl or .parquet; or name one of them with --format")
+    return ParquetVectors(stream) if is_parquet else JsonlVectors(stream)
+
+
+def write_vectors(
+    folders: list[Path], writer: VectorWriter, *, ignore: Path | None, report: Callable[[LeftOut], None]
+) -> Merged:
+    """Write every vector of the answers in these folders, in input order.
+
+    Args:
+        folders: Published folders, or folders that hold some.
+        writer: Gets the rows and is finished.
+        ignore: The output file, which may lie among the inputs from an earlier time.
+        report: Called with each line that was left out: failed, damaged, or answered with a text.
+
+    Raises:
+        InputError: If there is neither a vector nor a line that was left out.
+    """
+    written = left_out = 0
+    for item in _items(folders, ignore):
+        if isinstance(item, LeftOut) or (why := _why_none(item)):
+            report(item if isinstance(item, LeftOut) else LeftOut(item.place, why))
+            left_out += 1
+            continue
+        for row in rows_of(item):
+            writer.add(row)
+            written += 1
+    if not written and not left_out:
+        shown = ", ".join(printable(str(folder)) for folder in folders)
+        raise InputError(f"no vectors in {shown}: there is no published folder with answers")
+    writer.finish()
+    return Merged(written, left_out)
+
+
+def rows_of(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an answered line, one for each text; the answer holds vectors."""
+    record = answer.record
+    texts = record.get("prompt")
+    texts = texts if isinstance(texts, list) else [texts]
+    for index, (text, vector) in enumerate(zip(texts, record["embeddings"], strict=True)):
+        yield {"id": answer.request_id, "line": answer.line, "index": index, "text": str(text), "embedding": vector}
+
+
+def _why_none(answer: Answer) -> str:
+    found, texts = answer.record.get("embeddings"), answer.record.get("prompt")
+    if found is None:
+        return "it holds no vectors: it is no answer to an `embed` line"
+    return why_no_vectors(found, len(texts) if isinstance(texts, list) else 1).replace("the reply", "it")
+
+
+def _items(folders: list[Path], ignore: Path | None) -> Iterator[Answer | LeftOut]:
+    retries = Retries()
+    for source in find_wholes(folders, retries, ignore):
+        yield from read_whole(source, retries)

@@ -1,0 +1,1 @@
+"""Answers and failures, read from what was published."""

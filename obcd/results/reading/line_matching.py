@@ -1,0 +1,374 @@
+"""Every line of a job's input against the lines of its outputs: each has one result, and it is that line's own.
+
+Streams: what is kept of a line is its offset and one byte (9 bytes a line), and the line at hand. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader, FileIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from obcd.core.answer.counts import Counts
+from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
+from obcd.core.answer.vectors import why_no_vectors
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import Kind, Outcome, Request
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.errors import InputError, LineError
+from obcd.logs import printable
+from obcd.text_files import bounded_lines
+
+BLOCK = 2**20
+BOM = b"\xef\xbb\xbf"
+#: Least `[spool] max_line_bytes`: white space that is longer may have been taken in as a line that is too long.
+LEAST_LINE_LIMIT = 1024
+#: Largest `[spool] max_line_bytes`: no line that is longer was ever asked.
+MOST_LINE_LIMIT = 2**28
+#: Bytes of an output line beyond its echo of the input, whose bytes become six each as `\u00e9`.
+ANSWER_BYTES = 64 * 2**20
+#: Problems of one folder that are said in full.
+LISTED = 10
+
+#: What a line of the input is; `SEEN` is added when its result was found.
+BLANK, MAY_FAIL, PROMPT, SEEN = 0, 1, 2, 4
+
+
+@dataclass(slots=True)
+class Problems:
+    """What is wrong with a folder: the first sentences and how many there are."""
+
+    sentences: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, sentence: str) -> None:
+        """Note a problem; the sentence quotes neither prompt nor answer."""
+        self.count += 1
+        if len(self.sentences) < LISTED:
+            self.sentences.append(sentence)
+
+
+@dataclass(slots=True)
+class Index:
+    """Where the lines of an input are and what each is.
+
+    Attributes:
+        starts: Offset of each line, and one entry behind the last: its end and the LF it may not have.
+        kinds: `BLANK`, `MAY_FAIL` or `PROMPT` of each line, later with `SEEN`.
+    """
+
+    sha256: str
+    size: int
+    starts: array[int]
+    kinds: bytearray
+
+    @property
+    def lines(self) -> int:
+        """Lines, blank ones included."""
+        return len(self.kinds)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the outputs add up to; `endpoints` is `{name: [responses, eval_tokens]}`."""
+
+    counts: Counts = field(default_factory=Counts)
+    endpoints: dict[str, list[int]] = field(default_factory=dict)
+
+
+def open_regular(folder: Path, name: str) -> BufferedReader:
+    """Open a file of a folder to read it through; neither a link nor a FIFO leads us on.
+
+    Raises:
+        InputError: With one sentence, if it cannot be read or is no regular file.
+    """
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise InputError(f"{printable(name)} is missing") from None
+    except OSError as error:
+        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{printable(name)} is not a regular file")
+    return BufferedReader(FileIO(descriptor, "rb"), 2**18)
+
+
+def index_input(stream: BinaryIO) -> Index:
+    """Read an input once, block by block: its digest, and where which lines are. No line is held whole."""
+    digest, starts, kinds = hashlib.sha256(), array("Q", [0]), bytearray()
+    size, place, is_blank = 0, 0, True  # `is_blank`: so far, of the line at hand
+    while block := stream.read(BLOCK):
+        digest.update(block)
+        if size == 0 and block.startswith(BOM):
+            starts[0] = place = len(BOM)
+        *ended, tail = block[place:].split(b"\n") if size == 0 else block.split(b"\n")
+        size += len(block)
+        for part in ended:
+            place += len(part) + 1
+            kinds.append(_kind(place - 1 - starts[-1], is_blank=is_blank and _is_blank(part)))
+            starts.append(place)
+            is_blank = True
+        place += len(tail)
+        is_blank = is_blank and _is_blank(tail)
+    if size > starts[-1]:
+        kinds.append(_kind(size - starts[-1], is_blank=is_blank))
+        starts.append(size + 1)
+    return Index(digest.hexdigest(), size, starts, kinds)
+
+
+def _is_blank(part: bytes) -> bool:
+    return not part or part.isspace()
+
+
+def _kind(length: int, *, is_blank: bool) -> int:
+    if not is_blank:
+        return PROMPT
+    return MAY_FAIL if length > LEAST_LINE_LIMIT else BLANK
+
+
+class Pairing:
+    """Takes the lines of the outputs one by one and finds the input's line of each.
+
+    Args:
+        lines: The input, open; it is read at the places that `index` gives.
+        reading: What its lines were read with.
+    """
+
+    def __init__(self, lines: BinaryIO, index: Index, problems: Problems, reading: Reading = PLAIN) -> None:
+        self._lines = lines
+        self._reading = reading
+        self._index = index
+        self._problems = problems
+        longest = max((end - start for start, end in pairwise(index.starts)), default=0)
+        self._limit = ANSWER_BYTES + 6 * min(longest, MOST_LINE_LIMIT)
+        self._last = 0  # the line that the output line before told of
+        self._told = False  # whether the outputs are OpenAI's, which have no place for the prompt
+        self.sums = Sums()
+
+    @property
+    def requests(self) -> int:
+        """Lines of the input that must have a result, or have one."""
+        kinds = self._index.kinds
+        return len(kinds) - kinds.count(BLANK) - kinds.count(MAY_FAIL)
+
+    def take_responses(self, stream: BinaryIO) -> None:
+        """Check `responses.jsonl` against the input."""
+        self._last = 0
+        for where, record in self._records(stream, "responses.jsonl"):
+            line = self._line_of(where, record)
+            if line is not None:
+                self._check_response(where, line, record)
+                self._add(where, record)
+
+    def take_failures(self, stream: BinaryIO, retry: BufferedReader | None) -> None:
+        """Check `errors.jsonl` against the input, and `retry.jsonl` against both."""
+        self._last, failed = 0, 0
+        for where, record in self._records(stream, "errors.jsonl"):
+            line = self._line_of(where, record)
+            if line is None:
+                continue
+            failed += 1
+            self._add_failure(where, record)
+            self._check_failure(where, line, record)
+            if retry is not None and not self._is_retried(retry, line):
+                self._problems.add(f"retry.jsonl: its line {failed} is not line {line} of the input, byte for byte")
+                retry = None  # what follows would differ with it
+        if retry is not None and retry.read(1):
+            self._problems.add(f"retry.jsonl: more is in it than the {failed} lines that errors.jsonl tells of")
+
+    def tell_missing(self) -> None:
+        """Note the lines that have no result; to be called last."""
+        kinds, start = self._index.kinds, 0
+        while (start := kinds.find(PROMPT, start)) >= 0:
+            end = start
+            while end < len(kinds) and kinds[end] in (PROMPT, BLANK, MAY_FAIL):
+                end += 1
+            last = kinds.rfind(PROMPT, start, end) + 1
+            lines = f"line {last} of the input has" if last == start + 1 else f"lines {start + 1} to {last} have"
+            self._problems.add(f"input.jsonl: {lines} no result")
+            start = end
+
+    def _records(self, stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield `(place, record)` of each line that is one; what is wrong with the others is noted."""
+        for number, data in enumerate(bounded_lines(stream, self._limit), 1):
+            where = f"{name} line {number}"
+            fault, document = _parse(data, self._limit)
+            if document is None:
+                self._problems.add(f"{where}: {fault}")
+            elif is_told(document):
+                self._told = True
+                yield where, to_record(document)
+            else:
+                yield where, document
+
+    def _line_of(self, where: str, record: dict[str, Any]) -> int | None:
+        """Return the input's line that a record tells of; None when it may tell of none, which is noted."""
+        line = record.get("line")
+        if type(line) is not int:
+            self._problems.add(f"{where}: it does not say which line of the input it tells of")
+            return None
+        kind = self._index.kinds[line - 1] if 1 <= line <= self._index.lines else None
+        if kind is None or kind == BLANK:
+            what = "the input does not have" if kind is None else "is blank in the input"
+            self._problems.add(f"{where}: it tells of line {str(line)[:20]}, which {what}")
+            return None
+        if kind & SEEN:
+            self._problems.add(f"{where}: it is a second result of line {line}")
+            return None
+        self._index.kinds[line - 1] = PROMPT | SEEN
+        if line < self._last:
+            self._problems.add(f"{where}: line {line} comes after line {self._last}, out of the input's order")
+        self._last = line
+        return line
+
+    def _raw(self, line: int) -> bytes:
+        start, end = self._index.starts[line - 1], self._index.starts[line] - 1
+        self._lines.seek(start)
+        return self._lines.read(end - start)
+
+    def _length(self, line: int) -> int:
+        return self._index.starts[line] - 1 - self._index.starts[line - 1]
+
+    def _check_response(self, where: str, line: int, record: dict[str, Any]) -> None:
+        if self._length(line) > MOST_LINE_LIMIT:
+            self._problems.add(f"{where}: line {line} is answered, but is longer than any that obcd asks")
+            return
+        try:
+            request = parse_line(self._raw(line), line, self._reading)
+        except LineError as error:
+            self._problems.add(f"{where}: line {line} is answered, but is no prompt: {error}")
+            return
+        if not _same(record.get("id"), self._shown_id(request.id, line)):
+            self._problems.add(f"{where}: its id is not that of line {line}")
+        if not self._told and record.get("prompt") != request.echo:
+            self._problems.add(f"{where}: its prompt is not that of line {line}")
+        if not _same(record.get("extra", {}), dict(request.extra)):
+            self._problems.add(f"{where}: the other keys it repeats are not those of line {line}")
+        if lack := _lack(record, request):
+            self._problems.add(f"{where}: {lack}")
+
+    def _check_failure(self, where: str, line: int, record: dict[str, Any]) -> None:
+        texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
+        if not texts or type(record.get("attempts")) is not int:
+            self._problems.add(f"{where}: class, message or attempts are missing")
+        if not any(_same(record.get("id"), self._shown_id(value, line)) for value in self._ids(line)):
+            self._problems.add(f"{where}: its id is not that of line {line}")
+
+    def _ids(self, line: int) -> list[Any]:
+        """Return what may stand as the id of a failed line: its own; its number where that cannot be read."""
+        if self._length(line) > BLOCK:
+            return [line]
+        raw = self._raw(line)
+        try:
+            return [parse_line(raw, line, self._reading).id]
+        except LineError:
+            pass
+        try:
+            document = json.loads(raw)
+        except (ValueError, RecursionError):
+            return [line]
+        return (
+            [line, document.get(self._reading.id_field), document.get("custom_id")]
+            if isinstance(document, dict)
+            else [line]
+        )
+
+    def _shown_id(self, value: Any, line: int) -> Any:
+        return custom_id_of(value, line) if self._told else value
+
+    def _is_retried(self, retry: BufferedReader, line: int) -> bool:
+        """Tell whether what comes next in `retry.jsonl` is a line of the input; a mark at its start may be left out."""
+        start, left = self._index.starts[line - 1], self._length(line)
+        if line == 1 and start and retry.peek(start).startswith(BOM):  # a first line too long to be held keeps it
+            retry.read(start)
+        self._lines.seek(start)
+        while left:
+            block = self._lines.read(min(left, BLOCK))
+            if not block or retry.read(len(block)) != block:
+                return False
+            left -= len(block)
+        return retry.read(1) == b"\n"
+
+    def _add_failure(self, where: str, record: dict[str, Any]) -> None:
+        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
+        if not all(type(number) is int for number in numbers) or type(record.get("seconds", 0.0)) not in (int, float):
+            self._problems.add(f"{where}: its seconds, tokens or repairs are no numbers")
+            record = {}
+        self.sums.counts.add(Counts.of({**record, "outcome": Outcome.FAILURE}))
+
+    def _add(self, where: str, record: dict[str, Any]) -> None:
+        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
+        seconds, endpoint = record.get("seconds", 0.0), record.get("endpoint")
+        is_right = all(type(number) is int for number in numbers) and type(seconds) in (int, float)
+        if not is_right or not isinstance(endpoint, str):
+            self._problems.add(f"{where}: endpoint, seconds or tokens are missing or no numbers")
+            record = {"done_reason": record.get("done_reason")}
+        self.sums.counts.add(Counts.of({**record, "outcome": Outcome.RESPONSE}))
+        if isinstance(endpoint, str):
+            for answer in _answers(record):
+                share = self.sums.endpoints.setdefault(str(answer.get("endpoint")), [0, 0])
+                tokens = answer.get("eval_tokens", 0)
+                share[0] += 1
+                share[1] += tokens if type(tokens) is int else 0
+
+
+def _lack(record: dict[str, Any], request: Request) -> str:
+    """Return what is not in a response line that should be, "" if nothing."""
+    if request.kind is Kind.EMBED:
+        return why_no_vectors(record.get("embeddings"), len(request.inputs))
+    answers = _answers(record)
+    if "responses" in record and answers is not record["responses"]:
+        return "its responses are none"
+    if not all(isinstance(answer.get("response"), str) for answer in (record, *answers)):
+        return "there is no response in it"
+    wanted = request.count or len(answers)
+    return "" if len(answers) == wanted else f"it has {len(answers)} responses where {wanted} were asked for"
+
+
+def _answers(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers of a response line: itself, or those in it."""
+    answers = record.get("responses")
+    if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
+        return answers
+    return [record]
+
+
+def _parse(data: bytes, limit: int) -> tuple[str, dict[str, Any] | None]:
+    """Return what is wrong with a line of an output, or the object it is."""
+    if not data.endswith(b"\n"):
+        return ("it is longer than any answer" if len(data) > limit else "its end is missing"), None
+    try:
+        document = _decoder.decode(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return "it is not UTF-8", None
+    except (ValueError, RecursionError):
+        return "it is not JSON", None
+    if not isinstance(document, dict):
+        return "it is JSON, but no object", None
+    return "", document
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare two JSON values; to Python 1, 1.0 and true are equal, which they are not."""
+    if type(one) is type(other) and isinstance(one, str | int):
+        return bool(one == other)
+    try:
+        return json.dumps(one) == json.dumps(other)
+    except RecursionError:
+        return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -1,0 +1,1 @@
+"""Folders, permissions, disk space, and every call that changes them."""

@@ -1,0 +1,145 @@
+"""Who may read, by POSIX ACL: one more user beside the owner. Encoded here, so that no other tool is needed.
+
+The kernel's format (linux/posix_acl_xattr.h) is a version and then entries of tag, permissions and id, little-endian,
+sorted by tag; an unprivileged owner may set it, where a chown to the user would need root (acl(5), xattr(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from pathlib import Path
+
+from obcd.spool.folders import disk
+
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+_VERSION = struct.pack("<I", 2)
+_ENTRY = struct.Struct("<HHI")
+#: Tags of entries: the owner, a named user, the owning group, what all but the owner have at most, others.
+_OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
+#: The id of an entry that names nobody.
+_NOBODY = 0xFFFFFFFF
+_ALL, _READ_WRITE, _READ_ENTER, _READ = 7, 6, 5, 4
+#: What a filesystem says that has no ACLs, and one that has none on this file.
+_UNSUPPORTED, _NONE = {errno.EOPNOTSUPP, errno.ENOSYS}, {errno.ENODATA}
+#: macOS has ACLs of another kind, and Python none of its calls.
+_IS_LINUX = hasattr(os, "setxattr")
+
+
+def encode(uid: int, owner: int, reader: int) -> bytes:
+    """Return an ACL that gives permissions to the owner and to one reader, and to nobody else.
+
+    Args:
+        uid: The reader.
+        owner, reader: Permissions, 4 to read, 2 to write, 1 to enter.
+    """
+    entries = (
+        (_OWNER, owner, _NOBODY),
+        (_USER, reader, uid),
+        (_GROUP, 0, _NOBODY),
+        (_MASK, reader, _NOBODY),
+        (_OTHERS, 0, _NOBODY),
+    )
+    return _VERSION + b"".join(_ENTRY.pack(*entry) for entry in entries)
+
+
+def named_users(raw: bytes) -> tuple[int, ...]:
+    """Return whom an ACL names.
+
+    Raises:
+        ValueError: If it is none that we know.
+    """
+    if not raw.startswith(_VERSION) or (len(raw) - len(_VERSION)) % _ENTRY.size:
+        raise ValueError("no ACL of a known version")
+    entries = _ENTRY.iter_unpack(raw[len(_VERSION) :])
+    return tuple(uid for tag, _, uid in entries if tag == _USER)
+
+
+def readers(path: Path) -> tuple[int, ...]:
+    """Return whom the ACL of a folder or file names, `()` where there is none or it cannot be told.
+
+    Whoever may look at the path may ask; a link is not followed.
+    """
+    if not _IS_LINUX:
+        return ()
+    try:
+        return named_users(os.getxattr(path, ACCESS, follow_symlinks=False))
+    except (OSError, ValueError):
+        return ()
+
+
+def open_folder(path: Path, uid: int) -> None:
+    """Let one user list and enter a folder of ours, and nobody else; what is made in it later inherits that.
+
+    Raises:
+        OSError: If the filesystem has no ACLs, among others; the folder may then be closed to all but us.
+    """
+    _set(path, DEFAULT, encode(uid, _ALL, _READ_ENTER))
+    _set(path, ACCESS, encode(uid, _ALL, _READ_ENTER))
+
+
+def open_file(path: Path | int, uid: int) -> None:
+    """Let one user read a file of ours, and nobody else.
+
+    Args:
+        path: The file, or a descriptor of it.
+
+    Raises:
+        OSError: As `open_folder`.
+    """
+    _set(path, ACCESS, encode(uid, _READ_WRITE, _READ))
+
+
+def clear(path: Path) -> None:
+    """Take an ACL away, where there is one; the mode alone counts then."""
+    for name in (DEFAULT, ACCESS) if readers(path) else ():
+        disk.before("acl", str(path))
+        with contextlib.suppress(OSError):  # only folders have a default
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+def has_acls(folder: Path) -> bool:
+    """Tell whether the filesystem of a folder of ours keeps ACLs: one is set on a folder made for that.
+
+    Raises:
+        OSError: If no folder can be made, among others.
+    """
+    probe = folder / "acl.tmp"  # a name that recovery clears from jobs/
+    disk.make_folder(probe)
+    try:
+        open_folder(probe, os.geteuid())
+        return readers(probe) == (os.geteuid(),)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return False
+        raise
+    finally:
+        disk.remove_tree(probe)
+
+
+def is_supported(path: Path) -> bool:
+    """Tell, without changing anything, whether the filesystem of a path seems to keep ACLs."""
+    if not _IS_LINUX:
+        return False
+    try:
+        os.getxattr(path, ACCESS)
+    except OSError as error:
+        return error.errno in _NONE
+    return True
+
+
+def _set(path: Path | int, name: str, raw: bytes) -> None:
+    """Set an ACL where another is set; the repetition after a crash costs nothing."""
+    if not _IS_LINUX:
+        raise OSError(errno.EOPNOTSUPP, "no POSIX ACLs on this system", str(path))
+    follows = isinstance(path, int)  # else a link is not followed
+    try:
+        if os.getxattr(path, name, follow_symlinks=follows) == raw:
+            return
+    except OSError as error:
+        if error.errno not in _NONE:
+            raise
+    disk.before("acl", str(path))
+    os.setxattr(path, name, raw, follow_symlinks=follows)

@@ -1,0 +1,148 @@
+"""Every system call that changes the spool, in one place: durable or not at all.
+
+What survives a power cut on ext4 and XFS is only: write, fsync the file, rename, fsync the folder. These helpers are
+that sequence. `before` is a seam: tests stop the process just before the n-th call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+#: Bytes that are copied or hashed at a time.
+BLOCK = 2**20
+
+
+def _nothing(operation: str, path: str) -> None:
+    """Do nothing; stands where tests put a crash."""
+
+
+#: Called with the operation's name and its path before each state-changing call.
+before: Callable[[str, str], None] = _nothing
+
+
+def sync_folder(path: Path) -> None:
+    """Make the entries of a folder durable."""
+    before("fsync_folder", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(descriptor: int, path: Path | str) -> None:
+    """Make what was written through a descriptor durable."""
+    before("fsync", str(path))
+    os.fsync(descriptor)
+
+
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """Make a folder and make it durable; one that is there already is fine."""
+    before("mkdir", str(path))
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    sync_folder(path.parent)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and the missing ones above it, with the rights that the umask leaves, and make them durable.
+
+    One that is there may have been made by a process that was killed before its sync, so all above are synced again.
+    """
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            make_folder(folder, 0o777)
+        else:
+            with contextlib.suppress(OSError):  # a stranger's, which we may not read
+                sync_folder(folder)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within one filesystem and make both folders durable; replaces a file, never a folder with content."""
+    before("rename", str(target))
+    source.rename(target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; one that is gone already is fine."""
+    before("unlink", str(path))
+    path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with its content, by descriptor (never following links); one that is gone already is fine."""
+    before("rmtree", str(path))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: int = 0o640) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name whole and durable, or not at all.
+
+    Yields:
+        A buffered binary file, open for writing beside the final name.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    before("write", str(path))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=2**18) as file:
+            yield file
+            file.flush()
+            sync_file(file.fileno(), path)
+        rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, document: Any, mode: int = 0o640) -> None:
+    """Write a JSON document whole and durable, readable by people."""
+    with whole_file(path, mode) as file:
+        file.write(json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def show_json(path: Path, document: Any, mode: int = 0o640) -> None:
+    """Write a JSON document whole but not durable: for what is shown now and worthless after a crash."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+    temporary.replace(path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; a FIFO or device in its place does not keep us waiting.
+
+    Raises:
+        OSError, ValueError: If it is not there, or not JSON.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no regular file")
+        content = file.read()
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -1,0 +1,311 @@
+"""Where everything lies: the folders of one spool, their rights, and the locks that keep a second coordinator out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shlex
+import stat
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.errors import AlreadyRunningError, InputError
+from obcd.spool.folders import disk
+
+#: The installed system's root and runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
+SYSTEM_ROOT = Path("/var/spool/obcd")
+SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
+#: Name of the cache of answers, in the root.
+CACHE_NAME = "cache.sqlite"
+#: How often a held lock is tried again before it counts as another coordinator's, and seconds between.
+LOOKS, LOOK_SECONDS = 3, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one spool.
+
+    root/inbox/            drop here; inbox/<profile>/ uses [profiles.<profile>]
+    inbox/.obcd/claim/     claims in progress, 0700
+    root/jobs/<id>/        accepted jobs, 0700
+    root/answered/         what is not computed again (`repeat = "skip"`), 0700
+    root/cache.sqlite      answers that are remembered (`cache = true`), 0600
+    root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
+
+    Attributes:
+        per_user: Whether answers are shown to their submitter alone, each in a home of his (see `homes`).
+    """
+
+    root: Path
+    inbox: Path
+    outbox: Path
+    per_user: bool = False
+
+    @classmethod
+    def at(cls, root: Path, inbox: str | None = None, *, per_user: bool = False) -> Layout:
+        """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
+        path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
+        with contextlib.suppress(PermissionError):  # who may not look gets the sentence of what he asks for
+            path = path.resolve() if path.is_symlink() and path.is_dir() else path
+        return cls(root, path, root / "outbox", per_user)
+
+    @property
+    def jobs(self) -> Path:
+        """Accepted jobs, one folder each."""
+        return self.root / "jobs"
+
+    @property
+    def answered(self) -> Path:
+        """One small file for each drop that is answered by a pointer if it comes again; see `answered`."""
+        return self.root / "answered"
+
+    @property
+    def cache(self) -> Path:
+        """The answers that are remembered; see `cache`."""
+        return self.jobs.with_name(CACHE_NAME)
+
+    @property
+    def claims(self) -> Path:
+        """Claimed files, one folder each, named by the job's id."""
+        return self.inbox / ".obcd" / "claim"
+
+    def claim(self, job: str, profile: str) -> Path:
+        """Return the folder of one claimed file; its name carries the profile, so that a crash loses neither."""
+        return self.claims / (f"{job}@{profile}" if profile else job)
+
+    @property
+    def runtime(self) -> Path:
+        """Return the folder of `status.json` and of supervisor's socket.
+
+        Short, since a unix socket's path has at most 107 bytes; not under the root, since a full disk must not hide
+        the status that says so.
+        """
+        if self.root == SYSTEM_ROOT:
+            return SYSTEM_RUNTIME
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:10]
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        if base and os.access(base, os.W_OK):
+            return Path(base) / f"obcd-{digest}"
+        return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-{digest}"
+
+    @property
+    def status(self) -> Path:
+        """The coordinator's snapshot, for `obcd status`."""
+        return self.runtime / "status.json"
+
+    def create(self, profiles: list[str], option: str = "--root DIR") -> None:
+        """Make the folders that are missing.
+
+        Args:
+            option: What chooses another place, for the sentence of an error.
+
+        Raises:
+            InputError: If one cannot be made or is not a folder.
+        """
+        try:
+            for folder in (self.root, self.inbox):
+                _check_folder(folder)
+                disk.make_folders(folder)
+            make_own(self.jobs)
+            self.create_claims()
+            _check_folder(self.outbox)
+            disk.make_folder(self.outbox, 0o750)
+            self.create_profiles(profiles)
+            for folder in (self.root, self.inbox, self.claims.parent):  # found, but made by one who was killed then?
+                disk.sync_folder(folder)
+            make_private(self.runtime)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
+                f"choose a folder that you may write into ({option})"
+            ) from None
+
+    def create_profiles(self, profiles: Iterable[str]) -> None:
+        """Make the profiles' folders in the inbox, where they are missing.
+
+        Raises:
+            InputError: If something else is there.
+            OSError: If one cannot be made.
+        """
+        for profile in profiles:
+            _check_folder(self.inbox / profile)
+            make_alike(self.inbox / profile, self.inbox)
+
+    def create_claims(self) -> None:
+        """Make the folders of claims, where they are missing.
+
+        Raises:
+            InputError: If somebody else planted one, who would then own what is claimed.
+            OSError: If one cannot be made.
+        """
+        for folder in (self.claims.parent, self.claims):
+            make_own(folder)
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder of the spool, 0700 and ours, durably.
+
+    Raises:
+        InputError: If something else is there: a file, a link, a folder of another user.
+        OSError: If it cannot be made.
+    """
+    disk.make_folder(folder, 0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
+    if status.st_uid != os.getuid():
+        raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): {_another_way(folder)}")
+    if status.st_mode & 0o077:
+        raise InputError(f"others may come at the prompts in {folder}: chmod 0700 {shlex.quote(str(folder))}")
+
+
+def _another_way(folder: Path) -> str:
+    """Return what to do about another's folder: never to take away what holds the jobs of everybody."""
+    if folder.is_relative_to(SYSTEM_ROOT):
+        return "this is the system's spool: give it work with obcd submit, or have one of your own with --root DIR"
+    return "run as that user, or choose another folder with --root DIR"
+
+
+def make_alike(folder: Path, inbox: Path) -> None:
+    """Make a profile's folder of the inbox, as open as the inbox itself: who may drop there may drop here.
+
+    The mode is mkdir's, past the umask, and not a chmod's: under systemd's RestrictSUIDSGID= nobody may set the
+    set-group-ID bit, which mkdir hands down from the inbox and chmod would take away. The umask is the whole process's
+    for that moment; what other threads make has a mode of its own.
+    """
+    mode = stat.S_IMODE(inbox.stat().st_mode) & 0o1777
+    old = os.umask(0)
+    try:
+        disk.make_folder(folder, mode)
+    finally:
+        os.umask(old)
+
+
+def _check_folder(path: Path) -> None:
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path} is not a folder: take it away, or choose another --root")
+
+
+def make_private(folder: Path) -> None:
+    """Make a runtime folder, 0700 and ours; one that a stranger planted is refused.
+
+    Raises:
+        InputError: If it is there and not ours.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InputError(f"{folder} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of yours")
+
+
+def lock_holder(layout: Layout) -> int | None:
+    """Return the process id of the coordinator that runs on a spool, None when none does.
+
+    Told by the lock and not by what the file says alone: a coordinator that was killed leaves its id behind, and by now
+    another program may have it.
+
+    Raises:
+        PermissionError: If this user may not know.
+        InputError: If the lock is held and does not say by whom.
+    """
+    path = layout.root / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        word, _, number = os.read(descriptor, 100).decode(errors="replace").strip().partition(" ")
+        if word != "pid" or not number.isdecimal():
+            raise InputError(f"{path} is held, and does not say by which process: try again") from None
+        return int(number)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _take(descriptor: int) -> None:
+    """Take a lock; one that `lock_holder` looks at in this moment is free in the next."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class SpoolLock:
+    """`flock` on the root and on the inbox, held for life; close-on-exec, so that no child keeps it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._descriptors: list[int] = []
+
+    def acquire(self) -> None:
+        """Take both locks.
+
+        Raises:
+            AlreadyRunningError: If another process holds one; nothing is held then.
+            InputError: If one cannot be opened; nothing is held then.
+        """
+        if self._descriptors:  # ours already
+            return
+        for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
+            descriptor = self._open(path)
+            try:
+                _take(descriptor)
+            except OSError as error:
+                holder = os.read(descriptor, 100).decode(errors="replace").strip()
+                os.close(descriptor)
+                self.release()
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                raise AlreadyRunningError(
+                    f"another coordinator ({holder or 'unknown process'}) runs on {path.parent}: "
+                    "stop that one first, or choose another --root"
+                ) from None
+            self._descriptors.append(descriptor)
+            self._sign(descriptor, path)
+
+    def _sign(self, descriptor: int, path: Path) -> None:
+        """Write who holds a lock over who held it last: that finds room on a full disk too."""
+        text = f"pid {os.getpid()}\n".encode()
+        try:
+            os.pwrite(descriptor, text, 0)
+            os.ftruncate(descriptor, len(text))
+        except OSError as error:
+            self.release()
+            raise InputError(f"cannot write the lock {path}: {error.strerror}; make room there") from None
+
+    def _open(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            self.release()
+            raise InputError(
+                f"cannot open the lock {path}: {error.strerror}; obcd needs a file of its own there: take away what is"
+            ) from None
+
+    def check_free(self) -> None:
+        """Say whether both locks could be taken now.
+
+        Raises:
+            AlreadyRunningError: If another process holds one.
+        """
+        self.acquire()
+        self.release()
+
+    def release(self) -> None:
+        """Give both locks back; safe to call twice."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()

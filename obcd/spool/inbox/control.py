@@ -1,0 +1,275 @@
+"""Control by file: beside where `notes.jsonl` was dropped lies what is to become of its job.
+
+    inbox/notes.jsonl.pause                                            in force while it lies there
+    inbox/notes.jsonl.cancel, .resume, .priority-10 ─bind─► jobs/<id>/ in force for that one job, across restarts
+
+A control file speaks for who owns it. It addresses the newest unfinished job of that path, or the one whose id it
+holds: `{"job": "20261122T180105-3f9a1c"}`. What binds is first written into the job's folder and then taken out of the
+inbox; a job is not published before that, so no order outlives its job and meets the next one of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import timestamp, wall
+from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.scheduling.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import CONTROL, MAX_MARKER_BYTES, Identity, Key
+from obcd.spool.job import crash_count, ledger
+from obcd.spool.job.job_folder import JobHeader, read_firsts, read_places
+from obcd.spool.job.ledger import failure_record
+
+#: Failures written in one go when a job is cancelled: a few megabytes.
+CHUNK = 10_000
+
+
+class ControlVerb(StrEnum):
+    """What a control file asks for; the value is the end of its name."""
+
+    CANCEL = "cancel"  # lines without a result become failures, the job is published
+    PAUSE = "pause"  # nothing of it is given out while the file lies there
+    RESUME = "resume"  # takes the pause away; a job in quarantine is tried again
+    PRIORITY = "priority"  # followed by a number: `.priority-10`
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control file, read.
+
+    Attributes:
+        key: The drop it speaks of.
+        value: The priority; 0 for the other verbs.
+        uid: Who owns the file, hence who asks.
+        job: The id of the job that is meant; "" for the newest of that path.
+    """
+
+    key: Key
+    verb: ControlVerb
+    value: int
+    uid: int
+    identity: Identity
+    job: str = ""
+
+    @property
+    def file(self) -> Key:
+        """The control file itself."""
+        return Key(self.key.profile, control_name(self.key.name, self.verb, self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class JobControls:
+    """What binds a job.
+
+    Attributes:
+        rank: Its priority.
+        canceller: The uid of who cancelled it; None when nobody did.
+    """
+
+    rank: Rank = COMMON
+    canceller: int | None = None
+
+
+def control_name(name: str, verb: ControlVerb, value: int = 0) -> str:
+    """Return the name of a control file: `notes.jsonl.cancel`, `notes.jsonl.priority-10`."""
+    return f"{name}.{verb}-{value}" if verb is ControlVerb.PRIORITY else f"{name}.{verb}"
+
+
+def read_control(layout: Layout, file: Key) -> Control:
+    """Read a control file of the inbox.
+
+    Raises:
+        OSError: If it is gone, or cannot be read.
+        ValueError: If it is none, with the reason for its owner.
+    """
+    match = CONTROL.fullmatch(file.name)
+    if match is None:
+        raise ValueError("it is no control file")
+    verb, number = ControlVerb(match["verb"]), match["value"] or ""
+    value = _priority(number) if verb is ControlVerb.PRIORITY else 0
+    if verb is not ControlVerb.PRIORITY and number:
+        raise ValueError(f"it ends in .{verb} and nothing behind it")
+    path = layout.inbox / file.profile / file.name
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            # A second name of somebody's file would speak for him.
+            raise ValueError("a control file is a plain file with one name: make a new one, e.g. with touch")
+        raw = os.pread(descriptor, MAX_MARKER_BYTES, 0)
+    finally:
+        os.close(descriptor)
+    key = Key(file.profile, match["drop"])
+    return Control(key, verb, value, status.st_uid, Identity.of(status), _job_in(raw))
+
+
+def _priority(number: str) -> int:
+    wanted = f"a priority is a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}, e.g. .priority-10 or .priority--5"
+    try:
+        value = int(number)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not LEAST_PRIORITY <= value <= MOST_PRIORITY or str(value) != number:
+        raise ValueError(wanted)
+    return value
+
+
+def _job_in(raw: bytes) -> str:
+    """Return the job that a control file names; an empty one names none."""
+    if not raw.strip():
+        return ""
+    try:
+        document = json.loads(raw)
+        job = document["job"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        job = None
+    if not isinstance(job, str) or not job:
+        raise ValueError('a control file is empty, or says which job is meant: {"job": "…"}')
+    return job
+
+
+def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobControls | None:
+    """Make a control file an order of a job: first into the job's folder, then out of the inbox.
+
+    Args:
+        by_daemon: Whether the daemon's own user asks, whose priority counts among everybody's jobs.
+
+    Returns:
+        All that binds the job now; None when the job is finished.
+
+    Raises:
+        OSError: If the disk refuses; the control file lies where it was.
+    """
+    folder = layout.jobs / job
+    if not (folder / "job.json").exists():
+        return None
+    if not os.path.lexists(layout.inbox / control.file.profile / control.file.name):
+        return read_orders(folder)  # withdrawn, or bound by a clerk that died before it could say so
+    document = {
+        "uid": control.uid,
+        "by_daemon": by_daemon,
+        "value": control.value,
+        "at": timestamp(wall()),
+        "file": list(control.file),
+        "identity": list(control.identity),
+    }
+    if control.verb is ControlVerb.RESUME:
+        crash_count.release(folder)
+        take_back(layout, Key(control.key.profile, control_name(control.key.name, ControlVerb.PAUSE)))
+    else:
+        disk.write_json(folder / control.verb, document, 0o600)
+    _take_out(layout, control.file, control.identity)
+    return read_orders(folder)
+
+
+def put_control(layout: Layout, file: Key, job: str) -> None:
+    """Lay a control file into the inbox, whole; the submitter's side.
+
+    What root lays down is the daemon's user's: root may do all that he may, and only two may control a job.
+
+    Args:
+        job: The id of the job that is meant; "" for the newest of its path.
+
+    Raises:
+        OSError: If the inbox does not take it; nothing is left there then.
+    """
+    path = layout.inbox / file.profile / file.name
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as writer:
+            writer.write(json.dumps({"job": job}).encode() + b"\n" if job else b"")
+            if os.geteuid() == 0:
+                owner = layout.jobs.stat()
+                os.fchown(writer.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(writer.fileno(), 0o644)  # past the umask: the daemon is another user
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def take_back(layout: Layout, file: Key) -> None:
+    """Take a control file away that has nothing to speak of any more; one that is gone is fine.
+
+    Raises:
+        OSError: If it cannot be removed: a folder that is not empty, say.
+    """
+    path = layout.inbox / file.profile / file.name
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        disk.remove(path)
+
+
+def _take_out(layout: Layout, file: Key, identity: Identity) -> None:
+    path = layout.inbox / file.profile / file.name
+    with contextlib.suppress(FileNotFoundError):
+        if Identity.of(path.lstat()) == identity:  # else a newer one of that name
+            disk.remove(path)
+            disk.sync_folder(path.parent)
+
+
+def read_orders(folder: Path) -> JobControls:
+    """Read what binds a job; what is damaged or missing binds nothing."""
+    cancel, priority = _read(folder / ControlVerb.CANCEL), _read(folder / ControlVerb.PRIORITY)
+    rank = COMMON
+    if priority is not None:
+        value = priority["value"]
+        rank = Rank(value, value) if priority["by_daemon"] else Rank(0, value)
+    return JobControls(rank, None if cancel is None else cancel["uid"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = disk.read_json(path)
+        return document if all(isinstance(document[key], int) for key in ("uid", "value", "by_daemon")) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def finish_binding(layout: Layout, folder: Path) -> None:
+    """Take control files out of the inbox that a job is bound by already; a crash may have come between both."""
+    for verb in (ControlVerb.CANCEL, ControlVerb.PRIORITY):
+        document = _read(folder / verb)
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            if document is not None:
+                _take_out(layout, Key(*document["file"]), Identity(*document["identity"]))
+
+
+def fail_cancelled(folder: Path, header: JobHeader) -> None:
+    """Give every line of a cancelled job that has no result its failure; safe to repeat after a crash.
+
+    What is the same as another line has the result of that one, whatever it is. Memory: one byte a line (five with
+    `dedupe`), and one chunk of records.
+    """
+    if read_orders(folder).canceller is None:
+        return
+    replay = ledger.replay(folder / ledger.NAME, header.requests)
+    fault = cancelled()
+    with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
+        records: list[bytes] = []
+        firsts = read_firsts(folder, header)
+        for ordinal, place in enumerate(read_places(folder)):
+            if not replay.done[ordinal] and (firsts is None or firsts[ordinal] == ordinal):
+                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+            if len(records) >= CHUNK:
+                writer.append(records)
+                records = []
+        if records:
+            writer.append(records)
+
+
+def cancelled() -> Fault:
+    """Return the fault of a line whose job was cancelled before it was answered."""
+    return Fault("cancelled", "the job was cancelled before this line was answered", Remedy.NEVER)

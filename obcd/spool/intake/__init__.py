@@ -1,0 +1,1 @@
+"""From a drop to an accepted job, and back after a crash."""

@@ -1,0 +1,325 @@
+"""From a settled drop to an accepted job. Runs in the clerk: it reads strangers' bytes.
+
+    inbox/notes.jsonl ─rename─► inbox/.obcd/claim/<id>/ ─copy, hash, index─► jobs/<id>.tmp/ ─rename─► jobs/<id>/
+
+The last rename is the commit point: nothing is asked before it. Every step can be cut short and done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from obcd.errors import FormError
+from obcd.spool.folders import disk
+from obcd.spool.folders.disk_space import find_shortage, read_space, shown_size
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Identity, Marker, read_marker
+from obcd.spool.intake.reading import AcceptOrder, InputChangedError, Reader, RejectedError, find_cut
+from obcd.spool.job import repeat_index
+from obcd.spool.job.job_folder import (
+    JobHeader,
+    read_header,
+)
+from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.spool.outbox.rejected import publish_rejected, publish_repeated
+
+#: How often a file that changes while it is copied is copied before the clerk turns to others.
+COPIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The drop is a job now."""
+
+    header: JobHeader
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The drop stays where it is, for this reason; look again when it changed, or after a while."""
+
+    why: str
+    until_published: bool = False
+    until_rejected: bool = False  # it looks cut off: rejected if it stays so
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The drop can never become a job; it lies in the outbox with the reason."""
+
+    job: str
+    why: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The same drop was answered before, by another job; so it says in the outbox."""
+
+    job: str
+    earlier: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The drop was taken away before we took it."""
+
+
+Verdict = Accepted | NotYet | Rejected | Repeated | Gone
+
+
+def accept(layout: Layout, order: AcceptOrder) -> Verdict:
+    """Claim a settled drop and make it a job.
+
+    Raises:
+        OSError: On a full or failing disk: the file is then in the inbox or in its claim, and is taken up again.
+    """
+    key = order.drop.key
+    source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
+    if _is_begun(layout, order):
+        claim_marker(
+            source, _claimed(layout, order).parent, order.drop.marker, order.drop.identity.uid
+        )  # it may have died between both
+        return accept_claimed(layout, order)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Gone()
+    try:
+        if Identity.of(os.fstat(descriptor)) != order.drop.identity:
+            return NotYet("it changed while it was about to be taken")
+        reason = _why_not_yet(descriptor, order) or _why_no_room(layout, order)
+        if reason is not None:
+            return reason
+    finally:
+        os.close(descriptor)
+    # What is claimed is opened anew and judged as it is then: a file swapped in meanwhile is simply the drop.
+    return accept_claimed(layout, order) if _claim(layout, order, source) else Gone()
+
+
+def accept_claimed(layout: Layout, order: AcceptOrder) -> Verdict:
+    """Make a claimed file a job; also how a claim is taken up after a crash.
+
+    Raises:
+        OSError: On a full or failing disk, or (EBUSY) while somebody still writes into the file: ask again later.
+    """
+    claim, folder = _claimed(layout, order), layout.jobs / order.job
+    if (folder / MANIFEST).exists():
+        return _conclude(layout, order.job)
+    if (folder / "job.json").exists():
+        return Accepted(read_header(folder))
+    if os.path.lexists(claim) and not stat.S_ISREG(claim.lstat().st_mode):  # swapped in before a clerk that died
+        _drop_claim(claim)
+    if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
+        return Gone()
+    try:
+        header = _take_copy(layout, order, claim)
+    except RejectedError as error:
+        return reject_claimed(layout, order, str(error))
+    earlier = repeat_index.find(layout, header, order.answered_since)
+    if earlier is not None:
+        return Repeated(order.job, earlier.job, publish_repeated(layout, header, earlier))
+    return Accepted(_commit(layout, header))
+
+
+def reject_claimed(layout: Layout, order: AcceptOrder, why: str) -> Rejected:
+    """Give a claimed file back through the outbox, unread."""
+    claim = _claimed(layout, order)
+    return Rejected(order.job, why, publish_rejected(layout, order.job, order.drop, claim, why))
+
+
+def accept_copy(layout: Layout, order: AcceptOrder, source: Path) -> Accepted:
+    """Make a file that stays where it is a job (`obcd batch`).
+
+    Raises:
+        RejectedError: If it can never become a job.
+        OSError: As `accept_claimed`.
+    """
+    return Accepted(_commit(layout, _take_copy(layout, order, source).evolve(source=str(source))))
+
+
+def _conclude(layout: Layout, job: str) -> Rejected | Repeated:
+    """Show what a clerk that died had finished but for that."""
+    document = disk.read_json(layout.jobs / job / MANIFEST)
+    folder = show(layout, job)
+    if "repeats" in document:
+        return Repeated(job, document["repeats"]["job"], folder)
+    return Rejected(job, str(document.get("rejected")), folder)
+
+
+def _claimed(layout: Layout, order: AcceptOrder) -> Path:
+    return layout.claim(order.job, order.drop.key.profile) / order.drop.key.name
+
+
+def _is_begun(layout: Layout, order: AcceptOrder) -> bool:
+    """Tell whether a clerk that died had claimed the drop already: the order is then carried on, not begun anew."""
+    return (layout.jobs / order.job).exists() or os.path.lexists(_claimed(layout, order))
+
+
+def _why_not_yet(descriptor: int, order: AcceptOrder) -> NotYet | None:
+    size = order.drop.identity.size
+    if not order.reject_torn and order.drop.marker is None:
+        if size == 0:
+            return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
+        cut = find_cut(descriptor, order)
+        if cut:
+            is_array = os.pread(descriptor, 256, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            other = " Or is it one JSON array? Write one object a line" if is_array else ""
+            why = f"{cut}: an upload that broke off? send it again.{other}".removesuffix(".")
+            return NotYet(why, until_rejected=True)
+    key, twins = order.drop.key, order.unfinished
+    uid = os.fstat(descriptor).st_uid
+    twins = tuple(
+        job for job in twins if (job.profile, job.name, job.size, job.uid) == (key.profile, key.name, size, uid)
+    )
+    if twins:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for job in twins:
+            if job.sha256 == digest:
+                return NotYet(f"the same file is being answered already, as job {job.id}", until_published=True)
+    return None
+
+
+def _why_no_room(layout: Layout, order: AcceptOrder) -> NotYet | None:
+    """Leave a file where it is whose copy would fill the disk; the sentence stays the same while room changes."""
+    size = order.drop.identity.size
+    if not find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
+        return None
+    return NotYet(f"there is no room for a file of {shown_size(size)}: it is taken when there is")
+
+
+def _claim(layout: Layout, order: AcceptOrder, source: Path) -> bool:
+    """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
+    folder = layout.claim(order.job, order.drop.key.profile)
+    layout.create_claims()  # the inbox may have been made anew meanwhile
+    disk.make_folder(folder)
+    target = folder / source.name
+    try:
+        disk.rename(source, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        if isinstance(error, FileNotFoundError):
+            return False
+        raise
+    if not stat.S_ISREG(target.lstat().st_mode):  # swapped in: it moved as what it is, and is never followed
+        _drop_claim(target)
+        return False
+    claim_marker(source, folder, order.drop.marker, order.drop.identity.uid)
+    return True
+
+
+def _drop_claim(claim: Path) -> None:
+    """Remove what is no file, with all that is in it: no drop ever looks like that, so that nobody put it there."""
+    if stat.S_ISDIR(claim.lstat().st_mode):
+        disk.remove_tree(claim)
+    else:
+        disk.remove(claim)
+    with contextlib.suppress(OSError):
+        claim.parent.rmdir()
+
+
+def claim_marker(source: Path, folder: Path, expected: Marker | None, owner: int) -> None:
+    """Move a file's marker beside its claim, unless it speaks of a newer drop of the same name by now."""
+    path = source.with_name(source.name + MARKER_SUFFIX)
+    try:
+        found = read_marker(path, owner)
+    except (OSError, ValueError):  # gone, or no marker any more
+        return
+    if found == expected:
+        with contextlib.suppress(FileNotFoundError):
+            disk.rename(path, folder / path.name)
+
+
+def _take_copy(layout: Layout, order: AcceptOrder, source: Path) -> JobHeader:
+    temporary = layout.jobs / f"{order.job}.tmp"
+    for _ in range(COPIES):
+        disk.remove_tree(temporary)
+        disk.make_folder(temporary)
+        try:
+            return _copy(layout, order, source, temporary)
+        except InputChangedError:  # somebody still writes through an open descriptor: take all of it
+            continue
+        except OSError:  # the disk is full: what of it is half there must not keep it so
+            with contextlib.suppress(OSError):
+                disk.remove_tree(temporary)
+            raise
+    disk.remove_tree(temporary)
+    raise OSError(errno.EBUSY, "it is still being written", str(source))
+
+
+def _commit(layout: Layout, header: JobHeader) -> JobHeader:
+    """Make the copy a job: the last rename."""
+    temporary = layout.jobs / f"{header.id}.tmp"
+    disk.write_json(temporary / "job.json", header.to_json(), 0o600)
+    disk.rename(temporary, layout.jobs / header.id)
+    return header
+
+
+def _check_growth(layout: Layout, order: AcceptOrder, size: int) -> None:
+    """See whether a file that grew since it settled may still be taken.
+
+    Raises:
+        RejectedError: If it is larger than any may be.
+        OSError: If its copy would take the room that is to stay free.
+    """
+    if size <= order.drop.identity.size:
+        return
+    if 0 < order.max_file_bytes < size:
+        most = shown_size(order.max_file_bytes)
+        raise RejectedError(f"it grew to {shown_size(size)} after it was taken, [spool] max_file_bytes allows {most}")
+    if find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
+        raise OSError(errno.ENOSPC, f"it grew, and there is no room for {shown_size(size)}", order.drop.key.name)
+
+
+def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> JobHeader:
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        _check_growth(layout, order, status.st_size)
+        reader = Reader(order, temporary)
+        try:
+            try:
+                reader.read(file, status.st_size)
+            except FormError as error:
+                raise RejectedError(str(error)) from None
+            signatures, context = reader.settle()
+        finally:
+            reader.close()
+        after = os.fstat(descriptor)
+        # Not ctime: whoever owns the file can change that for ever (chmod), and it says nothing of the content.
+        if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise InputChangedError
+    reader.check(order.drop.marker)
+    marker = order.drop.marker or Marker()
+    return JobHeader(
+        id=order.job,
+        name=order.drop.key.name,
+        profile=order.drop.key.profile,
+        uid=status.st_uid,
+        drop_id=marker.drop_id,
+        parent=marker.parent,
+        accepted_at=time.time(),
+        sha256=reader.digest.hexdigest(),
+        size=reader.size,
+        lines=reader.lines,
+        requests=reader.requests,
+        bad_lines=reader.bad_lines,
+        same=reader.same,
+        settings=order.settings,
+        signatures=signatures,
+        context=context,
+        repeat="run" if order.answered_since is None else "skip",
+        asks=reader.asks or "",
+        converted=reader.converted,
+        unobeyed=reader.unobeyed,
+    )

@@ -1,0 +1,393 @@
+"""What is in a drop: one pass over a stranger's bytes, unpacked, copied, hashed and told line by line.
+
+Nothing here claims, moves or commits; that is `intake`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from obcd.core.endpoint.faults import bad_line
+from obcd.core.request.context import ContextPlan, Gauge
+from obcd.core.request.ignored_keys import note_unobeyed
+from obcd.core.request.lines import parse_line, parse_object
+from obcd.core.request.openai.custom_ids import CustomIds
+from obcd.core.request.openai.openai_request import endpoint_of
+from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
+from obcd.core.request.request_key import DuplicateFinder, digest_of
+from obcd.core.tables.csv_cells import sheet_of
+from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
+from obcd.core.tables.gzip_limits import unfold
+from obcd.errors import CutOffError, FormError, LineError
+from obcd.spool.folders import disk
+from obcd.spool.folders.disk import BLOCK
+from obcd.spool.folders.disk_space import find_shortage, read_space
+from obcd.spool.inbox.arrivals import Drop, Marker
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import (
+    FIRSTS,
+    MAX_SIGNATURES,
+    Converted,
+    JobHeader,
+    Place,
+    pack_place,
+    renumber_signatures,
+)
+
+#: How often the room is looked at while a packed file or CSV is written out as lines, in bytes.
+ROOM_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptOrder:
+    """What the clerk is asked to accept."""
+
+    drop: Drop
+    job: str
+    settings: JobSettings
+    max_line_bytes: int
+    reject_torn: bool  # it has looked truncated for long enough
+    unfinished: tuple[JobHeader, ...] = ()
+    #: What a packed file or CSV may become as JSON lines.
+    max_expanded_bytes: int = 2**34
+    #: What has to stay free, as `spool.folders.disk_space` has it.
+    min_free_bytes: int | None = None
+    #: The largest file that may be taken; 0: any.
+    max_file_bytes: int = 0
+    #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
+    answered_since: float | None = None
+
+
+class RejectedError(Exception):
+    """The file can never become a job as it is; carries the reason."""
+
+
+class InputChangedError(Exception):
+    """The file changed while it was copied."""
+
+
+def find_cut(descriptor: int, order: AcceptOrder) -> str:
+    """Return why the end of a file seems to be missing, "" if it does not."""
+    form = form_of(order.drop.key.name) or Form()
+    if form.is_plain:
+        is_ours = foreign_format(os.pread(descriptor, 16, 0)) is None
+        torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
+        return "its last line is cut off" if torn else ""
+    # A packed end tells nothing, and whether quotes are open only the whole file does: it is read to its end.
+    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
+        file.seek(0)
+        try:
+            return _read_to_the_end(file, form, order)
+        except CutOffError as error:
+            return str(error)
+        except FormError:  # it can never become a job, which its acceptance says
+            return ""
+        finally:
+            file.seek(0)  # the place is one with that of the descriptor, which others read from
+
+
+def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield so many bytes of a file: one that grows meanwhile has no end."""
+    while size and (block := file.read(min(BLOCK, size))):
+        size -= len(block)
+        yield block
+
+
+def _read_to_the_end(file: IO[bytes], form: Form, order: AcceptOrder) -> str:
+    blocks = unfold(_blocks(file, order.drop.identity.size), form, order.max_expanded_bytes)
+    if form.kind != JSONL:
+        sheet = sheet_of(form, order.settings.reading, order.max_line_bytes)
+        for _ in sheet.rows(blocks):
+            pass
+        return sheet.cut
+    last = b""
+    for block in blocks:
+        _, line_feed, tail = block.rpartition(b"\n")
+        last = tail if line_feed else (last + tail)[: order.max_line_bytes + 1]
+    return "its last line is cut off" if _is_cut_off(last) else ""
+
+
+def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
+    """Tell whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
+    tail = os.pread(descriptor, min(size, max_line_bytes + 1), max(0, size - max_line_bytes - 1))
+    return _is_cut_off(tail.rpartition(b"\n")[2])
+
+
+#: What a table may become as JSON lines, times what was read of it, once that is `FREE_BYTES`: each row repeats the
+#: names of all columns.
+MAX_GROWTH, FREE_BYTES = 1000, 2**26
+#: Requests in one job, where lines that want several answers make them: 25 bytes of input would be 2 KB of index.
+MAX_REQUESTS = 2**24
+
+
+class Reader:
+    """One pass over the input: copies, hashes, validates each line, writes the index and the bad lines' failures.
+
+    Memory: one block and one line; a line longer than the limit is counted, not kept.
+    """
+
+    def __init__(self, order: AcceptOrder, folder: Path) -> None:
+        self._order = order
+        self._settings, self._reading = order.settings, order.settings.reading
+        self._form = form_of(order.drop.key.name) or Form()
+        self._limit = order.max_line_bytes
+        self._files: dict[str, IO[bytes]] = {
+            name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
+            for name in ("input.jsonl", "index", ledger.NAME, *((FIRSTS,) if order.settings.dedupe else ()))
+        }
+        self._sames = DuplicateFinder() if order.settings.dedupe else None
+        self._folder = folder
+        self.digest = hashlib.sha256()
+        self._gauge = Gauge(order.settings) if order.settings.num_ctx_max else None
+        self._needs: Counter[int] = Counter()  # {context length: how many requests need it}
+        #: {(signature, context length that is needed, 0 where that is not planned): number}
+        self._numbers: dict[tuple[Signature, int], int] = {}
+        self.size = self.lines = self.requests = self.bad_lines = 0
+        self._offset = 0  # of the line that comes next
+        #: Which endpoint of OpenAI's the first object asks, "" where it is a line of ours; None before there is one.
+        self.asks: str | None = "" if self._reading.template is not None or self._form.kind != JSONL else None
+        #: Of what `input.jsonl` holds where that is not the drop itself.
+        self._written_digest, self._written = hashlib.sha256(), 0
+        self._cut = ""  # why the end of a table seems to be missing
+        self._custom_ids = CustomIds()
+        #: {key that looks like a wish, and is only echoed: the first line that has it}
+        self.unobeyed: dict[str, int] = {}
+        self._is_torn = False  # the last line has no LF and is no JSON object
+
+    def read(self, source: IO[bytes], size: int) -> None:
+        """Take in the whole input.
+
+        Args:
+            size: What it had at the beginning, in bytes.
+
+        Raises:
+            FormError: If it is not of the form that its name promises, or a bomb.
+            OSError: If the disk refuses, or what it becomes does not fit.
+            ChangedError: If there is more by now: whoever makes it grow decides neither how long we read nor what room
+                that takes.
+        """
+        blocks = unfold(self._original(source, size), self._form, self._order.max_expanded_bytes)
+        if self._form.kind == JSONL:
+            self._read_lines(blocks)
+        else:
+            self._read_rows(blocks)
+
+    @property
+    def converted(self) -> Converted | None:
+        """What the lines are where they are not the drop itself, byte for byte."""
+        return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
+
+    def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
+        while block := source.read(BLOCK):
+            if self.size + len(block) > size:
+                raise InputChangedError
+            self.digest.update(block)
+            self.size += len(block)
+            yield block
+
+    def _read_rows(self, blocks: Iterable[bytes]) -> None:
+        sheet = sheet_of(self._form, self._reading, self._limit)
+        for row in sheet.rows(blocks):
+            self._write(row.line + b"\n")
+            self._line(row.line, fault=row.fault)
+        self._cut = sheet.cut
+
+    def _write(self, block: bytes) -> None:
+        self._files["input.jsonl"].write(block)
+        if self._form.is_plain:
+            return
+        self._written_digest.update(block)
+        before, self._written = self._written, self._written + len(block)
+        if self._written > max(FREE_BYTES, MAX_GROWTH * self.size):
+            raise FormError(f"as JSON lines it is more than {MAX_GROWTH} times as long: send those")
+        if self._written > self._order.max_expanded_bytes:
+            most = self._order.max_expanded_bytes
+            raise FormError(f"it is longer than {most} bytes as JSON lines ([spool] max_expanded_bytes)")
+        if before // ROOM_BYTES != self._written // ROOM_BYTES:
+            self._check_room()
+
+    def _check_room(self) -> None:
+        """Break off before the disk is full: nobody knew before how long it becomes.
+
+        Raises:
+            OSError: As from a full disk.
+        """
+        self._files["input.jsonl"].flush()
+        if find_shortage(
+            self._folder, read_space(self._folder), self._order.min_free_bytes, is_short=False, owed=ROOM_BYTES
+        ):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+
+    def _read_lines(self, blocks: Iterable[bytes]) -> None:
+        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
+        for block in blocks:
+            self._write(block)
+            *lines, tail = block.split(b"\n")
+            if lines:
+                lines[0] = rest + lines[0]
+                self._line(lines[0], skipped)
+                for line in lines[1:]:
+                    self._line(line)
+                rest, skipped = tail, 0
+            else:
+                rest += tail
+            if len(rest) > self._limit:
+                rest, skipped = b"", skipped + len(rest)
+        if rest or skipped:
+            self._is_torn = bool(skipped) or _is_cut_off(rest)
+            self._line(rest, skipped, end=0)
+
+    def check(self, marker: Marker | None) -> None:
+        """Compare with what the marker promised.
+
+        Raises:
+            RejectedError: If it differs, or if there is not one prompt.
+        """
+        if marker is not None:
+            found = {"sha256": self.digest.hexdigest(), "bytes": self.size, "lines": self.lines}
+            promised = {"sha256": marker.sha256, "bytes": marker.size, "lines": marker.lines}
+            if not self._form.is_plain:  # whoever counted lines counted those of the file
+                promised["lines"] = None
+            for what, value in promised.items():
+                if value not in ("", None) and value != found[what]:
+                    raise RejectedError(f"its marker says {what} {value}, the file has {found[what]}: send it again")
+        if self.size == 0:
+            raise RejectedError("it is empty: an upload that broke off? send it again")
+        if self._cut and (marker is None or not marker.sha256):
+            raise RejectedError(f"{self._cut}, so more may be missing: send it again")
+        if self._is_torn and (marker is None or not marker.sha256):
+            raise RejectedError(f"its last line ({self.lines}) is cut off, so more may be missing: send it again")
+        if self.requests == 0:
+            raise RejectedError("there is no prompt in it, only blank lines")
+
+    def settle(self) -> tuple[tuple[Signature, ...], ContextPlan | None]:
+        """Choose the context lengths now that all needs are known, and return the signatures by number."""
+        most = self._settings.num_ctx_max
+        plan = ContextPlan.of(self._needs, most) if most else None
+        if plan is None:
+            return tuple(key for key, _ in self._numbers), None
+        meant = [key.with_num_ctx(plan.length(step)) if step else key for key, step in self._numbers]
+        larger = [key.with_num_ctx(plan.larger) for key, step in self._numbers if step]
+        signatures = tuple(dict.fromkeys(meant + larger))
+        index = self._files["index"]
+        index.flush()
+        renumber_signatures(index, bytes(map(signatures.index, meant)).ljust(256, b"\0"))
+        return signatures, plan
+
+    def close(self) -> None:
+        """Make all files durable and close them; they are closed even when the disk refuses."""
+        with contextlib.ExitStack() as closing:
+            for file in self._files.values():
+                closing.callback(file.close)
+            for name, file in self._files.items():
+                file.flush()
+                disk.sync_file(file.fileno(), self._folder / name)
+
+    def _line(self, raw: bytes, skipped: int = 0, end: int = 1, fault: str = "") -> None:
+        self.lines += 1
+        length, offset = skipped + len(raw), self._offset
+        self._offset += length + end
+        if offset == 0 and raw.startswith(b"\xef\xbb\xbf"):
+            raw, offset, length = raw[3:], 3, length - 3
+        if not skipped and not raw.strip():
+            return
+        try:
+            if fault:
+                raise LineError(fault)
+            if length > self._limit:
+                raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
+            request = self._parse(raw)
+            answers = answers_of(request, self._settings)
+            if answers > 1 and self.requests + answers > MAX_REQUESTS:
+                raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
+            number = self._number(request, length)
+        except LineError as error:
+            request, number, answers = None, 0, 1
+            self._bad_line(error)
+        for answer in range(answers):
+            self._files["index"].write(pack_place(Place(offset, min(length, 2**32 - 1), self.lines, number, answer)))
+        self._compare(request, answers)
+        self.requests += answers
+
+    def _parse(self, raw: bytes) -> Request:
+        """Read one line, and take note of what all lines of the file have to do with.
+
+        Raises:
+            LineError: If it is none.
+        """
+        if self.asks is None:
+            self.asks = _asked_endpoint(raw)
+        request = parse_line(raw, self.lines, self._reading)
+        if self.asks:
+            self._custom_ids.take(request.id)
+        if self._reading.template is None:  # else all its keys are data
+            note_unobeyed(self.unobeyed, request)
+        return request
+
+    def _compare(self, request: Request | None, answers: int) -> None:
+        """Write which request is the first that is like each of these, if that is wanted; a bad line is like none."""
+        if self._sames is not None:
+            firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
+            self._files[FIRSTS].write(array("I", firsts).tobytes())
+
+    @property
+    def same(self) -> int:
+        """Requests that are the same as one before them; 0 where they are not compared."""
+        return self._sames.repeated if self._sames is not None else 0
+
+    def _digest(self, request: Request | None, answer: int, answers: int) -> bytes | None:
+        """Return what is equal for equal requests. One of several answers tells its seed, and so is no single one."""
+        if request is None:
+            return None
+        if answers == 1:
+            return digest_of(request, self._settings)
+        return digest_of(nth_request(request, self._settings, answer), self._settings, "one of several")
+
+    def _number(self, request: Request, size: int) -> int:
+        """Return the number of what a request needs loaded; the context length it needs is part of that for now."""
+        step = self._gauge.step(request, size) if self._gauge is not None else 0
+        key = signature_of(request, self._settings), step
+        number = self._numbers.get(key)
+        if number is None:
+            number = len(self._numbers)
+            limit = MAX_SIGNATURES // 2 if self._gauge is not None else MAX_SIGNATURES  # each may get a larger one
+            if number >= limit:
+                raise LineError(f"more than {limit} different models and context lengths in one file")
+            self._numbers[key] = number
+        if step:
+            self._needs[step] += 1
+        return number
+
+    def _bad_line(self, error: LineError) -> None:
+        fault = bad_line(error)
+        record = ledger.failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
+        self._files[ledger.NAME].write(ledger.frame(record))
+        self.bad_lines += 1
+
+
+def _asked_endpoint(raw: bytes) -> str | None:
+    """Return the endpoint of OpenAI's that a line asks, "" for a line of another shape, None for no object."""
+    try:
+        return endpoint_of(parse_object(raw))
+    except LineError:
+        return None
+
+
+def _is_cut_off(last: bytes) -> bool:
+    """Tell whether a last line without its LF looks like half a line: it is not blank and no JSON object."""
+    if not last.strip(b" \t\r"):
+        return False
+    try:
+        parse_object(last)
+    except LineError:
+        return True
+    return False

@@ -1,0 +1,238 @@
+"""What an earlier coordinator left behind: unfinished jobs to go on with, claims to accept, rests to clear away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from obcd.core.endpoint.faults import Fault, bad_line
+from obcd.core.request.context import Gauge
+from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings, Request, signature_of
+from obcd.core.request.request_key import times_of
+from obcd.core.scheduling.longest_first import MOST_REQUESTS, sort_sizes
+from obcd.errors import LineError
+from obcd.logs import printable
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
+from obcd.spool.inbox.control import JobControls, finish_binding, read_orders
+from obcd.spool.intake.acceptance import claim_marker
+from obcd.spool.job import crash_count, ledger
+from obcd.spool.job.job_folder import (
+    JobHeader,
+    Place,
+    length_column,
+    read_firsts,
+    read_header,
+    read_places,
+    signature_column,
+)
+from obcd.spool.job.ledger import failure_record
+
+logger = logging.getLogger(__name__)
+
+#: A line that lost its verdict is not judged again beyond this; `[spool] max_line_bytes` is not known any more.
+MAX_JUDGED_BYTES = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file that was claimed and is no job yet."""
+
+    job: str
+    drop: Drop
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is to be taken up again.
+
+    Attributes:
+        jobs: Headers of unfinished jobs, oldest first.
+        unpublished: Ids of jobs whose outputs are written and only have to be shown.
+        claims: Files to accept.
+        orders: {job: what binds it}, for those that something binds.
+        damaged: Folders that cannot be read; they are kept for a person to look at.
+        quarantined: Headers of jobs that are kept apart (see `quarantine`).
+        in_vain: `{job: how often it was begun in vain}`, where that is not 0.
+    """
+
+    jobs: tuple[JobHeader, ...]
+    unpublished: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    damaged: tuple[str, ...]
+    orders: Mapping[str, JobControls] = field(default_factory=dict)
+    quarantined: tuple[JobHeader, ...] = ()
+    in_vain: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """A job and what its ledger says.
+
+    Attributes:
+        column: The number of each request's signature; empty when all need the same one.
+        sizes: How long each request's line is, as `foresight.sort_sizes` says.
+        times: By ordinal, how many requests have its result; None: each has its own. What has another one's counts as
+            done in `replay`.
+    """
+
+    header: JobHeader
+    replay: ledger.Replay
+    column: bytes
+    sizes: bytes = b""
+    times: array[int] | None = None
+
+
+def recover(layout: Layout) -> Recovery:
+    """Look through jobs and claims; clear what was never committed."""
+    job_folders, claim_folders = _folders(layout.jobs), _folders(layout.claims)
+    for folder in (layout.jobs, layout.claims, *job_folders, *claim_folders):
+        # Who was killed between a rename and its sync left what all see and a power cut undoes; what is built on it
+        # from now on (a result in a job's ledger) must not be undone with it.
+        disk.sync_folder(folder)
+    jobs: list[JobHeader] = []
+    unpublished: list[str] = []
+    damaged: list[str] = []
+    for folder in job_folders:
+        if folder.name.endswith(".tmp"):
+            disk.remove_tree(folder)
+        elif (folder / "manifest.json").exists():
+            unpublished.append(folder.name)
+        else:
+            _sort_in(layout, folder, jobs, damaged)
+    known = {header.id for header in jobs} | set(unpublished) | set(damaged)
+    found = [_read_claim(layout, folder) for folder in claim_folders]
+    claims = [claim for claim in found if claim is not None]
+    waiting = tuple(claim for claim in claims if claim.job not in known)
+    for header in jobs:
+        finish_binding(layout, layout.jobs / header.id)
+    orders = {header.id: read_orders(layout.jobs / header.id) for header in jobs}
+    apart = {header.id for header in jobs if crash_count.is_quarantined(layout.jobs / header.id)}
+    in_vain = {header.id: crash_count.deaths(layout.jobs / header.id) for header in jobs}
+    return Recovery(
+        tuple(header for header in jobs if header.id not in apart),
+        tuple(unpublished),
+        waiting,
+        tuple(damaged),
+        orders={job: binding for job, binding in orders.items() if binding != JobControls()},
+        quarantined=tuple(header for header in jobs if header.id in apart),
+        in_vain={job: times for job, times in in_vain.items() if times},
+    )
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in one of ours, sorted; what else lies there is a stranger's and stays untouched."""
+    entries = sorted(parent.iterdir())
+    for entry in entries:
+        if entry.is_symlink() or not entry.is_dir():
+            logger.warning("%s is no folder of obcd's: passed over", printable(str(entry)), extra={"action": "stray"})
+    return [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+
+
+def begin_job(layout: Layout, job: str) -> LoadedJob | None:
+    """Read a job to work on it, and count that; None when it is kept apart (see `quarantine`)."""
+    loaded = load_job(layout, job)
+    return loaded if crash_count.begin(layout.jobs / job, loaded.replay.size) else None
+
+
+def load_job(layout: Layout, job: str) -> LoadedJob:
+    """Read a job's ledger, cutting off its damaged tail; bad lines whose failures went with it get them anew."""
+    folder = layout.jobs / job
+    header = read_header(folder)
+    column = signature_column(folder) if len(header.signatures) > 1 else b""
+    firsts = read_firsts(folder, header)
+    times = times_of(firsts) if firsts is not None else None
+    replay = ledger.replay(folder / ledger.NAME, header.requests, times)
+    if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
+        _fail_bad_lines(folder, header, replay)
+        replay = ledger.replay(folder / ledger.NAME, header.requests, times)
+    if times is not None:
+        done = bytes(done or not count for done, count in zip(replay.done, times, strict=True))
+        replay = replace(replay, done=done)
+    sizes = sort_sizes(length_column(folder)) if header.requests <= MOST_REQUESTS else b""
+    return LoadedJob(header, replay, column, sizes, times)
+
+
+def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:
+    """Write the failures of bad lines into a ledger that lost them: they cannot be asked."""
+    records = []
+    with open(folder / "input.jsonl", "rb") as lines:
+        for ordinal, place in enumerate(read_places(folder)):
+            fault = None if replay.done[ordinal] else _find_fault(lines, place, header)
+            if fault is not None:
+                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+    with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
+        writer.append(records)
+
+
+def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | None:
+    """Return what is wrong with a line, as acceptance did."""
+    try:
+        if place.length > MAX_JUDGED_BYTES:
+            raise LineError(f"longer than {MAX_JUDGED_BYTES} bytes")
+        lines.seek(place.offset)
+        request = parse_line(lines.read(place.length), place.line, header.settings.reading)
+        if signature_of(request, _planned(request, place, header)) not in header.signatures:
+            raise LineError("its model and context length are one kind too many for one file")
+    except LineError as error:
+        return bad_line(error)
+    return None
+
+
+def _planned(request: Request, place: Place, header: JobHeader) -> JobSettings:
+    """Return what a request is asked with, by the plan of its job's contexts."""
+    if header.settings.num_ctx_max is None:
+        return header.settings
+    step = Gauge(header.settings).step(request, place.length)
+    return replace(header.settings, num_ctx=header.context.length(step)) if header.context else header.settings
+
+
+def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[str]) -> None:
+    try:
+        header = read_header(folder)
+        if header.id != folder.name:
+            raise ValueError("it is the header of another job")
+        jobs.append(header)
+    except (OSError, ValueError, KeyError, TypeError):
+        claimed = any(layout.claims.glob(f"{folder.name}*"))
+        if claimed:  # the original is still there: accept it again
+            extra = {"action": "job_damaged", "job": folder.name}
+            logger.warning("job %s is damaged and is taken in again", folder.name, extra=extra)
+            disk.remove_tree(folder)
+        else:
+            extra = {"action": "job_damaged", "job": folder.name}
+            logger.error("job %s cannot be read: look at %s", folder.name, folder, extra=extra)  # noqa: TRY400
+            damaged.append(folder.name)
+
+
+def _read_claim(layout: Layout, folder: Path) -> Claim | None:
+    job, _, profile = folder.name.partition("@")
+    files = [path for path in folder.iterdir() if not path.name.endswith(MARKER_SUFFIX)]
+    if not files:
+        disk.remove_tree(folder)
+        return None
+    file = files[0]
+    key, identity = Key(profile, file.name), Identity.of(file.lstat())
+    left = (layout.inbox / profile if profile else layout.inbox) / (file.name + MARKER_SUFFIX)
+    marker = _find_marker(folder / left.name, identity.uid)
+    if marker is None:  # the crash may have come between the claim of the file and that of its marker
+        marker = _find_marker(left, identity.uid)
+        if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
+            marker = None
+        if marker is not None:
+            claim_marker(left.with_name(file.name), folder, marker, identity.uid)
+    return Claim(job, Drop(key, identity, marker))
+
+
+def _find_marker(path: Path, owner: int) -> Marker | None:
+    try:
+        return read_marker(path, owner)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""One job's folder and what stands beside it."""

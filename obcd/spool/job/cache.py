@@ -1,0 +1,309 @@
+"""The cache of answers (`cache = true`): one SQLite file in the root that all workers share, by any of their threads.
+
+    worker ─find(key)──► <root>/cache.sqlite ◄─forget(before)─── the sweeper's clerk (`keep_days`)
+           ─keep(key)──►        0600, WAL    ◄─measure, clear─── obcd cache
+
+It only saves work: whatever is wrong with it (damaged, locked, full) is told once, and the work goes on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import stat
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import monotonic
+
+#: Most bytes of it; what is older than the rest goes first.
+MOST_BYTES = 2**31
+#: Share that is freed when it is nearly full, and what counts as that.
+FREED_SHARE, FULL_SHARE = 0.2, 0.9
+#: Seconds that a worker waits for another one's write: its slot stands still meanwhile. And that a command waits.
+BUSY_SECONDS, PATIENT_SECONDS = 0.25, 30.0
+#: Seconds until what could not be opened, or was damaged, is tried again.
+RETRY_SECONDS = 60.0
+#: Seconds until one that was locked is tried again: else all slots of a worker would wait for it, one after the other.
+LOCKED_SECONDS = 2.0
+#: Rows deleted in one transaction: workers wait for its end.
+ROWS_AT_ONCE = 500
+#: {SQLite's name of an error: what people are told}
+REASONS = {
+    "SQLITE_BUSY": "another process keeps it locked",
+    "SQLITE_LOCKED": "another process keeps it locked",
+    "SQLITE_FULL": "there is no room for it",
+    "SQLITE_NOTADB": "it is damaged",
+    "SQLITE_CORRUPT": "it is damaged",
+    "SQLITE_READONLY": "it cannot be written",
+    "SQLITE_CANTOPEN": "it cannot be opened",
+    "SQLITE_IOERR": "the disk fails",
+}
+#: After these the connection is good still.
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")
+#: How the tables are; a file of another layout is passed over.
+LAYOUT = 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, crc INTEGER NOT NULL,
+                                    fields BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS answers_by_age ON answers (at);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a cache holds.
+
+    Attributes:
+        answers, bytes: How many, and the size of the file.
+        oldest, newest: When they were computed, in Unix seconds; None where there are none.
+        models: `{model: its answers}`.
+    """
+
+    answers: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+    newest: float | None = None
+    models: dict[str, int] = field(default_factory=dict)
+
+
+class AnswerCache:
+    """A worker's way to the cache; any thread. It opens nothing before it is asked.
+
+    Args:
+        tell: Called with the reason, a sentence without its end, when it cannot be used; each reason once.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._retry_at = 0.0
+        self._told: set[str] = set()
+
+    def find(self, key: bytes) -> dict[str, Any] | None:
+        """Return the fields of an answer as they were kept, None where there is none, or no cache."""
+        fields: dict[str, Any] | None = None
+        with self._used() as connection:
+            wanted = "SELECT crc, fields FROM answers WHERE key = ?"
+            row = connection.execute(wanted, (key,)).fetchone() if connection is not None else None
+            if row is not None and zlib.crc32(row[1]) == row[0]:
+                fields = json.loads(row[1])
+            elif row is not None:
+                self._say("it is damaged")
+        return fields
+
+    def keep(self, key: bytes, fields: dict[str, Any], at: float) -> None:
+        """Remember an answer; one that is there already stays."""
+        raw = json.dumps(fields, separators=(",", ":")).encode("ascii")
+        row = (key, at, str(fields.get("model", "")), zlib.crc32(raw), raw)
+        with self._used() as connection:
+            if connection is not None:
+                connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[sqlite3.Connection | None]:
+        """Lend the connection, None where there is none; whatever fails inside is told and swallowed."""
+        with self._lock:
+            connection = self._connected()
+            try:
+                yield connection
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                self._say(reason_of(error))
+                name = _name_of(error)
+                if name not in _PASSING:
+                    self._close()
+                if name != "SQLITE_FULL":  # a full one can be read
+                    self._retry_at = monotonic() + (LOCKED_SECONDS if name in _PASSING else RETRY_SECONDS)
+
+    def _connected(self) -> sqlite3.Connection | None:
+        if monotonic() < self._retry_at:
+            return None
+        if self._connection is not None and not self._path.exists():  # taken away: what is open is nobody's
+            self._close()
+        if self._connection is None:
+            try:
+                self._connection = connect(self._path, BUSY_SECONDS)
+            except (sqlite3.Error, OSError) as error:
+                self._retry_at = monotonic() + RETRY_SECONDS
+                self._say(reason_of(error))
+        return self._connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _say(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            self._tell(reason)
+
+
+def connect(path: Path, timeout: float) -> sqlite3.Connection:
+    """Open the cache, and make it if it is missing: ours alone, since prompts' answers lie in it.
+
+    Args:
+        timeout: Seconds to wait for others' writes.
+
+    Raises:
+        OSError: If it cannot be made, is a link or no file, or is another user's.
+        sqlite3.Error: If it is damaged, or locked.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no file")
+        if status.st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        _set_up(connection, monotonic() + timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, until: float) -> None:
+    """Make a connection as ours are, and the tables where there are none yet.
+
+    Of workers that start together one makes them, and the others are sent away at once, whatever the timeout is.
+    """
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last answers, and nothing else
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA max_page_count = {MOST_BYTES // _pragma(connection, 'page_size')}")
+            if _pragma(connection, "user_version") == 0:
+                connection.executescript(f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {LAYOUT}; COMMIT;")
+        except sqlite3.OperationalError as error:
+            if _name_of(error) not in _PASSING or monotonic() >= until:
+                raise
+            threading.Event().wait(0.01)
+        else:
+            break
+    if _pragma(connection, "user_version") != LAYOUT:
+        raise OSError("another version of obcd made it")
+
+
+def forget(path: Path, before: float) -> int:
+    """Delete what was computed before a moment (Unix seconds, 0: nothing), and the oldest of one that is nearly full.
+
+    Returns:
+        How many answers were deleted.
+
+    Raises:
+        OSError: If it cannot be used, whatever the reason.
+    """
+    if not path.exists():
+        return 0
+    with _opened(path) as connection:
+        gone = _delete(connection, "at < ?", (before,)) if before else 0
+        used = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+        if used > FULL_SHARE * _pragma(connection, "max_page_count"):
+            count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+            place = (int(count * FREED_SHARE),)
+            row = connection.execute("SELECT at FROM answers ORDER BY at LIMIT 1 OFFSET ?", place).fetchone()
+            gone += _delete(connection, "at <= ?", row) if row is not None else 0
+        if gone:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+
+def measure(path: Path) -> Size:
+    """Return what the cache holds; nothing where there is none.
+
+    Raises:
+        OSError: If it cannot be read, whatever the reason.
+    """
+    if not path.exists():
+        return Size()
+    with _opened(path) as connection:
+        count, oldest, newest = connection.execute("SELECT count(*), min(at), max(at) FROM answers").fetchone()
+        models = dict(connection.execute("SELECT model, count(*) FROM answers GROUP BY model ORDER BY 2 DESC, 1"))
+    size = sum(file.stat().st_size for file in _files(path) if file.exists())
+    return Size(count, size, oldest, newest, models)
+
+
+def clear(path: Path) -> int | None:
+    """Delete all answers, also while workers use the cache.
+
+    Returns:
+        How many there were; None of one that was damaged: its files are removed.
+
+    Raises:
+        OSError: If it cannot be used: locked for long, another user's.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with _opened(path) as connection:
+            gone = _delete(connection, "TRUE", ())
+            with contextlib.suppress(sqlite3.Error):  # the file stays as large while others read; it holds nothing
+                connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return gone
+    except DamagedError:
+        for file in _files(path):
+            file.unlink(missing_ok=True)
+        return None
+
+
+class DamagedError(OSError):
+    """The file is no database, or a broken one."""
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the cache for a command; what SQLite says becomes an `OSError`."""
+    try:
+        with contextlib.closing(connect(path, PATIENT_SECONDS)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        kind = DamagedError if _name_of(error) in ("SQLITE_NOTADB", "SQLITE_CORRUPT") else OSError
+        raise kind(0, reason_of(error), str(path)) from None
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))]
+
+
+def _pragma(connection: sqlite3.Connection, what: str) -> int:
+    return int(connection.execute(f"PRAGMA {what}").fetchone()[0])
+
+
+def _delete(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> int:
+    """Delete some rows at a time: what uses the cache need not wait for all of them."""
+    gone, more = 0, ROWS_AT_ONCE
+    while more == ROWS_AT_ONCE:
+        one = f"SELECT rowid FROM answers WHERE {which} LIMIT {ROWS_AT_ONCE}"  # noqa: S608 - a constant of ours
+        more = connection.execute(f"DELETE FROM answers WHERE rowid IN ({one})", values).rowcount  # noqa: S608
+        gone += more
+    return gone
+
+
+def _name_of(error: Exception) -> str:
+    """Return the name of SQLite's primary code, "" of another error."""
+    name = getattr(error, "sqlite_errorname", "")
+    return next((known for known in REASONS if name.startswith(known)), name)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why the cache cannot be used, for people: nothing of what it holds."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    name = _name_of(error)
+    return REASONS.get(name, name or "it is damaged")

@@ -1,0 +1,271 @@
+"""A job's folder: its header (`job.json`), its input, and the index that finds each line without reading the others.
+
+jobs/<id>/input.jsonl   what was dropped, byte for byte
+          job.json      the header: written last, so a folder with it is complete
+          index         one record a request: where its line lies, its number, its signature
+          firsts        with `dedupe`: four bytes a request, the ordinal of the first equal one
+          ledger.log    results (see `ledger`)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import time
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from obcd.core.request.context import ContextPlan
+from obcd.core.request.records import JobSettings, Signature
+from obcd.core.tables.file_format import stem_of
+from obcd.errors import InputError
+from obcd.spool.folders import disk
+
+#: Format of job folders. A newer one is refused, an older one read.
+FORMAT = 1
+#: Byte offset, length without LF, line number from 1, signature number (0 to 255), number of the answer (0 to 99).
+_RECORD = struct.Struct("<QIIBB2x")
+RECORD_BYTES = _RECORD.size
+FIRSTS = "firsts"
+#: Where the signature's number is in a record, and how much of the index is read at once.
+_SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
+#: Different signatures in one job; the index holds their number in a byte.
+MAX_SIGNATURES = 250
+
+
+#: {key of job.json: what its value may be}
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
+    **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
+    "accepted_at": (float, int),
+    "unobeyed": (dict,),
+}
+
+
+class Place(NamedTuple):
+    """Where one request lies in `input.jsonl`.
+
+    Attributes:
+        answer: Which of the answers that its line wants (`n`), from 0; those of a line follow each other.
+    """
+
+    offset: int
+    length: int
+    line: int
+    signature: int
+    answer: int = 0
+
+
+class Converted(NamedTuple):
+    """The lines that were made of a drop: those of a packed file, or a row of CSV each."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHeader:
+    """What is fixed when a job is accepted.
+
+    Attributes:
+        id: E.g. `20261122T180105-3f9a1c`.
+        name: The dropped file's name, e.g. `notes.jsonl`.
+        profile: The folder of the inbox it lay in; "" for the inbox itself.
+        uid: Who dropped it.
+        drop_id: What `obcd submit` wrote into its marker; "" otherwise.
+        parent: What `obcd retry` wrote there: the id of the job whose failed lines these are; "" otherwise.
+        accepted_at: Unix seconds.
+        sha256, size: Of what was dropped.
+        lines: Of `input.jsonl`; `lines` counts blank ones too.
+        requests: Results there have to be: the answers that each non-blank line wants, one of most.
+        bad_lines: Those of them that could not become requests.
+        same: Requests that are the same as one before them, and have its result (`dedupe`).
+        settings: What it asks with.
+        signatures: What its requests need loaded.
+        context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
+        source: For `obcd batch`: the absolute path it was read from; "" otherwise.
+        asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
+            outputs are OpenAI's too. "" for a file of ours.
+        converted: What `input.jsonl` is where the drop was not JSONL, or packed; None: what was dropped, byte for byte.
+        unobeyed: `{key that looks like a wish, and is only echoed: number of the first line that has it}`.
+        repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
+        format: `FORMAT` of the version that wrote it.
+    """
+
+    id: str
+    name: str
+    profile: str = ""
+    uid: int = 0
+    drop_id: str = ""
+    parent: str = ""
+    accepted_at: float = 0.0
+    sha256: str = ""
+    size: int = 0
+    lines: int = 0
+    requests: int = 0
+    bad_lines: int = 0
+    same: int = 0
+    settings: JobSettings
+    signatures: tuple[Signature, ...] = ()
+    context: ContextPlan | None = None
+    source: str = ""
+    repeat: str = "run"
+    asks: str = ""
+    converted: Converted | None = None
+    unobeyed: Mapping[str, int] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def stem(self) -> str:
+        """The name of its folder in the outbox, e.g. `notes`."""
+        return stem_of(self.name)
+
+    @property
+    def label(self) -> str:
+        """How people call it: `notes.jsonl`, or `clinical/notes.jsonl`."""
+        return f"{self.profile}/{self.name}" if self.profile else self.name
+
+    def settings_under(self, number: int) -> JobSettings:
+        """Return what a request is asked with that needs this of the signatures: the context length is its own.
+
+        `num_ctx_max` is the one that it may go over to.
+        """
+        most = self.context.larger if self.context is not None else None
+        return replace(self.settings, num_ctx=self.signatures[number].num_ctx, num_ctx_max=most)
+
+    def larger_numbers(self) -> dict[int, int]:
+        """Return `{number of a signature: that of the same with the larger context}`."""
+        return self.context.larger_numbers(self.signatures) if self.context is not None else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `job.json`."""
+        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        document["settings"] = self.settings.to_json()
+        document["signatures"] = [signature.to_json() for signature in self.signatures]
+        document["context"] = self.context.to_json() if self.context is not None else None
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> JobHeader:
+        """Read `job.json`.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError, IndexError: If it is damaged.
+            InputError: If a newer obcd wrote it.
+        """
+        if document.get("format", 0) > FORMAT:
+            raise InputError(
+                f"job {document.get('id')} was written by a newer obcd (format {document['format']}, this one reads "
+                f"{FORMAT}): install that version again, or let it finish its jobs first"
+            )
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in document.items() if key in known}
+        for key, kinds in _KINDS.items():
+            if not isinstance(values.get(key, kinds[0]()), kinds):
+                raise ValueError(f"`{key}` is a {type(values[key]).__name__}")
+        values["settings"] = JobSettings.from_json(document["settings"])
+        values["converted"] = Converted(*document["converted"]) if document.get("converted") else None
+        values["signatures"] = tuple(Signature.from_json(entry) for entry in document["signatures"])
+        values["context"] = ContextPlan(**document["context"]) if document.get("context") else None
+        return cls(**values)
+
+    def evolve(self, **changes: Any) -> JobHeader:
+        """Return a copy with changes."""
+        return replace(self, **changes)
+
+
+def new_job_id(now: float) -> str:
+    """Return an id that sorts by time and never repeats: UTC time and 48 random bits."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(6)
+
+
+def read_header(folder: Path) -> JobHeader:
+    """Read a job's header.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: If it is missing or damaged.
+        InputError: If a newer obcd wrote it.
+    """
+    document = disk.read_json(folder / "job.json")
+    try:
+        return JobHeader.from_json(document)
+    except (AttributeError, IndexError):
+        raise ValueError("a part of job.json is not what it should be") from None
+
+
+def pack_place(place: Place) -> bytes:
+    """Return one record of the index."""
+    return _RECORD.pack(*place)
+
+
+def read_place(folder: Path, ordinal: int) -> Place:
+    """Read where one request lies."""
+    return Place(*_RECORD.unpack(_read_piece(f"{folder}/index", RECORD_BYTES, ordinal * RECORD_BYTES)))
+
+
+def read_places(folder: Path) -> Iterator[Place]:
+    """Yield where every request lies, in input order, a block at a time."""
+    with open(folder / "index", "rb") as index:
+        while block := index.read(_BLOCK_BYTES):
+            yield from map(Place._make, _RECORD.iter_unpack(block))
+
+
+def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
+    """Read one request's line from disk; any process may, the folder is not changed while the job runs."""
+    place = read_place(folder, ordinal)
+    return place, _read_piece(f"{folder}/input.jsonl", place.length, place.offset)
+
+
+def _read_piece(path: str, length: int, offset: int) -> bytes:
+    """Read a piece of a file, for each request: a file object would cost more than the reading."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
+
+
+def signature_column(folder: Path) -> bytes:
+    """Return the signature number of every request, one byte each."""
+    with open(folder / "index", "rb") as index:
+        blocks = iter(partial(index.read, _BLOCK_BYTES), b"")
+        return b"".join(block[_SIGNATURE_AT::RECORD_BYTES] for block in blocks)
+
+
+def read_firsts(folder: Path, header: JobHeader) -> array[int] | None:
+    """Return, by ordinal, the first equal request; None where all are asked.
+
+    Raises:
+        OSError, ValueError: If that is missing or damaged.
+    """
+    if not header.same:
+        return None
+    firsts = array("I", (folder / FIRSTS).read_bytes())
+    if len(firsts) != header.requests or any(
+        first > ordinal or firsts[first] != first for ordinal, first in enumerate(firsts)
+    ):
+        raise ValueError(f"{FIRSTS} is not what it should be")
+    return firsts
+
+
+def length_column(folder: Path) -> list[int]:
+    """Return the length of every request's line, in bytes."""
+    return [place.length for place in read_places(folder)]
+
+
+def renumber_signatures(index: IO[bytes], numbers: bytes) -> None:
+    """Number the signatures of an index anew, where it lies.
+
+    Args:
+        numbers: 256 bytes: the new number for each old one.
+    """
+    offset = 0
+    while block := bytearray(os.pread(index.fileno(), _BLOCK_BYTES, offset)):
+        block[_SIGNATURE_AT::RECORD_BYTES] = block[_SIGNATURE_AT::RECORD_BYTES].translate(numbers)
+        os.pwrite(index.fileno(), block, offset)
+        offset += len(block)

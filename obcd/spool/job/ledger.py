@@ -1,0 +1,224 @@
+"""The ledger: a job's append-only record of results, one line each, `crc32hex SP json LF`.
+
+    8c7b2f01 {"ordinal":0,"line":1,"outcome":"response","attempts":1,…}
+
+One writer. A torn or zero-filled tail after a crash is normal: reading stops at the first record whose CRC or LF is
+wrong, and what follows is cut off before anything is appended. The first valid record of an ordinal counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from obcd.core.answer.counts import Counts
+from obcd.core.request.records import Outcome
+from obcd.spool.folders import disk
+
+logger = logging.getLogger(__name__)
+
+NAME = "ledger.log"
+#: Length of `crc32hex SP`.
+_HEAD = 9
+
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
+def frame(record: bytes) -> bytes:
+    """Return one line of the ledger; `record` is JSON without LF."""
+    return b"%08x %b\n" % (zlib.crc32(record), record)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """Return a record's JSON: ASCII, so that lone surrogates of a model's answer stay valid."""
+    return _encoder.encode(record).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a ledger says.
+
+    Attributes:
+        done: One byte per ordinal, 1 where there is a result.
+        size: Bytes up to the end of the last valid record.
+        counts: Sums over the results.
+        weights: `{model: digest of the weights that answered}`, where it was held to one.
+    """
+
+    done: bytes
+    size: int
+    counts: Counts = field(default_factory=Counts)
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_valid(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset after the record, its JSON) for each valid record, up to the first damaged one."""
+    try:
+        file = open(path, "rb", buffering=2**18)  # noqa: SIM115 - closed below; opening alone may fail
+    except FileNotFoundError:
+        return
+    with file:
+        offset = 0
+        for line in file:
+            offset += len(line)
+            record = line[_HEAD:-1]
+            if line[-1:] != b"\n" or line[:_HEAD] != b"%08x " % zlib.crc32(record):
+                return
+            yield offset, record
+
+
+def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Replay:
+    """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one.
+
+    Args:
+        times: By ordinal, how many requests have its result (see `sameness`); None: it alone has.
+    """
+    done, size, counts = bytearray(requests), 0, Counts()
+    weights: dict[str, str] = {}
+    for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
+        record = json.loads(raw)
+        ordinal = record["ordinal"]
+        if 0 <= ordinal < requests and not done[ordinal]:
+            done[ordinal] = 1
+            counts.add(Counts.of(record).times(times[ordinal] if times is not None else 1))
+            if "weights" in record:
+                weights.setdefault(*record["weights"])
+    _cut(path, size)
+    return Replay(done=bytes(done), size=size, counts=counts, weights=weights)
+
+
+def index_results(path: Path, requests: int) -> array[int]:
+    """Return, per ordinal, the offset of its record in the ledger plus one; 0 where there is none."""
+    places, start = array("Q", bytes(8 * requests)), 0
+    for end, record in read_valid(path):
+        ordinal = json.loads(record)["ordinal"]
+        if 0 <= ordinal < requests and not places[ordinal]:
+            places[ordinal] = start + 1
+        start = end
+    return places
+
+
+def read_record(descriptor: int, place: int) -> dict[str, Any]:
+    """Read one record at a place that `index_results` gave."""
+    chunk, size = b"", 4096
+    while not chunk.endswith(b"\n"):
+        chunk = os.pread(descriptor, size, place - 1)
+        end = chunk.find(b"\n")
+        if end >= 0:
+            chunk = chunk[: end + 1]
+        elif len(chunk) < size:
+            raise ValueError("a ledger record without an end")
+        size *= 4
+    document: dict[str, Any] = json.loads(chunk[_HEAD:])
+    return document
+
+
+class LedgerWriter:
+    """Appends to one job's ledger. One thread.
+
+    Args:
+        folder: The job's folder.
+        size: Length of the valid part (`Replay.size`); what follows it is a failed write, and is cut off.
+
+    Raises:
+        OSError: If the file cannot be opened or cut.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._path = folder / NAME
+        disk.before("open", str(self._path))
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        #: Length of what is durable.
+        self.size = size
+        self._written = 0
+        try:
+            if os.fstat(self._descriptor).st_size != size:
+                os.ftruncate(self._descriptor, size)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    def append(self, records: list[bytes]) -> None:
+        """Write records and make them durable.
+
+        Raises:
+            OSError: As `write` and `sync`.
+        """
+        self.write(records)
+        self.sync()
+
+    def write(self, records: list[bytes]) -> None:
+        """Append records: from here they outlive this process, but not yet the machine.
+
+        Raises:
+            OSError: Nothing counts that was not synced. Close this writer, and give what was not synced to a new one
+                of the same `size`: after a failed sync the kernel may have dropped what this descriptor wrote.
+        """
+        block = b"".join(map(frame, records))
+        disk.before("append", str(self._path))
+        view = memoryview(block)
+        while view:  # a full disk gives a short write first, then ENOSPC
+            view = view[os.write(self._descriptor, view) :]
+        self._written += len(block)
+
+    def sync(self) -> None:
+        """Make what was written durable; only when this returns does it count.
+
+        Raises:
+            OSError: As `write`.
+        """
+        disk.before("fdatasync", str(self._path))
+        os.fdatasync(self._descriptor)
+        self.size, self._written = self.size + self._written, 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def _cut(path: Path, size: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        torn = os.fstat(descriptor).st_size - size
+        if torn:
+            extra = {"action": "ledger_cut", "job": path.parent.name}
+            logger.warning("cut %d damaged bytes off the end of %s", torn, path, extra=extra)
+            disk.before("ftruncate", str(path))
+            os.ftruncate(descriptor, size)
+            disk.sync_file(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def failure_record(
+    ordinal: int,
+    line: int,
+    kind: str,
+    message: str,
+    attempts: int,
+    endpoint: str = "",
+    kept: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the ledger's record of a failure, as JSON; `kept` is `Fault.kept`."""
+    return encode(
+        {
+            **(kept or {}),
+            "ordinal": ordinal,
+            "line": line,
+            "outcome": Outcome.FAILURE,
+            "class": kind,
+            "message": message,
+            "attempts": attempts,
+            "endpoint": endpoint,
+        }
+    )

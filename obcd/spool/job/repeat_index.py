@@ -1,0 +1,93 @@
+"""What was answered already: a small durable record for each drop of `repeat = "skip"`, beside the outbox.
+
+    root/answered/<sha256 of submitter, path and content>.json
+
+It is written before the job is shown, since from then on a consumer may take the answers away and the same file may be
+dropped again; and it outlives them, so that a mirror which sends all its files each night has none computed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import seconds_of
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout, make_own
+from obcd.spool.job.job_folder import JobHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """The job that answered the same drop before.
+
+    Attributes:
+        folder: Where it was published, relative to the outbox, e.g. `clinical/notes`; by now it may be gone.
+        published_at: As in its manifest, RFC 3339.
+        responses, failures: How many lines ended as which.
+    """
+
+    job: str
+    folder: str
+    published_at: str
+    responses: int
+    failures: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of its record, which is also `repeats` of a manifest."""
+        return asdict(self)
+
+
+def note(layout: Layout, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Record that a job is about to be shown as `folder`; safe to repeat, the newest of two stands.
+
+    Raises:
+        InputError: If something of another user lies where the records go.
+        OSError: If the disk refuses.
+    """
+    earlier = Earlier(
+        job=manifest["job"],
+        folder=str(folder.relative_to(layout.outbox)),
+        published_at=manifest["times"]["published_at"],
+        responses=manifest["counts"]["responses"],
+        failures=manifest["counts"]["failures"],
+    )
+    make_own(layout.answered)
+    key = _key(manifest["submitter"]["uid"], manifest["profile"], manifest["name"], manifest["input"]["sha256"])
+    disk.write_json(layout.answered / f"{key}.json", {"format": 1, **earlier.to_json()}, 0o600)
+
+
+def find(layout: Layout, header: JobHeader, since: float | None) -> Earlier | None:
+    """Find the job that answered the same drop; one whose record cannot be read is answered anew.
+
+    Args:
+        since: Unix seconds: one that was published before does not count. None: none does.
+    """
+    path = layout.answered / f"{_key(header.uid, header.profile, header.name, header.sha256)}.json"
+    if since is None:
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        document = disk.read_json(path)
+        if seconds_of(document["published_at"]) >= since:
+            return Earlier(**{key: value for key, value in document.items() if key != "format"})
+    return None
+
+
+def read_time(path: Path) -> float:
+    """Return when the job of a record was published, in Unix seconds; one that cannot be read is of no use: 0.
+
+    Raises:
+        OSError: If it is not there, among others.
+    """
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return seconds_of(disk.read_json(path)["published_at"])
+    return 0.0
+
+
+def _key(uid: int, profile: str, name: str, sha256: str) -> str:
+    return hashlib.sha256(json.dumps([uid, profile, name, sha256]).encode()).hexdigest()

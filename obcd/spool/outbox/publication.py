@@ -1,0 +1,387 @@
+"""The outbox: what people see. A finished job's folder is filled, then shown by one rename; `signs` are beside it.
+
+outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
+
+With `[spool] per_user` it lies in a home of the submitter's, outbox/<user>/ (see `homes`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from obcd import __version__
+from obcd.clock import timestamp, wall
+from obcd.core.answer.counts import Counts
+from obcd.core.answer.openai.batch import Batch
+from obcd.core.answer.openai.openai_response import told_failure, told_response
+from obcd.core.answer.several import join
+from obcd.core.request.lines import parse_line
+from obcd.core.request.openai.openai_request import is_asked
+from obcd.core.request.records import Outcome, plain_model
+from obcd.core.request.request_key import repeat
+from obcd.core.request.rows import is_blank
+from obcd.core.tables.file_format import stem_of
+from obcd.errors import LineError
+from obcd.spool.folders import disk
+from obcd.spool.folders.disk import BLOCK
+from obcd.spool.folders.disk_space import find_shortage, read_space
+from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.user_folders import find_places, user_name
+from obcd.spool.inbox.control import fail_cancelled, read_orders
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
+from obcd.spool.outbox.publish_rename import MANIFEST, show
+
+logger = logging.getLogger(__name__)
+
+#: An id of a bad line that is longer is not repeated; characters of its JSON.
+MAX_ID_CHARS = 200
+#: How much longer than what was accepted a file may be by now to be kept too.
+MOST_KEPT_BYTES = 2**28
+#: Keys of a ledger record that its line in responses.jsonl does not repeat.
+_INTERNAL = ("ordinal", "outcome", "weights")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """What the manifest tells of an endpoint: `{"version": "0.33.0", "gpu": 0, "digests": {model: sha256}}`."""
+
+    version: str = ""
+    gpu: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over a job's results: in all, in time, and per endpoint."""
+
+    counts: Counts = field(default_factory=Counts)
+    started: float = 0.0
+    finished: float = 0.0
+    endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self.counts.add(Counts.of(record))
+        if record["outcome"] != Outcome.RESPONSE:
+            return
+        seconds, finished = record["seconds"], record["finished"]
+        self.finished = max(self.finished, finished)
+        self.started = min(self.started or finished, finished - seconds)
+        for answer in record.get("responses", (record,)):
+            share = self.endpoints.setdefault(answer["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
+            share["responses"] += 1
+            share["eval_tokens"] += answer.get("eval_tokens", 0)
+            share["seconds"] = round(share["seconds"] + answer["seconds"], 3)
+
+
+def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
+    """Write a complete job's outputs and show its folder in the outbox; safe to repeat after a crash.
+
+    Without a manifest the outputs are written (again: same bytes); with one only the rename is missing.
+
+    Returns:
+        The published folder.
+    """
+    folder = layout.jobs / job
+    if folder.exists() and not (folder / MANIFEST).exists():
+        _check_room(folder)
+        header = read_header(folder)
+        fail_cancelled(folder, header)
+        sums = _write_outputs(folder, header)
+        changed = _keep_changed_original(layout, folder, header)
+        manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
+        canceller = read_orders(folder).canceller
+        if header.asks:
+            manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
+        if canceller is not None:
+            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
+        disk.write_json(folder / MANIFEST, manifest)
+    return show(layout, job)
+
+
+def _check_room(folder: Path) -> None:
+    """Refuse to begin outputs that surely do not fit: half of them would take the room that results in flight need.
+
+    Raises:
+        OSError: If there is less room than the results take already, with the errno of a full disk.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        size, space = (folder / ledger.NAME).stat().st_size, read_space(folder)
+        if space.size and space.free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
+    places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
+    for name in ("errors.jsonl", "retry.jsonl"):
+        disk.remove(folder / name)
+    with (
+        open(folder / ledger.NAME, "rb", buffering=0) as results,
+        open(folder / "input.jsonl", "rb", buffering=2**18) as lines,
+        contextlib.ExitStack() as outputs,
+    ):
+        responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
+        failed: _FailedFiles | None = None
+        for place, record in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
+            sums.add(record)
+            if record["outcome"] == Outcome.RESPONSE:
+                responses.write(_response_line(_read_line(lines, place), place, record, header))
+                continue
+            if failed is None:
+                files = (outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES)
+                failed = _FailedFiles(header, *files)
+            failed.add(lines, place, record)
+    return sums
+
+
+def _results(
+    lines: Iterator[Place], places: Sequence[int], results: int, firsts: Sequence[int] | None
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield each line's place and its one result; that of a line with several answers holds them all.
+
+    Args:
+        places: By ordinal, where its record is in the ledger.
+        results: The ledger's descriptor.
+        firsts: By ordinal, the first equal request, whose record is that of all; None where they are not compared.
+    """
+    held: list[dict[str, Any]] = []  # the results of the line at hand
+    last = None
+    for ordinal, place in enumerate(lines):
+        if place.answer == 0 and last is not None:
+            yield last, join(held)
+            held = []
+        first = ordinal if firsts is None else firsts[ordinal]
+        record = ledger.read_record(results, places[first])
+        held.append(record if first == ordinal else repeat(record, ordinal, place.line))
+        last = place
+    if last is not None:
+        yield last, join(held)
+
+
+def _digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` of the outputs that are there."""
+    digests = {}
+    for path in (folder / "responses.jsonl", *(folder / name for name in FAILED_FILES)):
+        if path.exists():
+            digests[path.name] = {"sha256": disk.file_sha256(path), "bytes": path.stat().st_size}
+    return digests
+
+
+#: What a failure keeps of an answer that would not do (`Fault.kept`).
+KEPT = ("response", "tool_calls", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens", "same_as")
+FAILED_FILES = ("errors.jsonl", "retry.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedFiles:
+    """The two files that exist only if some lines failed."""
+
+    header: JobHeader
+    errors: IO[bytes]
+    retry: IO[bytes]
+
+    def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
+        document: dict[str, Any] = {
+            "line": place.line,
+            "id": _id_of(lines, place, self.header),
+            "class": record["class"],
+            "message": record["message"],
+            "attempts": record["attempts"],
+        }
+        if record.get("endpoint"):
+            document["endpoint"] = record["endpoint"]
+        document.update((key, record[key]) for key in KEPT if key in record)
+        if "responses" in record:
+            document["responses"] = _shown(record)["responses"]
+        if self.header.asks:
+            document = told_failure(document, self.header.id)
+        self.errors.write(ledger.encode(document) + b"\n")
+        lines.seek(place.offset)
+        left = place.length
+        while left and (block := lines.read(min(left, BLOCK))):
+            self.retry.write(block)
+            left -= len(block)
+        self.retry.write(b"\n")
+
+
+def _read_line(lines: IO[bytes], place: Place) -> bytes:
+    lines.seek(place.offset)
+    return lines.read(place.length)
+
+
+def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
+    """Return the user's id of a failed line; its number where the line cannot be read."""
+    if place.length > BLOCK:
+        return place.line
+    raw = _read_line(lines, place)
+    try:
+        return parse_line(raw, place.line, header.settings.reading).id
+    except LineError:
+        pass
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            return place.line
+        reading = header.settings.reading
+        is_openai = reading.template is None and (is_asked(document) or (header.asks and "custom_id" in document))
+        value = document.get("custom_id" if is_openai else reading.id_field)
+        length = len(
+            json.dumps(value, allow_nan=False, ensure_ascii=False)
+        )  # Infinity and NaN are no JSON: not to be written on
+    except (ValueError, RecursionError):
+        return place.line
+    has_none = value is None or (header.settings.template is not None and is_blank(value))
+    return place.line if has_none or length > MAX_ID_CHARS else value
+
+
+def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
+    request = parse_line(raw, place.line, header.settings.reading)
+    document = {"id": request.id, "line": place.line, "prompt": request.echo}
+    if "response" in record:
+        document["response"] = record["response"]  # before the rest, for people
+    document.update(_shown(record), line=place.line)
+    if request.extra:
+        document["extra"] = request.extra
+    if header.asks:
+        document = told_response(document, header.id, request.kind)
+    return ledger.encode(document) + b"\n"
+
+
+def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what people see of a record."""
+    document = {key: value for key, value in record.items() if key not in _INTERNAL}
+    if "finished" in document:
+        document["finished_at"] = timestamp(document.pop("finished"))
+    if "responses" in document:
+        answers = [_shown(answer) for answer in document.pop("responses")]
+        document["responses"] = [{key: answer[key] for key in answer if key != "line"} for answer in answers]
+    return document
+
+
+def _manifest(
+    header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], changed: Mapping[str, bool]
+) -> dict[str, Any]:
+    counts, span = sums.counts, max(0.0, sums.finished - sums.started)
+    used = {name: facts.get(name, EndpointFacts()) for name in sums.endpoints}
+    return {
+        "format": header.format,
+        "obcd": __version__,
+        "job": header.id,
+        "name": header.name,
+        "profile": header.profile,
+        "drop_id": header.drop_id,
+        "parent": header.parent,
+        "repeat": header.repeat,
+        "source": header.source,
+        "submitter": {"uid": header.uid, "name": user_name(header.uid)},
+        "counts": {
+            "lines": header.lines,
+            "requests": counts.done,
+            "responses": counts.responses,
+            "failures": counts.failures,
+            "cut_short": counts.cut_short,
+            "repairs": counts.repairs,
+            "cached": counts.cached,
+            "same": counts.same,
+        },
+        "tokens": {"prompt": counts.prompt_tokens, "eval": counts.eval_tokens},
+        "times": {
+            "accepted_at": timestamp(header.accepted_at),
+            "started_at": timestamp(sums.started) if sums.started else None,
+            "finished_at": timestamp(sums.finished) if sums.finished else None,
+            "published_at": timestamp(wall()),
+            "work_seconds": round(counts.work_seconds, 3),
+            "span_seconds": round(span, 3),
+            "speedup": round(counts.work_seconds / span, 2) if span else None,
+        },
+        "endpoints": {
+            name: {"gpu": used[name].gpu, "version": used[name].version, **share}
+            for name, share in sums.endpoints.items()
+        },
+        "digests": {
+            signature.model: sorted(
+                {fact.digests[signature.model] for fact in used.values() if signature.model in fact.digests}
+            )
+            for signature in header.signatures
+        },
+        "input": {**_input(header), **changed},
+        "settings": header.settings.to_json(),
+        "context": header.context.to_json() if header.context is not None else None,
+    }
+
+
+def _input(header: JobHeader) -> dict[str, Any]:
+    """Return what the manifest tells of what was dropped, and of the lines that were made of it."""
+    document: dict[str, Any] = {"sha256": header.sha256, "bytes": header.size}
+    if header.converted is not None:
+        document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
+    if header.unobeyed:
+        document["unobeyed"] = dict(header.unobeyed)
+    return document
+
+
+def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
+    """Return what the manifest tells of a job of OpenAI's lines in OpenAI's words."""
+    counts, status = sums.counts, "cancelled" if is_cancelled else "completed"
+    models = {signature.model for signature in header.signatures}
+    times = {"created_at": header.accepted_at, "in_progress_at": sums.started, "finalizing_at": sums.finished}
+    return Batch(
+        job=header.id,
+        endpoint=header.asks,
+        status=status,
+        total=counts.done,
+        completed=counts.responses,
+        failed=counts.failures,
+        input_tokens=counts.prompt_tokens,
+        output_tokens=counts.eval_tokens,
+        times={**times, f"{status}_at": wall()},
+        model=plain_model(models.pop()) if len(models) == 1 else None,
+    )
+
+
+def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> dict[str, bool]:
+    """Keep what was dropped if somebody went on writing into it after it was accepted.
+
+    Only where there is room, and not without measure: whoever makes it grow must not fill the disk.
+
+    Returns:
+        What the manifest says of it: `modified_after_accept`, and `modified_kept` where it was and is not.
+    """
+    original, kept = layout.claim(header.id, header.profile) / header.name, folder / "input.modified.jsonl"
+    try:
+        size = original.lstat().st_size
+    except FileNotFoundError:
+        size = header.size
+    if size == header.size:  # kept before a power cut, which took from the original what nobody had synced?
+        return {"modified_after_accept": kept.exists()}
+    is_short = find_shortage(layout.root, read_space(folder), None, is_short=False, owed=size)
+    if is_short or size > header.size + MOST_KEPT_BYTES:
+        return {"modified_after_accept": True, "modified_kept": False}
+    with disk.whole_file(kept) as target, open(original, "rb") as source:
+        while size and (block := source.read(min(size, BLOCK))):
+            target.write(block)
+            size -= len(block)
+    return {"modified_after_accept": True}
+
+
+def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:
+    """Find the outbox's entry of what this user submitted: its folder and manifest, or None while there is none."""
+    stem = stem_of(name)
+    for parent in find_places(outbox, os.geteuid(), profile):
+        with contextlib.suppress(OSError):
+            for folder in parent.iterdir():
+                if not folder.name.startswith(stem):
+                    continue
+                with contextlib.suppress(OSError, ValueError):
+                    manifest = disk.read_json(folder / "manifest.json")
+                    if isinstance(manifest, dict) and manifest.get("drop_id") == drop_id:
+                        return folder, manifest
+    return None

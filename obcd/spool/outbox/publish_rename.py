@@ -1,0 +1,128 @@
+"""Showing a finished job in the outbox by one rename: the last step of a published job and of a rejected one.
+
+A folder in `jobs/` with a manifest is finished; whatever happens from there on, the same steps are taken again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+from obcd.core.tables.file_format import stem_of
+from obcd.spool.folders import acl, disk, user_folders
+from obcd.spool.folders.layout import Layout
+from obcd.spool.job import crash_count, ledger, repeat_index
+
+MANIFEST = "manifest.json"
+#: What a name may have on every filesystem that counts (NAME_MAX).
+MAX_NAME_BYTES = 255
+#: Files of a running job that a published one has no use for.
+WORKING_FILES = (
+    ledger.NAME,
+    "index",
+    "firsts",
+    "job.json",
+    "cancel",
+    "priority",
+    crash_count.BEGUN,
+    crash_count.QUARANTINED,
+)
+
+
+def show(layout: Layout, job: str) -> Path:
+    """Move a finished job's folder to the outbox; safe to repeat after a crash at any step.
+
+    Returns:
+        The folder in the outbox.
+
+    Raises:
+        OSError: If the disk refuses, or if the job's folder is neither in `jobs/` nor in the outbox: somebody took it
+            away.
+    """
+    folder = layout.jobs / job
+    try:
+        document = disk.read_json(folder / MANIFEST)
+    except FileNotFoundError:  # whoever did this before us ended between the rename and its report
+        shown = find_shown(layout.outbox, job)
+        if shown is None:
+            why = "the job's folder was taken away, and it is not in the outbox either"
+            raise FileNotFoundError(errno.ENOENT, why, str(folder)) from None
+        return shown
+    disk.remove_tree(layout.claim(job, document["profile"]))
+    if layout.claims.exists():
+        disk.sync_folder(layout.claims)
+    for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of files cut short
+        disk.remove(rest)
+    uid = document.get("submitter", {}).get("uid", os.geteuid())  # rejected by an older obcd: it did not say
+    _open_to_readers(folder, uid if layout.per_user else None)
+    disk.sync_folder(folder)
+    stem, kind = stem_of(document["name"]), _kind(document)
+    target = free_name(layout, document["profile"], stem, kind, job, uid)
+    for above in target.parent.parents:  # made by a clerk that was killed before it could sync them?
+        if not above.is_relative_to(layout.outbox):
+            break
+        disk.sync_folder(above)
+    if document.get("repeat") == "skip" and not kind:
+        repeat_index.note(layout, document, target)  # first: what is shown is not computed again
+    disk.rename(folder, target)
+    return target
+
+
+def _kind(document: dict[str, Any]) -> str:
+    """Return the ending of the folder's name: it says what its manifest is of."""
+    return ".rejected" if "rejected" in document else ".repeated" if "repeats" in document else ""
+
+
+def find_shown(outbox: Path, job: str) -> Path | None:
+    """Find a job's folder in the outbox by its id, or None. Reads every manifest there is: for repairs only."""
+    for manifest in (path for depth in range(1, 4) for path in outbox.glob("*/" * depth + MANIFEST)):
+        try:
+            document: Any = disk.read_json(manifest)
+        except (OSError, ValueError):  # a stranger's file
+            continue
+        if isinstance(document, dict) and document.get("job") == job:
+            return manifest.parent
+    return None
+
+
+def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str, uid: int | None = None) -> Path:
+    """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind the stem when that is taken.
+
+    Args:
+        kind: E.g. `.partial`; a stem that leaves no room for it or for the id is cut.
+        uid: The submitter, in whose home it is where each has one; None for the daemon itself.
+
+    Raises:
+        OSError: If the folder above cannot be made, or cannot be kept from others.
+    """
+    parent = user_folders.make_place(layout, os.geteuid() if uid is None else uid, profile)
+    plain = _fit(stem, kind)
+    # A folder of the inbox is a profile: outbox/<profile>/ is where its jobs go, though it may not be there yet.
+    is_profile = not profile and os.path.isdir(layout.inbox / plain)
+    taken = is_profile or os.path.lexists(parent / plain)
+    return parent / (_fit(stem, f".{job}{kind}") if taken else plain)
+
+
+def _fit(stem: str, suffix: str) -> str:
+    """Join both to a name of at most `MAX_NAME_BYTES`; the stem is cut between two characters."""
+    room = MAX_NAME_BYTES - len(os.fsencode(suffix))
+    raw = os.fsencode(stem)
+    return (stem if len(raw) <= room else raw[:room].decode("utf-8", "ignore")) + suffix
+
+
+def _open_to_readers(folder: Path, uid: int | None) -> None:
+    """Give the group its rights before the folder is shown: 0750, files 0640; or one user his, and the group none.
+
+    No set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in the folder afterwards.
+    """
+    files = list(folder.iterdir())
+    if uid is not None:
+        for path in files:
+            acl.open_file(path, uid)
+        acl.open_folder(folder, uid)
+        return
+    for path, mode in (*((path, 0o640) for path in files), (folder, 0o750)):
+        acl.clear(path)  # the rule was another one when a coordinator was killed here
+        path.chmod(mode)

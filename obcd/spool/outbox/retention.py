@@ -1,0 +1,175 @@
+"""Retention: what was published long ago is deleted, with all that was dropped. Runs in the clerk.
+
+By descriptor and without following a link, whatever lies in the outbox: what is no folder of ours with a manifest of
+ours in it is left alone. A folder goes out of sight by a rename first, so that nothing is ever shown in half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import seconds_of
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.job import cache, repeat_index
+from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.spool.outbox.status_folders import DEPTH
+
+#: What a folder is called from the moment that it is given up; what lies under such a name after a crash goes, too.
+HIDDEN = ".swept-"
+#: Folders deleted in one call: the clerk has other work.
+MOST = 100
+#: A manifest is a page; what is larger is none.
+MAX_MANIFEST_BYTES = 2**20
+_JOB = re.compile(r"[A-Za-z0-9-]{1,60}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Swept:
+    """What was deleted.
+
+    Attributes:
+        jobs: `[(job id, its folder), …]`.
+        is_done: Whether that was all; else there is more to delete now.
+        trouble: Why something could not be deleted, "" when all could.
+    """
+
+    jobs: list[tuple[str, str]] = field(default_factory=list)
+    is_done: bool = True
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """An open folder of the outbox, and what it is called from there."""
+
+    descriptor: int
+    path: Path
+
+
+def sweep(layout: Layout, before: float) -> Swept:
+    """Delete what was published before a moment, and what an earlier sweep had to leave; safe to repeat.
+
+    Args:
+        before: Unix seconds; 0: only what is hidden already.
+
+    Raises:
+        OSError: If the outbox cannot be read.
+    """
+    swept = Swept()
+    try:
+        descriptor = os.open(layout.outbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return swept
+    try:
+        _sweep_folder(_Folder(descriptor, layout.outbox), before, swept, DEPTH)
+    finally:
+        os.close(descriptor)
+    if before and swept.is_done:
+        _forget(layout, before)
+    try:
+        cache.forget(layout.cache, before)
+    except OSError as error:
+        swept.trouble = f"{error.strerror} ({layout.cache})"
+    return swept
+
+
+def _sweep_folder(parent: _Folder, before: float, swept: Swept, depth: int) -> None:
+    for name in sorted(os.listdir(parent.descriptor)):
+        if len(swept.jobs) >= MOST:
+            swept.is_done = False
+            return
+        with _opened(parent, name) as folder:
+            if folder is None:
+                continue
+            try:
+                _sweep_one(parent, folder, before, swept, depth)
+            except OSError as error:  # the others need not wait for it
+                swept.trouble = f"{error.strerror} ({folder.path})"
+
+
+def _sweep_one(parent: _Folder, folder: _Folder, before: float, swept: Swept, depth: int) -> None:
+    name = folder.path.name
+    if name.startswith(HIDDEN):
+        _delete(parent, name)
+        return
+    manifest = _read_manifest(folder)
+    if manifest is not None and _published_at(manifest) < before:
+        hidden = f"{HIDDEN}{manifest['job']}-{secrets.token_hex(4)}"
+        disk.before("rename", str(parent.path / hidden))
+        os.rename(name, hidden, src_dir_fd=parent.descriptor, dst_dir_fd=parent.descriptor)
+        swept.jobs.append((manifest["job"], str(folder.path)))
+        disk.sync_file(parent.descriptor, parent.path)
+        _delete(parent, hidden)
+    elif manifest is None and depth > 1 and not name.startswith("."):
+        _sweep_folder(folder, before, swept, depth - 1)
+
+
+@contextlib.contextmanager
+def _opened(parent: _Folder, name: str) -> Iterator[_Folder | None]:
+    """Open a folder of ours; None for all else, and for what is gone by now."""
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=parent.descriptor)
+    except OSError:  # a link, a file, somebody's folder that is closed to us
+        yield None
+        return
+    try:
+        is_ours = os.fstat(descriptor).st_uid == os.geteuid()
+        yield _Folder(descriptor, parent.path / name) if is_ours else None
+    finally:
+        os.close(descriptor)
+
+
+def _read_manifest(folder: _Folder) -> dict[str, Any] | None:
+    """Return the manifest that obcd wrote into a folder, None where there is none."""
+    try:
+        descriptor = os.open(MANIFEST, _FILE, dir_fd=folder.descriptor)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > MAX_MANIFEST_BYTES:
+            return None
+        with contextlib.suppress(ValueError, RecursionError):
+            document = json.loads(file.read(MAX_MANIFEST_BYTES))
+            if isinstance(document, dict) and "obcd" in document and _JOB.fullmatch(str(document.get("job"))):
+                return document
+    return None
+
+
+def _published_at(manifest: dict[str, Any]) -> float:
+    """Return when a job was published, in Unix seconds; one that does not say it is kept for ever."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return seconds_of(manifest["times"]["published_at"])
+    return float("inf")
+
+
+def _delete(parent: _Folder, name: str) -> None:
+    """Delete a folder and what lies in it; a link in it goes as a link."""
+    disk.before("rmtree", str(parent.path / name))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(name, dir_fd=parent.descriptor)
+
+
+def _forget(layout: Layout, before: float) -> None:
+    """Delete the records of what was published before a moment; as old ones they are of no use already.
+
+    One that is replaced at this very moment may go with it: the same drop is then computed once more.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for path in layout.answered.iterdir():
+            with contextlib.suppress(OSError):
+                if repeat_index.read_time(path) < before:
+                    disk.remove(path)

@@ -1,0 +1,180 @@
+"""Signs in the outbox: how far a running job is, and why a drop is not taken.
+
+outbox/notes.partial/   progress.json while the job runs
+outbox/notes.waiting/   why.txt while a drop is not taken
+
+With `[spool] per_user` they lie in a home of the submitter's, outbox/<user>/ (see `homes`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from obcd.core.tables.file_format import stem_of
+from obcd.logs import printable
+from obcd.spool.folders import disk
+from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.user_folders import find_places, make_place
+from obcd.spool.inbox.arrivals import Key
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox.publish_rename import MANIFEST, free_name
+
+logger = logging.getLogger(__name__)
+
+#: How deep folders with jobs and signs lie in the outbox at most: outbox/<user>/<profile>/.
+DEPTH = 3
+#: All that a sign's folder ever holds.
+SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
+
+
+class StatusFolders:
+    """The small signs beside the published folders: progress and waiting. One thread.
+
+    A sign is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put something
+    else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._partial: dict[str, Path] = {}
+        #: {inbox file: (its sign's folder, None while it could not be shown; the reason in it)}
+        self._waiting: dict[Key, tuple[Path | None, str]] = {}
+
+    def clear(self) -> None:
+        """Remove what an earlier coordinator left; what is still true is said again at once."""
+        for parent in _sign_places(self._layout.outbox):
+            for folder in _entries(parent):
+                if folder.name.endswith((".partial", ".waiting")):
+                    _remove_sign(folder)
+
+    def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
+        """Show how far a job is, in `<stem>.partial/progress.json`."""
+        folder = self._partial.get(header.id)
+        try:
+            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+                folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id, header.uid)
+            _make_sign(folder)
+            self._partial[header.id] = folder
+            disk.show_json(folder / "progress.json", document)
+        except OSError as error:
+            extra = {"action": "sign_failed", "job": header.id}
+            logger.debug("progress of %s not shown: %s", header.id, error.strerror, extra=extra)
+
+    def end_progress(self, job: str) -> None:
+        """Take a job's progress away."""
+        folder = self._partial.pop(job, None)
+        if folder is not None:
+            _remove_sign(folder)
+
+    def show_waiting(self, waiting: Mapping[Key, str]) -> list[tuple[Key, str]]:
+        """Make the `.waiting` folders say exactly this; one that could not be shown is tried anew each time.
+
+        Returns:
+            What is new, for the log.
+        """
+        for key in [key for key in self._waiting if key not in waiting]:
+            folder = self._waiting.pop(key)[0]
+            if folder is not None:
+                _remove_sign(folder)
+        news = []
+        for key, why in waiting.items():
+            folder, said = self._waiting.get(key, (None, ""))
+            if said != why:
+                news.append((key, why))
+            if said != why or folder is None:
+                self._waiting[key] = (self._show_why(key, why, folder), why)
+        return news
+
+    def _show_why(self, key: Key, why: str, folder: Path | None) -> Path | None:
+        is_new = folder is None
+        try:
+            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+                folder = self._waiting_folder(key)
+            _make_sign(folder)
+            (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
+        except OSError as error:
+            extra = {"action": "sign_failed", "profile": key.profile}
+            logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror, extra=extra)
+            if is_new and folder is not None:  # the next try would take another name
+                _remove_sign(folder)
+            return None
+        return folder
+
+    def _waiting_folder(self, key: Key) -> Path:
+        stem = printable(stem_of(key.name)).replace("/", "_").encode()[:150].decode(errors="ignore")
+        parent = make_place(self._layout, self._submitter(key), key.profile)
+        folder, number = parent / f"{stem}.waiting", 1
+        while os.path.lexists(folder):
+            folder, number = parent / f"{stem}.{number}.waiting", number + 1
+        return folder
+
+    def _submitter(self, key: Key) -> int:
+        """Return who has to know why a file waits; the daemon's own user where the file is gone or claimed by now."""
+        try:
+            return (self._layout.inbox / key.profile / key.name).lstat().st_uid
+        except OSError:
+            return os.geteuid()
+
+
+def _sign_places(outbox: Path) -> Iterator[Path]:
+    """Yield the folders in which signs lie: the outbox, and its homes' and profiles' folders."""
+    places = [outbox]
+    for _ in range(DEPTH):
+        yield from places
+        places = [item for place in places for item in _entries(place) if _may_hold_folders(item)]
+
+
+def _may_hold_folders(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not os.path.lexists(path / MANIFEST)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """List a folder, which may be a stranger's or gone by now."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        logger.debug("%s is not looked through for signs: %s", folder, error.strerror, extra={"action": "sign_failed"})
+        return []
+
+
+def _make_sign(folder: Path) -> None:
+    folder.mkdir(mode=0o750, exist_ok=True)  # with the group of the outbox, where that has the set-group-ID bit
+    if folder.is_symlink():  # planted between two looks
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
+
+
+def _remove_sign(folder: Path) -> None:
+    if not _is_sign(folder):
+        return
+    try:
+        disk.remove_tree(folder)
+    except OSError as error:
+        logger.debug("sign %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
+
+
+def _is_sign(folder: Path) -> bool:
+    """Tell a sign of ours from anything else of that name: it holds what we put there, and nothing more."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    try:
+        return set(os.listdir(folder)) <= SIGN_FILES
+    except OSError:  # not ours to read, so not ours
+        return False
+
+
+def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, Any] | None:
+    """Find the progress of what this user submitted, or None when it does not run."""
+    pattern = f"{glob.escape(stem_of(name))}*.partial/progress.json"
+    for path in (path for parent in find_places(outbox, os.geteuid(), profile) for path in parent.glob(pattern)):
+        with contextlib.suppress(OSError, ValueError):
+            document: Any = disk.read_json(path)
+            if isinstance(document, dict) and document.get("drop_id") == drop_id:
+                return document
+    return None

@@ -1,0 +1,1 @@
+"""The submitter's side: dropping files safely."""

@@ -1,0 +1,548 @@
+"""The submitter's side: put a file into the inbox so that it can only be seen whole.
+
+The copy is written under a hidden name, the marker with its SHA-256 comes next, then the copy gets its name. Neither
+replaces anything: of two who drop the same name at once, the one who made the marker goes on, the other is told. An
+inbox of mode 3730 cannot be listed by its users, so nothing here reads it.
+
+While the hidden name is there the inbox does not take the file (it has two names), so whoever finds the hidden name
+after a crash knows whether the drop was made: `is_named`. `once` builds on that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from obcd.clock import wall
+from obcd.core.request.ignored_keys import note_unobeyed
+from obcd.core.request.lines import parse_line
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.core.tables.csv_cells import sheet_of
+from obcd.core.tables.csv_reader import split_lines
+from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
+from obcd.core.tables.gzip_limits import unfold
+from obcd.errors import FormError, InputError, LineError
+from obcd.logs import printable
+from obcd.spool.folders import acl, disk
+from obcd.spool.folders.disk import BLOCK
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+
+#: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
+MOST_UNPACKED_BYTES = 2**40
+
+
+class TakenError(InputError):
+    """The name lies in the inbox already: somebody dropped it, and the coordinator has not taken it yet."""
+
+
+class ComingError(InputError):
+    """The marker of that name lies there without its file: somebody drops it now, or broke off."""
+
+
+class DropChangedError(InputError):
+    """The source changed while it was copied: whoever writes it is not done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A drop that lies in the inbox.
+
+    Attributes:
+        bad_lines: `[(line number, reason), …]`, at most the first ten, of lines that will become failures.
+        unobeyed: `{key that looks like a wish, and is only echoed: the first line that has it}`.
+    """
+
+    name: str
+    profile: str
+    drop_id: str
+    prompts: int
+    bad: int
+    bad_lines: tuple[tuple[int, str], ...]
+    unobeyed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Content:
+    label: str
+    parent: str = ""
+    sha256: str = ""
+    size: int = 0
+    lines: int = 0
+    prompts: int = 0
+    bad: int = 0
+    bad_lines: tuple[tuple[int, str], ...] = ()
+    unobeyed: dict[str, int] = field(default_factory=dict)
+    is_array: bool = False  # its first line begins a JSON array
+    form: Form = field(default_factory=Form)
+    reading: Reading = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a drop goes.
+
+    Attributes:
+        path: In the inbox.
+        profile: The one whose folder that is; "" for the inbox itself.
+        reading: What its lines are read with there.
+        parent: The job that it tries again, "" for none.
+    """
+
+    path: Path
+    profile: str = ""
+    reading: Reading = PLAIN
+    parent: str = ""
+
+
+class Steps(Protocol):
+    """Where a drop's steps are written down, durably, before they are taken; see `once.Record`."""
+
+    def copying(self, drop_id: str) -> None:
+        """Take note that a drop of this id is not made so far; its hidden copy may lie in the inbox."""
+
+    def naming(self, sha256: str) -> None:
+        """Take note that the copy is whole and gets its name next."""
+
+    def dropped(self) -> None:
+        """Take note that it has its name."""
+
+
+class _Unwritten:
+    """Nothing is written down: a drop that a crash broke off is the caller's to look for."""
+
+    def copying(self, drop_id: str) -> None: ...
+
+    def naming(self, sha256: str) -> None: ...
+
+    def dropped(self) -> None: ...
+
+
+UNWRITTEN: Steps = _Unwritten()
+
+
+def submit(
+    inbox: Path,
+    source: Path,
+    profile: str = "",
+    name: str = "",
+    max_line_bytes: int = 2**20,
+    *,
+    reading: Reading = PLAIN,
+    parent: str = "",
+) -> Submitted:
+    """Drop one file.
+
+    Args:
+        name: What to call it in the inbox; the source's own name when empty.
+        parent: The job whose failed lines the file holds; "" where it is no retry.
+
+    Raises:
+        InputError: If the file is not there, holds no prompt, or the inbox does not take it; nothing was dropped then.
+    """
+    target = find_target(inbox, profile, name or source.name, reading)
+    if os.path.lexists(target.path):
+        raise _taken(target.path)
+    with open_regular(source) as reader:
+        return drop(reader, str(source), replace(target, parent=parent), max_line_bytes)
+
+
+def find_target(
+    inbox: Path, profile: str, name: str, reading: Reading = PLAIN, accepts: Set[str] = frozenset()
+) -> Target:
+    """Return where a drop of this name goes.
+
+    Args:
+        reading: What its lines are read with there.
+        accepts: Which kinds of files are taken there beside JSONL.
+
+    Raises:
+        InputError: If the name is no plain one, its kind is not taken, or the inbox has no such profile.
+    """
+    folder = inbox / profile if profile else inbox
+    if profile and not folder.is_dir():
+        raise InputError(
+            f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the running daemon: "
+            "add [profiles.…] to its configuration, then obcd reload"
+        )
+    path = folder / drop_name(name)
+    if why := why_not_taken(path.name, accepts):
+        raise InputError(f"{printable(path.name)}: {why}")
+    return Target(path, profile, reading)
+
+
+def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
+    """Drop what an open file or pipe holds; it is read once, to its end.
+
+    Args:
+        label: What people call it.
+
+    Raises:
+        InputError: If it holds no prompt, or the inbox does not take it; nothing was dropped then.
+    """
+    if os.path.lexists(target.path):
+        raise _taken(target.path)
+    form = form_of(target.path.name) or Form()
+    content = _Content(printable(label), form=form, reading=target.reading, parent=target.parent)
+    drop_id = secrets.token_hex(8)
+    temporary = hidden(target.path, drop_id)
+    try:
+        steps.copying(drop_id)
+        try:
+            _copy(reader, temporary, content, max_line_bytes)
+            steps.naming(content.sha256)
+            with _marked(target.path, content, drop_id):
+                _put(temporary, target.path)
+        except BaseException:
+            _give_up(temporary, drop_id, steps)
+            raise
+        try:
+            with contextlib.suppress(InputError):  # said already: after `naming`, a copy that has its name is dropped
+                steps.dropped()
+        finally:  # a Ctrl-C now must not leave it: the inbox waits for that
+            disk.remove(temporary)
+    except OSError as error:
+        raise InputError(_os_sentence(error, target.path)) from None
+    return Submitted(
+        name=target.path.name,
+        profile=target.profile,
+        drop_id=drop_id,
+        prompts=content.prompts,
+        bad=content.bad,
+        bad_lines=content.bad_lines,
+        unobeyed=content.unobeyed,
+    )
+
+
+def hidden(path: Path, drop_id: str) -> Path:
+    """Return the name that a drop's copy has until it gets its own."""
+    return path.with_name(hidden_name(drop_id))
+
+
+def is_named(temporary: Path) -> bool:
+    """Tell whether a whole copy got its name: it has both, or the hidden one is gone."""
+    try:
+        return temporary.lstat().st_nlink > 1
+    except FileNotFoundError:
+        return True
+
+
+def clear_rests(path: Path, drop_id: str) -> None:
+    """Take away what a drop that broke off before it was made has left: its hidden copy and its marker."""
+    marker = path.with_name(path.name + MARKER_SUFFIX)
+    with contextlib.suppress(OSError, ValueError):  # none, or somebody else's
+        raw = read_small(marker)
+        # An empty one of ours: the crash came before it was written into.
+        is_ours = Marker.parse(raw).drop_id == drop_id or (not raw and marker.lstat().st_uid == os.geteuid())
+        if is_ours and not os.path.lexists(path):
+            disk.remove(marker)
+    disk.remove(hidden(path, drop_id))
+
+
+def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
+    """Undo a drop that got no name; one that got it, just before a Ctrl-C, stays."""
+    if not is_named(temporary):
+        steps.copying(drop_id)  # first: without the hidden name, `naming` would say that it was dropped
+    disk.remove(temporary)
+
+
+def drop_name(name: str) -> str:
+    """Return the name in the inbox of what a user calls `name`.
+
+    Raises:
+        InputError: If it cannot be one.
+    """
+    if form_of(name) is None:
+        name += f".{JSONL}"
+    if not name.isprintable() or name.startswith(".") or "/" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
+        raise InputError(f"'{printable(name)}' cannot be a job's name: give a plain one with --name")
+    return name
+
+
+def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes: int) -> None:
+    """Write the hidden copy, whole and durable; on any failure it is gone."""
+    disk.before("copy", str(temporary))
+    try:  # around `open` too: a SIGTERM may come with its return; nobody else has the name, which is random
+        with open(temporary, "xb", opener=_open_closed) as writer:
+            before = os.fstat(reader.fileno())
+            copy = _copy_checked if content.form.is_plain else _copy_converted
+            copy(reader, writer, content, max_line_bytes, before)
+            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+            if content.prompts == 0:
+                raise InputError(_no_prompts(content))
+            writer.flush()
+            _open_to_daemon(writer.fileno(), temporary)
+            disk.sync_file(writer.fileno(), temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _open_closed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _open_to_daemon(descriptor: int, temporary: Path) -> None:
+    """Let the daemon read a copy of ours: it owns the inbox, or is one of the inbox's group.
+
+    In an inbox of others the ACL names it alone: whoever may drop there could read the file by its name otherwise,
+    though he cannot list it.
+    """
+    status, inbox = os.fstat(descriptor), temporary.parent.stat()
+    if inbox.st_uid != status.st_uid:
+        with contextlib.suppress(OSError):  # no ACLs there
+            acl.open_file(descriptor, inbox.st_uid)
+            return
+    os.fchmod(descriptor, 0o640 if status.st_gid == inbox.st_gid else 0o644)
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) -> None:
+    if stat.S_ISREG(before.st_mode) and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DropChangedError(f"{label} changed while it was read: whoever writes it is not done; nothing was dropped")
+
+
+def _copy_checked(
+    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
+) -> None:
+    digest = hashlib.sha256()
+    whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
+    while raw := reader.readline(max_line_bytes + 2):
+        _check_magic(raw, content)
+        digest.update(raw)
+        writer.write(raw)
+        content.size += len(raw)
+        content.lines += 1
+        if content.size > whole:  # it grows, and as fast as it is read this would have no end
+            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+        if not raw.endswith(b"\n") and len(raw) > max_line_bytes:
+            raise InputError(
+                f"{content.label}, line {content.lines} is longer than {max_line_bytes} bytes "
+                "([spool] max_line_bytes): nothing was dropped"
+            )
+        if raw.strip():
+            _check_line(raw, content)
+    content.sha256 = digest.hexdigest()
+
+
+def _copy_converted(
+    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
+) -> None:
+    """Copy a packed file or CSV as it is, and check the lines that it becomes."""
+    digest = hashlib.sha256()
+    whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
+
+    def copied() -> Iterator[bytes]:
+        while block := reader.read(BLOCK):
+            digest.update(block)
+            writer.write(block)
+            content.size += len(block)
+            if content.size > whole:
+                _check_unchanged(before, os.fstat(reader.fileno()), content.label)
+            yield block
+
+    blocks = unfold(copied(), content.form, MOST_UNPACKED_BYTES)
+    try:
+        if content.form.kind == JSONL:
+            _check_lines(blocks, content, max_line_bytes)
+        else:
+            _check_rows(blocks, content, max_line_bytes)
+    except FormError as error:
+        raise InputError(f"{content.label}: {error}; nothing was dropped") from None
+    content.sha256 = digest.hexdigest()
+
+
+def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
+    for raw in split_lines(blocks, max_line_bytes):
+        content.lines += 1
+        if len(raw) > max_line_bytes + 1:
+            raise FormError(f"line {content.lines} is longer than {max_line_bytes} bytes ([spool] max_line_bytes)")
+        if raw.strip():
+            _check_line(raw, content)
+
+
+def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
+    sheet = sheet_of(content.form, content.reading, max_line_bytes)
+    for row in sheet.rows(blocks):
+        content.lines += 1
+        if row.fault:
+            _note_bad(content, row.fault)
+        else:
+            _check_line(row.line, content)
+    if sheet.cut:
+        raise FormError(sheet.cut)
+
+
+def _check_magic(raw: bytes, content: _Content) -> None:
+    if content.size == 0:
+        what = foreign_format(raw)
+        if what is not None:
+            raise InputError(f"{content.label} is {what}; nothing was dropped")
+
+
+def _check_line(raw: bytes, content: _Content) -> None:
+    line = raw.rstrip(b"\n").removeprefix(b"\xef\xbb\xbf" if content.lines == 1 else b"")
+    try:
+        request = parse_line(line, content.lines, content.reading)
+    except LineError as error:
+        content.is_array = content.is_array or (content.bad + content.prompts == 0 and line.lstrip()[:1] == b"[")
+        _note_bad(content, str(error))
+    else:
+        content.prompts += 1
+        if content.reading.template is None:
+            note_unobeyed(content.unobeyed, request)
+
+
+def _note_bad(content: _Content, why: str) -> None:
+    content.bad += 1
+    content.bad_lines = (*content.bad_lines, (content.lines, why))[:10]
+
+
+def _no_prompts(content: _Content) -> str:
+    if not content.bad_lines:
+        return f"{content.label}: there is no prompt in it, so nothing was dropped"
+    line, why = content.bad_lines[0]
+    which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
+    array = f"; {ARRAY_ADVICE}" if content.is_array else ""
+    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}{array}"
+
+
+def _taken(target: Path) -> TakenError:
+    return TakenError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
+
+
+def open_regular(source: Path, flags: int = 0) -> IO[bytes]:
+    """Open a file to read it through; a FIFO does not keep us waiting.
+
+    Args:
+        flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
+
+    Raises:
+        InputError: If it cannot be read, or is not a regular file.
+    """
+    label = printable(str(source))
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
+            raise InputError(f"{label} is a symbolic link: links are not followed, put the file itself there") from None
+        raise InputError(f"cannot read {label}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{label} is not a regular file: write the prompts into one first; nothing was dropped")
+    return os.fdopen(descriptor, "rb")
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Give the copy its name; what has that name already is never replaced.
+
+    While both names are there the inbox waits (a second hard link); it looks again when the hidden one goes.
+
+    Raises:
+        InputError: If the name is taken.
+    """
+    disk.before("link", str(target))
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _taken(target) from None
+    except OSError:  # a filesystem without hard links; the marker still keeps other submitters out
+        if os.path.lexists(target):
+            raise _taken(target) from None
+        temporary.rename(target)
+        return
+    _sync_name(temporary)
+
+
+def _sync_name(temporary: Path) -> None:
+    """Make a new link durable by syncing the file (an inbox of mode 3730 cannot be opened to be synced itself)."""
+    with contextlib.suppress(OSError):  # it has its name: nothing may take that back now
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            disk.sync_file(descriptor, temporary)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
+    """Lay the marker beside a file that comes next; it goes again if the file does not come.
+
+    Made with O_EXCL, it is also the lock on the name.
+
+    Raises:
+        InputError: If somebody else's lies there.
+    """
+    marker = target.with_name(target.name + MARKER_SUFFIX)
+    document: dict[str, Any] = {
+        "sha256": content.sha256,
+        "bytes": content.size,
+        "lines": content.lines,
+        "drop_id": drop_id,
+    }
+    if content.parent:
+        document["parent"] = content.parent
+    with os.fdopen(_make_marker(marker, target), "wb") as file:
+        try:
+            file.write(json.dumps(document).encode() + b"\n")
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            yield
+        except BaseException:
+            if _is_same(marker, file.fileno()) and not is_named(hidden(target, drop_id)):
+                marker.unlink(missing_ok=True)
+            raise
+
+
+def _make_marker(marker: Path, target: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    disk.before("marker", str(marker))
+    try:
+        return os.open(marker, flags, 0o644)
+    except FileExistsError:
+        pass
+    _remove_orphan(marker, target)
+    try:
+        return os.open(marker, flags, 0o644)
+    except FileExistsError:
+        if os.path.lexists(target):
+            raise _taken(target) from None
+        raise ComingError(
+            f"{marker.name} lies in the inbox already, its file is on its way: wait, or give --name"
+        ) from None
+
+
+def _remove_orphan(marker: Path, target: Path) -> None:
+    """Remove a marker that has lain without its file for long; its lock keeps a second remover from a newer one."""
+    with contextlib.suppress(OSError):  # not ours to read or to remove, or locked: it stays, and the name is taken
+        descriptor = os.open(marker, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS
+            if is_old and _is_same(marker, descriptor) and not os.path.lexists(target):
+                marker.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    """Tell whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _os_sentence(error: OSError, target: Path) -> str:
+    return (
+        f"cannot drop into {printable(str(target.parent))}: {error.strerror}; is a coordinator set up there (--root)?"
+    )

@@ -1,0 +1,1 @@
+"""Real inference on the CPU by llama.cpp."""

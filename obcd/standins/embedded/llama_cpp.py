@@ -1,0 +1,314 @@
+"""Real inference on the CPU: llama.cpp inside this process, by `xllamacpp`.
+
+    generate ──► a thread of the pool ──► llama.cpp's chat handler ──► chunks, as bytes
+                 a client that leaves ──► the next chunk's callback says stop, and the slot is free
+
+llama.cpp's own HTTP server cannot be switched off; it is bound to a Unix socket in a private folder that is removed as
+soon as it is bound, so that nobody can reach it. llama.cpp's server may also take SIGINT and SIGTERM for itself, some
+builds do: both are taken back after each load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from obcd.errors import ConfigurationError
+from obcd.standins.embedded.chunks import ChunkReader, llama_request
+from obcd.standins.embedded.gguf import GgufHead, read_head
+from obcd.standins.wire.engine import (
+    Embeddings,
+    EngineError,
+    EngineReply,
+    LoadSignature,
+    ModelCard,
+    Texts,
+    Work,
+    WorkOutcome,
+    shortened,
+)
+
+VERSION = "0.33.0-obcd-embedded"
+
+#: what an engine says of a model that cannot embed, with the 501 of llama.cpp
+NO_EMBEDDINGS = "this model does not support embeddings"
+
+#: signals that llama.cpp may take for itself while it starts
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: seconds between two looks for a stop signal that waits while a model loads
+_LOOK_SECONDS = 0.05
+
+#: MiB of prompts that llama.cpp may keep beside its slots; without a limit it takes 8 GiB
+CACHE_MIB = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedOptions:
+    """What to run."""
+
+    model: Path  # a GGUF file
+    name: str  # as /api/tags shows it, e.g. `smollm2:135m`
+    parallel: int
+    threads: int
+    verbose: bool = False  # llama.cpp's own log on stderr
+
+
+def load_library() -> Any:
+    """Import xllamacpp, or raise with how to install it."""
+    try:
+        import xllamacpp  # noqa: PLC0415 - an extra; a second of import that other commands need not pay
+    except ImportError as error:
+        raise ConfigurationError(
+            "the embedded server needs the package xllamacpp, which is not installed: pip install 'obcd[embedded]'"
+        ) from error
+    return xllamacpp
+
+
+class EmbeddedEngine:
+    """One GGUF file and the llama.cpp server that has it loaded, if any."""
+
+    def __init__(self, options: EmbeddedOptions) -> None:
+        self.version = VERSION
+        self._options = options
+        self._library = load_library()
+        head = read_head(options.model)
+        self._card = card_of(options, head)
+        self._is_embedding = "embedding" in self._card.capabilities
+        # One thread more than slots: a load must not wait for generations that are about to end.
+        self._pool = ThreadPoolExecutor(options.parallel + 1, thread_name_prefix="llama")
+        self._server: Any = None
+        self._lock = asyncio.Lock()
+
+    def models(self) -> Sequence[ModelCard]:
+        """Return the one model."""
+        return [self._card]
+
+    async def describe(self) -> Sequence[ModelCard]:
+        """Return the one model with its digest, which is computed at the first call: it reads the whole file."""
+        if not self._card.digest:
+            digest = await asyncio.to_thread(file_digest, self._options.model)
+            self._card = replace(self._card, digest=digest)
+        return [self._card]
+
+    def vram_bytes(self, card: ModelCard) -> int:
+        """Return 0: it runs on the CPU."""
+        del card
+        return 0
+
+    def context_length(self, signature: LoadSignature) -> int:
+        """Return what was asked for: it fits, or the load fails."""
+        return signature.num_ctx
+
+    async def load(self, signature: LoadSignature) -> None:
+        """Load the model; one load or unload at a time."""
+        async with self._lock:
+            with GuardedSignals() as signals:
+                loading = asyncio.get_running_loop().run_in_executor(self._pool, self._start, signature)
+                await signals.watch(loading)
+                self._server = await loading
+
+    async def unload(self, signature: LoadSignature) -> None:
+        """Free the model's memory."""
+        del signature
+        async with self._lock:
+            server, self._server = self._server, None
+            await asyncio.get_running_loop().run_in_executor(self._pool, _drop, [server])
+
+    async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
+        """Answer by llama.cpp; old messages are dropped until the prompt fits, unless that is forbidden."""
+        messages = list(work.messages)
+        while True:
+            try:
+                return await self._ask(replace(work, messages=messages), reply)
+            except EngineError as error:
+                shorter = without_oldest(messages)
+                if "exceed_context_size_error" not in error.text or not work.truncate or shorter is None:
+                    raise
+                messages = shorter
+
+    async def embed(self, texts: Texts) -> Embeddings:
+        """Return one vector a text, where the model is made for it; what is too long is refused, never cut."""
+        if not self._is_embedding:
+            raise EngineError(501, NO_EMBEDDINGS)
+        body = json.dumps({"input": list(texts.inputs)})
+        raw = await asyncio.get_running_loop().run_in_executor(self._pool, self._server.handle_embeddings, body)
+        answer = json.loads(raw) if isinstance(raw, (str, bytes)) else raw
+        if "error" in answer:
+            raise EngineError(400, json.dumps(answer, separators=(",", ":")))
+        vectors = [shortened(entry["embedding"], texts.dimensions) for entry in answer["data"]]
+        return Embeddings(vectors, int(answer.get("usage", {}).get("prompt_tokens", 0)))
+
+    async def _ask(self, work: Work, reply: EngineReply) -> WorkOutcome:
+        """Run one generation in a thread of the pool, and send its pieces as they come."""
+        loop = asyncio.get_running_loop()
+        reader = ChunkReader()
+        left = threading.Event()  # set when nobody waits for the answer any more
+        pieces: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
+
+        def take(data: bytes) -> bool:
+            piece = reader.read(data)
+            if piece is not None and reply.stream:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            return left.is_set()
+
+        running = loop.run_in_executor(self._pool, self._run, work, take)
+        running.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                await reply.send_piece(*piece)
+        except BaseException:
+            # The slot is busy until llama.cpp notices, as with Ollama: give it back only then (#11889).
+            left.set()
+            await asyncio.wait([running])
+            raise
+        await running
+        return reader.outcome(work.logprobs or 0)
+
+    def _run(self, work: Work, take: Callable[[bytes], bool]) -> None:
+        """Ask llama.cpp; returns when the answer is whole, refused or given up. Runs in a thread."""
+        body, is_raw = llama_request(work)
+        handler = self._server.handle_completions if is_raw else self._server.handle_chat_completions
+        try:
+            handler(body, take)
+        except (RuntimeError, ValueError) as error:
+            raise refusal_of(str(error)) from error
+
+    def _start(self, signature: LoadSignature) -> Any:
+        """Load the model and start llama.cpp's server. Runs in a thread."""
+        with tempfile.TemporaryDirectory(prefix="obcd-") as folder:  # made with mode 0700
+            params = self._params(signature, Path(folder) / "llama.sock")
+            try:
+                return self._library.Server(params)
+            except (RuntimeError, ValueError) as error:
+                raise EngineError(500, f"error starting llama-server: {error}") from error
+
+    def _params(self, signature: LoadSignature, socket: Path) -> Any:
+        options = dict(signature.rest)
+        params = self._library.CommonParams()
+        params.model.path = str(self._options.model)
+        params.n_parallel = self._options.parallel
+        params.n_ctx = signature.num_ctx * self._options.parallel
+        params.ctx_shift = signature.shift
+        threads = int(options.get("num_thread") or self._options.threads)
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        if options.get("num_batch"):
+            params.n_batch = int(options["num_batch"])
+        params.warmup = False
+        params.cache_ram_mib = CACHE_MIB
+        params.verbosity = 3 if self._options.verbose else 0
+        params.ui = params.endpoint_slots = False
+        params.embedding = self._is_embedding
+        params.hostnames = [str(socket)]  # a name that ends in .sock is a Unix socket
+        return params
+
+
+class GuardedSignals:
+    """Keeps SIGINT and SIGTERM away from llama.cpp while it starts; used on the main thread.
+
+    Both are blocked, which the threads of llama.cpp inherit, and our own handlers are put back before they are let in.
+    """
+
+    _enabled: ClassVar[bool] = True
+
+    def __enter__(self) -> GuardedSignals:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._is_blocked = self._is_main
+        if self._is_main:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        return self
+
+    async def watch(self, loading: asyncio.Future[Any]) -> None:
+        """Wait for the load; a stop signal that comes meanwhile is let in at once rather than at its end."""
+        while not loading.done():
+            await asyncio.wait([loading], timeout=_LOOK_SECONDS)
+            if self._is_blocked and signal.sigpending() & set(STOP_SIGNALS):
+                self._let_in()
+
+    def __exit__(self, *error: object) -> None:
+        self._let_in()
+
+    def _let_in(self) -> None:
+        if not self._is_main:
+            return
+        for number in STOP_SIGNALS:
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: it was not set from Python, so that it cannot be put back
+                signal.signal(number, handler)
+                signal.siginterrupt(number, False)  # as asyncio sets it, unix_events.add_signal_handler
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        self._is_blocked = False
+
+
+def card_of(options: EmbeddedOptions, head: GgufHead) -> ModelCard:
+    """Return the card of a GGUF file, without its digest."""
+    template = str(head.metadata.get("tokenizer.chat_template", ""))
+    abilities = ["completion"]
+    if f"{head.architecture}.pooling_type" in head.metadata:
+        abilities = ["embedding"]
+    elif "tools" in template:
+        abilities.append("tools")
+    return ModelCard(
+        name=options.name,
+        digest="",
+        size=options.model.stat().st_size,
+        architecture=head.architecture,
+        parameter_size=short_number(head.parameters),
+        parameter_count=head.parameters,
+        quantization=head.quantization,
+        context_length=head.number("context_length", 4096),
+        embedding_length=head.number("embedding_length", 0),
+        capabilities=tuple(abilities),
+        template=template,
+    )
+
+
+def short_number(value: int) -> str:
+    """Return e.g. `134.52M` or `3.2B`, as Ollama writes parameter sizes."""
+    if value >= 1_000_000_000:
+        return f"{value / 1e9:.1f}B"
+    return f"{value / 1e6:.2f}M"
+
+
+def default_name(model: Path) -> str:
+    """Return a model name for a file: its own, in small letters, with the tag `latest`."""
+    kept = [char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in model.stem.lower()]
+    return "".join(kept).strip("-._") + ":latest"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def without_oldest(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return messages without the oldest that is not a system message; None when only the last one is left."""
+    for index, message in enumerate(messages[:-1]):
+        if message.get("role") != "system":
+            return [*messages[:index], *messages[index + 1 :]]
+    return None
+
+
+def refusal_of(text: str) -> EngineError:
+    """Return what Ollama would say where llama.cpp raises: its errors as JSON inside the string."""
+    if "image input is not supported" in text:
+        return EngineError(500, text)
+    if "JSON schema" in text:
+        text = f"JSON schema conversion failed: {text}"
+    error = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
+    return EngineError(400, json.dumps(error, separators=(",", ":")))
+
+
+def _drop(servers: list[Any]) -> None:
+    """Let the last reference go, which stops llama.cpp; in a thread, since that waits for it."""
+    servers.clear()

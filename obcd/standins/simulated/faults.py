@@ -1,0 +1,234 @@
+"""What can go wrong on request: by a marker inside a prompt, or at a rate over all prompts.
+
+    [[simulate:crash]]   [[simulate:status=503]]   [[simulate:crash*2]]   only the first 2 times the prompt is asked
+
+A rate is decided by a hash of prompt, attempt and kind, so that two runs over the same prompts see the same faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from obcd.errors import UsageError
+from obcd.standins.wire.engine import EngineError, EngineReply, WorkOutcome
+
+#: {kind: what happens}; those with `=` take a value
+KINDS: Mapping[str, str] = {
+    "hang": "takes the request and never answers",
+    "stuck": "as hang, and so does everything after it until the model is unloaded",
+    "drip": "answers a byte a second, without end",
+    "crash": "the runner dies: 500 for all it works on, then the model is loaded again",
+    "crash-load": "as crash, and the load after it fails",
+    "status": "answers with this status, e.g. status=503",
+    "cut": "drops the connection in the middle of the reply",
+    "done-false": "200 with done:false and no metrics",
+    "empty-thinking": "200 with thinking, no content, done_reason length",
+    "length": "200, the answer cut short, done_reason length",
+    "redirect": "307 to another address",
+    "huge": "200 with an answer of this many bytes, e.g. huge=100000000",
+    "garbled": "200 with some words of the answer spelt backwards",
+    "garbage": "200 with a body that is not JSON",
+    "seconds": "takes this long instead, e.g. seconds=0.2",
+    "short": "one vector fewer than there are texts (/api/embed)",
+    "empty": "vectors without a number in them (/api/embed)",
+    "zeros": "vectors of zeros (/api/embed)",
+    "nan": "a vector with NaN in it (/api/embed)",
+    "tokens": "counts so many tokens more in the prompt, e.g. tokens=5000",
+}
+
+#: kinds that mean nothing without a value
+VALUED = {"status", "huge", "seconds", "tokens"}
+
+#: kinds that only change the prompt's length, the answer or its time; all others replace it
+MILD = {"seconds", "tokens", "garbled"}
+
+#: kinds that are of vectors alone
+VECTOR_KINDS = {"short", "empty", "zeros", "nan"}
+
+MARK = "[[simulate:"
+_MARKER = re.compile(r"\[\[simulate:([a-z-]+)(?:=([0-9.]+))?(?:\*(\d+))?\]\]")
+
+#: {status: Ollama's words with it}
+STATUS_TEXTS = {
+    400: "invalid request",
+    404: "model not found",
+    429: "too many requests",
+    499: "request canceled",
+    500: "llama-server process no longer running: exit status 2",
+    503: "server busy, please try again.  maximum pending requests exceeded",
+}
+
+#: Ollama's words of a load that failed
+LOAD_TEXT = "llama-server process has terminated: exit status 2"
+CRASH_TEXT = "an error was encountered while running the model: unexpected EOF"
+
+#: bytes written at a time by `huge`
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedFault:
+    """One thing to go wrong with one request."""
+
+    kind: str
+    value: float = 0.0
+    times: int | None = None  # only the first so many attempts of a prompt; None = every one
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRate:
+    """A fault that hits a share of all requests."""
+
+    fault: SimulatedFault
+    rate: float  # 0 to 1
+
+
+def parse_rate(text: str) -> FaultRate:
+    """Read `KIND=RATE` or `KIND=VALUE=RATE`, e.g. `crash=0.01`, `status=503=0.1`."""
+    name, _, rate_text = text.rpartition("=")
+    kind, _, value_text = name.partition("=")
+    try:
+        fault, rate = check_fault(kind, value_text or None, None), float(rate_text)
+    except (EngineError, ValueError) as error:
+        raise UsageError(
+            f"--fault {text}: write KIND=RATE or KIND=VALUE=RATE, e.g. crash=0.01 or status=503=0.1, "
+            f"with a kind of {', '.join(KINDS)}."
+        ) from error
+    if not 0.0 <= rate <= 1.0:
+        raise UsageError(f"--fault {text}: the rate {rate_text} is not between 0 and 1.")
+    return FaultRate(fault, rate)
+
+
+def check_fault(kind: str, value: str | None, times: str | None) -> SimulatedFault:
+    """Return a fault, or raise 400 for a kind that is not known or lacks its value."""
+    if kind not in KINDS or (kind in VALUED) != (value is not None):
+        raise EngineError(400, f"obcd simulate knows no fault '{kind}' like this; it knows {', '.join(KINDS)}")
+    try:
+        number = float(value or 0)
+    except ValueError as error:
+        raise EngineError(400, f"obcd simulate: '{value}' is no number for the fault '{kind}'") from error
+    return SimulatedFault(kind, number, None if times is None else int(times))
+
+
+def marked_faults(prompt: str, attempt: int) -> list[SimulatedFault]:
+    """Return the faults a prompt asks for at this attempt, counted from 1."""
+    if MARK not in prompt:
+        return []
+    faults = [check_fault(*match.groups()) for match in _MARKER.finditer(prompt)]
+    return [fault for fault in faults if fault.times is None or attempt <= fault.times]
+
+
+def drawn_faults(rates: Sequence[FaultRate], prompt: str, attempt: int) -> list[SimulatedFault]:
+    """Return the faults that chance brings this attempt; the same for the same prompt, attempt and kind."""
+    return [rate.fault for rate in rates if draw(f"{rate.fault.kind}\0{attempt}\0{prompt}") < rate.rate]
+
+
+def draw(text: str) -> float:
+    """Return a number in [0, 1) that depends on nothing but the text."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:7]) / (1 << 56)
+
+
+def garble(text: str) -> str:
+    """Return a text with every fourth word read backwards: an answer as a card that computes wrongly gives it."""
+    return " ".join(word[::-1] if number % 4 == 3 else word for number, word in enumerate(text.split(" ")))
+
+
+async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> WorkOutcome | None:
+    """Do what a fault does to an answer that is ready; None when the reply was written here.
+
+    Raises:
+        EngineError: the fault is an error reply.
+    """
+    if fault.kind == "status":
+        status = int(fault.value)
+        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    if fault.kind == "done-false":
+        return replace(outcome, done_reason=None)
+    if fault.kind == "empty-thinking":
+        return replace(outcome, text="", thinking=outcome.text, done_reason="length")
+    if fault.kind in VECTOR_KINDS:
+        return outcome
+    if fault.kind == "length":
+        return replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length")
+    await _REPLIES[fault.kind](fault, outcome, reply)
+    return None
+
+
+async def spoil(fault: SimulatedFault, vectors: list[list[float]]) -> list[list[float]]:
+    """Do what a fault does to vectors that are ready; those that only a generation can have do nothing.
+
+    Raises:
+        EngineError: the fault is an error reply.
+    """
+    if fault.kind == "status":
+        status = int(fault.value)
+        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    if fault.kind == "hang":
+        await asyncio.Event().wait()
+    if fault.kind == "short":
+        return vectors[1:]
+    spoilt: Mapping[str, list[float]] = {"empty": [], "zeros": [0.0] * len(vectors[0]), "nan": [math.nan, 1.0]}
+    return [spoilt.get(fault.kind, vector) for vector in vectors]
+
+
+async def _hang(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    await asyncio.Event().wait()
+
+
+async def _drip(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    """Send something every second, so that no limit on the silence between two reads ever helps."""
+    if not reply.stream:
+        reply.exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
+    while True:
+        await asyncio.sleep(1.0)
+        if reply.stream:
+            await reply.send_piece(".")
+        else:
+            reply.exchange.write(b" ")
+
+
+async def _cut(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    body = reply.body_of(outcome)
+    half = body[: max(1, len(body) // 2)]
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    reply.exchange.write(half if reply.exchange.started else head.encode() + half)
+    reply.exchange.abort()
+
+
+async def _redirect(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    reply.exchange.send(307, b"", extra="Location: http://127.0.0.1:9/api/chat\r\n")
+
+
+async def _send_garbage(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    reply.exchange.send(200, b"<html><body>It works!</body></html>\n")
+
+
+async def _send_huge(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    """Send a well-formed reply with a content of so many bytes, without ever holding it."""
+    size = int(fault.value)
+    mark = "\x7fhuge\x7f"
+    before, _, after = reply.body_of(replace(outcome, text=mark)).partition(mark.encode())
+    exchange = reply.exchange
+    exchange.start_stream(200, "application/json")
+    await exchange.send_chunk(before)
+    for start in range(0, size, _BLOCK):
+        await exchange.send_chunk(b"x" * min(_BLOCK, size - start))
+    await exchange.send_chunk(after)
+    exchange.end_stream()
+
+
+#: {kind: what writes the reply itself}
+_REPLIES: Mapping[str, Callable[[SimulatedFault, WorkOutcome, EngineReply], Awaitable[None]]] = {
+    "hang": _hang,
+    "drip": _drip,
+    "cut": _cut,
+    "redirect": _redirect,
+    "garbage": _send_garbage,
+    "huge": _send_huge,
+}

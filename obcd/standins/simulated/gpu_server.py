@@ -1,0 +1,421 @@
+"""A model of a GPU server: load time, slots, a speed that falls as they fill, and every fault on request.
+
+Answers and times come from a hash of the prompt, so that every client and every server does the same work. It invents
+words: what it measures is the client, not a language model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from obcd.clock import monotonic
+from obcd.standins.simulated.faults import (
+    CRASH_TEXT,
+    LOAD_TEXT,
+    MILD,
+    FaultRate,
+    SimulatedFault,
+    drawn_faults,
+    garble,
+    marked_faults,
+    play,
+    spoil,
+)
+from obcd.standins.simulated.library import Library
+from obcd.standins.simulated.made_up_answers import fitting_value, normal, words
+from obcd.standins.simulated.sharing import TokenClock
+from obcd.standins.wire.engine import (
+    Embeddings,
+    EngineCrash,
+    EngineError,
+    EngineReply,
+    JsonObject,
+    LoadSignature,
+    ModelCard,
+    Texts,
+    Work,
+    WorkOutcome,
+    shortened,
+)
+from obcd.standins.wire.http import Exchange
+from obcd.standins.wire.reply_shapes import encode
+from obcd.standins.wire.request_values import PROMPT_TOO_LONG, exceed_context_text, tagged_name
+
+VERSION = "0.33.0-obcd-simulated"
+
+#: the size of every simulated model, in bytes: a 3B model at 4 bits
+MODEL_BYTES = 2_019_393_189
+
+#: {value of --size-vram: share of a loaded model that lies on the GPU}, contract 5.3
+VRAM_SHARES = {"full": 1.0, "partial": 0.5, "cpu": 0.0}
+
+#: tokens that a cut prompt keeps at its start: num_keep and the beginning-of-sequence token, contract 3.4
+KEPT_TOKENS = 5
+
+#: numbers in the vector of a simulated embedding model
+EMBEDDING_LENGTH = 64
+
+#: parts of a model's name by which Ollama's library names embedding models
+EMBEDDING_NAMES = ("embed", "minilm", "bge-")
+
+#: parts of a model's name that think before they answer
+THINKING_NAMES = ("qwen3", "deepseek-r1", "gpt-oss")
+
+#: words of a thought
+THOUGHT_TOKENS = 8
+
+#: what llama-server says of a model that cannot embed
+NO_EMBEDDINGS = "this model does not support embeddings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """How a simulated server behaves. Times in seconds, speeds in tokens a second."""
+
+    seconds: float | None = None  # each request takes this long in its slot; None = from its tokens
+    spread: float = 0.0  # sigma of a lognormal factor on seconds or answer length, by prompt; 0 = none
+    tokens_per_second: float = 60.0  # of one generation alone
+    prompt_tokens_per_second: float = 2000.0
+    slowdown: float = 0.1  # k of `sharing`
+    answer_tokens: int = 64  # median
+    load_seconds: float = 0.5
+    models: tuple[str, ...] = ("llama3.2",)
+    weights: str = ""  # another word gives every model another digest, as if it came from another pull
+    most_context: int = 0  # tokens that fit into its memory; a larger context is lowered to it; 0 = any fits
+    pull_seconds: float = 1.0
+    size_vram: str = "full"
+    faults: tuple[FaultRate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """An answer before it is given."""
+
+    outcome: WorkOutcome
+    factor: float  # how much longer or shorter than the median this prompt takes
+
+
+class SimulatedEngine:
+    """One simulated GPU."""
+
+    def __init__(self, behaviour: Behaviour, library: Library | None = None) -> None:
+        self.version = VERSION
+        self.behaviour = behaviour
+        self._library = library or Library()
+        self._clock = TokenClock(behaviour.tokens_per_second, behaviour.slowdown)
+        self._waits: set[asyncio.Future[None]] = set()
+        self._loads_to_fail = 0
+        #: Models whose process hangs.
+        self._stuck: set[str] = set()
+
+    def models(self) -> Sequence[ModelCard]:
+        """Return the models of the behaviour, and those that were pulled."""
+        names = (*self.behaviour.models, *self._library.pulled)
+        return [card_of(name, self.behaviour.weights) for name in names]
+
+    async def describe(self) -> Sequence[ModelCard]:
+        """Return the same."""
+        return self.models()
+
+    async def pull(self, exchange: Exchange) -> None:
+        """Answer POST /api/pull."""
+        await self._library.pull(exchange, self.behaviour.pull_seconds)
+
+    def context_length(self, signature: LoadSignature) -> int:
+        """Return the context that fits into the behaviour's memory."""
+        return min(signature.num_ctx, self.behaviour.most_context or signature.num_ctx)
+
+    def vram_bytes(self, card: ModelCard) -> int:
+        """Return the share of the model that the behaviour puts on the GPU."""
+        return int(card.size * VRAM_SHARES[self.behaviour.size_vram])
+
+    async def load(self, signature: LoadSignature) -> None:
+        """Take the load time; fail where a crash before it said so."""
+        await asyncio.sleep(self.behaviour.load_seconds)
+        self._stuck.discard(signature.model)
+        if self._loads_to_fail:
+            self._loads_to_fail -= 1
+            raise EngineError(500, LOAD_TEXT)
+
+    async def unload(self, signature: LoadSignature) -> None:
+        """Do nothing: there is nothing to forget."""
+
+    async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
+        """Answer after the simulated time, or do what a fault says."""
+        work = replace(work, signature=replace(work.signature, num_ctx=self.context_length(work.signature)))
+        faults = marked_faults(work.prompt, work.attempt)
+        if self.behaviour.faults and not faults:
+            faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
+        await self._pass_stuck(work.signature.model, faults)
+        plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
+        if not faults:
+            return await self._spend(plan, None, reply)
+        if any(fault.kind == "garbled" for fault in faults):
+            plan = replace(plan, outcome=replace(plan.outcome, text=garble(plan.outcome.text)))
+        seconds = next((fault.value for fault in faults if fault.kind == "seconds"), None)
+        fault = next((fault for fault in faults if fault.kind not in MILD), None)
+        return await self._fail(fault, plan, seconds, reply)
+
+    async def embed(self, texts: Texts) -> Embeddings:
+        """Return vectors of length one that depend on nothing but the text, or do what a fault says."""
+        if not is_embedding_model(texts.signature.model):
+            raise EngineError(501, NO_EMBEDDINGS)
+        tokens = [token_count(text) for text in texts.inputs]
+        most = self.context_length(texts.signature)
+        if not texts.truncate and any(count > most for count in tokens):
+            raise EngineError(400, "the input length exceeds the context length")
+        total = sum(min(count, most) for count in tokens)
+        faults = marked_faults(texts.inputs[0], texts.attempt)
+        await self._pass_stuck(texts.signature.model, faults)
+        seconds = next((fault.value for fault in faults if fault.kind == "seconds"), self.behaviour.seconds)
+        await self._wait(total / self.behaviour.prompt_tokens_per_second if seconds is None else seconds)
+        vectors = [shortened(unit_vector(text), texts.dimensions) for text in texts.inputs]
+        for fault in faults:
+            if fault.kind == "crash":
+                self._crash()
+                raise EngineCrash(400, CRASH_TEXT)  # what has no status of its own has this one there
+            vectors = await spoil(fault, vectors)
+        return Embeddings(vectors, total)
+
+    async def _pass_stuck(self, model: str, faults: Sequence[SimulatedFault]) -> None:
+        """Wait without end where the model's process hangs, or shall from now on."""
+        if any(fault.kind == "stuck" for fault in faults):
+            self._stuck.add(model)
+        if model in self._stuck:
+            await asyncio.Event().wait()
+
+    async def _fail(
+        self, fault: SimulatedFault | None, plan: _Plan, seconds: float | None, reply: EngineReply
+    ) -> WorkOutcome | None:
+        if fault is None:
+            return await self._spend(plan, seconds, reply)
+        if fault.kind in {"crash", "crash-load"}:
+            self._loads_to_fail += fault.kind == "crash-load"
+            outcome = replace(plan.outcome, eval_tokens=plan.outcome.eval_tokens // 2)
+            await self._spend(_Plan(outcome, plan.factor / 2), seconds, reply)
+            self._crash()
+            raise EngineCrash(500, CRASH_TEXT)
+        if fault.kind not in {"status", "hang", "drip", "redirect"}:
+            plan = replace(plan, outcome=await self._spend(plan, seconds, reply, fault.kind != "cut"))
+        return await play(fault, plan.outcome, reply)
+
+    def _crash(self) -> None:
+        """End everything in progress: all slots are in one process."""
+        error = EngineCrash(500, CRASH_TEXT)
+        self._clock.fail(error)
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_exception(error)
+
+    def _plan(self, work: Work, more_tokens: int) -> _Plan:
+        prompt_tokens = fitted_tokens(work, more_tokens)
+        seed = hashlib.sha256(_seed_text(work).encode("utf-8", "surrogatepass")).digest()
+        spread = self.behaviour.spread
+        factor = math.exp(spread * normal(seed)) if spread else 1.0
+        text, tokens = _answer(work, seed, max(1, round(self.behaviour.answer_tokens * factor)))
+        calls = _calls(work, seed)
+        if calls:
+            text, tokens = "", max(1, token_count(encode(calls).decode()))
+        limit = token_limit(work, prompt_tokens)
+        reason = "stop"
+        if tokens > limit:
+            text, tokens, reason = text[: len(text) * limit // tokens], limit, "length"
+        outcome = WorkOutcome(
+            text=text,
+            done_reason=reason,
+            prompt_tokens=prompt_tokens,
+            eval_tokens=tokens,
+            thinking=words(seed[::-1], THOUGHT_TOKENS) if _thinks(work) else "",
+            tool_calls=calls,
+            logprobs=_logprobs(work, text, seed),
+        )
+        return _Plan(outcome, factor)
+
+    async def _spend(self, plan: _Plan, seconds: float | None, reply: EngineReply, stream: bool = True) -> WorkOutcome:
+        """Take the time of an answer, sending its pieces on the way, and return it with its times."""
+        outcome = plan.outcome
+        started = monotonic()
+        total = seconds
+        if total is None and self.behaviour.seconds is not None:
+            total = self.behaviour.seconds * plan.factor
+        prompt_seconds = outcome.prompt_tokens / self.behaviour.prompt_tokens_per_second
+        if total is not None:
+            prompt_seconds = min(prompt_seconds, total / 10)
+        if total is not None and not (reply.stream and stream):
+            await self._wait(total)  # one timer: each wake-up costs what is being measured its processor
+        else:
+            await self._wait(prompt_seconds)
+            left = None if total is None else total - prompt_seconds
+            await self._make_pieces(outcome, left, reply, stream and reply.stream)
+        spent = monotonic() - started
+        return replace(outcome, prompt_seconds=prompt_seconds, eval_seconds=max(0.0, spent - prompt_seconds))
+
+    async def _make_pieces(self, outcome: WorkOutcome, seconds: float | None, reply: EngineReply, stream: bool) -> None:
+        """Take the time of the answer alone, in as many steps as it has pieces to send."""
+        pieces = split_pieces(outcome.text) if stream else [outcome.text]
+        for piece in pieces:
+            if seconds is None:
+                await self._clock.spend(outcome.eval_tokens / len(pieces))
+            else:
+                await self._wait(seconds / len(pieces))
+            if stream:
+                await reply.send_piece(piece)
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, unless the runner crashes meanwhile."""
+        loop = asyncio.get_running_loop()
+        wait: asyncio.Future[None] = loop.create_future()
+        self._waits.add(wait)
+        timer = loop.call_later(seconds, _wake, wait)
+        try:
+            await wait
+        finally:
+            timer.cancel()
+            self._waits.discard(wait)
+
+
+def _wake(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)
+
+
+@lru_cache(maxsize=256)
+def card_of(name: str, weights: str = "") -> ModelCard:
+    """Return the card of a simulated model; what it can do follows from its name."""
+    full = tagged_name(name)
+    abilities: tuple[str, ...] = ("completion", "tools")
+    if is_embedding_model(name):
+        abilities = ("embedding",)
+    elif any(part in name.lower() for part in THINKING_NAMES):
+        abilities = ("completion", "tools", "thinking")
+    return ModelCard(
+        name=full,
+        digest=hashlib.sha256((full.lower() + weights).encode()).hexdigest(),
+        size=MODEL_BYTES,
+        parameter_size="3.2B",
+        quantization="Q4_K_M",
+        parameter_count=3_212_749_888,
+        embedding_length=EMBEDDING_LENGTH if is_embedding_model(name) else 3072,
+        capabilities=abilities,
+        template="{{ .System }}{{ .Prompt }}",
+    )
+
+
+def is_embedding_model(name: str) -> bool:
+    """Tell whether a model's name is that of an embedding model."""
+    return any(part in name.lower() for part in EMBEDDING_NAMES)
+
+
+def token_count(text: str) -> int:
+    """Return about how many tokens a text has: one for four characters."""
+    return (len(text) + 3) // 4
+
+
+def message_tokens(message: JsonObject) -> int:
+    """Return the tokens of a message with its role."""
+    return token_count(str(message.get("content") or "")) + 4
+
+
+def fitted_tokens(work: Work, more: int = 0) -> int:
+    """Return the prompt's tokens after what Ollama cuts off a prompt that is too long (contract 3.4).
+
+    Args:
+        more: What its text has in addition, by a marker.
+
+    Raises:
+        EngineError: 400 where it may not cut.
+    """
+    num_ctx = work.signature.num_ctx
+    total = sum(map(message_tokens, work.messages)) + more
+    if total <= num_ctx:
+        return total
+    if not work.truncate:
+        raise EngineError(400, exceed_context_text(total, num_ctx))
+    for message in work.messages[:-1]:
+        if message.get("role") != "system":
+            total -= message_tokens(message)
+            if total <= num_ctx:
+                return total
+    if not work.signature.shift:
+        raise EngineError(400, PROMPT_TOO_LONG)
+    return num_ctx - (num_ctx - KEPT_TOKENS) // 2
+
+
+def token_limit(work: Work, prompt_tokens: int) -> int:
+    """Return how many tokens an answer may have: num_predict, at most ten contexts, at most the rest of this one."""
+    num_ctx = work.signature.num_ctx
+    wish = work.options.get("num_predict", -1)
+    limit = wish if 0 <= wish <= 10 * num_ctx else 10 * num_ctx
+    return limit if work.signature.shift else max(1, min(limit, num_ctx - prompt_tokens))
+
+
+def unit_vector(text: str) -> list[float]:
+    """Return a vector of length 1 from a hash of the text."""
+    raw = hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(EMBEDDING_LENGTH)
+    values = [byte - 127.5 for byte in raw]
+    length = math.sqrt(sum(value * value for value in values))
+    return [value / length for value in values]
+
+
+def split_pieces(text: str) -> list[str]:
+    """Return a text in pieces of a word each, as a stream brings it."""
+    parts = text.split(" ")
+    return [parts[0], *(" " + part for part in parts[1:])]
+
+
+def _answer(work: Work, seed: bytes, tokens: int) -> tuple[str, int]:
+    """Return the answer and its tokens."""
+    if work.format is None:
+        return words(seed, tokens), tokens
+    value = {"answer": words(seed, tokens)} if work.format == "json" else fitting_value(work.format, seed)
+    text = encode(value).decode()
+    return text, max(1, token_count(text))
+
+
+def _logprobs(work: Work, text: str, seed: bytes) -> tuple[JsonObject, ...]:
+    """Return a probability for each word, and for as many others as are wanted (ollama api/types.go: Logprob)."""
+    if work.logprobs is None:
+        return ()
+    return tuple(
+        {**_logprob(piece, -(seed[place % len(seed)] + 1) / 256), **_top(work.logprobs, piece, seed[place % len(seed)])}
+        for place, piece in enumerate(split_pieces(text))
+    )
+
+
+def _top(count: int, piece: str, byte: int) -> JsonObject:
+    if not count:
+        return {}
+    others = [_logprob(f"{piece}{number}", -(byte + 1) / 256 - number) for number in range(1, count)]
+    return {"top_logprobs": [_logprob(piece, -(byte + 1) / 256), *others]}
+
+
+def _logprob(token: str, logprob: float) -> JsonObject:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+def _thinks(work: Work) -> bool:
+    return work.think is not False and any(part in work.signature.model for part in THINKING_NAMES)
+
+
+def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
+    """Return a call of one of the tools that were offered, as Ollama numbers it (api/types.go: ToolCall)."""
+    tools = [tool["function"] for tool in work.tools if "function" in tool]
+    if not tools:
+        return ()
+    tool = tools[seed[0] % len(tools)]
+    value = fitting_value(tool.get("parameters") or {"type": "object"}, seed)
+    arguments = value if isinstance(value, dict) else {}
+    return ({"id": f"call_{seed[:4].hex()}", "function": {"index": 0, "name": tool["name"], "arguments": arguments}},)
+
+
+def _seed_text(work: Work) -> str:
+    text = work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])
+    drawn = work.options.get("seed", -1)
+    if drawn < 0 or work.options.get("temperature") == 0:  # then a real model takes the likeliest token anyway
+        return text
+    return f"{text}\0{drawn}"

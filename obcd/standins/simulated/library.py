@@ -1,0 +1,63 @@
+"""The models that simulated servers of one folder have, and POST /api/pull, which adds one (contract 2, 5.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from obcd.standins.wire.engine import EngineError, JsonObject
+from obcd.standins.wire.http import NDJSON_TYPE, Exchange
+from obcd.standins.wire.reply_shapes import encode
+from obcd.standins.wire.request_values import canonical_name, parse_body, typed
+
+#: a model whose name has this in it is in no registry
+UNKNOWN = "no-such"
+
+#: bytes that a simulated pull brings
+PULLED_BYTES = 2_019_377_376
+
+#: lines of progress that one pull tells
+STEPS = 40
+
+
+class Library:
+    """What was pulled since the start; shared by the servers of one process, as one folder of models is."""
+
+    def __init__(self) -> None:
+        self.pulled: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Tell whether a model was pulled."""
+        return canonical_name(name) in map(canonical_name, self.pulled)
+
+    async def pull(self, exchange: Exchange, seconds: float) -> None:
+        """Answer POST /api/pull as Ollama does: a failure after the first line comes under status 200."""
+        try:
+            body = parse_body(exchange.body)
+            name = str(body.get("model") or body.get("name") or "")
+            if not name:
+                raise EngineError(400, "invalid model name")
+            typed(body, "stream", bool, "PullRequest.stream of type bool", True)
+        except EngineError as error:
+            exchange.send(error.status, encode({"error": error.text}))
+            return
+        exchange.start_stream(200, NDJSON_TYPE)
+        async for line in self._lines(name, seconds):
+            await exchange.send_chunk(encode(line) + b"\n")
+        exchange.end_stream()
+
+    async def _lines(self, name: str, seconds: float) -> AsyncIterator[JsonObject]:
+        yield {"status": "pulling manifest"}
+        if UNKNOWN in name:
+            yield {"error": "pull model manifest: file does not exist"}
+            return
+        layer = {"status": "pulling 6a0746a1ec1a", "digest": "sha256:6a0746a1ec1a", "total": PULLED_BYTES}
+        for step in range(STEPS):
+            yield {**layer, "completed": PULLED_BYTES * step // STEPS}
+            await asyncio.sleep(seconds / STEPS)
+        yield {**layer, "completed": PULLED_BYTES}
+        yield {"status": "verifying sha256 digest"}
+        yield {"status": "writing manifest"}
+        if not self.has(name):
+            self.pulled.append(name)
+        yield {"status": "success"}

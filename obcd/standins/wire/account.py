@@ -1,0 +1,206 @@
+"""What really happened at a simulated server: every generation request with its times, and how busy the slots were.
+
+Tests and benchmarks believe these numbers rather than the client's, so they are taken where slots are given and freed.
+An account grows until it is reset or full; what did not fit is counted as `dropped`, never left out in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obcd.clock import monotonic
+
+#: entries kept of each list; about 200 MB when full
+LIMIT = 1_000_000
+
+
+def prompt_key(prompt: str) -> str:
+    """Return the name of a prompt in the account: the first 16 hex characters of its SHA-256.
+
+    The prompt is the content of the last message (chat) or `prompt` (generate), in UTF-8.
+    """
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One generation request in the account; times are monotonic seconds of the server."""
+
+    prompt: str  # see `prompt_key`
+    attempt: int  # how often this prompt has come, over all servers of the process; counted from 1
+    arrived: float
+    number: int = 0  # counted from 1 at each server
+    started: float | None = None  # got its slot
+    finished: float | None = None
+    outcome: str | None = None  # `answered`, `cancelled` (the client left), `failed`
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as /simulated/requests shows it."""
+        return {
+            "prompt": self.prompt,
+            "attempt": self.attempt,
+            "arrived": self.arrived,
+            "started": self.started,
+            "finished": self.finished,
+            "outcome": self.outcome,
+        }
+
+
+class Attempts:
+    """Counts how often each prompt was asked, over all the servers of a process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}  #: {prompt key: times asked}
+
+    def next(self, key: str) -> int:
+        """Return 1 for a prompt that was never asked before, 2 for the second time, and so on."""
+        count = self._counts.get(key, 0) + 1
+        self._counts[key] = count
+        return count
+
+    def reset(self) -> None:
+        """Forget every prompt."""
+        self._counts.clear()
+
+
+class AccountFile:
+    """Where arrivals and ends are written as they happen: what a server saw that was killed is read there.
+
+    Each is one line, whole, behind what other servers wrote into the same file:
+    `{"pid": 812, "server": 0, "request": 17, "prompt": "9f86d081884c7d65", "event": "arrived", "at": 8123.25}`.
+    `event` is `arrived` or an outcome; `at` is monotonic seconds of the machine; `request` counts from 1.
+
+    Raises:
+        OSError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, server: int, request: int, prompt: str, event: str, at: float) -> None:
+        """Write a line; it is there when this returns, whatever then becomes of the process."""
+        line = {"pid": os.getpid(), "server": server, "request": request, "prompt": prompt, "event": event, "at": at}
+        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+
+
+class Account:
+    """The account of one server; used on the event loop's thread only.
+
+    Args:
+        slots: of the server.
+        attempts: counted over all servers of the process.
+        limit: entries kept of each list; 0 counts without remembering anything.
+        file: where arrivals and ends are written too.
+        server: the server's number in its process, for that file.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        attempts: Attempts,
+        limit: int = LIMIT,
+        *,
+        file: AccountFile | None = None,
+        server: int = 0,
+    ) -> None:
+        self._slots = slots
+        self._attempts = attempts
+        self._limit = limit
+        self._file = file
+        self._server = server
+        self._arrivals = 0
+        self._open: dict[int, RequestRecord] = {}  #: {id of a record: the record}, requests in progress
+        self._busy = 0  # requests that hold a slot
+        self._waiting = 0  # requests received that hold none yet
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new experiment: forget what is over, and the attempts; what is in progress stays."""
+        self._attempts.reset()
+        self._records = list(self._open.values())
+        self._max_busy, self._max_waiting = self._busy, self._waiting
+        self._changed = monotonic()
+        self._busy_seconds = 0.0
+        self._changes = [(self._changed, self._busy, self._waiting)]
+        self._dropped = 0
+        self._preloads = 0
+
+    def count_preload(self) -> None:
+        """Note a request that only loads or unloads."""
+        self._preloads += 1
+
+    def arrive(self, prompt: str) -> RequestRecord:
+        """Note a generation request; it waits for a slot now."""
+        key = prompt_key(prompt)
+        self._arrivals += 1
+        record = RequestRecord(key, self._attempts.next(key) if self._limit else 1, monotonic(), self._arrivals)
+        self._write(record, "arrived", record.arrived)
+        self._open[id(record)] = record
+        if len(self._records) < self._limit:
+            self._records.append(record)
+        else:
+            self._dropped += 1
+        self._waiting += 1
+        self._max_waiting = max(self._max_waiting, self._waiting)
+        self._note_change(record.arrived)
+        return record
+
+    def start(self, record: RequestRecord) -> None:
+        """Note that a request got its slot."""
+        record.started = monotonic()
+        self._waiting -= 1
+        self._note_change(record.started, taken=1)
+
+    def finish(self, record: RequestRecord, outcome: str) -> None:
+        """Note the end of a request; its slot, if it had one, is free again."""
+        record.finished, record.outcome = monotonic(), outcome
+        self._write(record, outcome, record.finished)
+        del self._open[id(record)]
+        if record.started is None:
+            self._waiting -= 1
+            self._note_change(record.finished)
+        else:
+            self._note_change(record.finished, taken=-1)
+
+    def requests(self) -> dict[str, Any]:
+        """Return the body of GET /simulated/requests."""
+        return {
+            "in_flight": self._busy,
+            "max_in_flight": self._max_busy,
+            "waiting": self._waiting,
+            "max_waiting": self._max_waiting,
+            "preloads": self._preloads,
+            "dropped": self._dropped,
+            "requests": [record.as_json() for record in self._records],
+        }
+
+    def slots(self) -> dict[str, Any]:
+        """Return the body of GET /simulated/slots; `now` and the changes are on the same monotonic clock."""
+        now = monotonic()
+        return {
+            "slots": self._slots,
+            "busy": self._busy,
+            "waiting": self._waiting,
+            "now": now,
+            "busy_slot_seconds": self._busy_seconds + self._busy * (now - self._changed),
+            "changes": self._changes,
+        }
+
+    def _write(self, record: RequestRecord, event: str, at: float) -> None:
+        if self._file is not None:
+            self._file.write(self._server, record.number, record.prompt, event, at)
+
+    def _note_change(self, now: float, taken: int = 0) -> None:
+        self._busy_seconds += self._busy * (now - self._changed)
+        self._changed = now
+        self._busy += taken
+        self._max_busy = max(self._max_busy, self._busy)
+        if len(self._changes) < self._limit:
+            self._changes.append((now, self._busy, self._waiting))
+        else:
+            self._dropped += 1

@@ -1,0 +1,267 @@
+"""Ollama's HTTP API over an engine: routes, control endpoints, and the Host check.
+
+Exchange ──► OllamaApi ──► wire (request) ──► Generator (scheduler, slots, engine) ──► shapes (reply)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+
+from obcd.standins.wire.account import Account
+from obcd.standins.wire.embedding import Embedder
+from obcd.standins.wire.engine import Engine, EngineError, JsonObject, ModelCard
+from obcd.standins.wire.generation import Generator
+from obcd.standins.wire.http import TEXT_TYPE, Exchange
+from obcd.standins.wire.model_scheduler import ModelScheduler, Runner
+from obcd.standins.wire.openai_api import CompletionShape, parse_completion, wants_usage
+from obcd.standins.wire.reply_shapes import FAR_FUTURE, ChatShape, GenerateShape, ReplyShape, encode, rfc3339
+from obcd.standins.wire.request_values import (
+    canonical_name,
+    is_model_name,
+    parse_body,
+    parse_chat,
+    parse_embed,
+    parse_generate,
+    signature_of,
+)
+from obcd.standins.wire.settings import ServerSettings
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+#: {path: {method: handler}}
+Routes = Mapping[str, Mapping[str, Handler]]
+
+#: the suffixes of host names that Ollama takes as local (server/routes.go:1803)
+LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
+
+_CHAT = ChatShape()
+_GENERATE = GenerateShape()
+
+
+class OllamaApi:
+    """One server's API; an instance is the `Application` of its HTTP server."""
+
+    def __init__(self, engine: Engine, settings: ServerSettings, account: Account) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._checks_host = settings.is_loopback
+        self._scheduler = ModelScheduler(engine, settings.limits)
+        self._generator = Generator(engine, self._scheduler, account, settings.context_length)
+        self._embedder = Embedder(engine, self._scheduler, account, settings.context_length)
+        self._routes = self._own_routes()
+        #: until it is set, requests are taken and not answered, as while Ollama looks for GPUs
+        self.ready = asyncio.Event()
+        #: paths that take a request and never answer it; /api/ps is what hangs when Ollama's scheduler is stuck
+        self.hung: set[str] = set()
+
+    def add_routes(self, routes: Routes) -> None:
+        """Serve further paths."""
+        self._routes = {**self._routes, **routes}
+
+    def _own_routes(self) -> Routes:
+        return {
+            "/": _reading(self._root),
+            "/api/version": _reading(self._version),
+            "/api/tags": _reading(self._tags),
+            "/api/ps": {"GET": self._ps},
+            "/api/show": {"POST": self._show},
+            "/api/chat": {"POST": self._chat},
+            "/api/generate": {"POST": self._generate},
+            "/api/embed": {"POST": self._embed},
+            "/v1/chat/completions": {"POST": self._completions},
+            "/v1/models": {"GET": self._openai_models},
+        }
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        if not self.ready.is_set():
+            await self.ready.wait()
+        if exchange.path in self.hung:
+            await asyncio.Event().wait()
+        if self._checks_host and not is_allowed_host(exchange.header("Host") or ""):
+            exchange.send(403, b"", TEXT_TYPE)
+            return
+        methods = self._routes.get(exchange.path)
+        handler = None if methods is None else methods.get(exchange.method)
+        if handler is not None:
+            await handler(exchange)
+        elif methods is None:
+            exchange.send(404, b"404 page not found", TEXT_TYPE)
+        else:
+            exchange.send(405, b"405 method not allowed", TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
+
+    async def preload(self, model: str) -> None:
+        """Load a model before anybody asks for it, and keep it as a request would."""
+        card = self._find(model)
+        signature = signature_of(
+            canonical_name(card.name), {}, True, self._settings.context_length, card.context_length
+        )
+        self._scheduler.release(await self._scheduler.acquire(signature, None))
+
+    def unload_all(self) -> None:
+        """Unload every model as soon as nobody uses it, so that the next request loads it anew."""
+        for runner in self._scheduler.runners():
+            self._scheduler.expire(runner.signature.model)
+
+    def stop(self) -> None:
+        """Stop loading and expiring."""
+        self._scheduler.stop()
+
+    async def _root(self, exchange: Exchange) -> None:
+        exchange.send(200, b"Ollama is running", TEXT_TYPE)
+
+    async def _version(self, exchange: Exchange) -> None:
+        exchange.send(200, encode({"version": self._engine.version}))
+
+    async def _tags(self, exchange: Exchange) -> None:
+        exchange.send(200, encode({"models": [_tag(card) for card in await self._engine.describe()]}))
+
+    async def _openai_models(self, exchange: Exchange) -> None:
+        models = [{"id": card.name, "object": "model", "owned_by": "library"} for card in self._engine.models()]
+        exchange.send(200, encode({"object": "list", "data": models}))
+
+    async def _ps(self, exchange: Exchange) -> None:
+        cards = {canonical_name(card.name): card for card in await self._engine.describe()}
+        runners = [runner for runner in self._scheduler.runners() if runner.signature.model in cards]
+        shown = [self._running(runner, cards[runner.signature.model]) for runner in runners]
+        exchange.send(200, encode({"models": shown}))
+
+    def _running(self, runner: Runner, card: ModelCard) -> JsonObject:
+        return {
+            "name": card.name,
+            "model": card.name,
+            "size": card.size,
+            "digest": card.digest,
+            "details": _details(card),
+            "expires_at": FAR_FUTURE if runner.keep_alive == math.inf else rfc3339(runner.expires_at),
+            "size_vram": self._engine.vram_bytes(card),
+            "context_length": self._engine.context_length(runner.signature),
+        }
+
+    async def _show(self, exchange: Exchange) -> None:
+        try:
+            body = parse_body(exchange.body)
+            card = self._find(str(body.get("model") or body.get("name") or ""), "model is required")
+        except EngineError as error:
+            exchange.send(error.status, _CHAT.error(error.status, error.text))
+            return
+        exchange.send(200, encode(_show_fields(card)))
+
+    async def _chat(self, exchange: Exchange) -> None:
+        try:
+            request = parse_chat(parse_body(exchange.body))
+            card = self._find(request.model, "model is required")
+        except EngineError as error:
+            exchange.send(error.status, _CHAT.error(error.status, error.text))
+            return
+        await self._generator.answer(exchange, request, _CHAT, card)
+
+    async def _generate(self, exchange: Exchange) -> None:
+        try:
+            request = parse_generate(parse_body(exchange.body))
+            card = self._find(request.model)
+        except EngineError as error:
+            exchange.send(error.status, _GENERATE.error(error.status, error.text))
+            return
+        await self._generator.answer(exchange, request, _GENERATE, card)
+
+    async def _completions(self, exchange: Exchange) -> None:
+        shape: ReplyShape = CompletionShape(False)
+        try:
+            body = parse_body(exchange.body)
+            shape = CompletionShape(wants_usage(body))
+            request = parse_completion(body)
+            card = self._find(request.model, "model is required")
+        except EngineError as error:
+            exchange.send(error.status, shape.error(error.status, error.text))
+            return
+        await self._generator.answer(exchange, request, shape, card)
+
+    async def _embed(self, exchange: Exchange) -> None:
+        try:
+            request = parse_embed(parse_body(exchange.body))
+            card = self._find(request.model)
+        except EngineError as error:
+            exchange.send(error.status, _CHAT.error(error.status, error.text))
+            return
+        await self._embedder.answer(exchange, request, card)
+
+    def _find(self, name: str, missing: str | None = None) -> ModelCard:
+        """Return the card of a model, or raise as Ollama does; `missing` is the text for no name at all."""
+        if not name and missing is not None:
+            raise EngineError(400, missing)
+        if name and not is_model_name(name):
+            raise EngineError(400, "invalid model name")
+        wanted = canonical_name(name) if name else ""
+        for card in self._engine.models():
+            if canonical_name(card.name) == wanted:
+                return card
+        raise EngineError(404, f"model '{name}' not found")
+
+
+def _reading(handler: Handler) -> Mapping[str, Handler]:
+    return {"GET": handler, "HEAD": handler}
+
+
+def _details(card: ModelCard) -> JsonObject:
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": card.architecture,
+        "families": [card.architecture],
+        "parameter_size": card.parameter_size,
+        "quantization_level": card.quantization,
+    }
+
+
+def _tag(card: ModelCard) -> JsonObject:
+    return {
+        "name": card.name,
+        "model": card.name,
+        "modified_at": card.modified_at,
+        "size": card.size,
+        "digest": card.digest,
+        "details": {
+            **_details(card),
+            "context_length": card.context_length,
+            "embedding_length": card.embedding_length,
+        },
+        "capabilities": list(card.capabilities),
+    }
+
+
+def _show_fields(card: ModelCard) -> JsonObject:
+    architecture = card.architecture
+    return {
+        "modelfile": f"FROM {card.name}\n",
+        "parameters": "",
+        "template": card.template,
+        "details": _details(card),
+        "model_info": {
+            "general.architecture": architecture,
+            "general.parameter_count": card.parameter_count,
+            f"{architecture}.context_length": card.context_length,
+            f"{architecture}.embedding_length": card.embedding_length,
+        },
+        "capabilities": list(card.capabilities),
+        "modified_at": card.modified_at,
+    }
+
+
+@lru_cache(maxsize=256)
+def is_allowed_host(header: str) -> bool:
+    """Tell whether a server on loopback answers to this `Host`: it keeps web pages from reaching in by a DNS name."""
+    name = header.rpartition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
+    name = name.lower()
+    if not name or name in {"localhost", socket.gethostname().lower()} or name.endswith(LOCAL_SUFFIXES):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified

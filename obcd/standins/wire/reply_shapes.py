@@ -1,0 +1,147 @@
+"""Replies of /api/chat and /api/generate, byte for byte as Ollama shapes them (contract 1.2).
+
+Pure. Durations are integer nanoseconds; a counter or duration of zero is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from obcd.standins.wire.engine import JsonObject, WorkOutcome
+from obcd.standins.wire.http import NDJSON_TYPE
+
+#: the date /api/ps shows for a model that is kept for ever: centuries ahead
+FAR_FUTURE = "2318-01-01T00:00:00Z"
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode(value: object) -> bytes:
+    """Return a value as compact JSON; lone surrogates, which JSON input may hold, become escapes."""
+    text = _encode(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def rfc3339(seconds: float | None = None) -> str:
+    """Return Unix seconds, or now, as Go writes a time: `2026-11-22T18:01:05.123456Z`."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of a whole request, and of its wait for a loaded model."""
+
+    total: float
+    load: float
+
+
+class ReplyShape(Protocol):
+    """How one endpoint writes its replies."""
+
+    stream_type: str
+
+    def piece(self, model: str, text: str, thinking: str) -> bytes:
+        """Return one piece of a stream."""
+
+    def last(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
+        """Return the end of a stream."""
+
+    def whole(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
+        """Return the body of a reply that is not streamed."""
+
+    def empty(self, model: str, reason: str) -> bytes:
+        """Return the reply to a request that only loads or unloads."""
+
+    def error(self, status: int, text: str) -> bytes:
+        """Return the body of an error reply."""
+
+    def late_error(self, text: str) -> bytes:
+        """Return an error that comes after the first piece of a stream."""
+
+
+def counters(outcome: WorkOutcome, times: Times) -> JsonObject:
+    """Return the metrics of a reply; zeros are left out."""
+    nanoseconds: dict[str, int] = {
+        "total_duration": int(times.total * 1e9),
+        "load_duration": int(times.load * 1e9),
+        "prompt_eval_count": outcome.prompt_tokens,
+        "prompt_eval_duration": int(outcome.prompt_seconds * 1e9),
+        "eval_count": outcome.eval_tokens,
+        "eval_duration": int(outcome.eval_seconds * 1e9),
+    }
+    return {key: value for key, value in nanoseconds.items() if value}
+
+
+class _Native(ABC):
+    """What /api/chat and /api/generate have in common."""
+
+    stream_type = NDJSON_TYPE
+
+    @abstractmethod
+    def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
+        """Return the fields that carry the answer."""
+
+    def piece(self, model: str, text: str, thinking: str) -> bytes:
+        """Return one piece of a stream: a line."""
+        return self._line(model, text, thinking, None, {"done": False})
+
+    def last(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
+        """Return the last line of a stream; nothing when the generation was aborted: the stream just ends."""
+        if outcome.done_reason is None:
+            return b""
+        ending = {"done": True, "done_reason": outcome.done_reason, **counters(outcome, times)}
+        return self._line(model, "", "", outcome, ending)
+
+    def whole(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
+        """Return the whole reply; an aborted generation has neither a reason nor metrics (contract 3.2)."""
+        ending: dict[str, Any] = {"done": False}
+        if outcome.done_reason is not None:
+            ending = {"done": True, "done_reason": outcome.done_reason, **counters(outcome, times)}
+        return self._line(model, outcome.text, outcome.thinking, outcome, ending)[:-1]
+
+    def empty(self, model: str, reason: str) -> bytes:
+        """Return the reply to a preload (`load`) or unload (`unload`)."""
+        return self._line(model, "", "", None, {"done": True, "done_reason": reason})[:-1]
+
+    def error(self, status: int, text: str) -> bytes:
+        """Return e.g. `{"error":"model 'x' not found"}`."""
+        return encode({"error": text})
+
+    def late_error(self, text: str) -> bytes:
+        """Return an error as the last line of a stream that began with 200."""
+        return encode({"error": text}) + b"\n"
+
+    def _line(self, model: str, text: str, thinking: str, outcome: WorkOutcome | None, ending: JsonObject) -> bytes:
+        fields = self.text_fields(text, thinking, outcome)
+        if outcome is not None and outcome.logprobs:
+            fields["logprobs"] = list(outcome.logprobs)
+        return encode({"model": model, "created_at": rfc3339(), **fields, **ending}) + b"\n"
+
+
+class ChatShape(_Native):
+    """Replies of /api/chat."""
+
+    def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
+        """Return `{"message": {"role": "assistant", "content": …}}`."""
+        message: JsonObject = {"role": "assistant", "content": text}
+        if thinking:
+            message["thinking"] = thinking
+        if outcome is not None and outcome.tool_calls:
+            message["tool_calls"] = list(outcome.tool_calls)
+        return {"message": message}
+
+
+class GenerateShape(_Native):
+    """Replies of /api/generate; the token array `context` is left out, as for a raw request."""
+
+    def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
+        """Return `{"response": …}`."""
+        return {"response": text, "thinking": thinking} if thinking else {"response": text}

@@ -1,0 +1,304 @@
+"""Ollama's requests as values, and its words for what is wrong with them (contract 1.1, 3.1).
+
+Pure: bytes in, values out, `EngineError` with Ollama's status and text for what it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from obcd.standins.wire.engine import EngineError, JsonObject, LoadSignature
+
+#: {option: the word Ollama uses for its type}, api/types.go FromMap; other keys are ignored
+OPTION_TYPES = {
+    "num_keep": "integer", "seed": "integer", "num_predict": "integer", "top_k": "integer",
+    "repeat_last_n": "integer", "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer",
+    "main_gpu": "integer", "num_thread": "integer", "draft_num_predict": "integer",
+    "temperature": "float32", "top_p": "float32", "min_p": "float32", "typical_p": "float32",
+    "repeat_penalty": "float32", "presence_penalty": "float32", "frequency_penalty": "float32",
+    "use_mmap": "boolean", "stop": "array",
+}  # fmt: skip
+
+#: options that make Ollama load the model again, besides model and shift (contract 4.3)
+LOAD_OPTIONS = ("draft_num_predict", "main_gpu", "num_batch", "num_gpu", "num_thread", "use_mmap")
+
+#: {unit of a Go duration: seconds}, time.ParseDuration
+DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_DURATION = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:/-]{0,350}")
+_NO_OPTIONS: JsonObject = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What /api/chat, /api/generate and /v1/chat/completions ask for, in one shape."""
+
+    model: str  # as sent: replies echo it
+    messages: Sequence[JsonObject]  # empty = only load
+    stream: bool
+    format: str | JsonObject | None
+    options: JsonObject
+    keep_alive: float | None  # seconds, infinity = for ever
+    think: bool | str | None
+    truncate: bool
+    shift: bool
+    tools: Sequence[JsonObject] = ()
+    raw_prompt: str | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """What /api/embed asks for."""
+
+    model: str
+    inputs: Sequence[str]  # empty = only load
+    options: JsonObject
+    keep_alive: float | None
+    truncate: bool
+    dimensions: int
+
+
+def parse_body(body: bytes) -> JsonObject:
+    """Return the JSON object of a request body, or raise 400 in the words of Go's decoder."""
+    if not body:
+        raise EngineError(400, "missing request body")
+    try:
+        value = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise EngineError(400, go_json_text(error)) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise EngineError(400, "invalid character in string literal") from error
+    if not isinstance(value, dict):
+        raise EngineError(400, f"json: cannot unmarshal {go_type(value)} into Go value of type api.ChatRequest")
+    return value
+
+
+def go_json_text(error: json.JSONDecodeError) -> str:
+    """Return roughly what Go's encoding/json says about the same fault."""
+    rest = error.doc[error.pos :].lstrip()
+    if not rest or error.msg.startswith("Unterminated string"):
+        return "unexpected EOF"
+    where = (
+        "looking for beginning of value" if error.msg.startswith("Expecting value") else "after object key:value pair"
+    )
+    if error.msg.startswith("Expecting property name"):
+        where = "looking for beginning of object key string"
+    elif error.msg.startswith("Extra data"):
+        where = "after top-level value"
+    return f"invalid character '{rest[0]}' {where}"
+
+
+def go_type(value: object) -> str:
+    """Return what Go's decoder calls the type of a JSON value."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+def typed(body: JsonObject, key: str, kind: type | tuple[type, ...], go_name: str, default: Any) -> Any:
+    """Return a field, its default when it is absent or null; 400 when it has another type."""
+    value = body.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        text = f"json: cannot unmarshal {go_type(value)} into Go struct field {go_name}"
+        raise EngineError(400, text)
+    return value
+
+
+def parse_chat(body: JsonObject) -> GenerationRequest:
+    """Read the body of POST /api/chat."""
+    messages = typed(body, "messages", list, "ChatRequest.messages of type []api.Message", [])
+    for message in messages:
+        check_message(message)
+    return _common(body, "ChatRequest", messages, None)
+
+
+def parse_generate(body: JsonObject) -> GenerationRequest:
+    """Read the body of POST /api/generate; its prompt becomes messages unless it is raw."""
+    text = "GenerateRequest.{} of type string"
+    prompt = typed(body, "prompt", str, text.format("prompt"), "")
+    system = typed(body, "system", str, text.format("system"), "")
+    raw = typed(body, "raw", bool, "GenerateRequest.raw of type bool", False)
+    if raw and (system or body.get("template") or body.get("context")):
+        raise EngineError(400, "raw mode does not support template, system, or context")
+    message: JsonObject = {"role": "user", "content": prompt}
+    if body.get("images"):
+        message["images"] = body["images"]
+    messages = [{"role": "system", "content": system}, message] if system else [message]
+    return _common(body, "GenerateRequest", messages if prompt else [], prompt if raw and prompt else None)
+
+
+def parse_embed(body: JsonObject) -> EmbedRequest:
+    """Read the body of POST /api/embed; one empty text is as good as none (server/routes.go: EmbedHandler)."""
+    given = body.get("input")
+    inputs = ([given] if given else []) if isinstance(given, str) else given or []
+    if not (isinstance(inputs, list) and all(isinstance(text, str) for text in inputs)):
+        raise EngineError(400, "invalid input type")
+    return EmbedRequest(
+        model=typed(body, "model", str, "EmbedRequest.model of type string", ""),
+        inputs=inputs,
+        options=typed(body, "options", dict, "EmbedRequest.options of type map[string]interface {}", _NO_OPTIONS),
+        keep_alive=parse_keep_alive(body.get("keep_alive")),
+        truncate=typed(body, "truncate", bool, "EmbedRequest.truncate of type bool", True),
+        dimensions=typed(body, "dimensions", int, "EmbedRequest.dimensions of type int", 0),
+    )
+
+
+def check_message(message: object) -> JsonObject:
+    """Return a message, or raise 400 for one that Go could not read."""
+    if not isinstance(message, dict):
+        text = (
+            f"json: cannot unmarshal {go_type(message)} into Go struct field ChatRequest.messages of type api.Message"
+        )
+        raise EngineError(400, text)
+    typed(message, "role", str, "Message.messages.role of type string", "")
+    typed(message, "content", str, "Message.messages.content of type string", "")
+    return message
+
+
+def _common(body: JsonObject, name: str, messages: list[JsonObject], raw_prompt: str | None) -> GenerationRequest:
+    return GenerationRequest(
+        model=typed(body, "model", str, f"{name}.model of type string", ""),
+        messages=messages,
+        stream=typed(body, "stream", bool, f"{name}.stream of type bool", True),
+        format=body.get("format") or None,
+        options=typed(body, "options", dict, f"{name}.options of type map[string]interface {{}}", _NO_OPTIONS),
+        keep_alive=parse_keep_alive(body.get("keep_alive")),
+        think=parse_think(body.get("think")),
+        truncate=typed(body, "truncate", bool, f"{name}.truncate of type bool", True),
+        shift=typed(body, "shift", bool, f"{name}.shift of type bool", True),
+        tools=typed(body, "tools", list, f"{name}.tools of type []api.Tool", []),
+        raw_prompt=raw_prompt,
+        logprobs=parse_logprobs(body, name),
+    )
+
+
+def parse_logprobs(body: JsonObject, name: str) -> int | None:
+    """Return how many likeliest tokens are wanted at each place, None for no probabilities (ollama 0.12.11)."""
+    wanted = typed(body, "logprobs", bool, f"{name}.logprobs of type bool", False)
+    most = typed(body, "top_logprobs", int, f"{name}.top_logprobs of type int", 0)
+    if not 0 <= most <= 20:
+        raise EngineError(400, "top_logprobs must be between 0 and 20")
+    return most if wanted else None
+
+
+def parse_think(value: object) -> bool | str | None:
+    """Return the `think` field, or raise 400."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in {"low", "medium", "high", "max"}:
+        return value
+    shown = json.dumps(value)
+    raise EngineError(400, f'invalid think value: {shown} (must be "high", "medium", "low", "max", true, or false)')
+
+
+def parse_keep_alive(value: object) -> float | None:
+    """Return seconds, infinity for a negative one, None when the field is absent (api/types.go:1243)."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise EngineError(400, f"Unsupported type: '{go_type(value)}'")
+    seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    return math.inf if seconds < 0 else seconds
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go duration such as `1h30m` or `-1m`, or raise 400 in Go's words."""
+    if text in {"0", "+0", "-0"}:
+        return 0.0
+    if _DURATION.fullmatch(text) is None:
+        unit = "missing unit in duration" if re.fullmatch(r"[-+]?[\d.]+", text) else "invalid duration"
+        raise EngineError(400, f'time: {unit} "{text}"')
+    total = sum(float(number) * DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+    return -total if text.startswith("-") else total
+
+
+def check_options(options: JsonObject) -> JsonObject:
+    """Return the options Ollama knows; floats for integers are cut. Raises 500 for another type, as Ollama does."""
+    return {
+        key: _option(key, OPTION_TYPES[key], value)
+        for key, value in options.items()
+        if key in OPTION_TYPES and value is not None
+    }
+
+
+def _option(key: str, kind: str, value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "integer" and is_number:
+        return int(value)
+    if kind == "float32" and is_number:
+        return float(value)
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind == "array" and isinstance(value, list):
+        if all(isinstance(part, str) for part in value):
+            return value
+        raise EngineError(500, f'option "{key}" must be of an array of strings')
+    raise EngineError(500, f'option "{key}" must be of type {kind}')
+
+
+def check_format(value: object) -> None:
+    """Raise 500 for a `format` that is neither `json` nor a schema."""
+    if value is None or value == "json" or isinstance(value, dict):
+        return
+    raw = json.dumps(json.dumps(value))
+    raise EngineError(500, f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
+
+
+def tagged_name(name: str) -> str:
+    """Return a model's name with its tag; `latest` where it has none."""
+    return name if ":" in name.rpartition("/")[2] else name + ":latest"
+
+
+def canonical_name(name: str) -> str:
+    """Return a model's name as it is compared: without case, with its tag."""
+    return tagged_name(name.lower().removesuffix(":local"))
+
+
+def is_model_name(name: str) -> bool:
+    """Tell whether a name can be a model's."""
+    return _MODEL_NAME.fullmatch(name) is not None
+
+
+def signature_of(model: str, options: JsonObject, shift: bool, default_ctx: int, trained_ctx: int) -> LoadSignature:
+    """Return what a request's model has to be loaded with; num_ctx is clipped to the trained context first."""
+    num_ctx = options.get("num_ctx", default_ctx)
+    rest = tuple([(key, options[key]) for key in LOAD_OPTIONS if key in options])
+    return LoadSignature(
+        model, max(4, min(num_ctx, trained_ctx)), shift, rest
+    )  # num_ctx 0 becomes 4, server/sched.go:170
+
+
+def exceed_context_text(prompt_tokens: int, num_ctx: int) -> str:
+    """Return llama-server's refusal of a long prompt, as the string Ollama puts into its own `error`."""
+    message = (
+        f"request ({prompt_tokens} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"
+    )
+    error = {
+        "code": 400,
+        "message": message,
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": prompt_tokens,
+        "n_ctx": num_ctx,
+    }
+    return json.dumps({"error": error}, separators=(",", ":"))
+
+
+#: the refusal of a rendered model with shift off, v0.30.9 and later
+PROMPT_TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "adjust the context length in settings, or use a model with a longer context length"
+)

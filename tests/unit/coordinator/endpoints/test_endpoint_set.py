@@ -1,0 +1,152 @@
+"""Endpoints that come, stay, go and come back: who has a worker, and who may be asked. No process is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from obcd.config.settings import Settings
+from obcd.coordinator.endpoints.changes import compare
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.core.endpoint.health import EndpointState
+from obcd.core.request.records import JobSettings, Signature
+from obcd.core.scheduling.backlog import Backlog
+from obcd.core.scheduling.leases import Lease
+from obcd.core.scheduling.scheduler import Scheduler
+
+MODEL = Signature("m:latest", ())
+
+
+def settings(slots: dict[str, int], connect_timeout: float = 5.0) -> Settings:
+    return Settings.model_validate(
+        {
+            "ollama_instances": {name: {"slots": count} for name, count in slots.items()},
+            "requests": {"connect_timeout_seconds": connect_timeout},
+        }
+    )
+
+
+class Cluster:
+    """A fleet with a scheduler and a job of a hundred requests."""
+
+    def __init__(self, slots: dict[str, int], *, is_probed: bool = True) -> None:
+        self.settings = settings(slots)
+        self.scheduler = Scheduler()
+        self.fleet = Endpoints(self.settings, Path("jobs"), self.scheduler, print, print, 0.0)
+        self.backlog = Backlog("j", bytes(100), (MODEL,), limit=4)
+        self.scheduler.add_job(self.backlog, 0.0)
+        if is_probed:
+            self.probe(slots)
+
+    def probe(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.scheduler.on_probe(name, {MODEL.model: "d"}, None, 0.0)
+
+    def reload(self, slots: dict[str, int], connect_timeout: float = 5.0) -> None:
+        new = settings(slots, connect_timeout)
+        self.fleet.apply(compare(self.settings, new, self.fleet.leaving), new, 1.0)
+        self.settings = new
+
+    def answer(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            assert self.scheduler.answered(lease.ticket, lease.endpoint, 2.0) == lease
+        self.fleet.receive(2.0)
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Return `{endpoint with a worker: its slots}`."""
+        return {name: self.scheduler.slots(name) for name in self.fleet.pool._workers}
+
+    @property
+    def names(self) -> list[str]:
+        return [item.name for item in self.fleet.endpoints]
+
+
+def test_endpoint_that_holds_requests_leaves_after_the_last_one() -> None:
+    made = Cluster({"a": 2, "b": 1})
+    made.fleet.figures["a"].version = "0.33.0"
+    held = [lease for lease in made.scheduler.assign(0.0) if lease.endpoint == "a"]
+
+    made.reload({"c": 1, "b": 1})
+    assert (made.names, made.fleet.leaving) == (["c", "b", "a"], {"a"})
+    made.answer(held[:1])
+    assert made.workers == {"a": 2, "b": 1, "c": 1}
+    assert made.scheduler.in_flight("a") == 1
+    made.answer(held[1:])
+
+    assert (made.names, made.fleet.leaving, made.workers) == (["c", "b"], set(), {"b": 1, "c": 1})
+    assert made.fleet.facts()["a"].version == "0.33.0"
+    assert made.backlog.unfinished == 98
+
+
+def test_endpoint_that_holds_nothing_leaves_at_once() -> None:
+    made = Cluster({"a": 2, "b": 1})
+
+    made.reload({"b": 1})
+
+    assert (made.names, made.workers) == (["b"], {"b": 1})
+
+
+def test_endpoint_that_comes_back_keeps_its_worker_and_what_it_holds() -> None:
+    made = Cluster({"a": 2, "b": 1})
+    held = [lease for lease in made.scheduler.assign(0.0) if lease.endpoint == "a"]
+    worker = made.fleet.pool._workers["a"]
+    made.reload({"b": 1})
+
+    made.reload({"a": 3, "b": 1})
+    made.answer(held)
+
+    assert made.fleet.leaving == set()
+    assert made.fleet.pool._workers["a"] is worker
+    assert made.workers["a"] == 3
+    made.probe("a")
+    assert len(made.scheduler.assign(3.0)) == 3
+
+
+def test_same_server_under_another_name_has_no_worker_until_the_first_name_has_left() -> None:
+    made = Cluster({"h:1": 2})
+    held = made.scheduler.assign(0.0)
+
+    made.reload({"http://h:1": 2})
+    assert made.names == ["http://h:1", "h:1"]
+    assert made.workers == {"h:1": 2}
+    assert made.scheduler.health("http://h:1").state is EndpointState.STARTING
+    made.reload({"http://h:1": 4})
+    made.answer(held)
+
+    assert made.workers == {"http://h:1": 4}
+
+
+def test_name_that_waits_for_another_one_may_leave_again() -> None:
+    made = Cluster({"h:1": 2})
+    held = made.scheduler.assign(0.0)
+    made.reload({"http://h:1": 2})
+
+    made.reload({"h:1": 2})
+    made.answer(held)
+
+    assert (made.names, made.workers, made.fleet.leaving) == (["h:1"], {"h:1": 2}, set())
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_slots_and_the_limit_for_connections_are_taken_in(slots: int) -> None:
+    made = Cluster({"a": 2})
+
+    made.reload({"a": slots}, connect_timeout=9.0)
+
+    spec = made.fleet.pool._workers["a"].spec
+    assert spec.connect_timeout_seconds == 9.0
+    assert len(made.scheduler.assign(1.0)) == slots
+
+
+def test_worker_is_overdue_by_the_longest_limits_of_any_job_and_not_by_the_last_configuration() -> None:
+    made = Cluster({"a": 1})
+    made.fleet.on_limits(JobSettings(model="m", load_timeout_seconds=100.0, request_timeout_seconds=500.0))
+    made.scheduler.assign(0.0)
+    made.fleet.on_limits(JobSettings(model="m", load_timeout_seconds=1.0, request_timeout_seconds=1.0))
+
+    made.fleet.replace_frozen(600.0)
+
+    assert made.scheduler.in_flight("a") == 1

@@ -1,0 +1,247 @@
+"""Jobs between acceptance and publication; clerks are asked and do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.config.settings import Settings
+from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.disk_watch import DiskWatch
+from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, Jobs, _is_gone
+from obcd.coordinator.jobs.progress_folders import ProgressFolders
+from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.jobs.running_job import JobState
+from obcd.core.answer.counts import Counts
+from obcd.core.scheduling.fair_share import Rank
+from obcd.core.scheduling.scheduler import Scheduler
+from obcd.spool.inbox.control import JobControls
+from obcd.spool.intake.recovery import LoadedJob
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader
+from tests.unit.spool.spools import SETTINGS, answer, make_layout
+
+
+class Errands:
+    """Stands for both clerks: keeps what they are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Callable[[CallDone | CallFailed], None]]] = []
+
+    def ask(
+        self, then: Callable[[CallDone | CallFailed], None], name: str, job: str, *_: Any, is_large: bool = False
+    ) -> None:
+        self.asked.append((name, job, then))
+
+    def names(self) -> list[tuple[str, str]]:
+        return [(name, job) for name, job, _ in self.asked]
+
+    def load_all(self, bench: Bench) -> None:
+        """Answer every request to load a job: it has no results so far."""
+        for name, job, then in [item for item in self.asked if item[0] == "begin_job"]:
+            (bench.layout.jobs / job).mkdir(exist_ok=True)
+            replay = ledger.Replay(done=bytes(9), size=0)
+            self.asked.remove((name, job, then))
+            then(CallDone(LoadedJob(bench.headers[job], replay, b"")))
+
+
+class Bench:
+    """Jobs with real scheduler and recorder."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = make_layout(root)
+        self.clerk = Errands()
+        self.headers: dict[str, JobHeader] = {}
+        self.recorder = Recorder(self.layout.jobs, lambda: None, DiskWatch(root))
+        self.scheduler = Scheduler()
+        fleet = Endpoints(Settings(), self.layout.jobs, self.scheduler, lambda *_: None, lambda *_: None, 0.0)
+        clerks: Any = (self.clerk, self.clerk)
+        signs = ProgressFolders(self.layout)
+        self.shown: list[str] = []
+        self.jobs = Jobs(self.layout, fleet, self.recorder, clerks, signs, lambda job, folder: self.shown.append(job))
+
+    def take(self, job: str, uid: int = 0, orders: JobControls | None = None) -> None:
+        self.headers[job] = JobHeader(id=job, name=f"{job}.jsonl", uid=uid, requests=9, settings=SETTINGS)
+        self.jobs.take(self.headers[job])
+        if orders is not None:
+            self.jobs.bind(job, orders)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "root")
+    yield made
+    made.recorder.stop(5)
+
+
+def test_cancelled_job_is_published_once_its_last_results_are_on_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.take("j1")
+    bench.jobs.activate(4)
+    bench.clerk.load_all(bench)
+    bench.recorder.stop(5)  # nothing gets on disk from here on
+    bench.recorder.add(Entry("j1", answer(0), Counts(responses=1)))
+
+    bench.jobs.bind("j1", JobControls(canceller=7))
+    bench.jobs.end_cancelled()
+    assert bench.clerk.names() == []
+    assert bench.jobs.state("j1") is JobState.CANCELLED
+
+    bench.recorder.forget("j1")
+    bench.jobs.end_cancelled()
+    bench.jobs.end_cancelled()
+    assert bench.clerk.names() == [("publish", "j1")]
+
+
+def test_result_that_is_on_disk_and_not_counted_is_counted_before_the_job_ends(bench: Bench) -> None:
+    bench.recorder._recorded.append(Entry("j1", answer(0), Counts(responses=1)))
+
+    assert bench.recorder.holds("j1")
+    assert not bench.recorder.holds("j2")
+
+
+def test_cancelled_job_waits_for_no_room(bench: Bench) -> None:
+    for job in ("j1", "j2", "j3"):
+        bench.take(job)
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    assert list(bench.jobs.running) == ["j1"]
+
+    bench.jobs.bind("j3", JobControls(canceller=7))
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    bench.jobs.end_cancelled()
+
+    assert (sorted(bench.jobs.running), list(bench.jobs.accepted)) == (["j1", "j3"], ["j2"])
+    assert bench.clerk.names() == [("publish", "j3")]
+
+
+def test_paused_job_takes_no_room_and_starts_when_it_may(bench: Bench) -> None:
+    bench.take("j1")
+    bench.take("j2")
+    bench.take("j3")
+    bench.jobs.pause(frozenset({"j1"}))
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    assert list(bench.jobs.running) == ["j2"]
+
+    bench.jobs.pause(frozenset({"j2"}))
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+
+    assert list(bench.jobs.running) == ["j2", "j1"]
+    assert [bench.jobs.state(job) for job in ("j1", "j2", "j3")] == [
+        JobState.RUNNING, JobState.PAUSED, JobState.ACCEPTED,
+    ]  # fmt: skip
+
+
+def test_job_that_was_paused_while_it_was_loaded_is_paused(bench: Bench) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1)
+    bench.jobs.pause(frozenset({"j1"}))
+
+    bench.clerk.load_all(bench)
+
+    assert bench.jobs.state("j1") is JobState.PAUSED
+    assert bench.jobs.running["j1"].backlog.is_paused
+
+
+def test_pausing_a_cancelled_job_changes_nothing(bench: Bench) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    bench.jobs.bind("j1", JobControls(canceller=7))
+
+    bench.jobs.pause(frozenset({"j1"}))
+
+    assert bench.jobs.state("j1") is JobState.CANCELLED
+
+
+def test_newcomer_becomes_active_beside_a_crowd(bench: Bench) -> None:
+    for number in range(50):
+        bench.take(f"ann{number:02}", uid=1)
+    bench.take("bob", uid=2)
+
+    bench.jobs.activate(3)
+
+    assert bench.clerk.names() == [("begin_job", job) for job in ("ann00", "bob", "ann01")]
+
+
+def test_priority_reaches_a_running_job(bench: Bench) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+
+    bench.jobs.bind("j1", JobControls(Rank(0, 5)))
+
+    assert bench.jobs.running["j1"].backlog.rank == Rank(0, 5)
+
+
+def test_waiting_job_of_higher_priority_starts_first(bench: Bench) -> None:
+    bench.take("j1")
+    bench.take("j2", orders=JobControls(Rank(0, 5)))
+
+    bench.jobs.activate(1)
+
+    assert bench.clerk.names()[0] == ("begin_job", "j2")
+
+
+def test_order_for_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
+    bench.jobs.bind("gone", JobControls(canceller=7))
+
+    assert bench.jobs.orders("gone") == JobControls()
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is_cancelled: bool) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1)
+    bench.clerk.asked.pop()[2](CallDone(None))
+    assert bench.jobs.state("j1") is JobState.QUARANTINED
+    assert [header.id for header in bench.jobs.addressable()] == ["j1"]
+    assert bench.jobs.is_idle
+
+    if is_cancelled:
+        bench.jobs.bind("j1", JobControls(canceller=7))
+    else:
+        bench.jobs.resume("j1")
+    name, job, then = bench.clerk.asked.pop()
+    assert (name, job) == ("release", "j1")
+    then(CallDone(None))
+    bench.jobs.activate(1)
+    bench.clerk.load_all(bench)
+    bench.jobs.end_cancelled()
+
+    assert bench.clerk.names() == ([("publish", "j1")] if is_cancelled else [])
+    assert bench.jobs.running["j1"].state is (JobState.COMPLETE if is_cancelled else JobState.RUNNING)
+
+
+def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
+    for number in range(MOST_REPORTED + 3):
+        bench.take(f"j{number}")
+
+    assert [item["job"] for item in bench.jobs.reports()] == [f"j{number}" for number in range(MOST_REPORTED)]
+    assert [item["job"] for item in bench.jobs.further()] == [f"j{MOST_REPORTED + number}" for number in range(3)]
+    assert bench.jobs.further()[0] == {
+        "job": f"j{MOST_REPORTED}", "profile": "", "name": f"j{MOST_REPORTED}.jsonl", "state": "ACCEPTED"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "is_gone"),
+    [(FileNotFoundError(), True), (NotADirectoryError(), True), (PermissionError(), False), (OSError(5, "I/O"), False)],
+)
+def test_folder_that_cannot_be_looked_at_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, is_gone: bool
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "lstat", fail)
+
+    assert _is_gone(tmp_path) is is_gone

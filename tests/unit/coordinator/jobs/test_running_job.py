@@ -1,0 +1,72 @@
+"""How long the cluster still takes: the work that is left over what is worked on at once."""
+
+from __future__ import annotations
+
+import pytest
+from openai.types import Batch
+
+from obcd.coordinator.jobs.running_job import JobState, RunningJob, time_to_go
+from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.rates import Rate
+from obcd.core.request.records import JobSettings, Signature
+from obcd.core.scheduling.backlog import Backlog
+from obcd.spool.job.job_folder import JobHeader
+
+
+def job(requests: int, answered: int, seconds: float) -> RunningJob:
+    """Make a job of which some requests were answered, in `seconds` each."""
+    header = JobHeader(id="j", name="j.jsonl", requests=requests, settings=JobSettings(model="m"))
+    backlog = Backlog("j", bytes(requests), (Signature("m", ()),), limit=4)
+    counts = Counts(responses=answered, work_seconds=answered * seconds)
+    return RunningJob(header, backlog, counts, Rate(0.0), Rate(0.0))
+
+
+def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
+    running, plain = job(10, 4, 2.0), job(10, 4, 2.0)
+    running.header = running.header.evolve(asks="/v1/embeddings", accepted_at=1795373853.5)
+
+    batch = Batch.model_validate(running.report(0.0)["batch"], strict=True)
+
+    assert (batch.status, batch.endpoint, batch.created_at) == ("in_progress", "/v1/embeddings", 1795373853)
+    assert batch.request_counts is not None
+    assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (10, 4, 0)
+    assert (batch.output_file_id, batch.error_file_id) == (None, None)
+    assert "batch" not in plain.report(0.0)
+
+
+def test_nothing_is_said_while_nothing_is_known() -> None:
+    assert time_to_go([], 100, 4) is None
+    assert time_to_go([job(100, 0, 0.0)], 0, 4) is None
+    assert time_to_go([job(100, 50, 2.0)], 0, 0) is None
+
+
+def test_one_job_takes_its_rest_over_what_is_in_flight() -> None:
+    assert time_to_go([job(100, 20, 2.0)], 0, 8) == pytest.approx(80 * 2.0 / 8)
+
+
+def test_jobs_of_short_and_of_long_requests_count_by_their_work() -> None:
+    # by results per second both look alike while they take turns
+    assert time_to_go([job(10_010, 10, 0.1), job(110, 10, 60.0)], 0, 10) == pytest.approx(1000.0 * 0.7)
+
+
+def test_what_has_not_begun_is_taken_to_be_as_long_as_the_rest() -> None:
+    assert time_to_go([job(10, 5, 2.0), job(10, 0, 0.0)], 35, 5) == pytest.approx(50 * 2.0 / 5)
+
+
+def test_last_request_takes_as_long_as_one() -> None:
+    assert time_to_go([job(100, 99, 12.0)], 0, 8) == 12.0
+
+
+def test_finished_job_adds_nothing() -> None:
+    assert time_to_go([job(10, 10, 5.0)], 0, 8) == 0.0
+
+
+def test_paused_job_tells_neither_speed_nor_time_to_go() -> None:
+    paused = job(60, 12, 1.0)
+    paused.answers.add(12, 1.0)
+    assert paused.report(2.0)["eta_seconds"] is not None
+
+    paused.move(JobState.PAUSED)
+
+    told = paused.report(2.0)
+    assert (told["eta_seconds"], told["tokens_per_second"], told["requests_per_second"]) == (None, 0.0, 0.0)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from obcd.core.schema.extract import MAX_DEPTH, Found, NoJson, find_json
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("  [1, 2.5]\n", [1, 2.5]),
+        ("42", 42),
+        ('"yes"', "yes"),
+        ("null", None),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('```json\n{"a": 1}\n```', {"a": 1}),
+        ('Here it is:\n\n```\r\n{"a": 1}\r\n```\r\nAnything else?', {"a": 1}),
+        ("~~~\n[1]\n~~~", [1]),
+        ('```json\n{"a": "``` inside"}\n', {"a": "``` inside"}),  # never closed
+        ('````\n```\nno\n```\n````\n```\n{"a": 1}\n```', {"a": 1}),
+        ('```json {"a": 1} ```', {"a": 1}),
+        ("```\n42\n```", 42),
+        ('Sure! {"a": [1, {"b": "}"}]} Bye.', {"a": [1, {"b": "}"}]}),
+        ('As {name} said [sic]: {"a": 1}', {"a": 1}),
+        ('[see: {"a": 1}]', {"a": 1}),
+        ('{ {"a": 1} }', {"a": 1}),
+        ('[]{"a": 1}', []),
+        ('{"a": "\\u00e4\\"\\\\"} trailing', {"a": 'ä"\\'}),
+        ('{"a": 1, } oops, again: {"a": 2}', {"a": 2}),
+        ('<think>maybe {"a": 0}?</think>\n{"a": 1}', {"a": 1}),
+    ],
+)
+def test_json_is_found(text: str, value: object) -> None:
+    assert find_json(text) == Found(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        (" \n\t", "it is empty"),
+        ("<think>for ever", "it is empty"),
+        ("I cannot answer that.", "there is no JSON in it"),
+        ("as {name} said [sic]", "there is no JSON in it"),
+        ('[{"a": 1}, {"a": 2}, {"a"', "its JSON is cut short"),
+        ('{"patient": {"name": "Ada"}, "note": "cut in the mid', "its JSON is cut short"),
+        ('{"a": "text } and [ more', "its JSON is cut short"),
+        ('{"patient": {"name": "Ada"}, oops: {"b": 1}}', "its JSON is not valid from character 30 on"),
+        ("{'a': 1, 'b': {\"c\": 1}}", "its JSON is not valid from character 2 on"),
+        ('{a: 1, b: {"c": 1}}', "its JSON is not valid from character 2 on"),
+        ('{"a": 1,}', "its JSON is not valid from character 9 on"),
+        ('{"a": "raw\nbreak", "b": {"c": 1}}', "its JSON is not valid from character 7 on"),
+        ('{"a": 1, "a": 2}', "a key stands in its JSON twice"),
+        ('So: [{"b": {"a": 1, "a": 1}}], as asked.', "a key stands in its JSON twice"),
+        ('```json\n{"a": 1, "a": 2}\n```', "a key stands in its JSON twice"),
+        ("NaN", "its JSON holds NaN, Infinity or a number out of range"),
+        ('{"a": [NaN, {"b": 1}]}', "its JSON is not valid from character 8 on"),
+        ("[-Infinity]", "its JSON is not valid from character 2 on"),
+        ("1e999", "its JSON holds NaN, Infinity or a number out of range"),
+        ('so: {"a": 1e999}', "its JSON is not valid from character 11 on"),
+        ("9" * 5000, "its JSON holds NaN, Infinity or a number out of range"),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), f"its JSON is nested more than {MAX_DEPTH} deep"),
+        ("so " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), f"its JSON is nested more than {MAX_DEPTH} deep"),
+    ],
+)
+def test_what_is_not_whole_and_valid_is_refused_with_a_reason(text: str, reason: str) -> None:
+    assert find_json(text) == NoJson(reason)
+
+
+def test_deepest_nesting_is_taken() -> None:
+    text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+
+    assert isinstance(find_json(text), Found)
+    assert isinstance(find_json(f"so {text}"), Found)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "[",
+        "{",
+        '{"a":',
+        '["',
+        '\\"',
+        '"',
+        '["\\"',
+        "[1,",
+        "[ ",
+        "```\n",
+        "[]x",
+        '{"a":1}}',
+        "[x",
+        "[" * 150 + "x",
+        '["a" ',
+    ],
+)
+@pytest.mark.parametrize("prefix", ["x", "x[", 'x{"', "[1,"])
+def test_hostile_text_takes_linear_time(prefix: str, unit: str) -> None:
+    text = prefix + unit * (200_000 // len(unit))
+
+    started = time.process_time()
+    find_json(text)
+
+    # A second scan of the rest for each unit would take minutes.
+    assert time.process_time() - started < 5

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obcd.cli.main import run
+from obcd.core.tables.converting import LineShape, read_ours, write_cells, write_line
+from obcd.core.tables.csv_cells import read_cells
+from obcd.core.tables.file_format import Form
+from obcd.errors import InputError, LineError
+from obcd.prompts.convert import Wanted, convert
+from obcd.text_files import LeftOut
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+STRICT = {"type": "function", "function": {"name": "weather", "strict": True}}
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
+PNG = "iVBORw0KGgo" + "A" * 53
+
+
+@pytest.mark.parametrize(
+    ("ours", "body"),
+    [
+        (
+            {"prompt": "a", "system": "s"},
+            {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]},
+        ),
+        ({"prompt": "a", "options": {"num_predict": 5, "stop": ["x"]}}, {"max_completion_tokens": 5, "stop": ["x"]}),
+        (
+            {"prompt": "a", "format": {"type": "object"}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": {"type": "object"}},
+                }
+            },
+        ),
+        ({"prompt": "a", "tools": [TOOL]}, {"tools": [TOOL]}),
+        ({"prompt": "a", "tools": [STRICT]}, {"tools": [STRICT]}),
+        ({"prompt": "a", "format": ""}, {"response_format": {"type": "text"}}),
+        ({"prompt": "a", "think": False, "logprobs": True}, {"reasoning_effort": "none", "logprobs": True}),
+        (
+            {"prompt": "a", "images": [PNG]},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "a"},
+                            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+                        ],
+                    }
+                ]
+            },
+        ),
+        ({"complete": "a", "raw": True, "options": {"num_predict": 5}}, {"prompt": "a", "max_tokens": 5}),
+        ({"complete": "a", "suffix": "b"}, {"prompt": "a", "suffix": "b"}),
+        ({"embed": ["a", "b"], "dimensions": 3}, {"input": ["a", "b"], "dimensions": 3}),
+    ],
+)
+def test_line_of_openais_asks_what_ours_does(ours: dict[str, Any], body: dict[str, Any]) -> None:
+    found = json.loads(write_line(ours, 4, LineShape.OPENAI, "m"))
+
+    assert found["custom_id"] == "4"
+    assert found["body"].items() >= {"model": "m", **body}.items()
+
+
+@pytest.mark.parametrize(
+    ("ours", "shape", "sentence"),
+    [
+        ({"prompt": "a"}, LineShape.OPENAI, "no model in it: say with --model which one is meant"),
+        ({"id": [1], "prompt": "a", "model": "m"}, LineShape.OPENAI, "`id` must be a text or a whole number"),
+        (
+            {"prompt": "a", "model": "m", "think": True},
+            LineShape.OPENAI,
+            "`think`: true has no place in a line of OpenAI's",
+        ),
+        (
+            {"prompt": "a", "model": "m", "system": ""},
+            LineShape.OPENAI,
+            "`system` is an empty text, which has no place",
+        ),
+        ({"complete": "a", "model": "m"}, LineShape.OPENAI, "`complete` goes through the model's template here"),
+        ({"prompt": "a", "model": "m", "options": {"num_ctx": 99}}, LineShape.OPENAI, "`options.num_ctx` has no place"),
+        (
+            {"messages": [{"role": "user", "content": "a", "thinking": "b"}], "model": "m"},
+            LineShape.OPENAI,
+            "`messages[0].thinking` is not converted",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, CALL], "model": "m"},
+            LineShape.OPENAI,
+            "`messages[1].tool_calls` is not converted: write the line for OpenAI yourself",
+        ),
+        (
+            {"prompt": "a", "model": "m", "tools": [{"function": {"name": "weather"}}]},  # without a type
+            LineShape.OPENAI,
+            'it would be refused in that shape (`body.tools[0]` must be {"type": "function"',
+        ),
+        ({"prompt": "a", "tools": [TOOL]}, LineShape.SEED, "`tools` has no place in a line of the seed's: set it in"),
+        (
+            {"embed": "a", "model": "m", "system": "x"},
+            LineShape.OPENAI,
+            "`system` has no place in a line for /v1/embeddings",
+        ),
+        (
+            {"prompt": "a", "model": "m"},
+            LineShape.SEED,
+            "`model` has no place in a line of the seed's: set it in a profile",
+        ),
+        ({"embed": "a"}, LineShape.SEED, "a line of the seed's asks for a chat"),
+        ({"messages": [{"role": "user", "content": "a"}] * 2}, LineShape.SEED, "a line of the seed's has one message"),
+    ],
+)
+def test_what_has_no_place_is_refused_by_name(ours: dict[str, Any], shape: LineShape, sentence: str) -> None:
+    with pytest.raises(LineError) as error:
+        write_line(ours, 1, shape)
+    assert sentence in str(error.value)
+
+
+def test_seeds_line_whose_echoed_key_would_be_obeyed_is_refused() -> None:
+    with pytest.raises(LineError, match="`model` is echoed in a line of the seed's and would be obeyed"):
+        read_ours(b'{"role": "user", "content": "a", "model": "x"}', 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "sentence"),
+    [
+        ({"prompt": "a", "ward": "x"}, "`ward` has no column: the first line had none; name all with --columns"),
+        ({"prompt": "a", "system": ""}, "`system` is an empty text, which a table cannot tell from none"),
+        ({"embed": "[1]"}, "it would be refused in that shape (`embed[0]` must be a string"),
+        ({"embed": '["a"]'}, "`embed` would ask something else"),
+    ],
+)
+def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(LineError) as error:
+        write_cells(ours, 1, ["prompt", "system", "embed"])
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["options", "format", "tools", "n"])
+def test_cell_that_must_be_json_is_refused_with_an_example(key: str) -> None:
+    with pytest.raises(LineError) as error:
+        read_cells({"prompt": "a", key: "{"})
+    assert str(error.value) == f'the cell of `{key}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"'
+
+
+def test_half_a_character_is_left_out_of_a_table() -> None:
+    left = list[LeftOut]()
+    raw = b'{"prompt": "a"}\n{"prompt": "\\ud83d"}\n'
+
+    done = convert(
+        io.BytesIO(raw), Form(), Wanted(shape=LineShape.TABLE, columns=("prompt",)), io.BytesIO(), left.append
+    )
+
+    assert (done.lines, done.left_out) == (1, 1)
+    assert left == [LeftOut("line 2", "it has half a character in it (a lone surrogate), which UTF-8 cannot hold")]
+
+
+def test_disk_that_fails_is_told() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), size)
+
+    with pytest.raises(InputError, match="cannot convert: Input/output error"):
+        convert(Broken(), Form(), Wanted(shape=LineShape.OURS), io.BytesIO(), print)
+
+
+def test_wish_for_any_text_has_a_cell() -> None:
+    cells = write_cells({"prompt": "a", "format": ""}, 1, ["prompt", "format"])
+
+    assert cells == ["a", '""']
+    assert read_cells(dict(zip(["prompt", "format"], cells, strict=True))) == {"prompt": "a", "format": ""}
+
+
+def test_cell_that_must_be_json_is_refused() -> None:
+    for cell in ("{", '1, "cell": 2', "nope"):
+        with pytest.raises(LineError, match="the cell of `options` must be JSON"):
+            read_cells({"prompt": "a", "options": cell})
+    with pytest.raises(LineError, match="the cell of `embed` begins as a list and is none"):
+        read_cells({"embed": "[1"})
+
+
+@pytest.mark.parametrize(
+    ("row", "document"),
+    [
+        (
+            {"prompt": "a", "options": '{"seed": 1}', "n": "", "x": "[1", "y": ""},
+            {"prompt": "a", "options": {"seed": 1}, "x": "[1", "y": ""},
+        ),
+        ({"prompt": "a", "format": "json", "think": "low"}, {"prompt": "a", "format": "json", "think": "low"}),
+        (
+            {"prompt": "a", "format": '{"type": "object"}', "think": "true"},
+            {"prompt": "a", "format": {"type": "object"}, "think": True},
+        ),
+        ({"prompt": "a", "raw": "as it came"}, {"prompt": "a", "raw": "as it came"}),  # means nothing beside `prompt`
+        ({"complete": "a", "raw": "true", "prompt": ""}, {"complete": "a", "raw": True}),
+        ({"embed": '["a", "b"]', "dimensions": "3", "format": ""}, {"embed": ["a", "b"], "dimensions": 3}),
+        (
+            {"role": "user", "content": "a", "images": "", "options": "x"},
+            {"role": "user", "content": "a", "options": "x"},
+        ),
+        ({"id": "7", "prompt": "", "embed": "", "x": ""}, {"id": "7", "prompt": "", "x": ""}),
+    ],
+)
+def test_cells_are_read_as_what_their_columns_mean_to_what_is_asked(
+    row: dict[str, str], document: dict[str, Any]
+) -> None:
+    assert read_cells(row) == document
+
+
+def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a"}\nx\n{"prompt": "b", "model": "m"}\n')
+
+    assert run(["convert", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "b.csv")]) == 3
+
+    assert (tmp_path / "b.csv").read_text() == '"prompt"\n"a"\n'
+    told = capfd.readouterr().err
+    assert "2 lines left out" in told
+    assert "left out: line 2: not JSON: Expecting value at column 1" in told
+    assert "left out: line 3: `model` has no column" in told
+    assert "1 lines converted, in" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["missing.csv"], 5, "cannot read missing.csv: No such file or directory"),
+        (["a.csv", "-o", "b.csv.gz"], 2, "what is written is not packed: leave .gz out"),
+        (["a.csv", "--columns", "a"], 2, "--columns is for --to csv"),
+        (["a.csv", "--to", "csv", "--columns", "a,a"], 2, "--columns names a column twice"),
+        (["a.csv", "--to", "ours"], 5, "a.csv: none of its columns is called `prompt`: rename the one that is asked"),
+        (["b.csv", "--to", "openai"], 5, "nothing was written: every line was left out"),
+        (["semi.csv"], 5, "--delimiter ';' on command lines"),
+        (["b.csv", "--delimiter", ";;"], 2, "--delimiter takes one character"),
+        (
+            ["b.tsv", "--to", "openai", "--delimiter", ";"],
+            2,
+            "--delimiter is for CSV, and none is read or written here",
+        ),
+        (["utf16.csv"], 5, "utf16.csv: it is UTF-16 text: save it as UTF-8"),
+        (["cut.csv"], 5, "its last row, from line 2 on, ends within quotes: more may be missing"),
+    ],
+)
+def test_command_refuses_by_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "b.csv").write_text("prompt\na\n")
+    (tmp_path / "semi.csv").write_text("id;prompt\n1;a\n")
+    (tmp_path / "utf16.csv").write_text("prompt\na\n", "utf-16")
+    (tmp_path / "cut.csv").write_text('prompt\n"a')
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["convert", *arguments]) == code
+
+    assert sentence in capfd.readouterr().err
+
+
+def test_table_to_table_keeps_the_columns_of_its_header_and_its_empty_cells(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,prompt,options,ward\na,Hi,,\nb,Ho,"{""seed"": 1}",3b\n')
+
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.tsv")]) == 0
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.jsonl")]) == 0
+
+    assert (tmp_path / "a.tsv").read_text().splitlines() == [
+        '"id"\t"prompt"\t"options"\t"ward"',
+        '"a"\t"Hi"\t""\t""',
+        '"b"\t"Ho"\t"{""seed"": 1}"\t"3b"',
+    ]
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [
+        {"id": "a", "prompt": "Hi", "ward": ""},
+        {"id": "b", "prompt": "Ho", "options": {"seed": 1}, "ward": "3b"},
+    ]
+
+
+def test_seeds_rows_become_rows_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("role,content,ward\nuser,Hi,\n")
+
+    assert run(["convert", str(tmp_path / "a.csv"), "-o", str(tmp_path / "a.tsv")]) == 0
+
+    assert (tmp_path / "a.tsv").read_text() == '"prompt"\t"ward"\n"Hi"\t""\n'
+
+
+def test_delimiter_holds_for_csv_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;prompt\n1;a,b\n")
+    (tmp_path / "b.jsonl").write_text('{"prompt": "x"}\n')
+
+    assert run(["convert", str(tmp_path / "a.csv"), "--delimiter", ";", "-o", str(tmp_path / "a.tsv")]) == 0
+    assert (
+        run(
+            [
+                "convert",
+                str(tmp_path / "b.jsonl"),
+                "--delimiter",
+                ";",
+                "-o",
+                str(tmp_path / "b.csv"),
+                "--columns=id,prompt",
+            ]
+        )
+        == 0
+    )
+
+    assert run(["convert", str(tmp_path / "a.csv"), "--delimiter", ";", "-o", str(tmp_path / "c.csv")]) == 0
+
+    assert (tmp_path / "c.csv").read_text() == '"id","prompt"\n"1","a,b"\n'
+    assert (tmp_path / "a.tsv").read_text() == '"id"\t"prompt"\n"1"\t"a,b"\n'
+    assert (tmp_path / "b.csv").read_text() == '"id";"prompt"\n"";"x"\n'
+
+
+def test_what_says_nothing_is_no_reason_to_refuse_and_what_is_echoed_is_kept() -> None:
+    ours = read_ours(b'{"id": 1, "prompt": "a", "model": "m", "images": [], "system": null, "note": null}', 1)
+
+    assert ours == {"id": 1, "prompt": "a", "model": "m", "images": [], "note": None}
+    assert json.loads(write_line(ours, 1, LineShape.OPENAI))["note"] is None
+    assert write_cells(ours, 1, ["id", "prompt", "model", "images", "note", "ward"]) == ["1", "a", "m", "[]", "", ""]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+
+import pytest
+
+from obcd.core.tables import gzip_limits
+from obcd.core.tables.gzip_limits import unpack
+from obcd.errors import CutOffError, FormError
+
+TEXT = b"".join(b'{"prompt": "%d"}\n' % number for number in range(100_000))
+
+
+def unpacked(raw: bytes, most: int = 2**30, block: int = 2**20) -> bytes:
+    def blocks() -> Iterator[bytes]:
+        for start in range(0, len(raw), block):
+            yield raw[start : start + block]
+
+    parts = list(unpack(blocks(), most))
+    assert all(len(part) <= gzip_limits.BLOCK_BYTES for part in parts)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("block", [1000, 2**20])
+def test_members_behind_each_other_and_padding_are_one_text(block: int) -> None:
+    raw = gzip.compress(TEXT) + gzip.compress(b"") + gzip.compress(b"end") + b"\0" * 700
+
+    assert unpacked(raw, block=block) == TEXT + b"end"
+
+
+@pytest.mark.parametrize("left", [0, 1, 12, 5000, -1])
+def test_missing_end_is_told(left: int) -> None:
+    with pytest.raises(CutOffError, match="it is cut off: the end of the packed file is missing"):
+        unpacked(gzip.compress(TEXT)[:left])
+
+
+def test_bombs_are_refused() -> None:
+    bomb = gzip.compress(b"\n" * (gzip_limits.FREE_BYTES + 2**20))
+
+    with pytest.raises(FormError, match="it unpacks to more than 200 times its size: send it unpacked"):
+        unpacked(bomb)
+    with pytest.raises(FormError, match=r"it is longer than 1000 bytes unpacked \(\[spool\] max_expanded_bytes\)"):
+        unpacked(gzip.compress(TEXT), most=1000)
+    with pytest.raises(FormError, match="it is made of thousands of tiny gzip files: pack it as one"):
+        unpacked(gzip.compress(b"") * 5000)
+
+
+def test_what_is_no_gzip_file_is_refused() -> None:
+    with pytest.raises(FormError, match=r"it is no gzip file, although its name ends in \.gz"):
+        unpacked(b'{"prompt": "x"}\n')
+    raw = bytearray(gzip.compress(TEXT))
+    raw[-6] ^= 1
+    for block in (1000, 2**20):
+        with pytest.raises(FormError, match=r"it is damaged, although its name ends in \.gz"):
+            unpacked(bytes(raw), block=block)

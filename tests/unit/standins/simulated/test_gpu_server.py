@@ -1,0 +1,109 @@
+"""The simulated engine: the same work for everyone, and Ollama's cuts of long prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from obcd.standins.simulated.faults import parse_rate
+from obcd.standins.simulated.gpu_server import Behaviour, SimulatedEngine, fitted_tokens, token_limit
+from obcd.standins.wire.engine import EngineError, LoadSignature, Work, WorkOutcome
+from obcd.standins.wire.http import Exchange
+from obcd.standins.wire.request_values import PROMPT_TOO_LONG
+
+INSTANT = Behaviour(seconds=0.0, load_seconds=0.0)
+
+
+class Listener:
+    """A reply that keeps its pieces."""
+
+    def __init__(self, stream: bool = False) -> None:
+        self.stream = stream
+        self.exchange = cast("Exchange", None)
+        self.pieces: list[str] = []
+
+    async def send_piece(self, text: str, thinking: str = "") -> None:
+        self.pieces.append(text)
+
+    def body_of(self, outcome: WorkOutcome) -> bytes:
+        return outcome.text.encode()
+
+
+def work(prompt: str, *earlier: tuple[str, str], shift: bool = True, num_ctx: int = 4096, **fields: Any) -> Work:
+    messages = [{"role": role, "content": content} for role, content in (*earlier, ("user", prompt))]
+    signature = LoadSignature("llama3.2:latest", num_ctx, shift)
+    return Work(**{"signature": signature, "messages": messages, "options": {}, "prompt": prompt, **fields})
+
+
+def answer(engine: SimulatedEngine, request: Work, reply: Listener | None = None) -> WorkOutcome:
+    async def story() -> WorkOutcome:
+        outcome = await engine.generate(request, reply or Listener())
+        assert outcome is not None
+        return outcome
+
+    return asyncio.run(story())
+
+
+def test_answer_depends_on_the_prompt_alone() -> None:
+    first, second = (answer(SimulatedEngine(INSTANT), work("hello")) for _ in range(2))
+
+    assert first.text == second.text != answer(SimulatedEngine(INSTANT), work("bye")).text
+    assert (first.eval_tokens, first.done_reason) == (64, "stop")
+
+
+def test_stream_brings_the_same_text_in_pieces() -> None:
+    reply = Listener(stream=True)
+
+    outcome = answer(SimulatedEngine(INSTANT), work("hello"), reply)
+
+    assert "".join(reply.pieces) == outcome.text
+    assert len(reply.pieces) == 64
+
+
+def test_num_predict_cuts_an_answer_short() -> None:
+    outcome = answer(SimulatedEngine(INSTANT), work("hello", options={"num_predict": 5}))
+
+    assert (outcome.eval_tokens, outcome.done_reason) == (5, "length")
+
+
+def test_spread_varies_the_length_by_prompt_and_not_by_server() -> None:
+    spread = replace(INSTANT, spread=0.7)
+    lengths = [answer(SimulatedEngine(spread), work(f"prompt {index}")).eval_tokens for index in range(60)]
+
+    assert lengths == [answer(SimulatedEngine(spread), work(f"prompt {index}")).eval_tokens for index in range(60)]
+    assert min(lengths) < 40
+    assert max(lengths) > 90
+
+
+def test_oldest_messages_are_dropped_first_and_the_system_message_stays() -> None:
+    system, old = ("system", "s" * 400), ("user", "o" * 40_000)
+
+    assert fitted_tokens(work("new", system, old)) == 104 + 5
+    with pytest.raises(EngineError, match="exceed_context_size_error"):
+        fitted_tokens(work("new", system, old, truncate=False))
+
+
+def test_single_long_prompt_is_cut_in_the_middle_with_ollamas_count() -> None:
+    assert fitted_tokens(work("x" * 40_000)) == 2051
+    assert fitted_tokens(work("x" * 400_000, num_ctx=32_768)) == 16_387
+    with pytest.raises(EngineError) as caught:
+        fitted_tokens(work("x" * 40_000, shift=False))
+    assert (caught.value.status, caught.value.text) == (400, PROMPT_TOO_LONG)
+
+
+def test_answer_ends_with_the_context_where_shift_is_off() -> None:
+    assert token_limit(work("x", shift=False, num_ctx=100), 60) == 40
+    assert token_limit(work("x", num_ctx=100), 60) == 1000
+    assert token_limit(work("x", num_ctx=100, options={"num_predict": 5000}), 60) == 1000
+
+
+def test_garbled_answer_is_as_long_and_says_something_else() -> None:
+    garbling = replace(INSTANT, faults=(parse_rate("garbled=1"),))
+    right, wrong = answer(SimulatedEngine(INSTANT), work("hello")), answer(SimulatedEngine(garbling), work("hello"))
+
+    assert (wrong.eval_tokens, wrong.done_reason) == (right.eval_tokens, "stop")
+    assert wrong.text != right.text
+    assert len(wrong.text) == len(right.text)

@@ -1,0 +1,146 @@
+"""Requests as Ollama reads them, and its words for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from obcd.standins.wire.engine import EngineError
+from obcd.standins.wire.request_values import (
+    canonical_name,
+    check_format,
+    check_options,
+    exceed_context_text,
+    parse_body,
+    parse_chat,
+    parse_duration,
+    parse_generate,
+    parse_keep_alive,
+    parse_think,
+    signature_of,
+)
+
+
+def refusal(call: Any, *arguments: Any) -> tuple[int, str]:
+    with pytest.raises(EngineError) as caught:
+        call(*arguments)
+    return caught.value.status, caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "missing request body"),
+        (b'{"model":', "unexpected EOF"),
+        (b'{"model": "llama', "unexpected EOF"),
+        (b"hello", "invalid character 'h' looking for beginning of value"),
+        (b"{1: 2}", "invalid character '1' looking for beginning of object key string"),
+        (b"{} x", "invalid character 'x' after top-level value"),
+        (b"[]", "json: cannot unmarshal array into Go value of type api.ChatRequest"),
+    ],
+)
+def test_body_that_is_no_object_is_refused_in_gos_words(body: bytes, text: str) -> None:
+    assert refusal(parse_body, body) == (400, text)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"num_ctx": "4096"}, 'option "num_ctx" must be of type integer'),
+        ({"num_ctx": True}, 'option "num_ctx" must be of type integer'),
+        ({"temperature": "hot"}, 'option "temperature" must be of type float32'),
+        ({"use_mmap": 1}, 'option "use_mmap" must be of type boolean'),
+        ({"stop": "end"}, 'option "stop" must be of type array'),
+        ({"stop": [1]}, 'option "stop" must be of an array of strings'),
+    ],
+)
+def test_option_of_a_wrong_type_is_a_500(options: dict[str, Any], text: str) -> None:
+    assert refusal(check_options, options) == (500, text)
+
+
+def test_unknown_options_are_ignored_and_floats_for_integers_are_cut() -> None:
+    assert check_options({"num_ctx": 8.9, "speed": "fast", "seed": None}) == {"num_ctx": 8}
+
+
+@pytest.mark.parametrize("value", ["xml", ["json"], 5])
+def test_format_that_is_neither_json_nor_a_schema_is_a_500(value: Any) -> None:
+    status, text = refusal(check_format, value)
+
+    assert status == 500
+    assert text.startswith("invalid format: ")
+    assert text.endswith('; expected "json" or a valid JSON Schema object')
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5m", 300), ("1h30m", 5400), ("300ms", 0.3), ("-1m", -60), ("0", 0), ("1.5h", 5400)]
+)
+def test_go_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("300", 'time: missing unit in duration "300"'), ("-1", 'time: missing unit in duration "-1"'),
+     ("soon", 'time: invalid duration "soon"'), ("", 'time: invalid duration ""')],
+)  # fmt: skip
+def test_other_durations_are_refused(text: str, words: str) -> None:
+    assert refusal(parse_duration, text) == (400, words)
+
+
+def test_keep_alive_is_seconds_and_negative_is_for_ever() -> None:
+    assert parse_keep_alive(None) is None
+    assert parse_keep_alive(30) == 30
+    assert parse_keep_alive(-1) == math.inf
+    assert parse_keep_alive("-1m") == math.inf
+    assert refusal(parse_keep_alive, True)[0] == 400
+
+
+def test_think_takes_levels_and_refuses_the_rest() -> None:
+    assert parse_think("high") == "high"
+    assert parse_think(False) is False
+    assert refusal(parse_think, "hard")[1].startswith('invalid think value: "hard"')
+
+
+def test_fields_of_a_wrong_type_are_refused() -> None:
+    assert "ChatRequest.messages" in refusal(parse_chat, {"messages": "hi"})[1]
+    assert "Message.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
+    assert "ChatRequest.stream of type bool" in refusal(parse_chat, {"stream": "yes"})[1]
+    assert "number into Go struct field ChatRequest.model" in refusal(parse_chat, {"model": 1})[1]
+
+
+def test_generate_turns_its_prompt_into_messages_and_keeps_a_raw_one() -> None:
+    rendered = parse_generate({"prompt": "hi", "system": "be brief"})
+    raw = parse_generate({"prompt": "hi", "raw": True})
+
+    assert [message["role"] for message in rendered.messages] == ["system", "user"]
+    assert (rendered.raw_prompt, raw.raw_prompt) == (None, "hi")
+    assert parse_generate({"prompt": ""}).messages == []
+    assert refusal(parse_generate, {"prompt": "x", "raw": True, "system": "y"})[0] == 400
+
+
+def test_names_are_compared_without_case_and_with_their_tag() -> None:
+    assert canonical_name("LLama3.2") == "llama3.2:latest"
+    assert canonical_name("hf.co/Some/Model:Q4") == "hf.co/some/model:q4"
+    assert canonical_name("localhost:5000/a") == "localhost:5000/a:latest"
+
+
+def test_signature_holds_what_makes_ollama_reload() -> None:
+    same = signature_of("m", {"temperature": 1.0, "seed": 5}, True, 4096, 8192)
+
+    assert same == signature_of("m", {}, True, 4096, 8192)
+    assert same != signature_of("m", {}, False, 4096, 8192)
+    assert same != signature_of("m", {"num_batch": 64}, True, 4096, 8192)
+    assert signature_of("m", {"num_ctx": 99999}, True, 4096, 8192).num_ctx == 8192
+    assert signature_of("m", {"num_ctx": 0}, True, 4096, 8192).num_ctx == 4
+
+
+def test_overflow_text_is_json_inside_a_string() -> None:
+    error = json.loads(exceed_context_text(5000, 4096))["error"]
+
+    assert error["message"] == (
+        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it"
+    )
+    assert (error["n_prompt_tokens"], error["n_ctx"], error["type"]) == (5000, 4096, "exceed_context_size_error")

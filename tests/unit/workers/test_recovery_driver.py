@@ -1,0 +1,93 @@
+"""The ladder in a worker: climbed once for each silence, told step by step, and never in the middle for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from obcd.core.endpoint.deadlines import Deadlines
+from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryFinding, RecoverySteps
+from obcd.core.request.records import Signature
+from obcd.ollama.recovery import RecoveringServer
+from obcd.workers import recovery_driver
+from obcd.workers.loader import Loader, Preflight
+from obcd.workers.recovery_driver import RecoveryDriver
+
+ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
+URL = "http://127.0.0.1:1"
+YES, NO, SILENT = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILENT
+
+
+class World:
+    """A worker whose clock stands still; each climb finds what comes next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rounds: Iterable[Iterable[RecoveryFinding]]) -> None:
+        self.now, self.patients = 100.0, list[RecoveringServer]()
+        self._rounds = iter(rounds)
+        monkeypatch.setattr(recovery_driver, "monotonic", lambda: self.now)
+        monkeypatch.setattr(recovery_driver, "climb", self._climb)
+        self.loader = Loader(URL, Preflight())
+        self.said: list[str] = []
+        self.rescue = RecoveryDriver(URL, self.loader, Deadlines(), lambda: None, self.said.append)
+
+    def _climb(self, ladder: RecoverySteps, patient: RecoveringServer) -> None:
+        self.patients.append(patient)
+        for finding in next(self._rounds):
+            ladder.note(finding, self.now)
+
+
+def test_nothing_is_done_while_nobody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [])
+
+    assert world.rescue.try_to_help(None) is None
+    assert world.rescue.refusal() is None
+
+
+def test_silence_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [[YES, YES]])
+    for _ in range(3):
+        assert world.rescue.on_silence(ASKED, 0.0)
+    assert world.said == [SILENCE]
+    assert world.rescue.refusal() is not None
+
+    assert world.rescue.try_to_help(None) is None
+    assert world.rescue.try_to_help(None) is None
+
+    assert [patient.signature for patient in world.patients] == [ASKED]
+    assert world.rescue.refusal() is None
+
+
+def test_server_that_cannot_be_helped_is_tried_again_when_its_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [[SILENT], [NO]])
+    world.loader.on_silence(ASKED, 0.0)
+
+    why = world.rescue.try_to_help(None)
+    assert str(why).endswith("start the server again")
+    assert world.rescue.try_to_help(None) == why
+    assert len(world.patients) == 1
+
+    world.now += 10.0
+    assert world.rescue.try_to_help(None) is None
+    assert len(world.patients) == 2
+
+
+def test_answer_that_comes_all_the_same_ends_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [[SILENT]])
+    world.loader.on_silence(ASKED, 0.0)
+    world.rescue.try_to_help(None)
+
+    world.loader.note_used(ASKED, "", 0.0)
+
+    assert world.rescue.try_to_help(None) is None
+    assert world.rescue.refusal() is None
+
+
+def test_error_that_nobody_expected_leaves_no_round_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [[YES, NO], [YES, YES]])
+    world.loader.on_silence(ASKED, 0.0)
+
+    with pytest.raises(Exception, match="no after token"):
+        world.rescue.try_to_help(None)
+
+    assert world.rescue.try_to_help(None) is None
