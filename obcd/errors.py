@@ -86,5 +86,9 @@ class LineError(ObcdError):
     exit_code = ExitCode.INPUT
 
 
+class RecordError(ObcdError, ValueError):
+    """What was written down of a result cannot be read again: a record of a ledger, or an answer of the cache."""
+
+
 class TooLongError(LineError):
     """A prompt that fits into no context there may be."""

@@ -17,10 +17,11 @@ from itertools import count
 from obcd.benchmark.samples import Sample
 from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint
+from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.endpoint.faults import Fault
 from obcd.core.endpoint.retry import REQUEST_BASE, REQUEST_LIMIT, pause
 from obcd.core.request.records import JobSettings, Request, signature_of
-from obcd.ollama.client import TIMED_OUT, ModelAnswer, ask, preload
+from obcd.ollama.client import TIMED_OUT, ask, preload
 from obcd.ollama.transport import Transport
 
 #: Seconds between looks at the limits of what is in flight.
@@ -138,16 +139,16 @@ class _LoadConnection:
 
 
 def _sample(number: int, began: float, ended: float, answer: ModelAnswer) -> Sample:
-    fields = answer.fields
-    said = fields["response"] if "response" in fields else fields["embeddings"]
-    text = f"{fields.get('thinking', '')}\0{said}".encode("utf-8", "surrogatepass")
+    cost = answer.cost
+    said = answer.embeddings if answer.text is None else answer.text
+    text = f"{answer.thinking or ''}\0{said}".encode("utf-8", "surrogatepass")
     return Sample(
         prompt=number,
         began=began,
         ended=ended,
-        tokens=fields["eval_tokens"],
-        eval_seconds=fields["eval_seconds"],
-        work_seconds=fields["load_seconds"] + fields["prompt_eval_seconds"] + fields["eval_seconds"],
-        wait_seconds=fields["wait_seconds"],
+        tokens=cost.eval_tokens,
+        eval_seconds=cost.eval_seconds,
+        work_seconds=cost.load_seconds + cost.prompt_eval_seconds + cost.eval_seconds,
+        wait_seconds=cost.wait_seconds,
         digest=int.from_bytes(hashlib.sha256(text).digest()[:8]),
     )

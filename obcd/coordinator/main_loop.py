@@ -36,8 +36,9 @@ from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, model_missing, weights_missing
-from obcd.core.request.records import Outcome, plain_model
+from obcd.core.request.records import plain_model
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
@@ -47,7 +48,6 @@ from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
-from obcd.spool.job.ledger import failure_record
 from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)
@@ -382,9 +382,8 @@ class Coordinator:
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
-        record = failure_record(ordinal, line, fault.kind, fault.message, attempts, endpoint, fault.kept)
-        counts = Counts.of({**fault.kept, "outcome": Outcome.FAILURE})
-        self._recorder.add(job.entry(ordinal, record, counts))
+        failure = fault.failure(ordinal, line, attempts, endpoint)
+        self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))
         self._observer.on_failure(job.header, lease, line, fault)
 
     def _count_recorded(self, now: float) -> None:

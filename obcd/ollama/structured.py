@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
+from obcd.core.answer.outcomes import Cost, KeptAnswer, ModelAnswer
 from obcd.core.endpoint.faults import Fault, Remedy
-from obcd.core.request.records import JobSettings, Kind, Request, request_options
+from obcd.core.request.records import JobSettings, Kind, Request, num_predict_of
 from obcd.core.schema.schemas import Misfit, Schema
-from obcd.ollama.client import CUT_IN_THOUGHT, ModelAnswer, ask
+from obcd.ollama.client import CUT_IN_THOUGHT, ask
 from obcd.ollama.transport import Transport
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
@@ -26,18 +26,6 @@ MAX_SHOWN = 4000
 #: Longest answer that is shown to the model again, in characters: what repeats itself up to the token limit teaches
 #: nothing more.
 MAX_REPEATED = 4000
-#: What is the sum over all that was asked.
-SUMMED = (
-    "seconds",
-    "load_seconds",
-    "prompt_eval_seconds",
-    "eval_seconds",
-    "wait_seconds",
-    "prompt_tokens",
-    "eval_tokens",
-)
-#: What a failure tells of that.
-COSTS = ("seconds", "prompt_tokens", "eval_tokens")
 
 
 def ask_fitting(
@@ -53,13 +41,13 @@ def ask_fitting(
     answer = ask(transport, request, settings)
     if isinstance(answer, Fault) or held is None:
         return answer
-    total, repairs = answer.fields, 0
+    total, repairs = answer, 0
     while True:
         judged = held.judge(total)
         if not isinstance(judged, Misfit):
-            return ModelAnswer({**judged, "repairs": repairs} if repairs else judged)
+            return judged._replace(repairs=repairs)
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
-        if repairs == settings.repairs or is_lost or not has_time(answer.fields["seconds"]):
+        if repairs == settings.repairs or is_lost or not has_time(answer.cost.seconds):
             return _misfit(request, settings, judged, total, repairs)
         repair = ask(transport, repair_of(request, answer, judged, held, repairs + 1), settings)
         if isinstance(repair, Fault):
@@ -67,7 +55,7 @@ def ask_fitting(
                 return _misfit(request, settings, judged, total, repairs, f"; asked again: {repair.message}")
             return repair  # the endpoint's fault: the whole request is asked elsewhere
         answer, repairs = repair, repairs + 1
-        total = {**repair.fields, **{key: round(total[key] + repair.fields[key], 3) for key in SUMMED}}
+        total = repair._replace(cost=Cost.total((total.cost, repair.cost)))
 
 
 def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: AnswerRules, number: int = 1) -> Request:
@@ -79,10 +67,10 @@ def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: Answe
     Args:
         number: Of the repair, from 1.
     """
-    calls = answer.fields.get("tool_calls")
+    calls = answer.tool_calls
     anew = CALL_ANEW if calls else f"Answer with one JSON value, and nothing else.{_shown_form(held.form)}"
     sentence = f"That answer cannot be used.\n{misfit.told}\n{anew}"
-    repeated = answer.fields["response"][:MAX_REPEATED]
+    repeated = (answer.text or "")[:MAX_REPEATED]
     is_fresh = number % 2 == 0
     if request.kind is Kind.COMPLETE:
         more = anew if is_fresh else f"{repeated}\n\n{sentence}"
@@ -115,27 +103,27 @@ def _shown_form(schema: Schema | None) -> str:
 
 
 def _is_cut_in_thought(misfit: Misfit, answer: ModelAnswer) -> bool:
-    has_thought = bool(misfit.thoughts or answer.fields.get("thinking"))
-    return answer.fields["done_reason"] == "length" and has_thought and not misfit.text.strip()
+    has_thought = bool(misfit.thoughts or answer.thinking)
+    return answer.done_reason == "length" and has_thought and not misfit.text.strip()
 
 
 def _misfit(
-    request: Request, settings: JobSettings, misfit: Misfit, fields: dict[str, Any], repairs: int, more: str = ""
+    request: Request, settings: JobSettings, misfit: Misfit, answer: ModelAnswer, repairs: int, more: str = ""
 ) -> Fault:
     """Return the failure of a request whose last answer does not fit."""
-    kept = {"response": misfit.text, **{key: fields[key] for key in COSTS}}
-    if fields.get("tool_calls"):
-        kept["tool_calls"] = fields["tool_calls"]
-    thoughts = "\n".join(part for part in (fields.get("thinking"), misfit.thoughts) if part)
-    if thoughts:
-        kept["thinking"] = thoughts
-    if repairs:
-        kept["repairs"] = repairs
-    limit = request_options(request, settings)["num_predict"]
-    if fields["done_reason"] == "length" and thoughts and not misfit.text.strip():
+    thoughts = "\n".join(filter(None, (answer.thinking, misfit.thoughts)))
+    kept = KeptAnswer(
+        text=misfit.text,
+        cost=answer.cost,
+        tool_calls=answer.tool_calls or None,
+        thinking=thoughts or None,
+        repairs=repairs,
+    )
+    limit, is_cut = num_predict_of(request, settings), answer.done_reason == "length"
+    if is_cut and thoughts and not misfit.text.strip():
         return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
     tried = f", after {repairs} repair{'' if repairs == 1 else 's'}" if repairs else ""
-    if fields["done_reason"] == "length":
+    if is_cut:
         cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
         return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)
     return Fault("invalid_answer", f"{misfit.reason}{tried}{more}", Remedy.NEVER, kept=kept)

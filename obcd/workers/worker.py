@@ -22,10 +22,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.outcomes import ModelAnswer, Response
+from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.faults import Fault, Remedy, worker_fault
@@ -37,19 +39,17 @@ from obcd.core.request.records import (
     Signature,
     answers_of,
     nth_request,
-    request_options,
-    signature_of,
+    num_predict_of,
 )
 from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
 from obcd.logs import fault_text
-from obcd.ollama.client import HUNG, TIMED_OUT, ModelAnswer, response_record
+from obcd.ollama.client import HUNG, TIMED_OUT
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
 from obcd.spool.folders.layout import CACHE_NAME
-from obcd.spool.job import ledger
 from obcd.spool.job.cache import AnswerCache
 from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
@@ -59,8 +59,6 @@ from obcd.workers.recovery_driver import RecoveryDriver
 
 #: Jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
-#: What an answer from the cache took.
-UNASKED = dict.fromkeys(("seconds", "load_seconds", "prompt_eval_seconds", "eval_seconds", "wait_seconds"), 0.0)
 #: What is added to the fault of a request that was broken off where nobody else was answered meanwhile.
 SILENCE = "nor to any other request meanwhile"
 
@@ -115,7 +113,7 @@ class _Worker:
             for slot in self._slots:
                 slot.enforce_limit(now)
 
-    def _take(self, message: Any) -> None:
+    def _take(self, message: object) -> None:
         match message:
             case Ask():
                 self._on_ask(message)
@@ -184,11 +182,24 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Any) -> None:
+    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached) -> None:
         try:
             self._channel.send(message)
         except ClosedError:
             os._exit(0)
+
+
+class _Asked(NamedTuple):
+    """One request, with all that it takes to ask it.
+
+    Attributes:
+        has_seed: Whether it is one of several answers, each with a seed that its result names.
+    """
+
+    request: Request
+    settings: JobSettings
+    signature: Signature
+    has_seed: bool = False
 
 
 class _JobCache:
@@ -196,28 +207,32 @@ class _JobCache:
 
     def __init__(self, jobs: Path) -> None:
         self._jobs = jobs
-        self._cache: OrderedDict[tuple[str, int], JobSettings] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, job: str, ordinal: int, signature: int) -> tuple[Request, JobSettings]:
+    def read(self, job: str, ordinal: int, number: int) -> _Asked:
         """Read one request from the job's folder.
+
+        Args:
+            number: Of its signature, among those of the job.
 
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
         """
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
-        settings = self._settings(job, folder, signature)
+        settings, signature = self._settings(job, folder, number)
         request = parse_line(raw, place.line, settings.reading)
         if answers_of(request, settings) > 1:
-            request = nth_request(request, settings, place.answer)
-        return request, settings
+            return _Asked(nth_request(request, settings, place.answer), settings, signature, has_seed=True)
+        return _Asked(request, settings, signature)
 
-    def _settings(self, job: str, folder: Path, signature: int) -> JobSettings:
+    def _settings(self, job: str, folder: Path, number: int) -> tuple[JobSettings, Signature]:
         with self._lock:
-            key = job, signature
+            key = job, number
             if key not in self._cache:
-                self._cache[key] = read_header(folder).settings_under(signature)
+                header = read_header(folder)
+                self._cache[key] = header.settings_under(number), header.signatures[number]
                 while len(self._cache) > CACHED_JOBS:
                     self._cache.popitem(last=False)
             return self._cache[key]
@@ -306,16 +321,16 @@ class _Slot:
 
     def _ask(self, message: Ask) -> Answered | Faulted:
         try:
-            request, settings = self._jobs.read(message.job, message.ordinal, message.signature)
+            asked = self._jobs.read(message.job, message.ordinal, message.signature)
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
             return Faulted(message.ticket, 0, fault)
-        signature = signature_of(request, settings)
+        request, settings, signature, _ = asked
         key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
         known = self._answers.find(key) if key is not None else None
         if known is not None:
-            answer = ModelAnswer({**known, **UNASKED, "finished": round(wall(), 3), "cached": True})
-            return self._answered(message, request, settings, answer, signature)
+            answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
+            return self._answered(message, asked, answer, is_cached=True)
         outcome = self._rescue.refusal()
         if outcome is None:
             self._is_sent = True
@@ -323,19 +338,19 @@ class _Slot:
             outcome = self._loader.ensure(self._transport, signature)
         if outcome is None:
             sent_at = monotonic()
-            seconds = self._seconds(request, settings, signature, message.attempt)
+            seconds = self._seconds(asked, message.attempt)
             self.limit = sent_at + seconds
             last = sent_at + settings.request_timeout_seconds
             result = ask_fitting(
                 self._transport, request, settings, lambda took: self._extend(message.ticket, took, seconds, last)
             )
             if isinstance(result, ModelAnswer):
-                outcome = self._loader.note_used(signature, message.digest, result.fields["load_seconds"])
+                outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
-                    self._rescue.deadlines.note(signature, result.fields)
+                    self._rescue.deadlines.note(signature, result.cost)
                     if key is not None:
-                        self._answers.keep(key, result.fields, result.fields["finished"])
-                    return self._answered(message, request, settings, result, signature)
+                        self._answers.keep(key, result)
+                    return self._answered(message, asked, result)
             else:
                 outcome = result
                 is_silent = self._is_overdue and self._rescue.on_silence(signature, sent_at)
@@ -345,14 +360,15 @@ class _Slot:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
 
-    def _seconds(self, request: Request, settings: JobSettings, signature: Signature, attempt: int) -> float:
+    def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take."""
+        request, settings, signature, _ = asked
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
         if request.kind is not Kind.CHAT:
             texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        options = request_options(request, settings)
-        return self._rescue.deadlines.limit(signature, size, options, attempt, settings.request_timeout_seconds)
+        longest = num_predict_of(request, settings)
+        return self._rescue.deadlines.limit(signature, size, longest, attempt, settings.request_timeout_seconds)
 
     def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
         """Give a repair the time of a request of its own, as far as the limit of the whole request goes.
@@ -370,27 +386,31 @@ class _Slot:
                 self.limit = min(last, now + seconds)
         return True
 
-    def _answered(
-        self, message: Ask, request: Request, settings: JobSettings, answer: ModelAnswer, signature: Signature
-    ) -> Answered:
-        if answers_of(request, settings) > 1:
-            answer.fields["seed"] = request.options["seed"]
-        record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
-        if message.digest:
-            record["weights"] = [signature.model, message.digest]
+    def _answered(self, message: Ask, asked: _Asked, answer: ModelAnswer, *, is_cached: bool = False) -> Answered:
+        response = Response(
+            ordinal=message.ordinal,
+            line=asked.request.line,
+            attempts=message.attempt,
+            endpoint=self._spec.endpoint,
+            answer=answer,
+            is_cached=is_cached,
+            seed=asked.request.options["seed"] if asked.has_seed else None,
+            weights=(asked.signature.model, message.digest) if message.digest else None,
+        )
         return Answered(
             ticket=message.ticket,
-            record=ledger.encode(record),
-            line=request.line,
-            words=len(record.get("response", "").split()),
-            counts=Counts.of(record),
-            span=_span(record),
+            record=encode(response),
+            line=response.line,
+            words=len((answer.text or "").split()),
+            counts=Counts.of(response),
+            span=_span(response),
         )
 
 
-def _span(record: dict[str, Any]) -> Span | None:
-    if "cached" in record:
+def _span(response: Response) -> Span | None:
+    cost = response.answer.cost
+    if response.is_cached:
         return None
-    if "embeddings" in record:
+    if response.answer.embeddings is not None:
         return UNTOLD
-    return Span(record["prompt_eval_seconds"] + record["eval_seconds"], record["wait_seconds"])
+    return Span(cost.prompt_eval_seconds + cost.eval_seconds, cost.wait_seconds)

@@ -111,9 +111,8 @@ def published_before_its_manifest(patch: pytest.MonkeyPatch) -> None:
         if (folder / "manifest.json").exists():
             return publish_rename.show(layout, job)
         header = read_header(folder)
-        manifest = publication._manifest(
-            header, publication._write_outputs(folder, header), facts, {"modified_after_accept": False}
-        )
+        sums, _ = publication._write_outputs(folder, header)
+        manifest = publication._manifest(header, sums, facts, {"modified_after_accept": False})
         target = publish_rename.free_name(layout, header.profile, header.stem, "", job)
         disk.rename(folder, target)
         disk.write_json(target / "manifest.json", manifest)

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from obcd.core.answer.outcomes import KeptAnswer, ModelAnswer
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama import control
 from obcd.ollama import transport as transport_module
-from obcd.ollama.client import TIMED_OUT, ModelAnswer, ask, preload, response_record
+from obcd.ollama.client import TIMED_OUT, ask, preload
 from obcd.ollama.control import probe, probe_all
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
@@ -85,6 +86,11 @@ def aborting_when(holds: Callable[[], bool], transport: Transport) -> Iterator[N
         thread.join(10)
 
 
+def kept_of(fault: Fault) -> KeptAnswer:
+    assert fault.kept is not None
+    return fault.kept
+
+
 class TestAsking:
     def test_answer_holds_all_that_is_kept_of_it(self, transport: Transport) -> None:
         line = request("Why is the sky blue?", system="Be brief.")
@@ -92,20 +98,11 @@ class TestAsking:
         result = ask(transport, line, JOB)
 
         assert isinstance(result, ModelAnswer)
-        record = response_record(line, 0, 1, "gpu0", result)
-        assert {key: record[key] for key in ("ordinal", "line", "outcome", "attempts", "endpoint")} == {
-            "ordinal": 0,
-            "line": 3,
-            "outcome": "response",
-            "attempts": 1,
-            "endpoint": "gpu0",
-        }
-        assert record["response"]
-        assert (record["model"], record["done_reason"]) == ("llama3.2", "stop")
-        assert record["prompt_tokens"] > 0
-        assert record["eval_tokens"] > 0
-        assert 0 <= record["wait_seconds"] <= record["seconds"] < 10
-        json.loads(json.dumps(record))
+        assert result.text
+        assert (result.model, result.done_reason) == ("llama3.2", "stop")
+        assert result.cost.prompt_tokens > 0
+        assert result.cost.eval_tokens > 0
+        assert 0 <= result.cost.wait_seconds <= result.cost.seconds < 10
 
     def test_many_questions_go_over_one_connection(self, transport: Transport) -> None:
         socks = {transport._sock for _ in range(10) if isinstance(ask(transport, request("Hello"), JOB), ModelAnswer)}
@@ -121,7 +118,7 @@ class TestAsking:
         result = ask(transport, request("How old?", format=schema), JOB)
 
         assert isinstance(result, ModelAnswer)
-        assert isinstance(json.loads(result.fields["response"])["age"], int)
+        assert isinstance(json.loads(result.text or "")["age"], int)
 
     def test_preload_loads_and_asks_nothing(self) -> None:
         with simulating() as server, contextlib.closing(Transport(server.url)) as transport:
@@ -216,7 +213,7 @@ class TestFaults:
         result = ask(transport, request("[[simulate:length]]"), JOB)
 
         assert isinstance(result, ModelAnswer)
-        assert result.fields["done_reason"] == "length"
+        assert result.done_reason == "length"
 
     def test_answer_that_is_cut_short_is_a_failure_where_json_was_wanted(self, transport: Transport) -> None:
         line = request("[[simulate:length]]", format="json", options={"num_predict": 7})
@@ -225,14 +222,14 @@ class TestFaults:
         assert isinstance(fault, Fault)
         assert (fault.kind, fault.remedy) == ("cut_short", Remedy.NEVER)
         assert fault.message.endswith("raise num_predict (now 7), or num_ctx")
-        assert str(fault.kept["response"]).startswith("{")
+        assert str(kept_of(fault).text).startswith("{")
 
     def test_thoughts_without_an_answer_are_a_failure_that_keeps_them(self, transport: Transport) -> None:
         fault = fault_of(transport, "[[simulate:empty-thinking]]")
 
         assert (fault.kind, fault.remedy) == ("cut_in_thought", Remedy.NEVER)
         assert "before its first word: raise num_predict" in fault.message
-        assert (fault.kept["response"], bool(fault.kept["thinking"])) == ("", True)
+        assert (kept_of(fault).text, bool(kept_of(fault).thinking)) == ("", True)
 
     def test_prompt_that_does_not_fit_fails_for_good_and_says_by_how_much(self, transport: Transport) -> None:
         fault = fault_of(transport, "word " * 1000, replace(JOB, num_ctx=64))
@@ -437,16 +434,16 @@ class TestKinds:
         result = ask(able, line(embed=["one", "two"], model="nomic-embed-text"), JOB)
 
         assert isinstance(result, ModelAnswer)
-        assert [len(vector) for vector in result.fields["embeddings"]] == [64, 64]
-        assert (result.fields["model"], result.fields["eval_tokens"]) == ("nomic-embed-text", 0)
-        assert result.fields["prompt_tokens"] == 2
-        assert "response" not in result.fields
+        assert [len(vector) for vector in result.embeddings or ()] == [64, 64]
+        assert (result.model, result.cost.eval_tokens) == ("nomic-embed-text", 0)
+        assert result.cost.prompt_tokens == 2
+        assert result.text is None
 
     def test_vectors_are_as_short_as_asked(self, able: Transport) -> None:
         result = ask(able, line(embed="one", model="nomic-embed-text", dimensions=8), JOB)
 
         assert isinstance(result, ModelAnswer)
-        assert len(result.fields["embeddings"][0]) == 8
+        assert len((result.embeddings or [])[0]) == 8
 
     def test_embedding_model_is_loaded_without_a_chat(self, able_server: SimulatedServer, able: Transport) -> None:
         signature = signature_of(line(embed="one", model="nomic-embed-text"), JOB)
@@ -485,17 +482,18 @@ class TestKinds:
         result = ask(able, line(complete="Once upon a time", logprobs=True), JOB)
 
         assert isinstance(result, ModelAnswer)
-        assert result.fields["response"]
-        assert result.fields["logprobs"][0]["token"]
+        assert result.text
+        found: list[Any] = result.logprobs or []
+        assert found[0]["token"]
 
     def test_thought_is_kept_apart_and_can_be_forbidden(self, able: Transport) -> None:
         thinking, silent = (ask(able, line(prompt="Why?", model="qwen3", think=think), JOB) for think in (True, False))
 
         assert isinstance(thinking, ModelAnswer)
         assert isinstance(silent, ModelAnswer)
-        assert thinking.fields["thinking"]
-        assert thinking.fields["response"] == silent.fields["response"]
-        assert "thinking" not in silent.fields
+        assert thinking.thinking
+        assert thinking.text == silent.text
+        assert silent.thinking is None
 
     def test_model_that_cannot_think_says_so(self, able: Transport) -> None:
         fault = ask(able, line(prompt="Why?", think=True), JOB)
@@ -510,7 +508,8 @@ class TestKinds:
         result = ask(able, line(prompt="Weather in Bonn?", tools=[tool]), JOB)
 
         assert isinstance(result, ModelAnswer)
-        (call,) = result.fields["tool_calls"]
+        calls: list[Any] = result.tool_calls or []
+        (call,) = calls
         assert call["function"]["name"] == "weather"
         assert isinstance(call["function"]["arguments"]["city"], str)
 
@@ -518,8 +517,8 @@ class TestKinds:
         result = ask(able, line(prompt="Why?", logprobs=True, top_logprobs=3), JOB)
 
         assert isinstance(result, ModelAnswer)
-        found = result.fields["logprobs"]
-        assert "".join(item["token"] for item in found) == result.fields["response"]
+        found: list[Any] = result.logprobs or []
+        assert "".join(item["token"] for item in found) == result.text
         assert all(item["logprob"] < 0 and len(item["top_logprobs"]) == 3 for item in found)
 
     def test_server_that_tells_no_probabilities_is_no_answer(self) -> None:

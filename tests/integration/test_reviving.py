@@ -10,13 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from obcd.clock import monotonic
+from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.endpoint import deadlines, recovery_steps
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.faults import Fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama import recovery
-from obcd.ollama.client import TIMED_OUT, ModelAnswer, ask
+from obcd.ollama.client import TIMED_OUT, ask
 from obcd.ollama.transport import Transport
 from obcd.standins.simulated.gpu_server import Behaviour
 from obcd.standins.wire.account import prompt_key

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from obcd.core.request.records import Outcome
+from obcd.core.answer.outcomes import Cost, Failure, ModelAnswer, Response
+from obcd.core.answer.record_codec import decode, encode
 from obcd.spool.job import ledger
-from obcd.spool.job.ledger import failure_record
 
 REQUESTS = 6
 ORDINALS = st.integers(0, REQUESTS - 1)
@@ -23,9 +21,9 @@ TEXTS = st.text(st.characters(), max_size=40)  # lone surrogates too
 
 def make_record(ordinal: int, text: str, *, is_failure: bool) -> bytes:
     if is_failure:
-        return failure_record(ordinal, ordinal + 1, "timeout", text, 4)
-    document = {"ordinal": ordinal, "line": ordinal + 1, "outcome": Outcome.RESPONSE, "response": text, "seconds": 1.0}
-    return ledger.encode(document)
+        return encode(Failure(ordinal=ordinal, line=ordinal + 1, kind="timeout", message=text, attempts=4))
+    answer = ModelAnswer(text=text, cost=Cost(1.0))
+    return encode(Response(ordinal=ordinal, line=ordinal + 1, attempts=1, endpoint="gpu0", answer=answer))
 
 
 RECORDS = st.builds(make_record, ORDINALS, TEXTS, is_failure=st.booleans())
@@ -110,19 +108,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def first_result_of_each_request_counts(self) -> None:
         expected: dict[int, bytes] = {}
         for raw in self.synced:
-            expected.setdefault(parse(raw)["ordinal"], raw)
+            expected.setdefault(decode(raw).ordinal, raw)
         places = ledger.index_results(self.path, REQUESTS)
         assert {number for number, place in enumerate(places) if place} == set(expected)
         if expected:
             with self.path.open("rb") as file:
                 for ordinal, raw in expected.items():
-                    assert ledger.read_record(file.fileno(), places[ordinal]) == parse(raw)
-
-
-def parse(raw: bytes) -> dict[str, Any]:
-    document = json.loads(raw)
-    assert isinstance(document, dict)
-    return document
+                    assert ledger.read_result(file.fileno(), places[ordinal]) == decode(raw)
 
 
 LedgerMachine.TestCase.settings = settings(

@@ -23,6 +23,7 @@ from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDING
 from obcd.core.request.openai.parts import NEUTRAL, PASSED_OVER, REASONS, SHARED
 from obcd.core.request.records import JobSettings, Kind, Request, request_body, signature_of
 from obcd.errors import LineError
+from tests.unit.core.answer.made import failure_of, response_of
 
 TYPES: dict[Kind, Any] = {Kind.CHAT: ChatCompletion, Kind.COMPLETE: Completion, Kind.EMBED: CreateEmbeddingResponse}
 JOB = JobSettings(model="llama3.2")
@@ -89,7 +90,7 @@ def documents(draw: st.DrawFn, kind: Kind) -> dict[str, Any]:
 def test_response_comes_back_from_openais_line_as_it_was(drawn: tuple[Kind, dict[str, Any]]) -> None:
     kind, document = drawn
 
-    told = json.loads(json.dumps(told_response(document, "20261122T180105-3f9a1c", kind)))
+    told = json.loads(json.dumps(told_response(response_of(document), document, "20261122T180105-3f9a1c", kind)))
 
     assert is_told(told)
     assert to_record(told) == document
@@ -109,7 +110,7 @@ def test_response_comes_back_from_openais_line_as_it_was(drawn: tuple[Kind, dict
     )
 )
 def test_failure_comes_back_from_openais_line_as_it_was(document: dict[str, Any]) -> None:
-    told = json.loads(json.dumps(told_failure(document, "job1")))
+    told = json.loads(json.dumps(told_failure(failure_of(document), document, "job1")))
 
     assert is_told(told)
     assert to_record(told) == document

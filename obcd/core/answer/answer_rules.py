@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
+from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.request.records import JobSettings, Request, format_of
 from obcd.core.request.tools import strict_parameters, tool_names
 from obcd.core.schema.schemas import Fit, Misfit, Schema, schema_of
@@ -29,46 +29,60 @@ class AnswerRules:
     tools: tuple[str, ...]
     parameters: Mapping[str, Schema]
 
-    def judge(self, fields: Mapping[str, Any]) -> dict[str, Any] | Misfit:
-        """Return the fields of an answer as they are kept, or why it does not fit.
-
-        Args:
-            fields: Those of `client.Answer`, e.g. `{"response": "", "tool_calls": [{"function": {…}}], …}`.
-        """
-        calls = fields.get("tool_calls")
+    def judge(self, answer: ModelAnswer) -> ModelAnswer | Misfit:
+        """Return an answer as it is kept, or why it does not fit."""
+        calls = answer.tool_calls
         if calls and self.parameters:
-            return self._judge_calls(fields)
-        if self.form is None or (calls and self.tools and all(map(_is_call, calls))):
-            return dict(fields)
-        judged = self.form.judge(fields["response"])
-        return judged if isinstance(judged, Misfit) else _fitting(fields, judged)
+            return self._judge_calls(answer, calls)
+        if self.form is None or (calls and self.tools and all(map(_Call.read, calls))):
+            return answer
+        judged = self.form.judge(answer.text or "")
+        return judged if isinstance(judged, Misfit) else _fitting(answer, judged)
 
-    def _judge_calls(self, fields: Mapping[str, Any]) -> dict[str, Any] | Misfit:
+    def _judge_calls(self, answer: ModelAnswer, told: list[object]) -> ModelAnswer | Misfit:
         calls, is_mended = [], False
-        for call in fields["tool_calls"]:
+        for call in map(_Call.read, told):
             judged = self._judge_call(call)
             if isinstance(judged, Misfit):
-                return replace(judged, text=fields["response"])
-            if isinstance(judged, Fit) and judged.is_mended:
-                call = {**call, "function": {**call["function"], "arguments": judged.value}}  # noqa: PLW2901
-                is_mended = True
-            calls.append(call)
-        return {**fields, "tool_calls": calls, **({"mended": True} if is_mended else {})}
+                return replace(judged, text=answer.text or "")
+            is_mended |= judged.is_mended
+            calls.append(judged.value)
+        return answer._replace(tool_calls=calls, is_mended=is_mended)
 
-    def _judge_call(self, call: Any) -> Fit | Misfit | None:
-        """Return how the arguments of a call fit; None where they may be any."""
-        if not _is_call(call) or call["function"]["name"] not in self.tools:
+    def _judge_call(self, call: _Call | None) -> Fit | Misfit:
+        """Return a call as it is kept, or how its arguments do not fit."""
+        if call is None or call.name not in self.tools:
             told = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
             return Misfit("it calls a tool that was not offered", told, "")
-        function = call["function"]
-        name = function["name"]
-        if name not in self.parameters:
-            return None
-        judged = self.parameters[name].judge(json.dumps(function.get("arguments", {})))
+        if call.name not in self.parameters:
+            return Fit(call.document, "")
+        judged = self.parameters[call.name].judge(json.dumps(call.function.get("arguments", {})))
         if isinstance(judged, Fit):
-            return judged
-        told = f"In the arguments for {name}:\n{judged.told}"
-        return replace(judged, reason=f"in its call of {name}, {judged.reason}", told=told)
+            return replace(judged, value=call.with_arguments(judged.value) if judged.is_mended else call.document)
+        told = f"In the arguments for {call.name}:\n{judged.told}"
+        return replace(judged, reason=f"in its call of {call.name}, {judged.reason}", told=told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a tool, as the server sent it: `{"function": {"name": …, "arguments": {…}}}`."""
+
+    document: Mapping[str, object]
+    function: Mapping[str, object]
+    name: str
+
+    @classmethod
+    def read(cls, document: object) -> _Call | None:
+        """Return the call that a JSON value is; None where it is none."""
+        function = document.get("function") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not isinstance(function, dict):
+            return None
+        name = function.get("name")
+        return cls(document, function, name) if isinstance(name, str) else None
+
+    def with_arguments(self, arguments: object) -> Mapping[str, object]:
+        """Return the same call with other arguments."""
+        return {**self.document, "function": {**self.function, "arguments": arguments}}
 
 
 def held_of(request: Request, settings: JobSettings) -> AnswerRules | None:
@@ -80,13 +94,10 @@ def held_of(request: Request, settings: JobSettings) -> AnswerRules | None:
     return AnswerRules(None if wanted is None else schema_of(wanted), tool_names(request.tools or ()), parameters)
 
 
-def _is_call(call: object) -> bool:
-    function = call.get("function") if isinstance(call, dict) else None
-    return isinstance(function, dict) and isinstance(function.get("name"), str)
-
-
-def _fitting(fields: Mapping[str, Any], fit: Fit) -> dict[str, Any]:
-    kept = {**fields, "response": fit.text, "parsed": fit.value}
-    if fit.thoughts:
-        kept["thinking"] = "\n".join(part for part in (fields.get("thinking"), fit.thoughts) if part)
-    return {**kept, "mended": True} if fit.is_mended else kept
+def _fitting(answer: ModelAnswer, fit: Fit) -> ModelAnswer:
+    answer = answer._replace(text=fit.text, parsed=fit.value, is_mended=fit.is_mended)
+    if not fit.thoughts:
+        return answer
+    if answer.thinking is None:
+        return answer._replace(thinking=fit.thoughts, thought_aloud=True)
+    return answer._replace(thinking="\n".join(filter(None, (answer.thinking, fit.thoughts))))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from obcd.core.request.records import Outcome
+from obcd.core.answer.outcomes import NO_COST, Response, Result
 
 
 @dataclass(slots=True)
@@ -33,20 +31,18 @@ class Counts:
     work_seconds: float = 0.0
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Counts:
-        """Return what one record of a ledger adds."""
-        has_failed = record["outcome"] == Outcome.FAILURE
-        return cls(
-            responses=int(not has_failed),
-            failures=int(has_failed),
-            cut_short=int(not has_failed and record.get("done_reason") == "length"),
-            repairs=record.get("repairs", 0),
-            cached=int(not has_failed and record.get("cached") is True),
-            same=int("same_as" in record),
-            prompt_tokens=record.get("prompt_tokens", 0),
-            eval_tokens=record.get("eval_tokens", 0),
-            work_seconds=record.get("seconds", 0.0),
-        )
+    def of(cls, result: Result) -> Counts:
+        """Return what one result adds."""
+        same = int(result.same_as is not None)
+        if isinstance(result, Response):
+            answer = result.answer
+            cost, repairs = answer.cost, answer.repairs
+            is_cut, is_cached = answer.done_reason == "length", result.is_cached
+            return cls(
+                1, 0, int(is_cut), repairs, int(is_cached), same, cost.prompt_tokens, cost.eval_tokens, cost.seconds
+            )
+        cost, repairs = (NO_COST, 0) if result.kept is None else (result.kept.cost, result.kept.repairs)
+        return cls(0, 1, 0, repairs, 0, same, cost.prompt_tokens, cost.eval_tokens, cost.seconds)
 
     @property
     def done(self) -> int:

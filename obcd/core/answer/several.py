@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from obcd.core.request.records import Outcome
-
-#: What is told of a line as a whole: the sums of its answers.
-_SUMMED = (
-    "seconds",
-    "load_seconds",
-    "prompt_eval_seconds",
-    "eval_seconds",
-    "wait_seconds",
-    "prompt_tokens",
-    "eval_tokens",
-    "repairs",
-)
-#: What is told of a line only where it is so of each of its answers.
-_OF_ALL = ("cached", "same_as")
+from obcd.core.answer.outcomes import Cost, Failure, Response, Result
 
 
-def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def join(results: Sequence[Result]) -> Result:
     """Return the result of a line from those of its answers, in their order; of one answer it is that one.
 
-    All answered: the first answer's record, its counters those of all, and `responses`: all of them. One failed: that
-    failure, and `responses`: what was answered, if anything was.
+    All answered: the first answer's, with the counters of all, and `responses`: all of them. One failed: that failure,
+    and `responses`: what was answered, if anything was. It is cached, or the same as another, only if each of them is.
     """
-    if len(records) == 1:
-        return dict(records[0])
-    answered = [record for record in records if record["outcome"] == Outcome.RESPONSE]
-    attempts = max(record["attempts"] for record in records)
-    if len(answered) < len(records):
-        first = next(record for record in records if record["outcome"] != Outcome.RESPONSE)
-        told = f"{len(records) - len(answered)} of {len(records)} answers failed, the first since {first['message']}"
-        joined = {**_shared(first, records), "message": told, "attempts": attempts}
-        return {**joined, "responses": answered} if answered else joined
-    reasons = [record["done_reason"] for record in answered]
-    return {
-        **{key: value for key, value in _shared(answered[0], records).items() if key not in ("seed", "logprobs")},
-        **{key: _sum(answered, key) for key in _SUMMED if any(key in answer for answer in answered)},
-        "attempts": attempts,
-        "done_reason": "length" if "length" in reasons else reasons[0],
-        "finished": max(record["finished"] for record in answered),
-        "responses": answered,
-    }
-
-
-def _shared(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what of a record can be said of all."""
-    return {key: record[key] for key in record if key not in _OF_ALL or all(key in other for other in records)}
-
-
-def _sum(records: Sequence[Mapping[str, Any]], key: str) -> float:
-    total: float = sum(record.get(key, 0) for record in records)
-    return round(total, 3)
+    if len(results) == 1:
+        return results[0]
+    answered = tuple(result for result in results if isinstance(result, Response))
+    attempts = max(result.attempts for result in results)
+    is_same = all(result.same_as is not None for result in results)
+    failed = next((result for result in results if isinstance(result, Failure)), None)
+    if failed is not None:
+        told = f"{len(results) - len(answered)} of {len(results)} answers failed, the first since {failed.message}"
+        same_as = failed.same_as if is_same else None
+        return replace(failed, message=told, attempts=attempts, same_as=same_as, responses=answered)
+    first, answers = answered[0], [response.answer for response in answered]
+    answer = first.answer._replace(
+        done_reason="length" if any(answer.done_reason == "length" for answer in answers) else first.answer.done_reason,
+        cost=Cost.total([answer.cost for answer in answers]),
+        repairs=sum(answer.repairs for answer in answers),
+        finished=max(answer.finished for answer in answers),
+        logprobs=None,
+    )
+    return first._replace(
+        answer=answer,
+        attempts=attempts,
+        is_cached=all(response.is_cached for response in answered),
+        seed=None,
+        same_as=first.same_as if is_same else None,
+        responses=answered,
+    )

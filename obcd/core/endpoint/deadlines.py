@@ -8,10 +8,9 @@ what takes less only by and by: a limit that is too long costs a little time, on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from obcd.core.answer.outcomes import Cost
 from obcd.core.request.records import Signature
 
 #: Answers after which the speed counts as known.
@@ -59,29 +58,27 @@ class Deadlines:
 
     _speeds: dict[Signature, _Speed] = field(default_factory=dict)
 
-    def note(self, signature: Signature, fields: Mapping[str, Any]) -> None:
-        """Take note of an answer, by what `ollama.client.Answer` keeps of it."""
-        read, written = fields["prompt_tokens"], fields["eval_tokens"]
+    def note(self, signature: Signature, cost: Cost) -> None:
+        """Learn from what an answer took."""
         self._speeds.setdefault(signature, _Speed()).note(
-            fields["wait_seconds"],
-            fields["prompt_eval_seconds"] / read if read else None,
-            fields["eval_seconds"] / written if written else None,
+            cost.wait_seconds,
+            cost.prompt_eval_seconds / cost.prompt_tokens if cost.prompt_tokens else None,
+            cost.eval_seconds / cost.eval_tokens if cost.eval_tokens else None,
         )
 
-    def limit(self, signature: Signature, size: int, options: Mapping[str, Any], attempt: int, most: float) -> float:
+    def limit(self, signature: Signature, size: int, longest: int, attempt: int, most: float) -> float:
         """Return the seconds that a request may take.
 
         Args:
             size: The bytes of its messages.
-            options: Its own, with `num_ctx` and `num_predict`.
+            longest: Most tokens of its answer (`num_predict`); below 1 it is without end.
             attempt: From 1.
             most: The limit of the configuration; it holds too, and alone until the speed is known.
         """
         speed = self._speeds.get(signature)
-        longest: int = options["num_predict"]
-        if speed is None or speed.answers < KNOWN or longest < 1:  # below 1 it is without end
+        if speed is None or speed.answers < KNOWN or longest < 1:
             return most
-        read = min(options["num_ctx"], size / BYTES_PER_TOKEN)
+        read = min(signature.num_ctx, size / BYTES_PER_TOKEN)
         expected = speed.wait + read * speed.prompt + longest * speed.answer
         limit: float = max(LEAST_SECONDS, PATIENCE * expected) * 2.0 ** (attempt - 1)
         return min(most, limit)

@@ -5,11 +5,10 @@ The classification of replies is `obcd.ollama.failures`; this module is the voca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
+from obcd.core.answer.outcomes import Failure, KeptAnswer
 from obcd.errors import LineError, TooLongError
 
 
@@ -42,8 +41,7 @@ class Fault:
         harm: What it says about the endpoint.
         retry_after: Seconds the server asked us to wait, 0 when it did not say.
         needs: The context length with which the same request may well succeed, in tokens; 0: none would help.
-        kept: What the failure's record keeps beside that: the answer that would not do, and what it cost, e.g.
-            `{"response": "…", "repairs": 2, "seconds": 3.1, "prompt_tokens": 310, "eval_tokens": 120}`. Never logged.
+        kept: The answer that would not do, and what it cost. Never logged.
     """
 
     kind: str
@@ -53,7 +51,19 @@ class Fault:
     harm: Harm = Harm.NONE
     retry_after: float = 0.0
     needs: int = 0
-    kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    kept: KeptAnswer | None = field(default=None, repr=False)
+
+    def failure(self, ordinal: int, line: int, attempts: int = 0, endpoint: str = "") -> Failure:
+        """Return the result of a request that ends with this; the arguments are those of `Failure`."""
+        return Failure(
+            ordinal=ordinal,
+            line=line,
+            kind=self.kind,
+            message=self.message,
+            attempts=attempts,
+            endpoint=endpoint,
+            kept=self.kept,
+        )
 
 
 def bad_line(error: LineError) -> Fault:

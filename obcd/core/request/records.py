@@ -34,13 +34,6 @@ class Kind(StrEnum):
 PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
 
 
-class Outcome(StrEnum):
-    """How a request ended."""
-
-    RESPONSE = "response"  # answered
-    FAILURE = "failure"  # out of attempts, not retryable, or a bad line
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
     """What a job asks with: the profile as it was when the job was accepted.
@@ -218,6 +211,13 @@ def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:
     """Merge the options of job and line; the line's win. num_ctx and num_predict are always in it."""
     limits = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
     return {**limits, **settings.options, **request.options}
+
+
+def num_predict_of(request: Request, settings: JobSettings) -> int:
+    """Return how many tokens an answer may have, the line's own wish before the job's; below 1 it is without end."""
+    options = request.options if "num_predict" in request.options else settings.options
+    limit: int = options.get("num_predict", settings.num_predict)
+    return limit
 
 
 def answers_of(request: Request, settings: JobSettings) -> int:

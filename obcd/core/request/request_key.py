@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from obcd.core.request.records import (
     PATHS,
@@ -96,16 +95,6 @@ def times_of(firsts: Sequence[int]) -> array[int]:
     return times
 
 
-def repeat(record: Mapping[str, Any], ordinal: int, line: int) -> dict[str, Any]:
-    """Return the result of a request that is the same as another one: that one's, but for place and time.
-
-    Args:
-        record: Of the other one.
-    """
-    untimed = {key: 0.0 for key in record if key == "seconds" or key.endswith("_seconds")}
-    return {**record, **untimed, "ordinal": ordinal, "line": line, "same_as": record["line"]}
-
-
 def is_repeatable(request: Request, settings: JobSettings) -> bool:
     """Tell whether the same weights give a request the same answer each time, as far as servers keep that."""
     if request.kind is Kind.EMBED:
@@ -132,7 +121,7 @@ def digest_of(request: Request, settings: JobSettings, apart: str = "") -> bytes
     Args:
         apart: What else tells them apart.
     """
-    body: dict[str, Any] = request_body(request, settings)
+    body = request_body(request, settings)
     body["model"] = canonical_model(body["model"])
     body["options"] = dict(sorted(body["options"].items()))
     wanted = format_of(request, settings)

@@ -10,8 +10,8 @@ import json
 import os
 import stat
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from io import BufferedReader, FileIO
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.core.request.lines import parse_line
-from obcd.core.request.records import Kind, Outcome, Request
+from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.errors import InputError, LineError
 from obcd.logs import printable
@@ -299,26 +299,36 @@ class Pairing:
         return retry.read(1) == b"\n"
 
     def _add_failure(self, where: str, record: dict[str, Any]) -> None:
-        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
-        if not all(type(number) is int for number in numbers) or type(record.get("seconds", 0.0)) not in (int, float):
+        counts = _counts(record)
+        if counts is None:
             self._problems.add(f"{where}: its seconds, tokens or repairs are no numbers")
-            record = {}
-        self.sums.counts.add(Counts.of({**record, "outcome": Outcome.FAILURE}))
+        self.sums.counts.add(replace(counts or Counts(), failures=1))
 
     def _add(self, where: str, record: dict[str, Any]) -> None:
-        numbers = [record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs")]
-        seconds, endpoint = record.get("seconds", 0.0), record.get("endpoint")
-        is_right = all(type(number) is int for number in numbers) and type(seconds) in (int, float)
-        if not is_right or not isinstance(endpoint, str):
+        counts, endpoint, is_cut = _counts(record), record.get("endpoint"), record.get("done_reason") == "length"
+        if counts is None or not isinstance(endpoint, str):
             self._problems.add(f"{where}: endpoint, seconds or tokens are missing or no numbers")
-            record = {"done_reason": record.get("done_reason")}
-        self.sums.counts.add(Counts.of({**record, "outcome": Outcome.RESPONSE}))
+            counts, record = Counts(), {}
+        is_cached = record.get("cached") is True
+        self.sums.counts.add(replace(counts, responses=1, cut_short=int(is_cut), cached=int(is_cached)))
         if isinstance(endpoint, str):
             for answer in _answers(record):
                 share = self.sums.endpoints.setdefault(str(answer.get("endpoint")), [0, 0])
                 tokens = answer.get("eval_tokens", 0)
                 share[0] += 1
                 share[1] += tokens if type(tokens) is int else 0
+
+
+def _counts(record: Mapping[str, object]) -> Counts | None:
+    """Return what the figures of an output line add; None where they are no numbers."""
+    seconds = record.get("seconds", 0.0)
+    read, written, repairs = (record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs"))
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    if not (type(read) is int and type(written) is int and type(repairs) is int):
+        return None
+    same = int("same_as" in record)
+    return Counts(repairs=repairs, same=same, prompt_tokens=read, eval_tokens=written, work_seconds=seconds)
 
 
 def _lack(record: dict[str, Any], request: Request) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import timestamp, wall
+from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.scheduling.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool.folders import disk
@@ -28,7 +29,6 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import CONTROL, MAX_MARKER_BYTES, Identity, Key
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_places
-from obcd.spool.job.ledger import failure_record
 
 #: Failures written in one go when a job is cancelled: a few megabytes.
 CHUNK = 10_000
@@ -262,7 +262,7 @@ def fail_cancelled(folder: Path, header: JobHeader) -> None:
         firsts = read_firsts(folder, header)
         for ordinal, place in enumerate(read_places(folder)):
             if not replay.done[ordinal] and (firsts is None or firsts[ordinal] == ordinal):
-                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+                records.append(encode(fault.failure(ordinal, place.line)))
             if len(records) >= CHUNK:
                 writer.append(records)
                 records = []

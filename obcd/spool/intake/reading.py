@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge
 from obcd.core.request.ignored_keys import note_unobeyed
@@ -368,8 +369,7 @@ class Reader:
         return number
 
     def _bad_line(self, error: LineError) -> None:
-        fault = bad_line(error)
-        record = ledger.failure_record(self.requests, self.lines, fault.kind, fault.message, 0)
+        record = encode(bad_line(error).failure(self.requests, self.lines))
         self._files[ledger.NAME].write(ledger.frame(record))
         self.bad_lines += 1
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, bad_line
 from obcd.core.request.context import Gauge
 from obcd.core.request.lines import parse_line
@@ -33,7 +34,6 @@ from obcd.spool.job.job_folder import (
     read_places,
     signature_column,
 )
-from obcd.spool.job.ledger import failure_record
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> N
         for ordinal, place in enumerate(read_places(folder)):
             fault = None if replay.done[ordinal] else _find_fault(lines, place, header)
             if fault is not None:
-                records.append(failure_record(ordinal, place.line, fault.kind, fault.message, 0))
+                records.append(encode(fault.failure(ordinal, place.line)))
     with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
         writer.append(records)
 

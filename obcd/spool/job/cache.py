@@ -9,7 +9,6 @@ It only saves work: whatever is wrong with it (damaged, locked, full) is told on
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import stat
@@ -18,9 +17,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from obcd.clock import monotonic
+from obcd.core.answer.outcomes import ModelAnswer
+from obcd.core.answer.record_codec import decode_answer, encode_answer
 
 #: Most bytes of it; what is older than the rest goes first.
 MOST_BYTES = 2**31
@@ -88,22 +88,22 @@ class AnswerCache:
         self._retry_at = 0.0
         self._told: set[str] = set()
 
-    def find(self, key: bytes) -> dict[str, Any] | None:
-        """Return the fields of an answer as they were kept, None where there is none, or no cache."""
-        fields: dict[str, Any] | None = None
+    def find(self, key: bytes) -> ModelAnswer | None:
+        """Return an answer as it was kept, None where there is none, or no cache."""
+        answer: ModelAnswer | None = None
         with self._used() as connection:
             wanted = "SELECT crc, fields FROM answers WHERE key = ?"
             row = connection.execute(wanted, (key,)).fetchone() if connection is not None else None
             if row is not None and zlib.crc32(row[1]) == row[0]:
-                fields = json.loads(row[1])
+                answer = decode_answer(row[1])
             elif row is not None:
                 self._say("it is damaged")
-        return fields
+        return answer
 
-    def keep(self, key: bytes, fields: dict[str, Any], at: float) -> None:
+    def keep(self, key: bytes, answer: ModelAnswer) -> None:
         """Remember an answer; one that is there already stays."""
-        raw = json.dumps(fields, separators=(",", ":")).encode("ascii")
-        row = (key, at, str(fields.get("model", "")), zlib.crc32(raw), raw)
+        raw = encode_answer(answer)
+        row = (key, answer.finished, answer.model, zlib.crc32(raw), raw)
         with self._used() as connection:
             if connection is not None:
                 connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", row)
@@ -285,7 +285,7 @@ def _pragma(connection: sqlite3.Connection, what: str) -> int:
     return int(connection.execute(f"PRAGMA {what}").fetchone()[0])
 
 
-def _delete(connection: sqlite3.Connection, which: str, values: tuple[Any, ...]) -> int:
+def _delete(connection: sqlite3.Connection, which: str, values: tuple[float | bytes, ...]) -> int:
     """Delete some rows at a time: what uses the cache need not wait for all of them."""
     gone, more = 0, ROWS_AT_ONCE
     while more == ROWS_AT_ONCE:

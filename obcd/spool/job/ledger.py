@@ -8,7 +8,6 @@ wrong, and what follows is cut off before anything is appended. The first valid 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import zlib
@@ -16,10 +15,11 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from obcd.core.answer.counts import Counts
-from obcd.core.request.records import Outcome
+from obcd.core.answer.outcomes import Response, Result
+from obcd.core.answer.record_codec import decode, ordinal_of
+from obcd.errors import RecordError
 from obcd.spool.folders import disk
 
 logger = logging.getLogger(__name__)
@@ -28,17 +28,10 @@ NAME = "ledger.log"
 #: Length of `crc32hex SP`.
 _HEAD = 9
 
-_encoder = json.JSONEncoder(separators=(",", ":"))
-
 
 def frame(record: bytes) -> bytes:
     """Return one line of the ledger; `record` is JSON without LF."""
     return b"%08x %b\n" % (zlib.crc32(record), record)
-
-
-def encode(record: dict[str, Any]) -> bytes:
-    """Return a record's JSON: ASCII, so that lone surrogates of a model's answer stay valid."""
-    return _encoder.encode(record).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +76,13 @@ def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Rep
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
-        record = json.loads(raw)
-        ordinal = record["ordinal"]
+        result = decode(raw)
+        ordinal = result.ordinal
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
-            counts.add(Counts.of(record).times(times[ordinal] if times is not None else 1))
-            if "weights" in record:
-                weights.setdefault(*record["weights"])
+            counts.add(Counts.of(result).times(times[ordinal] if times is not None else 1))
+            if isinstance(result, Response) and result.weights is not None:
+                weights.setdefault(*result.weights)
     _cut(path, size)
     return Replay(done=bytes(done), size=size, counts=counts, weights=weights)
 
@@ -98,15 +91,19 @@ def index_results(path: Path, requests: int) -> array[int]:
     """Return, per ordinal, the offset of its record in the ledger plus one; 0 where there is none."""
     places, start = array("Q", bytes(8 * requests)), 0
     for end, record in read_valid(path):
-        ordinal = json.loads(record)["ordinal"]
+        ordinal = ordinal_of(record)
         if 0 <= ordinal < requests and not places[ordinal]:
             places[ordinal] = start + 1
         start = end
     return places
 
 
-def read_record(descriptor: int, place: int) -> dict[str, Any]:
-    """Read one record at a place that `index_results` gave."""
+def read_result(descriptor: int, place: int) -> Result:
+    """Read the result at a place that `index_results` gave.
+
+    Raises:
+        RecordError: If it is none.
+    """
     chunk, size = b"", 4096
     while not chunk.endswith(b"\n"):
         chunk = os.pread(descriptor, size, place - 1)
@@ -114,10 +111,9 @@ def read_record(descriptor: int, place: int) -> dict[str, Any]:
         if end >= 0:
             chunk = chunk[: end + 1]
         elif len(chunk) < size:
-            raise ValueError("a ledger record without an end")
+            raise RecordError("a record of a ledger has no end")
         size *= 4
-    document: dict[str, Any] = json.loads(chunk[_HEAD:])
-    return document
+    return decode(chunk[_HEAD:])
 
 
 class LedgerWriter:
@@ -198,27 +194,3 @@ def _cut(path: Path, size: int) -> None:
             disk.sync_file(descriptor, path)
     finally:
         os.close(descriptor)
-
-
-def failure_record(
-    ordinal: int,
-    line: int,
-    kind: str,
-    message: str,
-    attempts: int,
-    endpoint: str = "",
-    kept: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Return the ledger's record of a failure, as JSON; `kept` is `Fault.kept`."""
-    return encode(
-        {
-            **(kept or {}),
-            "ordinal": ordinal,
-            "line": line,
-            "outcome": Outcome.FAILURE,
-            "class": kind,
-            "message": message,
-            "attempts": attempts,
-            "endpoint": endpoint,
-        }
-    )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +23,12 @@ from obcd.clock import timestamp, wall
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.answer.openai.openai_response import told_failure, told_response
+from obcd.core.answer.outcomes import Failure, Response, Result
+from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
 from obcd.core.answer.several import join
 from obcd.core.request.lines import parse_line
 from obcd.core.request.openai.openai_request import is_asked
-from obcd.core.request.records import Outcome, plain_model
-from obcd.core.request.request_key import repeat
+from obcd.core.request.records import plain_model
 from obcd.core.request.rows import is_blank
 from obcd.core.tables.file_format import stem_of
 from obcd.errors import LineError
@@ -46,8 +48,6 @@ logger = logging.getLogger(__name__)
 MAX_ID_CHARS = 200
 #: How much longer than what was accepted a file may be by now to be kept too.
 MOST_KEPT_BYTES = 2**28
-#: Keys of a ledger record that its line in responses.jsonl does not repeat.
-_INTERNAL = ("ordinal", "outcome", "weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +68,19 @@ class _Sums:
     finished: float = 0.0
     endpoints: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        self.counts.add(Counts.of(record))
-        if record["outcome"] != Outcome.RESPONSE:
+    def add(self, result: Result) -> None:
+        self.counts.add(Counts.of(result))
+        if isinstance(result, Failure):
             return
-        seconds, finished = record["seconds"], record["finished"]
+        seconds, finished = result.answer.cost.seconds, result.answer.finished
         self.finished = max(self.finished, finished)
         self.started = min(self.started or finished, finished - seconds)
-        for answer in record.get("responses", (record,)):
-            share = self.endpoints.setdefault(answer["endpoint"], {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
+        for response in result.responses or (result,):
+            cost = response.answer.cost
+            share = self.endpoints.setdefault(response.endpoint, {"responses": 0, "eval_tokens": 0, "seconds": 0.0})
             share["responses"] += 1
-            share["eval_tokens"] += answer.get("eval_tokens", 0)
-            share["seconds"] = round(share["seconds"] + answer["seconds"], 3)
+            share["eval_tokens"] += cost.eval_tokens
+            share["seconds"] = round(share["seconds"] + cost.seconds, 3)
 
 
 def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
@@ -95,9 +96,9 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         _check_room(folder)
         header = read_header(folder)
         fail_cancelled(folder, header)
-        sums = _write_outputs(folder, header)
+        sums, outputs = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
-        manifest = _manifest(header, sums, facts, changed) | {"outputs": _digests(folder)}
+        manifest = _manifest(header, sums, facts, changed) | {"outputs": outputs}
         canceller = read_orders(folder).canceller
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
@@ -119,32 +120,59 @@ def _check_room(folder: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def _write_outputs(folder: Path, header: JobHeader) -> _Sums:
+def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, dict[str, object]]]:
+    """Write the outputs.
+
+    Returns:
+        What they add up to, and `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` of those that there are.
+    """
     places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
     for name in ("errors.jsonl", "retry.jsonl"):
         disk.remove(folder / name)
     with (
         open(folder / ledger.NAME, "rb", buffering=0) as results,
         open(folder / "input.jsonl", "rb", buffering=2**18) as lines,
-        contextlib.ExitStack() as outputs,
+        contextlib.ExitStack() as stack,
     ):
-        responses = outputs.enter_context(disk.whole_file(folder / "responses.jsonl"))
+        written: dict[str, _HashedFile] = {}
+
+        def begin(name: str) -> _HashedFile:
+            written[name] = _HashedFile(stack.enter_context(disk.whole_file(folder / name)))
+            return written[name]
+
+        responses = begin("responses.jsonl")
         failed: _FailedFiles | None = None
-        for place, record in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
-            sums.add(record)
-            if record["outcome"] == Outcome.RESPONSE:
-                responses.write(_response_line(_read_line(lines, place), place, record, header))
+        for place, result in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
+            sums.add(result)
+            if isinstance(result, Response):
+                responses.write(_response_line(_read_line(lines, place), result, header))
                 continue
             if failed is None:
-                files = (outputs.enter_context(disk.whole_file(folder / name)) for name in FAILED_FILES)
-                failed = _FailedFiles(header, *files)
-            failed.add(lines, place, record)
-    return sums
+                failed = _FailedFiles(header, begin("errors.jsonl"), begin("retry.jsonl"))
+            failed.add(lines, place, result)
+    return sums, {name: file.facts() for name, file in written.items()}
+
+
+@dataclass(slots=True)
+class _HashedFile:
+    """A file that is hashed as it is written: nobody has to read it again for that."""
+
+    file: IO[bytes]
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    size: int = 0
+
+    def write(self, block: bytes) -> None:
+        self.file.write(block)
+        self.digest.update(block)
+        self.size += len(block)
+
+    def facts(self) -> dict[str, object]:
+        return {"sha256": self.digest.hexdigest(), "bytes": self.size}
 
 
 def _results(
     lines: Iterator[Place], places: Sequence[int], results: int, firsts: Sequence[int] | None
-) -> Iterator[tuple[Place, dict[str, Any]]]:
+) -> Iterator[tuple[Place, Result]]:
     """Yield each line's place and its one result; that of a line with several answers holds them all.
 
     Args:
@@ -152,32 +180,26 @@ def _results(
         results: The ledger's descriptor.
         firsts: By ordinal, the first equal request, whose record is that of all; None where they are not compared.
     """
-    held: list[dict[str, Any]] = []  # the results of the line at hand
+    held: list[Result] = []  # the results of the line at hand
     last = None
     for ordinal, place in enumerate(lines):
         if place.answer == 0 and last is not None:
-            yield last, join(held)
+            yield last, _placed(held, last)
             held = []
         first = ordinal if firsts is None else firsts[ordinal]
-        record = ledger.read_record(results, places[first])
-        held.append(record if first == ordinal else repeat(record, ordinal, place.line))
+        result = ledger.read_result(results, places[first])
+        held.append(result if first == ordinal else result.repeated(ordinal, place.line))
         last = place
     if last is not None:
-        yield last, join(held)
+        yield last, _placed(held, last)
 
 
-def _digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` of the outputs that are there."""
-    digests = {}
-    for path in (folder / "responses.jsonl", *(folder / name for name in FAILED_FILES)):
-        if path.exists():
-            digests[path.name] = {"sha256": disk.file_sha256(path), "bytes": path.stat().st_size}
-    return digests
-
-
-#: What a failure keeps of an answer that would not do (`Fault.kept`).
-KEPT = ("response", "tool_calls", "thinking", "repairs", "seconds", "prompt_tokens", "eval_tokens", "same_as")
-FAILED_FILES = ("errors.jsonl", "retry.jsonl")
+def _placed(results: Sequence[Result], place: Place) -> Result:
+    """Return the one result of a line; where that is, the index knows better than a failure that could not look."""
+    result = join(results)
+    if isinstance(result, Response):
+        return result._replace(line=place.line)
+    return replace(result, line=place.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,25 +207,14 @@ class _FailedFiles:
     """The two files that exist only if some lines failed."""
 
     header: JobHeader
-    errors: IO[bytes]
-    retry: IO[bytes]
+    errors: _HashedFile
+    retry: _HashedFile
 
-    def add(self, lines: IO[bytes], place: Place, record: Mapping[str, Any]) -> None:
-        document: dict[str, Any] = {
-            "line": place.line,
-            "id": _id_of(lines, place, self.header),
-            "class": record["class"],
-            "message": record["message"],
-            "attempts": record["attempts"],
-        }
-        if record.get("endpoint"):
-            document["endpoint"] = record["endpoint"]
-        document.update((key, record[key]) for key in KEPT if key in record)
-        if "responses" in record:
-            document["responses"] = _shown(record)["responses"]
+    def add(self, lines: IO[bytes], place: Place, failure: Failure) -> None:
+        document = failure_line(failure, _id_of(lines, place, self.header))
         if self.header.asks:
-            document = told_failure(document, self.header.id)
-        self.errors.write(ledger.encode(document) + b"\n")
+            document = told_failure(failure, document, self.header.id)
+        self.errors.write(to_ascii(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
         while left and (block := lines.read(min(left, BLOCK))):
@@ -217,7 +228,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
     return lines.read(place.length)
 
 
-def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
+def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
     """Return the user's id of a failed line; its number where the line cannot be read."""
     if place.length > BLOCK:
         return place.line
@@ -242,28 +253,14 @@ def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
     return place.line if has_none or length > MAX_ID_CHARS else value
 
 
-def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
-    request = parse_line(raw, place.line, header.settings.reading)
-    document = {"id": request.id, "line": place.line, "prompt": request.echo}
-    if "response" in record:
-        document["response"] = record["response"]  # before the rest, for people
-    document.update(_shown(record), line=place.line)
+def _response_line(raw: bytes, response: Response, header: JobHeader) -> bytes:
+    request = parse_line(raw, response.line, header.settings.reading)
+    document = response_line(response, request.id, request.echo)
     if request.extra:
         document["extra"] = request.extra
     if header.asks:
-        document = told_response(document, header.id, request.kind)
-    return ledger.encode(document) + b"\n"
-
-
-def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what people see of a record."""
-    document = {key: value for key, value in record.items() if key not in _INTERNAL}
-    if "finished" in document:
-        document["finished_at"] = timestamp(document.pop("finished"))
-    if "responses" in document:
-        answers = [_shown(answer) for answer in document.pop("responses")]
-        document["responses"] = [{key: answer[key] for key in answer if key != "line"} for answer in answers]
-    return document
+        document = told_response(response, document, header.id, request.kind)
+    return to_ascii(document) + b"\n"
 
 
 def _manifest(

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from obcd.core.answer.answer_rules import CALL_ANEW
+from obcd.core.answer.outcomes import NOT_PARSED, KeptAnswer, ModelAnswer
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request
-from obcd.ollama.client import ModelAnswer
 from obcd.ollama.structured import MAX_REPEATED, ask_fitting
 from obcd.ollama.transport import AbortedError, Reply, Transport
 
@@ -53,14 +53,19 @@ def ask(
     return ask_fitting(cast("Transport", script), request, settings, lambda _: has_time)
 
 
+def kept_of(fault: Fault) -> KeptAnswer:
+    assert fault.kept is not None
+    return fault.kept
+
+
 def test_answer_that_fits_is_asked_once_and_stands_parsed() -> None:
     script = Scripted(f"Here:\n```json\n{GOOD}\n```")
 
     answer = ask(script)
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["response"], answer.fields["parsed"]) == (GOOD, {"age": 54})
-    assert "repairs" not in answer.fields
+    assert (answer.text, answer.parsed) == (GOOD, {"age": 54})
+    assert answer.repairs == 0
     assert script.asked[0][1]["format"] == SCHEMA
 
 
@@ -70,7 +75,7 @@ def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
     answer = ask(script, replace(JOB, send_schema=False))
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["parsed"] == {"age": 54}
+    assert answer.parsed == {"age": 54}
     assert not any("format" in body for _, body in script.asked)
 
 
@@ -80,7 +85,7 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
     answer = ask(script)
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["repairs"] == 1
+    assert answer.repairs == 1
     user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
     assert assistant == {"role": "assistant", "content": BAD}
@@ -117,15 +122,15 @@ def test_number_in_quotes_is_told_as_mended() -> None:
     answer = ask(Scripted('{"age": "54"}'))
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["parsed"], answer.fields["response"], answer.fields["mended"]) == ({"age": 54}, GOOD, True)
+    assert (answer.parsed, answer.text, answer.is_mended) == ({"age": 54}, GOOD, True)
 
 
 def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
     answer = ask(Scripted(BAD, BAD, GOOD))
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["prompt_tokens"], answer.fields["eval_tokens"]) == (30, 15)
-    assert (answer.fields["eval_seconds"], answer.fields["wait_seconds"]) == (3.0, 3.0)
+    assert (answer.cost.prompt_tokens, answer.cost.eval_tokens) == (30, 15)
+    assert (answer.cost.eval_seconds, answer.cost.wait_seconds) == (3.0, 3.0)
 
 
 def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it() -> None:
@@ -137,8 +142,8 @@ def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it
     assert (fault.kind, fault.remedy) == ("invalid_answer", Remedy.NEVER)
     assert fault.message == "the answer does not fit the schema at properties/age/type, after 2 repairs"
     assert "Jane" not in repr(fault)
-    cost = {key: fault.kept[key] for key in ("response", "repairs", "prompt_tokens", "eval_tokens")}
-    assert cost == {"response": BAD, "repairs": 2, "prompt_tokens": 30, "eval_tokens": 15}
+    kept = kept_of(fault)
+    assert (kept.text, kept.repairs, kept.cost.prompt_tokens, kept.cost.eval_tokens) == (BAD, 2, 30, 15)
     assert len(script.asked) == 3
 
 
@@ -149,7 +154,7 @@ def test_no_repairs_where_none_are_wanted_or_there_is_no_time() -> None:
 
         assert isinstance(fault, Fault)
         assert fault.message == "the answer does not fit the schema at properties/age/type"
-        assert "repairs" not in fault.kept
+        assert kept_of(fault).repairs == 0
         assert len(script.asked) == 1
 
 
@@ -159,7 +164,7 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
     assert isinstance(ask(Scripted(GOOD, GOOD, GOOD), line=line), Fault)
     answer = ask(Scripted("[1]"), line=line)
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["parsed"] == [1]
+    assert answer.parsed == [1]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +190,8 @@ def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[
     answer = ask(script, line=line)
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["response"] == "54, I think"
-    assert "parsed" not in answer.fields
+    assert answer.text == "54, I think"
+    assert answer.parsed is NOT_PARSED
     assert "format" not in script.asked[0][1]
 
 
@@ -196,7 +201,7 @@ def test_null_says_nothing_of_the_format() -> None:
     answer = ask(script, line={"prompt": "How old?", "format": None})
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["parsed"] == {"age": 54}
+    assert answer.parsed == {"age": 54}
 
 
 def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
@@ -205,15 +210,15 @@ def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
     answer = ask(Scripted(text), replace(JOB, format=None))
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["response"] == text
-    assert "parsed" not in answer.fields
+    assert answer.text == text
+    assert answer.parsed is NOT_PARSED
 
 
 def test_thoughts_are_kept_apart_wherever_they_stand() -> None:
     answer = ask(Scripted(f"<think>inline</think>{GOOD}", thinking="native"))
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["response"], answer.fields["thinking"]) == (GOOD, "native\ninline")
+    assert (answer.text, answer.thinking) == (GOOD, "native\ninline")
 
 
 @pytest.mark.parametrize(("text", "thinking"), [("", "so"), ("<think>so", "")])
@@ -223,7 +228,7 @@ def test_answer_cut_off_in_thought_says_so_and_is_not_asked_again(text: str, thi
     fault = ask(script)
 
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.remedy, fault.kept["thinking"]) == ("cut_in_thought", Remedy.NEVER, "so")
+    assert (fault.kind, fault.remedy, kept_of(fault).thinking) == ("cut_in_thought", Remedy.NEVER, "so")
     assert "still thought, before its first word: raise num_predict (now 96), or set think = false" in fault.message
     assert len(script.asked) == 1
 
@@ -232,14 +237,14 @@ def test_record_that_is_whole_before_the_cut_is_an_answer() -> None:
     answer = ask(Scripted(f"{GOOD}\n\n\nThe note says", reason="length"))
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["parsed"], answer.fields["response"]) == ({"age": 54}, GOOD)
+    assert (answer.parsed, answer.text) == ({"age": 54}, GOOD)
 
 
 def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
     fault = ask(Scripted('{"age": 5', '{"age": 5', '{"age": 5', reason="length"))
 
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.kept["response"]) == ("cut_short", '{"age": 5')
+    assert (fault.kind, kept_of(fault).text) == ("cut_short", '{"age": 5')
     assert fault.message == (
         "the answer was cut off, so its JSON is incomplete, after 2 repairs: raise num_predict (now 96), or num_ctx"
     )
@@ -251,7 +256,7 @@ def test_call_of_a_tool_is_no_misfit() -> None:
     answer = ask(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
 
     assert isinstance(answer, ModelAnswer)
-    assert answer.fields["tool_calls"]
+    assert answer.tool_calls
 
 
 @pytest.mark.parametrize(
@@ -269,7 +274,7 @@ def test_what_is_no_call_of_a_tool_keeps_no_answer_from_its_schema(line: dict[st
     answer = ask(script, line=line)
 
     assert isinstance(answer, ModelAnswer)
-    assert (answer.fields["parsed"], answer.fields["repairs"]) == ({"age": 54}, 1)
+    assert (answer.parsed, answer.repairs) == ({"age": 54}, 1)
 
 
 #: A tool whose calls have to fit, and one whose calls need not.
@@ -298,7 +303,8 @@ def calls(*asked: tuple[str, Any]) -> Reply:
 
 
 def named(answer: ModelAnswer) -> list[Any]:
-    return [(call["function"]["name"], call["function"]["arguments"]) for call in answer.fields["tool_calls"]]
+    found: list[Any] = answer.tool_calls or []
+    return [(call["function"]["name"], call["function"]["arguments"]) for call in found]
 
 
 @pytest.mark.parametrize("settings", [FREE, JOB])
@@ -307,8 +313,8 @@ def test_calls_that_fit_are_asked_once(settings: JobSettings) -> None:
 
     assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga"}), ("search", {"any": 1})]
-    assert "repairs" not in answer.fields
-    assert "mended" not in answer.fields
+    assert answer.repairs == 0
+    assert not answer.is_mended
 
 
 def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
@@ -319,7 +325,7 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
 
     assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga", "days": 3})]
-    assert (answer.fields["repairs"], answer.fields["mended"], answer.fields["eval_tokens"]) == (2, True, 15)
+    assert (answer.repairs, answer.is_mended, answer.cost.eval_tokens) == (2, True, 15)
     said, told = script.asked[1][1]["messages"][-2:]
     assert said == {"role": "assistant", "content": "", "tool_calls": json.loads(wrong.body)["message"]["tool_calls"]}
     assert told == {
@@ -352,8 +358,8 @@ def test_call_that_never_fits_is_a_failure_that_keeps_it(given: tuple[Any, Any],
 
     assert isinstance(fault, Fault)
     assert (fault.kind, fault.message) == ("invalid_answer", f"{reason}, after 2 repairs")
-    assert fault.kept["tool_calls"] == [{"function": {"name": given[0], "arguments": given[1]}}]
-    assert (fault.kept["repairs"], fault.kept["eval_tokens"]) == (2, 15)
+    assert kept_of(fault).tool_calls == [{"function": {"name": given[0], "arguments": given[1]}}]
+    assert (kept_of(fault).repairs, kept_of(fault).cost.eval_tokens) == (2, 15)
 
 
 def test_unknown_tool_is_told_with_those_that_there_are() -> None:
@@ -371,9 +377,9 @@ def test_model_that_answers_instead_of_calling_is_held_to_the_schema_of_the_job_
     held = ask(Scripted(wrong, BAD, GOOD), JOB, ASKED)
 
     assert isinstance(free, ModelAnswer)
-    assert (free.fields["response"], free.fields["repairs"]) == ("Which city?", 1)
+    assert (free.text, free.repairs) == ("Which city?", 1)
     assert isinstance(held, ModelAnswer)
-    assert (held.fields["parsed"], held.fields["repairs"]) == ({"age": 54}, 2)
+    assert (held.parsed, held.repairs) == ({"age": 54}, 2)
 
 
 def test_calls_are_left_as_they_are_where_no_tool_is_strict() -> None:
@@ -425,7 +431,7 @@ def test_repair_that_cannot_be_asked_leaves_the_failure_with_its_answer() -> Non
     fault = ask(Scripted(BAD, TOO_LONG))
 
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.kept["response"]) == ("invalid_answer", BAD)
+    assert (fault.kind, kept_of(fault).text) == ("invalid_answer", BAD)
     assert "; asked again: the prompt does not fit into the context" in fault.message
 
 
@@ -459,5 +465,5 @@ def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatc
     fault = ask(Scripted(long), replace(JOB, format={"pattern": "^(a|aa)+$"}))
 
     assert isinstance(fault, Fault)
-    assert (fault.kind, fault.kept["response"]) == ("invalid_answer", long)
+    assert (fault.kind, kept_of(fault).text) == ("invalid_answer", long)
     assert fault.message == ("the schema takes longer than 0.05 s on this answer: simplify it (patterns, anyOf)")

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.records import JobSettings, Outcome
+from obcd.core.answer.record_codec import encode, to_ascii
+from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.request.records import JobSettings
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
@@ -63,7 +65,7 @@ def answer(ordinal: int, text: str = "fine", **fields: Any) -> bytes:
     record = {
         "ordinal": ordinal,
         "line": ordinal + 1,
-        "outcome": Outcome.RESPONSE,
+        "outcome": "response",
         "attempts": 1,
         "endpoint": "gpu0",
         "response": text,
@@ -74,11 +76,11 @@ def answer(ordinal: int, text: str = "fine", **fields: Any) -> bytes:
         "eval_tokens": 7,
         "finished": 1795373853.0 + ordinal,
     }
-    return ledger.encode({**record, **fields})
+    return to_ascii({**record, **fields})
 
 
 def failure(ordinal: int, message: str = "no", line: int = 0) -> bytes:
-    return ledger.failure_record(ordinal, line or ordinal + 1, "server_error", message, 4, "gpu0")
+    return encode(Fault("server_error", message, Remedy.HERE).failure(ordinal, line or ordinal + 1, 4, "gpu0"))
 
 
 def record(layout: Layout, job: str, records: list[bytes]) -> None:

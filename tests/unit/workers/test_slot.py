@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from obcd.clock import monotonic
+from obcd.core.answer.outcomes import Cost, ModelAnswer
 from obcd.core.endpoint.concurrency import Span
 from obcd.core.endpoint.deadlines import KNOWN, Deadlines
 from obcd.core.endpoint.faults import Harm, Remedy, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, signature_of
-from obcd.ollama.client import HUNG, ModelAnswer
+from obcd.ollama.client import HUNG
 from obcd.ollama.transport import AbortedError, RefusedError
 from obcd.spool.job.cache import AnswerCache, measure
 from obcd.workers import worker
@@ -179,7 +180,7 @@ def test_request_that_is_withdrawn_before_a_slot_takes_it_up_is_not_asked(
 def test_nothing_is_sent_to_a_server_that_answers_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request, settings = parse_line(b'{"prompt": "Why?"}', 1), JobSettings(model="m")
     jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings)))
     common = common_of(jobs)
     slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
 
@@ -217,23 +218,15 @@ def test_limit_of_a_request_follows_the_answers_before_it(tmp_path: Path, monkey
     request = parse_line(b'{"prompt": "Why?"}', 1)
     settings = JobSettings(model="m", num_predict=1000, request_timeout_seconds=600.0)
     limits: list[float] = []
-    counters = {"wait_seconds": 0.0, "prompt_tokens": 0, "eval_tokens": 100, "eval_seconds": 1.0}
-    fields = {
-        "response": "So.",
-        "model": "m",
-        "done_reason": "stop",
-        "seconds": 1.0,
-        "prompt_eval_seconds": 0.0,
-        "load_seconds": 0.0,
-    }
+    cost = Cost(seconds=1.0, eval_seconds=1.0, eval_tokens=100)
 
     def ask(*_: object) -> ModelAnswer:
         assert slot.limit is not None
         limits.append(slot.limit - monotonic())
-        return ModelAnswer({**fields, **counters})
+        return ModelAnswer(text="So.", model="m", done_reason="stop", cost=cost)
 
     jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings)))
     monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     spec = WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0)
@@ -254,21 +247,17 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     # given a slot whose server answers once
     request = parse_line(b'{"prompt": "Why?", "options": {"seed": 1}, "n": 2}', 4)
     settings = JobSettings(model="m", cache=True)
-    fields: dict[str, Any] = {
-        **dict.fromkeys(worker.UNASKED, 1.5),
-        "wait_seconds": 0.25,
-        "prompt_tokens": 3,
-        "eval_tokens": 100,
-    }
-    fields |= {"response": "So.", "model": "m", "done_reason": "stop", "finished": 100.0}
+    cost = Cost(1.5, 1.5, 1.5, 1.5, 0.25, prompt_tokens=3, eval_tokens=100)
     asked: list[int] = []
 
     def ask(*_: object) -> ModelAnswer:
         asked.append(1)
-        return ModelAnswer(dict(fields))
+        return ModelAnswer(text="So.", model="m", done_reason="stop", finished=100.0, cost=cost)
 
     jobs = worker._JobCache(tmp_path)
-    monkeypatch.setattr(jobs, "read", lambda *_: (request, settings))
+    monkeypatch.setattr(
+        jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings), has_seed=True)
+    )
     monkeypatch.setattr(worker, "ask_fitting", ask)
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
@@ -292,14 +281,18 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     assert len(asked) == 4
     assert (first.span, again.span) == (Span(3.0, 0.25), None)
     assert remembered.pop("finished") > record.pop("finished") == 100.0
-    assert remembered == {**record, **worker.UNASKED, "cached": True, "ordinal": 7}
+    times = ("seconds", "load_seconds", "prompt_eval_seconds", "eval_seconds", "wait_seconds")
+    assert remembered == {**record, **dict.fromkeys(times, 0.0), "cached": True, "ordinal": 7}
     assert (remembered["seed"], remembered["line"], again.counts.cached) == (1, 4, 1)
 
 
 def test_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request = parse_line(b'{"prompt": "Why?", "options": {"seed": 1}}', 4)
+    settings = JobSettings(model="m", cache=True)
     common = common_of(worker._JobCache(tmp_path))
-    monkeypatch.setattr(common.jobs, "read", lambda *_: (request, JobSettings(model="m", cache=True)))
+    monkeypatch.setattr(
+        common.jobs, "read", lambda *_: worker._Asked(request, settings, signature_of(request, settings))
+    )
     monkeypatch.setattr(worker, "ask_fitting", lambda *_: worker_fault("no"))
     monkeypatch.setattr(Loader, "ensure", lambda *_: None)
     slot = worker._Slot(common, WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)

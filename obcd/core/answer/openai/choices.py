@@ -7,26 +7,26 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.answer.vectors import is_finite
 
 
-def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
+def chat_choice(answer: ModelAnswer, index: int, number: str) -> dict[str, object]:
     """Return a choice of a chat.completion.
 
     Args:
-        answer: `{"response": "…", "done_reason": "stop", "thinking"?, "tool_calls"?, "logprobs"?, …}`.
         number: What sets it apart in the job: calls to which the server gave no id are told apart by it.
     """
-    made = (_call(call, f"{number}_{place}") for place, call in enumerate(_list(answer.get("tool_calls"))))
+    made = (_call(call, f"{number}_{place}") for place, call in enumerate(answer.tool_calls or ()))
     calls = [call for call in made if call is not None]
-    text = answer["response"]
-    message: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
-    if "thinking" in answer:
-        message["reasoning"] = answer["thinking"]
+    content = None if calls and not answer.text else answer.text
+    message: dict[str, object] = {"role": "assistant", "content": content, "refusal": None}
+    if answer.thinking is not None:
+        message["reasoning"] = answer.thinking
     if calls:
         message["tool_calls"] = calls
     reason = _reason(answer)
-    probabilities = _probabilities(answer.get("logprobs"))
+    probabilities = _probabilities(answer.logprobs)
     return {
         "index": index,
         "message": message,
@@ -35,16 +35,16 @@ def chat_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str,
     }
 
 
-def completion_choice(answer: Mapping[str, Any], index: int, number: str) -> dict[str, Any]:
+def completion_choice(answer: ModelAnswer, index: int, number: str) -> dict[str, object]:
     """Return a choice of a text_completion; the arguments are those of `chat_choice`."""
-    probabilities = _probabilities(answer.get("logprobs"))
-    choice = {
+    probabilities = _probabilities(answer.logprobs)
+    choice: dict[str, object] = {
         "index": index,
-        "text": answer["response"],
+        "text": answer.text,
         "logprobs": None if probabilities is None else _in_columns(probabilities),
         "finish_reason": _reason(answer),
     }
-    return {**choice, "reasoning": answer["thinking"]} if "thinking" in answer else choice
+    return choice if answer.thinking is None else {**choice, "reasoning": answer.thinking}
 
 
 def read_chat_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +77,8 @@ def read_completion_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _reason(answer: Mapping[str, Any]) -> str:
-    return "length" if answer["done_reason"] == "length" else "stop"
+def _reason(answer: ModelAnswer) -> str:
+    return "length" if answer.done_reason == "length" else "stop"
 
 
 def _call(call: object, number: str) -> dict[str, Any] | None:

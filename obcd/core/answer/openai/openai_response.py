@@ -10,16 +10,16 @@ pass that over. The line's number is the end of `id`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from typing import Any
 
-from obcd.clock import seconds_of
 from obcd.core.answer.openai.choices import (
     chat_choice,
     completion_choice,
     read_chat_choice,
     read_completion_choice,
 )
+from obcd.core.answer.outcomes import Cost, Failure, Response
 from obcd.core.request.records import Kind
 
 #: Longest custom_id that is made of an id which is no string, in characters.
@@ -56,37 +56,48 @@ def custom_id_of(value: object, line: int) -> str:
     return f"line-{line}" if type(value) is int and value == line else json.dumps(value)[:MAX_MADE_ID]
 
 
-def told_response(document: Mapping[str, Any], job: str, kind: Kind) -> dict[str, Any]:
-    """Return OpenAI's line for a line of our responses.jsonl."""
-    line, attempts = document["line"], document["attempts"]
+def told_response(response: Response, document: Mapping[str, object], job: str, kind: Kind) -> dict[str, object]:
+    """Return OpenAI's line for a response.
+
+    Args:
+        document: Its line in our own responses.jsonl.
+    """
+    line, answer = response.line, response.answer
+    heading = {} if kind is Kind.EMBED else {"id": f"{_PREFIXES[kind]}-{job}-{line}", "created": int(answer.finished)}
     body = {
         "object": _OBJECTS[kind],
-        **({} if kind is Kind.EMBED else _heading(document, job, kind)),
-        "model": document["model"],
-        **_content(document, kind),
-        "usage": _usage(document, kind),
-        "obcd": _rest(document),
+        **heading,
+        "model": answer.model,
+        **_content(response, kind),
+        "usage": _usage(answer.cost, kind),
+        "obcd": _rest(document, _PLACED | _CHOSEN, _TOLD_ONCE),
     }
-    response = {"status_code": 200, "request_id": f"req_{job}_{line}_{attempts}", "body": body}
-    return _line(document, job, response=response)
+    status = {"status_code": 200, "request_id": f"req_{job}_{line}_{response.attempts}", "body": body}
+    return _line(line, document["id"], job, response=status)
 
 
-def told_failure(document: Mapping[str, Any], job: str) -> dict[str, Any]:
-    """Return OpenAI's line for a line of our errors.jsonl."""
-    name, rest = document["class"], _rest(document)
+def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> dict[str, object]:
+    """Return OpenAI's line for a failure.
+
+    Args:
+        document: Its line in our own errors.jsonl.
+    """
+    line, name = failure.line, failure.kind
+    rest = _rest(document, _FAILED)
     status = STATUSES.get(name)
     if status is None:
-        error = {"code": CODES.get(name, name), "message": document["message"], "obcd": rest}
-        return _line(document, job, error=error)
-    request = f"req_{job}_{document['line']}_{document['attempts']}"
+        told = {"code": CODES.get(name, name), "message": failure.message, "obcd": rest}
+        return _line(line, document["id"], job, error=told)
     error = {
-        "message": document["message"],
+        "message": failure.message,
         "type": _TYPES.get(status, "api_error"),
         "param": None,
         "code": name,
         "obcd": rest,
     }
-    return _line(document, job, response={"status_code": status, "request_id": request, "body": {"error": error}})
+    request = f"req_{job}_{line}_{failure.attempts}"
+    response = {"status_code": status, "request_id": request, "body": {"error": error}}
+    return _line(line, document["id"], job, response=response)
 
 
 def is_told(document: Mapping[str, Any]) -> bool:
@@ -116,45 +127,43 @@ def to_record(document: Mapping[str, Any]) -> dict[str, Any]:
     return record | _response(body)
 
 
-def _heading(document: Mapping[str, Any], job: str, kind: Kind) -> dict[str, Any]:
-    return {
-        "id": f"{_PREFIXES[kind]}-{job}-{document['line']}",
-        "created": int(seconds_of(document["finished_at"])),
-    }
-
-
-def _content(document: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+def _content(response: Response, kind: Kind) -> dict[str, object]:
     if kind is Kind.EMBED:
-        vectors = enumerate(document["embeddings"])
+        vectors = enumerate(response.answer.embeddings or ())
         return {"data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in vectors]}
     make = chat_choice if kind is Kind.CHAT else completion_choice
-    line = document["line"]
-    answers: Sequence[Mapping[str, Any]] = document.get("responses") or [document]
-    return {"choices": [make(answer, index, f"{line}_{index}") for index, answer in enumerate(answers)]}
+    answers = [each.answer for each in response.responses or (response,)]
+    return {"choices": [make(answer, index, f"{response.line}_{index}") for index, answer in enumerate(answers)]}
 
 
-def _usage(document: Mapping[str, Any], kind: Kind) -> dict[str, int]:
-    read, written = document.get("prompt_tokens", 0), document.get("eval_tokens", 0)
-    completion = {} if kind is Kind.EMBED else {"completion_tokens": written}
-    return {"prompt_tokens": read, **completion, "total_tokens": read + written}
+def _usage(cost: Cost, kind: Kind) -> dict[str, int]:
+    completion = {} if kind is Kind.EMBED else {"completion_tokens": cost.eval_tokens}
+    total = cost.prompt_tokens + cost.eval_tokens
+    return {"prompt_tokens": cost.prompt_tokens, **completion, "total_tokens": total}
 
 
-def _rest(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what has no place in OpenAI's line."""
-    hidden = _FAILED if "class" in document else _PLACED | _CHOSEN
-    rest = {key: value for key, value in document.items() if key not in hidden}
-    answers = document.get("responses")
+def _rest(
+    document: Mapping[str, object], placed: Set[str], placed_of_each: Set[str] = frozenset()
+) -> dict[str, object]:
+    """Return what has no place in OpenAI's line.
+
+    Args:
+        placed: The keys that have one.
+        placed_of_each: Those of an answer among several.
+    """
+    rest = {key: value for key, value in document.items() if key not in placed}
+    answers = _list(document.get("responses"))
     if answers:
-        shown = frozenset[str]() if "class" in document else _TOLD_ONCE  # a failure has no choices to hold them
-        rest["responses"] = [{key: value for key, value in answer.items() if key not in shown} for answer in answers]
+        rest["responses"] = [
+            {key: value for key, value in answer.items() if key not in placed_of_each} for answer in answers
+        ]
     return rest
 
 
-def _line(document: Mapping[str, Any], job: str, *, response: Any = None, error: Any = None) -> dict[str, Any]:
-    line = document["line"]
+def _line(line: int, own: object, job: str, *, response: object = None, error: object = None) -> dict[str, object]:
     return {
         "id": f"batch_req_{job}_{line}",
-        "custom_id": custom_id_of(document["id"], line),
+        "custom_id": custom_id_of(own, line),
         "response": response,
         "error": error,
     }

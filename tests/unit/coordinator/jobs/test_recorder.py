@@ -12,6 +12,8 @@ from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.jobs import recorder as module
 from obcd.coordinator.jobs.recorder import Entry, Recorder
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.outcomes import Failure
+from obcd.core.answer.record_codec import encode
 from obcd.spool.job import ledger
 from tests.support import wait_until
 
@@ -19,7 +21,7 @@ JOB, OTHER = "job", "other"
 
 
 def entry(ordinal: int, job: str = JOB) -> Entry:
-    record = ledger.encode({"ordinal": ordinal, "line": ordinal + 1, "outcome": "failure", "class": "x"})
+    record = encode(Failure(ordinal=ordinal, line=ordinal + 1, kind="x", message=""))
     return Entry(job, record, Counts(failures=1))
 
 

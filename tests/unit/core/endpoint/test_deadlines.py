@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
+from obcd.core.answer.outcomes import Cost
 from obcd.core.endpoint.deadlines import KNOWN, LEAST_SECONDS, Deadlines
 from obcd.core.request.records import Signature
 
-MODEL, OTHER = Signature("llama3.2:latest", ()), Signature("qwen2.5:latest", ())
-OPTIONS = {"num_ctx": 8192, "num_predict": 2000}
+MODEL, OTHER = Signature("llama3.2:latest", (("num_ctx", 8192),)), Signature("qwen2.5:latest", (("num_ctx", 8192),))
+LONGEST = 2000
 MOST = 600.0
 
 
-def answer(seconds_a_token: float, wait: float = 0.0) -> dict[str, Any]:
-    return {
-        "wait_seconds": wait,
-        "prompt_tokens": 1000,
-        "prompt_eval_seconds": 0.5,
-        "eval_tokens": 100,
-        "eval_seconds": 100 * seconds_a_token,
-    }
+def answer(seconds_a_token: float, wait: float = 0.0) -> Cost:
+    return Cost(
+        wait_seconds=wait,
+        prompt_tokens=1000,
+        prompt_eval_seconds=0.5,
+        eval_tokens=100,
+        eval_seconds=100 * seconds_a_token,
+    )
 
 
 def learned(seconds_a_token: float, wait: float = 0.0, answers: int = KNOWN) -> Deadlines:
@@ -36,48 +37,48 @@ def test_limit_is_a_multiple_of_what_the_longest_answer_takes() -> None:
     deadlines = learned(0.01)
 
     # when a prompt of 10,000 bytes may be answered by 2,000 tokens, which take 2.5 s and 20 s
-    limit = deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST)
+    limit = deadlines.limit(MODEL, 10_000, LONGEST, 1, MOST)
 
     assert limit == pytest.approx(4 * (2.5 + 20))
 
 
 def test_wait_in_the_server_is_part_of_it() -> None:
-    assert learned(0.01, wait=30.0).limit(MODEL, 0, OPTIONS, 1, MOST) == pytest.approx(4 * (30 + 20))
+    assert learned(0.01, wait=30.0).limit(MODEL, 0, LONGEST, 1, MOST) == pytest.approx(4 * (30 + 20))
 
 
 def test_each_further_attempt_gets_twice_the_time_and_never_more_than_configured() -> None:
     deadlines = learned(0.01)
 
-    limits = [deadlines.limit(MODEL, 0, OPTIONS, attempt, MOST) for attempt in range(1, 6)]
+    limits = [deadlines.limit(MODEL, 0, LONGEST, attempt, MOST) for attempt in range(1, 6)]
 
     assert limits == pytest.approx([80, 160, 320, 600, 600])
 
 
 def test_quick_answers_leave_a_stutter_its_time() -> None:
-    assert learned(0.0001).limit(MODEL, 0, OPTIONS, 1, MOST) == LEAST_SECONDS
+    assert learned(0.0001).limit(MODEL, 0, LONGEST, 1, MOST) == LEAST_SECONDS
 
 
 def test_slow_endpoint_gets_the_time_it_needs() -> None:
     quick, slow = learned(0.01), learned(0.05)
 
-    assert slow.limit(MODEL, 0, OPTIONS, 1, MOST) == pytest.approx(5 * quick.limit(MODEL, 0, OPTIONS, 1, MOST))
+    assert slow.limit(MODEL, 0, LONGEST, 1, MOST) == pytest.approx(5 * quick.limit(MODEL, 0, LONGEST, 1, MOST))
 
 
 @pytest.mark.parametrize(
-    ("deadlines", "options"),
+    ("deadlines", "longest"),
     [
-        (Deadlines(), OPTIONS),
-        (learned(0.01, answers=KNOWN - 1), OPTIONS),
-        (learned(0.01), {"num_ctx": 8192, "num_predict": -1}),
+        (Deadlines(), LONGEST),
+        (learned(0.01, answers=KNOWN - 1), LONGEST),
+        (learned(0.01), -1),
     ],
     ids=["nothing known", "too little known", "answers without end"],
 )
-def test_limit_is_the_configured_one_where_nothing_is_known(deadlines: Deadlines, options: dict[str, int]) -> None:
-    assert deadlines.limit(MODEL, 0, options, 1, MOST) == MOST
+def test_limit_is_the_configured_one_where_nothing_is_known(deadlines: Deadlines, longest: int) -> None:
+    assert deadlines.limit(MODEL, 0, longest, 1, MOST) == MOST
 
 
 def test_what_is_known_of_one_model_is_not_believed_of_another() -> None:
-    assert learned(0.01).limit(OTHER, 0, OPTIONS, 1, MOST) == MOST
+    assert learned(0.01).limit(OTHER, 0, LONGEST, 1, MOST) == MOST
 
 
 def test_speed_that_changes_is_followed() -> None:
@@ -86,24 +87,24 @@ def test_speed_that_changes_is_followed() -> None:
     for _ in range(50):
         deadlines.note(MODEL, answer(0.03))
 
-    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) == pytest.approx(4 * 60, rel=0.02)
+    assert deadlines.limit(MODEL, 0, LONGEST, 1, MOST) == pytest.approx(4 * 60, rel=0.02)
 
 
 def test_answers_without_tokens_teach_nothing_wrong() -> None:
     deadlines = Deadlines()
     for _ in range(KNOWN):
-        deadlines.note(MODEL, {**answer(0.01), "prompt_tokens": 0, "eval_tokens": 0})
+        deadlines.note(MODEL, answer(0.01)._replace(prompt_tokens=0, eval_tokens=0))
 
-    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) == LEAST_SECONDS
+    assert deadlines.limit(MODEL, 0, LONGEST, 1, MOST) == LEAST_SECONDS
 
 
 def test_prompts_out_of_the_servers_cache_do_not_shorten_the_limit_of_one_that_is_in_none() -> None:
     # given an endpoint that read one prompt, and then hundreds whose beginning it had in its cache
     deadlines = learned(0.01, answers=1)
     for _ in range(300):
-        deadlines.note(MODEL, {**answer(0.01), "prompt_eval_seconds": 0.005})
+        deadlines.note(MODEL, answer(0.01)._replace(prompt_eval_seconds=0.005))
 
-    limit = deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST)
+    limit = deadlines.limit(MODEL, 10_000, LONGEST, 1, MOST)
 
     assert limit > 4 * (0.5 * 2.5 + 20)
 
@@ -111,18 +112,18 @@ def test_prompts_out_of_the_servers_cache_do_not_shorten_the_limit_of_one_that_i
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"prompt_eval_seconds": 5.0}, 25 + 20),
-        ({"wait_seconds": 30.0}, 2.5 + 30 + 20),
-        ({"eval_seconds": 5.0}, 2.5 + 100),
+        (lambda cost: cost._replace(prompt_eval_seconds=5.0), 25 + 20),
+        (lambda cost: cost._replace(wait_seconds=30.0), 2.5 + 30 + 20),
+        (lambda cost: cost._replace(eval_seconds=5.0), 2.5 + 100),
     ],
     ids=["reads slower", "has a queue", "writes slower"],
 )
-def test_endpoint_that_takes_longer_gets_more_time_at_once(change: dict[str, float], expected: float) -> None:
+def test_endpoint_that_takes_longer_gets_more_time_at_once(change: Callable[[Cost], Cost], expected: float) -> None:
     deadlines = learned(0.01)
 
-    deadlines.note(MODEL, {**answer(0.01), **change})
+    deadlines.note(MODEL, change(answer(0.01)))
 
-    assert deadlines.limit(MODEL, 10_000, OPTIONS, 1, MOST) == pytest.approx(4 * expected)
+    assert deadlines.limit(MODEL, 10_000, LONGEST, 1, MOST) == pytest.approx(4 * expected)
 
 
 def test_one_answer_that_is_quicker_shortens_the_limit_by_little() -> None:
@@ -130,7 +131,7 @@ def test_one_answer_that_is_quicker_shortens_the_limit_by_little() -> None:
 
     deadlines.note(MODEL, answer(0.001))
 
-    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) > 0.9 * 4 * (30 + 20)
+    assert deadlines.limit(MODEL, 0, LONGEST, 1, MOST) > 0.9 * 4 * (30 + 20)
 
 
 def test_queue_that_is_over_is_forgotten_by_and_by() -> None:
@@ -139,7 +140,7 @@ def test_queue_that_is_over_is_forgotten_by_and_by() -> None:
     for _ in range(50):
         deadlines.note(MODEL, answer(0.01))
 
-    assert deadlines.limit(MODEL, 0, OPTIONS, 1, MOST) == pytest.approx(4 * 20, rel=0.02)
+    assert deadlines.limit(MODEL, 0, LONGEST, 1, MOST) == pytest.approx(4 * 20, rel=0.02)
 
 
 @pytest.mark.parametrize(

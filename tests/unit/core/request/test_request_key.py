@@ -10,7 +10,7 @@ import pytest
 
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings
-from obcd.core.request.request_key import KEPT_BYTES, DuplicateFinder, digest_of, key_of, repeat, times_of
+from obcd.core.request.request_key import KEPT_BYTES, DuplicateFinder, digest_of, key_of, times_of
 
 COLD = JobSettings(model="llama3.2", options={"temperature": 0})
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}
@@ -120,20 +120,6 @@ def test_memory_is_at_most_32_bytes_a_request() -> None:
 
 def test_each_first_one_counts_for_all_of_its_kind() -> None:
     assert list(times_of([0, 1, 0, 3, 0, 1])) == [3, 2, 0, 1, 0, 0]
-
-
-def test_result_of_an_equal_request_differs_in_place_and_time_only() -> None:
-    record = {"ordinal": 0, "line": 2, "response": "So.", "seconds": 1.5, "eval_seconds": 1.0, "eval_tokens": 7}
-
-    assert repeat(record, 4, 9) == {
-        "ordinal": 4,
-        "line": 9,
-        "response": "So.",
-        "seconds": 0.0,
-        "eval_seconds": 0.0,
-        "eval_tokens": 7,
-        "same_as": 2,
-    }
 
 
 def test_requests_at_any_temperature_can_be_the_same() -> None:

@@ -12,6 +12,7 @@ from obcd.results.reading import answers
 from obcd.results.reading.answers import Answer, AnswerTally, each_answer, read_answers, read_failures, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder
 from obcd.text_files import LeftOut
+from tests.unit.core.answer.made import response_of
 from tests.unit.results.conftest import Publish
 
 
@@ -127,7 +128,9 @@ def test_several_choices_of_an_openai_line_are_each_an_answer(publish: Publish) 
     ]
     line = {"id": "r", "line": 1, "prompt": "p", "model": "m", **several[0], "extra": {"w": 1}, "responses": several}
     folder = publish("notes", {})
-    (folder / "responses.jsonl").write_text(json.dumps(told_response(line, "job1", Kind.CHAT)) + "\n")
+    (folder / "responses.jsonl").write_text(
+        json.dumps(told_response(response_of(line), line, "job1", Kind.CHAT)) + "\n"
+    )
     (folder / "input.jsonl").write_text('{"prompt": "p"}\n')
 
     [answer] = read_answers(PublishedFolder(folder, "notes"))

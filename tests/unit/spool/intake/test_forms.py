@@ -18,11 +18,21 @@ from obcd.spool.inbox.arrivals import CONTROL, Inbox, Key, is_control
 from obcd.spool.intake import acceptance, reading
 from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept
 from obcd.spool.intake.recovery import load_job
-from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
-from tests.unit.spool.spools import answer, drop_of, finish, lines_of, make_layout, order_of, put, put_marker, record
+from tests.unit.spool.spools import (
+    answer,
+    drop_of,
+    failure,
+    finish,
+    lines_of,
+    make_layout,
+    order_of,
+    put,
+    put_marker,
+    record,
+)
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
 ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'
@@ -165,7 +175,7 @@ def test_retry_of_rows_asks_the_same_again(layout: Layout) -> None:
 
 
 def failure_of(ordinal: int) -> bytes:
-    return ledger.failure_record(ordinal, ordinal + 1, "timeout", "no answer", 4, "gpu0")
+    return failure(ordinal, "no answer")
 
 
 def test_packed_lines_are_taken_as_they_are(layout: Layout) -> None:

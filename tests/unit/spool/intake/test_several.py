@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from obcd.core.answer.record_codec import to_ascii
 from obcd.core.request.records import JobSettings
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
@@ -32,7 +33,7 @@ def layout(tmp_path: Path) -> Layout:
 def embedded(ordinal: int) -> bytes:
     document = json.loads(answer(ordinal, line=5))
     del document["response"], document["done_reason"]
-    return ledger.encode({**document, "embeddings": VECTORS})
+    return to_ascii({**document, "embeddings": VECTORS})
 
 
 def test_line_that_wants_three_answers_becomes_three_requests_one_after_another(layout: Layout) -> None:
@@ -149,7 +150,7 @@ def test_verify_sees_an_answer_that_is_not_there(layout: Layout, change: dict[st
     folder = publish(layout, "job1", {})
     (document,) = lines_of(folder / "responses.jsonl")
     changed = {**document, "responses": document["responses"][:2]} if "n" in change else {**document, **change}
-    (folder / "responses.jsonl").write_bytes(ledger.encode(changed) + b"\n")
+    (folder / "responses.jsonl").write_bytes(to_ascii(changed) + b"\n")
 
     problems = verify("notes", folder).problems
     assert any(problem.startswith("responses.jsonl line 1: ") for problem in problems), problems

@@ -6,16 +6,16 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from obcd.core.answer.outcomes import Cost, ModelAnswer
 from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job import cache
 from obcd.spool.job.cache import AnswerCache, Size, clear, forget, measure
 
 KEYS = [bytes([number]) * 32 for number in range(20)]
-FIELDS: dict[str, Any] = {"response": "Name: John Smith \ud800", "model": "llama3.2:latest", "seconds": 1.5}
+ANSWER = ModelAnswer(text="Name: John Smith \ud800", model="llama3.2:latest", cost=Cost(1.5), finished=100.0)
 
 
 class Told(list[str]):
@@ -45,10 +45,10 @@ def test_answer_is_found_by_another_worker_as_it_was_kept(open_cache: OpenCache,
     one, other = open_cache(), open_cache()
 
     assert one.find(KEYS[0]) is None
-    one.keep(KEYS[0], FIELDS, 100.0)
-    one.keep(KEYS[0], {**FIELDS, "response": "later"}, 200.0)
+    one.keep(KEYS[0], ANSWER)
+    one.keep(KEYS[0], ANSWER._replace(text="later", finished=200.0))
 
-    assert other.find(KEYS[0]) == FIELDS
+    assert other.find(KEYS[0]) == ANSWER
     assert other.find(KEYS[1]) is None
     assert told == []
 
@@ -63,12 +63,12 @@ def test_nothing_is_opened_before_it_is_asked(open_cache: OpenCache, path: Path)
 
 def test_file_that_is_taken_away_is_made_anew_by_those_who_have_it_open(open_cache: OpenCache, path: Path) -> None:
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
 
     assert kept.find(KEYS[0]) is None
-    kept.keep(KEYS[1], FIELDS, 200.0)
+    kept.keep(KEYS[1], ANSWER._replace(finished=200.0))
 
     assert measure(path).answers == 1
 
@@ -78,7 +78,7 @@ def test_its_files_are_the_daemons_alone(open_cache: OpenCache, path: Path) -> N
     path.chmod(0o644)
 
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
 
     files = list(path.parent.iterdir())
     assert len(files) == 3
@@ -88,7 +88,7 @@ def test_its_files_are_the_daemons_alone(open_cache: OpenCache, path: Path) -> N
 def test_link_in_its_place_is_not_followed(open_cache: OpenCache, path: Path, told: Told, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
 
-    open_cache().keep(KEYS[0], FIELDS, 100.0)
+    open_cache().keep(KEYS[0], ANSWER)
 
     assert not (tmp_path / "elsewhere").exists()
     assert len(told) == 1
@@ -113,7 +113,7 @@ def test_damaged_cache_is_told_once_and_cleared_by_its_removal(
 ) -> None:
     # given
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
     kept._close()
     spoil(path)
 
@@ -121,20 +121,20 @@ def test_damaged_cache_is_told_once_and_cleared_by_its_removal(
     kept = open_cache()
     for key in KEYS:
         assert kept.find(key) is None
-        kept.keep(key, FIELDS, 100.0)
+        kept.keep(key, ANSWER)
 
     # then
     assert told == ["it is damaged"]
     kept._close()
     assert clear(path) is None
-    open_cache().keep(KEYS[0], FIELDS, 100.0)
+    open_cache().keep(KEYS[0], ANSWER)
     assert measure(path).answers == 1
 
 
 @pytest.mark.parametrize("value", ["CAST(replace(fields, 'John', 'Mary') AS BLOB)", "'text'", "7"])
 def test_answer_that_is_not_as_it_was_kept_is_none(open_cache: OpenCache, path: Path, told: Told, value: str) -> None:
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
     with sqlite3.connect(path) as connection:
         connection.execute(f"UPDATE answers SET fields = {value}")
     connection.close()
@@ -149,17 +149,17 @@ def test_locked_cache_holds_nobody_up_and_serves_again(
     now = 1000.0
     monkeypatch.setattr(cache, "monotonic", lambda: now)
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
 
-    kept.keep(KEYS[1], FIELDS, 100.0)
+    kept.keep(KEYS[1], ANSWER)
     other.execute("ROLLBACK")
     other.close()
-    kept.keep(KEYS[2], FIELDS, 100.0)  # nobody looks whether it is free by now
+    kept.keep(KEYS[2], ANSWER)  # nobody looks whether it is free by now
     assert kept.find(KEYS[0]) is None
     now += cache.LOCKED_SECONDS
-    kept.keep(KEYS[3], FIELDS, 100.0)
+    kept.keep(KEYS[3], ANSWER)
 
     assert told == ["another process keeps it locked"]
     assert [kept.find(key) is not None for key in KEYS[:4]] == [True, False, False, True]
@@ -170,10 +170,10 @@ def test_full_cache_goes_on_reading_and_is_freed_of_the_oldest(
 ) -> None:
     # given
     monkeypatch.setattr(cache, "MOST_BYTES", 40 * 4096)
-    large = {**FIELDS, "response": "x" * 12_000}
+    large = ANSWER._replace(text="x" * 12_000)
     kept = open_cache()
     for number, key in enumerate(KEYS):
-        kept.keep(key, large, 100.0 + number)
+        kept.keep(key, large._replace(finished=100.0 + number))
     assert told == ["there is no room for it"]
     before = measure(path).answers
     assert 5 < before < len(KEYS)
@@ -185,8 +185,8 @@ def test_full_cache_goes_on_reading_and_is_freed_of_the_oldest(
     # then
     assert 0 < gone < before
     assert kept.find(KEYS[0]) is None
-    assert kept.find(KEYS[before - 1]) == large
-    kept.keep(KEYS[-1], large, 300.0)
+    assert kept.find(KEYS[before - 1]) == large._replace(finished=99.0 + before)
+    kept.keep(KEYS[-1], large)
     assert kept.find(KEYS[-1]) == large
 
 
@@ -196,7 +196,7 @@ def test_what_is_older_than_it_may_be_is_forgotten_and_overwritten(
     monkeypatch.setattr(cache, "ROWS_AT_ONCE", 2)
     kept = open_cache()
     for number, key in enumerate(KEYS):
-        kept.keep(key, {**FIELDS, "response": f"secret {number}."}, 100.0 + number)
+        kept.keep(key, ANSWER._replace(text=f"secret {number}.", finished=100.0 + number))
 
     assert forget(path, 115.0) == 15
 
@@ -208,14 +208,14 @@ def test_what_is_older_than_it_may_be_is_forgotten_and_overwritten(
 
 def test_clear_empties_it_under_its_workers(open_cache: OpenCache, path: Path) -> None:
     kept = open_cache()
-    kept.keep(KEYS[0], FIELDS, 100.0)
-    kept.keep(KEYS[1], FIELDS, 100.0)
+    kept.keep(KEYS[0], ANSWER)
+    kept.keep(KEYS[1], ANSWER)
 
     assert clear(path) == 2
 
     assert kept.find(KEYS[0]) is None
-    kept.keep(KEYS[0], FIELDS, 100.0)
-    assert kept.find(KEYS[0]) == FIELDS
+    kept.keep(KEYS[0], ANSWER)
+    assert kept.find(KEYS[0]) == ANSWER
     kept._close()
     assert clear(path) == 1
     assert b"John Smith" not in path.read_bytes()
@@ -225,7 +225,7 @@ def test_workers_that_start_together_all_keep_theirs(open_cache: OpenCache, path
     def work(number: int) -> None:
         kept = open_cache()
         start.wait()
-        kept.keep(KEYS[number], FIELDS, 100.0)
+        kept.keep(KEYS[number], ANSWER)
 
     start = threading.Barrier(8)
     cache_seconds = cache.BUSY_SECONDS

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.outcomes import Response, Result
+from obcd.errors import RecordError
 from obcd.spool.job import ledger
-from obcd.spool.job.ledger import LedgerWriter, Replay, frame, index_results, read_record, read_valid, replay
+from obcd.spool.job.ledger import LedgerWriter, Replay, frame, index_results, read_result, read_valid, replay
 from tests.unit.spool.spools import answer, failure
 
 
@@ -19,6 +21,11 @@ def path(tmp_path: Path) -> Path:
 
 def write(path: Path, *records: bytes, tail: bytes = b"") -> None:
     path.write_bytes(b"".join(map(frame, records)) + tail)
+
+
+def text_of(result: Result) -> str:
+    assert isinstance(result, Response)
+    return result.answer.text or ""
 
 
 def open_files() -> int:
@@ -79,7 +86,7 @@ def test_first_of_two_records_of_one_request_counts(path: Path) -> None:
     assert (replay(path, 2).counts.responses, replay(path, 2).counts.failures) == (2, 0)
     places = index_results(path, 2)
     with path.open("rb") as file:
-        assert read_record(file.fileno(), places[0])["response"] == "first"
+        assert text_of(read_result(file.fileno(), places[0])) == "first"
 
 
 def test_record_of_a_request_that_the_job_does_not_have_is_passed_over(path: Path) -> None:
@@ -128,15 +135,15 @@ def test_record_larger_than_one_read_comes_back_whole(path: Path) -> None:
     places = index_results(path, 3)
 
     with path.open("rb") as file:
-        assert len(read_record(file.fileno(), places[1])["response"]) == 100_000
-        assert read_record(file.fileno(), places[2])["ordinal"] == 2
+        assert len(text_of(read_result(file.fileno(), places[1]))) == 100_000
+        assert read_result(file.fileno(), places[2]).ordinal == 2
 
 
 def test_place_without_an_end_of_record_raises(path: Path) -> None:
     path.write_bytes(b"00000000 {")
 
-    with path.open("rb") as file, pytest.raises(ValueError, match="without an end"):
-        read_record(file.fileno(), 1)
+    with path.open("rb") as file, pytest.raises(RecordError):
+        read_result(file.fileno(), 1)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

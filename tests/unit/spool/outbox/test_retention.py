@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from obcd.clock import timestamp
+from obcd.core.answer.outcomes import ModelAnswer
 from obcd.spool.folders import acl, disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import make_place
@@ -246,11 +247,11 @@ def test_home_of_a_submitter_stays(spool: Layout) -> None:
 def test_remembered_answers_are_forgotten_in_their_time(spool: Layout) -> None:
     kept = AnswerCache(spool.cache, lambda _: None)
     for key, at in ((b"old", OLD), (b"new", NEW)):
-        kept.keep(key, {"response": "So."}, at)
+        kept.keep(key, ModelAnswer(text="So.", finished=at))
 
     swept = sweep(spool, LIMIT)
 
-    assert (kept.find(b"old"), kept.find(b"new")) == (None, {"response": "So."})
+    assert (kept.find(b"old"), kept.find(b"new")) == (None, ModelAnswer(text="So.", finished=NEW))
     assert (swept.jobs, swept.is_done, swept.trouble) == ([], True, "")
 
 

@@ -1,0 +1,168 @@
+"""What became of a request: a response or a failure, and their parts. Pure; their JSON is `record_codec`'s.
+
+What each request has is a tuple: a frozen dataclass takes three times as long to be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+#: Stands for the value of an answer in which none was looked for; None is the value of `null`.
+NOT_PARSED: Final = object()
+
+
+class Cost(NamedTuple):
+    """What answers took: those of all that was asked for one, or of one. Seconds, and tokens.
+
+    Attributes:
+        seconds: From the request to its reply, as the client saw it.
+        load_seconds, prompt_eval_seconds, eval_seconds, wait_seconds: What the server says of it; 0 where it does not.
+        prompt_tokens, eval_tokens: Read and generated.
+        is_divided: Whether a record holds the server's times.
+    """
+
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    prompt_eval_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+    is_divided: bool = True
+
+    @classmethod
+    def total(cls, costs: Sequence[Cost]) -> Cost:
+        """Return the sum of costs, in milliseconds' steps."""
+        return cls(
+            round(sum(cost.seconds for cost in costs), 3),
+            round(sum(cost.load_seconds for cost in costs), 3),
+            round(sum(cost.prompt_eval_seconds for cost in costs), 3),
+            round(sum(cost.eval_seconds for cost in costs), 3),
+            round(sum(cost.wait_seconds for cost in costs), 3),
+            sum(cost.prompt_tokens for cost in costs),
+            sum(cost.eval_tokens for cost in costs),
+            any(cost.is_divided for cost in costs),
+        )
+
+    def untimed(self) -> Cost:
+        """Return the same tokens in no time: nobody was asked."""
+        return Cost(prompt_tokens=self.prompt_tokens, eval_tokens=self.eval_tokens, is_divided=self.is_divided)
+
+
+NO_COST: Final = Cost()
+
+
+class ModelAnswer(NamedTuple):
+    """What a model answered, wherever and for whomever: what the cache of answers keeps.
+
+    Attributes:
+        text: None where it is vectors.
+        model: As the server calls it, e.g. `llama3.2`.
+        done_reason: `stop` or `length`; None of vectors.
+        finished: When, in Unix seconds.
+        embeddings: A vector for each text that was sent.
+        thinking: What it thought before it answered; None where the server does not tell.
+        thought_aloud: Whether that stood in its text, as `<think>…</think>`.
+        tool_calls, logprobs: JSON as the server sent it; None where there is none.
+        parsed: The JSON value that was found in the text, which its form asked for; else NOT_PARSED.
+        is_mended: Whether numbers stood in quotes, in the text or in a call, and do so no more.
+        repairs: How often was asked again since an answer did not fit.
+        unknown: Keys of a record that another version wrote, and their values.
+    """
+
+    text: str | None = None
+    model: str = ""
+    done_reason: str | None = None
+    cost: Cost = NO_COST
+    finished: float = 0.0
+    embeddings: list[list[float]] | None = None
+    thinking: str | None = None
+    thought_aloud: bool = False
+    tool_calls: list[object] | None = None
+    logprobs: list[object] | None = None
+    parsed: object = NOT_PARSED
+    is_mended: bool = False
+    repairs: int = 0
+    unknown: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """What a failure keeps of an answer that would not do, and what it cost. Never logged.
+
+    Attributes:
+        cost: Of all that was asked; the server's times of it are not kept.
+        tool_calls, thinking, repairs: As in `ModelAnswer`.
+    """
+
+    text: str
+    cost: Cost = NO_COST
+    tool_calls: list[object] | None = None
+    thinking: str | None = None
+    repairs: int = 0
+
+
+class Response(NamedTuple):
+    """A request that was answered.
+
+    Attributes:
+        ordinal: Of the request in its job, from 0.
+        line: Number of its line, from 1.
+        attempts: Which try it was.
+        endpoint: Who answered.
+        is_cached: Whether the answer was computed for an earlier job.
+        seed: What was asked for one of several answers with.
+        weights: (model, digest of the weights that answered), where it was held to one.
+        same_as: Line of the equal request that was asked instead (`dedupe`).
+        responses: Of a line with several answers: all of them; `answer` is the first, with the counters of all.
+    """
+
+    ordinal: int
+    line: int
+    attempts: int
+    endpoint: str
+    answer: ModelAnswer
+    is_cached: bool = False
+    seed: int | None = None
+    weights: tuple[str, str] | None = None
+    same_as: int | None = None
+    responses: tuple[Response, ...] = ()
+
+    def repeated(self, ordinal: int, line: int) -> Response:
+        """Return the result of a request that is the same as this one's: the same, but for place and time."""
+        answer = self.answer._replace(cost=self.answer.cost.untimed())
+        return self._replace(ordinal=ordinal, line=line, answer=answer, same_as=self.line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A request that has no answer, and will have none.
+
+    Attributes:
+        kind: `Fault.kind`, the `class` of a line of errors.jsonl.
+        message: One sentence for people.
+        attempts: 0 where it was not asked.
+        endpoint: Who failed it last, "" where nobody was asked.
+        responses: Of a line with several answers: those that came.
+    """
+
+    ordinal: int
+    line: int
+    kind: str
+    message: str
+    attempts: int = 0
+    endpoint: str = ""
+    kept: KeptAnswer | None = None
+    same_as: int | None = None
+    responses: tuple[Response, ...] = ()
+
+    def repeated(self, ordinal: int, line: int) -> Failure:
+        """Return the result of a request that is the same as this one's: the same, but for place and time."""
+        kept = self.kept and replace(self.kept, cost=self.kept.cost.untimed())
+        return replace(self, ordinal=ordinal, line=line, kept=kept, same_as=self.line)
+
+
+#: What a ledger holds of each request.
+Result = Response | Failure

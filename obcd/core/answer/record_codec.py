@@ -1,0 +1,292 @@
+"""Results as JSON: records of a ledger, answers of the cache, lines of responses.jsonl and errors.jsonl. Pure.
+
+    {"ordinal": 0, "line": 1, "outcome": "response", "attempts": 1, "endpoint": "gpu0", "response": "…", …}
+    {"ordinal": 1, "line": 2, "outcome": "failure", "class": "timeout", "message": "…", "attempts": 4, "endpoint": "b"}
+
+What a newer version adds to an answer is kept and published. The order of the keys is part of the format.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from obcd.clock import timestamp
+from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
+from obcd.errors import RecordError
+
+#: How a record begins; older versions wrote the ordinal elsewhere.
+_ORDINAL = re.compile(rb'\{"ordinal":([0-9]{1,18}),')
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    RESPONSE = "response"  # answered
+    FAILURE = "failure"  # out of attempts, not retryable, or a bad line
+
+
+def to_ascii(document: Mapping[str, object]) -> bytes:
+    """Return one line's JSON without LF: ASCII, so that lone surrogates of a model's answer stay valid."""
+    return _encoder.encode(document).encode("ascii")
+
+
+def encode(result: Result) -> bytes:
+    """Return the ledger's record of a result, as JSON."""
+    if isinstance(result, Response):
+        fields = _response_fields(result)
+        if result.weights is not None:
+            fields["weights"] = result.weights
+        return to_ascii({"ordinal": result.ordinal, "line": result.line, "outcome": Outcome.RESPONSE, **fields})
+    return to_ascii(
+        {
+            "ordinal": result.ordinal,
+            "line": result.line,
+            "outcome": Outcome.FAILURE,
+            "class": result.kind,
+            "message": result.message,
+            "attempts": result.attempts,
+            "endpoint": result.endpoint,
+            **_kept_fields(result),
+        }
+    )
+
+
+def decode(record: bytes) -> Result:
+    """Read what `encode` wrote.
+
+    Raises:
+        RecordError: If it is something else.
+    """
+    try:
+        found = json.loads(record)
+        return _response(found) if found["outcome"] == Outcome.RESPONSE else _failure(found)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise RecordError("a record of a ledger is not what it should be") from None
+
+
+def ordinal_of(record: bytes) -> int:
+    """Return whose result a record is, without reading the rest of it.
+
+    Raises:
+        RecordError: If it is none.
+    """
+    found = _ORDINAL.match(record)
+    return int(found[1]) if found else decode(record).ordinal
+
+
+def encode_answer(answer: ModelAnswer) -> bytes:
+    """Return an answer as the cache keeps it."""
+    return to_ascii(_answer_fields(answer))
+
+
+def decode_answer(raw: bytes) -> ModelAnswer:
+    """Read what `encode_answer` wrote.
+
+    Raises:
+        RecordError: If it is something else.
+    """
+    try:
+        return _answer(json.loads(raw))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise RecordError("an answer of the cache is not what it should be") from None
+
+
+def response_line(response: Response, own: object, prompt: str | list[str]) -> dict[str, object]:
+    """Return a line of responses.jsonl, without the `extra` of its request.
+
+    Args:
+        own: The user's id of the line.
+        prompt: What is repeated of it.
+    """
+    document = {"id": own, "line": response.line, "prompt": prompt}
+    if response.answer.text is not None:
+        document["response"] = response.answer.text  # before the rest, for people
+    return document | _shown(response)
+
+
+def failure_line(failure: Failure, own: object) -> dict[str, object]:
+    """Return a line of errors.jsonl; `own` is the user's id of the line that failed."""
+    document: dict[str, object] = {
+        "line": failure.line,
+        "id": own,
+        "class": failure.kind,
+        "message": failure.message,
+        "attempts": failure.attempts,
+    }
+    if failure.endpoint:
+        document["endpoint"] = failure.endpoint
+    document |= _kept_fields(failure)
+    if failure.same_as is not None:
+        document["same_as"] = failure.same_as
+    return _with_responses(document, failure)
+
+
+def _shown(response: Response) -> dict[str, object]:
+    """Return what people see of a response, or of one of several."""
+    document = _response_fields(response)
+    if response.same_as is not None:
+        document["same_as"] = response.same_as
+    document["finished_at"] = timestamp(response.answer.finished)
+    del document["finished"]
+    return _with_responses(document, response)
+
+
+def _with_responses(document: dict[str, object], result: Result) -> dict[str, object]:
+    return document | {"responses": list(map(_shown, result.responses))} if result.responses else document
+
+
+def _response_fields(response: Response) -> dict[str, object]:
+    fields = {"attempts": response.attempts, "endpoint": response.endpoint, **_answer_fields(response.answer)}
+    if response.is_cached:
+        fields["cached"] = True
+    if response.seed is not None:
+        fields["seed"] = response.seed
+    return fields
+
+
+def _answer_fields(answer: ModelAnswer) -> dict[str, object]:
+    fields: dict[str, object]
+    fields = {"embeddings": answer.embeddings} if answer.text is None else {"response": answer.text}
+    fields["model"] = answer.model
+    if answer.done_reason is not None:
+        fields["done_reason"] = answer.done_reason
+    fields |= _cost_fields(answer.cost)
+    fields["finished"] = answer.finished
+    if answer.thinking is not None and not answer.thought_aloud:
+        fields["thinking"] = answer.thinking
+    if answer.tool_calls is not None:
+        fields["tool_calls"] = answer.tool_calls
+    if answer.logprobs is not None:
+        fields["logprobs"] = answer.logprobs
+    if answer.parsed is not NOT_PARSED:
+        fields["parsed"] = answer.parsed
+    if answer.thinking is not None and answer.thought_aloud:
+        fields["thinking"] = answer.thinking
+    if answer.is_mended:
+        fields["mended"] = True
+    if answer.repairs:
+        fields["repairs"] = answer.repairs
+    if answer.unknown:
+        fields |= answer.unknown
+    return fields
+
+
+def _cost_fields(cost: Cost) -> dict[str, object]:
+    tokens = {"prompt_tokens": cost.prompt_tokens, "eval_tokens": cost.eval_tokens}
+    if not cost.is_divided:
+        return {"seconds": cost.seconds, **tokens}
+    return {
+        "seconds": cost.seconds,
+        "load_seconds": cost.load_seconds,
+        "prompt_eval_seconds": cost.prompt_eval_seconds,
+        "eval_seconds": cost.eval_seconds,
+        "wait_seconds": cost.wait_seconds,
+        **tokens,
+    }
+
+
+def _kept_fields(failure: Failure) -> dict[str, object]:
+    kept = failure.kept
+    if kept is None:
+        return {}
+    fields: dict[str, object] = {"response": kept.text}
+    if kept.tool_calls is not None:
+        fields["tool_calls"] = kept.tool_calls
+    if kept.thinking is not None:
+        fields["thinking"] = kept.thinking
+    if kept.repairs:
+        fields["repairs"] = kept.repairs
+    return fields | _cost_fields(kept.cost._replace(is_divided=False))
+
+
+def _response(record: dict[str, Any]) -> Response:
+    """Take a record to pieces; what is left of it in the end is unknown."""
+    take = record.pop
+    del record["outcome"]
+    weights = take("weights", None)
+    return Response(
+        ordinal=take("ordinal"),
+        line=take("line"),
+        attempts=take("attempts"),
+        endpoint=take("endpoint"),
+        is_cached=take("cached", False),
+        seed=take("seed", None),
+        weights=weights and (weights[0], weights[1]),
+        answer=_answer(record),
+    )
+
+
+def _answer(record: dict[str, Any]) -> ModelAnswer:
+    take = record.pop
+    answer = ModelAnswer(
+        text=take("response", None),
+        model=take("model", ""),
+        done_reason=take("done_reason", None),
+        cost=_cost(record),
+        finished=take("finished"),
+    )
+    return answer if not record else _with_rest(answer, record)
+
+
+def _with_rest(answer: ModelAnswer, record: dict[str, Any]) -> ModelAnswer:
+    """Add what only some answers have."""
+    take = record.pop
+    thought_aloud = "parsed" in record and "thinking" in record and _is_behind("thinking", "parsed", record)
+    return answer._replace(
+        embeddings=take("embeddings", None),
+        thinking=take("thinking", None),
+        thought_aloud=thought_aloud,
+        tool_calls=take("tool_calls", None),
+        logprobs=take("logprobs", None),
+        parsed=take("parsed", NOT_PARSED),
+        is_mended=take("mended", False),
+        repairs=take("repairs", 0),
+        unknown=record or None,
+    )
+
+
+def _cost(record: dict[str, Any]) -> Cost:
+    take = record.pop
+    is_divided = "load_seconds" in record
+    return Cost(
+        take("seconds", 0.0),
+        take("load_seconds", 0.0),
+        take("prompt_eval_seconds", 0.0),
+        take("eval_seconds", 0.0),
+        take("wait_seconds", 0.0),
+        take("prompt_tokens", 0),
+        take("eval_tokens", 0),
+        is_divided,
+    )
+
+
+def _is_behind(key: str, other: str, record: Mapping[str, object]) -> bool:
+    keys = list(record)
+    return keys.index(key) > keys.index(other)
+
+
+def _failure(record: dict[str, Any]) -> Failure:
+    """Read the record of a failure; what is unknown in it is passed over."""
+    kept = None
+    if "response" in record:
+        kept = KeptAnswer(
+            text=record["response"],
+            cost=_cost(record),
+            tool_calls=record.get("tool_calls"),
+            thinking=record.get("thinking"),
+            repairs=record.get("repairs", 0),
+        )
+    return Failure(
+        ordinal=record["ordinal"],
+        line=record["line"],
+        kind=record["class"],
+        message=record["message"],
+        attempts=record["attempts"],
+        endpoint=record.get("endpoint", ""),
+        kept=kept,
+    )
