@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from obcd.results.reading.answers import NO_PROMPT, NO_RESPONSE, Answer, each_answer
 
@@ -15,7 +14,7 @@ def text_block(answer: Answer) -> str:
     prompt = _text(answer.record.get("prompt", NO_PROMPT))
     answers = each_answer(answer)
     numbers = [""] if len(answers) == 1 else [f" {number}" for number in range(1, len(answers) + 1)]
-    said = "".join(_said(each.record, number) for each, number in zip(answers, numbers, strict=True))
+    said = "".join(_said(each, number) for each, number in zip(answers, numbers, strict=True))
     return f"{RULE}\n# File: {answer.place}\n{RULE}\nPrompt:\n{prompt}\n\n{said}"
 
 
@@ -30,23 +29,22 @@ def json_line(answer: Answer) -> str:
     return json.dumps(first | {key: value for key, value in record.items() if key not in first}) + "\n"
 
 
-def _said(record: dict[str, Any], number: str) -> str:
+def _said(answer: Answer, number: str) -> str:
     """Return what was answered: text, calls of tools a line each, or both."""
-    calls = record.get("tool_calls")
-    calls = calls if isinstance(calls, list) else []
-    response = _text(record.get("response", _vectors(record) or NO_RESPONSE))
+    calls = answer.tool_calls
+    response = _text(answer.record.get("response", _vectors(answer) or NO_RESPONSE))
     text = f"Response{number}:\n{response}\n\n" if response or not calls else ""
     return text + (f"Tool calls{number}:\n" + "".join(f"{_text(call)}\n" for call in calls) + "\n" if calls else "")
 
 
-def _vectors(record: dict[str, Any]) -> str:
+def _vectors(answer: Answer) -> str:
     """Tell the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" where it holds none."""
-    found = record.get("embeddings")
+    found = answer.embeddings
     if not isinstance(found, list) or not found or not isinstance(found[0], list):
         return ""
     return f"{len(found)} vector{'' if len(found) == 1 else 's'} of {len(found[0])} numbers"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return text as it is, any other JSON value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

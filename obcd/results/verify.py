@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.core.tables.file_format import kept_name
@@ -143,7 +142,7 @@ def _why_no_job(folder: Path, error: InputError) -> str:
     return f"it holds no published job: {error}"
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, object]:
     with open_regular(folder, MANIFEST) as stream:
         raw = stream.read(MAX_MANIFEST_BYTES + 1)
     try:
@@ -155,7 +154,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verification:
+def _verify_rejected(folder: Path, name: str, manifest: dict[str, object]) -> Verification:
     problems = Problems()
     reason = manifest["rejected"]
     if not isinstance(reason, str) or not reason:
@@ -177,7 +176,7 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
     )
 
 
-def _verify_repeated(folder: Path, name: str, manifest: dict[str, Any]) -> Verification:
+def _verify_repeated(folder: Path, name: str, manifest: dict[str, object]) -> Verification:
     problems = Problems()
     job, place = _value(manifest, "repeats.job"), _value(manifest, "repeats.folder")
     if not isinstance(job, str) or not isinstance(place, str):
@@ -192,7 +191,7 @@ def _verify_repeated(folder: Path, name: str, manifest: dict[str, Any]) -> Verif
     )
 
 
-def _verify_published(folder: Path, name: str, manifest: dict[str, Any]) -> Verification:
+def _verify_published(folder: Path, name: str, manifest: dict[str, object]) -> Verification:
     problems = Problems()
     is_kept = _value(manifest, "input.modified_kept") is not False
     modified = {MODIFIED} if _value(manifest, "input.modified_after_accept") is True and is_kept else set()
@@ -267,7 +266,7 @@ def _open(folder: Path, name: str, problems: Problems) -> BufferedReader | None:
         return None
 
 
-def _pair(folder: Path, manifest: dict[str, Any], problems: Problems) -> tuple[Sums, int]:
+def _pair(folder: Path, manifest: dict[str, object], problems: Problems) -> tuple[Sums, int]:
     """Check all lines; return what the outputs add up to and how many lines of the input want a result."""
     with ExitStack() as files:
 
@@ -292,7 +291,7 @@ def _pair(folder: Path, manifest: dict[str, Any], problems: Problems) -> tuple[S
         return pairing.sums, pairing.requests
 
 
-def _check_manifest(manifest: dict[str, Any], index: Index, pairing: Pairing, problems: Problems) -> None:
+def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing, problems: Problems) -> None:
     counts = pairing.sums.counts
     where = "input.converted" if _value(manifest, "input.converted") is not None else "input"
     found = {
@@ -327,7 +326,7 @@ def _check_manifest(manifest: dict[str, Any], index: Index, pairing: Pairing, pr
             problems.add(f"{MANIFEST}: the share of endpoint {printable(name)[:100]} is not what the responses say")
 
 
-def _reading(manifest: dict[str, Any]) -> Reading:
+def _reading(manifest: dict[str, object]) -> Reading:
     """Return what the lines were read with; a manifest without a template, or with nonsense for one, says nothing."""
     template, id_field = _value(manifest, "settings.template"), _value(manifest, "settings.id_field")
     if not isinstance(template, str):
@@ -339,7 +338,7 @@ def _reading(manifest: dict[str, Any]) -> Reading:
     return Reading(template, id_field if isinstance(id_field, str) else ID_FIELD)
 
 
-def _check_digests(folder: Path, manifest: dict[str, Any], problems: Problems) -> None:
+def _check_digests(folder: Path, manifest: dict[str, object], problems: Problems) -> None:
     """Compare the outputs with their digests as published; an obcd before those had none to compare with."""
     digests = manifest.get("outputs")
     if digests is None:
@@ -359,7 +358,7 @@ def _check_digests(folder: Path, manifest: dict[str, Any], problems: Problems) -
             problems.add(f"{name}: it is not as it was published (its SHA-256 differs from {MANIFEST})")
 
 
-def _value(document: Any, key: str) -> Any:
+def _value(document: object, key: str) -> object:
     """Return what stands under a dotted key; None where there is nothing."""
     for part in key.split("."):
         if not isinstance(document, dict):
@@ -368,12 +367,12 @@ def _value(document: Any, key: str) -> Any:
     return document
 
 
-def _agrees(said: Any, found: Any) -> bool:
+def _agrees(said: object, found: object) -> bool:
     """Compare a figure; sums of seconds may differ by what adding in another order changes."""
     if isinstance(found, float):
-        return type(said) in (int, float) and abs(said - found) < 0.002
+        return isinstance(said, int | float) and not isinstance(said, bool) and abs(said - found) < 0.002
     return type(said) is type(found) and bool(said == found)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "missing" if value is None else printable(str(value)[:80])

@@ -142,8 +142,8 @@ def assert_one_result_a_line(content: bytes, folder: Path) -> None:
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     expected = {number: line for number, line in enumerate(lines, 1) if line.strip()}
     told = lines_of(folder / "errors.jsonl") if (folder / "errors.jsonl").exists() else []
-    errors = [to_record(item) for item in told]
-    found = [to_record(item)["line"] for item in lines_of(folder / "responses.jsonl")]
+    errors: list[dict[str, Any]] = [to_record(item) for item in told]
+    found: list[Any] = [to_record(item)["line"] for item in lines_of(folder / "responses.jsonl")]
     found += [item["line"] for item in errors]
     assert sorted(found) == sorted(expected)
     if errors:

@@ -323,7 +323,8 @@ class _NotingWriter(JsonWriter):
     def add(self, value: Any, answer: Answer) -> None:
         """Append an element."""
         super().add(value, answer)
-        self.records[answer.record["line"]] = value
+        if answer.line is not None:
+            self.records[answer.line] = value
 
 
 def _merge(visits: Path, merged: Path) -> dict[int, object]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from obcd.errors import LineError
 
 
-def read_vectors(body: bytes) -> dict[str, Any]:
+def read_vectors(body: bytes) -> dict[str, object]:
     """Parse a reply of /api/embed: one JSON object without NaN and Infinity.
 
     A vector is a thousand numbers, so that the stricter `lines.parse_object` would take ten times as long.
@@ -42,7 +42,7 @@ def why_no_vectors(found: object, count: int) -> str:
     return next(filter(None, map(_why_no_vector, found)), "")
 
 
-def _why_no_vector(vector: list[Any]) -> str:
+def _why_no_vector(vector: list[float]) -> str:
     if not vector:
         return "the reply holds a vector without numbers"
     if not set(map(type, vector)) <= {int, float} or not all(map(is_finite, vector)):

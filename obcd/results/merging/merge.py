@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.schema.extract import Found, NoJson, find_json
 from obcd.errors import InputError, UsageError
 from obcd.logs import printable
@@ -61,14 +62,14 @@ class Writer(ABC):
     """Takes values one by one and leaves a whole document in a binary stream."""
 
     @abstractmethod
-    def add(self, value: Any, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer) -> None:
         """Take the next value and the answer it was found in."""
 
     @abstractmethod
     def finish(self) -> None:
         """Write what is still due; nothing is added afterwards."""
 
-    def expect(self, schema: Mapping[str, Any]) -> None:
+    def expect(self, schema: Mapping[str, object]) -> None:
         """Take note of the JSON schema that answers to come fit; by default nothing comes of it."""
         return
 
@@ -84,11 +85,11 @@ class JsonWriter(Writer):
         self.stream = stream
         self._is_empty = True
 
-    def add(self, value: Any, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer) -> None:
         """Append an element."""
         self.append(value)
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         """Append an element, whoever gave it."""
         # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
         text = json.dumps(value, indent=2).replace("\n", "\n  ")
@@ -106,11 +107,11 @@ class JsonlWriter(Writer):
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
 
-    def add(self, value: Any, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer) -> None:
         """Append a line."""
         self.append(value)
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         """Append a line, whoever gave it."""
         self.stream.write(json.dumps(value).encode("ascii") + b"\n")
 
@@ -172,12 +173,12 @@ def merge_answers(
 
 def value_of(answer: Answer) -> Found | NoJson:
     """Return the JSON value of an answer; one that was found at its job, or is no text, is taken as it is."""
-    if "parsed" in answer.record:
-        return Found(answer.record["parsed"])
-    response = answer.record.get("response")
+    if answer.parsed is not NOT_PARSED:
+        return Found(answer.parsed)
+    response = answer.response
     if isinstance(response, str):
         found = find_json(response)
-        if isinstance(found, NoJson) and answer.record.get("tool_calls"):
+        if isinstance(found, NoJson) and answer.tool_calls:
             return NoJson("it calls tools: --text --with tool_calls takes the calls")
         return found
     if isinstance(response, (dict, list)):
@@ -187,12 +188,12 @@ def value_of(answer: Answer) -> Found | NoJson:
 
 def text_of(answer: Answer) -> Found | NoJson:
     """Return the text of an answer, as it is, in an object; one that is no text but JSON stays that."""
-    response = answer.record.get("response")
+    response = answer.response
     return Found({TEXT_KEY: response}) if isinstance(response, (str, dict, list)) else _no_text(answer)
 
 
 def _no_text(answer: Answer) -> NoJson:
-    if "response" in answer.record:
+    if TEXT_KEY in answer.record:
         return NoJson("its response is not text")
     has_vectors = "embeddings" in answer.record
     return NoJson("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from obcd.errors import InputError
 from obcd.results.merging.column_kinds import ColumnKind, kind_of, schema_kinds
@@ -60,7 +60,7 @@ class Part(IntEnum):
 
 
 #: {key: cell} of each part
-_Parts = list[dict[str, Any]]
+_Parts = list[dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class RowWriter(Writer):
         self.renamed: dict[str, str] = {}  #: {column name: what it would be called if that were not taken}
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
 
-    def add(self, value: Any, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer) -> None:
         """Keep a row for the second pass and learn its columns.
 
         Raises:
@@ -106,7 +106,7 @@ class RowWriter(Writer):
             )
         self._spool.write(json.dumps(parts).encode("ascii") + b"\n")
 
-    def expect(self, schema: Mapping[str, Any]) -> None:
+    def expect(self, schema: Mapping[str, object]) -> None:
         """Name and type the columns as a schema does that the answers fit; what they hold beyond it still counts."""
         kinds = self._kinds[Part.VALUE]
         for key, kind in schema_kinds(schema).items():
@@ -159,7 +159,7 @@ class ObjectsWriter(RowWriter):
         self._inner.finish()
 
 
-def _field(answer: Answer, name: str) -> Any:
+def _field(answer: Answer, name: str) -> object:
     match name:
         case "file":
             return answer.file
@@ -167,5 +167,5 @@ def _field(answer: Answer, name: str) -> Any:
             return answer.line
         case "index":
             return answer.index
-        case _:
+        case _:  # as it was read, whatever it is
             return answer.record.get(name)

@@ -11,8 +11,9 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.errors import InputError, UsageError
@@ -28,11 +29,38 @@ NUMBERS_PER_GROUP = 2**21
 SUFFIXES = {".jsonl": False, ".ndjson": False, ".parquet": True}
 
 
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """One vector, and the text that it stands for.
+
+    Attributes:
+        id: The user's own, of the line.
+        line: Its number in the prompt file; None where that is not known.
+        index: Which of the line's texts it is, from 0.
+    """
+
+    id: object
+    line: int | None
+    index: int
+    text: str
+    embedding: list[float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as it is written."""
+        return {
+            "id": self.id,
+            "line": self.line,
+            "index": self.index,
+            "text": self.text,
+            "embedding": self.embedding,
+        }
+
+
 class VectorWriter(ABC):
     """Takes rows one by one and leaves a whole document in a binary stream."""
 
     @abstractmethod
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: VectorRow) -> None:
         """Take the next row."""
 
     @abstractmethod
@@ -46,9 +74,9 @@ class JsonlVectors(VectorWriter):
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: VectorRow) -> None:
         """Append a line."""
-        self._stream.write(json.dumps(row).encode("ascii") + b"\n")
+        self._stream.write(json.dumps(row.to_json()).encode("ascii") + b"\n")
 
     def finish(self) -> None:
         """Do nothing: every line is complete."""
@@ -80,16 +108,16 @@ class ParquetVectors(VectorWriter):
             ]
         )
         self._writer = parquet.ParquetWriter(stream, self._schema)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._numbers = 0
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: VectorRow) -> None:
         """Keep a row until its group is full."""
-        own = row["id"]
-        text = row["text"].encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
+        own = row.id
+        text = row.text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
         name = own if isinstance(own, str) else json.dumps(own)
-        self._rows.append({**row, "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
-        self._numbers += len(row["embedding"])
+        self._rows.append({**row.to_json(), "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
+        self._numbers += len(row.embedding)
         if self._numbers >= NUMBERS_PER_GROUP:
             self._flush()
 
@@ -147,17 +175,16 @@ def write_vectors(
     return Merged(written, left_out)
 
 
-def rows_of(answer: Answer) -> Iterator[dict[str, Any]]:
+def rows_of(answer: Answer) -> Iterator[VectorRow]:
     """Yield the rows of an answered line, one for each text; the answer holds vectors."""
-    record = answer.record
-    texts = record.get("prompt")
-    texts = texts if isinstance(texts, list) else [texts]
-    for index, (text, vector) in enumerate(zip(texts, record["embeddings"], strict=True)):
-        yield {"id": answer.request_id, "line": answer.line, "index": index, "text": str(text), "embedding": vector}
+    texts = answer.prompt if isinstance(answer.prompt, list) else [answer.prompt]
+    vectors = answer.embeddings if isinstance(answer.embeddings, list) else []
+    for index, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
+        yield VectorRow(answer.request_id, answer.line, index, str(text), vector)
 
 
 def _why_none(answer: Answer) -> str:
-    found, texts = answer.record.get("embeddings"), answer.record.get("prompt")
+    found, texts = answer.embeddings, answer.prompt
     if found is None:
         return "it holds no vectors: it is no answer to an `embed` line"
     return why_no_vectors(found, len(texts) if isinstance(texts, list) else 1).replace("the reply", "it")

@@ -6,12 +6,12 @@ A damaged file or line is a value (`LeftOut`), not an exception: the others are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from obcd.core.answer.openai.openai_response import to_record
+from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.schema.extract import NoJson, parse_strict
 from obcd.results.reading.input_lines import InputLines, our_answer
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source
@@ -33,14 +33,40 @@ class Answer:
     place: str  # where it was read, ready to print: `notes/responses.jsonl line 7`
     file: str  # `notes/responses.jsonl`, ready to print
     line: int | None  # line of the prompt file, from 1; None for a per-prompt file
-    record: dict[str, Any]  # all its keys, as read: {"id": 7, "line": 7, "prompt": "…", "response": "…", …}
+    record: Mapping[str, object]  # all its keys, as read: {"id": 7, "line": 7, "prompt": "…", "response": "…", …}
     by_retry: bool = False  # a retry of the job gave it; `line` is that of the job's own prompt file
     index: int = 0  # which of the answers of its line it is
 
     @property
-    def request_id(self) -> Any:
+    def request_id(self) -> object:
         """Return the user's own id of the request, any JSON value, or None."""
         return self.record.get("id")
+
+    @property
+    def prompt(self) -> object:
+        """Return what was asked, as it is repeated: a text, or the texts of an `embed`; None where that is missing."""
+        return self.record.get("prompt")
+
+    @property
+    def response(self) -> object:
+        """Return the text of the answer; any JSON value in a file that is not of obcd; None where there is none."""
+        return self.record.get("response")
+
+    @property
+    def parsed(self) -> object:
+        """Return the JSON value that was found in the text when it came; NOT_PARSED where none was looked for."""
+        return self.record.get("parsed", NOT_PARSED)
+
+    @property
+    def tool_calls(self) -> list[object]:
+        """Return the calls of tools in it."""
+        calls = self.record.get("tool_calls")
+        return calls if isinstance(calls, list) else []
+
+    @property
+    def embeddings(self) -> object:
+        """Return its vectors, which nobody has looked at yet; None where it is a text."""
+        return self.record.get("embeddings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +74,7 @@ class FailedLine(LeftOut):
     """A failed request."""
 
     line: int  # line of the prompt file, from 1
-    id: Any = None  # the user's own
+    id: object = None  # the user's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +133,7 @@ def read_tally(folder: PublishedFolder) -> AnswerTally:
     return AnswerTally(_count_lines(folder.path / "responses.jsonl") + failed, failed)
 
 
-def read_schema(folder: PublishedFolder) -> dict[str, Any]:
+def read_schema(folder: PublishedFolder) -> dict[str, object]:
     """Return the JSON schema that a published job's answers were held to; {} where there was none, or nobody knows."""
     try:
         schema = json.loads((folder.path / "manifest.json").read_bytes())["settings"]["format"]
@@ -128,14 +154,14 @@ def _read_prompt_file(file: PromptFile) -> Answer | LeftOut:
     return Answer(place=file.name, file=file.name, line=None, record=record)
 
 
-def _answer(file: str, number: int, record: dict[str, Any]) -> Answer:
+def _answer(file: str, number: int, record: dict[str, object]) -> Answer:
     line = record.get("line")
     if not isinstance(line, int) or isinstance(line, bool):
         line = number
     return Answer(place=_place(file, number, line), file=file, line=line, record=record)
 
 
-def _failure(file: str, number: int, record: dict[str, Any]) -> FailedLine:
+def _failure(file: str, number: int, record: dict[str, object]) -> FailedLine:
     line, attempts, name = record.get("line"), record.get("attempts"), record.get("class")
     line = line if type(line) is int else number
     reason = f"the request failed ({name})" if isinstance(name, str) and name.isidentifier() else "the request failed"
@@ -149,7 +175,7 @@ def _place(file: str, number: int, line: int) -> str:
     return f"{file} line {number}" + ("" if line == number else f" (input line {line})")
 
 
-def _records(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
+def _records(path: Path, name: str) -> Iterator[tuple[int, dict[str, object] | LeftOut]]:
     """Yield (line number from 1, record) of a JSONL file; nothing when there is no such file."""
     try:
         with open(path, "rb") as stream:
@@ -167,7 +193,7 @@ def _records(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any] | Left
         yield 0, LeftOut(name, f"the file cannot be read: {error.strerror}")
 
 
-def _parse(data: bytes) -> dict[str, Any] | str:
+def _parse(data: bytes) -> dict[str, object] | str:
     """Return a JSON object, or what is wrong with it as the end of a sentence."""
     if len(data) > MAX_RECORD_BYTES:
         return f"is longer than {MAX_RECORD_BYTES // 1024 // 1024} MiB"

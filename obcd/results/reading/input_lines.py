@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from obcd.core.answer.openai.openai_response import is_told, to_record
 from obcd.core.request.lines import parse_line
@@ -52,7 +52,7 @@ class InputLines:
         return None
 
 
-def our_answer(document: dict[str, Any], lines: InputLines) -> dict[str, Any]:
+def our_answer(document: dict[str, object], lines: InputLines) -> dict[str, object]:
     """Return a line of responses.jsonl in our own shape, its prompt taken from the input where it is OpenAI's."""
     if not is_told(document):
         return document

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from io import BufferedReader, FileIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
@@ -197,7 +197,7 @@ class Pairing:
             self._problems.add(f"input.jsonl: {lines} no result")
             start = end
 
-    def _records(self, stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _records(self, stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, object]]]:
         """Yield `(place, record)` of each line that is one; what is wrong with the others is noted."""
         for number, data in enumerate(bounded_lines(stream, self._limit), 1):
             where = f"{name} line {number}"
@@ -210,7 +210,7 @@ class Pairing:
             else:
                 yield where, document
 
-    def _line_of(self, where: str, record: dict[str, Any]) -> int | None:
+    def _line_of(self, where: str, record: dict[str, object]) -> int | None:
         """Return the input's line that a record tells of; None when it may tell of none, which is noted."""
         line = record.get("line")
         if type(line) is not int:
@@ -238,7 +238,7 @@ class Pairing:
     def _length(self, line: int) -> int:
         return self._index.starts[line] - 1 - self._index.starts[line - 1]
 
-    def _check_response(self, where: str, line: int, record: dict[str, Any]) -> None:
+    def _check_response(self, where: str, line: int, record: dict[str, object]) -> None:
         if self._length(line) > MOST_LINE_LIMIT:
             self._problems.add(f"{where}: line {line} is answered, but is longer than any that obcd asks")
             return
@@ -256,14 +256,14 @@ class Pairing:
         if lack := _lack(record, request):
             self._problems.add(f"{where}: {lack}")
 
-    def _check_failure(self, where: str, line: int, record: dict[str, Any]) -> None:
+    def _check_failure(self, where: str, line: int, record: dict[str, object]) -> None:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
         if not texts or type(record.get("attempts")) is not int:
             self._problems.add(f"{where}: class, message or attempts are missing")
         if not any(_same(record.get("id"), self._shown_id(value, line)) for value in self._ids(line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
 
-    def _ids(self, line: int) -> list[Any]:
+    def _ids(self, line: int) -> list[object]:
         """Return what may stand as the id of a failed line: its own; its number where that cannot be read."""
         if self._length(line) > BLOCK:
             return [line]
@@ -282,7 +282,7 @@ class Pairing:
             else [line]
         )
 
-    def _shown_id(self, value: Any, line: int) -> Any:
+    def _shown_id(self, value: object, line: int) -> object:
         return custom_id_of(value, line) if self._told else value
 
     def _is_retried(self, retry: BufferedReader, line: int) -> bool:
@@ -298,13 +298,13 @@ class Pairing:
             left -= len(block)
         return retry.read(1) == b"\n"
 
-    def _add_failure(self, where: str, record: dict[str, Any]) -> None:
+    def _add_failure(self, where: str, record: dict[str, object]) -> None:
         counts = _counts(record)
         if counts is None:
             self._problems.add(f"{where}: its seconds, tokens or repairs are no numbers")
         self.sums.counts.add(replace(counts or Counts(), failures=1))
 
-    def _add(self, where: str, record: dict[str, Any]) -> None:
+    def _add(self, where: str, record: dict[str, object]) -> None:
         counts, endpoint, is_cut = _counts(record), record.get("endpoint"), record.get("done_reason") == "length"
         if counts is None or not isinstance(endpoint, str):
             self._problems.add(f"{where}: endpoint, seconds or tokens are missing or no numbers")
@@ -331,7 +331,7 @@ def _counts(record: Mapping[str, object]) -> Counts | None:
     return Counts(repairs=repairs, same=same, prompt_tokens=read, eval_tokens=written, work_seconds=seconds)
 
 
-def _lack(record: dict[str, Any], request: Request) -> str:
+def _lack(record: dict[str, object], request: Request) -> str:
     """Return what is not in a response line that should be, "" if nothing."""
     if request.kind is Kind.EMBED:
         return why_no_vectors(record.get("embeddings"), len(request.inputs))
@@ -344,7 +344,7 @@ def _lack(record: dict[str, Any], request: Request) -> str:
     return "" if len(answers) == wanted else f"it has {len(answers)} responses where {wanted} were asked for"
 
 
-def _answers(record: dict[str, Any]) -> list[dict[str, Any]]:
+def _answers(record: dict[str, object]) -> list[dict[str, object]]:
     """Return the answers of a response line: itself, or those in it."""
     answers = record.get("responses")
     if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
@@ -352,7 +352,7 @@ def _answers(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [record]
 
 
-def _parse(data: bytes, limit: int) -> tuple[str, dict[str, Any] | None]:
+def _parse(data: bytes, limit: int) -> tuple[str, dict[str, object] | None]:
     """Return what is wrong with a line of an output, or the object it is."""
     if not data.endswith(b"\n"):
         return ("it is longer than any answer" if len(data) > limit else "its end is missing"), None
@@ -367,7 +367,7 @@ def _parse(data: bytes, limit: int) -> tuple[str, dict[str, Any] | None]:
     return "", document
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     """Compare two JSON values; to Python 1, 1.0 and true are equal, which they are not."""
     if type(one) is type(other) and isinstance(one, str | int):
         return bool(one == other)

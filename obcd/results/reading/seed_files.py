@@ -9,9 +9,9 @@ The name cannot collide: the line number is unique in the job, and a second is t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from obcd.errors import InputError
 from obcd.results.reading.input_lines import InputLines, our_answer
@@ -41,7 +41,8 @@ def write_response_files(published: Path, output: Path) -> int:
             for line in lines:
                 answer = our_answer(json.loads(line), asked)
                 stem, several = f"{epoch}-{answer['line']}", answer.get("responses")
-                named = [(f"{stem}-{index}", each) for index, each in enumerate(several or ())] or [(stem, answer)]
+                several = several if isinstance(several, list) else []
+                named = [(f"{stem}-{index}", each) for index, each in enumerate(several)] or [(stem, answer)]
                 for name, each in named:
                     _write_one(output / f"{name}.json", answer["prompt"], each)
                 count += len(named)
@@ -53,7 +54,7 @@ def write_response_files(published: Path, output: Path) -> int:
     return count
 
 
-def _write_one(path: Path, prompt: Any, answer: dict[str, Any]) -> None:
+def _write_one(path: Path, prompt: object, answer: Mapping[str, object]) -> None:
     key = "embeddings" if "embeddings" in answer else "response"
     document = {"prompt": prompt, key: answer[key]}
     if answer.get("tool_calls"):

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
 
 from obcd.errors import InputError
 from obcd.logs import printable
@@ -238,7 +237,7 @@ def _placed(item: Answer | LeftOut, failure: FailedLine, folder: PublishedFolder
     # The id of a line that has none is its number, which the retry counted anew.
     has_own = item.request_id not in (item.line, f"line-{item.line}")
     known = {"line": failure.line, "id": item.request_id if has_own else failure.id}
-    return replace(item, place=place, line=failure.line, record=item.record | known, by_retry=True)
+    return replace(item, place=place, line=failure.line, record={**item.record, **known}, by_retry=True)
 
 
 def _read_job(path: Path) -> _Job | None:
@@ -265,12 +264,12 @@ def _read_job(path: Path) -> _Job | None:
     )
 
 
-def _uid(submitter: Any) -> int | None:
+def _uid(submitter: object) -> int | None:
     uid = submitter.get("uid") if isinstance(submitter, dict) else None
     return uid if type(uid) is int else None
 
 
-def _text(document: Any, *keys: str) -> str:
+def _text(document: object, *keys: str) -> str:
     for key in keys:
         document = document.get(key) if isinstance(document, dict) else None
     return document if isinstance(document, str) else ""

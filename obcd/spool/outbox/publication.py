@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from obcd import __version__
 from obcd.clock import timestamp, wall
@@ -265,7 +265,7 @@ def _response_line(raw: bytes, response: Response, header: JobHeader) -> bytes:
 
 def _manifest(
     header: JobHeader, sums: _Sums, facts: Mapping[str, EndpointFacts], changed: Mapping[str, bool]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     counts, span = sums.counts, max(0.0, sums.finished - sums.started)
     used = {name: facts.get(name, EndpointFacts()) for name in sums.endpoints}
     return {
@@ -315,9 +315,9 @@ def _manifest(
     }
 
 
-def _input(header: JobHeader) -> dict[str, Any]:
+def _input(header: JobHeader) -> dict[str, object]:
     """Return what the manifest tells of what was dropped, and of the lines that were made of it."""
-    document: dict[str, Any] = {"sha256": header.sha256, "bytes": header.size}
+    document: dict[str, object] = {"sha256": header.sha256, "bytes": header.size}
     if header.converted is not None:
         document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
     if header.unobeyed:
@@ -369,7 +369,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> d
     return {"modified_after_accept": True}
 
 
-def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, Any]] | None:
+def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, object]] | None:
     """Find the outbox's entry of what this user submitted: its folder and manifest, or None while there is none."""
     stem = stem_of(name)
     for parent in find_places(outbox, os.geteuid(), profile):

@@ -27,6 +27,7 @@ from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
+from tests.unit.spool.spools import accept_bytes, make_layout
 
 SECRET = "Name: John Smith"
 URL = "http://127.0.0.1:1"
@@ -300,3 +301,17 @@ def test_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(slot._try_to_ask(Ask(1, "j", 0, 1, "a80c4f17acd5")), Faulted)
 
     assert measure(tmp_path / "cache.sqlite").answers == 0
+
+
+def test_request_is_asked_with_the_signature_that_its_lease_names(tmp_path: Path) -> None:
+    layout = make_layout(tmp_path)
+    lines = b'{"prompt": "one"}\n{"prompt": "two", "model": "qwen3", "options": {"num_ctx": 512}}\n'
+    header = accept_bytes(layout, lines)
+    jobs = worker._JobCache(layout.jobs)
+
+    asked = [jobs.read(header.id, ordinal, ordinal) for ordinal in (0, 1, 0)]
+
+    assert [each.signature for each in asked] == [header.signatures[number] for number in (0, 1, 0)]
+    assert [each.signature for each in asked] == [signature_of(each.request, each.settings) for each in asked]
+    with pytest.raises(LookupError):
+        jobs.read(header.id, 0, 2)

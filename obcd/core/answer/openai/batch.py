@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 #: The only window that OpenAI has.
 WINDOW = "24h"
@@ -35,7 +34,7 @@ class Batch:
     times: Mapping[str, float] = field(default_factory=dict)
     model: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the object as openai.types.Batch reads it; its files are the ones beside it."""
         is_over = self.status in ("completed", "cancelled")
         return {

@@ -5,10 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.answer.vectors import is_finite
+
+
+class _Token(TypedDict):
+    """How likely a token was."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class _Place(_Token):
+    """The token that was taken at a place, and the likeliest ones there."""
+
+    top_logprobs: list[_Token]
 
 
 def chat_choice(answer: ModelAnswer, index: int, number: str) -> dict[str, object]:
@@ -47,13 +61,13 @@ def completion_choice(answer: ModelAnswer, index: int, number: str) -> dict[str,
     return choice if answer.thinking is None else {**choice, "reasoning": answer.thinking}
 
 
-def read_chat_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+def read_chat_choice(choice: Mapping[str, object]) -> dict[str, object]:
     """Return the answer that `chat_choice` was given; what is damaged is missing."""
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     calls = [_read_call(call, place) for place, call in enumerate(_list(message.get("tool_calls")))]
     content = message.get("content")
-    answer: dict[str, Any] = {} if content is None and not calls else {"response": content or ""}
+    answer: dict[str, object] = {} if content is None and not calls else {"response": content or ""}
     answer["done_reason"] = "length" if choice.get("finish_reason") == "length" else "stop"
     if "reasoning" in message:
         answer["thinking"] = message["reasoning"]
@@ -65,7 +79,7 @@ def read_chat_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def read_completion_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+def read_completion_choice(choice: Mapping[str, object]) -> dict[str, object]:
     """Return the answer that `completion_choice` was given; what is damaged is missing."""
     answer = {"response": choice["text"]} if "text" in choice else {}
     answer["done_reason"] = "length" if choice.get("finish_reason") == "length" else "stop"
@@ -81,7 +95,7 @@ def _reason(answer: ModelAnswer) -> str:
     return "length" if answer.done_reason == "length" else "stop"
 
 
-def _call(call: object, number: str) -> dict[str, Any] | None:
+def _call(call: object, number: str) -> dict[str, object] | None:
     """Return OpenAI's form of a call: its arguments are a string there (ollama api/types.go: ToolCall)."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -98,7 +112,7 @@ def _call(call: object, number: str) -> dict[str, Any] | None:
     }
 
 
-def _read_call(call: object, place: int) -> dict[str, Any]:
+def _read_call(call: object, place: int) -> dict[str, object]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict):
         return {}
@@ -111,7 +125,7 @@ def _read_call(call: object, place: int) -> dict[str, Any]:
     }
 
 
-def _probabilities(told: object) -> list[dict[str, Any]] | None:
+def _probabilities(told: object) -> list[_Place] | None:
     """Return OpenAI's form of Ollama's `logprobs`; None where there are none, or none that can be read."""
     if not isinstance(told, list):
         return None
@@ -121,11 +135,11 @@ def _probabilities(told: object) -> list[dict[str, Any]] | None:
         if one is None:
             return None
         tops = [_probability(top) for top in _list(each.get("top_logprobs"))]
-        found.append({**one, "top_logprobs": [top for top in tops if top is not None]})
+        found.append(_Place(**one, top_logprobs=[top for top in tops if top is not None]))
     return found
 
 
-def _probability(told: object) -> dict[str, Any] | None:
+def _probability(told: object) -> _Token | None:
     token, number = (told.get("token"), told.get("logprob")) if isinstance(told, dict) else (None, None)
     if not isinstance(told, dict) or not isinstance(token, str) or not isinstance(number, int | float):
         return None
@@ -136,13 +150,13 @@ def _probability(told: object) -> dict[str, Any] | None:
     return {"token": token, "logprob": float(number), "bytes": octets if is_octets else None}
 
 
-def _read_probability(told: Mapping[str, Any]) -> dict[str, Any]:
+def _read_probability(told: Mapping[str, object]) -> dict[str, object]:
     read = {key: value for key, value in told.items() if key != "top_logprobs" and value is not None}
     tops = [_read_probability(top) for top in _list(told.get("top_logprobs")) if isinstance(top, dict)]
     return {**read, "top_logprobs": tops} if tops else read
 
 
-def _in_columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _in_columns(rows: list[_Place]) -> dict[str, object]:
     """Return the form of the older endpoint: a list for each of token, probability, likeliest others, and offset."""
     offsets, offset = [], 0
     for row in rows:
@@ -156,17 +170,17 @@ def _in_columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _in_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _in_rows(columns: Mapping[str, object]) -> list[dict[str, object]]:
     told = zip(*(_list(columns.get(key)) for key in ("tokens", "token_logprobs", "top_logprobs")), strict=False)
     rows = []
     for token, number, tops in told:
         others = tops.items() if isinstance(tops, dict) else ()
-        row: dict[str, Any] = {"token": token, "logprob": number}
+        row: dict[str, object] = {"token": token, "logprob": number}
         if others:
             row["top_logprobs"] = [{"token": other, "logprob": likely} for other, likely in others]
         rows.append(row)
     return rows
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []

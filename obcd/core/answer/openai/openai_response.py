@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Set
-from typing import Any
 
 from obcd.core.answer.openai.choices import (
     chat_choice,
@@ -100,12 +99,12 @@ def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> 
     return _line(line, document["id"], job, response=response)
 
 
-def is_told(document: Mapping[str, Any]) -> bool:
+def is_told(document: Mapping[str, object]) -> bool:
     """Tell a line that this module wrote from one of ours."""
     return document.keys() == {"id", "custom_id", "response", "error"}
 
 
-def to_record(document: Mapping[str, Any]) -> dict[str, Any]:
+def to_record(document: Mapping[str, object]) -> dict[str, object]:
     """Return our line for one of OpenAI's, without its prompt; a line of ours as it is.
 
     What is damaged in it is missing in the result: whoever reads it sees to that.
@@ -113,7 +112,7 @@ def to_record(document: Mapping[str, Any]) -> dict[str, Any]:
     if not is_told(document):
         return dict(document)
     number = str(document["id"]).rpartition("_")[2]
-    record: dict[str, Any] = {"id": document["custom_id"]}
+    record: dict[str, object] = {"id": document["custom_id"]}
     if number.isascii() and number.isdecimal() and len(number) < 16:
         record["line"] = int(number)
     response, error = document["response"], document["error"]
@@ -155,7 +154,9 @@ def _rest(
     answers = _list(document.get("responses"))
     if answers:
         rest["responses"] = [
-            {key: value for key, value in answer.items() if key not in placed_of_each} for answer in answers
+            {key: value for key, value in answer.items() if key not in placed_of_each}
+            for answer in answers
+            if isinstance(answer, dict)
         ]
     return rest
 
@@ -169,13 +170,13 @@ def _line(line: int, own: object, job: str, *, response: object = None, error: o
     }
 
 
-def _failure(error: Mapping[str, Any]) -> dict[str, Any]:
+def _failure(error: Mapping[str, object]) -> dict[str, object]:
     code, rest = error.get("code"), error.get("obcd")
     name = _CLASSES.get(code, code) if isinstance(code, str) else code
     return {"class": name, "message": error.get("message"), **(rest if isinstance(rest, dict) else {})}
 
 
-def _response(body: Mapping[str, Any]) -> dict[str, Any]:
+def _response(body: Mapping[str, object]) -> dict[str, object]:
     usage, rest = body.get("usage"), body.get("obcd")
     usage, rest = usage if isinstance(usage, dict) else {}, dict(rest) if isinstance(rest, dict) else {}
     record = {
@@ -202,5 +203,5 @@ def _response(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, **told, **rest, "responses": several}
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []

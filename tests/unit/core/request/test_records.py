@@ -18,6 +18,7 @@ from obcd.core.request.records import (
     canonical_model,
     chat_body,
     nth_request,
+    num_predict_of,
     preload_body,
     request_body,
     signature_of,
@@ -244,3 +245,11 @@ def test_line_that_names_a_model_by_its_alias_is_asked_of_the_other_one() -> Non
             line = parse_line(json.dumps({**kind, "model": named}).encode(), 1)
             assert request_body(line, settings)["model"] == asked
             assert signature_of(line, settings).model == canonical_model(asked)
+
+
+@pytest.mark.parametrize("of_line", [{}, {"num_predict": 3}, {"num_ctx": 512}])
+@pytest.mark.parametrize("of_job", [{}, {"num_predict": 5}])
+def test_tokens_of_an_answer_are_limited_to_what_is_sent(of_line: dict[str, int], of_job: dict[str, int]) -> None:
+    asked, job = request(options=of_line), replace(JOB, options=of_job)
+
+    assert num_predict_of(asked, job) == chat_body(asked, job)["options"]["num_predict"]

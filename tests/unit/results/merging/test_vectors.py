@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.errors import InputError, UsageError
-from obcd.results.merging.vectors import JsonlVectors, write_vectors, writer_for
+from obcd.results.merging.vectors import JsonlVectors, VectorRow, write_vectors, writer_for
 from obcd.text_files import LeftOut
 
 RESPONSES: list[dict[str, Any]] = [
@@ -68,7 +68,7 @@ def test_lone_surrogates_do_not_end_the_document(tmp_path: Path) -> None:
     stream = io.BytesIO()
     writer = writer_for("v.parquet", stream)
 
-    writer.add({"id": "\ud800", "line": 1, "index": 0, "text": "a\ud800", "embedding": [1.0]})
+    writer.add(VectorRow("\ud800", 1, 0, "a\ud800", [1.0]))
     writer.finish()
 
     (row,) = parquet.read_table(io.BytesIO(stream.getvalue())).to_pylist()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from obcd.core.answer.openai.openai_response import told_response
+from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.request.records import Kind
 from obcd.results.reading import answers
 from obcd.results.reading.answers import Answer, AnswerTally, each_answer, read_answers, read_failures, read_tally
@@ -137,8 +138,9 @@ def test_several_choices_of_an_openai_line_are_each_an_answer(publish: Publish) 
     assert isinstance(answer, Answer)
     first, second = each_answer(answer)
 
-    assert (first.record["parsed"], first.record["seed"], first.index) == ({"a": 1}, 40, 0)
-    assert "parsed" not in second.record
-    assert (second.record["tool_calls"][0]["function"], second.record["seed"]) == (calls[0]["function"], 41)
+    assert (first.parsed, first.record["seed"], first.index) == ({"a": 1}, 40, 0)
+    assert second.parsed is NOT_PARSED
+    call: Any = second.tool_calls[0]
+    assert (call["function"], second.record["seed"]) == (calls[0]["function"], 41)
     assert (second.record["id"], second.record["model"], second.record["extra"]) == ("r", "m", {"w": 1})
     assert (second.record["prompt"], second.index) == ("p", 1)

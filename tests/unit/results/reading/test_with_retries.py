@@ -78,7 +78,7 @@ def whole(folder: Path) -> list[tuple[Any, ...]]:
 def told(item: Answer | LeftOut) -> tuple[Any, ...]:
     if isinstance(item, Answer):
         assert item.record["line"] == item.line
-        return item.line, item.request_id, json.loads(item.record["response"])
+        return item.line, item.request_id, json.loads(str(item.response))
     return (item.line, item.id, None) if isinstance(item, FailedLine) else (item.place, item.reason)
 
 
