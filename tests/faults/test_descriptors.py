@@ -27,8 +27,6 @@ from obcd.journal import JournalHandler
 from obcd.workers.pool import Child
 from tests.support import wait_until
 
-pytestmark = pytest.mark.case("D13")
-
 
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
@@ -43,6 +41,7 @@ def no_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.case("D13")
 def test_log_goes_to_standard_error_until_the_journal_can_be_reached(tmp_path: Path) -> None:
     told: list[str] = []
 
@@ -62,16 +61,19 @@ def test_log_goes_to_standard_error_until_the_journal_can_be_reached(tmp_path: P
         assert b"MESSAGE=second" in journal.recv(4096)
 
 
+@pytest.mark.case("D13")
 def test_port_and_address_are_not_judged() -> None:
     with no_descriptors(), pytest.raises(ExhaustedError, match="Too many open files"):
         check_address("127.0.0.1")
 
 
+@pytest.mark.case("D13")
 def test_port_that_is_looked_for_is_named() -> None:
     with no_descriptors(), pytest.raises(OSError, match="a free port of"):
         free_ports(1)
 
 
+@pytest.mark.case("D13")
 def test_host_is_not_said_to_be_missing(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / PULL_LOCK).touch()
@@ -83,6 +85,7 @@ def test_host_is_not_said_to_be_missing(tmp_path: Path) -> None:
             remote.states()
 
 
+@pytest.mark.case("D13")
 def test_server_is_not_said_to_refuse() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         prober = Prober({"0": f"http://127.0.0.1:{listening.getsockname()[1]}"})
@@ -94,6 +97,7 @@ def test_server_is_not_said_to_refuse() -> None:
         assert (prober.latest("0").number, prober.latest("0").answer) == (1, ProbeAnswer.UNKNOWN)
 
 
+@pytest.mark.case("D13")
 @pytest.mark.parametrize("ask", [lambda: smi.find_cards(1.0), nvml.load], ids=["nvidia-smi", "nvml"])
 def test_cards_are_not_read_and_that_is_an_error_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object]
@@ -108,6 +112,7 @@ def test_cards_are_not_read_and_that_is_an_error_of_ours(
         assert read_cards(["GPU-1"]) == {}
 
 
+@pytest.mark.case("D13")
 @pytest.mark.integration
 def test_child_process_is_not_said_to_stand_still() -> None:
     child = Child("sleeper", _wait)
