@@ -18,8 +18,8 @@ MOST_NESTED = 100
 MOST_REFERRED = 1000
 #: What compiling or a judgement may take, in steps of some twenty nanoseconds.
 MOST_STEPS = 5_000_000
-#: Parts of a schema, times brackets in brackets of an answer, for which it is found out what they cost: 0.1 s.
-MOST_WEIGHED = 100_000
+#: Parts of a schema, times brackets in brackets of an answer, for which it is found out what they cost: 0.2 s.
+MOST_WEIGHED = 25_000
 #: What a number takes under `multipleOf`, which is exact, a list or object of an `enum`, and a value that others are
 #: compared with, in steps.
 MULTIPLE_STEPS, ENUM_STEPS, UNIQUE_STEPS = 5000, 20, 20
