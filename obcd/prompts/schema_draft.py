@@ -3,8 +3,8 @@
 What every example has is required, what one of them lacks is not; nothing else is allowed. It is a draft: who uses it
 knows better which texts are dates, how long they may be, and which values there are.
 
-Own code, since genson (1.4) sorts `required` and the types, makes an `anyOf` of every nullable date or list, bounds neither
-depth nor keys, and forbids no further keys: what had to be built on it is as long as this.
+Own code: genson (1.4) sorts `required` and the types, makes an `anyOf` of every nullable date or list, bounds neither
+depth nor keys, and forbids no further keys; what has to be built on it is as long as this.
 """
 
 from __future__ import annotations
@@ -68,11 +68,8 @@ class _Seen:
                 )
 
     def schema(self) -> dict[str, Any]:
-        types = [
-            name
-            for name in _TYPES.values()
-            if name in self.types and not (name == "integer" and "number" in self.types)
-        ]
+        found = self.types - {"integer"} if "number" in self.types else self.types
+        types = [name for name in _TYPES.values() if name in found]
         if not types:
             return {}
         schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
@@ -151,9 +148,8 @@ def is_schema(document: Any) -> bool:
     """Tell whether a document looks like a JSON schema rather than like a record."""
     if not isinstance(document, Mapping):
         return False
-    has_type = document.get("type") in _TYPES.values() and any(
-        key in document for key in ("properties", "items", "required")
-    )
+    is_typed = document.get("type") in _TYPES.values()
+    has_type = is_typed and any(key in document for key in ("properties", "items", "required"))
     return "$schema" in document or has_type
 
 

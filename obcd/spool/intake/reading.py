@@ -97,7 +97,7 @@ def find_cut(descriptor: int, order: AcceptOrder) -> str:
 
 def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
     """Yield so many bytes of a file: one that grows meanwhile has no end."""
-    while size and (block := file.read(min(BLOCK, size))):
+    while size and (block := file.read(min(disk.BLOCK, size))):
         size -= len(block)
         yield block
 
@@ -187,7 +187,7 @@ class Reader:
         return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
 
     def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
-        while block := source.read(BLOCK):
+        while block := source.read(disk.BLOCK):
             if self.size + len(block) > size:
                 raise InputChangedError
             self.digest.update(block)

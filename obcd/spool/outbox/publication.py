@@ -206,7 +206,7 @@ class _FailedFiles:
         self.errors.write(ledger.encode(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
-        while left and (block := lines.read(min(left, BLOCK))):
+        while left and (block := lines.read(min(left, disk.BLOCK))):
             self.retry.write(block)
             left -= len(block)
         self.retry.write(b"\n")
@@ -219,7 +219,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
     """Return the user's id of a failed line; its number where the line cannot be read."""
-    if place.length > BLOCK:
+    if place.length > disk.BLOCK:
         return place.line
     raw = _read_line(lines, place)
     try:
@@ -366,7 +366,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> d
     if is_short or size > header.size + MOST_KEPT_BYTES:
         return {"modified_after_accept": True, "modified_kept": False}
     with disk.whole_file(kept) as target, open(original, "rb") as source:
-        while size and (block := source.read(min(size, BLOCK))):
+        while size and (block := source.read(min(size, disk.BLOCK))):
             target.write(block)
             size -= len(block)
     return {"modified_after_accept": True}
