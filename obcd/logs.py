@@ -6,12 +6,13 @@ line with the time. Levels: error, somebody must act; warning, somebody may want
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import traceback
 
-from obcd.burst_filter import Gathering
+from obcd.burst_filter import BurstFilter
 from obcd.journal import JournalHandler, is_journal, one_line
 
 
@@ -38,8 +39,10 @@ def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> No
     """
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(PlainFormatter())
+    handler = JournalHandler(stream) if to_journal or is_journal() else stream
+    atexit.register(BurstFilter(handler).flush)
     root = logging.getLogger()
-    root.handlers[:] = [Gathering(JournalHandler(stream) if to_journal or is_journal() else stream)]
+    root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("obcd").setLevel(level)
     logging.raiseExceptions = False  # a closed stderr must not end the daemon

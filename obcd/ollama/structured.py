@@ -20,6 +20,7 @@ from obcd.core.request.records import JobSettings, Kind, Request, num_predict_of
 from obcd.core.schema.schemas import Misfit, Schema
 from obcd.ollama.client import CUT_IN_THOUGHT, ask
 from obcd.ollama.transport import Transport
+from obcd.ollama.validation_process import judge_apart
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
 MAX_SHOWN = 4000
@@ -43,7 +44,7 @@ def ask_fitting(
         return answer
     total, repairs = answer, 0
     while True:
-        judged = held.judge(total)
+        judged = held.judge(total, judge_apart)
         if not isinstance(judged, Misfit):
             return judged._replace(repairs=repairs)
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)

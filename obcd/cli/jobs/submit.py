@@ -40,7 +40,7 @@ from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import home_names
 from obcd.spool.submit import exactly_once as record
-from obcd.spool.submit.dropping import Submitted, drop, find_target, open_regular
+from obcd.spool.submit.dropping import Submitted, drop, find_target, open_source
 from obcd.spool.submit.staging import Left, Staging
 
 #: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
@@ -353,7 +353,7 @@ def drain(reader: IO[bytes], seconds: float) -> None:
 
 def _open(load: _Load, file: Path) -> IO[bytes]:
     if file != STDIN:
-        return open_regular(file)
+        return open_source(file)
     if sys.stdin is None:
         raise InputError("standard input is closed: nothing was dropped")
     if sys.stdin.isatty():

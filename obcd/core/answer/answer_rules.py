@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.request.records import JobSettings, Request, format_of
 from obcd.core.request.tools import strict_parameters, tool_names
-from obcd.core.schema.schemas import Fit, Misfit, Schema, schema_of
+from obcd.core.schema.schemas import Apart, Fit, Misfit, Schema, schema_of
 
 #: What a model is asked for whose call would not do.
 CALL_ANEW = "Call the tool again, with arguments that satisfy its parameters."
@@ -29,34 +29,38 @@ class AnswerRules:
     tools: tuple[str, ...]
     parameters: Mapping[str, Schema]
 
-    def judge(self, answer: ModelAnswer) -> ModelAnswer | Misfit:
-        """Return an answer as it is kept, or why it does not fit."""
+    def judge(self, answer: ModelAnswer, apart: Apart | None = None) -> ModelAnswer | Misfit:
+        """Return an answer as it is kept, or why it does not fit.
+
+        Args:
+            apart: As in `Schema.judge`.
+        """
         calls = answer.tool_calls
         if calls and self.parameters:
-            return self._judge_calls(answer, calls)
+            return self._judge_calls(answer, calls, apart)
         if self.form is None or (calls and self.tools and all(map(_Call.read, calls))):
             return answer
-        judged = self.form.judge(answer.text or "")
+        judged = self.form.judge(answer.text or "", apart)
         return judged if isinstance(judged, Misfit) else _fitting(answer, judged)
 
-    def _judge_calls(self, answer: ModelAnswer, told: list[object]) -> ModelAnswer | Misfit:
+    def _judge_calls(self, answer: ModelAnswer, told: list[object], apart: Apart | None) -> ModelAnswer | Misfit:
         calls, is_mended = [], False
         for call in map(_Call.read, told):
-            judged = self._judge_call(call)
+            judged = self._judge_call(call, apart)
             if isinstance(judged, Misfit):
                 return replace(judged, text=answer.text or "")
             is_mended |= judged.is_mended
             calls.append(judged.value)
         return answer._replace(tool_calls=calls, is_mended=is_mended)
 
-    def _judge_call(self, call: _Call | None) -> Fit | Misfit:
+    def _judge_call(self, call: _Call | None, apart: Apart | None) -> Fit | Misfit:
         """Return a call as it is kept, or how its arguments do not fit."""
         if call is None or call.name not in self.tools:
             told = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
             return Misfit("it calls a tool that was not offered", told, "")
         if call.name not in self.parameters:
             return Fit(call.document, "")
-        judged = self.parameters[call.name].judge(json.dumps(call.function.get("arguments", {})))
+        judged = self.parameters[call.name].judge(json.dumps(call.function.get("arguments", {})), apart)
         if isinstance(judged, Fit):
             return replace(judged, value=call.with_arguments(judged.value) if judged.is_mended else call.document)
         told = f"In the arguments for {call.name}:\n{judged.told}"

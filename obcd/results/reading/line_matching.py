@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from itertools import pairwise
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from obcd.core.answer.counts import Counts
@@ -23,11 +20,10 @@ from obcd.core.answer.vectors import why_no_vectors
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
-from obcd.errors import InputError, LineError
-from obcd.logs import printable
+from obcd.errors import LineError
+from obcd.spool.folders.disk import BLOCK
 from obcd.text_files import bounded_lines
 
-BLOCK = 2**20
 BOM = b"\xef\xbb\xbf"
 #: Least `[spool] max_line_bytes`: white space that is longer may have been taken in as a line that is too long.
 LEAST_LINE_LIMIT = 1024
@@ -82,24 +78,6 @@ class Sums:
 
     counts: Counts = field(default_factory=Counts)
     endpoints: dict[str, list[int]] = field(default_factory=dict)
-
-
-def open_regular(folder: Path, name: str) -> BufferedReader:
-    """Open a file of a folder to read it through; neither a link nor a FIFO leads us on.
-
-    Raises:
-        InputError: With one sentence, if it cannot be read or is no regular file.
-    """
-    try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise InputError(f"{printable(name)} is missing") from None
-    except OSError as error:
-        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"{printable(name)} is not a regular file")
-    return BufferedReader(FileIO(descriptor, "rb"), 2**18)
 
 
 def index_input(stream: BinaryIO) -> Index:

@@ -33,7 +33,6 @@ from obcd.core.request.rows import is_blank
 from obcd.core.tables.file_format import stem_of
 from obcd.errors import LineError
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, user_name
@@ -217,7 +216,7 @@ class _FailedFiles:
         self.errors.write(to_ascii(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
-        while left and (block := lines.read(min(left, BLOCK))):
+        while left and (block := lines.read(min(left, disk.BLOCK))):
             self.retry.write(block)
             left -= len(block)
         self.retry.write(b"\n")
@@ -230,7 +229,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
     """Return the user's id of a failed line; its number where the line cannot be read."""
-    if place.length > BLOCK:
+    if place.length > disk.BLOCK:
         return place.line
     raw = _read_line(lines, place)
     try:
@@ -363,7 +362,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> d
     if is_short or size > header.size + MOST_KEPT_BYTES:
         return {"modified_after_accept": True, "modified_kept": False}
     with disk.whole_file(kept) as target, open(original, "rb") as source:
-        while size and (block := source.read(min(size, BLOCK))):
+        while size and (block := source.read(min(size, disk.BLOCK))):
             target.write(block)
             size -= len(block)
     return {"modified_after_accept": True}
