@@ -12,6 +12,8 @@ import socket
 import struct
 from pathlib import Path
 
+from obcd.text import one_line
+
 SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "obcd"
 #: {logging level: syslog priority}, sd-daemon(3)
@@ -24,15 +26,6 @@ PRIORITIES = {
 }
 #: What a record's `extra` may carry into the journal; `job` becomes OBCD_JOB. Nothing else does, a prompt least of all.
 FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
-
-
-def one_line(text: str) -> str:
-    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
-    )
 
 
 class PrefixFormatter(logging.Formatter):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from obcd.errors import InputError
-from obcd.logs import printable
+from obcd.text import printable
 
 
 @dataclass(frozen=True, slots=True)

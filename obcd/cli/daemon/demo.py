@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from obcd.cli.common import is_terminal, plural, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import is_terminal, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
 from obcd.core.request.model_names import how_to_get
@@ -36,6 +36,7 @@ from obcd.results.score import score
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.submit.dropping import submit
+from obcd.text import duration, plural
 from obcd.text_files import whole_file
 
 MODEL = "smollm2:135m"

@@ -29,7 +29,6 @@ from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import CutOffError, FormError, LineError
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.inbox.arrivals import Drop, Marker
 from obcd.spool.job import ledger

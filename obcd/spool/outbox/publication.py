@@ -31,14 +31,14 @@ from obcd.core.request.rows import is_blank
 from obcd.core.tables.file_format import stem_of
 from obcd.errors import LineError
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.user_folders import find_places, user_name
+from obcd.spool.folders.user_folders import find_places
 from obcd.spool.inbox.control import fail_cancelled, read_orders
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.users import find_user_name
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:
-            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
+            manifest["cancelled_by"] = {"uid": canceller, "name": find_user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
@@ -281,7 +281,7 @@ def _manifest(
         "parent": header.parent,
         "repeat": header.repeat,
         "source": header.source,
-        "submitter": {"uid": header.uid, "name": user_name(header.uid)},
+        "submitter": {"uid": header.uid, "name": find_user_name(header.uid)},
         "counts": {
             "lines": header.lines,
             "requests": counts.done,
