@@ -2,6 +2,9 @@
 
 One datagram an entry, in the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): lines `KEY=value`; where a
 value has a line feed: `KEY`, a line feed, the length as 64 bits little endian, the value. A traceback stays one entry.
+
+Own code: systemd-python has to be compiled against libsystemd, whose socket blocks while the journal's queue is full
+(systemd's journal-send.c, `journal_fd`).
 """
 
 from __future__ import annotations

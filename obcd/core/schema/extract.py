@@ -4,6 +4,8 @@ Pure, linear in the length of the text, and never raises.
 
 A part of a broken document is never taken for the whole: of `[{"a": 1}, {"a": 2}, {"a"` (cut short by the token
 limit) the first object would be valid JSON, and wrong.
+
+Own code: libraries for this (json-repair) complete what was cut short, which is what must not happen.
 """
 
 from __future__ import annotations
