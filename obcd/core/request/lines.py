@@ -33,6 +33,8 @@ from obcd.errors import LineError
 MAX_DEPTH = 32
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
+#: An id of a line that failed is not repeated if it is longer; characters of its JSON.
+MAX_FAILED_ID_LENGTH = 200
 #: Longest name of a model, in characters.
 MAX_MODEL_LENGTH = 200
 
@@ -100,6 +102,30 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
         why_foreign(document)
         or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
     )
+
+
+def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> Any:
+    """Return the user's id of a line that failed; its number where it has none that can be repeated.
+
+    Args:
+        raw: The line, which may be no request at all.
+        asks_openai: Whether the job is answered in OpenAI's form.
+    """
+    try:
+        return parse_line(raw, line, reading).id
+    except LineError:
+        pass
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            return line
+        is_openai = reading.template is None and (is_asked(document) or (asks_openai and "custom_id" in document))
+        value = document.get("custom_id" if is_openai else reading.id_field)
+        length = len(json.dumps(value, allow_nan=False, ensure_ascii=False))  # Infinity and NaN are no JSON
+    except (ValueError, RecursionError):
+        return line
+    has_none = value is None or (reading.template is not None and is_blank(value))
+    return line if has_none or length > MAX_FAILED_ID_LENGTH else value
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
 from obcd.core.answer.vectors import why_no_vectors
-from obcd.core.request.lines import parse_line
+from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Kind, Outcome, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.schema.strict_json import refuse_constant
@@ -241,27 +241,13 @@ class Pairing:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
         if not texts or type(record.get("attempts")) is not int:
             self._problems.add(f"{where}: class, message or attempts are missing")
-        if not any(_same(record.get("id"), self._shown_id(value, line)) for value in self._ids(line)):
+        if not _same(record.get("id"), self._shown_id(self._failed_id(line), line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
 
-    def _ids(self, line: int) -> list[Any]:
-        """Return what may stand as the id of a failed line: its own; its number where that cannot be read."""
+    def _failed_id(self, line: int) -> Any:
         if self._length(line) > BLOCK:
-            return [line]
-        raw = self._raw(line)
-        try:
-            return [parse_line(raw, line, self._reading).id]
-        except LineError:
-            pass
-        try:
-            document = json.loads(raw)
-        except (ValueError, RecursionError):
-            return [line]
-        return (
-            [line, document.get(self._reading.id_field), document.get("custom_id")]
-            if isinstance(document, dict)
-            else [line]
-        )
+            return line
+        return id_of_failed(self._raw(line), line, self._reading, asks_openai=self._told)
 
     def _shown_id(self, value: Any, line: int) -> Any:
         return custom_id_of(value, line) if self._told else value
