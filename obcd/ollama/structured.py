@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
+from obcd.core.answer.several import SUMMED
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings, Kind, Request, request_options
 from obcd.core.schema.schemas import Misfit, Schema
@@ -28,17 +29,7 @@ MAX_SHOWN = 4000
 #: Longest answer that is shown to the model again, in characters: what repeats itself up to the token limit teaches
 #: nothing more.
 MAX_REPEATED = 4000
-#: What is the sum over all that was asked.
-SUMMED = (
-    "seconds",
-    "load_seconds",
-    "prompt_eval_seconds",
-    "eval_seconds",
-    "wait_seconds",
-    "prompt_tokens",
-    "eval_tokens",
-)
-#: What a failure tells of that.
+#: What a failure tells of the counters.
 COSTS = ("seconds", "prompt_tokens", "eval_tokens")
 
 
