@@ -11,7 +11,7 @@ from obcd.cli.common import say
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import InputError, UsageError
 from obcd.text import printable
-from obcd.text_files import LeftOut, whole_file, whole_stream
+from obcd.text_files import LeftOut, output_file, output_stream
 
 #: standard input or output instead of a file
 STANDARD = "-"
@@ -31,8 +31,8 @@ def refuse_published(output: str) -> None:
 def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
     """Return the stream of a document: a file that appears whole, or standard output."""
     if output == STANDARD:
-        return whole_stream(sys.stdout.buffer)
-    return whole_file(Path(output), overwrite=overwrite)
+        return output_stream(sys.stdout.buffer)
+    return output_file(Path(output), overwrite=overwrite)
 
 
 def one_delimiter(given: str) -> str:

@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
 from obcd.clock import monotonic
@@ -225,13 +224,7 @@ class _Bar(_Plain):
         job = self._coordinator.jobs.running.get(self._header.id)
         if job is not None and now - self._shown_at >= 0.2:
             self._shown_at = now
-            report: dict[str, Any] = job.report(now)
-            troubles = self._coordinator.troubles()
-            if troubles:
-                self._bar.note(troubles[0])
-            else:
-                eta = duration(report["eta_seconds"])
-                self._bar.update(report["done"], report["failed"], report["tokens_per_second"], eta)
+            self._bar.show(job.report(now), next(iter(self._coordinator.troubles()), ""))
         return False
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from obcd.errors import ExitCode, TimedOutError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox import publication, status_folders
 from obcd.spool.submit.dropping import Submitted
-from obcd.text import duration, one_line, printable
+from obcd.text import one_line, printable
 
 #: Seconds between looks at the outbox while waiting.
 LOOK_SECONDS = 0.5
@@ -107,9 +107,5 @@ class _Progress:
             return
         if progress is None:
             self._bar.note("waiting for the coordinator")
-            return
-        if progress.get("trouble"):
-            self._bar.note(printable(str(progress["trouble"])))
-            return
-        eta = progress.get("eta_seconds")
-        self._bar.update(progress["done"], progress["failed"], progress["tokens_per_second"], duration(eta))
+        else:
+            self._bar.show(progress, printable(str(progress.get("trouble") or "")))
