@@ -13,7 +13,8 @@ import sys
 import traceback
 
 from obcd.burst_filter import BurstFilter
-from obcd.journal import JournalHandler, is_journal, one_line
+from obcd.journal import JournalHandler, is_journal
+from obcd.text import one_line
 
 
 class PlainFormatter(logging.Formatter):
@@ -53,11 +54,3 @@ def fault_text(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
     return type(error).__name__ + place
-
-
-def printable(name: str) -> str:
-    r"""Escape what a terminal or log must not receive: control characters, bidi overrides, backslashes (as `\x1b`)."""
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in name
-    )

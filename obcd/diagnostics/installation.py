@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obcd.clock import duration, wall
+from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.tables.file_format import form_of
 from obcd.diagnostics.findings import Finding, Severity, fault, note, quoted, right, shown, warning
@@ -27,9 +27,12 @@ from obcd.diagnostics.machine import (
 )
 from obcd.spool.folders import acl
 from obcd.spool.folders.disk_space import read_space
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout
+from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, doubt_root, read_mount, tell_inbox
-from obcd.spool.folders.permissions import group_name, judge_folders, lstat, may_write, user_name
+from obcd.spool.folders.permissions import judge_folders, lstat, may_write
+from obcd.system_paths import SYSTEM_ROOT
+from obcd.text import duration
+from obcd.users import group_name, user_name
 
 #: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0

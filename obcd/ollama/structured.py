@@ -21,6 +21,7 @@ from obcd.core.schema.schemas import Misfit, Schema
 from obcd.ollama.client import CUT_IN_THOUGHT, ask
 from obcd.ollama.transport import Transport
 from obcd.ollama.validation_process import judge_apart
+from obcd.text import plural
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
 MAX_SHOWN = 4000
@@ -123,7 +124,7 @@ def _misfit(
     limit, is_cut = num_predict_of(request, settings), answer.done_reason == "length"
     if is_cut and thoughts and not misfit.text.strip():
         return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
-    tried = f", after {repairs} repair{'' if repairs == 1 else 's'}" if repairs else ""
+    tried = f", after {plural(repairs, 'repair')}" if repairs else ""
     if is_cut:
         cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
         return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)

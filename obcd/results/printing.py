@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from obcd.results.reading.answers import NO_PROMPT, NO_RESPONSE, Answer, each_answer
+from obcd.text import plural
 
 RULE = "#" * 40
 
@@ -42,7 +43,7 @@ def _vectors(answer: Answer) -> str:
     found = answer.embeddings
     if not isinstance(found, list) or not found or not isinstance(found[0], list):
         return ""
-    return f"{len(found)} vector{'' if len(found) == 1 else 's'} of {len(found[0])} numbers"
+    return f"{plural(len(found), 'vector')} of {len(found[0])} numbers"
 
 
 def _text(value: object) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.core.tables.file_format import kept_name
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.results.reading.answers import Answer
 from obcd.results.reading.line_matching import Index, Pairing, Problems, Sums, index_input
 from obcd.results.reading.seed_files import STAMP
@@ -29,6 +28,7 @@ from obcd.results.reading.with_retries import Retries, read_whole
 from obcd.spool.folders import disk
 from obcd.spool.job.job_folder import FORMAT
 from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.text import printable
 
 INPUT, RESPONSES, ERRORS, RETRY = "input.jsonl", "responses.jsonl", "errors.jsonl", "retry.jsonl"
 MODIFIED = "input.modified.jsonl"

@@ -6,10 +6,9 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
@@ -29,6 +28,7 @@ from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders import disk
 from obcd.spool.folders.mounts import doubt_root, read_mount
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import duration, plural
 from obcd.workers.messages import Answered
 
 #: Seconds between plain progress lines.
@@ -224,13 +224,7 @@ class _Bar(_Plain):
         job = self._coordinator.jobs.running.get(self._header.id)
         if job is not None and now - self._shown_at >= 0.2:
             self._shown_at = now
-            report: dict[str, Any] = job.report(now)
-            troubles = self._coordinator.troubles()
-            if troubles:
-                self._bar.note(troubles[0])
-            else:
-                eta = duration(report["eta_seconds"])
-                self._bar.update(report["done"], report["failed"], report["tokens_per_second"], eta)
+            self._bar.show(job.report(now), next(iter(self._coordinator.troubles()), ""))
         return False
 
     def stop(self) -> None:

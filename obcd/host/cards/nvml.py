@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from obcd.host.cards.card import Card, MigInstance, Readings, Reason, no_gpu, throttle_words
-from obcd.logs import printable
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.results.reading.answers import Answer, FailedLine, read_answers, read_failures
 from obcd.results.reading.sources import PublishedFolder, Source, find_sources
 from obcd.spool.folders import disk
 from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 RETRY = "retry.jsonl"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from obcd.logs import printable
+from obcd.text import printable
 
 #: What FUSE serves with nothing but the network behind it.
 _NETWORK_PROGRAMS = ("sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "gcsfuse", "rclone", "juicefs", "curlftpfs")

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
-from obcd.logs import printable
 from obcd.spool.folders import disk
+from obcd.text import printable
 
 MARKER_SUFFIX = ".done"
 MAX_NAME_BYTES = 200

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,25 +25,21 @@ from obcd.core.answer.openai.openai_response import told_failure, told_response
 from obcd.core.answer.outcomes import Failure, Response, Result
 from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
 from obcd.core.answer.several import join
-from obcd.core.request.lines import parse_line
-from obcd.core.request.openai.openai_request import is_asked
+from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import plain_model
-from obcd.core.request.rows import is_blank
 from obcd.core.tables.file_format import stem_of
-from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.user_folders import find_places, user_name
+from obcd.spool.folders.user_folders import find_places
 from obcd.spool.inbox.control import fail_cancelled, read_orders
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.users import find_user_name
 
 logger = logging.getLogger(__name__)
 
-#: An id of a bad line that is longer is not repeated; characters of its JSON.
-MAX_ID_CHARS = 200
 #: How much longer than what was accepted a file may be by now to be kept too.
 MOST_KEPT_BYTES = 2**28
 
@@ -102,7 +97,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:
-            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
+            manifest["cancelled_by"] = {"uid": canceller, "name": find_user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
@@ -228,28 +223,11 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
-    """Return the user's id of a failed line; its number where the line cannot be read."""
+    """Return the user's id of a failed line; its number where the line is too long to be held."""
     if place.length > disk.BLOCK:
         return place.line
     raw = _read_line(lines, place)
-    try:
-        return parse_line(raw, place.line, header.settings.reading).id
-    except LineError:
-        pass
-    try:
-        document = json.loads(raw)
-        if not isinstance(document, dict):
-            return place.line
-        reading = header.settings.reading
-        is_openai = reading.template is None and (is_asked(document) or (header.asks and "custom_id" in document))
-        value = document.get("custom_id" if is_openai else reading.id_field)
-        length = len(
-            json.dumps(value, allow_nan=False, ensure_ascii=False)
-        )  # Infinity and NaN are no JSON: not to be written on
-    except (ValueError, RecursionError):
-        return place.line
-    has_none = value is None or (header.settings.template is not None and is_blank(value))
-    return place.line if has_none or length > MAX_ID_CHARS else value
+    return id_of_failed(raw, place.line, header.settings.reading, asks_openai=bool(header.asks))
 
 
 def _response_line(raw: bytes, response: Response, header: JobHeader) -> bytes:
@@ -277,7 +255,7 @@ def _manifest(
         "parent": header.parent,
         "repeat": header.repeat,
         "source": header.source,
-        "submitter": {"uid": header.uid, "name": user_name(header.uid)},
+        "submitter": {"uid": header.uid, "name": find_user_name(header.uid)},
         "counts": {
             "lines": header.lines,
             "requests": counts.done,

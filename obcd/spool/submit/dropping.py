@@ -33,9 +33,9 @@ from obcd.core.tables.csv_reader import split_lines
 from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import FormError, InputError, LineError
-from obcd.logs import printable
 from obcd.spool.folders import acl, disk
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+from obcd.text import printable
 
 #: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40

@@ -18,8 +18,9 @@ from obcd.diagnostics import lock_holders as locks
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.installation import Question, ask, examine
 from obcd.spool.folders import permissions
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout, SpoolLock
+from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.permissions import may_write
+from obcd.system_paths import SYSTEM_ROOT
 from tests.unit.spool.spools import make_layout, put
 
 NOW = 1795373853.0
