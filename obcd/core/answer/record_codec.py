@@ -208,28 +208,15 @@ def _response(record: dict[str, Any]) -> Response:
     """Take a record to pieces; what is left of it in the end is unknown."""
     take = record.pop
     del record["outcome"]
-    weights = take("weights", None)
-    return Response(
-        ordinal=take("ordinal"),
-        line=take("line"),
-        attempts=take("attempts"),
-        endpoint=take("endpoint"),
-        is_cached=take("cached", False),
-        seed=take("seed", None),
-        weights=weights and (weights[0], weights[1]),
-        answer=_answer(record),
-    )
+    weights, is_cached, seed = take("weights", None), take("cached", False), take("seed", None)
+    head = take("ordinal"), take("line"), take("attempts"), take("endpoint")
+    return Response(*head, _answer(record), is_cached, seed, weights and (weights[0], weights[1]))
 
 
 def _answer(record: dict[str, Any]) -> ModelAnswer:
     take = record.pop
-    answer = ModelAnswer(
-        text=take("response", None),
-        model=take("model", ""),
-        done_reason=take("done_reason", None),
-        cost=_cost(record),
-        finished=take("finished"),
-    )
+    text, model, reason, cost = take("response", None), take("model", ""), take("done_reason", None), _cost(record)
+    answer = ModelAnswer(text, model, reason, cost, take("finished"))
     return answer if not record else _with_rest(answer, record)
 
 
