@@ -43,7 +43,7 @@ from obcd.core.request.records import (
 )
 from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
-from obcd.logs import fault_text
+from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting

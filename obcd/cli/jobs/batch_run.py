@@ -22,7 +22,7 @@ from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.leases import Lease
 from obcd.errors import ExitCode, InputError, NoEndpointError
-from obcd.logs import set_up_logging
+from obcd.logs.setup import set_up_logging
 from obcd.ollama.control import Probe, probe_all
 from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders import disk

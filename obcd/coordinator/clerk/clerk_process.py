@@ -22,7 +22,7 @@ from typing import Any
 
 from obcd.clock import monotonic
 from obcd.errors import ObcdError
-from obcd.logs import fault_text, set_up_logging
+from obcd.logs.setup import fault_text, set_up_logging
 from obcd.spool.folders.disk_space import FULL
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox import control

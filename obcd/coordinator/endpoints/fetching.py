@@ -18,7 +18,7 @@ from obcd.config.endpoints import Endpoint
 from obcd.core.endpoint.retry import pause
 from obcd.core.request.records import plain_model
 from obcd.errors import NoEndpointError
-from obcd.logs import fault_text
+from obcd.logs.setup import fault_text
 from obcd.ollama.pulling import Progress, stream_pull
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from obcd.coordinator.jobs.running_job import RunningJob
-from obcd.logs import fault_text
+from obcd.logs.setup import fault_text
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.job.job_folder import JobHeader
