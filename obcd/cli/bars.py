@@ -5,6 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from obcd.clock import duration
+from obcd.coordinator.view import JobView
+
 
 class JobBar:
     """`notes.jsonl ━━━━━━━━━ 412/1000  3 failed  1 204 tokens/s  ETA 2 min 10 s`, redrawn in place on stderr."""
@@ -32,8 +35,10 @@ class JobBar:
         """Show a remark instead of figures."""
         self._progress.update(self._task, note=text)
 
-    def update(self, done: int, failed: int, tokens_per_second: float, eta: str) -> None:
-        """Show figures."""
-        self._progress.update(
-            self._task, completed=done, note=f"{failed} failed  {tokens_per_second:.0f} tokens/s  ETA {eta}"
-        )
+    def show(self, job: JobView, trouble: str) -> None:
+        """Show figures, or why there are none to expect."""
+        if trouble:
+            self.note(trouble)
+            return
+        speed, eta = f"{job.tokens_per_second:.0f} tokens/s", f"ETA {duration(job.eta_seconds)}"
+        self._progress.update(self._task, completed=job.done, note=f"{job.failed} failed  {speed}  {eta}")

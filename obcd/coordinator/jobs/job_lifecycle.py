@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from obcd.clock import duration, monotonic
 from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
@@ -25,8 +24,9 @@ from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.quarantine import Quarantine
 from obcd.coordinator.jobs.recorder import Recorder
-from obcd.coordinator.jobs.running_job import JobState, RunningJob, report_idle
+from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
 from obcd.coordinator.observer import Published
+from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
@@ -129,20 +129,31 @@ class Jobs:
             return JobState.QUARANTINED
         return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
 
-    def reports(self) -> list[dict[str, Any]]:
-        """Return the entries in `status.json` of the jobs that nobody works on, of the oldest of them."""
+    def views(self, now: float, obstacle: str) -> tuple[JobView, ...]:
+        """Return what is shown of the jobs that run, of the oldest that wait, and of those that are kept apart.
+
+        Args:
+            obstacle: Why no request can be sent at present, whatever the job.
+        """
+        running = [job.view(now, obstacle) for job in self.running.values()]
         waiting = [
-            report_idle(header, self.state(header.id), priority=self.orders(header.id).rank.among_own)
+            idle_view(header, self.state(header.id), priority=self.orders(header.id).rank.among_own)
             for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later)
         ]
-        return [*waiting, *self.quarantine.reports()]
+        return (*running, *waiting, *self.quarantine.views())
 
-    def further(self) -> list[dict[str, Any]]:
-        """Return in short the jobs that `reports` leaves out: whole entries of ten thousand would take their time."""
-        return [
-            {"job": header.id, "profile": header.profile, "name": header.name, "state": self.state(header.id)}
+    def further_views(self) -> tuple[FurtherJobView, ...]:
+        """Return in short the jobs that `views` leaves out: whole entries of ten thousand would take their time."""
+        return tuple(
+            FurtherJobView(job=header.id, profile=header.profile, name=header.name, state=self.state(header.id))
             for header in islice(self.accepted.values(), MOST_REPORTED, None)
-        ]
+        )
+
+    def eta_seconds(self) -> float | None:
+        """Return how long all takes that is going on; what is paused takes no time until it goes on."""
+        waiting = sum(header.requests for header in self.accepted.values() if not self.is_paused(header.id))
+        going = [job for job in self.running.values() if job.state is not JobState.PAUSED]
+        return time_to_go(going, waiting, self._fleet.in_flight)
 
     # --- coming --------------------------------------------------------------------------------------------------
 
