@@ -59,7 +59,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The fields of a document that are written: a getter of all values, and the names of all and of several kinds."""
+    """The fields of a document that are written: a getter of all values, and the names of all and of several kinds.
+
+    `nested` has those that are tuples of documents.
+    """
 
     names: tuple[str, ...]
     values: Callable[[object], tuple[object, ...]]

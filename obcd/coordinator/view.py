@@ -93,6 +93,10 @@ class FurtherJobView(Document):
     name: str
     state: str
 
+    def to_json(self) -> dict[str, object]:
+        """Return the object; written out here because there may be ten thousand, once a second."""
+        return {"job": self.job, "profile": self.profile, "name": self.name, "state": self.state}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointView(Document):

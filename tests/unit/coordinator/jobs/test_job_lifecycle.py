@@ -233,6 +233,21 @@ def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
     )
 
 
+def test_waiting_job_that_was_shown_is_shown_again_as_it_is_now(bench: Bench) -> None:
+    for number in range(MOST_REPORTED + 2):
+        bench.take(f"j{number}")
+    last = f"j{MOST_REPORTED + 1}"
+    first, further = bench.jobs.views(0.0, ""), bench.jobs.further_views()
+
+    bench.jobs.pause(frozenset({"j0", last}))
+    bench.jobs.bind("j1", JobControls(rank=Rank(0, 7)))
+
+    shown, named = bench.jobs.views(1.0, ""), bench.jobs.further_views()
+    assert [(item.state, item.priority) for item in shown[:2]] == [("PAUSED", 0), ("ACCEPTED", 7)]
+    assert [item.state for item in named] == ["ACCEPTED", "PAUSED"]
+    assert all(old is new for old, new in zip((*first[2:], *further[:1]), (*shown[2:], *named[:1]), strict=True))
+
+
 @pytest.mark.parametrize(
     ("error", "is_gone"),
     [(FileNotFoundError(), True), (NotADirectoryError(), True), (PermissionError(), False), (OSError(5, "I/O"), False)],
