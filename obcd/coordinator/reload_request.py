@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from obcd.clock import monotonic
 from obcd.coordinator.view import ReloadView
-from obcd.documents import Document
+from obcd.core.documents import Document
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, lock_holder

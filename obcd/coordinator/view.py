@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from obcd.core.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
 from obcd.core.endpoint.health import EndpointState
-from obcd.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
 
 FORMAT = 1
 

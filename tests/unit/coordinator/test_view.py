@@ -27,7 +27,7 @@ from obcd.coordinator.view import (
     View,
     WaitingView,
 )
-from obcd.documents import Document
+from obcd.core.documents import Document
 from obcd.spool.folders.layout import Layout
 from tests.unit.coordinator.jobs.test_running_job import job
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from obcd.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
+from obcd.core.documents import LEFT_OUT_IF_NONE, UNWRITTEN, Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
