@@ -60,18 +60,22 @@ class JournalHandler(logging.Handler):
         self._path = str(path)
         self._fallback = fallback
         fallback.setFormatter(PrefixFormatter())
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket: socket.socket | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
+            if self._socket is None:  # not before: a process that may open nothing must be able to say so
+                kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                self._socket = socket.socket(socket.AF_UNIX, kind)
             self._socket.sendto(encode(record, self.format(record)), self._path)
         except OSError:
             self._fallback.handle(record)
 
     def close(self) -> None:
         """Give the socket back."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
         super().close()
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.clock import duration, wall
@@ -33,6 +33,8 @@ from obcd.spool.folders.permissions import group_name, judge_folders, lstat, may
 
 #: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0
+#: Commands of remedies that are for root alone (dmesg where kernel.dmesg_restrict is set), and for a folder's owner.
+ROOTS_COMMANDS, OWNERS_COMMANDS = ("umount", "timedatectl", "dmesg"), ("chmod", "chown")
 #: Files of an inbox that are looked at.
 MOST_DROPS = 10_000
 
@@ -99,7 +101,7 @@ def examine(question: Question) -> list[Finding]:
             fault("root", why, f"chmod u+rwx {quoted(root)}") if question.uid == owner else note("root", why),
             *machine,
         ]
-    return [
+    findings = [
         *_examine_folders(question, owner),
         *_examine_access(question, owner),
         *_examine_filesystems(question),
@@ -107,6 +109,15 @@ def examine(question: Question) -> list[Finding]:
         *_examine_drops(question),
         *machine,
     ]
+    return [_runnable(finding, question.uid, owner) for finding in findings]
+
+
+def _runnable(finding: Finding, uid: int, owner: int) -> Finding:
+    """Return a finding with `sudo` before a command that its reader may not run."""
+    command = finding.remedy.partition(" ")[0]
+    if uid != 0 and (command in ROOTS_COMMANDS or (command in OWNERS_COMMANDS and uid != owner)):
+        return replace(finding, remedy=f"sudo {finding.remedy}")
+    return finding
 
 
 def _no_root(root: Path) -> Finding:

@@ -20,6 +20,7 @@ from obcd.core.request.records import JobSettings, Kind, Request, request_option
 from obcd.core.schema.schemas import Misfit, Schema
 from obcd.ollama.client import CUT_IN_THOUGHT, ModelAnswer, ask
 from obcd.ollama.transport import Transport
+from obcd.ollama.validation_process import judge_apart
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
 MAX_SHOWN = 4000
@@ -55,7 +56,7 @@ def ask_fitting(
         return answer
     total, repairs = answer.fields, 0
     while True:
-        judged = held.judge(total)
+        judged = held.judge(total, judge_apart)
         if not isinstance(judged, Misfit):
             return ModelAnswer({**judged, "repairs": repairs} if repairs else judged)
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)

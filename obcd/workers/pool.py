@@ -71,7 +71,7 @@ class Child:
         """Tell whether it stands still because of a signal."""
         try:
             return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        except psutil.Error:
+        except (psutil.Error, OSError):  # OSError: it cannot be looked at, for want of descriptors
             return False
 
     def end(self, grace: float = GRACE_SECONDS) -> None:

@@ -26,6 +26,7 @@ from obcd.clock import duration, monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
 from obcd.coordinator.view import DaemonState, View
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
 from obcd.host.supervisord.session import Session
@@ -152,7 +153,8 @@ def _check_ollama(ollama: str, model: str) -> None:
     if found.failure is not None:
         raise NoEndpointError(f"the Ollama at {ollama} cannot be asked: {found.failure}")
     if canonical_model(model) not in found.digests:
-        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': ollama pull {model}")
+        advice = how_to_get(model, f"http://{ollama}")
+        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': {advice}")
 
 
 def _await_start(layout: Layout, session: Session) -> None:

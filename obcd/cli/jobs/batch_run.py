@@ -20,6 +20,7 @@ from obcd.coordinator.observer import Observer
 from obcd.coordinator.view import JobView
 from obcd.core.endpoint.faults import Fault
 from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.leases import Lease
 from obcd.errors import ExitCode, InputError, NoEndpointError
@@ -97,10 +98,9 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     lacking -= fetched
     if lacking == wanted:
         name = min(lacking)
-        raise NoEndpointError(
-            f"no endpoint has the model '{name}' ({plural(len(reached), 'endpoint')} asked): "
-            f"run `ollama pull {name}` there"
-        )
+        url = next((item.url for item in endpoints if item.name in reached and item.token is None), "")
+        asked = plural(len(reached), "endpoint")
+        raise NoEndpointError(f"no endpoint has the model '{name}' ({asked} asked): {how_to_get(name, url)}")
     for model in sorted(lacking):
         say(f"no endpoint has the model '{model}': its lines will fail")
     return probes

@@ -62,7 +62,7 @@ def compare(old: Settings, new: Settings, draining: Collection[str] = ()) -> Cha
         profiles_altered=tuple(
             name
             for name in stayed
-            if old.profiles[name] != new.profiles[name] or old.schemas.get(name) != new.schemas.get(name)
+            if old.profiles[name].said != new.profiles[name].said or old.schemas.get(name) != new.schemas.get(name)
         ),
         keys=tuple(_keys(old, new)),
         is_for_jobs=any(_asked_with(old, name) != _asked_with(new, name) for name in ("", *stayed)),

@@ -39,11 +39,17 @@ _FAILURES = {
 
 
 def load() -> Any | None:
-    """Return the module, or None where the package is not installed."""
+    """Return the module, or None where the package is not installed.
+
+    Raises:
+        GpuError: If it cannot be read.
+    """
     try:
         import pynvml  # noqa: PLC0415 - an extra, and dear to import
     except ImportError:
         return None
+    except OSError as error:  # no descriptor is left to read it
+        raise no_gpu(Reason.FAILED, f"NVIDIA's library cannot be loaded: {error.strerror}") from None
     return pynvml
 
 

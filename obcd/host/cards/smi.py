@@ -172,9 +172,12 @@ def _run(arguments: list[str], deadline: float) -> str | None:
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    process = subprocess.Popen(
-        [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    try:
+        process = subprocess.Popen(
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        raise no_gpu(Reason.FAILED, f"nvidia-smi cannot be run: {error.strerror}") from None
     try:
         output, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -292,6 +292,19 @@ def test_folder_that_is_not_as_it_should_be_is_said(
     assert (found, command) == (severity, remedy.format(root=question.layout.root))
 
 
+@pytest.mark.parametrize(("uid", "sudo"), [(0, ""), (1000, ""), (4_000_000, "sudo ")])
+def test_remedy_can_be_run_by_who_reads_it(
+    question: Question, monkeypatch: pytest.MonkeyPatch, uid: int, sudo: str
+) -> None:
+    monkeypatch.setattr(permissions, "_is_own_group", lambda uid, gid: False)
+    monkeypatch.setattr(installation, "_owner", lambda *_: 1000)
+    question.layout.root.chmod(0o777)
+
+    remedies = [remedy for _, _, remedy in wrongs(replace(question, uid=uid), "folders")]
+
+    assert f"{sudo}chmod go-w {question.layout.root}" in remedies
+
+
 def test_shared_spool_with_the_right_modes_has_no_finding(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permissions, "_is_own_group", lambda uid, gid: False)
     shared()(question.layout)
@@ -474,7 +487,7 @@ def test_rename_across_filesystems_is_a_fault(question: Question, name: str, par
 
     assert severity is Severity.FAULT
     assert part in sentence
-    assert remedy.startswith(f"umount {target}")
+    assert remedy.removeprefix("sudo ").startswith(f"umount {target}")
 
 
 def test_inbox_elsewhere_that_is_not_there_may_be_a_share_that_is_not_mounted(
