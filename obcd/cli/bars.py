@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from obcd.clock import duration
 from obcd.coordinator.view import JobView
+from obcd.text import duration
 
 
 class JobBar:

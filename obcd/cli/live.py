@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from obcd.clock import duration
 from obcd.coordinator.view import EndpointView, JobView, PublishedView, View
+from obcd.text import duration
 
 #: {what a stand-in's version ends in: what it is}
 STAND_INS = {"embedded": "real inference on the CPU", "simulated": "simulated, made-up words"}

@@ -19,7 +19,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from obcd.spool.folders.inotify import raise_limit, read_limit
-from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, read_table, real_path, tell_inbox
+from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, list_mounts, tell_inbox
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class InboxWatch:
         self._wake = wake
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int] | None] = []
-        self._inbox = real_path(folders[0])
+        self._inbox = os.path.realpath(folders[0])  # here: it may wait for a server that does not answer
         #: What is different with the inbox where another machine serves it, "" where none does.
         self._remote_note = ""
         #: Why there are no file events on a filesystem that has them, "" when there are.
@@ -87,7 +87,7 @@ class InboxWatch:
 
     def _is_remote(self) -> bool:
         """Tell whether the inbox lies on a network filesystem by now."""
-        note = tell_inbox(self._folders[0], find_mount(read_table(), self._inbox))
+        note = tell_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
         if note and not self._remote_note:
             logger.warning("%s", note, extra={"action": "inbox_remote"})
         self._remote_note = note

@@ -44,13 +44,13 @@ from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.spool.job.ledger import failure_record
+from obcd.text import printable
 from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ from obcd.coordinator.view import ReloadView
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
 from obcd.spool.folders.layout import Layout
+from obcd.text import join_lines
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class Reloader:
         outcome = ReloadView(
             number=self._number, began=began, at=timestamp(wall()), is_ok=not code, text=text, exit_code=code
         )
-        trouble = "" if outcome.is_ok else f"reload failed: {one_line(text)}"
+        trouble = "" if outcome.is_ok else f"reload failed: {join_lines(text, MAX_TEXT)}"
         if outcome.is_ok:
             logger.info("configuration read again: %s", text, extra={"action": "reloaded"})
         else:
@@ -192,9 +193,3 @@ def check_place(old: Layout, new: Layout) -> None:
                 f"spool.{key} cannot change while the coordinator runs (from {before} to {after}): "
                 "restart the coordinator, or put it back"
             )
-
-
-def one_line(text: str) -> str:
-    """Return a fault of several lines as one, not too long for a log."""
-    whole = "; ".join(line.strip() for line in text.splitlines()).replace(":; ", ": ")
-    return whole if len(whole) <= MAX_TEXT else whole[: MAX_TEXT - 1] + "…"

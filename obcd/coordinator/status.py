@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from obcd.clock import duration
-from obcd.coordinator.reloading import one_line
+from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.view import DaemonState, LiveView
+from obcd.text import duration, join_lines
 
 
 def status_line(view: LiveView) -> str:
@@ -12,7 +12,7 @@ def status_line(view: LiveView) -> str:
 
     Example: `2 jobs, 41 % of 1000 requests, 12 min to go, 3/4 endpoints up`.
     """
-    parts = [one_line("; ".join(view.troubles))] if view.troubles else []
+    parts = [join_lines("; ".join(view.troubles), MAX_TEXT)] if view.troubles else []
     return "; ".join([*parts, ", ".join(_progress(view))])
 
 

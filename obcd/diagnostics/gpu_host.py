@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from obcd.config.loading import SYSTEM_CONFIGURATION
 from obcd.config.settings import Host, Settings
 from obcd.diagnostics.findings import Finding, fault, note, right, shown, warning
 from obcd.errors import ConfigurationError, InputError, ObcdError
@@ -24,6 +23,7 @@ from obcd.host.servers.planning import make_plan
 from obcd.host.servers.ports import host_of
 from obcd.host.servers.runtime import folder_that_runs
 from obcd.ollama.control import probe_all
+from obcd.system_paths import SYSTEM_CONFIGURATION
 
 #: Where `systemctl enable` puts its links, systemd.unit(5).
 UNITS = Path("/etc/systemd/system")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from obcd.clock import timestamp
 from obcd.diagnostics.findings import Finding, Severity, quoted, shown
-from obcd.logs import printable
 from obcd.spool.folders.disk_space import Space, find_shortage, shown_size
 from obcd.spool.folders.inotify import GOOD_LIMITS, raise_limit, read_limit
+from obcd.text import printable
 
 PROC = Path("/proc")
 

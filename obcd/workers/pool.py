@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.core.endpoint.retry import pause
+from obcd.text import duration
 from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.forking import forkserver
 from obcd.workers.messages import Ask, Configure, ProbeNow

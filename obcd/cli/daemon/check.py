@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, describe_slots, find_layout, plural, read_local_settings, root_option
+from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
@@ -27,6 +27,7 @@ from obcd.diagnostics.lock_holders import lock_holders
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
 from obcd.spool.folders.layout import Layout
+from obcd.text import plural
 
 #: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
 FIRST_HONEST_VERSION = (0, 12, 6)

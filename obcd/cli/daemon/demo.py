@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from obcd.cli.common import find_view, is_terminal, plural, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import find_view, is_terminal, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
 from obcd.coordinator.view import DaemonState, View
@@ -38,7 +38,8 @@ from obcd.results.score import score
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.submit.dropping import submit
-from obcd.text_files import whole_file
+from obcd.text import duration, plural
+from obcd.text_files import output_file
 
 MODEL = "smollm2:135m"
 SERVERS, SLOTS = 2, 4
@@ -291,7 +292,7 @@ class _NotingWriter(JsonWriter):
 
 def _merge(visits: Path, merged: Path) -> dict[int, object]:
     """Merge the visits as `obcd merge` does; returns `{line: record}`."""
-    with whole_file(merged, overwrite=True) as stream:
+    with output_file(merged, overwrite=True) as stream:
         writer = _NotingWriter(stream)
         merge_answers([visits], writer, ignore=merged, report=lambda left_out: say(f"  left out: {left_out}"))
     return writer.records

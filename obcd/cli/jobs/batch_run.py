@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
@@ -30,6 +30,7 @@ from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders import disk
 from obcd.spool.folders.mounts import doubt_root, read_mount
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import duration, plural
 from obcd.workers.messages import Answered
 
 #: Seconds between plain progress lines, and between redraws of the bar.

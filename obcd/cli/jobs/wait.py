@@ -11,11 +11,10 @@ from obcd.cli.common import START, is_running, is_terminal, is_watched, say
 from obcd.clock import monotonic
 from obcd.coordinator.view import JobView
 from obcd.errors import ExitCode, TimedOutError
-from obcd.journal import one_line
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox import publication, status_folders
 from obcd.spool.submit.dropping import Submitted
+from obcd.text import one_line, printable
 
 if TYPE_CHECKING:
     from obcd.cli.bars import JobBar

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.benchmark.bench_prompts import read_prompts
-from obcd.cli.common import find_layout, is_running, plural, read_local_settings, say
+from obcd.cli.common import find_layout, is_running, read_local_settings, say
 from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
@@ -16,6 +16,7 @@ from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import JobSettings, Request, canonical_model, signature_of
 from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.ollama.control import Probe, probe_all
+from obcd.text import plural
 
 #: Most connections of one process, each with a thread of its own; and files that it has open besides.
 MAX_CONNECTIONS, SPARE_FILES = 4096, 128

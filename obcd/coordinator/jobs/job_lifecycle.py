@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
 from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
@@ -33,6 +33,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import duration
 
 logger = logging.getLogger(__name__)
 

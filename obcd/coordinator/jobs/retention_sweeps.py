@@ -7,9 +7,9 @@ import logging
 from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed, Clerk
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.retention import Swept
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from obcd.host.servers.ports import is_foreign
 from obcd.host.supervisord.remote import Remote
 from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import ProbeAnswer
-from obcd.logs import printable
 from obcd.ollama.control import probe
+from obcd.text import printable
 
 #: Seconds to wait for servers that are starting.
 START_PATIENCE = 60.0

@@ -105,7 +105,7 @@ def findings(wanted: Launch) -> list[str]:
 def check_card(wanted: Launch) -> None:
     """Check that the driver has the card.
 
-    Where nobody can tell (a container with neither NVML nor nvidia-smi), the card is taken to be there: Ollama looks
+    Where nobody can tell (a container without the driver's library), the card is taken to be there: Ollama looks
     for itself, and the watch restarts a server that answers from the CPU.
 
     Raises:
@@ -117,9 +117,9 @@ def check_card(wanted: Launch) -> None:
     try:
         cards = discover()
     except GpuError as error:
-        if error.reason is not Reason.NO_TOOL:
+        if error.reason is not Reason.NO_LIBRARY:
             raise
-        logger.warning("GPU %s is not checked: neither NVML nor nvidia-smi is here", server.label)
+        logger.warning("GPU %s is not checked: NVIDIA's library libnvidia-ml.so.1 is not here", server.label)
         return
     there = {card.uuid for card in cards} | {part.uuid for card in cards for part in card.instances}
     if server.pin not in there:

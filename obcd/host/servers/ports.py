@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.host.servers.leftovers import slot_of
-from obcd.host.servers.runtime import UNIT, user_name
+from obcd.host.servers.runtime import UNIT
+from obcd.users import user_name
 
 LISTENING = "0A"
 PROC = Path("/proc")

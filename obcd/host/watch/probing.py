@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from obcd.clock import monotonic
 from obcd.errors import EXHAUSTED
 from obcd.host.watch.watch_rules import ProbeAnswer, WatchLimits
-from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded
+from obcd.text import printable
 
 #: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
 PERIOD, SHORT_PERIOD = WatchLimits().probe, 1.0

@@ -35,7 +35,7 @@ def listener() -> Iterator[socket.socket]:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     """Return two cards and Ollama, on a machine without units and runtime folders."""
-    made = StandIns(tmp_path / "stand-ins", cards(2), has_smi=False)
+    made = StandIns(tmp_path / "stand-ins", cards(2))
     monkeypatch.setenv("STANDIN_FOLDER", str(made.folder))
     monkeypatch.setenv("PATH", str(made.bin))
     monkeypatch.setitem(sys.modules, "pynvml", pynvml)
@@ -110,8 +110,8 @@ def test_what_the_plan_refuses_is_a_fault(machine: StandIns, host: dict[str, Any
     assert findings[0].sentence.startswith(sentence)
 
 
-def test_cards_without_a_driver_are_a_fault(machine: StandIns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+def test_cards_without_a_driver_are_a_fault(machine: StandIns) -> None:
+    machine.describe(cards(2), driver="no-library")
 
     (finding,) = examine_host(Settings())
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from obcd.config.settings import Profile, Settings, Spool
@@ -17,12 +18,13 @@ from obcd.diagnostics import lock_holders as locks
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.installation import Question, ask, examine
 from obcd.spool.folders import permissions
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout, SpoolLock
+from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.permissions import may_write
+from obcd.system_paths import SYSTEM_ROOT
 from tests.unit.spool.spools import make_layout, put
 
 NOW = 1795373853.0
-MOUNT = "{id} 1 254:0 / {point} rw - {kind} /dev/x rw\n"
+MOUNT = "/dev/x {point} {kind} rw 0 0\n"
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,9 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    """Return a folder that looks like /proc: one local filesystem, no locks, no processes."""
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that looks like /proc, to psutil too: one local filesystem, no locks, no processes."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
     proc = tmp_path / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "locks").touch()
@@ -56,8 +59,8 @@ def question(layout: Layout, proc: Path) -> Question:
 
 def mount(proc: Path, kinds: dict[str | Path, str]) -> None:
     """Say what is mounted where."""
-    lines = [MOUNT.format(id=number, point=point, kind=kind) for number, (point, kind) in enumerate(kinds.items())]
-    (proc / "self" / "mountinfo").write_text("".join(lines))
+    lines = [MOUNT.format(point=point, kind=kind) for point, kind in kinds.items()]
+    (proc / "self" / "mounts").write_text("".join(lines))
 
 
 def lock(proc: Path, *locks: tuple[Path, int], device: int | None = None) -> None:
