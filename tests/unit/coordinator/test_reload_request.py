@@ -63,7 +63,7 @@ def test_outcome_is_the_first_that_began_after_the_request(
 
     hung_up.append(reload)
 
-    assert ask_to_reload(layout, 10.0)["text"] == "ours"
+    assert ask_to_reload(layout, 10.0).text == "ours"
 
 
 def test_old_outcome_is_not_taken_for_ours(layout: Layout, lock: SpoolLock, hung_up: list[Callable[[], None]]) -> None:
@@ -152,12 +152,23 @@ def test_fifo_in_place_of_the_status_keeps_nobody_waiting(layout: Layout, lock: 
         ask_to_reload(layout, 0.05)
 
 
-@pytest.mark.parametrize("said", [{"takes_reloads": False}, {}, {"takes_reloads": "yes"}])
+@pytest.mark.parametrize("said", [{"takes_reloads": False}, {}])
 def test_what_a_hangup_would_end_is_not_sent_one(layout: Layout, lock: SpoolLock, said: dict[str, object]) -> None:
     layout.status.write_text(json.dumps({"pid": os.getpid(), "reloads": [], **said}), "utf-8")
 
     with pytest.raises(InputError, match="obcd batch"):  # and we live
         ask_to_reload(layout, 5.0)
+
+
+@pytest.mark.parametrize("said", [{"takes_reloads": "yes"}, {"takes_reloads": 1}, {"pid": str(os.getpid())}])
+def test_status_that_is_not_as_we_write_it_has_nobody_signalled(
+    layout: Layout, lock: SpoolLock, said: dict[str, object]
+) -> None:
+    document = {"pid": os.getpid(), "takes_reloads": True, "reloads": [], **said}
+    layout.status.write_text(json.dumps(document), "utf-8")
+
+    with pytest.raises(TimedOutError, match="shows no status"):  # and we live
+        ask_to_reload(layout, 0.05)
 
 
 def test_process_that_got_the_number_of_a_coordinator_that_just_ended_is_not_signalled(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from obcd.cli import main
-from obcd.coordinator.jobs.running_job import JobState, report_idle
+from obcd.coordinator.jobs.running_job import idle_view
+from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job.job_folder import JobHeader
@@ -60,7 +61,7 @@ def test_retry_is_dropped_with_the_job_that_it_is_of(layout: Layout, notes: Path
 
 def test_job_whose_retry_runs_is_not_tried_again(layout: Layout, notes: Path, run: Run) -> None:
     run("retry", notes)
-    StatusFolders(layout).show_progress(header := take(layout), report_idle(header, JobState.RUNNING))
+    StatusFolders(layout).show_progress(header := take(layout), idle_view(header, JobState.RUNNING).to_json())
     (layout.inbox / "notes.retry.jsonl").unlink(missing_ok=True)
 
     said = run("retry", notes)
