@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 MANIFEST := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo unit test lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
-	@echo "make test    install, then run the whole test suite"
+	@echo "make unit    install, then run the unit and property tests (a minute)"
+	@echo "make test    install, then run the whole test suite but soak and bench (five minutes)"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
@@ -52,6 +53,9 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp
 demo: $(VENV)/engine.stamp
 	@exec $(BIN)/python -m obcd demo
 
+unit: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/property $(PYTEST_ARGS)
+
 # Two at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
@@ -67,7 +71,7 @@ bench: $(VENV)/test.stamp
 
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 soak: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -m 'soak or property' --hypothesis-profile soak $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) obcd-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

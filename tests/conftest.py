@@ -1,7 +1,8 @@
-"""Fixtures of the tests with real processes; what they start ends with the test."""
+"""What all tests share: temporary folders in memory; for those with real processes, what ends these with the test."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,9 +11,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from obcd.coordinator.disk_watch import BALLAST
 from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
+
+#: A filesystem in memory, and the room there from which on temporary folders are put on it.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 * 2**30
+
+#: How many examples property tests try; how long one takes is a matter of what else the machine does.
+for profile, examples in (("quick", 50), ("soak", 2000)):
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("quick")
+
+
+def pytest_configure() -> None:
+    """Put temporary folders in memory, unless TMPDIR says where: no test depends on a real disk, and syncs wait for one."""
+    if "TMPDIR" not in os.environ and is_roomy(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def is_roomy(folder: Path) -> bool:
+    """Return whether a folder is ours to write in, has room, and may hold programs, which some stand-ins are."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize >= ROOM_BYTES and not disk.f_flag & os.ST_NOEXEC
 
 
 @pytest.fixture

@@ -376,6 +376,8 @@ class _Slot:
         if answers_of(request, settings) > 1:
             answer.fields["seed"] = request.options["seed"]
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
+        if message.is_hedged and "cached" not in record:
+            record["hedged"] = True
         if message.digest:
             record["weights"] = [signature.model, message.digest]
         return Answered(

@@ -42,11 +42,6 @@ LONG = "x" * 20_000
 
 
 @pytest.fixture
-def layout(scratch: Path) -> Layout:
-    return make_layout(scratch / "root")
-
-
-@pytest.fixture
 def room(layout: Layout) -> DiskWatch:
     """Return a room that nobody looks at: it knows what the recorder says."""
     return DiskWatch(layout.root)

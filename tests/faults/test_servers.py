@@ -539,6 +539,7 @@ def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached
 
     done.assert_complete(41)
     assert done.errors == []
+    assert (done.responses[-1]["attempts"], done.responses[-1]["hedged"]) == (1, True)
     assert "no answer within the time limit" not in coordinator.text()
     # then the one that hangs is found out by a token, and answers again
     wait_until(lambda: "it hung: its model is unloaded" in coordinator.text())

@@ -223,7 +223,8 @@ class Endpoints:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature)
+            about = lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature, lease.is_hedged
+            ask = Ask(lease.ticket, *about)
             self.pool.send(lease.endpoint, ask)
 
         if self.scheduler.moves != self._told_moves:

@@ -252,6 +252,7 @@ class Jobs:
             rank=self.orders(header.id).rank,
         )
         backlog.weights = None if header.settings.digest == "any" else dict(loaded.replay.weights)
+        backlog.has_cache = header.settings.cache
         running = RunningJob.begin(header, backlog, loaded.replay, now, loaded.times)
         if self.orders(header.id).canceller is not None:
             running.move(JobState.CANCELLED)

@@ -22,14 +22,6 @@ OLD = {"number": 1, "began": 0.0, "is_ok": True, "text": "old news", "exit_code"
 
 
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    made = Layout.at(tmp_path / "root")
-    made.create([])
-    return made
-
-
-@pytest.fixture
 def lock(layout: Layout) -> Iterator[SpoolLock]:
     made = SpoolLock(layout)
     made.acquire()

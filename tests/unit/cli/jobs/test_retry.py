@@ -22,11 +22,6 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
-
-
-@pytest.fixture
 def notes(layout: Layout) -> Path:
     accept_bytes(layout, THREE)
     record(layout, "job1", [answer(0), failure(1), failure(2)])

@@ -41,11 +41,6 @@ Ask = Callable[..., Path]
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
-
-
-@pytest.fixture
 def ask(layout: Layout) -> Ask:
     """Return a function that publishes a job: the given requests, from 0, fail; answers say whose they are."""
     numbers = itertools.count(1)

@@ -36,11 +36,6 @@ LINES: list[dict[str, Any] | str] = [
 FIRSTS = [0, 1, 0, 3, 4, 0, 6, 0, 4]
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
-
-
 def accepted(layout: Layout, lines: list[Any], settings: JobSettings = SETTINGS) -> JobHeader:
     raw = b"".join((line if isinstance(line, str) else json.dumps(line)).encode() + b"\n" for line in lines)
     verdict = accept(layout, order_of(drop_of(put(layout, raw)), settings=settings))

@@ -43,11 +43,6 @@ MIXED = b"".join(
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
-
-
-@pytest.fixture
 def folder(layout: Layout) -> Path:
     accept_bytes(layout, MIXED)
     document = json.loads(answer(6, line=8, embeddings=[[1.0, 0.0]], eval_tokens=0))

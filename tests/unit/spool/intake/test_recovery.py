@@ -32,11 +32,6 @@ from tests.unit.spool.spools import (
 NOTHING = Recovery((), (), (), ())
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
 def claim_by_hand(layout: Layout, folder: str, content: bytes = THREE, name: str = "notes.jsonl") -> Path:
     claim = layout.claims / folder
     claim.mkdir()

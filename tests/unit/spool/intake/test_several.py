@@ -24,11 +24,6 @@ MIXED = (
 VECTORS = [[1.0, 0.0], [0.6, 0.8]]
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
-
-
 def embedded(ordinal: int) -> bytes:
     document = json.loads(answer(ordinal, line=5))
     del document["response"], document["done_reason"]

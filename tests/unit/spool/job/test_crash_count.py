@@ -19,10 +19,9 @@ from tests.unit.spool.spools import THREE, accept_bytes, answer, make_layout, re
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    found = make_layout(tmp_path / "root")
-    accept_bytes(found, THREE)
-    return found
+def layout(layout: Layout) -> Layout:
+    accept_bytes(layout, THREE)
+    return layout
 
 
 def begin(layout: Layout, times: int) -> None:

@@ -29,12 +29,6 @@ from tests.unit.spool.spools import (
     record,
 )
 
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
 # --- publish ---------------------------------------------------------------------------------------------------------
 
 

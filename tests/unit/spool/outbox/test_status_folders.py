@@ -20,11 +20,6 @@ from tests.unit.spool.spools import (
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
-@pytest.fixture
 def signs(layout: Layout) -> StatusFolders:
     return StatusFolders(layout)
 

@@ -20,11 +20,6 @@ from tests.unit.spool.spools import THREE, make_layout, order_of
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "notes.jsonl"
     path.write_bytes(THREE)
