@@ -28,7 +28,7 @@ settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
-    """Put temporary folders in memory, unless TMPDIR says where: no test depends on a real disk, and syncs wait for one."""
+    """Put temporary folders in memory, unless TMPDIR says where: syncs wait for a disk, and no test needs one."""
     if "TMPDIR" not in os.environ and is_roomy(MEMORY):
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None

@@ -181,7 +181,7 @@ class Simulated(Running):
         return urls if len(urls) == count else []
 
 
-#: For tests that count what is asked: nothing is sent to a second endpoint since it takes long, which a busy machine does.
+#: For tests that count what is asked: however long a request takes, none is sent to a second endpoint as well.
 NEVER_HEDGED: Mapping[str, float | str] = {"obcd.core.scheduling.hedging:WORTH_SECONDS": 1e9}
 
 

@@ -31,7 +31,6 @@ from tests.unit.spool.spools import (
     drop_of,
     finish,
     lines_of,
-    make_layout,
     order_of,
     put,
     record,

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.support import (
+    NEVER_HEDGED,
     CoordinatorProcess,
     Published,
     Running,
@@ -422,7 +423,7 @@ def test_killed_worker_is_replaced_and_its_requests_asked_again(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate
 ) -> None:
     server = simulate("--parallel", 2, "--seconds", 0.5, count=2)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=NEVER_HEDGED)
     coordinator.drop(prompts(16))
     wait_until(lambda: server.in_flight() == 4)
     first, second = server.names

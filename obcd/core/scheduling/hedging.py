@@ -18,7 +18,7 @@ from obcd.core.scheduling.weights import could_ask
 LOOK_SECONDS = 0.2
 #: What asking again has to promise: the straggler's rest is so many times as long as a whole request elsewhere.
 GAIN = 1.25
-#: Seconds that the straggler's rest has to be, at least: less is not worth asking again, and a busy machine alone takes it.
+#: Least rest of a straggler, in seconds: less is not worth asking again, and a busy machine alone may take it.
 WORTH_SECONDS = 1.0
 #: Seconds after which it is certain that the cache of answers did not know a request: a look at it takes milliseconds.
 CACHE_SECONDS = 1.0

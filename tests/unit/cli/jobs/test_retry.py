@@ -16,7 +16,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
 from obcd.spool.outbox.status_folders import StatusFolders
-from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, make_layout, order_of, record
+from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, order_of, record
 
 Run = Callable[..., str]
 

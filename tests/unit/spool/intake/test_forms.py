@@ -22,7 +22,7 @@ from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
-from tests.unit.spool.spools import answer, drop_of, finish, lines_of, make_layout, order_of, put, put_marker, record
+from tests.unit.spool.spools import answer, drop_of, finish, lines_of, order_of, put, put_marker, record
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
 ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'

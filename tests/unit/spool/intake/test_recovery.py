@@ -22,7 +22,6 @@ from tests.unit.spool.spools import (
     answer,
     drop_of,
     lines_of,
-    make_layout,
     order_of,
     put,
     put_marker,

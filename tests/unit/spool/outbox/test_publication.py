@@ -24,7 +24,6 @@ from tests.unit.spool.spools import (
     failure,
     finish,
     lines_of,
-    make_layout,
     put,
     record,
 )

@@ -15,7 +15,6 @@ from obcd.spool.outbox.status_folders import StatusFolders, find_progress
 from tests.unit.spool.spools import (
     THREE,
     accept_bytes,
-    make_layout,
 )
 
 
