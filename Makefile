@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MANIFEST := setup.cfg pyproject.toml
+# Tests start hundreds of processes: each would compile all of obcd first.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo unit test lint bench soak clean
 help:
@@ -54,11 +56,11 @@ demo: $(VENV)/engine.stamp
 	@exec $(BIN)/python -m obcd demo
 
 unit: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/property $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
 
-# Two at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
+# Four at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ T = TypeVar("T")
 #: The folder that `obcd` and `tests` are imported from, whatever the working folder of a process is.
 SOURCES = Path(__file__).resolve().parent.parent
 #: Seconds after which a condition that should hold by now is a failure; the machine may be busy.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE, what: str | Callable[[], str] = "") -> T:
@@ -84,7 +84,7 @@ def obcd_command(*arguments: object, tweaks: Mapping[str, float | str] | None = 
 
 
 def run_obcd(
-    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = 60.0
+    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
