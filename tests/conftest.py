@@ -108,5 +108,5 @@ def coordinate(
         if isinstance(process, CoordinatorProcess) and process.process.poll() is None:
             children = family(process.pid)
             process.kill()
-            wait_until(partial(all_gone, children), 10.0, "no process outlives its coordinator")
+            wait_until(partial(all_gone, children), what="no process outlives its coordinator")
             (process.root / BALLAST).unlink(missing_ok=True)  # pytest keeps the folders of three runs

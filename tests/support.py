@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -11,12 +12,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import psutil
 import requests
 import toml
+
+from obcd.cli import main
 
 T = TypeVar("T")
 
@@ -91,6 +96,14 @@ def run_obcd(
         obcd_command(*arguments), env=dict(environment), cwd=cwd, capture_output=True, text=True,
         timeout=timeout, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def run_here(environment: Mapping[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run one command in this process: for a test in which a job goes on meanwhile, and one that has many to run."""
+    words, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, environment, clear=True), redirect_stdout(output), redirect_stderr(errors):
+        code = main.run(words)
+    return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
 
 
 class Running:

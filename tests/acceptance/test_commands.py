@@ -218,7 +218,7 @@ def is_over(process: psutil.Process) -> bool:
 
 
 def assert_nothing_is_left(up: Up, children: list[int], ports: list[int]) -> None:
-    wait_until(partial(all_gone, children), 15, "all processes of obcd up end")
+    wait_until(partial(all_gone, children), what="all processes of obcd up end")
     assert not any(map(is_listening, ports))
 
 

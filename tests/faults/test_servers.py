@@ -285,7 +285,7 @@ def test_prompt_that_crashes_its_server_fails_alone_though_all_in_flight_die_wit
 
     # when one of sixty prompts makes the runner crash that answers it
     coordinator.drop([*prompts(20, "first"), poison, *prompts(39, "last")])
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
 
     # then it alone fails, though a crash ends all that is in flight there
     done.assert_complete(60)
@@ -362,7 +362,7 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
 
     for server in servers:
         simulate(*options, "--port", server.port)
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
 
     # What was in flight when they died may have broken off: that attempt counts (here there is but one). So does what
     # was sent to one that was dying: its kernel took it still.
@@ -451,7 +451,7 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
     # and a server that does not fail is asked again by itself
     server.kill()
     simulate("--seconds", 0.0, "--port", server.port)
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
     done.assert_complete(30)
     assert done.errors == []
     wait_until(lambda: coordinator.status()["endpoints"][0]["state"] == "UP")
@@ -609,7 +609,7 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
 
     # and when that request is gone, it comes back by itself
     other.abort("gone")
-    thread.join(10)
+    thread.join(60)
     done = coordinator.published()
     done.assert_complete(8)
     assert done.errors == []
@@ -633,7 +633,7 @@ def test_stopped_worker_is_replaced_and_its_requests_asked_again(
     wait_until(lambda: server.in_flight() == 4)
 
     os.kill(pids[first], 19)  # SIGSTOP: its own limits (25 minutes here) are not kept by anybody now
-    done = coordinator.published(timeout=20)
+    done = coordinator.published()
 
     done.assert_complete(24)
     assert done.errors == []

@@ -104,7 +104,7 @@ def manager(runtime: Path, environment: dict[str, str]) -> Iterator[Manager]:
     yield made
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"", str(path))
-    made.join(5)
+    made.join(60)
 
 
 # --- endpoints -------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Servers:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(60)
 
     @property
     def url(self) -> str:
@@ -75,7 +75,7 @@ class Servers:
         for client in self._clients:
             client.close()  # type: ignore[no-untyped-call]
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -407,7 +407,7 @@ def test_broken_replies_are_broken_on_the_wire(start: Callable[..., Servers]) ->
 
 def test_drip_keeps_sending_and_never_ends(start: Callable[..., Servers]) -> None:
     url = start().url
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     connection.request("POST", "/api/chat", json.dumps(chat_body("[[simulate:drip]]")))
     reply = connection.getresponse()
 
@@ -471,7 +471,7 @@ def test_pulled_model_is_there_for_all_servers_of_the_process(start: Callable[..
 
 
 def pull(url: str, model: str) -> tuple[int, list[dict[str, Any]]]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     connection.request("POST", "/api/pull", json.dumps({"model": model}))
     reply = connection.getresponse()
     lines = [json.loads(line) for line in reply.read().splitlines()]
