@@ -7,11 +7,12 @@ MANIFEST := setup.cfg pyproject.toml
 # Tests start hundreds of processes: each would compile all of obcd first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo unit test lint bench soak clean
+.PHONY: help demo unit coverage test lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make unit    install, then run the unit and property tests (a minute)"
 	@echo "make test    install, then run the whole test suite but soak and bench (five minutes)"
+	@echo "make coverage  unit and property tests again, with the branches that they take; fails below the floor"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
@@ -57,6 +58,12 @@ demo: $(VENV)/engine.stamp
 
 unit: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
+
+coverage: $(VENV)/test.stamp
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 # Four at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
 test: $(VENV)/test.stamp

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from obcd.coordinator.disk_watch import BALLAST
+from obcd.spool.folders.layout import Layout
 from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
+from tests.unit.spool.spools import make_layout
 
 #: A filesystem in memory, and the room there from which on temporary folders are put on it.
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 * 2**30
@@ -40,6 +42,13 @@ def is_roomy(folder: Path) -> bool:
         return False
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize >= ROOM_BYTES and not disk.f_flag & os.ST_NOEXEC
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Return a spool with the profile `clinical`; its runtime folder is not the machine's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return make_layout(tmp_path / "root", "clinical")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.support import (
     obcd_command,
     prompt_key,
     prompt_lines,
+    run_here,
     run_obcd,
     wait_until,
     write_config,
@@ -272,7 +273,7 @@ BURN = ("burn-in", "--seconds", 1)
 def test_what_is_wrong_is_said_in_one_sentence(
     environment: dict[str, str], command: tuple[object, ...], arguments: list[str], code: int, sentence: str
 ) -> None:
-    done = run_obcd(environment, *command, *arguments)
+    done = run_here(environment, *command, *arguments)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
@@ -280,7 +281,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 
 def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environment: dict[str, str]) -> None:
-    done = run_obcd(environment, "bench", "127.0.0.1:9", "--out", "/dev/null/folder")
+    done = run_here(environment, "bench", "127.0.0.1:9", "--out", "/dev/null/folder")
 
     assert done.returncode == 5
     assert done.stderr == "obcd: cannot make the folder /dev/null/folder: Not a directory\n"
@@ -289,7 +290,7 @@ def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environm
 @pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
                                        ["burn-in"], ["burn-in", "--seconds", "1", "--minutes", "1"]])  # fmt: skip
 def test_wrong_options_are_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
-    done = run_obcd(environment, *arguments)
+    done = run_here(environment, *arguments)
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -339,7 +340,7 @@ def test_prompts_that_would_load_the_model_anew_each_time_are_refused(
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "a"}\n{"prompt": "b", "options": {"num_ctx": 512}}\n', "utf-8")
 
-    done = run_obcd(environment, "bench", "--prompts", prompts, "127.0.0.1:9")
+    done = run_here(environment, "bench", "--prompts", prompts, "127.0.0.1:9")
 
     assert done.returncode == 5
     assert "make Ollama load its model anew" in done.stderr

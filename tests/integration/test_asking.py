@@ -17,6 +17,8 @@ from obcd.coordinator.reload_request import ask_to_reload
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders.layout import Layout, SpoolLock
 
+pytestmark = pytest.mark.integration
+
 OLD = {"number": 1, "began": 0.0, "is_ok": True, "text": "old news", "exit_code": 0}
 
 
