@@ -22,7 +22,7 @@ from tests.unit.spool.spools import make_layout
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 * 2**30
 
 #: How many examples property tests try; how long one takes is a matter of what else the machine does.
-for profile, examples in (("quick", 50), ("soak", 2000)):
+for profile, examples in (("quick", 50), ("soak", 1000)):
     settings.register_profile(
         profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
