@@ -153,7 +153,7 @@ def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
         tmp_path / "bench.log",
     )
     started.append(bench)
-    wait_until(lambda: len(server.account()) > 42 + 4)  # in the middle of the second step
+    wait_until(lambda: ": 2 in flight, " in bench.text())  # the second step has begun
 
     bench.send(signal.SIGINT)
 
@@ -213,15 +213,16 @@ def test_card_that_answers_wrongly_now_and_then_is_named(environment: dict[str, 
 
 
 def test_card_that_is_slow_and_card_that_fails_are_named_apart(environment: dict[str, str], simulate: Start) -> None:
-    alike = simulate("--parallel", 4, *QUICK, count=4).names
-    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 213).names
-    (failing,) = simulate("--parallel", 4, *QUICK, "--fault", "status=500=0.03").names
+    quick = ("--parallel", 4, "--tokens-per-second", 213)  # six of them ask for little of the machine
+    alike = simulate(*quick, count=4).names
+    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 71).names
+    (failing,) = simulate(*quick, "--fault", "status=500=0.15").names
 
-    done = run_obcd(environment, "burn-in", "--seconds", 4, *alike, slow, failing)
+    done = run_obcd(environment, "burn-in", "--seconds", 6, *alike, slow, failing)
 
     assert done.returncode == 3
     named = [line for line in done.stdout.splitlines() if ": speed: " in line or ": errors: " in line]
-    assert any(line.startswith(f"{slow}: speed: it runs at 3") for line in named)
+    assert any(line.startswith(f"{slow}: speed: it runs at ") for line in named)
     assert any(line.startswith(f"{failing}: errors: ") and "the server reports an error" in line for line in named)
     assert not [line for line in named if line.startswith(tuple(f"{name}:" for name in alike))]
 
@@ -250,7 +251,7 @@ def test_ctrl_c_ends_a_burn_in_with_what_was_measured(
     assert run.wait() == 130
     assert "Traceback" not in run.text()
     assert "interrupted after" in run.text()
-    assert "all alike" in run.text()
+    assert "all alike" in run.text() or "of the usual speed" in run.text()  # so early, one may not have begun
     wait_until(lambda: server.in_flight() == 0)
 
 
