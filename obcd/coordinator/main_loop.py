@@ -10,13 +10,14 @@ No turn may take long: what is long is the clerk's, what waits for the disk is t
 from __future__ import annotations
 
 import logging
+import os
 import struct
 from collections import deque
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-from obcd.clock import monotonic
+from obcd import __version__
+from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
@@ -35,6 +36,7 @@ from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
+from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import Fault, model_missing, weights_missing
@@ -48,6 +50,7 @@ from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
+from obcd.text import printable
 from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)
@@ -60,8 +63,10 @@ UNSERVABLE_A_TURN = 500
 NEWS_SECONDS = 0.1
 #: How long `obcd batch` waits for a missing model: somebody watches, and was told at the start.
 IMPATIENT = (0.0, 10.0)
-#: Published jobs that the status remembers, and reloads.
-REMEMBERED, RELOADS_REMEMBERED = 20, 10
+#: Reloads that are remembered for the view.
+RELOADS_REMEMBERED = 10
+#: Files on their way that are named.
+MOST_SETTLING = 100
 
 
 class Coordinator:
@@ -97,9 +102,9 @@ class Coordinator:
         self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.fleet = Endpoints(settings, layout.jobs, self.scheduler, self._on_answered, self._on_faulted, monotonic())
-        #: What came of reading the configuration again, as `status.json` tells it, and why it failed the last time.
-        self.reloads: deque[dict[str, Any]] = deque(maxlen=RELOADS_REMEMBERED)
-        self.reload_trouble = ""
+        #: What came of reading the configuration again, and why it failed the last time.
+        self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
+        self._reload_trouble = ""
         self.is_draining = False
         self.is_recovered = False
         self._intake_clerks, self._outbox_clerks = ClerkPair("intake", layout), ClerkPair("outbox", layout)
@@ -197,24 +202,91 @@ class Coordinator:
         return self._recorder.pending
 
     @property
-    def waiting(self) -> dict[Key, str]:
-        """Files of the inbox that are not taken, or not obeyed, and why."""
+    def in_flight(self) -> int:
+        """Requests at the endpoints now."""
+        return self.fleet.in_flight
+
+    def cancel_in_flight(self) -> None:
+        """Break off what is in flight, so that no server computes for nobody."""
+        self.fleet.cancel_in_flight()
+
+    def clear_begun(self) -> None:
+        """Record that no job has ended this coordinator: it ends in order."""
+        self.jobs.quarantine.acquit_all()
+
+    def record_reload(self, reload: ReloadView, trouble: str) -> None:
+        """Record what came of reading the configuration again, and what is wrong with it now, "" for nothing."""
+        self._reloads.append(reload)
+        if not self.is_draining:  # else it is no trouble: the next start reads it
+            self._reload_trouble = trouble
+        self.jobs.moves += 1
+
+    # --- what is shown -------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """Grows when a job or an endpoint comes, goes or changes: the last view is stale."""
+        return self.jobs.moves + self.fleet.moves
+
+    def is_damaged(self, job: str) -> bool:
+        """Return whether the folder of a job cannot be read."""
+        return job in self.jobs.damaged
+
+    def view(self, now: float, *, takes_reloads: bool = False) -> LiveView:
+        """Return what is shown of the coordinator; costs some milliseconds with ten thousand jobs.
+
+        Args:
+            takes_reloads: Whether SIGHUP has it read its configuration again.
+        """
+        layout, unfinished, eta, updated = self.layout, self.unfinished(), self.jobs.eta_seconds(), wall()
+        return LiveView(
+            version=__version__,
+            pid=os.getpid(),
+            root=str(layout.root),
+            inbox=str(layout.inbox),
+            outbox=str(layout.outbox),
+            per_user=layout.per_user,
+            state=self._state(),
+            updated=round(updated, 3),
+            updated_at=timestamp(updated),
+            troubles=tuple(self._troubles()),
+            notes=(self._watch.note,) if self._watch.note else (),
+            takes_reloads=takes_reloads,
+            reloads=tuple(self._reloads),
+            eta_seconds=None if eta is None else round(eta, 1),
+            jobs=self.jobs.views(now, self._obstacle()),
+            further_jobs=self.jobs.further_views(),
+            endpoints=self.fleet.views(now),
+            pulls=self.fleet.fetcher.views(),
+            settling=tuple(printable(key.name) for key in self._desk.settling[:MOST_SETTLING]),
+            waiting=tuple(
+                WaitingView(file=printable(f"{key.profile}/{key.name}" if key.profile else key.name), why=why)
+                for key, why in self._waiting().items()
+            ),
+            rejected=tuple(self._desk.rejected),
+            published=tuple(item.view() for item in self.jobs.published),
+            processes={**self.fleet.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()},
+            unfinished=len(unfinished),
+            requests=sum(header.requests for header in unfinished),
+        )
+
+    def _state(self) -> DaemonState:
+        if self.is_draining:
+            return DaemonState.DRAINING
+        return DaemonState.READY if self.is_recovered else DaemonState.STARTING
+
+    def _waiting(self) -> dict[Key, str]:
+        """Return the files of the inbox that are not accepted, or not obeyed, and why."""
         return {**self._desk.waiting, **self._controls.waiting}
 
-    @property
-    def rejected(self) -> list[dict[str, str]]:
-        """The files that were rejected last, for people: `{"file", "folder", "why"}`."""
-        return list(self._desk.rejected)
+    def _obstacle(self) -> str:
+        """Return why no request can be sent at present, whatever the job; "" when one can."""
+        return self._room.trouble or self.fleet.outage
 
-    @property
-    def settling(self) -> list[Key]:
-        """Files of the inbox that are on their way."""
-        return self._desk.settling
-
-    def troubles(self) -> list[str]:
+    def _troubles(self) -> list[str]:
         """Return what keeps the coordinator from working as it should, for people."""
         found = [
-            self.reload_trouble,
+            self._reload_trouble,
             self._desk.trouble,
             self._room.trouble,
             self.fleet.outage,
@@ -223,27 +295,13 @@ class Coordinator:
         ]
         if self._takes_drops and self._mount is not None and self._mount.is_network:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
-        fetched = {pull["model"] for pull in self.fleet.fetcher.reports()}
+        fetched = {pull.model for pull in self.fleet.fetcher.views()}
         missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
         url = next((item.url for item in self.fleet.endpoints if item.token is None), "")
         found += [describe_shortage(item, url) for item in missing]
         found += self.fleet.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
-
-    @property
-    def obstacle(self) -> str:
-        """Why no request can be asked at present, whatever the job; "" when one can."""
-        return self._room.trouble or self.fleet.outage
-
-    @property
-    def notes(self) -> list[str]:
-        """What people should know of how it works here, and need not mend."""
-        return [self._watch.note] if self._watch.note else []
-
-    def pids(self) -> dict[str, int | None]:
-        """Return the child processes by name."""
-        return {**self.fleet.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()}
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -283,7 +341,7 @@ class Coordinator:
             self._desk.tick(now)
             self._controls.tick(self._desk.controls, self._desk.is_coming, now)
         if self._takes_drops:
-            self._signs.show(self.jobs.running.values(), lambda: self.waiting, now, lambda: self.obstacle)
+            self._signs.show(self.jobs.running.values(), self._waiting, now, self._obstacle)
         self._keep_house(now)
         if self.is_recovered and not self.is_draining and not self._room.trouble:
             self.jobs.activate(self.settings.spool.active_jobs)

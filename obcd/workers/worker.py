@@ -395,6 +395,7 @@ class _Slot:
             answer=answer,
             is_cached=is_cached,
             seed=asked.request.options["seed"] if asked.has_seed else None,
+            is_hedged=message.is_hedged and not is_cached,
             weights=(asked.signature.model, message.digest) if message.digest else None,
         )
         return Answered(

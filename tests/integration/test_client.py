@@ -83,7 +83,7 @@ def aborting_when(holds: Callable[[], bool], transport: Transport) -> Iterator[N
     try:
         yield
     finally:
-        thread.join(10)
+        thread.join(60)
 
 
 def kept_of(fault: Fault) -> KeptAnswer:

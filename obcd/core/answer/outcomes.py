@@ -114,6 +114,7 @@ class Response(NamedTuple):
         endpoint: Who answered.
         is_cached: Whether the answer was computed for an earlier job.
         seed: What was asked for one of several answers with.
+        is_hedged: Whether another endpoint was at the same attempt.
         weights: (model, digest of the weights that answered), where it was held to one.
         same_as: Line of the equal request that was asked instead (`dedupe`).
         responses: Of a line with several answers: all of them; `answer` is the first, with the counters of all.
@@ -126,6 +127,7 @@ class Response(NamedTuple):
     answer: ModelAnswer
     is_cached: bool = False
     seed: int | None = None
+    is_hedged: bool = False
     weights: tuple[str, str] | None = None
     same_as: int | None = None
     responses: tuple[Response, ...] = ()

@@ -146,6 +146,8 @@ def _response_fields(response: Response) -> dict[str, object]:
         fields["cached"] = True
     if response.seed is not None:
         fields["seed"] = response.seed
+    if response.is_hedged:
+        fields["hedged"] = True
     return fields
 
 
@@ -208,9 +210,10 @@ def _response(record: dict[str, Any]) -> Response:
     """Take a record to pieces; what is left of it in the end is unknown."""
     take = record.pop
     del record["outcome"]
-    weights, is_cached, seed = take("weights", None), take("cached", False), take("seed", None)
+    weights, is_cached = take("weights", None), take("cached", False)
+    seed, is_hedged = take("seed", None), take("hedged", False)
     head = take("ordinal"), take("line"), take("attempts"), take("endpoint")
-    return Response(*head, _answer(record), is_cached, seed, weights and (weights[0], weights[1]))
+    return Response(*head, _answer(record), is_cached, seed, is_hedged, weights and (weights[0], weights[1]))
 
 
 def _answer(record: dict[str, Any]) -> ModelAnswer:

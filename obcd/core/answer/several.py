@@ -12,7 +12,8 @@ def join(results: Sequence[Result]) -> Result:
     """Return the result of a line from those of its answers, in their order; of one answer it is that one.
 
     All answered: the first answer's, with the counters of all, and `responses`: all of them. One failed: that failure,
-    and `responses`: what was answered, if anything was. It is cached, or the same as another, only if each of them is.
+    and `responses`: what was answered, if anything was. It is cached, hedged, or the same
+    as another only if each of them is.
     """
     if len(results) == 1:
         return results[0]
@@ -36,6 +37,7 @@ def join(results: Sequence[Result]) -> Result:
         answer=answer,
         attempts=attempts,
         is_cached=all(response.is_cached for response in answered),
+        is_hedged=all(response.is_hedged for response in answered),
         seed=None,
         same_as=first.same_as if is_same else None,
         responses=answered,

@@ -27,6 +27,7 @@ from obcd.coordinator.intake.drop_intake import (
 )
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.context import ContextPlan
+from obcd.spool.inbox import arrivals as inbox
 from obcd.spool.intake.acceptance import Accepted
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
@@ -77,7 +78,8 @@ class Bench:
             return look(now, seconds)
 
         monkeypatch.setattr(self.desk._inbox, "look", counted)
-        monkeypatch.setattr(module, "monotonic", lambda: self._clock)
+        for place in (module, inbox):  # a look is never cut into slices because the machine is busy
+            monkeypatch.setattr(place, "monotonic", lambda: self._clock)
 
     def _take(self, header: JobHeader) -> None:
         self.jobs.append(header)

@@ -132,7 +132,7 @@ def test_released_job_is_begun_again_once(
 ) -> None:
     assert kept_apart.keeps(header("a"), CallDone(None))
     assert "a.jsonl is QUARANTINED" in kept_apart.troubles()[0]
-    assert [item["state"] for item in kept_apart.reports()] == ["QUARANTINED"]
+    assert [item.state for item in kept_apart.views()] == ["QUARANTINED"]
 
     assert kept_apart.release("a")
     assert not kept_apart.release("a")
@@ -141,7 +141,7 @@ def test_released_job_is_begun_again_once(
     assert list(accepted) == [header("a")]
     assert asked == [("release", "a")]
     assert kept_apart.troubles() == []
-    assert kept_apart.reports() == []
+    assert kept_apart.views() == []
 
 
 def test_job_that_the_disk_does_not_let_us_read_is_tried_again_later_and_holds_nobody_up(

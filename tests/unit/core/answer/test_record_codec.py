@@ -44,7 +44,7 @@ FAILED = Failure(ordinal=3, line=4, kind="timeout", message="no answer", attempt
 KEPT = KeptAnswer(text="no", cost=COST, tool_calls=[1], thinking="Hm.", repairs=2)
 RESULTS = [
     response(PLAIN),
-    response(FULL, is_cached=True, seed=7, weights=("m:latest", "a80c4f17acd5")),
+    response(FULL, is_cached=True, seed=7, is_hedged=True, weights=("m:latest", "a80c4f17acd5")),
     response(FULL._replace(thought_aloud=True)),
     response(VECTORS),
     FAILED,

@@ -54,15 +54,17 @@ def test_line_of_failures_alone_keeps_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_line_is_cached_or_the_same_as_another_only_where_each_answer_is(count: int) -> None:
+def test_line_is_cached_hedged_or_the_same_as_another_only_where_each_answer_is(count: int) -> None:
     results = [answer("a", 0), answer("b", 1)]
-    results[:count] = (result._replace(is_cached=True, same_as=2) for result in results[:count])
+    results[:count] = (result._replace(is_cached=True, is_hedged=True, same_as=2) for result in results[:count])
     failures = [replace(FAILED, same_as=2 if number < count else None) for number in range(2)]
 
     joined, failed = join(results), join(failures)
 
     assert isinstance(joined, Response)
-    assert (joined.is_cached, joined.same_as, failed.same_as) == ((True, 2, 2) if count == 2 else (False, None, None))
+    assert (joined.is_cached, joined.is_hedged, joined.same_as, failed.same_as) == (
+        (True, True, 2, 2) if count == 2 else (False, False, None, None)
+    )
 
 
 def test_result_of_an_equal_request_differs_in_place_and_time_only() -> None:

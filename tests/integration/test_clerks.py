@@ -18,6 +18,8 @@ from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
 from obcd.spool.job.job_folder import JobHeader
 from tests.unit.spool.spools import SETTINGS, make_layout
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def clerks(tmp_path: Path) -> Iterator[ClerkPair]:
