@@ -88,3 +88,7 @@ class LineError(ObcdError):
 
 class TooLongError(LineError):
     """A prompt that fits into no context there may be."""
+
+
+class IllegalMoveError(ObcdError):
+    """A state cannot follow the present one, by the table of its moves: a defect of the caller."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from obcd.errors import ObcdError
+
 #: deepest nesting taken; far below where Python's own encoder runs out of stack (about 1,000 frames)
 MAX_DEPTH = 200
 #: longest number taken, in characters; int() refuses more (CVE-2020-10735)
@@ -123,7 +125,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(name)
 
 
-class RepeatedKeyError(ValueError):
+class RepeatedKeyError(ObcdError, ValueError):
     """A key stands twice in an object: which of its values is meant is anybody's guess."""
 
     def __init__(self) -> None:

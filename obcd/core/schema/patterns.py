@@ -11,6 +11,8 @@ import threading
 from math import prod
 from typing import TYPE_CHECKING
 
+from obcd.errors import ObcdError
+
 if TYPE_CHECKING:
     import regex
 
@@ -33,7 +35,7 @@ _PROPERTY = re.compile(r"\\[pP]\{\^?[A-Za-z][^{}]*\}")
 _VERBOSE = re.compile(r"\(\?[\w-]*x[\w-]*[:)]")
 
 
-class PatternError(ValueError):
+class PatternError(ObcdError, ValueError):
     """A text is no pattern, or one that is too large to search with; its text is the reason."""
 
 

@@ -20,6 +20,7 @@ from time import thread_time
 from typing import Any
 
 from obcd.core.schema.patterns import compile_pattern
+from obcd.errors import ObcdError
 
 #: What one judgement may take, in seconds of its thread's CPU time: some thousand times what an answer takes, and short
 #: beside a heartbeat. Not of the wall clock: a busy machine must make no answer unfit.
@@ -43,7 +44,7 @@ _ENDLESS = 2**62
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
-class OverdueError(Exception):
+class OverdueError(ObcdError):
     """A schema takes more than it may; its text is what, as the rest of a sentence, "" for time."""
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from obcd.clock import monotonic
+from obcd.errors import ObcdError
 
 #: Most bytes of it; what is older than the rest goes first.
 MOST_BYTES = 2**31
@@ -262,7 +263,7 @@ def clear(path: Path) -> int | None:
         return None
 
 
-class DamagedError(OSError):
+class DamagedError(ObcdError, OSError):
     """The file is no database, or a broken one."""
 
 
