@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 30
 
 
 class Signals:
-    """Takes note of SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
+    """Records SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
 
     The handler is a built-in method: one written in Python could be interrupted by the next signal before its first
     line, and that one again, until a flood of signals had used up the stack.
@@ -39,8 +39,8 @@ class Signals:
         self.interrupts = 0
         self.wants_reload = False
 
-    def tick(self) -> None:
-        """Count what came since the last turn, each kind once, as the kernel does with signals that are pending."""
+    def collect(self) -> None:
+        """Count what came since the last call, each kind once, as the kernel does with signals that are pending."""
         while self._come:
             number, _ = self._come.popitem()
             self.terms += number == signal.SIGTERM
@@ -61,7 +61,7 @@ class Signals:
 def run(
     coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None, reread: Reread | None = None
 ) -> bool:
-    """Run until told to stop.
+    """Run until a signal or `each_turn` ends it.
 
     SIGTERM drains (what is in flight may finish, within `drain_seconds`); a second one, or SIGINT, stops now.
 
@@ -77,11 +77,11 @@ def run(
     """
     with coordinator.woken_by_signals(), Signals(reloads=reread is not None).caught() as signals:
         with shielded_start():
-            coordinator.start()
+            coordinator.start(monotonic())
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
             is_done = _loop(coordinator, signals, each_turn, reloader)
-            coordinator.jobs.quarantine.acquit_all()  # ended in order, and not by an error
+            coordinator.jobs.quarantine.clear_all()  # ended in order, and not by an error
             return is_done
         finally:
             notify(STOPPING=1)
@@ -103,7 +103,7 @@ def _loop(
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
-        signals.tick()
+        signals.collect()
         if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()
@@ -115,10 +115,10 @@ def _loop(
             pause = min(pause, reloader.tick(now))
         pause = min(pause, display.tick(now))
         if signals.interrupts or signals.terms > 1:
-            coordinator.fleet.cancel_in_flight()
+            coordinator.endpoints.cancel_in_flight()
             return False
-        if coordinator.is_draining and (now >= drain_until or not coordinator.fleet.in_flight):
-            coordinator.fleet.cancel_in_flight()
+        if coordinator.is_draining and (now >= drain_until or not coordinator.endpoints.in_flight):
+            coordinator.endpoints.cancel_in_flight()
             return False
         coordinator.wait(min(pause, beat or pause))
 
@@ -129,7 +129,7 @@ class _Display:
     def __init__(self, coordinator: Coordinator, *, takes_reloads: bool) -> None:
         self._coordinator = coordinator
         self._takes_reloads = takes_reloads
-        self._shown_at, self._shown_moves = -SNAPSHOT_SECONDS, 0
+        self._shown_at, self._shown_revision = -SNAPSHOT_SECONDS, 0
         self._is_ready = self._is_broken = False
         self._has_watchdog = watchdog_interval() is not None
 
@@ -144,11 +144,11 @@ class _Display:
             self._is_ready = True
             notify(READY=1)
             self._shown_at = -SNAPSHOT_SECONDS
-        moves = coordinator.jobs.moves + coordinator.fleet.moves
-        pause = SNAPSHOT_SECONDS if moves == self._shown_moves else LEAST_SECONDS
+        revision = coordinator.jobs.revision + coordinator.endpoints.revision
+        pause = SNAPSHOT_SECONDS if revision == self._shown_revision else LEAST_SECONDS
         if now - self._shown_at < pause:
             return self._shown_at + pause - now
-        self._shown_at, self._shown_moves = now, moves
+        self._shown_at, self._shown_revision = now, revision
         self._notify()
         self._write(now)
         return SNAPSHOT_SECONDS

@@ -57,9 +57,9 @@ def snapshot(coordinator: Coordinator, now: float, *, takes_reloads: bool = Fals
                 **_endpoint(coordinator, item.name, now),
                 "left_out": sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}),
             }
-            for item in coordinator.fleet.endpoints
+            for item in coordinator.endpoints.members
         ],
-        "pulls": coordinator.fleet.fetcher.reports(),
+        "pulls": coordinator.endpoints.fetcher.reports(),
         "settling": [printable(key.name) for key in coordinator.settling[:MOST_SETTLING]],
         "waiting": [
             {"file": printable(f"{key.profile}/{key.name}" if key.profile else key.name), "why": why}
@@ -94,7 +94,7 @@ def _progress(coordinator: Coordinator) -> list[str]:
     if not coordinator.is_recovered:
         return ["recovering"]
     if coordinator.is_draining:
-        return [f"stopping: {coordinator.fleet.in_flight} requests in flight may finish"]
+        return [f"stopping: {coordinator.endpoints.in_flight} requests in flight may finish"]
     headers = coordinator.unfinished()
     if not headers:
         return ["no jobs", *_endpoints_up(coordinator)]
@@ -107,11 +107,10 @@ def _progress(coordinator: Coordinator) -> list[str]:
 
 
 def _endpoints_up(coordinator: Coordinator) -> list[str]:
-    fleet = coordinator.fleet
-    states = [
-        coordinator.scheduler.health(item.name).state for item in fleet.endpoints if item.name not in fleet.leaving
-    ]
-    leaving = [f"{len(fleet.leaving)} leaving"] if fleet.leaving else []
+    endpoints = coordinator.endpoints
+    staying = [item.name for item in endpoints.members if item.name not in endpoints.leaving]
+    states = [coordinator.scheduler.health(name).state for name in staying]
+    leaving = [f"{len(endpoints.leaving)} leaving"] if endpoints.leaving else []
     return [f"{states.count(EndpointState.UP)}/{len(states)} endpoints up", *leaving]
 
 
@@ -120,7 +119,7 @@ def _time_to_go(coordinator: Coordinator) -> float | None:
     jobs = coordinator.jobs
     waiting = sum(header.requests for header in jobs.accepted.values() if not jobs.is_paused(header.id))
     going = [job for job in jobs.running.values() if job.state is not JobState.PAUSED]
-    return time_to_go(going, waiting, coordinator.fleet.in_flight)
+    return time_to_go(going, waiting, coordinator.endpoints.in_flight)
 
 
 def _about(seconds: float) -> str:
@@ -135,8 +134,8 @@ def _state(coordinator: Coordinator) -> str:
 
 
 def _endpoint(coordinator: Coordinator, name: str, now: float) -> dict[str, Any]:
-    item = next(endpoint for endpoint in coordinator.fleet.endpoints if endpoint.name == name)
-    health, figures = coordinator.scheduler.health(name), coordinator.fleet.figures[name]
+    item = next(endpoint for endpoint in coordinator.endpoints.members if endpoint.name == name)
+    health, figures = coordinator.scheduler.health(name), coordinator.endpoints.figures[name]
     return {
         "name": name,
         "url": item.url,

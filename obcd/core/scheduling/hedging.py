@@ -32,7 +32,7 @@ class HedgedRequests:
     def __init__(self) -> None:
         self.next_look: float | None = None
         #: {ticket: the lease of the same request on the other endpoint}
-        self._twins: dict[int, Lease] = {}
+        self._hedges: dict[int, Lease] = {}
         #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
         self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
@@ -71,16 +71,16 @@ class HedgedRequests:
                     self._asked[lease.job].add(lease.ordinal)  # now: it counts for the next one already
         return found
 
-    def note(self, lease: Lease, copy: Lease) -> None:
-        """Take note of a request that is asked twice from now on."""
-        self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
+    def note(self, lease: Lease, hedge: Lease) -> None:
+        """Record a request that is asked twice from now on."""
+        self._hedges[hedge.ticket], self._hedges[lease.ticket] = lease, hedge
 
     def part(self, lease: Lease) -> Lease | None:
         """Return the other lease of a request and forget that they belong together; None when it is the only one."""
-        twin = self._twins.pop(lease.ticket, None)
-        if twin is not None:
-            self._twins.pop(twin.ticket, None)
-        return twin
+        other = self._hedges.pop(lease.ticket, None)
+        if other is not None:
+            self._hedges.pop(other.ticket, None)
+        return other
 
     def forget_job(self, job: str) -> None:
         """Forget what was counted of a job."""
@@ -88,7 +88,7 @@ class HedgedRequests:
 
     @staticmethod
     def _is_idle(item: Holder, now: float) -> bool:
-        """Tell whether an endpoint knows how to serve what it has loaded, and has room."""
+        """Return whether an endpoint knows how to serve what it has loaded, and has room."""
         if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
             return False
         return item.loaded is not None and item.fits(item.loaded, now)
