@@ -6,7 +6,7 @@ The first answer counts. It is done when nothing waits any more, and so rarely t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.latency import MeanLatency
@@ -37,7 +37,7 @@ class HedgedRequests:
         self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
     def choose(
-        self, holders: Iterable[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
+        self, holders: Collection[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
     ) -> list[tuple[Lease, str]]:
         """Return what is to be asked again, and where.
 
@@ -48,15 +48,16 @@ class HedgedRequests:
         """
         if self.next_look is not None and now < self.next_look:
             return []
+        self.next_look = None
+        if not any(item.leases for item in holders):  # first, since it is quick: most of all when nothing is to be done
+            return []
         idle = [item for item in with_room if self._is_idle(item, now)]
         if not idle:
-            self.next_look = None
             return []
-        holders = list(holders)
         at_work = [item for item in holders if item.leases]
-        self.next_look = now + LOOK_SECONDS if at_work else None
+        self.next_look = now + LOOK_SECONDS
         found: list[tuple[Lease, str]] = []
-        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
+        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0):
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
             room = endpoint.free()
             for lease in self._find(others, endpoint.pace, now):
