@@ -19,9 +19,9 @@ from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
-from obcd.core.scheduling.user_limits import UserLimits
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
+from obcd.core.user_limits import UserLimits
 from obcd.errors import LineError
 from obcd.secret import Secret
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from obcd.coordinator.clerk.calls import is_large_file
-from obcd.core.scheduling.user_limits import UserLimits, UserUsage, why_too_much
+from obcd.core.user_limits import UserLimits, UserUsage, why_too_much
 from obcd.spool.inbox.arrivals import Drop, Key
 
 #: Files of one line of which it is said why they wait: each is a sign in the outbox.

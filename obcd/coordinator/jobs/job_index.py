@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from obcd.core.scheduling.user_limits import NOTHING, UserUsage
+from obcd.core.user_limits import NOTHING, UserUsage
 from obcd.spool.job.job_folder import JobHeader
 
 

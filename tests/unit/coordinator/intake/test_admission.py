@@ -8,7 +8,7 @@ from obcd.coordinator.clerk.calls import LARGE_BYTES
 from obcd.coordinator.intake.admission import MOST_TOLD, Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.records import JobSettings
-from obcd.core.scheduling.user_limits import NOTHING, UserLimits, UserUsage
+from obcd.core.user_limits import NOTHING, UserLimits, UserUsage
 from obcd.spool.inbox.arrivals import Drop, Identity, Key
 from obcd.spool.job.job_folder import JobHeader
 

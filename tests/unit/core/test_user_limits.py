@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.core.scheduling.user_limits import NOTHING, UserLimits, UserUsage, why_too_large, why_too_much
+from obcd.core.user_limits import NOTHING, UserLimits, UserUsage, why_too_large, why_too_much
 
 GIB = 2**30
 
