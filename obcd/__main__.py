@@ -12,8 +12,9 @@ def main() -> int:
     # one happens to stand before Python's own: a folder named obcd, a json.py, or what a stranger laid there.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        from obcd.cli.main import run  # noqa: PLC0415 - so that Ctrl-C during the import is caught too
+        from obcd.cli.main import name_standard_output, run  # noqa: PLC0415 - so that Ctrl-C during the import is caught
 
+        name_standard_output()
         return run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

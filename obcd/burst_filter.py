@@ -1,22 +1,19 @@
-"""Log events that come in bursts: the first few are told one by one, the rest of a while as a number. Floor 0.
+"""Log events that come in bursts: the first few are logged one by one, the rest of a while as a number. Floor 0.
 
-A job of a million lines on an endpoint that fails says the same a million times; whoever reads the log at night wants
-to know what, since when and how often. Every single one is in the job's errors.jsonl. Only what says the same apart
-from names and numbers is one burst: a file that is rejected for another reason than the others is told.
+A job of a million lines on an endpoint that fails says the same a million times; the log's reader wants to know what,
+since when and how often. Every single one is in the job's errors.jsonl.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-#: {action: the fields that make two of its events the same}; all other events are told one by one.
+#: {action: the ids that make two of its events the same}; all other events are logged one by one.
 SAME: dict[str, tuple[str, ...]] = {
     "attempt_failed": ("job", "endpoint", "fault"),
     "request_failed": ("job", "endpoint", "fault"),
@@ -29,142 +26,113 @@ SAME: dict[str, tuple[str, ...]] = {
     "endpoint_rescue": ("endpoint",),
     "endpoint_state": ("endpoint",),  # one that flaps
 }
-#: Of these the text does not count, so that the last one told is the last that was.
+#: Of these the text does not count, so that the last one logged is the last that was.
 ANY_TEXT = {"endpoint_state"}
-#: Of the same events so many are told before the rest of a while is counted, and so many in each while after that.
+#: Of the same events so many are logged before the rest of a while is counted, and so many in each while after that.
 FIRST, LATER = 5, 1
 #: Seconds of the first while; each that follows a full one is longer, up to the limit: ten lines an hour do.
 SECONDS, GROWTH, MOST_SECONDS = 60.0, 5.0, 600.0
-
-
-#: Different texts of one key that are told apart; the rest is one burst, or a server could flood us with new words.
+#: Seconds between two looks at the bursts at least.
+LOOK_SECONDS = 1.0
+#: Different texts of one burst that are logged, however many events it had; a server must not flood us with new words.
 MOST_TEXTS = 10
 #: A word with a digit in it: a number, a line, a job's id.
 _NUMBER = re.compile(r"\w*\d\w*")
-
-_Key = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class _Burst:
     began: float
     ends: float
-    seconds: float
-    left: int  # to be told yet
+    seconds: float = SECONDS
+    left: int = FIRST  # to be logged yet
     held: int = 0
     last: logging.LogRecord | None = None
+    texts: set[str] = field(default_factory=set)
 
 
 def start_timer(seconds: float, call: Callable[[], None]) -> None:
-    """Call from a thread of its own after a while, unless the process ends before."""
+    """Make a call in another thread after a while, unless the process ends before."""
     timer = threading.Timer(seconds, call)
     timer.daemon = True
     timer.start()
 
 
-class Gathering(logging.Handler):
-    """Stands before another handler. Any thread; the number is told when its while is over, or at the process's end."""
+class BurstFilter(logging.Filter):
+    """Counts what repeats, by action and ids; the handler that it is put on logs the number when its while is over.
+
+    Any thread. `flush` has to be called at the process's end.
+    """
 
     def __init__(
         self,
-        target: logging.Handler,
+        handler: logging.Handler,
         now: Callable[[], float] = time.monotonic,
         start: Callable[[float, Callable[[], None]], None] = start_timer,
     ) -> None:
         super().__init__()
-        self._target = target
-        self._now = now
-        self._start = start
-        self._bursts: dict[_Key, _Burst] = {}
-        #: {action and its fields: how many bursts it has}
-        self._texts: Counter[_Key] = Counter()
-        #: When each burst ends, the first on top: an event looks at what is due and not at all of them.
-        self._ends: list[tuple[float, _Key]] = []
-        self._is_timed = False
+        self._handler, self._now, self._start = handler, now, start
+        #: {action and ids: its burst}; while there is one, a timer runs
+        self._bursts: dict[tuple[str, ...], _Burst] = {}
+        self._lock = threading.Lock()
+        handler.addFilter(self)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on, or count it."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged; else it is counted."""
         action = getattr(record, "action", "")
-        if action not in SAME:
-            self._target.handle(record)
-            return
-        now = self._now()
-        self._end_due(now)
-        burst = self._burst_of((action, *(str(getattr(record, name, "")) for name in SAME[action])), record, now)
-        if burst.left:
-            burst.left -= 1
-            self._target.handle(record)
-            return
-        burst.held += 1
-        burst.last = record
-        self._time(burst.ends - now)
-
-    def _burst_of(self, group: _Key, record: logging.LogRecord, now: float) -> _Burst:
-        key = (*group, _shape(record))
-        if key not in self._bursts and self._texts[group] >= MOST_TEXTS:
-            key = (*group, "")
-        if key not in self._bursts:
-            self._texts[group] += 1
-            self._begin(key, now, SECONDS, FIRST)
-        return self._bursts[key]
-
-    def _begin(self, key: _Key, now: float, seconds: float, left: int) -> None:
-        self._bursts[key] = _Burst(now, now + seconds, seconds, left)
-        heapq.heappush(self._ends, (now + seconds, key))
+        if action not in SAME or hasattr(record, "repeats"):
+            return True
+        key, text = (action, *(str(getattr(record, name, "")) for name in SAME[action])), _without_names(record)
+        with self._lock:
+            if key not in self._bursts:
+                now = self._now()
+                self._bursts[key] = _Burst(now, now + SECONDS)
+                if len(self._bursts) == 1:
+                    self._start(SECONDS, self._end_due)
+            burst = self._bursts[key]
+            is_new = text not in burst.texts and len(burst.texts) < MOST_TEXTS
+            if burst.left or is_new:
+                burst.left -= burst.left > 0
+                burst.texts.update((text,) * is_new)
+                return True
+            burst.held += 1
+            burst.last = record
+            return False
 
     def flush(self) -> None:
-        """Tell all numbers now."""
-        self.acquire()
-        try:
-            now = self._now()
+        """Log all numbers now."""
+        with self._lock:
             for burst in self._bursts.values():
-                self._tell(burst, now)
-        finally:
-            self.release()
-        self._target.flush()
+                self._sum_up(burst)
 
-    def close(self) -> None:
-        """Tell all numbers, once and for all; what stands behind is closed too."""
-        self.flush()
-        self._target.close()
-        super().close()
-
-    def _end_due(self, now: float) -> None:
-        while self._ends and self._ends[0][0] <= now:
-            _, key = heapq.heappop(self._ends)
-            burst = self._bursts.pop(key)
-            if burst.held:
-                self._tell(burst, burst.ends)
-                self._begin(key, now, min(burst.seconds * GROWTH, MOST_SECONDS), LATER)
-                continue
-            self._texts[key[:-1]] -= 1
-            if not self._texts[key[:-1]]:
-                del self._texts[key[:-1]]
-
-    def _tell(self, burst: _Burst, now: float) -> None:
-        if burst.held and burst.last is not None:
-            self._target.handle(_sum_up(burst.last, burst.held, max(1.0, now - burst.began)))
-            burst.held, burst.began = 0, now
-
-    def _time(self, seconds: float) -> None:
-        if not self._is_timed:
-            self._is_timed = True
-            self._start(max(0.0, seconds), self._take_time)
-
-    def _take_time(self) -> None:
-        self.acquire()
-        try:
-            self._is_timed = False
+    def _end_due(self) -> None:
+        with self._lock:
             now = self._now()
-            self._end_due(now)
-            held = [burst.ends for burst in self._bursts.values() if burst.held]
-            if held:
-                self._time(min(held) - now)
-        finally:
-            self.release()
+            for key, burst in list(self._bursts.items()):
+                if burst.ends > now:
+                    continue
+                if not burst.held:
+                    del self._bursts[key]
+                    continue
+                self._sum_up(burst)
+                burst.seconds = min(burst.seconds * GROWTH, MOST_SECONDS)
+                burst.ends, burst.left = now + burst.seconds, LATER
+            if self._bursts:
+                first = min(burst.ends for burst in self._bursts.values())
+                self._start(max(LOOK_SECONDS, first - now), self._end_due)
+
+    def _sum_up(self, burst: _Burst) -> None:
+        """Log one record for those that were held back: the last one's words, without its line."""
+        now = self._now()
+        if burst.last is not None:
+            seconds = max(1.0, now - burst.began)
+            text = f"… and {burst.held} more like it within {seconds:.0f} s, the last: {burst.last.getMessage()}"
+            fields = {**burst.last.__dict__, "msg": text, "args": (), "line": "", "repeats": burst.held}
+            self._handler.handle(logging.makeLogRecord(fields))
+        burst.began, burst.held, burst.last = now, 0, None
 
 
-def _shape(record: logging.LogRecord) -> str:
+def _without_names(record: logging.LogRecord) -> str:
     """Return a record's text without what differs from one file or request to the next: names and numbers."""
     if getattr(record, "action", "") in ANY_TEXT:
         return ""
@@ -173,9 +141,3 @@ def _shape(record: logging.LogRecord) -> str:
     for part in (name, name.rpartition("/")[2]):
         text = text.replace(part, "*") if part else text
     return _NUMBER.sub("#", text)
-
-
-def _sum_up(last: logging.LogRecord, count: int, seconds: float) -> logging.LogRecord:
-    """Return one record for many: the last one's words, without its line."""
-    text = f"… and {count} more like it within {seconds:.0f} s, the last: {last.getMessage()}"
-    return logging.makeLogRecord({**last.__dict__, "msg": text, "args": (), "line": "", "repeats": count})

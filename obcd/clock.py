@@ -31,15 +31,3 @@ def seconds_of(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError("no time zone")
     return moment.timestamp()
-
-
-def duration(seconds: float | None) -> str:
-    """Return a span as people say it, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
-    if seconds is None:
-        return "-"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

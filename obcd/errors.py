@@ -6,6 +6,9 @@ what is wrong, where (file, line or key), and what to do.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -17,7 +20,7 @@ class ExitCode(IntEnum):
     USAGE = 2  # the command line is wrong
     PARTIAL = 3  # done, but some lines failed or were left out, or some endpoint is odd
     CONFIGURATION = 4  # the configuration file is wrong
-    INPUT = 5  # a file that was given cannot be used
+    INPUT = 5  # a file that was given cannot be used, or there is no room, memory or descriptor to work with
     NO_ENDPOINT = 6  # no endpoint is reachable, or none has the model
     ALREADY_RUNNING = 7  # another coordinator or host owns the folder
     TIMED_OUT = 8  # the time limit that was given is over
@@ -80,6 +83,12 @@ class TimedOutError(ObcdError):
     exit_code = ExitCode.TIMED_OUT
 
 
+class ExhaustedError(ObcdError):
+    """This process, or the machine, gives no more descriptors or memory; it may later."""
+
+    exit_code = ExitCode.INPUT
+
+
 class LineError(ObcdError):
     """One line of a prompt file cannot become a request; the others are not touched."""
 
@@ -92,3 +101,22 @@ class TooLongError(LineError):
 
 class IllegalMoveError(ObcdError):
     """A state cannot follow the present one, by the table of its moves: a defect of the caller."""
+
+
+#: What an OSError bears then.
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Let an OSError inside the block name what could not be had, where it names no file, as of pipes and sockets.
+
+    Args:
+        what: Stands in the place of a file's name, e.g. `standard output`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = what
+        raise

@@ -2,6 +2,9 @@
 
 One datagram an entry, in the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): lines `KEY=value`; where a
 value has a line feed: `KEY`, a line feed, the length as 64 bits little endian, the value. A traceback stays one entry.
+
+Own code: systemd-python has to be compiled against libsystemd, whose socket blocks while the journal's queue is full
+(systemd's journal-send.c, `journal_fd`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import os
 import socket
 import struct
 from pathlib import Path
+
+from obcd.text import one_line
 
 SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "obcd"
@@ -24,15 +29,6 @@ PRIORITIES = {
 }
 #: What a record's `extra` may carry into the journal; `job` becomes OBCD_JOB. Nothing else does, a prompt least of all.
 FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
-
-
-def one_line(text: str) -> str:
-    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
-    )
 
 
 class PrefixFormatter(logging.Formatter):
@@ -60,18 +56,22 @@ class JournalHandler(logging.Handler):
         self._path = str(path)
         self._fallback = fallback
         fallback.setFormatter(PrefixFormatter())
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket: socket.socket | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
+            if self._socket is None:  # not before: a process that may open nothing must be able to say so
+                kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                self._socket = socket.socket(socket.AF_UNIX, kind)
             self._socket.sendto(encode(record, self.format(record)), self._path)
         except OSError:
             self._fallback.handle(record)
 
     def close(self) -> None:
         """Give the socket back."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
         super().close()
 
 

@@ -6,13 +6,15 @@ line with the time. Levels: error, somebody must act; warning, somebody may want
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import traceback
 
-from obcd.burst_filter import Gathering
-from obcd.journal import JournalHandler, is_journal, one_line
+from obcd.burst_filter import BurstFilter
+from obcd.journal import JournalHandler, is_journal
+from obcd.text import one_line
 
 
 class PlainFormatter(logging.Formatter):
@@ -38,8 +40,10 @@ def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> No
     """
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(PlainFormatter())
+    handler = JournalHandler(stream) if to_journal or is_journal() else stream
+    atexit.register(BurstFilter(handler).flush)
     root = logging.getLogger()
-    root.handlers[:] = [Gathering(JournalHandler(stream) if to_journal or is_journal() else stream)]
+    root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("obcd").setLevel(level)
     logging.raiseExceptions = False  # a closed stderr must not end the daemon
@@ -50,11 +54,3 @@ def fault_text(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
     return type(error).__name__ + place
-
-
-def printable(name: str) -> str:
-    r"""Escape what a terminal or log must not receive: control characters, bidi overrides, backslashes (as `\x1b`)."""
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in name
-    )

@@ -1,4 +1,8 @@
-"""sd_notify(3): tell systemd that we are ready, alive, or what we are doing; does nothing elsewhere."""
+"""sd_notify(3): tell systemd that we are ready, alive, or what we are doing; does nothing elsewhere.
+
+Own code: sdnotify (0.3.2) leaves NOTIFY_SOCKET to our children, drops a status with a character beyond Latin-1, and may
+wait for ever.
+"""
 
 from __future__ import annotations
 

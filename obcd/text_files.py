@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from obcd.errors import InputError
-from obcd.logs import printable
+from obcd.spool.folders import disk
+from obcd.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class LeftOut:
 
 
 @contextmanager
-def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+def output_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Yield a temporary binary file that takes the name `path` when the block ends without an error.
 
     A symbolic link is kept and its target replaced. On any error the temporary file is removed and `path` is as it was.
@@ -49,9 +50,9 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            disk.sync_file(file.fileno(), final)
         _put_in_place(temporary, final, overwrite=overwrite)
-        _sync_folder(final.parent)
+        disk.sync_folder(final.parent)
     except FileExistsError as error:
         raise InputError(_exists_text(path)) from error
     except BrokenPipeError:  # of standard output or error, not of this file
@@ -64,7 +65,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_stream(stream: BinaryIO) -> Iterator[BinaryIO]:
+def output_stream(stream: BinaryIO) -> Iterator[BinaryIO]:
     """Yield a temporary file that is copied to `stream` (standard output, say) when the block ends without an error."""
     with tempfile.TemporaryFile() as file:
         yield cast("BinaryIO", file)
@@ -110,11 +111,3 @@ def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
         if os.path.lexists(final):
             raise FileExistsError(final) from None
         os.replace(temporary, final)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Stand-ins for what a GPU host has: `ollama` and `nvidia-smi` on PATH, and the module `pynvml`.
+"""Stand-ins for what a GPU host has: `ollama` on PATH, and the module `pynvml`.
 
 stand_ins = StandIns(tmp_path / "host", cards(4))
 environment = stand_ins.environment(make_environment(runtime))
@@ -103,7 +103,7 @@ class StandIns:
 
     Attributes:
         folder: STANDIN_FOLDER: what is recorded, and the switches.
-        bin: To be first on PATH; holds `ollama` and `nvidia-smi`.
+        bin: To be first on PATH; holds `ollama`.
         python: To be on PYTHONPATH; holds `pynvml.py`.
     """
 
@@ -112,8 +112,6 @@ class StandIns:
         folder: Path,
         described: list[dict[str, Any]],
         *,
-        has_nvml: bool = True,
-        has_smi: bool = True,
         seen_as: Path | None = None,
         interpreter: str = sys.executable,
     ) -> None:
@@ -123,10 +121,7 @@ class StandIns:
             made.mkdir(parents=True)
         self.describe(described)
         self._install("ollama.py", self.bin / "ollama")
-        if has_smi:
-            self._install("nvidia_smi.py", self.bin / "nvidia-smi")
-        if has_nvml:
-            self._install("pynvml.py", self.python / "pynvml.py")
+        self._install("pynvml.py", self.python / "pynvml.py")
 
     def _install(self, source: str, target: Path) -> None:
         text = (
@@ -147,10 +142,10 @@ class StandIns:
     def describe(
         self, described: list[dict[str, Any]], driver: str = "ok", xids: Collection[tuple[str, int]] = ()
     ) -> None:
-        """Say what NVML and nvidia-smi show from now on.
+        """Say what NVML shows from now on.
 
         Args:
-            driver: `ok`, `not-loaded`, `mismatch`, `denied` or `hung`.
+            driver: `ok`, `no-library`, `not-loaded`, `mismatch`, `denied` or `hung`.
             xids: Every Xid event since the start, as (UUID, number); an event set tells each once.
         """
         document = {"driver": driver, "cards": described, "xids": [list(event) for event in xids]}

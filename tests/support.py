@@ -200,7 +200,11 @@ def write_config(path: Path, endpoints: Mapping[str, int] | Sequence[str], **tab
 
 
 class CoordinatorProcess(Running):
-    """`obcd coordinator` on a root."""
+    """`obcd coordinator` on a root.
+
+    Args:
+        wrapper: Words before the command, which become it.
+    """
 
     def __init__(
         self,
@@ -211,11 +215,12 @@ class CoordinatorProcess(Running):
         *,
         is_awaited: bool = True,
         options: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.environment = environment
         self.root, self.config = root, config
         self.inbox, self.outbox, self.jobs = root / "inbox", root / "outbox", root / "jobs"
-        command = obcd_command("coordinator", "--config", config, "--root", root, *options, tweaks=tweaks)
+        command = [*wrapper, *obcd_command("coordinator", "--config", config, "--root", root, *options, tweaks=tweaks)]
         root.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(command, environment, root.with_suffix(".log"))
         if is_awaited:

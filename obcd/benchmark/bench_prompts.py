@@ -11,7 +11,7 @@ from typing import BinaryIO
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request
 from obcd.errors import InputError, LineError
-from obcd.logs import printable
+from obcd.text import printable
 from obcd.text_files import bounded_lines
 
 #: Of all that is drawn and sent here, so that two runs do the same work.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from obcd.text import duration
 
 
 class JobBar:
@@ -32,8 +37,16 @@ class JobBar:
         """Show a remark instead of figures."""
         self._progress.update(self._task, note=text)
 
-    def update(self, done: int, failed: int, tokens_per_second: float, eta: str) -> None:
-        """Show figures."""
-        self._progress.update(
-            self._task, completed=done, note=f"{failed} failed  {tokens_per_second:.0f} tokens/s  ETA {eta}"
-        )
+    def show(self, report: Mapping[str, Any], trouble: str = "") -> None:
+        """Show a job's progress.
+
+        Args:
+            report: `{"done": 412, "failed": 3, "tokens_per_second": 1204.0, "eta_seconds": 130.0, …}`.
+            trouble: Shown instead of the figures.
+        """
+        if trouble:
+            self.note(trouble)
+            return
+        note = f"{report['failed']} failed  {report['tokens_per_second']:.0f} tokens/s"
+        eta = duration(report.get("eta_seconds"))
+        self._progress.update(self._task, completed=report["done"], note=f"{note}  ETA {eta}")

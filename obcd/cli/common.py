@@ -15,9 +15,9 @@ import click
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
 from obcd.errors import ConfigurationError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
+from obcd.text import plural, printable
 
 #: Seconds after which a status that was not renewed means that no coordinator runs.
 STALE_SECONDS = 10.0
@@ -118,11 +118,6 @@ def say(text: str) -> None:
     """Say something to a person, on stderr; nobody listening is no reason to end a run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
-
-
-def plural(count: int, noun: str) -> str:
-    """Return e.g. `1 prompt`, `30 prompts`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}".replace(",", " ")
 
 
 def shown_path(path: Path) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from obcd.clock import duration
+from obcd.text import duration
 
 #: {what a stand-in's version ends in: what it is}
 STAND_INS = {"embedded": "real inference on the CPU", "simulated": "simulated, made-up words"}

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
-from typing import NamedTuple, cast
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import click
 
 from obcd import __version__
-from obcd.errors import ExitCode, ObcdError
+from obcd.errors import ExitCode, ObcdError, naming
 
 
 class CommandPlace(NamedTuple):
@@ -111,14 +114,68 @@ def cli() -> None:
     """
 
 
-#: What the caller can mend: a name that is too long, no room where the output goes.
-NOT_OURS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: {what the caller can put right: how, "" where the error's own words say it}; all else is a bug.
+NOT_OURS = {
+    errno.ENAMETOOLONG: "",
+    errno.ENOSPC: "",
+    errno.EDQUOT: "",
+    errno.EFBIG: "",
+    errno.EMFILE: ": let this process open more (ulimit -n 4096; LimitNOFILE=4096 in a unit)",
+    errno.ENFILE: ": this machine has none left; end what opens so many, or: sudo sysctl fs.file-max=1000000",
+    errno.ENOMEM: ": end what takes the memory",
+}
+STANDARD_OUTPUT = "standard output"
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output whose errors name it, so that one which names nothing is of something else."""
+
+    def write(self, data: Any) -> int:
+        with naming(STANDARD_OUTPUT):
+            return super().write(data)
+
+
+def name_standard_output() -> None:
+    """Have what this process cannot write to standard output say so, from here on."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):  # closed before we started
+        return
+    raw = _StandardOutput(stream.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        cast("io.BufferedWriter", raw) if stream.write_through else io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def describe(error: OSError) -> str:
+    """Return the sentence about an error that no command expected: what failed, of what, and what to do."""
+    from obcd.logs import printable  # noqa: PLC0415 - `obcd --help` needs no logging
+
+    names = " -> ".join(printable(os.fsdecode(name)) for name in (error.filename, error.filename2) if name)
+    remedy = NOT_OURS.get(error.errno or 0, "")
+    return f"{error.strerror or str(error) or type(error).__name__} ({names or _place(error)}){remedy}"
+
+
+def _place(error: OSError) -> str:
+    """Return which of our functions failed: for want of a name, whoever reads it can look there."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "obcd" in Path(frame.filename).parts]
+    return f"in {Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else type(error).__name__
+
+
+def _drop_output() -> None:
+    """Let what standard output did not take go nowhere: Python tries again at its end, with an exit code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; the only place where errors become codes."""
     try:
         outcome = cli.main(args=arguments, prog_name="obcd", standalone_mode=False)
+        if sys.stdout is not None:  # closed before we started
+            sys.stdout.flush()  # here, where what fails becomes a sentence
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
@@ -129,10 +186,12 @@ def run(arguments: list[str]) -> int:
         click.echo(f"obcd: {error}", err=True)
         return error.exit_code
     except (BrokenPipeError, SystemExit):  # `obcd print | head`: the reader has enough; click turns that into an exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return ExitCode.DONE
     except OSError as error:  # what no command expected: no descriptors left, standard output on a full disk
         with contextlib.suppress(OSError):
-            click.echo(f"obcd: {error.strerror or error} ({error.filename or 'standard output'})", err=True)
+            click.echo(f"obcd: {describe(error)}", err=True)
+        if error.filename == STANDARD_OUTPUT:
+            _drop_output()
         return ExitCode.INPUT if error.errno in NOT_OURS else ExitCode.BUG
     return outcome if isinstance(outcome, int) else ExitCode.DONE

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from obcd.logs import printable
 from obcd.secret import Secret
+from obcd.text import printable
 
 #: Ollama's own port (ollama envconfig/config.go).
 DEFAULT_PORT = 11434

@@ -17,11 +17,10 @@ from pydantic import ValidationError
 
 from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
 from obcd.errors import ConfigurationError
-from obcd.logs import printable
+from obcd.system_paths import SYSTEM_CONFIGURATION, SYSTEM_ROOT
+from obcd.text import printable
 
 #: Where an installed system keeps it.
-SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
-SYSTEM_ROOT = Path("/var/spool/obcd")
 #: A key that TOML takes without quotes.
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: tomllib's words for a table whose header stands a second time; the group is its name as a tuple.

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,6 +86,13 @@ MAX_REPAIRS = 10
 MAX_FILE_BYTES = 2**20
 
 DAY_SECONDS = 86400.0
+
+#: {key of a job whose absence means something: the value that says in so many words that there is none}. TOML has no
+#: null, and what a profile leaves out comes from the top level.
+NONE = {
+    "system_message": False, "schema": False, "format": False, "template": False, "options": False, "aliases": False,
+    "think": "auto",
+}  # fmt: skip
 
 #: What a context may be, in tokens (Ollama makes 4 of 0), and what it is where nothing else is said.
 MIN_CONTEXT, MAX_CONTEXT = OPTION_RANGES["num_ctx"]
@@ -226,8 +233,15 @@ class Host(Table):
     environment: dict[str, str] = {}
 
 
+def _says_none(key: str, value: Any) -> bool:
+    return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
+
+
 class Profile(Table):
-    """`[profiles.NAME]`: what the folder `inbox/NAME/` asks with. What it leaves out comes from the top level."""
+    """`[profiles.NAME]`: what the folder `inbox/NAME/` asks with. What it leaves out comes from the top level.
+
+    A key that it does say wins, whatever its value: None is then what `NONE` said.
+    """
 
     model: str | None = Field(None, min_length=1)
     system_message: str | None = None
@@ -249,8 +263,20 @@ class Profile(Table):
     repeat: Repeat | None = None
     cache: bool | None = None
     dedupe: bool | None = None
-    aliases: Aliases = {}
+    aliases: Aliases | None = None
     digest: Digest | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_none(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: None if _says_none(key, item) else item for key, item in value.items()}
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """`{field: value}` of the keys that it says."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
     @model_validator(mode="after")
     def _one_format(self) -> Profile:
@@ -301,6 +327,13 @@ class Settings(Table):
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
     schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
     tokens: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0tokens")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_none(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if not _says_none(key, item)}  # as if it were left out
 
     @field_validator("ollama_instances", mode="before")
     @classmethod
@@ -367,18 +400,16 @@ class Settings(Table):
 
     def with_model(self, model: str) -> Settings:
         """Return settings that ask another model, whatever the profile."""
-        profiles = {name: item.model_copy(update={"model": None}) for name, item in self.profiles.items()}
+        profiles = {name: item.model_copy(update={"model": model}) for name, item in self.profiles.items()}
         return self.model_copy(update={"model": model, "profiles": profiles})
 
     def answered_since(self, profile: str, now: float) -> float | None:
         """Return since when a drop that was answered is not asked again, in Unix seconds; None: it always is."""
-        chosen = self.profiles[profile].repeat if profile else None
-        return self.spool.kept_since(now) if (chosen or self.repeat) == "skip" else None
+        return self.spool.kept_since(now) if self._wanted(profile)["repeat"] == "skip" else None
 
     def accepts(self, profile: str = "") -> frozenset[str]:
         """Return which kinds of files a profile takes beside JSONL, e.g. `{"csv", "gz"}`."""
-        chosen = self.profiles[profile].accept if profile else None
-        return frozenset(self.accept if chosen is None else chosen)
+        return frozenset(self._wanted(profile)["accept"])
 
     def accepted(self) -> dict[str, frozenset[str]]:
         """Return `{profile, "" for the top level: the kinds of files that it takes beside JSONL}`."""
@@ -395,35 +426,25 @@ class Settings(Table):
         Raises:
             KeyError: If there is no such profile.
         """
-        chosen = self.profiles[profile] if profile else Profile()
-        requests = self.requests
-        own_format = self.schemas.get(profile) or chosen.format
-        num_ctx = chosen.num_ctx or requests.num_ctx
-        longest = chosen.num_ctx_max or requests.num_ctx_max
-        return JobSettings(
-            model=chosen.model or self.model,
-            system=self.system_message if chosen.system_message is None else chosen.system_message,
-            options={**requests.options, **(chosen.options or {})},
-            format=own_format or self.schemas.get("") or self.format,
-            think=self.think if chosen.think is None else chosen.think,
-            num_ctx=longest if num_ctx == "auto" else num_ctx,
-            num_ctx_max=longest if num_ctx == "auto" else None,
-            num_predict=chosen.num_predict or requests.num_predict,
-            attempts=chosen.attempts or requests.attempts,
-            connect_timeout_seconds=requests.connect_timeout_seconds,
-            load_timeout_seconds=requests.load_timeout_seconds,
-            request_timeout_seconds=requests.request_timeout_seconds,
-            digest=chosen.digest or requests.digest,
-            n=chosen.n or requests.n,
-            template=chosen.template or self.template,
-            id_field=chosen.id_field or self.id_field,
-            delimiter=chosen.delimiter or self.delimiter,
-            send_schema=self.send_schema if chosen.send_schema is None else chosen.send_schema,
-            repairs=requests.repairs if chosen.repairs is None else chosen.repairs,
-            cache=self.cache if chosen.cache is None else chosen.cache,
-            dedupe=self.dedupe if chosen.dedupe is None else chosen.dedupe,
-            aliases={**self.aliases, **chosen.aliases},
-        )
+        wanted = self._wanted(profile)
+        is_planned = wanted["num_ctx"] == "auto"
+        same = {item.name: wanted[item.name] for item in fields(JobSettings) if item.name in wanted}
+        return JobSettings(**{
+            **same,
+            "system": wanted["system_message"],
+            "num_ctx": wanted["num_ctx_max"] if is_planned else wanted["num_ctx"],
+            "num_ctx_max": wanted["num_ctx_max"] if is_planned else None,
+        })  # fmt: skip
+
+    def _wanted(self, profile: str) -> dict[str, Any]:
+        """Return `{field: value}` of all keys of a job: what the profile says of each, else the top level."""
+        said = self.profiles[profile].said if profile else {}
+        top = {**dict(self), **dict(self.requests), "format": self.schemas.get("") or self.format}
+        for table in said.keys() & {"options", "aliases"}:  # these go key by key
+            said[table] = {} if said[table] is None else {**top[table], **said[table]}
+        if said.keys() & {"schema_file", "format"}:  # either says what form answers have, and there is only one
+            said["format"] = self.schemas.get(profile) or said.get("format")
+        return {**top, **said}
 
 
 def read_file(path: Path) -> bytes:

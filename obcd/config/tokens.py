@@ -7,7 +7,6 @@ drops a file.
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import stat
 from pathlib import Path
@@ -16,6 +15,7 @@ from obcd.config.loading import report
 from obcd.config.settings import Settings
 from obcd.errors import ConfigurationError
 from obcd.secret import Secret
+from obcd.users import user_name
 
 #: Longest token, in characters: servers refuse longer headers.
 MAX_TOKEN = 4096
@@ -55,7 +55,9 @@ def read_token(path: Path) -> Secret:
     except FileNotFoundError:
         raise ValueError(f"there is no {path}: put the token there, alone on one line") from None
     except PermissionError:
-        raise ValueError(f"{path} is not for {_user(os.geteuid())} to read: run this as the daemon's user") from None
+        raise ValueError(
+            f"{path} is not for {user_name(os.geteuid())} to read: run this as the daemon's user"
+        ) from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
@@ -83,7 +85,8 @@ def _check_closed(path: Path, status: os.stat_result) -> None:
     quoted, mine = shlex.quote(str(path)), os.geteuid()
     if status.st_uid not in (0, mine):
         raise ValueError(
-            f"{path} belongs to {_user(status.st_uid)}, who could put another token there: chown {_user(mine)} {quoted}"
+            f"{path} belongs to {user_name(status.st_uid)}, who could put another token there: "
+            f"chown {user_name(mine)} {quoted}"
         )
     credentials = os.environ.get(CREDENTIALS)
     others = 0o007 if credentials and path.parent == Path(credentials) else 0o077
@@ -103,10 +106,3 @@ def _parse(path: Path, raw: bytes) -> str:
             f"{path} holds something that is no token: printable ASCII without spaces, at most {MAX_TOKEN} characters"
         )
     return text.decode("ascii")
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -38,5 +38,5 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
 
 def _make_schemas_absolute(document: dict[str, Any], folder: Path) -> None:
     for table in (document, *document.get("profiles", {}).values()):
-        if "schema" in table:
+        if table.get("schema"):
             table["schema"] = str(folder / table["schema"])

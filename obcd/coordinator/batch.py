@@ -20,7 +20,6 @@ from obcd.config.settings import Settings
 from obcd.core.request.records import JobSettings
 from obcd.core.tables.file_format import ARRAY_ADVICE, SUFFIX, form_of
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.inbox.arrivals import Drop, Identity, Key
@@ -29,6 +28,7 @@ from obcd.spool.intake.acceptance import accept_copy
 from obcd.spool.intake.reading import AcceptOrder, RejectedError
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, new_job_id
+from obcd.text import printable
 
 
 @dataclass(frozen=True, slots=True)

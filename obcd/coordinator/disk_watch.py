@@ -16,9 +16,9 @@ import logging
 import threading
 from pathlib import Path
 
-from obcd.clock import duration, monotonic
-from obcd.logs import printable
+from obcd.clock import monotonic
 from obcd.spool.folders.disk_space import FULL, Ballast, Space, ballast_bytes, find_shortage, read_space
+from obcd.text import duration, printable
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,14 @@
 """File events of the inbox, as a wake-up and nothing more: a scan is the truth.
 
 watchdog's observers can die, lose events, or watch a folder that was replaced, all without a word; so the health of
-the watch is checked, and on any doubt it is built again. From a network filesystem no events come (inotify(7)), or only
-those of this machine's own writers; there it is not even tried.
+the watch is checked, and on any doubt it is built again. Where the machine gives none, the scan does all the work, and
+a note says why. From a network filesystem no events come (inotify(7)), or only those of this machine's own writers;
+there it is not even tried.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -16,12 +18,18 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from obcd.coordinator.loop_waits import Waker
-from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, read_table, real_path, tell_inbox
+from obcd.spool.folders.inotify import raise_limit, read_limit
+from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, list_mounts, tell_inbox
 
 logger = logging.getLogger(__name__)
 
 # Its only error is that it looked once more after it was stopped, which happens at every stop (watchdog 7.1.0).
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
+
+#: What an observer opens: one inotify instance and both ends of a pipe (watchdog 7.1.0, inotify_c.py: `InotifyFD`).
+OBSERVER_DESCRIPTORS = 3
+#: {what inotify_init(2) and inotify_add_watch(2) fail with when a limit of the user is reached: that limit}
+_LIMITS = {errno.EMFILE: "max_user_instances", errno.ENOSPC: "max_user_watches"}
 
 
 class _News(FileSystemEventHandler):
@@ -50,15 +58,21 @@ class InboxWatch:
         self._news = _News(waker)
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int] | None] = []
-        self._is_warned = False
-        self._inbox = real_path(folders[0])
+        self._inbox = os.path.realpath(folders[0])  # here: it may wait for a server that does not answer
         #: What is different with the inbox where another machine serves it, "" where none does.
-        self.note = ""
+        self._remote_note = ""
+        #: Why there are no file events on a filesystem that has them, "" when there are.
+        self._refusal = ""
+
+    @property
+    def note(self) -> str:
+        """What people should know of how drops are found here, "" when by events."""
+        return self._remote_note or self._refusal
 
     @property
     def least_settle_seconds(self) -> float:
         """For how long a file has to lie unchanged at least, whatever the configuration says."""
-        return SETTLE_SECONDS if self.note else 0.0
+        return SETTLE_SECONDS if self._remote_note else 0.0
 
     @property
     def has_news(self) -> bool:
@@ -77,6 +91,7 @@ class InboxWatch:
         """Start the watch, or build it again when it no longer watches what it should."""
         if self._is_remote():  # and not a look at the folders themselves, which could wait for a server
             self.stop()
+            self._refusal = ""
             return
         identities = [_identity(folder) for folder in self._folders]
         if self._observer is not None and self._observer.is_alive() and identities == self._identities:
@@ -89,10 +104,10 @@ class InboxWatch:
 
     def _is_remote(self) -> bool:
         """Return whether the inbox lies on a network filesystem by now."""
-        note = tell_inbox(self._folders[0], find_mount(read_table(), self._inbox))
-        if note and not self.note:
+        note = tell_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
+        if note and not self._remote_note:
             logger.warning("%s", note, extra={"action": "inbox_remote"})
-        self.note = note
+        self._remote_note = note
         return bool(note)
 
     def stop(self) -> None:
@@ -103,21 +118,51 @@ class InboxWatch:
             self._observer = None
 
     def _start(self) -> None:
-        observer = Observer()
+        observer: BaseObserver | None = None
         try:
+            _check_descriptors()
+            observer = Observer()  # opens its descriptors, and starts a thread that reads them
             for folder, identity in zip(self._folders, self._identities, strict=True):
                 if identity is not None:
                     observer.schedule(self._news, str(folder), recursive=False)
             observer.start()
-        except OSError as error:  # no inotify instance left, say: scanning alone finds everything, a little later
-            if not self._is_warned:
-                reason = error.strerror or type(error).__name__
-                logger.warning(
-                    "no file events (%s): the inbox is scanned instead", reason, extra={"action": "no_events"}
-                )
-                self._is_warned = True
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            if observer is not None:
+                observer.stop()  # what it opened, it keeps else
+            self._note_refusal(describe_refusal(error))
             return
         self._observer = observer
+        self._note_refusal("")
+
+    def _note_refusal(self, refusal: str) -> None:
+        if refusal and refusal != self._refusal:
+            logger.warning("%s", refusal, extra={"action": "no_events"})
+        self._refusal = refusal
+
+
+def _check_descriptors() -> None:
+    """Check that this process may open what an observer opens: one that gets only a part of it never lets go of it.
+
+    Raises:
+        OSError: If it may not; it names what was to be opened, as no error of inotify does.
+    """
+    held: list[int] = []
+    try:
+        for _ in range(OBSERVER_DESCRIPTORS):
+            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def describe_refusal(error: Exception) -> str:
+    """Return why there are no file events, what that means, and what to do where that is known."""
+    name = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) and error.filename is None else None
+    without = "the inbox is scanned without them, so drops are found a little later"
+    if name is None:
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        return f"no file events ({reason}): {without}"
+    return f"no file events (fs.inotify.{name} is reached): {without}; {raise_limit(name, read_limit(name) or 0)}"
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from obcd.clock import monotonic
+from obcd.errors import naming
 
 #: Share of a request's time that passes between two turns, and most seconds: a slot waits for half of it.
 REST_SHARE, REST_SECONDS = 0.015, 0.015
@@ -22,7 +23,8 @@ class Waker:
     """`wake` from any thread; the rest is the main thread's."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with naming("the pipe that wakes the main loop"):
+            self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._descriptors: AbstractSet[int] = frozenset()
         self._poll = self._make_poll()
 

@@ -225,7 +225,8 @@ class Coordinator:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
         fetched = {pull["model"] for pull in self.endpoints.fetcher.reports()}
         missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
-        found += [describe_shortage(item) for item in missing]
+        url = next((item.url for item in self.endpoints.members if item.token is None), "")
+        found += [describe_shortage(item, url) for item in missing]
         found += self.endpoints.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
@@ -425,7 +426,8 @@ class Coordinator:
     def _fault_of(self, missing: MissingModel) -> Fault:
         if missing.digest:
             return weights_missing(missing.model, missing.digest)
-        return model_missing(missing.model, len(self.endpoints.members))
+        urls = [item.url for item in self.endpoints.members if item.token is None]
+        return model_missing(missing.model, len(self.endpoints.members), next(iter(urls), ""))
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")

@@ -22,6 +22,7 @@ from obcd.coordinator.main_loop import Coordinator
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
 from obcd.spool.folders.layout import Layout
+from obcd.text import join_lines
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class Reloader:
             coordinator.reload_trouble = ""
             logger.info("configuration read again: %s", text, extra={"action": "reloaded"})
         else:
-            trouble = f"reload failed: {one_line(text)}"
+            trouble = f"reload failed: {join_lines(text, MAX_TEXT)}"
             logger.error("%s; the old configuration stays", trouble, extra={"action": "reload_failed"})
             if not coordinator.is_draining:  # else it is no trouble: the next start takes it up
                 coordinator.reload_trouble = trouble
@@ -220,9 +221,3 @@ def check_place(old: Layout, new: Layout) -> None:
                 f"spool.{key} cannot change while the coordinator runs (from {before} to {after}): "
                 "restart the coordinator, or put it back"
             )
-
-
-def one_line(text: str) -> str:
-    """Return a fault of several lines as one, not too long for a log."""
-    whole = "; ".join(line.strip() for line in text.splitlines()).replace(":; ", ": ")
-    return whole if len(whole) <= MAX_TEXT else whole[: MAX_TEXT - 1] + "…"

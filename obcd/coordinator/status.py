@@ -6,12 +6,12 @@ import os
 from typing import Any
 
 from obcd import __version__
-from obcd.clock import duration, timestamp, wall
+from obcd.clock import timestamp, wall
 from obcd.coordinator.jobs.running_job import JobState, time_to_go
 from obcd.coordinator.main_loop import Coordinator
-from obcd.coordinator.reloading import one_line
+from obcd.coordinator.reloading import MAX_TEXT
 from obcd.core.endpoint.health import EndpointState
-from obcd.logs import printable
+from obcd.text import duration, join_lines, printable
 
 FORMAT = 1
 
@@ -86,7 +86,7 @@ def status_line(coordinator: Coordinator) -> str:
     Example: `2 jobs, 41 % of 1000 requests, 12 min to go, 3/4 endpoints up`.
     """
     troubles = coordinator.troubles()
-    parts = [one_line("; ".join(troubles))] if troubles else []
+    parts = [join_lines("; ".join(troubles), MAX_TEXT)] if troubles else []
     return "; ".join([*parts, ", ".join(_progress(coordinator))])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from obcd.logs import printable
+from obcd.text import printable
 
 
 class Severity(StrEnum):

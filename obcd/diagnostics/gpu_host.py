@@ -12,17 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from obcd.config.loading import SYSTEM_CONFIGURATION
 from obcd.config.settings import Host, Settings
-from obcd.diagnostics.findings import Finding, fault, note, right, warning
+from obcd.diagnostics.findings import Finding, fault, note, right, shown, warning
 from obcd.errors import ConfigurationError, InputError, ObcdError
 from obcd.host.cards.gpus import discover
 from obcd.host.servers.launcher import check_address, held_ports
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import SYSTEM_RUNTIME, HostPlan, read_plan
 from obcd.host.servers.planning import make_plan
+from obcd.host.servers.ports import host_of
 from obcd.host.servers.runtime import folder_that_runs
 from obcd.ollama.control import probe_all
+from obcd.system_paths import SYSTEM_CONFIGURATION
 
 #: Where `systemctl enable` puts its links, systemd.unit(5).
 UNITS = Path("/etc/systemd/system")
@@ -73,7 +74,7 @@ def _judge_address(plan: HostPlan) -> Iterator[Finding]:
     if is_alive is False:
         yield from _judge_ports(plan, runtime)
     else:
-        yield from _judge_running(plan, _read_plan(runtime) if is_alive else None)
+        yield from _judge_running(plan, _read_plan(runtime) if is_alive else None, runtime)
 
 
 def _find_folder() -> Path:
@@ -92,14 +93,25 @@ def _read_plan(runtime: Path) -> HostPlan | None:
 
 
 def _judge_ports(plan: HostPlan, runtime: Path) -> Iterator[Finding]:
-    """Look for ports that somebody else holds, while none of our servers runs."""
+    """Look for ports that somebody else holds, while no host runs in our folder; one that runs in another may."""
+    others = {
+        server.program: host
+        for server in plan.servers
+        if (host := host_of(server.port)) is not None and is_host_alive(host)
+    }
+    for host in sorted(set(others.values())):
+        ports = ", ".join(str(server.port) for server in plan.servers if others.get(server.program) == host)
+        yield right(SUBJECT, f"the obcd host at {shown(host)} runs: it holds port {ports}")
     try:
         held = held_ports(plan, runtime)
     except ConfigurationError as error:
         yield fault(SUBJECT, str(error))
         return
     for program, sentence in held.items():
-        yield fault(SUBJECT, f"{program} cannot start: {sentence}")
+        if program not in others:
+            yield fault(SUBJECT, f"{program} cannot start: {sentence}")
+    if others:
+        return
     if is_enabled("obcd-host.service"):
         start = "sudo systemctl start obcd-host; journalctl -u obcd-host"
         yield warning(SUBJECT, "obcd-host.service is enabled and does not run", start)
@@ -107,7 +119,7 @@ def _judge_ports(plan: HostPlan, runtime: Path) -> Iterator[Finding]:
         yield note(SUBJECT, "obcd host does not run yet", "sudo systemctl enable --now obcd-host  # or: obcd host")
 
 
-def _judge_running(plan: HostPlan, running: HostPlan | None) -> Iterator[Finding]:
+def _judge_running(plan: HostPlan, running: HostPlan | None, runtime: Path) -> Iterator[Finding]:
     found = running or plan
     probes = probe_all([found.url(server) for server in found.servers])
     silent = [server.program for server, probe in zip(found.servers, probes, strict=True) if probe.failure]
@@ -117,7 +129,9 @@ def _judge_running(plan: HostPlan, running: HostPlan | None) -> Iterator[Finding
     else:
         yield right(SUBJECT, text)
     if running is not None and _essence(running) != _essence(plan):
-        yield note(SUBJECT, "obcd host runs with another [host] than this one", "sudo systemctl restart obcd-host")
+        is_system = runtime == SYSTEM_RUNTIME
+        restart = "sudo systemctl restart obcd-host" if is_system else "obcd host  # after Ctrl-C where it runs"
+        yield note(SUBJECT, "obcd host runs with another [host] than this one", restart)
 
 
 def _essence(plan: HostPlan) -> dict[str, Any]:

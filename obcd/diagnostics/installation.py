@@ -7,10 +7,10 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obcd.clock import duration, wall
+from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.tables.file_format import form_of
 from obcd.diagnostics.findings import Finding, Severity, fault, note, quoted, right, shown, warning
@@ -27,12 +27,17 @@ from obcd.diagnostics.machine import (
 )
 from obcd.spool.folders import acl
 from obcd.spool.folders.disk_space import read_space
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout
-from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, Mount, doubt_root, read_mount, tell_inbox
-from obcd.spool.folders.permissions import group_name, judge_folders, lstat, may_write, user_name
+from obcd.spool.folders.layout import Layout
+from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, doubt_root, read_mount, tell_inbox
+from obcd.spool.folders.permissions import judge_folders, lstat, may_write
+from obcd.system_paths import SYSTEM_ROOT
+from obcd.text import duration
+from obcd.users import group_name, user_name
 
 #: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0
+#: Commands of remedies that are for root alone (dmesg where kernel.dmesg_restrict is set), and for a folder's owner.
+ROOTS_COMMANDS, OWNERS_COMMANDS = ("umount", "timedatectl", "dmesg"), ("chmod", "chown")
 #: Files of an inbox that are looked at.
 MOST_DROPS = 10_000
 
@@ -60,10 +65,6 @@ class Question:
     def inboxes(self) -> tuple[Path, ...]:
         """The inbox and the folders of its profiles."""
         return (self.layout.inbox, *(self.layout.inbox / profile for profile in self.profiles))
-
-    def mount_of(self, path: Path) -> Mount | None:
-        """Return the mount that a path lies on."""
-        return read_mount(path, self.proc / "self" / "mountinfo" if self.proc != PROC else None)
 
 
 def ask(layout: Layout, settings: Settings) -> Question:
@@ -99,7 +100,7 @@ def examine(question: Question) -> list[Finding]:
             fault("root", why, f"chmod u+rwx {quoted(root)}") if question.uid == owner else note("root", why),
             *machine,
         ]
-    return [
+    findings = [
         *_examine_folders(question, owner),
         *_examine_access(question, owner),
         *_examine_filesystems(question),
@@ -107,6 +108,15 @@ def examine(question: Question) -> list[Finding]:
         *_examine_drops(question),
         *machine,
     ]
+    return [_runnable(finding, question.uid, owner) for finding in findings]
+
+
+def _runnable(finding: Finding, uid: int, owner: int) -> Finding:
+    """Return a finding with `sudo` before a command that its reader may not run."""
+    command = finding.remedy.partition(" ")[0]
+    if uid != 0 and (command in ROOTS_COMMANDS or (command in OWNERS_COMMANDS and uid != owner)):
+        return replace(finding, remedy=f"sudo {finding.remedy}")
+    return finding
 
 
 def _no_root(root: Path) -> Finding:
@@ -198,7 +208,7 @@ def _examine_filesystems(question: Question) -> list[Finding]:
         (layout.inbox, layout.claims, "a file is claimed"),
     ):
         pair = os.path.isdir(source) and os.path.isdir(target)
-        if pair and question.mount_of(source) != question.mount_of(target):
+        if pair and read_mount(source) != read_mount(target):
             why = f"{shown(target)} is a filesystem of its own: {what} by a rename, which cannot cross it"
             findings.append(fault("filesystem", why, f"umount {quoted(target)}"))
     distinct = list({path.stat().st_dev: path for path in reversed(places)}.values())
@@ -218,7 +228,7 @@ def _judge_space(path: Path, question: Question) -> list[Finding]:
 
 def _judge_root_mount(question: Question) -> Iterator[Finding]:
     root = question.layout.root
-    mount = question.mount_of(root)
+    mount = read_mount(root)
     if mount is None:
         return
     doubt, text = doubt_root(root, mount), f"{shown(root)} lies on {mount.kind} (mounted at {shown(Path(mount.point))})"
@@ -234,11 +244,11 @@ def _judge_root_mount(question: Question) -> Iterator[Finding]:
 
 def _judge_inbox_mount(question: Question) -> Iterator[Finding]:
     inbox = question.layout.inbox
-    mount = question.mount_of(inbox)
+    mount = read_mount(inbox)
     if not os.path.lexists(inbox) and inbox.parent != question.layout.root:
         why = f"the inbox {shown(inbox)} is not there: the coordinator would make an empty one in its place"
         yield warning("filesystem", why, f"findmnt -T {quoted(inbox.parent)}  # is the share mounted?")
-    if mount is None or not os.path.isdir(inbox) or mount == question.mount_of(question.layout.root):
+    if mount is None or not os.path.isdir(inbox) or mount == read_mount(question.layout.root):
         return
     if remote := tell_inbox(inbox, mount):
         yield note("filesystem", remote)

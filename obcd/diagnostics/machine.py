@@ -12,8 +12,9 @@ from pathlib import Path
 
 from obcd.clock import timestamp
 from obcd.diagnostics.findings import Finding, Severity, quoted, shown
-from obcd.logs import printable
 from obcd.spool.folders.disk_space import Space, find_shortage, shown_size
+from obcd.spool.folders.inotify import GOOD_LIMITS, raise_limit, read_limit
+from obcd.text import printable
 
 PROC = Path("/proc")
 
@@ -25,8 +26,6 @@ FIRST_TIME = 1704067200.0
 CLOCK_SLACK = 5.0
 #: What an `ollama serve` that obcd started carries in its environment, as `OBCD_SLOT=<runtime folder>:<label>`.
 MARKER = b"OBCD_SLOT="
-#: Inotify instances that one user should be able to have on a machine with several daemons.
-GOOD_INSTANCES, GOOD_WATCHES = 512, 65536
 
 
 def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_root: bool = False) -> list[Finding]:
@@ -121,9 +120,8 @@ class Inotify:
 def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
     """Count a user's inotify instances and watches, as far as we may look; None where there is no inotify."""
     limits = proc / "sys" / "fs" / "inotify"
-    try:
-        most = [int((limits / name).read_text()) for name in ("max_user_instances", "max_user_watches")]
-    except (OSError, ValueError):
+    max_instances, max_watches = (read_limit(name, limits) for name in GOOD_LIMITS)
+    if max_instances is None or max_watches is None:
         return None
     instances = watches = 0
     for process in _processes(proc, uid):
@@ -138,22 +136,24 @@ def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
                     watches += (process / "fdinfo" / descriptor.name).read_text().count("inotify wd:")
             except OSError:
                 continue
-    return Inotify(max_instances=most[0], max_watches=most[1], instances=instances, watches=watches)
+    return Inotify(max_instances=max_instances, max_watches=max_watches, instances=instances, watches=watches)
 
 
 def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
     """Tell whether `folders` more folders can be watched; without, drops are found by scanning, seconds later."""
     findings = []
-    for name, used, most, good in (
-        ("max_user_instances", found.instances, found.max_instances, GOOD_INSTANCES),
-        ("max_user_watches", found.watches, found.max_watches, GOOD_WATCHES),
+    for name, used, most in (
+        ("max_user_instances", found.instances, found.max_instances),
+        ("max_user_watches", found.watches, found.max_watches),
     ):
         if used + folders > most:
             text = (
                 f"{used} of {most} {name} are in use, and {folders} more are needed: drops are only found by scanning"
             )
-            remedy = f"sudo sysctl fs.inotify.{name}={max(good, 2 * most)}  # and into /etc/sysctl.d/ to keep it"
-            findings.append(Finding(subject="inotify", severity=Severity.WARNING, sentence=text, remedy=remedy))
+            finding = Finding(
+                subject="inotify", severity=Severity.WARNING, sentence=text, remedy=raise_limit(name, most)
+            )
+            findings.append(finding)
     text = f"{found.instances} of {found.max_instances} inotify instances are in use"
     return findings or [Finding(subject="inotify", severity=Severity.OK, sentence=text)]
 

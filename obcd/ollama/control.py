@@ -22,9 +22,9 @@ from urllib3.exceptions import ReadTimeoutError
 from obcd.clock import monotonic
 from obcd.core.request.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
-from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded
 from obcd.secret import Secret
+from obcd.text import printable
 
 #: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama: slowness means trouble.
 CONNECT_SECONDS, PROBE_SECONDS = 5.0, 10.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature, canonical_model
-from obcd.logs import printable
+from obcd.text import printable
 
 #: What is kept of the list: so many models, with names of so many characters.
 MAX_MODELS, MAX_NAME = 100, 200

@@ -9,10 +9,10 @@ from typing import Any
 
 import requests
 
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.errors import NoEndpointError
-from obcd.logs import printable
 from obcd.secret import Secret
+from obcd.text import duration, printable
 
 #: Seconds for a connection, and without anything new: checking the digest of a large file says nothing for minutes.
 CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0

@@ -15,28 +15,21 @@ from dataclasses import replace
 from typing import Any
 
 from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
+from obcd.core.answer.several import SUMMED
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings, Kind, Request, request_options
 from obcd.core.schema.schemas import Misfit, Schema
 from obcd.ollama.client import CUT_IN_THOUGHT, ModelAnswer, ask
 from obcd.ollama.transport import Transport
+from obcd.ollama.validation_process import judge_apart
+from obcd.text import plural
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
 MAX_SHOWN = 4000
 #: Longest answer that is shown to the model again, in characters: what repeats itself up to the token limit teaches
 #: nothing more.
 MAX_REPEATED = 4000
-#: What is the sum over all that was asked.
-SUMMED = (
-    "seconds",
-    "load_seconds",
-    "prompt_eval_seconds",
-    "eval_seconds",
-    "wait_seconds",
-    "prompt_tokens",
-    "eval_tokens",
-)
-#: What a failure tells of that.
+#: What a failure tells of the counters.
 COSTS = ("seconds", "prompt_tokens", "eval_tokens")
 
 
@@ -55,7 +48,7 @@ def ask_fitting(
         return answer
     total, repairs = answer.fields, 0
     while True:
-        judged = held.judge(total)
+        judged = held.judge(total, judge_apart)
         if not isinstance(judged, Misfit):
             return ModelAnswer({**judged, "repairs": repairs} if repairs else judged)
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
@@ -134,7 +127,7 @@ def _misfit(
     limit = request_options(request, settings)["num_predict"]
     if fields["done_reason"] == "length" and thoughts and not misfit.text.strip():
         return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
-    tried = f", after {repairs} repair{'' if repairs == 1 else 's'}" if repairs else ""
+    tried = f", after {plural(repairs, 'repair')}" if repairs else ""
     if fields["done_reason"] == "length":
         cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
         return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)

@@ -14,9 +14,9 @@ from obcd.core.tables.csv_reader import Sheet, split_lines, to_csv
 from obcd.core.tables.file_format import JSONL, Form
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import InputError, LineError
+from obcd.spool.folders.disk import BLOCK
 from obcd.text_files import LeftOut
 
-BLOCK = 2**20
 #: Longest line, in bytes; the largest `[spool] max_line_bytes`.
 MAX_LINE_BYTES = 2**28
 #: What a packed file may become.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from obcd.logs import printable
 from obcd.prompts.texts import Prompt
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 #: What is looked at in a folder: all of it, so that what is no picture is named.

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter
 
 from obcd.errors import InputError, UsageError
-from obcd.logs import printable
+from obcd.text import printable
 
 #: Under what name a file is run.
 MODULE = "obcd_models"

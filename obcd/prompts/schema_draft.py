@@ -2,6 +2,9 @@
 
 What every example has is required, what one of them lacks is not; nothing else is allowed. It is a draft: who uses it
 knows better which texts are dates, how long they may be, and which values there are.
+
+Own code: genson (1.4) sorts `required` and the types, makes an `anyOf` of every nullable date or list, bounds neither
+depth nor keys, and forbids no further keys; what has to be built on it is as long as this.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 _FLAGS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 #: In the order in which a schema names them.
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+_TYPES = {
+    dict: "object", list: "array", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class _Seen:
     def note(self, value: Any, depth: int = 0) -> None:
         if depth > MAX_DEPTH:
             raise InputError(f"an example is nested more than {MAX_DEPTH} deep")
-        self.types.add(_type_of(value))
+        self.types.add(_TYPES[type(value)])
         if isinstance(value, str):
             self.are_dates = self.are_dates and DATE.fullmatch(value) is not None
         if isinstance(value, list):
@@ -63,7 +68,8 @@ class _Seen:
                 )
 
     def schema(self) -> dict[str, Any]:
-        types = [name for name in _TYPES if name in self.types and not (name == "integer" and "number" in self.types)]
+        found = self.types - {"integer"} if "number" in self.types else self.types
+        types = [name for name in _TYPES.values() if name in found]
         if not types:
             return {}
         schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
@@ -142,7 +148,8 @@ def is_schema(document: Any) -> bool:
     """Tell whether a document looks like a JSON schema rather than like a record."""
     if not isinstance(document, Mapping):
         return False
-    has_type = document.get("type") in _TYPES and any(key in document for key in ("properties", "items", "required"))
+    is_typed = document.get("type") in _TYPES.values()
+    has_type = is_typed and any(key in document for key in ("properties", "items", "required"))
     return "$schema" in document or has_type
 
 
@@ -154,15 +161,3 @@ def _cell(text: str) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text)
     return float(text) if _NUMBER.fullmatch(text) else text
-
-
-def _type_of(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"

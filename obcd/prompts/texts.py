@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from obcd.core.request.lines import MESSAGE_KEYS, OUR_KEYS
 from obcd.core.tables.csv_reader import check_delimiter, read_header
 from obcd.errors import FormError, InputError
-from obcd.logs import printable
+from obcd.text import printable
 from obcd.text_files import LeftOut, bounded_lines
 
 #: which files of a folder are texts, if nothing else is said

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from obcd.results.reading.answers import NO_PROMPT, NO_RESPONSE, Answer, each_answer
+from obcd.text import plural
 
 RULE = "#" * 40
 
@@ -44,7 +45,7 @@ def _vectors(record: dict[str, Any]) -> str:
     found = record.get("embeddings")
     if not isinstance(found, list) or not found or not isinstance(found[0], list):
         return ""
-    return f"{len(found)} vector{'' if len(found) == 1 else 's'} of {len(found[0])} numbers"
+    return f"{plural(len(found), 'vector')} of {len(found[0])} numbers"
 
 
 def _text(value: Any) -> str:

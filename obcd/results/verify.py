@@ -21,14 +21,15 @@ from typing import Any
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading, parse_template
 from obcd.core.tables.file_format import kept_name
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.results.reading.answers import Answer
-from obcd.results.reading.line_matching import Index, Pairing, Problems, Sums, index_input, open_regular
+from obcd.results.reading.line_matching import Index, Pairing, Problems, Sums, index_input
 from obcd.results.reading.seed_files import STAMP
 from obcd.results.reading.sources import PublishedFolder
 from obcd.results.reading.with_retries import Retries, read_whole
+from obcd.spool.folders import disk
 from obcd.spool.job.job_folder import FORMAT
 from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.text import printable
 
 INPUT, RESPONSES, ERRORS, RETRY = "input.jsonl", "responses.jsonl", "errors.jsonl", "retry.jsonl"
 MODIFIED = "input.modified.jsonl"
@@ -144,7 +145,7 @@ def _why_no_job(folder: Path, error: InputError) -> str:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    with open_regular(folder, MANIFEST) as stream:
+    with _open_regular(folder, MANIFEST) as stream:
         raw = stream.read(MAX_MANIFEST_BYTES + 1)
     try:
         document = json.loads(raw)
@@ -259,9 +260,25 @@ def _check_names(folder: Path, needed: set[str], allowed: set[str], problems: Pr
         problems.add(f"{MODIFIED} is missing")
 
 
+def _open_regular(folder: Path, name: str) -> BufferedReader:
+    """Open a file of a folder to read it through; neither a link nor a FIFO leads us on.
+
+    Raises:
+        InputError: With one sentence, if it cannot be read or is no regular file.
+    """
+    try:
+        return disk.open_regular(folder / name, os.O_NOFOLLOW, 2**18)
+    except FileNotFoundError:
+        raise InputError(f"{printable(name)} is missing") from None
+    except OSError as error:
+        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{printable(name)} is not a regular file") from None
+
+
 def _open(folder: Path, name: str, problems: Problems) -> BufferedReader | None:
     try:
-        return open_regular(folder, name)
+        return _open_regular(folder, name)
     except InputError as error:
         problems.add(str(error))
         return None
@@ -350,7 +367,7 @@ def _check_digests(folder: Path, manifest: dict[str, Any], problems: Problems) -
         return
     for name in sorted(present):
         try:
-            stream = open_regular(folder, name)
+            stream = _open_regular(folder, name)
         except InputError:  # said already, where its lines were to be read
             continue
         with stream:

@@ -17,6 +17,7 @@ from obcd.errors import AlreadyRunningError, UsageError
 from obcd.standins.wire.api import OllamaApi
 from obcd.standins.wire.http import HttpServer
 from obcd.standins.wire.settings import ServerSettings
+from obcd.text import plural
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,7 @@ async def start_site(site: Site) -> HttpServer:
 def address_line(site: Site, server: HttpServer) -> str:
     """Return e.g. `http://127.0.0.1:40001  4 slots  simulated`."""
     host = f"[{server.host}]" if ":" in server.host else server.host
-    slots = site.settings.limits.parallel
-    return f"http://{host}:{server.port}  {slots} slot{'' if slots == 1 else 's'}  {site.label}"
+    return f"http://{host}:{server.port}  {plural(site.settings.limits.parallel, 'slot')}  {site.label}"
 
 
 def holder_text(port: int) -> str:

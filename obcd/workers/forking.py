@@ -13,6 +13,8 @@ from multiprocessing import forkserver as server
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 
+from obcd.errors import naming
+
 _PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox.publication"]
 
 
@@ -30,7 +32,8 @@ def prepare() -> None:
     """
     with shielded_start():
         forkserver()
-        server.ensure_running()
+        with naming("the process that starts the others"):
+            server.ensure_running()
 
 
 @contextlib.contextmanager
@@ -39,7 +42,8 @@ def shielded_start() -> Iterator[None]:
 
     The resource tracker comes first, since its start lets SIGINT through again (cpython multiprocessing).
     """
-    resource_tracker.ensure_running()
+    with naming("Python's resource tracker, which is started before any child process"):
+        resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

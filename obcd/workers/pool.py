@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.core.endpoint.retry import pause
+from obcd.text import duration
 from obcd.workers.channel import ClosedError, channel_pair
 from obcd.workers.forking import forkserver
 from obcd.workers.messages import Ask, Configure, ProbeNow
@@ -71,7 +72,7 @@ class Child:
         """Tell whether it stands still because of a signal."""
         try:
             return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        except psutil.Error:
+        except (psutil.Error, OSError):  # OSError: it cannot be looked at, for want of descriptors
             return False
 
     def end(self, grace: float = GRACE_SECONDS) -> None:

@@ -307,7 +307,7 @@ def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_thre
     some = run_obcd(environment, *command, having, lacking, "--json")
 
     assert none.returncode == 6
-    assert f"{lacking}: it has no model 'llama3.2': run `ollama pull llama3.2`" in none.stderr
+    assert f"{lacking}: it has no model 'llama3.2': OLLAMA_HOST={lacking} ollama pull llama3.2" in none.stderr
     assert some.returncode == 3
     assert list(json.loads(some.stdout)["left_out"]) == [lacking]
 

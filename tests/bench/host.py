@@ -1,6 +1,6 @@
 """`host`: a host starts; a server is killed, two hang; supervisord itself is killed, and stopped.
 
-No GPU is needed: `ollama`, `nvidia-smi` and NVML are stand-ins (tests/gpu_support.py); supervisord, the watch and the
+No GPU is needed: `ollama` and NVML are stand-ins (tests/gpu_support.py); supervisord, the watch and the
 launcher are real. The last two rows need a systemd of our own; where none can be booted they are left out, and the
 reason is said.
 """
@@ -51,10 +51,10 @@ def measure() -> list[Figure]:
 class Machine:
     """One `obcd host` on stand-ins; a context manager that leaves nothing."""
 
-    def __init__(self, count: int, *, has_nvml: bool = True) -> None:
+    def __init__(self, count: int) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="obcd-bench-"))
         self._count = count
-        self.stand_ins = StandIns(self._folder / "machine", cards(count), has_nvml=has_nvml)
+        self.stand_ins = StandIns(self._folder / "machine", cards(count))
         self.base = free_base(count)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -130,9 +130,8 @@ def answers(port: int) -> bool:
 
 
 def _starts() -> Iterator[Figure]:
-    for has_nvml, how in ((True, "NVML"), (False, "nvidia-smi")):
-        with Machine(START_COUNT, has_nvml=has_nvml) as machine:
-            yield Figure(f"start to {START_COUNT} answering servers, {how}", machine.start(), "s", most=START_GOAL)
+    with Machine(START_COUNT) as machine:
+        yield Figure(f"start to {START_COUNT} answering servers, NVML", machine.start(), "s", most=START_GOAL)
 
 
 def _killed_server() -> list[Figure]:

@@ -104,7 +104,12 @@ ARRIVAL: dict[str, list[str] | str] = {
     "A27": _in(_ARRIVAL, "inbox_that_is_a_link_is_the_folder_behind_it"),
     "A28": _in(_ARRIVAL, "inbox_that_cannot_be_read_for_a_while_loses_nothing")
     + _in(_INBOX, "profile_folder_that_cannot_be_read_costs_the_others_nothing"),
-    "A29": _in(_ARRIVAL, "without_events_the_inbox_is_scanned_and_that_is_said_once"),
+    "A29": _in(
+        _RESOURCES,
+        "without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one",
+        "watch_that_is_refused_keeps_no_descriptor_and_no_thread",
+        "watch_takes_no_descriptor_where_there_are_too_few",
+    ),
     "A30": _in(
         _REMOTE,
         "file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once",
@@ -301,6 +306,16 @@ DISK: dict[str, list[str] | str] = {
         _RESOURCES,
         "coordinator_without_descriptors_says_so_loses_nothing_and_goes_on",
         "forty_descriptors_are_enough_for_a_small_cluster",
+    )
+    + _in(
+        "faults/test_descriptors.py",
+        "log_goes_to_standard_error_until_the_journal_can_be_reached",
+        "port_and_address_are_not_judged",
+        "port_that_is_looked_for_is_named",
+        "host_is_not_said_to_be_missing",
+        "server_is_not_said_to_refuse",
+        "cards_are_not_read_and_that_is_an_error_of_ours",
+        "child_process_is_not_said_to_stand_still",
     ),
     "D14": _in(
         _RESOURCES,

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from watchdog.observers import Observer
 
-from obcd.coordinator import inbox_watch
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.layout import Layout
@@ -285,24 +283,6 @@ def test_folder_that_took_the_place_of_the_inbox_is_watched(scratch: Path, is_ke
 
     wait_until(lambda: inbox.has_news)
     inbox.stop()
-
-
-@pytest.mark.case("A29")
-def test_without_events_the_inbox_is_scanned_and_that_is_said_once(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse() -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    observer = Observer()
-    monkeypatch.setattr(observer, "start", refuse)
-    monkeypatch.setattr(inbox_watch, "Observer", lambda: observer)
-    inbox = InboxWatch([scratch], Waker())
-
-    for _ in range(3):
-        inbox.ensure()
-
-    assert caplog.text.count("no file events (Too many open files)") == 1
 
 
 @pytest.mark.case("F16")

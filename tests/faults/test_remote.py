@@ -13,7 +13,7 @@ from obcd.coordinator import inbox_watch
 from obcd.coordinator.disk_watch import BALLAST
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.loop_waits import Waker
-from obcd.spool.folders import mounts
+from obcd.spool.folders.mounts import Mount
 from tests.support import (
     CoordinatorProcess,
     Simulated,
@@ -30,15 +30,19 @@ Coordinate = Callable[..., CoordinatorProcess]
 
 #: The settling of network filesystems, so that the test does not take a minute; far more than the configuration's 0.2.
 SETTLE = 3.0
-LINE = "{number} 1 0:{number} / {point} rw - {kind} server:/export rw\n"
 
 
-def write_mounts(table: Path, places: dict[Path, str]) -> Path:
-    """Write what the kernel would say of some mounts."""
-    kinds = {Path("/"): "ext4", **places}
-    lines = [LINE.format(number=number, point=point, kind=kind) for number, (point, kind) in enumerate(kinds.items())]
-    table.write_text("".join(lines))
-    return table
+class Code(str):
+    """A tweak's value that is Python code."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def mounts_tweak(place: Path, kind: str) -> dict[str, float | str]:
+    """Return the tweak by which psutil lists a root on ext4 and one mount more."""
+    listed = f"namespace(mountpoint='/', fstype='ext4'), namespace(mountpoint={str(place)!r}, fstype={kind!r})"
+    return {"psutil:disk_partitions": Code(f"lambda all, namespace=__import__('types').SimpleNamespace: [{listed}]")}
 
 
 def refuse_to_look(folder: Path) -> None:
@@ -55,7 +59,7 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
     share.mkdir()
     config = write_config(tmp_path / "obcd.toml", quick_server.names, spool={"inbox": str(share)})
     tweaks: dict[str, float | str] = {
-        "obcd.spool.folders.mounts:MOUNTINFO": str(write_mounts(tmp_path / "mounts", {share: "nfs4"})),
+        **mounts_tweak(share, "nfs4"),
         "obcd.coordinator.inbox_watch:SETTLE_SECONDS": SETTLE,
         "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3,
     }
@@ -88,21 +92,21 @@ def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
 ) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    table = write_mounts(tmp_path / "mounts", {inbox: "cifs"})
-    monkeypatch.setattr(mounts, "MOUNTINFO", table)
+    found = [Mount("/", "ext4"), Mount(str(inbox), "cifs")]
+    monkeypatch.setattr(inbox_watch, "list_mounts", lambda: found)
     made = InboxWatch([inbox], Waker())
     with monkeypatch.context() as patch:
         patch.setattr(inbox_watch, "_identity", refuse_to_look)
         made.ensure()
     assert (made.least_settle_seconds, made._observer) == (60.0, None)
 
-    write_mounts(table, {})  # it is unmounted
+    found.pop()  # it is unmounted
     made.ensure()
     (inbox / "a.jsonl").touch()
 
     wait_until(lambda: made.has_news)
     assert (made.least_settle_seconds, made.note) == (0.0, "")
-    write_mounts(table, {inbox: "cifs"})
+    found.append(Mount(str(inbox), "cifs"))
     made.ensure()
     assert made._observer is None
     made.stop()
@@ -114,8 +118,7 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
     tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
 ) -> None:
     root = tmp_path / "root"
-    table = write_mounts(tmp_path / "mounts", {root: "nfs"})
-    tweaks: dict[str, float | str] = {"obcd.spool.folders.mounts:MOUNTINFO": str(table)}
+    tweaks = mounts_tweak(root, "nfs")
     config = write_config(tmp_path / "obcd.toml", quick_server.names)
     coordinator = coordinate(config, root, tweaks=tweaks)
     place = ("--config", config, "--root", root)
@@ -138,12 +141,11 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
 def test_batch_into_a_network_filesystem_says_so(
     tmp_path: Path, quick_server: Simulated, environment: dict[str, str]
 ) -> None:
-    table = write_mounts(tmp_path / "mounts", {tmp_path: "nfs"})
     config = write_config(tmp_path / "obcd.toml", quick_server.names)
     (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
     command = obcd_command(
         "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers",
-        tweaks={"obcd.spool.folders.mounts:MOUNTINFO": str(table)},
+        tweaks=mounts_tweak(tmp_path, "nfs"),
     )  # fmt: skip
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

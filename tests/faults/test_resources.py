@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from obcd.results.verify import Verdict, verify
-from tests.support import CoordinatorProcess, Simulated, prompt_key, prompts, wait_until, write_config
+from tests.faults.starving import starve
+from tests.support import CoordinatorProcess, Simulated, prompt_key, prompts, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
 Simulate = Callable[..., Simulated]
@@ -152,3 +155,82 @@ def test_coordinator_without_memory_ends_and_the_next_one_goes_on(
         assert code != 0
 
     assert_whole(coordinate(config, tweaks=QUICK), server, drops, again=8)
+
+
+# --- file events -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.case("A29")
+def test_without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one(
+    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+) -> None:
+    # given a user who has used up all instances
+    config, release = write_config(tmp_path / "obcd.toml", quick_server.names), tmp_path / "release"
+    coordinator = coordinate(config, tweaks=QUICK, wrapper=starve("max_inotify_instances", 2, release))
+
+    # then files are answered all the same, and a note says what to do
+    coordinator.drop(prompts(4), "notes.jsonl")
+    coordinator.published("notes").assert_complete(4)
+    (note,) = coordinator.status()["notes"]
+    assert "fs.inotify.max_user_instances" in note
+    assert "sudo sysctl fs.inotify.max_user_instances=" in note
+    assert coordinator.status()["troubles"] == []
+    shown = run_obcd(environment, "status", "--config", config, "--root", coordinator.root).stdout
+    assert "note: no file events" in shown
+    assert coordinator.text().count("no file events") == 1
+
+    # when some are free again, then there are events again
+    release.touch()
+    wait_until(lambda: coordinator.status()["notes"] == [])
+
+
+#: Looks five times, and prints the descriptors and threads that it has after each look.
+LOOK = """
+import os, sys, threading
+from pathlib import Path
+from obcd.coordinator.inbox_watch import InboxWatch
+from obcd.coordinator.loop_waits import Waker
+watch = InboxWatch([Path(sys.argv[1])], Waker())
+for _ in range(5):
+    watch.ensure()
+    print(len(os.listdir("/proc/self/fd")), threading.active_count(), "max_user_watches" in watch.note)
+"""
+
+
+@pytest.mark.case("A29")
+def test_watch_that_is_refused_keeps_no_descriptor_and_no_thread(tmp_path: Path, environment: dict[str, str]) -> None:
+    wrapper = starve("max_inotify_watches", 0, tmp_path / "release")
+
+    done = subprocess.run(
+        [*wrapper, sys.executable, "-c", LOOK, str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    looks = done.stdout.splitlines()
+    assert len(looks) == 5
+    assert set(looks) == {looks[0]}, looks
+    assert looks[0].endswith("1 True")
+
+
+@pytest.mark.case("A29")
+@pytest.mark.parametrize("spare", range(5))
+def test_watch_takes_no_descriptor_where_there_are_too_few(
+    tmp_path: Path, environment: dict[str, str], spare: int
+) -> None:
+    script = LOOK.replace("for _", f"""
+import resource
+count = len(os.listdir("/proc/self/fd")) - 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + {spare}, count + {spare}))
+os.listdir = lambda _: [name for name in range(count + 9) if os.path.exists(f"/proc/self/fd/{{name}}")]
+for _""")  # fmt: skip
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    looks = done.stdout.splitlines()
+    assert set(looks) == {looks[0]}, looks
+    assert looks[0].split()[1] == "1" if spare < 3 else "3"

@@ -1,4 +1,4 @@
-"""`obcd host` with the real supervisord, and stand-ins for `ollama`, `nvidia-smi` and NVML.
+"""`obcd host` with the real supervisord, and stand-ins for `ollama` and NVML.
 
 Two hosts run for the whole module: one of four cards that most tests share, and one of a single card whose server
 hangs from the beginning on, so that the half minute which its replacement may take passes meanwhile.

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +21,11 @@ import requests
 
 from obcd.cli.host.common import _shared
 from obcd.errors import AlreadyRunningError, ConfigurationError, ExitCode
-from obcd.host.cards import smi
-from obcd.host.cards.card import GpuError, Reason
 from obcd.host.servers import leftovers
 from obcd.host.servers.launcher import Launch, check_port
 from obcd.host.servers.leftovers import end_leftovers, neighbours, slot
 from obcd.host.servers.plan import HostPlan, Server, write_plan
-from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
+from tests.gpu_support import StandIns, card_uuid, cards
 from tests.support import Running, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
 pytestmark = [
@@ -456,69 +453,6 @@ def test_with_a_plan_nothing_heavy_is_imported(rig: Rig) -> None:
     outcome = subprocess.run(words, env=rig.environment, capture_output=True, timeout=30, check=False)
 
     assert not set(json.loads(outcome.stdout)) & {"pydantic", "requests", "psutil", "rich", "watchdog", "toml"}
-
-
-class TestNvidiaSmi:
-    """The command itself: found on PATH, limited in time."""
-
-    @pytest.fixture
-    def host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
-        stand_ins = StandIns(tmp_path / "stand-ins", cards(3, mig={1: 2}), has_nvml=False)
-        monkeypatch.setenv("PATH", str(stand_ins.bin))
-        yield stand_ins
-        stand_ins.end()
-
-    def test_cards_and_instances_are_found(self, host: StandIns) -> None:
-        found = smi.find_cards(20.0)
-
-        assert found is not None
-        assert [(item.uuid, len(item.instances)) for item in found] == [
-            (card_uuid(0), 0), (card_uuid(1), 2), (card_uuid(2), 0)
-        ]  # fmt: skip
-        assert found[1].instances[1].uuid == mig_uuid(1, 1)
-
-    @pytest.mark.parametrize(
-        ("driver", "reason", "words"),
-        [
-            ("not-loaded", Reason.NOT_LOADED, "driver is not loaded"),
-            ("mismatch", Reason.MISMATCH, "different versions"),
-            ("denied", Reason.FAILED, "/dev/nvidia"),
-        ],
-    )
-    def test_failure_is_one_sentence(self, host: StandIns, driver: str, reason: Reason, words: str) -> None:
-        host.describe([], driver=driver)
-
-        with pytest.raises(GpuError, match=words) as caught:
-            smi.find_cards(20.0)
-
-        assert caught.value.reason is reason
-
-    def test_no_device_is_told_from_no_driver(self, host: StandIns) -> None:
-        host.describe([])
-
-        with pytest.raises(GpuError) as caught:
-            smi.find_cards(20.0)
-
-        assert caught.value.reason is Reason.NO_CARD
-
-    def test_command_that_hangs_is_given_up(self, host: StandIns) -> None:
-        host.describe([], driver="hung")
-        start = time.monotonic()
-
-        with pytest.raises(GpuError, match="does not answer") as caught:
-            smi.find_cards(0.3)
-
-        assert (caught.value.reason, time.monotonic() - start < 5.0) == (Reason.HUNG, True)
-
-    def test_lost_card_does_not_hide_the_readings_of_the_others(self, host: StandIns) -> None:
-        host.describe(cards(3, lost=[0]))
-
-        found = smi.read_cards((), 20.0)
-
-        assert found is not None
-        assert [(item.index, item.power_watts, item.temperature_celsius) for item in found.values()] == [
-            (1, 301.5, 61), (2, 302.5, 62)
-        ]  # fmt: skip
 
 
 def test_line_of_a_plan_with_every_kind_of_character_survives_a_shell(rig: Rig) -> None:

@@ -103,12 +103,14 @@ def test_cancelled_job_breaks_off_what_is_being_mended(
     assert len(server.account()) < 11
 
 
-#: Judges an answer that its schema would be at for years, and counts beside it.
+#: Judges an answer that its schema would be at for hours, and counts beside it.
 BESIDE = """
 import threading, time
 from obcd.core.schema.schemas import Schema
+from obcd.ollama.validation_process import judge_apart
 
-thread = threading.Thread(target=Schema({"pattern": "^(a|aa)+$"}).judge, args=('"' + "a" * 60 + 'b"',), daemon=True)
+schema, answer = Schema({"pattern": "(?:(?=.*x).)+y"}), '"' + "a" * 100_000 + '"'
+thread = threading.Thread(target=schema.judge, args=(answer, judge_apart), daemon=True)
 thread.start()
 beats = 0
 while thread.is_alive():

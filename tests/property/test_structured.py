@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +46,7 @@ def test_no_answer_raises_and_what_fits_satisfies_the_schema(answer: str) -> Non
     judged = HELD.judge(answer)
 
     if isinstance(judged, Fit):
-        jsonschema.validate(judged.value, VISIT)
+        jsonschema_rs.validate(VISIT, judged.value)
         assert json.loads(judged.text) == judged.value
     else:
         assert judged.reason
@@ -57,7 +57,7 @@ def test_no_answer_raises_and_what_fits_satisfies_the_schema(answer: str) -> Non
 def test_record_that_was_tampered_with_fits_only_if_it_satisfies_the_schema(start: int, end: int, put: str) -> None:
     judged = HELD.judge(GOOD[:start] + put + GOOD[end:])
 
-    assert isinstance(judged, Misfit) or jsonschema.Draft202012Validator(VISIT).is_valid(judged.value)
+    assert isinstance(judged, Misfit) or jsonschema_rs.is_valid(VISIT, judged.value)
 
 
 @given(schemas, values)

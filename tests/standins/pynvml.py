@@ -1,7 +1,8 @@
 """Stands in for `pynvml` of the package nvidia-ml-py; what it shows stands in `cards.json` (see tests/gpu_support.py).
 
-Only names and signatures that the real module has; a test holds them against it where it is installed. Every call reads
-the file anew, so that a card can be lost while a process runs.
+Only names and signatures that the real module has; a test compares them. Every call reads the file again, so that a
+card can be lost while a process runs. It stands before the real module: in `sys.modules`, or on PYTHONPATH, which comes
+before site-packages.
 """
 
 from __future__ import annotations

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from obcd.burst_filter import FIRST, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, Gathering
+from obcd.burst_filter import FIRST, LOOK_SECONDS, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, BurstFilter
 
 
 class Told(logging.Handler):
@@ -25,15 +27,15 @@ class Told(logging.Handler):
 
 
 class Bench:
-    """A gathering handler whose clock and timer are the test's."""
+    """A filter on a handler; clock and timer are the test's."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.told = Told()
         self.alarms: list[tuple[float, Callable[[], None]]] = []
-        self.handler = Gathering(self.told, lambda: self.now, lambda s, call: self.alarms.append((self.now + s, call)))
+        self.filter = BurstFilter(self.told, lambda: self.now, lambda s, call: self.alarms.append((self.now + s, call)))
         self.log = logging.Logger("obcd.test")  # noqa: LOG001 - of this test alone, in no tree
-        self.log.addHandler(self.handler)
+        self.log.addHandler(self.told)
 
     def fail(self, line: int, job: str = "j1", endpoint: str = "gpu0", fault: str = "timeout") -> None:
         extra = {"action": "request_failed", "job": job, "line": line, "endpoint": endpoint, "fault": fault}
@@ -85,7 +87,7 @@ def test_events_that_go_on_for_long_are_told_ever_less_often(bench: Bench) -> No
     told = sum(vars(record).get("repeats", 1) for record in bench.told.records)
     held = 7200 - told
     assert 0 <= held <= MOST_SECONDS
-    bench.handler.close()
+    bench.filter.flush()
     assert sum(vars(record).get("repeats", 1) for record in bench.told.records) == 7200
 
 
@@ -125,7 +127,7 @@ def test_states_of_an_endpoint_that_flaps_are_counted_and_the_last_one_told_is_t
         text = ("is DOWN: refused", "is being tried again", "is UP again")[number % 3]
         bench.log.info("endpoint gpu0 %s", text, extra={"action": "endpoint_state", "endpoint": "gpu0"})
 
-    bench.handler.flush()
+    bench.filter.flush()
 
     assert len(bench.told.records) == FIRST + 1
     assert bench.told.records[-1].getMessage().endswith("the last: endpoint gpu0 is UP again")
@@ -135,8 +137,8 @@ def test_what_is_held_at_the_end_is_told(bench: Bench) -> None:
     for line in range(FIRST + 3):
         bench.fail(line)
 
-    bench.handler.close()
-    bench.handler.close()
+    bench.filter.flush()
+    bench.filter.flush()
 
     assert [vars(record).get("repeats") for record in bench.told.records] == [None] * FIRST + [3]
 
@@ -162,8 +164,8 @@ def test_ever_new_words_are_no_way_round(bench: Bench) -> None:
     for word in words:
         reject(bench, "a.jsonl", word)
 
-    assert len(bench.told.records) == MOST_TEXTS + FIRST
-    bench.handler.close()
+    assert len(bench.told.records) == MOST_TEXTS
+    bench.filter.flush()
     assert sum(vars(record).get("repeats", 1) for record in bench.told.records) == 5000
 
 
@@ -171,7 +173,7 @@ def test_time_that_is_told_is_the_time_that_went_by(bench: Bench) -> None:
     for line in range(FIRST + 3):
         bench.fail(line)
     bench.now += 7.0
-    bench.handler.flush()
+    bench.filter.flush()
 
     assert " within 7 s, " in bench.told.texts()[-1]
 
@@ -194,19 +196,45 @@ def test_event_costs_no_look_at_all_bursts(bench: Bench) -> None:
 
         values = items
 
-    bench.handler._bursts = Counted(bench.handler._bursts)
+    bench.filter._bursts = Counted(bench.filter._bursts)
     for number in range(4000):
         bench.now += SECONDS / 3000
         bench.fail(1, job=f"j{number}")
 
     assert looks == 0
-    assert len(bench.handler._bursts) <= 4000
+    assert len(bench.filter._bursts) <= 4000
 
 
 def test_bursts_that_are_over_are_forgotten(bench: Bench) -> None:
     for number in range(100):
         bench.fail(1, job=f"j{number}")
-    bench.now += SECONDS + 1
-    bench.fail(1)
+    bench.pass_time(SECONDS)
 
-    assert len(bench.handler._bursts) == len(bench.handler._ends) == len(bench.handler._texts) == 1
+    assert (bench.filter._bursts, bench.alarms) == ({}, [])
+
+
+def test_one_timer_serves_all_bursts_and_looks_at_most_once_a_second(bench: Bench) -> None:
+    for number in range(1000):
+        bench.now = number / 1000
+        bench.fail(1, job=f"j{number}")
+    assert len(bench.alarms) == 1
+
+    bench.now = SECONDS
+    bench.alarms.pop()[1]()
+
+    assert [when - bench.now for when, _ in bench.alarms] == [LOOK_SECONDS]
+
+
+def test_numbers_held_when_a_process_ends_are_logged() -> None:
+    script = (
+        "import logging\n"
+        "from obcd.logs import set_up_logging\n"
+        "set_up_logging()\n"
+        f"for line in range({FIRST + 3}):\n"
+        "    logging.getLogger('obcd.x').warning('worker %d lost', line, extra={'action': 'worker_lost'})\n"
+    )
+
+    outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    summary = f"… and 3 more like it within 1 s, the last: worker {FIRST + 2} lost"
+    assert outcome.stderr.splitlines()[-1].endswith(summary)

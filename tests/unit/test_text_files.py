@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from obcd.errors import InputError
-from obcd.text_files import bounded_lines, whole_file, whole_stream
+from obcd.text_files import bounded_lines, output_file, output_stream
 
 
 def write_and_fail(target: Path, fault: BaseException) -> None:
-    with whole_file(target, overwrite=True) as file:
+    with output_file(target, overwrite=True) as file:
         file.write(b"new")
         raise fault
 
@@ -20,7 +20,7 @@ def write_and_fail(target: Path, fault: BaseException) -> None:
 def test_file_appears_only_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
 
-    with whole_file(target, overwrite=False) as file:
+    with output_file(target, overwrite=False) as file:
         file.write(b"whole")
         assert not target.exists()
 
@@ -44,7 +44,7 @@ def test_file_is_durable_before_it_has_its_name_and_the_name_after(
 
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", replace)
-    with whole_file(tmp_path / "out.json", overwrite=True) as file:
+    with output_file(tmp_path / "out.json", overwrite=True) as file:
         file.write(b"whole")
 
     assert steps == ["file", "rename", "folder"]
@@ -71,7 +71,7 @@ def test_existing_file_is_not_touched_without_overwrite(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     target.write_bytes(b"old")
 
-    with pytest.raises(InputError, match="--force"), whole_file(target, overwrite=False):
+    with pytest.raises(InputError, match="--force"), output_file(target, overwrite=False):
         pytest.fail("refused before any work")
 
     assert target.read_bytes() == b"old"
@@ -80,7 +80,7 @@ def test_existing_file_is_not_touched_without_overwrite(tmp_path: Path) -> None:
 def test_file_made_by_another_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
 
-    with pytest.raises(InputError, match="--force"), whole_file(target, overwrite=False):
+    with pytest.raises(InputError, match="--force"), output_file(target, overwrite=False):
         target.write_bytes(b"theirs")
 
     assert target.read_bytes() == b"theirs"
@@ -92,7 +92,7 @@ def test_file_system_without_hard_links_is_written_too(tmp_path: Path, monkeypat
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    with whole_file(tmp_path / "out.json", overwrite=False) as file:
+    with output_file(tmp_path / "out.json", overwrite=False) as file:
         file.write(b"whole")
 
     assert (tmp_path / "out.json").read_bytes() == b"whole"
@@ -102,7 +102,7 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_bytes(b"old")
     (tmp_path / "link.json").symlink_to("real.json")
 
-    with whole_file(tmp_path / "link.json", overwrite=True) as file:
+    with output_file(tmp_path / "link.json", overwrite=True) as file:
         file.write(b"new")
 
     assert (tmp_path / "link.json").is_symlink()
@@ -114,14 +114,14 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
     [("no/out.json", "folder does not exist"), (".", "no regular file"), ("/dev/null", "no regular")],
 )
 def test_unusable_target_is_refused_before_any_work(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(InputError, match=reason), whole_file(tmp_path / name, overwrite=True):
+    with pytest.raises(InputError, match=reason), output_file(tmp_path / name, overwrite=True):
         pytest.fail("refused before any work")
 
 
 def test_new_file_has_the_rights_that_umask_leaves(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        with whole_file(tmp_path / "out.json", overwrite=True):
+        with output_file(tmp_path / "out.json", overwrite=True):
             pass
     finally:
         os.umask(before)
@@ -133,7 +133,7 @@ def test_stream_gets_all_or_nothing() -> None:
     out = io.BytesIO()
 
     def write_half() -> None:
-        with whole_stream(out) as file:
+        with output_stream(out) as file:
             file.write(b"half")
             raise ValueError("half-way")
 
@@ -141,7 +141,7 @@ def test_stream_gets_all_or_nothing() -> None:
         write_half()
     assert out.getvalue() == b""
 
-    with whole_stream(out) as file:
+    with output_stream(out) as file:
         file.write(b"whole")
     assert out.getvalue() == b"whole"
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, describe_slots, find_layout, plural, read_local_settings, root_option
+from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
 from obcd.core.endpoint.concurrency import FIRST
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.weights import describe_odd, shorten
 from obcd.diagnostics.findings import Finding, Severity
@@ -26,6 +27,7 @@ from obcd.diagnostics.lock_holders import lock_holders
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
 from obcd.spool.folders.layout import Layout
+from obcd.text import plural
 
 #: The first version that refuses an over-long prompt instead of cutting it silently (`truncate: false`).
 FIRST_HONEST_VERSION = (0, 12, 6)
@@ -139,9 +141,11 @@ def _say_all(findings: list[Finding]) -> None:
 def _say_endpoints(findings: list[dict[str, Any]], probes: list[Probe], settings: Settings) -> None:
     for finding in findings:
         click.echo(_sentence(finding))
+    pairs = sorted(zip(settings.endpoints(), probes, strict=True), key=lambda pair: pair[1].failure is not None)
+    url = next((item.url for item, _ in pairs if item.token is None), "")
     for key, model in _models(settings).items():
         having = sum(key in found.digests for found in probes)
-        missing = "" if having else f"; run `ollama pull {model}` there"
+        missing = "" if having else f"; {how_to_get(model, url)}"
         click.echo(f"model {model}: on {having} of {plural(len(probes), 'endpoint')}{missing}")
 
 

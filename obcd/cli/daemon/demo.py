@@ -20,10 +20,11 @@ from typing import Any, BinaryIO
 
 import click
 
-from obcd.cli.common import is_terminal, plural, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import is_terminal, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
 from obcd.host.supervisord.session import Session
@@ -35,7 +36,8 @@ from obcd.results.score import score
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.submit.dropping import submit
-from obcd.text_files import whole_file
+from obcd.text import duration, plural
+from obcd.text_files import output_file
 
 MODEL = "smollm2:135m"
 SERVERS, SLOTS = 2, 4
@@ -150,7 +152,8 @@ def _check_ollama(ollama: str, model: str) -> None:
     if found.failure is not None:
         raise NoEndpointError(f"the Ollama at {ollama} cannot be asked: {found.failure}")
     if canonical_model(model) not in found.digests:
-        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': ollama pull {model}")
+        advice = how_to_get(model, f"http://{ollama}")
+        raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': {advice}")
 
 
 def _await_start(layout: Layout, session: Session) -> None:
@@ -328,7 +331,7 @@ class _NotingWriter(JsonWriter):
 
 def _merge(visits: Path, merged: Path) -> dict[int, object]:
     """Merge the visits as `obcd merge` does; returns `{line: record}`."""
-    with whole_file(merged, overwrite=True) as stream:
+    with output_file(merged, overwrite=True) as stream:
         writer = _NotingWriter(stream)
         merge_answers([visits], writer, ignore=merged, report=lambda left_out: say(f"  left out: {left_out}"))
     return writer.records

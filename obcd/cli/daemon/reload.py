@@ -7,7 +7,7 @@ import click
 from obcd.cli.common import config_option, find_layout_anyway, root_option, say
 from obcd.coordinator.reload_request import ask_to_reload
 from obcd.errors import ExitCode, InputError
-from obcd.logs import printable
+from obcd.text import printable
 
 EPILOG = """\b
 Endpoints come, drain and go, profiles and settings change, with jobs running:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-import click
-
+from obcd.cli.common import say
 from obcd.core.tables.file_format import is_delimiter
 from obcd.errors import InputError, UsageError
-from obcd.logs import printable
-from obcd.text_files import LeftOut, whole_file, whole_stream
+from obcd.text import printable
+from obcd.text_files import LeftOut, output_file, output_stream
 
 #: standard input or output instead of a file
 STANDARD = "-"
@@ -32,8 +31,8 @@ def refuse_published(output: str) -> None:
 def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
     """Return the stream of a document: a file that appears whole, or standard output."""
     if output == STANDARD:
-        return whole_stream(sys.stdout.buffer)
-    return whole_file(Path(output), overwrite=overwrite)
+        return output_stream(sys.stdout.buffer)
+    return output_file(Path(output), overwrite=overwrite)
 
 
 def one_delimiter(given: str) -> str:
@@ -48,17 +47,6 @@ def one_delimiter(given: str) -> str:
     return delimiter
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return e.g. `1 prompt`, `3 prompts`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-
 def say_left_out(item: LeftOut) -> None:
     """Write to standard error what was left out and why."""
     say(f"left out: {item.place}: {item.reason}")
-
-
-def say(text: str) -> None:
-    """Write a remark to standard error; names in it are escaped already."""
-    with suppress(BrokenPipeError):  # nobody reads the remarks any more; the document is still wanted
-        click.echo(text, err=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from obcd.cli.common import say
 from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, target
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape
 from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of
 from obcd.errors import FormError, InputError, PartialError, UsageError
-from obcd.logs import printable
 from obcd.prompts.convert import Wanted, convert
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 EPILOG = """\b
@@ -91,7 +92,7 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
             done = convert(stream, form, wanted, written, _tell, Reading(delimiter=read_by))
         except FormError as error:
             raise InputError(f"{printable(source)}: {error}") from None
-    click.echo(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")), err=True)
+    say(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")))
     if done.left_out:
         raise PartialError(f"{done.left_out} lines left out")
 
@@ -114,4 +115,4 @@ def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
 
 
 def _tell(item: LeftOut) -> None:
-    click.echo(f"left out: {item.place}: {item.reason}", err=True)
+    say(f"left out: {item.place}: {item.reason}")

@@ -8,13 +8,13 @@ from typing import BinaryIO
 
 import click
 
-from obcd.cli.common import plural, say
+from obcd.cli.common import say
 from obcd.cli.files.common import STANDARD, refuse_published, target
 from obcd.errors import PartialError, UsageError
-from obcd.logs import printable
 from obcd.results.merging.merge import Format, JsonlWriter, JsonWriter, Merged, Writer, format_of, merge_answers
 from obcd.results.merging.merge_rows import FIELDS, ObjectsWriter, RowWriter
 from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, SqliteWriter
+from obcd.text import plural, printable
 from obcd.text_files import LeftOut
 
 EPILOG = """\b

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import click
 
-from obcd.cli.files.common import STANDARD, count, one_delimiter, say, say_left_out, target
+from obcd.cli.common import say
+from obcd.cli.files.common import STANDARD, one_delimiter, say_left_out, target
 from obcd.errors import FormError, InputError, PartialError, UsageError
-from obcd.logs import printable
 from obcd.prompts.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
 from obcd.prompts.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
 from obcd.prompts.texts import (
@@ -29,6 +29,7 @@ from obcd.prompts.texts import (
     prompts_from_folder,
     prompts_from_lines,
 )
+from obcd.text import plural, printable
 from obcd.text_files import LeftOut
 
 PREPARE_EPILOG = """\b
@@ -107,10 +108,10 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
         done = write_prompts(prompts, wrapping, stream, say_left_out)
     say(_prepared_text(done.prompts, output))
     if done.long_lines:
-        longer = f"{count(done.long_lines, 'line')} longer than {DEFAULT_MAX_LINE_BYTES} bytes"
+        longer = f"{plural(done.long_lines, 'line')} longer than {DEFAULT_MAX_LINE_BYTES} bytes"
         say(f"{longer}: raise [spool] max_line_bytes")
     if done.left_out:
-        raise PartialError(f"{count(done.left_out, 'text')} left out")
+        raise PartialError(f"{plural(done.left_out, 'text')} left out")
 
 
 @contextmanager
@@ -168,6 +169,6 @@ def _delimiter(source: str, given: str | None) -> str:
 
 def _prepared_text(prompts: int, output: str) -> str:
     if output == STANDARD:
-        return count(prompts, "prompt")
+        return plural(prompts, "prompt")
     name = printable(output)
-    return f"{count(prompts, 'prompt')} in {name}; next: obcd submit {shlex.quote(name)}"
+    return f"{plural(prompts, 'prompt')} in {name}; next: obcd submit {shlex.quote(name)}"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.files.common import count, say, say_left_out
+from obcd.cli.common import say
+from obcd.cli.files.common import say_left_out
 from obcd.errors import InputError, PartialError
-from obcd.logs import printable
 from obcd.results.printing import json_line, text_block
 from obcd.results.reading.answers import Answer, FailedLine, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source, find_sources
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
+from obcd.text import plural, printable
 
 PRINT_EPILOG = """\b
 Examples:
@@ -55,7 +56,7 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
         if isinstance(source, PublishedFolder):
             _tell_failures(source, by_retries[source])
     if faults:
-        raise PartialError(f"{count(faults, 'file or line', 'files or lines')} could not be read")
+        raise PartialError(f"{plural(faults, 'file or line', 'files or lines')} could not be read")
 
 
 def _sources_of(folders: tuple[Path, ...], retries: Retries) -> list[Source]:

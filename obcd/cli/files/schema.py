@@ -15,9 +15,9 @@ from obcd.cli.files.common import STANDARD, one_delimiter, target
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.schemas import check_schema
 from obcd.errors import InputError, UsageError
-from obcd.logs import printable
 from obcd.prompts.pydantic_models import find_models, model_schema
 from obcd.prompts.schema_draft import csv_examples, draft_schema, is_schema, settle_columns
+from obcd.text import printable
 
 #: Largest file that is read whole, in bytes.
 MAX_BYTES = 64 * 2**20

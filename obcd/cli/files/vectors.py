@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import plural, say
+from obcd.cli.common import say
 from obcd.cli.files.common import STANDARD, refuse_published, target
 from obcd.errors import PartialError
-from obcd.logs import printable
 from obcd.results.merging.vectors import write_vectors, writer_for
+from obcd.text import plural, printable
 from obcd.text_files import LeftOut
 
 EPILOG = """\b

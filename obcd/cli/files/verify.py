@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import plural
 from obcd.errors import ExitCode
-from obcd.logs import printable
 from obcd.results.reading.with_retries import Retries
 from obcd.results.verify import Verdict, Verification, find_folders, verify
+from obcd.text import plural, printable
 
 EPILOG = """\b
 Examples:

@@ -10,7 +10,7 @@ import click
 
 from obcd.cli.common import say
 from obcd.cli.host.common import choose_servers, running_host, runtime_option
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.errors import AlreadyRunningError, InputError, TimedOutError
 from obcd.host.servers.locks import is_pulling, puller
 from obcd.host.servers.log_files import find_log, follow, last_lines
@@ -20,6 +20,7 @@ from obcd.host.servers.runtime import folder_that_runs
 from obcd.host.supervisord.remote import Remote
 from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import ALIVE, ProbeAnswer
+from obcd.text import duration
 
 #: Seconds between two looks while waiting.
 LOOK_SECONDS = 0.2

@@ -12,10 +12,10 @@ import click
 
 from obcd.cli.common import is_terminal
 from obcd.cli.host.common import running_host, runtime_option
-from obcd.clock import duration
 from obcd.errors import ExitCode
 from obcd.host.control.snapshot import take_snapshot
 from obcd.host.supervisord.remote import Remote
+from obcd.text import duration
 
 EPILOG = """\b
 Examples:

@@ -6,10 +6,9 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from obcd.cli.common import check_profile, is_terminal, plural, read_local_settings, say, shown_path
-from obcd.clock import duration, monotonic
+from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
+from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
@@ -19,6 +18,7 @@ from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.observer import Observer
 from obcd.core.endpoint.faults import Fault
 from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.leases import Lease
 from obcd.errors import ExitCode, InputError, NoEndpointError
@@ -28,6 +28,7 @@ from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders import disk
 from obcd.spool.folders.mounts import doubt_root, read_mount
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import duration, plural
 from obcd.workers.messages import Answered
 
 #: Seconds between plain progress lines.
@@ -96,10 +97,9 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     lacking -= fetched
     if lacking == wanted:
         name = min(lacking)
-        raise NoEndpointError(
-            f"no endpoint has the model '{name}' ({plural(len(reached), 'endpoint')} asked): "
-            f"run `ollama pull {name}` there"
-        )
+        url = next((item.url for item in endpoints if item.name in reached and item.token is None), "")
+        asked = plural(len(reached), "endpoint")
+        raise NoEndpointError(f"no endpoint has the model '{name}' ({asked} asked): {how_to_get(name, url)}")
     for model in sorted(lacking):
         say(f"no endpoint has the model '{model}': its lines will fail")
     return probes
@@ -224,13 +224,7 @@ class _Bar(_Plain):
         job = self._coordinator.jobs.running.get(self._header.id)
         if job is not None and now - self._shown_at >= 0.2:
             self._shown_at = now
-            report: dict[str, Any] = job.report(now)
-            troubles = self._coordinator.troubles()
-            if troubles:
-                self._bar.note(troubles[0])
-            else:
-                eta = duration(report["eta_seconds"])
-                self._bar.update(report["done"], report["failed"], report["tokens_per_second"], eta)
+            self._bar.show(job.report(now), next(iter(self._coordinator.troubles()), ""))
         return False
 
     def stop(self) -> None:

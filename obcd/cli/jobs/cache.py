@@ -12,12 +12,12 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import config_option, find_layout_anyway, plural, root_option, say
+from obcd.cli.common import config_option, find_layout_anyway, root_option, say
 from obcd.core.request.records import plain_model
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.spool.job import cache as answers
 from obcd.spool.job.cache import Size
+from obcd.text import plural, printable
 
 EPILOG = """\b
 Examples:

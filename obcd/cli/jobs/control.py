@@ -14,11 +14,11 @@ from obcd.clock import monotonic
 from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import ExitCode, InputError, TimedOutError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
+from obcd.text import printable
 
 #: Seconds between looks at what came of it.
 LOOK_SECONDS = 0.1

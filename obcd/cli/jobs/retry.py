@@ -10,12 +10,11 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, plural, read_settings, root_option, say, shown_path
+from obcd.cli.common import config_option, find_layout, read_settings, root_option, say, shown_path
 from obcd.config.settings import Settings
 from obcd.core.request.rows import PLAIN
 from obcd.core.tables.file_format import stem_of
 from obcd.errors import ExitCode, InputError
-from obcd.logs import printable
 from obcd.results.reading.answers import read_tally
 from obcd.results.reading.sources import PublishedFolder
 from obcd.results.reading.with_retries import Retries
@@ -24,6 +23,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places
 from obcd.spool.outbox.publish_rename import MANIFEST, find_shown
 from obcd.spool.submit.dropping import submit
+from obcd.text import plural, printable
 
 EPILOG = """\b
 JOB is a published job's folder, its id, or the name it was dropped with. Its

@@ -24,7 +24,6 @@ from obcd.cli.common import (
     find_layout,
     is_running,
     is_watched,
-    plural,
     read_settings,
     root_option,
     say,
@@ -35,13 +34,12 @@ from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
-from obcd.journal import one_line
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import home_names
 from obcd.spool.submit import exactly_once as record
-from obcd.spool.submit.dropping import Submitted, drop, find_target, open_regular
+from obcd.spool.submit.dropping import Submitted, drop, find_target, open_source
 from obcd.spool.submit.staging import Left, Staging
+from obcd.text import one_line, plural, printable
 
 #: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
 CONVERSIONS = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%")
@@ -353,7 +351,7 @@ def drain(reader: IO[bytes], seconds: float) -> None:
 
 def _open(load: _Load, file: Path) -> IO[bytes]:
     if file != STDIN:
-        return open_regular(file)
+        return open_source(file)
     if sys.stdin is None:
         raise InputError("standard input is closed: nothing was dropped")
     if sys.stdin.isatty():

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from obcd.cli.common import START, is_running, is_terminal, is_watched, say
-from obcd.clock import duration, monotonic
+from obcd.clock import monotonic
 from obcd.errors import ExitCode, TimedOutError
-from obcd.journal import one_line
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox import publication, status_folders
 from obcd.spool.submit.dropping import Submitted
+from obcd.text import one_line, printable
 
 #: Seconds between looks at the outbox while waiting.
 LOOK_SECONDS = 0.5
@@ -108,9 +107,5 @@ class _Progress:
             return
         if progress is None:
             self._bar.note("waiting for the coordinator")
-            return
-        if progress.get("trouble"):
-            self._bar.note(printable(str(progress["trouble"])))
-            return
-        eta = progress.get("eta_seconds")
-        self._bar.update(progress["done"], progress["failed"], progress["tokens_per_second"], duration(eta))
+        else:
+            self._bar.show(progress, printable(str(progress.get("trouble") or "")))

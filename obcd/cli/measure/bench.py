@@ -18,7 +18,7 @@ from obcd.benchmark.outliers import FEWEST
 from obcd.benchmark.plot import draw_curves
 from obcd.benchmark.ramp import Ramp, RampPlan, configuration_line, find_odd, ramp_all, report, speedup
 from obcd.benchmark.samples import LoadStep
-from obcd.cli.common import config_option, plural, say, shown_path
+from obcd.cli.common import config_option, say, shown_path
 from obcd.cli.measure.load_options import (
     LoadTarget,
     allow_connections,
@@ -33,7 +33,8 @@ from obcd.clock import wall
 from obcd.core.request.records import JobSettings
 from obcd.core_dumps import forbid_core_dumps
 from obcd.errors import ExitCode, InputError, UsageError
-from obcd.text_files import whole_file
+from obcd.text import plural
+from obcd.text_files import output_file
 
 #: Longest answer of prompts of our own, in tokens.
 NUM_PREDICT = 128
@@ -236,6 +237,6 @@ def _save(folder: Path, document: dict[str, Any], ramps: Sequence[Ramp], asked: 
     picture = draw_curves(ramps, f"{asked.model}, {document['began'][:16].replace('T', ' ')} UTC", remark)
     for suffix, content in ((".json", json.dumps(document, indent=2) + "\n"), (".svg", picture)):
         path = folder / (stem + suffix)
-        with whole_file(path, overwrite=False) as file:
+        with output_file(path, overwrite=False) as file:
             file.write(content.encode())
         say(f"written: {shown_path(path.absolute())}")

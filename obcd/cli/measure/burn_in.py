@@ -15,7 +15,7 @@ from obcd.benchmark.burn_in import BurnIn, figures, report, slots_of
 from obcd.benchmark.burn_in_verdict import Oddity, find_oddities, find_usual
 from obcd.benchmark.load_generator import LoadWork
 from obcd.benchmark.outliers import FEWEST
-from obcd.cli.common import config_option, plural, say
+from obcd.cli.common import config_option, say
 from obcd.cli.measure.load_options import (
     allow_connections,
     choose_endpoints,
@@ -25,10 +25,11 @@ from obcd.cli.measure.load_options import (
     with_limits,
 )
 from obcd.cli.tables import print_rows
-from obcd.clock import duration, wall
+from obcd.clock import wall
 from obcd.core.request.records import JobSettings, Request
 from obcd.core_dumps import forbid_core_dumps
 from obcd.errors import ExitCode, UsageError
+from obcd.text import duration, plural
 
 #: Longest answer, in tokens, and limit of one request, in seconds, with prompts of our own.
 NUM_PREDICT, REQUEST_SECONDS = 192, 120.0

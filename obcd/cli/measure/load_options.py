@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.benchmark.bench_prompts import read_prompts
-from obcd.cli.common import find_layout, is_running, plural, read_local_settings, say
+from obcd.cli.common import find_layout, is_running, read_local_settings, say
 from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import JobSettings, Request, canonical_model, signature_of
 from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.ollama.control import Probe, probe_all
+from obcd.text import plural
 
 #: Most connections of one process, each with a thread of its own; and files that it has open besides.
 MAX_CONNECTIONS, SPARE_FILES = 4096, 128
@@ -72,7 +74,7 @@ def reach(settings: Settings, endpoints: Sequence[Endpoint], model: str) -> tupl
     reasons: dict[str, str] = {}
     probes = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
     for item, found in zip(endpoints, probes, strict=True):
-        if reason := _lack(found, model):
+        if reason := _lack(item, found, model):
             reasons[item.name] = reason
             continue
         if exposure := item.exposure(found.peer):
@@ -100,10 +102,12 @@ def _coordinator_runs(settings: Settings) -> bool:
         return False
 
 
-def _lack(found: Probe, model: str) -> str:
+def _lack(item: Endpoint, found: Probe, model: str) -> str:
     if found.failure is not None:
         return found.failure
-    return "" if canonical_model(model) in found.digests else f"it has no model '{model}': run `ollama pull {model}`"
+    if canonical_model(model) in found.digests:
+        return ""
+    return f"it has no model '{model}': {how_to_get(model, item.url if item.token is None else '')}"
 
 
 def load_prompts(path: Path, settings: JobSettings) -> list[Request]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings, Table
 from obcd.core.request.records import JobSettings
+from obcd.text import plural
 
 #: Fields of `Settings` that have a place of their own in a `Change`, or are no keys; all others are told by their name.
 APART = frozenset(
@@ -62,7 +63,7 @@ def compare(old: Settings, new: Settings, draining: Collection[str] = ()) -> Cha
         profiles_altered=tuple(
             name
             for name in stayed
-            if old.profiles[name] != new.profiles[name] or old.schemas.get(name) != new.schemas.get(name)
+            if old.profiles[name].said != new.profiles[name].said or old.schemas.get(name) != new.schemas.get(name)
         ),
         keys=tuple(_keys(old, new)),
         is_for_jobs=any(_asked_with(old, name) != _asked_with(new, name) for name in ("", *stayed)),
@@ -99,16 +100,16 @@ def describe(change: Change, in_flight: int, jobs: int) -> str:
         in_flight: Requests that the endpoints which left still hold.
         jobs: Accepted jobs that are not finished.
     """
-    parts = [f"{_endpoints(len(change.came))} came"] if change.came else []
+    parts = [f"{plural(len(change.came), 'endpoint')} came"] if change.came else []
     if change.back:
-        parts.append(f"{_endpoints(len(change.back))} taken back")
+        parts.append(f"{plural(len(change.back), 'endpoint')} taken back")
     if change.left and in_flight:
         is_are = "is" if len(change.left) == 1 else "are"
-        parts.append(f"{_endpoints(len(change.left))} {is_are} leaving ({in_flight} in flight)")
+        parts.append(f"{plural(len(change.left), 'endpoint')} {is_are} leaving ({in_flight} in flight)")
     elif change.left:
-        parts.append(f"{_endpoints(len(change.left))} left")
+        parts.append(f"{plural(len(change.left), 'endpoint')} left")
     if change.altered:
-        parts.append(f"{_endpoints(len(change.altered))} changed")
+        parts.append(f"{plural(len(change.altered), 'endpoint')} changed")
     for verb, names in (
         ("came", change.profiles_came),
         ("left", change.profiles_left),
@@ -120,7 +121,3 @@ def describe(change: Change, in_flight: int, jobs: int) -> str:
         keeps = "1 accepted job keeps" if jobs == 1 else f"{jobs} accepted jobs keep"
         parts.append(f"{keeps} the settings of before")
     return ", ".join(parts) or "nothing changed"
-
-
-def _endpoints(count: int) -> str:
-    return f"{count} endpoint{'' if count == 1 else 's'}"

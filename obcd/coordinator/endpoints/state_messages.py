@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from obcd.core.endpoint.health import EndpointState, Health
+from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import plain_model
 from obcd.core.scheduling.missing_models import MissingModel
 
@@ -48,12 +49,16 @@ def describe_outage(healths: Sequence[Health]) -> str:
     return f"no endpoint is up: {healths[0].name}: {healths[0].reason}{more}"
 
 
-def describe_shortage(missing: MissingModel) -> str:
-    """Return in one sentence what work waits for, and what to do about it."""
+def describe_shortage(missing: MissingModel, url: str = "") -> str:
+    """Return in one sentence what work waits for, and what to do about it.
+
+    Args:
+        url: Of an endpoint that could have it.
+    """
     model = plain_model(missing.model)
     if missing.digest:
         return (
             f"no endpoint has the '{model}' any more that a job was begun with (digest {missing.digest}): "
             "put it back, or wait: what is left of the job will be in retry.jsonl, to be dropped again"
         )
-    return f"no endpoint has the model '{missing.model}': ollama pull {missing.model}"
+    return f"no endpoint has the model '{missing.model}': {how_to_get(missing.model, url)}"

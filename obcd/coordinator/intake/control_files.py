@@ -18,11 +18,11 @@ from obcd.coordinator.clerk.calls import Bind, CallFailed
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.jobs.running_job import JobState
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
 from obcd.spool.inbox.control import Control, ControlVerb, JobControls, read_control, take_back
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

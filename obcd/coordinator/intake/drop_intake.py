@@ -8,7 +8,7 @@ from collections import deque
 from functools import partial
 from typing import assert_never
 
-from obcd.clock import duration, monotonic, wall
+from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.calls import Accept, AcceptClaimed, CallFailed, RejectClaimed, is_large_file
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
@@ -16,13 +16,13 @@ from obcd.coordinator.intake.admission import Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop, Inbox, Key
 from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated, Verdict
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
 from obcd.spool.job.job_folder import JobHeader, new_job_id
+from obcd.text import duration, printable
 
 logger = logging.getLogger(__name__)
 

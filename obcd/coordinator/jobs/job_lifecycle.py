@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from obcd.clock import duration
 from obcd.coordinator.clerk.calls import CallFailed, Publish, PublishLeft
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
@@ -34,6 +33,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job.job_folder import JobHeader
+from obcd.text import duration
 
 logger = logging.getLogger(__name__)
 

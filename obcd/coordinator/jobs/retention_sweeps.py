@@ -8,9 +8,9 @@ from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.calls import CallFailed, Sweep
 from obcd.coordinator.clerk.clerk_process import Clerk
-from obcd.logs import printable
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.retention import Swept
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from obcd.core.request.records import JobSettings, Request, format_of
 from obcd.core.request.tools import strict_parameters, tool_names
-from obcd.core.schema.schemas import Fit, Misfit, Schema, schema_of
+from obcd.core.schema.schemas import Apart, Fit, Misfit, Schema, schema_of
 
 #: What a model is asked for whose call would not do.
 CALL_ANEW = "Call the tool again, with arguments that satisfy its parameters."
@@ -29,24 +29,25 @@ class AnswerRules:
     tools: tuple[str, ...]
     parameters: Mapping[str, Schema]
 
-    def judge(self, fields: Mapping[str, Any]) -> dict[str, Any] | Misfit:
+    def judge(self, fields: Mapping[str, Any], apart: Apart | None = None) -> dict[str, Any] | Misfit:
         """Return the fields of an answer as they are kept, or why it does not fit.
 
         Args:
             fields: Those of `client.Answer`, e.g. `{"response": "", "tool_calls": [{"function": {…}}], …}`.
+            apart: As in `Schema.judge`.
         """
         calls = fields.get("tool_calls")
         if calls and self.parameters:
-            return self._judge_calls(fields)
+            return self._judge_calls(fields, apart)
         if self.form is None or (calls and self.tools and all(map(_is_call, calls))):
             return dict(fields)
-        judged = self.form.judge(fields["response"])
+        judged = self.form.judge(fields["response"], apart)
         return judged if isinstance(judged, Misfit) else _fitting(fields, judged)
 
-    def _judge_calls(self, fields: Mapping[str, Any]) -> dict[str, Any] | Misfit:
+    def _judge_calls(self, fields: Mapping[str, Any], apart: Apart | None) -> dict[str, Any] | Misfit:
         calls, is_mended = [], False
         for call in fields["tool_calls"]:
-            judged = self._judge_call(call)
+            judged = self._judge_call(call, apart)
             if isinstance(judged, Misfit):
                 return replace(judged, text=fields["response"])
             if isinstance(judged, Fit) and judged.is_mended:
@@ -55,7 +56,7 @@ class AnswerRules:
             calls.append(call)
         return {**fields, "tool_calls": calls, **({"mended": True} if is_mended else {})}
 
-    def _judge_call(self, call: Any) -> Fit | Misfit | None:
+    def _judge_call(self, call: Any, apart: Apart | None) -> Fit | Misfit | None:
         """Return how the arguments of a call fit; None where they may be any."""
         if not _is_call(call) or call["function"]["name"] not in self.tools:
             told = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
@@ -64,7 +65,7 @@ class AnswerRules:
         name = function["name"]
         if name not in self.parameters:
             return None
-        judged = self.parameters[name].judge(json.dumps(function.get("arguments", {})))
+        judged = self.parameters[name].judge(json.dumps(function.get("arguments", {})), apart)
         if isinstance(judged, Fit):
             return judged
         told = f"In the arguments for {name}:\n{judged.told}"

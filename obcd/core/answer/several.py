@@ -7,8 +7,8 @@ from typing import Any
 
 from obcd.core.request.records import Outcome
 
-#: What is told of a line as a whole: the sums of its answers.
-_SUMMED = (
+#: Counters of a reply that add up: over the answers of a line, and over all that was asked for one answer.
+SUMMED = (
     "seconds",
     "load_seconds",
     "prompt_eval_seconds",
@@ -16,7 +16,6 @@ _SUMMED = (
     "wait_seconds",
     "prompt_tokens",
     "eval_tokens",
-    "repairs",
 )
 #: What is told of a line only where it is so of each of its answers.
 _OF_ALL = ("cached", "same_as")
@@ -40,7 +39,7 @@ def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     reasons = [record["done_reason"] for record in answered]
     return {
         **{key: value for key, value in _shared(answered[0], records).items() if key not in ("seed", "logprobs")},
-        **{key: _sum(answered, key) for key in _SUMMED if any(key in answer for answer in answered)},
+        **{key: _sum(answered, key) for key in (*SUMMED, "repairs") if any(key in answer for answer in answered)},
         "attempts": attempts,
         "done_reason": "length" if "length" in reasons else reasons[0],
         "finished": max(record["finished"] for record in answered),

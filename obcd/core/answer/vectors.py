@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any
 
+from obcd.core.schema.strict_json import refuse_constant
 from obcd.errors import LineError
 
 
@@ -18,8 +19,8 @@ def read_vectors(body: bytes) -> dict[str, Any]:
         LineError: If it is anything else.
     """
     try:
-        document = json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError, MemoryError):
+        document = json.loads(body, parse_constant=refuse_constant)
+    except (LineError, ValueError, RecursionError, MemoryError):
         raise LineError("not JSON") from None
     if not isinstance(document, dict):
         raise LineError("not an object")
@@ -56,7 +57,3 @@ def is_finite(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:
         return False
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from obcd.core.request.model_names import how_to_get, is_cloud, is_name
 from obcd.errors import LineError, TooLongError
 
 
@@ -81,11 +82,14 @@ def weights_missing(model: str, digest: str) -> Fault:
     )
 
 
-def model_missing(model: str, endpoints: int) -> Fault:
-    """Return the fault of a request whose model no endpoint has."""
+def model_missing(model: str, endpoints: int, url: str = "") -> Fault:
+    """Return the fault of a request whose model none of some endpoints has; `url` is of one that could."""
+    advice = how_to_get(model, url)
+    if is_name(model) and not is_cloud(model):
+        advice = f"pull it ({advice}), then drop retry.jsonl"
     where = "the endpoint does not have" if endpoints == 1 else f"none of the {endpoints} endpoints has"
     return Fault(
         "model_missing",
-        f"{where} the model '{model}': pull it (ollama pull {model}), then drop retry.jsonl",
+        f"{where} the model '{model}': {advice}",
         Remedy.NEVER,
     )

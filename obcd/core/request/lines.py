@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from obcd.core.request.openai.openai_request import is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
@@ -26,12 +26,15 @@ from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
 from obcd.core.request.tools import check_tool_calls, check_tools
 from obcd.core.schema.schemas import check_schema
+from obcd.core.schema.strict_json import DECODER, short_key
 from obcd.errors import LineError
 
 #: Deepest nesting of a line; real chat lines need six.
 MAX_DEPTH = 32
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
+#: An id of a line that failed is not repeated if it is longer; characters of its JSON.
+MAX_FAILED_ID_LENGTH = 200
 #: Longest name of a model, in characters.
 MAX_MODEL_LENGTH = 200
 
@@ -101,6 +104,30 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     )
 
 
+def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> Any:
+    """Return the user's id of a line that failed; its number where it has none that can be repeated.
+
+    Args:
+        raw: The line, which may be no request at all.
+        asks_openai: Whether the job is answered in OpenAI's form.
+    """
+    try:
+        return parse_line(raw, line, reading).id
+    except LineError:
+        pass
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            return line
+        is_openai = reading.template is None and (is_asked(document) or (asks_openai and "custom_id" in document))
+        value = document.get("custom_id" if is_openai else reading.id_field)
+        length = len(json.dumps(value, allow_nan=False, ensure_ascii=False))  # Infinity and NaN are no JSON
+    except (ValueError, RecursionError):
+        return line
+    has_none = value is None or (reading.template is not None and is_blank(value))
+    return line if has_none or length > MAX_FAILED_ID_LENGTH else value
+
+
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
 
@@ -114,7 +141,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:
-        document = _decoder.decode(text)
+        document = DECODER.decode(text)
     except LineError:
         raise
     except json.JSONDecodeError as error:
@@ -141,7 +168,7 @@ def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
     for key, value in options.items():
         needed = OPTION_TYPES.get(key)
         if needed is None:
-            raise LineError(f"`{place}.{_short(key)}` is not an option of Ollama")
+            raise LineError(f"`{place}.{short_key(key)}` is not an option of Ollama")
         if not _fits(value, needed):
             is_fraction = needed is _WHOLE and isinstance(value, float)
             kind = "one with a point or an exponent" if is_fraction else _kind(value)
@@ -303,7 +330,7 @@ def _messages(messages: object) -> list[dict[str, Any]]:
             raise LineError(f"{place} must be an object, not {_kind(message)}")
         unknown = set(message) - MESSAGE_KEYS
         if unknown:
-            raise LineError(f"{place} has a key that Ollama does not know: `{_short(min(unknown))}`")
+            raise LineError(f"{place} has a key that Ollama does not know: `{short_key(min(unknown))}`")
         if message.get("role") not in ROLES:
             raise LineError(f"{place} needs a `role`, one of {', '.join(ROLES)}")
         if message["role"] in ("user", "system") or "content" not in message:
@@ -364,7 +391,7 @@ def _id(document: dict[str, Any], line: int, key: str = "id") -> Any:
     if value is None:
         return line
     if len(json.dumps(value)) > MAX_ID_LENGTH:
-        raise LineError(f"`{_short(key)}` is longer than {MAX_ID_LENGTH} characters")
+        raise LineError(f"`{short_key(key)}` is longer than {MAX_ID_LENGTH} characters")
     return value
 
 
@@ -384,10 +411,6 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
 
 
-def _short(key: str) -> str:
-    return key[:40].encode("unicode_escape").decode()
-
-
 def _depth(value: object) -> int:
     deepest, layer = 0, [value]
     while containers := [item for item in layer if isinstance(item, dict | list)]:
@@ -400,26 +423,3 @@ def _json_sentence(error: json.JSONDecodeError) -> str:
     if error.msg == "Extra data":
         return f"not JSON: a second value begins at column {error.colno}"
     return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise LineError(f"the key `{_short(repeated)}` stands in it twice")
-    return document
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise LineError("a number in it is too large")
-    return number
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise LineError(f"{name} is not a JSON number")
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)

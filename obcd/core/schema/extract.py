@@ -4,6 +4,8 @@ Pure, linear in the length of the text, and never raises.
 
 A part of a broken document is never taken for the whole: of `[{"a": 1}, {"a": 2}, {"a"` (cut short by the token
 limit) the first object would be valid JSON, and wrong.
+
+Own code: libraries for this (json-repair) complete what was cut short, which is what must not happen.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from obcd.errors import ObcdError
+from obcd.core.schema.strict_json import DECODER, RepeatedKeyError
+from obcd.errors import LineError
 
 #: deepest nesting taken; far below where Python's own encoder runs out of stack (about 1,000 frames)
 MAX_DEPTH = 200
+TWICE = "a key stands in its JSON twice"
 #: longest number taken, in characters; int() refuses more (CVE-2020-10735)
 MAX_NUMBER_CHARS = 4300
 
@@ -99,47 +103,18 @@ def find_json(text: str) -> Found | NoJson:
 def parse_strict(text: str) -> Found | NoJson:
     """Parse a text that is one JSON value and nothing else."""
     try:
-        value = _DECODER.decode(text)
+        value = DECODER.decode(text)
     except json.JSONDecodeError:
         return NoJson("there is no JSON in it")
-    except RepeatedKeyError as error:
-        return NoJson(str(error))
+    except RepeatedKeyError:
+        return NoJson(TWICE)
     except RecursionError:
         return NoJson(f"its JSON is nested more than {MAX_DEPTH} deep")
-    except ValueError:
+    except (LineError, ValueError):
         return NoJson("its JSON holds NaN, Infinity or a number out of range")
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
         return NoJson(f"its JSON is nested more than {MAX_DEPTH} deep")
     return Found(value, text.strip())
-
-
-def _finite(text: str) -> float:
-    """Parse a float; `1e999` is valid JSON but would be written as Infinity, which is not."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("out of range")
-    return value
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-class RepeatedKeyError(ObcdError, ValueError):
-    """A key stands twice in an object: which of its values is meant is anybody's guess."""
-
-    def __init__(self) -> None:
-        super().__init__("a key stands in its JSON twice")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise RepeatedKeyError
-    return value
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def _is_too_deep(value: object) -> bool:
@@ -200,9 +175,9 @@ def _first_in_prose(text: str, otherwise: NoJson) -> Found | NoJson:
         broken = _Walk(text, opener.start()).find_fault()
         if broken is None:
             try:
-                value, end = _DECODER.raw_decode(text, opener.start())
-            except RepeatedKeyError as error:
-                return NoJson(str(error))
+                value, end = DECODER.raw_decode(text, opener.start())
+            except RepeatedKeyError:
+                return NoJson(TWICE)
             return Found(value, text[opener.start() : end])
         resume = broken.at
         if broken.like_json:

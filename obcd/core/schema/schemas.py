@@ -1,37 +1,58 @@
-"""JSON schemas: which can be held to, and whether an answer fits one. Pure; nothing is ever fetched.
+"""JSON schemas: which can be held to, and whether an answer fits one. Nothing is ever fetched.
 
-`jsonschema` is imported when the first schema is met: it takes a tenth of a second, and most commands have none.
+    check_schema ──► Expansion: what it may take ──► jsonschema-rs compiles it, with limits for patterns
+    Schema.judge ──► what it may take on this answer ──► a moment: here
+                                                    └──► longer: apart, in a process that can be ended
+
+`jsonschema_rs` is imported when the first schema is met: most commands have none. What was checked and compiled lately
+is remembered by the process.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, lru_cache
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
 
+from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
 from obcd.core.schema.extract import Found, NoJson, find_json, parse_strict, split_thinking
-from obcd.core.schema.patterns import PatternError, compile_pattern, steps_of
-from obcd.core.schema.validation_limits import CHECK_SECONDS, SECONDS, STEPS, OverdueError, limited, spend, within
+from obcd.errors import ObcdError
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
 #: Longest sentence about an answer or a schema, in characters.
 MAX_SENTENCE = 300
+#: What is shown of a pattern, in characters.
+MAX_SHOWN = 100
 #: Problems of one answer that a model is told at once.
 TOLD = 3
-#: Keywords whose values are data and no schemas: a `$ref` in them refers to nothing.
-_DATA = ("const", "enum", "default", "examples")
-#: Keywords whose keys are names that somebody chose.
-_NAMING = ("properties", "patternProperties", "$defs", "definitions")
-#: Keywords that refer to another part.
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-#: Values that find out whether a schema can be applied at all.
-_PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
+#: What finding all faults of an answer may take: faults of 25 microseconds, and characters of them.
+MOST_FAULTS, MOST_FAULT_CHARS = 20_000, 20_000_000
+#: Sizes that a compiled pattern may have, in bytes; the largest holds sixty letters of any alphabet.
+PATTERN_SIZES = (2**10, 2**12, 2**14, 2**16, 2**17, 2**21)
+#: Bytes of a compiled pattern that take a step for each character, at worst.
+BYTES_PER_STEP = 40
+#: What the patterns of a schema may take together for a character, in steps: compiling takes as many microseconds.
+MOST_SEARCH_STEPS = 100_000
+#: How often a search that has to (for `(?=…)`, `\1`) may go back: here, and apart. Each may look at the whole text.
+BACKTRACKS, BACKTRACKS_APART = 1000, 1_000_000
+#: {size of the compiled parts of a pattern that has to go back, in bytes: what it takes for a character, in steps}
+HARD_STEPS = {2**10: 500, 2**12: 2500, 2**14: 10_000, 2**17: 50_000}
+#: Longest pattern, in characters.
+MAX_PATTERN = 5000
+#: What compiling any pattern takes, in microseconds.
+PATTERN_STEPS = 50
+#: A number that is long enough for arithmetic with it to take its time.
+_LONG_NUMBER = re.compile(r"[0-9]{60}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: What in draft 6 and 7 may be checked, and as with `format` is not.
+_UNCHECKED = ("contentEncoding", "contentMediaType")
 #: What to do about a schema that takes too long.
-_SIMPLER = "simplify it (patterns, anyOf)"
+SIMPLER = "simplify it (patterns, anyOf)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,75 +92,207 @@ class Misfit:
     is_final: bool = False
 
 
+#: Judges an answer by a schema where it may take long.
+Apart = Callable[[Mapping[str, Any], str], Fit | Misfit]
+
+
+class _PanicError(ObcdError):
+    """The extension met a bug of its own."""
+
+
 class Schema:
     """What an answer is held to. Any thread.
 
     Args:
-        document: A JSON schema, or `"json"`: any JSON value.
+        document: A JSON schema that `check_schema` took, or `"json"`: any JSON value.
+        backtracks: How often a search may go back.
     """
 
-    def __init__(self, document: Mapping[str, Any] | str) -> None:
+    def __init__(self, document: Mapping[str, Any] | str, backtracks: int = BACKTRACKS) -> None:
         self.document = document
-        self._validator = None if isinstance(document, str) else _validator(document)
+        self._compiled = None if isinstance(document, str) else _Compiled(json.dumps(document), backtracks)
 
-    def judge(self, answer: str) -> Fit | Misfit:
-        """Find the JSON in an answer and hold it to the schema; no answer, however mangled, raises anything."""
+    def judge(self, answer: str, apart: Apart | None = None) -> Fit | Misfit:
+        """Find the JSON in an answer and hold it to the schema; no answer, however mangled, raises anything.
+
+        Args:
+            apart: Called with the document and the answer where it may take long; None: it is done here all the same.
+        """
         thoughts, text = split_thinking(answer)
         found = find_json(text)
         if isinstance(found, NoJson):
             return Misfit(f"the answer is no JSON: {found.reason}", f"There is no valid JSON in it: {found.reason}.",
                           text, thoughts)  # fmt: skip
-        try:
-            with within(SECONDS):
-                errors = self._problems(found)
-                if errors and self._unquote_numbers(found.value) and not self._problems(found):
-                    return Fit(found.value, json.dumps(found.value, ensure_ascii=False), thoughts, is_mended=True)
-        except OverdueError as error:
-            taken = str(error) or f"takes longer than {SECONDS:g} s"
-            why = f"the schema {taken} on this answer: {_SIMPLER}"
-            return Misfit(why, why, text, thoughts, is_final=True)
-        except Exception as error:  # noqa: BLE001 - a pattern or a number that jsonschema cannot take is no bug of ours
-            why = f"the schema cannot be applied to the answer ({type(error).__name__})"
-            return Misfit(why, why, text, thoughts)
-        if not errors:
+        if self._compiled is None:
             return Fit(found.value, found.text, thoughts)
-        places = ", ".join(dict.fromkeys(place for place, _ in errors))
-        told = "\n".join(sentence for _, sentence in errors)
-        return Misfit(f"the answer does not fit the schema at {_short(places)}", told, text, thoughts)
+        size = _size_of(found)
+        if apart is not None and not isinstance(self.document, str) and not self._compiled.is_quick(size):
+            return apart(self.document, answer)
+        try:
+            judged = self._hold(self._compiled, found, size)
+        except (ValueError, _PanicError) as error:
+            why = f"the schema cannot be applied to the answer ({type(error).__name__.lstrip('_')})"
+            judged = Misfit(why, why, "")
+        if isinstance(judged, Misfit):
+            return replace(judged, text=text, thoughts=thoughts)
+        return replace(judged, thoughts=thoughts)
 
-    def _unquote_numbers(self, value: Any) -> bool:
-        """Take the quotes off numbers where the schema has a number and no string; tell whether there were any.
+    def _hold(self, compiled: _Compiled, found: Found, size: _Size) -> Fit | Misfit:
+        """Return how a value fits, without thoughts."""
+        if compiled.is_valid(found.value):
+            return Fit(found.value, found.text)
+        problems = compiled.problems(found.value, size)
+        if compiled.unquote_numbers(found.value, size) and compiled.is_valid(found.value):
+            return Fit(found.value, json.dumps(found.value, ensure_ascii=False), is_mended=True)
+        if any(problem.is_overdue for problem in problems):
+            return too_long("", "")
+        places = ", ".join(dict.fromkeys(problem.place for problem in problems[:TOLD]))
+        told = "\n".join(problem.sentence for problem in problems[:TOLD])
+        return Misfit(f"the answer does not fit the schema at {_short(places) or 'its top'}", told, "")
+
+
+def too_long(seconds: str, text: str, thoughts: str = "") -> Misfit:
+    """Return what is wrong with an answer on which a schema takes too long.
+
+    Args:
+        seconds: What it may take, "" for a search that goes back too often.
+    """
+    taken = f"takes longer than {seconds}" if seconds else "has a pattern that takes too long"
+    why = f"the schema {taken} on this answer: {SIMPLER}"
+    return Misfit(why, why, text, thoughts, is_final=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What is wrong with an answer: the place in the schema, the sentence for the model."""
+
+    place: str
+    sentence: str
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What makes an answer take longer: values and names in it, objects, brackets in brackets, characters."""
+
+    values: int
+    objects: int
+    depth: int
+    chars: int
+    has_long_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """What a schema may take: steps for a value and for a character, keywords at a value, names that it requires."""
+
+    steps: int
+    search: int
+    keywords: int
+    required: int
+
+
+class _Compiled:
+    """A schema that was compiled, with what it may take.
+
+    Raises:
+        ExpansionError: If it cannot be held to.
+        ValueError: What jsonschema-rs has against it, a `ValidationError` with a place mostly.
+    """
+
+    def __init__(self, text: str, backtracks: int) -> None:
+        import jsonschema_rs  # noqa: PLC0415 - see above
+
+        document = json.loads(text)
+        self._expansion = Expansion(document)
+        self._searches = _searches(self._expansion.patterns)
+        self._has_long_number = _LONG_NUMBER.search(text) is not None
+        self._weights: dict[int, _Weight] = {}
+        if self._weigh(0).steps > MOST_STEPS:
+            raise ExpansionError(f"it takes too long to check: {SIMPLER}")
+        for part in self._expansion.documents():
+            for key in _UNCHECKED:
+                part.pop(key, None)
+        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=backtracks, size_limit=PATTERN_SIZES[-1])
+        kinds = {4: jsonschema_rs.Draft4Validator, 6: jsonschema_rs.Draft6Validator, 7: jsonschema_rs.Draft7Validator,
+                 2019: jsonschema_rs.Draft201909Validator}  # fmt: skip
+        kind = kinds.get(_draft_of(document), jsonschema_rs.Draft202012Validator)
+        with _panics():
+            self._validator = kind(document, validate_formats=False, retriever=_refuse, pattern_options=options)
+
+    def _weigh(self, depth: int) -> _Weight:
+        depth = 1 << depth.bit_length() if depth else 0  # few of them are ever counted
+        if depth not in self._weights:
+            count = self._expansion.weight
+            self._weights[depth] = _Weight(
+                count(steps_of, depth),
+                count(lambda part: sum(self._searches[pattern] for pattern in patterns_of(part)), depth),
+                count(lambda part: 1 + len(part), depth),
+                count(lambda part: len(part["required"]) if isinstance(part.get("required"), list) else 0, depth),
+            )
+        return self._weights[depth]
+
+    def is_quick(self, size: _Size) -> bool:
+        """Return whether an answer is judged within a tenth of a second at worst."""
+        weight = self._weigh(size.depth)
+        is_long = size.has_long_number or self._has_long_number
+        return not is_long and size.values * weight.steps + size.chars * weight.search <= MOST_STEPS
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether a value fits.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+        with _panics():
+            try:
+                return bool(self._validator.is_valid(value))
+            except UnicodeEncodeError:  # half of a pair, which Python's strings hold and UTF-8 does not
+                text = json.dumps(value, ensure_ascii=False)
+                return bool(self._validator.is_valid(json.loads(_SURROGATE.sub("\ufffd", text))))
+
+    def problems(self, value: Any, size: _Size) -> list[_Problem]:
+        """Return the problems of a value that does not fit, one for all where there may be too many."""
+        found = [
+            _Problem(
+                "/".join(map(str, error.schema_path)),
+                f"At ${_short(_place_of(error.instance_path))}: {_short(error.message)}",
+                type(error.kind).__name__.endswith("BacktrackLimitExceeded"),
+            )
+            for error in self._errors(value, size)
+        ]
+        return found or [_Problem("", "At $: it does not satisfy the schema")]
+
+    def unquote_numbers(self, value: Any, size: _Size) -> bool:
+        """Take the quotes off numbers where the schema has a number and no string; return whether there were any.
 
         `"54"` is the number 54 and no other; what is not written as JSON writes a number stays what it is.
         """
-        numbers: list[tuple[Any, Any, Any]] = []  # what holds it, its key or index, the number
-        for error in self._validator.iter_errors(value) if self._validator is not None else ():
-            if error.validator != "type" or not isinstance(error.instance, str) or not error.absolute_path:
+        is_any = False
+        for error in self._errors(value, size):
+            if error.kind.name != "type" or not isinstance(error.instance, str) or not error.instance_path:
                 continue
             found = parse_strict(error.instance)
             if isinstance(found, Found) and type(found.value) in (int, float):
-                *path, last = error.absolute_path
+                *path, last = error.instance_path
                 place = value
                 for part in path:
                     place = place[part]
-                if place[last] is error.instance:  # the name of a property has the path of what it stands in
-                    numbers.append((place, last, found.value))
-        for place, last, number in numbers:
-            place[last] = number
-        return bool(numbers)
+                if place[last] == error.instance:  # the name of a property has the path of what it stands in
+                    place[last], is_any = found.value, True
+        return is_any
 
-    def _problems(self, found: Found) -> list[tuple[str, str]]:
-        """Return `(place in the schema, sentence for the model)` of the first problems."""
-        if self._validator is None:
+    def _errors(self, value: Any, size: _Size) -> list[Any]:
+        """Return jsonschema-rs' errors: it makes all at once, and those of each branch besides."""
+        weight = self._weigh(size.depth)
+        faults = size.values * weight.keywords + size.objects * weight.required * 5
+        if faults > MOST_FAULTS or size.chars * weight.keywords > MOST_FAULT_CHARS:
             return []
-        problems = []
-        for error in self._validator.iter_errors(found.value):
-            where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-            place = "/".join(map(str, error.absolute_schema_path))
-            problems.append((place, f"At ${_short(where)}: {_short(error.message)}"))
-            if len(problems) == TOLD:
-                break
-        return problems
+        with _panics():
+            try:
+                return list(self._validator.iter_errors(value))
+            except UnicodeEncodeError:
+                return []
 
 
 def check_schema(document: Mapping[str, Any]) -> str:
@@ -152,7 +305,7 @@ def check_schema(document: Mapping[str, Any]) -> str:
 
 def schema_of(document: Mapping[str, Any] | str) -> Schema:
     """Return the compiled form of what `check_schema` took; the same one for the same document, lately."""
-    return _compiled(_text_of(document))
+    return _remembered(_text_of(document))
 
 
 def _text_of(document: Mapping[str, Any] | str) -> str:
@@ -160,182 +313,111 @@ def _text_of(document: Mapping[str, Any] | str) -> str:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _compiled(text: str) -> Schema:
+def _remembered(text: str) -> Schema:
     return Schema(json.loads(text))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _why_unusable(text: str) -> str:
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - see above
-
     try:
-        with within(CHECK_SECONDS, STEPS):
-            return _first_fault(json.loads(text))
-    except OverdueError:
-        return f"it takes too long to check: {_SIMPLER}"
-    except SchemaError as error:
-        return _short(error.message)
-    except RecursionError:
-        return "it refers to itself without end, or is nested too deep"
-    except Exception as error:  # noqa: BLE001 - whatever jsonschema stumbles over, it cannot be held to
-        return f"it cannot be applied ({type(error).__name__})"
-
-
-def _first_fault(document: dict[str, Any]) -> str:
-    from jsonschema.exceptions import best_match  # noqa: PLC0415
-
-    for place, part in _parts(document, "", is_named=False):
-        spend()
-        why = _why_part(part)
-        if why:
-            return f"at {_short(place) or 'its top'}: {why}"
-    if _has_key(document, "unevaluatedProperties") and _has_key(document, "patternProperties"):
-        return "`patternProperties` beside `unevaluatedProperties` is not taken: write `additionalProperties` instead"
-    kind = _kind_of(document)
-    error = best_match(kind(kind.META_SCHEMA, registry=_registry()).iter_errors(document))
-    if error is not None:
-        place = "/".join(map(str, error.absolute_path))
-        return f"at {_short(place) or 'its top'}: {_short(error.message)}"
-    validator = _validator(document)
-    for place, part in _referring(document, validator, "", is_named=False):
-        why = _why_lost(part)
-        if why:
-            return f"at {_short(place) or 'its top'}: {why}"
-        _probe(part)
-    _probe(validator)
+        _Compiled(text, BACKTRACKS)
+    except ExpansionError as error:
+        return _short(str(error))
+    except ValueError as error:
+        place = getattr(error, "instance_path", None)
+        if place is None:
+            return (
+                "it is nested too deep"
+                if "Recursion" in str(error)
+                else f"it cannot be applied ({type(error).__name__})"
+            )
+        return f"at {_short('/'.join(map(str, place))) or 'its top'}: {_short(getattr(error, 'message', ''))}"
+    except _PanicError:
+        return "it cannot be applied (PanicError)"
     return ""
 
 
-def _probe(validator: Any) -> None:
-    """Apply a schema to a few values; what refers to itself without end ends in a RecursionError."""
-    for probe in _PROBES:
-        next(validator.iter_errors(probe), None)
-
-
-def _referring(document: Any, validator: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, Any]]:
-    """Yield a validator for every part of a checked schema that refers to another one, as `_parts` finds them.
+def _searches(patterns: Mapping[str, str]) -> dict[str, int]:
+    """Return `{pattern: what a search takes for a character, in steps}`.
 
     Args:
-        validator: For the part that `document` is, or stands in: its references are relative to that part's `$id`.
+        patterns: {pattern: its place}
     """
-    spend()
-    if isinstance(document, list):
-        for number, item in enumerate(document):
-            yield from _referring(item, validator, f"{place}/{number}".lstrip("/"), is_named=False)
-    if not isinstance(document, dict):
-        return
-    if not is_named:
-        validator = _inner(validator, document)
-        if any(key in document for key in _REFERENCES):
-            yield place, validator
-    for key, value in document.items():
-        if is_named or key not in _DATA:
-            names = not is_named and key in _NAMING
-            yield from _referring(value, validator, f"{place}/{key}".lstrip("/"), is_named=names)
+    searches: dict[str, int] = {}
+    total = 0
+    for pattern, place in patterns.items():
+        steps = searches[pattern] = _search_steps(pattern)
+        if not steps:
+            shown = repr(pattern) if len(pattern) <= MAX_SHOWN else f"{pattern[:MAX_SHOWN]!r}…"
+            raise ExpansionError(f"at {_short(place) or 'its top'}: {shown} is no pattern, or one that is too large")
+        total += steps + PATTERN_STEPS
+        if total > MOST_SEARCH_STEPS:
+            raise ExpansionError(f"it takes too long to check: {SIMPLER}")
+    return searches
 
 
-def _inner(validator: Any, part: dict[str, Any]) -> Any:
-    """Return the validator for a part of a schema, whose `$id` may be another one."""
-    from referencing.jsonschema import specification_with  # noqa: PLC0415
+def _search_steps(pattern: str) -> int:
+    """Return what a search for a pattern takes for a character, in steps; 0 if it is none, or too large."""
+    import jsonschema_rs as rs  # noqa: PLC0415 - see above
 
-    specification = specification_with(type(validator).META_SCHEMA["$schema"])
-    return validator.evolve(
-        schema=part, _resolver=validator._resolver.in_subresource(specification.create_resource(part))
-    )
-
-
-def _why_lost(validator: Any) -> str:
-    """Return why a reference of a part leads nowhere; "" if all lead somewhere."""
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-    for key in _REFERENCES:
-        target = validator.schema.get(key)
+    if len(pattern) > MAX_PATTERN:
+        return 0
+    sizes = [size for size in PATTERN_SIZES if size > 8 * len(pattern)]
+    tried: list[tuple[int, Any]] = [(size // BYTES_PER_STEP, rs.RegexOptions(size_limit=size)) for size in sizes]
+    tried.extend((steps, rs.FancyRegexOptions(size_limit=size)) for size, steps in HARD_STEPS.items())
+    for steps, options in tried:
         try:
-            if isinstance(target, str):
-                validator._resolver.lookup(target)
-        except Unresolvable:
-            return f"`{key}` points to {_short(repr(target))}, which is not in it"
-    return ""
+            with _panics():
+                rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)
+        except (ValueError, _PanicError):
+            continue
+        return steps
+    return 0
 
 
-def _has_key(document: Any, wanted: str) -> bool:
-    """Tell whether a key stands anywhere in a schema, in its data too: a `$ref` may lead there."""
-    if isinstance(document, list):
-        return any(_has_key(item, wanted) for item in document)
-    return isinstance(document, dict) and (
-        wanted in document or any(_has_key(value, wanted) for value in document.values())
+@contextmanager
+def _panics() -> Iterator[None]:
+    """Have a panic of the extension be an exception as others are: it derives from none."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _PanicError(str(error)) from error
+
+
+def _refuse(uri: str) -> Any:
+    raise ValueError(f"{uri} is never fetched")
+
+
+def _draft_of(document: Mapping[str, Any]) -> int:
+    """Return the number of the draft that a schema names; 0 for the newest, and where it names none that is known."""
+    found = re.search(
+        r"^https?://json-schema.org/draft(?:-0([467])|/(2019)-09)/schema#?$", str(document.get("$schema"))
     )
+    return int(found[1] or found[2]) if found else 0
 
 
-def _parts(document: Any, place: str, *, is_named: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object of a schema that may be one itself, with its place.
-
-    Args:
-        is_named: Whether the keys are names that somebody chose (of properties or definitions) and no keywords.
-    """
-    if isinstance(document, list):
-        for number, item in enumerate(document):
-            yield from _parts(item, f"{place}/{number}".lstrip("/"), is_named=False)
-    if not isinstance(document, dict):
-        return
-    if not is_named:
-        yield place, document
-    for key, value in document.items():
-        if is_named or key not in _DATA:
-            names = not is_named and key in _NAMING
-            yield from _parts(value, f"{place}/{key}".lstrip("/"), is_named=names)
+def _size_of(found: Found) -> _Size:
+    values, objects, depth, level = 1, 0, 0, [found.value]
+    while level:
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner.extend(value.values())
+                values, objects = values + len(value), objects + 1
+            elif isinstance(value, list):
+                inner.extend(value)
+        values += len(inner)
+        depth += bool(inner)
+        level = inner
+    return _Size(values, objects, depth, len(found.text), _LONG_NUMBER.search(found.text) is not None)
 
 
-def _why_part(part: dict[str, Any]) -> str:
-    """Return what is wrong with one part of a schema that the meta-schema does not see."""
-    for key in _REFERENCES:
-        target = part.get(key)
-        if isinstance(target, str) and not target.startswith("#"):
-            return f"`{key}` points to {_short(repr(target))}, which is never fetched: put it under $defs"
-    patterns = part.get("patternProperties")
-    for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
-        try:
-            if isinstance(pattern, str):
-                spend(steps_of(pattern))
-                compile_pattern(pattern)
-        except PatternError as error:
-            return f"{_short(repr(pattern))} is no pattern ({_short(str(error))})"
-    return ""
-
-
-def find_part(root: Any, pointer: str) -> Any:
-    """Return what a JSON pointer (RFC 6901, `#/$defs/visit`) leads to in a schema; None where it leads nowhere."""
-    if pointer == "#":
-        return root
-    for part in unquote(pointer).removeprefix("#/").split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(root, list) and key.isdecimal() and len(key) < 9 and int(key) < len(root):
-            root = root[int(key)]
-        elif isinstance(root, dict):
-            root = root.get(key)
-        else:
-            return None
-    return root
-
-
-def _kind_of(document: Mapping[str, Any]) -> Any:
-    """Return jsonschema's class for the draft that a schema names, else for 2020-12; it keeps to a limit of time."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
-    from jsonschema.validators import validator_for  # noqa: PLC0415
-
-    return limited(validator_for(dict(document), default=Draft202012Validator))
-
-
-def _validator(document: Mapping[str, Any]) -> Any:
-    return _kind_of(document)(dict(document), registry=_registry())
-
-
-@cache
-def _registry() -> Any:
-    """Return what `$ref` is looked up in: the meta-schemas that jsonschema brings, and nothing that is fetched."""
-    from jsonschema_specifications import REGISTRY  # noqa: PLC0415
-
-    return REGISTRY
+def _place_of(path: list[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 
 def _short(text: str) -> str:

@@ -19,7 +19,7 @@ from obcd.core.request.openai.parts import NUMBERS, WHOLES
 from obcd.core.request.records import Kind, Request
 from obcd.core.tables.csv_cells import JSON_CELLS, keys_of, read_cells, write_cell
 from obcd.errors import LineError
-from obcd.logs import printable
+from obcd.text import printable
 
 
 class LineShape(StrEnum):

@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any
 
 from obcd.errors import FormError, LineError
-from obcd.logs import printable
+from obcd.text import printable
 
 #: Columns, and characters of a column's name.
 MAX_COLUMNS, MAX_NAME_LENGTH = 2000, 200

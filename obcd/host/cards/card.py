@@ -87,7 +87,7 @@ class Readings:
 class Reason(Enum):
     """Why no card can be told."""
 
-    NO_TOOL = "neither NVML nor nvidia-smi is here, so nobody can tell"
+    NO_LIBRARY = "the driver's library is not here, so nobody can tell"
     NOT_LOADED = "the driver is not loaded"
     MISMATCH = "the driver and its library are of different versions"
     HUNG = "the driver does not answer"

@@ -1,7 +1,6 @@
 """The GPUs of this machine: which there are, how they are, and what went wrong with them.
 
-    NVML (package nvidia-ml-py) ─ where it is ─┐
-    nvidia-smi ─ else, where it is ────────────┴─► Card, Readings, Xid events
+    NVML (package nvidia-ml-py) ─► Card, Readings, Xid events
 
 Every question has a time limit: a sick driver can hold a call for ever, and no caller may hang with it.
 """
@@ -15,7 +14,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from obcd.errors import ObcdError
-from obcd.host.cards import nvml, smi
+from obcd.host.cards import nvml
 from obcd.host.cards.card import Card, GpuError, MigInstance, Readings, Reason, no_gpu
 
 __all__ = [
@@ -84,10 +83,6 @@ def discover() -> list[Card]:
         GpuError: If there is none, with its reason; the message ends with the ways on.
     """
     cards = answer_within(DISCOVERY_SECONDS, nvml.find_cards)
-    if cards is None:
-        cards = smi.find_cards(DISCOVERY_SECONDS)
-    if cards is None:
-        raise no_gpu(Reason.NO_TOOL, "neither nvidia-smi nor NVML (pip install 'obcd[gpu]', and the driver) is here")
     if not cards:
         raise no_gpu(Reason.NO_CARD, "NVIDIA's driver is loaded, and no card answers")
     return cards
@@ -102,17 +97,13 @@ def read_cards(expected: Collection[str] = ()) -> dict[str, Readings]:
     Args:
         expected: UUIDs that should be there; each that the driver does not have is in the answer with `is_lost`.
     """
-    deadline = time.monotonic() + READING_SECONDS
     with contextlib.suppress(ObcdError):
-        found = answer_within(READING_SECONDS, lambda: nvml.read_cards(expected))
-        if found is None:
-            found = smi.read_cards(expected, max(0.1, deadline - time.monotonic()))
-        return {} if found is None else nvml.with_lost(found, expected)
+        return answer_within(READING_SECONDS, lambda: nvml.read_cards(expected))
     return {}
 
 
 class XidWatch:
-    """The driver's own reports of trouble (Xid) since this object was made; NVML only, and silent without it."""
+    """The driver's own reports of trouble (Xid) since this object was made; none where there is no NVML."""
 
     def __init__(self) -> None:
         self._events: nvml.XidEvents | None = None

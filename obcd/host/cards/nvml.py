@@ -1,7 +1,7 @@
 """NVML, the driver's own library, through `pynvml` (package nvidia-ml-py): which cards there are, and how they are.
 
-A query that a card does not support gives None. `None` in place of an answer means that NVML is not here at all;
-whoever asks then tries nvidia-smi. A driver may hang in any call: the caller sets the limit (`gpus.answer_within`).
+A query that a card does not support gives None. A driver may hang in any call: the caller sets the limit
+(`gpus.answer_within`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from obcd.host.cards.card import Card, MigInstance, Readings, Reason, no_gpu, throttle_words
-from obcd.logs import printable
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,10 @@ MAX_EVENTS = 100
 
 #: {name in pynvml: (reason, why)} of what makes the whole library fail; NVML API reference, nvmlReturn_t
 _FAILURES = {
+    "NVML_ERROR_LIBRARY_NOT_FOUND": (
+        Reason.NO_LIBRARY,
+        "NVIDIA's library libnvidia-ml.so.1 is not on this machine: install NVIDIA's driver, nvidia-smi comes with it",
+    ),
     "NVML_ERROR_DRIVER_NOT_LOADED": (
         Reason.NOT_LOADED,
         "NVIDIA's library is installed, but its driver is not loaded (sudo modprobe nvidia, then dmesg, tell more)",
@@ -38,26 +42,14 @@ _FAILURES = {
 }
 
 
-def load() -> Any | None:
-    """Return the module, or None where the package is not installed."""
-    try:
-        import pynvml  # noqa: PLC0415 - an extra, and dear to import
-    except ImportError:
-        return None
-    return pynvml
-
-
 @contextlib.contextmanager
-def session() -> Iterator[Any | None]:
-    """Yield the module with the library started, or None where there is no NVML.
+def session() -> Iterator[Any]:
+    """Yield the module with the library started.
 
     Raises:
-        GpuError: If the library is there and the driver is not, or is sick.
+        GpuError: If library or driver are not there, or the driver is sick.
     """
-    nvml = load()
-    if nvml is None or not _start(nvml):
-        yield None
-        return
+    nvml = _start()
     try:
         yield nvml
     except nvml.NVMLError as error:
@@ -67,28 +59,29 @@ def session() -> Iterator[Any | None]:
             nvml.nvmlShutdown()
 
 
-def _start(nvml: Any) -> bool:
+def _start() -> Any:
+    try:
+        import pynvml  # noqa: PLC0415 - takes 40 ms of CPU, which a host without NVIDIA cards does not need to spend
+    except OSError as error:  # no descriptor is left to read it
+        raise no_gpu(Reason.FAILED, f"NVIDIA's library cannot be loaded: {error.strerror}") from None
+    nvml: Any = pynvml
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-            return False
         for name, (reason, why) in _FAILURES.items():
             if error.value == getattr(nvml, name):
                 raise no_gpu(reason, why) from None
         raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
-    return True
+    return nvml
 
 
-def find_cards() -> list[Card] | None:
-    """Return the cards that answer, in nvidia-smi's order; None where there is no NVML.
+def find_cards() -> list[Card]:
+    """Return the cards that answer, in nvidia-smi's order.
 
     Raises:
-        GpuError: If the driver is not there or sick.
+        GpuError: If library or driver are not there, or the driver is sick.
     """
     with session() as nvml:
-        if nvml is None:
-            return None
         found = []
         for index in range(nvml.nvmlDeviceGetCount()):
             try:
@@ -128,18 +121,16 @@ def _instances(nvml: Any, handle: Any) -> Iterator[tuple[int, Any]]:
             yield number, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
 
 
-def read_cards(expected: Collection[str]) -> dict[str, Readings] | None:
-    """Return what every card and MIG instance tells of itself, by UUID; None where there is no NVML.
+def read_cards(expected: Collection[str]) -> dict[str, Readings]:
+    """Return the readings of every card and MIG instance, by UUID.
 
     Args:
-        expected: UUIDs; those that the driver does not have are told as lost.
+        expected: UUIDs; those that the driver does not have are among the readings as lost.
 
     Raises:
-        GpuError: If the driver is not there or sick.
+        GpuError: If library or driver are not there, or the driver is sick.
     """
     with session() as nvml:
-        if nvml is None:
-            return None
         found: dict[str, Readings] = {}
         for index in range(nvml.nvmlDeviceGetCount()):
             with contextlib.suppress(nvml.NVMLError):  # a lost card may not even have a UUID; `expected` tells of it
@@ -147,12 +138,7 @@ def read_cards(expected: Collection[str]) -> dict[str, Readings] | None:
                 found |= _read(nvml, index, handle, handle)
                 for _, part in _instances(nvml, handle):
                     found |= _read(nvml, index, handle, part)
-        return with_lost(found, expected)
-
-
-def with_lost(found: dict[str, Readings], expected: Collection[str]) -> dict[str, Readings]:
-    """Add the cards that should be there and are not."""
-    return {**{uuid: Readings(uuid=uuid, index=-1, is_lost=True) for uuid in expected}, **found}
+        return {uuid: Readings(uuid=uuid, index=-1, is_lost=True) for uuid in expected} | found
 
 
 def _read(nvml: Any, index: int, card: Any, device: Any) -> dict[str, Readings]:
@@ -206,13 +192,11 @@ class XidEvents:
     """An NVML event set of the Xid events of all cards; NVML stays started for its life.
 
     Raises:
-        GpuError: From the constructor, if there is no NVML, or the driver is sick.
+        GpuError: From the constructor, if library or driver are not there, or the driver is sick.
     """
 
     def __init__(self) -> None:
-        self._nvml = load()
-        if self._nvml is None or not _start(self._nvml):
-            raise no_gpu(Reason.NO_TOOL, "NVML is not here")
+        self._nvml = _start()
         #: {address of a card: its UUID}: a card that fell off the bus sends an event and no longer knows its UUID
         self._uuids: dict[int, str] = {}
         try:
@@ -230,7 +214,6 @@ class XidEvents:
 
     def take(self) -> list[tuple[str, int]]:
         """Return what happened since the last call, as (UUID, Xid), without waiting."""
-        assert self._nvml is not None
         found: list[tuple[str, int]] = []
         with contextlib.suppress(self._nvml.NVMLError):  # a time-out: no event is left
             while len(found) < MAX_EVENTS:

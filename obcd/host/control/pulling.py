@@ -7,11 +7,11 @@ manifests are read from disk at every call.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
 from obcd.clock import monotonic
+from obcd.core.request.model_names import is_name
 from obcd.core.request.records import canonical_model
 from obcd.errors import InputError, NoEndpointError, TimedOutError
 from obcd.host.servers.plan import HostPlan, Server
@@ -19,14 +19,11 @@ from obcd.host.servers.ports import is_foreign
 from obcd.host.supervisord.remote import Remote
 from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import ProbeAnswer
-from obcd.logs import printable
 from obcd.ollama.control import probe
+from obcd.text import printable
 
 #: Seconds to wait for servers that are starting.
 START_PATIENCE = 60.0
-#: `[host[:port]/][namespace/]model[:tag]` (ollama types/model/name.go: isValidPart).
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
-NAME = re.compile(rf"((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{{1,5}})?/)?({_PART}/)?{_PART}(:{_PART})?")
 
 
 def check_name(model: str) -> None:
@@ -35,7 +32,7 @@ def check_name(model: str) -> None:
     Raises:
         InputError: With the shape it must have.
     """
-    if len(model) > 400 or not NAME.fullmatch(model):
+    if not is_name(model):
         raise InputError(
             f"{printable(model[:80])!r} cannot be a model's name: "
             "write e.g. llama3.2, llama3.2:1b, hf.co/user/model:Q4_K_M"

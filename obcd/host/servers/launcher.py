@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from obcd.errors import AlreadyRunningError, ConfigurationError, ObcdError
+from obcd.errors import EXHAUSTED, AlreadyRunningError, ConfigurationError, ExhaustedError, ObcdError
 from obcd.host.cards.card import GpuError, Reason
 from obcd.host.cards.gpus import discover
 from obcd.host.servers.leftovers import VARIABLE, end_leftovers, slot
@@ -105,7 +105,7 @@ def findings(wanted: Launch) -> list[str]:
 def check_card(wanted: Launch) -> None:
     """Check that the driver has the card.
 
-    Where nobody can tell (a container with neither NVML nor nvidia-smi), the card is taken to be there: Ollama looks
+    Where nobody can tell (a container without the driver's library), the card is taken to be there: Ollama looks
     for itself, and the watch restarts a server that answers from the CPU.
 
     Raises:
@@ -117,9 +117,9 @@ def check_card(wanted: Launch) -> None:
     try:
         cards = discover()
     except GpuError as error:
-        if error.reason is not Reason.NO_TOOL:
+        if error.reason is not Reason.NO_LIBRARY:
             raise
-        logger.warning("GPU %s is not checked: neither NVML nor nvidia-smi is here", server.label)
+        logger.warning("GPU %s is not checked: NVIDIA's library libnvidia-ml.so.1 is not here", server.label)
         return
     there = {card.uuid for card in cards} | {part.uuid for card in cards for part in card.instances}
     if server.pin not in there:
@@ -154,6 +154,7 @@ def check_port(wanted: Launch, seconds: float | None = None) -> None:
     Raises:
         AlreadyRunningError: If somebody else holds the port; the message says who.
         ConfigurationError: If the address is none of this machine's, or the port needs root.
+        ExhaustedError: If no socket can be had to try it.
     """
     bind, port = wanted.plan.bind, wanted.server.port
     deadline = time.monotonic() + (PORT_SECONDS if seconds is None else seconds)
@@ -213,6 +214,8 @@ def _is_free(bind: str, port: int) -> bool:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return False
+        if error.errno in EXHAUSTED:
+            raise ExhaustedError(f"nobody can tell whether port {port} is free: {error.strerror}") from None
         raise _no_address(bind, port, error) from None
     except UnicodeError as error:  # a name that cannot be one: too long a part, an empty one
         raise _no_address(bind, port, OSError(0, "not a host's name")) from error

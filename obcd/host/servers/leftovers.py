@@ -142,6 +142,7 @@ def _find(is_ours: Callable[[bytes], bool]) -> Iterator[_Leftover]:
             continue
         except OSError as error:
             if error.errno != errno.ENOSYS:
+                error.filename = f"process {pid}"
                 raise
             descriptor = None
         item = _Leftover(pid, descriptor, is_ours)

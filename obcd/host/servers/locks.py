@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from obcd.clock import monotonic
-from obcd.errors import AlreadyRunningError, InputError
+from obcd.errors import EXHAUSTED, AlreadyRunningError, InputError
 
 HOST_LOCK, PULL_LOCK = "lock", "pull.lock"
 #: supervisord closes all from 3 on in its children, and from 5 on in itself at a SIGHUP (supervisor 4.3,
@@ -98,8 +98,8 @@ def _is_held(path: Path) -> bool | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except PermissionError:
         return None
-    except OSError:  # nobody ever held it
-        return False
+    except OSError as error:  # nobody ever held it, unless nothing can be opened at all
+        return None if error.errno in EXHAUSTED else False
     try:
         return not _take(descriptor, fcntl.LOCK_SH)
     finally:

@@ -11,7 +11,7 @@ from typing import IO
 
 from obcd.errors import InputError
 from obcd.host.servers.runtime import find_logs
-from obcd.logs import printable
+from obcd.text import printable
 
 #: Seconds between two looks for new lines.
 LOOK_SECONDS = 0.25

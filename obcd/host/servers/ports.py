@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.host.servers.leftovers import slot_of
-from obcd.host.servers.runtime import UNIT, user_name
+from obcd.host.servers.runtime import UNIT
+from obcd.users import user_name
 
 LISTENING = "0A"
 PROC = Path("/proc")
@@ -57,14 +58,28 @@ def is_foreign(pid: int, port: int) -> bool:
 def holder(port: int) -> str:
     """Return who listens on a port, in words, e.g. `process 812 (ollama)`, `a process of user ollama`."""
     found = listeners(port)
+    pid = _find_holder(found)
+    if pid is not None:
+        return _words(pid)
+    return f"a process of {user_name(found[0].uid)}" if found else "another process"
+
+
+def host_of(port: int) -> Path | None:
+    """Return the runtime folder of the obcd host whose server listens on a port; None for all else."""
+    pid = _find_holder(listeners(port))
+    mark = None if pid is None else slot_of(pid)
+    return None if mark is None else Path(mark[0])
+
+
+def _find_holder(found: list[PortListener]) -> int | None:
     wanted = {f"socket:[{item.inode}]" for item in found}
     for pid in sorted(int(name) for name in os.listdir(PROC) if name.isdigit()) if wanted else ():
         try:
             if not wanted.isdisjoint(_sockets(pid)):
-                return _words(pid)
+                return pid
         except OSError:
             continue
-    return f"a process of {user_name(found[0].uid)}" if found else "another process"
+    return None
 
 
 def _words(pid: int) -> str:

@@ -7,7 +7,6 @@ that nobody else can write into, is looked into. The system's lies in /run, wher
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from obcd.errors import AlreadyRunningError, InputError
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import SYSTEM_RUNTIME
 from obcd.spool.folders.layout import make_private
+from obcd.users import user_name
 
 UNIT = "obcd-host.service"
 
@@ -91,7 +91,7 @@ def distrust(folder: Path) -> str | None:
     if not stat.S_ISDIR(status.st_mode):
         return "is not a folder"
     if status.st_uid != os.getuid():
-        return f"belongs to {user_name(status.st_uid)}"
+        return f"belongs to user {user_name(status.st_uid)}"
     return "can be written by everybody" if status.st_mode & stat.S_IWOTH else None
 
 
@@ -120,14 +120,6 @@ def find_logs(runtime: Path) -> Path:
         return Path("/var/log/obcd")
     state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
     return state / "obcd" / runtime.name
-
-
-def user_name(uid: int) -> str:
-    """Return e.g. `user bob`."""
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
 
 
 def _from_systemd() -> Path | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from obcd.errors import NoEndpointError, ObcdError, TimedOutError
+from obcd.errors import EXHAUSTED, ExhaustedError, NoEndpointError, ObcdError, TimedOutError
 from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
 
 #: Seconds for one step of a call, which takes less than a millisecond; supervisord's loop turns once a second.
@@ -84,6 +84,7 @@ class Remote:
         Raises:
             NoEndpointError: If no supervisord answers there.
             TimedOutError: If it does not answer in time.
+            ExhaustedError: If no socket can be had to ask it.
         """
         found = self._call("supervisor.getAllProcessInfo")
         return {item["name"]: _state(item) for item in found}
@@ -131,8 +132,10 @@ class Remote:
             raise NoEndpointError(
                 f"{self._path} is not yours to use: ask as the user who runs obcd host, or with sudo"
             ) from None
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             self.close()
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise ExhaustedError(f"supervisord cannot be asked: {error.strerror}") from None
             raise NoEndpointError(
                 f"no obcd host runs here (nothing answers on {self._path}): start one with obcd host"
             ) from None

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.errors import UsageError
+from obcd.errors import UsageError, naming
 from obcd.host.supervisord.configuration import Program
 from obcd.parent_death import VARIABLE
 
@@ -45,8 +45,9 @@ def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as held:
         ports = []
         for _ in range(count):
-            sock = held.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
+            with naming("a free port of 127.0.0.1"):
+                sock = held.enter_context(socket.socket())
+                sock.bind(("127.0.0.1", 0))
             ports.append(int(sock.getsockname()[1]))
         return ports
 

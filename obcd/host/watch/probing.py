@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from obcd.clock import monotonic
+from obcd.errors import EXHAUSTED
 from obcd.host.watch.watch_rules import ProbeAnswer, WatchLimits
-from obcd.logs import printable
 from obcd.ollama.loaded import Loaded, read_loaded
+from obcd.text import printable
 
 #: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
 PERIOD, SHORT_PERIOD = WatchLimits().probe, 1.0
@@ -142,8 +143,9 @@ class _Asking:
             self._found = ServerProbe(answer=ProbeAnswer.ANSWERED, models=read_loaded(self._get("/api/ps")))
         except TimeoutError:
             self._found = ServerProbe(answer=ProbeAnswer.HUNG)
-        except OSError:  # refused, reset, closed without an answer: it is starting or dying
-            self._found = ServerProbe(answer=ProbeAnswer.REFUSED)
+        except OSError as error:  # refused, reset, closed without an answer: it is starting or dying
+            is_ours = error.errno in EXHAUSTED  # we lack what asking takes, which says nothing of the server
+            self._found = ServerProbe(answer=ProbeAnswer.UNKNOWN if is_ours else ProbeAnswer.REFUSED)
         except STRANGE:
             self._found = ServerProbe(answer=ProbeAnswer.STRANGE)
         else:

@@ -24,8 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from obcd.clock import duration
 from obcd.ollama.loaded import Loaded
+from obcd.text import duration
 
 #: Supervisor's states in which a process is there, may come by itself, was given up, was stopped by a person.
 ALIVE = ("STARTING", "RUNNING")

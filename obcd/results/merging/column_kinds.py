@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Flag, auto
 from typing import Any
 
-from obcd.core.schema.schemas import find_part
+from obcd.core.schema.expansion import find_part
 
 _INT64 = range(-(2**63), 2**63)
 _EXACT_AS_FLOAT = range(-(2**53), 2**53 + 1)

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 from obcd.core.schema.extract import Found, NoJson, find_json
 from obcd.errors import InputError, UsageError
-from obcd.logs import printable
 from obcd.results.reading.answers import Answer, each_answer, read_schema
 from obcd.results.reading.sources import PublishedFolder, Source
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 

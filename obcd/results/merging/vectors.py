@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.errors import InputError, UsageError
-from obcd.logs import printable
 from obcd.results.merging.merge import Merged
 from obcd.results.reading.answers import Answer
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 #: Numbers of Parquet rows that are in memory at a time, at most: 8 MiB of them.

@@ -15,6 +15,7 @@ from obcd.core.answer.openai.openai_response import to_record
 from obcd.core.schema.extract import NoJson, parse_strict
 from obcd.results.reading.input_lines import InputLines, our_answer
 from obcd.results.reading.sources import PromptFile, PublishedFolder, Source
+from obcd.text import plural
 from obcd.text_files import LeftOut, bounded_lines
 
 #: longest line and largest per-prompt file that is read; an answer is a few KB, one of this size is damage
@@ -140,7 +141,7 @@ def _failure(file: str, number: int, record: dict[str, Any]) -> FailedLine:
     line = line if type(line) is int else number
     reason = f"the request failed ({name})" if isinstance(name, str) and name.isidentifier() else "the request failed"
     if isinstance(attempts, int) and attempts > 0:
-        reason += f" after {attempts} attempt{'' if attempts == 1 else 's'}"
+        reason += f" after {plural(attempts, 'attempt')}"
     return FailedLine(_place(file, number, line), reason, line=line, id=record.get("id"))
 
 

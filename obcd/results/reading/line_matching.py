@@ -7,28 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
 from obcd.core.answer.vectors import why_no_vectors
-from obcd.core.request.lines import parse_line
+from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Kind, Outcome, Request
 from obcd.core.request.rows import PLAIN, Reading
-from obcd.errors import InputError, LineError
-from obcd.logs import printable
+from obcd.core.schema.strict_json import refuse_constant
+from obcd.errors import LineError
+from obcd.spool.folders.disk import BLOCK
 from obcd.text_files import bounded_lines
 
-BLOCK = 2**20
 BOM = b"\xef\xbb\xbf"
+#: Not the strict one: it takes ten times as long on a vector, and what is read here obcd wrote.
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 #: Least `[spool] max_line_bytes`: white space that is longer may have been taken in as a line that is too long.
 LEAST_LINE_LIMIT = 1024
 #: Largest `[spool] max_line_bytes`: no line that is longer was ever asked.
@@ -82,24 +81,6 @@ class Sums:
 
     counts: Counts = field(default_factory=Counts)
     endpoints: dict[str, list[int]] = field(default_factory=dict)
-
-
-def open_regular(folder: Path, name: str) -> BufferedReader:
-    """Open a file of a folder to read it through; neither a link nor a FIFO leads us on.
-
-    Raises:
-        InputError: With one sentence, if it cannot be read or is no regular file.
-    """
-    try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise InputError(f"{printable(name)} is missing") from None
-    except OSError as error:
-        raise InputError(f"{printable(name)} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"{printable(name)} is not a regular file")
-    return BufferedReader(FileIO(descriptor, "rb"), 2**18)
 
 
 def index_input(stream: BinaryIO) -> Index:
@@ -260,27 +241,13 @@ class Pairing:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
         if not texts or type(record.get("attempts")) is not int:
             self._problems.add(f"{where}: class, message or attempts are missing")
-        if not any(_same(record.get("id"), self._shown_id(value, line)) for value in self._ids(line)):
+        if not _same(record.get("id"), self._shown_id(self._failed_id(line), line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
 
-    def _ids(self, line: int) -> list[Any]:
-        """Return what may stand as the id of a failed line: its own; its number where that cannot be read."""
+    def _failed_id(self, line: int) -> Any:
         if self._length(line) > BLOCK:
-            return [line]
-        raw = self._raw(line)
-        try:
-            return [parse_line(raw, line, self._reading).id]
-        except LineError:
-            pass
-        try:
-            document = json.loads(raw)
-        except (ValueError, RecursionError):
-            return [line]
-        return (
-            [line, document.get(self._reading.id_field), document.get("custom_id")]
-            if isinstance(document, dict)
-            else [line]
-        )
+            return line
+        return id_of_failed(self._raw(line), line, self._reading, asks_openai=self._told)
 
     def _shown_id(self, value: Any, line: int) -> Any:
         return custom_id_of(value, line) if self._told else value
@@ -347,10 +314,10 @@ def _parse(data: bytes, limit: int) -> tuple[str, dict[str, Any] | None]:
     if not data.endswith(b"\n"):
         return ("it is longer than any answer" if len(data) > limit else "its end is missing"), None
     try:
-        document = _decoder.decode(data.decode("utf-8"))
+        document = _DECODER.decode(data.decode("utf-8"))
     except UnicodeDecodeError:
         return "it is not UTF-8", None
-    except (ValueError, RecursionError):
+    except (LineError, ValueError, RecursionError):
         return "it is not JSON", None
     if not isinstance(document, dict):
         return "it is JSON, but no object", None
@@ -365,10 +332,3 @@ def _same(one: Any, other: Any) -> bool:
         return json.dumps(one) == json.dumps(other)
     except RecursionError:
         return False
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)

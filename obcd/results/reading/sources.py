@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.results.reading.seed_files import STAMP
 from obcd.spool.folders import acl
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 #: folders of the outbox that hold no answers

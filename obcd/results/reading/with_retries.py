@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from obcd.errors import InputError
-from obcd.logs import printable
 from obcd.results.reading.answers import Answer, FailedLine, read_answers, read_failures
-from obcd.results.reading.line_matching import open_regular
 from obcd.results.reading.sources import PublishedFolder, Source, find_sources
+from obcd.spool.folders import disk
 from obcd.spool.outbox.publish_rename import MANIFEST
+from obcd.text import printable
 from obcd.text_files import LeftOut
 
 RETRY = "retry.jsonl"
@@ -244,11 +244,11 @@ def _placed(item: Answer | LeftOut, failure: FailedLine, folder: PublishedFolder
 def _read_job(path: Path) -> _Job | None:
     """Return what a folder's manifest says; None if it is no finished job's, or damaged."""
     try:
-        with open_regular(path, MANIFEST) as stream:
+        with disk.open_regular(path / MANIFEST, os.O_NOFOLLOW) as stream:
             daemon = os.fstat(stream.fileno()).st_uid
             raw = stream.read(MAX_MANIFEST_BYTES + 1)
         document = json.loads(raw) if len(raw) <= MAX_MANIFEST_BYTES else None
-    except (InputError, OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or document.keys() & {"rejected", "repeats"}:
         return None

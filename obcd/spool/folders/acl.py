@@ -1,4 +1,6 @@
-"""Who may read, by POSIX ACL: one more user beside the owner. Encoded here, so that no other tool is needed.
+"""Who may read, by POSIX ACL: one more user beside the owner.
+
+Own code: pylibacl has to be compiled against libacl, and setfacl(1) is a package that not every machine has.
 
 The kernel's format (linux/posix_acl_xattr.h) is a version and then entries of tag, permissions and id, little-endian,
 sorted by tag; an unprivileged owner may set it, where a chown to the user would need root (acl(5), xattr(7)).

@@ -13,10 +13,11 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from pathlib import Path
 from typing import IO, Any
 
-#: Bytes that are copied or hashed at a time.
+#: Bytes that are read at once.
 BLOCK = 2**20
 
 
@@ -131,16 +132,30 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document; a FIFO or device in its place does not keep us waiting.
+def open_regular(path: Path, flags: int = 0, buffer_bytes: int = DEFAULT_BUFFER_SIZE) -> BufferedReader:
+    """Open a file to read it through; a FIFO or device in its place does not keep us waiting.
+
+    Args:
+        flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
 
     Raises:
-        OSError, ValueError: If it is not there, or not JSON.
+        OSError: If it cannot be opened.
+        ValueError: If it is not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("no regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("not a regular file")
+    return BufferedReader(FileIO(descriptor), buffer_bytes)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        OSError, ValueError: If it is not there, not a regular file, or not JSON.
+    """
+    with open_regular(path) as file:
         content = file.read()
     try:
         return json.loads(content)

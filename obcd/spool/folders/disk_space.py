@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.logs import printable
+from obcd.text import printable
 
 #: What stays free where `[spool] min_free_bytes` says nothing: this much, but on a small disk at most this part of it.
 MIN_FREE_BYTES, SMALL_PART = 2**28, 20

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders import disk
+from obcd.system_paths import SYSTEM_ROOT
 
-#: The installed system's root and runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
-SYSTEM_ROOT = Path("/var/spool/obcd")
+#: The installed system's runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
 SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
-#: Name of the cache of answers, in the root.
+#: File of the root that holds the remembered answers; see `cache`.
 CACHE_NAME = "cache.sqlite"
 #: How often a held lock is tried again before it counts as another coordinator's, and seconds between.
 LOOKS, LOOK_SECONDS = 3, 0.02

@@ -1,4 +1,4 @@
-"""Which filesystem a path lies on, by the kernel's table of mounts, and what another machine's cannot be trusted with.
+"""Which filesystem a path lies on, by the system's table of mounts, and what another machine's cannot be trusted with.
 
 Network filesystems send no file events, show others' writes late, and keep locks and fsync only as well as their
 server does. Where there is no such table (no /proc) nothing is known, and nothing is said.
@@ -7,14 +7,14 @@ server does. Where there is no such table (no /proc) nothing is known, and nothi
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from obcd.logs import printable
+import psutil
 
-#: The kernel's table of mounts (proc(5)), as this process sees them. Reading it waits for no server.
-MOUNTINFO = Path("/proc/self/mountinfo")
+from obcd.text import printable
+
 #: What FUSE serves with nothing but the network behind it.
 _NETWORK_PROGRAMS = ("sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "gcsfuse", "rclone", "juicefs", "curlftpfs")
 #: Kinds of filesystem that another machine serves: no events, no dependable locks and fsync.
@@ -50,43 +50,31 @@ class Mount:
         return not self.is_network and (self.kind in MAYBE_NETWORK or self.kind.startswith("fuse."))
 
 
-def find_mount(table: bytes, path: bytes) -> Mount | None:
-    """Find the mount that a path lies on.
+def list_mounts() -> list[Mount]:
+    """Return the mounts that this process sees, in the order of their making; [] where they cannot be known.
+
+    Waits for no server: psutil reads the kernel's table, /proc/self/mounts (psutil 7.2, _pslinux.disk_partitions).
+    """
+    try:
+        return [Mount(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
+    except OSError:
+        return []
+
+
+def find_mount(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """Return the mount that a path lies on: the deepest above it, and of two on one point the later one.
 
     Args:
-        table: What `/proc/self/mountinfo` holds; lines that are not as they should be are passed over.
         path: Absolute and without links.
     """
-    found: tuple[bytes, bytes] | None = None
-    for line in table.splitlines():
-        left, _, right = line.partition(b" - ")
-        fields, kinds = left.split(b" "), right.split(b" ")
-        if len(fields) < 5:
-            continue
-        point = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), fields[4])
-        holds = path == point or path.startswith(point.rstrip(b"/") + b"/")
-        if holds and (found is None or len(point) >= len(found[0])):  # of two on one point the later one counts
-            found = (point, kinds[0])
-    return None if found is None else Mount(os.fsdecode(found[0]), found[1].decode("ascii", "replace"))
+    above = [item for item in mounts if path == item.point or path.startswith(item.point.rstrip("/") + "/")]
+    return max(reversed(above), key=lambda item: len(item.point), default=None)
 
 
-def real_path(path: Path) -> bytes:
-    """Return what `find_mount` wants. Follows links, so it may wait for a server that does not answer."""
-    return os.fsencode(os.path.realpath(path))
-
-
-def read_table(source: Path | None = None) -> bytes:
-    """Return the kernel's table, empty where there is none."""
-    try:
-        return Path(source or MOUNTINFO).read_bytes()
-    except OSError:
-        return b""
-
-
-def read_mount(path: Path, source: Path | None = None) -> Mount | None:
+def read_mount(path: Path) -> Mount | None:
     """Return the mount that a path lies on; None where that cannot be known."""
-    real = real_path(path)  # first: it may be mounted only now that somebody looks at it (autofs)
-    return find_mount(read_table(source), real)
+    real = os.path.realpath(path)  # first: it may be mounted only now that somebody looks at it (autofs)
+    return find_mount(list_mounts(), real)
 
 
 def doubt_root(root: Path, mount: Mount | None) -> str:

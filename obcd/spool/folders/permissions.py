@@ -18,8 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from obcd.errors import InputError
-from obcd.logs import printable
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout
+from obcd.spool.folders.layout import Layout
+from obcd.system_paths import SYSTEM_ROOT
+from obcd.text import printable
+from obcd.users import group_name, user_name
 
 #: Modes of a shared spool. With 3770 its users may list the inbox too.
 INBOX_MODES, OUTBOX_MODE, OWN_MODE = (0o3730, 0o3770), 0o2750, 0o700
@@ -243,19 +245,3 @@ def _is_own_group(uid: int, gid: int) -> bool:
     except KeyError:
         return False
     return user.pw_gid == gid and user.pw_name == group.gr_name and set(group.gr_mem) <= {user.pw_name}
-
-
-def user_name(uid: int) -> str:
-    """Return a user's name, or the number where there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def group_name(gid: int) -> str:
-    """Return a group's name, or the number where there is none."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

@@ -11,28 +11,20 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from obcd.spool.folders import acl, disk
 from obcd.spool.folders.layout import Layout
+from obcd.users import find_user_name
 
 #: Longest name of a home, in bytes.
 MAX_NAME_BYTES = 100
 
 
-def user_name(uid: int) -> str:
-    """Return a user's name, "" where there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return ""
-
-
 def home_names(uid: int) -> tuple[str, ...]:
     """Return what a user's home may be called, the best first."""
-    name = user_name(uid)
+    name = find_user_name(uid)
     is_plain = name.isprintable() and "/" not in name and not name.startswith(".")
     return (name, str(uid)) if name and is_plain and len(os.fsencode(name)) <= MAX_NAME_BYTES else (str(uid),)
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from obcd.clock import monotonic, wall
 from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
 from obcd.errors import ObcdError
-from obcd.logs import printable
+from obcd.spool.folders import disk
+from obcd.text import printable
 
 MARKER_SUFFIX = ".done"
 MAX_NAME_BYTES = 200
@@ -509,16 +510,13 @@ def read_small(path: Path, owners: Collection[int] = ()) -> bytes:
         OSError: If it cannot be read.
         ValueError: If it is no small regular file, or is somebody else's.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MARKER_BYTES:
-            raise ValueError("not a small regular file")
+    with disk.open_regular(path, os.O_NOFOLLOW) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size > MAX_MARKER_BYTES:
+            raise ValueError("not a small file")
         if owners and status.st_uid not in owners:  # swapped since it was looked at
             raise ValueError("somebody else's file")
-        return os.read(descriptor, MAX_MARKER_BYTES)
-    finally:
-        os.close(descriptor)
+        return file.read(MAX_MARKER_BYTES)
 
 
 def _owner_of(entry: os.DirEntry[str]) -> int:

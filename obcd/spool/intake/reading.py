@@ -29,7 +29,6 @@ from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.inbox.arrivals import Drop, Marker
 from obcd.spool.job import ledger
@@ -97,7 +96,7 @@ def find_cut(descriptor: int, order: AcceptOrder) -> str:
 
 def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
     """Yield so many bytes of a file: one that grows meanwhile has no end."""
-    while size and (block := file.read(min(BLOCK, size))):
+    while size and (block := file.read(min(disk.BLOCK, size))):
         size -= len(block)
         yield block
 
@@ -187,7 +186,7 @@ class Reader:
         return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
 
     def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
-        while block := source.read(BLOCK):
+        while block := source.read(disk.BLOCK):
             if self.size + len(block) > size:
                 raise InputChangedError
             self.digest.update(block)

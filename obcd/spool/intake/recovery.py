@@ -17,7 +17,6 @@ from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.core.request.request_key import times_of
 from obcd.core.scheduling.longest_first import MOST_REQUESTS, sort_sizes
 from obcd.errors import LineError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
@@ -34,6 +33,7 @@ from obcd.spool.job.job_folder import (
     signature_column,
 )
 from obcd.spool.job.ledger import failure_record
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

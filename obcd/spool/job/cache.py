@@ -3,6 +3,9 @@
     worker ─find(key)──► <root>/cache.sqlite ◄─forget(before)─── the sweeper's clerk (`keep_days`)
            ─keep(key)──►        0600, WAL    ◄─measure, clear─── obcd cache
 
+Own code: what is long here is what may be remembered, who may open the file, and how the work goes on without it; of a
+library for caches only the statements for one key would be used.
+
 It only saves work: whatever is wrong with it (damaged, locked, full) is told once, and the work goes on without it.
 """
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,27 +22,22 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.answer.openai.openai_response import told_failure, told_response
 from obcd.core.answer.several import join
-from obcd.core.request.lines import parse_line
-from obcd.core.request.openai.openai_request import is_asked
+from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Outcome, plain_model
 from obcd.core.request.request_key import repeat
-from obcd.core.request.rows import is_blank
 from obcd.core.tables.file_format import stem_of
-from obcd.errors import LineError
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.user_folders import find_places, user_name
+from obcd.spool.folders.user_folders import find_places
 from obcd.spool.inbox.control import fail_cancelled, read_job_controls
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.users import find_user_name
 
 logger = logging.getLogger(__name__)
 
-#: An id of a bad line that is longer is not repeated; characters of its JSON.
-MAX_ID_CHARS = 200
 #: How much longer than what was accepted a file may be by now to be kept too.
 MOST_KEPT_BYTES = 2**28
 #: Keys of a ledger record that its line in responses.jsonl does not repeat.
@@ -102,7 +96,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:
-            manifest["cancelled_by"] = {"uid": canceller, "name": user_name(canceller)}
+            manifest["cancelled_by"] = {"uid": canceller, "name": find_user_name(canceller)}
         disk.write_json(folder / MANIFEST, manifest)
     return show(layout, job)
 
@@ -206,7 +200,7 @@ class _FailedFiles:
         self.errors.write(ledger.encode(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
-        while left and (block := lines.read(min(left, BLOCK))):
+        while left and (block := lines.read(min(left, disk.BLOCK))):
             self.retry.write(block)
             left -= len(block)
         self.retry.write(b"\n")
@@ -218,28 +212,11 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> Any:
-    """Return the user's id of a failed line; its number where the line cannot be read."""
-    if place.length > BLOCK:
+    """Return the user's id of a failed line; its number where the line is too long to be held."""
+    if place.length > disk.BLOCK:
         return place.line
     raw = _read_line(lines, place)
-    try:
-        return parse_line(raw, place.line, header.settings.reading).id
-    except LineError:
-        pass
-    try:
-        document = json.loads(raw)
-        if not isinstance(document, dict):
-            return place.line
-        reading = header.settings.reading
-        is_openai = reading.template is None and (is_asked(document) or (header.asks and "custom_id" in document))
-        value = document.get("custom_id" if is_openai else reading.id_field)
-        length = len(
-            json.dumps(value, allow_nan=False, ensure_ascii=False)
-        )  # Infinity and NaN are no JSON: not to be written on
-    except (ValueError, RecursionError):
-        return place.line
-    has_none = value is None or (header.settings.template is not None and is_blank(value))
-    return place.line if has_none or length > MAX_ID_CHARS else value
+    return id_of_failed(raw, place.line, header.settings.reading, asks_openai=bool(header.asks))
 
 
 def _response_line(raw: bytes, place: Place, record: Mapping[str, Any], header: JobHeader) -> bytes:
@@ -281,7 +258,7 @@ def _manifest(
         "parent": header.parent,
         "repeat": header.repeat,
         "source": header.source,
-        "submitter": {"uid": header.uid, "name": user_name(header.uid)},
+        "submitter": {"uid": header.uid, "name": find_user_name(header.uid)},
         "counts": {
             "lines": header.lines,
             "requests": counts.done,
@@ -366,7 +343,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> d
     if is_short or size > header.size + MOST_KEPT_BYTES:
         return {"modified_after_accept": True, "modified_kept": False}
     with disk.whole_file(kept) as target, open(original, "rb") as source:
-        while size and (block := source.read(min(size, BLOCK))):
+        while size and (block := source.read(min(size, disk.BLOCK))):
             target.write(block)
             size -= len(block)
     return {"modified_after_accept": True}

@@ -13,14 +13,14 @@ from typing import Any
 from obcd import __version__
 from obcd.clock import timestamp, wall
 from obcd.core.tables.file_format import kept_name
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.user_folders import user_name
 from obcd.spool.inbox.arrivals import Drop
 from obcd.spool.job.job_folder import FORMAT, JobHeader
 from obcd.spool.job.repeat_index import Earlier
 from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.text import printable
+from obcd.users import find_user_name
 
 
 def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str) -> Path:
@@ -76,6 +76,6 @@ def _manifest(job: str, name: str, profile: str, drop_id: str, uid: int) -> dict
         "name": name,
         "profile": profile,
         "drop_id": drop_id,
-        "submitter": {"uid": uid, "name": user_name(uid)},
+        "submitter": {"uid": uid, "name": find_user_name(uid)},
         "times": {"published_at": timestamp(wall())},
     }

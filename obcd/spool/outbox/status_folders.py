@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from obcd.core.tables.file_format import stem_of
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, make_place
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.publish_rename import MANIFEST, free_name
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -33,10 +33,9 @@ from obcd.core.tables.csv_reader import split_lines
 from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import FormError, InputError, LineError
-from obcd.logs import printable
 from obcd.spool.folders import acl, disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
+from obcd.text import printable
 
 #: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40
@@ -153,7 +152,7 @@ def submit(
     target = find_target(inbox, profile, name or source.name, reading)
     if os.path.lexists(target.path):
         raise _taken(target.path)
-    with open_regular(source) as reader:
+    with open_source(source) as reader:
         return drop(reader, str(source), replace(target, parent=parent), max_line_bytes)
 
 
@@ -342,7 +341,7 @@ def _copy_converted(
     whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
 
     def copied() -> Iterator[bytes]:
-        while block := reader.read(BLOCK):
+        while block := reader.read(disk.BLOCK):
             digest.update(block)
             writer.write(block)
             content.size += len(block)
@@ -420,8 +419,8 @@ def _taken(target: Path) -> TakenError:
     return TakenError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
 
 
-def open_regular(source: Path, flags: int = 0) -> IO[bytes]:
-    """Open a file to read it through; a FIFO does not keep us waiting.
+def open_source(source: Path, flags: int = 0) -> IO[bytes]:
+    """Open a file that is to be dropped; a FIFO does not keep us waiting.
 
     Args:
         flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
@@ -431,15 +430,15 @@ def open_regular(source: Path, flags: int = 0) -> IO[bytes]:
     """
     label = printable(str(source))
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+        return disk.open_regular(source, flags)
     except OSError as error:
         if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
             raise InputError(f"{label} is a symbolic link: links are not followed, put the file itself there") from None
         raise InputError(f"cannot read {label}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"{label} is not a regular file: write the prompts into one first; nothing was dropped")
-    return os.fdopen(descriptor, "rb")
+    except ValueError:
+        raise InputError(
+            f"{label} is not a regular file: write the prompts into one first; nothing was dropped"
+        ) from None
 
 
 def _put(temporary: Path, target: Path) -> None:

@@ -34,7 +34,6 @@ from typing import IO, Any
 from obcd.clock import monotonic, timestamp, wall
 from obcd.core.tables.file_format import stem_of
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places, is_home
@@ -50,6 +49,7 @@ from obcd.spool.submit.dropping import (
     hidden,
     is_named,
 )
+from obcd.text import printable
 
 #: Seconds to wait for the file of somebody who is dropping the same name at this moment.
 COMING_SECONDS = 2.0

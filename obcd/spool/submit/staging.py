@@ -20,11 +20,11 @@ from pathlib import Path
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of, why_not_taken
 from obcd.errors import AlreadyRunningError, InputError
-from obcd.logs import printable
 from obcd.spool.folders import disk
 from obcd.spool.inbox.arrivals import is_ignored
-from obcd.spool.submit.dropping import DropChangedError, Submitted, drop, find_target, open_regular
+from obcd.spool.submit.dropping import DropChangedError, Submitted, drop, find_target, open_source
 from obcd.spool.submit.exactly_once import DropRecord, key_of, locked
+from obcd.text import printable
 
 MOVED = "submitted"
 #: What to do when the record of a file cannot be kept.
@@ -132,7 +132,7 @@ class Staging:
         path = self.folder / name
         if not path.is_symlink() and not path.exists():  # taken away since the folder was listed
             return None
-        with open_regular(path, os.O_NOFOLLOW) as reader:
+        with open_source(path, os.O_NOFOLLOW) as reader:
             status = os.fstat(reader.fileno())
             # ctime: every write moves it, and no `cp -p` or `touch` sets it back.
             if now - status.st_ctime < self.settle_seconds:

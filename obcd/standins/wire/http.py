@@ -3,6 +3,8 @@
 It knows nothing of Ollama. It is lean because a stand-in shares its two cores with what is being measured: one task
 per request, no thread, no log line, no header object unless somebody asks for a header.
 
+Own code: it has to drip, cut and reset in the middle of a chunk, which a server library is made to prevent.
+
     client ──► Connection.data_received ──► Exchange ──► Application (a coroutine) ──► Exchange.send
                        connection lost ───────────────► the coroutine is cancelled
 """

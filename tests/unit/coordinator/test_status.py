@@ -13,7 +13,7 @@ from obcd.config.settings import Settings
 from obcd.coordinator.disk_watch import PAUSED
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.main_loop import Coordinator
-from obcd.coordinator.reloading import MAX_TEXT, one_line
+from obcd.coordinator.reloading import MAX_TEXT
 from obcd.coordinator.status import snapshot, status_line
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
@@ -83,12 +83,6 @@ def test_stop_tells_what_may_finish(coordinator: Coordinator) -> None:
     coordinator.drain()
 
     assert status_line(coordinator) == "stopping: 0 requests in flight may finish"
-
-
-def test_fault_of_several_lines_reads_as_one() -> None:
-    fault = "the configuration x has 2 faults:\n  at a: b\n  at c: d"
-
-    assert one_line(fault) == "the configuration x has 2 faults: at a: b; at c: d"
 
 
 def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:

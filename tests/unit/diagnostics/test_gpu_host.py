@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def listener() -> Iterator[socket.socket]:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     """Return two cards and Ollama, on a machine without units and runtime folders."""
-    made = StandIns(tmp_path / "stand-ins", cards(2), has_smi=False)
+    made = StandIns(tmp_path / "stand-ins", cards(2))
     monkeypatch.setenv("STANDIN_FOLDER", str(made.folder))
     monkeypatch.setenv("PATH", str(made.bin))
     monkeypatch.setitem(sys.modules, "pynvml", pynvml)
@@ -109,8 +110,8 @@ def test_what_the_plan_refuses_is_a_fault(machine: StandIns, host: dict[str, Any
     assert findings[0].sentence.startswith(sentence)
 
 
-def test_cards_without_a_driver_are_a_fault(machine: StandIns, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+def test_cards_without_a_driver_are_a_fault(machine: StandIns) -> None:
+    machine.describe(cards(2), driver="no-library")
 
     (finding,) = examine_host(Settings())
 
@@ -139,6 +140,46 @@ def test_port_that_a_stranger_holds_is_a_fault(machine: StandIns, listener: sock
 
     (text,) = said(findings, Severity.FAULT)
     assert text.startswith(f"gpu0 cannot start: port {port}, meant for GPU 0, is held by process {os.getpid()} ")
+
+
+#: Listens on the port given; ends with its standard input.
+LISTEN = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listens", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_port_that_a_host_of_ours_holds_is_no_fault_as_long_as_it_runs(
+    machine: StandIns, tmp_path: Path, base_port: int, is_alive: bool
+) -> None:
+    # given a host with a runtime folder of its own choice (--runtime), whose server has the port of card 0
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    lock = hold_host(folder)
+    server = subprocess.Popen(
+        [sys.executable, "-c", LISTEN, str(base_port)], env={**os.environ, "OBCD_SLOT": f"{folder}:0"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listens\n"
+        if not is_alive:
+            os.close(lock)
+
+        findings = examine_host(settings(base_port=base_port))
+
+        server.kill()
+    if is_alive:
+        assert said(findings, Severity.OK)[-1] == f"the obcd host at {folder} runs: it holds port {base_port}"
+        assert {finding.severity for finding in findings} == {Severity.OK}
+        os.close(lock)
+    else:  # left over: whoever starts the next one has to know
+        (text,) = said(findings, Severity.FAULT)
+        assert f"the server gpu0 of the obcd host at {folder}" in text
 
 
 def test_folder_that_a_stranger_planted_is_not_believed(machine: StandIns, tmp_path: Path, base_port: int) -> None:
@@ -176,6 +217,7 @@ def test_silent_server_and_an_older_plan_are_told(
 
     assert said(findings, Severity.WARNING) == ["obcd host runs: 1/2 servers answer, not gpu1"]
     assert said(findings, Severity.NOTE) == ["obcd host runs with another [host] than this one"]
+    assert findings[-1].remedy.startswith("obcd host ")  # systemd knows nothing of one that a user started
     os.close(lock)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from obcd.config.settings import Profile, Settings, Spool
@@ -17,12 +18,13 @@ from obcd.diagnostics import lock_holders as locks
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.installation import Question, ask, examine
 from obcd.spool.folders import permissions
-from obcd.spool.folders.layout import SYSTEM_ROOT, Layout, SpoolLock
+from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.permissions import may_write
+from obcd.system_paths import SYSTEM_ROOT
 from tests.unit.spool.spools import make_layout, put
 
 NOW = 1795373853.0
-MOUNT = "{id} 1 254:0 / {point} rw - {kind} /dev/x rw\n"
+MOUNT = "/dev/x {point} {kind} rw 0 0\n"
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,9 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    """Return a folder that looks like /proc: one local filesystem, no locks, no processes."""
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that looks like /proc, to psutil too: one local filesystem, no locks, no processes."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
     proc = tmp_path / "proc"
     (proc / "self").mkdir(parents=True)
     (proc / "locks").touch()
@@ -56,8 +59,8 @@ def question(layout: Layout, proc: Path) -> Question:
 
 def mount(proc: Path, kinds: dict[str | Path, str]) -> None:
     """Say what is mounted where."""
-    lines = [MOUNT.format(id=number, point=point, kind=kind) for number, (point, kind) in enumerate(kinds.items())]
-    (proc / "self" / "mountinfo").write_text("".join(lines))
+    lines = [MOUNT.format(point=point, kind=kind) for point, kind in kinds.items()]
+    (proc / "self" / "mounts").write_text("".join(lines))
 
 
 def lock(proc: Path, *locks: tuple[Path, int], device: int | None = None) -> None:
@@ -292,6 +295,19 @@ def test_folder_that_is_not_as_it_should_be_is_said(
     assert (found, command) == (severity, remedy.format(root=question.layout.root))
 
 
+@pytest.mark.parametrize(("uid", "sudo"), [(0, ""), (1000, ""), (4_000_000, "sudo ")])
+def test_remedy_can_be_run_by_who_reads_it(
+    question: Question, monkeypatch: pytest.MonkeyPatch, uid: int, sudo: str
+) -> None:
+    monkeypatch.setattr(permissions, "_is_own_group", lambda uid, gid: False)
+    monkeypatch.setattr(installation, "_owner", lambda *_: 1000)
+    question.layout.root.chmod(0o777)
+
+    remedies = [remedy for _, _, remedy in wrongs(replace(question, uid=uid), "folders")]
+
+    assert f"{sudo}chmod go-w {question.layout.root}" in remedies
+
+
 def test_shared_spool_with_the_right_modes_has_no_finding(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permissions, "_is_own_group", lambda uid, gid: False)
     shared()(question.layout)
@@ -474,7 +490,7 @@ def test_rename_across_filesystems_is_a_fault(question: Question, name: str, par
 
     assert severity is Severity.FAULT
     assert part in sentence
-    assert remedy.startswith(f"umount {target}")
+    assert remedy.removeprefix("sudo ").startswith(f"umount {target}")
 
 
 def test_inbox_elsewhere_that_is_not_there_may_be_a_share_that_is_not_mounted(

@@ -84,7 +84,7 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
     user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
     assert assistant == {"role": "assistant", "content": BAD}
-    assert "At $.age: 'Jane Roe' is not of type 'integer'" in told["content"]
+    assert 'At $.age: "Jane Roe" is not of type "integer"' in told["content"]
     assert told["content"].endswith('Fill in this JSON: {"age": <integer>}')
 
 
@@ -324,8 +324,8 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
     assert said == {"role": "assistant", "content": "", "tool_calls": json.loads(wrong.body)["message"]["tool_calls"]}
     assert told == {
         "role": "user",
-        "content": "That answer cannot be used.\nIn the arguments for weather:\nAt $: 'city' is a required property\n"
-        "At $: Additional properties are not allowed ('town' was unexpected)\n"
+        "content": "That answer cannot be used.\nIn the arguments for weather:\n"
+        "At $: Additional properties are not allowed ('town' was unexpected)\nAt $: \"city\" is a required property\n"
         "Call the tool again, with arguments that satisfy its parameters.",
     }
     fresh = script.asked[2][1]["messages"]
@@ -453,10 +453,10 @@ def test_time_is_asked_for_before_each_repair(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("obcd.core.schema.schemas.SECONDS", 0.05)
-    long = json.dumps("a" * 60 + "b")
+    monkeypatch.setattr("obcd.ollama.validation_process.SECONDS", 0.05)
+    long = json.dumps("ab" * 5000)
 
-    fault = ask(Scripted(long), replace(JOB, format={"pattern": "^(a|aa)+$"}))
+    fault = ask(Scripted(long), replace(JOB, format={"pattern": r"(?:(?=.*x).)+y"}))
 
     assert isinstance(fault, Fault)
     assert (fault.kind, fault.kept["response"]) == ("invalid_answer", long)

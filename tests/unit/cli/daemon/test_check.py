@@ -101,7 +101,7 @@ def test_machine_without_cards_is_not_asked_for_a_host(
 
     said = capsys.readouterr().out
     assert "[host]" not in said
-    assert "run `ollama pull llama3.2` there" in said
+    assert "on 0 of 1 endpoint; ollama pull llama3.2" in said
     assert code == ExitCode.NO_ENDPOINT
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from obcd.cli.bars import JobBar
 from obcd.cli.jobs import wait
 from obcd.clock import wall
 from obcd.core.request.records import JobSettings
@@ -39,8 +40,8 @@ def submitted() -> Submitted:
     return Submitted(name="q.jsonl", profile="", drop_id="ab12", prompts=1, bad=0, bad_lines=())
 
 
-class Bar:
-    """Stands for the bar on a terminal."""
+class Bar(JobBar):
+    """The bar on a terminal, without drawing."""
 
     notes: ClassVar[list[str]] = []
 

@@ -59,6 +59,14 @@ def test_profiles_come_leave_and_change() -> None:
     assert change.is_for_jobs
 
 
+def test_profile_that_switches_off_what_it_left_out_has_changed() -> None:
+    old, new = (settings(template="{a}", profiles={"x": own}) for own in ({}, {"template": False}))
+
+    change = compare(old, new)
+
+    assert (change.profiles_altered, change.is_for_jobs) == (("x",), True)
+
+
 def test_schema_file_of_the_same_name_with_other_content_is_a_change() -> None:
     tables: dict[str, Any] = {"schema": "s.json", "profiles": {"x": {"schema": "x.json"}}}
     old = settings(**tables).model_copy(update={"schemas": {"": {"type": "object"}, "x": {"type": "object"}}})

@@ -308,11 +308,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
     "a format that is no schema": (
         {"prompt": "a", "format": {"type": "int"}},
-        "`format` is not a JSON schema that can be held to: at type: 'int' is not valid under any of the given",
+        '`format` is not a JSON schema that can be held to: at type: "int" is not valid under any of the',
     ),
     "a format that takes too much": (
         {"prompt": "a", "format": {"pattern": "(a{999}){999}"}},
-        "`format` is not a JSON schema that can be held to: at its top: '(a{999}){999}' is no pattern (its counts",
+        "`format` is not a JSON schema that can be held to: at its top: '(a{999}){999}' is no pattern, or",
     ),
     "an empty schema": ({"prompt": "a", "format": {}}, '`format` must be "json" or a JSON schema (an object)'),
     "a thought without level": ({"prompt": "a", "think": "hard"}, "`think` must be true, false, or one of low, medium"),

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import pynvml as real
 import pytest
 
 from obcd.errors import ExitCode
@@ -76,21 +77,15 @@ def test_reason_of_a_sick_driver_is_said(stand_ins: StandIns, driver: str, reaso
     assert caught.value.exit_code == ExitCode.NO_ENDPOINT
 
 
-def test_without_library_and_command_nobody_can_tell(stand_ins: StandIns) -> None:
+def test_without_the_drivers_library_nothing_is_known(stand_ins: StandIns) -> None:
     stand_ins.describe([], driver="no-library")
 
-    with pytest.raises(GpuError, match="no NVIDIA GPU found") as caught:
+    with pytest.raises(GpuError, match=r"no NVIDIA GPU found: NVIDIA's library libnvidia-ml\.so\.1 is not") as caught:
         discover()
 
-    assert caught.value.reason is Reason.NO_TOOL
+    assert caught.value.reason is Reason.NO_LIBRARY
+    assert read_cards([card_uuid(0)]) == {}
     assert all(way in str(caught.value) for way in ("gpus = [", "gpus = 0", "obcd up --embedded"))
-
-
-@pytest.mark.usefixtures("no_nvml")
-def test_without_the_package_nobody_can_tell_either(stand_ins: StandIns) -> None:
-    with pytest.raises(GpuError, match=re.escape("obcd[gpu]")):
-        discover()
-    assert read_cards() == {}
 
 
 def test_driver_without_any_card_says_so(stand_ins: StandIns) -> None:
@@ -100,6 +95,12 @@ def test_driver_without_any_card_says_so(stand_ins: StandIns) -> None:
         discover()
 
     assert caught.value.reason is Reason.NO_CARD
+
+
+def test_name_of_a_card_holds_nothing_that_moves_the_cursor(stand_ins: StandIns) -> None:
+    stand_ins.describe([card(0, name="NVIDIA, the \x1b[2Jlast")])
+
+    assert discover()[0].name == "NVIDIA, the \\x1b[2Jlast"
 
 
 def test_readings_hold_what_the_card_tells_with_units(stand_ins: StandIns) -> None:
@@ -217,7 +218,6 @@ def test_watch_begins_when_the_driver_comes(stand_ins: StandIns, monkeypatch: py
 
 
 def test_names_and_parameters_are_those_of_the_real_module() -> None:
-    real = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
     source = Path(nvml.__file__).read_text("utf-8")
     used = set(re.findall(r"\b(?:nvml|self\._nvml)\.(nvml\w+|NVML\w+)", source)) | set(nvml._FAILURES)
     stood_in = {name for name in vars(fake) if name.startswith(("nvml", "NVML"))}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from obcd.spool.folders.mounts import Mount, doubt_root, read_mount, tell_inbox
@@ -9,19 +11,26 @@ from obcd.spool.folders.mounts import Mount, doubt_root, read_mount, tell_inbox
 PLACE = Path("/srv/spool\x1b")
 
 
-def test_mount_of_a_path_is_the_deepest_and_latest_above_it(tmp_path: Path) -> None:
-    table = tmp_path / "mountinfo"
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the kernel's table of mounts has to be put, see proc(5)."""
+    (tmp_path / "self").mkdir()
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    return tmp_path / "self" / "mounts"
+
+
+def test_mount_of_a_path_is_the_deepest_and_latest_above_it(table: Path) -> None:
     table.write_text(
-        "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
-        "28 27 0:30 / /srv/answers rw shared:7 master:2 - nfs4 server:/answers rw,vers=4.2\n"
-        "29 27 0:31 / /srv/with\\040space rw - fuse.sshfs host:/ rw\n"
-        "30 27 0:32 / /srv/two rw - ext4 /dev/vdb rw\n"
-        "31 30 0:33 / /srv/two rw - tmpfs tmpfs rw\n"
+        "/dev/vda / ext4 rw,relatime 0 0\n"
+        "server:/answers /srv/answers nfs4 rw,vers=4.2 0 0\n"
+        "host:/ /srv/with\\040space fuse.sshfs rw 0 0\n"
+        "/dev/vdb /srv/two ext4 rw 0 0\n"
+        "none /srv/two tmpfs rw 0 0\n"
         "broken\n"
     )
 
     kinds = {
-        path: read_mount(Path(path), table)
+        path: read_mount(Path(path))
         for path in ("/srv/answers", "/srv/answers/a/b", "/srv/answersheet", "/srv/with space/x", "/srv/two/x", "/")
     }
 
@@ -35,8 +44,13 @@ def test_mount_of_a_path_is_the_deepest_and_latest_above_it(tmp_path: Path) -> N
     }
 
 
-def test_mount_is_not_known_without_the_kernels_table(tmp_path: Path) -> None:
-    assert read_mount(tmp_path, tmp_path / "none") is None
+def test_mount_is_not_known_without_the_systems_table(table: Path, tmp_path: Path) -> None:
+    assert read_mount(tmp_path) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_mounts_are_those_of_this_machine() -> None:
+    assert read_mount(Path("/proc/self")) == Mount("/proc", "proc")
 
 
 @pytest.mark.parametrize(

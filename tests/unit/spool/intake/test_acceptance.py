@@ -16,7 +16,6 @@ import pytest
 from obcd.core.request.context import ContextPlan
 from obcd.core.request.records import canonical_model
 from obcd.spool.folders import disk
-from obcd.spool.folders.disk import BLOCK
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake import acceptance, reading
 from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, accept, accept_copy
@@ -186,7 +185,7 @@ def test_different_models_of_lines_are_counted_as_signatures(layout: Layout) -> 
 
 
 def test_lines_longer_than_a_block_are_read_whole(layout: Layout) -> None:
-    long = json.dumps({"prompt": "x" * (BLOCK + 5000)}).encode()
+    long = json.dumps({"prompt": "x" * (disk.BLOCK + 5000)}).encode()
     path = put(layout, THREE + long + b"\n" + THREE)
 
     verdict = accept(layout, order_of(drop_of(path), max_line_bytes=2**22))

@@ -15,7 +15,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox, Key, Marker, Unfit
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
-from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_regular, submit
+from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
 from tests.unit.spool.spools import THREE, make_layout, order_of
 
 
@@ -328,7 +328,7 @@ def test_interruption_leaves_all_or_nothing(layout: Layout, source: Path, step: 
             if reached == step:
                 raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), open_regular(source) as reader:
+    with pytest.raises(KeyboardInterrupt), open_source(source) as reader:
         drop(reader, "notes", find_target(layout.inbox, "", "notes"), 2**20, Interrupted())
     assert listing(layout) == (["notes.jsonl", "notes.jsonl.done"] if step == "dropped" else [])
 

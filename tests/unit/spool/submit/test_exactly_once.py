@@ -21,7 +21,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping, exactly_once
-from obcd.spool.submit.dropping import ComingError, Submitted, find_target, open_regular
+from obcd.spool.submit.dropping import ComingError, Submitted, find_target, open_source
 from obcd.spool.submit.exactly_once import Already, DropRecord, exclusive, find_state_folder, record_path, submit_once
 from tests.unit.spool.spools import THREE, finish, make_layout, order_of
 
@@ -58,7 +58,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 def run(layout: Layout, source: Path, state: Path, name: str = "notes", profile: str = "") -> Submitted | Already:
     target = find_target(layout.inbox, profile, name)
-    with open_regular(source) as reader:
+    with open_source(source) as reader:
         return submit_once(layout, reader, target, str(source), 2**20, state)
 
 

@@ -311,7 +311,7 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
                 "messages": HELLO,
                 "tools": [{**TOOL, "function": {"name": "f", "strict": True, "parameters": {"type": "dict"}}}],
             },
-            "`tools[0].function.parameters` is not a JSON schema that can be held to: at type: 'dict' is not valid",
+            '`tools[0].function.parameters` is not a JSON schema that can be held to: at type: "dict" is not valid',
         ),
         (
             CHAT,
@@ -326,7 +326,7 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
         (
             CHAT,
             {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
-            "`format` is not a JSON schema that can be held to: at type: 5 is not valid under any of the given schemas",
+            "`format` is not a JSON schema that can be held to: at type: 5 is not valid under any of the schemas",
         ),
         (
             CHAT,

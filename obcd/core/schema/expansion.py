@@ -1,0 +1,218 @@
+"""What holding an answer to a JSON schema may take, known before anything is compiled. Pure.
+
+    {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], …}    `a` is applied twice to each value, and so on
+
+jsonschema-rs keeps the interpreter lock until it is through, and nothing ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from obcd.errors import ObcdError
+
+#: Most parts that apply each other to the same value in a row: the stack of a thread holds them for the deepest answer.
+MOST_NESTED = 100
+#: Most parts that references lead to: compiling takes the square of a chain of them, 0.1 s for these.
+MOST_REFERRED = 1000
+#: What compiling or a judgement may take, in steps of some twenty nanoseconds.
+MOST_STEPS = 5_000_000
+#: Parts of a schema, times brackets in brackets of an answer, for which it is found out what they cost: 0.2 s.
+MOST_WEIGHED = 25_000
+#: What a number takes under `multipleOf`, which is exact, a list or object of an `enum`, and a value that others are
+#: compared with, in steps.
+MULTIPLE_STEPS, ENUM_STEPS, UNIQUE_STEPS = 5000, 20, 20
+
+#: Keywords that refer to another part.
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+#: Keywords that apply parts to the value itself, to all that lies in it, or to one name or place in it each.
+_SAME = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
+_EVERY = ("additionalItems", "contains", "additionalProperties", "patternProperties", "propertyNames",
+          "unevaluatedItems", "unevaluatedProperties")  # fmt: skip
+_ONE = ("properties", "prefixItems")
+#: Keywords that apply nothing: parts may refer to what is in them.
+_NONE = ("$defs", "definitions")
+#: Keywords whose values are parts by names that somebody chose.
+_NAMING = ("properties", "patternProperties", "dependentSchemas", "dependencies", *_NONE)
+
+
+class ExpansionError(ObcdError, ValueError):
+    """A schema cannot be held to; its text is why, as the rest of a sentence."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """An object of a schema, with the ids of those that it applies: see `_SAME`, `_EVERY`, `_ONE`."""
+
+    document: dict[str, Any]
+    base: dict[str, Any]  # what its references are relative to
+    place: str
+    same: list[int] = field(default_factory=list)
+    every: list[int] = field(default_factory=list)
+    one: list[int] = field(default_factory=list)
+
+
+class Expansion:
+    """The parts of a schema, and which applies which.
+
+    Attributes:
+        patterns: {pattern: the place of a part that has it}
+
+    Raises:
+        ExpansionError: If a reference leads nowhere or round in a circle, or there are too many.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._root = id(document)
+        self._parts: dict[int, _Part] = {}
+        self._referred: set[int] = set()
+        self.patterns: dict[str, str] = {}
+        anchors: dict[str, list[dict[str, Any]]] = {}
+        found = self._walk(document, document, "")
+        for part in found:
+            for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
+                anchors.setdefault(str(part.document.get(key, "")).removeprefix("#"), []).append(part.document)
+        while found:
+            part = found.pop()
+            for target in _targets(part, anchors):
+                part.same.append(id(target))
+                self._referred.add(id(target))
+                found.extend(self._walk(target, part.base, part.place))
+        if len(self._referred) > MOST_REFERRED:
+            raise ExpansionError(f"it refers to more than {MOST_REFERRED} parts")
+        self._order = self._sorted()
+        # What is evaluated is found out by applying once more what is applied.
+        is_twice = any(str(key).startswith("unevaluated") for part in self._parts.values() for key in part.document)
+        self._twice = 2 if is_twice else 1
+
+    def _walk(self, document: Any, base: dict[str, Any], place: str) -> list[_Part]:
+        """Return the parts that lie in one, it among them, which are not known."""
+        made = []
+        left = [(document, base, place)]
+        while left:
+            document, base, place = left.pop()
+            if not isinstance(document, dict) or id(document) in self._parts:
+                continue
+            name = document.get("$id", document.get("id"))
+            base = document if isinstance(name, str) and not name.startswith("#") else base
+            part = self._parts[id(document)] = _Part(document, base, place)
+            made.append(part)
+            self.patterns.update(dict.fromkeys(patterns_of(document), place))
+            for keywords, ids in ((_SAME, part.same), (_EVERY, part.every), (_ONE, part.one), (_NONE, [])):
+                for key in keywords:
+                    for name, inner in _inner(document, key):
+                        ids.append(id(inner))
+                        left.append((inner, base, f"{place}/{name}".lstrip("/")))
+            for name, inner in _inner(document, "items"):
+                (part.one if isinstance(document["items"], list) else part.every).append(id(inner))
+                left.append((inner, base, f"{place}/{name}".lstrip("/")))
+        return made
+
+    def _sorted(self) -> list[_Part]:
+        """Return the parts, each after those that it applies to the same value."""
+        heights: dict[int, int] = {}
+        for start in self._parts:
+            path = [] if start in heights else [(start, iter(self._parts[start].same))]
+            while path:
+                at, left = path[-1]
+                inner = next((number for number in left if number in self._parts and number not in heights), None)
+                if inner is not None:
+                    path.append((inner, iter(self._parts[inner].same)))
+                else:
+                    heights[at] = 1 + max((heights.get(number, 0) for number in self._parts[at].same), default=0)
+                    path.pop()
+                if len(path) > MOST_NESTED or heights.get(at, 0) > MOST_NESTED:
+                    raise ExpansionError("it refers to itself without end, or is nested too deep")
+        return [self._parts[number] for number in heights]
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return the parts themselves."""
+        return [part.document for part in self._order]
+
+    def weight(self, cost: Callable[[dict[str, Any]], int], depth: int) -> int:
+        """Return what all parts together may cost that apply to one value in an answer: more than `MOST_STEPS` is much.
+
+        Args:
+            cost: Returns what a part costs by itself, once.
+            depth: How many brackets of the answer lie in each other.
+        """
+        own = [cost(part.document) for part in self._order]
+        inner: dict[int, int] = {}
+        for level in range(depth + 1):
+            if level * len(own) > MOST_WEIGHED:
+                return 2 * MOST_STEPS
+            now: dict[int, int] = {}
+            for part, found in zip(self._order, own, strict=True):
+                found += self._twice * sum(now.get(number, 0) for number in part.same)  # noqa: PLW2901
+                found += sum(inner.get(number, 0) for number in part.every)  # noqa: PLW2901
+                found += max((inner.get(number, 0) for number in part.one), default=0)  # noqa: PLW2901
+                now[id(part.document)] = min(found, 2 * MOST_STEPS)
+            if now == inner or now[self._root] > MOST_STEPS:
+                return now[self._root]
+            inner = now
+        return inner[self._root]
+
+
+def _inner(part: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Yield `(place, part)` of what lies in a keyword of a part."""
+    value = part.get(key)
+    if isinstance(value, list):
+        yield from ((f"{key}/{number}", inner) for number, inner in enumerate(value))
+    elif isinstance(value, dict) and key in _NAMING:
+        yield from ((f"{key}/{name}", inner) for name, inner in value.items())
+    elif isinstance(value, dict):
+        yield key, value
+
+
+def _targets(part: _Part, anchors: Mapping[str, list[dict[str, Any]]]) -> Iterator[Any]:
+    """Yield what a part refers to: where there are several of a name, all."""
+    for key in _REFERENCES:
+        target = part.document.get(key)
+        if not isinstance(target, str):
+            continue
+        place = part.place or "its top"
+        if not target.startswith("#"):
+            raise ExpansionError(
+                f"at {place}: `{key}` points to {target!r}, which is never fetched: put it under $defs"
+            )
+        is_pointer = target == "#" or target.startswith("#/")
+        found = [find_part(part.base, target)] if is_pointer else anchors.get(unquote(target[1:]), [])
+        if not found or not isinstance(found[0], dict | bool):
+            raise ExpansionError(f"at {place}: `{key}` points to {target!r}, which is not in it")
+        yield from found
+
+
+def patterns_of(part: dict[str, Any]) -> list[str]:
+    """Return the patterns that a part of a schema has itself."""
+    patterns = part.get("patternProperties")
+    found = (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ()))
+    return [pattern for pattern in found if isinstance(pattern, str)]
+
+
+def steps_of(part: dict[str, Any]) -> int:
+    """Return what a part of a schema takes at a value, without its patterns and what it applies, in steps."""
+    steps = (
+        1 + len(part) + (MULTIPLE_STEPS if "multipleOf" in part else 0) + (UNIQUE_STEPS if "uniqueItems" in part else 0)
+    )
+    for value in part.values():
+        if isinstance(value, list):
+            steps += sum(ENUM_STEPS if isinstance(item, (list, dict)) else 1 for item in value)
+    return steps
+
+
+def find_part(root: Any, pointer: str) -> Any:
+    """Return what a JSON pointer (RFC 6901, `#/$defs/visit`) leads to in a schema; None where it leads nowhere."""
+    if pointer == "#":
+        return root
+    for part in unquote(pointer).removeprefix("#/").split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(root, list) and key.isdecimal() and len(key) < 9 and int(key) < len(root):
+            root = root[int(key)]
+        elif isinstance(root, dict):
+            root = root.get(key)
+        else:
+            return None
+    return root

@@ -1,0 +1,8 @@
+"""Where an installed system keeps things. Floor 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SYSTEM_CONFIGURATION = Path("/etc/obcd/obcd.toml")
+SYSTEM_ROOT = Path("/var/spool/obcd")

@@ -1,0 +1,43 @@
+"""Text for people: made safe for a terminal or a log, counted, shortened, and spans of time. Floor 0, pure."""
+
+from __future__ import annotations
+
+
+def printable(name: str) -> str:
+    r"""Escape what a terminal or log must not receive: control characters, bidi overrides, backslashes (as `\x1b`)."""
+    return "".join(
+        char if char.isprintable() and char != "\\" else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in name
+    )
+
+
+def one_line(text: str) -> str:
+    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
+def join_lines(text: str, most: int) -> str:
+    """Return the lines of a fault as one, cut at a number of characters."""
+    whole = "; ".join(line.strip() for line in text.splitlines()).replace(":; ", ": ")
+    return whole if len(whole) <= most else whole[: most - 1] + "…"
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return e.g. `1 prompt`, `30 prompts`, `1 000 prompts`; `nouns` is a plural that has more than an s behind it."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}".replace(",", " ")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span as people say it, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
+    if seconds is None:
+        return "-"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
