@@ -4,11 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MANIFEST := setup.cfg pyproject.toml
+# Tests start hundreds of processes: each would compile all of obcd first.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo unit coverage test lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
-	@echo "make test    install, then run the whole test suite"
+	@echo "make unit    install, then run the unit and property tests (a minute)"
+	@echo "make test    install, then run the whole test suite but soak and bench (five minutes)"
+	@echo "make coverage  the same, with a report of the branches that they take; fails below the floor"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
@@ -52,9 +56,22 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp
 demo: $(VENV)/engine.stamp
 	@exec $(BIN)/python -m obcd demo
 
-# Two at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
+unit: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
+
+# Left out is what measures time or depth of the stack: tracing takes both. `make test` has it.
+TRACED = tests/unit tests/property \
+  --deselect tests/unit/core/test_extract.py::test_hostile_text_takes_linear_time \
+  --deselect tests/unit/core/test_schemas.py::test_schema_that_cannot_be_held_to_is_refused_with_a_sentence
+coverage: $(VENV)/test.stamp
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal $(TRACED) $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+# Four at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .
@@ -68,6 +85,7 @@ bench: $(VENV)/test.stamp
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 soak: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q --hypothesis-profile soak tests/property $(PYTEST_ARGS) || [ $$? = 5 ]  # none chosen
 
 clean:
-	rm -rf $(VENV) obcd-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) obcd-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*

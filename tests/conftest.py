@@ -1,7 +1,8 @@
-"""Fixtures of the tests with real processes; what they start ends with the test."""
+"""What all tests share: temporary folders in memory; for those with real processes, what ends these with the test."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,9 +11,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from obcd.coordinator.disk_watch import BALLAST
+from obcd.spool.folders.layout import Layout
 from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
+from tests.unit.spool.spools import make_layout
+
+#: A filesystem in memory, and the room there from which on temporary folders are put on it.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 2 * 2**30
+
+#: How many examples property tests try; how long one takes is a matter of what else the machine does.
+for profile, examples in (("quick", 50), ("soak", 1000)):
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("quick")
+
+
+def pytest_configure() -> None:
+    """Put temporary folders in memory, unless TMPDIR says where: syncs wait for a disk, and no test needs one."""
+    if "TMPDIR" not in os.environ and is_roomy(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def is_roomy(folder: Path) -> bool:
+    """Return whether a folder is ours to write in, has room, and may hold programs, which some stand-ins are."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize >= ROOM_BYTES and not disk.f_flag & os.ST_NOEXEC
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Return a spool with the profile `clinical`; its runtime folder is not the machine's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return make_layout(tmp_path / "root", "clinical")
 
 
 @pytest.fixture
@@ -81,5 +117,5 @@ def coordinate(
         if isinstance(process, CoordinatorProcess) and process.process.poll() is None:
             children = family(process.pid)
             process.kill()
-            wait_until(partial(all_gone, children), 10.0, "no process outlives its coordinator")
+            wait_until(partial(all_gone, children), what="no process outlives its coordinator")
             (process.root / BALLAST).unlink(missing_ok=True)  # pytest keeps the folders of three runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -11,19 +12,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import psutil
 import requests
 import toml
+
+from obcd.cli import main
 
 T = TypeVar("T")
 
 #: The folder that `obcd` and `tests` are imported from, whatever the working folder of a process is.
 SOURCES = Path(__file__).resolve().parent.parent
 #: Seconds after which a condition that should hold by now is a failure; the machine may be busy.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE, what: str | Callable[[], str] = "") -> T:
@@ -84,13 +89,21 @@ def obcd_command(*arguments: object, tweaks: Mapping[str, float | str] | None = 
 
 
 def run_obcd(
-    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = 60.0
+    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
         obcd_command(*arguments), env=dict(environment), cwd=cwd, capture_output=True, text=True,
         timeout=timeout, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def run_here(environment: Mapping[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run one command in this process: for a test in which a job goes on meanwhile, and one that has many to run."""
+    words, output, errors = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, environment, clear=True), redirect_stdout(output), redirect_stderr(errors):
+        code = main.run(words)
+    return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
 
 
 class Running:
@@ -179,6 +192,10 @@ class Simulated(Running):
         assert self.process.poll() is None, self.text()
         urls = [line.split()[0] for line in self.text().splitlines() if line.startswith("http://")]
         return urls if len(urls) == count else []
+
+
+#: For tests that count what is asked: however long a request takes, none is sent to a second endpoint as well.
+NEVER_HEDGED: Mapping[str, float | str] = {"obcd.core.scheduling.hedging:WORTH_SECONDS": 1e9}
 
 
 def write_config(path: Path, endpoints: Mapping[str, int] | Sequence[str], **tables: Any) -> Path:

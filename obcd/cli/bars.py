@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from obcd.coordinator.view import JobView
 from obcd.text import duration
 
 
@@ -37,16 +35,10 @@ class JobBar:
         """Show a remark instead of figures."""
         self._progress.update(self._task, note=text)
 
-    def show(self, report: Mapping[str, Any], trouble: str = "") -> None:
-        """Show a job's progress.
-
-        Args:
-            report: `{"done": 412, "failed": 3, "tokens_per_second": 1204.0, "eta_seconds": 130.0, …}`.
-            trouble: Shown instead of the figures.
-        """
+    def show(self, job: JobView, trouble: str) -> None:
+        """Show figures, or why there are none to expect."""
         if trouble:
             self.note(trouble)
             return
-        note = f"{report['failed']} failed  {report['tokens_per_second']:.0f} tokens/s"
-        eta = duration(report.get("eta_seconds"))
-        self._progress.update(self._task, completed=report["done"], note=f"{note}  ETA {eta}")
+        speed, eta = f"{job.tokens_per_second:.0f} tokens/s", f"ETA {duration(job.eta_seconds)}"
+        self._progress.update(self._task, completed=job.done, note=f"{job.failed} failed  {speed}  {eta}")

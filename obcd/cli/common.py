@@ -14,6 +14,7 @@ import click
 
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
+from obcd.coordinator.view import View
 from obcd.errors import ConfigurationError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
@@ -102,6 +103,14 @@ def is_running(layout: Layout) -> bool:
         return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def find_view(layout: Layout) -> View | None:
+    """Return what a spool's coordinator is doing, or None where this user cannot know: it may have ended since."""
+    try:
+        return View.from_json(disk.read_json(layout.status))
+    except (OSError, ValueError):
+        return None
 
 
 def is_terminal() -> bool:

@@ -1,14 +1,17 @@
-"""The picture of a running coordinator, drawn from its status snapshot: jobs, endpoints, what waits."""
+"""The picture of a running coordinator, drawn from its view: jobs, endpoints, what waits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from obcd.coordinator.view import EndpointView, JobView, PublishedView, View
 from obcd.text import duration
 
 #: {what a stand-in's version ends in: what it is}
@@ -22,26 +25,40 @@ WIDE = 120
 MOST_PUBLISHED = 5
 
 
-def draw(status: dict[str, Any]) -> RenderableType:
+def draw(view: View) -> RenderableType:
     """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
-    parts: list[RenderableType] = [_jobs(status), _endpoints(status["endpoints"])]
-    parts += [_one_line(f"{job['name']}: {job['context']}", "") for job in status["jobs"][:6] if job.get("context")]
-    parts += [
-        Text(f"fetching: {item['model']} by {item['endpoint']}, {item['percent']} %")
-        for item in status.get("pulls", ())
-    ]
-    parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in status["settling"][:3]]
-    waiting = sorted(status["waiting"], key=lambda item: str(item["file"]))
-    parts += [_one_line(f"waits: {item['file']}: {item['why']}", "yellow") for item in waiting[:6]]
+    parts: list[RenderableType] = [_jobs(view), _endpoints(view.endpoints)]
+    parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
+    parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
+    parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in view.settling[:3]]
+    waiting = sorted(view.waiting, key=lambda item: item.file)
+    parts += [_one_line(f"waits: {item.file}: {item.why}", "yellow") for item in waiting[:6]]
     if len(waiting) > 6:
         parts.append(Text(f"and {len(waiting) - 6} more wait: obcd status --json", style="yellow"))
-    rejected = status.get("rejected", [])
-    parts += [_one_line(f"rejected: {item['file']}: {item['why']}", "yellow") for item in rejected[-3:]]
-    if len(rejected) > 3:
-        parts.append(Text(f"and {len(rejected) - 3} more were rejected: see the outbox", style="yellow"))
-    parts += [Text(f"note: {text}") for text in status.get("notes", ())]  # an older coordinator has none
-    parts += [Text(f"trouble: {text}", style="red") for text in status["troubles"]]
+    parts += [_one_line(f"rejected: {item.file}: {item.why}", "yellow") for item in view.rejected[-3:]]
+    if len(view.rejected) > 3:
+        parts.append(Text(f"and {len(view.rejected) - 3} more were rejected: see the outbox", style="yellow"))
+    parts += [Text(f"note: {text}") for text in view.notes]
+    parts += [Text(f"trouble: {text}", style="red") for text in view.troubles]
     return Group(*parts)
+
+
+class LiveTables:
+    """The tables, redrawn in place inside a `with` block; they stay on the screen at its end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live = Live(console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._live.stop()
+
+    def show(self, view: View) -> None:
+        """Redraw."""
+        self._live.update(draw(view))
 
 
 def _one_line(text: str, style: str) -> Text:
@@ -66,16 +83,16 @@ class _Row:
         return f"{100 * self.done // max(1, self.total)} %"
 
 
-def _row_of_job(job: dict[str, Any]) -> _Row:
-    name = f"{job['profile']}/{job['name']}" if job["profile"] else job["name"]
-    speed, eta = f"{job['tokens_per_second']:.0f}", duration(job["eta_seconds"])
-    state = job["state"].lower() + (f" ({job['priority']:+d})" if job["priority"] else "")
-    return _Row(name, job["job"], state, job["done"], job["total"], job["failed"], speed, eta)
+def _row_of_job(job: JobView) -> _Row:
+    name = f"{job.profile}/{job.name}" if job.profile else job.name
+    speed, eta = f"{job.tokens_per_second:.0f}", duration(job.eta_seconds)
+    state = job.state.lower() + (f" ({job.priority:+d})" if job.priority else "")
+    return _Row(name, job.job, state, job.done, job.total, job.failed, speed, eta)
 
 
-def _row_of_published(item: dict[str, Any]) -> _Row:
-    done = item["responses"] + item["failures"]
-    return _Row(item["name"], item["job"], "published", done, done, item["failures"])
+def _row_of_published(item: PublishedView) -> _Row:
+    done = item.responses + item.failures
+    return _Row(item.name, item.job, "published", done, done, item.failures)
 
 
 class _Jobs:
@@ -106,27 +123,27 @@ class _Jobs:
         yield table
 
 
-def _jobs(status: dict[str, Any]) -> RenderableType:
-    jobs, published = status["jobs"], status["published"][-MOST_PUBLISHED:]
-    if not jobs and not published:
+def _jobs(view: View) -> RenderableType:
+    published = view.published[-MOST_PUBLISHED:]
+    if not view.jobs and not published:
         return Text("no job is running")
-    earlier = len(status["published"]) - len(published)
-    rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in jobs[:20]]
-    return _Jobs(rows, max(0, len(jobs) - 20) + len(status.get("further_jobs", ())), earlier)
+    earlier = len(view.published) - len(published)
+    rows = [_row_of_published(item) for item in published] + [_row_of_job(job) for job in view.jobs[:20]]
+    return _Jobs(rows, max(0, len(view.jobs) - 20) + len(view.further_jobs), earlier)
 
 
-def _endpoints(endpoints: list[dict[str, Any]]) -> RenderableType:
+def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:
     table = _table("endpoint", ">GPU", "state", ">in flight", ">answered", ">tokens/s", "")
     for item in endpoints:
-        label = STAND_INS.get(item["version"].rpartition("-")[2], item["version"])
+        label = STAND_INS.get(item.version.rpartition("-")[2], item.version)
         table.add_row(
-            Text(item["name"]),
-            str(item["gpu"]),
-            Text(item["state"], style=COLOURS.get(item["state"], "")),
-            f"{item['in_flight']}/{item['slots']}" + (" auto" if item.get("finds_slots") else ""),
-            str(item["answered"]),
-            f"{item['tokens_per_second']:.0f}",
-            Text(item["reason"] or "; ".join(item.get("left_out", ())) or label),
+            Text(item.name),
+            str(item.gpu),
+            Text(item.state, style=COLOURS.get(item.state, "")),
+            f"{item.in_flight}/{item.slots}" + (" auto" if item.finds_slots else ""),
+            str(item.answered),
+            f"{item.tokens_per_second:.0f}",
+            Text(item.reason or "; ".join(item.left_out) or label),
         )
     return table
 

@@ -20,6 +20,7 @@ import click
 
 from obcd import __version__
 from obcd.errors import ExitCode, ObcdError, naming
+from obcd.text import printable
 
 
 class CommandPlace(NamedTuple):
@@ -152,8 +153,6 @@ def name_standard_output() -> None:
 
 def describe(error: OSError) -> str:
     """Return the sentence about an error that no command expected: what failed, of what, and what to do."""
-    from obcd.logs import printable  # noqa: PLC0415 - `obcd --help` needs no logging
-
     names = " -> ".join(printable(os.fsdecode(name)) for name in (error.filename, error.filename2) if name)
     remedy = NOT_OURS.get(error.errno or 0, "")
     return f"{error.strerror or str(error) or type(error).__name__} ({names or _place(error)}){remedy}"

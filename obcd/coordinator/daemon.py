@@ -11,7 +11,8 @@ from types import FrameType
 from obcd.clock import monotonic
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import Reloader, Reread
-from obcd.coordinator.status import snapshot, status_line
+from obcd.coordinator.status import status_line
+from obcd.coordinator.view import LiveView
 from obcd.notify import notify, watchdog_interval
 from obcd.spool.folders import disk
 from obcd.workers.forking import shielded_start
@@ -81,7 +82,7 @@ def run(
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
             is_done = _loop(coordinator, signals, each_turn, reloader)
-            coordinator.jobs.quarantine.clear_all()  # ended in order, and not by an error
+            coordinator.clear_begun()  # ended in order, and not by an error
             return is_done
         finally:
             notify(STOPPING=1)
@@ -115,10 +116,10 @@ def _loop(
             pause = min(pause, reloader.tick(now))
         pause = min(pause, display.tick(now))
         if signals.interrupts or signals.terms > 1:
-            coordinator.endpoints.cancel_in_flight()
+            coordinator.cancel_in_flight()
             return False
-        if coordinator.is_draining and (now >= drain_until or not coordinator.endpoints.in_flight):
-            coordinator.endpoints.cancel_in_flight()
+        if coordinator.is_draining and (now >= drain_until or not coordinator.in_flight):
+            coordinator.cancel_in_flight()
             return False
         coordinator.wait(min(pause, beat or pause))
 
@@ -144,28 +145,28 @@ class _Display:
             self._is_ready = True
             notify(READY=1)
             self._shown_at = -SNAPSHOT_SECONDS
-        revision = coordinator.jobs.revision + coordinator.endpoints.revision
+        revision = coordinator.revision
         pause = SNAPSHOT_SECONDS if revision == self._shown_revision else LEAST_SECONDS
         if now - self._shown_at < pause:
             return self._shown_at + pause - now
         self._shown_at, self._shown_revision = now, revision
-        self._notify()
-        self._write(now)
+        view = coordinator.view(now, takes_reloads=self._takes_reloads)
+        self._notify(view)
+        self._write(view)
         return SNAPSHOT_SECONDS
 
-    def _notify(self) -> None:
+    def _notify(self, view: LiveView) -> None:
         coordinator = self._coordinator
         if self._has_watchdog:
             notify(WATCHDOG=1)
         if coordinator.is_draining or not coordinator.is_recovered:
             notify(EXTEND_TIMEOUT_USEC=PATIENCE_SECONDS * 1_000_000)
-        notify(STATUS=status_line(coordinator))
+        notify(STATUS=status_line(view))
 
-    def _write(self, now: float) -> None:
+    def _write(self, view: LiveView) -> None:
         """Write the snapshot; one that cannot be written is said once and stops nothing."""
-        coordinator = self._coordinator
         try:
-            disk.show_json(coordinator.layout.status, snapshot(coordinator, now, takes_reloads=self._takes_reloads))
+            disk.show_json(self._coordinator.layout.status, view.to_json())
         except OSError as error:
             if not self._is_broken:
                 logger.warning("the status cannot be shown: %s", error.strerror, extra={"action": "status_failed"})

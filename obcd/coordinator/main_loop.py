@@ -10,14 +10,15 @@ No turn may take long: what is long is the clerk's, what waits for the disk is t
 from __future__ import annotations
 
 import logging
+import os
 import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-from obcd.clock import monotonic
+from obcd import __version__
+from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.clerk.calls import CallFailed, Recover
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
@@ -36,6 +37,7 @@ from obcd.coordinator.jobs.running_job import RunningJob
 from obcd.coordinator.loop_waits import TickPacing, Waker
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.spool_setup import open_profiles, open_spool
+from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
 from obcd.core.answer.counts import Counts
 from obcd.core.endpoint.faults import Fault, model_missing, weights_missing
 from obcd.core.request.records import Outcome, plain_model
@@ -49,6 +51,7 @@ from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.spool.job.ledger import failure_record
+from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +63,10 @@ UNSERVABLE_A_TURN = 500
 NEWS_SECONDS = 0.1
 #: How long `obcd batch` waits for a missing model: somebody watches, and read it at the start.
 IMPATIENT = (0.0, 10.0)
-#: Published jobs that the status remembers, and reloads.
-REMEMBERED, RELOADS_REMEMBERED = 20, 10
+#: Reloads that are remembered for the view.
+RELOADS_REMEMBERED = 10
+#: Files on their way that are named.
+MOST_SETTLING = 100
 
 
 class Coordinator:
@@ -97,9 +102,9 @@ class Coordinator:
         self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.endpoints = Endpoints(settings, layout.jobs, self.scheduler, monotonic())
-        #: What came of reading the configuration again, as `status.json` shows it, and why it failed the last time.
-        self.reloads: deque[dict[str, Any]] = deque(maxlen=RELOADS_REMEMBERED)
-        self.reload_trouble = ""
+        #: What came of reading the configuration again, and why it failed the last time.
+        self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
+        self._reload_trouble = ""
         self.is_draining = False
         self.is_recovered = False
         self._intake_clerks, self._outbox_clerks = ClerkPair("intake", layout), ClerkPair("outbox", layout)
@@ -197,24 +202,91 @@ class Coordinator:
         return self._recorder.pending
 
     @property
-    def waiting(self) -> dict[Key, str]:
-        """Files of the inbox that are not taken, or not obeyed, and why."""
+    def in_flight(self) -> int:
+        """Requests at the endpoints now."""
+        return self.endpoints.in_flight
+
+    def cancel_in_flight(self) -> None:
+        """Break off what is in flight, so that no server computes for nobody."""
+        self.endpoints.cancel_in_flight()
+
+    def clear_begun(self) -> None:
+        """Record that no job has ended this coordinator: it ends in order."""
+        self.jobs.quarantine.clear_all()
+
+    def record_reload(self, reload: ReloadView, trouble: str) -> None:
+        """Record what came of reading the configuration again, and what is wrong with it now, "" for nothing."""
+        self._reloads.append(reload)
+        if not self.is_draining:  # else it is no trouble: the next start reads it
+            self._reload_trouble = trouble
+        self.jobs.revision += 1
+
+    # --- what is shown -------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """Grows when a job or an endpoint comes, goes or changes: the last view is stale."""
+        return self.jobs.revision + self.endpoints.revision
+
+    def is_damaged(self, job: str) -> bool:
+        """Return whether the folder of a job cannot be read."""
+        return job in self.jobs.damaged
+
+    def view(self, now: float, *, takes_reloads: bool = False) -> LiveView:
+        """Return what is shown of the coordinator; costs some milliseconds with ten thousand jobs.
+
+        Args:
+            takes_reloads: Whether SIGHUP has it read its configuration again.
+        """
+        layout, unfinished, eta, updated = self.layout, self.unfinished(), self.jobs.eta_seconds(), wall()
+        return LiveView(
+            version=__version__,
+            pid=os.getpid(),
+            root=str(layout.root),
+            inbox=str(layout.inbox),
+            outbox=str(layout.outbox),
+            per_user=layout.per_user,
+            state=self._state(),
+            updated=round(updated, 3),
+            updated_at=timestamp(updated),
+            troubles=tuple(self._troubles()),
+            notes=(self._inbox_watch.note,) if self._inbox_watch.note else (),
+            takes_reloads=takes_reloads,
+            reloads=tuple(self._reloads),
+            eta_seconds=None if eta is None else round(eta, 1),
+            jobs=self.jobs.views(now, self._obstacle()),
+            further_jobs=self.jobs.further_views(),
+            endpoints=self.endpoints.views(now),
+            pulls=self.endpoints.fetcher.views(),
+            settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
+            waiting=tuple(
+                WaitingView(file=printable(f"{key.profile}/{key.name}" if key.profile else key.name), why=why)
+                for key, why in self._waiting().items()
+            ),
+            rejected=tuple(self._intake.rejected),
+            published=tuple(item.view() for item in self.jobs.published),
+            processes={**self.endpoints.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()},
+            unfinished=len(unfinished),
+            requests=sum(header.requests for header in unfinished),
+        )
+
+    def _state(self) -> DaemonState:
+        if self.is_draining:
+            return DaemonState.DRAINING
+        return DaemonState.READY if self.is_recovered else DaemonState.STARTING
+
+    def _waiting(self) -> dict[Key, str]:
+        """Return the files of the inbox that are not accepted, or not obeyed, and why."""
         return {**self._intake.waiting, **self._control_files.waiting}
 
-    @property
-    def rejected(self) -> list[dict[str, str]]:
-        """The files that were rejected last, for people: `{"file", "folder", "why"}`."""
-        return list(self._intake.rejected)
+    def _obstacle(self) -> str:
+        """Return why no request can be sent at present, whatever the job; "" when one can."""
+        return self._disk_watch.trouble or self.endpoints.outage
 
-    @property
-    def settling(self) -> list[Key]:
-        """Files of the inbox that are on their way."""
-        return self._intake.settling
-
-    def troubles(self) -> list[str]:
+    def _troubles(self) -> list[str]:
         """Return what keeps the coordinator from working as it should, for people."""
         found = [
-            self.reload_trouble,
+            self._reload_trouble,
             self._intake.trouble,
             self._disk_watch.trouble,
             self.endpoints.outage,
@@ -223,27 +295,13 @@ class Coordinator:
         ]
         if self._takes_drops and self._mount is not None and self._mount.is_network:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
-        fetched = {pull["model"] for pull in self.endpoints.fetcher.reports()}
+        fetched = {pull.model for pull in self.endpoints.fetcher.views()}
         missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
         url = next((item.url for item in self.endpoints.members if item.token is None), "")
         found += [describe_shortage(item, url) for item in missing]
         found += self.endpoints.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
-
-    @property
-    def obstacle(self) -> str:
-        """Why no request can be asked at present, whatever the job; "" when one can."""
-        return self._disk_watch.trouble or self.endpoints.outage
-
-    @property
-    def notes(self) -> list[str]:
-        """What people should know of how it works here; nothing of it has to be repaired."""
-        return [self._inbox_watch.note] if self._inbox_watch.note else []
-
-    def pids(self) -> dict[str, int | None]:
-        """Return the child processes by name."""
-        return {**self.endpoints.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()}
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -312,7 +370,7 @@ class Coordinator:
     def _show_progress(self, now: float) -> None:
         """Show in the outbox how far jobs are, and why files wait."""
         running = self.jobs.running.values()
-        self._progress_folders.show(running, lambda: self.waiting, now, lambda: self.obstacle)
+        self._progress_folders.show(running, self._waiting, now, self._obstacle)
 
     def _keep_house(self, now: float) -> None:
         """Do what is only done now and then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from obcd.coordinator.view import PublishedView
 from obcd.core.endpoint.faults import Fault
 from obcd.core.scheduling.leases import Lease
 from obcd.spool.job.job_folder import JobHeader
@@ -19,6 +20,16 @@ class Published:
     folder: Path
     responses: int
     failures: int
+
+    def view(self) -> PublishedView:
+        """Return what is shown of it."""
+        return PublishedView(
+            job=self.header.id,
+            name=self.header.label,
+            folder=str(self.folder),
+            responses=self.responses,
+            failures=self.failures,
+        )
 
 
 class Observer:

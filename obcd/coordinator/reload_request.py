@@ -13,27 +13,36 @@ import pwd
 import signal
 import sys
 import threading
-from typing import Any
+from dataclasses import dataclass
 
 from obcd.clock import monotonic
+from obcd.coordinator.view import ReloadView
+from obcd.core.documents import Document
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, lock_holder
 
 #: Seconds between looks at the status.
 LOOK_SECONDS = 0.05
-#: {what an outcome is asked for: its type}
-SHAPE: dict[str, type | tuple[type, ...]] = {"began": (int, float), "is_ok": bool, "text": str, "exit_code": int}
 
 
-def ask_to_reload(layout: Layout, timeout: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Status(Document):
+    """What is read of status.json here; fields as in `View`."""
+
+    pid: int = 0
+    takes_reloads: bool = False
+    reloads: tuple[ReloadView, ...] = ()
+
+
+def ask_to_reload(layout: Layout, timeout: float) -> ReloadView:
     """Have the coordinator of a spool read its configuration again, and wait for the outcome.
 
     Args:
         timeout: Most seconds to wait.
 
     Returns:
-        An entry of `reloads`, as in `status.snapshot`.
+        The first reload that began after this.
 
     Raises:
         InputError: If no coordinator runs there, or another user's, or if it ended meanwhile.
@@ -45,7 +54,8 @@ def ask_to_reload(layout: Layout, timeout: float) -> dict[str, Any]:
     _signal(layout, pid)
     while True:
         holder = lock_holder(layout)  # before the status: what ended has shown its outcome by then
-        outcome = _find_outcome(_read_status(layout), pid, began)
+        status = _read_status(layout)
+        outcome = next((item for item in status.reloads if status.pid == pid and item.began >= began), None)
         if outcome is not None:
             return outcome
         if holder != pid:
@@ -53,21 +63,6 @@ def ask_to_reload(layout: Layout, timeout: float) -> dict[str, Any]:
         if monotonic() >= until:
             raise TimedOutError(f"the coordinator (pid {pid}) has not read its configuration within {timeout:g} s")
         _pause()
-
-
-def _find_outcome(document: dict[str, Any], pid: int, began: float) -> dict[str, Any] | None:
-    """Return the first reload that began after the request; what is not as we write it is passed over."""
-    found = document.get("reloads")
-    if document.get("pid") != pid or not isinstance(found, list):
-        return None
-    for outcome in found:
-        if (
-            isinstance(outcome, dict)
-            and all(isinstance(outcome.get(key), kind) for key, kind in SHAPE.items())
-            and outcome["began"] >= began
-        ):
-            return outcome
-    return None
 
 
 def _find(layout: Layout, until: float) -> int:
@@ -82,9 +77,9 @@ def _find(layout: Layout, until: float) -> int:
                 f"no coordinator runs on {layout.root}: start one (obcd up, or systemctl start obcd-coordinator); "
                 "it reads its configuration then"
             )
-        document = _read_status(layout)
-        if document.get("pid") == pid:
-            if document.get("takes_reloads") is not True:  # `obcd batch`: SIGHUP would end it
+        status = _read_status(layout)
+        if status.pid == pid:
+            if not status.takes_reloads:  # `obcd batch`: SIGHUP would end it
                 raise InputError(
                     f"what runs on {layout.root} (pid {pid}) does not read its configuration again: it is an "
                     "obcd batch, or older than this obcd; end it and start it anew"
@@ -114,14 +109,14 @@ def _signal(layout: Layout, pid: int) -> None:
         raise _not_ours(layout) from None
 
 
-def _read_status(layout: Layout) -> dict[str, Any]:
+def _read_status(layout: Layout) -> _Status:
+    """Return what the file says; what is not as we write it says nothing."""
     try:
-        document = disk.read_json(layout.status)
+        return _Status.from_json(disk.read_json(layout.status))
     except PermissionError:
         raise _not_ours(layout) from None
     except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        return _Status()
 
 
 def _not_ours(layout: Layout) -> InputError:

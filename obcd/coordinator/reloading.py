@@ -1,7 +1,7 @@
 """Reading the configuration again while jobs run: all of it takes effect, or nothing does.
 
     obcd reload ──SIGHUP──► loop ─► Reloader ─► Coordinator.apply
-         ▲                              │ Reload (status.json)
+         ▲                              │ ReloadView (status.json)
          └──────────────────────────────┘
 
 An outcome answers everybody who asked before it began: the file was read after that. So two who ask at once both get
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
 from obcd.coordinator.main_loop import Coordinator
+from obcd.coordinator.view import ReloadView
 from obcd.errors import ConfigurationError, ExitCode, ObcdError
 from obcd.notify import notify
 from obcd.spool.folders.layout import Layout
@@ -33,30 +33,6 @@ SETTLE_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
 #: Reads the configuration again, and says where the spool would be by it.
 Reread = Callable[[], tuple[Settings, Layout]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reload:
-    """What came of reading the configuration again.
-
-    Attributes:
-        number: Counts from 1 since the coordinator's start.
-        began: When, in seconds of the machine's monotonic clock, which all its processes share.
-        at: When, for people.
-        text: What changed in one line, or the fault, with a line for each if there are several.
-        exit_code: What `obcd reload` ends with.
-    """
-
-    number: int
-    began: float
-    at: str
-    is_ok: bool
-    text: str
-    exit_code: int = ExitCode.DONE
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its entry in `reloads` of `status.json`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,19 +149,15 @@ class Reloader:
         self._number += 1
         if coordinator.is_recovered:  # else systemd did not get READY yet, and waits for that
             notify(RELOADING=1, MONOTONIC_USEC=int(began * 1e6))
-        outcome = Reload(
+        outcome = ReloadView(
             number=self._number, began=began, at=timestamp(wall()), is_ok=not code, text=text, exit_code=code
         )
+        trouble = "" if outcome.is_ok else f"reload failed: {join_lines(text, MAX_TEXT)}"
         if outcome.is_ok:
-            coordinator.reload_trouble = ""
             logger.info("configuration read again: %s", text, extra={"action": "reloaded"})
         else:
-            trouble = f"reload failed: {join_lines(text, MAX_TEXT)}"
             logger.error("%s; the old configuration stays", trouble, extra={"action": "reload_failed"})
-            if not coordinator.is_draining:  # else it is no trouble: the next start takes it up
-                coordinator.reload_trouble = trouble
-        coordinator.reloads.append(outcome.to_json())
-        coordinator.jobs.revision += 1
+        coordinator.record_reload(outcome, trouble)
         if coordinator.is_recovered:
             notify(READY=1)
 

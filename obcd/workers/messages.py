@@ -18,6 +18,7 @@ class Ask(NamedTuple):
     Attributes:
         digest: Of the weights that have to answer, "" for any.
         signature: Number of what it needs loaded, among those of its job.
+        is_hedged: Whether another endpoint is at the same attempt.
     """
 
     ticket: int
@@ -26,6 +27,7 @@ class Ask(NamedTuple):
     attempt: int
     digest: str = ""
     signature: int = 0
+    is_hedged: bool = False
 
 
 class Cancel(NamedTuple):

@@ -42,7 +42,7 @@ from obcd.core.request.records import (
 )
 from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
-from obcd.logs import fault_text
+from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT, ModelAnswer, response_record
 from obcd.ollama.control import Probe, probe
 from obcd.ollama.structured import ask_fitting
@@ -376,6 +376,8 @@ class _Slot:
         if answers_of(request, settings) > 1:
             answer.fields["seed"] = request.options["seed"]
         record = response_record(request, message.ordinal, message.attempt, self._spec.endpoint, answer)
+        if message.is_hedged and "cached" not in record:
+            record["hedged"] = True
         if message.digest:
             record["weights"] = [signature.model, message.digest]
         return Answered(

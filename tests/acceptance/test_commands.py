@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +26,7 @@ from tests.support import (
     family,
     obcd_command,
     prompt_lines,
+    run_here,
     run_obcd,
     wait_until,
     write_config,
@@ -72,7 +76,7 @@ def test_help_lists_the_commands_and_the_exit_codes(environment: dict[str, str])
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_help_of_a_command_lists_its_options_and_an_example(environment: dict[str, str], command: str) -> None:
-    done = run_obcd(environment, command, "--help")
+    done = run_here(environment, command, "--help")
 
     assert (done.returncode, done.stderr) == (0, "")
     for option in OPTIONS[command]:
@@ -94,10 +98,20 @@ def test_help_of_a_command_lists_its_options_and_an_example(environment: dict[st
     ],
 )
 def test_wrong_command_line_is_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
-    done = run_obcd(environment, *arguments)
+    done = run_here(environment, *arguments)
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_list_of_commands_imports_none_of_them() -> None:
+    listed = "print([name for name in sys.modules if name.startswith('obcd')])"
+    code = f"import sys; from obcd.cli.main import run; run(['--help']); {listed}"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert set(ast.literal_eval(printed.splitlines()[-1])) == {
+        "obcd", "obcd.cli", "obcd.cli.main", "obcd.errors"
+    }  # fmt: skip
 
 
 def test_version_is_told(environment: dict[str, str]) -> None:
@@ -149,7 +163,7 @@ def test_check_tells_what_serves_and_what_lacks(
 
 
 def test_check_lists_every_key(environment: dict[str, str]) -> None:
-    done = run_obcd(environment, "check", "--keys")
+    done = run_here(environment, "check", "--keys")
 
     assert done.returncode == 0
     for key in ("settle_seconds = 5.0", "num_ctx = 8192", "[ollama_instances]", "[profiles.NAME]", "schema"):
@@ -218,7 +232,7 @@ def is_over(process: psutil.Process) -> bool:
 
 
 def assert_nothing_is_left(up: Up, children: list[int], ports: list[int]) -> None:
-    wait_until(partial(all_gone, children), 15, "all processes of obcd up end")
+    wait_until(partial(all_gone, children), what="all processes of obcd up end")
     assert not any(map(is_listening, ports))
 
 

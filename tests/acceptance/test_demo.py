@@ -100,10 +100,10 @@ def test_demo_without_an_engine_says_so_and_simulates(folder: Path) -> None:
 def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
     first = _start(folder, "--simulate")
     ledgers = folder / "jobs"
-    assert _wait_until(lambda: any(path.stat().st_size for path in ledgers.glob("*/ledger.log")), 30)
+    assert _wait_until(lambda: any(path.stat().st_size for path in ledgers.glob("*/ledger.log")), 120)
 
     first.send_signal(signal.SIGINT)
-    stopped = _finish(first, 30)
+    stopped = _finish(first, 120)
 
     assert first.returncode == 130, stopped
     assert "goes on where it was" in stopped
@@ -121,12 +121,12 @@ def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Pat
 
 def test_killed_demo_leaves_no_process(folder: Path) -> None:
     demo = _start(folder, "--simulate")
-    assert _wait_until(lambda: len(_processes_of(folder)) >= 8, 30)
+    assert _wait_until(lambda: len(_processes_of(folder)) >= 8, 120)
 
     demo.kill()
-    _finish(demo, 30)
+    _finish(demo, 120)
 
-    assert _wait_until(lambda: _processes_of(folder) == [], 20), _processes_of(folder)
+    assert _wait_until(lambda: _processes_of(folder) == [], 120), _processes_of(folder)
 
 
 def test_finished_demo_run_again_asks_nothing_twice(folder: Path) -> None:

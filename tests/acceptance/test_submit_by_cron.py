@@ -231,7 +231,7 @@ def test_signal_leaves_nothing_behind_and_is_what_it_died_of(
         wait_until(lambda: list(cron.layout.inbox.glob(".*.tmp")), what="it reads")
         process.send_signal(number)
         process.send_signal(number)  # as timeout(1) does
-        process.wait(30)
+        process.wait(60)
         assert process.stderr is not None
         said = process.stderr.read()
 
@@ -245,7 +245,7 @@ def test_signal_that_nohup_has_it_ignore_stays_ignored(cron: Cron) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         wait_until(lambda: list(cron.layout.inbox.glob(".*.tmp")), what="it reads")
         process.send_signal(signal.SIGHUP)
-        process.communicate(prompt_lines(["a"]), timeout=30)
+        process.communicate(prompt_lines(["a"]), timeout=60)
 
     assert process.returncode == 0
     assert cron.inbox() == ["slow.jsonl"]
@@ -293,7 +293,7 @@ def on_a_terminal(command: str, environment: dict[str, str]) -> str:
         pass
     finally:
         os.close(leader)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     return shown.decode()
 
 

@@ -11,21 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from obcd.spool.folders.layout import Layout
+from tests.unit.spool.spools import make_layout
+
 #: `mount(path, "size=64k")`: a tmpfs there until the end of the test.
 Mount = Callable[..., Path]
 #: Lines for the end of the run: what was tried how often.
 COUNTS = pytest.StashKey[list[str]]()
-#: Memory, where there is such a folder: nothing here depends on a real disk but what says so.
-MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Yield a folder for many small spools, in memory where possible."""
-    path = Path(tempfile.mkdtemp(prefix="obcd-faults-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    """Yield a folder for many small spools, with a short path; it is also where runtime folders are made."""
+    path = Path(tempfile.mkdtemp(prefix="obcd-faults-"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def layout(scratch: Path) -> Layout:
+    return make_layout(scratch / "root")
 
 
 @pytest.fixture

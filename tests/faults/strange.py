@@ -74,7 +74,7 @@ class StrangeServer:
         """End it, whatever its connections do."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def control(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer version and tags."""

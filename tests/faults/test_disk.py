@@ -32,7 +32,6 @@ from tests.unit.spool.spools import (
     drop_of,
     finish,
     lines_of,
-    make_layout,
     order_of,
     put,
     record,
@@ -40,11 +39,6 @@ from tests.unit.spool.spools import (
 
 #: Four results of this size do not fit into 64 KiB.
 LONG = "x" * 20_000
-
-
-@pytest.fixture
-def layout(scratch: Path) -> Layout:
-    return make_layout(scratch / "root")
 
 
 @pytest.fixture

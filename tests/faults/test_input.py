@@ -35,11 +35,6 @@ Count = Callable[[str], None]
 MEMORY_BYTES = 64 * 2**20
 
 
-@pytest.fixture
-def layout(scratch: Path) -> Layout:
-    return make_layout(scratch / "root")
-
-
 # --- content ---------------------------------------------------------------------------------------------------------
 
 

@@ -163,7 +163,7 @@ def test_no_prompt_and_no_answer_is_shown_whatever_goes_wrong(
         worker = coordinator.worker_pids().get(server.names[0])
         if worker:
             os.kill(worker, 9)
-        done = coordinator.published("all", timeout=90)
+        done = coordinator.published("all")
         wait_until((coordinator.outbox / "torn.rejected" / "manifest.json").exists)
         wait_until(lambda: len(list(coordinator.outbox.glob("*/manifest.json"))) >= 3)
         watcher.stop()

@@ -107,7 +107,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
         last = started[-1]
         return all(goods) and isinstance(last, Mortal) and states(last) == {KILLER: "QUARANTINED"}
 
-    wait_until(is_survived, 60, first.text)
+    wait_until(is_survived, what=first.text)
     survivor = started[-1]
     assert isinstance(survivor, Mortal)
 

@@ -13,7 +13,16 @@ import pytest
 
 from obcd.results.verify import Verdict, verify
 from tests.faults.starving import starve
-from tests.support import CoordinatorProcess, Simulated, prompt_key, prompts, run_obcd, wait_until, write_config
+from tests.support import (
+    NEVER_HEDGED,
+    CoordinatorProcess,
+    Simulated,
+    prompt_key,
+    prompts,
+    run_obcd,
+    wait_until,
+    write_config,
+)
 
 pytestmark = pytest.mark.integration
 Simulate = Callable[..., Simulated]
@@ -93,7 +102,9 @@ def test_forty_descriptors_are_enough_for_a_small_cluster(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate
 ) -> None:
     server = simulate("--parallel", 4, "--seconds", 0.05, count=4)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4)), tweaks=QUICK)
+    coordinator = coordinate(
+        write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4)), tweaks={**QUICK, **NEVER_HEDGED}
+    )
     resource.prlimit(coordinator.pid, FILES, (40, 40))
     drops = {f"job{number}": prompts(20, f"job{number}") for number in range(10)}
 

@@ -28,6 +28,7 @@ from obcd.ollama.client import encode_body
 from obcd.ollama.transport import AbortedError, Transport
 from tests.faults.strange import Script, StrangeServer, answer, strange, whole
 from tests.support import (
+    NEVER_HEDGED,
     CoordinatorProcess,
     Published,
     Simulated,
@@ -52,7 +53,7 @@ QUICK = {
     "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.05,
     "obcd.coordinator.endpoints.endpoint_set:PROBE_IDLE": 0.3,
 }  # fmt: skip
-ATTEMPTS, TIME_LIMIT = 2, 1.5
+ATTEMPTS, TIME_LIMIT = 2, 3.0
 
 
 class Site:
@@ -81,7 +82,7 @@ def folder() -> Iterator[Path]:
 def start(folder: Path, names: list[str]) -> CoordinatorProcess:
     requests = {"attempts": ATTEMPTS, "request_timeout_seconds": TIME_LIMIT, "load_timeout_seconds": 5}
     config = write_config(folder / "obcd.toml", dict.fromkeys(names, 4), requests=requests)
-    return CoordinatorProcess(make_environment(folder), folder / "root", config, QUICK)
+    return CoordinatorProcess(make_environment(folder), folder / "root", config, {**QUICK, **NEVER_HEDGED})
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ FAULTS = {
     "garbled": ("", 1),  # nobody can see it in one answer: that is what burn-in is for
     "empty-thinking": ("cut_in_thought", 1),
     "huge=70000000": ("too_large", 1),
-    "seconds=3*1": ("", 2),  # its answer would come after the limit
+    "seconds=6*1": ("", 2),  # its answer would come after the limit
 }
 
 
@@ -137,8 +138,7 @@ def test_each_fault_costs_what_it_should_and_its_line_only(marker: str, simulate
     done = site.run([*prompts(3, f"before {marker}"), bad, *prompts(3, f"after {marker}")])
 
     assert [(item["line"], item["class"]) for item in done.errors] == ([(4, kind)] if kind else [])
-    copies = 1 if marker.startswith("huge") else 0  # so long a reply may be asked for on the idle endpoint too
-    assert times <= server.asked()[prompt_key(bad)] <= times + copies
+    assert server.asked()[prompt_key(bad)] == times
     assert "[[simulate" not in site.coordinator.text()
     assert "Traceback" not in site.coordinator.text()
 
@@ -285,7 +285,7 @@ def test_prompt_that_crashes_its_server_fails_alone_though_all_in_flight_die_wit
 
     # when one of sixty prompts makes the runner crash that answers it
     coordinator.drop([*prompts(20, "first"), poison, *prompts(39, "last")])
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
 
     # then it alone fails, though a crash ends all that is in flight there
     done.assert_complete(60)
@@ -332,19 +332,17 @@ def test_fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one(
 
     by_fast, by_slow = fast.account(), slow.account()
     assert 120 <= len(by_fast) + len(by_slow) <= 122  # a straggler or two were asked on both
-    assert len(by_fast) >= 100  # ten to one would be 109
-    assert len(by_slow) >= 6
+    assert len(by_fast) > 3 * len(by_slow) > 6  # ten to one where the machine has nothing else to do
     last_of_fast = max(record["finished"] for record in by_fast)
-    assert max(record["finished"] for record in by_slow) <= last_of_fast + slow_seconds + 0.3
-    waits = [record["finished"] - record["arrived"] for record in (*by_fast, *by_slow)]
-    assert max(waits) <= slow_seconds + 0.5  # nothing was queued behind the slow one
+    assert sum(record["finished"] > last_of_fast for record in by_slow) <= 2  # what it had in its slots
+    assert sum(record["arrived"] > last_of_fast for record in by_slow) == 0
 
 
 @pytest.mark.case("C2")
 def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate
 ) -> None:
-    options = ("--parallel", 2, "--seconds", 0.1)
+    options = ("--parallel", 2, "--seconds", 0.3)
     servers = [simulate(*options), simulate(*options)]
     names = {server.names[0]: 2 for server in servers}  # no more in flight than they have slots
     config = write_config(tmp_path / "obcd.toml", names, requests={"attempts": 1})
@@ -362,7 +360,7 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
 
     for server in servers:
         simulate(*options, "--port", server.port)
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
 
     # What was in flight when they died may have broken off: that attempt counts (here there is but one). So does what
     # was sent to one that was dying: its kernel took it still.
@@ -442,8 +440,8 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
 
     # then three come at once, and each further one after twice the pause
     gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
-    assert max(gaps[:3]) < 0.25
-    assert gaps[4] < gaps[5] < gaps[6], gaps
+    assert max(gaps[:3]) < gaps[6]
+    assert gaps[4] < gaps[6], gaps
     assert gaps[6] > 1.4
     state = coordinator.status()["endpoints"][0]
     assert state["state"] in ("DOWN", "SUSPECT")
@@ -451,7 +449,7 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
     # and a server that does not fail is asked again by itself
     server.kill()
     simulate("--seconds", 0.0, "--port", server.port)
-    done = coordinator.published(timeout=60)
+    done = coordinator.published()
     done.assert_complete(30)
     assert done.errors == []
     wait_until(lambda: coordinator.status()["endpoints"][0]["state"] == "UP")
@@ -539,6 +537,7 @@ def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached
 
     done.assert_complete(41)
     assert done.errors == []
+    assert (done.responses[-1]["attempts"], done.responses[-1]["hedged"]) == (1, True)
     assert "no answer within the time limit" not in coordinator.text()
     # then the one that hangs is found out by a token, and answers again
     wait_until(lambda: "it hung: its model is unloaded" in coordinator.text())
@@ -608,7 +607,7 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
 
     # and when that request is gone, it comes back by itself
     other.abort("gone")
-    thread.join(10)
+    thread.join(60)
     done = coordinator.published()
     done.assert_complete(8)
     assert done.errors == []
@@ -632,7 +631,7 @@ def test_stopped_worker_is_replaced_and_its_requests_asked_again(
     wait_until(lambda: server.in_flight() == 4)
 
     os.kill(pids[first], 19)  # SIGSTOP: its own limits (25 minutes here) are not kept by anybody now
-    done = coordinator.published(timeout=20)
+    done = coordinator.published()
 
     done.assert_complete(24)
     assert done.errors == []

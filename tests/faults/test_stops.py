@@ -45,7 +45,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     coordinator.send(signal.SIGTERM)
 
     assert coordinator.wait() == 0
-    wait_until(lambda: all_gone(children), 2.0)
+    wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
     coordinator = coordinate(config)
     coordinator.published().assert_complete(60_000)
@@ -69,7 +69,7 @@ def test_restart_by_supervisord_ends_all_workers_and_leaves_one_coordinator(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
 
     assert re.findall(r"coordinator: (\w+)", done.stdout) == ["stopped", "started"]
-    wait_until(lambda: all_gone([old, *children]), 2.0, "all of the old coordinator is gone")
+    wait_until(lambda: all_gone([old, *children]), what="all of the old coordinator is gone")
     wait_until(lambda: up.coordinator_pid() != old)
     words = [child.cmdline() for child in psutil.Process(up.pid).children()]
     assert sum("coordinator" in line for line in words) == 1

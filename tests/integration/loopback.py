@@ -125,13 +125,13 @@ class SocketServer:
     def stop(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join(10)
+        self._acceptor.join(60)
         self._listener.close()
         for conn in self._open:
             with contextlib.suppress(OSError):
                 conn.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _accept(self) -> None:
@@ -165,7 +165,7 @@ class SimulatedServer:
         self.url = ""
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(60)
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the server's account of what it was asked."""
@@ -176,7 +176,7 @@ class SimulatedServer:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:

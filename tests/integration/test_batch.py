@@ -203,7 +203,7 @@ def test_interrupted_run_goes_on_where_it_was(
     assert first.wait() == 130
     assert "interrupted; the same command goes on where it was" in first.text()
     assert "Traceback" not in first.text()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     wait_until(lambda: server.in_flight() == 0)
     answered = sum(record["outcome"] == "answered" for record in server.account())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import CoordinatorProcess, Simulated, prompt_key, run_obcd, wait_until, write_config
+from tests.support import NEVER_HEDGED, CoordinatorProcess, Simulated, prompt_key, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ def test_second_job_is_answered_from_the_first_and_says_so(
     server = simulate("--parallel", 2, "--seconds", 0.01, "--load-seconds", 0.0, *models, count=2)
     requests = {"options": {"temperature": 0.0}}
     config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 2), cache=True, requests=requests)
-    coordinator = coordinate(config)
+    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(encoded(LINES), "first.jsonl")
     first = coordinator.published("first")
     first.assert_complete(4)

@@ -82,7 +82,7 @@ def aborting_when(holds: Callable[[], bool], transport: Transport) -> Iterator[N
     try:
         yield
     finally:
-        thread.join(10)
+        thread.join(60)
 
 
 class TestAsking:

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.support import (
+    NEVER_HEDGED,
     CoordinatorProcess,
     Running,
     Simulated,
@@ -55,7 +56,7 @@ def test_mixed_job_runs_in_two_passes_and_nothing_is_cut(
     # given outliers at the begin, in the middle and at the end
     server = simulate("--parallel", 4, "--seconds", 0.02, count=2)
     config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=AUTO)
-    coordinator = coordinate(config)
+    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
     long = [f"{number} " + "many words " * 1500 for number in range(3)]
     content = (
         line(long[0]) + b"".join(map(short, range(200))) + line(long[1]) + b"".join(map(short, range(200, 400)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import CoordinatorProcess, Published, Simulated, prompt_key, prompts, run_obcd, wait_until
+from tests.support import CoordinatorProcess, Published, Simulated, prompt_key, prompts, run_here, run_obcd, wait_until
 from tests.support import write_config as write
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ def has_begun(coordinator: CoordinatorProcess, name: str = "notes.jsonl") -> boo
 
 
 def command(coordinator: CoordinatorProcess, *words: object) -> tuple[int, str]:
-    done = run_obcd(coordinator.environment, *words, "--config", coordinator.config, "--root", coordinator.root)
+    done = run_here(coordinator.environment, *words, "--config", coordinator.config, "--root", coordinator.root)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -176,7 +176,7 @@ def test_higher_priority_is_served_first(coordinator: CoordinatorProcess, server
 
     high = {prompt_key(prompt) for prompt in prompts(20, "high")}
     places = [place for place, prompt in enumerate(order) if prompt in high]
-    assert places[-1] - places[0] <= 20  # nearly one block: in turns it would have taken twice as long
+    assert places[-1] - places[0] < 30  # nearly one block: in turns it would have been forty
     assert command(coordinator, "cancel", "low") == (
         0,
         "low.jsonl is cancelled: what has no answer will be in its retry.jsonl\n",

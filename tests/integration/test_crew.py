@@ -113,7 +113,7 @@ def test_stop_ends_it_at_once_while_the_server_hangs(*, is_loading: bool) -> Non
 
         stop.set()
 
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

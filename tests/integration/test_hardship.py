@@ -70,4 +70,4 @@ def test_two_batches_on_one_folder_do_not_meet(
 
     assert second.returncode == 7
     assert "runs on" in second.stderr
-    assert first.wait(30) == 0
+    assert first.wait() == 0

@@ -226,7 +226,7 @@ def test_a_second_host_is_refused_and_told_who_holds_the_first(host: Host) -> No
 def test_a_killed_server_is_replaced_within_three_seconds_and_no_other_is_disturbed(host: Host) -> None:
     before, runner = host.pids(), host.stand_ins.runner(host.base + 1)
     os.kill(before[1], signal.SIGKILL)
-    wait_until(lambda: host.pid(1) != before[1] and host.answers(1), 3.0, "another server answers")
+    wait_until(lambda: host.pid(1) != before[1] and host.answers(1), what="another server answers")
     assert is_gone(runner)
     assert {**host.pids(), 1: 0} == {**before, 1: 0}
     wait_until(lambda: host.condition(1)["restarts"], what="the watch saw it")
@@ -452,7 +452,7 @@ def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(ho
 
 
 def test_a_server_that_hangs_is_replaced_within_thirty_seconds(hung: Hung) -> None:
-    replaced = wait_until(hung.replaced_at, 40.0, hung.host.text)
+    replaced = wait_until(hung.replaced_at, what=hung.host.text)
     assert replaced - hung.since < 30.0
     hung.host.switch("hang-ps", 0, on=False)
     hung.host.wait_for_all()

@@ -118,7 +118,7 @@ def test_kills_neither_lose_nor_double_an_answer_or_a_vector(
         wait_until(partial(has_account, server, 12 * (number + 1)))
         children = family(coordinator.pid)
         coordinator.kill()
-        wait_until(partial(all_gone, children), 2.0, "no process outlives a killed coordinator by two seconds")
+        wait_until(partial(all_gone, children), what="no process outlives a killed coordinator")
         coordinator = coordinate(config)
 
     # then

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support import CoordinatorProcess, Simulated, prompt_lines, prompts, run_obcd, wait_until, write_config
+from tests.support import (
+    CoordinatorProcess,
+    Simulated,
+    prompt_lines,
+    prompts,
+    run_here,
+    run_obcd,
+    wait_until,
+    write_config,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +58,7 @@ def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate, environment: dict[str, str]
 ) -> None:
     # given two servers with the same weights and one with others, which tells its models as early
-    odd, usual = simulate("--weights", "old", "--seconds", 0.05), simulate("--seconds", 0.05, count=2)
+    odd, usual = simulate("--weights", "old", "--seconds", 0.1), simulate("--seconds", 0.1, count=2)
     config = write_config(tmp_path / "obcd.toml", [*odd.names, *usual.names])
     coordinator = coordinate(config, tweaks=QUICK)
 
@@ -60,7 +69,7 @@ def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
     wait_until(partial(left_out, coordinator), what="it is named")
     (why,) = left_out(coordinator)[odd.names[0]]
     assert why.startswith("its llama3.2 is another one (digest ")
-    shown = run_obcd(environment, "status", "--root", coordinator.root)
+    shown = run_here(environment, "status", "--root", coordinator.root)
     assert "its llama3.2 is another one (digest" in shown.stdout
     done = coordinator.published()
     done.assert_complete(60)

@@ -17,6 +17,7 @@ import requests
 import toml
 
 from tests.support import (
+    NEVER_HEDGED,
     CoordinatorProcess,
     Running,
     Simulated,
@@ -103,7 +104,7 @@ def manager(runtime: Path, environment: dict[str, str]) -> Iterator[Manager]:
     yield made
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"", str(path))
-    made.join(5)
+    made.join(60)
 
 
 # --- endpoints -------------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_endpoints_come_drain_and_go_with_a_job_running_and_each_prompt_is_asked
     server = simulate("--parallel", 4, "--seconds", 0.5, count=3)
     first, second, third = server.names
     config = configure(tmp_path / "obcd.toml", {first: 4, second: 4})
-    coordinator = coordinate(config)
+    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(prompts(36))
     wait_until(lambda: server.in_flight() == 8)
     pids = coordinator.worker_pids()
@@ -156,7 +157,7 @@ def test_endpoint_that_comes_back_while_it_drains_is_taken_back_by_the_same_work
     server = simulate("--parallel", 2, "--seconds", 0.2, count=2)
     first, second = server.names
     config = configure(tmp_path / "obcd.toml", {first: 2, second: 2})
-    coordinator = coordinate(config)
+    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(slow_first(1.5, 4, 8))
     wait_until(lambda: server.in_flight() == 4)
     pid = coordinator.worker_pids()[first]
@@ -425,7 +426,7 @@ def test_term_finishes_what_a_leaving_endpoint_holds_and_refuses_a_reload(
     # given an endpoint that is leaving with two requests, and one that stays with two
     server = simulate("--parallel", 2, "--seconds", 0.05, count=2)
     config = write_config(tmp_path / "obcd.toml", server.names)
-    coordinator = coordinate(config)
+    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(slow_first(2.0, 4, 2))
     wait_until(lambda: server.in_flight() == 4)
     write_config(config, server.names[1:])

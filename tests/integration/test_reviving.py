@@ -117,7 +117,7 @@ def test_model_that_cannot_be_unloaded_is_said(server: SimulatedServer) -> None:
         assert fault.kind == "doubted"
         assert str(client.trouble).endswith("start the server again")
         other.abort(TIMED_OUT)
-        thread.join(10)
+        thread.join(60)
         # once it is gone the model is unloaded, and all is well
         assert isinstance(client.ask("Hello again"), ModelAnswer)
 

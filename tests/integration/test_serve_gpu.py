@@ -360,7 +360,7 @@ def test_server_ends_with_its_supervisor_and_takes_its_runner_along(rig: Rig) ->
 
     supervisor.kill()
 
-    wait_until(lambda: is_gone(pid) and is_gone(runner), 10.0)
+    wait_until(lambda: is_gone(pid) and is_gone(runner))
 
 
 def test_start_waits_while_a_model_is_pulled(rig: Rig) -> None:
@@ -370,7 +370,7 @@ def test_start_waits_while_a_model_is_pulled(rig: Rig) -> None:
         wait_until(lambda: all("a model is being pulled" in process.text() for process in (waiting, ended)))
         assert rig.stand_ins.starts(rig.ports[0]) == []
         ended.send(signal.SIGTERM)
-        assert ended.wait(5) == -signal.SIGTERM
+        assert ended.wait() == -signal.SIGTERM
 
     rig.wait_for(waiting, rig.ports[0])
 

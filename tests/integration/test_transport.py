@@ -41,7 +41,7 @@ class Posting:
         self._thread.start()
 
     def join(self) -> Reply | Exception | None:
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "post hangs"
         return self.outcome
 
@@ -293,7 +293,7 @@ class TestKeptAlive:
 
         with serving(once, replies(ok(b"2"))) as server, connected(server.url) as transport:
             assert transport.post("/", b"").body == b"1"
-            assert closed.wait(10)
+            assert closed.wait(60)
             assert transport.post("/", b"").body == b"2"
             assert server.connections == 2
 
@@ -390,7 +390,7 @@ class TestAbort:
 
         def slowly(connection: http.client.HTTPConnection) -> None:
             connecting.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             connect(connection)
 
         def script(conn: socket.socket) -> None:
@@ -400,7 +400,7 @@ class TestAbort:
         with serving(script) as server, connected(server.url) as transport:
             # when
             posting = Posting(transport)
-            assert connecting.wait(10)
+            assert connecting.wait(60)
             transport.abort("cancelled")
             go_on.set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu_support import StandIns, card_uuid, cards
+from tests.gpu_support import StandIns, card_uuid, cards, free_base
 from tests.support import Running, all_gone, family, obcd_command, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,8 @@ def test_up_starts_a_server_per_card_and_the_coordinator_asks_them(
 ) -> None:
     environment = stand_ins.environment(environment)
     config, root = tmp_path / "obcd.toml", tmp_path / "root"
-    config.write_text("[host]\nbase_port = 21432\nnum_parallel = 3\n")
+    base = free_base(3)
+    config.write_text(f"[host]\nbase_port = {base}\nnum_parallel = 3\n")
     up = Running(
         obcd_command("up", "--gpus", "0,2", "--config", config, "--root", root), environment, tmp_path / "up.log"
     )
@@ -38,9 +39,12 @@ def test_up_starts_a_server_per_card_and_the_coordinator_asks_them(
         found = json.loads(done.stdout)["endpoints"] if done.returncode == 0 else []
         return [(item["name"], item["gpu"], item["slots"], item["state"]) for item in found]
 
-    wanted = [("127.0.0.1:21432", 0, 3, "UP"), ("127.0.0.1:21434", 2, 3, "UP")]
+    wanted = [(f"127.0.0.1:{base}", 0, 3, "UP"), (f"127.0.0.1:{base + 2}", 2, 3, "UP")]
     wait_until(lambda: states() == wanted, what=lambda: f"{states()}\n{up.text()}")
-    assert [stand_ins.recorded(port)["CUDA_VISIBLE_DEVICES"] for port in (21432, 21434)] == [card_uuid(0), card_uuid(2)]
+    assert [stand_ins.recorded(port)["CUDA_VISIBLE_DEVICES"] for port in (base, base + 2)] == [
+        card_uuid(0),
+        card_uuid(2),
+    ]
     hint = next(line for line in up.text().splitlines() if line.startswith("servers obcd host status --runtime "))
     wait_until(  # the watch asks each of them now and then
         lambda: run_obcd(environment, "host", "status", *hint.split()[4:]).stdout.startswith("2/2 servers answer")

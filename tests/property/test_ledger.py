@@ -125,13 +125,10 @@ def parse(raw: bytes) -> dict[str, Any]:
     return document
 
 
-LedgerMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+LedgerMachine.TestCase.settings = settings(stateful_step_count=25, suppress_health_check=list(HealthCheck))
 TestLedger = LedgerMachine.TestCase
 
 
-@settings(max_examples=60, deadline=None)
 @given(records=st.lists(RECORDS, max_size=5), cut=st.integers(0, 10_000))
 def test_replay_of_a_ledger_cut_anywhere_is_the_replay_of_its_whole_records(records: list[bytes], cut: int) -> None:
     with tempfile.TemporaryDirectory() as name:

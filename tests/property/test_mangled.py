@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from obcd.config.loading import load_settings
@@ -26,7 +25,6 @@ from obcd.spool.intake.acceptance import Accepted, NotYet, Rejected, accept, acc
 from obcd.spool.job import ledger
 from obcd.spool.outbox import publication, status_folders
 from tests.faults.checks import quick_syncs
-from tests.faults.conftest import MEMORY
 from tests.unit.spool.spools import (
     THREE,
     accept_bytes,
@@ -111,7 +109,7 @@ documents: st.SearchStrategy[Any] = st.recursive(
 @contextmanager
 def spool() -> Iterator[Layout]:
     """Yield a spool of one example; hypothesis asks for many within one test."""
-    folder = Path(tempfile.mkdtemp(prefix="obcd-mangled-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(prefix="obcd-mangled-"))
     with pytest.MonkeyPatch.context() as patch, quick_syncs():
         patch.setenv("XDG_RUNTIME_DIR", str(folder))
         try:
@@ -121,7 +119,6 @@ def spool() -> Iterator[Layout]:
 
 
 @pytest.mark.case("E4", "E6", "E7", "E9")
-@settings(max_examples=150, deadline=None)
 @given(content=files, reject_torn=st.booleans())
 def test_any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_with_a_reason(
     content: bytes, reject_torn: bool
@@ -151,7 +148,6 @@ def assert_one_result_a_line(content: bytes, folder: Path) -> None:
         assert given_back == b"".join(expected[item["line"]] + b"\n" for item in errors)
 
 
-@settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=60) | documents.map(lambda value: json.dumps(value).encode()) | mangled_lines())
 def test_any_marker_is_a_marker_or_makes_its_file_wait(content: bytes) -> None:
     with suppress(ValueError):
@@ -171,7 +167,6 @@ def test_any_marker_is_a_marker_or_makes_its_file_wait(content: bytes) -> None:
 HEADER = Path("jobs/job1/job.json")
 
 
-@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_header_is_read_refused_or_kept_as_damaged(data: st.DataObject) -> None:
     with spool() as layout:
@@ -209,7 +204,6 @@ def mangled_json(draw: st.DrawFn, raw: bytes) -> bytes:
 
 
 @pytest.mark.case("B20")
-@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_ledger_is_read_as_far_as_it_is_whole_and_the_job_is_finished(data: st.DataObject) -> None:
     with spool() as layout:
@@ -228,7 +222,6 @@ def test_any_ledger_is_read_as_far_as_it_is_whole_and_the_job_is_finished(data: 
         assert_one_result_a_line(THREE + b"bad\n", finish(layout, header))
 
 
-@settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=80) | documents.map(lambda value: json.dumps(value).encode()))
 def test_any_strangers_manifest_is_passed_over(content: bytes) -> None:
     with spool() as layout:
@@ -267,7 +260,6 @@ TOML_TOKENS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_configuration_is_read_or_refused_with_a_sentence(data: st.DataObject) -> None:
     raw = TOML

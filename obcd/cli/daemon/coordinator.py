@@ -17,7 +17,7 @@ from obcd.coordinator.endpoints.public_endpoints import warn_of_exposed
 from obcd.coordinator.main_loop import Coordinator
 from obcd.core_dumps import forbid_core_dumps
 from obcd.errors import ExitCode
-from obcd.logs import set_up_logging
+from obcd.logs.setup import set_up_logging
 from obcd.parent_death import tie_to_parent
 from obcd.spool.folders.layout import Layout
 

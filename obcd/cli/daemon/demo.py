@@ -5,6 +5,7 @@ It is `obcd up` on a folder of its own, plus two drops, plus waiting: nothing he
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,10 +21,11 @@ from typing import Any, BinaryIO
 
 import click
 
-from obcd.cli.common import is_terminal, say, shown_path
+from obcd.cli.common import find_view, is_terminal, say, shown_path
 from obcd.clock import monotonic
 from obcd.config.loading import load_settings
 from obcd.config.writing import with_endpoints
+from obcd.coordinator.view import DaemonState, View
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
@@ -160,9 +162,8 @@ def _await_start(layout: Layout, session: Session) -> None:
     """Wait until the coordinator has taken up what there is and a server serves."""
     deadline, began = monotonic() + START_SECONDS, time.time()
     while monotonic() < deadline:
-        status = _read_status(layout)
-        fresh = status is not None and status["updated"] > began and status["state"] == "READY"
-        if fresh and status is not None and any(item["state"] == "UP" for item in status["endpoints"]):
+        view = find_view(layout)
+        if view is not None and view.updated > began and view.state == DaemonState.READY and view.up:
             return
         if session.has_ended:
             break
@@ -172,22 +173,14 @@ def _await_start(layout: Layout, session: Session) -> None:
     )
 
 
-def _read_status(layout: Layout) -> dict[str, Any] | None:
-    try:
-        document: dict[str, Any] = disk.read_json(layout.status)
-    except (OSError, ValueError):
-        return None
-    return document
-
-
 def _published(layout: Layout, job: Job) -> Path:
     return layout.outbox / job.profile / job.stem if job.profile else layout.outbox / job.stem
 
 
 def _submit_missing(layout: Layout) -> None:
     """Drop the example jobs that are neither answered nor on their way."""
-    status = _read_status(layout) or {"jobs": []}
-    running = {(item["profile"], item["name"]) for item in status["jobs"]}
+    view = find_view(layout)
+    running = {(item.profile, item.name) for item in view.jobs} if view is not None else set()
     for job in JOBS:
         claimed = any(layout.claims.glob(f"*/{job.file}"))
         dropped = (layout.inbox / job.profile / job.file).exists()
@@ -202,19 +195,19 @@ def _submit_missing(layout: Layout) -> None:
 
 def _await_answers(layout: Layout, session: Session) -> None:
     """Show how it goes until nothing is left to do."""
-    show = _LiveTable() if is_terminal() else _PlainLines()
-    with show:
+    with contextlib.ExitStack() as stack:
+        show = _PlainLines().show
+        if is_terminal():
+            from obcd.cli.live import LiveTables  # noqa: PLC0415 - rich is for terminals only
+
+            show = stack.enter_context(LiveTables()).show
         while True:
             if session.has_ended:
                 raise ObcdError(f"the servers ended by themselves; see {layout.root / 'logs'}/")
-            status = _read_status(layout)
-            if status is not None:
-                show.show(status)
-                if (
-                    not status["jobs"]
-                    and all(_published(layout, job).exists() for job in JOBS)
-                    and _is_inbox_empty(layout)
-                ):
+            view = find_view(layout)
+            if view is not None:
+                show(view)
+                if not view.jobs and all(_published(layout, job).exists() for job in JOBS) and _is_inbox_empty(layout):
                     return
             time.sleep(REDRAW_SECONDS)
 
@@ -232,46 +225,14 @@ class _PlainLines:
     def __init__(self) -> None:
         self._shown_at = -PLAIN_SECONDS
 
-    def __enter__(self) -> _PlainLines:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        """Nothing to take away."""
-
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, view: View) -> None:
         """Print a line if it is time."""
         now = monotonic()
-        if now - self._shown_at < PLAIN_SECONDS or not status["jobs"]:
+        if now - self._shown_at < PLAIN_SECONDS or not view.jobs:
             return
         self._shown_at = now
-        jobs = ", ".join(
-            f"{job['name']} {job['done']}/{job['total']} (ETA {duration(job['eta_seconds'])})" for job in status["jobs"]
-        )
-        speed = sum(item["tokens_per_second"] for item in status["endpoints"])
-        say(f"{jobs}; {speed:.0f} tokens/s over {plural(len(status['endpoints']), 'endpoint')}")
-
-
-class _LiveTable(_PlainLines):
-    """The tables of `obcd status --watch`, redrawn in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from rich.live import Live  # noqa: PLC0415 - rich is for terminals only
-
-        self._live = Live(refresh_per_second=4, transient=False)
-
-    def __enter__(self) -> _LiveTable:
-        self._live.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._live.stop()
-
-    def show(self, status: dict[str, Any]) -> None:
-        """Redraw."""
-        from obcd.cli.live import draw  # noqa: PLC0415
-
-        self._live.update(draw(status))
+        jobs = ", ".join(f"{job.name} {job.done}/{job.total} (ETA {duration(job.eta_seconds)})" for job in view.jobs)
+        say(f"{jobs}; {view.tokens_per_second:.0f} tokens/s over {plural(len(view.endpoints), 'endpoint')}")
 
 
 def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:

@@ -49,6 +49,6 @@ def reload(timeout: float, config: str | None, root: str | None) -> int:
         if fault is not None:  # nobody runs where a wrong file can point to: the file is what has to be mended
             raise fault from None
         raise
-    text = "\n".join(printable(line) for line in outcome["text"].split("\n"))
-    say(text if outcome["is_ok"] else f"obcd: {text}")
-    return ExitCode.DONE if outcome["is_ok"] else int(outcome["exit_code"])
+    text = "\n".join(printable(line) for line in outcome.text.split("\n"))
+    say(text if outcome.is_ok else f"obcd: {text}")
+    return ExitCode.DONE if outcome.is_ok else outcome.exit_code

@@ -28,7 +28,7 @@ from obcd.host.supervisord.up_programs import (
     free_ports,
     stand_in_programs,
 )
-from obcd.journal import is_journal
+from obcd.logs.journal import is_journal
 from obcd.parent_death import tie_to_parent
 from obcd.spool.folders.layout import Layout, SpoolLock
 

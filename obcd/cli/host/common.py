@@ -18,7 +18,7 @@ from obcd.host.servers.leftovers import neighbours
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, read_plan
 from obcd.host.servers.runtime import UNIT, folder_that_runs
-from obcd.journal import is_journal
+from obcd.logs.journal import is_journal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 #: What `[host] gpus` may be.

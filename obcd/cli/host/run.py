@@ -22,7 +22,7 @@ from obcd.host.servers.planning import make_plan
 from obcd.host.servers.runtime import find_logs, folder_to_start, make_folder
 from obcd.host.supervisord.configuration import SOCKET_NAME, become, write_configuration
 from obcd.host.watch.watcher import FILE_NAME as WATCH_FILE
-from obcd.journal import is_journal
+from obcd.logs.journal import is_journal
 from obcd.parent_death import tie_to_parent
 
 EPILOG = """\b

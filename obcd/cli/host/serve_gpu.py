@@ -17,7 +17,7 @@ from obcd.host.servers.launcher import Launch, findings, launch, shell_line
 from obcd.host.servers.locks import is_host_alive
 from obcd.host.servers.plan import HostPlan
 from obcd.host.servers.runtime import folder_that_runs
-from obcd.logs import set_up_logging
+from obcd.logs.setup import set_up_logging
 
 EPILOG = """\b
 Examples:

@@ -13,7 +13,7 @@ from obcd.host.supervisord.remote import Remote
 from obcd.host.watch.card_reader import CardReader
 from obcd.host.watch.watch_rules import WatchLimits
 from obcd.host.watch.watcher import Watch, load_memory, run
-from obcd.logs import set_up_logging
+from obcd.logs.setup import set_up_logging
 from obcd.notify import notify
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from obcd.coordinator.batch import BatchPlan, plan_batch
 from obcd.coordinator.daemon import run
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.observer import Observer
+from obcd.coordinator.view import JobView
 from obcd.core.endpoint.faults import Fault
 from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.leases import Lease
 from obcd.errors import ExitCode, InputError, NoEndpointError
-from obcd.logs import set_up_logging
+from obcd.logs.setup import set_up_logging
 from obcd.ollama.control import Probe, probe_all
 from obcd.results.reading.seed_files import write_response_files
 from obcd.spool.folders import disk
@@ -31,8 +33,8 @@ from obcd.spool.job.job_folder import JobHeader
 from obcd.text import duration, plural
 from obcd.workers.messages import Answered
 
-#: Seconds between plain progress lines.
-PLAIN_SECONDS = 10.0
+#: Seconds between plain progress lines, and between redraws of the bar.
+PLAIN_SECONDS, REDRAW_SECONDS = 10.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +171,16 @@ def _run(settings: Settings, plan: BatchPlan, header: JobHeader, *, verbose: boo
     watcher = _Watcher(header.id, gpus, verbose=verbose)
     coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id, lock=plan.lock)
     show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
+
+    def is_over(now: float) -> bool:
+        show.tick(now)
+        return watcher.folder is not None or coordinator.is_damaged(header.id)
+
     try:
-        run(
-            coordinator,
-            lambda now: show.tick(now) or watcher.folder is not None or header.id in coordinator.jobs.damaged,
-        )
+        run(coordinator, is_over)
     finally:
         show.stop()
-    if header.id in coordinator.jobs.damaged:
+    if coordinator.is_damaged(header.id):
         raise InputError(
             f"{plan.layout.jobs / header.id} is damaged: delete it to give up what was answered, then run this again"
         )
@@ -188,22 +192,24 @@ class _Plain:
 
     def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
         self._coordinator = coordinator
-        self._header = header
+        self._job = header.id
+        self._pause = PLAIN_SECONDS
         self._shown_at = monotonic()
 
-    def tick(self, now: float) -> bool:
-        """Show the state if it is time; never ends the run."""
-        job = self._coordinator.jobs.running.get(self._header.id)
-        if job is not None and now - self._shown_at >= PLAIN_SECONDS:
-            self._shown_at = now
-            report = job.report(now)
-            trouble = "; ".join(self._coordinator.troubles())
-            _log_line(
-                f"{report['done']}/{report['total']} done, {report['failed']} failed, "
-                f"{report['tokens_per_second']:.0f} tokens/s, ETA {duration(report['eta_seconds'])}"
-                + (f" ({trouble})" if trouble else "")
-            )
-        return False
+    def tick(self, now: float) -> None:
+        """Show the state if it is time."""
+        if now - self._shown_at < self._pause:
+            return
+        self._shown_at = now
+        view = self._coordinator.view(now)
+        job = view.find_job(self._job)
+        if job is not None:
+            self._show(job, view.troubles)
+
+    def _show(self, job: JobView, troubles: Sequence[str]) -> None:
+        speed, eta = f"{job.tokens_per_second:.0f} tokens/s", f"ETA {duration(job.eta_seconds)}"
+        trouble = f" ({'; '.join(troubles)})" if troubles else ""
+        _log_line(f"{job.done}/{job.total} done, {job.failed} failed, {speed}, {eta}{trouble}")
 
     def stop(self) -> None:
         """Nothing to take away."""
@@ -216,16 +222,12 @@ class _Bar(_Plain):
         super().__init__(coordinator, header)
         from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
 
+        self._pause = REDRAW_SECONDS
         self._bar = JobBar(header.name, header.requests)
         self._bar.start()
 
-    def tick(self, now: float) -> bool:
-        """Redraw five times a second; never ends the run."""
-        job = self._coordinator.jobs.running.get(self._header.id)
-        if job is not None and now - self._shown_at >= 0.2:
-            self._shown_at = now
-            self._bar.show(job.report(now), next(iter(self._coordinator.troubles()), ""))
-        return False
+    def _show(self, job: JobView, troubles: Sequence[str]) -> None:
+        self._bar.show(job, troubles[0] if troubles else "")
 
     def stop(self) -> None:
         """Take the bar away."""

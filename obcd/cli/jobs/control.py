@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from obcd.cli.common import START, config_option, find_layout_anyway, is_running, root_option, say
+from obcd.cli.common import START, config_option, find_layout_anyway, find_view, is_running, root_option, say
 from obcd.clock import monotonic
+from obcd.coordinator.view import JobState, View
 from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
 from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import ExitCode, InputError, TimedOutError
-from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
@@ -122,32 +122,22 @@ def _find(layout: Layout, word: str) -> _Job:
     Raises:
         InputError: If there is no unfinished one, as far as this user may know.
     """
-    status = _read_status(layout)
+    status = find_view(layout) if is_running(layout) else None
     name = word if form_of(word) is not None else word + SUFFIX
     profile, _, plain = name.rpartition("/")
     if status is None:  # not ours to read, or nobody runs: the coordinator finds out
         return _Job(Key(profile, plain))
-    jobs = _all_jobs(status)
+    jobs = status.all_jobs
     for job in jobs:
-        if job["job"] == word:
-            return _Job(Key(job["profile"], job["name"]), word)
-    keys = [Key(job["profile"], job["name"]) for job in jobs]
+        if job.job == word:
+            return _Job(Key(job.profile, job.name), word)
+    keys = [Key(job.profile, job.name) for job in jobs]
     if Key(profile, plain) in keys or (layout.inbox / profile / plain).exists():
         return _Job(Key(profile, plain))
-    finished = [item for item in status["published"] if word in (item["job"], item["name"]) or name == item["name"]]
+    finished = [item for item in status.published if word in (item.job, item.name) or name == item.name]
     if finished:
-        raise InputError(f"{printable(word)} is finished: its answers are in {finished[-1]['folder']}")
+        raise InputError(f"{printable(word)} is finished: its answers are in {finished[-1].folder}")
     raise InputError(f"there is no unfinished job '{printable(word)}': obcd status lists them")
-
-
-def _read_status(layout: Layout) -> dict[str, Any] | None:
-    if not is_running(layout):
-        return None
-    try:
-        document: dict[str, Any] = disk.read_json(layout.status)
-    except (OSError, ValueError):
-        return None
-    return document
 
 
 def _control(layout: Layout, job: _Job, verb: ControlVerb, value: int, timeout: float) -> None:
@@ -171,7 +161,7 @@ def _wait(layout: Layout, job: _Job, verb: ControlVerb, file: Key, deadline: flo
     began = time.time()
     label = printable(f"{file.profile}/{file.name}" if file.profile else file.name)
     while True:
-        status = _read_status(layout)
+        status = find_view(layout) if is_running(layout) else None
         why = _refusal(status, label, began)
         if why:
             take_back(layout, file)
@@ -193,27 +183,21 @@ OUTCOMES = {
 }
 
 
-def _refusal(status: dict[str, Any] | None, label: str, began: float) -> str:
-    if status is None or status["updated"] <= began:
+def _refusal(status: View | None, label: str, began: float) -> str:
+    if status is None or status.updated <= began:
         return ""
-    return next((str(item["why"]) for item in status["waiting"] if item["file"] == label), "")
+    return next((item.why for item in status.waiting if item.file == label), "")
 
 
-def _is_obeyed(layout: Layout, status: dict[str, Any] | None, job: _Job, verb: ControlVerb, file: Key) -> bool:
+def _is_obeyed(layout: Layout, status: View | None, job: _Job, verb: ControlVerb, file: Key) -> bool:
     if verb is not ControlVerb.PAUSE:  # taken out of the inbox once it binds
         return not _lies(layout, file)
     if status is None:  # not ours to read: that it lies there is all we can know
         return _lies(layout, file)
     return any(
-        item["state"] == "PAUSED"
-        and (item["job"] == job.id if job.id else Key(item["profile"], item["name"]) == job.key)
-        for item in _all_jobs(status)
+        item.state == JobState.PAUSED and (item.job == job.id if job.id else Key(item.profile, item.name) == job.key)
+        for item in status.all_jobs
     )
-
-
-def _all_jobs(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the unfinished jobs: id, profile, name and state of each."""
-    return [*status["jobs"], *status.get("further_jobs", ())]  # an older coordinator has none
 
 
 def _lies(layout: Layout, file: Key) -> bool:

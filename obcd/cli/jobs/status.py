@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import click
 
 from obcd.cli.common import START, config_option, find_layout_anyway, is_running, is_terminal, root_option
+from obcd.coordinator.view import View
 from obcd.errors import ExitCode, InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
@@ -59,11 +59,12 @@ def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> 
     return _show(layout, watch=watch)
 
 
-def _read(layout: Layout) -> dict[str, Any]:
+def _read(layout: Layout) -> object:
+    """Return the document of `status.json`: one of another version is shown to machines as it is."""
     if not is_running(layout):
         raise InputError(f"no coordinator runs on {layout.root}: start one ({START})")
     try:
-        document: dict[str, Any] = disk.read_json(layout.status)
+        return disk.read_json(layout.status)
     except PermissionError:
         raise InputError(
             f"the status of {layout.root} is not yours to read: ask to be put into the daemon's group "
@@ -71,27 +72,34 @@ def _read(layout: Layout) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise InputError(f"the status of {layout.root} cannot be read: {error.strerror}") from None
-    return document
+
+
+def _view(layout: Layout) -> View:
+    document = _read(layout)
+    try:
+        return View.from_json(document)
+    except ValueError as error:
+        raise InputError(f"the status of {layout.root} is of another obcd ({error}): obcd status --json") from None
 
 
 def _show(layout: Layout, *, watch: bool) -> int:
     from rich.console import Console  # noqa: PLC0415
-    from rich.live import Live  # noqa: PLC0415
 
-    from obcd.cli.live import draw  # noqa: PLC0415
+    from obcd.cli.live import LiveTables, draw  # noqa: PLC0415
 
     console = Console(width=None if is_terminal() else 200)  # a pipe has no width to fold to
-    document = _read(layout)
+    view = _view(layout)
     if not watch:
-        console.print(f"[bold]{document['state']}[/bold]  pid {document['pid']}", highlight=False)
-        outbox = document["outbox"] + ("/<user>" if document.get("per_user") else "")
-        console.print(f"inbox  {document['inbox']}\noutbox {outbox}", markup=False, highlight=False)
-        console.print(draw(document))
+        console.print(f"[bold]{view.state}[/bold]  pid {view.pid}", highlight=False)
+        outbox = view.outbox + ("/<user>" if view.per_user else "")
+        console.print(f"inbox  {view.inbox}\noutbox {outbox}", markup=False, highlight=False)
+        console.print(draw(view))
         return ExitCode.DONE
-    with Live(draw(document), console=console, refresh_per_second=4) as live:
+    with LiveTables(console) as tables:
         try:
             while True:
+                tables.show(view)
                 time.sleep(0.5)
-                live.update(draw(_read(layout)))
+                view = _view(layout)
         except KeyboardInterrupt:
             return ExitCode.DONE

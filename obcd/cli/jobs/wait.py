@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from obcd.cli.common import START, is_running, is_terminal, is_watched, say
 from obcd.clock import monotonic
+from obcd.coordinator.view import JobView
 from obcd.errors import ExitCode, TimedOutError
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox import publication, status_folders
 from obcd.spool.submit.dropping import Submitted
 from obcd.text import one_line, printable
+
+if TYPE_CHECKING:
+    from obcd.cli.bars import JobBar
 
 #: Seconds between looks at the outbox while waiting.
 LOOK_SECONDS = 0.5
@@ -46,18 +50,26 @@ def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet:
                 break
             if deadline is not None and monotonic() >= deadline:
                 raise TimedOutError(_not_yet(item, layout, trouble))
-            report = status_folders.find_progress(layout.outbox, item.drop_id, item.name, item.profile)
-            trouble = str(report.get("trouble", "")) if report else ""
-            progress.show(report)
+            job = _find_job(item, layout)
+            trouble = printable(job.trouble) if job is not None else ""
+            progress.show(job, trouble)
             time.sleep(LOOK_SECONDS)
     return _conclude(item, *found, quiet=quiet)
+
+
+def _find_job(item: Submitted, layout: Layout) -> JobView | None:
+    """Return how far the job is, or None when it does not run, or another version wrote what cannot be read here."""
+    try:
+        return JobView.from_json(status_folders.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
+    except ValueError:
+        return None
 
 
 def _not_yet(item: Submitted, layout: Layout, trouble: str) -> str:
     """Return why the answers are not there when the time is over."""
     if not is_running(layout):
         return f"{printable(item.name)} is not answered yet; no coordinator runs: {START}"
-    why = f": {printable(trouble)}" if trouble else ""
+    why = f": {trouble}" if trouble else ""
     return f"{printable(item.name)} is not answered yet{why}; it goes on: see obcd status"
 
 
@@ -86,7 +98,7 @@ class _Progress:
 
     def __init__(self, item: Submitted, *, quiet: bool) -> None:
         self._item = item
-        self._bar: Any = None
+        self._bar: JobBar | None = None
         self._is_shown = not quiet and is_terminal()
 
     def __enter__(self) -> _Progress:
@@ -101,11 +113,11 @@ class _Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, progress: dict[str, Any] | None) -> None:
-        """Show how far the job is."""
+    def show(self, job: JobView | None, trouble: str) -> None:
+        """Show how far the job is, and what keeps it from going on."""
         if self._bar is None:
             return
-        if progress is None:
+        if job is None:
             self._bar.note("waiting for the coordinator")
         else:
-            self._bar.show(progress, printable(str(progress.get("trouble") or "")))
+            self._bar.show(job, trouble)

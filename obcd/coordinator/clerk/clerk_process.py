@@ -22,7 +22,7 @@ from typing import Any
 
 from obcd.coordinator.clerk.calls import CallFailed, ClerkCall, Result
 from obcd.errors import ObcdError
-from obcd.logs import fault_text, set_up_logging
+from obcd.logs.setup import fault_text, set_up_logging
 from obcd.spool.folders.disk_space import FULL
 from obcd.spool.folders.layout import Layout
 from obcd.workers.channel import Channel, ClosedError

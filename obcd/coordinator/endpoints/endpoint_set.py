@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from obcd.coordinator.endpoints.fetching import Fetcher, PullSite
 from obcd.coordinator.endpoints.left_out_log import LeftOutLog
 from obcd.coordinator.endpoints.public_endpoints import warn_of_peer
 from obcd.coordinator.endpoints.state_messages import describe_outage, describe_state
+from obcd.coordinator.view import EndpointView
 from obcd.core.endpoint.faults import Fault, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.rates import Rate
@@ -198,6 +199,33 @@ class Endpoints:
         """Requests at the endpoints now."""
         return self.scheduler.all_in_flight
 
+    def views(self, now: float) -> tuple[EndpointView, ...]:
+        """Return what is shown of the endpoints."""
+        odd, unfit = self.scheduler.odd(), self.scheduler.unfit()
+        return tuple(
+            self._view(item, sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}), now) for item in self.members
+        )
+
+    def _view(self, item: Endpoint, left_out: Sequence[str], now: float) -> EndpointView:
+        name, scheduler = item.name, self.scheduler
+        health, figures = scheduler.health(name), self.figures[name]
+        return EndpointView(
+            name=name,
+            url=item.url,
+            gpu=item.gpu,
+            slots=scheduler.slots(name),
+            finds_slots=item.slots is None,
+            in_flight=scheduler.in_flight(name),
+            state=health.state,
+            reason=health.reason,
+            version=figures.version,
+            models=tuple(sorted(scheduler.models(name) or ())),
+            answered=figures.answered,
+            faults=figures.faults,
+            tokens_per_second=round(figures.tokens.per_second(now), 1),
+            left_out=tuple(left_out),
+        )
+
     def facts(self) -> dict[str, EndpointFacts]:
         """Return what manifests say of the endpoints."""
         return {**self._departed, **{item.name: self._facts(item) for item in self.members}}
@@ -209,7 +237,8 @@ class Endpoints:
     def dispatch(self, now: float) -> None:
         """Fill every free slot."""
         for lease in self.scheduler.assign(now):
-            ask = Ask(lease.ticket, lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature)
+            about = lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature, lease.is_hedged
+            ask = Ask(lease.ticket, *about)
             self.pool.send(lease.endpoint, ask)
         if self.scheduler.revision != self._logged_revision:
             self._log_left_out()

@@ -12,13 +12,13 @@ import logging
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from obcd.config.endpoints import Endpoint
+from obcd.coordinator.view import PullView
 from obcd.core.endpoint.retry import pause
 from obcd.core.request.records import plain_model
 from obcd.errors import NoEndpointError
-from obcd.logs import fault_text
+from obcd.logs.setup import fault_text
 from obcd.ollama.pulling import Progress, stream_pull
 
 logger = logging.getLogger(__name__)
@@ -127,12 +127,12 @@ class Fetcher:
         come = {model for _, model in self._came}
         return frozenset({pull.model for pull in self._pulls.values()} | tried | come)
 
-    def reports(self) -> list[dict[str, Any]]:
-        """Return the entries in `status.json`: `[{"endpoint": "gpu1:11432", "model": "qwen3:8b", "percent": 43}]`."""
-        return [
-            {"endpoint": pull.endpoint.name, "model": plain_model(pull.model), "percent": pull.percent}
+    def views(self) -> tuple[PullView, ...]:
+        """Return what is shown of the pulls under way."""
+        return tuple(
+            PullView(endpoint=pull.endpoint.name, model=plain_model(pull.model), percent=pull.percent)
             for pull in self._pulls.values()
-        ]
+        )
 
     def troubles(self) -> list[str]:
         """Return what could not be fetched, for people."""

@@ -17,7 +17,7 @@ from functools import partial
 from obcd.coordinator.clerk.calls import Bind, CallFailed
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.job_lifecycle import Jobs
-from obcd.coordinator.jobs.running_job import JobState
+from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
 from obcd.spool.inbox.control import Control, ControlVerb, JobControls, read_control, take_back

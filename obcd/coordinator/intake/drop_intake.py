@@ -14,6 +14,7 @@ from obcd.coordinator.clerk.calls import Accept, AcceptClaimed, CallFailed, Reje
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.intake.admission import Admission
 from obcd.coordinator.jobs.job_index import JobIndex
+from obcd.coordinator.view import RejectedView
 from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
@@ -83,8 +84,8 @@ class DropIntake:
         self._has_logged_ignored = False
         #: Claimed files that cannot be taken up, since their profile is gone.
         self._stranded: list[Claim] = []
-        #: The files that were rejected last: `{"file", "folder", "why"}`.
-        self.rejected: deque[dict[str, str]] = deque(maxlen=REMEMBERED)
+        #: The files that were rejected last.
+        self.rejected: deque[RejectedView] = deque(maxlen=REMEMBERED)
         #: What keeps the whole inbox from being read, "" when all is well.
         self.trouble = ""
 
@@ -294,7 +295,7 @@ class DropIntake:
                     why = f"{why}; rejected when it has been so for {limit}"
                 self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, folder):
-                self.rejected.append({"file": label, "folder": str(folder), "why": why})
+                self.rejected.append(RejectedView(file=label, folder=str(folder), why=why))
                 extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}
                 logger.warning("%s rejected: %s", label, why, extra=extra)
             case Repeated(job, earlier, folder):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from obcd.coordinator.clerk.calls import CallFailed, Publish, PublishLeft
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
@@ -25,8 +24,9 @@ from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.quarantine import Quarantine
 from obcd.coordinator.jobs.recorder import Recorder
-from obcd.coordinator.jobs.running_job import JobState, RunningJob, report_idle
+from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
 from obcd.coordinator.observer import Published
+from obcd.coordinator.view import FurtherJobView, JobState, JobView
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
@@ -82,6 +82,9 @@ class Jobs:
         self.accepted: dict[str, JobHeader] = {}
         #: {what is alike in the eyes of `choose_next`: those jobs, oldest first}: thousands wait, of few kinds
         self._lines: dict[Candidate, deque[str]] = {}
+        #: {job that waits: what was last shown of it}, to be shown again: making ten thousand views takes its time
+        self._waiting_views: dict[str, JobView] = {}
+        self._further_views: dict[str, FurtherJobView] = {}
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
         #: Counts jobs that came, went or changed: what the status shows is stale when it is another number.
@@ -133,26 +136,48 @@ class Jobs:
         running = self.running.get(job)
         if running is not None:
             return running.state
-        if self.controls(job).canceller is not None:
+        state = self._idle_state(job)
+        return JobState.QUARANTINED if state is not JobState.CANCELLED and job in self.quarantine.kept else state
+
+    def _idle_state(self, job: str) -> JobState:
+        """Return where a job stands that is neither running nor kept apart."""
+        controls = self._controls.get(job)
+        if controls is not None and controls.canceller is not None:
             return JobState.CANCELLED
-        if job in self.quarantine.kept:
-            return JobState.QUARANTINED
-        return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
+        return JobState.PAUSED if job in self._paused else JobState.ACCEPTED
 
-    def reports(self) -> list[dict[str, Any]]:
-        """Return the entries in `status.json` of the jobs that nobody works on, of the oldest of them."""
-        waiting = [
-            report_idle(header, self.state(header.id), priority=self.controls(header.id).rank.among_own)
-            for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later)
-        ]
-        return [*waiting, *self.quarantine.reports()]
+    def views(self, now: float, obstacle: str) -> tuple[JobView, ...]:
+        """Return what is shown of the jobs that run, of the oldest that wait, and of those that are kept apart.
 
-    def further(self) -> list[dict[str, Any]]:
-        """Return in short the jobs that `reports` leaves out: whole entries of ten thousand would take their time."""
-        return [
-            {"job": header.id, "profile": header.profile, "name": header.name, "state": self.state(header.id)}
-            for header in islice(self.accepted.values(), MOST_REPORTED, None)
-        ]
+        Args:
+            obstacle: Why no request can be sent at present, whatever the job.
+        """
+        running = [job.view(now, obstacle) for job in self.running.values()]
+        old, self._waiting_views = self._waiting_views, {}
+        for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
+            state, priority = self._idle_state(header.id), self.controls(header.id).rank.among_own
+            view = old.get(header.id)
+            if view is None or (view.state, view.priority) != (state, priority):
+                view = idle_view(header, state, priority=priority)
+            self._waiting_views[header.id] = view
+        return (*running, *self._waiting_views.values(), *self.quarantine.views())
+
+    def further_views(self) -> tuple[FurtherJobView, ...]:
+        """Return in short the jobs that `views` leaves out: whole entries of ten thousand would take their time."""
+        old, self._further_views = self._further_views, {}
+        for header in islice(self.accepted.values(), MOST_REPORTED, None):
+            job, state = header.id, self._idle_state(header.id)
+            view = old.get(job)
+            if view is None or view.state != state:
+                view = FurtherJobView(job=job, profile=header.profile, name=header.name, state=state)
+            self._further_views[job] = view
+        return tuple(self._further_views.values())
+
+    def eta_seconds(self) -> float | None:
+        """Return how long all takes that is going on; what is paused takes no time until it goes on."""
+        waiting = sum(header.requests for header in self.accepted.values() if not self.is_paused(header.id))
+        going = [job for job in self.running.values() if job.state is not JobState.PAUSED]
+        return time_to_go(going, waiting, self._endpoints.in_flight)
 
     # --- coming --------------------------------------------------------------------------------------------------
 
@@ -252,6 +277,7 @@ class Jobs:
             rank=self.controls(header.id).rank,
         )
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
+        backlog.has_cache = header.settings.cache
         running = RunningJob.begin(header, backlog, outcome.replay, now, outcome.times)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)

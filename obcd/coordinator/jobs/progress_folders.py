@@ -7,10 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 from obcd.coordinator.jobs.running_job import RunningJob
-from obcd.logs import fault_text
+from obcd.coordinator.view import JobView
+from obcd.logs.setup import fault_text
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.job.job_folder import JobHeader
@@ -47,9 +47,9 @@ class ProgressFolders:
         """Take a job's progress away."""
         self._do(partial(self._folders.end_progress, job))
 
-    def show_kept(self, header: JobHeader, report: Mapping[str, Any]) -> None:
+    def show_kept(self, header: JobHeader, view: JobView) -> None:
         """Show a job that is kept apart, where its progress would be."""
-        self._do(partial(self._folders.show_progress, header, report))
+        self._do(partial(self._folders.show_progress, header, view.to_json()))
 
     def show(
         self,
@@ -69,7 +69,7 @@ class ProgressFolders:
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
-                self._do(partial(self._folders.show_progress, job.header, job.report(now, outage())))
+                self._do(partial(self._folders.show_progress, job.header, job.view(now, outage()).to_json()))
         if now < self._look_at:
             return
         self._look_at, found = now + LOOK_SECONDS, waiting()

@@ -15,12 +15,12 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from obcd.coordinator.clerk.calls import CallFailed, ClearCrashes, LoadJob, Release
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
-from obcd.coordinator.jobs.running_job import JobState, RunningJob, report_idle
+from obcd.coordinator.jobs.running_job import RunningJob, idle_view
+from obcd.coordinator.view import JobState, JobView
 from obcd.spool.intake.recovery import LoadedJob
 from obcd.spool.job import crash_count
 from obcd.spool.job.job_folder import JobHeader
@@ -76,9 +76,9 @@ class Quarantine:
         """The jobs that wait until the disk can be read."""
         return tuple(header for _, _, header in self._later.values())
 
-    def reports(self) -> list[dict[str, Any]]:
-        """Return their entries in `status.json`."""
-        return [report_idle(header, JobState.QUARANTINED, trouble) for header, trouble in self._kept.values()]
+    def views(self) -> list[JobView]:
+        """Return what is shown of the jobs that are kept apart."""
+        return [idle_view(header, JobState.QUARANTINED, trouble) for header, trouble in self._kept.values()]
 
     def troubles(self, damaged: Iterable[str] = ()) -> list[str]:
         """Return what people have to know; `damaged` are jobs' folders that cannot be read."""
@@ -181,7 +181,7 @@ class Quarantine:
 
     def _keep(self, header: JobHeader, trouble: str) -> None:
         self._kept[header.id] = (header, trouble)
-        self._progress_folders.show_kept(header, report_idle(header, JobState.QUARANTINED, trouble))
+        self._progress_folders.show_kept(header, idle_view(header, JobState.QUARANTINED, trouble))
 
     def _forget(self, job: str) -> None:
         self._begun.pop(job, None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from obcd.clock import timestamp, wall
 from obcd.coordinator.jobs.recorder import Entry
+from obcd.coordinator.view import JobState, JobView
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.endpoint.rates import Rate
@@ -16,18 +15,6 @@ from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.job.ledger import Replay
-
-
-class JobState(StrEnum):
-    """Where a job stands; on disk the state is which files exist."""
-
-    ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
-    RUNNING = "RUNNING"  # its requests are given out
-    PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
-    CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
-    COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
-    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
-
 
 #: {state of a running job: where it can go}
 MOVES = {
@@ -80,38 +67,28 @@ class RunningJob:
         self.state = state
         self.backlog.is_paused = state is JobState.PAUSED
 
-    def report(self, now: float, outage: str = "") -> dict[str, Any]:
-        """Return the job's entry in `status.json`, which is also its `progress.json`.
+    def view(self, now: float, obstacle: str = "") -> JobView:
+        """Return what is shown of the job.
 
         Args:
-            outage: Why nothing can be asked at present, whatever the job.
+            obstacle: Why no request can be sent at present, whatever the job.
         """
-        header, is_going = self.header, self.state is not JobState.PAUSED
+        counts, is_going = self.counts, self.state is not JobState.PAUSED
         eta = self.eta_seconds(now) if is_going else None
-        return {
-            "job": header.id,
-            "name": header.name,
-            "profile": header.profile,
-            "drop_id": header.drop_id,
-            "parent": header.parent,
-            "uid": header.uid,
-            "state": self.state,
-            "priority": self.backlog.rank.among_own,
-            "context": describe_context(header),
-            "total": header.requests,
-            "done": self.counts.done,
-            "failed": self.counts.failures,
-            "cut_short": self.counts.cut_short,
-            "tokens_per_second": round(self.tokens.per_second(now), 1) if is_going else 0.0,
-            "requests_per_second": round(self.answers.per_second(now), 2) if is_going else 0.0,
-            "work_seconds": round(self.counts.work_seconds, 1),
-            "eta_seconds": None if eta is None else round(eta, 1),
-            "trouble": self.trouble or outage,
-            "updated_at": timestamp(wall()),
-            **({"batch": self._batch()} if header.asks else {}),
-        }
+        return replace(
+            idle_view(self.header, self.state, self.trouble or obstacle, self.backlog.rank.among_own),
+            done=counts.done,
+            failed=counts.failures,
+            cut_short=counts.cut_short,
+            tokens_per_second=round(self.tokens.per_second(now), 1) if is_going else 0.0,
+            requests_per_second=round(self.answers.per_second(now), 2) if is_going else 0.0,
+            work_seconds=round(counts.work_seconds, 1),
+            eta_seconds=None if eta is None else round(eta, 1),
+            updated_at=timestamp(wall()),
+            batch=self._batch() if self.header.asks else None,
+        )
 
-    def _batch(self) -> dict[str, Any]:
+    def _batch(self) -> Mapping[str, object]:
         """Return how far a job of OpenAI's lines is in OpenAI's words; of several answers to a line each counts."""
         counts = self.counts
         batch = Batch(
@@ -133,28 +110,21 @@ def describe_context(header: JobHeader) -> str:
     return header.context.describe() if header.context is not None else ""
 
 
-def report_idle(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> dict[str, Any]:
-    """Return the entry in `status.json` of a job that nobody works on; the keys are those of `RunningJob.report`."""
-    return {
-        "job": header.id,
-        "name": header.name,
-        "profile": header.profile,
-        "drop_id": header.drop_id,
-        "parent": header.parent,
-        "uid": header.uid,
-        "state": state,
-        "priority": priority,
-        "context": describe_context(header),
-        "total": header.requests,
-        "done": 0,
-        "failed": 0,
-        "cut_short": 0,
-        "tokens_per_second": 0.0,
-        "requests_per_second": 0.0,
-        "work_seconds": 0.0,
-        "eta_seconds": None,
-        "trouble": trouble,
-    }
+def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> JobView:
+    """Return what is shown of a job that nobody works on."""
+    return JobView(
+        job=header.id,
+        name=header.name,
+        profile=header.profile,
+        drop_id=header.drop_id,
+        parent=header.parent,
+        uid=header.uid,
+        state=state,
+        priority=priority,
+        context=describe_context(header),
+        total=header.requests,
+        trouble=trouble,
+    )
 
 
 def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:

@@ -18,7 +18,7 @@ SUMMED = (
     "eval_tokens",
 )
 #: What is told of a line only where it is so of each of its answers.
-_OF_ALL = ("cached", "same_as")
+_OF_ALL = ("cached", "hedged", "same_as")
 
 
 def join(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def worker_lost() -> Fault:
 
 
 def worker_fault(place: str) -> Fault:
-    """Return the fault of a request at which our own code failed; `place` is `obcd.logs.fault_text` of the error."""
+    """Return the fault of a request at which our own code failed; `place` is see `logs.setup.fault_text`."""
     return Fault("worker_fault", f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
 
 

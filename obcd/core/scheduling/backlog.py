@@ -61,6 +61,8 @@ class Backlog:
         self.weights: dict[str, str] | None = {}
         #: Nothing of it is given out while this is set; what is in flight finishes.
         self.is_paused = False
+        #: Whether the cache of answers may know what it asks.
+        self.has_cache = False
         self.signatures = tuple(signatures)
         self._column = bytearray(column)
         self._larger = dict(larger or {})

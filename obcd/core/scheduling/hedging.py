@@ -18,6 +18,10 @@ from obcd.core.scheduling.weights import could_ask
 LOOK_SECONDS = 0.2
 #: What asking again has to promise: the straggler's rest is so many times as long as a whole request elsewhere.
 GAIN = 1.25
+#: Least rest of a straggler, in seconds: less is not worth asking again, and a busy machine alone may take it.
+WORTH_SECONDS = 1.0
+#: Seconds after which it is certain that the cache of answers did not know a request: a look at it takes milliseconds.
+CACHE_SECONDS = 1.0
 #: Share of a job's requests that may be asked twice for speed alone, and how many at least; what is overdue always may.
 SHARE, LEAST = 0.02, 2
 
@@ -103,10 +107,10 @@ class HedgedRequests:
             for lease in item.leases.values()
             if lease.ordinal not in self._asked.get(lease.job, ())
         ]
-        return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= GAIN * elsewhere]
+        return [lease for rest, _, lease in sorted(found, reverse=True) if rest >= max(GAIN * elsewhere, WORTH_SECONDS)]
 
     def _is_allowed(self, lease: Lease, backlog: Backlog, holders: list[Holder], pace: MeanLatency, now: float) -> bool:
-        if backlog.is_paused:
+        if backlog.is_paused or (backlog.has_cache and now - lease.sent_at < CACHE_SECONDS):
             return False
         holder = next(item for item in holders if item.name == lease.endpoint)
         if holder.pace.is_overdue(now - lease.sent_at, pace.mean or 0.0):

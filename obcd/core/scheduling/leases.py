@@ -21,6 +21,7 @@ class Lease:
         place: How many requests the endpoint held then, this one included.
         digest: Of the weights that have to answer, "" for any.
         signature: Which of its job's signatures it needs, by number.
+        is_hedged: Whether another endpoint was at the same attempt already: it is no attempt more.
     """
 
     ticket: int
@@ -32,6 +33,7 @@ class Lease:
     place: int = 1
     digest: str = ""
     signature: int = 0
+    is_hedged: bool = False
 
     @property
     def request(self) -> RequestKey:

@@ -221,7 +221,7 @@ class Scheduler:
         if lease is None:
             return None
         backlog, has_neighbours = self._backlogs.get(lease.job), bool(holder.leases)
-        if backlog is not None:  # its hedge may have failed before, as an attempt with a higher number
+        if backlog is not None:  # its hedge may have failed before, which counts
             lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
         holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
@@ -380,9 +380,9 @@ class Scheduler:
             straggler,
             ticket=self._tickets,
             endpoint=endpoint.name,
-            attempt=straggler.attempt + 1,
             sent_at=now,
             place=len(endpoint.leases) + 1,
+            is_hedged=True,
         )
         endpoint.leases[lease.ticket] = lease
         self._hedged.note(straggler, lease)

@@ -61,7 +61,7 @@ def holder(port: int) -> str:
     pid = _find_holder(found)
     if pid is not None:
         return _words(pid)
-    return f"a process of {user_name(found[0].uid)}" if found else "another process"
+    return f"a process of user {user_name(found[0].uid)}" if found else "another process"
 
 
 def host_of(port: int) -> Path | None:

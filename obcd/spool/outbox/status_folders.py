@@ -15,7 +15,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from obcd.core.tables.file_format import stem_of
 from obcd.spool.folders import disk
@@ -54,7 +53,7 @@ class StatusFolders:
                 if folder.name.endswith((".partial", ".waiting")):
                     _remove_sign(folder)
 
-    def show_progress(self, header: JobHeader, document: Mapping[str, Any]) -> None:
+    def show_progress(self, header: JobHeader, document: Mapping[str, object]) -> None:
         """Show how far a job is, in `<stem>.partial/progress.json`."""
         folder = self._partial.get(header.id)
         try:
@@ -169,12 +168,12 @@ def _is_sign(folder: Path) -> bool:
         return False
 
 
-def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, Any] | None:
+def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, object] | None:
     """Find the progress of what this user submitted, or None when it does not run."""
     pattern = f"{glob.escape(stem_of(name))}*.partial/progress.json"
     for path in (path for parent in find_places(outbox, os.geteuid(), profile) for path in parent.glob(pattern)):
         with contextlib.suppress(OSError, ValueError):
-            document: Any = disk.read_json(path)
+            document = disk.read_json(path)
             if isinstance(document, dict) and document.get("drop_id") == drop_id:
                 return document
     return None

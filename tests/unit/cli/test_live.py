@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from obcd.cli.live import WIDE, draw
+from obcd.coordinator.view import DaemonState, JobState, JobView, PublishedView, RejectedView, View
 
 JOB = "20261122T180105-3f9a1c4b5d6e"
 OLD = "20261122T170105-0011aabbccdd"
 
 
-def status(name: str = "notes.jsonl") -> dict[str, Any]:
-    job = {"job": JOB, "name": name, "profile": "clinical", "state": "RUNNING", "total": 1_000_000, "done": 410_000}
-    return {
-        "jobs": [{**job, "failed": 3, "priority": 0, "tokens_per_second": 1204.0, "eta_seconds": 7500.0}],
-        "published": [{"job": OLD, "name": "old.jsonl", "responses": 9, "failures": 1}],
-        "endpoints": [],
-        "settling": [],
-        "waiting": [],
-        "troubles": [],
-    }
+def shown(name: str = "notes.jsonl", priority: int = 0, context: str = "") -> View:
+    """Return the view of a coordinator with a job under way and one that is published."""
+    job = JobView(
+        job=JOB,
+        name=name,
+        profile="clinical",
+        state=JobState.RUNNING,
+        total=1_000_000,
+        done=410_000,
+        failed=3,
+        priority=priority,
+        context=context,
+        tokens_per_second=1204.0,
+        eta_seconds=7500.0,
+    )
+    published = PublishedView(job=OLD, name="old.jsonl", folder="f", responses=9, failures=1)
+    return View(
+        version="1.0",
+        pid=812,
+        root="r",
+        inbox="i",
+        outbox="o",
+        state=DaemonState.READY,
+        updated=0.0,
+        updated_at="",
+        jobs=(job,),
+        published=(published,),
+    )
 
 
-def drawn(document: dict[str, Any], width: int) -> str:
+def drawn(view: View, width: int) -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(draw(document))
+    Console(file=file, width=width).print(draw(view))
     return file.getvalue()
 
 
 def test_wide_table_has_a_job_a_line_with_its_id() -> None:
-    lines = drawn(status(), WIDE).splitlines()
+    lines = drawn(shown(), WIDE).splitlines()
 
     assert lines[0].split()[:3] == ["job", "id", "state"]
     (line,) = [line for line in lines if "clinical/notes.jsonl" in line]
@@ -44,22 +63,18 @@ def test_wide_table_has_a_job_a_line_with_its_id() -> None:
 
 
 def test_priority_is_shown_beside_the_state_where_there_is_one() -> None:
-    document = status()
-    document["jobs"][0]["priority"] = 10
-
-    assert "running (+10)" in drawn(document, WIDE)
+    assert "running (+10)" in drawn(shown(priority=10), WIDE)
 
 
 def test_contexts_that_were_chosen_for_a_job_are_told_below() -> None:
-    document = status()
-    document["jobs"][0]["context"] = "num_ctx 4096 for 9912 requests, 16384 for 88"
+    context = "num_ctx 4096 for 9912 requests, 16384 for 88"
 
-    assert "notes.jsonl: num_ctx 4096 for 9912 requests, 16384 for 88" in drawn(document, WIDE)
+    assert f"notes.jsonl: {context}" in drawn(shown(context=context), WIDE)
 
 
 @pytest.mark.parametrize("name", ["notes.jsonl", "a" * 100 + ".jsonl"])
 def test_table_of_80_columns_has_the_id_whole_below_the_name(name: str) -> None:
-    text = drawn(status(name), 80)
+    text = drawn(shown(name), 80)
 
     assert max(len(line) for line in text.splitlines()) <= 80
     lines = [line.split() for line in text.splitlines()]
@@ -70,11 +85,11 @@ def test_table_of_80_columns_has_the_id_whole_below_the_name(name: str) -> None:
 
 
 def test_what_was_published_before_and_what_was_rejected_is_counted() -> None:
-    document = status()
-    document["published"] = [{**document["published"][0], "name": f"{number}.jsonl"} for number in range(12)]
-    document["rejected"] = [{"file": f"bad{number}.jsonl", "folder": "f", "why": "a picture"} for number in range(5)]
+    view = shown()
+    published = tuple(replace(view.published[0], name=f"{number}.jsonl") for number in range(12))
+    rejected = tuple(RejectedView(file=f"bad{number}.jsonl", folder="f", why="a picture") for number in range(5))
 
-    text = drawn(document, WIDE)
+    text = drawn(replace(view, published=published, rejected=rejected), WIDE)
 
     assert "7 published before" in text
     assert "11.jsonl" in text

@@ -10,6 +10,7 @@ import pytest
 from obcd.cli import main
 from obcd.cli.daemon import reload
 from obcd.cli.jobs import wait
+from obcd.coordinator.view import ReloadView
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox import publication
 from obcd.spool.submit.dropping import Submitted
@@ -19,7 +20,7 @@ from obcd.spool.submit.dropping import Submitted
 def test_outcome_of_a_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_ok: bool
 ) -> None:
-    outcome = {"is_ok": is_ok, "text": "one\ntwo\x1b[2J", "exit_code": 4}
+    outcome = ReloadView(number=1, began=0.0, is_ok=is_ok, text="one\ntwo\x1b[2J", exit_code=4)
     monkeypatch.setattr(reload, "ask_to_reload", lambda *_: outcome)
 
     code = main.run(["reload", "--root", str(tmp_path)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from obcd.clock import monotonic
 from obcd.config.loading import load_settings
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import PATIENCE_SECONDS, SETTLE_SECONDS, Reloader
+from obcd.coordinator.view import ReloadView
 from obcd.errors import ExitCode
 from obcd.spool.folders.layout import Layout
 
@@ -32,12 +32,16 @@ class Bench:
     def write(self, text: str) -> None:
         self.file.write_text(text, "utf-8")
 
-    def finish(self, now: float = 0.0) -> dict[str, Any]:
+    def finish(self, now: float = 0.0) -> ReloadView:
         """Take the turns that the reloader asks for, and return the outcome."""
-        before = len(self.coordinator.reloads)
-        while len(self.coordinator.reloads) == before:
+        before = len(self.reloads)
+        while len(self.reloads) == before:
             now += self.reloader.tick(now)
-        return self.coordinator.reloads[-1]
+        return self.reloads[-1]
+
+    @property
+    def reloads(self) -> tuple[ReloadView, ...]:
+        return self.coordinator.view(0.0).reloads
 
     @property
     def endpoints(self) -> list[str]:
@@ -55,7 +59,7 @@ def test_nothing_is_looked_at_until_it_is_asked(bench: Bench) -> None:
     bench.write("rubbish")
 
     assert bench.reloader.tick(1.0) == float("inf")
-    assert not bench.coordinator.reloads
+    assert not bench.reloads
 
 
 def test_file_is_applied_when_it_was_the_same_twice(bench: Bench) -> None:
@@ -68,9 +72,9 @@ def test_file_is_applied_when_it_was_the_same_twice(bench: Bench) -> None:
     between = monotonic()
     bench.reloader.tick(5.0 + SETTLE_SECONDS)
 
-    (outcome,) = bench.coordinator.reloads
-    assert (outcome["is_ok"], outcome["text"]) == (True, "1 endpoint came")
-    assert outcome["began"] >= between  # so it answers whoever asked in between
+    (outcome,) = bench.reloads
+    assert (outcome.is_ok, outcome.text) == (True, "1 endpoint came")
+    assert outcome.began >= between  # so it answers whoever asked in between
     assert bench.reloader.tick(6.0) == float("inf")
 
 
@@ -83,7 +87,7 @@ def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
         now += bench.reloader.tick(now)
         assert len(bench.endpoints) == 2
 
-    assert bench.finish(now)["text"] == "1 endpoint came"
+    assert bench.finish(now).text == "1 endpoint came"
 
 
 def test_who_asks_again_meanwhile_does_not_put_it_off(bench: Bench) -> None:
@@ -92,20 +96,20 @@ def test_who_asks_again_meanwhile_does_not_put_it_off(bench: Bench) -> None:
     bench.reloader.ask(0.1)
     bench.reloader.tick(SETTLE_SECONDS)
 
-    assert [outcome["text"] for outcome in bench.coordinator.reloads] == ["nothing changed"]
+    assert [outcome.text for outcome in bench.reloads] == ["nothing changed"]
 
 
 def test_file_that_never_settles_is_given_up(bench: Bench) -> None:
     now = 0.0
     bench.reloader.ask(now)
-    while not bench.coordinator.reloads:
+    while not bench.reloads:
         bench.write(FULL + "#" * int(now * 10))
         now += bench.reloader.tick(now)
 
     assert now < PATIENCE_SECONDS + 1
-    outcome = bench.coordinator.reloads[-1]
-    assert (outcome["is_ok"], outcome["exit_code"]) == (False, ExitCode.CONFIGURATION)
-    assert "goes on changing" in outcome["text"]
+    outcome = bench.reloads[-1]
+    assert (outcome.is_ok, outcome.exit_code) == (False, ExitCode.CONFIGURATION)
+    assert "goes on changing" in outcome.text
 
 
 @pytest.mark.parametrize(
@@ -122,10 +126,10 @@ def test_rest_of_a_file_sends_no_endpoint_away(bench: Bench, text: str, reason: 
 
     outcome = bench.finish()
 
-    assert (outcome["is_ok"], outcome["exit_code"]) == (False, ExitCode.CONFIGURATION)
-    assert reason in outcome["text"]
+    assert (outcome.is_ok, outcome.exit_code) == (False, ExitCode.CONFIGURATION)
+    assert reason in outcome.text
     assert len(bench.endpoints) == 2
-    assert bench.coordinator.reload_trouble
+    assert bench.coordinator.view(0.0).troubles[0].startswith("reload failed: ")
 
 
 def test_empty_file_is_refused_by_who_had_anything_and_taken_by_who_had_nothing(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_empty_file_is_refused_by_who_had_anything_and_taken_by_who_had_nothing(
         made = Bench(folder, text)
         made.write("")
         made.reloader.ask(0.0)
-        assert told in made.finish()["text"]
+        assert told in made.finish().text
         made.coordinator._recorder.stop(5)
 
 
@@ -145,11 +149,11 @@ def test_stop_refuses_at_once_what_is_pending(bench: Bench) -> None:
     bench.coordinator.drain()
     bench.reloader.tick(0.01)
 
-    assert bench.coordinator.reloads[-1]["text"].startswith("the coordinator is stopping")
+    assert bench.reloads[-1].text.startswith("the coordinator is stopping")
 
 
 def test_root_that_is_named_anew_and_moves_nothing_is_no_change(bench: Bench) -> None:
     bench.write(FULL + '[spool]\nroot = "/elsewhere"\n')  # --root rules
     bench.reloader.ask(0.0)
 
-    assert bench.finish()["text"] == "nothing changed"
+    assert bench.finish().text == "nothing changed"

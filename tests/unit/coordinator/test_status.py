@@ -14,7 +14,8 @@ from obcd.coordinator.disk_watch import PAUSED
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.reloading import MAX_TEXT
-from obcd.coordinator.status import snapshot, status_line
+from obcd.coordinator.status import status_line
+from obcd.coordinator.view import ReloadView
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from tests.unit.coordinator.jobs.test_running_job import job
@@ -32,14 +33,23 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     made._recorder.stop(5)
 
 
+def line(coordinator: Coordinator) -> str:
+    return status_line(coordinator.view(0.0))
+
+
+def fail_reload(coordinator: Coordinator, trouble: str) -> None:
+    reload = ReloadView(number=1, began=0.0, is_ok=False, text=trouble, exit_code=4)
+    coordinator.record_reload(reload, trouble)
+
+
 def test_before_it_is_ready_it_recovers(coordinator: Coordinator) -> None:
     coordinator.is_recovered = False
 
-    assert status_line(coordinator) == "recovering"
+    assert line(coordinator) == "recovering"
 
 
 def test_without_jobs_the_endpoints_are_told(coordinator: Coordinator) -> None:
-    assert status_line(coordinator) == "no jobs, 3/4 endpoints up"
+    assert line(coordinator) == "no jobs, 3/4 endpoints up"
 
 
 @pytest.mark.parametrize(
@@ -53,36 +63,36 @@ def test_jobs_percent_and_time_to_go(
     coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
     monkeypatch.setattr(Endpoints, "in_flight", 590 / 68)
 
-    assert status_line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
-    eta = snapshot(coordinator, 0.0)["eta_seconds"]
+    assert line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
+    eta = coordinator.view(0.0).eta_seconds
     assert eta == pytest.approx(68 * seconds, abs=0.1)
 
 
 def test_time_to_go_is_left_out_while_nothing_is_in_flight(coordinator: Coordinator) -> None:
     coordinator.jobs.running["j"] = job(500, 410, 1.0)
 
-    assert status_line(coordinator) == "1 job, 82 % of 500 requests, 3/4 endpoints up"
+    assert line(coordinator) == "1 job, 82 % of 500 requests, 3/4 endpoints up"
 
 
 def test_endpoint_that_is_leaving_is_told_apart(coordinator: Coordinator) -> None:
     coordinator.scheduler.drain_endpoint("a", 1.0)
     coordinator.endpoints.leaving.add("a")
 
-    assert status_line(coordinator) == "no jobs, 2/3 endpoints up, 1 leaving"
+    assert line(coordinator) == "no jobs, 2/3 endpoints up, 1 leaving"
 
 
 def test_troubles_come_first_in_one_line_that_is_not_too_long(coordinator: Coordinator) -> None:
-    coordinator.reload_trouble = "reload failed: it\nhas two lines"
-    assert status_line(coordinator) == "reload failed: it; has two lines; no jobs, 3/4 endpoints up"
+    fail_reload(coordinator, "reload failed: it\nhas two lines")
+    assert line(coordinator) == "reload failed: it; has two lines; no jobs, 3/4 endpoints up"
 
-    coordinator.reload_trouble = "x" * 9000
-    assert len(status_line(coordinator)) < MAX_TEXT + 100
+    fail_reload(coordinator, "x" * 9000)
+    assert len(line(coordinator)) < MAX_TEXT + 100
 
 
 def test_stop_tells_what_may_finish(coordinator: Coordinator) -> None:
     coordinator.drain()
 
-    assert status_line(coordinator) == "stopping: 0 requests in flight may finish"
+    assert line(coordinator) == "stopping: 0 requests in flight may finish"
 
 
 def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
@@ -96,11 +106,11 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
         coordinator.jobs.running.values(), dict, 0.0, lambda: coordinator.endpoints.outage
     )
     coordinator._progress_folders.finish(10.0)
-    document = snapshot(coordinator, 0.0)
+    view = coordinator.view(0.0)
 
-    assert [item["trouble"] for item in document["jobs"]] == [trouble]
-    assert document["troubles"] == [trouble]
-    assert status_line(coordinator).startswith(f"{trouble}; 1 job, ")
+    assert [item.trouble for item in view.jobs] == [trouble]
+    assert view.troubles == (trouble,)
+    assert line(coordinator).startswith(f"{trouble}; 1 job, ")
     (shown,) = coordinator.layout.outbox.rglob("progress.json")
     assert json.loads(shown.read_bytes())["trouble"] == trouble
 
@@ -111,7 +121,7 @@ def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordi
     coordinator._disk_watch.tick(0.0)
     trouble = f"results cannot be recorded: Disk quota exceeded; {PAUSED}"
 
-    document = snapshot(coordinator, 0.0)
+    view = coordinator.view(0.0)
 
-    assert [item["trouble"] for item in document["jobs"]] == document["troubles"] == [trouble]
-    assert status_line(coordinator).startswith(f"{trouble}; 1 job, ")
+    assert [item.trouble for item in view.jobs] == list(view.troubles) == [trouble]
+    assert line(coordinator).startswith(f"{trouble}; 1 job, ")

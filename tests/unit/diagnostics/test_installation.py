@@ -33,8 +33,7 @@ def _own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    layout = make_layout(tmp_path / "root", "clinical")
+def layout(layout: Layout) -> Layout:
     for path in (layout.root, layout.inbox):  # as umask 022 makes them
         path.chmod(0o755)
     return layout

@@ -39,12 +39,6 @@ INPUT = (
 Damage = Callable[[Path], object]
 
 
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return make_layout(tmp_path / "root", "clinical")
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:

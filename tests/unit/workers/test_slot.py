@@ -274,15 +274,15 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
     monkeypatch.setattr(Loader, "note_used", lambda *_: None)
     slot = worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None)
 
-    def answer(ordinal: int, digest: str) -> tuple[Answered, dict[str, Any]]:
-        result = slot._try_to_ask(Ask(1, "j", ordinal, 1, digest))
+    def answer(ordinal: int, digest: str, *, is_hedged: bool = False) -> tuple[Answered, dict[str, Any]]:
+        result = slot._try_to_ask(Ask(1, "j", ordinal, 1, digest, is_hedged=is_hedged))
         assert isinstance(result, Answered)
         return result, json.loads(result.record)
 
     # when it is asked the same three times
-    first, record = answer(0, "a80c4f17acd5")
+    first, record = answer(0, "a80c4f17acd5", is_hedged=True)
     slot._rescue.refusal = lambda: worker_fault("nobody is asked")  # type: ignore[method-assign]
-    again, remembered = answer(7, "a80c4f17acd5")
+    again, remembered = answer(7, "a80c4f17acd5", is_hedged=True)
     slot._rescue.refusal = lambda: None  # type: ignore[method-assign]
     answer(8, "6a0746a1ec1a")
     answer(9, "")
@@ -290,6 +290,7 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
 
     # then the second is the first one's, but for its place and time; other or unknown weights are asked
     assert len(asked) == 4
+    assert (record["attempts"], record.pop("hedged")) == (1, True)
     assert (first.span, again.span) == (Span(3.0, 0.25), None)
     assert remembered.pop("finished") > record.pop("finished") == 100.0
     assert remembered == {**record, **worker.UNASKED, "cached": True, "ordinal": 7}

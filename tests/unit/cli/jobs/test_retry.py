@@ -9,20 +9,16 @@ from pathlib import Path
 import pytest
 
 from obcd.cli import main
-from obcd.coordinator.jobs.running_job import JobState, report_idle
+from obcd.coordinator.jobs.running_job import idle_view
+from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
 from obcd.spool.outbox.status_folders import StatusFolders
-from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, make_layout, order_of, record
+from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, order_of, record
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 @pytest.fixture
@@ -60,7 +56,7 @@ def test_retry_is_dropped_with_the_job_that_it_is_of(layout: Layout, notes: Path
 
 def test_job_whose_retry_runs_is_not_tried_again(layout: Layout, notes: Path, run: Run) -> None:
     run("retry", notes)
-    StatusFolders(layout).show_progress(header := take(layout), report_idle(header, JobState.RUNNING))
+    StatusFolders(layout).show_progress(header := take(layout), idle_view(header, JobState.RUNNING).to_json())
     (layout.inbox / "notes.retry.jsonl").unlink(missing_ok=True)
 
     said = run("retry", notes)

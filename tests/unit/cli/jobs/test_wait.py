@@ -11,6 +11,8 @@ import pytest
 from obcd.cli.bars import JobBar
 from obcd.cli.jobs import wait
 from obcd.clock import wall
+from obcd.coordinator.jobs.running_job import idle_view
+from obcd.coordinator.view import JobState, JobView
 from obcd.core.request.records import JobSettings
 from obcd.errors import TimedOutError
 from obcd.spool.folders.layout import Layout
@@ -27,10 +29,7 @@ def layout(tmp_path: Path) -> Layout:
     """Return a spool whose coordinator runs a job that gets no endpoint."""
     made = make_layout(tmp_path)
     header = JobHeader(id="j", name="q.jsonl", requests=1, settings=JobSettings(model="m"), drop_id="ab12")
-    report = {"job": "j", "name": "q.jsonl", "drop_id": "ab12", "trouble": TROUBLE}
-    StatusFolders(made).show_progress(
-        header, {**report, "done": 0, "failed": 0, "tokens_per_second": 0.0, "eta_seconds": None}
-    )
+    StatusFolders(made).show_progress(header, idle_view(header, JobState.RUNNING, TROUBLE).to_json())
     made.status.write_text(json.dumps({"updated": wall()}), "utf-8")
     return made
 
@@ -54,6 +53,9 @@ class Bar(JobBar):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def show(self, job: JobView, trouble: str) -> None:
+        self.notes.append(trouble)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from obcd.coordinator.clerk.calls import Bind, CallFailed
 from obcd.coordinator.intake.control_files import MOST_CONTROLS, REFUSED_SECONDS, ControlFiles
-from obcd.coordinator.jobs.running_job import JobState
+from obcd.coordinator.view import JobState
 from obcd.spool.inbox import control as spool_control
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Identity, Key
 from obcd.spool.inbox.control import Control, ControlVerb, JobControls

@@ -15,8 +15,8 @@ from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, FolderShown, Jobs, _is_gone
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
-from obcd.coordinator.jobs.running_job import JobState
 from obcd.coordinator.loop_waits import Waker
+from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.scheduling.fair_share import Rank
 from obcd.core.scheduling.scheduler import Scheduler
@@ -251,11 +251,27 @@ def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:
     for number in range(MOST_REPORTED + 3):
         bench.take(f"j{number}")
 
-    assert [item["job"] for item in bench.jobs.reports()] == [f"j{number}" for number in range(MOST_REPORTED)]
-    assert [item["job"] for item in bench.jobs.further()] == [f"j{MOST_REPORTED + number}" for number in range(3)]
-    assert bench.jobs.further()[0] == {
-        "job": f"j{MOST_REPORTED}", "profile": "", "name": f"j{MOST_REPORTED}.jsonl", "state": "ACCEPTED"
-    }  # fmt: skip
+    assert [item.job for item in bench.jobs.views(0.0, "")] == [f"j{number}" for number in range(MOST_REPORTED)]
+    assert [item.job for item in bench.jobs.further_views()] == [f"j{MOST_REPORTED + number}" for number in range(3)]
+    name = f"j{MOST_REPORTED}"
+    assert bench.jobs.further_views()[0] == FurtherJobView(
+        job=name, profile="", name=f"{name}.jsonl", state=JobState.ACCEPTED
+    )
+
+
+def test_waiting_job_that_was_shown_is_shown_again_as_it_is_now(bench: Bench) -> None:
+    for number in range(MOST_REPORTED + 2):
+        bench.take(f"j{number}")
+    last = f"j{MOST_REPORTED + 1}"
+    first, further = bench.jobs.views(0.0, ""), bench.jobs.further_views()
+
+    bench.jobs.pause(frozenset({"j0", last}))
+    bench.jobs.bind("j1", JobControls(rank=Rank(0, 7)))
+
+    shown, named = bench.jobs.views(1.0, ""), bench.jobs.further_views()
+    assert [(item.state, item.priority) for item in shown[:2]] == [("PAUSED", 0), ("ACCEPTED", 7)]
+    assert [item.state for item in named] == ["ACCEPTED", "PAUSED"]
+    assert all(old is new for old, new in zip((*first[2:], *further[:1]), (*shown[2:], *named[:1]), strict=True))
 
 
 @pytest.mark.parametrize(

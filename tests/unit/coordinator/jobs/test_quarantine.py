@@ -117,7 +117,7 @@ def test_job_without_a_result_is_cleared_after_a_quiet_while(
 def test_released_job_is_begun_again_once(kept_apart: Quarantine, calls: list[ClerkCall[Any]]) -> None:
     assert kept_apart.keeps(header("a"), None, 0.0)
     assert "a.jsonl is QUARANTINED" in kept_apart.troubles()[0]
-    assert [item["state"] for item in kept_apart.reports()] == ["QUARANTINED"]
+    assert [item.state for item in kept_apart.views()] == ["QUARANTINED"]
 
     for name in ("a", "a", "b"):
         kept_apart.release(name)
@@ -126,7 +126,7 @@ def test_released_job_is_begun_again_once(kept_apart: Quarantine, calls: list[Cl
     assert kept_apart.tick({}, 0.0) == [header("a")]
     assert kept_apart.tick({}, 0.0) == []
     assert kept_apart.troubles() == []
-    assert kept_apart.reports() == []
+    assert kept_apart.views() == []
 
 
 def test_job_that_the_disk_does_not_let_us_read_is_tried_again_later_and_holds_nobody_up(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from openai.types import Batch
 
-from obcd.coordinator.jobs.running_job import JobState, RunningJob, time_to_go
+from obcd.coordinator.jobs.running_job import RunningJob, time_to_go
+from obcd.coordinator.view import JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.endpoint.rates import Rate
 from obcd.core.request.records import JobSettings, Signature
@@ -26,13 +27,13 @@ def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
     running, plain = job(10, 4, 2.0), job(10, 4, 2.0)
     running.header = running.header.evolve(asks="/v1/embeddings", accepted_at=1795373853.5)
 
-    batch = Batch.model_validate(running.report(0.0)["batch"], strict=True)
+    batch = Batch.model_validate(running.view(0.0).batch, strict=True)
 
     assert (batch.status, batch.endpoint, batch.created_at) == ("in_progress", "/v1/embeddings", 1795373853)
     assert batch.request_counts is not None
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (10, 4, 0)
     assert (batch.output_file_id, batch.error_file_id) == (None, None)
-    assert "batch" not in plain.report(0.0)
+    assert "batch" not in plain.view(0.0).to_json()
 
 
 def test_nothing_is_said_while_nothing_is_known() -> None:
@@ -65,12 +66,12 @@ def test_finished_job_adds_nothing() -> None:
 def test_paused_job_tells_neither_speed_nor_time_to_go() -> None:
     paused = job(60, 12, 1.0)
     paused.answers.add(12, 1.0)
-    assert paused.report(2.0)["eta_seconds"] is not None
+    assert paused.view(2.0).eta_seconds is not None
 
     paused.move(JobState.PAUSED)
 
-    told = paused.report(2.0)
-    assert (told["eta_seconds"], told["tokens_per_second"], told["requests_per_second"]) == (None, 0.0, 0.0)
+    shown = paused.view(2.0)
+    assert (shown.eta_seconds, shown.tokens_per_second, shown.requests_per_second) == (None, 0.0, 0.0)
 
 
 def test_complete_job_goes_no_way_back() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 
+import pytest
+
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
@@ -189,6 +191,40 @@ def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts
     # then both have cost an attempt, when that fails too
     assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now + 60) is not None
     assert cluster.backlog.attempts[copy.ordinal] == 2
+
+
+def test_copy_is_no_attempt_more_and_says_that_it_is_one() -> None:
+    _, first, copy = hedged()
+
+    assert (first.attempt, first.is_hedged) == (1, False)
+    assert (copy.attempt, copy.is_hedged) == (1, True)
+
+
+@pytest.mark.parametrize(("mean", "age", "is_copied"), [(0.01, 1.5, False), (0.01, 1.7, True), (1.3, 0.1, True)])
+def test_what_ends_within_a_second_is_not_worth_a_copy(mean: float, age: float, is_copied: bool) -> None:
+    # given a request that has been with an endpoint for some time, of which longer than usual; another one is idle
+    backlog = Backlog("job", bytes(40), (MODEL,), limit=4)
+    backlog.weights = None
+    slow, quick = holder("slow", mean), holder("quick", 0.01)
+    slow.leases = {1: Lease(1, "job", 1, "slow", 1, 0.0)}
+
+    found = HedgedRequests().choose([slow, quick], [quick], {"job": backlog}, age)
+
+    assert bool(found) is is_copied
+
+
+@pytest.mark.parametrize(("has_cache", "age", "is_copied"), [(True, 0.1, False), (True, 1.0, True), (False, 0.1, True)])
+def test_what_the_cache_may_know_is_not_copied_before_that_is_seen(
+    has_cache: bool, age: float, is_copied: bool
+) -> None:
+    backlog = Backlog("job", bytes(40), (MODEL,), limit=4)
+    backlog.weights, backlog.has_cache = None, has_cache
+    slow, quick = holder("slow", 10.0), holder("quick", 0.5)
+    slow.leases = {1: Lease(1, "job", 1, "slow", 1, 0.0)}
+
+    found = HedgedRequests().choose([slow, quick], [quick], {"job": backlog}, age)
+
+    assert bool(found) is is_copied
 
 
 def test_copies_for_speed_are_counted_within_one_look_too() -> None:

@@ -99,10 +99,10 @@ def test_deepest_nesting_is_taken() -> None:
 )
 @pytest.mark.parametrize("prefix", ["x", "x[", 'x{"', "[1,"])
 def test_hostile_text_takes_linear_time(prefix: str, unit: str) -> None:
-    text = prefix + unit * (200_000 // len(unit))
+    text = prefix + unit * (50_000 // len(unit))
 
     started = time.process_time()
     find_json(text)
 
-    # A second scan of the rest for each unit would take minutes.
-    assert time.process_time() - started < 5
+    # A second scan of the rest for each unit would take longer by far.
+    assert time.process_time() - started < 2.5

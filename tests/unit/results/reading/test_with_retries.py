@@ -25,7 +25,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.outbox import publication
 from obcd.spool.submit.dropping import submit
 from obcd.text_files import LeftOut
-from tests.unit.spool.spools import answer, drop_of, failure, make_layout, order_of, put, put_marker, record
+from tests.unit.spool.spools import answer, drop_of, failure, order_of, put, put_marker, record
 
 #: Six lines, one of them blank; only the first and the last have an id.
 NOTES = (
@@ -38,11 +38,6 @@ NOTES = (
 )
 
 Ask = Callable[..., Path]
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 @pytest.fixture

@@ -29,11 +29,6 @@ from tests.unit.spool.spools import THREE, Crashed, accept_bytes, answer, crash_
 ME = os.getuid()
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
 def lay(layout: Layout, name: str, content: bytes = b"", profile: str = "") -> Key:
     (layout.inbox / profile / name).write_bytes(content)
     return Key(profile, name)

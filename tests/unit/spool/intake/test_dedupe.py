@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_header
 from obcd.spool.outbox import publication
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, make_layout, order_of, put, record
+from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
 
 SETTINGS = JobSettings(model="llama3.2", dedupe=True)
 #: Ordinals 0 to 8, of which 2, 5 and 7 are the same as 0, and 8 as 4.
@@ -34,11 +33,6 @@ LINES: list[dict[str, Any] | str] = [
     {"id": "h", "prompt": "three"},
 ]
 FIRSTS = [0, 1, 0, 3, 4, 0, 6, 0, 4]
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 def accepted(layout: Layout, lines: list[Any], settings: JobSettings = SETTINGS) -> JobHeader:

@@ -22,7 +22,7 @@ from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
-from tests.unit.spool.spools import answer, drop_of, finish, lines_of, make_layout, order_of, put, put_marker, record
+from tests.unit.spool.spools import answer, drop_of, finish, lines_of, order_of, put, put_marker, record
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
 ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'
@@ -30,11 +30,6 @@ ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'
 
 def pack(text: bytes) -> bytes:
     return gzip.compress(text, mtime=0)  # the same at each collection of the tests
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 def taken(layout: Layout, content: bytes, name: str = "notes.csv", **changes: Any) -> JobHeader:
@@ -397,7 +392,7 @@ def test_submit_refuses_what_would_be_rejected(
         drop(reader, name, target, 1024)
 
     assert sentence in str(error.value)
-    assert not [item for item in layout.inbox.iterdir() if item.name != ".obcd"]
+    assert not [item for item in layout.inbox.iterdir() if item.is_file()]
 
 
 def test_answers_of_a_repeated_csv_are_found_by_what_was_dropped(layout: Layout) -> None:

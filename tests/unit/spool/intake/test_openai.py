@@ -18,7 +18,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import ControlVerb
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.publication import publish
-from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, make_layout, record
+from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, record
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
@@ -40,11 +40,6 @@ MIXED = b"".join(
         asked("v", {"input": "one"}, "/v1/embeddings"),
     )
 )
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from tests.unit.spool.spools import (
     answer,
     drop_of,
     lines_of,
-    make_layout,
     order_of,
     put,
     put_marker,
@@ -30,11 +29,6 @@ from tests.unit.spool.spools import (
 )
 
 NOTHING = Recovery((), (), (), ())
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
 
 
 def claim_by_hand(layout: Layout, folder: str, content: bytes = THREE, name: str = "notes.jsonl") -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +15,12 @@ from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import read_places, read_request_line
 from obcd.spool.outbox.publication import publish
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, make_layout, order_of, put, record
+from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
 
 MIXED = (
     b'{"prompt": "one"}\nno prompt\n\n{"id": "b", "prompt": "two", "n": 3}\n{"embed": ["x", "y"]}\n{"prompt": "z"}\n'
 )
 VECTORS = [[1.0, 0.0], [0.6, 0.8]]
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root")
 
 
 def embedded(ordinal: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +14,13 @@ from obcd.spool.intake.recovery import begin_job, recover
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.crash_count import LIMIT, Begun, times_in_vain
 from obcd.spool.outbox import publication
-from tests.unit.spool.spools import THREE, accept_bytes, answer, make_layout, record
+from tests.unit.spool.spools import THREE, accept_bytes, answer, record
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    found = make_layout(tmp_path / "root")
-    accept_bytes(found, THREE)
-    return found
+def layout(layout: Layout) -> Layout:
+    accept_bytes(layout, THREE)
+    return layout
 
 
 def begin(layout: Layout, times: int) -> None:

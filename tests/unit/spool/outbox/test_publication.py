@@ -24,16 +24,9 @@ from tests.unit.spool.spools import (
     failure,
     finish,
     lines_of,
-    make_layout,
     put,
     record,
 )
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
 
 # --- publish ---------------------------------------------------------------------------------------------------------
 

@@ -15,13 +15,7 @@ from obcd.spool.outbox.status_folders import StatusFolders, find_progress
 from tests.unit.spool.spools import (
     THREE,
     accept_bytes,
-    make_layout,
 )
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
 
 
 @pytest.fixture

@@ -16,12 +16,7 @@ from obcd.spool.inbox.arrivals import Inbox, Key, Marker, Unfit
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
 from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
-from tests.unit.spool.spools import THREE, make_layout, order_of
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
+from tests.unit.spool.spools import THREE, order_of
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ LATER = 100.0  # seconds: everything has settled by then
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return make_layout(tmp_path / "root", "clinical")
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "staging"
     path.mkdir()

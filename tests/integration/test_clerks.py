@@ -28,6 +28,8 @@ from obcd.spool.job.job_folder import JobHeader
 from obcd.workers.pool import REFUSED_SECONDS
 from tests.unit.spool.spools import SETTINGS, make_layout
 
+pytestmark = pytest.mark.integration
+
 
 class LargeCall(ClearCrashes):
     """A call that takes no time, and would not be large by itself."""

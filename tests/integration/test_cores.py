@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = """
 import subprocess, sys
 from obcd.core_dumps import forbid_core_dumps

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from obcd import logs
-from obcd.journal import FIELDS, JournalHandler, PrefixFormatter, is_journal
+from obcd.logs import setup as logs
+from obcd.logs.journal import FIELDS, JournalHandler, PrefixFormatter, is_journal
 
 
 class StandInJournal:

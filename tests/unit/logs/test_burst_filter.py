@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from obcd.burst_filter import FIRST, LOOK_SECONDS, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, BurstFilter
+from obcd.logs.burst_filter import FIRST, LOOK_SECONDS, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, BurstFilter
 
 
 class Told(logging.Handler):
@@ -228,7 +228,7 @@ def test_one_timer_serves_all_bursts_and_looks_at_most_once_a_second(bench: Benc
 def test_numbers_held_when_a_process_ends_are_logged() -> None:
     script = (
         "import logging\n"
-        "from obcd.logs import set_up_logging\n"
+        "from obcd.logs.setup import set_up_logging\n"
         "set_up_logging()\n"
         f"for line in range({FIRST + 3}):\n"
         "    logging.getLogger('obcd.x').warning('worker %d lost', line, extra={'action': 'worker_lost'})\n"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +17,9 @@ from obcd.coordinator.reload_request import ask_to_reload
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders.layout import Layout, SpoolLock
 
+pytestmark = pytest.mark.integration
+
 OLD = {"number": 1, "began": 0.0, "is_ok": True, "text": "old news", "exit_code": 0}
-
-
-@pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    made = Layout.at(tmp_path / "root")
-    made.create([])
-    return made
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_outcome_is_the_first_that_began_after_the_request(
 
     hung_up.append(reload)
 
-    assert ask_to_reload(layout, 10.0)["text"] == "ours"
+    assert ask_to_reload(layout, 10.0).text == "ours"
 
 
 def test_old_outcome_is_not_taken_for_ours(layout: Layout, lock: SpoolLock, hung_up: list[Callable[[], None]]) -> None:
@@ -152,12 +145,23 @@ def test_fifo_in_place_of_the_status_keeps_nobody_waiting(layout: Layout, lock: 
         ask_to_reload(layout, 0.05)
 
 
-@pytest.mark.parametrize("said", [{"takes_reloads": False}, {}, {"takes_reloads": "yes"}])
+@pytest.mark.parametrize("said", [{"takes_reloads": False}, {}])
 def test_what_a_hangup_would_end_is_not_sent_one(layout: Layout, lock: SpoolLock, said: dict[str, object]) -> None:
     layout.status.write_text(json.dumps({"pid": os.getpid(), "reloads": [], **said}), "utf-8")
 
     with pytest.raises(InputError, match="obcd batch"):  # and we live
         ask_to_reload(layout, 5.0)
+
+
+@pytest.mark.parametrize("said", [{"takes_reloads": "yes"}, {"takes_reloads": 1}, {"pid": str(os.getpid())}])
+def test_status_that_is_not_as_we_write_it_has_nobody_signalled(
+    layout: Layout, lock: SpoolLock, said: dict[str, object]
+) -> None:
+    document = {"pid": os.getpid(), "takes_reloads": True, "reloads": [], **said}
+    layout.status.write_text(json.dumps(document), "utf-8")
+
+    with pytest.raises(TimedOutError, match="shows no status"):  # and we live
+        ask_to_reload(layout, 0.05)
 
 
 def test_process_that_got_the_number_of_a_coordinator_that_just_ended_is_not_signalled(

@@ -12,8 +12,8 @@ import os
 import sys
 import traceback
 
-from obcd.burst_filter import BurstFilter
-from obcd.journal import JournalHandler, is_journal
+from obcd.logs.burst_filter import BurstFilter
+from obcd.logs.journal import JournalHandler, is_journal
 from obcd.text import one_line
 
 

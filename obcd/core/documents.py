@@ -1,0 +1,145 @@
+"""Frozen dataclasses that are objects of a JSON file: a field is a key, and the keys have the order of the fields.
+
+A reader of another version passes over keys that it does not know, and takes the default of a field that the file
+does not have: so a field that was added later has a default.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import partial
+from operator import attrgetter
+from typing import Self, Union, get_args, get_origin, get_type_hints
+
+#: `metadata` of a field that is left out of the file while it is None, and of one that is never in it.
+LEFT_OUT_IF_NONE: Mapping[str, bool] = {"left_out_if_none": True}
+UNWRITTEN: Mapping[str, bool] = {"unwritten": True}
+
+#: Turns a value of a JSON document into that of a field; raises ValueError.
+Reader = Callable[[object], object]
+
+
+class Document:
+    """What a dataclass inherits that is an object of a JSON file; it has at least two fields.
+
+    Field types that can be read: str, bool, int, float, documents, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, and
+    object for any value.
+    """
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object, for `json.dumps`: tuples are its lists."""
+        shape = _shape(type(self))
+        document: dict[str, object] = dict(zip(shape.names, shape.values(self), strict=True))
+        for name in shape.nested:
+            document[name] = [item.to_json() for item in getattr(self, name)]
+        for name in shape.optional:
+            if document[name] is None:
+                del document[name]
+        return document
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Read an object.
+
+        Raises:
+            ValueError: If a key is missing, or a value is of another type.
+        """
+        if not isinstance(document, dict):
+            raise ValueError(f"{cls.__name__}: no object")
+        shape = _shape(cls)
+        if missing := shape.required - document.keys():
+            raise ValueError(f"{cls.__name__}: no {min(missing)}")
+        return cls(**{name: read(document[name]) for name, read in shape.readers.items() if name in document})
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The fields of a document that are written: a getter of all values, and the names of all and of several kinds.
+
+    `nested` has those that are tuples of documents.
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[object], tuple[object, ...]]
+    nested: tuple[str, ...]
+    optional: tuple[str, ...]
+    required: frozenset[str]
+    readers: Mapping[str, Reader]
+
+
+#: {class: its shape}, as they are first needed.
+_SHAPES: dict[type, _Shape] = {}
+
+
+def _shape(kind: type[Document]) -> _Shape:
+    if kind not in _SHAPES:
+        _SHAPES[kind] = _make_shape(kind)
+    return _SHAPES[kind]
+
+
+def _make_shape(kind: type) -> _Shape:
+    hints = get_type_hints(kind)
+    written = [item for item in fields(kind) if not item.metadata.get("unwritten")]
+    names = tuple(item.name for item in written)
+    return _Shape(
+        names=names,
+        values=attrgetter(*names),
+        nested=tuple(name for name in names if any(map(_is_document, get_args(hints[name])))),
+        optional=tuple(item.name for item in written if item.metadata.get("left_out_if_none")),
+        required=frozenset(item.name for item in written if item.default is MISSING is item.default_factory),
+        readers={name: _reader(hints[name]) for name in names},
+    )
+
+
+def _is_document(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Document)
+
+
+def _reader(hint: object) -> Reader:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is object:
+        return lambda value: value
+    if hint is float:
+        return _read_float
+    if origin is tuple:
+        return partial(_read_list, _reader(inner[0]))
+    if origin is Mapping:
+        return partial(_read_mapping, _reader(inner[1]))
+    if origin in (types.UnionType, Union):
+        (other,) = (item for item in inner if item is not types.NoneType)
+        return partial(_read_optional, _reader(other))
+    assert isinstance(hint, type)
+    return hint.from_json if issubclass(hint, Document) else partial(_read_exactly, hint)
+
+
+def _read_exactly(kind: type, value: object) -> object:
+    if type(value) is not kind:
+        raise ValueError(f"no {kind.__name__}: {value!r:.100}")
+    return value
+
+
+def _read_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"no number: {value!r:.100}")
+    return float(value)
+
+
+def _read_list(read: Reader, value: object) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"no list: {value!r:.100}")
+    return tuple(map(read, value))
+
+
+def _read_mapping(read: Reader, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"no object: {value!r:.100}")
+    return {key: read(item) for key, item in value.items()}
+
+
+def _read_optional(read: Reader, value: object) -> object:
+    return None if value is None else read(value)
