@@ -1,4 +1,4 @@
-"""The steps in a worker: climbed once for each silence, told step by step, and never in the middle for ever."""
+"""The steps in a worker: one round for each silence, reported step by step, and never in the middle for ever."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ YES, NO, SILENT = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILEN
 
 
 class World:
-    """A worker whose clock stands still; each climb finds what comes next."""
+    """A worker whose clock stands still; each round finds what comes next."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rounds: Iterable[Iterable[RecoveryFinding]]) -> None:
         self.now, self.patients = 100.0, list[RecoveringServer]()
