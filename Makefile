@@ -61,8 +61,8 @@ unit: $(VENV)/test.stamp
 
 # Left out is what measures time or depth of the stack: tracing takes both. `make test` has it.
 TRACED = tests/unit tests/property \
-  --deselect tests/unit/core/test_extract.py::test_hostile_text_takes_linear_time \
-  --deselect tests/unit/core/test_schemas.py::test_schema_that_cannot_be_held_to_is_refused_with_a_sentence
+  --deselect tests/unit/core/schema/test_extract.py::test_hostile_text_takes_linear_time \
+  --deselect tests/unit/core/schema/test_schemas.py::test_schema_that_cannot_be_held_to_is_refused_with_a_sentence
 coverage: $(VENV)/test.stamp
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal $(TRACED) $(PYTEST_ARGS)
