@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from obcd.errors import ObcdError
+
 #: Most parts that apply each other to the same value in a row: the stack of a thread holds them for the deepest answer.
 MOST_NESTED = 100
 #: Most parts that references lead to: compiling takes the square of a chain of them, 0.1 s for these.
@@ -37,7 +39,7 @@ _NONE = ("$defs", "definitions")
 _NAMING = ("properties", "patternProperties", "dependentSchemas", "dependencies", *_NONE)
 
 
-class ExpansionError(ValueError):
+class ExpansionError(ObcdError, ValueError):
     """A schema cannot be held to; its text is why, as the rest of a sentence."""
 
 

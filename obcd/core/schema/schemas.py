@@ -20,6 +20,7 @@ from typing import Any
 
 from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
 from obcd.core.schema.extract import Found, NoJson, find_json, parse_strict, split_thinking
+from obcd.errors import ObcdError
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -95,7 +96,7 @@ class Misfit:
 Apart = Callable[[Mapping[str, Any], str], Fit | Misfit]
 
 
-class _PanicError(Exception):
+class _PanicError(ObcdError):
     """The extension met a bug of its own."""
 
 
