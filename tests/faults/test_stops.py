@@ -31,15 +31,23 @@ pytestmark = pytest.mark.integration
 Coordinate = Callable[..., CoordinatorProcess]
 
 
+def is_being_published(coordinator: CoordinatorProcess, shown: Path) -> bool:
+    return shown.exists() or any(coordinator.jobs.glob("*/*responses.jsonl*"))
+
+
 @pytest.mark.case("B13")
 def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(
     tmp_path: Path, coordinate: Coordinate
 ) -> None:
     config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
     coordinator = coordinate(config)
-    coordinator.drop(b"no json\n" * 60_000)
-    wait_until(lambda: list(coordinator.jobs.glob("*/*responses.jsonl*")), what=coordinator.text)
-    assert os.listdir(coordinator.outbox) in ([], ["notes.partial"])
+    for name in ("first", "second", "third", "fourth"):  # a busy machine may look too late
+        coordinator.drop(b"no json\n" * 60_000, f"{name}.jsonl")
+        shown = coordinator.outbox / name
+        wait_until(lambda: shown.exists() or list(coordinator.jobs.glob("*/*responses.jsonl*")), what=coordinator.text)
+        if not shown.exists():
+            break
+    assert not shown.exists()
     children = family(coordinator.pid)
 
     coordinator.send(signal.SIGTERM)
@@ -48,7 +56,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
     coordinator = coordinate(config)
-    coordinator.published().assert_complete(60_000)
+    coordinator.published(name).assert_complete(60_000)
     assert os.listdir(coordinator.jobs) == []
 
 
@@ -70,7 +78,7 @@ def test_restart_by_supervisord_ends_all_workers_and_leaves_one_coordinator(
 
     assert re.findall(r"coordinator: (\w+)", done.stdout) == ["stopped", "started"]
     wait_until(lambda: all_gone([old, *children]), what="all of the old coordinator is gone")
-    wait_until(lambda: up.coordinator_pid() != old)
+    wait_until(lambda: up.coordinator_pid() not in (0, old))
     words = [child.cmdline() for child in psutil.Process(up.pid).children()]
     assert sum("coordinator" in line for line in words) == 1
     wait_until((up.root / "outbox" / "notes" / "manifest.json").exists, what=up.logs)
