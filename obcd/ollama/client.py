@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from obcd.clock import monotonic, wall
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import Cost, KeptAnswer, ModelAnswer
-from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.endpoint.faults import Fault, Harm, Remedy, attempt_cancelled
 from obcd.core.request.records import (
     PATHS,
     JobSettings,
@@ -46,11 +47,10 @@ NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
-CANCELLED = Fault("cancelled", "cancelled", Remedy.HERE, costs_attempt=False)
 #: {reason of an abort: what that means}
 BROKEN_OFF = {
-    TIMED_OUT: Fault("timeout", "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE),
-    HUNG: Fault("hung", "the model's process hung while it was at this", Remedy.ELSEWHERE, costs_attempt=False),
+    TIMED_OUT: Fault(FaultKind.TIMEOUT, "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE),
+    HUNG: Fault(FaultKind.HUNG, "the model's process hung while it was at this", Remedy.ELSEWHERE, costs_attempt=False),
 }
 
 
@@ -87,12 +87,12 @@ def _find_lack(
     is_cut = answer.done_reason == "length"
     if is_cut and (needs := _context_that_was_short(answer.cost, limit, request, settings)):
         sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
-        return Fault("too_long", sentence, Remedy.NEVER, needs=needs)
+        return Fault(FaultKind.TOO_LONG, sentence, Remedy.NEVER, needs=needs)
     if is_cut and answer.thinking and not text.strip():
         kept = KeptAnswer(text=text, cost=answer.cost, thinking=answer.thinking)
-        return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
+        return Fault(FaultKind.CUT_IN_THOUGHT, CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
     if request.logprobs is not None and answer.logprobs is None and text:
-        return Fault("unsupported", NO_LOGPROBS, Remedy.ELSEWHERE)
+        return Fault(FaultKind.UNSUPPORTED, NO_LOGPROBS, Remedy.ELSEWHERE)
     return None
 
 
@@ -122,15 +122,19 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
     try:
         return transport.post(PATHS[kind], body)
     except RefusedError as error:
-        return Fault("unreachable", f"not reachable: {error}", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
+        return Fault(
+            FaultKind.UNREACHABLE, f"not reachable: {error}", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN
+        )
     except CutError:
-        return Fault("cut", "the connection broke before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+        return Fault(
+            FaultKind.CUT, "the connection broke before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE
+        )
     except TooLargeError:
         return Fault(
-            "too_large", f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER, harm=Harm.STRIKE
+            FaultKind.TOO_LARGE, f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB", Remedy.NEVER, harm=Harm.STRIKE
         )
     except AbortedError as error:
-        return BROKEN_OFF.get(str(error), CANCELLED)
+        return BROKEN_OFF.get(str(error)) or attempt_cancelled()
 
 
 def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> ModelAnswer:

@@ -1,6 +1,7 @@
-"""The one table that says what a reply means. Success is more than a 200; every failure has its remedy here.
+"""What a reply means: success is more than a 200, and a table says what each refusal is and where to ask next.
 
-Sources: ollama v0.33.0 as laid down beside each rule; texts of older servers (llama runner) are matched too.
+The texts are those of ollama v0.33.0 and of the llama-server inside it; where another version says it, that stands
+beside the rule. A rule without a pattern goes by the status alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.vectors import read_vectors, why_no_vectors
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.lines import OPTION_TYPES, parse_object
@@ -29,61 +31,81 @@ class Rule:
 
     status: int | None  # None: any status of 400 and above
     pattern: re.Pattern[str]
-    kind: str
+    kind: FaultKind
     remedy: Remedy
     costs_attempt: bool = True
     harm: Harm = Harm.NONE
 
 
-def _rule(status: int | None, pattern: str, kind: str, remedy: Remedy, *effects: Any) -> Rule:
-    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, *effects)
+def _rule(
+    status: int | None,
+    pattern: str,
+    kind: FaultKind,
+    remedy: Remedy,
+    *,
+    costs_attempt: bool = True,
+    harm: Harm = Harm.NONE,
+) -> Rule:
+    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, costs_attempt, harm)
 
 
 #: First match wins.
 RULES = (
     # The request's own fault: the same payload fails again, on every server.
+    # llama-server's exceed_context_size_error; Ollama's own count since v0.30.9; "exceeds" also v0.24, without counts.
     _rule(
-        400, r"exceed_context_size|longer than the context|exceeds? the (available )?context", "too_long", Remedy.NEVER
+        400,
+        r"exceed_context_size|longer than the context|exceeds? the (available )?context",
+        FaultKind.TOO_LONG,
+        Remedy.NEVER,
     ),
-    _rule(400, r"does not support (chat|generate|thinking|tools|insert|embed)", "unsupported", Remedy.NEVER),
-    _rule(None, r"image input is not supported", "unsupported", Remedy.NEVER),
-    _rule(400, r"schema", "bad_schema", Remedy.NEVER),
-    _rule(500, r"^option \"|^invalid format|^template:", "bad_request", Remedy.NEVER),  # 500, yet the request's fault
-    _rule(400, r"", "bad_request", Remedy.NEVER),
-    _rule(500, r"incompatible with your version of ollama", "incompatible", Remedy.ELSEWHERE),
-    _rule(500, r"token repeat limit", "repetition", Remedy.NEVER),
-    _rule(500, r"invalid tool call|parser", "bad_sample", Remedy.HERE),
+    _rule(400, r"does not support (chat|generate|thinking|tools|insert|embed)", FaultKind.UNSUPPORTED, Remedy.NEVER),
+    # llama-server, of which Ollama makes a 500.
+    _rule(None, r"image input is not supported", FaultKind.UNSUPPORTED, Remedy.NEVER),
+    # llama-server: "JSON schema conversion failed".
+    _rule(400, r"schema", FaultKind.BAD_SCHEMA, Remedy.NEVER),
+    # A 500, yet the request's fault: options, `format` and template.
+    _rule(500, r"^option \"|^invalid format|^template:", FaultKind.BAD_REQUEST, Remedy.NEVER),
+    _rule(400, r"", FaultKind.BAD_REQUEST, Remedy.NEVER),
+    _rule(500, r"incompatible with your version of ollama", FaultKind.INCOMPATIBLE, Remedy.ELSEWHERE),
+    # Later than v0.33.0-rc2: "prediction aborted, token repeat limit reached" (ollama PR 18374).
+    _rule(500, r"token repeat limit", FaultKind.REPETITION, Remedy.NEVER),
+    _rule(500, r"invalid tool call|parser", FaultKind.BAD_SAMPLE, Remedy.HERE),
     # The server lacks it, or does not let us in: another one may do.
-    _rule(404, r"model", "model_missing", Remedy.ELSEWHERE),
-    _rule(403, r"cloud", "bad_request", Remedy.NEVER),
-    _rule(401, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
-    _rule(403, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
-    _rule(407, r"", "forbidden", Remedy.ELSEWHERE, False, Harm.DOWN),
-    # Busy: ask again, it costs nothing.
-    _rule(503, r"", "busy", Remedy.HERE, False),
-    _rule(429, r"", "busy", Remedy.HERE),
-    _rule(499, r"", "busy", Remedy.HERE, False),
-    # The server is in trouble.
+    _rule(404, r"model", FaultKind.MODEL_MISSING, Remedy.ELSEWHERE),
+    # "ollama cloud is disabled".
+    _rule(403, r"cloud", FaultKind.BAD_REQUEST, Remedy.NEVER),
+    # A 403 with no text: the Host header is not a local one (ollama server/routes.go).
+    _rule(401, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
+    _rule(403, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
+    _rule(407, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
+    # Busy: ask again. 503: OLLAMA_MAX_QUEUE are waiting; 499: the client left, which only a proxy shows.
+    _rule(503, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
+    _rule(429, r"", FaultKind.BUSY, Remedy.HERE),
+    _rule(499, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
+    # The server is in trouble. "requires more system memory" and "llama runner": up to v0.24.
     _rule(
-        500, r"out[- ]of[- ]memory|requires more system memory", "out_of_memory", Remedy.ELSEWHERE, True, Harm.STRIKE
+        500,
+        r"out[- ]of[- ]memory|requires more system memory",
+        FaultKind.OUT_OF_MEMORY,
+        Remedy.ELSEWHERE,
+        harm=Harm.STRIKE,
     ),
     _rule(
         500,
         r"process has terminated|error starting|timed out waiting for",
-        "load_failed",
+        FaultKind.LOAD_FAILED,
         Remedy.ELSEWHERE,
-        True,
-        Harm.STRIKE,
+        harm=Harm.STRIKE,
     ),
     _rule(
         500,
         r"unexpectedly stopped|unexpected EOF|encountered while running|CUDA",
-        "crashed",
+        FaultKind.CRASHED,
         Remedy.ELSEWHERE,
-        True,
-        Harm.STRIKE,
+        harm=Harm.STRIKE,
     ),
-    _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    _rule(None, r"", FaultKind.SERVER_ERROR, Remedy.ELSEWHERE, harm=Harm.STRIKE),
 )
 
 #: The same for /api/embed, which says 400 of whatever has no status of its own, a crashed model included (ollama
@@ -91,14 +113,17 @@ RULES = (
 _EMBED_FAULTS = r"option \"|invalid input type|json: cannot unmarshal|invalid model name|dimensions"
 EMBED_RULES = (
     _rule(
-        None, r"exceed_context_size|exceeds? the (available )?context|too large to process", "too_long", Remedy.NEVER
+        None,
+        r"exceed_context_size|exceeds? the (available )?context|too large to process",
+        FaultKind.TOO_LONG,
+        Remedy.NEVER,
     ),
-    _rule(None, r"does not support embed", "unsupported", Remedy.NEVER),
-    _rule(None, r"unsupported value: (NaN|[+-]?Inf)", "bad_sample", Remedy.ELSEWHERE),
-    _rule(400, _EMBED_FAULTS, "bad_request", Remedy.NEVER),
-    *(rule for rule in RULES if rule.status != 400 and rule.kind != "server_error"),
+    _rule(None, r"does not support embed", FaultKind.UNSUPPORTED, Remedy.NEVER),
+    _rule(None, r"unsupported value: (NaN|[+-]?Inf)", FaultKind.BAD_SAMPLE, Remedy.ELSEWHERE),
+    _rule(400, _EMBED_FAULTS, FaultKind.BAD_REQUEST, Remedy.NEVER),
+    *(rule for rule in RULES if rule.status != 400 and rule.kind is not FaultKind.SERVER_ERROR),
     *(replace(rule, status=400) for rule in RULES if rule.status == 500 and rule.harm is Harm.STRIKE),
-    _rule(None, r"", "server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    _rule(None, r"", FaultKind.SERVER_ERROR, Remedy.ELSEWHERE, harm=Harm.STRIKE),
 )
 
 _OPTIONS = "|".join(OPTION_TYPES)
@@ -134,21 +159,22 @@ PHRASES = re.compile(
 
 #: {kind: sentence}; where the server says one of PHRASES, it is appended.
 SENTENCES = {
-    "too_long": "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for all), or "
-    "shorten it",
-    "unsupported": "the model cannot do what the line asks",
-    "bad_schema": "the server cannot turn the JSON schema into a grammar: simplify it",
-    "bad_request": "the server refuses the request",
-    "incompatible": "the model needs another version of Ollama",
-    "repetition": "the model repeated itself until the server stopped it",
-    "bad_sample": "the server could not read what the model wrote",
-    "model_missing": "the server does not have the model",
-    "forbidden": "the server does not let us in: check its address, what stands in front of it, and its token_file",
-    "busy": "the server is busy",
-    "out_of_memory": "the server has not enough memory for the model",
-    "load_failed": "the server could not load the model",
-    "crashed": "the model's process crashed while it answered",
-    "server_error": "the server reports an error",
+    FaultKind.TOO_LONG: "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for "
+    "all), or shorten it",
+    FaultKind.UNSUPPORTED: "the model cannot do what the line asks",
+    FaultKind.BAD_SCHEMA: "the server cannot turn the JSON schema into a grammar: simplify it",
+    FaultKind.BAD_REQUEST: "the server refuses the request",
+    FaultKind.INCOMPATIBLE: "the model needs another version of Ollama",
+    FaultKind.REPETITION: "the model repeated itself until the server stopped it",
+    FaultKind.BAD_SAMPLE: "the server could not read what the model wrote",
+    FaultKind.MODEL_MISSING: "the server does not have the model",
+    FaultKind.FORBIDDEN: "the server does not let us in: check its address, what stands in front of it, and its "
+    "token_file",
+    FaultKind.BUSY: "the server is busy",
+    FaultKind.OUT_OF_MEMORY: "the server has not enough memory for the model",
+    FaultKind.LOAD_FAILED: "the server could not load the model",
+    FaultKind.CRASHED: "the model's process crashed while it answered",
+    FaultKind.SERVER_ERROR: "the server reports an error",
 }
 
 
@@ -164,7 +190,9 @@ def judge(reply: Reply, request: Request) -> dict[str, Any] | Fault:
     if not isinstance(message, dict) or not isinstance(message.get(TEXT_KEYS[request.kind], ""), str):
         return _invalid("the reply holds no message")
     if document.get("done") is not True or document.get("done_reason") not in ANSWERED:
-        return Fault("aborted", "the server stopped before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+        return Fault(
+            FaultKind.ABORTED, "the server stopped before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE
+        )
     return document
 
 
@@ -212,7 +240,7 @@ def _judge_refusal(reply: Reply, kind: Kind) -> Fault:
         message = (
             f"the server answers with a redirect ({reply.status}), which is not followed: configure its new address"
         )
-        return Fault("redirect", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
+        return Fault(FaultKind.REDIRECT, message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
     if reply.status < 400:
         return _invalid(f"the server answers with status {reply.status}")
     return _by_rules(reply.status, error_text(reply.body), kind, reply.retry_after)
@@ -222,13 +250,13 @@ def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> F
     rules = EMBED_RULES if kind is Kind.EMBED else RULES
     rule = next(rule for rule in rules if rule.status in (None, status) and rule.pattern.search(text))
     sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
-    needs = _counted_tokens(text)[0] if rule.kind == "too_long" else 0
+    needs = _counted_tokens(text)[0] if rule.kind is FaultKind.TOO_LONG else 0
     return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after, needs)
 
 
-def _detail(kind: str, text: str) -> str:
+def _detail(kind: FaultKind, text: str) -> str:
     """Return the part of the server's words that helps and cannot quote a prompt: messages go to logs."""
-    if kind == "too_long":
+    if kind is FaultKind.TOO_LONG:
         prompt, fit = _counted_tokens(text)
         return f", {prompt} tokens where {fit} fit" if fit else ""
     phrase = PHRASES.search(text)
@@ -242,4 +270,4 @@ def _counted_tokens(text: str) -> tuple[int, int]:
 
 
 def _invalid(message: str) -> Fault:
-    return Fault("invalid_reply", message, Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    return Fault(FaultKind.INVALID_REPLY, message, Remedy.ELSEWHERE, harm=Harm.STRIKE)

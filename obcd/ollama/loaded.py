@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature, canonical_model
 from obcd.text import printable
@@ -58,7 +59,8 @@ def judge_gpu(found: Loaded) -> Fault | None:
     share = min(99, round(100 * found.vram_bytes / found.size_bytes))
     where = f"only {share} % of it lies on the GPU" if found.vram_bytes else "it is computed on the CPU"
     return unfit(
-        "off_gpu", f"{where}, and require_gpu is set: give it a card with more memory, or lower num_ctx or slots"
+        FaultKind.OFF_GPU,
+        f"{where}, and require_gpu is set: give it a card with more memory, or lower num_ctx or slots",
     )
 
 
@@ -77,13 +79,13 @@ def judge_context(found: Loaded, signature: Signature, trained: int) -> Fault | 
     if not is_lowered(found, signature, trained):
         return None
     return unfit(
-        "context_lowered",
+        FaultKind.CONTEXT_LOWERED,
         f"the server gave it a context of {found.context_length} tokens in place of "
         f"{min(trained, dict(signature.options)['num_ctx'])}, for want of memory most often: "
         "lower num_ctx, or the server's slots (OLLAMA_NUM_PARALLEL)",
     )
 
 
-def unfit(kind: str, message: str) -> Fault:
+def unfit(kind: FaultKind, message: str) -> Fault:
     """Return the fault of an endpoint that cannot serve a signature as it should; the request bears no blame."""
     return Fault(kind, message, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)

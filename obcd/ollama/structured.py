@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import Cost, KeptAnswer, ModelAnswer
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings, Kind, Request, num_predict_of
@@ -123,9 +124,9 @@ def _misfit(
     )
     limit, is_cut = num_predict_of(request, settings), answer.done_reason == "length"
     if is_cut and thoughts and not misfit.text.strip():
-        return Fault("cut_in_thought", CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
+        return Fault(FaultKind.CUT_IN_THOUGHT, CUT_IN_THOUGHT.format(limit), Remedy.NEVER, kept=kept)
     tried = f", after {plural(repairs, 'repair')}" if repairs else ""
     if is_cut:
         cut = f"the answer was cut off, so its JSON is incomplete{tried}: raise num_predict (now {limit}), or num_ctx"
-        return Fault("cut_short", cut + more, Remedy.NEVER, kept=kept)
-    return Fault("invalid_answer", f"{misfit.reason}{tried}{more}", Remedy.NEVER, kept=kept)
+        return Fault(FaultKind.CUT_SHORT, cut + more, Remedy.NEVER, kept=kept)
+    return Fault(FaultKind.INVALID_ANSWER, f"{misfit.reason}{tried}{more}", Remedy.NEVER, kept=kept)

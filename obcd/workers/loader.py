@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from obcd.clock import monotonic
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.weights import describe_odd, shorten
@@ -21,8 +22,6 @@ LOADED_SECONDS = 60.0
 LOADS = 3
 #: An answer that waited so long for its model, in seconds, had the server load it anew: that was not our doing.
 RELOAD_SECONDS = 0.5
-#: Kind of the fault of an answer that came from other weights.
-OTHER_WEIGHTS = "other_weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Loader:
         if own == digest:
             return None
         message = describe_odd(signature.model, own, digest)
-        return Fault(OTHER_WEIGHTS, message, Remedy.ELSEWHERE, costs_attempt=False)
+        return Fault(FaultKind.OTHER_WEIGHTS, message, Remedy.ELSEWHERE, costs_attempt=False)
 
     @property
     def doubted(self) -> Signature | None:
@@ -155,4 +154,6 @@ class Loader:
         """What is not known is held against an endpoint only where it has to be known."""
         if not self._preflight.require_gpu:
             return None
-        return unfit("unseen", f"whether it is computed on the GPU is not known, and require_gpu is set: {reason}")
+        return unfit(
+            FaultKind.UNSEEN, f"whether it is computed on the GPU is not known, and require_gpu is set: {reason}"
+        )

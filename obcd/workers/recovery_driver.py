@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from obcd.clock import monotonic
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryStep, RecoverySteps
@@ -19,7 +20,7 @@ from obcd.secret import Secret
 from obcd.workers.loader import Loader
 
 #: The fault of what comes while it is found out whether the server hangs, and while it cannot be helped.
-DOUBTED = Fault("doubted", "the server answers nobody at present", Remedy.ELSEWHERE, costs_attempt=False)
+DOUBTED = Fault(FaultKind.DOUBTED, "the server answers nobody at present", Remedy.ELSEWHERE, costs_attempt=False)
 
 
 class RecoveryDriver:

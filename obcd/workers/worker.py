@@ -26,11 +26,12 @@ from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import ModelAnswer, Response
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
-from obcd.core.endpoint.faults import Fault, Remedy, worker_fault
+from obcd.core.endpoint.faults import Remedy, job_unreadable, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import (
     JobSettings,
@@ -53,7 +54,7 @@ from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job.cache import AnswerCache
 from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
-from obcd.workers.loader import OTHER_WEIGHTS, Loader, Preflight
+from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
 from obcd.workers.recovery_driver import RecoveryDriver
 
@@ -143,7 +144,9 @@ class _Worker:
         self._in_flight.discard(result.ticket)  # first: a cancellation that comes later is not kept
         self._common.withdrawn.discard(result.ticket)
         self._reply(result)
-        if isinstance(result, Faulted) and (result.fault.kind == OTHER_WEIGHTS or self._loader.doubted is not None):
+        if isinstance(result, Faulted) and (
+            result.fault.kind is FaultKind.OTHER_WEIGHTS or self._loader.doubted is not None
+        ):
             self._probes.put(ProbeNow())  # what the coordinator knows of the endpoint is no longer so
 
     def _break_off(self) -> None:
@@ -323,8 +326,7 @@ class _Slot:
         try:
             asked = self._jobs.read(message.job, message.ordinal, message.signature)
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
-            fault = Fault("unreadable", f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
-            return Faulted(message.ticket, 0, fault)
+            return Faulted(message.ticket, 0, job_unreadable(error))
         request, settings, signature, _ = asked
         key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
         known = self._answers.find(key) if key is not None else None
@@ -354,7 +356,7 @@ class _Slot:
             else:
                 outcome = result
                 is_silent = self._is_overdue and self._rescue.on_silence(signature, sent_at)
-                if is_silent and outcome.kind == "timeout":
+                if is_silent and outcome.kind is FaultKind.TIMEOUT:
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import Failure, KeptAnswer
 from obcd.core.request.model_names import how_to_get, is_cloud, is_name
 from obcd.errors import LineError, TooLongError
@@ -35,7 +36,7 @@ class Fault:
     """One failed attempt.
 
     Attributes:
-        kind: Stable word for machines, e.g. `timeout`; the `class` of a line of errors.jsonl.
+        kind: The `class` of a line of errors.jsonl.
         message: One sentence for people; it never quotes a prompt or an answer.
         remedy: Where to try again.
         costs_attempt: Whether it counts against the request's `attempts`.
@@ -45,7 +46,7 @@ class Fault:
         kept: The answer that would not do, and what it cost. Never logged.
     """
 
-    kind: str
+    kind: FaultKind
     message: str
     remedy: Remedy
     costs_attempt: bool = True
@@ -69,23 +70,45 @@ class Fault:
 
 def bad_line(error: LineError) -> Fault:
     """Return the fault of a line that cannot become a request."""
-    return Fault("too_long" if isinstance(error, TooLongError) else "bad_line", str(error), Remedy.NEVER)
+    kind = FaultKind.TOO_LONG if isinstance(error, TooLongError) else FaultKind.BAD_LINE
+    return Fault(kind, str(error), Remedy.NEVER)
+
+
+def job_cancelled() -> Fault:
+    """Return the fault of a line whose job was cancelled before it was answered."""
+    return Fault(FaultKind.CANCELLED, "the job was cancelled before this line was answered", Remedy.NEVER)
+
+
+def attempt_cancelled() -> Fault:
+    """Return the fault of an attempt that was broken off since the coordinator wants it no more: its job may go on."""
+    return Fault(FaultKind.CANCELLED, "cancelled", Remedy.HERE, costs_attempt=False)
+
+
+def job_unreadable(error: Exception) -> Fault:
+    """Return the fault of a request that cannot be read in its job's folder."""
+    return Fault(FaultKind.UNREADABLE, f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
 
 
 def worker_lost() -> Fault:
     """Return the fault of a request whose worker process ended or froze while it was in flight."""
-    return Fault("worker_lost", "the worker process ended while it asked this", Remedy.ELSEWHERE, harm=Harm.NONE)
+    return Fault(
+        FaultKind.WORKER_LOST, "the worker process ended while it asked this", Remedy.ELSEWHERE, harm=Harm.NONE
+    )
 
 
 def worker_fault(place: str) -> Fault:
-    """Return the fault of a request at which our own code failed; `place` is see `logs.setup.fault_text`."""
-    return Fault("worker_fault", f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
+    """Return the fault of a request at which our own code failed.
+
+    Args:
+        place: Where and how, as `obcd.logs.setup.fault_text` says it.
+    """
+    return Fault(FaultKind.WORKER_FAULT, f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
 
 
 def weights_missing(model: str, digest: str) -> Fault:
     """Return the fault of a request whose job was begun with weights that no endpoint has any more."""
     return Fault(
-        "weights_missing",
+        FaultKind.WEIGHTS_MISSING,
         f"no endpoint has the '{model}' any more that this job was begun with (digest {digest}): "
         "drop retry.jsonl to have the rest answered by the one that is there",
         Remedy.NEVER,
@@ -99,7 +122,7 @@ def model_missing(model: str, endpoints: int, url: str = "") -> Fault:
         advice = f"pull it ({advice}), then drop retry.jsonl"
     where = "the endpoint does not have" if endpoints == 1 else f"none of the {endpoints} endpoints has"
     return Fault(
-        "model_missing",
+        FaultKind.MODEL_MISSING,
         f"{where} the model '{model}': {advice}",
         Remedy.NEVER,
     )

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 
 #: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
 CRASHES = 3
 #: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had neighbours, which reached
 #: their limit first.
-SHARED = ("crashed", "hung", "worker_lost")
+SHARED = (FaultKind.CRASHED, FaultKind.HUNG, FaultKind.WORKER_LOST)
 #: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
 RELOAD_SECONDS = 60.0
 
@@ -87,15 +88,18 @@ class Suspects:
             sent_at: When it was handed to the endpoint; before an earlier crash there means that it was in that one.
             has_neighbours: Whether other requests are in flight there still.
         """
-        if fault.kind == "load_failed" and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS:
+        if (
+            fault.kind is FaultKind.LOAD_FAILED
+            and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS
+        ):
             return Judgement(replace(fault, costs_attempt=False), fault.harm)
         if fault.kind not in SHARED:
             return Judgement(fault, fault.harm)
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
-        is_alone = is_first and not has_neighbours and fault.kind != "hung"
-        if fault.kind != "worker_lost":
+        is_alone = is_first and not has_neighbours and fault.kind is not FaultKind.HUNG
+        if fault.kind is not FaultKind.WORKER_LOST:
             self._apart.add(request)
         endpoints = self._crashes[request] = (*self._crashes.get(request, ()), endpoint)
         if not is_alone:
@@ -137,11 +141,12 @@ class Suspects:
 
 def _poison(fault: Fault, endpoints: tuple[str, ...]) -> Fault:
     """Return the failure of a request that crashed whatever asked it; `fault` is its last crash."""
-    what = "the worker process that asked it ended" if fault.kind == "worker_lost" else "the model's process crashed"
+    is_lost = fault.kind is FaultKind.WORKER_LOST
+    what = "the worker process that asked it ended" if is_lost else "the model's process crashed"
     where = ", ".join(dict.fromkeys(endpoints))
     return replace(
         fault,
-        kind="poison",
+        kind=FaultKind.POISON,
         message=f"{what} each of the {len(endpoints)} times this was asked ({where}), the last time with nothing "
         "beside it: it is not asked again",
         remedy=Remedy.NEVER,

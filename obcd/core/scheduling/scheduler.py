@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import Health
@@ -327,7 +328,7 @@ class Scheduler:
 
     def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
         """Record a fault that says that an endpoint cannot serve a signature, while it may serve others."""
-        if fault.kind == "model_missing" and holder.digests is not None:
+        if fault.kind is FaultKind.MODEL_MISSING and holder.digests is not None:
             holder.digests.pop(signature.model, None)
         if fault.harm is Harm.UNFIT:
             holder.fitness.on_fault(signature, fault.message, sent_at, now, holder.name)

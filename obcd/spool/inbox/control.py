@@ -22,7 +22,7 @@ from typing import Any
 
 from obcd.clock import timestamp, wall
 from obcd.core.answer.record_codec import encode
-from obcd.core.endpoint.faults import Fault, Remedy
+from obcd.core.endpoint.faults import job_cancelled
 from obcd.core.scheduling.fair_share import COMMON, LEAST_PRIORITY, MOST_PRIORITY, Rank
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
@@ -256,7 +256,7 @@ def fail_cancelled(folder: Path, header: JobHeader) -> None:
     if read_job_controls(folder).canceller is None:
         return
     replay = ledger.replay(folder / ledger.NAME, header.requests)
-    fault = cancelled()
+    fault = job_cancelled()
     with contextlib.closing(ledger.LedgerWriter(folder, replay.size)) as writer:
         records: list[bytes] = []
         firsts = read_firsts(folder, header)
@@ -268,8 +268,3 @@ def fail_cancelled(folder: Path, header: JobHeader) -> None:
                 records = []
         if records:
             writer.append(records)
-
-
-def cancelled() -> Fault:
-    """Return the fault of a line whose job was cancelled before it was answered."""
-    return Fault("cancelled", "the job was cancelled before this line was answered", Remedy.NEVER)

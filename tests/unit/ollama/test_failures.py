@@ -9,7 +9,7 @@ import pytest
 
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Kind, Request
-from obcd.ollama.failures import RULES, SENTENCES, error_text, judge, judge_loaded
+from obcd.ollama.failures import EMBED_RULES, RULES, SENTENCES, error_text, judge, judge_loaded
 from obcd.ollama.transport import Reply
 from tests.golden.wording import wording
 
@@ -315,7 +315,7 @@ class TestWords:
 
 
 def test_every_rule_has_its_sentence_and_the_last_takes_what_is_left() -> None:
-    assert {rule.kind for rule in RULES} <= set(SENTENCES)
+    assert {rule.kind for rule in (*RULES, *EMBED_RULES)} == set(SENTENCES)
     assert (RULES[-1].status, RULES[-1].pattern.pattern) == (None, "")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.record_codec import encode, to_ascii
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings
@@ -80,7 +81,7 @@ def answer(ordinal: int, text: str = "fine", **fields: Any) -> bytes:
 
 
 def failure(ordinal: int, message: str = "no", line: int = 0) -> bytes:
-    return encode(Fault("server_error", message, Remedy.HERE).failure(ordinal, line or ordinal + 1, 4, "gpu0"))
+    return encode(Fault(FaultKind.SERVER_ERROR, message, Remedy.HERE).failure(ordinal, line or ordinal + 1, 4, "gpu0"))
 
 
 def record(layout: Layout, job: str, records: list[bytes]) -> None:

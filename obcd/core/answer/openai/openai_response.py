@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Set
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.openai.choices import (
     chat_choice,
     completion_choice,
@@ -33,18 +34,54 @@ _FAILED = frozenset(("id", "line", "prompt", "model", "responses", "class", "mes
 #: The same for an answer among several; the model is that of the line.
 _TOLD_ONCE = _CHOSEN | {"ordinal", "outcome", "line", "model", "weights"}
 
-#: {class of a failure: status of the HTTP reply it stands for}; others came without a reply.
-STATUSES = {
-    **dict.fromkeys(("bad_line", "bad_request", "too_long", "unsupported", "bad_schema"), 400),
-    "forbidden": 403,
-    "model_missing": 404,
-    "busy": 503,
-    **dict.fromkeys(("out_of_memory", "load_failed", "crashed", "server_error", "incompatible"), 500),
-    **dict.fromkeys(("bad_sample", "repetition"), 500),
+#: {class of a failure: status of the HTTP reply it stands for}
+STATUSES: Mapping[str, int] = {
+    FaultKind.BAD_LINE: 400,
+    FaultKind.BAD_REQUEST: 400,
+    FaultKind.BAD_SCHEMA: 400,
+    FaultKind.TOO_LONG: 400,
+    FaultKind.UNSUPPORTED: 400,
+    FaultKind.FORBIDDEN: 403,
+    FaultKind.MODEL_MISSING: 404,
+    FaultKind.BAD_SAMPLE: 500,
+    FaultKind.CRASHED: 500,
+    FaultKind.INCOMPATIBLE: 500,
+    FaultKind.LOAD_FAILED: 500,
+    FaultKind.OUT_OF_MEMORY: 500,
+    FaultKind.REPETITION: 500,
+    FaultKind.SERVER_ERROR: 500,
+    FaultKind.BUSY: 503,
 }
+#: Those that stand for no reply, as any class that this version does not know.
+WITHOUT_REPLY = frozenset(
+    (
+        FaultKind.ABORTED,
+        FaultKind.CANCELLED,
+        FaultKind.CONTEXT_LOWERED,
+        FaultKind.CUT,
+        FaultKind.CUT_IN_THOUGHT,
+        FaultKind.CUT_SHORT,
+        FaultKind.DOUBTED,
+        FaultKind.HUNG,
+        FaultKind.INVALID_ANSWER,
+        FaultKind.INVALID_REPLY,
+        FaultKind.OFF_GPU,
+        FaultKind.OTHER_WEIGHTS,
+        FaultKind.POISON,
+        FaultKind.REDIRECT,
+        FaultKind.TIMEOUT,
+        FaultKind.TOO_LARGE,
+        FaultKind.UNREACHABLE,
+        FaultKind.UNREADABLE,
+        FaultKind.UNSEEN,
+        FaultKind.WEIGHTS_MISSING,
+        FaultKind.WORKER_FAULT,
+        FaultKind.WORKER_LOST,
+    )
+)
 _TYPES = {400: "invalid_request_error", 403: "permission_error", 404: "not_found_error"}
 #: {class of a failure: OpenAI's code for it}
-CODES = {"cancelled": "batch_cancelled", "timeout": "request_timeout"}
+CODES: Mapping[str, str] = {FaultKind.CANCELLED: "batch_cancelled", FaultKind.TIMEOUT: "request_timeout"}
 _CLASSES = {code: name for name, code in CODES.items()}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from obcd.coordinator.endpoints.state_messages import describe_outage
 from obcd.core.answer.counts import Counts
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import STRIKES, EndpointState, Health
 from obcd.ollama.control import Probe
@@ -33,7 +34,7 @@ class Watched(Cluster):
         return self.scheduler.assign(now)[0].ticket
 
     def fail(self, harm: Harm, now: float) -> None:
-        fault = Fault("unreachable", REFUSED, Remedy.ELSEWHERE, costs_attempt=False, harm=harm)
+        fault = Fault(FaultKind.UNREACHABLE, REFUSED, Remedy.ELSEWHERE, costs_attempt=False, harm=harm)
         self.say(Faulted(self.lease(now), 0, fault), now)
 
     def answer_one(self, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.signature_health import LOOK_BASE, LOOK_LIMIT
@@ -14,7 +15,9 @@ from obcd.core.scheduling.scheduler import Scheduler
 from tests.golden.wording import wording
 
 SMALL, LARGE = Signature("llama:latest", (("num_ctx", 512),)), Signature("llama:latest", (("num_ctx", 8192),))
-UNFIT = Fault("off_gpu", "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)
+UNFIT = Fault(
+    FaultKind.OFF_GPU, "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT
+)
 
 
 def scheduler(*names: str, slots: int = 4) -> Scheduler:

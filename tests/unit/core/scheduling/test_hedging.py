@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.endpoint.health import EndpointState, Health
 from obcd.core.endpoint.latency import MeanLatency
@@ -132,7 +133,7 @@ def test_first_answer_counts_and_the_other_one_is_late() -> None:
 
 def test_fault_of_one_leaves_it_to_the_other() -> None:
     cluster, first, copy = hedged()
-    fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    fault = Fault(FaultKind.TIMEOUT, "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 
     assert cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now) is None
 
@@ -146,7 +147,9 @@ def test_fault_of_one_leaves_it_to_the_other() -> None:
 def test_fault_that_every_endpoint_would_have_ends_both() -> None:
     cluster, first, copy = hedged()
 
-    settled = cluster.scheduler.faulted(copy.ticket, "a", Fault("refused", "bad", Remedy.NEVER), cluster.now)
+    settled = cluster.scheduler.faulted(
+        copy.ticket, "a", Fault(FaultKind.BAD_REQUEST, "bad", Remedy.NEVER), cluster.now
+    )
 
     assert settled is not None
     assert settled[1]
@@ -157,7 +160,7 @@ def test_fault_that_every_endpoint_would_have_ends_both() -> None:
 def test_failure_tells_the_attempts_of_both_whichever_is_the_last() -> None:
     cluster, first, copy = hedged()
     cluster.backlog.limit = 2
-    fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
+    fault = Fault(FaultKind.TIMEOUT, "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
     assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now) is None
 
     settled = cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now)
@@ -181,7 +184,7 @@ def test_no_copy_is_made_of_what_is_paused() -> None:
 def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts() -> None:
     # given a request that is asked on both endpoints, of which each answers nothing
     cluster, first, copy = hedged()
-    fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
+    fault = Fault(FaultKind.TIMEOUT, "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
 
     # when the first one is given up, the other one stays alone, however long it takes
     assert cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now) is None

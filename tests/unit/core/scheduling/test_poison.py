@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.request.records import Signature
@@ -17,9 +18,9 @@ from tests.golden.wording import wording
 
 MODEL = Signature("llama:latest", ())
 MODELS = {MODEL.model: "d"}
-CRASHED = Fault("crashed", "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
-HUNG = Fault("hung", "it hung", Remedy.ELSEWHERE, costs_attempt=False)
-LOAD_FAILED = Fault("load_failed", "it cannot load", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+CRASHED = Fault(FaultKind.CRASHED, "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+HUNG = Fault(FaultKind.HUNG, "it hung", Remedy.ELSEWHERE, costs_attempt=False)
+LOAD_FAILED = Fault(FaultKind.LOAD_FAILED, "it cannot load", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 #: A job's `attempts`: many, so that nothing here fails of them.
 LIMIT = 100
 
@@ -62,7 +63,7 @@ def test_what_hung_beside_another_is_asked_again_at_no_cost_and_apart() -> None:
     made = scheduler("a", slots=4)
     backlog = add(made, 4)
     first, *others = made.assign(0.0)
-    timeout = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    timeout = Fault(FaultKind.TIMEOUT, "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
     fail(made, first, timeout, 1.0)
 
     # when the others are broken off
@@ -140,7 +141,7 @@ class TestOnePoisonPrompt:
     def test_other_faults_between_the_crashes_change_nothing(self) -> None:
         made = scheduler("a")
         add(made, 1)
-        busy = Fault("busy", "busy", Remedy.HERE, costs_attempt=False)
+        busy = Fault(FaultKind.BUSY, "busy", Remedy.HERE, costs_attempt=False)
         outcomes = []
         for step, fault in enumerate((CRASHED, busy, CRASHED, busy, CRASHED), 1):
             probe_all(made, step * 100.0)

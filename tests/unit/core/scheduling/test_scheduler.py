@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.retry import REQUEST_LIMIT
@@ -24,11 +25,11 @@ from tests.golden.wording import wording
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
 BOTH_MODELS = {LLAMA.model: "d", QWEN.model: "d"}
 
-TROUBLE = Fault("server_error", "it is in trouble", Remedy.ELSEWHERE, harm=Harm.STRIKE)
-UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
-BUSY = Fault("busy", "busy", Remedy.HERE, costs_attempt=False)
-REFUSED = Fault("bad_request", "refused", Remedy.NEVER)
-MISSING = Fault("model_missing", "not there", Remedy.ELSEWHERE)
+TROUBLE = Fault(FaultKind.SERVER_ERROR, "it is in trouble", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+UNREACHABLE = Fault(FaultKind.UNREACHABLE, "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
+BUSY = Fault(FaultKind.BUSY, "busy", Remedy.HERE, costs_attempt=False)
+REFUSED = Fault(FaultKind.BAD_REQUEST, "refused", Remedy.NEVER)
+MISSING = Fault(FaultKind.MODEL_MISSING, "not there", Remedy.ELSEWHERE)
 
 #: A job's `attempts` here.
 LIMIT = 4
@@ -350,7 +351,7 @@ class TestFaults:
     def test_server_that_says_when_to_come_back_is_obeyed(self) -> None:
         made = scheduler("a")
         add(made, "j", 1)
-        patient = Fault("busy", "busy", Remedy.HERE, retry_after=120.0)
+        patient = Fault(FaultKind.BUSY, "busy", Remedy.HERE, retry_after=120.0)
 
         fault(made, made.assign(0.0)[0], patient, 10.0)
 
@@ -529,7 +530,7 @@ class TestMissingModels:
 
 #: Two contexts of one model, and one job's requests for them: the longest stand at its begin and in its middle.
 SHORT, LONG = (Signature("llama:latest", (("num_ctx", length),)) for length in (2048, 8192))
-TOO_LONG = Fault("too_long", "it does not fit", Remedy.NEVER, needs=5000)
+TOO_LONG = Fault(FaultKind.TOO_LONG, "it does not fit", Remedy.NEVER, needs=5000)
 
 
 def add_planned(made: Scheduler, job: str, column: bytes) -> Backlog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.backlog import Backlog
@@ -12,7 +13,7 @@ from tests.golden.wording import wording
 
 MODEL = Signature("llama:latest", ())
 OLD, NEW = {MODEL.model: "old"}, {MODEL.model: "new"}
-UNREACHABLE = Fault("unreachable", "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
+UNREACHABLE = Fault(FaultKind.UNREACHABLE, "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
 
 
 def scheduler(slots: dict[str, int]) -> Scheduler:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from obcd.core.answer.openai.openai_response import STATUSES, custom_id_of, told_failure, told_response
+from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.answer.openai.openai_response import STATUSES, WITHOUT_REPLY, custom_id_of, told_failure, told_response
 from obcd.core.request.records import Kind
 from obcd.ollama.failures import EMBED_RULES, RULES
 from tests.unit.core.answer.made import failure_of, response_of
@@ -99,6 +100,10 @@ def test_every_failure_that_a_reply_meant_has_a_status_of_a_reply() -> None:
 
     assert judged - STATUSES.keys() == set()
     assert all(status >= 400 for status in STATUSES.values())
+
+
+def test_every_kind_of_fault_stands_for_a_reply_or_for_none() -> None:
+    assert sorted((*STATUSES, *WITHOUT_REPLY)) == sorted(FaultKind)
 
 
 @pytest.mark.parametrize(
