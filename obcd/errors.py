@@ -103,6 +103,10 @@ class TooLongError(LineError):
     """A prompt that fits into no context there may be."""
 
 
+class IllegalMoveError(ObcdError):
+    """A state cannot follow the present one, by the table of its moves: a defect of the caller."""
+
+
 #: What an OSError bears then.
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 

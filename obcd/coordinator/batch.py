@@ -120,7 +120,7 @@ def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
 
 
 def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobSettings) -> bool:
-    """Tell whether an interrupted run answered nothing and was for other prompts or settings than this one.
+    """Return whether an interrupted run answered nothing and was for other prompts or settings than this one.
 
     It is given up then: else a run that ended for want of a model could never be mended in the configuration.
     """

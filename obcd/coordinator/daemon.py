@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 30
 
 
 class Signals:
-    """Takes note of SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
+    """Records SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
 
     The handler is a built-in method: one written in Python could be interrupted by the next signal before its first
     line, and that one again, until a flood of signals had used up the stack.
@@ -40,8 +40,8 @@ class Signals:
         self.interrupts = 0
         self.wants_reload = False
 
-    def tick(self) -> None:
-        """Count what came since the last turn, each kind once, as the kernel does with signals that are pending."""
+    def collect(self) -> None:
+        """Count what came since the last call, each kind once, as the kernel does with signals that are pending."""
         while self._come:
             number, _ = self._come.popitem()
             self.terms += number == signal.SIGTERM
@@ -62,7 +62,7 @@ class Signals:
 def run(
     coordinator: Coordinator, each_turn: Callable[[float], bool] | None = None, reread: Reread | None = None
 ) -> bool:
-    """Run until told to stop.
+    """Run until a signal or `each_turn` ends it.
 
     SIGTERM drains (what is in flight may finish, within `drain_seconds`); a second one, or SIGINT, stops now.
 
@@ -78,7 +78,7 @@ def run(
     """
     with coordinator.woken_by_signals(), Signals(reloads=reread is not None).caught() as signals:
         with shielded_start():
-            coordinator.start()
+            coordinator.start(monotonic())
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
             is_done = _loop(coordinator, signals, each_turn, reloader)
@@ -104,7 +104,7 @@ def _loop(
         pause = coordinator.tick(now)
         if each_turn is not None and each_turn(now):
             return True
-        signals.tick()
+        signals.collect()
         if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
             logger.info("draining: nothing new is given out", extra={"action": "draining"})
             coordinator.drain()

@@ -73,7 +73,7 @@ class DiskWatch:
         self._news.set()
 
     def tick(self, now: float, unpublished: str = "") -> None:
-        """Decide anew, and log when that changes, or when the disk refuses what it only lacked room for.
+        """Decide again, and log when that changes, or when the disk refuses what it only lacked room for.
 
         Args:
             unpublished: Why answers cannot be published, where it is for want of room.
@@ -93,13 +93,13 @@ class DiskWatch:
         return self._refusal or self._shortage or self._unpublished
 
     def refuse(self, error: OSError) -> None:
-        """Take note that results cannot be recorded; the ballast is for them."""
+        """Learn that results cannot be recorded; the ballast is for them."""
         self._refusal = f"results cannot be recorded: {error.strerror}"
         if error.errno in FULL:
             self.throw_off()
 
     def relieve(self) -> None:
-        """Take note that they were recorded after all."""
+        """Learn that they were recorded after all."""
         self._refusal = ""
 
     def throw_off(self) -> None:
@@ -120,12 +120,12 @@ class DiskWatch:
 
     def look(self) -> None:
         """Look at the disk once, and make the ballast where it is missing and there is room."""
-        self._look_began = monotonic()
+        self._look_began = monotonic()  # this thread's own time: the main loop sees by it that a look hangs
         shortage = self._find_shortage()
         self._look_began = None
         with self._lock:
             is_late = not shortage and not self._has_no_ballast and not self._ballast.size()
-            if not is_late:  # else it was given up since we made it: the next look tells
+            if not is_late:  # else it was given up since it was made: the next look decides
                 self._shortage = shortage
 
     def _find_shortage(self) -> str:

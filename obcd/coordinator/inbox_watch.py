@@ -1,9 +1,9 @@
 """File events of the inbox, as a wake-up and nothing more: a scan is the truth.
 
 watchdog's observers can die, lose events, or watch a folder that was replaced, all without a word; so the health of
-the watch is checked, and on any doubt it is built anew. Where the machine gives none, the scan does all the work, and a
-note says why. From a network filesystem no events come (inotify(7)), or only
-those of this machine's own writers; there it is not even tried.
+the watch is checked, and on any doubt it is built again. Where the machine gives none, the scan does all the work, and
+a note says why. From a network filesystem no events come (inotify(7)), or only those of this machine's own writers;
+there it is not even tried.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.inotify import raise_limit, read_limit
 from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, list_mounts, tell_inbox
 
@@ -32,22 +32,30 @@ OBSERVER_DESCRIPTORS = 3
 _LIMITS = {errno.EMFILE: "max_user_instances", errno.ENOSPC: "max_user_watches"}
 
 
-class _Waker(FileSystemEventHandler):
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+class _News(FileSystemEventHandler):
+    """Notes that something happened, and wakes the loop once: a writer makes thousands of events, one scan sees all."""
+
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
+        self.has_come = False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Wake the loop; must not raise, or the observer's thread ends."""
-        if event.event_type not in ("opened", "closed_no_write"):
-            self._wake()
+        """Note it; the observer's thread, which would end of an error."""
+        if event.event_type not in ("opened", "closed_no_write") and not self.has_come:
+            self.has_come = True
+            self._waker.wake()
 
 
 class InboxWatch:
-    """Watches some folders (not what is below them), of which the first is the inbox. Main thread only."""
+    """Watches some folders (not what is below them), of which the first is the inbox. Main thread only.
 
-    def __init__(self, folders: list[Path], wake: Callable[[], None]) -> None:
+    Args:
+        waker: Woken by the watch's thread.
+    """
+
+    def __init__(self, folders: list[Path], waker: Waker) -> None:
         self._folders = folders
-        self._wake = wake
+        self._news = _News(waker)
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int] | None] = []
         self._inbox = os.path.realpath(folders[0])  # here: it may wait for a server that does not answer
@@ -66,12 +74,21 @@ class InboxWatch:
         """For how long a file has to lie unchanged at least, whatever the configuration says."""
         return SETTLE_SECONDS if self._remote_note else 0.0
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something happened in the folders since the last `take_news`."""
+        return self._news.has_come
+
+    def take_news(self) -> None:
+        """Forget what happened so far: the scan that follows sees it."""
+        self._news.has_come = False
+
     def look_at(self, folders: list[Path]) -> None:
         """Watch these folders instead, from the next `ensure` on."""
         self._folders = folders
 
     def ensure(self) -> None:
-        """Start the watch, or build it anew when it no longer watches what it should."""
+        """Start the watch, or build it again when it no longer watches what it should."""
         if self._is_remote():  # and not a look at the folders themselves, which could wait for a server
             self.stop()
             self._refusal = ""
@@ -86,7 +103,7 @@ class InboxWatch:
         self._start()
 
     def _is_remote(self) -> bool:
-        """Tell whether the inbox lies on a network filesystem by now."""
+        """Return whether the inbox lies on a network filesystem by now."""
         note = tell_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
         if note and not self._remote_note:
             logger.warning("%s", note, extra={"action": "inbox_remote"})
@@ -107,7 +124,7 @@ class InboxWatch:
             observer = Observer()  # opens its descriptors, and starts a thread that reads them
             for folder, identity in zip(self._folders, self._identities, strict=True):
                 if identity is not None:
-                    observer.schedule(_Waker(self._wake), str(folder), recursive=False)
+                    observer.schedule(self._news, str(folder), recursive=False)
             observer.start()
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             if observer is not None:

@@ -52,7 +52,7 @@ class Waker:
         Returns:
             Those that can be read, or whose other end is gone.
         """
-        if descriptors != self._descriptors:  # most often they are the same, and the kernel is told by number
+        if descriptors != self._descriptors:  # most often they are the same, and the poll object can stay
             self._descriptors = frozenset(descriptors)
             self._poll = self._make_poll()
         found = {descriptor for descriptor, _ in self._poll.poll(max(0.0, seconds) * 1000)}
@@ -85,15 +85,15 @@ class TickPacing:
         return min(REST_SECONDS, REST_SHARE * self._usual)
 
     def on_answer(self, taken: float) -> None:
-        """Take note of how long a request took, in seconds; where they differ, the short ones decide."""
+        """Learn how long a request took, in seconds; where they differ, the short ones decide."""
         self._usual = min(taken, self._usual + NEWEST * (taken - self._usual))
 
     def begin(self, now: float) -> None:
-        """Take note that a turn begins."""
+        """Learn when a turn begins."""
         self._began = now
 
     def wait(self) -> None:
         """Sleep for what is left of it. Not longer than a moment, so that nothing needs to end it early."""
-        left = self._began + self.seconds - monotonic()
+        left = self._began + self.seconds - monotonic()  # between two turns, so there is no `now`
         if left > 0:
             time.sleep(left)

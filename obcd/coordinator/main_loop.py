@@ -1,8 +1,8 @@
 """The coordinator: one main loop, `tick(now)`, that owns inbox, jobs, ledgers, scheduler and pool.
 
-    inbox ─► desk ─► clerk ─► job ─► scheduler ─lease─► pool ─► worker ─► Ollama
-                                        ▲                                   │ result
-    outbox ◄─ clerk ◄─ complete job ◄─ recorder (ledger, synced) ◄──────────┘
+    inbox ─► intake ─► clerk ─► job ─► scheduler ─lease─► pool ─► worker ─► Ollama
+                                        ▲                                    │ result
+    outbox ◄─ clerk ◄─ complete job ◄─ recorder (ledger, synced) ◄───────────┘
 
 No turn may take long: what is long is the clerk's, what waits for the disk is the recorder's.
 """
@@ -13,20 +13,21 @@ import logging
 import os
 import struct
 from collections import deque
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from obcd import __version__
 from obcd.clock import monotonic, timestamp, wall
 from obcd.config.settings import Settings
+from obcd.coordinator.clerk.calls import CallFailed, Recover
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.changes import compare, describe
-from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered, RequestEvent
 from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.coordinator.inbox_watch import InboxWatch
-from obcd.coordinator.intake.control_files import Controls
+from obcd.coordinator.intake.control_files import ControlFiles
 from obcd.coordinator.intake.drop_intake import DropIntake
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
@@ -51,7 +52,6 @@ from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.text import printable
-from obcd.workers.messages import Answered
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ HOUSEKEEPING_SECONDS = 5.0
 UNSERVABLE_A_TURN = 500
 #: Least seconds between two scans that file events ask for.
 NEWS_SECONDS = 0.1
-#: How long `obcd batch` waits for a missing model: somebody watches, and was told at the start.
+#: How long `obcd batch` waits for a missing model: somebody watches, and read it at the start.
 IMPATIENT = (0.0, 10.0)
 #: Reloads that are remembered for the view.
 RELOADS_REMEMBERED = 10
@@ -75,7 +75,7 @@ class Coordinator:
     Args:
         settings: The configuration.
         layout: The folders; locked by `start`.
-        observer: Told what happens.
+        observer: Learns what happens.
         takes_drops: Whether the inbox is looked at (`obcd batch` has none).
         only: When not empty, the one job to run; others are left as they are.
         lock: The spool's lock, where the caller holds it already.
@@ -97,11 +97,11 @@ class Coordinator:
         self._takes_drops = takes_drops
         self._only = only
         self._lock = lock or SpoolLock(layout)
-        self._sleeper, self._rest = Waker(), TickPacing()
+        self._waker, self._pacing = Waker(), TickPacing()
         #: What could be read at the end of the last `wait`.
         self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
-        self.fleet = Endpoints(settings, layout.jobs, self.scheduler, self._on_answered, self._on_faulted, monotonic())
+        self.endpoints = Endpoints(settings, layout.jobs, self.scheduler, monotonic())
         #: What came of reading the configuration again, and why it failed the last time.
         self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
         self._reload_trouble = ""
@@ -109,30 +109,30 @@ class Coordinator:
         self.is_recovered = False
         self._intake_clerks, self._outbox_clerks = ClerkPair("intake", layout), ClerkPair("outbox", layout)
         self._clerks = (self._intake_clerks, self._outbox_clerks)
-        self._signs = ProgressFolders(layout)
+        self._progress_folders = ProgressFolders(layout)
         self._sweeper = Sweeper(settings, layout)
-        self._watch = InboxWatch(self._watched_folders(), self._on_inbox_event)
-        self._room = DiskWatch(layout.root, settings.spool.min_free_bytes)
-        self._recorder = Recorder(layout.jobs, self.wake, self._room)
+        self._inbox_watch = InboxWatch(self._watched_folders(), self._waker)
+        self._disk_watch = DiskWatch(layout.root, settings.spool.min_free_bytes)
+        self._recorder = Recorder(layout.jobs, self._waker, self._disk_watch)
         self.jobs = Jobs(
             layout,
-            self.fleet,
+            self.endpoints,
             self._recorder,
             self._clerks,
-            self._signs,
-            self._on_outbox_published,
+            self._progress_folders,
             counts=takes_drops,
         )
-        self._desk = DropIntake(settings, layout, self._intake_clerks, self.jobs.take, self.jobs.job_index)
-        self._controls = Controls(layout, self.jobs, self._outbox_clerks)
+        self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
+        self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
         #: Where the root lies, None where that cannot be known.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
-        self._has_inbox_news, self._news_at = False, 0.0
+        #: When file events may have the inbox scanned again.
+        self._news_at = 0.0
 
     # --- start and stop ------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, now: float) -> None:
         """Take the spool and begin recovery.
 
         Raises:
@@ -141,14 +141,14 @@ class Coordinator:
         """
         open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
         if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
-            self._signs.clear()
+            self._progress_folders.clear()
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
             logger.warning("%s; use %s", doubt, LOCAL_ROOT, extra={"action": "root_doubtful"})
-        self._room.start()
+        self._disk_watch.start()
         self._look_at_inbox()
-        self.fleet.pool.start_missing(monotonic())
-        self._intake_clerks.ask(self._on_recovered, "recover")
+        self.endpoints.pool.start_missing(now)
+        self._intake_clerks.submit(Recover(), self._on_recovered)
 
     def apply(self, settings: Settings, now: float) -> str:
         """Go on with another configuration of the same folders, while jobs run.
@@ -161,17 +161,17 @@ class Coordinator:
         Raises:
             InputError: If a profile's folder cannot be made; the old configuration is in force then.
         """
-        change = compare(self.settings, settings, self.fleet.leaving)
+        change = compare(self.settings, settings, self.endpoints.leaving)
         if self._takes_drops:
             open_profiles(self.layout, change.profiles_came)
         self.settings = settings
-        self.fleet.apply(change, settings, now)
-        self._desk.configure(settings)
-        self._room.configure(settings.spool.min_free_bytes)
+        self.endpoints.apply(change, settings, now)
+        self._intake.configure(settings)
+        self._disk_watch.configure(settings.spool.min_free_bytes)
         self._sweeper.configure(settings)
-        self._watch.look_at(self._watched_folders())
+        self._inbox_watch.look_at(self._watched_folders())
         self._housekeeping_at = now
-        in_flight = sum(self.scheduler.in_flight(name) for name in self.fleet.leaving.intersection(change.left))
+        in_flight = sum(self.scheduler.in_flight(name) for name in self.endpoints.leaving.intersection(change.left))
         return describe(change, in_flight, len(self.unfinished()))
 
     def _watched_folders(self) -> list[Path]:
@@ -180,20 +180,20 @@ class Coordinator:
     def drain(self) -> None:
         """Give out nothing new; what is in flight may finish."""
         self.is_draining = True
-        self.jobs.quarantine.acquit_all()
+        self.jobs.quarantine.clear_all()
 
     def stop(self) -> None:
         """End all child processes and record what has come; what was in flight is asked again next time."""
-        self.fleet.pool.stop()
+        self.endpoints.pool.stop()
         for clerks in self._clerks:
             clerks.stop()
         self._sweeper.stop()
-        self._watch.stop()
+        self._inbox_watch.stop()
         self._recorder.stop(5.0)
-        self._room.stop()
+        self._disk_watch.stop()
         for job in list(self.jobs.running):
-            self._signs.end_progress(job)
-        self._signs.finish(5.0)
+            self._progress_folders.end_progress(job)
+        self._progress_folders.finish(5.0)
         self._lock.release()
 
     @property
@@ -204,29 +204,29 @@ class Coordinator:
     @property
     def in_flight(self) -> int:
         """Requests at the endpoints now."""
-        return self.fleet.in_flight
+        return self.endpoints.in_flight
 
     def cancel_in_flight(self) -> None:
         """Break off what is in flight, so that no server computes for nobody."""
-        self.fleet.cancel_in_flight()
+        self.endpoints.cancel_in_flight()
 
     def clear_begun(self) -> None:
         """Record that no job has ended this coordinator: it ends in order."""
-        self.jobs.quarantine.acquit_all()
+        self.jobs.quarantine.clear_all()
 
     def record_reload(self, reload: ReloadView, trouble: str) -> None:
         """Record what came of reading the configuration again, and what is wrong with it now, "" for nothing."""
         self._reloads.append(reload)
         if not self.is_draining:  # else it is no trouble: the next start reads it
             self._reload_trouble = trouble
-        self.jobs.moves += 1
+        self.jobs.revision += 1
 
     # --- what is shown -------------------------------------------------------------------------------------------
 
     @property
     def revision(self) -> int:
         """Grows when a job or an endpoint comes, goes or changes: the last view is stale."""
-        return self.jobs.moves + self.fleet.moves
+        return self.jobs.revision + self.endpoints.revision
 
     def is_damaged(self, job: str) -> bool:
         """Return whether the folder of a job cannot be read."""
@@ -250,22 +250,22 @@ class Coordinator:
             updated=round(updated, 3),
             updated_at=timestamp(updated),
             troubles=tuple(self._troubles()),
-            notes=(self._watch.note,) if self._watch.note else (),
+            notes=(self._inbox_watch.note,) if self._inbox_watch.note else (),
             takes_reloads=takes_reloads,
             reloads=tuple(self._reloads),
             eta_seconds=None if eta is None else round(eta, 1),
             jobs=self.jobs.views(now, self._obstacle()),
             further_jobs=self.jobs.further_views(),
-            endpoints=self.fleet.views(now),
-            pulls=self.fleet.fetcher.views(),
-            settling=tuple(printable(key.name) for key in self._desk.settling[:MOST_SETTLING]),
+            endpoints=self.endpoints.views(now),
+            pulls=self.endpoints.fetcher.views(),
+            settling=tuple(printable(key.name) for key in self._intake.settling[:MOST_SETTLING]),
             waiting=tuple(
                 WaitingView(file=printable(f"{key.profile}/{key.name}" if key.profile else key.name), why=why)
                 for key, why in self._waiting().items()
             ),
-            rejected=tuple(self._desk.rejected),
+            rejected=tuple(self._intake.rejected),
             published=tuple(item.view() for item in self.jobs.published),
-            processes={**self.fleet.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()},
+            processes={**self.endpoints.pool.pids(), **self._intake_clerks.pids(), **self._outbox_clerks.pids()},
             unfinished=len(unfinished),
             requests=sum(header.requests for header in unfinished),
         )
@@ -277,47 +277,43 @@ class Coordinator:
 
     def _waiting(self) -> dict[Key, str]:
         """Return the files of the inbox that are not accepted, or not obeyed, and why."""
-        return {**self._desk.waiting, **self._controls.waiting}
+        return {**self._intake.waiting, **self._control_files.waiting}
 
     def _obstacle(self) -> str:
         """Return why no request can be sent at present, whatever the job; "" when one can."""
-        return self._room.trouble or self.fleet.outage
+        return self._disk_watch.trouble or self.endpoints.outage
 
     def _troubles(self) -> list[str]:
         """Return what keeps the coordinator from working as it should, for people."""
         found = [
             self._reload_trouble,
-            self._desk.trouble,
-            self._room.trouble,
-            self.fleet.outage,
+            self._intake.trouble,
+            self._disk_watch.trouble,
+            self.endpoints.outage,
             *(job.trouble for job in self.jobs.running.values()),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
         if self._takes_drops and self._mount is not None and self._mount.is_network:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
-        fetched = {pull.model for pull in self.fleet.fetcher.views()}
+        fetched = {pull.model for pull in self.endpoints.fetcher.views()}
         missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
-        url = next((item.url for item in self.fleet.endpoints if item.token is None), "")
+        url = next((item.url for item in self.endpoints.members if item.token is None), "")
         found += [describe_shortage(item, url) for item in missing]
-        found += self.fleet.fetcher.troubles()
+        found += self.endpoints.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """End the present `wait` early; any thread."""
-        self._sleeper.wake()
-
     def woken_by_signals(self) -> AbstractContextManager[None]:
         """Have every signal that is caught inside the block end the present `wait`."""
-        return self._sleeper.woken_by_signals()
+        return self._waker.woken_by_signals()
 
     def wait(self, seconds: float) -> None:
         """Sleep until something happens, at most this long."""
-        descriptors = {*self.fleet.pool.channels, *self._intake_clerks.filenos(), *self._outbox_clerks.filenos()}
-        self._rest.wait()
-        self._readable = self._sleeper.sleep(descriptors, seconds)
+        descriptors = {*self.endpoints.pool.channels, *self._intake_clerks.filenos(), *self._outbox_clerks.filenos()}
+        self._pacing.wait()
+        self._readable = self._waker.sleep(descriptors, seconds)
 
     def tick(self, now: float) -> float:
         """Do all that can be done now, without waiting.
@@ -325,53 +321,97 @@ class Coordinator:
         Returns:
             Seconds until the next turn is wanted, if nothing happens before.
         """
-        self._rest.begin(now)
-        self._room.tick(now, self.jobs.lack_of_room)
-        self._desk.admit(not self._room.trouble)
-        if self._has_inbox_news and now >= self._news_at:
-            self._has_inbox_news, self._news_at = False, now + NEWS_SECONDS
-            self._desk.wake()
-        self.fleet.pool.start_missing(now)
-        self.fleet.receive(now, self._readable)
-        for clerks in self._clerks:
-            clerks.tick(self._readable)
-        self._count_recorded(now)
-        self.jobs.end_cancelled()
-        if self.is_recovered and self._takes_drops and not self.is_draining:
-            self._desk.tick(now)
-            self._controls.tick(self._desk.controls, self._desk.is_coming, now)
+        self._pacing.begin(now)
+        self._watch_disk(now)
+        self._receive(now)
+        is_open = self.is_recovered and not self.is_draining
         if self._takes_drops:
-            self._signs.show(self.jobs.running.values(), self._waiting, now, self._obstacle)
+            if is_open:
+                self._accept_drops(now)
+                self._obey_control_files(now)
+            self._show_progress(now)
         self._keep_house(now)
-        if self.is_recovered and not self.is_draining and not self._room.trouble:
-            self.jobs.activate(self.settings.spool.active_jobs)
-            self.fleet.dispatch(now)  # what cannot be recorded should not be computed
-        if self._recorder.pending and not self.fleet.in_flight:
+        if is_open:
+            self._dispatch(now)
+        if self._recorder.pending and not self.endpoints.in_flight:
             self._recorder.hurry()
         return self._until_next(now)
 
+    def _watch_disk(self, now: float) -> None:
+        """Decide whether there is room to work in."""
+        self._disk_watch.tick(now, self.jobs.lack_of_room)
+        self._intake.admit(not self._disk_watch.trouble)
+
+    def _receive(self, now: float) -> None:
+        """Take in what workers, clerks and the recorder have done since the last turn."""
+        self.endpoints.pool.start_missing(now)
+        self._record(self.endpoints.receive(now, self._readable), now)
+        for clerks in self._clerks:
+            clerks.tick(now, self._readable)
+        for header in self._intake.take_accepted():
+            self.jobs.take(header)
+        self._count_recorded(now)
+        for shown in self.jobs.tick(now):
+            self._intake.wake_held()
+            self._observer.on_published(shown.job, shown.folder)
+
+    def _accept_drops(self, now: float) -> None:
+        """Scan the inbox where it is time, and have clerks accept what settled."""
+        if self._inbox_watch.has_news and now >= self._news_at:
+            self._inbox_watch.take_news()
+            self._news_at = now + NEWS_SECONDS
+            self._intake.wake()
+        self._intake.tick(now)
+
+    def _obey_control_files(self, now: float) -> None:
+        """Have jobs paused, cancelled and the like, as files of the inbox say."""
+        self._control_files.tick(self._intake.controls, self._intake.is_coming, now)
+
+    def _show_progress(self, now: float) -> None:
+        """Show in the outbox how far jobs are, and why files wait."""
+        running = self.jobs.running.values()
+        self._progress_folders.show(running, self._waiting, now, self._obstacle)
+
+    def _keep_house(self, now: float) -> None:
+        """Do what is only done now and then."""
+        self.endpoints.probe(now)
+        if now < self._housekeeping_at:
+            return
+        self._housekeeping_at = now + HOUSEKEEPING_SECONDS
+        self._look_at_inbox()
+        if self._takes_drops:
+            self._sweeper.tick(now)
+        self.endpoints.fetch(self.settings, now)
+        self._fail_unservable(now)
+        self._record(self.endpoints.replace_frozen(now), now)
+        self.jobs.give_up_taken_away()
+        for clerks in self._clerks:
+            clerks.replace_stopped()
+        if self.jobs.lack_of_room and not self.endpoints.in_flight and not self._recorder.pending:
+            self._disk_watch.throw_off()  # no result needs it any more
+        self.jobs.publish_again()
+
+    def _dispatch(self, now: float) -> None:
+        """Begin jobs and fill free slots; what cannot be recorded should not be computed."""
+        if not self._disk_watch.trouble:
+            self.jobs.activate(self.settings.spool.active_jobs, now)
+            self.endpoints.dispatch(now)
+
     def _until_next(self, now: float) -> float:
-        wanted = [now + 1.0, max(now, self.fleet.next_probe)]
+        wanted = [now + 1.0, max(now, self.endpoints.next_probe)]
         if self._takes_drops and self.is_recovered and not self.is_draining:  # as `tick` calls it
-            wanted.append(max(now, self._desk.next_scan()))
-        if self._has_inbox_news:
-            wanted.append(max(now, self._news_at))
-        coming = (self.fleet.pool.next_restart(), self.scheduler.next_due(now))
+            wanted.append(max(now, self._intake.next_scan()))
+            if self._inbox_watch.has_news:
+                wanted.append(max(now, self._news_at))
+        coming = (self.endpoints.pool.next_restart(), self.scheduler.next_due(now))
         wanted += [max(now, at) for at in coming if at is not None]
         return min(wanted) - now
 
-    def _on_inbox_event(self) -> None:
-        """Have the inbox scanned soon; the watch's thread. A writer makes thousands of events; one scan sees all."""
-        if not self._has_inbox_news:
-            self._has_inbox_news = True
-            self.wake()
-
     # --- jobs ----------------------------------------------------------------------------------------------------
 
-    def _on_recovered(self, outcome: CallDone | CallFailed) -> None:
-        if isinstance(outcome, CallFailed):
-            raise InputError(f"the spool at {self.layout.root} cannot be taken up: {outcome.reason}")
-        recovery: Recovery = outcome.value
+    def _on_recovered(self, recovery: Recovery | CallFailed) -> None:
+        if isinstance(recovery, CallFailed):
+            raise InputError(f"the spool at {self.layout.root} cannot be taken up: {recovery.reason}")
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
         if self._only and not wanted and self._only not in recovery.unpublished:
             raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
@@ -381,54 +421,61 @@ class Coordinator:
                 self.jobs.publish_left(job)
         if self._takes_drops:
             for claim in recovery.claims:
-                self._desk.resume_claim(claim)
+                self._intake.resume_claim(claim)
         if wanted:
             logger.info("going on with %d unfinished jobs", len(wanted), extra={"action": "recovered"})
         self.is_recovered = True
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published, but for those that are kept apart."""
+        """Return the jobs that are accepted and not published, except those that are kept apart."""
         return self.jobs.unfinished()
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is left to do (but to wait for drops)."""
+        """Return whether nothing is left to do (except to wait for drops)."""
         return self.is_recovered and self.jobs.is_idle and not any(clerks.pending for clerks in self._clerks)
-
-    def _on_outbox_published(self, job: str, folder: Path) -> None:
-        self._desk.wake_held()
-        self._observer.on_published(job, folder)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def _on_answered(self, lease: Lease, answer: Answered, now: float) -> None:
+    def _record(self, events: Iterable[RequestEvent], now: float) -> None:
+        """Have recorded what came of requests."""
+        for event in events:
+            match event:
+                case RequestAnswered():
+                    self._on_answered(event, now)
+                case AttemptFailed():
+                    self._on_failed(event)
+
+    def _on_answered(self, event: RequestAnswered, now: float) -> None:
+        lease, answer = event.lease, event.answer
         job = self.jobs.running[lease.job]
         if answer.span is not None:
             job.tokens.add(answer.counts.eval_tokens, now)
-            self._rest.on_answer(answer.counts.work_seconds)
+            self._pacing.on_answer(answer.counts.work_seconds)
         self._recorder.add(job.entry(lease.ordinal, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 
-    def _on_faulted(self, lease: Lease, line: int, fault: Fault, is_final: bool) -> None:
+    def _on_failed(self, event: AttemptFailed) -> None:
+        lease, fault, is_final = event.lease, event.fault, event.is_final
         job = self.jobs.running[lease.job]
-        number = line or self._line_of(lease.job, lease.ordinal)
+        line = event.line or self._line_of(lease.job, lease.ordinal)
         logger.log(
             logging.WARNING if is_final else logging.INFO,
             "%s line %d on %s, attempt %d: %s%s",
             job.header.label,
-            number,
+            line,
             lease.endpoint,
             lease.attempt,
             fault.message,
             "" if is_final else "; it is asked again",
-            extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": number}
+            extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
             | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
         if is_final:
-            self._record_failure(job, lease.ordinal, number, fault, lease)
+            self._record_failure(job, lease.ordinal, line, fault, lease)
 
     def _line_of(self, job: str, ordinal: int) -> int:
-        """Return a request's line number; 0 when the job's folder does not tell."""
+        """Return a request's line number; 0 when it cannot be read in the job's folder."""
         try:
             return read_place(self.layout.jobs / job, ordinal).line
         except (OSError, ValueError, struct.error):
@@ -437,8 +484,8 @@ class Coordinator:
     def _fault_of(self, missing: MissingModel) -> Fault:
         if missing.digest:
             return weights_missing(missing.model, missing.digest)
-        urls = [item.url for item in self.fleet.endpoints if item.token is None]
-        return model_missing(missing.model, len(self.fleet.endpoints), next(iter(urls), ""))
+        urls = [item.url for item in self.endpoints.members if item.token is None]
+        return model_missing(missing.model, len(self.endpoints.members), next(iter(urls), ""))
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
@@ -461,29 +508,15 @@ class Coordinator:
 
     # --- now and then --------------------------------------------------------------------------------------------
 
-    def _keep_house(self, now: float) -> None:
-        self.fleet.probe(now)
-        if now < self._housekeeping_at:
-            return
-        self._housekeeping_at = now + HOUSEKEEPING_SECONDS
-        self._look_at_inbox()
-        if self._takes_drops:
-            self._sweeper.tick(now)
-        self.fleet.fetch(self.settings, now)
-        coming = self.fleet.fetcher.coming()
+    def _fail_unservable(self, now: float) -> None:
+        """Record as failures what has waited long enough for a model that no endpoint has."""
+        coming = self.endpoints.fetcher.coming()
         for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now, coming):
             self._housekeeping_at = now
             line = self._line_of(job, ordinal)
             self._record_failure(self.jobs.running[job], ordinal, line, self._fault_of(missing), None)
-        self.fleet.replace_frozen(now)
-        self.jobs.give_up_taken_away()
-        for clerks in self._clerks:
-            clerks.replace_stopped()
-        if self.jobs.lack_of_room and not self.fleet.in_flight and not self._recorder.pending:
-            self._room.throw_off()  # no result needs it any more
-        self.jobs.publish_again()
 
     def _look_at_inbox(self) -> None:
         if self._takes_drops:
-            self._watch.ensure()
-            self._desk.settle_at_least(self._watch.least_settle_seconds)
+            self._inbox_watch.ensure()
+            self._intake.settle_at_least(self._inbox_watch.least_settle_seconds)

@@ -1,4 +1,4 @@
-"""What the coordinator tells whoever listens, as it happens."""
+"""What the coordinator says to a listener, as it happens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Published:
 
 
 class Observer:
-    """Told what happens, as it happens; for `obcd batch`. Does nothing by itself."""
+    """Learns what happens, as it happens; for `obcd batch`. Does nothing by itself."""
 
     def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
         """A request was answered (and is about to be recorded)."""

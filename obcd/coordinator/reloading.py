@@ -85,7 +85,7 @@ class Reloader:
         is_stopping = self._coordinator.is_draining
         if now < self._look_at and not is_stopping:
             return self._look_at - now
-        began = monotonic()
+        began = monotonic()  # not `now`: it answers who asked before this very look, in another process
         if is_stopping:
             text = "the coordinator is stopping: it reads the configuration at its next start"
             self._finish(began, ExitCode.INPUT, text)
@@ -131,7 +131,7 @@ class Reloader:
         try:
             check_whole(coordinator.settings, look.settings)
             check_place(coordinator.layout, look.layout)
-            known = {item.name for item in coordinator.fleet.endpoints}
+            known = {item.name for item in coordinator.endpoints.members}
             text = coordinator.apply(look.settings, now)
         except ObcdError as error:
             return error.exit_code, str(error)
@@ -147,7 +147,7 @@ class Reloader:
         coordinator = self._coordinator
         self._is_asked = False
         self._number += 1
-        if coordinator.is_recovered:  # else systemd was not told READY yet, and waits for that
+        if coordinator.is_recovered:  # else systemd did not get READY yet, and waits for that
             notify(RELOADING=1, MONOTONIC_USEC=int(began * 1e6))
         outcome = ReloadView(
             number=self._number, began=began, at=timestamp(wall()), is_ok=not code, text=text, exit_code=code

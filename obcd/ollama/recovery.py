@@ -22,14 +22,14 @@ GONE_SECONDS, LOOK_SECONDS = 20.0, 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveringServer:
-    """Who answers nobody.
+    """A server that answers nobody.
 
     Attributes:
         signature: What it should have loaded.
         token_seconds: How long one token may take; it may have to wait for a slot, or for another request's prompt.
-        is_well: Tells whether somebody was answered meanwhile.
+        is_well: Returns whether a request was answered meanwhile.
         break_off: Breaks off what we have in flight there.
-        tell: Is told each step, in a sentence for people.
+        tell: Called with each step, in a sentence for people.
     """
 
     url: str
@@ -41,54 +41,54 @@ class RecoveringServer:
     token: Secret | None = None
 
 
-def climb(ladder: RecoverySteps, patient: RecoveringServer) -> None:
-    """Take one step after the other until the ladder is at rest; takes up to a minute beside the token."""
-    while not ladder.is_at_rest:
-        if ladder.sentence:
-            patient.tell(ladder.sentence)
+def run(steps: RecoverySteps, server: RecoveringServer) -> None:
+    """Take one step after the other until none is left for now; that takes up to a minute beside the token."""
+    while not steps.is_at_rest:
+        if steps.sentence:
+            server.tell(steps.sentence)
         reason = ""
         try:
-            finding = _STEPS[ladder.step](patient)
+            finding = _STEPS[steps.step](server)
         except SilentError as error:
             finding, reason = RecoveryFinding.SILENT, str(error)
         except ControlError as error:
             finding, reason = RecoveryFinding.ERROR, str(error)
-        if ladder.step is RecoveryStep.TOKEN and finding is RecoveryFinding.SILENT and patient.is_well():
+        if steps.step is RecoveryStep.TOKEN and finding is RecoveryFinding.SILENT and server.is_well():
             finding = RecoveryFinding.YES  # our token only had to wait behind others
-        ladder.note(finding, monotonic(), reason)
-    patient.tell(ladder.sentence)
+        steps.note(finding, monotonic(), reason)
+    server.tell(steps.sentence)
 
 
-def _look(patient: RecoveringServer) -> RecoveryFinding:
-    return RecoveryFinding.YES if _is_loaded(patient) else RecoveryFinding.NO
+def _look(server: RecoveringServer) -> RecoveryFinding:
+    return RecoveryFinding.YES if _is_loaded(server) else RecoveryFinding.NO
 
 
-def _have_a_token(patient: RecoveringServer) -> RecoveryFinding:
-    ask_one_token(patient.url, patient.signature, patient.token_seconds, patient.token)
+def _have_a_token(server: RecoveringServer) -> RecoveryFinding:
+    ask_one_token(server.url, server.signature, server.token_seconds, server.token)
     return RecoveryFinding.YES
 
 
-def _cancel(patient: RecoveringServer) -> RecoveryFinding:
-    patient.break_off()
+def _cancel(server: RecoveringServer) -> RecoveryFinding:
+    server.break_off()
     return RecoveryFinding.YES
 
 
-def _unload(patient: RecoveringServer) -> RecoveryFinding:
-    unload(patient.url, patient.signature.model, patient.token)
+def _unload(server: RecoveringServer) -> RecoveryFinding:
+    unload(server.url, server.signature.model, server.token)
     return RecoveryFinding.YES
 
 
-def _wait_until_gone(patient: RecoveringServer) -> RecoveryFinding:
+def _wait_until_gone(server: RecoveringServer) -> RecoveryFinding:
     until = monotonic() + GONE_SECONDS
-    while _is_loaded(patient):
+    while _is_loaded(server):
         if monotonic() > until:
             return RecoveryFinding.NO
         threading.Event().wait(LOOK_SECONDS)
     return RecoveryFinding.YES
 
 
-def _is_loaded(patient: RecoveringServer) -> bool:
-    return find_loaded(ask_loaded(patient.url, patient.token), patient.signature.model) is not None
+def _is_loaded(server: RecoveringServer) -> bool:
+    return find_loaded(ask_loaded(server.url, server.token), server.signature.model) is not None
 
 
 _STEPS: dict[RecoveryStep, Callable[[RecoveringServer], RecoveryFinding]] = {

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from obcd.errors import ObcdError
 from obcd.secret import Secret
 
 #: Largest reply taken, in bytes. A 128k-token answer with logprobs is some 30 MiB.
@@ -46,19 +47,19 @@ class Reply:
     retry_after: float = 0.0
 
 
-class RefusedError(Exception):
+class RefusedError(ObcdError):
     """No connection could be made: nothing was sent."""
 
 
-class CutError(Exception):
+class CutError(ObcdError):
     """The connection broke after the request was sent, or the reply is not HTTP."""
 
 
-class TooLargeError(Exception):
+class TooLargeError(ObcdError):
     """The reply is larger than `MAX_REPLY_BYTES`."""
 
 
-class AbortedError(Exception):
+class AbortedError(ObcdError):
     """Another thread called `abort`; carries its reason."""
 
 

@@ -17,6 +17,8 @@ import struct
 import threading
 from typing import Any
 
+from obcd.errors import ObcdError
+
 _LENGTH = struct.Struct("!I")
 #: A worker's largest message is a capped reply; larger means a broken stream.
 MAX_MESSAGE_BYTES = 256 * 2**20
@@ -26,7 +28,7 @@ MAX_WAITING_BYTES = 16 * 2**20
 _READ = 2**16
 
 
-class ClosedError(Exception):
+class ClosedError(ObcdError):
     """The other end is gone."""
 
 

@@ -175,7 +175,7 @@ class Pool:
         As many as fit into a turn of the main loop, at least one: a reload may bring dozens. The others are due still.
         """
         started: list[str] = []
-        until = monotonic() + START_SECONDS
+        until = monotonic() + START_SECONDS  # not `now`: each start blocks, and this turn may have begun long ago
         for name, worker in list(self._missing.items()):
             if now >= worker.restart_at and (not started or monotonic() < until):
                 worker.child = try_to_start(f"worker {name}", run_worker, worker.spec)

@@ -1,7 +1,7 @@
 """A worker's part in getting a server that answers nobody back to work; the steps are `core.endpoint.recovery_steps`'s.
 
 slot thread ─ silence ─Stepped─► coordinator: the endpoint gets nothing …
-                └─► probe thread: climbs ─Stepped─► (what it does)
+                └─► probe thread: steps ─Stepped─► (what it does)
                                         └─Probed──► … until this says that it can be asked
 """
 
@@ -14,7 +14,7 @@ from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryStep, RecoverySteps
 from obcd.core.request.records import Signature
-from obcd.ollama.recovery import RecoveringServer, climb
+from obcd.ollama.recovery import RecoveringServer, run
 from obcd.secret import Secret
 from obcd.workers.loader import Loader
 
@@ -23,12 +23,12 @@ DOUBTED = Fault("doubted", "the server answers nobody at present", Remedy.ELSEWH
 
 
 class RecoveryDriver:
-    """The ladder of one endpoint. `try_to_help` is the probe thread's, the rest is any thread's.
+    """The steps of one endpoint. `try_to_help` is the probe thread's, the rest is any thread's.
 
     Args:
         deadlines: What is known of its speed.
         break_off: Breaks off what is in flight there.
-        tell: Is told each step.
+        tell: Called with each step.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class RecoveryDriver:
         self.deadlines = deadlines
         self._break_off = break_off
         self._tell = tell
-        self._ladder = RecoverySteps(url)
+        self._steps = RecoverySteps(url)
 
     def on_silence(self, signature: Signature, sent_at: float) -> bool:
-        """Take note of a request that was broken off since it took too long; returns whether nobody else is answered.
+        """Record a request that was broken off since it took too long; return whether nobody else is answered.
 
         Told at once, before its fault: else the coordinator would send the next request to where none is answered.
         """
@@ -69,11 +69,11 @@ class RecoveryDriver:
         """
         signature = self._loader.doubted
         if signature is None:
-            self._ladder.on_answer()
+            self._steps.on_answer()
             return None
-        if not self._ladder.begin(monotonic()):
-            return self._ladder.sentence
-        patient = RecoveringServer(
+        if not self._steps.begin(monotonic()):
+            return self._steps.sentence
+        server = RecoveringServer(
             url=self._url,
             signature=signature,
             token_seconds=self.deadlines.token_limit(signature),
@@ -83,12 +83,12 @@ class RecoveryDriver:
             token=token,
         )
         try:
-            climb(self._ladder, patient)
+            run(self._steps, server)
         except BaseException:
-            self._ladder = RecoverySteps(self._url)  # else it would stay in the middle for ever
+            self._steps = RecoverySteps(self._url)  # else it would stay in the middle for ever
             raise
-        if self._ladder.step is RecoveryStep.REST:
-            return self._ladder.sentence
+        if self._steps.step is RecoveryStep.REST:
+            return self._steps.sentence
         self._loader.on_life()
         self._loader.forget()
         return None

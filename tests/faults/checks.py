@@ -18,6 +18,7 @@ import pytest
 
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.errors import AlreadyRunningError
 from obcd.spool.folders import disk
@@ -223,14 +224,15 @@ def check_recorded_is_durable(folder: Path) -> int:
     said: list[Entry] = []
     lost: list[bytes] = []
 
-    def wake() -> None:
-        said.extend(recorder.recorded())
-        left = dict(power.cuts[-1].worst().files)[f"job/{ledger.NAME}"]
-        lost.extend(entry.record for entry in said if entry.record not in (left or b""))
+    class Looking(Waker):
+        def wake(self) -> None:
+            said.extend(recorder.recorded())
+            left = dict(power.cuts[-1].worst().files)[f"job/{ledger.NAME}"]
+            lost.extend(entry.record for entry in said if entry.record not in (left or b""))
 
     power = PowerDisk(folder, lambda: None)
     with power.on():
-        recorder = Recorder(folder, wake, DiskWatch(folder))
+        recorder = Recorder(folder, Looking(), DiskWatch(folder))
         recorder.open("job", 0)
         for ordinal in range(8):
             recorder.add(Entry("job", answer(ordinal), Counts(responses=1)))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from obcd.coordinator.inbox_watch import InboxWatch
+from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop, Inbox
 from obcd.spool.intake.acceptance import Accepted, Rejected, Verdict, accept
@@ -247,14 +248,11 @@ def test_files_that_came_while_nobody_looked_are_taken_in_the_order_of_their_arr
 @pytest.mark.case("A23")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_watch_whose_thread_died_is_built_anew(scratch: Path) -> None:
-    woken: list[bool] = []
-
-    def wake() -> None:
-        woken.append(True)
-        if len(woken) == 1:
+    class FailingWaker(Waker):
+        def wake(self) -> None:
             raise RuntimeError("an event that nobody expected")
 
-    inbox = InboxWatch([scratch], wake)
+    inbox = InboxWatch([scratch], FailingWaker())
     inbox.ensure()
     observer = inbox._observer
     assert observer is not None
@@ -262,28 +260,28 @@ def test_watch_whose_thread_died_is_built_anew(scratch: Path) -> None:
     wait_until(lambda: not observer.is_alive())
 
     inbox.ensure()
+    inbox.take_news()
     (scratch / "b.jsonl").touch()
 
-    wait_until(lambda: len(woken) > 1)
+    wait_until(lambda: inbox.has_news)
     inbox.stop()
 
 
 @pytest.mark.case("A24", "A25")
 @pytest.mark.parametrize("is_kept", [True, False], ids=["renamed", "removed"])
 def test_folder_that_took_the_place_of_the_inbox_is_watched(scratch: Path, is_kept: bool) -> None:
-    woken: list[bool] = []
     folder = scratch / "inbox"
     folder.mkdir()
-    inbox = InboxWatch([folder], lambda: woken.append(True))
+    inbox = InboxWatch([folder], Waker())
     inbox.ensure()
     folder.rename(scratch / "old") if is_kept else folder.rmdir()
     folder.mkdir()
     inbox.ensure()
-    woken.clear()
+    inbox.take_news()
 
     (folder / "a.jsonl").touch()
 
-    wait_until(lambda: woken)
+    wait_until(lambda: inbox.has_news)
     inbox.stop()
 
 

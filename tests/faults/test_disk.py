@@ -16,6 +16,7 @@ import pytest
 from obcd.coordinator.disk_watch import BALLAST, DiskWatch
 from obcd.coordinator.jobs import recorder as module
 from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop
@@ -54,7 +55,7 @@ def trouble(room: DiskWatch) -> str:
 @pytest.fixture
 def recorder(layout: Layout, room: DiskWatch, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
-    made = Recorder(layout.jobs, lambda: None, room)
+    made = Recorder(layout.jobs, Waker(), room)
     yield made
     made.stop(10)
 

@@ -12,6 +12,7 @@ import pytest
 from obcd.coordinator import inbox_watch
 from obcd.coordinator.disk_watch import BALLAST
 from obcd.coordinator.inbox_watch import InboxWatch
+from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.mounts import Mount
 from tests.support import (
     CoordinatorProcess,
@@ -89,11 +90,11 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
 def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox, woken = tmp_path / "inbox", list[bool]()
+    inbox = tmp_path / "inbox"
     inbox.mkdir()
     found = [Mount("/", "ext4"), Mount(str(inbox), "cifs")]
     monkeypatch.setattr(inbox_watch, "list_mounts", lambda: found)
-    made = InboxWatch([inbox], lambda: woken.append(True))
+    made = InboxWatch([inbox], Waker())
     with monkeypatch.context() as patch:
         patch.setattr(inbox_watch, "_identity", refuse_to_look)
         made.ensure()
@@ -103,7 +104,7 @@ def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
     made.ensure()
     (inbox / "a.jsonl").touch()
 
-    wait_until(lambda: woken)
+    wait_until(lambda: made.has_news)
     assert (made.least_settle_seconds, made.note) == (0.0, "")
     found.append(Mount(str(inbox), "cifs"))
     made.ensure()

@@ -200,7 +200,8 @@ LOOK = """
 import os, sys, threading
 from pathlib import Path
 from obcd.coordinator.inbox_watch import InboxWatch
-watch = InboxWatch([Path(sys.argv[1])], lambda: None)
+from obcd.coordinator.loop_waits import Waker
+watch = InboxWatch([Path(sys.argv[1])], Waker())
 for _ in range(5):
     watch.ensure()
     print(len(os.listdir("/proc/self/fd")), threading.active_count(), "max_user_watches" in watch.note)

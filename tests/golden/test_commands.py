@@ -25,7 +25,10 @@ def _commands(command: click.Command, name: str, parent: click.Context | None) -
         "takes_other_options": context.ignore_unknown_options,
         "takes_other_arguments": context.allow_extra_args,
         "--a_b_is_read_as": normalize("--a_b") if normalize is not None else "--a_b",
-        "parameters": [_parameter(item, context) for item in command.get_params(context)],
+        "help_options": context.help_option_names,
+        "parameters": [
+            _parameter(item, context) for item in command.params
+        ],  # click keeps the help option of old contexts
     }
     found = [(name, facts)]
     if isinstance(command, click.Group):

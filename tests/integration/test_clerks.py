@@ -13,12 +13,28 @@ from pathlib import Path
 
 import pytest
 
-from obcd.coordinator.clerk.clerk_pair import LARGE_BYTES, LARGE_REQUESTS, ClerkPair, is_large_file, is_large_job
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk import clerk_process
+from obcd.coordinator.clerk.calls import (
+    LARGE_BYTES,
+    LARGE_REQUESTS,
+    CallFailed,
+    ClearCrashes,
+    Release,
+    is_large_file,
+    is_large_job,
+)
+from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.spool.job.job_folder import JobHeader
+from obcd.workers.pool import REFUSED_SECONDS
 from tests.unit.spool.spools import SETTINGS, make_layout
 
 pytestmark = pytest.mark.integration
+
+
+class LargeCall(ClearCrashes):
+    """A call that takes no time, and would not be large by itself."""
+
+    is_large = True
 
 
 @pytest.fixture
@@ -31,14 +47,15 @@ def clerks(tmp_path: Path) -> Iterator[ClerkPair]:
 def tick(clerks: ClerkPair) -> None:
     """Wait until one of them says something, and take it."""
     readable, _, _ = select.select(clerks.filenos(), [], [], 30)
-    clerks.tick(readable)
+    clerks.tick(0.0, readable)
 
 
 def test_small_call_is_done_while_the_clerk_for_large_ones_stands_still(clerks: ClerkPair) -> None:
     done: list[str] = []
 
     def note(name: str) -> None:
-        clerks.ask(lambda outcome: done.append(name), "acquit", "gone", is_large=name.startswith("large"))
+        call = LargeCall("gone") if name.startswith("large") else ClearCrashes("gone")
+        clerks.submit(call, lambda outcome: done.append(name))
 
     note("large one")
     tick(clerks)
@@ -59,14 +76,49 @@ def test_small_call_is_done_while_the_clerk_for_large_ones_stands_still(clerks: 
 
 
 def test_second_clerk_runs_only_when_something_large_has_come(clerks: ClerkPair) -> None:
-    outcomes: list[CallDone | CallFailed] = []
+    outcomes: list[CallFailed | None] = []
     assert clerks.pids() == {"clerk intake": None}
 
-    clerks.ask(outcomes.append, "acquit", "gone")
+    clerks.submit(ClearCrashes("gone"), outcomes.append)
     tick(clerks)
 
-    assert len(outcomes) == 1
+    assert outcomes == [None]
     assert list(clerks.pids()) == ["clerk intake"]
+
+
+def test_what_the_disk_refuses_comes_back_as_such(clerks: ClerkPair) -> None:
+    outcomes: list[CallFailed | None] = []
+
+    clerks.submit(Release("a\0b"), outcomes.append)
+    clerks.submit(Release("gone"), outcomes.append)
+    while clerks.pending:
+        tick(clerks)
+
+    bug, refused = outcomes
+    assert isinstance(bug, CallFailed)
+    assert not bug.is_disk
+    assert isinstance(refused, CallFailed)
+    assert refused.is_disk
+
+
+def test_clerk_that_the_machine_refuses_is_tried_again_after_a_pause(
+    clerks: ClerkPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[str] = []
+
+    def refuse(name: str, *_: object) -> None:
+        starts.append(name)
+
+    monkeypatch.setattr(clerk_process, "try_to_start", refuse)
+    clerks.submit(ClearCrashes("gone"), print)
+
+    for now in (100.0, 100.0 + REFUSED_SECONDS - 0.1):
+        clerks.tick(now, ())
+        assert len(starts) == 1
+    clerks.tick(100.0 + REFUSED_SECONDS, ())
+
+    assert starts == ["clerk intake", "clerk intake"]
+    assert clerks.pending == 1
 
 
 def test_what_is_large() -> None:

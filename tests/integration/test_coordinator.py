@@ -617,7 +617,7 @@ def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordin
 
     wait_until(lambda: coordinator.status()["jobs"] and coordinator.status()["jobs"][0]["total"] == 200_000)
 
-    assert "the clerk died at accept" in coordinator.text()
+    assert "the clerk died at Accept" in coordinator.text()
     assert len(os.listdir(coordinator.jobs)) == 1
 
 
@@ -635,7 +635,7 @@ def test_clerk_that_is_killed_while_it_publishes_is_replaced(
     done = coordinator.published()
 
     done.assert_complete(100_016)
-    assert "the clerk died at publish" in coordinator.text()
+    assert "the clerk died at Publish" in coordinator.text()
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
 

@@ -225,10 +225,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def check_copy(self, lease: Lease) -> None:
         """A request may be asked on two endpoints, never twice on one, and never on three."""
-        twins = [other for other in self.out.values() if other.request == lease.request]
-        assert len(twins) <= 1
-        assert all(other.endpoint != lease.endpoint for other in twins)
-        assert not twins or lease.attempt == twins[0].attempt + 1
+        hedges = [other for other in self.out.values() if other.request == lease.request]
+        assert len(hedges) <= 1
+        assert all(other.endpoint != lease.endpoint for other in hedges)
+        assert not hedges or lease.attempt == hedges[0].attempt + 1
 
     def settle(self, lease: Lease, settled: tuple[Lease, bool, Fault] | None) -> None:
         """What failed has failed, or waits, unless it is asked on another endpoint too."""

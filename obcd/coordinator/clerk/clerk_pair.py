@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed, Clerk
+from obcd.coordinator.clerk.calls import CallFailed, ClerkCall, Result
+from obcd.coordinator.clerk.clerk_process import Clerk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.job.job_folder import JobHeader
-
-#: What is large: a file of so many bytes, a job of so many requests. Below it a clerk is done within about a second.
-LARGE_BYTES, LARGE_REQUESTS = 16 * 2**20, 20_000
-
-
-def is_large_file(size: int) -> bool:
-    """Tell whether accepting a file of so many bytes takes long."""
-    return size > LARGE_BYTES
-
-
-def is_large_job(header: JobHeader) -> bool:
-    """Tell whether reading or publishing a job takes long."""
-    return is_large_file(header.size) or header.requests > LARGE_REQUESTS
 
 
 class ClerkPair:
-    """Main thread only. The second clerk starts with the first call that is large.
+    """Main thread only; `now` is monotonic seconds. The second clerk starts with the first call that is large.
 
     Args:
         name: What both are called among the processes.
@@ -34,11 +20,9 @@ class ClerkPair:
         self._usual, self._large = Clerk(name, layout), Clerk(f"{name} large", layout)
         self._both = (self._usual, self._large)
 
-    def ask(
-        self, then: Callable[[CallDone | CallFailed], None], name: str, *arguments: Any, is_large: bool = False
-    ) -> None:
-        """Queue a call; `then` is called from `turn` with what came of it."""
-        (self._large if is_large else self._usual).ask(then, name, *arguments)
+    def submit(self, call: ClerkCall[Result], then: Callable[[Result | CallFailed], None]) -> None:
+        """Queue a call; `then` is called from `tick` with what came of it."""
+        (self._large if call.is_large else self._usual).submit(call, then)
 
     @property
     def pending(self) -> int:
@@ -54,10 +38,10 @@ class ClerkPair:
         pids = {f"clerk {clerk.name}": clerk.pid for clerk in self._both}
         return {name: pid for name, pid in pids.items() if pid is not None or name == f"clerk {self._usual.name}"}
 
-    def tick(self, readable: Collection[int]) -> None:
+    def tick(self, now: float, readable: Collection[int]) -> None:
         """Take what they said, if their descriptors are among these, or try again a start that was refused."""
         for clerk in self._both:
-            clerk.tick(readable)
+            clerk.tick(now, readable)
 
     def replace_stopped(self) -> None:
         """Replace a clerk that somebody stopped (SIGSTOP)."""

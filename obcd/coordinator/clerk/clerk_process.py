@@ -1,7 +1,7 @@
 """The clerk: a child process for what is long or touches strangers' bytes; it may crash without harm.
 
-    coordinator ──Call(name, arguments)──► clerk
-                ◄─Done(value) / Failed────
+    coordinator ──ClerkCall──────────► clerk
+                ◄─its result / CallFailed─
 
 One call at a time, in order. A clerk that dies is replaced and its call made again, at most `MAX_DEATHS` times.
 """
@@ -20,81 +20,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from obcd.clock import monotonic
+from obcd.coordinator.clerk.calls import CallFailed, ClerkCall, Result
 from obcd.errors import ObcdError
 from obcd.logs.setup import fault_text, set_up_logging
 from obcd.spool.folders.disk_space import FULL
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox import control
-from obcd.spool.intake import acceptance, reading, recovery
-from obcd.spool.job import crash_count
-from obcd.spool.outbox import publication, retention
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.pool import REFUSED_SECONDS, Child, try_to_start
 
 logger = logging.getLogger(__name__)
 
+#: How often a call is made again of which a clerk died.
 MAX_DEATHS = 3
-
-
-def _acquit(layout: Layout, job: str) -> None:
-    crash_count.acquit(layout.jobs / job)
-
-
-def _release(layout: Layout, job: str) -> None:
-    crash_count.release(layout.jobs / job)
-
-
 #: How far clerks stand back where processors are scarce: a file can wait, a slot that is free should not.
 NICENESS = 10
-#: What a clerk can be asked: {name: function(layout, *arguments)}.
-WORK: dict[str, Callable[..., Any]] = {
-    "recover": recovery.recover,
-    "load_job": recovery.load_job,
-    "begin_job": recovery.begin_job,
-    "acquit": _acquit,
-    "release": _release,
-    "accept": acceptance.accept,
-    "accept_claimed": acceptance.accept_claimed,
-    "reject_claimed": acceptance.reject_claimed,
-    "accept_copy": acceptance.accept_copy,
-    "publish": publication.publish,
-    "bind": control.bind,
-    "sweep": retention.sweep,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Coordinator → clerk."""
-
-    name: str
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CallDone:
-    """Clerk → coordinator: the function returned this."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailed:
-    """Clerk → coordinator: the function raised.
-
-    Attributes:
-        reason: For people; an exception's own text only where it is the operating system's.
-        is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
-        is_full: It did so for want of room.
-        is_rejected: The file can never become a job.
-    """
-
-    reason: str
-    is_disk: bool = False
-    is_full: bool = False
-    is_rejected: bool = False
-    died: bool = False
 
 
 def run_clerk(sock: socket.socket, layout: Layout) -> None:
@@ -123,44 +62,43 @@ def _end_with_the_coordinator(channel: Channel) -> None:
     os._exit(1)
 
 
-def _carry_out(call: Call, layout: Layout) -> CallDone | CallFailed:
+def _carry_out(call: ClerkCall[Result], layout: Layout) -> Result | CallFailed:
     try:
-        return CallDone(WORK[call.name](layout, *call.arguments))
-    except reading.RejectedError as error:
-        return CallFailed(str(error), is_rejected=True)
-    except ObcdError as error:
-        return CallFailed(str(error))
+        return call.run(layout)
     except OSError as error:
         reason = f"{error.strerror} ({error.filename or layout.root})"
         return CallFailed(reason, is_disk=True, is_full=error.errno in FULL)
+    except ObcdError as error:
+        return CallFailed(str(error))
     except MemoryError:  # no verdict on the file: the next clerk has memory of its own
         os._exit(1)
     except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt
-        logger.error("clerk: %s failed: %s", call.name, fault_text(error), extra={"action": "clerk_failed"})  # noqa: TRY400
-        return CallFailed(fault_text(error))
+        text = fault_text(error)
+        logger.error("clerk: %s failed: %s", type(call).__name__, text, extra={"action": "clerk_failed"})  # noqa: TRY400
+        return CallFailed(text)
 
 
 @dataclass(slots=True)
 class _Errand:
-    call: Call
-    then: Callable[[CallDone | CallFailed], None]
+    call: ClerkCall[Any]
+    then: Callable[[Any], None]  # takes what the call knows that comes of it
     deaths: int = 0
 
 
 @dataclass(slots=True)
 class Clerk:
-    """The coordinator's side of one clerk. Main thread only."""
+    """The coordinator's side of one clerk. Main thread only; `now` is monotonic seconds."""
 
     name: str
     layout: Layout
     _errands: deque[_Errand] = field(default_factory=deque)
     _child: Child | None = None
-    #: When a start is tried again that the machine refused.
-    _retry_at: float = 0.0
+    #: When a start is tried again that the machine refused; None: it was refused since the last `tick`, or never.
+    _retry_at: float | None = None
 
-    def ask(self, then: Callable[[CallDone | CallFailed], None], name: str, *arguments: Any) -> None:
-        """Queue a call; `then` is called from `receive` with what came of it."""
-        self._errands.append(_Errand(Call(name, arguments), then))
+    def submit(self, call: ClerkCall[Result], then: Callable[[Result | CallFailed], None]) -> None:
+        """Queue a call; `then` is called from `tick` with what came of it."""
+        self._errands.append(_Errand(call, then))
         if len(self._errands) == 1:
             self._send()
 
@@ -178,19 +116,29 @@ class Clerk:
         """The child's process id, None while none runs."""
         return self._child.pid if self._child is not None else None
 
-    def tick(self, readable: Collection[int]) -> None:
-        """Take what the clerk said, if its descriptor is one of these, or try again a start that was refused."""
-        if self._child is None or self._child.channel.wants_write or self._child.channel.fileno() in readable:
-            self.receive()
+    def tick(self, now: float, readable: Collection[int] | None = None) -> None:
+        """Take what the clerk said, or try again a start that was refused.
 
-    def receive(self) -> None:
-        """Take what the clerk said by now."""
-        if self._child is None:
-            if self._errands and monotonic() >= self._retry_at:
-                self._send()
-            return
+        Args:
+            readable: Descriptors that can be read: if the clerk's is none of them, it said nothing. None: not known.
+        """
+        child = self._child
+        if child is None:
+            if self._errands:
+                self._start_again(now)
+        elif readable is None or child.channel.wants_write or child.channel.fileno() in readable:
+            self._receive(child)
+
+    def _start_again(self, now: float) -> None:
+        if self._retry_at is None:
+            self._retry_at = now + REFUSED_SECONDS
+        elif now >= self._retry_at:
+            self._retry_at = None
+            self._send()
+
+    def _receive(self, child: Child) -> None:
         try:
-            outcomes = self._child.channel.receive()
+            outcomes = child.channel.receive()
         except ClosedError:
             self._replace()
             return
@@ -215,8 +163,7 @@ class Clerk:
         if self._child is None:
             self._child = try_to_start(f"clerk {self.name}", run_clerk, self.layout)
         if self._child is None:
-            self._retry_at = monotonic() + REFUSED_SECONDS
-            return
+            return  # `tick` tries again after a pause
         try:
             self._child.channel.send(self._errands[0].call)
         except ClosedError:
@@ -228,11 +175,11 @@ class Clerk:
             return
         errand = self._errands[0]
         errand.deaths += 1
-        logger.warning("the clerk died at %s", errand.call.name, extra={"action": "clerk_died"})
+        logger.warning("the clerk died at %s", type(errand.call).__name__, extra={"action": "clerk_died"})
         if errand.deaths < MAX_DEATHS:
             self._send()
             return
         self._errands.popleft()
         if self._errands:
             self._send()
-        errand.then(CallFailed(f"obcd's clerk died {MAX_DEATHS} times over it", died=True))
+        errand.then(CallFailed(f"obcd's clerk died {MAX_DEATHS} times over it"))

@@ -1,15 +1,15 @@
 """The endpoints and their workers: gives leases out, takes answers and faults in, knows who can be asked.
 
-coordinator ◄─answered, failed─ fleet ◄─► scheduler (who asks what next)
-                                  ▲
-                                  └─► pool (one worker process per endpoint)
+coordinator ◄─events─ endpoints ◄─► scheduler (who asks what next)
+                          ▲
+                          └─► pool (one worker process per endpoint)
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from obcd.coordinator.endpoints.changes import Change
 from obcd.coordinator.endpoints.fetching import Fetcher, PullSite
 from obcd.coordinator.endpoints.left_out_log import LeftOutLog
 from obcd.coordinator.endpoints.public_endpoints import warn_of_peer
-from obcd.coordinator.endpoints.state_messages import describe_move, describe_outage
+from obcd.coordinator.endpoints.state_messages import describe_outage, describe_state
 from obcd.coordinator.view import EndpointView
 from obcd.core.endpoint.faults import Fault, worker_lost
 from obcd.core.endpoint.health import EndpointState
@@ -40,13 +40,13 @@ logger = logging.getLogger(__name__)
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
-#: Endpoints that left, of which manifests can still tell.
+#: Endpoints that left, of which manifests still say what they were.
 DEPARTED = 500
 
 
 @dataclass(slots=True)
 class Figures:
-    """What is counted of one endpoint since the start, and what its last good probe told."""
+    """What is counted of one endpoint since the start, and what its last good probe found."""
 
     tokens: Rate
     answered: int = 0
@@ -59,30 +59,47 @@ class Figures:
     state: EndpointState = EndpointState.STARTING  # as the log has it
 
 
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request has its answer, which is to be recorded."""
+
+    lease: Lease
+    answer: Answered
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt at a request failed.
+
+    Attributes:
+        line: The request's line number, 0 when the worker could not read it.
+        fault: As it counts for the request.
+        is_final: Whether the request has failed for good, which is to be recorded; else it is asked again.
+    """
+
+    lease: Lease
+    line: int
+    fault: Fault
+    is_final: bool
+
+
+#: What comes of requests at the endpoints.
+RequestEvent = RequestAnswered | AttemptFailed
+
+
 class Endpoints:
     """Main thread only; `now` is monotonic seconds.
 
     Args:
         jobs: The folder from which workers read requests.
-        answered: Called with each answer that counts.
-        faulted: Called with each fault that counts: lease, line (0 when the worker could not tell), fault, and
-            whether the request has failed for good.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        jobs: Path,
-        scheduler: Scheduler,
-        answered: Callable[[Lease, Answered, float], None],
-        faulted: Callable[[Lease, int, Fault, bool], None],
-        now: float,
-    ) -> None:
+    def __init__(self, settings: Settings, jobs: Path, scheduler: Scheduler, now: float) -> None:
         self.figures: dict[str, Figures] = {}
         self.pool = Pool()
         self.fetcher = Fetcher()
-        #: How often an endpoint's state was another one, since the start.
-        self.moves = 0
+        #: Counts endpoints that went to another state, or were left out of something else.
+        self.revision = 0
         #: Names of endpoints that are no longer in the configuration, and still hold requests.
         self.leaving: set[str] = set()
         self._members: dict[str, Endpoint] = {}
@@ -91,11 +108,9 @@ class Endpoints:
         self._departed: dict[str, EndpointFacts] = {}
         self._jobs = jobs
         self.scheduler = scheduler
-        self._answered = answered
-        self._faulted = faulted
         self._requests = settings.requests
-        self._remarks, self._told_moves = LeftOutLog(), 0
-        #: Why the cache of answers could not be used, as far as told.
+        self._left_out_log, self._logged_revision = LeftOutLog(), 0
+        #: Why the cache of answers could not be used, as far as it was logged.
         self._uncached: set[str] = set()
         self._oldest = 0.0
         #: When the next control call is due; what may make it due earlier sets it to 0, so that all are looked at.
@@ -104,7 +119,7 @@ class Endpoints:
             self._add(item, now)
 
     @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
+    def members(self) -> tuple[Endpoint, ...]:
         """The endpoints in the configuration's order, those that are leaving last."""
         return tuple(self._members.values())
 
@@ -115,11 +130,11 @@ class Endpoints:
         self._requests = settings.requests
         for name in change.left:
             self.scheduler.drain_endpoint(name, now)
-            self._tell_move(name)
+            self._log_state(name)
             self.leaving.add(name)
         for item in change.back:
             self.scheduler.undrain_endpoint(item.name, now)
-            self._tell_move(item.name)
+            self._log_state(item.name)
             self.leaving.remove(item.name)
             self._probe_now(item.name)
         self._let_leave(now)
@@ -134,7 +149,7 @@ class Endpoints:
                 self.pool.configure(self._spec(item))
 
     def on_limits(self, settings: JobSettings) -> None:
-        """Take note of how long a job's requests may take; it keeps its limits when the configuration changes."""
+        """Allow for how long a job's requests may take; it keeps its limits when the configuration changes."""
         longest = settings.load_timeout_seconds + settings.request_timeout_seconds + OVERDUE_GRACE
         self._oldest = max(self._oldest, longest)
 
@@ -188,8 +203,7 @@ class Endpoints:
         """Return what is shown of the endpoints."""
         odd, unfit = self.scheduler.odd(), self.scheduler.unfit()
         return tuple(
-            self._view(item, sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}), now)
-            for item in self.endpoints
+            self._view(item, sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}), now) for item in self.members
         )
 
     def _view(self, item: Endpoint, left_out: Sequence[str], now: float) -> EndpointView:
@@ -213,8 +227,8 @@ class Endpoints:
         )
 
     def facts(self) -> dict[str, EndpointFacts]:
-        """Return what manifests tell of the endpoints."""
-        return {**self._departed, **{item.name: self._facts(item) for item in self.endpoints}}
+        """Return what manifests say of the endpoints."""
+        return {**self._departed, **{item.name: self._facts(item) for item in self.members}}
 
     def _facts(self, item: Endpoint) -> EndpointFacts:
         figures = self.figures[item.name]
@@ -226,32 +240,33 @@ class Endpoints:
             about = lease.job, lease.ordinal, lease.attempt, lease.digest, lease.signature, lease.is_hedged
             ask = Ask(lease.ticket, *about)
             self.pool.send(lease.endpoint, ask)
+        if self.scheduler.revision != self._logged_revision:
+            self._log_left_out()
 
-        if self.scheduler.moves != self._told_moves:
-            self._tell_left_out()
-
-    def receive(self, now: float, readable: Iterable[int] = ()) -> None:
-        """Take what the workers said by now.
+    def receive(self, now: float, readable: Iterable[int] = ()) -> list[RequestEvent]:
+        """Take what the workers said by now, and return what came of requests.
 
         Args:
-            readable: Descriptors of those that said something, other people's among them.
+            readable: Descriptors of those that said something, and others that are no worker's.
         """
+        events: list[RequestEvent] = []
         for endpoint in self.pool.find_ready(readable):
             for event in self.pool.receive(endpoint, now):
                 if isinstance(event, Lost):
-                    self._on_worker_lost(event, now)
-                else:
-                    self._on_message(event, now)
+                    events += self._on_worker_lost(event, now)
+                elif (found := self._on_message(event, now)) is not None:
+                    events.append(found)
         if self.leaving:
             self._let_leave(now)
         self.pool.reap(now)
+        return events
 
     def probe(self, now: float) -> None:
         """Have control calls made where it is time."""
         if now < self.next_probe:
             return
         dues = [math.inf]
-        for item in self.endpoints:
+        for item in self.members:
             figures, health = self.figures[item.name], self.scheduler.health(item.name)
             if figures.is_probing or health.state is EndpointState.DRAINING:
                 continue
@@ -272,76 +287,79 @@ class Endpoints:
         wanted = self.scheduler.wanted_models() & settings.models() if settings.requests.pull else frozenset[str]()
         sites = [
             PullSite(item, models)
-            for item in self.endpoints
+            for item in self.members
             if (models := self.scheduler.models(item.name)) is not None
             and self.scheduler.health(item.name).state is EndpointState.UP
         ]
         news = self.fetcher.tick(wanted, sites, now)
-        for item in self.endpoints:
+        for item in self.members:
             if item.host in news:
                 self._probe_now(item.name)
 
-    def replace_frozen(self, now: float) -> None:
-        """Replace workers that do not keep their own limits, or were stopped."""
-        for endpoint in self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped()):
-            self._on_worker_lost(self.pool.replace(endpoint, now), now)
+    def replace_frozen(self, now: float) -> list[RequestEvent]:
+        """Replace workers that do not keep their own limits, or were stopped; return what came of their requests."""
+        frozen = self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped())
+        return [event for name in frozen for event in self._on_worker_lost(self.pool.replace(name, now), now)]
 
     def cancel_in_flight(self) -> None:
         """Break off what is in flight, so that no server computes for nobody."""
-        for item in self.endpoints:
+        for item in self.members:
             for lease in self.scheduler.leases(item.name):
                 self.pool.send(item.name, Cancel(lease.ticket))
 
     def cancel_job(self, job: str) -> None:
         """Break off what is in flight of one job."""
-        for item in self.endpoints:
+        for item in self.members:
             for lease in self.scheduler.leases(item.name):
                 if lease.job == job:
                     self.pool.send(item.name, Cancel(lease.ticket))
 
-    def _on_message(self, event: Received, now: float) -> None:
+    def _on_message(self, event: Received, now: float) -> RequestEvent | None:
+        found: RequestEvent | None = None
         match event.message:
             case Answered():
-                self._on_answered(event.endpoint, event.message, now)
+                found = self._on_answered(event.endpoint, event.message, now)
             case Faulted(ticket, line, fault):
-                self._on_faulted(event.endpoint, ticket, line, fault, now)
-            case Probed(found):
-                self._on_probed(event.endpoint, found, now)
+                found = self._on_faulted(event.endpoint, ticket, line, fault, now)
+            case Probed(probe):
+                self._on_probed(event.endpoint, probe, now)
             case Uncached(reason):
-                self._tell_uncached(reason)
+                self._log_uncached(reason)
             case Stepped(text):
                 self._on_recovery_step(event.endpoint, text, now)
             case _:
                 raise TypeError(type(event.message).__name__)
-        self._tell_move(event.endpoint)
+        self._log_state(event.endpoint)
+        return found
 
-    def _on_answered(self, endpoint: str, answer: Answered, now: float) -> None:
+    def _on_answered(self, endpoint: str, answer: Answered, now: float) -> RequestAnswered | None:
         lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
         self._break_off_overtaken()
         if lease is None:  # late: another attempt has ended this request, or its job is gone
-            return
+            return None
         figures = self.figures[endpoint]
         figures.answered += 1
         if answer.span is not None:
             figures.tokens.add(answer.counts.eval_tokens, now)
-        self._answered(lease, answer, now)
+        return RequestAnswered(lease, answer)
 
-    def _on_faulted(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> None:
+    def _on_faulted(self, endpoint: str, ticket: int, line: int, fault: Fault, now: float) -> AttemptFailed | None:
         settled = self.scheduler.faulted(ticket, endpoint, fault, now)
         self._break_off_overtaken()
-        if settled is not None:
-            self.figures[endpoint].faults += 1
-            lease, is_final, told = settled
-            self._faulted(lease, line, told, is_final)
+        if settled is None:
+            return None
+        self.figures[endpoint].faults += 1
+        lease, is_final, judged = settled
+        return AttemptFailed(lease, line, judged, is_final)
 
     def _on_recovery_step(self, endpoint: str, text: str, now: float) -> None:
         health = self.scheduler.health(endpoint)
         before = health.state
         self.scheduler.on_rescue(endpoint, text, now)
-        if health.state is before:  # a move is told anyhow, with its reason
+        if health.state is before:  # another state is logged anyhow, with its reason
             logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
 
-    def _tell_uncached(self, reason: str) -> None:
+    def _log_uncached(self, reason: str) -> None:
         """Log each reason once: all workers come upon it."""
         if reason not in self._uncached:
             self._uncached.add(reason)
@@ -352,14 +370,15 @@ class Endpoints:
         """Let no server compute what another one has answered."""
         for lease, is_overdue in self.scheduler.take_overtaken():
             self.pool.send(lease.endpoint, Cancel(lease.ticket, is_overdue))
-            self._tell_move(lease.endpoint)
+            self._log_state(lease.endpoint)
 
-    def _on_worker_lost(self, lost: Lost, now: float) -> None:
+    def _on_worker_lost(self, lost: Lost, now: float) -> list[RequestEvent]:
         endpoint = lost.endpoint
         self.scheduler.on_probe(endpoint, None, lost.reason, now)
-        for lease in self.scheduler.leases(endpoint):
-            self._on_faulted(endpoint, lease.ticket, 0, worker_lost(), now)
-        self._tell_move(endpoint)
+        leases = self.scheduler.leases(endpoint)
+        found = [self._on_faulted(endpoint, lease.ticket, 0, worker_lost(), now) for lease in leases]
+        self._log_state(endpoint)
+        return [event for event in found if event is not None]
 
     def _on_probed(self, endpoint: str, found: Probe, now: float) -> None:
         figures = self.figures[endpoint]
@@ -373,18 +392,18 @@ class Endpoints:
         digests = shorten(found.digests) if found.failure is None else None
         self.scheduler.on_probe(endpoint, digests, found.failure, now)
 
-    def _tell_left_out(self) -> None:
-        self._told_moves = self.scheduler.moves
-        if self._remarks.tell(self.scheduler.odd(), self.scheduler.unfit()):
-            self.moves += 1
+    def _log_left_out(self) -> None:
+        self._logged_revision = self.scheduler.revision
+        if self._left_out_log.log_news(self.scheduler.odd(), self.scheduler.unfit()):
+            self.revision += 1
 
-    def _tell_move(self, name: str) -> None:
-        """Log what became of an endpoint; called after each event, whatever it was, so that no move is silent."""
+    def _log_state(self, name: str) -> None:
+        """Log an endpoint's state if it is another one; called after each event, whatever it was."""
         figures, health = self.figures[name], self.scheduler.health(name)
         if health.state is figures.state:
             return
-        level, text = describe_move(figures.state, health)
+        level, text = describe_state(figures.state, health)
         figures.state = health.state
-        self.moves += 1
+        self.revision += 1
         self.next_probe = 0.0
         logger.log(level, "endpoint %s %s", name, text, extra={"action": "endpoint_state", "endpoint": name})

@@ -150,7 +150,7 @@ class Fetcher:
         return None
 
     def _has_ended(self, host: str, pull: Pull, now: float) -> bool:
-        """Take in a pull that is over; returns whether it brought its model."""
+        """Take in a pull that is over; return whether it brought its model."""
         if not pull.is_over:
             return False
         del self._pulls[host]

@@ -1,4 +1,4 @@
-"""What the log says of endpoints that are left out of something: each thing once, and when it is mended."""
+"""What the log says of endpoints that are left out of something: each thing once, and when it is over."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class LeftOutLog:
         self._odd: set[tuple[str, str]] = set()
         self._unfit: set[tuple[str, str]] = set()
 
-    def tell(self, odd: Sentences, unfit: Sentences) -> bool:
-        """Log what is new; returns whether anything is.
+    def log_news(self, odd: Sentences, unfit: Sentences) -> bool:
+        """Log what is new; return whether anything is.
 
         Args:
-            odd: What is other about the weights of endpoints. That comes up with each job, and is said once.
+            odd: What is other about the weights of endpoints. That comes up with each job, and is logged once.
             unfit: What they do not serve as they should, until they do.
         """
         new_odd, now_unfit = _pairs(odd) - self._odd, _pairs(unfit)

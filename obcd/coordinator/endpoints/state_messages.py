@@ -1,4 +1,4 @@
-"""An endpoint's moves between its states, in the words of who looks after it. Pure."""
+"""An endpoint's states as sentences for people. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from obcd.core.scheduling.missing_models import MissingModel
 _HOPEFUL = (EndpointState.STARTING, EndpointState.UP, EndpointState.SUSPECT)
 
 
-def describe_move(before: EndpointState, health: Health) -> tuple[int, str]:
-    """Return how a move is told in the log: its level, and what follows `endpoint gpu0 `.
+def describe_state(before: EndpointState, health: Health) -> tuple[int, str]:
+    """Return how another state is logged: the level, and what follows `endpoint gpu0 `.
 
     Example: `(logging.WARNING, "is DOWN: not reachable: Connection refused")`.
     """

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from obcd.coordinator.clerk.clerk_pair import is_large_file
+from obcd.coordinator.clerk.calls import is_large_file
 from obcd.core.user_limits import UserLimits, UserUsage, why_too_much
 from obcd.spool.inbox.arrivals import Drop, Key
 
-#: Files of one line that are told why they wait: each is a sign in the outbox.
+#: Files of one line of which it is said why they wait: each is a sign in the outbox.
 MOST_TOLD = 100
 
 

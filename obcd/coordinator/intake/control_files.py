@@ -1,7 +1,7 @@
 """Control files of the inbox: which job each one addresses, whether its owner may, and what is said when it is in vain.
 
-inbox ─scan─► controls ─pause─► jobs
-                 └────bind (clerk)─► jobs/<id>/ ─► jobs
+inbox ─scan─► control files ─pause─► jobs
+                    └──bind (clerk)─► jobs/<id>/ ─► jobs
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import Bind, CallFailed
+from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.job_lifecycle import Jobs
 from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Key
-from obcd.spool.inbox.control import Control, ControlVerb, read_control, take_back
+from obcd.spool.inbox.control import Control, ControlVerb, JobControls, read_control, take_back
 from obcd.spool.job.job_folder import JobHeader
 from obcd.text import printable
 
@@ -32,7 +32,7 @@ MOST_CONTROLS = 200
 REFUSED_SECONDS = 60.0
 
 
-class Controls:
+class ControlFiles:
     """Main thread only; `now` is monotonic seconds.
 
     Args:
@@ -51,18 +51,19 @@ class Controls:
         #: Pauses that held a job at the last look: they go with it, or they would meet the next one of its name.
         self._pausing: set[Key] = set()
         self._files: Sequence[Key] | None = None
-        self._moves = -1
+        #: Of the jobs at the last look; None: look again.
+        self._revision: int | None = None
 
     def tick(self, files: Sequence[Key], is_coming: Callable[[Key], bool], now: float) -> None:
-        """Obey what lies in the inbox, if the inbox was scanned or jobs moved since the last turn.
+        """Obey what lies in the inbox, if the inbox was scanned or jobs changed since the last turn.
 
         Args:
             files: The control files of the last scan; another object each time.
-            is_coming: Tells whether a drop is on its way to become a job.
+            is_coming: Returns whether a drop is on its way to become a job.
         """
-        if files is self._files and self._moves == self._jobs.moves:
+        if files is self._files and self._revision == self._jobs.revision:
             return
-        self._files, self._moves = files, self._jobs.moves
+        self._files, self._revision = files, self._jobs.revision
         self.waiting = {}
         limits: dict[Key, float] = {}
         chosen = self._choose(files)
@@ -145,19 +146,18 @@ class Controls:
             self.waiting[control.file] = f"somebody else paused it: only who made {pause.file.name} may take it away"
             return
         self._binding.add(control)
-        by_daemon = control.uid == os.geteuid()
-        then = partial(self._on_controls_bound, control, job)
-        self._clerks.ask(then, "bind", control, job.id, by_daemon, is_large=is_large_job(job))
+        call = Bind(job, control, by_daemon=control.uid == os.geteuid())
+        self._clerks.submit(call, partial(self._on_bound, control, job))
 
-    def _on_controls_bound(self, control: Control, job: JobHeader, outcome: CallDone | CallFailed) -> None:
+    def _on_bound(self, control: Control, job: JobHeader, outcome: JobControls | CallFailed | None) -> None:
         self._binding.discard(control)
-        self._moves = -1  # look again
+        self._revision = None
         if isinstance(outcome, CallFailed):
             extra = {"action": "control_failed", "job": job.id}
             logger.error("%s cannot be obeyed: %s", printable(control.file.name), outcome.reason, extra=extra)
             return
-        if outcome.value is not None:
-            self._jobs.bind(job.id, outcome.value)
+        if outcome is not None:
+            self._jobs.bind(job.id, outcome)
         if control.verb is ControlVerb.RESUME:
             self._jobs.resume(job.id)
 

@@ -1,18 +1,17 @@
-"""The intake desk: scans the inbox, has the clerk accept what settled, and says why the rest waits."""
+"""Intake: scans the inbox, has a clerk accept what settled, and says why the rest waits."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import assert_never
 
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
-from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_file
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import Accept, AcceptClaimed, CallFailed, RejectClaimed, is_large_file
+from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.intake.admission import Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.coordinator.view import RejectedView
@@ -20,7 +19,7 @@ from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop, Inbox, Key
-from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated
+from obcd.spool.intake.acceptance import Accepted, Gone, NotYet, Rejected, Repeated, Verdict
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
 from obcd.spool.job.job_folder import JobHeader, new_job_id
@@ -35,11 +34,11 @@ SCAN_SOON, SCAN_IDLE = 0.5, 5.0
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
 #: Most seconds of a turn that a look at the inbox may take.
 LOOK_SECONDS = 0.02
-#: Rejected files that `obcd status` tells of.
+#: Rejected files that `obcd status` names.
 REMEMBERED = 20
 #: Files that settled which are put in line in one turn.
 ARRIVED_A_TURN = 500
-#: Drops that are with a clerk at once: one that it works on, and the next ones, so that it need not wait for us.
+#: Drops that are with a clerk at once: the one that it works on, and the next ones, so that it never waits.
 AT_THE_CLERK = 4
 #: Files that are nobody's drop, from which on somebody should know.
 MANY_IGNORED = 10_000
@@ -54,41 +53,35 @@ class DropIntake:
     """Main thread only; `now` is monotonic seconds.
 
     Args:
-        accepted: Called with each new job.
-        unfinished: The jobs that a repeated drop might be, and that count against their submitters' limits.
+        job_index: The jobs that a repeated drop might be, and that count against their submitters' limits.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        layout: Layout,
-        clerks: ClerkPair,
-        accepted: Callable[[JobHeader], None],
-        unfinished: JobIndex,
-    ) -> None:
+    def __init__(self, settings: Settings, layout: Layout, clerks: ClerkPair, job_index: JobIndex) -> None:
         spool = settings.spool
         self._settings = settings
         self._layout = layout
         self._clerks = clerks
-        self._accepted = accepted
-        self._unfinished = unfinished
+        self._job_index = job_index
+        #: Jobs that were accepted since the last `take_accepted`.
+        self._accepted: list[JobHeader] = []
         self._least_settle = 0.0
         self._inbox = Inbox(
             layout.inbox, list(settings.profiles), spool.settle_seconds, spool.require_marker, settings.accepted()
         )
         self._is_open = True
         self._scan_at = 0.0
-        #: Until when no scan is made but for another configuration.
+        #: Until when no scan is made, except after another configuration.
         self._rested_at = 0.0
-        self._now = 0.0
-        self._again: list[tuple[float, Callable[[], None]]] = []
+        self._now = 0.0  # of the last turn: what a clerk answers between two turns is dated by it
+        #: Claimed files that could not be taken: (when they are tried again, how)
+        self._again: list[tuple[float, AcceptOrder]] = []
         #: Drops that the clerk has been asked to accept and has not answered.
         self._asked: dict[Key, Drop] = {}
         self._admission = Admission(spool.limits, self._held)
         self._look_seconds = 0.0
         #: What settled by the last look and is not in line yet, the oldest first.
         self._arrived: list[Drop] = []
-        self._has_told_ignored = False
+        self._has_logged_ignored = False
         #: Claimed files that cannot be taken up, since their profile is gone.
         self._stranded: list[Claim] = []
         #: The files that were rejected last.
@@ -117,7 +110,7 @@ class DropIntake:
         return self._inbox.controls
 
     def is_coming(self, key: Key) -> bool:
-        """Tell whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
+        """Return whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
         is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)
         return is_in_line or any(drop.key == key for drop in self._arrived)
 
@@ -159,17 +152,22 @@ class DropIntake:
         self.wake()
 
     def next_scan(self) -> float:
-        """Return when `turn` wants to be called."""
+        """Return when `tick` is to be called; also in the past."""
         return 0.0 if self._arrived else min([self._scan_at, *(due for due, _ in self._again)])
+
+    def take_accepted(self) -> list[JobHeader]:
+        """Return the jobs that were accepted since the last call."""
+        accepted, self._accepted = self._accepted, []
+        return accepted
 
     def tick(self, now: float) -> None:
         """Scan if it is time."""
         self._now = now
         if self._again:
-            due = [errand for at, errand in self._again if at <= now]
+            due = [order for at, order in self._again if at <= now]
             self._again = [entry for entry in self._again if entry[0] > now]
-            for errand in due:
-                errand()
+            for order in due:
+                self._take_up(order)
         if not self._arrived and now >= self._scan_at:
             self._look(now)
         if self._arrived:
@@ -179,7 +177,7 @@ class DropIntake:
 
     def _look(self, now: float) -> None:
         """Go on with the look at the inbox, and take what settled when it comes to its end."""
-        began = monotonic()
+        began = monotonic()  # not `now`: what the look costs decides how long none is made
         try:
             drops = self._inbox.look(now, LOOK_SECONDS)
         except OSError as error:
@@ -192,7 +190,7 @@ class DropIntake:
         self._look_seconds += monotonic() - began
         if drops is None:
             return
-        self.trouble = self._tell_ignored()
+        self.trouble = self._find_crowd()
         self._rested_at = now + max(LEAST_PAUSE, PAUSE_BY_COST * self._look_seconds)
         self._look_seconds = 0.0
         self._admission.keep_only(self._inbox.given)
@@ -220,22 +218,22 @@ class DropIntake:
                 drop = self._admission.take_next(is_large=is_large) if self._is_open else None
                 if drop is None:
                     break
-                self._order(drop)
+                self._accept(drop)
 
     def _held(self, uid: int) -> UserUsage:
         """Return what a submitter has under way."""
         asked = [drop.identity for drop in self._asked.values() if drop.identity.uid == uid]
-        return self._unfinished.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
+        return self._job_index.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
 
-    def _tell_ignored(self) -> str:
+    def _find_crowd(self) -> str:
         """Return what is to be said of files that are nobody's drop; they cost time at each look."""
         count = self._inbox.ignored
         if count < MANY_IGNORED:
-            self._has_told_ignored = False
+            self._has_logged_ignored = False
             return ""
         text = f"the inbox {self._layout.inbox} holds {count} hidden or temporary files, each look at them takes time"
-        if not self._has_told_ignored:
-            self._has_told_ignored = True
+        if not self._has_logged_ignored:
+            self._has_logged_ignored = True
             logger.warning("%s: remove what is not needed", text, extra={"action": "inbox_crowded"})
         return f"{text}: remove what is not needed"
 
@@ -252,15 +250,16 @@ class DropIntake:
     def _take_up(self, order: AcceptOrder) -> None:
         """Have a claimed file accepted, as soon as files are."""
         if self._is_open:
-            self._ask("accept_claimed", order)
+            self._clerks.submit(AcceptClaimed(order), partial(self._on_verdict, order))
         else:
-            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
+            self._again.append((self._now + DISK_SECONDS, order))
 
-    def _order(self, drop: Drop) -> None:
+    def _accept(self, drop: Drop) -> None:
         self._asked[drop.key] = drop
         limit = self._settings.spool.incomplete_hold_seconds
         torn_for_long = self._inbox.age(drop.key, self._now) > limit
-        self._ask("accept", self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long))
+        order = self._make_order(drop, new_job_id(wall()), reject_torn=torn_for_long)
+        self._clerks.submit(Accept(order), partial(self._on_verdict, order))
 
     def _make_order(self, drop: Drop, job: str, *, reject_torn: bool) -> AcceptOrder:
         return AcceptOrder(
@@ -273,31 +272,23 @@ class DropIntake:
             min_free_bytes=self._settings.spool.min_free_bytes,
             max_file_bytes=self._settings.spool.max_file_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
-            unfinished=self._unfinished.named(drop.key.name),
+            unfinished=self._job_index.named(drop.key.name),
         )
 
-    def _ask(self, name: str, order: AcceptOrder) -> None:
-        self._ask_clerk(order, name, order)
-
-    def _ask_clerk(self, order: AcceptOrder, name: str, *arguments: Any) -> None:
-        is_large = is_large_file(order.drop.identity.size)
-        self._clerks.ask(partial(self._on_accepted, order), name, *arguments, is_large=is_large)
-
-    def _on_accepted(self, order: AcceptOrder, outcome: CallDone | CallFailed) -> None:
+    def _on_verdict(self, order: AcceptOrder, outcome: Verdict | CallFailed) -> None:
         key = order.drop.key
         self._asked.pop(key, None)
         label = printable(f"{key.profile}/{key.name}" if key.profile else key.name)
         self.wake()
-        if isinstance(outcome, CallFailed):
-            self._on_accept_failed(order, label, outcome)
-            return
-        match outcome.value:
+        match outcome:
+            case CallFailed():
+                self._on_accept_failed(order, label, outcome)
             case Accepted(header):
                 extra = {"action": "job_accepted", "job": header.id, "profile": key.profile}
                 logger.info("%s accepted as job %s: %s", label, header.id, _size(header), extra=extra)
                 for sentence in describe_ignored(header.unobeyed):
                     logger.info("%s: %s", label, sentence, extra=extra | {"action": "key_echoed"})
-                self._accepted(header)
+                self._accepted.append(header)
             case NotYet(why, until_published, until_rejected):
                 if until_rejected:
                     limit = duration(self._settings.spool.incomplete_hold_seconds)
@@ -313,8 +304,8 @@ class DropIntake:
             case Gone():
                 extra = {"action": "drop_gone", "profile": key.profile}
                 logger.info("%s was taken away before it was accepted", label, extra=extra)
-            case other:
-                raise TypeError(type(other).__name__)
+            case _:
+                assert_never(outcome)
 
     def _on_accept_failed(self, order: AcceptOrder, label: str, outcome: CallFailed) -> None:
         key = order.drop.key
@@ -323,9 +314,9 @@ class DropIntake:
         if not os.path.lexists(self._layout.claim(order.job, key.profile) / key.name):
             self._inbox.hold(order.drop, outcome.reason, self._now + DISK_SECONDS)
         elif outcome.is_disk:
-            self._again.append((self._now + DISK_SECONDS, lambda: self._take_up(order)))
+            self._again.append((self._now + DISK_SECONDS, order))
         else:
-            self._ask_clerk(order, "reject_claimed", order, outcome.reason)
+            self._clerks.submit(RejectClaimed(order, outcome.reason), partial(self._on_verdict, order))
 
 
 def _size(header: JobHeader) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import logging
 import stat
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from obcd.clock import monotonic
-from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import CallFailed, Publish, PublishLeft
+from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
@@ -45,33 +45,38 @@ NONE = JobControls()
 PASSING_THROUGH = Rank(MOST_PRIORITY + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class FolderShown:
+    """A job's folder lies in the outbox."""
+
+    job: str
+    folder: Path
+
+
 class Jobs:
-    """Main thread only.
+    """Main thread only; `now` is monotonic seconds.
 
     Args:
         clerks: For loading, and for publishing.
-        published: Called after each job that was published.
         counts: Whether it is counted how often a job is begun (see `quarantine`).
     """
 
     def __init__(
         self,
         layout: Layout,
-        fleet: Endpoints,
+        endpoints: Endpoints,
         recorder: Recorder,
         clerks: tuple[ClerkPair, ClerkPair],
-        signs: ProgressFolders,
-        published: Callable[[str, Path], None],
+        progress_folders: ProgressFolders,
         *,
         counts: bool = True,
     ) -> None:
         self._layout = layout
-        self._fleet = fleet
-        self._scheduler = fleet.scheduler
+        self._endpoints = endpoints
+        self._scheduler = endpoints.scheduler
         self._recorder = recorder
         self._intake_clerks, self._outbox_clerks = clerks
-        self._signs = signs
-        self._on_published = published
+        self._progress_folders = progress_folders
         self.running: dict[str, RunningJob] = {}
         #: {job that waits to become active: its header}, oldest first
         self.accepted: dict[str, JobHeader] = {}
@@ -82,22 +87,26 @@ class Jobs:
         self._further_views: dict[str, FurtherJobView] = {}
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
-        #: Counts jobs that came, went or changed: what the status shows is stale when it moved.
-        self.moves = 0
+        #: Counts jobs that came, went or changed: what the status shows is stale when it is another number.
+        self.revision = 0
         #: All jobs that are not published, to be looked up.
         self.job_index = JobIndex()
         self._loading: dict[str, JobHeader] = {}
+        #: What came of reading jobs, since the last `tick`.
+        self._loaded: list[tuple[JobHeader, LoadedJob | CallFailed | None]] = []
+        #: What was shown in the outbox since the last `tick`.
+        self._shown: list[FolderShown] = []
         #: Complete jobs that the clerk was asked to publish.
         self._publishing: set[str] = set()
         #: {unfinished job: what binds it}; jobs that nothing binds are not in it
-        self._orders: dict[str, JobControls] = {}
+        self._controls: dict[str, JobControls] = {}
         self._paused: frozenset[str] = frozenset()
-        self.quarantine = Quarantine(self.take, layout.jobs, clerks[0], signs, counts=counts)
+        self.quarantine = Quarantine(layout.jobs, clerks[0], progress_folders, counts=counts)
 
     # --- what there is -------------------------------------------------------------------------------------------
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published, but for those that are kept apart."""
+        """Return the jobs that are accepted and not published, except those that are kept apart."""
         return (
             *self.accepted.values(),
             *self.quarantine.later,
@@ -111,15 +120,15 @@ class Jobs:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether no job is left but those that are kept apart."""
+        """Return whether no job is left but those that are kept apart."""
         return not self.unfinished()
 
-    def orders(self, job: str) -> JobControls:
+    def controls(self, job: str) -> JobControls:
         """Return what binds a job."""
-        return self._orders.get(job, NONE)
+        return self._controls.get(job, NONE)
 
     def is_paused(self, job: str) -> bool:
-        """Tell whether a job is paused."""
+        """Return whether a job is paused."""
         return job in self._paused
 
     def state(self, job: str) -> JobState:
@@ -132,8 +141,8 @@ class Jobs:
 
     def _idle_state(self, job: str) -> JobState:
         """Return where a job stands that is neither running nor kept apart."""
-        orders = self._orders.get(job)
-        if orders is not None and orders.canceller is not None:
+        controls = self._controls.get(job)
+        if controls is not None and controls.canceller is not None:
             return JobState.CANCELLED
         return JobState.PAUSED if job in self._paused else JobState.ACCEPTED
 
@@ -146,7 +155,7 @@ class Jobs:
         running = [job.view(now, obstacle) for job in self.running.values()]
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
-            state, priority = self._idle_state(header.id), self.orders(header.id).rank.among_own
+            state, priority = self._idle_state(header.id), self.controls(header.id).rank.among_own
             view = old.get(header.id)
             if view is None or (view.state, view.priority) != (state, priority):
                 view = idle_view(header, state, priority=priority)
@@ -168,7 +177,7 @@ class Jobs:
         """Return how long all takes that is going on; what is paused takes no time until it goes on."""
         waiting = sum(header.requests for header in self.accepted.values() if not self.is_paused(header.id))
         going = [job for job in self.running.values() if job.state is not JobState.PAUSED]
-        return time_to_go(going, waiting, self._fleet.in_flight)
+        return time_to_go(going, waiting, self._endpoints.in_flight)
 
     # --- coming --------------------------------------------------------------------------------------------------
 
@@ -177,7 +186,7 @@ class Jobs:
         self.accepted[header.id] = header
         self.job_index.add(header)
         self._line_up(header)
-        self.moves += 1
+        self.revision += 1
 
     def take_over(self, recovery: Recovery, wanted: Collection[JobHeader]) -> None:
         """Go on with what an earlier coordinator left.
@@ -185,28 +194,43 @@ class Jobs:
         Args:
             wanted: Those of its jobs that are to be run.
         """
-        self._orders.update(recovery.orders)
+        self._controls.update(recovery.controls)
         self.damaged = recovery.damaged
         self.quarantine.take_over(recovery.quarantined, recovery.in_vain)
         for header in wanted:
             self.take(header)
         for header in recovery.quarantined:
             self.job_index.add(header)
-            if self.orders(header.id).canceller is not None:
+            if self.controls(header.id).canceller is not None:
                 self.quarantine.release(header.id)
 
     def _line_up(self, header: JobHeader) -> None:
         self._lines.setdefault(self._candidate(header), deque()).append(header.id)
 
-    def _line_up_anew(self) -> None:
-        """Put every waiting job where it belongs by now; orders and pauses are rare."""
+    def _line_up_all(self) -> None:
+        """Put every waiting job where it belongs by now; controls and pauses are rare."""
         self._lines = {}
         for header in self.accepted.values():
             self._line_up(header)
 
-    def activate(self, limit: int) -> None:
+    def tick(self, now: float) -> list[FolderShown]:
+        """Take in what clerks have read, what may be begun again, and what was cancelled and is recorded.
+
+        Returns:
+            What was shown in the outbox since the last call.
+        """
+        loaded, self._loaded = self._loaded, []
+        for header, outcome in loaded:
+            self._on_loaded(header, outcome, now)
+        for header in self.quarantine.tick(self.running, now):
+            self.take(header)
+        for job in [job for job, running in self.running.items() if running.state is JobState.CANCELLED]:
+            self.end_if_complete(job)
+        shown, self._shown = self._shown, []
+        return shown
+
+    def activate(self, limit: int, now: float) -> None:
         """Load accepted jobs as long as there is room for `limit` active ones; cancelled ones only pass through."""
-        self.quarantine.tick(self.running, monotonic())
         while self.accepted:
             kinds = sorted((kind for kind, jobs in self._lines.items() if jobs), key=lambda kind: self._lines[kind][0])
             place = choose_next(kinds, self._active(), limit, is_on_trial=self.quarantine.is_on_trial)
@@ -214,24 +238,26 @@ class Jobs:
                 return
             header = self.accepted.pop(self._lines[kinds[place]].popleft())
             self._loading[header.id] = header
-            self.quarantine.begin(header, partial(self._on_loaded, header))
+            self.quarantine.begin(header, partial(self._note_loaded, header), now)
 
     def _candidate(self, header: JobHeader) -> Candidate:
-        orders = self.orders(header.id)
-        if orders.canceller is not None:
+        controls = self.controls(header.id)
+        if controls.canceller is not None:
             return Candidate(header.uid, PASSING_THROUGH)
         suspicion = self.quarantine.suspicion(header.id)
-        return Candidate(header.uid, orders.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
+        return Candidate(header.uid, controls.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
 
     def _active(self) -> list[Candidate]:
         """Return the jobs that take up room: neither paused nor only waiting to be shown."""
         active = [job.header for job in self.running.values() if job.state is not JobState.COMPLETE]
         return [self._candidate(item) for item in (*active, *self._loading.values()) if not self.is_paused(item.id)]
 
-    def _on_loaded(self, header: JobHeader, outcome: CallDone | CallFailed) -> None:
+    def _note_loaded(self, header: JobHeader, outcome: LoadedJob | CallFailed | None) -> None:
+        self._loaded.append((header, outcome))
+
+    def _on_loaded(self, header: JobHeader, outcome: LoadedJob | CallFailed | None, now: float) -> None:
         del self._loading[header.id]
-        now = monotonic()
-        if self.quarantine.keeps(header, outcome):
+        if self.quarantine.keeps(header, outcome, now) or outcome is None:
             return
         if isinstance(outcome, CallFailed):
             extra = {"action": "load_failed", "job": header.id}
@@ -239,60 +265,59 @@ class Jobs:
             self.damaged = (*self.damaged, header.id)
             self.job_index.remove(header.id)
             return
-        loaded: LoadedJob = outcome.value
         backlog = Backlog(
             header.id,
-            loaded.replay.done,
+            outcome.replay.done,
             header.signatures,
-            loaded.column,
+            outcome.column,
             larger=header.larger_numbers(),
-            sizes=loaded.sizes,
+            sizes=outcome.sizes,
             limit=header.settings.attempts,
             submitter=header.uid,
-            rank=self.orders(header.id).rank,
+            rank=self.controls(header.id).rank,
         )
-        backlog.weights = None if header.settings.digest == "any" else dict(loaded.replay.weights)
+        backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
-        running = RunningJob.begin(header, backlog, loaded.replay, now, loaded.times)
-        if self.orders(header.id).canceller is not None:
+        running = RunningJob.begin(header, backlog, outcome.replay, now, outcome.times)
+        if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
             running.move(JobState.PAUSED)
         self.running[header.id] = running
-        self._recorder.open(header.id, loaded.replay.size)
-        self._fleet.on_limits(header.settings)
+        self._recorder.open(header.id, outcome.replay.size)
+        self._endpoints.on_limits(header.settings)
         self._scheduler.add_job(backlog, now)
         self.end_if_complete(header.id)
 
     # --- control -------------------------------------------------------------------------------------------------
 
-    def bind(self, job: str, orders: JobControls) -> None:
+    def bind(self, job: str, controls: JobControls) -> None:
         """Obey what binds a job from now on; one that is finished meanwhile is passed over."""
         known = {header.id: header for header in self.addressable()}
-        if job not in known or orders == self.orders(job):
+        if job not in known or controls == self.controls(job):
             return
-        old, self._orders[job] = self.orders(job), orders
-        self._line_up_anew()
-        self.moves += 1
+        old, self._controls[job] = self.controls(job), controls
+        self._line_up_all()
+        self.revision += 1
         running = self.running.get(job)
         if running is not None:
-            running.backlog.rank = orders.rank
-        if orders.rank != old.rank:
-            rank = orders.rank.among_own
+            running.backlog.rank = controls.rank
+        if controls.rank != old.rank:
+            rank = controls.rank.among_own
             extra = {"action": "job_priority", "job": job, "priority": rank}
             logger.info("%s has priority %d now", known[job].label, rank, extra=extra)
-        if orders.canceller is not None and old.canceller is None:
-            extra = {"action": "job_cancelled", "job": job, "uid": orders.canceller}
-            logger.info("%s was cancelled by uid %d", known[job].label, orders.canceller, extra=extra)
+        if controls.canceller is not None and old.canceller is None:
+            extra = {"action": "job_cancelled", "job": job, "uid": controls.canceller}
+            logger.info("%s was cancelled by uid %d", known[job].label, controls.canceller, extra=extra)
             self._cancel(job)
 
     def _cancel(self, job: str) -> None:
-        """Give nothing more of a job out and break off what is in flight; `end_cancelled` does the rest."""
+        """Give nothing more of a job out and break off what is in flight; `tick` does the rest."""
         self.quarantine.release(job)
         running = self.running.get(job)
         if running is not None and running.state is not JobState.COMPLETE:
             running.move(JobState.CANCELLED)
-            self._fleet.cancel_job(job)
+            self._endpoints.cancel_job(job)
             self._scheduler.remove_job(job)
 
     def resume(self, job: str) -> None:
@@ -304,21 +329,16 @@ class Jobs:
         if jobs == self._paused:
             return
         changed, self._paused = jobs ^ self._paused, jobs
-        self._line_up_anew()
+        self._line_up_all()
         for header in [header for header in self.unfinished() if header.id in changed]:
             is_paused, running = header.id in jobs, self.running.get(header.id)
             if running is not None and running.state in (JobState.RUNNING, JobState.PAUSED):
                 running.move(JobState.PAUSED if is_paused else JobState.RUNNING)
             extra = {"action": "job_paused" if is_paused else "job_resumed", "job": header.id}
             logger.info("%s %s", header.label, "is paused" if is_paused else "goes on", extra=extra)
-            self.moves += 1
+            self.revision += 1
 
     # --- going ---------------------------------------------------------------------------------------------------
-
-    def end_cancelled(self) -> None:
-        """Have cancelled jobs published, once all that came of them is recorded."""
-        for job in [job for job, running in self.running.items() if running.state is JobState.CANCELLED]:
-            self.end_if_complete(job)
 
     def end_if_complete(self, job: str) -> None:
         """Have a job published if every line has its result, or will get it from the clerk."""
@@ -335,10 +355,9 @@ class Jobs:
 
     def publish(self, job: str) -> None:
         """Have a complete job's answers shown in the outbox."""
-        facts, is_large = self._fleet.facts(), is_large_job(self.running[job].header)
         self._publishing.add(job)
-        then = partial(self._on_outbox_published, job)
-        self._outbox_clerks.ask(then, "publish", job, facts, is_large=is_large)
+        call = Publish(self.running[job].header, self._endpoints.facts())
+        self._outbox_clerks.submit(call, partial(self._on_published, job))
 
     @property
     def lack_of_room(self) -> str:
@@ -352,7 +371,7 @@ class Jobs:
             if running.state is JobState.COMPLETE and job not in self._publishing:
                 self.publish(job)
 
-    def _on_outbox_published(self, job: str, outcome: CallDone | CallFailed) -> None:
+    def _on_published(self, job: str, outcome: Path | CallFailed) -> None:
         self._publishing.discard(job)
         running = self.running.get(job)
         if running is None:  # given up meanwhile
@@ -365,30 +384,30 @@ class Jobs:
             return
         counts, header = running.counts, running.header
         failures = header.requests - counts.responses  # those of a cancelled job were written by the clerk
-        self.published.append(Published(header, outcome.value, counts.responses, failures))
+        self.published.append(Published(header, outcome, counts.responses, failures))
         self._forget(job)
         logger.info(
             "%s published in %s: %d answered, %d failed, %s of server work",
             header.label,
-            outcome.value,
+            outcome,
             counts.responses,
             failures,
             duration(counts.work_seconds),
             extra={"action": "job_published", "job": job},
         )
-        self._on_published(job, outcome.value)
+        self._shown.append(FolderShown(job, outcome))
 
     def publish_left(self, job: str) -> None:
         """Have a job shown whose outputs an earlier coordinator had written."""
-        self._outbox_clerks.ask(partial(self._on_left_published, job), "publish", job, {})
+        self._outbox_clerks.submit(PublishLeft(job), partial(self._on_left_published, job))
 
-    def _on_left_published(self, job: str, outcome: CallDone | CallFailed) -> None:
+    def _on_left_published(self, job: str, outcome: Path | CallFailed) -> None:
         if isinstance(outcome, CallFailed):
             extra = {"action": "publish_failed", "job": job}
             logger.error("job %s cannot be published: %s", job, outcome.reason, extra=extra)
             return
-        logger.info("job %s published in %s", job, outcome.value, extra={"action": "job_published", "job": job})
-        self._on_published(job, outcome.value)
+        logger.info("job %s published in %s", job, outcome, extra={"action": "job_published", "job": job})
+        self._shown.append(FolderShown(job, outcome))
 
     def give_up_taken_away(self) -> None:
         """Let go of jobs whose folder somebody removed; the others go on."""
@@ -401,15 +420,15 @@ class Jobs:
             self._forget(job)
 
     def _forget(self, job: str) -> None:
-        self._signs.end_progress(job)
+        self._progress_folders.end_progress(job)
         del self.running[job]
         self.job_index.remove(job)
-        self._orders.pop(job, None)
-        self.moves += 1
+        self._controls.pop(job, None)
+        self.revision += 1
 
 
 def _is_gone(folder: Path) -> bool:
-    """Tell whether a folder is not there; one that cannot be looked at at present is not gone."""
+    """Return whether a folder is not there; one that cannot be looked at at present is not gone."""
     try:
         return not stat.S_ISDIR(folder.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

@@ -32,24 +32,24 @@ class ProgressFolders:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self._signs = StatusFolders(layout)
+        self._folders = StatusFolders(layout)
         self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        #: What was said of waiting files, and when it is said again: one that could not be shown is tried anew.
+        #: What was said of waiting files, and when it is said again: one that could not be shown is tried again.
         self._waiting: dict[Key, str] = {}
         self._again_at = self._look_at = 0.0
 
     def clear(self) -> None:
         """Take away what an earlier coordinator left."""
-        self._do(self._signs.clear)
+        self._do(self._folders.clear)
 
     def end_progress(self, job: str) -> None:
         """Take a job's progress away."""
-        self._do(partial(self._signs.end_progress, job))
+        self._do(partial(self._folders.end_progress, job))
 
     def show_kept(self, header: JobHeader, view: JobView) -> None:
         """Show a job that is kept apart, where its progress would be."""
-        self._do(partial(self._signs.show_progress, header, view.to_json()))
+        self._do(partial(self._folders.show_progress, header, view.to_json()))
 
     def show(
         self,
@@ -69,7 +69,7 @@ class ProgressFolders:
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
-                self._do(partial(self._signs.show_progress, job.header, job.view(now, outage()).to_json()))
+                self._do(partial(self._folders.show_progress, job.header, job.view(now, outage()).to_json()))
         if now < self._look_at:
             return
         self._look_at, found = now + LOOK_SECONDS, waiting()
@@ -98,7 +98,7 @@ class ProgressFolders:
                 logger.debug("a sign was not shown: %s", fault_text(error), extra={"action": "sign_failed"})
 
     def _show_waiting(self, waiting: Mapping[Key, str]) -> None:
-        for key, why in self._signs.show_waiting(waiting):
+        for key, why in self._folders.show_waiting(waiting):
             name = ascii(f"{key.profile}/{key.name}" if key.profile else key.name)
             extra = {"action": "drop_waits", "profile": key.profile, "file": name[1:-1]}
             logger.info("%s waits: %s", name, why, extra=extra)

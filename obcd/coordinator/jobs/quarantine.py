@@ -1,11 +1,11 @@
 """Which job is begun no more, since it ended coordinator after coordinator, and which ones are suspected of it.
 
-    accepted ──────► begun ─► result, or a quiet while ─► acquitted
+    accepted ──────► begun ─► result, or a quiet while ─► cleared
                        │
                        └ the coordinator dies: counted on disk; twice: a suspect; five times: kept apart
 
 Jobs that run at the same moment are all counted when the coordinator dies. So suspects are begun one at a time, those
-that were counted the least first: the innocent are acquitted one after the other, and only the culprit gets to five.
+that were counted the least first: the innocent are cleared one after the other, and only the culprit gets to five.
 Suspects keep their place among the others, or there would always be another one before them.
 """
 
@@ -16,18 +16,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from obcd.clock import monotonic
-from obcd.coordinator.clerk.clerk_pair import ClerkPair, is_large_job
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import CallFailed, ClearCrashes, LoadJob, Release
+from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.running_job import RunningJob, idle_view
 from obcd.coordinator.view import JobState, JobView
+from obcd.spool.intake.recovery import LoadedJob
 from obcd.spool.job import crash_count
 from obcd.spool.job.job_folder import JobHeader
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a coordinator lives with a job before it is acquitted without a result: what dies so late leaves the
+#: Seconds that a coordinator lives with a job before it is cleared without a result: what dies so late leaves the
 #: other jobs time enough.
 QUIET_SECONDS = 60.0
 #: Seconds after which a job that the disk did not let us read is tried again.
@@ -35,35 +35,34 @@ DISK_SECONDS = 10.0
 
 
 class Quarantine:
-    """Main thread only; what is done on disk is the clerk's, but for `acquit_all`.
+    """Main thread only; what is done on disk is the clerk's, except in `clear_all`. `now` is monotonic seconds.
 
     Args:
-        back: Called with a job that may be begun again.
         jobs: The folder of all jobs.
         clerks: Who change the files.
-        signs: Where a job that is kept apart is shown.
+        progress_folders: Where a job that is kept apart is shown.
         counts: Whether beginnings are counted; who runs one job in the foreground sees what becomes of it.
     """
 
     def __init__(
         self,
-        back: Callable[[JobHeader], None],
         jobs: Path,
         clerks: ClerkPair,
-        signs: ProgressFolders,
+        progress_folders: ProgressFolders,
         *,
         counts: bool = True,
     ) -> None:
-        self._back = back
         self._jobs = jobs
         self._clerks = clerks
-        self._signs = signs
+        self._progress_folders = progress_folders
         self._counts = counts
         self._in_vain: dict[str, int] = {}
-        #: {job that was begun and is not acquitted: (when, its results then; -1 while it is read)}
+        #: {job that was begun and is not cleared: (when, its results then; -1 while it is read)}
         self._begun: dict[str, tuple[float, int]] = {}
         #: {job that the disk did not let us read: (when it is tried again, the sentence about it, its header)}
         self._later: dict[str, tuple[float, str, JobHeader]] = {}
+        #: Jobs that were released since the last `tick`.
+        self._released: list[JobHeader] = []
         #: {job that is kept apart, for good or until the next start: (its header, the sentence about it)}
         self._kept: dict[str, tuple[JobHeader, str]] = {}
 
@@ -106,80 +105,83 @@ class Quarantine:
 
     @property
     def is_on_trial(self) -> bool:
-        """Tell whether a suspect was begun and is not acquitted yet."""
+        """Return whether a suspect was begun and is not cleared yet."""
         return any(map(self.suspicion, self._begun))
 
-    def begin(self, header: JobHeader, then: Callable[[CallDone | CallFailed], None]) -> None:
-        """Have a job read, and that counted."""
-        self._begun[header.id] = (monotonic(), -1)
-        name = "begin_job" if self._counts else "load_job"
-        self._clerks.ask(then, name, header.id, is_large=is_large_job(header))
+    def begin(self, header: JobHeader, then: Callable[[LoadedJob | CallFailed | None], None], now: float) -> None:
+        """Have a job read, and that counted; `then` is called with what came of it."""
+        self._begun[header.id] = (now, -1)
+        self._clerks.submit(LoadJob(header, is_counted=self._counts), then)
 
-    def keeps(self, header: JobHeader, outcome: CallDone | CallFailed) -> bool:
-        """Take note of what came of reading a job; True when it is not run now, and all is said and done about that."""
-        if isinstance(outcome, CallDone) and outcome.value is not None:
-            self._begun[header.id] = (monotonic(), outcome.value.replay.counts.done)
+    def keeps(self, header: JobHeader, outcome: LoadedJob | CallFailed | None, now: float) -> bool:
+        """Record what came of reading a job; return whether it is not run now, and all is said and done about that."""
+        if isinstance(outcome, LoadedJob):
+            self._begun[header.id] = (now, outcome.replay.counts.done)
             return False
         self._begun.pop(header.id, None)
-        if not self._counts:  # somebody watches, and is told by an error; no sign is put into his folder
+        if not self._counts:  # somebody watches, and gets an error; no sign is put into that folder
             return False
-        if isinstance(outcome, CallDone):
+        if outcome is None:
             self._keep(header, _blame(header))
             logger.error("%s", _blame(header), extra={"action": "job_quarantined", "job": header.id})
             return True
         if outcome.is_disk:
             why = f"{header.label} cannot be read: {outcome.reason}; obcd tries again by itself"
             logger.error("%s", why, extra={"action": "load_failed", "job": header.id})
-            self._later[header.id] = (monotonic() + DISK_SECONDS, why, header)
+            self._later[header.id] = (now + DISK_SECONDS, why, header)
             return True
         self._keep(
             header, f"{header.label} cannot be run: {outcome.reason}; it is kept in jobs/{header.id}: look at it"
         )
         return False
 
-    def tick(self, running: Mapping[str, RunningJob], now: float) -> None:
-        """Acquit who has a new result, and who has been there for a while; let in again who waited for the disk."""
+    def tick(self, running: Mapping[str, RunningJob], now: float) -> list[JobHeader]:
+        """Clear what has a new result, and what has been there for a while.
+
+        Returns:
+            The jobs that may be begun again: they were released, or waited for the disk for long enough.
+        """
+        again, self._released = self._released, []
         for job in [job for job, (due, _, _) in self._later.items() if due <= now]:
-            self._back(self._later.pop(job)[2])
+            again.append(self._later.pop(job)[2])
         for job, (since, results) in list(self._begun.items()):
             item = running.get(job)
             if results >= 0 and (item is None or item.counts.done > results):  # gone, or the ledger has grown
                 self._forget(job)
             elif now - since >= QUIET_SECONDS:
                 self._forget(job)
-                self._clerks.ask(_ignore, "acquit", job)
+                self._clerks.submit(ClearCrashes(job), _ignore)
+        return again
 
-    def acquit_all(self) -> None:
-        """Acquit all that were begun: the coordinator is told to stop, so none of them ends it."""
+    def clear_all(self) -> None:
+        """Clear all that were begun: the coordinator stops in order, so none of them ends it."""
         for job in list(self._begun):
             self._forget(job)
             try:
-                crash_count.acquit(self._jobs / job)
+                crash_count.clear(self._jobs / job)
             except OSError as error:
                 extra = {"action": "acquit_failed", "job": job}
-                logger.warning("job %s cannot be acquitted: %s", job, error.strerror, extra=extra)
+                logger.warning("the beginning of job %s stays counted: %s", job, error.strerror, extra=extra)
 
-    def release(self, job: str) -> bool:
-        """End a job's quarantine, on disk first, and have it begun again; False when it is in none."""
-        if job not in self._kept:
-            return False
-        self._clerks.ask(partial(self._on_released, job), "release", job)
-        return True
+    def release(self, job: str) -> None:
+        """End a job's quarantine, on disk first; a later `tick` returns it. One that is in none is passed over."""
+        if job in self._kept:
+            self._clerks.submit(Release(job), partial(self._on_released, job))
 
-    def _on_released(self, job: str, outcome: CallDone | CallFailed) -> None:
-        if isinstance(outcome, CallFailed):
+    def _on_released(self, job: str, outcome: CallFailed | None) -> None:
+        if outcome is not None:
             extra = {"action": "release_failed", "job": job}
             logger.error("job %s cannot be released: %s", job, outcome.reason, extra=extra)
         elif job in self._kept:  # asked for once, however often
             header, _ = self._kept.pop(job)
             self._forget(job)
-            self._signs.end_progress(job)
-            self._back(header)
+            self._progress_folders.end_progress(job)
+            self._released.append(header)
             logger.info("%s is released and begun again", header.label, extra={"action": "job_released", "job": job})
 
     def _keep(self, header: JobHeader, trouble: str) -> None:
         self._kept[header.id] = (header, trouble)
-        self._signs.show_kept(header, idle_view(header, JobState.QUARANTINED, trouble))
+        self._progress_folders.show_kept(header, idle_view(header, JobState.QUARANTINED, trouble))
 
     def _forget(self, job: str) -> None:
         self._begun.pop(job, None)
@@ -195,5 +197,5 @@ def _blame(header: JobHeader) -> str:
     )
 
 
-def _ignore(outcome: CallDone | CallFailed) -> None:
-    """Take what came of an acquittal: where it failed, the job is only counted once more."""
+def _ignore(outcome: CallFailed | None) -> None:
+    """Take what came of clearing a job: where it failed, the job is only counted once more."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.coordinator.disk_watch import DiskWatch
+from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.spool.job.ledger import LedgerWriter
 
@@ -33,14 +33,14 @@ class Recorder:
     """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
 
     Args:
-        wake: Called from the thread when something was recorded, or could not be.
-        room: Told what the disk refuses.
+        waker: Woken by the thread when something was recorded, or could not be.
+        disk_watch: Learns from the thread what the disk refuses.
     """
 
-    def __init__(self, jobs: Path, wake: Callable[[], None], room: DiskWatch) -> None:
+    def __init__(self, jobs: Path, waker: Waker, disk_watch: DiskWatch) -> None:
         self._jobs = jobs
-        self._wake = wake
-        self._room = room
+        self._waker = waker
+        self._disk_watch = disk_watch
         self._lock = threading.Lock()
         self._news, self._hurry = threading.Event(), threading.Event()
         self._entries: list[Entry] = []
@@ -89,7 +89,7 @@ class Recorder:
         self._news.set()
 
     def holds(self, job: str) -> bool:
-        """Tell whether results of a job are not on disk yet, or not fetched by `recorded`."""
+        """Return whether results of a job are not on disk yet, or not fetched by `recorded`."""
         with self._lock:
             return any(entry.job == job for entry in (*self._entries, *self._recorded))
 
@@ -121,7 +121,7 @@ class Recorder:
                 threading.Event().wait(RETRY_SECONDS)
                 if self._stopping:
                     return
-            self._room.relieve()  # all is recorded, or was forgotten with its job
+            self._disk_watch.relieve()  # all is recorded, or was forgotten with its job
 
     def _record(self) -> bool:
         """Record what is queued by now; False if the disk refused.
@@ -149,8 +149,8 @@ class Recorder:
         """Write what is queued and not written yet.
 
         Returns:
-            What is written by now, job by job; None if the disk refused: then all of it is written anew, since every
-            writer without its sync is given up.
+            What is written by now, job by job; None if the disk refused: then all of it is written once more, since
+            every writer without its sync is given up.
         """
         known = {id(entry) for group in written.values() for entry in group}
         with self._lock:
@@ -178,14 +178,14 @@ class Recorder:
             self._entries = [entry for entry in self._entries if id(entry) not in done]
         self._recorded.extend(group)
         if not self._entries:  # else the results that still come wake the loop themselves
-            self._wake()
+            self._waker.wake()
 
     def _give_up(self, error: OSError) -> None:
-        for writer in self._writers.values():  # what they wrote without a sync is cut off and written anew
+        for writer in self._writers.values():  # what they wrote without a sync is cut off and written once more
             writer.close()
         self._writers.clear()
-        self._room.refuse(error)
-        self._wake()
+        self._disk_watch.refuse(error)
+        self._waker.wake()
 
     def _close_finished(self) -> None:
         with self._lock:

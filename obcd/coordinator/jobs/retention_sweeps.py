@@ -6,7 +6,8 @@ import logging
 
 from obcd.clock import wall
 from obcd.config.settings import Settings
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed, Clerk
+from obcd.coordinator.clerk.calls import CallFailed, Sweep
+from obcd.coordinator.clerk.clerk_process import Clerk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.outbox.retention import Swept
 from obcd.text import printable
@@ -39,13 +40,13 @@ class Sweeper:
         """Sweep if it is time, and then also what a crash left hidden, however long answers are kept."""
         if self._sweep_at is None:
             self._sweep_at = now + FIRST_SECONDS
-        self._clerk.receive()
+        self._clerk.tick(now)
         self._clerk.replace_stopped()
         if self._clerk.pending:
             return
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
-            self._clerk.ask(self._take, "sweep", self._spool.kept_since(wall()))
+            self._clerk.submit(Sweep(self._spool.kept_since(wall())), self._on_swept)
         else:
             self._clerk.stop()
 
@@ -53,18 +54,17 @@ class Sweeper:
         """End the clerk; what it was at is hidden, and deleted the next time."""
         self._clerk.stop()
 
-    def _take(self, outcome: CallDone | CallFailed) -> None:
-        trouble = outcome.reason if isinstance(outcome, CallFailed) else ""
-        if isinstance(outcome, CallDone):
-            swept: Swept = outcome.value
-            trouble = swept.trouble
-            for job, folder in swept.jobs:
+    def _on_swept(self, outcome: Swept | CallFailed) -> None:
+        if isinstance(outcome, CallFailed):
+            trouble = outcome.reason
+        else:
+            trouble = outcome.trouble
+            for job, folder in outcome.jobs:
                 extra = {"action": "job_swept", "job": job}
                 logger.info("job %s deleted after its time: %s", job, printable(folder), extra=extra)
-            if not swept.is_done:
+            if not outcome.is_done:
                 self._sweep_at = 0.0
         if trouble and not self._is_trouble_told:
-            logger.warning(
-                "not all old answers can be deleted: %s", printable(trouble), extra={"action": "sweep_failed"}
-            )
+            text = "not all old answers can be deleted: %s"
+            logger.warning(text, printable(trouble), extra={"action": "sweep_failed"})
         self._is_trouble_told = bool(trouble)

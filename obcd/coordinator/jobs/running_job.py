@@ -12,6 +12,7 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
 from obcd.core.endpoint.rates import Rate
 from obcd.core.scheduling.backlog import Backlog
+from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.job.ledger import Replay
 
@@ -59,10 +60,10 @@ class RunningJob:
         """Go to another state; what ends goes no way back.
 
         Raises:
-            ValueError: If there is no such move.
+            IllegalMoveError: If there is no such move; nothing has changed.
         """
         if state not in MOVES[self.state]:
-            raise ValueError(f"{self.header.id} cannot become {state}: it is {self.state}")
+            raise IllegalMoveError(f"{self.header.id} cannot become {state}: it is {self.state}")
         self.state = state
         self.backlog.is_paused = state is JobState.PAUSED
 

@@ -14,7 +14,7 @@
                        └ yes ────────────────────────────────────────────────────► OVER: the next request loads it
     REST ─ its pause is over ─► LOOK              OVER ─ silence ─► LOOK              any ─ an answer ─► CALM
 
-Whoever climbs does what `step` says, tells with `note` what came of it, and so on until it `is_at_rest`.
+The caller does what `step` says, reports with `note` what came of it, and so on until it `is_at_rest`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from obcd.core.endpoint.retry import pause
+from obcd.errors import IllegalMoveError
 
 #: First and longest pause after a round that did not help, in seconds.
 REST_BASE, REST_LIMIT = 5.0, 300.0
@@ -75,15 +76,15 @@ MOVES: Mapping[tuple[RecoveryStep, RecoveryFinding], RecoveryStep] = {
 
 #: Why a model cannot be unloaded whose server took the call: it ends no process that is in use.
 STAYS = "it stays loaded, perhaps since somebody else uses it"
-#: What is told of a silence, before the first step.
+#: What is said of a silence, before the first step.
 SILENCE = "nobody is answered: it is found out whether it hangs"
-#: {step: what is told when it is taken}; of the others nobody is told
+#: {step: what is said when it is taken}; nothing is said of the others
 SENTENCES: Mapping[RecoveryStep, str] = {
     RecoveryStep.TOKEN: "nobody is answered: one token is asked for, to tell whether it is slow or hangs",
     RecoveryStep.CANCEL: "it hangs, no token came: what is in flight there is broken off, and its model unloaded",
 }
 
-#: {step that was the last one: how it is told that a request may be tried}
+#: {step that was the last one: how it is said that a request may be tried}
 ENDINGS: Mapping[RecoveryStep, str] = {
     RecoveryStep.LOOK: "its model is not loaded: it is loaded anew before the next request",
     RecoveryStep.TOKEN: "a token came: it is slow, and does not hang",
@@ -91,16 +92,12 @@ ENDINGS: Mapping[RecoveryStep, str] = {
 }
 
 
-class IllegalMoveError(Exception):
-    """Something came of a step that cannot come of it."""
-
-
 @dataclass(slots=True)
 class RecoverySteps:
     """Where one endpoint is; one thread at a time, `now` is monotonic seconds.
 
     Attributes:
-        sentence: What to tell of the present step, for people; "" for nothing new.
+        sentence: What to say of the present step, for people; "" for nothing new.
         retry_at: When a rest is over.
     """
 
@@ -112,11 +109,15 @@ class RecoverySteps:
 
     @property
     def is_at_rest(self) -> bool:
-        """Tell whether there is no step to be taken now."""
+        """Return whether there is no step to be taken now."""
         return self.step in RESTING
 
     def begin(self, now: float) -> bool:
-        """Begin another round, unless the pause after the last one is not over; returns whether it did."""
+        """Begin another round, unless the pause after the last one is not over; return whether it did.
+
+        Raises:
+            IllegalMoveError: If a round is under way.
+        """
         if not self.is_at_rest:
             raise IllegalMoveError(f"{self.step} has begun")
         if self.step is RecoveryStep.REST and now < self.retry_at:
@@ -125,7 +126,7 @@ class RecoverySteps:
         return True
 
     def note(self, finding: RecoveryFinding, now: float, reason: str = "") -> None:
-        """Take note of what came of the present step.
+        """Move on by what came of the present step.
 
         Args:
             reason: What stood in the way, for people.
@@ -148,7 +149,7 @@ class RecoverySteps:
             )
 
     def on_answer(self) -> None:
-        """Take note that somebody was answered: whatever was wrong is over."""
+        """Forget what was wrong: a request was answered."""
         if self.is_at_rest:
             self._move(RecoveryStep.CALM)
             self._rests = 0

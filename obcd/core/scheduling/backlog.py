@@ -95,17 +95,17 @@ class Backlog:
         return self.signatures[self.signature_number(ordinal)]
 
     def has_retries(self, number: int) -> bool:
-        """Tell whether a request of this signature waits for another attempt, due or not."""
+        """Return whether a request of this signature waits for another attempt, due or not."""
         return bool(self._waiting.get(number) or self._due.get(number))
 
     def has_unleased(self, number: int) -> bool:
-        """Tell whether a request of this signature is neither ended nor in flight."""
+        """Return whether a request of this signature is neither ended nor in flight."""
         return self.has_retries(number) or self._find_pending(number) is not None
 
     def has_ready(
         self, number: int, endpoint: str, able: AbstractSet[str], now: float, admits: Admits | None = None
     ) -> bool:
-        """Tell whether `lease` with the same arguments would find a request."""
+        """Return whether `lease` with the same arguments would find a request."""
         if self._is_held_back(number):
             return False
         return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
@@ -137,7 +137,7 @@ class Backlog:
         return ordinal
 
     def lease_due(self, ordinal: int, wait: float, now: float, *, only_look: bool = False) -> bool:
-        """Lease one request if its back-off has been over for `wait` seconds; returns whether it has.
+        """Lease one request if its back-off has been over for `wait` seconds; return whether it has.
 
         Args:
             only_look: Leave it where it is.
@@ -180,7 +180,7 @@ class Backlog:
         heapq.heappush(self._waiting.setdefault(self.signature_number(ordinal), []), (due, ordinal))
 
     def on_failed_on(self, ordinal: int, endpoint: str, able: AbstractSet[str]) -> bool:
-        """Take note that an endpoint failed a request; returns whether one of `able` is left that did not.
+        """Record that an endpoint failed a request; return whether one of `able` is left that did not.
 
         When none is left, all but this one are forgiven: the round begins again.
         """
@@ -192,7 +192,7 @@ class Backlog:
         return False
 
     def on_answer(self, ordinal: int, seconds: float) -> None:
-        """Take note of how long an answer was computed: where that goes with its line's length, long ones come first.
+        """Learn how long an answer was computed: where that goes with its line's length, long ones come first.
 
         Only what waits in this job changes its order, once; nothing of another job does.
         """
@@ -206,7 +206,7 @@ class Backlog:
                     self._ahead.setdefault(self.signature_number(other), []).append(other)
 
     def end(self, ordinal: int) -> None:
-        """Take note that a request has its result (not yet that the result is on disk)."""
+        """Record that a request has its result (not yet that the result is on disk)."""
         if self._states[ordinal] != ENDED:
             self._states[ordinal] = ENDED
             self.unfinished -= 1
@@ -241,7 +241,7 @@ class Backlog:
         return None
 
     def _is_held_back(self, number: int) -> bool:
-        """Tell whether others come first; once all of those were given out, it is never so again.
+        """Return whether others come first; once all of those were given out, it is never so again.
 
         Else one of them that comes back would send an endpoint to and fro.
         """

@@ -21,5 +21,5 @@ class Group:
 
     @property
     def is_at_rest(self) -> bool:
-        """Tell whether nothing of it waits for an endpoint."""
+        """Return whether nothing of it waits for an endpoint."""
         return self.backlog.is_paused or not self.backlog.has_unleased(self.number)

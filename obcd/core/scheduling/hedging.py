@@ -6,7 +6,7 @@ The first answer counts. It is done when nothing waits any more, and so rarely t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.endpoint.latency import MeanLatency
@@ -36,12 +36,12 @@ class HedgedRequests:
     def __init__(self) -> None:
         self.next_look: float | None = None
         #: {ticket: the lease of the same request on the other endpoint}
-        self._twins: dict[int, Lease] = {}
+        self._hedges: dict[int, Lease] = {}
         #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
         self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
     def choose(
-        self, holders: Iterable[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
+        self, holders: Collection[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
     ) -> list[tuple[Lease, str]]:
         """Return what is to be asked again, and where.
 
@@ -52,15 +52,16 @@ class HedgedRequests:
         """
         if self.next_look is not None and now < self.next_look:
             return []
+        self.next_look = None
+        if not any(item.leases for item in holders):  # first, since it is quick: most of all when nothing is to be done
+            return []
         idle = [item for item in with_room if self._is_idle(item, now)]
         if not idle:
-            self.next_look = None
             return []
-        holders = list(holders)
         at_work = [item for item in holders if item.leases]
-        self.next_look = now + LOOK_SECONDS if at_work else None
+        self.next_look = now + LOOK_SECONDS
         found: list[tuple[Lease, str]] = []
-        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0) if at_work else ():
+        for endpoint in sorted(idle, key=lambda item: item.pace.mean or 0.0):
             others = [item for item in at_work if item is not endpoint and item.loaded == endpoint.loaded]
             room = endpoint.free()
             for lease in self._find(others, endpoint.pace, now):
@@ -75,16 +76,16 @@ class HedgedRequests:
                     self._asked[lease.job].add(lease.ordinal)  # now: it counts for the next one already
         return found
 
-    def note(self, lease: Lease, copy: Lease) -> None:
-        """Take note of a request that is asked twice from now on."""
-        self._twins[copy.ticket], self._twins[lease.ticket] = lease, copy
+    def note(self, lease: Lease, hedge: Lease) -> None:
+        """Record a request that is asked twice from now on."""
+        self._hedges[hedge.ticket], self._hedges[lease.ticket] = lease, hedge
 
     def part(self, lease: Lease) -> Lease | None:
         """Return the other lease of a request and forget that they belong together; None when it is the only one."""
-        twin = self._twins.pop(lease.ticket, None)
-        if twin is not None:
-            self._twins.pop(twin.ticket, None)
-        return twin
+        other = self._hedges.pop(lease.ticket, None)
+        if other is not None:
+            self._hedges.pop(other.ticket, None)
+        return other
 
     def forget_job(self, job: str) -> None:
         """Forget what was counted of a job."""
@@ -92,7 +93,7 @@ class HedgedRequests:
 
     @staticmethod
     def _is_idle(item: Holder, now: float) -> bool:
-        """Tell whether an endpoint knows how to serve what it has loaded, and has room."""
+        """Return whether an endpoint knows how to serve what it has loaded, and has room."""
         if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
             return False
         return item.loaded is not None and item.fits(item.loaded, now)

@@ -59,7 +59,7 @@ class Holder:
     name: str
     fixed_slots: int | None  # None: found by measurement
     health: Health
-    digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never told
+    digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never reached
     loaded: Signature | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
     #: {model: how many slots its runner has here}; Ollama gives some families of models one, whatever it was told
@@ -82,15 +82,15 @@ class Holder:
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
 
     def has(self, signature: Signature) -> bool:
-        """Tell whether it told of the model."""
+        """Return whether it has the model."""
         return self.digests is not None and signature.model in self.digests
 
     def digest(self, signature: Signature) -> str | None:
-        """Return the digest of a signature's model, None if it told of no such model."""
+        """Return the digest of a signature's model, None if it has no such model."""
         return (self.digests or {}).get(signature.model)
 
     def fits(self, signature: Signature, now: float) -> bool:
-        """Tell whether it has the model, and nothing was found against its serving it."""
+        """Return whether it has the model, and nothing was found against its serving it."""
         if self.digests is None or signature.model not in self.digests:
             return False
         if self.fitness.has_no_faults:  # most often: this is asked for each lease, of each job
@@ -99,7 +99,7 @@ class Holder:
         return self.fitness.admits(signature, now, is_tried=is_tried)
 
     def load(self, signature: Signature) -> None:
-        """Take note of what it is to load next."""
+        """Record what it is to load next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
 

@@ -40,7 +40,7 @@ class LongestFirst:
         self._sums = [0.0] * 5
 
     def note(self, size: int, seconds: float) -> None:
-        """Take note of an answer: the size of its line, and for how long it was computed."""
+        """Learn from an answer: the size of its line, and for how long it was computed."""
         if seconds <= 0:  # its server does not tell
             return
         log = math.log(seconds)
@@ -49,7 +49,7 @@ class LongestFirst:
             self._sums[place] += term
 
     def take_look(self) -> bool:
-        """Tell whether it is time to look, and size does tell."""
+        """Return whether it is time to look, and size does tell."""
         if self._count < self._look_at:
             return False
         self._look_at *= 2

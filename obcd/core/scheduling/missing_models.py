@@ -47,7 +47,7 @@ class Shortage:
         self._waits = waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
 
     def is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
-        """Take note of what is there for a group; returns whether it has waited for long enough."""
+        """Look at what is there for a group; return whether it has waited for long enough."""
         staying = _staying(holders)
         if group.is_at_rest or any(could_ask(group.backlog, group.signature, item) for item in staying):
             group.unservable_since = None

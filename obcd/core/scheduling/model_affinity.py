@@ -18,7 +18,7 @@ Serves = Callable[[Holder, Group], bool]
 def must_switch(
     endpoint: Holder, ready: Collection[Group], endpoints: Collection[Holder], serves: Serves, now: float
 ) -> bool:
-    """Tell whether an endpoint has to let its work run out for a group that nobody serves.
+    """Return whether an endpoint has to let its work run out for a group that nobody serves.
 
     Args:
         ready: The groups that it could serve.

@@ -1,7 +1,7 @@
 """Who is to blame for a crash, when everything in flight on that server died of it. Pure.
 
 A model's process that crashes takes all its requests with it (ollama llm/llama_server.go: one process, many slots), and
-so do one that hangs and has to be ended, and a worker of ours. Nobody says whose fault it was, so all of them become
+so do one that hangs and has to be ended, and a worker of obcd. Nobody says whose fault it was, so all of them become
 **suspects**, and none is charged:
 
     in a crash once   ─► asked again beside others; after a crash of the model, one suspect an endpoint at a time
@@ -22,8 +22,8 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy
 
 #: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
 CRASHES = 3
-#: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had company, which reached its
-#: limit first.
+#: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had neighbours, which reached
+#: their limit first.
 SHARED = ("crashed", "hung", "worker_lost")
 #: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
 RELOAD_SECONDS = 60.0
@@ -66,12 +66,12 @@ class Suspects:
         return len(self._crashes)
 
     @property
-    def lonely(self) -> list[RequestKey]:
+    def alone(self) -> list[RequestKey]:
         """The requests that are asked alone, the longest suspected first."""
-        return [request for request in self._crashes if self.is_lonely(request)]
+        return [request for request in self._crashes if self.runs_alone(request)]
 
-    def is_lonely(self, request: RequestKey) -> bool:
-        """Tell whether a request has to be asked alone."""
+    def runs_alone(self, request: RequestKey) -> bool:
+        """Return whether a request has to be asked alone."""
         return len(self._crashes.get(request, ())) >= CRASHES - 1
 
     def unpaid(self, request: RequestKey) -> int:
@@ -79,13 +79,13 @@ class Suspects:
         return self._unpaid.get(request, 0)
 
     def judge(
-        self, fault: Fault, request: RequestKey, endpoint: str, sent_at: float, now: float, *, has_company: bool
+        self, fault: Fault, request: RequestKey, endpoint: str, sent_at: float, now: float, *, has_neighbours: bool
     ) -> Judgement:
         """Judge an attempt that failed.
 
         Args:
             sent_at: When it was handed to the endpoint; before an earlier crash there means that it was in that one.
-            has_company: Whether other requests are in flight there still.
+            has_neighbours: Whether other requests are in flight there still.
         """
         if fault.kind == "load_failed" and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS:
             return Judgement(replace(fault, costs_attempt=False), fault.harm)
@@ -94,7 +94,7 @@ class Suspects:
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
-        is_alone = is_first and not has_company and fault.kind != "hung"
+        is_alone = is_first and not has_neighbours and fault.kind != "hung"
         if fault.kind != "worker_lost":
             self._apart.add(request)
         endpoints = self._crashes[request] = (*self._crashes.get(request, ()), endpoint)
@@ -103,19 +103,19 @@ class Suspects:
             fault = replace(fault, costs_attempt=False)
         elif len(endpoints) >= CRASHES:
             fault = _poison(fault, endpoints)
-        # Of one crash each request in it tells: that is one strike. Who crashes two endpoints is to blame, not they.
+        # Each request in a crash reports it: that is one strike. Who crashes two endpoints is to blame, not they.
         cleared = frozenset(endpoints) if len(set(endpoints)) > 1 else frozenset[str]()
         return Judgement(fault, fault.harm if is_first else Harm.NONE, is_crash=True, cleared=cleared)
 
-    def admits(self, job: str, company: Collection[RequestKey]) -> Callable[[int], bool] | None:
-        """Return which of a job's requests may be asked beside `company`: no suspect beside another; None: any."""
-        if not company:
+    def admits(self, job: str, neighbours: Collection[RequestKey]) -> Callable[[int], bool] | None:
+        """Return which of a job's requests may be asked beside `neighbours`: no suspect beside another; None: any."""
+        if not neighbours:
             return None
-        has_suspect = any(other in self._apart for other in company)
+        has_suspect = any(other in self._apart for other in neighbours)
 
         def may_join(ordinal: int) -> bool:
             request = job, ordinal
-            return not (self.is_lonely(request) or (has_suspect and request in self._apart))
+            return not (self.runs_alone(request) or (has_suspect and request in self._apart))
 
         return may_join
 

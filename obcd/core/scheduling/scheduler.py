@@ -40,7 +40,7 @@ class Scheduler:
     def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
         self._shortage = Shortage(model_waits)
         self._weights = Weights()
-        self._moves = 0
+        self._revision = 0
         self._endpoints: dict[str, Holder] = {}
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[Group] = []
@@ -49,7 +49,7 @@ class Scheduler:
         self._served: dict[int, int] = {}
         self._charges = AttemptCount()
         self._suspects = Suspects()
-        self._copies = HedgedRequests()
+        self._hedged = HedgedRequests()
         self._overtaken: list[Overtaken] = []
 
     # --- endpoints -----------------------------------------------------------------------------------------------
@@ -94,31 +94,31 @@ class Scheduler:
         return self._endpoints[name].health
 
     def models(self, name: str) -> Mapping[str, str] | None:
-        """Return `{model: digest}` as an endpoint told; None when it was never reached."""
+        """Return `{model: digest}` as an endpoint has them; None when it was never reached."""
         return self._endpoints[name].digests
 
     def on_probe(self, name: str, digests: Mapping[str, str] | None, failure: str | None, now: float) -> None:
-        """Take note of a control call: the models it told with their digests, or why it failed."""
+        """Record a control call: the models that it found with their digests, or why it failed."""
         endpoint = self._endpoints[name]
         if digests is not None and digests != endpoint.digests:
             endpoint.digests = dict(digests)
-            self._moves += 1
+            self._revision += 1
         endpoint.health.on_probe(failure, now)
 
     def on_rescue(self, name: str, step: str, now: float) -> None:
-        """Take note of what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
+        """Record what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
         self._endpoints[name].health.on_rescue(step, now)
 
     def forgive_unfit(self) -> None:
         """Have every endpoint looked at again: what it has to be is another thing by now."""
         for endpoint in self._endpoints.values():
             endpoint.fitness.forgive()
-        self._moves += 1
+        self._revision += 1
 
     @property
-    def moves(self) -> int:
-        """How often it may have changed what is left out where, since the start."""
-        return self._moves + self._weights.choices
+    def revision(self) -> int:
+        """Grows whenever what is left out where may have changed."""
+        return self._revision + self._weights.choices
 
     def odd(self) -> dict[str, set[str]]:
         """Return `{endpoint: what is other about its weights}` than what jobs are asked with, for people."""
@@ -155,8 +155,8 @@ class Scheduler:
         self._groups = [group for group in self._groups if group.backlog.job != job]
         self._charges.forget_job(job)
         self._suspects.clear_job(job)
-        self._copies.forget_job(job)
-        self._moves += 1
+        self._hedged.forget_job(job)
+        self._revision += 1
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Scheduler:
                 break
             leases += fresh
             open_endpoints = [endpoint for endpoint in open_endpoints if self._has_room(endpoint)]
-        return leases + self._lease_copies(open_endpoints, now)
+        return leases + self._lease_hedges(open_endpoints, now)
 
     def answered(self, ticket: int, endpoint: str, now: float, span: Span | None = UNTOLD) -> Lease | None:
         """End a lease with an answer; None when the ticket is no longer known (a late answer).
@@ -200,30 +200,30 @@ class Scheduler:
         return lease
 
     def _learn(self, holder: Holder, backlog: Backlog | None, lease: Lease, span: Span, now: float) -> None:
-        """Take note of what an answer tells of its endpoint, and of its job's lines."""
+        """Learn what an answer says of its endpoint, and of its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
         holder.finder.on_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
         holder.health.on_answer(now)
         if backlog is not None:
             backlog.on_answer(lease.ordinal, span.work)
-            self._moves += holder.fitness.on_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
+            self._revision += holder.fitness.on_answer(backlog.signature_of(lease.ordinal), lease.sent_at)
 
     def faulted(self, ticket: int, endpoint: str, fault: Fault, now: float) -> tuple[Lease, bool, Fault] | None:
         """End a lease with a fault.
 
         Returns:
             The lease, whether the request has now failed for good (then it is ended), and the fault as it is to be
-            told: that of a request which crashes whatever asks it is another one. None for a late fault.
+            reported: that of a request which crashes whatever asks it is another one. None for a late fault.
         """
         holder = self._endpoints[endpoint]
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
-        backlog, company = self._backlogs.get(lease.job), bool(holder.leases)
-        if backlog is not None:  # its copy may have failed before, which counts
+        backlog, has_neighbours = self._backlogs.get(lease.job), bool(holder.leases)
+        if backlog is not None:  # its hedge may have failed before, which counts
             lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
-        found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_company=company)
+        found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
         holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
         for name in found.cleared & self._endpoints.keys():
             self._endpoints[name].health.forgive_crashes(now)
@@ -232,7 +232,7 @@ class Scheduler:
             self._overtake(lease, now)
             return None
         self._note_unable(holder, backlog.signature_of(lease.ordinal), fault, lease.sent_at, now)
-        if found.fault.remedy is not Remedy.NEVER and self._copies.part(lease) is not None:
+        if found.fault.remedy is not Remedy.NEVER and self._hedged.part(lease) is not None:
             self._charges.note(backlog, lease, found.fault)
             return None  # the other one goes on
         self._overtake(lease, now)
@@ -276,7 +276,7 @@ class Scheduler:
         return taken
 
     def missing(self) -> set[MissingModel]:
-        """Return what waiting work needs and no endpoint has told of."""
+        """Return what waiting work needs and no endpoint has."""
         waiting = [group for group in self._groups if group.unservable_since is not None]
         return {missing_of(group, self._endpoints.values()) for group in waiting}
 
@@ -290,15 +290,15 @@ class Scheduler:
         What is due already waits for an endpoint.
         """
         dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused]
-        return min((due for due in [*dues, self._copies.next_look] if due is not None and due > now), default=None)
+        return min((due for due in [*dues, self._hedged.next_look] if due is not None and due > now), default=None)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _has_room(self, endpoint: Holder) -> bool:
-        """Tell whether an endpoint may hold more requests now; none beside one that is asked alone."""
+        """Return whether an endpoint may hold more requests now; none beside one that is asked alone."""
         if endpoint.free() <= 0:  # most often: all are looked at, turn by turn
             return False
-        return not self._suspects or not any(map(self._suspects.is_lonely, endpoint.requests()))
+        return not self._suspects or not any(map(self._suspects.runs_alone, endpoint.requests()))
 
     def _lease_one(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Lease | None:
         for group in self._choices(endpoint, waiting, now):
@@ -326,12 +326,12 @@ class Scheduler:
         return backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((backlog.job, ordinal))
 
     def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
-        """Take note of a fault that says that an endpoint cannot serve a signature, while it may serve others."""
+        """Record a fault that says that an endpoint cannot serve a signature, while it may serve others."""
         if fault.kind == "model_missing" and holder.digests is not None:
             holder.digests.pop(signature.model, None)
         if fault.harm is Harm.UNFIT:
             holder.fitness.on_fault(signature, fault.message, sent_at, now, holder.name)
-            self._moves += 1
+            self._revision += 1
 
     def _admits(self, endpoint: Holder, group: Group) -> Admits | None:
         if not self._suspects:
@@ -347,7 +347,7 @@ class Scheduler:
             `{endpoint: (group, ordinal)}`.
         """
         reserved: dict[str, tuple[Group, int]] = {}
-        for job, ordinal in self._suspects.lonely:
+        for job, ordinal in self._suspects.alone:
             backlog = self._backlogs[job]
             if backlog.is_paused or not backlog.lease_due(ordinal, ELSEWHERE_SECONDS, now, only_look=True):
                 continue
@@ -367,14 +367,14 @@ class Scheduler:
                 leases.append(self._hold(group, ordinal, endpoint, now))
         return leases
 
-    def _lease_copies(self, with_room: Collection[Holder], now: float) -> list[Lease]:
+    def _lease_hedges(self, with_room: Collection[Holder], now: float) -> list[Lease]:
         """Have stragglers asked by endpoints that have nothing else to do."""
         if self._suspects:
             return []
-        found = self._copies.choose(self._endpoints.values(), with_room, self._backlogs, now)
-        return [self._copy(straggler, self._endpoints[name], now) for straggler, name in found]
+        found = self._hedged.choose(self._endpoints.values(), with_room, self._backlogs, now)
+        return [self._hedge(straggler, self._endpoints[name], now) for straggler, name in found]
 
-    def _copy(self, straggler: Lease, endpoint: Holder, now: float) -> Lease:
+    def _hedge(self, straggler: Lease, endpoint: Holder, now: float) -> Lease:
         self._tickets += 1
         lease = replace(
             straggler,
@@ -385,20 +385,20 @@ class Scheduler:
             is_hedged=True,
         )
         endpoint.leases[lease.ticket] = lease
-        self._copies.note(straggler, lease)
+        self._hedged.note(straggler, lease)
         return lease
 
     def _overtake(self, lease: Lease, now: float, *, is_faster: bool = True) -> None:
         """End the other lease of a request that has its result; unless `is_faster`, nothing is held against it."""
-        twin = self._copies.part(lease)
-        holder = self._endpoints.get(twin.endpoint) if twin is not None else None
-        if twin is None or holder is None or holder.leases.pop(twin.ticket, None) is None:
+        hedge = self._hedged.part(lease)
+        holder = self._endpoints.get(hedge.endpoint) if hedge is not None else None
+        if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
             return
-        is_overdue = is_faster and holder.pace.is_overdue(now - twin.sent_at, now - lease.sent_at)
-        self._overtaken.append(Overtaken(twin, is_overdue))
+        is_overdue = is_faster and holder.pace.is_overdue(now - hedge.sent_at, now - lease.sent_at)
+        self._overtaken.append(Overtaken(hedge, is_overdue))
         if is_overdue:
             reason = "it takes far longer than other endpoints, and than before"
-            holder.health.on_fault(Harm.STRIKE, reason, twin.sent_at, now)
+            holder.health.on_fault(Harm.STRIKE, reason, hedge.sent_at, now)
 
     def _end(self, backlog: Backlog, lease: Lease) -> None:
         backlog.end(lease.ordinal)

@@ -26,7 +26,7 @@ def shorten(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
-    """Tell whether an endpoint has the weights that a job is asked with; any do as long as it has not begun."""
+    """Return whether an endpoint has the weights that a job is asked with; any do as long as it has not begun."""
     digests, model = holder.digests, signature.model
     if digests is None or model not in digests:
         return False
@@ -51,7 +51,7 @@ class Weights:
         self._favourites.clear()
 
     def may_ask(self, backlog: Backlog, signature: Signature, holder: Holder) -> bool:
-        """Tell whether an endpoint may be given a request of a job now."""
+        """Return whether an endpoint may be given a request of a job now."""
         if backlog.weights is None or signature.model in backlog.weights:
             return could_ask(backlog, signature, holder)
         if self._waits_to_hear() or not holder.has(signature):
@@ -72,7 +72,7 @@ class Weights:
         return backlog.weights[signature.model]
 
     def _waits_to_hear(self) -> bool:
-        """Tell whether an endpoint came just now; looked at only where a job begins, which is rare."""
+        """Return whether an endpoint came just now; looked at only where a job begins, which is rare."""
         if self._is_early is None:
             self._is_early = any(
                 item.health.state is EndpointState.STARTING and self._now - item.health.since < TELL_SECONDS

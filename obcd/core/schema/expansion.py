@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from obcd.errors import ObcdError
+
 #: Most parts that apply each other to the same value in a row: the stack of a thread holds them for the deepest answer.
 MOST_NESTED = 100
 #: Most parts that references lead to: compiling takes the square of a chain of them, 0.1 s for these.
@@ -36,7 +38,7 @@ _NONE = ("$defs", "definitions")
 _NAMING = ("properties", "patternProperties", "dependentSchemas", "dependencies", *_NONE)
 
 
-class ExpansionError(ValueError):
+class ExpansionError(ObcdError, ValueError):
     """A schema cannot be held to; its text is why, as the rest of a sentence."""
 
 

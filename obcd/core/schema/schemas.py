@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
 from obcd.core.schema.extract import Found, NoJson, find_json, parse_strict, split_thinking
+from obcd.errors import ObcdError
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -98,7 +99,7 @@ class Misfit:
 Apart = Callable[[Mapping[str, object], str], Fit | Misfit]
 
 
-class _PanicError(Exception):
+class _PanicError(ObcdError):
     """The extension met a bug of its own."""
 
 

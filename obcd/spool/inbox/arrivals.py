@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
+from obcd.errors import ObcdError
 from obcd.spool.folders import disk
 from obcd.text import printable
 
@@ -471,7 +472,7 @@ class Inbox:
         return marker, ""
 
 
-class StrangersError(OSError):
+class StrangersError(ObcdError, OSError):
     """A marker was laid there by somebody who may not speak for the drop."""
 
 

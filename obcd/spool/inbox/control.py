@@ -154,7 +154,7 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobCont
     if not (folder / "job.json").exists():
         return None
     if not os.path.lexists(layout.inbox / control.file.profile / control.file.name):
-        return read_orders(folder)  # withdrawn, or bound by a clerk that died before it could say so
+        return read_job_controls(folder)  # withdrawn, or bound by a clerk that died before it could say so
     document = {
         "uid": control.uid,
         "by_daemon": by_daemon,
@@ -169,7 +169,7 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobCont
     else:
         disk.write_json(folder / control.verb, document, 0o600)
     _take_out(layout, control.file, control.identity)
-    return read_orders(folder)
+    return read_job_controls(folder)
 
 
 def put_control(layout: Layout, file: Key, job: str) -> None:
@@ -230,7 +230,7 @@ class _Order(TypedDict):
     identity: list[int]
 
 
-def read_orders(folder: Path) -> JobControls:
+def read_job_controls(folder: Path) -> JobControls:
     """Read what binds a job; what is damaged or missing binds nothing."""
     cancel, priority = _read(folder / ControlVerb.CANCEL), _read(folder / ControlVerb.PRIORITY)
     rank = COMMON
@@ -264,7 +264,7 @@ def fail_cancelled(folder: Path, header: JobHeader) -> None:
     What is the same as another line has the result of that one, whatever it is. Memory: one byte a line (five with
     `dedupe`), and one chunk of records.
     """
-    if read_orders(folder).canceller is None:
+    if read_job_controls(folder).canceller is None:
         return
     replay = ledger.replay(folder / ledger.NAME, header.requests)
     fault = cancelled()

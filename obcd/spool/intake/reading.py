@@ -28,7 +28,7 @@ from obcd.core.request.request_key import DuplicateFinder, digest_of
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
 from obcd.core.tables.gzip_limits import unfold
-from obcd.errors import CutOffError, FormError, LineError
+from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.inbox.arrivals import Drop, Marker
@@ -67,11 +67,11 @@ class AcceptOrder:
     answered_since: float | None = None
 
 
-class RejectedError(Exception):
+class RejectedError(ObcdError):
     """The file can never become a job as it is; carries the reason."""
 
 
-class InputChangedError(Exception):
+class InputChangedError(ObcdError):
     """The file changed while it was copied."""
 
 

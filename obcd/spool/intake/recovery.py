@@ -21,7 +21,7 @@ from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_marker
-from obcd.spool.inbox.control import JobControls, finish_binding, read_orders
+from obcd.spool.inbox.control import JobControls, finish_binding, read_job_controls
 from obcd.spool.intake.acceptance import claim_marker
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.job_folder import (
@@ -57,7 +57,7 @@ class Recovery:
         jobs: Headers of unfinished jobs, oldest first.
         unpublished: Ids of jobs whose outputs are written and only have to be shown.
         claims: Files to accept.
-        orders: {job: what binds it}, for those that something binds.
+        controls: {job: what binds it}, for those that something binds.
         damaged: Folders that cannot be read; they are kept for a person to look at.
         quarantined: Headers of jobs that are kept apart (see `quarantine`).
         in_vain: `{job: how often it was begun in vain}`, where that is not 0.
@@ -67,7 +67,7 @@ class Recovery:
     unpublished: tuple[str, ...]
     claims: tuple[Claim, ...]
     damaged: tuple[str, ...]
-    orders: Mapping[str, JobControls] = field(default_factory=dict)
+    controls: Mapping[str, JobControls] = field(default_factory=dict)
     quarantined: tuple[JobHeader, ...] = ()
     in_vain: Mapping[str, int] = field(default_factory=dict)
 
@@ -113,7 +113,7 @@ def recover(layout: Layout) -> Recovery:
     waiting = tuple(claim for claim in claims if claim.job not in known)
     for header in jobs:
         finish_binding(layout, layout.jobs / header.id)
-    orders = {header.id: read_orders(layout.jobs / header.id) for header in jobs}
+    controls = {header.id: read_job_controls(layout.jobs / header.id) for header in jobs}
     apart = {header.id for header in jobs if crash_count.is_quarantined(layout.jobs / header.id)}
     in_vain = {header.id: crash_count.deaths(layout.jobs / header.id) for header in jobs}
     return Recovery(
@@ -121,7 +121,7 @@ def recover(layout: Layout) -> Recovery:
         tuple(unpublished),
         waiting,
         tuple(damaged),
-        orders={job: binding for job, binding in orders.items() if binding != JobControls()},
+        controls={job: binding for job, binding in controls.items() if binding != JobControls()},
         quarantined=tuple(header for header in jobs if header.id in apart),
         in_vain={job: times for job, times in in_vain.items() if times},
     )

@@ -24,6 +24,7 @@ from pathlib import Path
 from obcd.clock import monotonic
 from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.answer.record_codec import decode_answer, encode_answer
+from obcd.errors import ObcdError
 
 #: Most bytes of it; what is older than the rest goes first.
 MOST_BYTES = 2**31
@@ -265,7 +266,7 @@ def clear(path: Path) -> int | None:
         return None
 
 
-class DamagedError(OSError):
+class DamagedError(ObcdError, OSError):
     """The file is no database, or a broken one."""
 
 

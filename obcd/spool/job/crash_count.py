@@ -4,7 +4,7 @@ jobs/<id>/begun         how often the job was begun since its ledger last grew
           quarantined   it is not begun any more until `release`; while this file is there the job is QUARANTINED
 
 A job is begun in vain when the coordinator dies (is killed, or ends by an error) before one new result of it is on
-disk. What else may end a coordinator does not count: it was told to stop (`acquit`), the machine was started anew (the
+disk. What else may end a coordinator does not count: it was told to stop (`clear`), the machine was started anew (the
 count holds for one boot), or it lived with the job for a while. So nothing here has to survive a power cut but the
 quarantine itself.
 """
@@ -57,7 +57,7 @@ def times_in_vain(begun: Begun | None, ledger_bytes: int, booted_at: float) -> i
 
 
 def is_quarantined(folder: Path) -> bool:
-    """Tell whether a job is kept apart."""
+    """Return whether a job is kept apart."""
     return (folder / QUARANTINED).exists()
 
 
@@ -92,7 +92,7 @@ def begin(folder: Path, ledger_bytes: int) -> bool:
     return True
 
 
-def acquit(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Forget how often a job was begun: the coordinator lived with it, or was told to stop.
 
     Raises:

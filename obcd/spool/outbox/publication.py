@@ -32,7 +32,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.user_folders import find_places
-from obcd.spool.inbox.control import fail_cancelled, read_orders
+from obcd.spool.inbox.control import fail_cancelled, read_job_controls
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
 from obcd.spool.outbox.publish_rename import MANIFEST, show
@@ -93,7 +93,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
         sums, outputs = _write_outputs(folder, header)
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": outputs}
-        canceller = read_orders(folder).canceller
+        canceller = read_job_controls(folder).canceller
         if header.asks:
             manifest["batch"] = _batch(header, sums, is_cancelled=canceller is not None).to_json()
         if canceller is not None:

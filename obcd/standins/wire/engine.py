@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from obcd.errors import ObcdError
 from obcd.standins.wire.http import Exchange
 
 #: a JSON object, e.g. `{"role": "user", "content": "Hello"}`
@@ -109,7 +110,7 @@ class EngineReply(Protocol):
         """Return the whole body that this outcome would be sent as, for faults that break it."""
 
 
-class EngineError(Exception):
+class EngineError(ObcdError):
     """A request that the engine or the API refuses; `text` is what stands in Ollama's `error`."""
 
     def __init__(self, status: int, text: str) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
+from obcd.errors import ObcdError
+
 #: bytes of request line and headers together; Go's net/http stops at 1 MiB
 HEAD_LIMIT = 1 << 20
 
@@ -36,7 +38,7 @@ Application = Callable[["Exchange"], Awaitable[None]]
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
-class RequestError(Exception):
+class RequestError(ObcdError):
     """The bytes are no HTTP request that this server can take; `status` is what to answer before closing."""
 
     def __init__(self, status: int) -> None:

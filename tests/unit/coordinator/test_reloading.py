@@ -45,7 +45,7 @@ class Bench:
 
     @property
     def endpoints(self) -> list[str]:
-        return [item.name for item in self.coordinator.fleet.endpoints]
+        return [item.name for item in self.coordinator.endpoints.members]
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_time_to_go_is_left_out_while_nothing_is_in_flight(coordinator: Coordina
 
 def test_endpoint_that_is_leaving_is_told_apart(coordinator: Coordinator) -> None:
     coordinator.scheduler.drain_endpoint("a", 1.0)
-    coordinator.fleet.leaving.add("a")
+    coordinator.endpoints.leaving.add("a")
 
     assert line(coordinator) == "no jobs, 2/3 endpoints up, 1 leaving"
 
@@ -102,8 +102,10 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
     trouble = "no endpoint is up: a: connection refused; and 3 more"
 
     coordinator.layout.create([])
-    coordinator._signs.show(coordinator.jobs.running.values(), dict, 0.0, lambda: coordinator.fleet.outage)
-    coordinator._signs.finish(10.0)
+    coordinator._progress_folders.show(
+        coordinator.jobs.running.values(), dict, 0.0, lambda: coordinator.endpoints.outage
+    )
+    coordinator._progress_folders.finish(10.0)
     view = coordinator.view(0.0)
 
     assert [item.trouble for item in view.jobs] == [trouble]
@@ -115,8 +117,8 @@ def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator)
 
 def test_want_of_room_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:
     coordinator.jobs.running["j"] = job(500, 410, 1.0)
-    coordinator._room.refuse(OSError(errno.EDQUOT, "Disk quota exceeded"))
-    coordinator._room.tick(0.0)
+    coordinator._disk_watch.refuse(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    coordinator._disk_watch.tick(0.0)
     trouble = f"results cannot be recorded: Disk quota exceeded; {PAUSED}"
 
     view = coordinator.view(0.0)

@@ -1,4 +1,4 @@
-"""The steps of the ladder as calls to a server. No server is asked."""
+"""The steps of a recovery as calls to a server. No server is asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from obcd.core.request.records import Signature
 from obcd.ollama import recovery
 from obcd.ollama.control import SILENT, ControlError, SilentError
 from obcd.ollama.loaded import Loaded
-from obcd.ollama.recovery import RecoveringServer, climb
+from obcd.ollama.recovery import RecoveringServer, run
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 LOADED = (Loaded(name="llama3.2:latest", size_bytes=1, vram_bytes=1),)
@@ -40,9 +40,9 @@ class Server:
         seconds = itertools.count()
         monkeypatch.setattr(recovery, "monotonic", lambda: float(next(seconds)))
 
-    def climb(self) -> RecoverySteps:
+    def recover(self) -> RecoverySteps:
         """Take one round."""
-        patient = RecoveringServer(
+        asked = RecoveringServer(
             url="http://x",
             signature=ASKED,
             token_seconds=30.0,
@@ -50,10 +50,10 @@ class Server:
             break_off=lambda: self.calls.append("break off"),
             tell=self.said.append,
         )
-        ladder = RecoverySteps()
-        ladder.begin(0.0)
-        climb(ladder, patient)
-        return ladder
+        steps = RecoverySteps()
+        steps.begin(0.0)
+        run(steps, asked)
+        return steps
 
     def _look(self, *_: object) -> tuple[Loaded, ...]:
         found = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
@@ -74,7 +74,7 @@ class Server:
 def test_server_that_answers_at_all_is_not_touched(monkeypatch: pytest.MonkeyPatch, token: ControlError | None) -> None:
     server = Server(monkeypatch, [LOADED], token)
 
-    assert server.climb().step is RecoveryStep.OVER
+    assert server.recover().step is RecoveryStep.OVER
     assert server.calls == ["token"]
     assert [text.partition(":")[0] for text in server.said] == ["nobody is answered", "a token came"]
 
@@ -83,7 +83,7 @@ def test_server_that_answers_others_meanwhile_is_not_touched(monkeypatch: pytest
     server = Server(monkeypatch, [LOADED], HANGS)
     server.is_well = True
 
-    assert server.climb().step is RecoveryStep.OVER
+    assert server.recover().step is RecoveryStep.OVER
     assert server.calls == ["token"]
 
 
@@ -93,14 +93,14 @@ def test_load_that_is_under_way_is_not_broken_off(
 ) -> None:
     server = Server(monkeypatch, [look])
 
-    assert server.climb().step is RecoveryStep.OVER
+    assert server.recover().step is RecoveryStep.OVER
     assert server.calls == []
 
 
 def test_model_that_computes_nothing_is_unloaded_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, [LOADED, LOADED, LOADED, ()], HANGS)
 
-    assert server.climb().step is RecoveryStep.OVER
+    assert server.recover().step is RecoveryStep.OVER
     assert server.calls == ["token", "break off", "unload"]
     assert server.said[-1] == "it hung: its model is unloaded, and loaded anew before the next request"
 
@@ -124,8 +124,8 @@ def test_server_that_needs_somebody_is_left_alone_and_says_what_to_do(
 ) -> None:
     server = Server(monkeypatch, looks, token, unloads)
 
-    ladder = server.climb()
+    steps = server.recover()
 
-    assert (ladder.step, server.said[-1]) == (RecoveryStep.REST, ladder.sentence)
-    assert reason in ladder.sentence
-    assert ladder.sentence.endswith("start the server again")
+    assert (steps.step, server.said[-1]) == (RecoveryStep.REST, steps.sentence)
+    assert reason in steps.sentence
+    assert steps.sentence.endswith("start the server again")

@@ -1,4 +1,4 @@
-"""The ladder in a worker: climbed once for each silence, told step by step, and never in the middle for ever."""
+"""The steps in a worker: one round for each silence, reported step by step, and never in the middle for ever."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ YES, NO, SILENT = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILEN
 
 
 class World:
-    """A worker whose clock stands still; each climb finds what comes next."""
+    """A worker whose clock stands still; each round finds what comes next."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rounds: Iterable[Iterable[RecoveryFinding]]) -> None:
         self.now, self.patients = 100.0, list[RecoveringServer]()
         self._rounds = iter(rounds)
         monkeypatch.setattr(recovery_driver, "monotonic", lambda: self.now)
-        monkeypatch.setattr(recovery_driver, "climb", self._climb)
+        monkeypatch.setattr(recovery_driver, "run", self._run)
         self.loader = Loader(URL, Preflight())
         self.said: list[str] = []
         self.rescue = RecoveryDriver(URL, self.loader, Deadlines(), lambda: None, self.said.append)
 
-    def _climb(self, ladder: RecoverySteps, patient: RecoveringServer) -> None:
-        self.patients.append(patient)
+    def _run(self, steps: RecoverySteps, server: RecoveringServer) -> None:
+        self.patients.append(server)
         for finding in next(self._rounds):
-            ladder.note(finding, self.now)
+            steps.note(finding, self.now)
 
 
 def test_nothing_is_done_while_nobody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_silence_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.rescue.try_to_help(None) is None
     assert world.rescue.try_to_help(None) is None
 
-    assert [patient.signature for patient in world.patients] == [ASKED]
+    assert [server.signature for server in world.patients] == [ASKED]
     assert world.rescue.refusal() is None
 
 

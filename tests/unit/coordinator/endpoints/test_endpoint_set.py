@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import compare
-from obcd.coordinator.endpoints.endpoint_set import Endpoints
+from obcd.coordinator.endpoints.endpoint_set import AttemptFailed, Endpoints, RequestAnswered
+from obcd.core.answer.counts import Counts
+from obcd.core.endpoint.faults import worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.request.records import JobSettings, Signature
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.scheduler import Scheduler
+from obcd.workers.messages import Answered
+from obcd.workers.pool import Received
 
 MODEL = Signature("m:latest", ())
 
@@ -29,12 +34,12 @@ def settings(slots: dict[str, int], connect_timeout: float = 5.0) -> Settings:
 
 
 class Cluster:
-    """A fleet with a scheduler and a job of a hundred requests."""
+    """Endpoints with a scheduler and a job of a hundred requests."""
 
     def __init__(self, slots: dict[str, int], *, is_probed: bool = True) -> None:
         self.settings = settings(slots)
         self.scheduler = Scheduler()
-        self.fleet = Endpoints(self.settings, Path("jobs"), self.scheduler, print, print, 0.0)
+        self.endpoints = Endpoints(self.settings, Path("jobs"), self.scheduler, 0.0)
         self.backlog = Backlog("j", bytes(100), (MODEL,), limit=4)
         self.scheduler.add_job(self.backlog, 0.0)
         if is_probed:
@@ -46,38 +51,38 @@ class Cluster:
 
     def reload(self, slots: dict[str, int], connect_timeout: float = 5.0) -> None:
         new = settings(slots, connect_timeout)
-        self.fleet.apply(compare(self.settings, new, self.fleet.leaving), new, 1.0)
+        self.endpoints.apply(compare(self.settings, new, self.endpoints.leaving), new, 1.0)
         self.settings = new
 
     def answer(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
             assert self.scheduler.answered(lease.ticket, lease.endpoint, 2.0) == lease
-        self.fleet.receive(2.0)
+        self.endpoints.receive(2.0)
 
     @property
     def workers(self) -> dict[str, int]:
         """Return `{endpoint with a worker: its slots}`."""
-        return {name: self.scheduler.slots(name) for name in self.fleet.pool._workers}
+        return {name: self.scheduler.slots(name) for name in self.endpoints.pool._workers}
 
     @property
     def names(self) -> list[str]:
-        return [item.name for item in self.fleet.endpoints]
+        return [item.name for item in self.endpoints.members]
 
 
 def test_endpoint_that_holds_requests_leaves_after_the_last_one() -> None:
     made = Cluster({"a": 2, "b": 1})
-    made.fleet.figures["a"].version = "0.33.0"
+    made.endpoints.figures["a"].version = "0.33.0"
     held = [lease for lease in made.scheduler.assign(0.0) if lease.endpoint == "a"]
 
     made.reload({"c": 1, "b": 1})
-    assert (made.names, made.fleet.leaving) == (["c", "b", "a"], {"a"})
+    assert (made.names, made.endpoints.leaving) == (["c", "b", "a"], {"a"})
     made.answer(held[:1])
     assert made.workers == {"a": 2, "b": 1, "c": 1}
     assert made.scheduler.in_flight("a") == 1
     made.answer(held[1:])
 
-    assert (made.names, made.fleet.leaving, made.workers) == (["c", "b"], set(), {"b": 1, "c": 1})
-    assert made.fleet.facts()["a"].version == "0.33.0"
+    assert (made.names, made.endpoints.leaving, made.workers) == (["c", "b"], set(), {"b": 1, "c": 1})
+    assert made.endpoints.facts()["a"].version == "0.33.0"
     assert made.backlog.unfinished == 98
 
 
@@ -92,14 +97,14 @@ def test_endpoint_that_holds_nothing_leaves_at_once() -> None:
 def test_endpoint_that_comes_back_keeps_its_worker_and_what_it_holds() -> None:
     made = Cluster({"a": 2, "b": 1})
     held = [lease for lease in made.scheduler.assign(0.0) if lease.endpoint == "a"]
-    worker = made.fleet.pool._workers["a"]
+    worker = made.endpoints.pool._workers["a"]
     made.reload({"b": 1})
 
     made.reload({"a": 3, "b": 1})
     made.answer(held)
 
-    assert made.fleet.leaving == set()
-    assert made.fleet.pool._workers["a"] is worker
+    assert made.endpoints.leaving == set()
+    assert made.endpoints.pool._workers["a"] is worker
     assert made.workers["a"] == 3
     made.probe("a")
     assert len(made.scheduler.assign(3.0)) == 3
@@ -127,7 +132,7 @@ def test_name_that_waits_for_another_one_may_leave_again() -> None:
     made.reload({"h:1": 2})
     made.answer(held)
 
-    assert (made.names, made.workers, made.fleet.leaving) == (["h:1"], {"h:1": 2}, set())
+    assert (made.names, made.workers, made.endpoints.leaving) == (["h:1"], {"h:1": 2}, set())
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])
@@ -136,17 +141,40 @@ def test_slots_and_the_limit_for_connections_are_taken_in(slots: int) -> None:
 
     made.reload({"a": slots}, connect_timeout=9.0)
 
-    spec = made.fleet.pool._workers["a"].spec
+    spec = made.endpoints.pool._workers["a"].spec
     assert spec.connect_timeout_seconds == 9.0
     assert len(made.scheduler.assign(1.0)) == slots
 
 
 def test_worker_is_overdue_by_the_longest_limits_of_any_job_and_not_by_the_last_configuration() -> None:
     made = Cluster({"a": 1})
-    made.fleet.on_limits(JobSettings(model="m", load_timeout_seconds=100.0, request_timeout_seconds=500.0))
+    made.endpoints.on_limits(JobSettings(model="m", load_timeout_seconds=100.0, request_timeout_seconds=500.0))
     made.scheduler.assign(0.0)
-    made.fleet.on_limits(JobSettings(model="m", load_timeout_seconds=1.0, request_timeout_seconds=1.0))
+    made.endpoints.on_limits(JobSettings(model="m", load_timeout_seconds=1.0, request_timeout_seconds=1.0))
 
-    made.fleet.replace_frozen(600.0)
+    made.endpoints.replace_frozen(600.0)
 
     assert made.scheduler.in_flight("a") == 1
+
+
+def test_frozen_worker_is_replaced_and_each_of_its_requests_comes_back_as_a_failed_attempt() -> None:
+    made = Cluster({"a": 2})
+    held = made.scheduler.assign(0.0)
+    fault = replace(worker_lost(), costs_attempt=False)
+
+    events = made.endpoints.replace_frozen(10_000.0)
+
+    assert events == [AttemptFailed(lease, 0, fault, is_final=False) for lease in held]
+    assert made.endpoints.figures["a"].faults == 2
+    assert made.scheduler.in_flight("a") == 0
+
+
+def test_late_answer_is_no_event() -> None:
+    made = Cluster({"a": 1})
+    (lease,) = made.scheduler.assign(0.0)
+    answer = Answered(lease.ticket, b"{}", 1, 1, Counts(responses=1))
+    message = Received("a", answer)
+
+    assert made.endpoints._on_message(message, 1.0) == RequestAnswered(lease, answer)
+    assert made.endpoints._on_message(message, 2.0) is None
+    assert made.endpoints.figures["a"].answered == 1

@@ -20,15 +20,13 @@ GOOD = Probed(Probe(None, "0.33.0", {MODEL.model: "sha"}))
 
 
 class Watched(Cluster):
-    """A fleet of one endpoint that hears from its worker what the test says."""
+    """A set of one endpoint that hears from its worker what the test says."""
 
     def __init__(self) -> None:
         super().__init__({"gpu0": 1}, is_probed=False)
-        self.fleet._answered = lambda *_: None
-        self.fleet._faulted = lambda *_: None
 
     def say(self, message: Answered | Faulted | Probed, now: float) -> None:
-        self.fleet._on_message(Received("gpu0", message), now)
+        self.endpoints._on_message(Received("gpu0", message), now)
 
     def lease(self, now: float) -> int:
         return self.scheduler.assign(now)[0].ticket
@@ -88,7 +86,7 @@ def test_strikes_and_probes_are_told_too(watched: Watched, caplog: pytest.LogCap
 def test_worker_that_is_lost_is_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.say(GOOD, 0.0)
     watched.lease(0.0)
-    watched.fleet.replace_frozen(1e6)
+    watched.endpoints.replace_frozen(1e6)
 
     assert caplog.messages[-1] == "endpoint gpu0 is DOWN: its worker ended; another one starts"
 
@@ -108,13 +106,13 @@ def test_leaving_and_coming_back_is_told(watched: Watched, caplog: pytest.LogCap
 
 
 def test_outage_is_told_while_no_endpoint_is_up(watched: Watched) -> None:
-    outages = [watched.fleet.outage]
+    outages = [watched.endpoints.outage]
     watched.say(GOOD, 0.0)
-    outages.append(watched.fleet.outage)
+    outages.append(watched.endpoints.outage)
     watched.fail(Harm.DOWN, 1.0)
-    outages.append(watched.fleet.outage)
+    outages.append(watched.endpoints.outage)
     watched.say(GOOD, 50.0)
-    outages.append(watched.fleet.outage)
+    outages.append(watched.endpoints.outage)
 
     assert outages == ["", "", f"no endpoint is up: gpu0: {REFUSED}", ""]
 

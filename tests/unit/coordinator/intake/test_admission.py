@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.coordinator.clerk.clerk_pair import LARGE_BYTES
+from obcd.coordinator.clerk.calls import LARGE_BYTES
 from obcd.coordinator.intake.admission import MOST_TOLD, Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.records import JobSettings

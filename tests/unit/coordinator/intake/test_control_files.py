@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
-from obcd.coordinator.intake.control_files import MOST_CONTROLS, REFUSED_SECONDS, Controls
+from obcd.coordinator.clerk.calls import Bind, CallFailed
+from obcd.coordinator.intake.control_files import MOST_CONTROLS, REFUSED_SECONDS, ControlFiles
 from obcd.coordinator.view import JobState
 from obcd.spool.inbox import control as spool_control
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Identity, Key
@@ -29,19 +28,19 @@ def is_nowhere(key: Key) -> bool:
 
 
 class FakeJobs:
-    """Stands for the jobs: keeps what it is told."""
+    """Stands for the jobs: keeps what is done to them."""
 
     def __init__(self) -> None:
         self.headers: list[JobHeader] = []
         self.complete: set[str] = set()
         self.paused: frozenset[str] = frozenset()
         self.bound: dict[str, JobControls] = {}
-        self.moves = 0
+        self.revision = 0
         self.resumed: list[str] = []
 
     def add(self, job: str, uid: int = ANN, name: str = "notes.jsonl", accepted_at: float = 0.0) -> None:
         self.headers.append(JobHeader(id=job, name=name, uid=uid, accepted_at=accepted_at, settings=SETTINGS))
-        self.moves += 1
+        self.revision += 1
 
     def addressable(self) -> tuple[JobHeader, ...]:
         return tuple(self.headers)
@@ -55,24 +54,27 @@ class FakeJobs:
     def resume(self, job: str) -> None:
         self.resumed.append(job)
 
-    def bind(self, job: str, orders: JobControls) -> None:
-        self.bound[job] = orders
+    def bind(self, job: str, controls: JobControls) -> None:
+        self.bound[job] = controls
 
 
 class Bench:
-    """Control files that are told and not read, and a clerk that is asked and does nothing."""
+    """Control files that are made up and not read, and a clerk that does nothing."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.layout = make_layout(root)
         self.jobs = FakeJobs()
-        self.asked: list[tuple[Callable[[CallDone | CallFailed], None], Control, str, bool]] = []
-        self.controls = Controls(self.layout, self.jobs, self)  # type: ignore[arg-type]
+        self.submitted: list[tuple[Bind, Callable[[JobControls | CallFailed | None], None]]] = []
+        self.controls = ControlFiles(self.layout, self.jobs, self)  # type: ignore[arg-type]
         self.files: dict[Key, Control] = {}
         monkeypatch.setattr("obcd.coordinator.intake.control_files.read_control", lambda layout, file: self.files[file])
 
-    def ask(self, then: Any, name: str, control: Control, job: str, by_daemon: bool, *, is_large: bool) -> None:
-        assert (name, is_large) == ("bind", False)
-        self.asked.append((then, control, job, by_daemon))
+    def submit(self, call: Bind, then: Callable[[JobControls | CallFailed | None], None]) -> None:
+        self.submitted.append((call, then))
+
+    @property
+    def calls(self) -> list[Bind]:
+        return [call for call, _ in self.submitted]
 
     def lay(self, verb: ControlVerb, uid: int = ANN, value: int = 0, job: str = "", age: int = 0) -> Key:
         identity = Identity(1, len(self.files), 0, 0, len(self.files) - age)
@@ -102,7 +104,7 @@ def test_newest_unfinished_job_of_the_path_is_meant(bench: Bench) -> None:
 
     assert bench.look() == {}
 
-    assert [(control.verb, job, by_daemon) for _, control, job, by_daemon in bench.asked] == [
+    assert [(call.control.verb, call.header.id, call.by_daemon) for call in bench.calls] == [
         (ControlVerb.CANCEL, "j2", ME == ANN)
     ]
 
@@ -114,7 +116,7 @@ def test_job_that_is_named_is_meant_though_it_is_not_the_newest(bench: Bench) ->
 
     bench.look()
 
-    assert bench.asked[0][2] == "j1"
+    assert bench.calls[0].header.id == "j1"
 
 
 @pytest.mark.parametrize(("uid", "job"), [(ANN, "ann"), (BOB, "bob"), (ME, "bob")])
@@ -125,7 +127,7 @@ def test_submitters_mean_their_own_job_and_the_daemons_user_anybodys(bench: Benc
 
     bench.look()
 
-    assert [(item[2], item[3]) for item in bench.asked] == [(job, uid == ME)]
+    assert [(call.header.id, call.by_daemon) for call in bench.calls] == [(job, uid == ME)]
 
 
 @pytest.mark.parametrize("verb", ControlVerb)
@@ -136,7 +138,7 @@ def test_nobody_else_may(bench: Bench, verb: ControlVerb) -> None:
     assert bench.look() == {
         file: "notes.jsonl is somebody else's job: only its submitter or the daemon's own user may control it"
     }
-    assert (bench.asked, bench.jobs.paused) == ([], frozenset())
+    assert (bench.calls, bench.jobs.paused) == ([], frozenset())
 
     assert bench.lies(file)
     bench.look(now=REFUSED_SECONDS)
@@ -148,11 +150,11 @@ def test_drop_that_is_on_its_way_is_waited_for_in_silence(bench: Bench) -> None:
     bench.lay(ControlVerb.CANCEL)
 
     assert bench.look(NOTES) == {}
-    assert bench.asked == []
+    assert bench.calls == []
 
     bench.jobs.add("new", accepted_at=2.0)
     bench.look()
-    assert bench.asked[0][2] == "new"
+    assert bench.calls[0].header.id == "new"
 
 
 def test_pause_is_in_force_while_it_lies_there(bench: Bench) -> None:
@@ -184,7 +186,7 @@ def test_pause_goes_with_the_job_that_it_held(bench: Bench) -> None:
     bench.look()
 
     bench.jobs.headers.clear()
-    bench.jobs.moves += 1
+    bench.jobs.revision += 1
     bench.look()
 
     assert not bench.lies(file)
@@ -201,14 +203,14 @@ def test_control_of_nothing_goes_after_an_hour_and_a_pause_stays(bench: Bench) -
     assert (bench.lies(cancel), bench.lies(pause)) == (False, True)
 
 
-def test_one_order_is_asked_for_once_until_the_clerk_answered(bench: Bench) -> None:
+def test_one_control_file_is_bound_once_until_the_clerk_answered(bench: Bench) -> None:
     bench.jobs.add("j1")
     bench.lay(ControlVerb.CANCEL)
     bench.look()
     bench.look()
-    assert len(bench.asked) == 1
+    assert len(bench.calls) == 1
 
-    bench.asked.pop()[0](CallDone(JobControls(canceller=ANN)))
+    bench.submitted.pop()[1](JobControls(canceller=ANN))
     assert bench.jobs.bound == {"j1": JobControls(canceller=ANN)}
 
 
@@ -217,10 +219,10 @@ def test_what_the_disk_refuses_is_tried_again(bench: Bench) -> None:
     bench.lay(ControlVerb.CANCEL)
     bench.look()
 
-    bench.asked.pop()[0](CallFailed("No space left on device", is_disk=True))
+    bench.submitted.pop()[1](CallFailed("No space left on device", is_disk=True))
     bench.look()
 
-    assert (len(bench.asked), bench.jobs.bound) == (1, {})
+    assert (len(bench.calls), bench.jobs.bound) == (1, {})
 
 
 def test_job_that_is_complete_cannot_be_cancelled(bench: Bench) -> None:
@@ -229,7 +231,7 @@ def test_job_that_is_complete_cannot_be_cancelled(bench: Bench) -> None:
     file = bench.lay(ControlVerb.CANCEL)
 
     assert bench.look() == {file: "the job is complete, its answers are being published"}
-    assert bench.asked == []
+    assert bench.calls == []
 
 
 @pytest.mark.parametrize(("pauser", "resumer", "may"), [(ANN, ANN, True), (ME, ANN, False), (ANN, ME, True)])
@@ -242,7 +244,7 @@ def test_pause_of_somebody_else_is_not_the_submitters_to_take_away(
 
     waiting = bench.look()
 
-    assert bool(bench.asked) == may
+    assert bool(bench.calls) == may
     assert (file in waiting) != may
 
 
@@ -253,7 +255,7 @@ def test_newer_of_two_priorities_comes_last_and_counts(bench: Bench) -> None:
 
     bench.look()
 
-    assert [control.value for _, control, _, _ in bench.asked] == [5, 1]
+    assert [call.control.value for call in bench.calls] == [5, 1]
 
 
 def test_flood_of_control_files_is_looked_at_in_part(bench: Bench) -> None:

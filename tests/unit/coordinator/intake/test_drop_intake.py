@@ -1,4 +1,4 @@
-"""The desk: how often it looks at the inbox, and what it says of what it took. The clerk is asked and never starts."""
+"""Intake: how often it looks at the inbox, and what it says of what it took. The clerk never starts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from obcd.config.settings import Settings, Spool
-from obcd.coordinator.clerk.clerk_pair import LARGE_BYTES
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import LARGE_BYTES, Accept, AcceptClaimed, CallFailed, RejectClaimed
 from obcd.coordinator.intake import drop_intake as module
 from obcd.coordinator.intake.admission import MOST_TOLD
 from obcd.coordinator.intake.drop_intake import (
@@ -28,73 +27,82 @@ from obcd.coordinator.intake.drop_intake import (
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.core.request.context import ContextPlan
 from obcd.spool.inbox import arrivals as inbox
-from obcd.spool.intake.acceptance import Accepted
+from obcd.spool.intake.acceptance import Accepted, Verdict
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
 from obcd.spool.job.job_folder import JobHeader
 from tests.unit.spool.spools import SETTINGS, drop_of, make_layout, put, put_marker
 
-Then = Callable[[CallDone | CallFailed], None]
+Call = Accept | AcceptClaimed | RejectClaimed
+Then = Callable[[Verdict | CallFailed], None]
 
 
 class Errands:
-    """Stands for the clerk: keeps what it is asked."""
+    """Stands for the clerk: keeps what it is to do."""
 
     def __init__(self, inbox: Path) -> None:
         self._inbox = inbox
-        self.asked: list[tuple[Then, AcceptOrder]] = []
+        self.submitted: list[tuple[Call, Then]] = []
 
-    def ask(self, then: Then, name: str, *arguments: Any, is_large: bool) -> None:
-        self.asked.append((then, arguments[0]))
-        assert is_large == (arguments[0].drop.identity.size > LARGE_BYTES)
+    def submit(self, call: Call, then: Then) -> None:
+        self.submitted.append((call, then))
+        assert call.is_large == (call.order.drop.identity.size > LARGE_BYTES)
+
+    @property
+    def orders(self) -> list[AcceptOrder]:
+        return [call.order for call, _ in self.submitted]
 
     def accept(self, requests: int = 1, bad_lines: int = 0) -> None:
         """Answer the oldest errand: the file became a job."""
-        then, order = self.asked.pop(0)
+        call, then = self.submitted.pop(0)
+        order = call.order
         (self._inbox / order.drop.key.name).unlink()
         header = JobHeader(
             id=order.job, name=order.drop.key.name, requests=requests, settings=SETTINGS, bad_lines=bad_lines
         )
-        then(CallDone(Accepted(header)))
+        then(Accepted(header))
 
 
 class Bench:
-    """A desk over a real inbox, and a count of its scans."""
+    """An intake over a real inbox, and a count of its scans."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.layout = make_layout(root)
         self.clerk = Errands(self.layout.inbox)
         self.jobs: list[JobHeader] = []
         self.job_index = JobIndex()
-        self.desk = DropIntake(Settings(), self.layout, self.clerk, self._take, self.job_index)  # type: ignore[arg-type]
+        self.intake = DropIntake(Settings(), self.layout, self.clerk, self.job_index)  # type: ignore[arg-type]
         self.scans = 0
         self.cost = 0.0
         self._clock = 0.0
-        look = self.desk._inbox.look
+        look = self.intake._inbox.look
 
         def counted(now: float, seconds: float) -> Any:
             self.scans += 1
             self._clock += self.cost
             return look(now, seconds)
 
-        monkeypatch.setattr(self.desk._inbox, "look", counted)
+        monkeypatch.setattr(self.intake._inbox, "look", counted)
         for place in (module, inbox):  # a look is never cut into slices because the machine is busy
             monkeypatch.setattr(place, "monotonic", lambda: self._clock)
 
-    def _take(self, header: JobHeader) -> None:
-        self.jobs.append(header)
-        self.job_index.add(header)
+    def accept(self, requests: int = 1, bad_lines: int = 0) -> None:
+        """Have the oldest file accepted, and its job taken in, as the main loop does."""
+        self.clerk.accept(requests, bad_lines)
+        for header in self.intake.take_accepted():
+            self.jobs.append(header)
+            self.job_index.add(header)
 
     def drop(self, name: str) -> None:
         put_marker(put(self.layout, b'{"prompt": "one"}\n', name))
 
     def accept_all(self, now: float) -> list[str]:
-        """Accept what the clerk is asked, turn by turn, until it is asked no more; return the names in that order."""
+        """Accept what the clerk is to accept, turn by turn, until there is no more; return the names in that order."""
         names = []
-        while self.clerk.asked:
-            names.append(self.clerk.asked[0][1].drop.key.name)
-            self.clerk.accept()
-            self.desk.tick(now)
+        while self.clerk.submitted:
+            names.append(self.clerk.orders[0].drop.key.name)
+            self.accept()
+            self.intake.tick(now)
         return names
 
 
@@ -108,13 +116,13 @@ def test_scans_of_a_burst_are_as_many_as_its_time_allows_and_not_as_its_files(be
     bench.cost = cost
     for number in range(50):
         bench.drop(f"{number}.jsonl")
-    bench.desk.tick(0.0)
-    assert len(bench.clerk.asked) == AT_THE_CLERK
+    bench.intake.tick(0.0)
+    assert len(bench.clerk.submitted) == AT_THE_CLERK
 
     turns = [number / 50 for number in range(1, 51)]  # a verdict every 20 ms for a second
     for now in turns:
-        bench.clerk.accept()
-        bench.desk.tick(now)
+        bench.accept()
+        bench.intake.tick(now)
 
     assert len(bench.jobs) == 50
     assert bench.scans <= 2 + 1.0 / max(LEAST_PAUSE, PAUSE_BY_COST * cost)
@@ -126,53 +134,54 @@ def test_small_file_is_handed_out_though_more_large_ones_wait_than_their_clerk_i
         os.truncate(bench.layout.inbox / f"{number}.jsonl", LARGE_BYTES + 1)
     bench.drop("small.jsonl")
 
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
 
-    names = [order.drop.key.name for _, order in bench.clerk.asked]
+    names = [order.drop.key.name for order in bench.clerk.orders]
     assert "small.jsonl" in names
     assert len(names) == AT_THE_CLERK + 1
 
 
 def test_single_drop_is_looked_at_in_the_turn_that_its_event_wakes(bench: Bench) -> None:
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
     bench.drop("a.jsonl")
 
-    bench.desk.wake()
-    assert bench.desk.next_scan() <= 1.0
-    bench.desk.tick(1.0)
+    bench.intake.wake()
+    assert bench.intake.next_scan() <= 1.0
+    bench.intake.tick(1.0)
 
-    assert [order.drop.key.name for _, order in bench.clerk.asked] == ["a.jsonl"]
+    assert [order.drop.key.name for order in bench.clerk.orders] == ["a.jsonl"]
 
 
 def test_keys_that_are_only_echoed_are_told_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     bench.drop("a.jsonl")
-    bench.desk.tick(0.0)
-    then, order = bench.clerk.asked.pop()
+    bench.intake.tick(0.0)
+    call, then = bench.clerk.submitted.pop()
 
-    then(CallDone(Accepted(JobHeader(id=order.job, name="a.jsonl", settings=SETTINGS, unobeyed={"temperature": 7}))))
+    header = JobHeader(id=call.order.job, name="a.jsonl", settings=SETTINGS, unobeyed={"temperature": 7})
+    then(Accepted(header))
 
     assert "a.jsonl: `temperature` (line 7) is only echoed: write `options.temperature`" in caplog.text
 
 
 def test_newer_file_of_a_name_is_taken_soon_after_the_verdict_on_the_older(bench: Bench) -> None:
     bench.drop("a.jsonl")
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
 
-    bench.clerk.accept()
+    bench.accept()
     bench.drop("a.jsonl")
-    assert bench.desk.next_scan() == LEAST_PAUSE
-    bench.desk.tick(LEAST_PAUSE)
+    assert bench.intake.next_scan() == LEAST_PAUSE
+    bench.intake.tick(LEAST_PAUSE)
 
-    assert len(bench.clerk.asked) == 1
+    assert len(bench.clerk.submitted) == 1
 
 
 def test_another_configuration_is_a_scan_at_once(bench: Bench) -> None:
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
 
-    bench.desk.configure(Settings())
+    bench.intake.configure(Settings())
 
-    assert bench.desk.next_scan() == 0.0
+    assert bench.intake.next_scan() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -183,10 +192,10 @@ def test_job_is_told_with_its_size(
     bench: Bench, caplog: pytest.LogCaptureFixture, requests: int, bad: int, told: str
 ) -> None:
     bench.drop("a.jsonl")
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
 
     with caplog.at_level(logging.INFO):
-        bench.clerk.accept(requests, bad)
+        bench.accept(requests, bad)
 
     assert caplog.messages == [f"a.jsonl accepted as job {bench.jobs[0].id}: {told}"]
 
@@ -202,92 +211,92 @@ def test_job_is_told_with_the_contexts_that_were_chosen_for_it() -> None:
 
 
 def test_while_there_is_no_room_files_lie_where_they_are_and_some_are_told_why(bench: Bench) -> None:
-    bench.desk.admit(False)
+    bench.intake.admit(False)
     for number in range(MOST_TOLD + 20):
         bench.drop(f"{number}.jsonl")
     for now in (0.0, 5.0, 10.0, 15.0):
-        bench.desk.tick(now)
-        assert bench.clerk.asked == []
-    assert list(bench.desk.waiting.values()) == [NO_ROOM] * MOST_TOLD
-    assert bench.desk.next_scan() == 15.0 + SCAN_IDLE
+        bench.intake.tick(now)
+        assert bench.clerk.submitted == []
+    assert list(bench.intake.waiting.values()) == [NO_ROOM] * MOST_TOLD
+    assert bench.intake.next_scan() == 15.0 + SCAN_IDLE
 
-    bench.desk.admit(True)
-    bench.desk.tick(16.0)
+    bench.intake.admit(True)
+    bench.intake.tick(16.0)
 
     assert len(bench.accept_all(21.0)) == MOST_TOLD + 20
-    assert bench.desk.waiting == {}
+    assert bench.intake.waiting == {}
 
 
 def test_claim_of_an_earlier_coordinator_waits_for_room_too(bench: Bench) -> None:
     claim = Claim("job1", drop_of(put(bench.layout, b'{"prompt": "one"}\n', "a.jsonl")))
-    bench.desk.admit(False)
-    bench.desk.resume_claim(claim)
-    bench.desk.tick(0.0)
-    bench.desk.tick(DISK_SECONDS)
-    assert bench.clerk.asked == []
+    bench.intake.admit(False)
+    bench.intake.resume_claim(claim)
+    bench.intake.tick(0.0)
+    bench.intake.tick(DISK_SECONDS)
+    assert bench.clerk.submitted == []
 
-    bench.desk.admit(True)
-    bench.desk.tick(2 * DISK_SECONDS)
+    bench.intake.admit(True)
+    bench.intake.tick(2 * DISK_SECONDS)
 
-    assert [order.job for _, order in bench.clerk.asked if order.job == "job1"] == ["job1"]
+    assert [order.job for order in bench.clerk.orders if order.job == "job1"] == ["job1"]
 
 
 @pytest.mark.case("A30")
 def test_file_on_a_share_settles_for_a_minute_unless_it_has_a_marker(bench: Bench) -> None:
     put(bench.layout, b'{"prompt": "one"}\n', "plain.jsonl")
-    bench.desk.settle_at_least(60.0)
-    bench.desk.configure(Settings())  # a reload changes nothing of that
-    bench.desk.tick(0.0)
+    bench.intake.settle_at_least(60.0)
+    bench.intake.configure(Settings())  # a reload changes nothing of that
+    bench.intake.tick(0.0)
     bench.drop("marked.jsonl")
     for now in (5.0, 30.0, 59.0):
-        bench.desk.tick(now)
-        assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl"]
+        bench.intake.tick(now)
+        assert [order.drop.key.name for order in bench.clerk.orders] == ["marked.jsonl"]
 
-    bench.desk.tick(64.0)
+    bench.intake.tick(64.0)
 
-    assert [order.drop.key.name for _, order in bench.clerk.asked] == ["marked.jsonl", "plain.jsonl"]
+    assert [order.drop.key.name for order in bench.clerk.orders] == ["marked.jsonl", "plain.jsonl"]
 
 
 # --- limits, and turns -----------------------------------------------------------------------------------------------
 
 
 def test_file_that_is_too_large_waits_and_says_what_to_do(bench: Bench) -> None:
-    bench.desk.configure(Settings(spool=Spool(max_file_bytes=10)))
+    bench.intake.configure(Settings(spool=Spool(max_file_bytes=10)))
     bench.drop("large.jsonl")
 
-    bench.desk.tick(0.0)
+    bench.intake.tick(0.0)
 
-    assert bench.clerk.asked == []
-    bench.desk.tick(10.0)
-    (why,) = bench.desk.waiting.values()
+    assert bench.clerk.submitted == []
+    bench.intake.tick(10.0)
+    (why,) = bench.intake.waiting.values()
     assert why.startswith("it has 18 bytes, and a file may have 10 bytes ([spool] max_file_bytes): split it")
 
-    bench.desk.configure(Settings())
-    bench.desk.tick(11.0)
+    bench.intake.configure(Settings())
+    bench.intake.tick(11.0)
     assert bench.accept_all(12.0) == ["large.jsonl"]
 
 
 def test_who_has_enough_under_way_waits_and_is_taken_when_a_job_ends(bench: Bench) -> None:
     # given somebody who may have two jobs
-    bench.desk.configure(Settings(spool=Spool(user_jobs=2)))
+    bench.intake.configure(Settings(spool=Spool(user_jobs=2)))
     for name in "abcd":
         bench.drop(f"{name}.jsonl")
 
     # when he drops four files, then two are taken, and the others are told why they wait
-    bench.desk.tick(0.0)
-    assert len(bench.clerk.asked) == 2
+    bench.intake.tick(0.0)
+    assert len(bench.clerk.submitted) == 2
     taken = bench.accept_all(1.0)
-    bench.desk.tick(10.0)
+    bench.intake.tick(10.0)
     assert len(taken) == 2
-    assert len(bench.desk.waiting) == 2
-    assert set(bench.desk.waiting.values()) == {
+    assert len(bench.intake.waiting) == 2
+    assert set(bench.intake.waiting.values()) == {
         "its submitter may have 2 jobs under way ([spool] user_jobs): it is taken when one ends"
     }
 
     # when one of them ends
     bench.job_index.remove(bench.jobs[0].id)
-    bench.desk.wake_held()
-    bench.desk.tick(11.0)
+    bench.intake.wake_held()
+    bench.intake.tick(11.0)
     assert len(bench.accept_all(12.0)) == 1
 
 
@@ -297,11 +306,11 @@ def test_thousands_of_hidden_files_are_told_once(bench: Bench, caplog: pytest.Lo
     bench.drop("a.jsonl")
 
     turns, now = 0, 0.0
-    while not bench.clerk.asked:
-        bench.desk.tick(now)
+    while not bench.clerk.submitted:
+        bench.intake.tick(now)
         turns, now = turns + 1, now + 0.02
     for now in (10.0, 10.02, 20.0, 20.02, 30.0):
-        bench.desk.tick(now)
+        bench.intake.tick(now)
 
-    assert f"holds {MANY_IGNORED} hidden or temporary files" in bench.desk.trouble
+    assert f"holds {MANY_IGNORED} hidden or temporary files" in bench.intake.trouble
     assert len([text for text in caplog.messages if "hidden" in text]) == 1

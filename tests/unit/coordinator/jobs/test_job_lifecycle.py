@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from obcd.config.settings import Settings
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import ClerkCall, LoadJob, Publish, Release
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
-from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, Jobs, _is_gone
+from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, FolderShown, Jobs, _is_gone
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.loop_waits import Waker
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.scheduling.fair_share import Rank
@@ -27,26 +28,17 @@ from tests.unit.spool.spools import SETTINGS, answer, make_layout
 
 
 class Errands:
-    """Stands for both clerks: keeps what they are asked."""
+    """Stands for both clerks: keeps what they are to do."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, Callable[[CallDone | CallFailed], None]]] = []
+        self.submitted: list[tuple[ClerkCall[Any], Callable[[Any], None]]] = []
 
-    def ask(
-        self, then: Callable[[CallDone | CallFailed], None], name: str, job: str, *_: Any, is_large: bool = False
-    ) -> None:
-        self.asked.append((name, job, then))
+    def submit(self, call: ClerkCall[Any], then: Callable[[Any], None]) -> None:
+        self.submitted.append((call, then))
 
-    def names(self) -> list[tuple[str, str]]:
-        return [(name, job) for name, job, _ in self.asked]
-
-    def load_all(self, bench: Bench) -> None:
-        """Answer every request to load a job: it has no results so far."""
-        for name, job, then in [item for item in self.asked if item[0] == "begin_job"]:
-            (bench.layout.jobs / job).mkdir(exist_ok=True)
-            replay = ledger.Replay(done=bytes(9), size=0)
-            self.asked.remove((name, job, then))
-            then(CallDone(LoadedJob(bench.headers[job], replay, b"")))
+    @property
+    def calls(self) -> list[ClerkCall[Any]]:
+        return [call for call, _ in self.submitted]
 
 
 class Bench:
@@ -56,19 +48,34 @@ class Bench:
         self.layout = make_layout(root)
         self.clerk = Errands()
         self.headers: dict[str, JobHeader] = {}
-        self.recorder = Recorder(self.layout.jobs, lambda: None, DiskWatch(root))
-        self.scheduler = Scheduler()
-        fleet = Endpoints(Settings(), self.layout.jobs, self.scheduler, lambda *_: None, lambda *_: None, 0.0)
+        self.recorder = Recorder(self.layout.jobs, Waker(), DiskWatch(root))
+        self.endpoints = Endpoints(Settings(), self.layout.jobs, Scheduler(), 0.0)
         clerks: Any = (self.clerk, self.clerk)
-        signs = ProgressFolders(self.layout)
-        self.shown: list[str] = []
-        self.jobs = Jobs(self.layout, fleet, self.recorder, clerks, signs, lambda job, folder: self.shown.append(job))
+        self.jobs = Jobs(self.layout, self.endpoints, self.recorder, clerks, ProgressFolders(self.layout))
 
-    def take(self, job: str, uid: int = 0, orders: JobControls | None = None) -> None:
+    def take(self, job: str, uid: int = 0, controls: JobControls | None = None) -> None:
         self.headers[job] = JobHeader(id=job, name=f"{job}.jsonl", uid=uid, requests=9, settings=SETTINGS)
         self.jobs.take(self.headers[job])
-        if orders is not None:
-            self.jobs.bind(job, orders)
+        if controls is not None:
+            self.jobs.bind(job, controls)
+
+    def load(self, job: str) -> LoadJob:
+        """Return the call that loads a job."""
+        return LoadJob(self.headers[job], is_counted=True)
+
+    def publish(self, job: str) -> Publish:
+        """Return the call that publishes a job."""
+        return Publish(self.headers[job], self.endpoints.facts())
+
+    def load_all(self) -> None:
+        """Load what is to be loaded: it has no results so far."""
+        for item in [item for item in self.clerk.submitted if isinstance(item[0], LoadJob)]:
+            call, then = item
+            assert isinstance(call, LoadJob)
+            (self.layout.jobs / call.header.id).mkdir(exist_ok=True)
+            self.clerk.submitted.remove(item)
+            then(LoadedJob(call.header, ledger.Replay(done=bytes(9), size=0), b""))
+        self.jobs.tick(0.0)
 
 
 @pytest.fixture
@@ -82,20 +89,20 @@ def test_cancelled_job_is_published_once_its_last_results_are_on_disk(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.take("j1")
-    bench.jobs.activate(4)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(4, 0.0)
+    bench.load_all()
     bench.recorder.stop(5)  # nothing gets on disk from here on
     bench.recorder.add(Entry("j1", answer(0), Counts(responses=1)))
 
     bench.jobs.bind("j1", JobControls(canceller=7))
-    bench.jobs.end_cancelled()
-    assert bench.clerk.names() == []
+    bench.jobs.tick(0.0)
+    assert bench.clerk.calls == []
     assert bench.jobs.state("j1") is JobState.CANCELLED
 
     bench.recorder.forget("j1")
-    bench.jobs.end_cancelled()
-    bench.jobs.end_cancelled()
-    assert bench.clerk.names() == [("publish", "j1")]
+    bench.jobs.tick(0.0)
+    bench.jobs.tick(0.0)
+    assert bench.clerk.calls == [bench.publish("j1")]
 
 
 def test_result_that_is_on_disk_and_not_counted_is_counted_before_the_job_ends(bench: Bench) -> None:
@@ -108,17 +115,17 @@ def test_result_that_is_on_disk_and_not_counted_is_counted_before_the_job_ends(b
 def test_cancelled_job_waits_for_no_room(bench: Bench) -> None:
     for job in ("j1", "j2", "j3"):
         bench.take(job)
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
     assert list(bench.jobs.running) == ["j1"]
 
     bench.jobs.bind("j3", JobControls(canceller=7))
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
-    bench.jobs.end_cancelled()
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
+    bench.jobs.tick(0.0)
 
     assert (sorted(bench.jobs.running), list(bench.jobs.accepted)) == (["j1", "j3"], ["j2"])
-    assert bench.clerk.names() == [("publish", "j3")]
+    assert bench.clerk.calls == [bench.publish("j3")]
 
 
 def test_paused_job_takes_no_room_and_starts_when_it_may(bench: Bench) -> None:
@@ -126,13 +133,13 @@ def test_paused_job_takes_no_room_and_starts_when_it_may(bench: Bench) -> None:
     bench.take("j2")
     bench.take("j3")
     bench.jobs.pause(frozenset({"j1"}))
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
     assert list(bench.jobs.running) == ["j2"]
 
     bench.jobs.pause(frozenset({"j2"}))
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
 
     assert list(bench.jobs.running) == ["j2", "j1"]
     assert [bench.jobs.state(job) for job in ("j1", "j2", "j3")] == [
@@ -142,10 +149,10 @@ def test_paused_job_takes_no_room_and_starts_when_it_may(bench: Bench) -> None:
 
 def test_job_that_was_paused_while_it_was_loaded_is_paused(bench: Bench) -> None:
     bench.take("j1")
-    bench.jobs.activate(1)
+    bench.jobs.activate(1, 0.0)
     bench.jobs.pause(frozenset({"j1"}))
 
-    bench.clerk.load_all(bench)
+    bench.load_all()
 
     assert bench.jobs.state("j1") is JobState.PAUSED
     assert bench.jobs.running["j1"].backlog.is_paused
@@ -153,8 +160,8 @@ def test_job_that_was_paused_while_it_was_loaded_is_paused(bench: Bench) -> None
 
 def test_pausing_a_cancelled_job_changes_nothing(bench: Bench) -> None:
     bench.take("j1")
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
     bench.jobs.bind("j1", JobControls(canceller=7))
 
     bench.jobs.pause(frozenset({"j1"}))
@@ -167,15 +174,15 @@ def test_newcomer_becomes_active_beside_a_crowd(bench: Bench) -> None:
         bench.take(f"ann{number:02}", uid=1)
     bench.take("bob", uid=2)
 
-    bench.jobs.activate(3)
+    bench.jobs.activate(3, 0.0)
 
-    assert bench.clerk.names() == [("begin_job", job) for job in ("ann00", "bob", "ann01")]
+    assert bench.clerk.calls == [bench.load(job) for job in ("ann00", "bob", "ann01")]
 
 
 def test_priority_reaches_a_running_job(bench: Bench) -> None:
     bench.take("j1")
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
 
     bench.jobs.bind("j1", JobControls(Rank(0, 5)))
 
@@ -184,24 +191,25 @@ def test_priority_reaches_a_running_job(bench: Bench) -> None:
 
 def test_waiting_job_of_higher_priority_starts_first(bench: Bench) -> None:
     bench.take("j1")
-    bench.take("j2", orders=JobControls(Rank(0, 5)))
+    bench.take("j2", controls=JobControls(Rank(0, 5)))
 
-    bench.jobs.activate(1)
+    bench.jobs.activate(1, 0.0)
 
-    assert bench.clerk.names()[0] == ("begin_job", "j2")
+    assert bench.clerk.calls[0] == bench.load("j2")
 
 
-def test_order_for_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
+def test_control_of_a_job_that_is_gone_is_passed_over(bench: Bench) -> None:
     bench.jobs.bind("gone", JobControls(canceller=7))
 
-    assert bench.jobs.orders("gone") == JobControls()
+    assert bench.jobs.controls("gone") == JobControls()
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is_cancelled: bool) -> None:
     bench.take("j1")
-    bench.jobs.activate(1)
-    bench.clerk.asked.pop()[2](CallDone(None))
+    bench.jobs.activate(1, 0.0)
+    bench.clerk.submitted.pop()[1](None)
+    bench.jobs.tick(0.0)
     assert bench.jobs.state("j1") is JobState.QUARANTINED
     assert [header.id for header in bench.jobs.addressable()] == ["j1"]
     assert bench.jobs.is_idle
@@ -210,15 +218,33 @@ def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is
         bench.jobs.bind("j1", JobControls(canceller=7))
     else:
         bench.jobs.resume("j1")
-    name, job, then = bench.clerk.asked.pop()
-    assert (name, job) == ("release", "j1")
-    then(CallDone(None))
-    bench.jobs.activate(1)
-    bench.clerk.load_all(bench)
-    bench.jobs.end_cancelled()
+    call, then = bench.clerk.submitted.pop()
+    assert call == Release("j1")
+    then(None)
+    bench.jobs.tick(0.0)
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
+    bench.jobs.tick(0.0)
 
-    assert bench.clerk.names() == ([("publish", "j1")] if is_cancelled else [])
+    assert bench.clerk.calls == ([bench.publish("j1")] if is_cancelled else [])
     assert bench.jobs.running["j1"].state is (JobState.COMPLETE if is_cancelled else JobState.RUNNING)
+
+
+def test_published_job_is_reported_once(bench: Bench) -> None:
+    bench.take("j1")
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
+    bench.jobs.bind("j1", JobControls(canceller=7))
+    bench.jobs.tick(0.0)
+    _, then = bench.clerk.submitted.pop()
+    revision = bench.jobs.revision
+
+    then(Path("outbox/j1"))
+
+    assert bench.jobs.tick(0.0) == [FolderShown("j1", Path("outbox/j1"))]
+    assert bench.jobs.tick(0.0) == []
+    assert bench.jobs.is_idle
+    assert bench.jobs.revision > revision
 
 
 def test_long_line_of_jobs_is_told_in_short_from_some_on(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.jobs import recorder as module
 from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import Failure
 from obcd.core.answer.record_codec import encode
@@ -41,7 +42,7 @@ def recorder(tmp_path: Path, room: DiskWatch, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     for job in (JOB, OTHER):
         (tmp_path / job).mkdir()
-    made = Recorder(tmp_path, lambda: None, room)
+    made = Recorder(tmp_path, Waker(), room)
     made.open(JOB, 0)
     made.open(OTHER, 0)
     yield made

@@ -11,7 +11,7 @@ import pytest
 
 from obcd.clock import wall
 from obcd.config.settings import Settings, Spool
-from obcd.coordinator.clerk.clerk_process import CallDone, CallFailed
+from obcd.coordinator.clerk.calls import CallFailed, Sweep
 from obcd.coordinator.jobs import retention_sweeps
 from obcd.coordinator.jobs.retention_sweeps import FIRST_SECONDS, SWEEP_SECONDS, Sweeper
 from obcd.spool.folders.layout import Layout
@@ -22,29 +22,28 @@ class Errands:
     """Stands for the clerk: keeps what it is asked."""
 
     def __init__(self, *_: object) -> None:
-        self.asked: list[tuple[Callable[[CallDone | CallFailed], None], float]] = []
+        self.asked: list[tuple[Sweep, Callable[[Swept | CallFailed], None]]] = []
         self.stops = 0
 
     @property
     def pending(self) -> int:
         return len(self.asked)
 
-    def ask(self, then: Callable[[CallDone | CallFailed], None], name: str, before: float) -> None:
-        assert name == "sweep"
-        self.asked.append((then, before))
+    def submit(self, call: Sweep, then: Callable[[Swept | CallFailed], None]) -> None:
+        self.asked.append((call, then))
 
-    def receive(self) -> None: ...
+    def tick(self, now: float) -> None: ...
 
     def replace_stopped(self) -> None: ...
 
     def stop(self) -> None:
         self.stops += 1
 
-    def finish(self, outcome: CallDone | CallFailed) -> float:
-        """Answer the errand; returns the moment before which it deletes."""
-        then, before = self.asked.pop()
+    def finish(self, outcome: Swept | CallFailed) -> float:
+        """Answer the errand; return the moment before which it deletes."""
+        call, then = self.asked.pop()
         then(outcome)
-        return before
+        return call.before
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_first_sweep_comes_soon_and_then_one_an_hour(errands: Errands, tmp_path:
         made.tick(now)
         asked.append(errands.pending)
         if errands.pending:
-            assert errands.finish(CallDone(Swept())) == 0.0  # kept for ever: only what a crash left hidden
+            assert errands.finish(Swept()) == 0.0  # kept for ever: only what a crash left hidden
 
     assert asked == [0, 0, 1, 0, 1]
     assert errands.stops == 3  # no process waits for the next hour
@@ -84,7 +83,7 @@ def test_changed_time_is_heeded_at_once(errands: Errands, tmp_path: Path) -> Non
 
     made.tick(1.0)
 
-    assert errands.finish(CallDone(Swept())) == pytest.approx(wall() - 2 * 86400, abs=60)
+    assert errands.finish(Swept()) == pytest.approx(wall() - 2 * 86400, abs=60)
 
 
 def test_rest_of_many_is_deleted_at_the_next_turn_and_each_is_named(
@@ -94,7 +93,7 @@ def test_rest_of_many_is_deleted_at_the_next_turn_and_each_is_named(
     made = sweeper(tmp_path, keep_days=1)
     made.tick(0.0)
     made.tick(FIRST_SECONDS)
-    errands.finish(CallDone(Swept([("job1", "outbox/a"), ("job2", "outbox/b")], is_done=False)))
+    errands.finish(Swept([("job1", "outbox/a"), ("job2", "outbox/b")], is_done=False))
 
     made.tick(FIRST_SECONDS + 5)
 
@@ -108,10 +107,10 @@ def test_rest_of_many_is_deleted_at_the_next_turn_and_each_is_named(
 def test_trouble_is_said_once(errands: Errands, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = sweeper(tmp_path, keep_days=1)
     made.tick(0.0)
-    outcomes: list[CallDone | CallFailed] = [
+    outcomes: list[Swept | CallFailed] = [
         CallFailed("no"),
-        CallDone(Swept(trouble="no")),
-        CallDone(Swept()),
+        Swept(trouble="no"),
+        Swept(),
         CallFailed("again"),
     ]
     for number, outcome in enumerate(outcomes):

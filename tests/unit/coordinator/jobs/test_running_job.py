@@ -11,6 +11,7 @@ from obcd.core.answer.counts import Counts
 from obcd.core.endpoint.rates import Rate
 from obcd.core.request.records import JobSettings, Signature
 from obcd.core.scheduling.backlog import Backlog
+from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 
 
@@ -71,3 +72,13 @@ def test_paused_job_tells_neither_speed_nor_time_to_go() -> None:
 
     shown = paused.view(2.0)
     assert (shown.eta_seconds, shown.tokens_per_second, shown.requests_per_second) == (None, 0.0, 0.0)
+
+
+def test_complete_job_goes_no_way_back() -> None:
+    complete = job(10, 10, 1.0)
+    complete.move(JobState.COMPLETE)
+
+    with pytest.raises(IllegalMoveError, match="j cannot become RUNNING: it is COMPLETE"):
+        complete.move(JobState.RUNNING)
+
+    assert complete.state is JobState.COMPLETE

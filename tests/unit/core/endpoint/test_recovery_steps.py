@@ -11,21 +11,21 @@ from obcd.core.endpoint.recovery_steps import (
     REST_BASE,
     REST_LIMIT,
     RESTING,
-    IllegalMoveError,
     RecoveryFinding,
     RecoveryStep,
     RecoverySteps,
 )
+from obcd.errors import IllegalMoveError
 
 YES, NO, SILENT, ERROR = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILENT, RecoveryFinding.ERROR
 
 
-def climbed(*findings: RecoveryFinding, now: float = 0.0) -> RecoverySteps:
-    ladder = RecoverySteps("gpu0")
-    assert ladder.begin(now)
+def steps_after(*findings: RecoveryFinding, now: float = 0.0) -> RecoverySteps:
+    steps = RecoverySteps("gpu0")
+    assert steps.begin(now)
     for finding in findings:
-        ladder.note(finding, now)
-    return ladder
+        steps.note(finding, now)
+    return steps
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def climbed(*findings: RecoveryFinding, now: float = 0.0) -> RecoverySteps:
     ids=["not loaded", "slow", "errors", "hangs", "wedged", "refuses", "stays"],
 )
 def test_round_ends_where_it_should(findings: tuple[RecoveryFinding, ...], step: RecoveryStep, words: str) -> None:
-    ladder = climbed(*findings)
+    steps = steps_after(*findings)
 
-    assert (ladder.step, ladder.is_at_rest) == (step, True)
-    assert words in ladder.sentence
+    assert (steps.step, steps.is_at_rest) == (step, True)
+    assert words in steps.sentence
 
 
 def test_nothing_is_unloaded_before_a_token_failed_to_come_and_what_is_in_flight_was_broken_off() -> None:
@@ -73,45 +73,45 @@ def test_every_step_has_a_move_for_silence_and_for_errors_but_ours(step: Recover
 
 
 def test_what_cannot_come_of_a_step_is_an_error_and_changes_nothing() -> None:
-    ladder = climbed(YES)
+    steps = steps_after(YES)
 
     with pytest.raises(IllegalMoveError):
-        ladder.note(NO, 0.0)
+        steps.note(NO, 0.0)
     with pytest.raises(IllegalMoveError):
-        ladder.begin(0.0)
+        steps.begin(0.0)
 
-    assert ladder.step is RecoveryStep.TOKEN
+    assert steps.step is RecoveryStep.TOKEN
 
 
 def test_rests_grow_until_somebody_is_answered() -> None:
-    ladder, now, pauses = RecoverySteps("gpu0"), 0.0, []
+    steps, now, pauses = RecoverySteps("gpu0"), 0.0, []
     for _ in range(12):
-        assert ladder.begin(now)
-        ladder.note(SILENT, now)
-        pauses.append(ladder.retry_at - now)
-        assert not ladder.begin(ladder.retry_at - 0.001)
-        now = ladder.retry_at
+        assert steps.begin(now)
+        steps.note(SILENT, now)
+        pauses.append(steps.retry_at - now)
+        assert not steps.begin(steps.retry_at - 0.001)
+        now = steps.retry_at
 
     assert 0.75 * REST_BASE <= pauses[0] <= REST_BASE
     assert all(later > 1.3 * earlier for earlier, later in itertools.pairwise(pauses[:6]))
     assert max(pauses) <= REST_LIMIT
 
-    ladder.on_answer()
-    assert (ladder.step, ladder.sentence) == (RecoveryStep.CALM, "")
-    assert ladder.begin(now)
-    ladder.note(SILENT, now)
-    assert ladder.retry_at - now == pytest.approx(pauses[0])
+    steps.on_answer()
+    assert (steps.step, steps.sentence) == (RecoveryStep.CALM, "")
+    assert steps.begin(now)
+    steps.note(SILENT, now)
+    assert steps.retry_at - now == pytest.approx(pauses[0])
 
 
 def test_round_that_helped_makes_no_pause_before_the_next_one() -> None:
-    ladder = climbed(YES, SILENT, YES, YES, YES)
+    steps = steps_after(YES, SILENT, YES, YES, YES)
 
-    assert ladder.begin(0.0)
+    assert steps.begin(0.0)
 
 
 def test_answer_in_the_middle_of_a_round_does_not_break_it_off() -> None:
-    ladder = climbed(YES, SILENT, YES)
+    steps = steps_after(YES, SILENT, YES)
 
-    ladder.on_answer()
+    steps.on_answer()
 
-    assert ladder.step is RecoveryStep.UNLOAD
+    assert steps.step is RecoveryStep.UNLOAD

@@ -84,12 +84,12 @@ def test_answer_takes_it_back_with_all_slots() -> None:
     made.assign(0.0)
     fail_all(made, "a", 0.0)
     (lease,) = made.assign(100.0)
-    moves = made.moves
+    revision = made.revision
 
     assert made.answered(lease.ticket, "a", 101.0) == lease
 
     assert made.unfit() == {}
-    assert made.moves > moves
+    assert made.revision > revision
     assert len(made.assign(101.0)) == 4
 
 

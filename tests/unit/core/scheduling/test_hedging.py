@@ -108,7 +108,7 @@ def test_nothing_is_asked_twice_while_something_waits_or_where_all_are_alike() -
     assert cluster.asked == 1000
 
 
-def twins() -> tuple[Cluster, Lease, Lease]:
+def hedged() -> tuple[Cluster, Lease, Lease]:
     """Return a cluster that asks its last request on both endpoints."""
     cluster = Cluster({"a": 0.5, "b": 0.5}, 1, 21)
     cluster.run(until=5.0)
@@ -121,7 +121,7 @@ def twins() -> tuple[Cluster, Lease, Lease]:
 
 
 def test_first_answer_counts_and_the_other_one_is_late() -> None:
-    cluster, first, copy = twins()
+    cluster, first, copy = hedged()
 
     assert cluster.scheduler.answered(copy.ticket, "a", cluster.now) == copy
 
@@ -131,7 +131,7 @@ def test_first_answer_counts_and_the_other_one_is_late() -> None:
 
 
 def test_fault_of_one_leaves_it_to_the_other() -> None:
-    cluster, first, copy = twins()
+    cluster, first, copy = hedged()
     fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.STRIKE)
 
     assert cluster.scheduler.faulted(first.ticket, "b", fault, cluster.now) is None
@@ -144,7 +144,7 @@ def test_fault_of_one_leaves_it_to_the_other() -> None:
 
 
 def test_fault_that_every_endpoint_would_have_ends_both() -> None:
-    cluster, first, copy = twins()
+    cluster, first, copy = hedged()
 
     settled = cluster.scheduler.faulted(copy.ticket, "a", Fault("refused", "bad", Remedy.NEVER), cluster.now)
 
@@ -155,7 +155,7 @@ def test_fault_that_every_endpoint_would_have_ends_both() -> None:
 
 
 def test_failure_tells_the_attempts_of_both_whichever_is_the_last() -> None:
-    cluster, first, copy = twins()
+    cluster, first, copy = hedged()
     cluster.backlog.limit = 2
     fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
     assert cluster.scheduler.faulted(copy.ticket, "a", fault, cluster.now) is None
@@ -180,7 +180,7 @@ def test_no_copy_is_made_of_what_is_paused() -> None:
 
 def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts() -> None:
     # given a request that is asked on both endpoints, of which each answers nothing
-    cluster, first, copy = twins()
+    cluster, first, copy = hedged()
     fault = Fault("timeout", "no answer", Remedy.ELSEWHERE, harm=Harm.NONE)
 
     # when the first one is given up, the other one stays alone, however long it takes
@@ -194,7 +194,7 @@ def test_request_that_hangs_everywhere_is_copied_once_and_both_count_as_attempts
 
 
 def test_copy_is_no_attempt_more_and_says_that_it_is_one() -> None:
-    _, first, copy = twins()
+    _, first, copy = hedged()
 
     assert (first.attempt, first.is_hedged) == (1, False)
     assert (copy.attempt, copy.is_hedged) == (1, True)

@@ -151,7 +151,7 @@ class TestOnePoisonPrompt:
 
 
 class TestNeighbours:
-    def test_crash_in_company_costs_nobody_an_attempt(self) -> None:
+    def test_crash_beside_others_costs_nobody_an_attempt(self) -> None:
         made = scheduler("a", slots=4)
         backlog = add(made, 4, limit=1)
         made.assign(1.0)

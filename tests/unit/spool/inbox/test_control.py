@@ -19,7 +19,7 @@ from obcd.spool.inbox.control import (
     control_name,
     put_control,
     read_control,
-    read_orders,
+    read_job_controls,
 )
 from obcd.spool.intake import recovery
 from obcd.spool.job.job_folder import JobHeader
@@ -135,11 +135,11 @@ def cancel_of(layout: Layout, header: JobHeader) -> Control:
 def test_order_binds_its_job_and_leaves_the_inbox(layout: Layout) -> None:
     header = accept_bytes(layout, THREE)
 
-    orders = bind(layout, cancel_of(layout, header), header.id, by_daemon=False)
+    controls = bind(layout, cancel_of(layout, header), header.id, by_daemon=False)
 
-    assert orders == JobControls(canceller=ME)
+    assert controls == JobControls(canceller=ME)
     assert not (layout.inbox / "notes.jsonl.cancel").exists()
-    assert recovery.recover(layout).orders == {header.id: orders}
+    assert recovery.recover(layout).controls == {header.id: controls}
 
 
 @pytest.mark.parametrize(("by_daemon", "rank"), [(True, Rank(-7, -7)), (False, Rank(0, -7))])
@@ -181,7 +181,7 @@ def test_damaged_order_binds_nothing(tmp_path: Path) -> None:
     (tmp_path / "cancel").write_text('{"uid": "x"}')
     (tmp_path / "priority").write_text("{")
 
-    assert read_orders(tmp_path) == JobControls()
+    assert read_job_controls(tmp_path) == JobControls()
 
 
 # --- cancelling ------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def go_on(layout: Layout, job: str) -> None:
     found = recovery.recover(layout)
     for left in found.unpublished:
         publication.publish(layout, left, {})
-    if job in found.orders:  # it is published before anybody looks at the inbox
+    if job in found.controls:  # it is published before anybody looks at the inbox
         publication.publish(layout, job, {})
     elif found.jobs:
         cancel_and_publish(layout, job)

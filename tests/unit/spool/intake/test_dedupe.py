@@ -123,7 +123,7 @@ def test_cancelled_job_keeps_for_all_what_the_first_was_told(layout: Layout) -> 
     record(layout, "job1", [answer(0, "so")])
     folder = layout.jobs / "job1"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(control, "read_orders", lambda _: control.JobControls(canceller=0))
+        patch.setattr(control, "read_job_controls", lambda _: control.JobControls(canceller=0))
         control.fail_cancelled(folder, header)
         control.fail_cancelled(folder, header)
 

@@ -68,8 +68,8 @@ def test_new_result_begins_the_count_anew(layout: Layout) -> None:
 def test_orderly_stop_begins_the_count_anew(layout: Layout) -> None:
     for _ in range(3):
         begin(layout, LIMIT)
-        crash_count.acquit(layout.jobs / "job1")
-    crash_count.acquit(layout.jobs / "job1")
+        crash_count.clear(layout.jobs / "job1")
+    crash_count.clear(layout.jobs / "job1")
 
     assert recover(layout).in_vain == {}
 

@@ -1,0 +1,236 @@
+"""What a clerk can be given to do: each call is a value that knows what comes of it, and whether it is large.
+
+A call goes to the clerk's process as it is, and is run there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from obcd.spool.folders.layout import Layout
+from obcd.spool.inbox import control
+from obcd.spool.inbox.control import Control, JobControls
+from obcd.spool.intake import acceptance, recovery
+from obcd.spool.intake.acceptance import Verdict
+from obcd.spool.intake.reading import AcceptOrder
+from obcd.spool.intake.recovery import LoadedJob, Recovery
+from obcd.spool.job import crash_count
+from obcd.spool.job.job_folder import JobHeader
+from obcd.spool.outbox import publication, retention
+from obcd.spool.outbox.publication import EndpointFacts
+from obcd.spool.outbox.retention import Swept
+
+#: What is large: a file of so many bytes, a job of so many requests. Below it a clerk is done within about a second.
+LARGE_BYTES, LARGE_REQUESTS = 16 * 2**20, 20_000
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """Clerk → coordinator: the call raised, or the clerk died of it.
+
+    Attributes:
+        reason: For people; an exception's own text only where it is the operating system's.
+        is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
+        is_full: It did so for want of room.
+    """
+
+    reason: str
+    is_disk: bool = False
+    is_full: bool = False
+
+
+class ClerkCall(ABC, Generic[Result]):
+    """One piece of work for a clerk, whose outcome is a `Result` or a `CallFailed`."""
+
+    __slots__ = ()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it may take long, so that nothing small should wait for it."""
+        return False
+
+    @abstractmethod
+    def run(self, layout: Layout) -> Result:
+        """Do it; in the clerk's process."""
+
+
+def is_large_file(size: int) -> bool:
+    """Return whether accepting a file of so many bytes takes long."""
+    return size > LARGE_BYTES
+
+
+def is_large_job(header: JobHeader) -> bool:
+    """Return whether reading or publishing a job takes long."""
+    return is_large_file(header.size) or header.requests > LARGE_REQUESTS
+
+
+# --- files of the inbox ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Recover(ClerkCall[Recovery]):
+    """Find what an earlier coordinator left."""
+
+    def run(self, layout: Layout) -> Recovery:
+        """See `recovery.recover`."""
+        return recovery.recover(layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileCall(ClerkCall[Result]):
+    order: AcceptOrder
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the file is."""
+        return is_large_file(self.order.drop.identity.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(_FileCall[Verdict]):
+    """Claim a file of the inbox, and make it a job."""
+
+    def run(self, layout: Layout) -> Verdict:
+        """See `acceptance.accept`."""
+        return acceptance.accept(layout, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptClaimed(_FileCall[Verdict]):
+    """Make a file a job that is claimed already."""
+
+    def run(self, layout: Layout) -> Verdict:
+        """See `acceptance.accept_claimed`."""
+        return acceptance.accept_claimed(layout, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectClaimed(_FileCall[Verdict]):
+    """Reject a file that is claimed already.
+
+    Attributes:
+        why: The reason, for people.
+    """
+
+    why: str
+
+    def run(self, layout: Layout) -> Verdict:
+        """See `acceptance.reject_claimed`."""
+        return acceptance.reject_claimed(layout, self.order, self.why)
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _JobCall(ClerkCall[Result]):
+    header: JobHeader
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the job is."""
+        return is_large_job(self.header)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadJob(_JobCall[LoadedJob | None]):
+    """Read a job's requests and results.
+
+    Attributes:
+        is_counted: Whether it is counted that the job is begun; None then comes of a job that is kept apart.
+    """
+
+    is_counted: bool
+
+    def run(self, layout: Layout) -> LoadedJob | None:
+        """See `recovery.begin_job` and `load_job`."""
+        read = recovery.begin_job if self.is_counted else recovery.load_job
+        return read(layout, self.header.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind(_JobCall[JobControls | None]):
+    """Make a control file bind a job.
+
+    Attributes:
+        by_daemon: Whether the daemon's own user made it.
+    """
+
+    control: Control
+    by_daemon: bool
+
+    def run(self, layout: Layout) -> JobControls | None:
+        """See `control.bind`."""
+        return control.bind(layout, self.control, self.header.id, self.by_daemon)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(_JobCall[Path]):
+    """Write a complete job's outputs and show its folder.
+
+    Attributes:
+        facts: {endpoint: what manifests say of it}
+    """
+
+    facts: Mapping[str, EndpointFacts]
+
+    def run(self, layout: Layout) -> Path:
+        """See `publication.publish`."""
+        return publication.publish(layout, self.header.id, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishLeft(ClerkCall[Path]):
+    """Show the folder of a job whose outputs an earlier coordinator had written."""
+
+    job: str
+
+    def run(self, layout: Layout) -> Path:
+        """See `publication.publish`."""
+        return publication.publish(layout, self.job, {})
+
+
+@dataclass(frozen=True, slots=True)
+class ClearCrashes(ClerkCall[None]):
+    """Forget how often a job was begun."""
+
+    job: str
+
+    def run(self, layout: Layout) -> None:
+        """See `crash_count.clear`."""
+        crash_count.clear(layout.jobs / self.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Release(ClerkCall[None]):
+    """End a job's quarantine."""
+
+    job: str
+
+    def run(self, layout: Layout) -> None:
+        """See `crash_count.release`."""
+        crash_count.release(layout.jobs / self.job)
+
+
+# --- the outbox ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(ClerkCall[Swept]):
+    """Delete old answers.
+
+    Attributes:
+        before: Unix seconds; what was published earlier goes.
+    """
+
+    before: float
+
+    def run(self, layout: Layout) -> Swept:
+        """See `retention.sweep`."""
+        return retention.sweep(layout, self.before)
