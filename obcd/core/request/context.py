@@ -114,11 +114,14 @@ class Gauge:
 
     @staticmethod
     def _message_tokens(message: Mapping[str, object]) -> int:
+        content = message.get("content")
+        tokens = MESSAGE_TOKENS + (text_tokens(content) if isinstance(content, str) else 0)
         others = {key: value for key, value in message.items() if key not in ("role", "content")}
-        content, pictures = message.get("content"), others.pop("images", None)
-        words = text_tokens(json.dumps(others, ensure_ascii=False)) if others else 0
-        pixels = IMAGE_TOKENS * len(pictures) if isinstance(pictures, list) else 0
-        return MESSAGE_TOKENS + text_tokens(content if isinstance(content, str) else "") + words + pixels
+        if others:
+            pictures = others.pop("images", None)
+            tokens += IMAGE_TOKENS * len(pictures) if isinstance(pictures, list) else 0
+            tokens += text_tokens(json.dumps(others, ensure_ascii=False)) if others else 0
+        return tokens
 
 
 def _is_plain(request: Request) -> bool:

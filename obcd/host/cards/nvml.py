@@ -44,10 +44,6 @@ _FAILURES = {
 T = TypeVar("T")
 
 
-class _NvmlError(Exception):
-    value: int
-
-
 class _Memory(Protocol):
     total: int
     used: int
@@ -69,7 +65,7 @@ class _Event(Protocol):
 class _Nvml(Protocol):
     """What is used of the module `pynvml`, which has no types; handles of cards, instances and events are opaque."""
 
-    NVMLError: type[_NvmlError]
+    NVMLError: type[Exception]
     NVML_DEVICE_MIG_ENABLE: int
     NVML_ERROR_GPU_IS_LOST: int
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED: int
@@ -125,7 +121,7 @@ def _start() -> _Nvml:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         for name, (reason, why) in _FAILURES.items():
-            if error.value == getattr(nvml, name):
+            if _code(error) == getattr(nvml, name):
                 raise no_gpu(reason, why) from None
         raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
     return nvml
@@ -233,9 +229,14 @@ def _asked(nvml: _Nvml, query: Callable[[], T]) -> T | None:
     try:
         return query()
     except nvml.NVMLError as error:
-        if error.value == nvml.NVML_ERROR_GPU_IS_LOST:
+        if _code(error) == nvml.NVML_ERROR_GPU_IS_LOST:
             raise
         return None
+
+
+def _code(error: Exception) -> object:
+    """Return the number of an `NVMLError`, one of `nvmlReturn_t`."""
+    return getattr(error, "value", None)
 
 
 def _text(value: str | bytes) -> str:
