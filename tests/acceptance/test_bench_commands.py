@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Running,
@@ -86,8 +87,8 @@ def test_endpoint_that_is_three_times_slower_is_named(
 
     assert done.returncode == 0
     (line,) = [line for line in done.stdout.splitlines() if "out of line" in line]
-    assert re.match(rf"{slow}: out of line: [2-4]", line)
-    assert "stand-in servers answer (0.33.0-obcd-simulated)" in done.stderr
+    assert re.match(wording("out-of-line-2-4", slow), line)
+    assert wording("stand-in-servers-answer-0-33") in done.stderr
     lines = done.stdout[done.stdout.index("[ollama_instances]") :]
     assert set(tomllib.loads(lines)["ollama_instances"]) == {*alike.names, slow}
 
@@ -98,9 +99,9 @@ def test_server_of_one_slot_is_recognised(environment: dict[str, str], simulate:
     done = run_obcd(environment, "bench", name, "--requests", 3)
 
     assert done.returncode == 0
-    assert f"{name}: knee at 1 in flight; it works on one request at a time: set OLLAMA_NUM_PARALLEL" in done.stdout
+    assert wording("knee-at-1-in-flight-it", name) in done.stdout
     assert f'"{name}" = {{gpu = 0, slots = 1}}' in done.stdout
-    assert "none can be called out of line among 1 endpoint" in done.stdout
+    assert wording("none-can-be-called-out-of") in done.stdout
     assert f"{name}  " in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(f"{name}  ")]
     assert [row[1] for row in rows] == ["1", "2", "4"]  # two steps in vain end it
@@ -140,7 +141,7 @@ def test_endpoint_that_breaks_down_is_told_with_what_was_measured(environment: d
 
     assert found["code"] == 3
     assert [bool(item["steps"]) for item in found["endpoints"]] == [True, False]
-    assert "the server reports an error" in found["endpoints"][1]["failure"]
+    assert wording("the-server-reports-an-error") in found["endpoints"][1]["failure"]
 
 
 def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
@@ -159,8 +160,8 @@ def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
 
     assert bench.wait() == 130
     assert "Traceback" not in bench.text()
-    assert "interrupted: this is what was measured until then" in bench.text()
-    assert f"{server.names[0]}: knee at 2 in flight" in bench.text()
+    assert wording("interrupted-this-is-what-was-measured") in bench.text()
+    assert wording("knee-at-2-in-flight", server.names[0]) in bench.text()
     assert len(list((tmp_path / "out").glob("bench-*.json"))) == 1
     wait_until(lambda: server.in_flight() == 0)
 
@@ -177,7 +178,7 @@ def test_coordinator_that_asks_meanwhile_is_warned_of(
     )
 
     assert done.returncode == 0
-    assert "warning: a coordinator runs here" in done.stderr
+    assert wording("warning-a-coordinator-runs-here") in done.stderr
 
 
 # --- burn-in ---------------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def test_cards_that_are_alike_pass(environment: dict[str, str], tmp_path: Path, 
 
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("all alike\n")
-    assert "stand-in servers answer (0.33.0-obcd-simulated)" in done.stderr
+    assert wording("stand-in-servers-answer-0-33") in done.stderr
     assert max(server.asked().values()) > 3  # few prompts, again and again
 
 
@@ -222,8 +223,10 @@ def test_card_that_is_slow_and_card_that_fails_are_named_apart(environment: dict
 
     assert done.returncode == 3
     named = [line for line in done.stdout.splitlines() if ": speed: " in line or ": errors: " in line]
-    assert any(line.startswith(f"{slow}: speed: it runs at ") for line in named)
-    assert any(line.startswith(f"{failing}: errors: ") and "the server reports an error" in line for line in named)
+    assert any(line.startswith(wording("speed-it-runs-at", slow)) for line in named)
+    assert any(
+        line.startswith(f"{failing}: errors: ") and wording("the-server-reports-an-error") in line for line in named
+    )
     assert not [line for line in named if line.startswith(tuple(f"{name}:" for name in alike))]
 
 
@@ -234,8 +237,8 @@ def test_one_endpoint_and_two_are_told_what_cannot_be_told(environment: dict[str
     two = run_obcd(environment, "burn-in", "--minutes", 0.02, *names, "--slots", 2)
 
     assert (one.returncode, two.returncode) == (0, 0)
-    assert "one endpoint can only be held against itself" in one.stdout
-    assert "two endpoints can be told apart" in two.stdout
+    assert wording("one-endpoint-can-only-be-held") in one.stdout
+    assert wording("two-endpoints-can-be-told-apart") in two.stdout
 
 
 def test_ctrl_c_ends_a_burn_in_with_what_was_measured(
@@ -251,7 +254,7 @@ def test_ctrl_c_ends_a_burn_in_with_what_was_measured(
     assert run.wait() == 130
     assert "Traceback" not in run.text()
     assert "interrupted after" in run.text()
-    assert "all alike" in run.text() or "of the usual speed" in run.text()  # so early, one may not have begun
+    assert "all alike" in run.text() or wording("of-the-usual-speed") in run.text()  # so early, one may not have begun
     wait_until(lambda: server.in_flight() == 0)
 
 
@@ -264,11 +267,11 @@ BURN = ("burn-in", "--seconds", 1)
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["gpu1:none"], 2, "'gpu1:none' is no endpoint: its port must be a number"),
-        (["127.0.0.1:9", "http://127.0.0.1:9"], 2, "is named twice"),
-        (["127.0.0.1:9"], 6, "127.0.0.1:9: connection refused: no server listens there"),
+        (["gpu1:none"], 2, wording("gpu1-none-is-no-endpoint-its")),
+        (["127.0.0.1:9", "http://127.0.0.1:9"], 2, wording("is-named-twice")),
+        (["127.0.0.1:9"], 6, wording("127-0-0-1-9-connection")),
         (["--prompts", "/none.jsonl", "127.0.0.1:9"], 5, "cannot read /none.jsonl"),
-        (["--config", "/none.toml"], 4, "no configuration at /none.toml"),
+        (["--config", "/none.toml"], 4, wording("no-configuration-at-none-toml")),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(
@@ -285,7 +288,7 @@ def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environm
     done = run_here(environment, "bench", "127.0.0.1:9", "--out", "/dev/null/folder")
 
     assert done.returncode == 5
-    assert done.stderr == "obcd: cannot make the folder /dev/null/folder: Not a directory\n"
+    assert done.stderr == wording("obcd-cannot-make-the-folder-dev")
 
 
 @pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
@@ -307,7 +310,7 @@ def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_thre
     some = run_obcd(environment, *command, having, lacking, "--json")
 
     assert none.returncode == 6
-    assert f"{lacking}: it has no model 'llama3.2': OLLAMA_HOST={lacking} ollama pull llama3.2" in none.stderr
+    assert wording("it-has-no-model-llama3-2", lacking, lacking) in none.stderr
     assert some.returncode == 3
     assert list(json.loads(some.stdout)["left_out"]) == [lacking]
 
@@ -320,7 +323,7 @@ def test_more_connections_than_a_process_can_hold_are_refused_before_anything_is
     done = run_obcd(environment, "bench", *server.names, "--slots", 1024)
 
     assert done.returncode == 2
-    assert "5120 requests in flight from one process" in done.stderr
+    assert wording("5120-requests-in-flight-from-one") in done.stderr
     assert server.account() == []
 
 
@@ -344,4 +347,4 @@ def test_prompts_that_would_load_the_model_anew_each_time_are_refused(
     done = run_here(environment, "bench", "--prompts", prompts, "127.0.0.1:9")
 
     assert done.returncode == 5
-    assert "make Ollama load its model anew" in done.stderr
+    assert wording("make-ollama-load-its-model-anew") in done.stderr

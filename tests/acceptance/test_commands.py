@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -115,7 +116,7 @@ def test_list_of_commands_imports_none_of_them() -> None:
 
 
 def test_version_is_told(environment: dict[str, str]) -> None:
-    assert re.fullmatch(r"obcd, version \d+\.\d+\.\d+\S*\n", run_obcd(environment, "--version").stdout)
+    assert re.fullmatch(wording("obcd-version-d-d-d-s"), run_obcd(environment, "--version").stdout)
 
 
 # --- exit codes ------------------------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def test_check_tells_what_serves_and_what_lacks(
     good = run_obcd(environment, "check", "--config", config)
     assert good.returncode == 0
     assert "configuration" in good.stdout
-    assert "a stand-in, not Ollama" in good.stdout
+    assert wording("a-stand-in-not-ollama") in good.stdout
 
     some = run_obcd(environment, "check", "--config", write_config(config, [*server.names, *gone.names]), "--json")
     assert some.returncode == 3
@@ -176,7 +177,7 @@ def test_submit_without_a_spool_is_exit_code_five(environment: dict[str, str], t
     done = run_obcd(environment, "submit", tmp_path / "x.jsonl", "--root", tmp_path / "nowhere")
 
     assert done.returncode == 5
-    assert "there is no inbox" in done.stderr
+    assert wording("there-is-no-inbox") in done.stderr
 
 
 # --- up --------------------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_second_up_on_the_same_root_is_refused_and_harms_nothing(up: Up, environ
     second = run_obcd(environment, "up", "--simulate", "--root", up.root)
 
     assert second.returncode == 7
-    assert f"another coordinator (pid {up.coordinator_pid()}) runs on" in second.stderr
+    assert wording("another-coordinator-pid-runs-on", up.coordinator_pid()) in second.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert up.is_up()
 
@@ -336,4 +337,4 @@ def test_coordinator_without_a_usable_root_is_exit_code_five(
     process = coordinate(config, is_awaited=False)
 
     assert process.wait() == 5
-    assert "is not a folder: take it away, or choose another --root" in process.text()
+    assert wording("is-not-a-folder-take-it") in process.text()

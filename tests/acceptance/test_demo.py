@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from obcd.cli.daemon.demo import find_weights
+from tests.golden.wording import wording
 
 pytestmark = pytest.mark.acceptance
 
@@ -77,11 +78,11 @@ def test_demo_answers_both_jobs_with_real_inference(folder: Path) -> None:
     assert demo.returncode == 0, output
     assert "30 answered, 0 failed" in output
     assert "12 answered, 0 failed" in output
-    assert "this shows the plumbing" in output
+    assert wording("this-shows-the-plumbing") in output
     matched = re.search(r"(\d+) of 120 fields match the key", output)
     assert matched is not None
     assert int(matched[1]) >= 84, "fewer than 70 % of the fields: the schema or the prompt went wrong"
-    assert re.search(r"\d+ s of server work in \d+ s = \d+\.\d ×", output)
+    assert re.search(wording("d-s-of-server-work-in"), output)
     assert len(json.loads((folder / "visits.json").read_text("utf-8"))) == 30
     assert _processes_of(folder) == []
 
@@ -92,9 +93,9 @@ def test_demo_without_an_engine_says_so_and_simulates(folder: Path) -> None:
     output = _finish(demo)
 
     assert demo.returncode == 0, output
-    assert "simulated servers answer" in output
+    assert wording("simulated-servers-answer") in output
     assert "cp your-prompts.jsonl" in output
-    assert "match the key" not in output
+    assert wording("match-the-key") not in output
 
 
 def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
@@ -106,14 +107,14 @@ def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Pat
     stopped = _finish(first, 120)
 
     assert first.returncode == 130, stopped
-    assert "goes on where it was" in stopped
+    assert wording("goes-on-where-it-was") in stopped
     assert _processes_of(folder) == []
     recorded = sum(len(path.read_bytes().splitlines()) for path in ledgers.glob("*/ledger.log"))
     assert recorded > 0
     again = _start(folder, "--simulate")
     output = _finish(again)
     assert again.returncode == 0, output
-    assert "going on with" in output
+    assert wording("going-on-with") in output
     for stem, lines in (("clinical/clinical-visits", 30), ("questions", 12)):
         responses = (folder / "outbox" / stem / "responses.jsonl").read_text("utf-8").splitlines()
         assert [json.loads(line)["line"] for line in responses] == list(range(1, lines + 1))

@@ -15,6 +15,7 @@ import pytest
 
 from obcd.cli.main import run
 from obcd.errors import ExitCode
+from tests.golden.wording import wording
 
 pytestmark = pytest.mark.acceptance
 
@@ -60,12 +61,8 @@ def test_print_shows_the_seeds_files_in_the_seeds_format_and_a_stable_order(tmp_
 
     rule = "#" * 40
     out, err = capsys.readouterr()
-    assert out == (
-        f"{rule}\n# File: 1700000000-9.json\n{rule}\nPrompt:\nFirst?\n\nResponse:\nNo response found\n\n"
-        f"{rule}\n# File: 1700000000-10.json\n{rule}\nPrompt:\nSecond?\n\nResponse:\nGrüße\n\n"
-        "Error: 1700000001-1.json: the file is not JSON\n"
-    )
-    assert err == "obcd: 1 file or line could not be read\n"
+    assert out == (wording("file-1700000000-9-json-prompt-first", rule, rule, rule, rule))
+    assert err == wording("obcd-1-file-or-line-could")
     assert code == ExitCode.PARTIAL
 
 
@@ -77,7 +74,7 @@ def test_print_shows_published_folders_and_tells_their_failures(tmp_path: Path, 
     out, err = capsys.readouterr()
     assert "# File: notes/responses.jsonl line 7\n" in out
     assert "Prompt:\nquestion 7\n\nResponse:\nanswer 7\n\n" in out
-    assert err == "notes: 2 of 30 failed: see errors.jsonl\n"
+    assert err == wording("notes-2-of-30-failed-see")
     assert code == ExitCode.DONE
 
 
@@ -101,7 +98,7 @@ def test_print_names_a_damaged_line_and_shows_the_others(tmp_path: Path, capsys:
 
     out, err = capsys.readouterr()
     assert out.count("# File:") == 2
-    assert err.startswith("left out: notes/responses.jsonl line 3: the line is not JSON\n")
+    assert err.startswith(wording("left-out-notes-responses-jsonl-line"))
     assert code == ExitCode.PARTIAL
 
 
@@ -175,7 +172,7 @@ def test_merge_writes_the_seeds_bytes_in_a_stable_order(tmp_path: Path, capsys: 
 
     assert code == ExitCode.DONE
     assert (tmp_path / "out.json").read_text() == json.dumps(values, indent=2)
-    assert capsys.readouterr() == ("", f"3 answers in {tmp_path / 'out.json'}\n")
+    assert capsys.readouterr() == ("", wording("3-answers-in", tmp_path / "out.json"))
 
 
 def test_merge_tells_what_it_left_out_without_the_answers_text_and_still_writes(
@@ -191,10 +188,10 @@ def test_merge_tells_what_it_left_out_without_the_answers_text_and_still_writes(
     assert code == ExitCode.PARTIAL
     assert out.read_text() == '{"a": 1}\n{"a": 4}\n'
     assert capsys.readouterr().err.splitlines() == [
-        "left out: notes/responses.jsonl line 2: there is no JSON in it",
-        "left out: notes/errors.jsonl line 1 (input line 5): the request failed (timeout) after 3 attempts",
-        f"2 answers in {out}",
-        f"obcd: 2 of 4 answers left out of {out}",
+        wording("left-out-notes-responses-jsonl-line-2"),
+        wording("left-out-notes-errors-jsonl-line"),
+        wording("2-answers-in", out),
+        wording("obcd-2-of-4-answers-left", out),
     ]
 
 
@@ -242,7 +239,7 @@ def test_merge_of_nothing_leaves_the_old_document(tmp_path: Path, capsys: Captur
 
     assert run(["merge", str(tmp_path / "in"), "-o", str(tmp_path / "out.csv"), "--force"]) == ExitCode.INPUT
 
-    assert capsys.readouterr().err.startswith("obcd: nothing to merge in ")
+    assert capsys.readouterr().err.startswith(wording("obcd-nothing-to-merge-in"))
     assert (tmp_path / "out.csv").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["in", "out.csv"]
 
@@ -258,7 +255,7 @@ def test_merge_that_cannot_be_meant_is_a_usage_error(tmp_path: Path, options: li
 def test_merge_without_a_folder_asks_for_one(tmp_path: Path, capsys: Capture) -> None:
     assert run(["merge", "-o", str(tmp_path / "out.json")]) == ExitCode.USAGE
 
-    assert capsys.readouterr().err == "obcd: where are the answers? obcd merge DIR... -o FILE\n"
+    assert capsys.readouterr().err == wording("obcd-where-are-the-answers-obcd")
 
 
 def test_merge_takes_folders_as_arguments_and_as_options(tmp_path: Path) -> None:
@@ -324,7 +321,7 @@ def test_merge_joins_every_answer_to_its_row(tmp_path: Path, capsys: Capture) ->
     ]
     assert capsys.readouterr().err.splitlines() == [
         f"4 answers of 2 lines in {out}",
-        "named otherwise, since the name is taken: _joke for joke",
+        wording("named-otherwise-since-the-name-is"),
     ]
 
 
@@ -348,7 +345,7 @@ def test_merge_of_plain_text(tmp_path: Path, capsys: Capture) -> None:
     folder = publish(tmp_path / "notes", {1: "Because of\nRayleigh.", 2: "No, [sic]."})
 
     assert run(["merge", str(folder), "-o", str(tmp_path / "a.jsonl")]) == ExitCode.PARTIAL
-    assert "no answer holds JSON: --text merges what they say\n" in capsys.readouterr().err
+    assert wording("no-answer-holds-json-text-merges") in capsys.readouterr().err
 
     assert run(["merge", str(folder), "-o", str(tmp_path / "b.csv"), "--text", "--with", "id"]) == ExitCode.DONE
     assert list(csv.reader(io.StringIO((tmp_path / "b.csv").read_bytes().decode(), newline=""))) == [
@@ -366,7 +363,7 @@ def test_merge_tells_which_columns_sqlite_has_by_another_name(tmp_path: Path, ca
 
     assert run(["merge", str(folder), "-o", str(tmp_path / "out.db")]) == ExitCode.DONE
 
-    assert "named otherwise, since the name is taken: I_ for I\n" in capsys.readouterr().err
+    assert wording("named-otherwise-since-the-name-is-2") in capsys.readouterr().err
 
 
 def test_merge_for_spreadsheets_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -415,8 +412,8 @@ def test_prepare_makes_a_prompt_file_from_a_folder(tmp_path: Path, capsys: Captu
         {"id": "b.txt", "system": "Be short.", "prompt": "Sum: Second {text}!"},
     ]
     assert capsys.readouterr().err.splitlines() == [
-        "left out: ward/c.txt: it is not UTF-8 (byte 4)",
-        "2 prompts in notes.jsonl; next: obcd submit notes.jsonl",
+        wording("left-out-ward-c-txt-it"),
+        wording("2-prompts-in-notes-jsonl-next"),
         "obcd: 1 text left out",
     ]
 
@@ -448,28 +445,28 @@ def test_prepare_takes_a_csv_column(tmp_path: Path, capsys: Capture) -> None:
     capsys.readouterr()
 
     assert run(["prepare", str(source), "--column", "nota", "-o", str(tmp_path / "c.jsonl")]) == ExitCode.INPUT
-    assert capsys.readouterr().err.endswith("has no column named nota; its columns are: mrn, note, ward\n")
+    assert capsys.readouterr().err.endswith(wording("has-no-column-named-nota-its"))
     assert not (tmp_path / "c.jsonl").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("visits.csv", [], "its columns are: mrn, note"),
-        ("notes.jsonl", [], "a prompt file already"),
-        ("notes", ["--column", "note"], "is a folder"),
-        ("visits.csv", ["--keep"], "say with --column"),
+        ("visits.csv", [], wording("its-columns-are-mrn-note")),
+        ("notes.jsonl", [], wording("a-prompt-file-already")),
+        ("notes", ["--column", "note"], wording("is-a-folder")),
+        ("visits.csv", ["--keep"], wording("say-with-column")),
         ("visits.csv", ["--column", "note", "--delimiter", "||"], "one character"),
         ("notes", ["--template", "no place"], "no {text}"),
         (
             "notes",
             ["--template", "{age}: {text}"],
-            "names {age}, and a text has no field but {text}: braces that are meant",
+            wording("names-age-and-a-text-has"),
         ),
         (
             "notes",
             ["--template", '{text} as {"a": {text}}'],
-            "a `{` stands alone in it, at character 11: write it twice",
+            wording("a-stands-alone-in-it-at"),
         ),
     ],
 )
@@ -491,9 +488,9 @@ def test_template_of_prepare_is_that_of_a_profile(tmp_path: Path, capsys: Captur
 
     assert run([*base, "--template", "{nota}: {text}"]) == ExitCode.INPUT
     told = capsys.readouterr().err
-    assert "no column named nota; its columns are: mrn, age, note (the template names it; braces that are meant" in told
+    assert wording("no-column-named-nota-its-columns") in told
     assert not out.exists()
-    assert run([*base, "--template", "Aged {age}: {text} {{x}}"]) == ExitCode.DONE
+    assert run([*base, "--template", wording("aged-age-text-x")]) == ExitCode.DONE
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
         {"id": "7", "prompt": "Aged 54: cough {x}"},
         {"id": 2, "prompt": "Aged 9: rash {x}"},
@@ -505,7 +502,7 @@ def test_column_named_text_is_not_mistaken_for_the_text(tmp_path: Path, capsys: 
     base = ["prepare", str(tmp_path / "a.csv"), "--column", "note"]
 
     assert run([*base, "--template", "{text}!"]) == ExitCode.INPUT
-    assert "and {text} stands for the column note: name that one in the template" in capsys.readouterr().err
+    assert wording("and-text-stands-for-the-column") in capsys.readouterr().err
     assert run([*base, "--template", "{note}!"]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["prompt"] == "x!"
 
@@ -515,11 +512,11 @@ def test_prepare_of_csv_with_semicolons_says_how_to_name_them(tmp_path: Path, ca
     source.write_text("mrn;note\n7;x,y\n")
 
     assert run(["prepare", str(source)]) == ExitCode.INPUT
-    assert 'semicolons where commas are needed: say so (delimiter = ";"' in capsys.readouterr().err
+    assert wording("semicolons-where-commas-are-needed-say") in capsys.readouterr().err
     assert run(["prepare", str(source), "--column", "note"]) == ExitCode.INPUT
-    assert "--delimiter ';' on command lines" in capsys.readouterr().err
+    assert wording("delimiter-on-command-lines") in capsys.readouterr().err
     assert run(["prepare", str(source), "--delimiter", ";"]) == ExitCode.USAGE
-    assert "its columns are: mrn, note" in capsys.readouterr().err
+    assert wording("its-columns-are-mrn-note") in capsys.readouterr().err
     assert run(["prepare", str(source), "--column", "note", "--delimiter", ";"]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["prompt"] == "x,y"
 

@@ -9,6 +9,7 @@ import pytest
 
 from obcd.cli.main import run
 from obcd.errors import ExitCode
+from tests.golden.wording import wording
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,7 +42,7 @@ def test_record_becomes_a_schema_that_the_configuration_takes(tmp_path: Path, ca
     assert run(["schema", str(tmp_path / "record.json"), "-o", str(target)]) == ExitCode.INPUT
     assert "--force" in capsys.readouterr().err
     assert run(["schema", str(target)]) == ExitCode.INPUT
-    assert "it is a JSON schema already" in capsys.readouterr().err
+    assert wording("it-is-a-json-schema-already") in capsys.readouterr().err
 
 
 def test_program_is_read_and_runs_only_when_its_model_is_named(tmp_path: Path, capsys: Capture) -> None:
@@ -49,7 +50,7 @@ def test_program_is_read_and_runs_only_when_its_model_is_named(tmp_path: Path, c
     program.write_text(MODELS.format(marker=str(marker)))
 
     assert run(["schema", str(program)]) == ExitCode.USAGE
-    assert "Say --model NAME, which runs the file; its classes are: Drug, Visit" in capsys.readouterr().err
+    assert wording("say-model-name-which-runs-the") in capsys.readouterr().err
     assert not marker.exists()
 
     assert run(["schema", str(program), "--model", "Visit"]) == ExitCode.DONE
@@ -61,17 +62,17 @@ def test_program_is_read_and_runs_only_when_its_model_is_named(tmp_path: Path, c
 @pytest.mark.parametrize(
     ("name", "content", "options", "code", "why"),
     [
-        ("x.txt", "a", [], ExitCode.USAGE, "a schema is drafted from .json, .jsonl, .csv, .tsv or .py"),
-        ("x.json", "{", [], ExitCode.INPUT, "it is not JSON"),
-        ("x.jsonl", '{"a": 1}\n{\n', [], ExitCode.INPUT, "line 2 is not JSON"),
-        ("x.csv", "a\n", [], ExitCode.INPUT, "there is no example in it"),
-        ("x.csv", "a;b\n1;2\n", [], ExitCode.INPUT, "x.csv: its header has semicolons where commas are needed: say so"),
-        ("x.csv", "a;b\n1;2;3\n", ["--delimiter", ";"], ExitCode.INPUT, "line 2 has 3 fields, the header 2"),
-        ("x.csv", "a\n1\n", ["--delimiter", ";;"], ExitCode.USAGE, "--delimiter takes one character"),
-        ("x.csv", "a\n1\n", ["--model", "A"], ExitCode.USAGE, "--model is for a .py file"),
-        ("x.json", "{}", ["--delimiter", ";"], ExitCode.USAGE, "--delimiter is one character, for a .csv or .tsv"),
-        ("x.py", "def (", ["--model", "A"], ExitCode.INPUT, "is no Python (line 1)"),
-        ("x.py", "1/0", ["--model", "A"], ExitCode.INPUT, "cannot be run: ZeroDivisionError"),
+        ("x.txt", "a", [], ExitCode.USAGE, wording("a-schema-is-drafted-from-json")),
+        ("x.json", "{", [], ExitCode.INPUT, wording("it-is-not-json")),
+        ("x.jsonl", '{"a": 1}\n{\n', [], ExitCode.INPUT, wording("line-2-is-not-json")),
+        ("x.csv", "a\n", [], ExitCode.INPUT, wording("there-is-no-example-in-it")),
+        ("x.csv", "a;b\n1;2\n", [], ExitCode.INPUT, wording("x-csv-its-header-has-semicolons")),
+        ("x.csv", "a;b\n1;2;3\n", ["--delimiter", ";"], ExitCode.INPUT, wording("line-2-has-3-fields-the")),
+        ("x.csv", "a\n1\n", ["--delimiter", ";;"], ExitCode.USAGE, wording("delimiter-takes-one-character")),
+        ("x.csv", "a\n1\n", ["--model", "A"], ExitCode.USAGE, wording("model-is-for-a-py-file")),
+        ("x.json", "{}", ["--delimiter", ";"], ExitCode.USAGE, wording("delimiter-is-one-character-for-a")),
+        ("x.py", "def (", ["--model", "A"], ExitCode.INPUT, wording("is-no-python-line-1")),
+        ("x.py", "1/0", ["--model", "A"], ExitCode.INPUT, wording("cannot-be-run-zerodivisionerror")),
         ("x.py", "a = 1", ["--model", "B"], ExitCode.USAGE, "has no B"),
         ("x.py", "a = 1", ["--model", "a"], ExitCode.INPUT, "a in"),
         ("y.json", None, [], ExitCode.INPUT, "cannot read"),

@@ -18,6 +18,7 @@ import pytest
 
 from obcd.package_data import shared
 from obcd.spool.folders.layout import Layout
+from tests.golden.wording import wording
 from tests.support import SOURCES, prompt_lines, wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -150,31 +151,31 @@ def test_once_without_a_place_for_its_record_is_one_line(cron: Cron) -> None:
     by_systemd = cron.run(f"obcd submit --once {source}", HOME="/dev/null/nobody", STATE_DIRECTORY=str(cron.home / "s"))
 
     assert done.returncode == 5
-    assert re.fullmatch(r"obcd: cannot keep a record .*set XDG_STATE_HOME to a folder.*\n", done.stderr)
+    assert re.fullmatch(wording("obcd-cannot-keep-a-record-set"), done.stderr)
     assert (by_systemd.returncode, by_systemd.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("command", "code", "why"),
     [
-        ("obcd submit", 2, "nothing to drop"),
+        ("obcd submit", 2, wording("nothing-to-drop")),
         ("obcd submit --nonsense", 2, "No such option"),
         ("obcd submit --timeout -1 good.jsonl", 2, "Invalid value"),
-        ("obcd submit --name n-%Q good.jsonl", 2, "strftime has no '%Q'"),
-        ("obcd submit --name 100% good.jsonl", 2, "strftime has no '%'"),
-        ("obcd submit --name n-%D good.jsonl", 2, "it holds a '/'"),
-        ("obcd submit --name .%F good.jsonl", 5, "cannot be a job's name"),
-        ("obcd submit --name n good.jsonl other.jsonl", 2, "--name is for one file"),
+        (wording("obcd-submit-name-n-q-good"), 2, wording("strftime-has-no-q")),
+        (wording("obcd-submit-name-100-good-jsonl"), 2, wording("strftime-has-no")),
+        (wording("obcd-submit-name-n-d-good"), 2, wording("it-holds-a")),
+        (wording("obcd-submit-name-f-good-jsonl"), 5, wording("cannot-be-a-job-s-name")),
+        (wording("obcd-submit-name-n-good-jsonl"), 2, wording("name-is-for-one-file")),
         ("obcd submit -", 2, "give --name"),
-        ("obcd submit --from staging good.jsonl", 2, "--from takes neither FILE"),
-        ("obcd submit --from staging", 5, "No such file"),
-        ("obcd submit missing.jsonl", 5, "it is no file"),
-        ("obcd submit --name empty - < /dev/null", 5, "standard input: there is no prompt in it"),
-        ("obcd submit --name closed - <&-", 5, "standard input"),
-        ("obcd submit --profile clinicl good.jsonl", 4, "no [profiles.clinicl]"),
+        (wording("obcd-submit-from-staging-good-jsonl"), 2, wording("from-takes-neither-file")),
+        (wording("obcd-submit-from-staging"), 5, wording("no-such-file")),
+        ("obcd submit missing.jsonl", 5, wording("it-is-no-file")),
+        (wording("obcd-submit-name-empty-dev-null"), 5, wording("standard-input-there-is-no-prompt")),
+        (wording("obcd-submit-name-closed"), 5, "standard input"),
+        (wording("obcd-submit-profile-clinicl-good-jsonl"), 4, "no [profiles.clinicl]"),
         ("obcd submit --config wrong.toml good.jsonl", 4, "spool.settle_seconds"),
-        ("obcd submit --root nowhere good.jsonl", 5, "there is no inbox"),
-        ("obcd submit --wait --timeout 0 good.jsonl", 8, "is not answered yet"),
+        ("obcd submit --root nowhere good.jsonl", 5, wording("there-is-no-inbox")),
+        ("obcd submit --wait --timeout 0 good.jsonl", 8, wording("is-not-answered-yet")),
     ],
 )
 def test_every_failure_is_one_line_and_its_code(cron: Cron, command: str, code: int, why: str) -> None:
@@ -197,7 +198,7 @@ def test_one_bad_file_of_several_is_one_line_and_the_others_are_dropped(cron: Cr
     done = cron.run("cd && obcd submit a.jsonl b.jsonl c.jsonl")
 
     assert done.returncode == 5
-    assert done.stderr == "obcd: b.jsonl is a gzip file: unpack it first; nothing was dropped\n"
+    assert done.stderr == wording("obcd-b-jsonl-is-a-gzip")
     assert cron.inbox() == ["a.jsonl", "c.jsonl"]
 
 
@@ -207,7 +208,7 @@ def test_lines_that_are_no_prompts_are_told_in_one_line(cron: Cron) -> None:
     done = cron.run("cd && obcd submit a.jsonl")
 
     assert done.returncode == 0
-    assert re.fullmatch(r"a\.jsonl: 2 lines will be in errors\.jsonl; line 2: [^\n]+\n", done.stderr)
+    assert re.fullmatch(wording("a-jsonl-2-lines-will-be"), done.stderr)
 
 
 def test_name_with_a_line_feed_is_told_in_one_line(cron: Cron) -> None:
@@ -217,8 +218,8 @@ def test_name_with_a_line_feed_is_told_in_one_line(cron: Cron) -> None:
     missing = cron.run("cd && obcd submit --name b1 \"$(printf 'no\\n\\033x.jsonl')\"")
 
     assert (done.returncode, missing.returncode) == (0, 5)
-    assert re.fullmatch(r"bad\\nx\.jsonl: 1 line will be in errors\.jsonl; line 2: [^\n]+\n", done.stderr)
-    assert missing.stderr == "obcd: cannot drop no\\n\\x1bx.jsonl: it is no file; nothing was dropped\n"
+    assert re.fullmatch(wording("bad-nx-jsonl-1-line-will"), done.stderr)
+    assert missing.stderr == wording("obcd-cannot-drop-no-n-x1bx")
 
 
 @pytest.mark.parametrize("options", [[], ["--once"]])
@@ -274,7 +275,7 @@ def test_second_load_with_a_lock_ends_at_once(cron: Cron) -> None:
         first.kill()
     third = cron.run("cd && obcd submit --lock a.jsonl")
     assert second.returncode == 7
-    assert re.fullmatch(r"obcd: another submit --lock into .*\n", second.stderr)
+    assert re.fullmatch(wording("obcd-another-submit-lock-into-n"), second.stderr)
     assert (other.returncode, third.returncode) == (0, 0)
 
 
@@ -305,7 +306,7 @@ def test_person_at_a_terminal_is_told_what_happens(cron: Cron) -> None:
     second = on_a_terminal("cd && obcd submit --once a.jsonl", variables)
     quiet = on_a_terminal("cd && obcd submit -q --once a.jsonl", variables)
 
-    assert "1 prompt dropped; the answers come to" in first
-    assert "waits for one (obcd up, or systemctl start obcd-coordinator)" in first
-    assert re.search(r"a.jsonl was submitted already, nothing to do: dropped at 2\d{3}-\S+Z\s", second)
+    assert wording("1-prompt-dropped-the-answers-come") in first
+    assert wording("waits-for-one-obcd-up-or") in first
+    assert re.search(wording("a-jsonl-was-submitted-already-nothing"), second)
     assert quiet == ""

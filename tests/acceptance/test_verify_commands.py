@@ -16,6 +16,7 @@ from obcd.diagnostics.findings import right
 from obcd.errors import ExitCode
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import accept
+from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, order_of, put, record
 
 pytestmark = pytest.mark.acceptance
@@ -63,10 +64,7 @@ def test_complete_folders_are_said_in_a_line_each(layout: Layout, capsys: Captur
 
     code = run(["verify", str(layout.outbox)])
 
-    assert capsys.readouterr().out == (
-        "notes: 30 lines, 28 answered (1 cut short), 2 failed: complete\n"
-        "zip.rejected: rejected, and the input is kept: it is a gzip file: unpack it first\n"
-    )
+    assert capsys.readouterr().out == (wording("notes-30-lines-28-answered-1"))
     assert code == ExitCode.DONE
 
 
@@ -80,11 +78,10 @@ def test_what_is_wrong_is_listed_and_is_exit_code_three(layout: Layout, capsys: 
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "notes: 13 faults"
-    assert lines[1] == "  responses.jsonl line 6: it is a second result of line 1"
+    assert lines[1] == wording("responses-jsonl-line-6-it-is")
     assert lines[11:] == [
         "  … and 3 more",
-        "other.partial: it stands for a job that is still being answered: "
-        "verify the folder of its answers when that is there",
+        wording("other-partial-it-stands-for-a"),
     ]
     assert code == ExitCode.PARTIAL
 
@@ -95,7 +92,7 @@ def test_folder_that_is_no_job_is_exit_code_five(tmp_path: Path, layout: Layout,
 
     code = run(["verify", str(layout.outbox), str(name)])
 
-    assert capsys.readouterr().out.endswith("no\\x1b[2Jne: there is no such folder\n")
+    assert capsys.readouterr().out.endswith(wording("no-x1b-2jne-there-is-no"))
     assert code == ExitCode.INPUT
 
 
@@ -164,8 +161,8 @@ def test_check_of_a_laptop_without_a_spool_says_one_line(
 
     said = capsys.readouterr().out.splitlines()
     assert said[1:3] == [
-        f"inbox (of a daemon) {tmp_path}/obcd/inbox",
-        f"note: there is no spool at {tmp_path}/obcd yet: the first coordinator makes it (obcd up)",
+        wording("inbox-of-a-daemon-obcd-inbox", tmp_path),
+        wording("note-there-is-no-spool-at", tmp_path),
     ]
     assert said[3].startswith("endpoint 127.0.0.1:1 ")
     assert code == ExitCode.NO_ENDPOINT
@@ -201,7 +198,7 @@ def test_fault_of_the_installation_is_exit_code_five_when_the_endpoints_are_righ
     assert {
         "subject": "folders",
         "severity": "fault",
-        "sentence": f"{layout.jobs} has mode 0755: others may come at the prompts in it",
+        "sentence": wording("has-mode-0755-others-may-come", layout.jobs),
         "remedy": f"chmod 0700 {layout.jobs}",
     } in found
 

@@ -15,12 +15,20 @@ MATRIX = {"A": 34, "B": 26, "C": 21, "D": 15, "E": 27, "F": 21}
 
 _ARRIVAL, _CRASH, _DISK, _INPUT = (f"faults/test_{name}.py" for name in ("arrival", "crash", "disk", "input"))
 _SERVERS, _TOKENS, _PRIVACY = (f"faults/test_{name}.py" for name in ("servers", "tokens", "privacy"))
-_ADMISSION, _RESOURCES = "unit/coordinator/test_admission.py", "faults/test_resources.py"
+_ADMISSION, _RESOURCES = "unit/coordinator/intake/test_admission.py", "faults/test_resources.py"
 _ACCESS, _REMOTE, _ROOM = "faults/test_access.py", "faults/test_remote.py", "faults/test_room.py"
 _POWER, _REAL, _MUTANTS = "faults/test_power.py", "faults/test_real_power.py", "faults/test_mutants.py"
-_INBOX, _INTAKE, _RECOVERY = (f"unit/spool/test_{name}.py" for name in ("inbox", "intake", "recovery"))
-_LEDGER, _OUTBOX, _LAYOUT = (f"unit/spool/test_{name}.py" for name in ("ledger", "outbox", "layout"))
-_LINES, _SCHEDULING = "unit/core/test_lines.py", "unit/core/test_scheduling.py"
+_INBOX, _INTAKE, _RECOVERY = (
+    "unit/spool/inbox/test_arrivals.py",
+    "unit/spool/intake/test_acceptance.py",
+    "unit/spool/intake/test_recovery.py",
+)
+_LEDGER, _OUTBOX, _LAYOUT = (
+    "unit/spool/job/test_ledger.py",
+    "unit/spool/outbox/test_publication.py",
+    "unit/spool/folders/test_layout.py",
+)
+_LINES, _SCHEDULING = "unit/core/request/test_lines.py", "unit/core/scheduling/test_scheduler.py"
 _COORDINATOR, _HARDSHIP = "integration/test_coordinator.py", "integration/test_hardship.py"
 _CLIENT, _TRANSPORT = "integration/test_client.py", "integration/test_transport.py"
 _FAILURES, _MANGLED, _COMMANDS = (
@@ -57,7 +65,7 @@ _KILLS = _in(
     "random_kills_lose_nothing_and_double_nothing",
     "thousand_random_kills_lose_nothing_and_double_nothing",
 )
-_CANCELLING = _in("unit/spool/test_control.py", "crash_before_each_call_of_a_cancelling_cancels_one_job_once")
+_CANCELLING = _in("unit/spool/inbox/test_control.py", "crash_before_each_call_of_a_cancelling_cancels_one_job_once")
 _CHECKED = _in(_MUTANTS, "code_as_it_is_passes_the_same_check")
 
 ARRIVAL: dict[str, list[str] | str] = {
@@ -68,7 +76,7 @@ ARRIVAL: dict[str, list[str] | str] = {
     "A5": _ARRIVES_WHOLE,
     "A6": _ARRIVES_WHOLE + _in(_INBOX, "second_hard_link_is_waited_out"),
     "A7": _ARRIVES_WHOLE
-    + _in("unit/spool/test_drop.py", "drop_seen_while_it_has_both_names_is_taken_at_the_next_look"),
+    + _in("unit/spool/submit/test_dropping.py", "drop_seen_while_it_has_both_names_is_taken_at_the_next_look"),
     "A8": _ARRIVES_WHOLE,
     "A9": _BROKEN_UPLOAD,
     "A10": _BROKEN_UPLOAD,
@@ -115,7 +123,7 @@ ARRIVAL: dict[str, list[str] | str] = {
         "file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once",
         "share_is_not_watched_for_events_and_a_local_folder_in_its_place_is",
     )
-    + _in("unit/coordinator/test_desk.py", "file_on_a_share_settles_for_a_minute_unless_it_has_a_marker"),
+    + _in("unit/coordinator/intake/test_drop_intake.py", "file_on_a_share_settles_for_a_minute_unless_it_has_a_marker"),
     "A31": _in(_INBOX, "folder_that_is_no_profile_waits_when_prompts_lie_in_it"),
     "A32": _in(_INBOX, "temporary_and_control_names_are_passed_over_in_silence"),
     "A33": _in(_ARRIVAL, "files_that_came_while_nobody_looked_are_taken_in_the_order_of_their_arrival"),
@@ -194,7 +202,7 @@ CRASH: dict[str, list[str] | str] = {
     "B22": _CHECKED + _in(_LEDGER, "first_of_two_records_of_one_request_counts"),
     "B23": _in(_COORDINATOR, "result_that_the_consumer_took_away_is_not_published_again"),
     "B24": _in(_COORDINATOR, "job_of_a_newer_version_stops_the_start_with_a_sentence")
-    + _in("unit/spool/test_job.py", "header_of_an_older_version_is_read"),
+    + _in("unit/spool/job/test_job_folder.py", "header_of_an_older_version_is_read"),
     "B25": _in(_COORDINATOR, "job_goes_on_with_other_endpoints_after_a_restart"),
     "B26": _in(_CRASH, "lock_file_that_names_a_living_process_is_only_text"),
 }
@@ -407,10 +415,10 @@ NAMES: dict[str, list[str] | str] = {
         *_in(_ADMISSION, "single_file_does_not_wait_for_somebody_elses_five_thousand"),
     ],
     "F13": _in(_ADMISSION, "who_is_over_his_limit_waits_and_the_others_go_on")
-    + _in("unit/coordinator/test_desk.py", "who_has_enough_under_way_waits_and_is_taken_when_a_job_ends"),
+    + _in("unit/coordinator/intake/test_drop_intake.py", "who_has_enough_under_way_waits_and_is_taken_when_a_job_ends"),
     "F14": _in(_INBOX, "restless_file_is_never_offered_and_said_to_be_restless"),
     "F15": _in("faults/test_flood.py", "million_hidden_files_hold_no_drop_up_and_are_told")
-    + _in("unit/coordinator/test_desk.py", "thousands_of_hidden_files_are_told_once"),
+    + _in("unit/coordinator/intake/test_drop_intake.py", "thousands_of_hidden_files_are_told_once"),
     "F16": _in(_ARRIVAL, "what_is_done_to_the_original_after_acceptance_does_not_reach_the_job"),
     "F17": _in(
         _PRIVACY,
@@ -421,7 +429,7 @@ NAMES: dict[str, list[str] | str] = {
     "F19": _in(_PRIVACY, "endpoint_at_a_public_address_is_warned_of")
     + _in("unit/config/test_endpoints.py", "endpoint_in_the_open_is_told_by_its_address"),
     "F20": _in(
-        "unit/spool/test_retention.py",
+        "unit/spool/outbox/test_retention.py",
         "target_of_a_link_that_was_planted_is_untouched",
         "link_in_the_place_of_a_manifest_or_of_a_hidden_folder_is_not_followed",
     )

@@ -28,6 +28,7 @@ from tests.faults.checks import Places, quick_syncs
 from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS
 from tests.faults.users import ALICE, DAEMON, GROUP, MALLORY, User, needs_root
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, Crashed, answer, crash_at, drop_of, put, record
 
 pytestmark = needs_root
@@ -112,9 +113,9 @@ def test_drop_of_one_user_is_neither_seen_nor_taken_by_another(shared: Layout, p
 @pytest.mark.parametrize(
     ("mode", "owner", "part", "remedy"),
     [
-        (0o2770, DAEMON, "its users may delete and replace each other's files", "chmod 3730 {}"),
-        (0o0777, DAEMON, "its users may delete and replace each other's files", "chmod 3730 {}"),
-        (0o3730, ALICE, "belongs to 61002, not to the daemon's user", "sudo chown 61001 {}"),
+        (0o2770, DAEMON, wording("its-users-may-delete-and-replace"), "chmod 3730 {}"),
+        (0o0777, DAEMON, wording("its-users-may-delete-and-replace"), "chmod 3730 {}"),
+        (0o3730, ALICE, wording("belongs-to-61002-not-to-the"), "sudo chown 61001 {}"),
     ],
 )
 def test_inbox_that_does_not_keep_its_users_apart_is_refused_with_what_mends_it(
@@ -312,7 +313,7 @@ def test_without_acls_the_start_is_refused_with_what_to_do_and_nothing_is_shown(
     layout = Layout.at(mount(scratch / "plain", "mode=755", kind="ramfs") / "root", per_user=True)
     lock = SpoolLock(layout)
 
-    with pytest.raises(InputError, match=r"needs ACLs.*put the root on ext4.*or set per_user = false"):
+    with pytest.raises(InputError, match=wording("needs-acls-put-the-root-on")):
         open_spool(layout, [], lock, takes_drops=True)
 
     assert list(layout.jobs.iterdir()) == list(layout.outbox.iterdir()) == []

@@ -25,6 +25,7 @@ from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import ProbeAnswer
 from obcd.logs.journal import JournalHandler
 from obcd.workers.pool import Child
+from tests.golden.wording import wording
 from tests.support import wait_until
 
 
@@ -69,7 +70,7 @@ def test_port_and_address_are_not_judged() -> None:
 
 @pytest.mark.case("D13")
 def test_port_that_is_looked_for_is_named() -> None:
-    with no_descriptors(), pytest.raises(OSError, match="a free port of"):
+    with no_descriptors(), pytest.raises(OSError, match=wording("a-free-port-of")):
         free_ports(1)
 
 

@@ -24,6 +24,7 @@ from obcd.spool.intake.acceptance import Accepted, NotYet, accept, accept_claime
 from obcd.spool.job import ledger
 from obcd.spool.outbox import publication
 from tests.faults.conftest import Mount
+from tests.golden.wording import wording
 from tests.support import wait_until
 from tests.unit.spool.spools import (
     THREE,
@@ -219,7 +220,7 @@ def test_file_whose_copy_would_fill_the_disk_is_left_in_the_inbox(layout: Layout
     mount(layout.jobs, "size=64k")
     order = order_of(drop_of(path))
 
-    assert accept(layout, order) == NotYet("there is no room for a file of 164 KiB: it is taken when there is")
+    assert accept(layout, order) == NotYet(wording("there-is-no-room-for-a"))
     assert path.exists()
     assert list(layout.jobs.iterdir()) == list(layout.claims.iterdir()) == []
     subprocess.run(["umount", str(layout.jobs)], check=True, timeout=30)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from obcd.spool.job import crash_count
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -115,7 +116,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
         Published(first.outbox / f"good{number}").assert_complete(4)
     (folder,) = first.jobs.iterdir()
     assert (folder / "input.jsonl").read_bytes() == prompt_lines(files[KILLER])
-    assert f"obcd resume {folder.name}" in survivor.status()["troubles"][0]
+    assert wording("obcd-resume", folder.name) in survivor.status()["troubles"][0]
     assert (
         f"jobs/{folder.name}" in json.loads((first.outbox / "killer.partial" / "progress.json").read_bytes())["trouble"]
     )

@@ -14,6 +14,7 @@ from obcd.coordinator.disk_watch import BALLAST
 from obcd.coordinator.inbox_watch import InboxWatch
 from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.mounts import Mount
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Simulated,
@@ -81,7 +82,7 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
     assert log.index("marked.jsonl accepted") < log.index("plain.jsonl accepted")
     assert datetime.fromisoformat(done.manifest["times"]["accepted_at"]).timestamp() - dropped_at >= SETTLE
     assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in (*plain, *marked)}
-    assert log.count("lies on nfs4, a network filesystem: it is scanned without events") == 1
+    assert log.count(wording("lies-on-nfs4-a-network-filesystem")) == 1
     assert "note: the inbox" in run_obcd(environment, "status", *place).stdout
     assert coordinator.status()["troubles"] == []
 
@@ -129,11 +130,11 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
         check=False,
     )  # fmt: skip
 
-    assert f"WARNING {doubt}; use a local folder" in coordinator.text()
+    assert wording("warning-use-a-local-folder", doubt) in coordinator.text()
     assert [text for text in coordinator.status()["troubles"] if text.startswith(doubt)]
     shown = run_obcd(environment, "status", *place).stdout.replace("\n", "").replace(" ", "")  # folded by the terminal
     assert f"trouble: {doubt}".replace(" ", "") in shown
-    assert f"fault: {doubt}\n    a local folder as --root" in checked.stdout
+    assert wording("fault-a-local-folder-as-root", doubt) in checked.stdout
     assert checked.returncode == 5
 
 
@@ -151,5 +152,5 @@ def test_batch_into_a_network_filesystem_says_so(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 0
-    assert f"warning: {tmp_path / 'answers' / '.obcd'} lies on nfs" in done.stderr
+    assert wording("warning-lies-on-nfs", tmp_path / "answers" / ".obcd") in done.stderr
     assert not (tmp_path / "answers" / ".obcd" / BALLAST).exists()

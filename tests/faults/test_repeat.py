@@ -22,6 +22,7 @@ from obcd.spool.outbox import publication
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.retention import sweep
 from tests.faults import checks
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     THREE,
     Crashed,
@@ -224,7 +225,7 @@ def test_stranger_in_the_place_of_the_records_stops_the_publishing_and_loses_not
     verdict = accept(spool, order(spool, "job1"))
     assert isinstance(verdict, Accepted)
 
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder")):
         finish(spool, verdict.header)
 
     spool.answered.unlink()

@@ -13,6 +13,7 @@ import pytest
 
 from obcd.results.verify import Verdict, verify
 from tests.faults.starving import starve
+from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     CoordinatorProcess,
@@ -184,11 +185,11 @@ def test_without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one(
     coordinator.published("notes").assert_complete(4)
     (note,) = coordinator.status()["notes"]
     assert "fs.inotify.max_user_instances" in note
-    assert "sudo sysctl fs.inotify.max_user_instances=" in note
+    assert wording("sudo-sysctl-fs-inotify-max-user") in note
     assert coordinator.status()["troubles"] == []
     shown = run_obcd(environment, "status", "--config", config, "--root", coordinator.root).stdout
-    assert "note: no file events" in shown
-    assert coordinator.text().count("no file events") == 1
+    assert wording("note-no-file-events") in shown
+    assert coordinator.text().count(wording("no-file-events")) == 1
 
     # when some are free again, then there are events again
     release.touch()

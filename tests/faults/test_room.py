@@ -13,6 +13,7 @@ from obcd.coordinator.disk_watch import BALLAST, PAUSED
 from obcd.results.verify import Verdict, verify
 from tests.faults.conftest import Mount
 from tests.faults.test_disk import fill
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Simulated,
@@ -94,9 +95,9 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     wait_until(lambda: server.in_flight() == 0 and job(coordinator)["done"] == server.asked().total())
     asked = server.asked().total()
     assert SLOTS <= asked < len(first)
-    assert "has no room at present" in (coordinator.outbox / "second.waiting" / "why.txt").read_text()
+    assert wording("has-no-room-at-present") in (coordinator.outbox / "second.waiting" / "why.txt").read_text()
     assert PAUSED in run_obcd(environment, "status", *place).stdout.replace("\n", " ")
-    assert "are to stay free" in job(coordinator)["trouble"]
+    assert wording("are-to-stay-free") in job(coordinator)["trouble"]
     checked = run_obcd(environment, "check", *place)
     assert checked.returncode == 5
     assert "fault: only" in checked.stdout
@@ -105,7 +106,11 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     configure(tmp_path, server)
     assert run_obcd(environment, "reload", *place).returncode == 0
     assert_whole(coordinator, server, {"first": first, "second": second})
-    assert coordinator.text().count("are to stay free") == coordinator.text().count("there is room again") == 1
+    assert (
+        coordinator.text().count(wording("are-to-stay-free"))
+        == coordinator.text().count(wording("there-is-room-again"))
+        == 1
+    )
     assert coordinator.status()["troubles"] == []
 
 
@@ -129,8 +134,8 @@ def test_disk_that_somebody_fills_to_its_last_byte_costs_no_answer(
     filler.unlink()
     assert_whole(coordinator, server, {"first": first})
     wait_until((root / BALLAST).exists)
-    assert coordinator.text().count("the ballast makes room") == 1
-    assert coordinator.text().count("there is room again") == 1
+    assert coordinator.text().count(wording("the-ballast-makes-room")) == 1
+    assert coordinator.text().count(wording("there-is-room-again")) == 1
 
 
 @pytest.mark.case("D1")
@@ -206,7 +211,9 @@ def test_answers_are_published_in_the_place_of_the_ballast_when_nothing_else_nee
 
     coordinator.published("first")
 
-    assert coordinator.text().index("cannot be published") < coordinator.text().index("the ballast makes room")
+    assert coordinator.text().index(wording("cannot-be-published")) < coordinator.text().index(
+        wording("the-ballast-makes-room")
+    )
     filler.unlink()
     assert_whole(coordinator, server, {"first": prompts(CROWD, "first")})
 
@@ -223,5 +230,5 @@ def test_answers_that_do_not_fit_wait_for_room_and_that_is_said_once(
     wait_until(lambda: not (coordinator.root / BALLAST).exists())
     filler.unlink()
     assert_whole(coordinator, server, {"first": prompts(CROWD, "first")})
-    assert coordinator.text().count("cannot be published") == 1
+    assert coordinator.text().count(wording("cannot-be-published")) == 1
     wait_until(lambda: troubles(coordinator) == "")

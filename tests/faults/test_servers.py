@@ -27,6 +27,7 @@ import requests
 from obcd.ollama.client import encode_body
 from obcd.ollama.transport import AbortedError, Transport
 from tests.faults.strange import Script, StrangeServer, answer, strange, whole
+from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     CoordinatorProcess,
@@ -311,7 +312,7 @@ def test_poison_is_asked_three_times_and_its_failure_says_where(
     (error,) = coordinator.published().errors
 
     assert (error["class"], error["attempts"]) == ("poison", 3)
-    assert "crashed each of the 3 times" in error["message"]
+    assert wording("crashed-each-of-the-3-times") in error["message"]
     assert server.asked() == {prompt_key("[[simulate:crash]] poison"): 3}
 
 
@@ -511,8 +512,8 @@ def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
     assert max(asked.values()) == 2
     assert asked.total() <= 21 + 4  # what was in flight when it hung
     assert loads(server) == 3  # loaded, unloaded, loaded
-    assert "the model's process hung while it was at this" in coordinator.text()
-    assert coordinator.text().count("no answer within the time limit") == 1
+    assert wording("the-model-s-process-hung-while") in coordinator.text()
+    assert coordinator.text().count(wording("no-answer-within-the-time-limit")) == 1
     # and each step was said
     text = coordinator.text()
     steps = ("is DOWN: nobody is answered", "one token is asked for", "no token came", "it hung", "is UP again")
@@ -538,7 +539,7 @@ def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached
     done.assert_complete(41)
     assert done.errors == []
     assert (done.responses[-1]["attempts"], done.responses[-1]["hedged"]) == (1, True)
-    assert "no answer within the time limit" not in coordinator.text()
+    assert wording("no-answer-within-the-time-limit") not in coordinator.text()
     # then the one that hangs is found out by a token, and answers again
     wait_until(lambda: "it hung: its model is unloaded" in coordinator.text())
     wait_until(lambda: {item["state"] for item in coordinator.status()["endpoints"]} <= {"UP", "SUSPECT"})
@@ -568,7 +569,7 @@ def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, 
     asked = server.asked()
     assert (asked.pop(ONE_TOKEN), asked.pop(prompt_key(slow))) == (1, 2)
     assert set(asked.values()) == {1}
-    assert "it is slow, and does not hang" in coordinator.text()
+    assert wording("it-is-slow-and-does-not") in coordinator.text()
     assert "unloaded" not in coordinator.text()
 
 

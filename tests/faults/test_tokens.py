@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.strange import StrangeServer, strange
+from tests.golden.wording import wording
 from tests.support import CoordinatorProcess, family, prompts, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
@@ -130,5 +131,5 @@ def test_batch_sends_the_token_and_a_wrong_one_is_told(tmp_path: Path, environme
         right = run_obcd(environment, *line)
 
         assert wrong.returncode == 6
-        assert "it does not let us in (status 401): it wants a token, or another one" in wrong.stderr
+        assert wording("it-does-not-let-us-in") in wrong.stderr
         assert right.returncode == 0

@@ -17,6 +17,7 @@ import obcd.cli.jobs.wait  # noqa: F401 - to be there in a child that may not re
 from obcd.cli.main import run
 from obcd.spool.folders import acl
 from tests.faults.users import ALICE, GROUP, MALLORY, needs_root
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -98,10 +99,7 @@ def test_coordinator_does_not_start_on_an_inbox_whose_users_can_take_each_others
 
     assert done.returncode == 5
     (last,) = done.stderr.splitlines()[-1:]
-    assert last == (
-        f"obcd: {inbox} has mode 2770: its users may delete and replace each other's files; mend it, then start again: "
-        f"chmod 3730 {inbox}"
-    )
+    assert last == (wording("obcd-has-mode-2770-its-users", inbox, inbox))
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o3730])
@@ -132,12 +130,12 @@ def test_repeated_drop_is_answered_by_a_pointer_and_asked_nothing(
     second = run_obcd(environment, *words)
 
     assert (first.returncode, second.returncode) == (3, 3)  # a line failed, then as now
-    assert second.stderr.startswith("notes.jsonl was answered before: 2 answered, 1 failed, in ")
+    assert second.stderr.startswith(wording("notes-jsonl-was-answered-before-2"))
     assert [path.name for path in coordinator.outbox.iterdir()] == ["notes.repeated"]
     assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in prompts(2)}
-    assert coordinator.text().count("was answered before, as job") == 1
+    assert coordinator.text().count(wording("was-answered-before-as-job")) == 1
     verified = run_obcd(environment, "verify", coordinator.outbox)
-    assert verified.stdout.startswith("notes.repeated: answered before, by job ")
+    assert verified.stdout.startswith(wording("notes-repeated-answered-before-by-job"))
 
 
 @pytest.mark.case("F20")
@@ -174,4 +172,4 @@ def test_keeping_answers_apart_needs_a_restart_and_says_so(
     reloaded = run_obcd(environment, "reload", "--config", config, "--root", coordinator.root)
 
     assert reloaded.returncode == 4
-    assert "spool.per_user cannot change while the coordinator runs (from false to true)" in reloaded.stderr
+    assert wording("spool-per-user-cannot-change-while") in reloaded.stderr

@@ -16,6 +16,7 @@ from obcd.coordinator import reload_request
 from obcd.coordinator.reload_request import ask_to_reload
 from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders.layout import Layout, SpoolLock
+from tests.golden.wording import wording
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +64,7 @@ def test_old_outcome_is_not_taken_for_ours(layout: Layout, lock: SpoolLock, hung
     show(layout, OLD)
     hung_up.append(lambda: None)
 
-    with pytest.raises(TimedOutError, match=f"pid {os.getpid()}\\) has not read its configuration within 0.2 s"):
+    with pytest.raises(TimedOutError, match=wording("pid-has-not-read-its-configuration", os.getpid())):
         ask_to_reload(layout, 0.2)
     assert hung_up == []
 
@@ -74,7 +75,7 @@ def test_status_and_lock_file_without_a_holder_are_nobody(layout: Layout) -> Non
         (layout.root / "lock").write_text(f"pid {stranger.pid}\n", "utf-8")
         show(layout, pid=stranger.pid)
 
-        with pytest.raises(InputError, match=f"no coordinator runs on {layout.root}"):
+        with pytest.raises(InputError, match=wording("no-coordinator-runs-on", layout.root)):
             ask_to_reload(layout, 1.0)
         assert stranger.poll() is None
     finally:
@@ -87,7 +88,7 @@ def test_status_of_another_process_than_the_lock_holder_is_not_believed(layout: 
     try:
         show(layout, pid=stranger.pid)
 
-        with pytest.raises(TimedOutError, match="shows no status"):
+        with pytest.raises(TimedOutError, match=wording("shows-no-status")):
             ask_to_reload(layout, 0.2)
         assert stranger.poll() is None
     finally:
@@ -106,7 +107,7 @@ def test_coordinator_that_ends_meanwhile_is_told(
 
     hung_up.append(end)
 
-    with pytest.raises(InputError, match="ended before it had read"):
+    with pytest.raises(InputError, match=wording("ended-before-it-had-read")):
         ask_to_reload(layout, 10.0)
 
 
@@ -116,7 +117,7 @@ def test_coordinator_that_is_killed_meanwhile_is_told_at_once_though_its_status_
     show(layout, OLD)
     hung_up.append(lock.release)
 
-    with pytest.raises(InputError, match="ended before it had read"):
+    with pytest.raises(InputError, match=wording("ended-before-it-had-read")):
         ask_to_reload(layout, 30.0)
 
 
@@ -141,7 +142,7 @@ def test_reloads_that_are_not_as_we_write_them_are_passed_over(
 def test_fifo_in_place_of_the_status_keeps_nobody_waiting(layout: Layout, lock: SpoolLock) -> None:
     os.mkfifo(layout.status)
 
-    with pytest.raises(TimedOutError, match="shows no status"):
+    with pytest.raises(TimedOutError, match=wording("shows-no-status")):
         ask_to_reload(layout, 0.05)
 
 
@@ -160,7 +161,7 @@ def test_status_that_is_not_as_we_write_it_has_nobody_signalled(
     document = {"pid": os.getpid(), "takes_reloads": True, "reloads": [], **said}
     layout.status.write_text(json.dumps(document), "utf-8")
 
-    with pytest.raises(TimedOutError, match="shows no status"):  # and we live
+    with pytest.raises(TimedOutError, match=wording("shows-no-status")):  # and we live
         ask_to_reload(layout, 0.05)
 
 
@@ -180,7 +181,7 @@ def test_process_that_got_the_number_of_a_coordinator_that_just_ended_is_not_sig
     try:
         show(layout, pid=stranger.pid)
 
-        with pytest.raises(InputError, match="ended before it had read"):
+        with pytest.raises(InputError, match=wording("ended-before-it-had-read")):
             ask_to_reload(layout, 5.0)
         with pytest.raises(subprocess.TimeoutExpired):
             stranger.wait(0.2)
@@ -201,5 +202,5 @@ def test_coordinator_of_another_user_is_named_with_a_way(
     module, _, name = place.rpartition(".")
     monkeypatch.setattr(getattr(reload_request, module) if module else reload_request, name, refuse)
 
-    with pytest.raises(InputError, match=r"belongs to another user: sudo -u .* systemctl reload obcd-coordinator"):
+    with pytest.raises(InputError, match=wording("belongs-to-another-user-sudo-u")):
         ask_to_reload(layout, 1.0)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import Published, Running, Simulated, family, obcd_command, prompt_lines, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
@@ -106,9 +107,9 @@ def test_configuration_and_prompts_of_the_seed_work_as_they_are(folder: Folder, 
     assert (done.returncode, done.stdout) == (0, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "prompts.jsonl: 8 prompts over 1 endpoint"
-    assert lines[1] == "stand-in servers answer (0.33.0-obcd-simulated)"
+    assert lines[1] == wording("stand-in-servers-answer-0-33")
     assert lines[2] == "8 prompts answered, 0 failed: responses/prompts/"
-    assert re.fullmatch(r"\d+\.\d s of server work in \d+\.\d s = \d+\.\d ×", lines[3])
+    assert re.fullmatch(wording("d-d-s-of-server-work"), lines[3])
     folder.published.assert_complete(8)
     assert [item["prompt"] for item in folder.published.responses] == [item["content"] for item in PROMPTS]
     assert folder.published.manifest["settings"]["system"].startswith("You answer in one sentence,\nand")
@@ -173,7 +174,7 @@ def test_what_is_answered_already_is_not_asked_again(folder: Folder, server: Sim
     again = folder.run()
 
     assert again.returncode == 0
-    assert again.stderr == "prompts.jsonl is answered already, in responses/prompts/ (--again asks anew)\n"
+    assert again.stderr == wording("prompts-jsonl-is-answered-already-in")
     assert len(server.account()) == 8
 
 
@@ -201,7 +202,7 @@ def test_interrupted_run_goes_on_where_it_was(
     first.send(signal.SIGINT)
 
     assert first.wait() == 130
-    assert "interrupted; the same command goes on where it was" in first.text()
+    assert wording("interrupted-the-same-command-goes-on") in first.text()
     assert "Traceback" not in first.text()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     wait_until(lambda: server.in_flight() == 0)
@@ -209,7 +210,7 @@ def test_interrupted_run_goes_on_where_it_was(
 
     second = folder.run()
     assert second.returncode == 0
-    assert second.stderr.startswith("going on with prompts.jsonl where it was\n")
+    assert second.stderr.startswith(wording("going-on-with-prompts-jsonl-where"))
     folder.published.assert_complete(8)
     records = server.account()
     assert sum(record["attempt"] > 1 for record in records) <= 4  # what was in flight, in four slots
@@ -262,7 +263,7 @@ def test_prompts_that_changed_since_an_interruption_are_refused(
     refused = folder.run()
 
     assert refused.returncode == 5
-    assert "changed since its interrupted run" in refused.stderr
+    assert wording("changed-since-its-interrupted-run") in refused.stderr
     folder.write_prompts(PROMPTS)
     assert folder.run().returncode == 0
 
@@ -286,10 +287,10 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
     done = folder.run()
 
     assert done.returncode == 3
-    assert "prompts.jsonl: 4 prompts (1 bad line will be in errors.jsonl) over 1 endpoint" in done.stderr
-    assert re.search(r"Line: 3 on 127\.0\.0\.1:\d+ failed: the server refuses", done.stderr)
+    assert wording("prompts-jsonl-4-prompts-1-bad") in done.stderr
+    assert re.search(wording("line-3-on-127-0-0"), done.stderr)
     assert "2 prompts answered, 2 failed: responses/prompts/" in done.stderr
-    assert "to try again: responses/prompts/retry.jsonl" in done.stderr
+    assert wording("to-try-again-responses-prompts-retry") in done.stderr
     folder.published.assert_complete(4)
     assert folder.run().returncode == 3  # it is answered already, as far as it could be
 
@@ -298,8 +299,8 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
     ("config", "code", "said"),
     [
         ('model = "llama3.2"\ncolour = 1\n', 4, "at colour: unknown key"),
-        ('model = "llama3.2', 4, "is not TOML"),
-        ('[ollama_instances]\n"127.0.0.1:{free}" = 0\n', 6, "no endpoint can be reached"),
+        ('model = "llama3.2', 4, wording("is-not-toml")),
+        ('[ollama_instances]\n"127.0.0.1:{free}" = 0\n', 6, wording("no-endpoint-can-be-reached")),
         ('model = "phi4"\n[ollama_instances]\n"{endpoint}" = 0\n', 6, "ollama pull phi4"),
     ],
 )
@@ -375,6 +376,6 @@ def test_name_that_cannot_be_shown_is_refused_and_escaped(folder: Folder, name: 
     done = run_obcd(folder.environment, "batch", "--prompts", name, cwd=folder.path)
 
     assert done.returncode == 5
-    assert "has characters that cannot be shown: rename it" in done.stderr
+    assert wording("has-characters-that-cannot-be-shown") in done.stderr
     assert "\x1b" not in done.stderr
     assert not (folder.path / "responses").exists()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import NEVER_HEDGED, CoordinatorProcess, Simulated, prompt_key, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
@@ -98,9 +99,9 @@ def test_damaged_cache_is_told_once_and_everything_is_answered(
 
     coordinator.published().assert_complete(20)
     wait_until(lambda: "the cache of answers is not used" in coordinator.text())
-    assert coordinator.text().count("the cache of answers is not used: it is damaged") == 1
+    assert coordinator.text().count(wording("the-cache-of-answers-is-not")) == 1
     cleared = run_obcd(environment, "cache", "clear", "--root", coordinator.root)
-    assert (cleared.returncode, "was damaged and is removed" in cleared.stderr) == (0, True)
+    assert (cleared.returncode, wording("was-damaged-and-is-removed") in cleared.stderr) == (0, True)
 
 
 def test_cache_without_known_weights_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -110,4 +111,4 @@ def test_cache_without_known_weights_is_refused(tmp_path: Path, environment: dic
     refused = run_obcd(environment, "check", "--config", path)
 
     assert refused.returncode == 4
-    assert 'wrong at profiles.visits.cache: it needs digest = "same": with "any" it is not known' in refused.stderr
+    assert wording("wrong-at-profiles-visits-cache-it") in refused.stderr

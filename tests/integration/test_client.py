@@ -26,6 +26,7 @@ from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.standins.simulated.faults import KINDS, VECTOR_KINDS
 from obcd.standins.simulated.gpu_server import Behaviour
+from tests.golden.wording import wording
 from tests.integration.loopback import (
     Script,
     SimulatedServer,
@@ -221,14 +222,14 @@ class TestFaults:
 
         assert isinstance(fault, Fault)
         assert (fault.kind, fault.remedy) == ("cut_short", Remedy.NEVER)
-        assert fault.message.endswith("raise num_predict (now 7), or num_ctx")
+        assert fault.message.endswith(wording("raise-num-predict-now-7-or"))
         assert str(kept_of(fault).text).startswith("{")
 
     def test_thoughts_without_an_answer_are_a_failure_that_keeps_them(self, transport: Transport) -> None:
         fault = fault_of(transport, "[[simulate:empty-thinking]]")
 
         assert (fault.kind, fault.remedy) == ("cut_in_thought", Remedy.NEVER)
-        assert "before its first word: raise num_predict" in fault.message
+        assert wording("before-its-first-word-raise-num") in fault.message
         assert (kept_of(fault).text, bool(kept_of(fault).thinking)) == ("", True)
 
     def test_prompt_that_does_not_fit_fails_for_good_and_says_by_how_much(self, transport: Transport) -> None:
@@ -254,7 +255,7 @@ class TestFaults:
         fault = fault_of(transport, "[[simulate:tokens=30]]", planned)
         tokens = (len(f"{SECRET} [[simulate:tokens=30]]") + 3) // 4 + 4 + 30
         assert (fault.kind, fault.remedy, fault.needs) == ("too_long", Remedy.NEVER, tokens + JOB.num_predict)
-        assert fault.message == "the answer filled the context before it was complete: num_ctx 64 was too small"
+        assert fault.message == wording("the-answer-filled-the-context-before")
 
         line = request(f"{SECRET} [[simulate:tokens=30]]")
         for most in (None, 64, tokens + JOB.num_predict - 1):  # not planned, the largest already, still too small
@@ -318,8 +319,8 @@ class TestProbing:
             (replies(VERSION, ok(b'{"models": [{"digest": "x"}]}')), NOT_OLLAMA),
             (replies(ok(b"\xff\xfe")), NOT_OLLAMA),
             (replies(ok(b'{"version":' * 50_000)), NOT_OLLAMA),
-            (replies(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "it answers with status 404"),
-            (replies(b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n"), "it answers with status 502"),
+            (replies(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), wording("it-answers-with-status-404")),
+            (replies(b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n"), wording("it-answers-with-status-502")),
             (replies(VERSION, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), BROKEN),
             (replies(VERSION, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"), BROKEN),
             (replies(ok(b"no gzip", "Content-Encoding: gzip\r\n")), BROKEN),
@@ -347,7 +348,7 @@ class TestProbing:
             assert probe(server.url).failure == failure
 
     def test_nobody_listens(self) -> None:
-        assert probe("http://" + unused_address()).failure == "connection refused: no server listens there"
+        assert probe("http://" + unused_address()).failure == wording("connection-refused-no-server-listens-there")
 
     @pytest.mark.parametrize("url", ["http://no-such-host.invalid:1", "http://" + "a" * 70 + ":1", "http://a..b:1"])
     def test_name_that_is_none_is_no_exception(self, url: str) -> None:
@@ -360,7 +361,7 @@ class TestProbing:
                 failure = probe(server.url).failure
             assert other.connections == 0
 
-        assert failure == "it answers with a redirect (307), which is not followed: configure its new address"
+        assert failure == wording("it-answers-with-a-redirect-307")
 
     def test_proxy_and_netrc_of_the_environment_are_ignored(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     CoordinatorProcess,
@@ -80,7 +81,7 @@ def test_mixed_job_runs_in_two_passes_and_nothing_is_cut(
     starts = {record["prompt"]: record["started"] for record in server.account()}
     common = max(starts[prompt_key(f"short question number {number}")] for number in range(400))
     assert all(starts[prompt_key(prompt)] > common - 0.5 for prompt in long)
-    assert "403 requests; num_ctx 2048 for 400 requests, 8192 for 3" in coordinator.text()
+    assert wording("403-requests-num-ctx-2048-for") in coordinator.text()
 
 
 def test_prompt_that_fits_no_context_fails_at_acceptance_with_its_tokens(
@@ -130,8 +131,8 @@ def test_wrong_estimates_are_asked_again_and_what_fits_nowhere_fails_with_its_tr
     assert server.asked()[prompt_key(fits)] == server.asked()[prompt_key(is_cut)] == 2
     failed = {error["line"]: error for error in done.errors}
     assert {number: error["class"] for number, error in failed.items()} == {3: "too_long", 4: "too_long"}
-    assert f"{5000 + tokens(fits_nowhere)} tokens where 2048 fit" in failed[3]["message"]
-    assert f"{3000 + tokens(own)} tokens where 2048 fit" in failed[4]["message"]
+    assert wording("tokens-where-2048-fit", 5000 + tokens(fits_nowhere)) in failed[3]["message"]
+    assert wording("tokens-where-2048-fit", 3000 + tokens(own)) in failed[4]["message"]
     assert loads(server) == [2]
     assert done.manifest["counts"]["cut_short"] == 0
 
@@ -189,8 +190,8 @@ def test_batch_that_was_interrupted_goes_on_with_the_contexts_it_chose(
 
     again = run_obcd(environment, *command)
     assert again.returncode == 0, again.stderr
-    assert "going on with p.jsonl where it was" in again.stderr
-    assert "the configuration changed" not in again.stderr
+    assert wording("going-on-with-p-jsonl-where") in again.stderr
+    assert wording("the-configuration-changed") not in again.stderr
 
     server.reset()
     assert run_obcd(environment, *command).returncode == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import CoordinatorProcess, Published, Simulated, prompt_key, prompts, run_here, run_obcd, wait_until
 from tests.support import write_config as write
 
@@ -64,7 +65,7 @@ def test_cancelled_job_is_published_with_what_it_has_and_asks_nothing_more(
     assert set(asked.values()) == {1}
     assert len(asked) <= len(done.responses) + 2  # the two that were in flight
     assert sorted(os.listdir(coordinator.inbox)) == [".obcd", "clinical"]
-    assert "was cancelled by uid" in coordinator.text()
+    assert wording("was-cancelled-by-uid") in coordinator.text()
 
 
 def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: CoordinatorProcess) -> None:
@@ -72,7 +73,7 @@ def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: Coo
     wait_until(lambda: has_begun(coordinator))
     assert command(coordinator, "cancel", "clinical/notes.jsonl") == (
         0,
-        "clinical/notes.jsonl is cancelled: what has no answer will be in its retry.jsonl\n",
+        wording("clinical-notes-jsonl-is-cancelled-what"),
     )
     first = coordinator.published("clinical/notes")
 
@@ -80,7 +81,7 @@ def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: Coo
 
     left = len(first.errors)
     assert (code, left > 0) == (0, True)
-    assert re.search(rf": {left} lines dropped as notes\.retry\.jsonl; see obcd status", said)
+    assert re.search(wording("lines-dropped-as-notes-retry-jsonl", left), said)
     second = coordinator.published("clinical/notes.retry")
     second.assert_complete(left)
     answered = [item["prompt"] for item in (*first.responses, *second.responses)]
@@ -93,7 +94,7 @@ def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: Coo
     here = f"{60 - left} answered here ({first.manifest['counts']['cut_short']} cut short)"
     assert (verified.returncode, verified.stdout) == (
         0,
-        f"notes: 60 lines, {here}, {left} by its retry notes.retry, 0 failed: complete\n",
+        wording("notes-60-lines-by-its-retry", here, left),
     )
     for shown in (folder, str(coordinator.root / "outbox")):
         printed = run_obcd(environment, "print", "--json", shown)
@@ -103,7 +104,7 @@ def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: Coo
         ]
         assert (printed.returncode, printed.stderr) == (0, "")
     code, said = command(coordinator, "retry", "clinical/notes")
-    assert (code, "its failed lines were answered in" in said) == (0, True)
+    assert (code, wording("its-failed-lines-were-answered-in") in said) == (0, True)
 
 
 def test_paused_job_stands_still_lets_others_pass_and_goes_on(
@@ -112,7 +113,7 @@ def test_paused_job_stands_still_lets_others_pass_and_goes_on(
     coordinator.drop(prompts(60))
     wait_until(lambda: has_begun(coordinator))
 
-    assert command(coordinator, "pause", "notes") == (0, "notes.jsonl is paused: obcd resume lets it go on\n")
+    assert command(coordinator, "pause", "notes") == (0, wording("notes-jsonl-is-paused-obcd-resume"))
 
     wait_until(lambda: server.in_flight() == 0)
     before = server.asked()
@@ -179,7 +180,7 @@ def test_higher_priority_is_served_first(coordinator: CoordinatorProcess, server
     assert places[-1] - places[0] < 30  # nearly one block: in turns it would have been forty
     assert command(coordinator, "cancel", "low") == (
         0,
-        "low.jsonl is cancelled: what has no answer will be in its retry.jsonl\n",
+        wording("low-jsonl-is-cancelled-what-has"),
     )
 
 
@@ -196,7 +197,7 @@ def test_stranger_is_told_that_it_is_not_his(coordinator: CoordinatorProcess, ve
 
     why = coordinator.outbox / f"notes.jsonl.{verb}.waiting" / "why.txt"
     wait_until(why.exists)
-    assert "only its submitter or the daemon's own user may control it" in why.read_text()
+    assert wording("only-its-submitter-or-the-daemon") in why.read_text()
     done = coordinator.published()
     done.assert_complete(60)
     assert done.errors == []
@@ -205,11 +206,11 @@ def test_stranger_is_told_that_it_is_not_his(coordinator: CoordinatorProcess, ve
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("cancel", "nothing"), 5, r"obcd: there is no unfinished job 'nothing': obcd status lists them\n"),
-        (("resume", "done"), 5, r"obcd: done is finished: its answers are in .*/outbox/done\n"),
-        (("retry", "done"), 0, r".*/done: nothing failed in it, there is nothing to try again\n"),
-        (("retry", "nothing"), 5, r"obcd: there is no published job 'nothing' in .*\n"),
-        (("priority", "done", 101), 2, r"(?s).*101 is not in the range -100<=x<=100.*"),
+        (("cancel", "nothing"), 5, wording("obcd-there-is-no-unfinished-job")),
+        (("resume", "done"), 5, wording("obcd-done-is-finished-its-answers")),
+        (("retry", "done"), 0, wording("done-nothing-failed-in-it-there")),
+        (("retry", "nothing"), 5, wording("obcd-there-is-no-published-job")),
+        (("priority", "done", 101), 2, wording("s-101-is-not-in-the")),
         (("cancel",), 2, r"(?s).*Missing argument 'JOB….*"),
     ],
 )
@@ -236,7 +237,7 @@ def test_order_without_a_coordinator_waits_for_one(
 
     code, said = command(coordinator, "cancel", "notes.jsonl")
 
-    assert (code, "notes.jsonl.cancel lies in the inbox until one does" in said) == (0, True)
+    assert (code, wording("notes-jsonl-cancel-lies-in-the") in said) == (0, True)
     again = coordinate(coordinator.config)
     again.published().assert_complete(100)
     assert Published(again.outbox / "notes").errors
@@ -248,4 +249,4 @@ def test_malformed_priority_is_told_in_the_outbox(coordinator: CoordinatorProces
     why = coordinator.outbox / "notes.jsonl.priority-high.waiting" / "why.txt"
 
     wait_until(why.exists)
-    assert "a priority is a whole number from -100 to 100" in why.read_text()
+    assert wording("a-priority-is-a-whole-number") in why.read_text()

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     CoordinatorProcess,
@@ -125,7 +126,7 @@ def test_submit_gives_up_waiting_when_its_time_is_over(
     done = run_obcd(environment, "submit", source, "--wait", "--timeout", 1, "--root", coordinator.root)
 
     assert done.returncode == 8
-    assert "it goes on" in done.stderr
+    assert wording("it-goes-on") in done.stderr
 
 
 def test_file_in_a_profile_folder_is_asked_with_its_profile(config: Path, coordinate: Coordinate) -> None:
@@ -193,7 +194,7 @@ def test_repeated_drop_of_an_unfinished_job_waits_and_says_so(
 
     why = coordinator.outbox / "notes.waiting" / "why.txt"
     wait_until(why.exists)
-    assert "the same file is being answered already" in why.read_text("utf-8")
+    assert wording("the-same-file-is-being-answered") in why.read_text("utf-8")
     assert server.in_flight() == 1
 
     wait_until(lambda: len(list(coordinator.outbox.glob("notes*/manifest.json"))) == 2)
@@ -537,7 +538,7 @@ def test_second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on(
     second = coordinate(config, is_awaited=False)
 
     assert second.wait() == 7
-    assert f"another coordinator (pid {first.pid}) runs on" in second.text()
+    assert wording("another-coordinator-pid-runs-on", first.pid) in second.text()
     first.drop(prompts(1))
     first.published().assert_complete(1)
 
@@ -596,7 +597,7 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, co
     again = coordinate(config, is_awaited=False)
 
     assert again.wait() == 5
-    assert "written by a newer obcd" in again.text()
+    assert wording("written-by-a-newer-obcd") in again.text()
     assert "Traceback" not in again.text()
 
 
@@ -617,7 +618,7 @@ def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordin
 
     wait_until(lambda: coordinator.status()["jobs"] and coordinator.status()["jobs"][0]["total"] == 200_000)
 
-    assert "the clerk died at Accept" in coordinator.text()
+    assert wording("the-clerk-died-at-accept") in coordinator.text()
     assert len(os.listdir(coordinator.jobs)) == 1
 
 
@@ -635,7 +636,7 @@ def test_clerk_that_is_killed_while_it_publishes_is_replaced(
     done = coordinator.published()
 
     done.assert_complete(100_016)
-    assert "the clerk died at Publish" in coordinator.text()
+    assert wording("the-clerk-died-at-publish") in coordinator.text()
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
 
@@ -674,7 +675,7 @@ def test_status_is_for_people_and_for_machines(
     coordinator.wait()
     nobody = run_obcd(environment, "status", *place)
     assert nobody.returncode == 5
-    assert "no coordinator runs" in nobody.stderr
+    assert wording("no-coordinator-runs") in nobody.stderr
 
 
 def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, coordinate: Coordinate) -> None:
@@ -686,8 +687,8 @@ def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, coordinate: C
     coordinator.drop(prompts(2))
 
     coordinator.published().assert_complete(2)
-    assert "cannot be read" in coordinator.text()
-    assert coordinator.text().count("cannot be read") == 1
+    assert wording("cannot-be-read") in coordinator.text()
+    assert coordinator.text().count(wording("cannot-be-read")) == 1
     wait_until(lambda: coordinator.status()["troubles"] == [])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import Running, obcd_command, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
@@ -36,7 +37,7 @@ def test_job_folder_that_is_taken_away_ends_only_its_own_job(
     coordinator.drop(prompts(3), "other.jsonl")
 
     coordinator.published("other").assert_complete(3)
-    assert "was taken away" in coordinator.text()
+    assert wording("was-taken-away") in coordinator.text()
     assert coordinator.status()["troubles"] == []
 
 

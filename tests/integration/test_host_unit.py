@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, cards
 from tests.integration.systemd_sandbox import VENV, SystemdSandbox
 from tests.support import wait_until
@@ -193,27 +194,27 @@ def test_commands_of_root_mean_the_unit_and_believe_nobody_elses_folder(host: Ho
     machine.write("/tmp/obcd-0-host/plan.json", planted)
 
     assert machine.obcd("host", "status").stdout.startswith(
-        f"{ALL_ANSWER}  pid {machine.main_pid(HOST)}  /run/obcd-host"
+        wording("pid-run-obcd-host", ALL_ANSWER, machine.main_pid(HOST))
     )
     assert '"127.0.0.1:11432"' in machine.obcd("host", "endpoints").stdout
     second = machine.obcd("host", user="carl", check=False)
-    assert (second.returncode, "obcd-host.service runs here" in second.stderr) == (7, True), second.stderr
-    assert "journalctl -u obcd-host" in machine.obcd("host", "logs", "watch").stderr
+    assert (second.returncode, wording("obcd-host-service-runs-here") in second.stderr) == (7, True), second.stderr
+    assert wording("journalctl-u-obcd-host") in machine.obcd("host", "logs", "watch").stderr
 
 
 def test_dry_run_beside_the_unit_is_of_the_unit(host: Host) -> None:
     done = host.machine.obcd("serve-gpu", "1", "--dry-run")
 
     assert "HOME=/var/lib/obcd" in done.stdout
-    assert f", the server gpu1 of {HOST}: sudo systemctl stop obcd-host" in done.stderr
+    assert wording("the-server-gpu1-of-sudo-systemctl", HOST) in done.stderr
 
 
 @pytest.mark.parametrize(
     ("table", "state", "why"),
     [
-        ("gpus = [7]", "failed", "names 7, which is not on this machine"),
+        ("gpus = [7]", "failed", wording("names-7-which-is-not-on")),
         ('ollama = "/nowhere/ollama"', "failed", "/nowhere/ollama"),
-        ('bind = "192.0.2.77"', "activating", '192.0.2.77" is not an address of this machine'),
+        ('bind = "192.0.2.77"', "activating", wording("192-0-2-77-is-not")),
     ],
 )
 def test_wrong_host_table_fails_at_once_and_is_said(host: Host, table: str, state: str, why: str) -> None:
@@ -230,7 +231,9 @@ def test_wrong_host_table_fails_at_once_and_is_said(host: Host, table: str, stat
         assert machine.show(HOST, "ActiveState") == state
         assert why in machine.messages(HOST)
         words = "has failed" if state == "failed" else "keeps failing"
-        assert (said.returncode, f"{HOST} {words}: journalctl -u obcd-host" in said.stderr) == (6, True), said.stderr
+        assert (said.returncode, wording("journalctl-u-obcd-host-2", HOST, words) in said.stderr) == (6, True), (
+            said.stderr
+        )
     finally:
         path.write_text(kept)
         machine.run("systemctl", "stop", HOST)

@@ -13,6 +13,7 @@ import pytest
 from obcd.cli.daemon.install import NOTHING_DONE
 from obcd.errors import ExitCode
 from obcd.install.apply import InstallVerb
+from tests.golden.wording import wording
 from tests.integration.systemd_sandbox import VENV, SystemdSandbox
 from tests.support import SOURCES, make_environment, run_obcd, wait_until
 
@@ -68,13 +69,13 @@ def test_staged_tree_is_made_kept_and_taken_away(tmp_path: Path, environment: di
     files = [path.name for path in root.rglob("*") if path.is_file() or path.is_symlink()]
     assert sorted(files) == ["20-mine.conf", "obcd-coordinator.service.old"]
     kept = f"{UNIT}.old /etc/systemd/system/obcd-host.service.d/20-mine.conf"
-    assert f"Yours, and left too: {kept}\n" in said
+    assert wording("yours-and-left-too", kept) in said
 
 
 def test_uninstall_of_nothing_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
     done = run_obcd(environment, "uninstall", "--root", tmp_path)
 
-    assert (done.returncode, done.stdout) == (0, "Nothing is installed here.\n")
+    assert (done.returncode, done.stdout) == (0, wording("nothing-is-installed-here"))
 
 
 def test_machine_of_another_init_is_refused_with_what_works(environment: dict[str, str]) -> None:
@@ -84,7 +85,7 @@ def test_machine_of_another_init_is_refused_with_what_works(environment: dict[st
     done = run_obcd(environment, "install", "--dry-run")
 
     assert done.returncode == ExitCode.USAGE
-    assert "no systemd runs this machine" in done.stderr
+    assert wording("no-systemd-runs-this-machine") in done.stderr
     assert "--root DIR" in done.stderr
 
 
@@ -110,7 +111,7 @@ def test_only_root_installs(systemd: SystemdSandbox) -> None:
     done = systemd.obcd("install", user="nobody", check=False)
 
     assert done.returncode == ExitCode.USAGE
-    assert done.stderr.startswith("obcd: only root can install: sudo obcd install")
+    assert done.stderr.startswith(wording("obcd-only-root-can-install-sudo"))
 
 
 def test_python_in_a_home_is_refused_with_the_way_out(systemd: SystemdSandbox) -> None:
@@ -119,8 +120,8 @@ def test_python_in_a_home_is_refused_with_the_way_out(systemd: SystemdSandbox) -
     done = systemd.run("/root/mine/bin/python", "-m", "obcd", "install", check=False)
 
     assert done.returncode == ExitCode.USAGE
-    assert "/root/mine/bin/python lies under /root, which services do not see" in done.stderr
-    assert "python3 -m venv /opt/obcd" in done.stderr
+    assert wording("root-mine-bin-python-lies-under") in done.stderr
+    assert wording("python3-m-venv-opt-obcd") in done.stderr
 
 
 def test_ordinary_user_stages_with_all_modes(systemd: SystemdSandbox) -> None:
@@ -139,9 +140,9 @@ def test_stock_service_is_named_and_left_alone(systemd: SystemdSandbox) -> None:
 
     said = systemd.obcd("install", "--dry-run").stdout
 
-    assert "/etc/systemd/system/ollama.service is here" in said
-    assert "systemctl disable --now ollama" in said
-    assert 'models = "/usr/share/ollama/.ollama/models"' in said
+    assert wording("etc-systemd-system-ollama-service-is") in said
+    assert wording("systemctl-disable-now-ollama") in said
+    assert wording("models-usr-share-ollama-ollama-models") in said
     assert systemd.show("ollama", "ActiveState") == "active"
     systemd.run("systemctl", "stop", "ollama")
 
@@ -178,7 +179,7 @@ def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
 
     assert looked.stdout == removed.stdout + NOTHING_DONE + "\n"
     assert verbs(removed.stdout)["/etc/obcd/obcd.toml"] == "kept"
-    assert "rm -r /var/spool/obcd /var/lib/obcd /var/log/obcd /etc/obcd && userdel obcd" in removed.stdout
+    assert wording("rm-r-var-spool-obcd-var") in removed.stdout
     wait_until(lambda: systemd.show("obcd-coordinator", "ActiveState") == "inactive", what="it is stopped")
     assert systemd.show("obcd-load@broken.service", "ActiveState") == "inactive"
     left = systemd.run("sh", "-c", "find /etc /usr/local -name '*obcd*' ! -name obcd-was-here").stdout.split()

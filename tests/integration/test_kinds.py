@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from obcd.core.endpoint.concurrency import FIRST
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Published,
@@ -148,7 +149,7 @@ def test_one_answer_of_several_that_fails_keeps_the_others(
 
     (error,) = done.errors
     assert (error["line"], error["class"]) == (1, "bad_request")
-    assert error["message"].startswith("2 of 4 answers failed, the first since the server refuses the request")
+    assert error["message"].startswith(wording("2-of-4-answers-failed-the"))
     assert len(error["responses"]) == 2
     assert [len(item["responses"]) for item in done.responses] == [4]
     assert done.manifest["settings"]["n"] == 4

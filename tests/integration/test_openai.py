@@ -13,6 +13,7 @@ from openai.types.chat import ChatCompletion
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
+from tests.golden.wording import wording
 from tests.support import CoordinatorProcess, Published, Simulated, run_obcd, write_config
 
 pytestmark = pytest.mark.integration
@@ -155,7 +156,7 @@ def test_official_types_read_every_line_of_a_batch(
     assert not any(item["response"] and item["error"] for item in errors.values())
     statuses = {name: item["response"] and item["response"]["status_code"] for name, item in errors.items()}
     assert statuses == {"gone": 400, "line-14": 400, "plain": 400, "absent": 404, "crash": 500, "cut": None}
-    assert errors["gone"]["response"]["body"]["error"]["message"].startswith("`body.logit_bias` is not taken: ")
+    assert errors["gone"]["response"]["body"]["error"]["message"].startswith(wording("body-logit-bias-is-not-taken"))
     assert errors["cut"]["error"]["code"] == "cut_short"
     assert (published.folder / "retry.jsonl").read_text("utf-8") == "".join(item + "\n" for item in FAILING)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.golden.wording import wording
 from tests.support import (
     CoordinatorProcess,
     Simulated,
@@ -68,14 +69,14 @@ def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
     # then the odd one out is named while the job runs, once in the log, and answers nothing
     wait_until(partial(left_out, coordinator), what="it is named")
     (why,) = left_out(coordinator)[odd.names[0]]
-    assert why.startswith("its llama3.2 is another one (digest ")
+    assert why.startswith(wording("its-llama3-2-is-another-one"))
     shown = run_here(environment, "status", "--root", coordinator.root)
-    assert "its llama3.2 is another one (digest" in shown.stdout
+    assert wording("its-llama3-2-is-another-one-2") in shown.stdout
     done = coordinator.published()
     done.assert_complete(60)
     assert set(by_endpoint(done.manifest)) == set(usual.names)
     assert odd.account() == []
-    assert coordinator.text().count("is another one (digest") == 1
+    assert coordinator.text().count(wording("is-another-one-digest")) == 1
     assert len(done.manifest["digests"]["llama3.2:latest"]) == 1
     assert "weights" not in done.responses[0]
 
@@ -138,7 +139,7 @@ def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(
     done.assert_complete(60)
     assert done.responses
     assert {item["class"] for item in done.errors} == {"weights_missing"}
-    assert "drop retry.jsonl to have the rest answered by the one that is there" in done.errors[0]["message"]
+    assert wording("drop-retry-jsonl-to-have-the") in done.errors[0]["message"]
     assert all(item["attempts"] == 0 for item in done.errors)
 
 
@@ -173,8 +174,8 @@ def test_check_names_the_endpoint_with_another_digest(
     document = json.loads(run_obcd(environment, "check", "--config", config, "--root", tmp_path, "--json").stdout)
 
     line = next(line for line in found.stdout.splitlines() if line.startswith(f"endpoint {odd.names[0]}"))
-    assert "its llama3.2 is another one (digest " in line
-    assert found.stdout.count("is another one") == 1
+    assert wording("its-llama3-2-is-another-one") in line
+    assert found.stdout.count(wording("is-another-one")) == 1
     assert [bool(item["warnings"]) for item in document["endpoints"]] == [True, False, False]
 
 
@@ -198,7 +199,7 @@ def test_endpoint_that_lowers_the_context_is_named_left_out_and_taken_back(
     assert by_endpoint(done.manifest) == {large.names[0]: 20}
     assert all(item["attempts"] == 1 for item in done.responses)
     (why,) = left_out(coordinator)[small.names[0]]
-    assert why.startswith("llama3.2: the server gave it a context of 2048 tokens in place of 8192")
+    assert why.startswith(wording("llama3-2-the-server-gave-it"))
 
     # when it has room again, then a later look finds that, and it is asked again
     tell(small, most_context=0)
@@ -207,7 +208,9 @@ def test_endpoint_that_lowers_the_context_is_named_left_out_and_taken_back(
     assert left_out(coordinator) == {}
 
 
-@pytest.mark.parametrize(("lies", "words"), [("partial", "only 50 % of it lies on the GPU"), ("cpu", "on the CPU")])
+@pytest.mark.parametrize(
+    ("lies", "words"), [("partial", wording("only-50-of-it-lies-on")), ("cpu", wording("on-the-cpu"))]
+)
 def test_model_off_its_card_is_not_asked_where_the_gpu_is_required(
     tmp_path: Path, simulate: Simulate, coordinate: Coordinate, lies: str, words: str
 ) -> None:
@@ -277,7 +280,7 @@ def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(
     assert done.errors == []
     log = coordinator.text()
     assert [log.count(f": {tenth} %") for tenth in range(10, 101, 10)] == [1] * 10
-    assert log.count("llama3.2 is there, fetched by") == 1
+    assert log.count(wording("llama3-2-is-there-fetched-by")) == 1
 
 
 def test_model_that_only_a_line_names_is_not_fetched(
@@ -306,5 +309,5 @@ def test_model_that_no_registry_knows_fails_its_lines_after_the_usual_wait(
 
     done = coordinator.published()
     assert [item["class"] for item in done.errors] == ["model_missing"] * 2
-    assert "no-such could not be fetched by" in coordinator.text()
-    assert "file does not exist" in coordinator.text()
+    assert wording("no-such-could-not-be-fetched") in coordinator.text()
+    assert wording("file-does-not-exist") in coordinator.text()

@@ -16,6 +16,7 @@ import pytest
 import requests
 import toml
 
+from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     CoordinatorProcess,
@@ -234,7 +235,7 @@ def test_profile_that_came_is_answered_and_one_that_left_waits_with_a_reason(
     coordinator.drop(prompts(1, "late"), profile="old")
     waiting = wait_until(lambda: coordinator.status()["waiting"])
     assert waiting[0]["file"] == "old"
-    assert "no profile of this name" in waiting[0]["why"]
+    assert wording("no-profile-of-this-name") in waiting[0]["why"]
 
     write_config(config, quick_server.names, profiles={"old": {"num_predict": 50}})
     hang_up(coordinator)
@@ -254,9 +255,7 @@ def test_accepted_jobs_keep_their_settings_and_later_files_get_the_new_ones(
     told = hang_up(coordinator)["text"]
     coordinator.drop(prompts(1, "later"), "after.jsonl")
 
-    assert told == (
-        "requests.num_predict changed, spool.settle_seconds changed, 1 accepted job keeps the settings of before"
-    )
+    assert told == (wording("requests-num-predict-changed-spool-settle"))
     assert coordinator.published("after").manifest["settings"]["num_predict"] == 77
     assert coordinator.published("before").manifest["settings"]["num_predict"] == 2048
 
@@ -280,12 +279,12 @@ def test_wrong_file_leaves_the_old_configuration_running_and_says_so_until_a_goo
 
     assert done.returncode == 4
     assert "has 2 faults" in done.stderr
-    assert "did you mean `model`?" in done.stderr
+    assert wording("did-you-mean-model") in done.stderr
     line = next(line for line in coordinator.text().splitlines() if "reload failed" in line)
-    assert line.endswith("the old configuration stays")
+    assert line.endswith(wording("the-old-configuration-stays"))
     assert coordinator.text().count("reload failed") == 1
     (trouble,) = coordinator.status()["troubles"]
-    assert trouble.startswith(f"reload failed: the configuration {config} has 2 faults: at ")
+    assert trouble.startswith(wording("reload-failed-the-configuration-has-2", config))
     wait_until(lambda: manager.was_told("STATUS=reload failed: the configuration"))
     shown = run_obcd(coordinator.environment, "status", "--root", coordinator.root, "--config", config)
     assert "reload failed" in shown.stdout
@@ -324,7 +323,7 @@ def test_what_cannot_be_applied_is_refused_whole(
         assert not outcome["is_ok"]
         assert reason in outcome["text"]
     config.unlink()
-    assert "No such file" in hang_up(coordinator)["text"]
+    assert wording("no-such-file") in hang_up(coordinator)["text"]
     assert list(states(coordinator)) == quick_server.names
 
     write_config(config, more, spool={"root": "/elsewhere"})  # --root rules, so nothing would move
@@ -360,7 +359,7 @@ def test_each_of_two_reloads_at_once_gets_an_outcome_and_one_to_a_frozen_coordin
     coordinator.wait()
     nobody = reload(coordinator)
     assert nobody.returncode == 5
-    assert "no coordinator runs on" in nobody.stderr
+    assert wording("no-coordinator-runs-on-2") in nobody.stderr
 
 
 def test_reload_while_the_coordinator_starts_is_answered(
@@ -439,7 +438,7 @@ def test_term_finishes_what_a_leaving_endpoint_holds_and_refuses_a_reload(
 
     # then all four are answered and recorded, and the reload is told why not
     assert (refused["is_ok"], refused["exit_code"]) == (False, 5)
-    assert refused["text"] == "the coordinator is stopping: it reads the configuration at its next start"
+    assert refused["text"] == wording("the-coordinator-is-stopping-it-reads")
     assert coordinator.wait() == 0
     assert [record["outcome"] for record in server.account()] == ["answered"] * 4
     assert manager.was_told("EXTEND_TIMEOUT_USEC=")

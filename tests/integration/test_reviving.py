@@ -23,6 +23,7 @@ from obcd.standins.simulated.gpu_server import Behaviour
 from obcd.standins.wire.account import prompt_key
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.recovery_driver import RecoveryDriver
+from tests.golden.wording import wording
 from tests.integration.loopback import SimulatedServer, simulating
 
 pytestmark = pytest.mark.integration
@@ -116,7 +117,7 @@ def test_model_that_cannot_be_unloaded_is_said(server: SimulatedServer) -> None:
 
         assert isinstance(fault, Fault)
         assert fault.kind == "doubted"
-        assert str(client.trouble).endswith("start the server again")
+        assert str(client.trouble).endswith(wording("start-the-server-again"))
         other.abort(TIMED_OUT)
         thread.join(60)
         # once it is gone the model is unloaded, and all is well

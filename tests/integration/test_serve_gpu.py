@@ -25,6 +25,7 @@ from obcd.host.servers import leftovers
 from obcd.host.servers.launcher import Launch, check_port
 from obcd.host.servers.leftovers import end_leftovers, neighbours, slot
 from obcd.host.servers.plan import HostPlan, Server, write_plan
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card_uuid, cards
 from tests.support import Running, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
@@ -200,7 +201,7 @@ def test_server_that_outlived_its_supervisor_is_replaced(rig: Rig) -> None:
     assert first.wait() == 0  # it was asked, and ended in order
     assert is_gone(runner)
     assert second.pid == rig.stand_ins.pid(rig.ports[0])
-    assert "ending what an earlier server left" in second.text()
+    assert wording("ending-what-an-earlier-server-left") in second.text()
 
 
 def test_stubborn_leftover_is_killed(
@@ -286,7 +287,7 @@ def test_taken_port_is_refused_with_who_holds_it(rig: Rig) -> None:
 
     assert outcome.returncode == ExitCode.ALREADY_RUNNING
     name = psutil.Process().name()
-    assert f"port {rig.ports[0]}, meant for GPU 0, is held by process {os.getpid()} ({name})" in outcome.stderr
+    assert wording("port-meant-for-gpu-0-is", rig.ports[0], os.getpid(), name) in outcome.stderr
     assert rig.stand_ins.starts(rig.ports[0]) == []
 
 
@@ -325,12 +326,12 @@ def test_listener_on_one_address_is_in_the_way_of_all(rig: Rig, bind: str) -> No
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", rig.ports[0]))
         holder.listen()
-        with pytest.raises(AlreadyRunningError, match=rf"port {rig.ports[0]}, meant for GPU 0"):
+        with pytest.raises(AlreadyRunningError, match=wording("port-meant-for-gpu-0", rig.ports[0])):
             check_port(wanted, seconds=0)
 
 
 def test_address_of_another_machine_is_refused(rig: Rig) -> None:
-    with pytest.raises(ConfigurationError, match=r'bind = "192\.0\.2\.1" is not an address of this machine'):
+    with pytest.raises(ConfigurationError, match=wording("bind-192-0-2-1-is")):
         check_port(make_launch(rig, "192.0.2.1"), seconds=0)
 
 
@@ -346,7 +347,7 @@ def test_lost_card_ends_with_its_own_code_and_the_other_still_serves(rig: Rig) -
     other = rig.serve("1")
 
     assert outcome.returncode == ExitCode.NO_ENDPOINT
-    assert f"GPU 0 ({card_uuid(0)}) is lost" in outcome.stderr
+    assert wording("gpu-0-is-lost", card_uuid(0)) in outcome.stderr
     assert other.process.poll() is None
 
 
@@ -374,7 +375,7 @@ def test_start_waits_while_a_model_is_pulled(rig: Rig) -> None:
 
     rig.wait_for(waiting, rig.ports[0])
 
-    assert waiting.text().count("a model is being pulled") == 1
+    assert waiting.text().count(wording("a-model-is-being-pulled")) == 1
     with open(rig.runtime / "pull.lock", "w") as lock:  # nothing of it is left in the server
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -427,7 +428,7 @@ def test_by_hand_it_needs_no_plan_and_spares_a_server_that_runs(rig: Rig, tmp_pa
     assert process.process.poll() is None
     assert (
         unknown.returncode,
-        "GPU 0 has no server here: by [host] gpus there is a server of GPU 1" in unknown.stderr,
+        wording("gpu-0-has-no-server-here") in unknown.stderr,
     ) == (ExitCode.USAGE, True)
 
 
@@ -437,8 +438,8 @@ def test_plan_that_is_not_there_is_said(rig: Rig) -> None:
     outcome = run_obcd(rig.environment, "serve-gpu", "0", "--plan", rig.runtime / "plan.json")
     odd = run_obcd(rig.environment, "serve-gpu", "0", "--plan", rig.runtime / "other.json")
 
-    assert (outcome.returncode, "no obcd host runs here" in outcome.stderr) == (ExitCode.INPUT, True)
-    assert (odd.returncode, "--plan names the plan.json" in odd.stderr) == (ExitCode.USAGE, True)
+    assert (outcome.returncode, wording("no-obcd-host-runs-here") in outcome.stderr) == (ExitCode.INPUT, True)
+    assert (odd.returncode, wording("plan-names-the-plan-json") in odd.stderr) == (ExitCode.USAGE, True)
 
 
 def test_with_a_plan_nothing_heavy_is_imported(rig: Rig) -> None:
@@ -469,6 +470,4 @@ def test_the_servers_of_another_host_are_told_by_their_cards(rig: Rig, tmp_path:
     folder = os.path.realpath(rig.runtime)
     assert neighbours(tmp_path)[card_uuid(1)] == folder
     assert folder not in neighbours(rig.runtime).values()
-    assert any(
-        f"gpu1: its card has a server of the obcd host at {folder} too" in line for line in _shared(rig.plan, tmp_path)
-    )
+    assert any(wording("gpu1-its-card-has-a-server", folder) in line for line in _shared(rig.plan, tmp_path))

@@ -29,6 +29,7 @@ from obcd.standins.simulated.gpu_server import Behaviour
 from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
+from tests.golden.wording import wording
 
 pytestmark = pytest.mark.integration
 
@@ -190,7 +191,7 @@ def test_official_client_sees_ollamas_errors(start: Callable[..., Servers]) -> N
 
     with pytest.raises(ollama.ResponseError, match="model 'nope' not found") as missing:
         client.chat("nope", [{"role": "user", "content": "hi"}])
-    with pytest.raises(ollama.ResponseError, match="does not support embeddings") as unable:
+    with pytest.raises(ollama.ResponseError, match=wording("does-not-support-embeddings")) as unable:
         client.embed(MODEL, "hi")
 
     assert missing.value.status_code == 404
@@ -360,7 +361,7 @@ def test_crash_fails_all_in_flight_and_the_model_is_loaded_again(start: Callable
         assert neighbour.result()[0] == 500
 
     assert status == 500
-    assert body["error"] == "an error was encountered while running the model: unexpected EOF"
+    assert body["error"] == wording("an-error-was-encountered-while-running")
     status, body = ask(url, "[[simulate:crash*1]]")
     assert status == 200
     assert body["load_duration"] >= 0.1e9
@@ -466,7 +467,7 @@ def test_pulled_model_is_there_for_all_servers_of_the_process(start: Callable[..
     assert (status, lines[0], lines[-1]) == (200, {"status": "pulling manifest"}, {"status": "success"})
     assert any(line.get("completed") == line["total"] for line in lines if "total" in line)
     assert "qwen3:0.6b" in [model["name"] for model in get(second, "/api/tags")["models"]]
-    assert pull(first, "no-such")[1][-1] == {"error": "pull model manifest: file does not exist"}
+    assert pull(first, "no-such")[1][-1] == {"error": wording("pull-model-manifest-file-does-not")}
     assert pull(first, "")[0] == 400
 
 
@@ -579,7 +580,7 @@ def test_simulate_says_who_holds_a_taken_port() -> None:
         )
 
     assert second.returncode == 7
-    assert f"port {port} on 127.0.0.1 is taken" in second.stderr
+    assert wording("port-on-127-0-0-1", port) in second.stderr
     assert f"(pid {first.pid})" in second.stderr
     assert second.stderr.count("\n") == 1
 
@@ -658,7 +659,7 @@ def test_embedded_server_speaks_to_the_official_client(embedded_url: str) -> Non
         pieces = list(client.chat("smollm2:135m", messages, options=options, stream=True))
         card = client.list().models[0]
         running = client.ps().models[0]
-        with pytest.raises(ollama.ResponseError, match="this model does not support embeddings"):
+        with pytest.raises(ollama.ResponseError, match=wording("this-model-does-not-support-embeddings")):
             client.embed("smollm2:135m", "hi")
 
     assert "4" in (whole.message.content or "")
@@ -700,7 +701,7 @@ def test_embedded_server_refuses_and_cuts_as_ollama_does(embedded_url: str) -> N
     assert post(embedded_url, "/api/chat", both)[0] == 200
     status, raw = post(embedded_url, "/api/chat", {**embedded_body("hi"), "format": {"type": "strange"}})
     assert status == 400
-    assert "JSON schema conversion failed" in json.loads(raw)["error"]
+    assert wording("json-schema-conversion-failed") in json.loads(raw)["error"]
 
 
 @needs_engine

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.wording import wording
 from tests.support import CoordinatorProcess, Simulated, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
@@ -72,7 +73,7 @@ def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
     assert (failed["never"]["repairs"], failed["never"]["attempts"], bool(failed["never"]["response"])) == (2, 1, True)
     assert failed["miscalled"]["tool_calls"][0]["function"]["name"] == "note"
     assert failed["thought"]["thinking"]
-    assert "never fetched: put it under $defs" in failed["bad"]["message"]
+    assert wording("never-fetched-put-it-under-defs") in failed["bad"]["message"]
     assert done.manifest["counts"]["repairs"] == 5
     verified = run_obcd(environment, "verify", str(done.folder))
     assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -15,6 +15,7 @@ import pytest
 
 from obcd.install.found import Machine
 from obcd.install.plan import UNIT_FOLDER, UNITS, make_plan
+from tests.golden.wording import wording
 from tests.integration.systemd_sandbox import SystemdSandbox
 from tests.support import make_environment, prompt_key, run_obcd, wait_until
 
@@ -179,7 +180,7 @@ def test_file_that_the_daemon_may_not_read_is_said_to_wait(coordinator: SystemdS
     why = folder_of(coordinator, "closed.waiting") / "why.txt"
     wait_until(why.exists, what="it is said")
     said = coordinator.run("cat", "/var/spool/obcd/outbox/closed.waiting/why.txt", user="ann").stdout
-    assert "the daemon may not read it: chmod g+r" in said
+    assert wording("the-daemon-may-not-read-it") in said
     coordinator.run("rm", "/var/spool/obcd/inbox/closed.jsonl", user="ann")
 
 
@@ -241,7 +242,7 @@ def test_status_is_for_members_of_the_group(coordinator: SystemdSandbox) -> None
 
     assert "READY" in shown
     assert refused.returncode == 5
-    assert "usermod -aG obcd" in refused.stderr
+    assert wording("usermod-ag-obcd") in refused.stderr
 
 
 def test_members_neither_see_nor_take_what_others_dropped(coordinator: SystemdSandbox) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from obcd.text import duration, join_lines, one_line, plural, printable
+from tests.golden.wording import wording
 
 
 def test_printable_text_moves_no_cursor_and_hides_nothing() -> None:
@@ -17,7 +18,7 @@ def test_line_stays_one_line_and_what_is_escaped_is_not_escaped_again() -> None:
 def test_fault_of_several_lines_reads_as_one() -> None:
     fault = "the configuration x has 2 faults:\n  at a: b\n  at c: d"
 
-    assert join_lines(fault, 400) == "the configuration x has 2 faults: at a: b; at c: d"
+    assert join_lines(fault, 400) == wording("the-configuration-x-has-2-faults")
     assert join_lines("x" * 900, 400) == "x" * 399 + "…"
 
 

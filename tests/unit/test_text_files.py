@@ -9,6 +9,7 @@ import pytest
 
 from obcd.errors import InputError
 from obcd.text_files import bounded_lines, output_file, output_stream
+from tests.golden.wording import wording
 
 
 def write_and_fail(target: Path, fault: BaseException) -> None:
@@ -111,7 +112,7 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("no/out.json", "folder does not exist"), (".", "no regular file"), ("/dev/null", "no regular")],
+    [("no/out.json", wording("folder-does-not-exist")), (".", wording("no-regular-file")), ("/dev/null", "no regular")],
 )
 def test_unusable_target_is_refused_before_any_work(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason), output_file(tmp_path / name, overwrite=True):

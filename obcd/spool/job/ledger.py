@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from obcd.core.answer.counts import Counts
-from obcd.core.answer.outcomes import Response, Result
-from obcd.core.answer.record_codec import decode, ordinal_of
+from obcd.core.answer.outcomes import Result
+from obcd.core.answer.record_codec import decode, decode_counts, ordinal_of
 from obcd.errors import RecordError
 from obcd.spool.folders import disk
 
@@ -76,13 +76,12 @@ def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Rep
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}
     for size, raw in read_valid(path):  # noqa: B007 - size is what remains after the loop
-        result = decode(raw)
-        ordinal = result.ordinal
+        ordinal, added, of_weights = decode_counts(raw)
         if 0 <= ordinal < requests and not done[ordinal]:
             done[ordinal] = 1
-            counts.add(Counts.of(result).times(times[ordinal] if times is not None else 1))
-            if isinstance(result, Response) and result.weights is not None:
-                weights.setdefault(*result.weights)
+            counts.add(added.times(times[ordinal] if times is not None else 1))
+            if of_weights is not None:
+                weights.setdefault(*of_weights)
     _cut(path, size)
     return Replay(done=bytes(done), size=size, counts=counts, weights=weights)
 

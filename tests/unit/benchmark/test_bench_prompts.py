@@ -18,6 +18,7 @@ from obcd.benchmark.bench_prompts import (
 )
 from obcd.core.request.records import JobSettings, Request
 from obcd.errors import InputError
+from tests.golden.wording import wording
 
 
 def test_prompts_of_our_own_are_the_same_every_time() -> None:
@@ -68,7 +69,7 @@ def test_file_without_a_prompt_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(content, "utf-8")
 
-    with pytest.raises(InputError, match=r"holds no prompt"):
+    with pytest.raises(InputError, match=wording("holds-no-prompt")):
         read_prompts(path)
 
 

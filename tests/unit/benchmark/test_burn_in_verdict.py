@@ -9,6 +9,7 @@ import pytest
 
 from obcd.benchmark.burn_in_verdict import BurnInTally, Evidence, find_oddities, find_usual
 from obcd.benchmark.samples import Sample
+from tests.golden.wording import wording
 
 PROMPTS, SECONDS, SLOTS = 8, 120.0, 4
 #: The digest of a card's answer to a prompt.
@@ -73,7 +74,7 @@ def test_card_that_always_answers_in_another_way_is_not_called_unsteady() -> Non
     (only,) = find_oddities(tallies, dict.fromkeys(tallies, "digest"))
 
     assert (only.endpoint, only.evidence) == ("b", Evidence.ANSWERS)
-    assert "in the same way" in only.sentence
+    assert wording("in-the-same-way") in only.sentence
 
 
 def test_answers_that_differ_on_every_card_are_no_evidence() -> None:

@@ -13,6 +13,7 @@ from obcd.benchmark.ramp import Ramp, RampPlan, configuration_line, find_odd, re
 from obcd.benchmark.samples import LoadStep
 from obcd.config.endpoints import parse_endpoint
 from obcd.config.settings import Settings
+from tests.golden.wording import wording
 
 
 def step(in_flight: int, speed: float) -> LoadStep:
@@ -92,7 +93,7 @@ def test_picture_is_xml_with_a_line_and_a_marked_knee_for_each_endpoint() -> Non
     texts = ["".join(item.itertext()) for item in root.iterfind(".//svg:text", space)]
     assert len(root.findall("svg:polyline", space)) == 2
     assert len([item for item in root.findall("svg:circle", space) if item.get("r") == "7"]) == 3
-    assert {"llama3.2 <&>", "a remark", "tokens/s", "requests in flight", "1", "2", "4"} <= set(texts)
+    assert {"llama3.2 <&>", "a remark", "tokens/s", wording("requests-in-flight"), "1", "2", "4"} <= set(texts)
     assert {"a:1: knee at 2", "b:1: knee at 4"} <= set(texts)
 
 

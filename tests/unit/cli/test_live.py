@@ -10,6 +10,7 @@ from rich.console import Console
 
 from obcd.cli.live import WIDE, draw
 from obcd.coordinator.view import DaemonState, JobState, JobView, PublishedView, RejectedView, View
+from tests.golden.wording import wording
 
 JOB = "20261122T180105-3f9a1c4b5d6e"
 OLD = "20261122T170105-0011aabbccdd"
@@ -94,4 +95,4 @@ def test_what_was_published_before_and_what_was_rejected_is_counted() -> None:
     assert "7 published before" in text
     assert "11.jsonl" in text
     assert "rejected: bad4.jsonl: a picture" in text
-    assert "and 2 more were rejected" in text
+    assert wording("and-2-more-were-rejected") in text

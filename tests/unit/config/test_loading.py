@@ -19,6 +19,7 @@ from obcd.config.settings import MAX_FILE_BYTES, Settings
 from obcd.config.writing import with_endpoints
 from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError
+from tests.golden.wording import wording
 
 EXAMPLES = Path(__file__).parents[3] / "etc" / "examples"
 
@@ -242,9 +243,9 @@ def test_fault_is_told_with_its_place(text: str | bytes, sentence: str, tmp_path
 @pytest.mark.parametrize(
     ("mode", "members", "sentence"),
     [
-        (0o640, [], "is for members of group obcd: sudo usermod -aG obcd bob, then log in again"),
-        (0o640, ["ann", "bob"], "is for members of group obcd: you are one from your next login on"),
-        (0o600, [], "is not yours to read: ask its owner, or choose another with --config"),
+        (0o640, [], wording("is-for-members-of-group-obcd")),
+        (0o640, ["ann", "bob"], wording("is-for-members-of-group-obcd-2")),
+        (0o600, [], wording("is-not-yours-to-read-ask")),
     ],
     ids=["a stranger", "a new member", "a file of one user"],
 )
@@ -263,39 +264,39 @@ def test_configuration_that_may_not_be_read_says_who_may(
     with pytest.raises(ConfigurationError) as caught:
         read_document(path)
 
-    assert str(caught.value) == f"the configuration {path} {sentence}"
+    assert str(caught.value) == wording("the-configuration", path, sentence)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("", 'it must be "host:port", e.g. "127.0.0.1:11434"'),
-        (":11434", 'it must be "host:port", e.g. "127.0.0.1:11434"'),
-        ("http://", 'it must be "host:port", e.g. "127.0.0.1:11434"'),
-        ("a:0", "its port must be a number from 1 to 65535"),
-        ("a:70000", "its port must be a number from 1 to 65535"),
-        ("a:http", "its port must be a number from 1 to 65535"),
-        ("a:-1", "its port must be a number from 1 to 65535"),
-        ("::1", "its port must be a number from 1 to 65535; an IPv6 address needs brackets: [::1]:11434"),
-        ("[zz]:1", 'it must be "host:port", e.g. "127.0.0.1:11434"'),
-        ("server 1:11434", "`server 1` is not the name of a host"),
-        ("server1:11432, server2", "its port must be a number from 1 to 65535"),
-        ("a..b:1", "`a..b` is not the name of a host"),
-        ("x" * 64 + ":1", "is not the name of a host"),
-        ("ftp://a", "`ftp://` is not a way to reach Ollama: write host:port or https://host/prefix"),
-        ("http://u:p@a:1", "an endpoint is host:port or https://host/prefix, without user, query or fragment"),
-        ("http://a:1/?q=1", "an endpoint is host:port or https://host/prefix, without user, query or fragment"),
+        ("", wording("it-must-be-host-port-e")),
+        (":11434", wording("it-must-be-host-port-e")),
+        ("http://", wording("it-must-be-host-port-e")),
+        ("a:0", wording("its-port-must-be-a-number")),
+        ("a:70000", wording("its-port-must-be-a-number")),
+        ("a:http", wording("its-port-must-be-a-number")),
+        ("a:-1", wording("its-port-must-be-a-number")),
+        ("::1", wording("its-port-must-be-a-number-2")),
+        ("[zz]:1", wording("it-must-be-host-port-e")),
+        ("server 1:11434", wording("server-1-is-not-the-name")),
+        ("server1:11432, server2", wording("its-port-must-be-a-number")),
+        ("a..b:1", wording("a-b-is-not-the-name")),
+        ("x" * 64 + ":1", wording("is-not-the-name-of-a")),
+        ("ftp://a", wording("ftp-is-not-a-way-to")),
+        ("http://u:p@a:1", wording("an-endpoint-is-host-port-or")),
+        ("http://a:1/?q=1", wording("an-endpoint-is-host-port-or")),
     ],
 )
 def test_name_that_is_no_endpoint_is_refused_with_its_reason(name: str, reason: str, tmp_path: Path) -> None:
     found = fault(tmp_path, f'[ollama_instances]\n"{name}" = 0')
 
-    assert found.startswith(f'is wrong at ollama_instances."{name}": ')
+    assert found.startswith(wording("is-wrong-at-ollama-instances", name))
     assert found.endswith(reason)
 
 
 def test_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
-    assert "is not the name of a host" in fault(tmp_path, '[ollama_instances]\n"a\\nb:1" = 0')
+    assert wording("is-not-the-name-of-a") in fault(tmp_path, '[ollama_instances]\n"a\\nb:1" = 0')
 
 
 @pytest.mark.parametrize(
@@ -346,12 +347,12 @@ attempts = "many"
     assert lines[0] == "has 8 faults:"
     assert sorted(line.split(": ")[0] for line in lines[1:]) == [
         "  at modle",
-        '  at ollama_instances."a:0"',
-        '  at ollama_instances."b:1"',
-        '  at ollama_instances."c d"',
+        wording("at-ollama-instances-a-0"),
+        wording("at-ollama-instances-b-1"),
+        wording("at-ollama-instances-c-d"),
         '  at profiles.".x"',
         "  at profiles.y.attempts",
-        "  at requests.num_ctx",
+        wording("at-requests-num-ctx"),
         "  at requests.options",
     ]
 
@@ -359,11 +360,11 @@ attempts = "many"
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        (b"{", "is not JSON: Expecting property name"),
-        (b"[]", "is not a JSON schema: it must hold an object"),
-        (b"{}", "is not a JSON schema: it must hold an object"),
-        (b"\xff", "is not JSON: "),
-        (b"[" * 100_000, "is not JSON: "),
+        (b"{", wording("is-not-json-expecting-property-name")),
+        (b"[]", wording("is-not-a-json-schema-it")),
+        (b"{}", wording("is-not-a-json-schema-it")),
+        (b"\xff", wording("is-not-json")),
+        (b"[" * 100_000, wording("is-not-json")),
     ],
 )
 def test_schema_file_that_is_none_is_refused(schema: bytes, reason: str, tmp_path: Path) -> None:
@@ -372,7 +373,7 @@ def test_schema_file_that_is_none_is_refused(schema: bytes, reason: str, tmp_pat
     found = fault(tmp_path, "schema = 'a.json'\n[profiles.x]\nschema = 'a.json'")
 
     assert found.startswith(f"has 2 faults:\n  at schema: DIR/a.json {reason}")
-    assert f"\n  at profiles.x.schema: DIR/a.json {reason}" in found
+    assert wording("at-profiles-x-schema-dir-a", reason) in found
 
 
 class TestProfiles:
@@ -523,18 +524,16 @@ class TestWriting:
     def test_text_that_would_read_back_differently_is_refused(self, text: str, tmp_path: Path) -> None:
         source = write(tmp_path, f'system_message = "{text}"')
 
-        with pytest.raises(
-            ConfigurationError, match="holds a value that cannot be written again: simplify its strings"
-        ):
+        with pytest.raises(ConfigurationError, match=wording("holds-a-value-that-cannot-be")):
             with_endpoints(source, ENDPOINTS)
 
 
 class TestFinding:
     def test_file_that_was_named_and_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ConfigurationError, match=r"no configuration at .*none\.toml: give one with --config"):
+        with pytest.raises(ConfigurationError, match=wording("no-configuration-at-none-toml-give")):
             find_configuration(str(tmp_path / "none.toml"))
         monkeypatch.setenv("OBCD_CONFIG", str(tmp_path / "none.toml"))
-        with pytest.raises(ConfigurationError, match="no configuration at"):
+        with pytest.raises(ConfigurationError, match=wording("no-configuration-at")):
             find_configuration(None)
 
     def test_option_wins_over_environment_over_the_users_own(
@@ -578,7 +577,7 @@ def test_user_without_a_home_is_told_to_give_a_root(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", Path("/nowhere/obcd.toml"))
 
     assert find_configuration(None) is None
-    with pytest.raises(ConfigurationError, match="there is no home folder for a spool: give its --root"):
+    with pytest.raises(ConfigurationError, match=wording("there-is-no-home-folder-for")):
         find_root(None, load_settings(None))
 
 
@@ -589,7 +588,7 @@ def test_fifo_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, n
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
 
-    with pytest.raises(ConfigurationError, match=f"{name}.* it is not a regular file"):
+    with pytest.raises(ConfigurationError, match=wording("it-is-not-a-regular-file", name)):
         load_settings(tmp_path / "obcd.toml")
 
 
@@ -599,7 +598,7 @@ def test_file_that_is_far_too_long_is_refused(tmp_path: Path, name: str) -> None
     (tmp_path / "visit.schema.json").write_text('{"type": "object"}')
     (tmp_path / name).write_bytes(b" " * (MAX_FILE_BYTES + 1))
 
-    with pytest.raises(ConfigurationError, match=f"{name}.* it is longer than 1048576 bytes"):
+    with pytest.raises(ConfigurationError, match=wording("it-is-longer-than-1048576-bytes", name)):
         load_settings(tmp_path / "obcd.toml")
 
 

@@ -20,6 +20,7 @@ from obcd.config.tokens import MAX_TOKEN, read_token, with_tokens
 from obcd.coordinator.endpoints.changes import compare
 from obcd.errors import ConfigurationError
 from obcd.secret import Secret
+from tests.golden.wording import wording
 
 TOKEN = "s3cr3t-t0k3n.abc~/+=="
 
@@ -58,16 +59,16 @@ class TestReading:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"", "holds no token"),
-            (b" \n", "holds no token"),
-            (b"one\ntwo\n", "more than one line"),
-            (b"one\rtwo", "more than one line"),
-            (b"one two\n", "no token: printable ASCII"),
-            (b"tok\x00en", "no token: printable ASCII"),
-            (b"tok\xc3\xa9n", "no token: printable ASCII"),
-            (b"\xef\xbb\xbftoken", "no token: printable ASCII"),
-            (b"x" * (MAX_TOKEN + 1), "no token: printable ASCII"),
-            (b"x" * 2**20, "no token: printable ASCII"),
+            (b"", wording("holds-no-token")),
+            (b" \n", wording("holds-no-token")),
+            (b"one\ntwo\n", wording("more-than-one-line")),
+            (b"one\rtwo", wording("more-than-one-line")),
+            (b"one two\n", wording("no-token-printable-ascii")),
+            (b"tok\x00en", wording("no-token-printable-ascii")),
+            (b"tok\xc3\xa9n", wording("no-token-printable-ascii")),
+            (b"\xef\xbb\xbftoken", wording("no-token-printable-ascii")),
+            (b"x" * (MAX_TOKEN + 1), wording("no-token-printable-ascii")),
+            (b"x" * 2**20, wording("no-token-printable-ascii")),
         ],
     )
     def test_what_is_no_token_is_refused_and_not_quoted(self, content: bytes, words: str, tmp_path: Path) -> None:
@@ -79,16 +80,16 @@ class TestReading:
     def test_what_is_no_file_is_refused_and_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "fifo", 0o600)
 
-        assert "is not a regular file" in refusal(tmp_path / "fifo")
-        assert "is not a regular file" in refusal(tmp_path)
-        assert "there is no FILE: put the token there" in refusal(tmp_path / "nothing")
+        assert wording("is-not-a-regular-file") in refusal(tmp_path / "fifo")
+        assert wording("is-not-a-regular-file") in refusal(tmp_path)
+        assert wording("there-is-no-file-put-the") in refusal(tmp_path / "nothing")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
     def test_file_of_another_user_is_refused(self, tmp_path: Path) -> None:
         path = put(tmp_path / "token")
         os.chown(path, 12345, -1)
 
-        assert refusal(path).startswith("FILE belongs to 12345, who could put another token there: chown root ")
+        assert refusal(path).startswith(wording("file-belongs-to-12345-who-could"))
 
     def test_credential_of_systemd_may_show_the_mask_of_an_acl(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,7 +99,7 @@ class TestReading:
 
         assert read_token(path).reveal() == TOKEN
         path.chmod(0o444)
-        assert "is open to others" in refusal(path)
+        assert wording("is-open-to-others") in refusal(path)
 
 
 class TestConfiguration:
@@ -119,12 +120,12 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError) as caught:
             with_tokens(load_settings(configured(tmp_path)))
 
-        assert 'at ollama_instances."https://gpu.example.org/ollama".token_file: ' in str(caught.value)
+        assert wording("at-ollama-instances-https-gpu-example") in str(caught.value)
         assert f"chmod 0600 {tmp_path}/token" in str(caught.value)
 
     @pytest.mark.parametrize("endpoint", ["gpu1:11434", "http://10.0.0.7:80", "http://gpu.example.org/x"])
     def test_token_over_plain_http_is_refused(self, endpoint: str, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match=r"plain HTTP.*can read the token: write https://"):
+        with pytest.raises(ConfigurationError, match=wording("plain-http-can-read-the-token")):
             load_settings(configured(tmp_path, endpoint))
 
     @pytest.mark.parametrize("endpoint", ["127.0.0.1:11434", "localhost:1", "http://[::1]:1", "https://10.0.0.7"])

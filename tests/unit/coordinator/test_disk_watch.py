@@ -15,6 +15,7 @@ from obcd.clock import monotonic
 from obcd.coordinator import disk_watch as module
 from obcd.coordinator.disk_watch import BALLAST, HANG_SECONDS, PAUSED, DiskWatch
 from obcd.spool.folders.disk_space import BALLAST_BYTES, Ballast, Space
+from tests.golden.wording import wording
 from tests.support import wait_until
 
 MIB, GIB = 2**20, 2**30
@@ -80,14 +81,12 @@ def test_little_room_pauses_and_a_quarter_more_ends_it_with_one_line_each(
 
     assert said == [False, True, True, True, True, False, False]
     assert [record.action for record in caplog.records] == ["room_short", "room_again"]  # type: ignore[attr-defined]
-    assert caplog.messages[0].endswith(
-        f"256 MiB are to stay free ([spool] min_free_bytes): delete something there; {PAUSED}"
-    )
+    assert caplog.messages[0].endswith(wording("256-mib-are-to-stay-free", PAUSED))
 
 
 def test_other_configuration_counts_from_the_next_look_on(room: DiskWatch, disk: Disk) -> None:
     room.configure(20 * GIB)
-    assert "20 GiB are to stay free" in trouble(room)
+    assert wording("20-gib-are-to-stay-free") in trouble(room)
 
     room.configure(0)
 
@@ -104,7 +103,7 @@ def test_full_disk_gets_the_room_of_the_ballast_and_nothing_is_begun_until_it_is
     room.refuse(refusal)
     assert not (disk.folder / BALLAST).exists()
     room.tick(monotonic())
-    assert f"results cannot be recorded: {refusal.strerror}" in room.trouble
+    assert wording("results-cannot-be-recorded", refusal.strerror) in room.trouble
 
     disk.fill_to(BALLAST_BYTES)
     room.look()
@@ -132,7 +131,7 @@ def test_quota_that_statvfs_does_not_know_is_found_by_the_ballast(
     room.relieve()
     with monkeypatch.context() as patch:
         disk.refuse_ballast(QUOTA, patch)
-        assert "no room to set aside" in trouble(room)
+        assert wording("no-room-to-set-aside") in trouble(room)
 
     assert trouble(room) == ""
 
@@ -168,12 +167,12 @@ def test_filesystem_without_room_to_set_aside_is_worked_on_without(
     room = DiskWatch(disk.folder)
 
     assert [trouble(room) for _ in range(3)] == [""] * 3
-    assert caplog.messages == ["no room can be set aside for a full disk: Operation not supported"]
+    assert caplog.messages == [wording("no-room-can-be-set-aside")]
 
 
 def test_answers_that_cannot_be_published_for_want_of_room_pause_too(room: DiskWatch, disk: Disk) -> None:
     room.tick(0.0, "there is no room to publish the answers of a.jsonl")
-    assert room.trouble == f"there is no room to publish the answers of a.jsonl; {PAUSED}"
+    assert room.trouble == wording("there-is-no-room-to-publish", PAUSED)
     room.throw_off()
     for _ in range(2):
         room.look()
@@ -202,7 +201,7 @@ def test_filesystem_that_hangs_holds_no_turn_up_and_is_said(disk: Disk, monkeypa
     assert room.trouble == ""
 
     room.tick(monotonic() + HANG_SECONDS)
-    assert "has not answered for" in room.trouble
+    assert wording("has-not-answered-for") in room.trouble
     answers.set()
     wait_until(lambda: room._look_began is None)
     room.tick(monotonic() + HANG_SECONDS)
@@ -218,7 +217,7 @@ def test_filesystem_that_cannot_be_asked_has_no_room(disk: Disk, monkeypatch: py
     room = DiskWatch(disk.folder)
     monkeypatch.setattr(module, "read_space", fail)
 
-    assert "does not answer: Stale file handle" in trouble(room)
+    assert wording("does-not-answer-stale-file-handle") in trouble(room)
 
 
 def test_ballast_is_there_while_it_runs(disk: Disk) -> None:

@@ -14,6 +14,7 @@ from obcd.coordinator.reloading import PATIENCE_SECONDS, SETTLE_SECONDS, Reloade
 from obcd.coordinator.view import ReloadView
 from obcd.errors import ExitCode
 from obcd.spool.folders.layout import Layout
+from tests.golden.wording import wording
 
 FULL = 'model = "m"\n[ollama_instances]\n"10.0.0.1:1" = 0\n"10.0.0.1:2" = 1\n'
 
@@ -109,15 +110,15 @@ def test_file_that_never_settles_is_given_up(bench: Bench) -> None:
     assert now < PATIENCE_SECONDS + 1
     outcome = bench.reloads[-1]
     assert (outcome.is_ok, outcome.exit_code) == (False, ExitCode.CONFIGURATION)
-    assert "goes on changing" in outcome.text
+    assert wording("goes-on-changing") in outcome.text
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "has no [ollama_instances] any more"),
-        ('model = "m"\n', "has no [ollama_instances] any more"),
-        ('model = "m"\n[ollama_instances]\n"10.0', "is not TOML"),
+        ("", wording("has-no-ollama-instances-any-more")),
+        ('model = "m"\n', wording("has-no-ollama-instances-any-more")),
+        ('model = "m"\n[ollama_instances]\n"10.0', wording("is-not-toml")),
     ],
 )
 def test_rest_of_a_file_sends_no_endpoint_away(bench: Bench, text: str, reason: str) -> None:
@@ -149,7 +150,7 @@ def test_stop_refuses_at_once_what_is_pending(bench: Bench) -> None:
     bench.coordinator.drain()
     bench.reloader.tick(0.01)
 
-    assert bench.reloads[-1].text.startswith("the coordinator is stopping")
+    assert bench.reloads[-1].text.startswith(wording("the-coordinator-is-stopping"))
 
 
 def test_root_that_is_named_anew_and_moves_nothing_is_no_change(bench: Bench) -> None:

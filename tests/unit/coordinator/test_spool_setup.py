@@ -11,6 +11,7 @@ from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.errors import InputError
 from obcd.spool.folders import acl, permissions
 from obcd.spool.folders.layout import Layout, SpoolLock
+from tests.golden.wording import wording
 from tests.unit.spool.spools import make_layout
 
 
@@ -51,10 +52,10 @@ def test_inbox_whose_users_get_at_each_others_files_is_refused(spool: Layout, pr
     folder = spool.inbox / profile
     folder.chmod(mode)
 
-    with pytest.raises(InputError, match=rf"each other's files; mend it, then start again: chmod 3730 {folder}$"):
+    with pytest.raises(InputError, match=wording("each-other-s-files-mend-it", folder)):
         start(spool)
     if profile:
-        with pytest.raises(InputError, match="each other's files"):
+        with pytest.raises(InputError, match=wording("each-other-s-files")):
             open_profiles(spool, [profile])
     start(spool, takes_drops=False)  # obcd batch: nobody drops there
     SpoolLock(spool).check_free()
@@ -64,7 +65,7 @@ def test_inbox_whose_users_get_at_each_others_files_is_refused(spool: Layout, pr
 def test_folder_of_prompts_that_is_open_is_refused_with_what_closes_it(spool: Layout, path: str) -> None:
     (spool.root / path).chmod(0o750)
 
-    with pytest.raises(InputError, match=rf"others may come at the prompts in .*: chmod 0700 {spool.root / path}$"):
+    with pytest.raises(InputError, match=wording("others-may-come-at-the-prompts", spool.root / path)):
         start(spool)
 
 
@@ -74,7 +75,7 @@ def test_homes_are_refused_where_there_are_no_acls_and_the_lock_is_free_again(
     monkeypatch.setattr(acl, "has_acls", lambda folder: False)
     private = replace(spool, per_user=True)
 
-    with pytest.raises(InputError, match=r"per_user needs ACLs"):
+    with pytest.raises(InputError, match=wording("per-user-needs-acls")):
         start(private)
     SpoolLock(spool).check_free()
     start(spool)

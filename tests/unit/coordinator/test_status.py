@@ -18,6 +18,7 @@ from obcd.coordinator.status import status_line
 from obcd.coordinator.view import ReloadView
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
+from tests.golden.wording import wording
 from tests.unit.coordinator.jobs.test_running_job import job
 
 
@@ -63,7 +64,7 @@ def test_jobs_percent_and_time_to_go(
     coordinator.jobs.take(JobHeader(id="k", name="k.jsonl", requests=500, settings=header.settings))
     monkeypatch.setattr(Endpoints, "in_flight", 590 / 68)
 
-    assert line(coordinator) == f"2 jobs, 41 % of 1000 requests, {told} to go, 3/4 endpoints up"
+    assert line(coordinator) == wording("2-jobs-41-of-1000-requests", told)
     eta = coordinator.view(0.0).eta_seconds
     assert eta == pytest.approx(68 * seconds, abs=0.1)
 
@@ -92,7 +93,7 @@ def test_troubles_come_first_in_one_line_that_is_not_too_long(coordinator: Coord
 def test_stop_tells_what_may_finish(coordinator: Coordinator) -> None:
     coordinator.drain()
 
-    assert line(coordinator) == "stopping: 0 requests in flight may finish"
+    assert line(coordinator) == wording("stopping-0-requests-in-flight-may")
 
 
 def test_outage_is_told_with_each_job_and_first_of_all(coordinator: Coordinator) -> None:

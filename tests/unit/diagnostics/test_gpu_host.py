@@ -21,6 +21,7 @@ from obcd.host.servers.locks import hold_host
 from obcd.host.servers.plan import write_plan
 from obcd.host.servers.planning import make_plan
 from obcd.ollama.control import Probe
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, cards
 from tests.standins import pynvml
 
@@ -90,8 +91,8 @@ def test_right_host_that_does_not_run_yet_is_told_how_it_starts(machine: StandIn
 
     text = f"[host]: gpu0 on port {base_port}, gpu1 on port {base_port + 1} of 127.0.0.1"
     assert said(findings, Severity.OK) == [text]
-    assert said(findings, Severity.NOTE) == ["obcd host does not run yet"]
-    assert findings[-1].remedy.startswith("sudo systemctl enable --now obcd-host")
+    assert said(findings, Severity.NOTE) == [wording("obcd-host-does-not-run-yet")]
+    assert findings[-1].remedy.startswith(wording("sudo-systemctl-enable-now-obcd-host"))
     assert len(findings) == 2
 
 
@@ -99,7 +100,7 @@ def test_right_host_that_does_not_run_yet_is_told_how_it_starts(machine: StandIn
     ("host", "sentence"),
     [
         ({"gpus": [7]}, "[host] gpus names 7"),
-        ({"ollama": "/none/ollama"}, "there is no program `/none/ollama`"),
+        ({"ollama": "/none/ollama"}, wording("there-is-no-program-none-ollama")),
         ({"bind": "10.0.0.1:80"}, '[host] bind = "10.0.0.1:80" is not an address'),
     ],
 )
@@ -115,7 +116,7 @@ def test_cards_without_a_driver_are_a_fault(machine: StandIns) -> None:
 
     (finding,) = examine_host(Settings())
 
-    assert (finding.severity, finding.sentence[:20]) == (Severity.FAULT, "no NVIDIA GPU found:")
+    assert (finding.severity, finding.sentence[:20]) == (Severity.FAULT, wording("no-nvidia-gpu-found"))
 
 
 def test_address_of_another_machine_is_a_fault(machine: StandIns) -> None:
@@ -139,7 +140,7 @@ def test_port_that_a_stranger_holds_is_a_fault(machine: StandIns, listener: sock
     findings = examine_host(settings(gpus=[0], base_port=port))
 
     (text,) = said(findings, Severity.FAULT)
-    assert text.startswith(f"gpu0 cannot start: port {port}, meant for GPU 0, is held by process {os.getpid()} ")
+    assert text.startswith(wording("gpu0-cannot-start-port-meant-for", port, os.getpid()))
 
 
 #: Listens on the port given; ends with its standard input.
@@ -174,12 +175,12 @@ def test_port_that_a_host_of_ours_holds_is_no_fault_as_long_as_it_runs(
 
         server.kill()
     if is_alive:
-        assert said(findings, Severity.OK)[-1] == f"the obcd host at {folder} runs: it holds port {base_port}"
+        assert said(findings, Severity.OK)[-1] == wording("the-obcd-host-at-runs-it", folder, base_port)
         assert {finding.severity for finding in findings} == {Severity.OK}
         os.close(lock)
     else:  # left over: whoever starts the next one has to know
         (text,) = said(findings, Severity.FAULT)
-        assert f"the server gpu0 of the obcd host at {folder}" in text
+        assert wording("the-server-gpu0-of-the-obcd", folder) in text
 
 
 def test_folder_that_a_stranger_planted_is_not_believed(machine: StandIns, tmp_path: Path, base_port: int) -> None:
@@ -190,7 +191,7 @@ def test_folder_that_a_stranger_planted_is_not_believed(machine: StandIns, tmp_p
 
     findings = examine_host(settings(base_port=base_port))
 
-    assert said(findings, Severity.NOTE) == ["obcd host does not run yet"]
+    assert said(findings, Severity.NOTE) == [wording("obcd-host-does-not-run-yet")]
 
 
 def test_servers_of_a_running_host_are_counted(
@@ -202,7 +203,7 @@ def test_servers_of_a_running_host_are_counted(
 
     findings = examine_host(chosen)
 
-    assert said(findings, Severity.OK)[-1] == "obcd host runs: 2/2 servers answer"
+    assert said(findings, Severity.OK)[-1] == wording("obcd-host-runs-2-2-servers")
     assert {finding.severity for finding in findings} == {Severity.OK}
     os.close(lock)
 
@@ -215,8 +216,8 @@ def test_silent_server_and_an_older_plan_are_told(
 
     findings = examine_host(settings(base_port=20000, num_parallel=2))
 
-    assert said(findings, Severity.WARNING) == ["obcd host runs: 1/2 servers answer, not gpu1"]
-    assert said(findings, Severity.NOTE) == ["obcd host runs with another [host] than this one"]
+    assert said(findings, Severity.WARNING) == [wording("obcd-host-runs-1-2-servers")]
+    assert said(findings, Severity.NOTE) == [wording("obcd-host-runs-with-another-host")]
     assert findings[-1].remedy.startswith("obcd host ")  # systemd knows nothing of one that a user started
     os.close(lock)
 
@@ -231,7 +232,7 @@ def test_running_system_host_that_is_hidden_from_us_is_asked_by_its_configuratio
 
     findings = examine_host(settings(base_port=20000))
 
-    assert said(findings, Severity.OK)[-1] == "obcd host runs: 2/2 servers answer"
+    assert said(findings, Severity.OK)[-1] == wording("obcd-host-runs-2-2-servers")
 
 
 def test_gpu_host_is_what_is_enabled_running_configured_or_installed_with_cards(

@@ -21,6 +21,7 @@ from obcd.spool.folders import permissions
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.folders.permissions import may_write
 from obcd.system_paths import SYSTEM_ROOT
+from tests.golden.wording import wording
 from tests.unit.spool.spools import make_layout, put
 
 NOW = 1795373853.0
@@ -129,7 +130,7 @@ def test_system_without_its_spool_is_warned(
     finding = examine(replace(question, layout=Layout.at(tmp_path / "none")))[0]
 
     assert finding.severity is Severity.WARNING
-    assert finding.remedy.startswith("sudo install -d -o obcd")
+    assert finding.remedy.startswith(wording("sudo-install-d-o-obcd"))
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file", "loop"])
@@ -304,7 +305,7 @@ def test_remedy_can_be_run_by_who_reads_it(
 
     remedies = [remedy for _, _, remedy in wrongs(replace(question, uid=uid), "folders")]
 
-    assert f"{sudo}chmod go-w {question.layout.root}" in remedies
+    assert wording("chmod-go-w", sudo, question.layout.root) in remedies
 
 
 def test_shared_spool_with_the_right_modes_has_no_finding(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,10 +343,10 @@ def test_folder_of_another_user_is_a_fault(question: Question, monkeypatch: pyte
     me = pwd.getpwuid(os.geteuid()).pw_name
     assert (
         Severity.FAULT,
-        f"{layout.jobs} belongs to {me}, not to the daemon's user",
-        f"sudo chown -R 4000000 {layout.jobs}",
+        wording("belongs-to-not-to-the-daemon", layout.jobs, me),
+        wording("sudo-chown-r-4000000", layout.jobs),
     ) in found
-    assert f"sudo chown 4000000 {layout.outbox}" in [remedy for _, _, remedy in found]
+    assert wording("sudo-chown-4000000", layout.outbox) in [remedy for _, _, remedy in found]
 
 
 @pytest.mark.parametrize(
@@ -378,7 +379,7 @@ def test_root_is_told_where_the_daemon_may_not_write(question: Question, monkeyp
 
     assert found[0] == (
         Severity.FAULT,
-        f"the daemon's user 4000000 may not write into {question.layout.root}",
+        wording("the-daemon-s-user-4000000-may", question.layout.root),
         f"chown 4000000 {question.layout.root}",
     )
 
@@ -393,12 +394,12 @@ def test_what_is_closed_is_a_fault_for_the_daemon_and_a_note_for_others(
     theirs = wrongs(replace(question, uid=4_000_000), "access")
 
     why = f"you are the daemon's user and may not write into {inbox}"
-    assert mine == [(Severity.FAULT, why, f"chmod u+rwx {inbox}")]
+    assert mine == [(Severity.FAULT, why, wording("chmod-u-rwx", inbox))]
     assert [(severity, remedy) for severity, _, remedy in theirs] == [(Severity.NOTE, "")]
     inbox.chmod(0o770)
     [(_, sentence, remedy)] = wrongs(replace(question, uid=4_000_000), "access")
-    assert sentence.startswith(f"you may not drop into {inbox}")
-    assert remedy == f"sudo usermod -aG {grp.getgrgid(inbox.stat().st_gid).gr_name} 4000000"
+    assert sentence.startswith(wording("you-may-not-drop-into", inbox))
+    assert remedy == wording("sudo-usermod-ag-4000000", grp.getgrgid(inbox.stat().st_gid).gr_name)
 
 
 def test_root_that_is_closed_is_one_finding(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +408,7 @@ def test_root_that_is_closed_is_one_finding(question: Question, monkeypatch: pyt
     mine, theirs = examine(question)[0], examine(replace(question, uid=4_000_000))[0]
 
     assert (mine.severity, theirs.severity) == (Severity.FAULT, Severity.NOTE)
-    assert theirs.sentence.endswith("and you may not look into it")
+    assert theirs.sentence.endswith(wording("and-you-may-not-look-into"))
 
 
 def test_links_in_the_inbox_are_noted(question: Question) -> None:
@@ -429,11 +430,11 @@ def test_links_in_the_inbox_are_noted(question: Question) -> None:
 @pytest.mark.parametrize(
     ("kind", "severity", "part"),
     [
-        ("nfs4", Severity.FAULT, "a network filesystem"),
-        ("9p", Severity.FAULT, "a network filesystem"),
-        ("fuse.sshfs", Severity.FAULT, "a network filesystem"),
-        ("fuse.other", Severity.WARNING, "if another machine serves it"),
-        ("tmpfs", Severity.WARNING, "which is memory"),
+        ("nfs4", Severity.FAULT, wording("a-network-filesystem")),
+        ("9p", Severity.FAULT, wording("a-network-filesystem")),
+        ("fuse.sshfs", Severity.FAULT, wording("a-network-filesystem")),
+        ("fuse.other", Severity.WARNING, wording("if-another-machine-serves-it")),
+        ("tmpfs", Severity.WARNING, wording("which-is-memory")),
     ],
 )
 def test_root_must_lie_on_a_local_disk(question: Question, kind: str, severity: Severity, part: str) -> None:
@@ -452,8 +453,8 @@ def test_inbox_on_a_share_is_said_to_be_scanned_only_with_more_patience(question
     [(severity, sentence, _)] = wrongs(question)
 
     assert severity is Severity.NOTE
-    assert f"the inbox {question.layout.inbox} lies on cifs, a network filesystem" in sentence
-    assert "taken when it has not changed for 60 s" in sentence
+    assert wording("the-inbox-lies-on-cifs-a", question.layout.inbox) in sentence
+    assert wording("taken-when-it-has-not-changed") in sentence
 
 
 def test_inbox_on_what_may_be_a_share_wants_patience(question: Question) -> None:
@@ -474,12 +475,12 @@ def test_inbox_on_another_local_filesystem_is_fine_and_said(question: Question) 
     [(severity, sentence, _)] = wrongs(question)
 
     assert severity is Severity.NOTE
-    assert "which is fine" in sentence
+    assert wording("which-is-fine") in sentence
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("outbox", "a job is published by a rename"), ("inbox/.obcd", "a file is claimed by a rename")],
+    [("outbox", wording("a-job-is-published-by-a")), ("inbox/.obcd", wording("a-file-is-claimed-by-a"))],
 )
 def test_rename_across_filesystems_is_a_fault(question: Question, name: str, part: str) -> None:
     target = question.layout.root / name
@@ -500,15 +501,15 @@ def test_inbox_elsewhere_that_is_not_there_may_be_a_share_that_is_not_mounted(
     [(severity, sentence, remedy)] = wrongs(replace(question, layout=layout))
 
     assert severity is Severity.WARNING
-    assert "is not there" in sentence
-    assert remedy.startswith(f"findmnt -T {tmp_path / 'share'}")
+    assert wording("is-not-there") in sentence
+    assert remedy.startswith(wording("findmnt-t", tmp_path / "share"))
 
 
 def test_clock_that_is_off_is_said(question: Question) -> None:
     [(severity, sentence, _)] = wrongs(replace(question, now=question.now - 7200))
 
     assert severity is Severity.WARNING
-    assert sentence.startswith("the clock of ")
+    assert sentence.startswith(wording("the-clock-of"))
     assert sentence.endswith(" s fast")
 
 
@@ -527,7 +528,7 @@ def test_coordinator_is_found_by_its_lock(question: Question) -> None:
 
     assert (finding.severity, finding.sentence) == (
         Severity.OK,
-        f"a coordinator runs on {question.layout.root} (pid 812)",
+        wording("a-coordinator-runs-on-pid-812", question.layout.root),
     )
 
 

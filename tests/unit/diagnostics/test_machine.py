@@ -19,6 +19,7 @@ from obcd.diagnostics.machine import (
     read_orphans,
 )
 from obcd.spool.folders.disk_space import Space
+from tests.golden.wording import wording
 
 NOW = 1795373853.0
 MIB, GIB = 2**20, 2**30
@@ -78,7 +79,7 @@ def test_less_than_has_to_stay_free_in_the_root_is_a_fault(free: int, min_free: 
     [finding] = judge_space(Path("/spool"), space, min_free, is_root=True)
 
     assert (finding.subject, finding.severity) == ("disk", severity)
-    assert ("nothing is accepted or asked until then" in finding.sentence) is (severity is Severity.FAULT)
+    assert (wording("nothing-is-accepted-or-asked-until") in finding.sentence) is (severity is Severity.FAULT)
     assert finding.remedy == "df -h /spool"
 
 
@@ -114,11 +115,11 @@ def test_read_only_filesystem_is_a_fault() -> None:
     [
         (NOW, NOW + 0.01, NOW - 86400, ""),
         (NOW, NOW - 4, NOW - 86400, ""),
-        (NOW, NOW + 90, NOW - 86400, "the clock of /spool is 90 s fast"),
-        (NOW, NOW - 7200, NOW - 86400, "the clock of /spool is 7200 s slow"),
-        (NOW, None, NOW + 60, "the clock of /spool is 60 s fast"),
+        (NOW, NOW + 90, NOW - 86400, wording("the-clock-of-spool-is-90")),
+        (NOW, NOW - 7200, NOW - 86400, wording("the-clock-of-spool-is-7200")),
+        (NOW, None, NOW + 60, wording("the-clock-of-spool-is-60")),
         (NOW, None, NOW - 60, ""),
-        (86400.0, 86400.0, 86400.0, "the clock says 1970-01-02T00:00:00.000Z: jobs are named and sorted by it"),
+        (86400.0, 86400.0, 86400.0, wording("the-clock-says-1970-01-02t00")),
     ],
 )
 def test_clock_is_compared_with_the_filesystems(now: float, new: float | None, last: float, sentence: str) -> None:
@@ -127,7 +128,7 @@ def test_clock_is_compared_with_the_filesystems(now: float, new: float | None, l
     [finding] = judge_clock(now, {} if new is None else {root: new}, {root: last})
 
     assert finding.severity is (Severity.WARNING if sentence else Severity.OK)
-    assert finding.sentence.startswith(sentence or "the clock says 2026")
+    assert finding.sentence.startswith(sentence or wording("the-clock-says-2026"))
 
 
 def test_time_of_a_new_file_is_learnt_without_a_trace(tmp_path: Path) -> None:
@@ -171,9 +172,9 @@ def test_inotify_instances_and_watches_of_a_user_are_counted(tmp_path: Path) -> 
     ("instances", "watches", "remedies"),
     [
         (125, 10, []),
-        (126, 10, ["sudo sysctl fs.inotify.max_user_instances=512"]),
-        (0, 998, ["sudo sysctl fs.inotify.max_user_watches=65536"]),
-        (128, 1000, ["sudo sysctl fs.inotify.max_user_instances=512", "sudo sysctl fs.inotify.max_user_watches=65536"]),
+        (126, 10, [wording("sudo-sysctl-fs-inotify-max-user-2")]),
+        (0, 998, [wording("sudo-sysctl-fs-inotify-max-user-3")]),
+        (128, 1000, [wording("sudo-sysctl-fs-inotify-max-user-2"), wording("sudo-sysctl-fs-inotify-max-user-3")]),
     ],
 )
 def test_lack_of_inotify_names_the_sysctl(instances: int, watches: int, remedies: list[str]) -> None:

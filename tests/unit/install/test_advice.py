@@ -10,6 +10,7 @@ from obcd.install.advice import next_steps, what_is_left
 from obcd.install.apply import InstallVerb
 from obcd.install.found import Machine, code_time, own_leftovers
 from obcd.install.service import outdated
+from tests.golden.wording import wording
 
 UNIT = "/etc/systemd/system/obcd.target"
 
@@ -89,6 +90,6 @@ def test_what_an_administrator_made_is_found_and_nothing_else(tmp_path: Path) ->
 def test_what_is_left_names_the_group_and_what_is_the_administrators() -> None:
     lines = what_is_left(is_configuration_kept=False, own=["/etc/obcd/my file.old"])
 
-    assert "Yours, and left too: '/etc/obcd/my file.old'" in lines
+    assert wording("yours-and-left-too-etc-obcd") in lines
     assert any(line.startswith("  groupdel obcd ") for line in lines)
     assert not any(line.startswith("Yours") for line in what_is_left(is_configuration_kept=True))

@@ -7,6 +7,7 @@ import pytest
 
 from obcd.install import advice, found
 from obcd.install.found import Machine, Stock, look
+from tests.golden.wording import wording
 
 
 def put(root: Path, path: str, text: str = "", mode: int = 0o644) -> None:
@@ -52,14 +53,16 @@ def test_advice_names_the_commands_for_a_stock_service() -> None:
 
     text = "\n".join(advice.about_stock(stock))
 
-    assert "systemctl disable --now ollama" in text
-    assert "setfacl -R -m u:obcd:rwX -m d:u:obcd:rwX /usr/share/ollama/.ollama/models" in text
-    assert "setfacl -m u:obcd:x /usr/share/ollama /usr/share/ollama/.ollama" in text
-    assert 'models = "/usr/share/ollama/.ollama/models"' in text
+    assert wording("systemctl-disable-now-ollama") in text
+    assert wording("setfacl-r-m-u-obcd-rwx") in text
+    assert wording("setfacl-m-u-obcd-x-usr") in text
+    assert wording("models-usr-share-ollama-ollama-models") in text
     assert "ReadWritePaths=/usr/share/ollama/.ollama/models" in text
 
 
-@pytest.mark.parametrize(("version", "said"), [(None, "no systemd runs this machine"), (245, "systemd is 245")])
+@pytest.mark.parametrize(
+    ("version", "said"), [(None, wording("no-systemd-runs-this-machine")), (245, "systemd is 245")]
+)
 def test_machine_without_a_systemd_that_will_do_is_told_what_works(version: int | None, said: str) -> None:
     text = advice.no_systemd(version)
 
@@ -74,7 +77,7 @@ def test_python_where_services_do_not_look_is_refused(folder: str, monkeypatch: 
     reason = found.unreadable_reason()
 
     assert reason.startswith(f"{folder}/bin/python lies under /")
-    assert "python3 -m venv /opt/obcd" in advice.unreadable_python(reason)
+    assert wording("python3-m-venv-opt-obcd") in advice.unreadable_python(reason)
 
 
 def test_python_below_a_closed_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,4 +88,4 @@ def test_python_below_a_closed_folder_is_refused(tmp_path: Path, monkeypatch: py
 
     reason = found.unreadable_reason()
 
-    assert reason == f"{tmp_path}/closed may not be read by other users (mode 0750)"
+    assert reason == wording("closed-may-not-be-read-by", tmp_path)

@@ -21,6 +21,7 @@ from obcd.install.plan import (
 )
 from obcd.package_data import shared
 from obcd.spool.folders.layout import Layout
+from tests.golden.wording import wording
 
 PYTHON = "/opt/obcd/bin/python"
 
@@ -76,7 +77,7 @@ def test_groups_and_device_files_come_from_what_the_machine_has() -> None:
     lines = items[MACHINE_DROP_IN].content.decode().splitlines()
     assert "SupplementaryGroups=render" in lines
     assert "ExecStartPre=-+/usr/bin/nvidia-modprobe -u -c=0" in lines
-    assert "ExecStartPre=-+/usr/bin/timeout 20 /usr/bin/nvidia-smi -L" in lines
+    assert wording("execstartpre-usr-bin-timeout-20-usr") in lines
     assert b"nvidia-uvm" in items[MODULES].content
 
 
@@ -96,7 +97,7 @@ def test_tmpfiles_and_the_daemon_agree_on_folders_and_on_what_is_private(tmp_pat
     modes = {folder.path: folder.mode for folder in spool_folders()}
     made = {path: path.stat().st_mode & 0o777 for path in (layout.jobs, layout.claims.parent)}
     assert {
-        f"/var/spool/obcd/{path.relative_to(layout.root)}": mode for path, mode in made.items()
+        wording("var-spool-obcd", path.relative_to(layout.root)): mode for path, mode in made.items()
     }.items() <= modes.items()
     assert modes["/var/spool/obcd/inbox"] == 0o3730
     assert modes["/var/spool/obcd/outbox"] == 0o2750

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.logs.burst_filter import FIRST, LOOK_SECONDS, MOST_SECONDS, MOST_TEXTS, SAME, SECONDS, BurstFilter
+from tests.golden.wording import wording
 
 
 class Told(logging.Handler):
@@ -73,7 +74,7 @@ def test_burst_is_told_as_a_number_without_any_further_event(bench: Bench) -> No
     bench.pass_time(SECONDS)
 
     summary = bench.told.records[-1]
-    assert summary.getMessage() == f"… and 37 more like it within 60 s, the last: line {FIRST + 36} failed"
+    assert summary.getMessage() == wording("and-37-more-like-it-within", FIRST + 36)
     assert (summary.levelname, vars(summary)["job"], vars(summary)["line"]) == ("WARNING", "j1", "")
     assert vars(summary)["repeats"] == 37
 
@@ -130,7 +131,7 @@ def test_states_of_an_endpoint_that_flaps_are_counted_and_the_last_one_told_is_t
     bench.filter.flush()
 
     assert len(bench.told.records) == FIRST + 1
-    assert bench.told.records[-1].getMessage().endswith("the last: endpoint gpu0 is UP again")
+    assert bench.told.records[-1].getMessage().endswith(wording("the-last-endpoint-gpu0-is-up"))
 
 
 def test_what_is_held_at_the_end_is_told(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Kind, Request
 from obcd.ollama.failures import RULES, SENTENCES, error_text, judge, judge_loaded
 from obcd.ollama.transport import Reply
+from tests.golden.wording import wording
 
 HERE, ELSEWHERE, NEVER = Remedy.HERE, Remedy.ELSEWHERE, Remedy.NEVER
 NONE, STRIKE, DOWN = Harm.NONE, Harm.STRIKE, Harm.DOWN
@@ -199,8 +200,8 @@ def test_200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoin
 
 
 def test_error_under_200_is_judged_by_its_text() -> None:
-    assert judged(200, native("prediction aborted, token repeat limit reached")).kind == "repetition"
-    assert judged(200, inner("image input is not supported")).kind == "unsupported"
+    assert judged(200, native(wording("prediction-aborted-token-repeat-limit-reached"))).kind == "repetition"
+    assert judged(200, inner(wording("image-input-is-not-supported"))).kind == "unsupported"
     assert judged(200, b'{"error": null}').kind == "server_error"
 
 
@@ -224,10 +225,7 @@ def test_true_answer_is_given_back_as_it_came(changes: dict[str, Any]) -> None:
 def test_overflow_says_how_many_tokens_there_were_and_how_many_fit() -> None:
     message = judged(400, inner(CONTEXT, "exceed_context_size_error", 400)).message
 
-    assert message == (
-        "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for all), or shorten it "
-        "(status 400, 9000 tokens where 8192 fit)"
-    )
+    assert message == (wording("the-prompt-does-not-fit-into"))
 
 
 def test_time_that_the_server_asks_for_is_kept() -> None:
@@ -275,13 +273,13 @@ class TestWords:
         [
             "cannot: Name: John Smith DOB: 1970-01-02 HIV+ k2",
             "cannot read 'John Smith'",
-            "JSON schema conversion failed: John Smith DOB",
-            '"John Smith" does not support tools',
-            'option "John Smith" must be of type integer',
-            'option "num_ctx" must be of type John Smith',
-            "invalid character 'J' looking for beginning of value John",
-            'invalid think value: "John"',
-            "llama-server process has terminated: exit status 2: John Smith",
+            wording("json-schema-conversion-failed-john-smith"),
+            wording("john-smith-does-not-support-tools"),
+            wording("option-john-smith-must-be-of"),
+            wording("option-num-ctx-must-be-of"),
+            wording("invalid-character-j-looking-for-beginning"),
+            wording("invalid-think-value-john"),
+            wording("llama-server-process-has-terminated-exit"),
             "template: John:1:2: John",
             "a\x1b[2J\n\tJohn\u202e",
         ],
@@ -294,21 +292,21 @@ class TestWords:
     @pytest.mark.parametrize(
         ("status", "text", "kept"),
         [
-            (400, 'invalid think value: "x"', "invalid think value"),
-            (400, '"m" does not support tools', "does not support tools"),
-            (400, "JSON schema conversion failed: at /x", "JSON schema conversion failed"),
-            (500, 'option "num_ctx" must be of type integer', 'option "num_ctx" must be of type integer'),
-            (500, "CUDA error: out of memory", "CUDA error: out of memory"),
+            (400, wording("invalid-think-value-x"), wording("invalid-think-value")),
+            (400, wording("m-does-not-support-tools"), wording("does-not-support-tools")),
+            (400, wording("json-schema-conversion-failed-at-x"), wording("json-schema-conversion-failed")),
+            (500, wording("option-num-ctx-must-be-of-2"), wording("option-num-ctx-must-be-of-2")),
+            (500, wording("cuda-error-out-of-memory"), wording("cuda-error-out-of-memory")),
             (
                 500,
-                "llama-server process has terminated: exit status 2: error",
-                "llama-server process has terminated: exit status 2",
+                wording("llama-server-process-has-terminated-exit-2"),
+                wording("llama-server-process-has-terminated-exit-3"),
             ),
-            (500, "llama runner process has terminated: signal: killed", "terminated: signal: killed"),
+            (500, wording("llama-runner-process-has-terminated-signal"), "terminated: signal: killed"),
             (
                 500,
-                "model requires more system memory (9.5 GiB) than is available (4 GiB)",
-                "requires more system memory (9.5 GiB) than is available (4 GiB)",
+                wording("model-requires-more-system-memory-9"),
+                wording("requires-more-system-memory-9-5"),
             ),
         ],
     )

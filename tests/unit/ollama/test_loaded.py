@@ -7,6 +7,7 @@ import pytest
 from obcd.core.endpoint.faults import Harm, Remedy
 from obcd.core.request.records import Signature
 from obcd.ollama.loaded import Loaded, find_loaded, is_lowered, judge_context, judge_gpu
+from tests.golden.wording import wording
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 
@@ -17,7 +18,7 @@ def loaded(*, vram: int = 100, context: int = 8192) -> Loaded:
 
 @pytest.mark.parametrize(
     ("vram", "words"),
-    [(100, ""), (0, "it is computed on the CPU"), (50, "only 50 % of it lies on the GPU"), (1, "only 1 %")],
+    [(100, ""), (0, wording("it-is-computed-on-the-cpu")), (50, wording("only-50-of-it-lies-on")), (1, "only 1 %")],
 )
 def test_model_has_to_lie_on_the_card_as_a_whole(vram: int, words: str) -> None:
     fault = judge_gpu(loaded(vram=vram))
@@ -44,7 +45,7 @@ def test_smaller_context_than_asked_is_a_fault_unless_the_model_has_no_more(
 
     assert (fault is not None) == is_fault
     if fault is not None:
-        assert f"a context of {context} tokens in place of {min(8192, trained)}" in fault.message
+        assert wording("a-context-of-tokens-in-place", context, min(8192, trained)) in fault.message
         assert (fault.remedy, fault.costs_attempt, fault.harm) == (Remedy.ELSEWHERE, False, Harm.UNFIT)
 
 

@@ -13,6 +13,7 @@ import pytest
 from obcd.errors import NoEndpointError
 from obcd.ollama import pulling
 from obcd.ollama.pulling import MAX_LINE_BYTES, SILENCE_SECONDS, Progress, _progress
+from tests.golden.wording import wording
 
 
 def pull(pieces: Iterable[bytes], status_code: int = 200) -> Iterator[Progress]:
@@ -56,7 +57,7 @@ def test_lines_are_told_as_they_come_however_they_are_cut() -> None:
 )
 def test_pull_that_brings_nothing_more_is_given_up(clock: None, drip: Iterator[bytes]) -> None:
     assert SILENCE_SECONDS < 60 * MAX_LINE_BYTES  # so that the line's length is not what ends the second one
-    with pytest.raises(NoEndpointError, match=r"nothing more came for 30 min.*goes on where it was"):
+    with pytest.raises(NoEndpointError, match=wording("nothing-more-came-for-30-min")):
         list(pull(drip))
 
 
@@ -67,15 +68,15 @@ def test_pull_that_is_slow_goes_on(clock: None) -> None:
 
 
 def test_line_without_end_is_refused() -> None:
-    with pytest.raises(NoEndpointError, match="it is no Ollama"):
+    with pytest.raises(NoEndpointError, match=wording("it-is-no-ollama")):
         list(pull(itertools.repeat(b"x" * 1000)))
 
 
 @pytest.mark.parametrize(
     ("pieces", "status_code", "sentence"),
     [
-        ([line(error="file does not exist")], 200, "qwen3: file does not exist"),
-        ([coming(3)], 200, "ended in the middle"),
+        ([line(error=wording("file-does-not-exist"))], 200, wording("qwen3-file-does-not-exist")),
+        ([coming(3)], 200, wording("ended-in-the-middle")),
         ([], 502, "status 502"),
         ([line(error="unauthorized")], 401, "qwen3: unauthorized"),
     ],

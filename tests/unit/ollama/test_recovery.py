@@ -13,6 +13,7 @@ from obcd.ollama import recovery
 from obcd.ollama.control import SILENT, ControlError, SilentError
 from obcd.ollama.loaded import Loaded
 from obcd.ollama.recovery import RecoveringServer, run
+from tests.golden.wording import wording
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 LOADED = (Loaded(name="llama3.2:latest", size_bytes=1, vram_bytes=1),)
@@ -76,7 +77,7 @@ def test_server_that_answers_at_all_is_not_touched(monkeypatch: pytest.MonkeyPat
 
     assert server.recover().step is RecoveryStep.OVER
     assert server.calls == ["token"]
-    assert [text.partition(":")[0] for text in server.said] == ["nobody is answered", "a token came"]
+    assert [text.partition(":")[0] for text in server.said] == [wording("nobody-is-answered"), wording("a-token-came")]
 
 
 def test_server_that_answers_others_meanwhile_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +103,16 @@ def test_model_that_computes_nothing_is_unloaded_and_waited_for(monkeypatch: pyt
 
     assert server.recover().step is RecoveryStep.OVER
     assert server.calls == ["token", "break off", "unload"]
-    assert server.said[-1] == "it hung: its model is unloaded, and loaded anew before the next request"
+    assert server.said[-1] == wording("it-hung-its-model-is-unloaded-2")
 
 
 @pytest.mark.parametrize(
     ("looks", "token", "unloads", "reason"),
     [
-        ([LOADED], HANGS, None, "it stays loaded, perhaps since somebody else uses it"),
+        ([LOADED], HANGS, None, wording("it-stays-loaded-perhaps-since-somebody")),
         ([LOADED], HANGS, BROKEN, "status 500"),
-        ([LOADED, HANGS], HANGS, None, "does not answer"),
-        ([HANGS], None, HANGS, "does not answer"),
+        ([LOADED, HANGS], HANGS, None, wording("does-not-answer")),
+        ([HANGS], None, HANGS, wording("does-not-answer")),
     ],
     ids=["stays", "refuses", "look hangs then", "look hangs"],
 )
@@ -128,4 +129,4 @@ def test_server_that_needs_somebody_is_left_alone_and_says_what_to_do(
 
     assert (steps.step, server.said[-1]) == (RecoveryStep.REST, steps.sentence)
     assert reason in steps.sentence
-    assert steps.sentence.endswith("start the server again")
+    assert steps.sentence.endswith(wording("start-the-server-again"))

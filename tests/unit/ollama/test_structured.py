@@ -15,6 +15,7 @@ from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request
 from obcd.ollama.structured import MAX_REPEATED, ask_fitting
 from obcd.ollama.transport import AbortedError, Reply, Transport
+from tests.golden.wording import wording
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 JOB = JobSettings(model="m", format=SCHEMA, num_predict=96)
@@ -89,8 +90,8 @@ def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
     user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
     assert assistant == {"role": "assistant", "content": BAD}
-    assert 'At $.age: "Jane Roe" is not of type "integer"' in told["content"]
-    assert told["content"].endswith('Fill in this JSON: {"age": <integer>}')
+    assert wording("at-age-jane-roe-is-not") in told["content"]
+    assert told["content"].endswith(wording("fill-in-this-json-age-integer"))
 
 
 def test_keys_that_a_schema_forbids_are_spoken_of() -> None:
@@ -99,7 +100,7 @@ def test_keys_that_a_schema_forbids_are_spoken_of() -> None:
     assert isinstance(ask(script, replace(JOB, format={**SCHEMA, "additionalProperties": False})), ModelAnswer)
 
     told = script.asked[1][1]["messages"][-1]["content"]
-    assert told.endswith('Fill in this JSON, with no other keys: {"age": <integer>}')
+    assert told.endswith(wording("fill-in-this-json-with-no"))
 
 
 def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_copy() -> None:
@@ -107,7 +108,7 @@ def test_second_repair_asks_anew_without_the_answer_that_a_small_model_would_cop
 
     assert isinstance(ask(script), ModelAnswer)
     (asked,) = script.asked[2][1]["messages"]
-    assert asked["content"].startswith("How old?\n\nAnswer with one JSON value, and nothing else.")
+    assert asked["content"].startswith(wording("how-old-answer-with-one-json"))
 
 
 def test_schema_that_is_no_flat_record_is_shown_as_it_is() -> None:
@@ -140,7 +141,7 @@ def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it
 
     assert isinstance(fault, Fault)
     assert (fault.kind, fault.remedy) == ("invalid_answer", Remedy.NEVER)
-    assert fault.message == "the answer does not fit the schema at properties/age/type, after 2 repairs"
+    assert fault.message == wording("the-answer-does-not-fit-the-2")
     assert "Jane" not in repr(fault)
     kept = kept_of(fault)
     assert (kept.text, kept.repairs, kept.cost.prompt_tokens, kept.cost.eval_tokens) == (BAD, 2, 30, 15)
@@ -153,7 +154,7 @@ def test_no_repairs_where_none_are_wanted_or_there_is_no_time() -> None:
         fault = ask(script, settings, has_time=has_time)
 
         assert isinstance(fault, Fault)
-        assert fault.message == "the answer does not fit the schema at properties/age/type"
+        assert fault.message == wording("the-answer-does-not-fit-the-3")
         assert kept_of(fault).repairs == 0
         assert len(script.asked) == 1
 
@@ -229,7 +230,7 @@ def test_answer_cut_off_in_thought_says_so_and_is_not_asked_again(text: str, thi
 
     assert isinstance(fault, Fault)
     assert (fault.kind, fault.remedy, kept_of(fault).thinking) == ("cut_in_thought", Remedy.NEVER, "so")
-    assert "still thought, before its first word: raise num_predict (now 96), or set think = false" in fault.message
+    assert wording("still-thought-before-its-first-word") in fault.message
     assert len(script.asked) == 1
 
 
@@ -245,9 +246,7 @@ def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
 
     assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("cut_short", '{"age": 5')
-    assert fault.message == (
-        "the answer was cut off, so its JSON is incomplete, after 2 repairs: raise num_predict (now 96), or num_ctx"
-    )
+    assert fault.message == (wording("the-answer-was-cut-off-so"))
 
 
 def test_call_of_a_tool_is_no_misfit() -> None:
@@ -330,9 +329,7 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
     assert said == {"role": "assistant", "content": "", "tool_calls": json.loads(wrong.body)["message"]["tool_calls"]}
     assert told == {
         "role": "user",
-        "content": "That answer cannot be used.\nIn the arguments for weather:\n"
-        "At $: Additional properties are not allowed ('town' was unexpected)\nAt $: \"city\" is a required property\n"
-        "Call the tool again, with arguments that satisfy its parameters.",
+        "content": wording("that-answer-cannot-be-used-in"),
     }
     fresh = script.asked[2][1]["messages"]
     assert fresh == [{"role": "user", "content": f"Weather?\n\n{CALL_ANEW}"}]
@@ -341,14 +338,14 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (("weather", {}), "in its call of weather, the answer does not fit the schema at required"),
+        (("weather", {}), wording("in-its-call-of-weather-the")),
         (
             ("weather", {"city": 5}),
-            "in its call of weather, the answer does not fit the schema at properties/city/type",
+            wording("in-its-call-of-weather-the-2"),
         ),
-        (("weather", []), "in its call of weather, the answer does not fit the schema at type"),
-        (("forecast", {"city": "Riga"}), "it calls a tool that was not offered"),
-        ((None, {}), "it calls a tool that was not offered"),
+        (("weather", []), wording("in-its-call-of-weather-the-3")),
+        (("forecast", {"city": "Riga"}), wording("it-calls-a-tool-that-was")),
+        ((None, {}), wording("it-calls-a-tool-that-was")),
     ],
 )
 def test_call_that_never_fits_is_a_failure_that_keeps_it(given: tuple[Any, Any], reason: str) -> None:
@@ -367,7 +364,7 @@ def test_unknown_tool_is_told_with_those_that_there_are() -> None:
 
     assert isinstance(ask(script, FREE, ASKED), ModelAnswer)
     told = script.asked[1][1]["messages"][-1]["content"]
-    assert "There is no such tool: those that can be called are weather, search." in told
+    assert wording("there-is-no-such-tool-those") in told
 
 
 def test_model_that_answers_instead_of_calling_is_held_to_the_schema_of_the_job_alone() -> None:
@@ -406,7 +403,7 @@ def test_completion_is_repaired_in_its_prompt() -> None:
     assert isinstance(answer, ModelAnswer)
     path, body = script.asked[1]
     assert path == "/api/generate"
-    assert body["prompt"].startswith(f"The record: \n\n{BAD}\n\nThat answer cannot be used.")
+    assert body["prompt"].startswith(wording("the-record-that-answer-cannot-be", BAD))
 
 
 TOO_LONG = Reply(400, b'{"error": "request (900 tokens) exceed_context_size_error (64 tokens)"}')
@@ -432,7 +429,7 @@ def test_repair_that_cannot_be_asked_leaves_the_failure_with_its_answer() -> Non
 
     assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("invalid_answer", BAD)
-    assert "; asked again: the prompt does not fit into the context" in fault.message
+    assert wording("asked-again-the-prompt-does-not") in fault.message
 
 
 def test_repair_that_needs_a_larger_context_is_asked_there() -> None:
@@ -466,4 +463,4 @@ def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatc
 
     assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("invalid_answer", long)
-    assert fault.message == ("the schema takes longer than 0.05 s on this answer: simplify it (patterns, anyOf)")
+    assert fault.message == (wording("the-schema-takes-longer-than-0"))

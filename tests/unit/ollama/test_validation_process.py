@@ -9,6 +9,7 @@ import pytest
 from obcd.core.schema.schemas import Fit, Misfit, Schema
 from obcd.ollama import validation_process
 from obcd.ollama.validation_process import judge_apart
+from tests.golden.wording import wording
 
 SCHEMA = {"properties": {"age": {"type": "integer"}}}
 
@@ -27,7 +28,7 @@ def test_judgement_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     judged = judge_apart({"pattern": "(?:(?=.*x).)+y"}, f"<think>so</think>{text}")
 
     assert isinstance(judged, Misfit)
-    assert judged.reason == "the schema takes longer than 0.1 s on this answer: simplify it (patterns, anyOf)"
+    assert judged.reason == wording("the-schema-takes-longer-than-0-2")
     assert (judged.text, judged.thoughts, judged.is_final) == (text, "so", True)
 
 

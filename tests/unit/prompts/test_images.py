@@ -14,6 +14,7 @@ from obcd.prompts.images import image_from_file
 from obcd.prompts.prepare import Wrapping, write_prompts
 from obcd.prompts.texts import prompts_from_folder
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 60
 JPEG = b"\xff\xd8\xff\xe0" + b"y" * 60
@@ -37,7 +38,7 @@ def test_pictures_become_lines_in_the_order_of_their_names(folder: Path) -> None
     requests = [parse_line(line, 1) for line in out.getvalue().splitlines()]
     assert (done.prompts, left) == (3, [])
     assert [request.id for request in requests] == ["a.jpg", "b.png", "ward/c.webp"]
-    assert requests[1].prompt == "What is in b.png?"
+    assert requests[1].prompt == wording("what-is-in-b-png")
     images = [base64.b64encode(picture).decode() for picture in (JPEG, PNG, WEBP)]
     assert [request.messages[0]["images"] for request in requests] == [[image] for image in images]
 
@@ -45,10 +46,10 @@ def test_pictures_become_lines_in_the_order_of_their_names(folder: Path) -> None
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("notes.png", b"a text", "it is no picture that Ollama reads: PNG, JPEG or WebP"),
-        ("a.gif", b"GIF89a" + b"x" * 60, "it is no picture that Ollama reads: PNG, JPEG or WebP"),
-        ("empty.png", b"", "it is empty"),
-        ("large.png", PNG + b"x" * 100, "it is larger than 100 bytes: scale it down, or raise --max-image-bytes"),
+        ("notes.png", b"a text", wording("it-is-no-picture-that-ollama")),
+        ("a.gif", b"GIF89a" + b"x" * 60, wording("it-is-no-picture-that-ollama")),
+        ("empty.png", b"", wording("it-is-empty")),
+        ("large.png", PNG + b"x" * 100, wording("it-is-larger-than-100-bytes")),
     ],
 )
 def test_what_is_no_picture_is_left_out_by_a_sentence(folder: Path, name: str, data: bytes, sentence: str) -> None:
@@ -66,10 +67,10 @@ def test_command_packs_a_folder(folder: Path, tmp_path: Path, capfd: pytest.Capt
     assert run(["prepare", str(folder), "--images", "-o", str(tmp_path / "out.jsonl")]) == 3
 
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
-    assert {line["prompt"] for line in lines} == {"Describe this picture."}
+    assert {line["prompt"] for line in lines} == {wording("describe-this-picture")}
     assert "notes.txt" in capfd.readouterr().err
 
 
 def test_command_wants_a_folder(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["prepare", str(folder / "b.png"), "--images"]) == 2
-    assert "--images wants a folder of pictures: obcd prepare FOLDER --images" in capfd.readouterr().err
+    assert wording("images-wants-a-folder-of-pictures") in capfd.readouterr().err

@@ -11,6 +11,7 @@ from obcd.errors import InputError, UsageError
 from obcd.prompts.prepare import DEFAULT_MAX_LINE_BYTES, Prepared, Wrapping, write_prompts
 from obcd.prompts.texts import RESERVED_KEYS, Prompt
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 
 
 def write(items: list[Prompt | LeftOut], **wrapping: Any) -> tuple[list[dict[str, Any]], list[LeftOut], Prepared]:
@@ -43,7 +44,7 @@ def test_template_takes_other_fields_by_name_and_leaves_out_what_has_none() -> N
     )
 
     assert [line["prompt"] for line in lines] == ["Aged 54: a"]
-    assert told == [LeftOut("row 2", "its field `age` is empty, which the template names")]
+    assert told == [LeftOut("row 2", wording("its-field-age-is-empty-which"))]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_wrapping_that_cannot_be_meant_is_a_usage_error(wrapping: dict[str, Any]
 def test_what_the_coordinator_would_refuse_is_told_now() -> None:
     _, told, done = write([Prompt("x" * 600, "x", "visits.csv row 1"), Prompt(2, "x", "visits.csv row 2")])
 
-    assert told == [LeftOut("visits.csv row 1", "`id` is longer than 512 characters")]
+    assert told == [LeftOut("visits.csv row 1", wording("id-is-longer-than-512-characters"))]
     assert done == Prepared(prompts=1, left_out=1, long_lines=0)
 
 
@@ -66,9 +67,9 @@ def test_line_above_the_default_limit_is_written_and_counted() -> None:
     assert write([Prompt(1, "x" * DEFAULT_MAX_LINE_BYTES, "a")])[2] == Prepared(prompts=1, left_out=0, long_lines=1)
 
 
-@pytest.mark.parametrize("items", [[], [LeftOut("a.txt", "it is empty")]])
+@pytest.mark.parametrize("items", [[], [LeftOut("a.txt", wording("it-is-empty"))]])
 def test_no_prompt_at_all_is_an_input_error(items: list[Prompt | LeftOut]) -> None:
-    with pytest.raises(InputError, match="no prompt to write"):
+    with pytest.raises(InputError, match=wording("no-prompt-to-write")):
         write(items)
 
 

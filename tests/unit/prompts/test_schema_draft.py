@@ -9,6 +9,7 @@ import pytest
 from obcd.core.schema.schemas import check_schema
 from obcd.errors import InputError
 from obcd.prompts.schema_draft import DATE_PATTERN, csv_examples, draft_schema, is_schema, settle_columns
+from tests.golden.wording import wording
 
 
 def of_csv(text: str) -> dict[str, Any]:
@@ -63,12 +64,12 @@ def test_csv_columns_have_the_narrowest_type_of_all_their_cells() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "it has no header: its first line must name the columns"),
-        ("\n", "it has no header: its first line must name the columns"),
-        ("a,b\n", "there is no example in it"),
-        ("a,a\n1,2\n", "two of its columns have the same name: name each differently"),
-        ("a,b\n1\n", "line 2 has 1 fields, the header 2: mend it"),
-        ('a,b\n"1,2\n', "line 2 is no CSV: unexpected end of data"),
+        ("", wording("it-has-no-header-its-first")),
+        ("\n", wording("it-has-no-header-its-first")),
+        ("a,b\n", wording("there-is-no-example-in-it")),
+        ("a,a\n1,2\n", wording("two-of-its-columns-have-the")),
+        ("a,b\n1\n", wording("line-2-has-1-fields-the")),
+        ('a,b\n"1,2\n', wording("line-2-is-no-csv-unexpected")),
     ],
 )
 def test_csv_that_is_none_is_refused_with_its_line(text: str, why: str) -> None:

@@ -19,6 +19,7 @@ from obcd.prompts.texts import (
     prompts_from_lines,
 )
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 
 
 def shown(items: object) -> list[tuple[object, str]]:
@@ -66,14 +67,14 @@ def test_what_is_no_text_is_named_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "h\x1b.txt").write_bytes(b"")
 
     assert shown(prompts_from_folder(tmp_path)) == [
-        ("a.txt", "it is not UTF-8 (byte 4)"),
-        ("b.txt", "it is empty"),
-        ("c.txt", "it is a symbolic link, which is not followed"),
-        ("d", "it is a symbolic link, which is not followed"),
-        ("e.txt", "it is no file"),
+        ("a.txt", wording("it-is-not-utf-8-byte")),
+        ("b.txt", wording("it-is-empty")),
+        ("c.txt", wording("it-is-a-symbolic-link-which")),
+        ("d", wording("it-is-a-symbolic-link-which")),
+        ("e.txt", wording("it-is-no-file")),
         ("f.txt", "fine"),
-        ("g.txt", "it is no text (it holds NUL characters; is it UTF-16?)"),
-        (r"h\x1b.txt", "it is empty"),
+        ("g.txt", wording("it-is-no-text-it-holds")),
+        (r"h\x1b.txt", wording("it-is-empty")),
     ]
 
 
@@ -94,9 +95,9 @@ def test_text_above_the_limit_is_left_out(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(texts, "MAX_TEXT_BYTES", 4)
     (tmp_path / "a.txt").write_text("12345")
 
-    assert shown([prompt_from_file(tmp_path / "a.txt", "a.txt")]) == [("a.txt", "it is longer than 0 MiB")]
+    assert shown([prompt_from_file(tmp_path / "a.txt", "a.txt")]) == [("a.txt", wording("it-is-longer-than-0-mib"))]
     assert shown(prompts_from_lines(io.BytesIO(b"12345678901\n1234\n"))) == [
-        ("line 1", "it is longer than 0 MiB"),
+        ("line 1", wording("it-is-longer-than-0-mib")),
         (2, "1234"),
     ]
 
@@ -112,7 +113,7 @@ def test_lines_are_numbered_with_the_blank_ones_and_split_at_lf_only() -> None:
     assert shown(prompts_from_lines(stream)) == [
         (1, "one"),
         (4, "two\u2028still two\rand still"),
-        ("line 5", "it is not UTF-8 (byte 1)"),
+        ("line 5", wording("it-is-not-utf-8-byte-2")),
         (6, "last"),
     ]
 
@@ -149,9 +150,9 @@ def test_csv_rows_that_do_not_fit_are_left_out_by_number() -> None:
 
     assert shown(rows(data, Columns(text="note"))) == [
         (1, "fine"),
-        ("visits.csv row 2", "it has 1 fields where the header has 2"),
-        ("visits.csv row 3", "it has 3 fields where the header has 2"),
-        ("visits.csv row 4", "it is empty"),
+        ("visits.csv row 2", wording("it-has-1-fields-where-the-2")),
+        ("visits.csv row 3", wording("it-has-3-fields-where-the-2")),
+        ("visits.csv row 4", wording("it-is-empty")),
         (5, "fine too"),
     ]
 
@@ -159,12 +160,12 @@ def test_csv_rows_that_do_not_fit_are_left_out_by_number() -> None:
 @pytest.mark.parametrize(
     ("data", "columns", "reason"),
     [
-        (b"a,b\n1,2\n", Columns(text="note"), "no column named note; its columns are: a, b"),
-        (b"", Columns(text="note"), "its columns are: none"),
+        (b"a,b\n1,2\n", Columns(text="note"), wording("no-column-named-note-its-columns")),
+        (b"", Columns(text="note"), wording("its-columns-are-none")),
         (b"note,b\n1,2\n", Columns(text="note", id="mrn"), "no column named mrn"),
-        (b"note,note\n1,2\n", Columns(text="note"), "more than one column named note"),
-        (b"note,w,w\n1,2,3\n", Columns(text="note", keep=True), "--keep cannot tell them apart"),
-        (b'note,b\n1,"never ends\n2,3\n', Columns(text="note"), "not valid CSV at line 3"),
+        (b"note,note\n1,2\n", Columns(text="note"), wording("more-than-one-column-named-note")),
+        (b"note,w,w\n1,2,3\n", Columns(text="note", keep=True), wording("keep-cannot-tell-them-apart")),
+        (b'note,b\n1,"never ends\n2,3\n', Columns(text="note"), wording("not-valid-csv-at-line-3")),
         (b"note\ncaf\xe9\n", Columns(text="note"), "not UTF-8"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 
 from obcd.results.printing import json_line, text_block
 from obcd.results.reading.answers import Answer
+from tests.golden.wording import wording
 
 
 def answer(record: dict[str, object], line: int | None = 7) -> Answer:
@@ -21,7 +22,7 @@ def test_block_is_the_seeds() -> None:
 def test_missing_keys_are_said() -> None:
     block = text_block(answer({}))
 
-    assert "Prompt:\nNo prompt found\n\nResponse:\nNo response found\n\n" in block
+    assert wording("prompt-no-prompt-found-response-no") in block
 
 
 def test_what_is_no_text_is_printed_as_json() -> None:

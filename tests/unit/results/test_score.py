@@ -4,6 +4,7 @@ import pytest
 
 from obcd.errors import ExitCode, InputError
 from obcd.results.score import FieldScore, Score, score
+from tests.golden.wording import wording
 
 KEY = {"1": {"mrn": "482913", "age": 54}, "2": {"mrn": "730158", "age": 67}}
 
@@ -97,7 +98,7 @@ def test_empty_key_scores_nothing_of_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["", "0", "-1", "01", "+1", " 1", "1\n", "1.0", "one", "²", "१"])
 def test_line_that_is_no_number_counted_from_1_is_an_input_error(name: str) -> None:
-    with pytest.raises(InputError, match="the key names line") as caught:
+    with pytest.raises(InputError, match=wording("the-key-names-line")) as caught:
         score({}, {name: {"mrn": "482913"}})
 
     assert caught.value.exit_code is ExitCode.INPUT

@@ -13,6 +13,7 @@ from obcd.results.verify import Verdict, Verification, find_folders, verify
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, Rejected, Repeated, accept
 from obcd.spool.outbox import publication
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     accept_bytes,
     answer,
@@ -167,7 +168,7 @@ def test_job_whose_original_was_written_on_is_complete_with_both(layout: Layout)
     assert check(folder).verdict is Verdict.COMPLETE
 
     (folder / "input.modified.jsonl").unlink()
-    assert check(folder).problems == ("input.modified.jsonl is missing",)
+    assert check(folder).problems == (wording("input-modified-jsonl-is-missing"),)
 
 
 def test_stamp_of_obcd_batch_belongs_to_the_folder(notes: Path) -> None:
@@ -418,14 +419,14 @@ def test_byte_that_only_the_digest_knows_is_found(notes: Path, name: str) -> Non
 def test_digests_of_other_files_are_no_digests(notes: Path, outputs: object) -> None:
     set_manifest("outputs", outputs)(notes)
 
-    assert check(notes).problems == ("manifest.json: outputs does not name the files that are here",)
+    assert check(notes).problems == (wording("manifest-json-outputs-does-not-name"),)
 
 
 def test_damage_that_moves_one_line_is_said_once(notes: Path) -> None:
     without_digests(notes)
     lines(notes, "responses.jsonl", lambda all: all.append(all.pop(0)))
 
-    assert check(notes).problems == ("responses.jsonl line 4: line 1 comes after line 7, out of the input's order",)
+    assert check(notes).problems == (wording("responses-jsonl-line-4-line-1"),)
 
 
 def test_no_more_than_ten_problems_are_said_and_all_are_counted(layout: Layout) -> None:
@@ -456,10 +457,10 @@ def test_rejected_file_is_verified_for_what_it_is(layout: Layout) -> None:
     (verdict.folder / "input.jsonl").rename(verdict.folder / "other")
     wrong = verify("notes.rejected", verdict.folder)
 
-    assert (right.verdict, right.reason) == (Verdict.REJECTED, "it is a gzip file: unpack it first")
+    assert (right.verdict, right.reason) == (Verdict.REJECTED, wording("it-is-a-gzip-file-unpack"))
     assert (wrong.verdict, wrong.problems) == (
         Verdict.WRONG,
-        ("other: no such file belongs here", "input.jsonl is missing"),
+        (wording("other-no-such-file-belongs-here"), "input.jsonl is missing"),
     )
 
 
@@ -486,8 +487,8 @@ def test_repeated_file_is_verified_for_what_it_is(layout: Layout) -> None:
     (verdict.folder / "responses.jsonl").touch()
     wrong = verify("notes.repeated", verdict.folder)
 
-    assert (right.verdict, right.reason) == (Verdict.REPEATED, "job job1, in notes of the outbox")
-    assert (wrong.verdict, wrong.problems) == (Verdict.WRONG, ("responses.jsonl: no such file belongs here",))
+    assert (right.verdict, right.reason) == (Verdict.REPEATED, wording("job-job1-in-notes-of-the"))
+    assert (wrong.verdict, wrong.problems) == (Verdict.WRONG, (wording("responses-jsonl-no-such-file-belongs"),))
     set_manifest("repeats", None)(verdict.folder)
     assert verify("x", verdict.folder).problem_count == 2
 
@@ -497,17 +498,17 @@ def test_rejection_without_a_reason_is_wrong(layout: Layout) -> None:
     assert isinstance(verdict, Rejected)
     set_manifest("rejected", None)(verdict.folder)
 
-    assert verify("x", verdict.folder).problems == ("manifest.json: it does not say why the file was rejected",)
+    assert verify("x", verdict.folder).problems == (wording("manifest-json-it-does-not-say"),)
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("notes.partial", "it stands for a job that is still being answered"),
-        ("notes.waiting", "it stands for a file that is not taken yet, see why.txt in it"),
-        ("empty", "it holds no published job: manifest.json is missing"),
-        ("file", "it is no folder"),
-        ("nothing", "there is no such folder"),
+        ("notes.partial", wording("it-stands-for-a-job-that")),
+        ("notes.waiting", wording("it-stands-for-a-file-that")),
+        ("empty", wording("it-holds-no-published-job-manifest")),
+        ("file", wording("it-is-no-folder")),
+        ("nothing", wording("there-is-no-such-folder")),
     ],
 )
 def test_folder_that_is_no_job_gets_one_sentence(tmp_path: Path, name: str, sentence: str) -> None:
@@ -531,7 +532,7 @@ def test_folder_of_a_newer_obcd_is_not_judged(notes: Path) -> None:
 
     assert (result.verdict, result.reason) == (
         Verdict.NOT_A_JOB,
-        "a newer obcd wrote it (format 2, this one reads 1): verify it with that one",
+        wording("a-newer-obcd-wrote-it-format"),
     )
 
 

@@ -13,6 +13,7 @@ from obcd.ollama.loaded import Loaded
 from obcd.ollama.transport import Transport
 from obcd.workers import loader
 from obcd.workers.loader import LOADS, Loader, Preflight
+from tests.golden.wording import wording
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 WHOLE = Loaded(name="llama3.2:latest", size_bytes=100, vram_bytes=100, context_length=8192)
@@ -71,7 +72,7 @@ def test_model_that_never_stays_loaded_is_asked_all_the_same(monkeypatch: pytest
     assert server.loads == LOADS
 
 
-@pytest.mark.parametrize("looks", [[], ControlError("it answers with status 404")])
+@pytest.mark.parametrize("looks", [[], ControlError(wording("it-answers-with-status-404"))])
 def test_what_cannot_be_seen_is_a_fault_where_the_gpu_is_required(
     monkeypatch: pytest.MonkeyPatch, looks: Sequence[Loaded] | ControlError
 ) -> None:
@@ -122,7 +123,7 @@ def test_answer_for_which_the_server_loaded_other_weights_is_none(monkeypatch: p
 
     assert fault is not None
     assert (fault.kind, fault.costs_attempt, fault.harm) == ("other_weights", False, Harm.NONE)
-    assert fault.message == "its llama3.2 is another one (digest newnewnewnew) than the others' (old)"
+    assert fault.message == wording("its-llama3-2-is-another-one-3")
 
 
 @pytest.mark.parametrize(("digest", "seconds"), [("old", 0.1), ("newnewnewnew", 2.0), ("", 2.0)])

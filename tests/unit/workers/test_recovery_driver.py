@@ -13,6 +13,7 @@ from obcd.ollama.recovery import RecoveringServer
 from obcd.workers import recovery_driver
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.recovery_driver import RecoveryDriver
+from tests.golden.wording import wording
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 URL = "http://127.0.0.1:1"
@@ -63,7 +64,7 @@ def test_server_that_cannot_be_helped_is_tried_again_when_its_pause_is_over(monk
     world.loader.on_silence(ASKED, 0.0)
 
     why = world.rescue.try_to_help(None)
-    assert str(why).endswith("start the server again")
+    assert str(why).endswith(wording("start-the-server-again"))
     assert world.rescue.try_to_help(None) == why
     assert len(world.patients) == 1
 

@@ -27,6 +27,7 @@ from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
+from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, make_layout
 
 SECRET = "Name: John Smith"
@@ -91,7 +92,7 @@ def test_probe_that_fails_as_none_should_is_told_and_the_next_one_is_made(
         select.select([ours], [], [], 10)
         (message,) = ours.receive()
         assert isinstance(message, Probed)
-        assert (message.probe.failure or "").startswith("the worker failed while it probed it (AssertionError at ")
+        assert (message.probe.failure or "").startswith(wording("the-worker-failed-while-it-probed"))
         made._take(ProbeNow())
     select.select([ours], [], [], 10)
     ours.receive()

@@ -13,6 +13,7 @@ from obcd.diagnostics.findings import fault, note, right
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe
 from obcd.spool.folders.layout import Layout
+from tests.golden.wording import wording
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,7 +37,7 @@ def test_default_endpoint_of_a_gpu_host_is_no_complaint(host: str, capsys: Captu
     said = capsys.readouterr().out
     assert "\n[host]: gpu0 on port 1 of 127.0.0.1\nendpoints: none configured here yet, " in said
     assert "ollama pull" not in said
-    assert "no coordinator runs" not in said
+    assert wording("no-coordinator-runs") not in said
     assert code == ExitCode.DONE
 
 
@@ -45,14 +46,12 @@ def test_configuration_that_lies_here_and_is_not_read_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run(["check", "--config", host])
-    assert "is not read" not in capsys.readouterr().out
+    assert wording("is-not-read") not in capsys.readouterr().out
 
     monkeypatch.chdir(tmp_path / "spool")
     Path("obcd.toml").touch()
     run(["check", "--config", host])
-    assert (
-        "the obcd.toml in this folder is not read: say --config obcd.toml, or put it there" in capsys.readouterr().out
-    )
+    assert wording("the-obcd-toml-in-this-folder") in capsys.readouterr().out
 
 
 def test_coordinator_on_a_gpu_host_does_need_its_endpoints(
@@ -63,7 +62,7 @@ def test_coordinator_on_a_gpu_host_does_need_its_endpoints(
     code = run(["check", "--config", host])
 
     said = capsys.readouterr().out
-    assert "note: no coordinator runs on " in said
+    assert wording("note-no-coordinator-runs-on") in said
     assert "endpoint 127.0.0.1:11434 (slots: auto): refused" in said
     assert code == ExitCode.NO_ENDPOINT
 
@@ -75,7 +74,7 @@ def test_fault_of_the_host_is_a_wrong_configuration(
 
     code = run(["check", "--config", host])
 
-    assert "\nfault: there is no card 7\n    nvidia-smi -L\n" in capsys.readouterr().out
+    assert wording("fault-there-is-no-card-7") in capsys.readouterr().out
     assert code == ExitCode.CONFIGURATION
 
 
@@ -87,7 +86,7 @@ def test_json_holds_the_host_beside_the_installation(
     code = run(["check", "--json", "--config", host])
 
     document = json.loads(capsys.readouterr().out)
-    assert document["installation"][-1]["sentence"] == "obcd host does not run yet"
+    assert document["installation"][-1]["sentence"] == wording("obcd-host-does-not-run-yet")
     assert (document["endpoints"], document["missing_models"], code) == ([], [], ExitCode.DONE)
 
 

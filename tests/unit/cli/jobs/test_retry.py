@@ -16,6 +16,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
 from obcd.spool.outbox.status_folders import StatusFolders
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, order_of, record
 
 Run = Callable[..., str]
@@ -49,7 +50,7 @@ def take(layout: Layout) -> JobHeader:
 
 
 def test_retry_is_dropped_with_the_job_that_it_is_of(layout: Layout, notes: Path, run: Run) -> None:
-    assert run("retry", notes).endswith("/notes: 2 lines dropped as notes.retry.jsonl; see obcd status\n")
+    assert run("retry", notes).endswith(wording("notes-2-lines-dropped-as-notes"))
 
     assert json.loads((layout.inbox / "notes.retry.jsonl.done").read_bytes())["parent"] == "job1"
 
@@ -61,9 +62,7 @@ def test_job_whose_retry_runs_is_not_tried_again(layout: Layout, notes: Path, ru
 
     said = run("retry", notes)
 
-    assert said.endswith(
-        "/notes: it is being tried again as notes.retry.jsonl: wait until that is finished (obcd status)\n"
-    )
+    assert said.endswith(wording("notes-it-is-being-tried-again"))
     assert not (layout.inbox / "notes.retry.jsonl").exists()
 
 
@@ -76,7 +75,7 @@ def test_print_tells_what_failed_in_the_end_and_nothing_when_all_is_answered(
     retry = publication.publish(layout, "job2", {})
 
     assert main.run(["print", str(layout.outbox)]) == 0
-    assert capsys.readouterr().err == "notes: 1 of 3 failed, and its retries answered 1: see errors.jsonl\n"
+    assert capsys.readouterr().err == wording("notes-1-of-3-failed-and")
 
     accept_bytes(layout, (retry / "retry.jsonl").read_bytes(), "job3", "last.jsonl")
     record(layout, "job3", [answer(0)])
@@ -88,8 +87,8 @@ def test_print_tells_what_failed_in_the_end_and_nothing_when_all_is_answered(
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [
-        (failure(1), r"retry, where 1 of 2 lines failed: retry that one (obcd retry "),
-        (answer(1), r"retry: obcd merge and obcd verify count them in"),
+        (failure(1), wording("retry-where-1-of-2-lines")),
+        (answer(1), wording("retry-obcd-merge-and-obcd-verify")),
     ],
 )
 def test_job_whose_retry_is_there_is_not_tried_again(

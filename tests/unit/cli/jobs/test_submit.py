@@ -13,6 +13,7 @@ from obcd.clock import monotonic
 from obcd.spool.folders.layout import Layout
 from obcd.spool.submit import exactly_once
 from obcd.spool.submit.dropping import find_target
+from tests.golden.wording import wording
 
 
 def test_pipe_is_read_to_its_end() -> None:
@@ -85,5 +86,5 @@ def test_name_that_another_submit_works_on_keeps_no_other_file_back(
         code = main.run(["submit", "--root", str(layout.root), "--once", *map(str, paths)])
 
     assert code == 7
-    assert capsys.readouterr().err.startswith("obcd: another submit of the same name runs")
+    assert capsys.readouterr().err.startswith(wording("obcd-another-submit-of-the-same"))
     assert sorted(path.name for path in layout.inbox.glob("*.jsonl")) == ["b.jsonl"]

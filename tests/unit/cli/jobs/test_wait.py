@@ -19,6 +19,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.status_folders import StatusFolders
 from obcd.spool.submit.dropping import Submitted
+from tests.golden.wording import wording
 from tests.unit.spool.spools import make_layout
 
 TROUBLE = "no endpoint is up: gpu0: connection refused: no server listens there"
@@ -69,12 +70,12 @@ def test_trouble_of_a_job_is_shown_and_told_when_the_time_is_over(layout: Layout
     with pytest.raises(TimedOutError) as caught:
         wait.wait_for_all([submitted], layout, 0.05, quiet=False)
 
-    assert str(caught.value) == f"q.jsonl is not answered yet: {TROUBLE}; it goes on: see obcd status"
+    assert str(caught.value) == wording("q-jsonl-is-not-answered-yet", TROUBLE)
     assert set(Bar.notes) == {TROUBLE}
 
 
 def test_without_a_coordinator_it_is_told_how_one_is_started(layout: Layout, submitted: Submitted) -> None:
     layout.status.unlink()
 
-    with pytest.raises(TimedOutError, match="no coordinator runs: obcd up, or systemctl start obcd-coordinator"):
+    with pytest.raises(TimedOutError, match=wording("no-coordinator-runs-obcd-up-or")):
         wait.wait_for_all([submitted], layout, 0.02, quiet=False)

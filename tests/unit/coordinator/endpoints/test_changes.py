@@ -8,6 +8,7 @@ import pytest
 
 from obcd.config.settings import Settings
 from obcd.coordinator.endpoints.changes import Change, compare, describe
+from tests.golden.wording import wording
 
 
 def settings(*endpoints: str, **tables: Any) -> Settings:
@@ -104,8 +105,8 @@ def test_other_keys_are_named_and_the_hosts_are_not_ours(
 @pytest.mark.parametrize(
     ("in_flight", "jobs", "line"),
     [
-        (16, 1, "2 endpoints came, 1 endpoint is leaving (16 in flight), model changed, 1 accepted job keeps the"),
-        (0, 2, "2 endpoints came, 1 endpoint left, model changed, 2 accepted jobs keep the settings of before"),
+        (16, 1, wording("2-endpoints-came-1-endpoint-is")),
+        (0, 2, wording("2-endpoints-came-1-endpoint-left")),
         (0, 0, "2 endpoints came, 1 endpoint left, model changed"),
     ],
 )

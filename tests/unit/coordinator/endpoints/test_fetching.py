@@ -11,6 +11,7 @@ from obcd.config.endpoints import Endpoint, parse_endpoint
 from obcd.coordinator.endpoints import fetching
 from obcd.coordinator.endpoints.fetching import PULL_LIMIT, TELL_SECONDS, UNKNOWN, Fetcher, Pull, PullSite
 from obcd.ollama.pulling import Progress
+from tests.golden.wording import wording
 
 MODEL = "qwen3:8b"
 
@@ -110,8 +111,8 @@ def test_failure_is_told_and_tried_again_with_growing_pauses_while_work_waits(
     assert gaps[0] < 30
     assert 0.7 * PULL_LIMIT <= gaps[-1] <= PULL_LIMIT + 20
     assert made.coming() == {MODEL}
-    assert made.troubles() == [f"{MODEL} cannot be fetched by one: the server went silent"]
-    assert f"{MODEL} could not be fetched by one:11432: the server went silent" in caplog.text
+    assert made.troubles() == [wording("cannot-be-fetched-by-one-the", MODEL)]
+    assert wording("could-not-be-fetched-by-one", MODEL) in caplog.text
     made.tick(set(), [], now)
     assert made.troubles() == []
     assert made.coming() == set()
@@ -140,4 +141,4 @@ def test_progress_is_told_by_tenths_over_all_files(pulls: Pulls, caplog: pytest.
 
     assert pull.percent == 100
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"{MODEL} is fetched by one:11432: {tenth} %" for tenth in range(10, 101, 10)]
+    assert told == [wording("is-fetched-by-one-11432", MODEL, tenth) for tenth in range(10, 101, 10)]

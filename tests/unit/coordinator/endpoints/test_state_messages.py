@@ -13,6 +13,7 @@ from obcd.core.endpoint.health import STRIKES, EndpointState, Health
 from obcd.ollama.control import Probe
 from obcd.workers.messages import Answered, Faulted, Probed
 from obcd.workers.pool import Received
+from tests.golden.wording import wording
 from tests.unit.coordinator.endpoints.test_endpoint_set import MODEL, Cluster
 
 REFUSED = "connection refused: no server listens there"
@@ -58,9 +59,9 @@ def test_endpoint_that_a_request_brings_down_is_followed_until_it_is_up_again(
 
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("INFO", "endpoint gpu0 is UP"),
-        ("WARNING", f"endpoint gpu0 is DOWN: {REFUSED}"),
-        ("INFO", "endpoint gpu0 is being tried again, one request at a time (SUSPECT)"),
-        ("INFO", "endpoint gpu0 is UP again"),
+        ("WARNING", wording("endpoint-gpu0-is-down", REFUSED)),
+        ("INFO", wording("endpoint-gpu0-is-being-tried-again")),
+        ("INFO", wording("endpoint-gpu0-is-up-again")),
     ]
     assert {(vars(record)["action"], vars(record)["endpoint"]) for record in caplog.records} == {
         ("endpoint_state", "gpu0")
@@ -76,10 +77,10 @@ def test_strikes_and_probes_are_told_too(watched: Watched, caplog: pytest.LogCap
     watched.say(GOOD, 90.0)
 
     assert caplog.messages[1:] == [
-        f"endpoint gpu0 gets one request at a time from now on (SUSPECT): {REFUSED}",
-        "endpoint gpu0 is UP again",
-        f"endpoint gpu0 is DOWN: {REFUSED}",
-        "endpoint gpu0 is UP again",
+        wording("endpoint-gpu0-gets-one-request-at", REFUSED),
+        wording("endpoint-gpu0-is-up-again"),
+        wording("endpoint-gpu0-is-down", REFUSED),
+        wording("endpoint-gpu0-is-up-again"),
     ]
 
 
@@ -88,7 +89,7 @@ def test_worker_that_is_lost_is_told(watched: Watched, caplog: pytest.LogCapture
     watched.lease(0.0)
     watched.endpoints.replace_frozen(1e6)
 
-    assert caplog.messages[-1] == "endpoint gpu0 is DOWN: its worker ended; another one starts"
+    assert caplog.messages[-1] == wording("endpoint-gpu0-is-down-its-worker")
 
 
 def test_leaving_and_coming_back_is_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,8 +100,8 @@ def test_leaving_and_coming_back_is_told(watched: Watched, caplog: pytest.LogCap
     watched.say(GOOD, 5.0)
 
     assert caplog.messages[1:] == [
-        "endpoint gpu0 is on its way out of the configuration: it finishes what it has (DRAINING)",
-        "endpoint gpu0 is back in the configuration: it is asked when it is reached (STARTING)",
+        wording("endpoint-gpu0-is-on-its-way"),
+        wording("endpoint-gpu0-is-back-in-the"),
         "endpoint gpu0 is UP",
     ]
 
@@ -114,7 +115,7 @@ def test_outage_is_told_while_no_endpoint_is_up(watched: Watched) -> None:
     watched.say(GOOD, 50.0)
     outages.append(watched.endpoints.outage)
 
-    assert outages == ["", "", f"no endpoint is up: gpu0: {REFUSED}", ""]
+    assert outages == ["", "", wording("no-endpoint-is-up-gpu0", REFUSED), ""]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,8 @@ def test_outage_is_told_while_no_endpoint_is_up(watched: Watched) -> None:
         (["DOWN", "UP"], ""),
         (["DOWN", "STARTING"], ""),
         (["DOWN", "SUSPECT"], ""),
-        (["DOWN", "DOWN", "DOWN"], "no endpoint is up: gpu0: no server; and 2 more"),
-        ([], "no endpoint is up"),
+        (["DOWN", "DOWN", "DOWN"], wording("no-endpoint-is-up-gpu0-no")),
+        ([], wording("no-endpoint-is-up")),
     ],
 )
 def test_outage_counts_who_cannot_be_asked(states: list[str], told: str) -> None:

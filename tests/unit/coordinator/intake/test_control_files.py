@@ -15,6 +15,7 @@ from obcd.spool.inbox import control as spool_control
 from obcd.spool.inbox.arrivals import ORPHAN_SECONDS, Identity, Key
 from obcd.spool.inbox.control import Control, ControlVerb, JobControls
 from obcd.spool.job.job_folder import JobHeader
+from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS, make_layout
 
 ME = os.getuid()
@@ -135,9 +136,7 @@ def test_nobody_else_may(bench: Bench, verb: ControlVerb) -> None:
     bench.jobs.add("j1", ANN)
     file = bench.lay(verb, BOB)
 
-    assert bench.look() == {
-        file: "notes.jsonl is somebody else's job: only its submitter or the daemon's own user may control it"
-    }
+    assert bench.look() == {file: wording("notes-jsonl-is-somebody-else-s")}
     assert (bench.calls, bench.jobs.paused) == ([], frozenset())
 
     assert bench.lies(file)
@@ -171,7 +170,7 @@ def test_pause_is_in_force_while_it_lies_there(bench: Bench) -> None:
 def test_pause_that_came_before_its_file_holds_the_job_from_the_start(bench: Bench) -> None:
     file = bench.lay(ControlVerb.PAUSE)
     bench.controls.tick(files := tuple(bench.files), is_nowhere, 0.0)
-    assert bench.controls.waiting[file].startswith("there is no unfinished job of notes.jsonl: it counts for the next")
+    assert bench.controls.waiting[file].startswith(wording("there-is-no-unfinished-job-of"))
 
     bench.jobs.add("j1")
     bench.controls.tick(files, is_nowhere, 10.0)  # no scan has come in between
@@ -230,7 +229,7 @@ def test_job_that_is_complete_cannot_be_cancelled(bench: Bench) -> None:
     bench.jobs.complete = {"j1"}
     file = bench.lay(ControlVerb.CANCEL)
 
-    assert bench.look() == {file: "the job is complete, its answers are being published"}
+    assert bench.look() == {file: wording("the-job-is-complete-its-answers")}
     assert bench.calls == []
 
 
@@ -310,4 +309,4 @@ def test_file_that_cannot_be_read_is_told(bench: Bench, monkeypatch: pytest.Monk
 
     bench.controls.tick((file,), is_nowhere, 0.0)
 
-    assert "whole number from -100 to 100" in bench.controls.waiting[file]
+    assert wording("whole-number-from-100-to-100") in bench.controls.waiting[file]

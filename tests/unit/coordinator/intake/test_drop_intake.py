@@ -31,6 +31,7 @@ from obcd.spool.intake.acceptance import Accepted, Verdict
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.intake.recovery import Claim
 from obcd.spool.job.job_folder import JobHeader
+from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS, drop_of, make_layout, put, put_marker
 
 Call = Accept | AcceptClaimed | RejectClaimed
@@ -161,7 +162,7 @@ def test_keys_that_are_only_echoed_are_told_in_the_log(bench: Bench, caplog: pyt
     header = JobHeader(id=call.order.job, name="a.jsonl", settings=SETTINGS, unobeyed={"temperature": 7})
     then(Accepted(header))
 
-    assert "a.jsonl: `temperature` (line 7) is only echoed: write `options.temperature`" in caplog.text
+    assert wording("a-jsonl-temperature-line-7-is") in caplog.text
 
 
 def test_newer_file_of_a_name_is_taken_soon_after_the_verdict_on_the_older(bench: Bench) -> None:
@@ -186,7 +187,7 @@ def test_another_configuration_is_a_scan_at_once(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("requests", "bad", "told"),
-    [(1, 0, "1 request"), (1, 1, "1 request, 1 of them a bad line"), (30, 2, "30 requests, 2 of them bad lines")],
+    [(1, 0, "1 request"), (1, 1, wording("1-request-1-of-them-a")), (30, 2, "30 requests, 2 of them bad lines")],
 )
 def test_job_is_told_with_its_size(
     bench: Bench, caplog: pytest.LogCaptureFixture, requests: int, bad: int, told: str
@@ -197,14 +198,14 @@ def test_job_is_told_with_its_size(
     with caplog.at_level(logging.INFO):
         bench.accept(requests, bad)
 
-    assert caplog.messages == [f"a.jsonl accepted as job {bench.jobs[0].id}: {told}"]
+    assert caplog.messages == [wording("a-jsonl-accepted-as-job", bench.jobs[0].id, told)]
 
 
 def test_job_is_told_with_the_contexts_that_were_chosen_for_it() -> None:
     plan = ContextPlan(num_ctx=4096, larger=16384, requests=9912, outliers=88)
     header = JobHeader(id="j", name="a.jsonl", requests=10_000, settings=SETTINGS, context=plan)
 
-    assert module._size(header) == "10000 requests; num_ctx 4096 for 9912 requests, 16384 for 88"
+    assert module._size(header) == wording("10000-requests-num-ctx-4096-for")
 
 
 # --- room, and shares ------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ def test_file_that_is_too_large_waits_and_says_what_to_do(bench: Bench) -> None:
     assert bench.clerk.submitted == []
     bench.intake.tick(10.0)
     (why,) = bench.intake.waiting.values()
-    assert why.startswith("it has 18 bytes, and a file may have 10 bytes ([spool] max_file_bytes): split it")
+    assert why.startswith(wording("it-has-18-bytes-and-a"))
 
     bench.intake.configure(Settings())
     bench.intake.tick(11.0)
@@ -289,9 +290,7 @@ def test_who_has_enough_under_way_waits_and_is_taken_when_a_job_ends(bench: Benc
     bench.intake.tick(10.0)
     assert len(taken) == 2
     assert len(bench.intake.waiting) == 2
-    assert set(bench.intake.waiting.values()) == {
-        "its submitter may have 2 jobs under way ([spool] user_jobs): it is taken when one ends"
-    }
+    assert set(bench.intake.waiting.values()) == {wording("its-submitter-may-have-2-jobs")}
 
     # when one of them ends
     bench.job_index.remove(bench.jobs[0].id)
@@ -312,5 +311,5 @@ def test_thousands_of_hidden_files_are_told_once(bench: Bench, caplog: pytest.Lo
     for now in (10.0, 10.02, 20.0, 20.02, 30.0):
         bench.intake.tick(now)
 
-    assert f"holds {MANY_IGNORED} hidden or temporary files" in bench.intake.trouble
+    assert wording("holds-hidden-or-temporary-files", MANY_IGNORED) in bench.intake.trouble
     assert len([text for text in caplog.messages if "hidden" in text]) == 1

@@ -19,6 +19,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.recovery import LoadedJob
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.job.ledger import Replay
+from tests.golden.wording import wording
 from tests.unit.coordinator.jobs.test_running_job import job
 
 
@@ -136,7 +137,7 @@ def test_job_that_the_disk_does_not_let_us_read_is_tried_again_later_and_holds_n
 
     assert kept_apart.keeps(header("a"), CallFailed("No space left on device", is_disk=True), 0.0)
 
-    assert "a.jsonl cannot be read: No space left" in kept_apart.troubles()[0]
+    assert wording("a-jsonl-cannot-be-read-no") in kept_apart.troubles()[0]
     assert kept_apart.later == (header("a"),)
     assert kept_apart.tick({}, DISK_SECONDS - 1) == []
     assert kept_apart.tick({}, DISK_SECONDS + 1) == [header("a")]
@@ -144,12 +145,8 @@ def test_job_that_the_disk_does_not_let_us_read_is_tried_again_later_and_holds_n
 
 
 def test_job_that_cannot_be_read_at_all_is_kept_and_told_with_its_reason(kept_apart: Quarantine) -> None:
-    assert not kept_apart.keeps(header("a"), CallFailed("obcd's clerk died 3 times over it"), 0.0)
+    assert not kept_apart.keeps(header("a"), CallFailed(wording("obcd-s-clerk-died-3-times")), 0.0)
 
     assert list(kept_apart.kept) == ["a"]
-    assert kept_apart.troubles() == [
-        "a.jsonl cannot be run: obcd's clerk died 3 times over it; it is kept in jobs/a: look at it"
-    ]
-    assert kept_apart.troubles(["a", "b"])[1:] == [
-        "jobs/b is damaged and left as it is: drop its input.jsonl again, then remove it"
-    ]
+    assert kept_apart.troubles() == [wording("a-jsonl-cannot-be-run-obcd")]
+    assert kept_apart.troubles(["a", "b"])[1:] == [wording("jobs-b-is-damaged-and-left")]

@@ -14,6 +14,7 @@ from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, Mod
 from obcd.core.answer.record_codec import (
     decode,
     decode_answer,
+    decode_counts,
     encode,
     encode_answer,
     failure_line,
@@ -59,6 +60,13 @@ def test_record_is_read_as_it_was_written_and_begins_with_its_ordinal(result: Re
     assert decode(record) == result
     assert record.startswith(b'{"ordinal":%d,' % result.ordinal)
     assert encode(decode(record)) == record
+
+
+@pytest.mark.parametrize("result", [*RESULTS, replace(FAILED, kept=KEPT)])
+def test_counts_of_a_record_are_those_of_its_result(result: Result) -> None:
+    weights = result.weights if isinstance(result, Response) else None
+
+    assert decode_counts(encode(result)) == (result.ordinal, Counts.of(result), weights)
 
 
 def test_failure_keeps_of_its_answer_what_it_cost_as_a_whole() -> None:

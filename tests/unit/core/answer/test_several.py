@@ -8,6 +8,7 @@ import pytest
 
 from obcd.core.answer.outcomes import Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
 from obcd.core.answer.several import join
+from tests.golden.wording import wording
 
 COST = Cost(0.1, 0.2, 0.3, 0.4, 0.5, prompt_tokens=3, eval_tokens=7)
 FAILED = Failure(ordinal=1, line=4, kind="timeout", message="no answer", attempts=4, endpoint="a")
@@ -45,7 +46,7 @@ def test_one_failed_answer_is_the_failure_of_its_line_and_the_others_are_kept() 
 
     assert isinstance(joined, Failure)
     assert (joined.kind, joined.attempts, joined.endpoint) == ("timeout", 4, "a")
-    assert joined.message == "1 of 3 answers failed, the first since no answer"
+    assert joined.message == wording("1-of-3-answers-failed-the")
     assert joined.responses == (results[0], results[2])
 
 

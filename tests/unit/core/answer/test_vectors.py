@@ -8,6 +8,7 @@ import pytest
 
 from obcd.core.answer.vectors import read_vectors, why_no_vectors
 from obcd.errors import LineError
+from tests.golden.wording import wording
 
 
 @pytest.mark.parametrize("found", [[[0.6, -0.8]], [[1, 0], [0.0, 1e-40]]])
@@ -18,19 +19,19 @@ def test_vectors_of_finite_numbers_are_taken(found: list[list[float]]) -> None:
 @pytest.mark.parametrize(
     ("found", "count", "sentence"),
     [
-        (None, 1, "the reply holds no vectors"),
-        ({}, 1, "the reply holds no vectors"),
-        ([0.6, 0.8], 2, "the reply holds no vectors"),
-        ([], 1, "the reply holds 0 vectors where 1 were asked for"),
-        ([[1.0]], 2, "the reply holds 1 vectors where 2 were asked for"),
-        ([[1.0], [1.0, 2.0]], 2, "the reply holds vectors of different lengths"),
-        ([[], []], 2, "the reply holds a vector without numbers"),
-        ([[1.0], [0.0]], 2, "the reply holds a vector of zeros alone"),
-        ([[1.0, None]], 1, "the reply holds a vector with something else than finite numbers in it"),
-        ([[1.0, True]], 1, "the reply holds a vector with something else than finite numbers in it"),
-        ([[1.0, float("nan")]], 1, "the reply holds a vector with something else than finite numbers in it"),
-        ([[1, 10**400]], 1, "the reply holds a vector with something else than finite numbers in it"),
-        ([[1.0, float("inf")]], 1, "the reply holds a vector with something else than finite numbers in it"),
+        (None, 1, wording("the-reply-holds-no-vectors")),
+        ({}, 1, wording("the-reply-holds-no-vectors")),
+        ([0.6, 0.8], 2, wording("the-reply-holds-no-vectors")),
+        ([], 1, wording("the-reply-holds-0-vectors-where")),
+        ([[1.0]], 2, wording("the-reply-holds-1-vectors-where")),
+        ([[1.0], [1.0, 2.0]], 2, wording("the-reply-holds-vectors-of-different")),
+        ([[], []], 2, wording("the-reply-holds-a-vector-without")),
+        ([[1.0], [0.0]], 2, wording("the-reply-holds-a-vector-of")),
+        ([[1.0, None]], 1, wording("the-reply-holds-a-vector-with")),
+        ([[1.0, True]], 1, wording("the-reply-holds-a-vector-with")),
+        ([[1.0, float("nan")]], 1, wording("the-reply-holds-a-vector-with")),
+        ([[1, 10**400]], 1, wording("the-reply-holds-a-vector-with")),
+        ([[1.0, float("inf")]], 1, wording("the-reply-holds-a-vector-with")),
     ],
 )
 def test_what_is_no_vectors_is_told_in_a_sentence(found: Any, count: int, sentence: str) -> None:

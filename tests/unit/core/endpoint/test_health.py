@@ -9,6 +9,7 @@ import pytest
 from obcd.core.endpoint.faults import Harm
 from obcd.core.endpoint.health import STRIKES, EndpointState, Health
 from obcd.core.endpoint.retry import ENDPOINT_BASE, ENDPOINT_LIMIT
+from tests.golden.wording import wording
 
 SLOTS = 16
 
@@ -111,7 +112,7 @@ def test_down_to_suspect_by_a_good_probe_after_the_pause_only() -> None:
         states.append(health.state)
 
     assert states == [EndpointState.DOWN, EndpointState.SUSPECT]
-    assert health.reason == "tried again, one request at a time; it was DOWN: not reachable: refused"
+    assert health.reason == wording("tried-again-one-request-at-a")
 
 
 def test_down_by_a_probe_alone_is_up_again_by_a_probe() -> None:
@@ -140,7 +141,7 @@ def test_down_stays_down_by_a_failed_probe_and_tells_the_newest_reason() -> None
 
     assert (health.state, health.reason, health.retry_at) == (
         EndpointState.DOWN,
-        "its name cannot be resolved",
+        wording("its-name-cannot-be-resolved"),
         retry_at,
     )
 

@@ -16,6 +16,7 @@ from obcd.core.endpoint.recovery_steps import (
     RecoverySteps,
 )
 from obcd.errors import IllegalMoveError
+from tests.golden.wording import wording
 
 YES, NO, SILENT, ERROR = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILENT, RecoveryFinding.ERROR
 
@@ -31,13 +32,13 @@ def steps_after(*findings: RecoveryFinding, now: float = 0.0) -> RecoverySteps:
 @pytest.mark.parametrize(
     ("findings", "step", "words"),
     [
-        ((NO,), RecoveryStep.OVER, "its model is not loaded"),
-        ((YES, YES), RecoveryStep.OVER, "it is slow, and does not hang"),
-        ((YES, ERROR), RecoveryStep.OVER, "does not hang"),
-        ((YES, SILENT, YES, YES, YES), RecoveryStep.OVER, "it hung: its model is unloaded"),
-        ((SILENT,), RecoveryStep.REST, "start the server again"),
-        ((YES, SILENT, YES, ERROR), RecoveryStep.REST, "start the server again"),
-        ((YES, SILENT, YES, YES, NO), RecoveryStep.REST, "cannot be unloaded (it stays loaded"),
+        ((NO,), RecoveryStep.OVER, wording("its-model-is-not-loaded")),
+        ((YES, YES), RecoveryStep.OVER, wording("it-is-slow-and-does-not")),
+        ((YES, ERROR), RecoveryStep.OVER, wording("does-not-hang")),
+        ((YES, SILENT, YES, YES, YES), RecoveryStep.OVER, wording("it-hung-its-model-is-unloaded")),
+        ((SILENT,), RecoveryStep.REST, wording("start-the-server-again")),
+        ((YES, SILENT, YES, ERROR), RecoveryStep.REST, wording("start-the-server-again")),
+        ((YES, SILENT, YES, YES, NO), RecoveryStep.REST, wording("cannot-be-unloaded-it-stays-loaded")),
     ],
     ids=["not loaded", "slow", "errors", "hangs", "wedged", "refuses", "stays"],
 )

@@ -11,6 +11,7 @@ from obcd.core.request.records import Signature
 from obcd.core.scheduling.attempt_count import FREE_FAULTS
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.scheduler import Scheduler
+from tests.golden.wording import wording
 
 SMALL, LARGE = Signature("llama:latest", (("num_ctx", 512),)), Signature("llama:latest", (("num_ctx", 8192),))
 UNFIT = Fault("off_gpu", "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)
@@ -49,7 +50,7 @@ def test_endpoint_is_left_out_for_the_signature_alone_and_stays_up() -> None:
 
     assert {lease.endpoint for lease in made.assign(1.1)} == set()  # b is full
     assert made.health("a").state is EndpointState.UP
-    assert made.unfit() == {"a": {"llama: only 50 % of it lies on the GPU"}}
+    assert made.unfit() == {"a": {wording("llama-only-50-of-it-lies")}}
     assert backlog.attempts == {}
     add(made, "small", 40, SMALL)
     assert {(lease.endpoint, lease.job) for lease in made.assign(1.2)} == {("a", "small")}
@@ -75,7 +76,7 @@ def test_one_request_looks_again_after_each_pause_and_the_pauses_grow() -> None:
     assert 0.7 * LOOK_BASE <= looks[0] <= LOOK_BASE + 31
     assert 0.7 * LOOK_LIMIT <= pauses[-1] <= LOOK_LIMIT + 31
     assert backlog.attempts == {}
-    assert made.unserved() == {"no endpoint serves llama as it should: a: only 50 % of it lies on the GPU"}
+    assert made.unserved() == {wording("no-endpoint-serves-llama-as-it")}
 
 
 def test_answer_takes_it_back_with_all_slots() -> None:

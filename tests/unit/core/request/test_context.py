@@ -20,6 +20,7 @@ from obcd.core.request.context import (
 )
 from obcd.core.request.records import JobSettings, Request, Signature
 from obcd.errors import TooLongError
+from tests.golden.wording import wording
 
 MOST = 32768
 AROUND = REQUEST_TOKENS + MESSAGE_TOKENS
@@ -125,10 +126,7 @@ class TestStep:
         assert step(request("1" * free), num_ctx_max=most) == most
         with pytest.raises(TooLongError) as caught:
             step(request("1" * (free + 1)), num_ctx_max=most)
-        assert str(caught.value) == (
-            "too long: its prompt has about 12289 tokens, and the longest context is 4096 ([requests] num_ctx_max): "
-            "shorten it, or raise num_ctx_max if the card has the memory"
-        )
+        assert str(caught.value) == (wording("too-long-its-prompt-has-about"))
 
 
 class TestPlan:

@@ -9,6 +9,7 @@ import pytest
 
 from obcd.core.request.ignored_keys import describe_ignored, note_unobeyed
 from obcd.core.request.lines import parse_line
+from tests.golden.wording import wording
 
 
 def noted(*documents: dict[str, Any]) -> dict[str, int]:
@@ -39,6 +40,6 @@ def test_each_key_is_told_once_with_its_first_line_and_what_to_write() -> None:
 
     assert found == {"temperature": 2, "suffix": 3}
     assert describe_ignored(found) == [
-        "`temperature` (line 2) is only echoed: write `options.temperature`",
-        "`suffix` (line 3) is only echoed: it means nothing in a line of that shape",
+        wording("temperature-line-2-is-only-echoed"),
+        wording("suffix-line-3-is-only-echoed"),
     ]

@@ -11,6 +11,7 @@ import pytest
 from obcd.core.request.lines import MAX_DEPTH, MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
 from obcd.core.request.records import Kind, Request
 from obcd.errors import LineError
+from tests.golden.wording import wording
 
 #: Stands in every prompt here; no sentence may repeat it.
 SECRET = "Jane Doe, MRN 123456"
@@ -416,20 +417,20 @@ def test_line_is_refused_with_its_reason(document: dict[str, Any], sentence: str
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"temprature": 0}, "`options.temprature` is not an option of Ollama"),
-        ({"a\x1b[31m" + "b" * 100: 0}, "`options.a\\x1b[31m" + "b" * 34 + "` is not an option of Ollama"),
-        ({"num_ctx": "4096"}, "`options.num_ctx` must be a whole number, not a string"),
-        ({"num_ctx": True}, "`options.num_ctx` must be a whole number, not true or false"),
-        ({"num_predict": 1e12}, "`options.num_predict` must be a whole number, not one with a point or an exponent"),
-        ({"temperature": "hot"}, "`options.temperature` must be a number, not a string"),
-        ({"temperature": False}, "`options.temperature` must be a number, not true or false"),
-        ({"temperature": 10**400}, "`options.temperature` is too large"),
-        ({"use_mmap": 1}, "`options.use_mmap` must be true or false, not a number"),
-        ({"stop": "\n"}, "`options.stop` must be a list of strings, not a string"),
-        ({"stop": [1]}, "`options.stop` must be a list of strings, not a list"),
+        ({"temprature": 0}, wording("options-temprature-is-not-an-option")),
+        ({"a\x1b[31m" + "b" * 100: 0}, "`options.a\\x1b[31m" + "b" * 34 + wording("is-not-an-option-of-ollama")),
+        ({"num_ctx": "4096"}, wording("options-num-ctx-must-be-a")),
+        ({"num_ctx": True}, wording("options-num-ctx-must-be-a-2")),
+        ({"num_predict": 1e12}, wording("options-num-predict-must-be-a")),
+        ({"temperature": "hot"}, wording("options-temperature-must-be-a-number")),
+        ({"temperature": False}, wording("options-temperature-must-be-a-number-2")),
+        ({"temperature": 10**400}, wording("options-temperature-is-too-large")),
+        ({"use_mmap": 1}, wording("options-use-mmap-must-be-true")),
+        ({"stop": "\n"}, wording("options-stop-must-be-a-list")),
+        ({"stop": [1]}, wording("options-stop-must-be-a-list-2")),
         ({"num_ctx": 0}, "`options.num_ctx` is 0, outside 16 to 16777216"),
-        ({"num_predict": -1}, "`options.num_predict` is -1, outside 1 to 16777216"),
-        ({"num_predict": 10**12}, "`options.num_predict` is 1000000000000, outside 1 to 16777216"),
+        ({"num_predict": -1}, wording("options-num-predict-is-1-outside")),
+        ({"num_predict": 10**12}, wording("options-num-predict-is-1000000000000-outside")),
         ({"seed": 10**40}, "`options.seed` is 100000000000000000000000000000, outside -9223372036854775808 to 922337"),
     ],
 )
@@ -439,7 +440,7 @@ def test_option_is_refused_by_its_key(options: dict[str, Any], sentence: str) ->
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_number_of_the_configuration_that_is_none_is_refused(number: float) -> None:
-    with pytest.raises(LineError, match=r"^`options.temperature` must be a finite number, not (nan|inf|-inf)$"):
+    with pytest.raises(LineError, match=wording("options-temperature-must-be-a-finite")):
         check_options({"temperature": number})
 
 

@@ -8,6 +8,7 @@ from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.core.endpoint.faults import model_missing
 from obcd.core.request.model_names import how_to_get, is_cloud, is_name
 from obcd.core.scheduling.missing_models import MissingModel
+from tests.golden.wording import wording
 
 LOCAL, REMOTE = "http://127.0.0.1:11434", "http://gpu1:11432"
 
@@ -29,7 +30,7 @@ def test_name_that_no_model_can_have_is_not_to_be_pulled(name: str) -> None:
         describe_shortage(MissingModel(name), LOCAL),
     ]
     assert not any("ollama pull" in text for text in told)
-    assert all("no model can have that name" in text for text in told)
+    assert all(wording("no-model-can-have-that-name") in text for text in told)
 
 
 @pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "kimi-k2:cloud", "Glm:CLOUD", "user/m:x-Cloud"])
@@ -54,13 +55,13 @@ def test_name_with_a_cloud_elsewhere_is_any_model(name: str) -> None:
     [
         (LOCAL, "ollama pull phi4"),
         ("http://localhost:11434", "ollama pull phi4"),
-        ("http://127.0.0.1:11432", "OLLAMA_HOST=127.0.0.1:11432 ollama pull phi4"),
+        ("http://127.0.0.1:11432", wording("ollama-host-127-0-0-1")),
         (REMOTE, "OLLAMA_HOST=gpu1:11432 ollama pull phi4"),
         ("https://gpu1/ollama", "OLLAMA_HOST=https://gpu1/ollama ollama pull phi4"),
-        ("", "ollama pull phi4, on its machine"),
+        ("", wording("ollama-pull-phi4-on-its-machine")),
     ],
 )
 def test_model_is_pulled_where_it_is_missing(url: str, advice: str) -> None:
     assert how_to_get("phi4", url) == advice
-    assert describe_shortage(MissingModel("phi4"), url) == f"no endpoint has the model 'phi4': {advice}"
-    assert f"pull it ({advice}), then drop retry.jsonl" in model_missing("phi4", 1, url).message
+    assert describe_shortage(MissingModel("phi4"), url) == wording("no-endpoint-has-the-model-phi4", advice)
+    assert wording("pull-it-then-drop-retry-jsonl", advice) in model_missing("phi4", 1, url).message

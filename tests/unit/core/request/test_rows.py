@@ -8,6 +8,7 @@ import pytest
 from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import Reading, fields_of, fill, parse_template
 from obcd.errors import LineError
+from tests.golden.wording import wording
 
 
 def test_template_takes_texts_as_they_are_and_all_else_as_json() -> None:
@@ -19,7 +20,7 @@ def test_template_takes_texts_as_they_are_and_all_else_as_json() -> None:
 
 @pytest.mark.parametrize("name", ["note.__class__", "note[0]", "note!r", "0", "note:>9999999999"])
 def test_template_reaches_into_no_value(name: str) -> None:
-    with pytest.raises(LineError, match="it has no field `"):
+    with pytest.raises(LineError, match=wording("it-has-no-field")):
         fill(f"{{{name}}}", {"note": "x"})
     assert fill(f"{{{name}}}", {name: "y"}) == "y"
 
@@ -27,17 +28,17 @@ def test_template_reaches_into_no_value(name: str) -> None:
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("Summarise", "it names no field, so that all prompts would be the same"),
-        ("{{note}}", "it names no field"),
-        ("", "it names no field"),
-        ("{note", "a `{` stands alone in it, at character 1: write it twice"),
-        ("{note} }", "a `}` stands alone in it, at character 8"),
+        ("Summarise", wording("it-names-no-field-so-that")),
+        ("{{note}}", wording("it-names-no-field")),
+        ("", wording("it-names-no-field")),
+        ("{note", wording("a-stands-alone-in-it-at-2")),
+        ("{note} }", wording("a-stands-alone-in-it-at-3")),
         (
             "a {} {note}",
-            "the braces at character 3 hold no field's name: write {note}, {{ for a brace",
+            wording("the-braces-at-character-3-hold"),
         ),
-        ("{ note }", "the braces at character 1 hold no field's name"),
-        ("{a\nb}", "the braces at character 1 hold what is no field's name: write {note}, {{ for a brace"),
+        ("{ note }", wording("the-braces-at-character-1-hold")),
+        ("{a\nb}", wording("the-braces-at-character-1-hold-2")),
     ],
 )
 def test_template_that_is_none_is_refused(template: str, sentence: str) -> None:
@@ -69,13 +70,13 @@ def test_row_without_an_id_is_called_by_its_number(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"mrn": 1}, "it has no field `note`, which the template names"),
-        ({"custom_id": "a", "body": {}}, "it has no field `note`"),
-        ({"note": ""}, "its field `note` is empty, which the template names"),
+        ({"mrn": 1}, wording("it-has-no-field-note-which")),
+        ({"custom_id": "a", "body": {}}, wording("it-has-no-field-note")),
+        ({"note": ""}, wording("its-field-note-is-empty-which")),
         ({"note": " \t"}, "its field `note` is empty"),
         ({"note": None}, "its field `note` is empty"),
-        ({"note": "x", "mrn": "9" * 600}, "`mrn` is longer than 512 characters"),
-        ([1], "a list where an object is needed"),
+        ({"note": "x", "mrn": "9" * 600}, wording("mrn-is-longer-than-512-characters")),
+        ([1], wording("a-list-where-an-object-is")),
     ],
 )
 def test_row_that_cannot_be_asked_says_why(row: Any, sentence: str) -> None:

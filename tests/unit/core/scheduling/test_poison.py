@@ -13,6 +13,7 @@ from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.poison import CRASHES, RELOAD_SECONDS
 from obcd.core.scheduling.scheduler import Scheduler
+from tests.golden.wording import wording
 
 MODEL = Signature("llama:latest", ())
 MODELS = {MODEL.model: "d"}
@@ -111,7 +112,7 @@ class TestOnePoisonPrompt:
             last = fail(made, lease, CRASHED, now + 1.0)
 
         assert last is not None
-        assert "the model's process crashed each of the 3 times this was asked (a, b)" in last.message
+        assert wording("the-model-s-process-crashed-each") in last.message
         assert last.remedy is Remedy.NEVER
 
     def test_fewer_attempts_are_counted_as_before(self) -> None:
@@ -134,7 +135,7 @@ class TestOnePoisonPrompt:
             found = fail(made, lease, fault, now + 1.0)
 
         assert found is not None
-        assert (found.kind, "the worker process" in found.message) == ("poison", True)
+        assert (found.kind, wording("the-worker-process") in found.message) == ("poison", True)
 
     def test_other_faults_between_the_crashes_change_nothing(self) -> None:
         made = scheduler("a")

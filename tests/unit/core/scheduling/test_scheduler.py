@@ -19,6 +19,7 @@ from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS, MODEL_WAIT_U
 from obcd.core.scheduling.model_affinity import COLLATE_SECONDS
 from obcd.core.scheduling.poison import CRASHES
 from obcd.core.scheduling.scheduler import Scheduler
+from tests.golden.wording import wording
 
 LLAMA, QWEN = Signature("llama:latest", ()), Signature("qwen:latest", ())
 BOTH_MODELS = {LLAMA.model: "d", QWEN.model: "d"}
@@ -731,7 +732,7 @@ class TestEndpointsThatChange:
         held = made.assign(0.0)
         made.drain_endpoint("a", 1.0)
 
-        with pytest.raises(ValueError, match="a still holds requests"):
+        with pytest.raises(ValueError, match=wording("a-still-holds-requests")):
             made.remove_endpoint("a")
         answer(made, held, 1.0)
         made.remove_endpoint("a")

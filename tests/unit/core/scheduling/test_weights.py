@@ -8,6 +8,7 @@ from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.missing_models import MODEL_WAIT_SECONDS, MissingModel
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import TELL_SECONDS
+from tests.golden.wording import wording
 
 MODEL = Signature("llama:latest", ())
 OLD, NEW = {MODEL.model: "old"}, {MODEL.model: "new"}
@@ -162,7 +163,7 @@ class TestLeftOut:
 
         made.assign(0.0)
 
-        assert made.odd() == {"b": {"its llama is another one (digest new) than the others' (old)"}}
+        assert made.odd() == {"b": {wording("its-llama-is-another-one-digest")}}
         assert made.revision > revision
         made.remove_job("j")
         assert made.odd() == {}

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from obcd.core.schema.extract import MAX_DEPTH, Found, NoJson, find_json
+from tests.golden.wording import wording
 
 
 @pytest.mark.parametrize(
@@ -40,30 +41,30 @@ def test_json_is_found(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it is empty"),
-        (" \n\t", "it is empty"),
-        ("<think>for ever", "it is empty"),
-        ("I cannot answer that.", "there is no JSON in it"),
-        ("as {name} said [sic]", "there is no JSON in it"),
-        ('[{"a": 1}, {"a": 2}, {"a"', "its JSON is cut short"),
-        ('{"patient": {"name": "Ada"}, "note": "cut in the mid', "its JSON is cut short"),
-        ('{"a": "text } and [ more', "its JSON is cut short"),
-        ('{"patient": {"name": "Ada"}, oops: {"b": 1}}', "its JSON is not valid from character 30 on"),
-        ("{'a': 1, 'b': {\"c\": 1}}", "its JSON is not valid from character 2 on"),
-        ('{a: 1, b: {"c": 1}}', "its JSON is not valid from character 2 on"),
-        ('{"a": 1,}', "its JSON is not valid from character 9 on"),
-        ('{"a": "raw\nbreak", "b": {"c": 1}}', "its JSON is not valid from character 7 on"),
-        ('{"a": 1, "a": 2}', "a key stands in its JSON twice"),
-        ('So: [{"b": {"a": 1, "a": 1}}], as asked.', "a key stands in its JSON twice"),
-        ('```json\n{"a": 1, "a": 2}\n```', "a key stands in its JSON twice"),
-        ("NaN", "its JSON holds NaN, Infinity or a number out of range"),
-        ('{"a": [NaN, {"b": 1}]}', "its JSON is not valid from character 8 on"),
-        ("[-Infinity]", "its JSON is not valid from character 2 on"),
-        ("1e999", "its JSON holds NaN, Infinity or a number out of range"),
-        ('so: {"a": 1e999}', "its JSON is not valid from character 11 on"),
-        ("9" * 5000, "its JSON holds NaN, Infinity or a number out of range"),
-        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), f"its JSON is nested more than {MAX_DEPTH} deep"),
-        ("so " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), f"its JSON is nested more than {MAX_DEPTH} deep"),
+        ("", wording("it-is-empty")),
+        (" \n\t", wording("it-is-empty")),
+        ("<think>for ever", wording("it-is-empty")),
+        ("I cannot answer that.", wording("there-is-no-json-in-it")),
+        ("as {name} said [sic]", wording("there-is-no-json-in-it")),
+        ('[{"a": 1}, {"a": 2}, {"a"', wording("its-json-is-cut-short")),
+        ('{"patient": {"name": "Ada"}, "note": "cut in the mid', wording("its-json-is-cut-short")),
+        ('{"a": "text } and [ more', wording("its-json-is-cut-short")),
+        ('{"patient": {"name": "Ada"}, oops: {"b": 1}}', wording("its-json-is-not-valid-from")),
+        ("{'a': 1, 'b': {\"c\": 1}}", wording("its-json-is-not-valid-from-2")),
+        ('{a: 1, b: {"c": 1}}', wording("its-json-is-not-valid-from-2")),
+        ('{"a": 1,}', wording("its-json-is-not-valid-from-3")),
+        ('{"a": "raw\nbreak", "b": {"c": 1}}', wording("its-json-is-not-valid-from-4")),
+        ('{"a": 1, "a": 2}', wording("a-key-stands-in-its-json")),
+        ('So: [{"b": {"a": 1, "a": 1}}], as asked.', wording("a-key-stands-in-its-json")),
+        ('```json\n{"a": 1, "a": 2}\n```', wording("a-key-stands-in-its-json")),
+        ("NaN", wording("its-json-holds-nan-infinity-or")),
+        ('{"a": [NaN, {"b": 1}]}', wording("its-json-is-not-valid-from-5")),
+        ("[-Infinity]", wording("its-json-is-not-valid-from-2")),
+        ("1e999", wording("its-json-holds-nan-infinity-or")),
+        ('so: {"a": 1e999}', wording("its-json-is-not-valid-from-6")),
+        ("9" * 5000, wording("its-json-holds-nan-infinity-or")),
+        ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), wording("its-json-is-nested-more-than-2", MAX_DEPTH)),
+        ("so " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), wording("its-json-is-nested-more-than-2", MAX_DEPTH)),
     ],
 )
 def test_what_is_not_whole_and_valid_is_refused_with_a_reason(text: str, reason: str) -> None:

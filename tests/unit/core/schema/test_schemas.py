@@ -12,6 +12,7 @@ from obcd.core.schema import schemas
 from obcd.core.schema.expansion import find_part
 from obcd.core.schema.schemas import MAX_PATTERN, TOLD, Fit, Misfit, Schema, check_schema, schema_of
 from obcd.package_data import shared
+from tests.golden.wording import wording
 
 VISIT: dict[str, Any] = json.loads((shared("examples") / "visit.schema.json").read_text("utf-8"))
 GOOD = '{"patient_name": "Mira Solberg", "mrn": "482913", "visit_date": "2025-03-11", "age": 54}'
@@ -64,8 +65,8 @@ def test_reason_names_the_place_in_the_schema_and_quotes_nothing() -> None:
     misfit = Schema(VISIT).judge(answer)
 
     assert isinstance(misfit, Misfit)
-    assert misfit.reason == "the answer does not fit the schema at properties/age/type, additionalProperties"
-    assert 'At $.age: "Jane Roe" is not of type "integer"' in misfit.told
+    assert misfit.reason == wording("the-answer-does-not-fit-the")
+    assert wording("at-age-jane-roe-is-not") in misfit.told
     assert misfit.text == answer
 
 
@@ -83,8 +84,8 @@ def test_answer_without_json_is_told_so() -> None:
     misfit = Schema(VISIT).judge("I cannot say.")
 
     assert misfit == Misfit(
-        "the answer is no JSON: there is no JSON in it",
-        "There is no valid JSON in it: there is no JSON in it.",
+        wording("the-answer-is-no-json-there"),
+        wording("there-is-no-valid-json-in"),
         "I cannot say.",
     )
 
@@ -114,7 +115,7 @@ def test_key_that_stands_twice_makes_an_answer_no_json() -> None:
     misfit = Schema({"properties": {"a": {"type": "integer"}}}).judge('Here: {"a": "x", "a": 1}')
 
     assert isinstance(misfit, Misfit)
-    assert misfit.reason == "the answer is no JSON: a key stands in its JSON twice"
+    assert misfit.reason == wording("the-answer-is-no-json-a")
 
 
 def test_true_is_no_integer_and_one_is_no_true() -> None:
@@ -125,40 +126,40 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
-        ({"type": "int"}, "at type: \"int\" is not valid under any of the schemas listed in the 'anyOf' keyword"),
+        ({"type": "int"}, wording("at-type-int-is-not-valid")),
         ({"properties": {"a": {"minLength": -1}}}, "at properties/a/minLength: -1 is less than the minimum of 0"),
         ({"properties": 5}, 'at properties: 5 is not of type "object"'),
-        ({"pattern": "("}, "at its top: '(' is no pattern, or one that is too large"),
-        ({"patternProperties": {"*": {}}}, "at its top: '*' is no pattern, or one that is too large"),
+        ({"pattern": "("}, wording("at-its-top-is-no-pattern")),
+        ({"patternProperties": {"*": {}}}, wording("at-its-top-is-no-pattern-2")),
         (
             {"properties": {"a": {"$ref": "https://e.org/a"}}},
-            "at properties/a: `$ref` points to 'https://e.org/a', which is never fetched: put it under $defs",
+            wording("at-properties-a-ref-points-to"),
         ),
         (
             {"$ref": "other.json"},
-            "at its top: `$ref` points to 'other.json', which is never fetched: put it under $defs",
+            wording("at-its-top-ref-points-to"),
         ),
         (
             {"properties": {"a": {"$ref": "#/$defs/b"}}},
-            "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
+            wording("at-properties-a-ref-points-to-2"),
         ),
-        ({"$ref": "#"}, "it refers to itself without end, or is nested too deep"),
+        ({"$ref": "#"}, wording("it-refers-to-itself-without-end")),
         (
             {"properties": {"a": {"pattern": "(a{1000}){1000}"}}},
-            "at properties/a: '(a{1000}){1000}' is no pattern, or one that is too large",
+            wording("at-properties-a-a-1000-1000"),
         ),
-        ({"$ref": "#nobody"}, "at its top: `$ref` points to '#nobody', which is not in it"),
+        ({"$ref": "#nobody"}, wording("at-its-top-ref-points-to-2")),
         (
             {"properties": {"a": {"items": {"$ref": "#nobody"}}}},
-            "at properties/a/items: `$ref` points to '#nobody', which is not in it",
+            wording("at-properties-a-items-ref-points"),
         ),
         (
             {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b"}}, "$defs": {"b": {}}},
-            "at properties/a: `$ref` points to '#/$defs/b', which is not in it",
+            wording("at-properties-a-ref-points-to-2"),
         ),
         (
             {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"allOf": [{"$ref": "#/$defs/b"}]}}},
-            "it refers to itself without end, or is nested too deep",
+            wording("it-refers-to-itself-without-end"),
         ),
     ],
 )
@@ -193,7 +194,7 @@ def test_schema_that_can_be_held_to_is_taken(schema: dict[str, Any]) -> None:
 def test_pattern_that_is_too_long_is_refused() -> None:
     why = check_schema({"pattern": "a" * (MAX_PATTERN + 1)})
 
-    assert why.endswith("… is no pattern, or one that is too large")
+    assert why.endswith(wording("is-no-pattern-or-one-that-2"))
 
 
 def test_schema_nested_without_end_is_refused() -> None:
@@ -201,7 +202,7 @@ def test_schema_nested_without_end_is_refused() -> None:
     for _ in range(100_000):
         schema = {"not": schema}
 
-    assert check_schema(schema) == "it is nested too deep"
+    assert check_schema(schema) == wording("it-is-nested-too-deep")
 
 
 def test_nothing_is_ever_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +213,7 @@ def test_nothing_is_ever_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
     for target in ("http://127.0.0.1:9/schema.json", "file:///etc/hostname"):
-        assert "is never fetched" in check_schema({"$ref": target})
+        assert wording("is-never-fetched") in check_schema({"$ref": target})
         # where nobody looks for references, and jsonschema-rs may
         assert check_schema({"$id": target, "x": {"$ref": f"{target}x"}, "allOf": [{"$ref": "#/x"}]}) != ""
     assert check_schema({"$schema": "http://127.0.0.1:9/schema.json"}) == ""
@@ -303,4 +304,4 @@ def test_panic_of_the_extension_is_an_answer_that_cannot_be_judged(monkeypatch: 
     judged = schema.judge("1")
 
     assert isinstance(judged, Misfit)
-    assert judged.reason == "the schema cannot be applied to the answer (PanicError)"
+    assert judged.reason == wording("the-schema-cannot-be-applied-to")

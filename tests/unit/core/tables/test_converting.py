@@ -16,6 +16,7 @@ from obcd.core.tables.file_format import Form
 from obcd.errors import InputError, LineError
 from obcd.prompts.convert import Wanted, convert
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 STRICT = {"type": "function", "function": {"name": "weather", "strict": True}}
@@ -73,48 +74,52 @@ def test_line_of_openais_asks_what_ours_does(ours: dict[str, Any], body: dict[st
 @pytest.mark.parametrize(
     ("ours", "shape", "sentence"),
     [
-        ({"prompt": "a"}, LineShape.OPENAI, "no model in it: say with --model which one is meant"),
-        ({"id": [1], "prompt": "a", "model": "m"}, LineShape.OPENAI, "`id` must be a text or a whole number"),
+        ({"prompt": "a"}, LineShape.OPENAI, wording("no-model-in-it-say-with")),
+        ({"id": [1], "prompt": "a", "model": "m"}, LineShape.OPENAI, wording("id-must-be-a-text-or")),
         (
             {"prompt": "a", "model": "m", "think": True},
             LineShape.OPENAI,
-            "`think`: true has no place in a line of OpenAI's",
+            wording("think-true-has-no-place-in"),
         ),
         (
             {"prompt": "a", "model": "m", "system": ""},
             LineShape.OPENAI,
-            "`system` is an empty text, which has no place",
+            wording("system-is-an-empty-text-which"),
         ),
-        ({"complete": "a", "model": "m"}, LineShape.OPENAI, "`complete` goes through the model's template here"),
-        ({"prompt": "a", "model": "m", "options": {"num_ctx": 99}}, LineShape.OPENAI, "`options.num_ctx` has no place"),
+        ({"complete": "a", "model": "m"}, LineShape.OPENAI, wording("complete-goes-through-the-model-s")),
+        (
+            {"prompt": "a", "model": "m", "options": {"num_ctx": 99}},
+            LineShape.OPENAI,
+            wording("options-num-ctx-has-no-place"),
+        ),
         (
             {"messages": [{"role": "user", "content": "a", "thinking": "b"}], "model": "m"},
             LineShape.OPENAI,
-            "`messages[0].thinking` is not converted",
+            wording("messages-0-thinking-is-not-converted"),
         ),
         (
             {"messages": [{"role": "user", "content": "a"}, CALL], "model": "m"},
             LineShape.OPENAI,
-            "`messages[1].tool_calls` is not converted: write the line for OpenAI yourself",
+            wording("messages-1-tool-calls-is-not"),
         ),
         (
             {"prompt": "a", "model": "m", "tools": [{"function": {"name": "weather"}}]},  # without a type
             LineShape.OPENAI,
-            'it would be refused in that shape (`body.tools[0]` must be {"type": "function"',
+            wording("it-would-be-refused-in-that"),
         ),
-        ({"prompt": "a", "tools": [TOOL]}, LineShape.SEED, "`tools` has no place in a line of the seed's: set it in"),
+        ({"prompt": "a", "tools": [TOOL]}, LineShape.SEED, wording("tools-has-no-place-in-a")),
         (
             {"embed": "a", "model": "m", "system": "x"},
             LineShape.OPENAI,
-            "`system` has no place in a line for /v1/embeddings",
+            wording("system-has-no-place-in-a"),
         ),
         (
             {"prompt": "a", "model": "m"},
             LineShape.SEED,
-            "`model` has no place in a line of the seed's: set it in a profile",
+            wording("model-has-no-place-in-a"),
         ),
-        ({"embed": "a"}, LineShape.SEED, "a line of the seed's asks for a chat"),
-        ({"messages": [{"role": "user", "content": "a"}] * 2}, LineShape.SEED, "a line of the seed's has one message"),
+        ({"embed": "a"}, LineShape.SEED, wording("a-line-of-the-seed-s")),
+        ({"messages": [{"role": "user", "content": "a"}] * 2}, LineShape.SEED, wording("a-line-of-the-seed-s-2")),
     ],
 )
 def test_what_has_no_place_is_refused_by_name(ours: dict[str, Any], shape: LineShape, sentence: str) -> None:
@@ -124,17 +129,17 @@ def test_what_has_no_place_is_refused_by_name(ours: dict[str, Any], shape: LineS
 
 
 def test_seeds_line_whose_echoed_key_would_be_obeyed_is_refused() -> None:
-    with pytest.raises(LineError, match="`model` is echoed in a line of the seed's and would be obeyed"):
+    with pytest.raises(LineError, match=wording("model-is-echoed-in-a-line")):
         read_ours(b'{"role": "user", "content": "a", "model": "x"}', 1)
 
 
 @pytest.mark.parametrize(
     ("ours", "sentence"),
     [
-        ({"prompt": "a", "ward": "x"}, "`ward` has no column: the first line had none; name all with --columns"),
-        ({"prompt": "a", "system": ""}, "`system` is an empty text, which a table cannot tell from none"),
-        ({"embed": "[1]"}, "it would be refused in that shape (`embed[0]` must be a string"),
-        ({"embed": '["a"]'}, "`embed` would ask something else"),
+        ({"prompt": "a", "ward": "x"}, wording("ward-has-no-column-the-first")),
+        ({"prompt": "a", "system": ""}, wording("system-is-an-empty-text-which-2")),
+        ({"embed": "[1]"}, wording("it-would-be-refused-in-that-2")),
+        ({"embed": '["a"]'}, wording("embed-would-ask-something-else")),
     ],
 )
 def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sentence: str) -> None:
@@ -147,7 +152,7 @@ def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sente
 def test_cell_that_must_be_json_is_refused_with_an_example(key: str) -> None:
     with pytest.raises(LineError) as error:
         read_cells({"prompt": "a", key: "{"})
-    assert str(error.value) == f'the cell of `{key}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"'
+    assert str(error.value) == wording("the-cell-of-must-be-json", key)
 
 
 def test_half_a_character_is_left_out_of_a_table() -> None:
@@ -159,7 +164,7 @@ def test_half_a_character_is_left_out_of_a_table() -> None:
     )
 
     assert (done.lines, done.left_out) == (1, 1)
-    assert left == [LeftOut("line 2", "it has half a character in it (a lone surrogate), which UTF-8 cannot hold")]
+    assert left == [LeftOut("line 2", wording("it-has-half-a-character-in"))]
 
 
 def test_disk_that_fails_is_told() -> None:
@@ -180,9 +185,9 @@ def test_wish_for_any_text_has_a_cell() -> None:
 
 def test_cell_that_must_be_json_is_refused() -> None:
     for cell in ("{", '1, "cell": 2', "nope"):
-        with pytest.raises(LineError, match="the cell of `options` must be JSON"):
+        with pytest.raises(LineError, match=wording("the-cell-of-options-must-be")):
             read_cells({"prompt": "a", "options": cell})
-    with pytest.raises(LineError, match="the cell of `embed` begins as a list and is none"):
+    with pytest.raises(LineError, match=wording("the-cell-of-embed-begins-as")):
         read_cells({"embed": "[1"})
 
 
@@ -221,30 +226,30 @@ def test_command_names_each_line_that_it_leaves_out(tmp_path: Path, capfd: pytes
 
     assert (tmp_path / "b.csv").read_text() == '"prompt"\n"a"\n'
     told = capfd.readouterr().err
-    assert "2 lines left out" in told
+    assert wording("2-lines-left-out") in told
     assert "left out: line 2: not JSON: Expecting value at column 1" in told
-    assert "left out: line 3: `model` has no column" in told
+    assert wording("left-out-line-3-model-has") in told
     assert "1 lines converted, in" in told
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["missing.csv"], 5, "cannot read missing.csv: No such file or directory"),
-        (["a.csv", "-o", "b.csv.gz"], 2, "what is written is not packed: leave .gz out"),
-        (["a.csv", "--columns", "a"], 2, "--columns is for --to csv"),
-        (["a.csv", "--to", "csv", "--columns", "a,a"], 2, "--columns names a column twice"),
-        (["a.csv", "--to", "ours"], 5, "a.csv: none of its columns is called `prompt`: rename the one that is asked"),
-        (["b.csv", "--to", "openai"], 5, "nothing was written: every line was left out"),
-        (["semi.csv"], 5, "--delimiter ';' on command lines"),
-        (["b.csv", "--delimiter", ";;"], 2, "--delimiter takes one character"),
+        (["missing.csv"], 5, wording("cannot-read-missing-csv-no-such")),
+        (["a.csv", "-o", "b.csv.gz"], 2, wording("what-is-written-is-not-packed")),
+        (["a.csv", "--columns", "a"], 2, wording("columns-is-for-to-csv")),
+        (["a.csv", "--to", "csv", "--columns", "a,a"], 2, wording("columns-names-a-column-twice")),
+        (["a.csv", "--to", "ours"], 5, wording("a-csv-none-of-its-columns")),
+        (["b.csv", "--to", "openai"], 5, wording("nothing-was-written-every-line-was")),
+        (["semi.csv"], 5, wording("delimiter-on-command-lines")),
+        (["b.csv", "--delimiter", ";;"], 2, wording("delimiter-takes-one-character")),
         (
             ["b.tsv", "--to", "openai", "--delimiter", ";"],
             2,
-            "--delimiter is for CSV, and none is read or written here",
+            wording("delimiter-is-for-csv-and-none"),
         ),
-        (["utf16.csv"], 5, "utf16.csv: it is UTF-16 text: save it as UTF-8"),
-        (["cut.csv"], 5, "its last row, from line 2 on, ends within quotes: more may be missing"),
+        (["utf16.csv"], 5, wording("utf16-csv-it-is-utf-16")),
+        (["cut.csv"], 5, wording("its-last-row-from-line-2")),
     ],
 )
 def test_command_refuses_by_a_sentence(

@@ -7,6 +7,7 @@ import pytest
 
 from obcd.core.tables.csv_reader import MAX_COLUMNS, Sheet, to_csv
 from obcd.errors import FormError
+from tests.golden.wording import wording
 
 
 def read(raw: bytes, delimiter: str = ",", most: int = 1000, block: int = 7) -> tuple[list[object], list[str], str]:
@@ -39,12 +40,12 @@ def test_what_is_written_is_read_back() -> None:
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (b"1,2,3\n", "it has 3 fields where the header has 2 (line 3 of the file)"),
-        (b"1\n", "it has 1 fields where the header has 2 (line 3 of the file)"),
-        (b"1,a\0b\n", "it holds a NUL character (line 3 of the file)"),
-        (b"1,caf\xe9\n", "it is not UTF-8: save the file as UTF-8 (line 3 of the file)"),
-        (b'1,"a"b\n', "it is no CSV: something stands behind a closing quote (line 3 of the file)"),
-        (b"1,a\rb\n", "it is no CSV: a CR stands alone in it: end lines with LF, or CR and LF (line 3 of the file)"),
+        (b"1,2,3\n", wording("it-has-3-fields-where-the")),
+        (b"1\n", wording("it-has-1-fields-where-the")),
+        (b"1,a\0b\n", wording("it-holds-a-nul-character-line")),
+        (b"1,caf\xe9\n", wording("it-is-not-utf-8-save")),
+        (b'1,"a"b\n', wording("it-is-no-csv-something-stands")),
+        (b"1,a\rb\n", wording("it-is-no-csv-a-cr")),
     ],
 )
 def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str) -> None:
@@ -58,24 +59,24 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
-        (b"", "it is empty: a first line with the names of the columns is needed"),
-        (b"\n\n", "it is empty"),
-        (b"a,,b\n", "column 2 of its header has no name"),
-        (b"a,b,a\n", "two columns of its header are named `a`: rename one"),
-        (b"a;b\n1;2\n", "its header has semicolons where commas are needed"),
+        (b"", wording("it-is-empty-a-first-line")),
+        (b"\n\n", wording("it-is-empty")),
+        (b"a,,b\n", wording("column-2-of-its-header-has")),
+        (b"a,b,a\n", wording("two-columns-of-its-header-are")),
+        (b"a;b\n1;2\n", wording("its-header-has-semicolons-where-commas")),
         (
             b'\xef\xbb\xbf"a,b";"c"\n1;2\n',
-            'its header has semicolons where commas are needed: say so (delimiter = ";" in',
+            wording("its-header-has-semicolons-where-commas-2"),
         ),
-        (b"a\tb\n1\t2\n", "its header has tabs where commas are needed: name the file .tsv"),
-        (b"a\0,b\n", "its header (the first line) is not UTF-8"),
-        (b"caf\xe9,b\n", "its header (the first line) is not UTF-8"),
-        (b'"a"x,b\n', "its header (the first line) is no CSV: something stands behind a closing quote"),
-        (b'"a,b\n1,2\n', "its header (the first line) is no CSV: a quote is not closed"),
-        (b"n" * 300 + b"\n", "the name of column 1 is longer than 200 characters"),
-        (b",".join(b"c%d" % n for n in range(MAX_COLUMNS + 1)), f"columns, more than {MAX_COLUMNS}"),
-        (b'a,b\n1,2\n3,"x\n' + b"y\n" * 20000, "the row that begins in line 3 is longer than 20000 bytes"),
-        (b"a,b\n" + b"x" * 30000, "the row that begins in line 2 is longer than 20000 bytes ([spool] max_line_bytes)"),
+        (b"a\tb\n1\t2\n", wording("its-header-has-tabs-where-commas")),
+        (b"a\0,b\n", wording("its-header-the-first-line-is")),
+        (b"caf\xe9,b\n", wording("its-header-the-first-line-is")),
+        (b'"a"x,b\n', wording("its-header-the-first-line-is-2")),
+        (b'"a,b\n1,2\n', wording("its-header-the-first-line-is-3")),
+        (b"n" * 300 + b"\n", wording("the-name-of-column-1-is")),
+        (b",".join(b"c%d" % n for n in range(MAX_COLUMNS + 1)), wording("columns-more-than", MAX_COLUMNS)),
+        (b'a,b\n1,2\n3,"x\n' + b"y\n" * 20000, wording("the-row-that-begins-in-line")),
+        (b"a,b\n" + b"x" * 30000, wording("the-row-that-begins-in-line-2")),
     ],
 )
 def test_file_that_is_no_table_is_refused_as_a_whole(raw: bytes, sentence: str) -> None:
@@ -87,9 +88,9 @@ def test_file_that_is_no_table_is_refused_as_a_whole(raw: bytes, sentence: str) 
 @pytest.mark.parametrize(
     ("raw", "cut"),
     [
-        (b'a,b\n1,"x\ny', "its last row, from line 2 on, ends within quotes"),
-        (b"a,b\n1,2\n3", "its last row (line 3) is cut off"),
-        (b"a,b", "its header (the first line) has no end"),
+        (b'a,b\n1,"x\ny', wording("its-last-row-from-line-2-2")),
+        (b"a,b\n1,2\n3", wording("its-last-row-line-3-is")),
+        (b"a,b", wording("its-header-the-first-line-has")),
         (b"a,b\n1,2\n3,", ""),
     ],
 )
@@ -100,10 +101,10 @@ def test_end_that_looks_cut_off_is_told(raw: bytes, cut: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "delimiter", "sentence"),
     [
-        (b"a,b\n1,2\n", ";", 'its header has commas where semicolons are needed: say so (delimiter = "," in'),
-        (b"a;b\n1;2\n", ",", "--delimiter ';' on command lines)"),
-        (b"a,b\n1,2\n", "\t", "its header has commas where tabs are needed: name the file .csv"),
-        (b"a;b\n1;2\n", "\t", 'where tabs are needed: name the file .csv and say so (delimiter = ";" in'),
+        (b"a,b\n1,2\n", ";", wording("its-header-has-commas-where-semicolons")),
+        (b"a;b\n1;2\n", ",", wording("delimiter-on-command-lines-2")),
+        (b"a,b\n1,2\n", "\t", wording("its-header-has-commas-where-tabs")),
+        (b"a;b\n1;2\n", "\t", wording("where-tabs-are-needed-name-the")),
     ],
 )
 def test_header_with_another_sign_between_its_names_says_how_to_name_it(

@@ -25,6 +25,7 @@ from obcd.host.cards.gpus import (
     read_cards,
 )
 from tests import standins
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card, card_uuid, cards, mig_uuid
 from tests.standins import pynvml as fake
 
@@ -62,9 +63,9 @@ def test_lost_card_is_left_out_and_the_others_keep_their_index(stand_ins: StandI
 @pytest.mark.parametrize(
     ("driver", "reason", "words"),
     [
-        ("not-loaded", Reason.NOT_LOADED, "driver is not loaded"),
-        ("mismatch", Reason.MISMATCH, "different versions, as after an update: reboot"),
-        ("denied", Reason.FAILED, "rights of /dev/nvidia"),
+        ("not-loaded", Reason.NOT_LOADED, wording("driver-is-not-loaded")),
+        ("mismatch", Reason.MISMATCH, wording("different-versions-as-after-an-update")),
+        ("denied", Reason.FAILED, wording("rights-of-dev-nvidia")),
     ],
 )
 def test_reason_of_a_sick_driver_is_said(stand_ins: StandIns, driver: str, reason: Reason, words: str) -> None:
@@ -80,12 +81,12 @@ def test_reason_of_a_sick_driver_is_said(stand_ins: StandIns, driver: str, reaso
 def test_without_the_drivers_library_nothing_is_known(stand_ins: StandIns) -> None:
     stand_ins.describe([], driver="no-library")
 
-    with pytest.raises(GpuError, match=r"no NVIDIA GPU found: NVIDIA's library libnvidia-ml\.so\.1 is not") as caught:
+    with pytest.raises(GpuError, match=wording("no-nvidia-gpu-found-nvidia-s")) as caught:
         discover()
 
     assert caught.value.reason is Reason.NO_LIBRARY
     assert read_cards([card_uuid(0)]) == {}
-    assert all(way in str(caught.value) for way in ("gpus = [", "gpus = 0", "obcd up --embedded"))
+    assert all(way in str(caught.value) for way in ("gpus = [", "gpus = 0", wording("obcd-up-embedded")))
 
 
 def test_driver_without_any_card_says_so(stand_ins: StandIns) -> None:

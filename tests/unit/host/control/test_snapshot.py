@@ -13,6 +13,7 @@ from obcd.host.control import snapshot
 from obcd.host.control.snapshot import Snapshot, take_snapshot
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import ProcessState
+from tests.golden.wording import wording
 from tests.unit.host.fake_servers import MODEL
 from tests.unit.host.fake_servers import Server as Ollama
 
@@ -106,7 +107,7 @@ def test_before_the_watch_has_written_servers_and_cards_are_asked(place: Place, 
     if content is not None:
         (place.runtime / "watch.json").write_text(content)
     found = place.take()
-    assert found["watch"]["trouble"] == "the watch has only just started"
+    assert found["watch"]["trouble"] == wording("the-watch-has-only-just-started")
     first = found["servers"][0]
     assert (first["answer"], first["version"], first["models"][0]["name"]) == ("answers", "0.33.0", MODEL["name"])
     assert first["reading"] is not None
@@ -117,14 +118,14 @@ def test_before_the_watch_has_written_servers_and_cards_are_asked(place: Place, 
 def test_a_watch_that_is_stuck_is_named_and_its_old_words_are_not_told(place: Place) -> None:
     place.write(updated=wall() - 60)
     found = place.take()
-    assert found["watch"]["trouble"].startswith("the watch is stuck: it wrote nothing for 6")
+    assert found["watch"]["trouble"].startswith(wording("the-watch-is-stuck-it-wrote"))
     assert (found["status"], found["servers"][0]["models"][0]["name"]) == ("", MODEL["name"])
 
 
 def test_a_watch_that_does_not_run_is_named(place: Place) -> None:
     place.write()
     place.supervisor.known["watch"] = state("watch", "BACKOFF", 0)
-    assert "the watch does not run (BACKOFF)" in place.take()["watch"]["trouble"]
+    assert wording("the-watch-does-not-run-backoff") in place.take()["watch"]["trouble"]
 
 
 def test_what_supervisor_does_not_know_is_unknown(place: Place) -> None:

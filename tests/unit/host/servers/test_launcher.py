@@ -13,6 +13,7 @@ from obcd.host.cards.card import GpuError, Reason
 from obcd.host.servers import leftovers
 from obcd.host.servers.launcher import Launch, check_card, check_models, is_foreign, server_environment, shell_line
 from obcd.host.servers.plan import HostPlan, Server
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card_uuid, cards, mig_uuid
 
 RUNTIME = Path("/run/obcd-host")
@@ -87,7 +88,7 @@ def test_card_that_is_there_passes(stand_ins: StandIns) -> None:
 def test_lost_card_is_named_with_those_that_are_left(stand_ins: StandIns) -> None:
     stand_ins.describe(cards(3, lost=[2]))
 
-    with pytest.raises(GpuError, match=r"^GPU 2 \(GPU-00000002.*\) is lost: the driver has only 0 \(GPU-.*dmesg"):
+    with pytest.raises(GpuError, match=wording("gpu-2-gpu-00000002-is-lost")):
         check_card(make_launch())
 
 
@@ -108,7 +109,7 @@ def test_where_nobody_can_tell_the_card_is_taken_to_be_there(
     with caplog.at_level(logging.WARNING):
         check_card(make_launch())
 
-    assert "GPU 2 is not checked" in caplog.text
+    assert wording("gpu-2-is-not-checked") in caplog.text
 
 
 def test_nobody_asks_nvidia_for_the_cpu_or_amd(stand_ins: StandIns, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,7 +125,7 @@ def test_models_folder_has_to_be_one(tmp_path: Path) -> None:
     check_models(make_launch().server)
     check_models(make_launch(OLLAMA_MODELS=str(tmp_path)).server)
 
-    with pytest.raises(ConfigurationError, match="is no folder"):
+    with pytest.raises(ConfigurationError, match=wording("is-no-folder")):
         check_models(make_launch(OLLAMA_MODELS=str(tmp_path / "none")).server)
 
 

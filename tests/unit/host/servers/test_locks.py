@@ -14,6 +14,7 @@ from obcd.errors import AlreadyRunningError, ConfigurationError, InputError
 from obcd.host.servers import locks
 from obcd.host.servers.launcher import wait_for_pull
 from obcd.host.servers.locks import hold_host, hold_pull, is_host_alive, is_pulling, keep_across_exec
+from tests.golden.wording import wording
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def held(tmp_path: Path) -> Iterator[int]:
 
 
 def test_a_second_host_is_refused_and_told_who_holds_the_lock(tmp_path: Path, held: int) -> None:
-    with pytest.raises(AlreadyRunningError, match=rf"{tmp_path} \(pid {os.getpid()}\)"):
+    with pytest.raises(AlreadyRunningError, match=wording("pid", tmp_path, os.getpid())):
         hold_host(tmp_path)
 
 
@@ -50,7 +51,7 @@ def test_the_lock_is_nobody_else_s_to_read_and_does_not_pass_an_exec_by_itself(t
 
 def test_a_link_in_the_lock_s_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="cannot open the lock"):
+    with pytest.raises(InputError, match=wording("cannot-open-the-lock")):
         hold_host(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -75,12 +76,12 @@ def test_the_lock_that_supervisord_keeps_is_where_it_neither_closes_nor_hands_it
 def test_a_pull_keeps_others_out_and_says_who_pulls_what(tmp_path: Path) -> None:
     with (
         hold_pull(tmp_path, "llama3.2"),
-        pytest.raises(AlreadyRunningError, match=rf"pid {os.getpid()} pulls llama3\.2"),
+        pytest.raises(AlreadyRunningError, match=wording("pid-pulls-llama3-2-3", os.getpid())),
         hold_pull(tmp_path, "qwen3", patience=0.0),
     ):
         pass
     with hold_pull(tmp_path, "qwen3", patience=0.0):
-        assert (tmp_path / "pull.lock").read_text() == f"pid {os.getpid()} pulls qwen3\n"
+        assert (tmp_path / "pull.lock").read_text() == wording("pid-pulls-qwen3", os.getpid())
 
 
 def test_the_name_of_one_who_pulled_is_not_taken_for_one_who_pulls(tmp_path: Path) -> None:
@@ -88,7 +89,10 @@ def test_the_name_of_one_who_pulled_is_not_taken_for_one_who_pulls(tmp_path: Pat
         pass
     sharing = os.open(tmp_path / "pull.lock", os.O_RDONLY)
     fcntl.flock(sharing, fcntl.LOCK_SH)
-    with pytest.raises(AlreadyRunningError, match="a server is just starting"), hold_pull(tmp_path, "q", patience=0.0):
+    with (
+        pytest.raises(AlreadyRunningError, match=wording("a-server-is-just-starting")),
+        hold_pull(tmp_path, "q", patience=0.0),
+    ):
         pass
     os.close(sharing)
 
@@ -150,5 +154,5 @@ def test_a_lock_that_may_not_be_read_is_no_proof_that_nobody_pulls(
     monkeypatch.setattr(os, "open", refuse)
     assert is_pulling(tmp_path)
     assert is_host_alive(tmp_path) is None
-    with pytest.raises(ConfigurationError, match="nobody can tell whether a model is being pulled"):
+    with pytest.raises(ConfigurationError, match=wording("nobody-can-tell-whether-a-model")):
         wait_for_pull(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 from obcd.errors import InputError
 from obcd.host.servers.log_files import find_log, follow, last_lines, last_words
+from tests.golden.wording import wording
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_terminal_gets_no_control_characters(log: Path) -> None:
 
 def test_a_log_that_is_not_there_is_named(log: Path) -> None:
     assert find_log(log.parent.parent, "gpu0") == log
-    with pytest.raises(InputError, match="gpu7 has no log"):
+    with pytest.raises(InputError, match=wording("gpu7-has-no-log")):
         find_log(log.parent.parent, "gpu7")
     with pytest.raises(InputError, match="no program"):
         find_log(log.parent.parent, "../../etc/passwd")
@@ -67,7 +68,7 @@ def test_a_log_that_is_not_there_is_named(log: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a\nobcd: port 1 is held\n\n", "port 1 is held"),
+        (wording("a-obcd-port-1-is-held"), wording("port-1-is-held")),
         ('time=2026-11-22T23:00:00Z level=ERROR msg="no key"\n', 'level=ERROR msg="no key"'),
         ("2026/11/22 23:00:00 listen failed\n", "listen failed"),
         ("Error: old\n[GIN] 2026/11/22 | 200 | GET /api/ps\n", ""),

@@ -14,6 +14,7 @@ from obcd.errors import ConfigurationError
 from obcd.host.cards.card import GpuError
 from obcd.host.servers.plan import HostPlan
 from obcd.host.servers.planning import make_plan
+from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card, card_uuid, cards, mig_uuid
 
 
@@ -85,7 +86,7 @@ def test_card_in_mig_mode_gives_one_server_per_instance(stand_ins: StandIns) -> 
 def test_mig_mode_without_instances_is_refused(stand_ins: StandIns) -> None:
     stand_ins.describe([card(0), card(1, mig=[])])
 
-    with pytest.raises(ConfigurationError, match=r"GPU 1 .* has no instances"):
+    with pytest.raises(ConfigurationError, match=wording("gpu-1-has-no-instances")):
         make_plan(Settings())
 
 
@@ -102,14 +103,14 @@ def test_zero_is_one_server_on_the_cpu_that_asks_no_driver(stand_ins: StandIns) 
 @pytest.mark.parametrize(
     ("gpus", "words"),
     [
-        ([7], r"\[host\] gpus names 7, which is not on this machine; it has GPU 0 \(GPU-00000000"),
-        (["GPU-ffff"], "names 'GPU-ffff', which is not on this machine"),
-        (["GPU-0000"], "the beginning of several"),
-        (["GPU-"], "not on this machine"),
+        ([7], wording("host-gpus-names-7-which-is")),
+        (["GPU-ffff"], wording("names-gpu-ffff-which-is-not")),
+        (["GPU-0000"], wording("the-beginning-of-several")),
+        (["GPU-"], wording("not-on-this-machine")),
         (["2"], "names '2'"),
         ([1, 1], "twice"),
         ([0, "GPU-00000000"], r"names GPU 0 .* twice"),
-        ([], "names no card"),
+        ([], wording("names-no-card")),
     ],
 )
 def test_card_that_cannot_be_meant_is_refused_with_what_there_is(
@@ -151,20 +152,20 @@ def test_amd_takes_its_list_as_it_is(stand_ins: StandIns) -> None:
 
 
 def test_amd_cannot_be_asked_for_all(stand_ins: StandIns) -> None:
-    with pytest.raises(ConfigurationError, match="name the cards"):
+    with pytest.raises(ConfigurationError, match=wording("name-the-cards")):
         make_plan(settings(vendor="amd"))
 
 
 def test_ports_end_at_65535(stand_ins: StandIns) -> None:
     assert make_plan(settings(base_port=65532)).servers[-1].port == 65535
-    with pytest.raises(ConfigurationError, match=r"\[host\] base_port = 65533 is too high: 4 servers"):
+    with pytest.raises(ConfigurationError, match=wording("host-base-port-65533-is-too")):
         make_plan(settings(base_port=65533))
 
 
 def test_missing_ollama_is_said_with_how_to_get_it(stand_ins: StandIns) -> None:
     (stand_ins.bin / "ollama").unlink()
 
-    with pytest.raises(ConfigurationError, match=r"no program `ollama` on PATH: install Ollama .*\[host\] ollama ="):
+    with pytest.raises(ConfigurationError, match=wording("no-program-ollama-on-path-install")):
         make_plan(Settings())
 
 
@@ -193,21 +194,21 @@ def test_name_is_how_the_coordinator_reaches_the_address(
 
 @pytest.mark.parametrize("bind", ["10.0.0.5:11432", "http://10.0.0.5", "[]", "a b"])
 def test_bind_is_an_address_and_no_more(stand_ins: StandIns, bind: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not an address"):
+    with pytest.raises(ConfigurationError, match=wording("is-not-an-address")):
         make_plan(settings(bind=bind))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("OLLAMA_HOST", "0.0.0.0", "use bind and base_port"),
+        ("OLLAMA_HOST", "0.0.0.0", wording("use-bind-and-base-port")),
         ("CUDA_VISIBLE_DEVICES", "0", "use gpus"),
         ("HIP_VISIBLE_DEVICES", "0", "use gpus"),
         ("OLLAMA_NUM_PARALLEL", "4", "use num_parallel"),
         ("OBCD_SLOT", "x", "obcd's own"),
-        ("A=B", "x", "not a variable"),
-        ("", "x", "not a variable"),
-        ("A", "x\0y", "not a variable"),
+        ("A=B", "x", wording("not-a-variable")),
+        ("", "x", wording("not-a-variable")),
+        ("A", "x\0y", wording("not-a-variable")),
     ],
 )
 def test_variable_that_would_break_the_plan_is_refused(stand_ins: StandIns, name: str, value: str, words: str) -> None:
@@ -216,7 +217,7 @@ def test_variable_that_would_break_the_plan_is_refused(stand_ins: StandIns, name
 
 
 def test_models_need_a_whole_path(stand_ins: StandIns) -> None:
-    with pytest.raises(ConfigurationError, match='models = "models" is not a whole path'):
+    with pytest.raises(ConfigurationError, match=wording("models-models-is-not-a-whole")):
         make_plan(settings(models="models"))
 
 
@@ -239,5 +240,5 @@ def test_without_home_the_folder_of_systemd_takes_its_place(
     monkeypatch.delenv("STATE_DIRECTORY")
 
     assert home == str(tmp_path)
-    with pytest.raises(ConfigurationError, match="HOME is not set"):
+    with pytest.raises(ConfigurationError, match=wording("home-is-not-set")):
         make_plan(Settings())

@@ -14,6 +14,7 @@ from obcd.host.servers import ports
 from obcd.host.servers.launcher import check_address, held_ports
 from obcd.host.servers.plan import HostPlan, Server, read_plan
 from obcd.host.servers.ports import holder, is_foreign, listeners
+from tests.golden.wording import wording
 
 LINE = "   0: 0100007F:2CA8 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0\n"
 PORT = 0x2CA8
@@ -69,8 +70,8 @@ def test_a_port_on_which_nobody_listens_is_nobodys(proc: Proc) -> None:
 
 @pytest.mark.parametrize(
     ("pid", "words"),
-    [(812, "process 812 (ollama)"), (813, "process 813 (ollama), the server gpu0 of obcd-host.service"),
-     (814, "process 814 (ollama), the server cpu of the obcd host at /tmp/rt")],
+    [(812, "process 812 (ollama)"), (813, wording("process-813-ollama-the-server-gpu0")),
+     (814, wording("process-814-ollama-the-server-cpu"))],
 )  # fmt: skip
 def test_the_holder_is_named_and_what_it_is_to_obcd(proc: Proc, pid: int, words: str) -> None:
     proc.socket(5)
@@ -81,7 +82,7 @@ def test_the_holder_is_named_and_what_it_is_to_obcd(proc: Proc, pid: int, words:
 
 def test_of_a_holder_that_does_not_show_itself_the_user_is_named(proc: Proc) -> None:
     proc.socket(5, uid=2**31 - 7)
-    assert holder(PORT) == f"a process of user {2**31 - 7}"
+    assert holder(PORT) == wording("a-process-of-user", 2**31 - 7)
 
 
 def test_a_process_that_cannot_be_looked_at_is_not_called_a_strangers(proc: Proc) -> None:
@@ -107,12 +108,12 @@ def test_every_held_port_is_told_with_its_holder(
     held = int(listening.getsockname()[1])
     found = held_ports(plan_of(unused, held), tmp_path)
     assert list(found) == ["gpu1"]
-    assert found["gpu1"].startswith(f"port {held}, meant for GPU 1, is held by process {os.getpid()} (")
+    assert found["gpu1"].startswith(wording("port-meant-for-gpu-1-is", held, os.getpid()))
 
 
 @pytest.mark.parametrize("bind", ["192.0.2.77", "no-such-host.invalid"])
 def test_an_address_that_is_not_this_machines_is_refused(bind: str) -> None:
-    with pytest.raises(ConfigurationError, match=f'bind = "{bind}" is not an address of this machine'):
+    with pytest.raises(ConfigurationError, match=wording("bind-is-not-an-address-of", bind)):
         check_address(bind)
 
 
@@ -124,12 +125,12 @@ def test_an_address_of_this_machine_passes(bind: str) -> None:
 
 @pytest.mark.parametrize("bind", ["a..b", ".", 70 * "\u00fc"])
 def test_a_name_that_can_be_none_is_refused_in_words(bind: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not an address of this machine"):
+    with pytest.raises(ConfigurationError, match=wording("is-not-an-address-of-this")):
         check_address(bind)
 
 
 @pytest.mark.parametrize("content", ["null", "[]", 100000 * "[", '{"servers": []}', '{"servers": null}'])
 def test_a_plan_that_is_none_is_refused_in_words(tmp_path: Path, content: str) -> None:
     (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=wording("cannot-be-read")):
         read_plan(tmp_path)

@@ -10,6 +10,7 @@ from obcd.errors import AlreadyRunningError, InputError
 from obcd.host.servers import runtime as module
 from obcd.host.servers.locks import hold_host
 from obcd.host.servers.runtime import folder_that_runs, folder_to_start, make_folder
+from tests.golden.wording import wording
 
 
 class Machine:
@@ -76,7 +77,7 @@ def test_a_folder_that_a_stranger_made_is_neither_looked_into_nor_used(machine: 
     machine.start(machine.own)
     machine.become(os.getuid() + 1)
     for ask in (folder_that_runs, folder_to_start):
-        with pytest.raises(InputError, match=r"belongs to user .* nothing in it is trusted"):
+        with pytest.raises(InputError, match=wording("belongs-to-user-nothing-in-it")):
             ask()
     machine.start(machine.system)
     assert folder_that_runs() == machine.system
@@ -89,25 +90,25 @@ def test_a_planted_folder_does_not_keep_root_from_the_systems_word(
     machine.become(0)
     monkeypatch.setattr(module, "distrust", lambda _: "belongs to user bob")
     assert folder_that_runs() == machine.system
-    with pytest.raises(InputError, match="belongs to user bob"):
+    with pytest.raises(InputError, match=wording("belongs-to-user-bob")):
         folder_to_start()
 
 
 def test_a_link_and_a_folder_open_to_all_are_not_trusted(machine: Machine, tmp_path: Path) -> None:
     machine.own.parent.mkdir()
     machine.own.symlink_to(tmp_path)
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder")):
         folder_to_start()
     machine.own.unlink()
     machine.own.mkdir()
     machine.own.chmod(0o777)
-    with pytest.raises(InputError, match="written by everybody"):
+    with pytest.raises(InputError, match=wording("written-by-everybody")):
         folder_to_start()
 
 
 def test_beside_the_systems_host_nobody_starts_one_by_mistake(machine: Machine) -> None:
     machine.start(machine.system)
-    with pytest.raises(AlreadyRunningError, match=r"obcd-host.service runs here.*--runtime DIR, --base-port"):
+    with pytest.raises(AlreadyRunningError, match=wording("obcd-host-service-runs-here-runtime")):
         folder_to_start()
     machine.end()
     machine._held.clear()

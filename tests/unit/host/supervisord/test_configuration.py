@@ -12,6 +12,7 @@ from obcd.host.control.programs import server_programs, watch_listener
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.runtime import find_logs
 from obcd.host.supervisord.configuration import EventListener, Program, render, write_configuration
+from tests.golden.wording import wording
 
 RUNTIME = Path("/run/x")
 
@@ -69,7 +70,7 @@ def test_what_the_file_cannot_hold_is_refused() -> None:
 
 @pytest.mark.parametrize("word", ["a ; b", "a #b", "a\t;b", 'a"b', "a\nb", "a\rb", "\udcff"])
 def test_a_value_that_would_end_early_is_refused(word: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot stand in supervisor's configuration"):
+    with pytest.raises(ConfigurationError, match=wording("cannot-stand-in-supervisor-s-configuration")):
         render([Program(name="x", command=("obcd",), environment={"A": word})], RUNTIME)
 
 

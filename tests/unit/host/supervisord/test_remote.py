@@ -27,6 +27,7 @@ from obcd.host.supervisord.remote import (  # fmt: skip
     SupervisorRefusedError,
     _refusal,
 )
+from tests.golden.wording import wording
 
 #: As supervisor 4.3 tells, all but what nobody reads.
 RUNNING = {"name": "gpu0", "statename": "RUNNING", "pid": 17, "now": 1000, "start": 940, "spawnerr": "old news"}
@@ -162,7 +163,7 @@ def test_after_a_supervisord_ended_the_same_remote_reaches_the_next(runtime: Pat
         first.end()
         remote.close()  # the thread that serves the open connection outlives its server
         (runtime / SOCKET_NAME).unlink()
-        with pytest.raises(NoEndpointError, match="no obcd host runs here"):
+        with pytest.raises(NoEndpointError, match=wording("no-obcd-host-runs-here")):
             remote.supervisor_pid()
         second = Supervisord(runtime)
         assert remote.supervisor_pid() == 4711
@@ -198,5 +199,5 @@ def test_another_user_s_socket_is_refused_with_the_way_out(runtime: Path, superv
 
 def test_a_host_that_stops_is_said_in_words() -> None:
     stopping = _refusal(Fault(SHUTDOWN_STATE, "SHUTDOWN_STATE"))
-    assert stopping == "obcd host is stopping or starting anew: try again in a moment"
+    assert stopping == wording("obcd-host-is-stopping-or-starting")
     assert _refusal(Fault(10, "BAD_NAME")) == "supervisord refuses: BAD_NAME"

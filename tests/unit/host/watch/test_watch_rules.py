@@ -16,6 +16,7 @@ from obcd.host.watch.watch_rules import (
     judge,
 )
 from obcd.ollama.loaded import Loaded
+from tests.golden.wording import wording
 
 LIMITS = WatchLimits()
 RUNNING = Facts(state="RUNNING", pid=10, age_seconds=1000.0, probe=1, answer=ProbeAnswer.ANSWERED)
@@ -103,7 +104,7 @@ def test_a_server_that_waits_for_a_pull_is_neither_hung_nor_refusing() -> None:
     story = Story(replace(RUNNING, answer=ProbeAnswer.UNKNOWN, probe=0, is_pulling=True))
     story.see()
     assert [story.see(100, answer=ProbeAnswer.REFUSED) for _ in range(10)] == [()] * 10
-    assert story.condition.remark == "it waits for a pull to end"
+    assert story.condition.remark == wording("it-waits-for-a-pull-to")
     story.see(answer=ProbeAnswer.ANSWERED)
     for _ in range(2):
         story.see(4, answer=ProbeAnswer.HUNG)
@@ -115,7 +116,7 @@ def test_a_server_that_waits_for_a_pull_is_neither_hung_nor_refusing() -> None:
     [
         (True, ON_CPU, [WatchVerb.TERM], ""),
         (False, ON_CPU, [], ""),
-        (True, replace(WHOLE, vram_bytes=40), [], "llama3.2:latest lies to 40 % on its card: it is too big for it"),
+        (True, replace(WHOLE, vram_bytes=40), [], wording("llama3-2-latest-lies-to-40")),
         (True, replace(WHOLE, size_bytes=0, vram_bytes=0), [], ""),
     ],
 )
@@ -162,9 +163,9 @@ def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(
     assert verbs(story.see(is_card_gone=True)) == [WatchVerb.TERM]
     story.see(state="STARTING", pid=11)
     story.see(state="BACKOFF", pid=0)
-    assert story.condition.trouble == "its card is gone"
+    assert story.condition.trouble == wording("its-card-is-gone")
     story.see(state="STARTING", pid=12)
-    assert story.condition.trouble == "its card is gone"
+    assert story.condition.trouble == wording("its-card-is-gone")
 
 
 @pytest.mark.parametrize(("state", "fault"), [("EXITED", ""), ("BACKOFF", "Exited too quickly (process log …)")])
@@ -172,10 +173,10 @@ def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(state: 
     story = Story().answered()
     story.see(5, models=(ON_CPU,))
     story.see(1, state=state, pid=0, fault=fault)
-    assert story.condition.trouble == "it holds llama3.2:latest off its card, on the CPU; it is being restarted"
+    assert story.condition.trouble == wording("it-holds-llama3-2-latest-off")
     story.see(1, state="STARTING", pid=11, models=(), fault="")
     story.see(1, state=state, pid=0, fault=fault)
-    assert story.condition.trouble == "it ends as soon as it starts: its log says why"
+    assert story.condition.trouble == wording("it-ends-as-soon-as-it")
 
 
 @pytest.mark.parametrize("state", ["FATAL", "EXITED", "UNKNOWN"])
@@ -199,7 +200,7 @@ def test_an_end_that_supervisor_mends_itself_is_not_interfered_with() -> None:
 def test_what_a_person_stopped_stays_stopped_and_their_restart_is_theirs() -> None:
     story = Story().answered()
     assert [story.see(100, state=state, pid=pid) for state, pid in [("STOPPING", 10), ("STOPPED", 0)] * 2] == [()] * 4
-    assert story.condition.trouble == "stopped by a person"
+    assert story.condition.trouble == wording("stopped-by-a-person")
     story.see(state="STARTING", pid=11)
     assert [restart.by for restart in story.condition.restarts] == ["person"]
     assert story.condition.trouble == ""
@@ -209,7 +210,7 @@ def test_its_own_restart_is_the_watch_s_with_the_reason() -> None:
     story = Story().answered()
     restarted(story, 11)
     (restart,) = story.condition.restarts
-    assert (restart.by, restart.reason) == ("watch", "it holds llama3.2:latest off its card, on the CPU")
+    assert (restart.by, restart.reason) == ("watch", wording("it-holds-llama3-2-latest-off-2"))
 
 
 def test_an_answer_of_the_process_before_says_nothing_of_the_next() -> None:
@@ -262,8 +263,8 @@ def test_the_last_restarts_are_kept_and_all_are_counted() -> None:
     ("answer", "trouble"),
     [
         (ProbeAnswer.HUNG, "/api/ps hangs"),
-        (ProbeAnswer.REFUSED, "it refuses connections"),
-        (ProbeAnswer.STRANGE, "it answers strangely: does another program hold its port?"),
+        (ProbeAnswer.REFUSED, wording("it-refuses-connections")),
+        (ProbeAnswer.STRANGE, wording("it-answers-strangely-does-another-program")),
     ],
 )
 def test_what_is_no_reason_to_restart_is_said(answer: ProbeAnswer, trouble: str) -> None:
@@ -279,7 +280,7 @@ def test_a_stranger_that_answers_in_its_place_is_no_answer_of_its_own() -> None:
     story.see()
     assert story.see(answer=ProbeAnswer.ANSWERED, holder="process 812 (ollama)", models=(ON_CPU,)) == ()
     assert (story.condition.is_answering, story.condition.has_answered) == (False, False)
-    assert story.condition.trouble == "its port is held by process 812 (ollama)"
+    assert story.condition.trouble == wording("its-port-is-held-by-process")
     story.see(answer=ProbeAnswer.ANSWERED, holder="", models=())
     assert (story.condition.is_answering, story.condition.trouble) == (True, "")
 
@@ -288,7 +289,7 @@ def test_a_stranger_that_answers_in_its_place_is_no_answer_of_its_own() -> None:
 def test_why_a_server_does_not_start_is_said_by_the_last_line_of_its_log(state: str) -> None:
     story = Story().answered()
     story.see(state=state, pid=0, fault="Exited too quickly", last_words="port 11433 is held")
-    assert story.condition.trouble == "it does not start: port 11433 is held"
+    assert story.condition.trouble == wording("it-does-not-start-port-11433")
     assert not story.condition.is_answering
 
 
@@ -298,7 +299,7 @@ def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_it
         story.see(4, answer=ProbeAnswer.HUNG)
     story.see(pid=0, state="EXITED")
     story.see(pid=11, state="STARTING", answer=ProbeAnswer.UNKNOWN, age_seconds=1.0)
-    assert story.condition.trouble == "/api/ps hung 3 times in a row; it is being restarted"
+    assert story.condition.trouble == wording("api-ps-hung-3-times-in")
     story.see(state="RUNNING")
     assert (story.condition.trouble, story.condition.remark) == ("", "it starts")
 
@@ -309,9 +310,9 @@ def test_a_restart_by_a_person_is_told_from_a_stop() -> None:
     for state in ("STOPPING", "STOPPED"):
         story.see(0.5, state=state, pid=0)
         seen.append(story.condition.trouble)
-    assert seen == ["it ends, as a person asked"] * 2
+    assert seen == [wording("it-ends-as-a-person-asked")] * 2
     story.see(0.5, state="STARTING", pid=11, answer=ProbeAnswer.UNKNOWN)
-    assert story.condition.restarts[-1].reason == "restarted by a person"
+    assert story.condition.restarts[-1].reason == wording("restarted-by-a-person")
     story.see(state="STOPPED", pid=0)
     story.see(LIMITS.stopped)
-    assert story.condition.trouble == "stopped by a person"
+    assert story.condition.trouble == wording("stopped-by-a-person")

@@ -19,6 +19,7 @@ from obcd.host.watch.event_listener import Event
 from obcd.host.watch.probing import ServerProbe
 from obcd.host.watch.watch_rules import ProbeAnswer
 from obcd.host.watch.watcher import Watch, load_memory, run
+from tests.golden.wording import wording
 
 TICK = Event("TICK_5", {})
 
@@ -163,7 +164,7 @@ def test_status_is_one_line_with_the_troubles_and_is_said_when_it_changes(world:
     assert {"STATUS": "2/2 servers answer"} in world.tick()
     world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
     (told,) = world.tick()
-    assert told == {"STATUS": "2/2 servers answer; gpu1: its card is gone; it is being restarted"}
+    assert told == {"STATUS": wording("2-2-servers-answer-gpu1-its")}
     assert world.tick() == []
     assert world.supervisor.done == [("gpu1", "TERM")]
 
@@ -181,7 +182,7 @@ def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -
     world.answer("0", "1")
     world.tick()
     world.supervisor.is_stuck = True
-    assert world.tick() == [{"STATUS": "2/2 servers answer; supervisord does not answer"}]
+    assert world.tick() == [{"STATUS": wording("2-2-servers-answer-supervisord-does")}]
     world.supervisor.is_stuck = False
     assert world.tick() == [{"STATUS": "2/2 servers answer"}]
 
@@ -228,7 +229,7 @@ def test_watch_json_is_written_once_a_second_and_at_once_when_the_status_changes
 def test_a_server_that_waits_for_a_pull_is_said_to(world: World) -> None:
     with hold_pull(world.runtime, "llama3.2"):
         world.tick()
-    assert world.written()["servers"]["0"]["condition"]["remark"] == "it waits for a pull to end"
+    assert world.written()["servers"]["0"]["condition"]["remark"] == wording("it-waits-for-a-pull-to")
 
 
 def test_what_is_remembered_is_no_answer_of_today(world: World) -> None:
@@ -260,7 +261,9 @@ def test_the_loop_says_that_it_is_ready_takes_events_and_ends_with_its_pipe() ->
 def test_when_supervisord_stops_the_watch_says_so_and_does_nothing_more(world: World) -> None:
     world.tick()
     (told,) = world.tick(Event("SUPERVISOR_STATE_CHANGE_STOPPING", {}))
-    assert told == {"STATUS": "stopping: the servers end"}  # STOPPING=1 would be the end: a SIGHUP starts all anew
+    assert told == {
+        "STATUS": wording("stopping-the-servers-end")
+    }  # STOPPING=1 would be the end: a SIGHUP starts all anew
     for n in (0, 1):
         world.supervisor.show(f"gpu{n}", "FATAL", 0)
     world.tick(after=100)
@@ -310,7 +313,7 @@ def test_a_server_is_counted_only_if_its_own_process_listens(world: World, monke
     world.tick()
     world.answer("0", "1")
     world.tick()
-    assert world.watch.status() == "1/2 servers answer; gpu1: its port is held by process 812 (port 2)"
+    assert world.watch.status() == wording("1-2-servers-answer-gpu1-its")
     for _ in range(3):
         world.answer("0", "1")
         world.tick()
@@ -325,14 +328,14 @@ def test_a_server_that_does_not_run_is_said_with_its_last_words_and_a_restart_by
     log.write_text("time=2026-11-22T23:00:00.000Z level=INFO msg=x\nobcd: port 11433 is held by process 7 (nc)\n")
     world.supervisor.show("gpu1", "FATAL", 0)
     world.tick()
-    assert world.watch.status().endswith("; gpu1: it does not start: port 11433 is held by process 7 (nc)")
+    assert world.watch.status().endswith(wording("gpu1-it-does-not-start-port"))
     world.supervisor.show("gpu0", "STOPPED", 0)
     world.tick()
     world.supervisor.show("gpu0", "STARTING", 20)
     with caplog.at_level("INFO"):
         world.tick()
-    assert "gpu0: restarted by a person" in caplog.messages
-    assert "stopped by a person" not in caplog.text
+    assert wording("gpu0-restarted-by-a-person") in caplog.messages
+    assert wording("stopped-by-a-person") not in caplog.text
 
 
 def test_a_full_disk_costs_watch_json_and_nothing_else(

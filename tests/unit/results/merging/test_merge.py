@@ -23,6 +23,7 @@ from obcd.results.merging.merge import (
 from obcd.results.merging.merge_tables import CsvWriter
 from obcd.results.reading.answers import Answer
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 from tests.unit.results.conftest import Publish
 
 ANSWER = Answer(place="1-1.json", file="1-1.json", line=None, record={})
@@ -68,7 +69,7 @@ def test_suffix_chooses_the_format(name: str, kind: Format) -> None:
 
 
 def test_suffix_of_no_format_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no format ends in \.xlsx; name one with --format"):
+    with pytest.raises(UsageError, match=wording("no-format-ends-in-xlsx-name")):
         format_of("x.xlsx")
 
 
@@ -79,15 +80,15 @@ def test_suffix_of_no_format_is_refused() -> None:
         ({"response": "so: [1]", "parsed": {"a": 1}}, Found({"a": 1})),
         ({"response": "null", "parsed": None}, Found(None)),
         ({"response": {"a": 1}}, Found({"a": 1})),
-        ({"response": None}, NoJson("its response is not text")),
-        ({"response": 7}, NoJson("its response is not text")),
-        ({"embeddings": [[1.0]]}, NoJson("it holds vectors: `obcd vectors` writes them")),
+        ({"response": None}, NoJson(wording("its-response-is-not-text"))),
+        ({"response": 7}, NoJson(wording("its-response-is-not-text"))),
+        ({"embeddings": [[1.0]]}, NoJson(wording("it-holds-vectors-obcd-vectors-writes"))),
         (
             {"response": "", "tool_calls": [{}]},
-            NoJson("it calls tools: --text --with tool_calls takes the calls"),
+            NoJson(wording("it-calls-tools-text-with-tool")),
         ),
         ({"response": "[1]", "tool_calls": [{}]}, Found([1])),
-        ({}, NoJson("it has no response")),
+        ({}, NoJson(wording("it-has-no-response"))),
     ],
 )
 def test_value_of_a_record(record: dict[str, Any], outcome: Found | NoJson) -> None:
@@ -100,9 +101,9 @@ def test_value_of_a_record(record: dict[str, Any], outcome: Found | NoJson) -> N
         ({"response": "so: [1]", "parsed": [1]}, Found({"response": "so: [1]"})),
         ({"response": ""}, Found({"response": ""})),
         ({"response": {"a": 1}}, Found({"response": {"a": 1}})),
-        ({"response": None}, NoJson("its response is not text")),
-        ({}, NoJson("it has no response")),
-        ({"embeddings": [[1.0]]}, NoJson("it holds vectors: `obcd vectors` writes them")),
+        ({"response": None}, NoJson(wording("its-response-is-not-text"))),
+        ({}, NoJson(wording("it-has-no-response"))),
+        ({"embeddings": [[1.0]]}, NoJson(wording("it-holds-vectors-obcd-vectors-writes"))),
     ],
 )
 def test_text_of_a_record(record: dict[str, Any], outcome: Found | NoJson) -> None:
@@ -128,10 +129,10 @@ def test_values_come_in_the_order_of_the_input_and_the_rest_is_told(tmp_path: Pa
 
     assert values == [[9], [10], [1], [12], {"z": 1}]
     assert told == [
-        "99-1.json: there is no JSON in it",
-        "101-1.json: it has no response",
-        "alpha/responses.jsonl line 2: there is no JSON in it",
-        "alpha/errors.jsonl line 1 (input line 5): the request failed (timeout) after 3 attempts",
+        wording("99-1-json-there-is-no"),
+        wording("101-1-json-it-has-no"),
+        wording("alpha-responses-jsonl-line-2-there"),
+        wording("alpha-errors-jsonl-line-1-input"),
     ]
     assert done == Merged(values=5, left_out=4, lines=5, without_json=3)
 
@@ -143,7 +144,7 @@ def test_several_folders_come_in_the_order_given(publish: Publish) -> None:
 def test_nothing_to_merge_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "merged.json").write_text("[]")
 
-    with pytest.raises(InputError, match="nothing to merge"):
+    with pytest.raises(InputError, match=wording("nothing-to-merge")):
         merge(tmp_path, ignore=tmp_path / "merged.json")
 
 
@@ -160,7 +161,7 @@ def test_each_of_several_answers_counts_and_comes_in_its_place(publish: Publish)
     values, told, done = merge(folder)
 
     assert values == [[1], [3], [0]]
-    assert told == ["jokes/responses.jsonl line 1, answer 2: there is no JSON in it"]
+    assert told == [wording("jokes-responses-jsonl-line-1-answer")]
     assert done == Merged(values=3, left_out=1, lines=2, without_json=1)
 
 

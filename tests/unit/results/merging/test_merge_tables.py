@@ -13,6 +13,7 @@ from obcd.errors import InputError, UsageError
 from obcd.results.merging import merge_rows, merge_tables
 from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, TableWriter
 from obcd.results.reading.answers import Answer
+from tests.golden.wording import wording
 
 
 def answer(line: int) -> Answer:
@@ -148,5 +149,5 @@ def test_free_form_keys_end_the_merge_before_they_fill_the_memory(monkeypatch: p
 def test_parquet_without_pyarrow_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
 
-    with pytest.raises(UsageError, match=r"pip install 'obcd\[parquet\]'"):
+    with pytest.raises(UsageError, match=wording("pip-install-obcd-parquet")):
         ParquetWriter(io.BytesIO())

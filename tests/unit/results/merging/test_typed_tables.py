@@ -20,6 +20,7 @@ from obcd.results.merging.column_kinds import ColumnKind, schema_kinds
 from obcd.results.merging.merge import merge_answers
 from obcd.results.merging.merge_tables import MAX_SQLITE_COLUMNS, CsvWriter, ParquetWriter, SqliteWriter, TableWriter
 from obcd.results.reading.answers import Answer
+from tests.golden.wording import wording
 from tests.unit.results.conftest import Publish
 
 ANSWER = Answer(place="line 1", file="f", line=1, record={})
@@ -185,7 +186,7 @@ def test_sqlite_says_when_there_are_too_many_columns(tmp_path: Path) -> None:
     stream = io.BytesIO()
     value = {f"k{number}": 1 for number in range(MAX_SQLITE_COLUMNS + 1)}
 
-    with pytest.raises(InputError, match="more than 2000 different keys: merge them to jsonl"):
+    with pytest.raises(InputError, match=wording("more-than-2000-different-keys-merge")):
         write(SqliteWriter(stream, (), tmp_path), stream, [value], {})
 
 

@@ -12,6 +12,7 @@ import pytest
 from obcd.errors import InputError, UsageError
 from obcd.results.merging.vectors import JsonlVectors, VectorRow, write_vectors, writer_for
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 
 RESPONSES: list[dict[str, Any]] = [
     {"id": "a", "line": 1, "prompt": "One.", "embeddings": [[0.5, -0.25]]},
@@ -45,9 +46,9 @@ def test_every_vector_is_a_row_and_what_has_none_is_told(folder: Path) -> None:
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == ROWS
     assert (done.values, done.left_out) == (3, 3)
     assert [(item.place, item.reason) for item in told] == [
-        ("notes/responses.jsonl line 3", "it holds no vectors: it is no answer to an `embed` line"),
-        ("notes/responses.jsonl line 4", "it holds 1 vectors where 2 were asked for"),
-        ("notes/errors.jsonl line 1 (input line 5)", "the request failed (timeout) after 4 attempts"),
+        ("notes/responses.jsonl line 3", wording("it-holds-no-vectors-it-is")),
+        ("notes/responses.jsonl line 4", wording("it-holds-1-vectors-where-2")),
+        ("notes/errors.jsonl line 1 (input line 5)", wording("the-request-failed-timeout-after-4")),
     ]
 
 
@@ -76,10 +77,10 @@ def test_lone_surrogates_do_not_end_the_document(tmp_path: Path) -> None:
 
 
 def test_nothing_to_write_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no vectors in "):
+    with pytest.raises(InputError, match=wording("no-vectors-in")):
         write_vectors([tmp_path], JsonlVectors(io.BytesIO()), ignore=None, report=lambda item: None)
 
 
 def test_name_that_says_no_format_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"v\.csv: vectors go to \.jsonl or \.parquet"):
+    with pytest.raises(UsageError, match=wording("v-csv-vectors-go-to-jsonl")):
         writer_for("v.csv", io.BytesIO())

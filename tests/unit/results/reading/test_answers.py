@@ -13,6 +13,7 @@ from obcd.results.reading import answers
 from obcd.results.reading.answers import Answer, AnswerTally, each_answer, read_answers, read_failures, read_tally
 from obcd.results.reading.sources import PromptFile, PublishedFolder
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 from tests.unit.core.answer.made import response_of
 from tests.unit.results.conftest import Publish
 
@@ -35,13 +36,13 @@ def test_place_tells_the_input_line_where_it_differs(publish: Publish) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (b'{"line": 2, "resp', "the line is not JSON"),
-        (b"[]", "the line is not a JSON object"),
-        (b'{"response": "\xff"}', "the line is not UTF-8"),
-        ('{"response": "x"}'.encode("utf-16"), "the line is not UTF-8"),
-        (b"[" * 100_000, "the line is not JSON"),
-        (b'{"response": ' + b"9" * 5000 + b"}", "the line is not JSON"),
-        (b"{" + b" " * 2000 + b"}", "the line is longer than 0 MiB"),
+        (b'{"line": 2, "resp', wording("the-line-is-not-json")),
+        (b"[]", wording("the-line-is-not-a-json")),
+        (b'{"response": "\xff"}', wording("the-line-is-not-utf-8")),
+        ('{"response": "x"}'.encode("utf-16"), wording("the-line-is-not-utf-8")),
+        (b"[" * 100_000, wording("the-line-is-not-json")),
+        (b'{"response": ' + b"9" * 5000 + b"}", wording("the-line-is-not-json")),
+        (b"{" + b" " * 2000 + b"}", wording("the-line-is-longer-than-0")),
     ],
 )
 def test_damaged_line_is_named_and_the_others_are_read(
@@ -63,8 +64,8 @@ def test_failures_are_told_by_class_and_never_by_message(publish: Publish) -> No
     folder = publish("notes", {1: "yes"}, failed={2: "timeout", 5: "no such \x1b class"})
 
     assert [(item.place, item.reason) for item in read_failures(PublishedFolder(folder, "notes"))] == [
-        ("notes/errors.jsonl line 1 (input line 2)", "the request failed (timeout) after 3 attempts"),
-        ("notes/errors.jsonl line 2 (input line 5)", "the request failed after 3 attempts"),
+        ("notes/errors.jsonl line 1 (input line 2)", wording("the-request-failed-timeout-after-3")),
+        ("notes/errors.jsonl line 2 (input line 5)", wording("the-request-failed-after-3-attempts")),
     ]
 
 
@@ -91,9 +92,11 @@ def test_per_prompt_file_that_is_gone_or_broken_is_named(tmp_path: Path) -> None
     (tmp_path / "2.json").write_text("{")
 
     assert list(read_answers(PromptFile(tmp_path / "1.json", "1.json"))) == [
-        LeftOut("1.json", "the file cannot be read: No such file or directory")
+        LeftOut("1.json", wording("the-file-cannot-be-read-no"))
     ]
-    assert list(read_answers(PromptFile(tmp_path / "2.json", "2.json"))) == [LeftOut("2.json", "the file is not JSON")]
+    assert list(read_answers(PromptFile(tmp_path / "2.json", "2.json"))) == [
+        LeftOut("2.json", wording("the-file-is-not-json"))
+    ]
 
 
 def line_of(record: dict[str, Any]) -> Answer:

@@ -10,6 +10,7 @@ from obcd.errors import InputError
 from obcd.results.reading.sources import find_sources
 from obcd.spool.folders import acl
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 from tests.unit.results.conftest import Publish
 
 
@@ -60,7 +61,7 @@ def test_unfinished_and_hidden_folders_are_not_looked_into(tmp_path: Path, publi
 def test_unfinished_folder_that_is_named_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.partial").mkdir()
 
-    with pytest.raises(InputError, match="holds no answers"):
+    with pytest.raises(InputError, match=wording("holds-no-answers")):
         find_sources(tmp_path / "notes.partial")
 
 
@@ -114,5 +115,5 @@ def test_home_of_another_submitter_is_passed_over(
 
 
 def test_missing_folder_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder")):
         find_sources(tmp_path / "no")

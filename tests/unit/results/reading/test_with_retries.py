@@ -25,6 +25,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.outbox import publication
 from obcd.spool.submit.dropping import submit
 from obcd.text_files import LeftOut
+from tests.golden.wording import wording
 from tests.unit.spool.spools import answer, drop_of, failure, order_of, put, put_marker, record
 
 #: Six lines, one of them blank; only the first and the last have an id.
@@ -146,7 +147,7 @@ def test_chain_of_retries_that_has_no_end_is_told_in_a_sentence(ask: Ask, monkey
         whole(first)
     ask("last", folder / "retry.jsonl")
 
-    with pytest.raises(InputError, match="is the last of 3 retries of retries, and has another one"):
+    with pytest.raises(InputError, match=wording("is-the-last-of-3-retries")):
         whole(first)
 
 
@@ -236,7 +237,7 @@ def test_retry_that_names_its_parent_is_nobody_elses(ask: Ask) -> None:
         lambda retry: change(retry, submitter={"uid": os.geteuid() + 1}),
         lambda retry: change(retry, submitter={}),
         lambda retry: change(retry, repeats={"job": "job1"}),
-        lambda retry: change(retry, rejected="no prompt in it"),
+        lambda retry: change(retry, rejected=wording("no-prompt-in-it")),
         lambda retry: change(retry, filler=" " * 2**22),
         lambda retry: (retry / "manifest.json").write_text("[" * 100_000),
         lambda retry: (retry / "manifest.json").unlink(),
@@ -263,9 +264,9 @@ def test_damage_of_a_retry_is_told_and_the_rest_is_used(ask: Ask) -> None:
     found = whole(notes)
 
     assert found[:3] == [
-        ("notes.retry/responses.jsonl line 1", "the line is not JSON"),
+        ("notes.retry/responses.jsonl line 1", wording("the-line-is-not-json")),
         (1, "a", None),
-        ("notes.retry/responses.jsonl line 3", "the line is not JSON"),
+        ("notes.retry/responses.jsonl line 3", wording("the-line-is-not-json")),
     ]
     assert (2, 2, ["notes.retry", 2]) in found
 
@@ -311,7 +312,7 @@ def test_verify_of_a_job_fails_with_its_retry(ask: Ask) -> None:
     found = verify("notes", notes)
 
     assert found.verdict is Verdict.WRONG
-    assert found.problems[0].startswith("its retry again is not right: input.jsonl: line 1 of the input has no")
+    assert found.problems[0].startswith(wording("its-retry-again-is-not-right"))
     json.dumps(dataclasses.asdict(found))
 
 

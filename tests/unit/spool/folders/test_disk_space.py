@@ -20,6 +20,7 @@ from obcd.spool.folders.disk_space import (
     read_space,
     shown_size,
 )
+from tests.golden.wording import wording
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ROOT = Path("/spool")
@@ -73,13 +74,8 @@ def test_nothing_is_begun_where_there_is_too_little_room(
 
 
 def test_reason_names_what_is_short_and_the_key() -> None:
-    assert find_shortage(ROOT, space(12 * MIB), None, is_short=False) == (
-        "only 12 MiB are free where /spool lies, and 256 MiB are to stay free ([spool] min_free_bytes): "
-        "delete something there"
-    )
-    assert find_shortage(ROOT, space(GIB, files=3), None, is_short=False) == (
-        "only 3 more files can be made where /spool lies (inodes): delete some there"
-    )
+    assert find_shortage(ROOT, space(12 * MIB), None, is_short=False) == (wording("only-12-mib-are-free-where"))
+    assert find_shortage(ROOT, space(GIB, files=3), None, is_short=False) == (wording("only-3-more-files-can-be"))
 
 
 def test_read_only_filesystem_has_no_room() -> None:

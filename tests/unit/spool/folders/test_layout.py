@@ -10,6 +10,7 @@ import pytest
 from obcd.errors import AlreadyRunningError, InputError
 from obcd.spool.folders.layout import Layout, SpoolLock, lock_holder, make_own
 from obcd.spool.intake.acceptance import accept
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, drop_of, make_layout, order_of, put
 
 
@@ -47,7 +48,7 @@ def test_what_is_no_folder_is_named(layout: Layout, path: str, kind: str, tmp_pa
     planted.parent.mkdir(0o700, parents=True, exist_ok=True)
     planted.write_text("mine", "utf-8") if kind == "file" else planted.symlink_to(tmp_path / "nowhere")
 
-    with pytest.raises(InputError, match=f"^{planted} is not a folder"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder-2", planted)):
         layout.create(["clinical"])
     assert os.path.lexists(planted)
 
@@ -56,7 +57,7 @@ def test_folder_of_claims_that_is_a_link_is_refused(layout: Layout, tmp_path: Pa
     layout.inbox.mkdir(parents=True)
     (layout.inbox / ".obcd").symlink_to(tmp_path)
 
-    with pytest.raises(InputError, match=r"\.obcd is not a folder"):
+    with pytest.raises(InputError, match=wording("obcd-is-not-a-folder")):
         layout.create([])
     assert not (tmp_path / "claim").exists()
 
@@ -66,7 +67,7 @@ def test_folder_of_claims_of_another_user_is_refused(layout: Layout, monkeypatch
     real = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: real + 1)
 
-    with pytest.raises(InputError, match=f"belongs to another user \\(uid {real}\\)"):
+    with pytest.raises(InputError, match=wording("belongs-to-another-user-uid", real)):
         layout.create_claims()
 
 
@@ -77,7 +78,7 @@ def test_link_planted_in_an_inbox_that_was_made_anew_is_not_followed(layout: Lay
     layout.claims.parent.symlink_to(tmp_path)
     path = put(layout, THREE)
 
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder")):
         accept(layout, order_of(drop_of(path)))
     assert path.exists()
 
@@ -88,7 +89,7 @@ def test_lock_that_is_a_folder_is_named_and_nothing_is_held(layout: Layout, wher
     (layout.root / where).mkdir()
     lock = SpoolLock(layout)
 
-    with pytest.raises(InputError, match=f"cannot open the lock {layout.root / where}: Is a directory"):
+    with pytest.raises(InputError, match=wording("cannot-open-the-lock-is-a", layout.root / where)):
         lock.acquire()
 
     (layout.root / where).rmdir()
@@ -139,7 +140,7 @@ def test_lock_that_cannot_be_written_on_a_full_disk_is_refused_with_a_sentence(
     layout.create([])
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", refuse)
-        with pytest.raises(InputError, match=f"lock {layout.root / 'lock'}: No space left on device; make room there"):
+        with pytest.raises(InputError, match=wording("lock-no-space-left-on-device", layout.root / "lock")):
             SpoolLock(layout).acquire()
 
     SpoolLock(layout).check_free()
@@ -160,7 +161,7 @@ def test_look_at_the_lock_does_not_keep_a_coordinator_from_starting(
     lock.release()
 
 
-@pytest.mark.parametrize(("is_system", "advice"), [(True, "obcd submit, or .* --root DIR"), (False, "--root DIR")])
+@pytest.mark.parametrize(("is_system", "advice"), [(True, wording("obcd-submit-or-root-dir")), (False, "--root DIR")])
 def test_another_users_spool_is_never_said_to_be_taken_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_system: bool, advice: str
 ) -> None:
@@ -172,4 +173,4 @@ def test_another_users_spool_is_never_said_to_be_taken_away(
 
     with pytest.raises(InputError, match=advice) as caught:
         make_own(tmp_path / "jobs")
-    assert "take it away" not in str(caught.value)
+    assert wording("take-it-away") not in str(caught.value)

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from obcd.spool.folders.mounts import Mount, doubt_root, read_mount, tell_inbox
+from tests.golden.wording import wording
 
 PLACE = Path("/srv/spool\x1b")
 
@@ -76,7 +77,11 @@ def test_kind_of_filesystem_tells_who_serves_it(kind: str, is_network: bool, is_
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [("nfs4", "a network filesystem: its locks and fsync"), ("virtiofs", "if another machine serves it"), ("xfs", "")],
+    [
+        ("nfs4", wording("a-network-filesystem-its-locks-and")),
+        ("virtiofs", wording("if-another-machine-serves-it")),
+        ("xfs", ""),
+    ],
 )
 def test_root_is_doubted_by_its_filesystem(kind: str, part: str) -> None:
     doubt = doubt_root(PLACE, Mount("/srv", kind))

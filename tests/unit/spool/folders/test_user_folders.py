@@ -13,6 +13,7 @@ from obcd.spool.folders.user_folders import find_places, home_names, is_home, ma
 from obcd.spool.outbox.publish_rename import find_shown, free_name
 from obcd.spool.submit.dropping import find_target
 from obcd.spool.submit.exactly_once import find_evidence
+from tests.golden.wording import wording
 from tests.unit.spool.spools import make_layout
 
 UID = 61002
@@ -82,7 +83,7 @@ def test_no_name_left_is_an_error_and_nothing_is_opened(private: Layout, ann: st
     for name in (ann, str(UID)):
         (private.outbox / name).mkdir(0o750)
 
-    with pytest.raises(FileExistsError, match="something else has its name"):
+    with pytest.raises(FileExistsError, match=wording("something-else-has-its-name")):
         make_place(private, UID, "")
     assert acl.readers(private.outbox / ann) == ()
 
@@ -120,4 +121,4 @@ def test_home_of_the_name_of_a_drop_is_no_evidence_that_it_was_submitted(private
     assert find_evidence(private, target) == ""
     mine = make_place(private, os.geteuid(), "") / f"{ann}.repeated"
     mine.mkdir()
-    assert find_evidence(private, target) == f"{mine} is there"
+    assert find_evidence(private, target) == wording("is-there", mine)

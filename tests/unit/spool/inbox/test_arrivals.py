@@ -11,6 +11,7 @@ import pytest
 
 from obcd.clock import wall
 from obcd.spool.inbox.arrivals import MOST_CONTROLS, ORPHAN_SECONDS, RESTLESS_SECONDS, Drop, Inbox, Key, Marker, Unfit
+from tests.golden.wording import wording
 from tests.unit.spool.spools import put_marker
 
 SETTLE = 5.0
@@ -163,7 +164,7 @@ def test_file_waits_while_its_marker_is_nonsense(folder: Path, inbox: Inbox, con
     path.with_name("notes.jsonl.done").write_text(content, "utf-8")
 
     assert inbox.scan(0.0) == []
-    assert "cannot be read" in inbox.waiting[Key("", "notes.jsonl")]
+    assert wording("cannot-be-read") in inbox.waiting[Key("", "notes.jsonl")]
 
 
 def test_marker_that_is_a_link_is_not_followed(folder: Path, inbox: Inbox, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_marker_that_is_a_link_is_not_followed(folder: Path, inbox: Inbox, tmp_p
     path.with_name("notes.jsonl.done").symlink_to(tmp_path / "elsewhere")
 
     assert inbox.scan(0.0) == []
-    assert "cannot be read" in inbox.waiting[Key("", "notes.jsonl")]
+    assert wording("cannot-be-read") in inbox.waiting[Key("", "notes.jsonl")]
 
 
 def test_required_marker_is_waited_for_and_the_wait_is_said(folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_required_marker_is_waited_for_and_the_wait_is_said(folder: Path) -> Non
     inbox.scan(0.0)
 
     assert inbox.scan(10 * SETTLE) == []
-    assert "waits for its marker notes.jsonl.done" in inbox.waiting[Key("", "notes.jsonl")]
+    assert wording("waits-for-its-marker-notes-jsonl") in inbox.waiting[Key("", "notes.jsonl")]
 
     put_marker(path)
     assert names(inbox.scan(11 * SETTLE)) == ["notes.jsonl"]

@@ -24,6 +24,7 @@ from obcd.spool.inbox.control import (
 from obcd.spool.intake import recovery
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, Crashed, accept_bytes, answer, crash_at, lines_of, make_layout, record
 
 ME = os.getuid()
@@ -61,12 +62,12 @@ def test_name_says_what_is_asked_and_of_which_drop(layout: Layout, name: str, ve
 def test_priority_that_is_no_whole_number_of_the_range_is_refused(layout: Layout, number: str) -> None:
     file = lay(layout, f"notes.jsonl.priority{number}")
 
-    with pytest.raises(ValueError, match=r"a whole number from -100 to 100, e.g. .priority-10"):
+    with pytest.raises(ValueError, match=wording("a-whole-number-from-100-to")):
         read_control(layout, file)
 
 
 def test_verb_with_something_behind_it_is_refused(layout: Layout) -> None:
-    with pytest.raises(ValueError, match=r"ends in \.cancel and nothing behind it"):
+    with pytest.raises(ValueError, match=wording("ends-in-cancel-and-nothing-behind")):
         read_control(layout, lay(layout, "notes.jsonl.cancel-5"))
 
 
@@ -79,7 +80,7 @@ def test_content_names_the_job(layout: Layout) -> None:
     [b"x", b"{}", b"[]", b'{"job": 1}', b'{"job": ""}', b"[" * 4000, b"\xff\xfe", b'{"job": "j"' + b" " * 9999],
 )
 def test_content_that_is_something_else_is_refused(layout: Layout, content: bytes) -> None:
-    with pytest.raises(ValueError, match="is empty, or says which job is meant"):
+    with pytest.raises(ValueError, match=wording("is-empty-or-says-which-job")):
         read_control(layout, lay(layout, "notes.jsonl.cancel", content))
 
 
@@ -88,7 +89,7 @@ def test_second_name_of_somebodys_file_does_not_speak_for_him(layout: Layout) ->
     mine.write_bytes(b"")
     os.link(mine, layout.inbox / "notes.jsonl.cancel")
 
-    with pytest.raises(ValueError, match="a plain file with one name"):
+    with pytest.raises(ValueError, match=wording("a-plain-file-with-one-name")):
         read_control(layout, Key("", "notes.jsonl.cancel"))
 
 

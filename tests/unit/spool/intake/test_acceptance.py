@@ -23,6 +23,7 @@ from obcd.spool.intake.reading import AcceptOrder, RejectedError
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_header, read_places, read_request_line, signature_column
 from obcd.spool.outbox.publication import publish
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
@@ -203,7 +204,7 @@ def test_overlong_line_is_skipped_with_bounded_memory(layout: Layout) -> None:
 
     assert isinstance(verdict, Accepted)
     assert (verdict.header.requests, verdict.header.lines) == (3, 3)
-    assert failures(layout, verdict.header) == {2: "longer than 65536 bytes ([spool] max_line_bytes)"}
+    assert failures(layout, verdict.header) == {2: wording("longer-than-65536-bytes-spool-max")}
     assert requests(layout, verdict.header)[2] == b'{"prompt": "after"}'
     assert peak < 6 * 2**20
 
@@ -224,7 +225,7 @@ def test_line_at_the_limit_is_taken_and_one_above_is_not(layout: Layout) -> None
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "it is empty"),
+        (b"", wording("it-is-empty")),
         (THREE + b'{"prompt": "fo', "cut off"),
         (THREE + b"\0\0\0\0", "cut off"),
         (THREE[:-1] + b"}", "cut off"),
@@ -261,7 +262,7 @@ def test_same_file_again_waits_while_its_twin_is_unfinished(layout: Layout) -> N
 
     verdict = accept(layout, order_of(drop_of(again), "job2", unfinished=(first,)))
 
-    assert verdict == NotYet("the same file is being answered already, as job job1", until_published=True)
+    assert verdict == NotYet(wording("the-same-file-is-being-answered-2"), until_published=True)
 
 
 @pytest.mark.parametrize("change", [{"name": "other.jsonl"}, {"uid": 4711}, {"profile": "clinical"}, {"sha256": "0"}])
@@ -294,14 +295,14 @@ def test_drop_that_was_taken_away_is_gone(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"\x1f\x8b\x08\x00rest", "it is a gzip file"),
-        (b"PK\x03\x04rest", "it is a zip file"),
+        (b"\x1f\x8b\x08\x00rest", wording("it-is-a-gzip-file")),
+        (b"PK\x03\x04rest", wording("it-is-a-zip-file")),
         ('{"prompt": "a"}\n'.encode("utf-16"), "it is UTF-16 text"),
         ('{"prompt": "a"}\n'.encode("utf-32"), "it is UTF-16 text"),
-        (b"\x89PNG\r\n\x1a\n", "it is a picture"),
-        (b"\x7fELF\x02", "it is a program"),
-        (b"%PDF-1.7\n", "it is a PDF"),
-        (b"\n\n  \n", "there is no prompt in it, only blank lines"),
+        (b"\x89PNG\r\n\x1a\n", wording("it-is-a-picture")),
+        (b"\x7fELF\x02", wording("it-is-a-program")),
+        (b"%PDF-1.7\n", wording("it-is-a-pdf")),
+        (b"\n\n  \n", wording("there-is-no-prompt-in-it")),
     ],
 )
 def test_what_is_no_prompt_file_is_rejected_at_once_with_the_reason(layout: Layout, content: bytes, why: str) -> None:
@@ -341,7 +342,7 @@ def test_file_that_is_not_what_its_marker_promised_is_rejected(layout: Layout, p
     verdict = accept(layout, order_of(drop_of(path)))
 
     assert isinstance(verdict, Rejected)
-    assert "its marker says" in verdict.why
+    assert wording("its-marker-says") in verdict.why
     assert disk.read_json(verdict.folder / "manifest.json")["drop_id"] == "d1"
 
 
@@ -424,7 +425,7 @@ def test_file_that_goes_on_changing_is_given_back_to_be_taken_later(
 
     with (
         write_while_copied(path, monkeypatch, 3) as done,
-        pytest.raises(OSError, match="it is still being written") as caught,
+        pytest.raises(OSError, match=wording("it-is-still-being-written")) as caught,
     ):
         accept(layout, order)
     assert caught.value.errno == errno.EBUSY
@@ -689,9 +690,7 @@ def test_prompt_that_fits_no_context_fails_with_its_tokens_and_the_others_are_pl
     header = accept_auto(layout, prompts(100, 60_000))
 
     assert header.bad_lines == 1
-    assert failures(layout, header)[2].startswith(
-        "too long: its prompt has about 60072 tokens, and the longest context"
-    )
+    assert failures(layout, header)[2].startswith(wording("too-long-its-prompt-has-about-2"))
     (record,) = [json.loads(raw) for _, raw in ledger.read_valid(layout.jobs / header.id / ledger.NAME)]
     assert record["class"] == "too_long"
     assert contexts(layout, header)[0] == 2048
@@ -701,7 +700,7 @@ def test_planned_signatures_are_limited_to_half_as_many(layout: Layout) -> None:
     lines = b"".join(prompts(100, model=f"m{number}") for number in range(126))
     header = accept_auto(layout, lines)
 
-    assert failures(layout, header) == {126: "more than 125 different models and context lengths in one file"}
+    assert failures(layout, header) == {126: wording("more-than-125-different-models-and")}
     assert len(header.signatures) == 250
 
 
@@ -738,7 +737,7 @@ def test_file_that_grows_while_it_is_copied_is_read_no_further_than_it_was(
 
     monkeypatch.setattr(acceptance, "_check_growth", grow)
 
-    with pytest.raises(OSError, match=r"it is still being written|no room"):
+    with pytest.raises(OSError, match=wording("it-is-still-being-written-no")):
         accept(layout, order)
 
     assert sizes[0] == len(THREE)
@@ -753,7 +752,7 @@ def test_file_that_grew_beyond_what_one_may_be_is_rejected(layout: Layout) -> No
     verdict = acceptance.accept_claimed(layout, order)
 
     assert isinstance(verdict, Rejected)
-    assert "after it was taken, [spool] max_file_bytes allows 100 bytes" in verdict.why
+    assert wording("after-it-was-taken-spool-max") in verdict.why
 
 
 def test_copy_that_finds_the_disk_full_leaves_nothing_on_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_header
 from obcd.spool.outbox import publication
+from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
 
 SETTINGS = JobSettings(model="llama3.2", dedupe=True)
@@ -167,7 +168,7 @@ def test_damaged_list_of_first_ones_is_told(layout: Layout, raw: bytes) -> None:
     header = accepted(layout, LINES)
     (layout.jobs / "job1" / "firsts").write_bytes(raw)
 
-    with pytest.raises(ValueError, match="firsts is not what it should be"):
+    with pytest.raises(ValueError, match=wording("firsts-is-not-what-it-should")):
         read_firsts(layout.jobs / "job1", header)
 
 

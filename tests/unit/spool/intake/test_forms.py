@@ -21,6 +21,7 @@ from obcd.spool.intake.recovery import load_job
 from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
+from tests.golden.wording import wording
 from tests.unit.spool.spools import answer, drop_of, failure, finish, lines_of, order_of, put, put_marker, record
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
@@ -85,11 +86,8 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
         Key("", "notes.csv.gz"): why_not_taken("notes.csv.gz", set()),
         Key("clinical", "notes.csv.gz"): why_not_taken("notes.csv.gz", {"csv"}),
     }
-    assert inbox.waiting[Key("", "notes.csv")] == (
-        'CSV is not taken here: let the profile take it (accept = ["jsonl", "csv"]), or make it .jsonl '
-        "(obcd convert where a column is `prompt`, else obcd prepare --column NAME)"
-    )
-    assert inbox.waiting[Key("clinical", "notes.csv.gz")].startswith("a file packed by gzip is not taken here: let the")
+    assert inbox.waiting[Key("", "notes.csv")] == (wording("csv-is-not-taken-here-let"))
+    assert inbox.waiting[Key("clinical", "notes.csv.gz")].startswith(wording("a-file-packed-by-gzip-is"))
     inbox.configure(["clinical"], 0.0, False, {"": {"csv", "gz"}})
     inbox.scan(1.0)
     assert {drop.key.name for drop in inbox.scan(2.0)} == {"notes.csv", "notes.csv.gz"}
@@ -98,11 +96,11 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("notes.csv", 'CSV is not taken here: let the profile take it (accept = ["jsonl", "csv"]), or make it .jsonl'),
-        ("notes.tsv", 'CSV with tabs is not taken here: let the profile take it (accept = ["jsonl", "tsv"]), or make'),
+        ("notes.csv", wording("csv-is-not-taken-here-let-2")),
+        ("notes.tsv", wording("csv-with-tabs-is-not-taken")),
         (
             "notes.jsonl.gz",
-            'a file packed by gzip is not taken here: let the profile take it (accept = ["jsonl", "gz"])',
+            wording("a-file-packed-by-gzip-is-2"),
         ),
         ("notes.jsonl", ""),
     ],
@@ -134,7 +132,7 @@ def test_rows_become_a_job_whose_folder_verifies(layout: Layout, name: str) -> N
     error = lines_of(folder / "errors.jsonl")[0]
     assert (error["line"], error["message"]) == (
         2,
-        "it has 3 fields where the header has 2 (line 4 of the file)",
+        wording("it-has-3-fields-where-the-3"),
     )
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert manifest["input"]["bytes"] == len(raw)
@@ -199,8 +197,8 @@ def test_cells_of_obcds_own_keys_hold_json_and_say_nothing_where_they_are_empty(
     folder = finish(layout, header)
     assert [line["id"] for line in lines_of(folder / "responses.jsonl")] == ["a", 2]
     assert [(line["id"], line["message"]) for line in lines_of(folder / "errors.jsonl")] == [
-        ("c", "prompt is empty"),
-        (4, 'the cell of `options` must be JSON, e.g. {"temperature": 0}, 3, "json" (line 5 of the file)'),
+        ("c", wording("prompt-is-empty")),
+        (4, wording("the-cell-of-options-must-be-2")),
     ]
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 
@@ -227,8 +225,8 @@ def test_empty_field_of_a_template_is_the_failure_of_its_line_alone(layout: Layo
     folder = finish(layout, header)
     assert [line["id"] for line in lines_of(folder / "responses.jsonl")] == [2]
     assert [(line["id"], line["message"]) for line in lines_of(folder / "errors.jsonl")] == [
-        ("7", "its field `note` is empty, which the template names"),
-        (3, "its field `note` is empty, which the template names"),
+        ("7", wording("its-field-note-is-empty-which")),
+        (3, wording("its-field-note-is-empty-which")),
     ]
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 
@@ -236,16 +234,16 @@ def test_empty_field_of_a_template_is_the_failure_of_its_line_alone(layout: Layo
 def test_table_without_a_prompt_is_rejected_as_a_whole_with_what_helps(layout: Layout) -> None:
     why = refused(layout, b"mrn,note\n7,one\n", "notes.csv", settings=JobSettings(model="m"))
 
-    assert why.startswith("none of its columns is called `prompt`: rename the one that is asked")
+    assert why.startswith(wording("none-of-its-columns-is-called"))
     assert "template =" in why
-    assert "obcd prepare --column NAME" in why
+    assert wording("obcd-prepare-column-name") in why
 
 
 def test_missing_field_is_the_failure_of_its_line_alone(layout: Layout) -> None:
     header = taken(layout, b'{"mrn": 1}\n{"mrn": 2, "note": "x"}\n', "notes.jsonl")
 
     error = lines_of(finish(layout, header) / "errors.jsonl")[0]
-    assert error["message"] == "it has no field `note`, which the template names"
+    assert error["message"] == wording("it-has-no-field-note-which")
     assert (error["id"], header.requests, header.bad_lines) == (1, 2, 1)
 
 
@@ -259,12 +257,12 @@ def test_bad_rows_fail_again_when_the_ledger_lost_them(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "sentence"),
     [
-        ("notes.csv", b'mrn,note\n7,"one\n', "its last row, from line 2 on, ends within quotes"),
-        ("notes.csv", b"mrn,note\n7,one\n8", "its last row (line 3) is cut off"),
-        ("notes.csv.gz", pack(ROWS)[:-3], "it is cut off: the end of the packed file is missing"),
-        ("notes.jsonl.gz", pack(b'{"note": "a"}\n{"no'), "its last line is cut off"),
-        ("notes.csv", b"", "it is empty"),
-        ("notes.csv", b"mr;no", "its header (the first line) has no end"),
+        ("notes.csv", b'mrn,note\n7,"one\n', wording("its-last-row-from-line-2-2")),
+        ("notes.csv", b"mrn,note\n7,one\n8", wording("its-last-row-line-3-is")),
+        ("notes.csv.gz", pack(ROWS)[:-3], wording("it-is-cut-off-the-end")),
+        ("notes.jsonl.gz", pack(b'{"note": "a"}\n{"no'), wording("its-last-line-is-cut-off")),
+        ("notes.csv", b"", wording("it-is-empty")),
+        ("notes.csv", b"mr;no", wording("its-header-the-first-line-has")),
     ],
 )
 def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
@@ -275,40 +273,41 @@ def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
     verdict = accept(layout, order)
     assert isinstance(verdict, NotYet)
     assert verdict.until_rejected
-    assert verdict.why.startswith(f"{sentence}: an upload that broke off?")
+    assert verdict.why.startswith(wording("an-upload-that-broke-off", sentence))
     assert (layout.inbox / name).exists()
     why = refused(layout, raw, name, reject_torn=True)
-    assert why.startswith(sentence) or (sentence == "its last line is cut off" and "is cut off" in why)
+    assert why.startswith(sentence) or (
+        sentence == wording("its-last-line-is-cut-off") and wording("is-cut-off") in why
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "raw", "sentence"),
     [
-        ("notes.csv", pack(ROWS), "it is a gzip file: unpack it first"),
-        ("notes.csv", b"PK\x03\x04....", "it is a zip file: unpack it first"),
-        ("notes.csv", "a,b\n".encode("utf-16"), "it is UTF-16 text: save it as UTF-8"),
-        ("notes.csv.gz", pack(b"PK\x03\x04..."), "it is a zip file: unpack it first"),
-        ("notes.csv.gz", ROWS, "it is no gzip file, although its name ends in .gz: pack it anew, or rename it"),
-        ("notes.csv", b"mrn,mrn\n1,2\n", "two columns of its header are named `mrn`: rename one"),
+        ("notes.csv", pack(ROWS), wording("it-is-a-gzip-file-unpack")),
+        ("notes.csv", b"PK\x03\x04....", wording("it-is-a-zip-file-unpack")),
+        ("notes.csv", "a,b\n".encode("utf-16"), wording("it-is-utf-16-text-save")),
+        ("notes.csv.gz", pack(b"PK\x03\x04..."), wording("it-is-a-zip-file-unpack")),
+        ("notes.csv.gz", ROWS, wording("it-is-no-gzip-file-although-2")),
+        ("notes.csv", b"mrn,mrn\n1,2\n", wording("two-columns-of-its-header-are-2")),
         (
             "notes.csv",
             b"mrn;note\n1;2\n",
-            'its header has semicolons where commas are needed: say so (delimiter = ";" in the configuration or its '
-            "profile; --delimiter ';' on command lines)",
+            wording("its-header-has-semicolons-where-commas-3"),
         ),
         (
             "notes.csv.gz",
             pack(b"mrn\tnote\n1\t2\n"),
-            "its header has tabs where commas are needed: name the file .tsv",
+            wording("its-header-has-tabs-where-commas"),
         ),
-        ("notes.csv", b",note\n1,2\n", "column 1 of its header has no name: give it one, or take the column out"),
-        ("notes.csv", b"m" * 201 + b",note\n", "the name of column 1 is longer than 200 characters: is it a header?"),
-        ("notes.csv", b"mrn,note\n", "there is no prompt in it, only blank lines"),
-        ("notes.csv", ROWS * 3000, "it is longer than 100000 bytes as JSON lines ([spool] max_expanded_bytes)"),
+        ("notes.csv", b",note\n1,2\n", wording("column-1-of-its-header-has")),
+        ("notes.csv", b"m" * 201 + b",note\n", wording("the-name-of-column-1-is-2")),
+        ("notes.csv", b"mrn,note\n", wording("there-is-no-prompt-in-it")),
+        ("notes.csv", ROWS * 3000, wording("it-is-longer-than-100000-bytes")),
         (
             "notes.jsonl.gz",
             pack(b'{"note": "x"}\n' * 9000),
-            "it is longer than 100000 bytes unpacked ([spool] max_expanded_bytes)",
+            wording("it-is-longer-than-100000-bytes-2"),
         ),
     ],
 )
@@ -321,7 +320,7 @@ def test_header_of_long_names_is_no_bomb(layout: Layout) -> None:
 
     why = refused(layout, names + b"\n" + (b"," * 99 + b"\n") * 1000, "notes.csv", max_expanded_bytes=2**20)
 
-    assert why == "it is longer than 1048576 bytes as JSON lines ([spool] max_expanded_bytes)"
+    assert why == wording("it-is-longer-than-1048576-bytes-2")
 
 
 def test_small_file_whose_rows_repeat_long_names_is_a_bomb(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +329,7 @@ def test_small_file_whose_rows_repeat_long_names_is_a_bomb(layout: Layout, monke
 
     why = refused(layout, pack(names + b"\n" + (b"," * 99 + b"\n") * 3000), "notes.csv.gz")
 
-    assert why == "as JSON lines it is more than 1000 times as long: send those"
+    assert why == wording("as-json-lines-it-is-more")
 
 
 def test_disk_that_becomes_full_while_a_file_is_unpacked_breaks_it_off(
@@ -348,7 +347,7 @@ def test_disk_that_becomes_full_while_a_file_is_unpacked_breaks_it_off(
 def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layout, tmp_path: Path) -> None:
     source = tmp_path / "notes.csv.gz"
     source.write_bytes(pack(ROWS))
-    with pytest.raises(InputError, match=r"notes\.csv\.gz: CSV is not taken here"):
+    with pytest.raises(InputError, match=wording("notes-csv-gz-csv-is-not")):
         find_target(layout.inbox, "", source.name)
     target = find_target(layout.inbox, "", source.name, SETTINGS.reading, {"csv", "gz"})
 
@@ -356,7 +355,7 @@ def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layou
         done = drop(reader, str(source), target, 2**20)
 
     assert (done.prompts, done.bad) == (2, 1)
-    assert done.bad_lines == ((2, "it has 3 fields where the header has 2 (line 4 of the file)"),)
+    assert done.bad_lines == ((2, wording("it-has-3-fields-where-the-3")),)
     verdict = accept(layout, order_of(drop_of(layout.inbox / source.name), settings=SETTINGS))
     assert isinstance(verdict, Accepted)  # what its marker promises holds
 
@@ -364,20 +363,20 @@ def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layou
 @pytest.mark.parametrize(
     ("name", "raw", "sentence"),
     [
-        ("notes.csv", b'mrn,note\n1,"x', "its last row, from line 2 on, ends within quotes; nothing was dropped"),
-        ("notes.csv.gz", b"mrn,note\n", "it is no gzip file, although its name ends in .gz"),
-        ("notes.csv", b"mrn,\n1,2\n", "column 2 of its header has no name"),
+        ("notes.csv", b'mrn,note\n1,"x', wording("its-last-row-from-line-2-3")),
+        ("notes.csv.gz", b"mrn,note\n", wording("it-is-no-gzip-file-although-3")),
+        ("notes.csv", b"mrn,\n1,2\n", wording("column-2-of-its-header-has")),
         (
             "notes.csv",
             "mrn,note\n1,x\n".encode("utf-16"),
-            "notes.csv: it is UTF-16 text: save it as UTF-8; nothing was",
+            wording("notes-csv-it-is-utf-16"),
         ),
-        ("NOTES.CSV", b"mrn;note\n1;x\n", "its header has semicolons where commas are needed: say so (delimiter ="),
-        ("notes.jsonl.gz", pack(b"x" * 3000), "line 1 is longer than 1024 bytes ([spool] max_line_bytes)"),
+        ("NOTES.CSV", b"mrn;note\n1;x\n", wording("its-header-has-semicolons-where-commas-4")),
+        ("notes.jsonl.gz", pack(b"x" * 3000), wording("line-1-is-longer-than-1024")),
         (
             "notes.csv",
             b"mrn,other\n1,2\n",
-            "its only line is no prompt, so nothing was dropped; line 1: it has no field",
+            wording("its-only-line-is-no-prompt"),
         ),
     ],
 )
@@ -402,4 +401,4 @@ def test_answers_of_a_repeated_csv_are_found_by_what_was_dropped(layout: Layout)
 
     verdict = accept(layout, twin)
     assert isinstance(verdict, NotYet)
-    assert "the same file is being answered already" in verdict.why
+    assert wording("the-same-file-is-being-answered") in verdict.why

@@ -18,6 +18,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.control import ControlVerb
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.publication import publish
+from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, record
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -61,10 +62,7 @@ def test_every_line_of_a_batch_is_told_in_openais_shape(folder: Path) -> None:
     ]
     assert [item["custom_id"] for item in errors] == ["line-1", "line-5", "a", "70"]
     message = errors[2]["response"]["body"]["error"]["message"]
-    assert (
-        message
-        == "its `custom_id` stood in an earlier line: give each line its own, or its answer cannot be found by it"
-    )
+    assert message == wording("its-custom-id-stood-in-an-2")
     lines = MIXED.splitlines(keepends=True)
     assert (folder / "retry.jsonl").read_bytes() == b"".join(lines[number] for number in (0, 4, 5, 6))
 
@@ -129,21 +127,21 @@ def test_batch_verifies(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "problem"),
     [
-        (lambda item: item.update(custom_id="b"), "responses.jsonl", "responses.jsonl line 1: its id is not that of"),
-        (lambda item: item.update(id="batch_req"), "responses.jsonl", "responses.jsonl line 1: it does not say which"),
-        (lambda item: item["response"].update(body={}), "responses.jsonl", "responses.jsonl line 1: there is no resp"),
+        (lambda item: item.update(custom_id="b"), "responses.jsonl", wording("responses-jsonl-line-1-its-id")),
+        (lambda item: item.update(id="batch_req"), "responses.jsonl", wording("responses-jsonl-line-1-it-does")),
+        (lambda item: item["response"].update(body={}), "responses.jsonl", wording("responses-jsonl-line-1-there-is")),
         (
             lambda item: item["response"]["body"]["choices"].clear(),
             "responses.jsonl",
-            "responses.jsonl line 1: there is no response in it",
+            wording("responses-jsonl-line-1-there-is-2"),
         ),
         (
             lambda item: item["response"]["body"]["usage"].update(completion_tokens=8),
             "responses.jsonl",
             "manifest.json: tokens.eval is ",
         ),
-        (lambda item: item.update(custom_id="b"), "errors.jsonl", "errors.jsonl line 1: its id is not that of line 1"),
-        (lambda item: item["response"].update(body={}), "errors.jsonl", "errors.jsonl line 1: class, message or att"),
+        (lambda item: item.update(custom_id="b"), "errors.jsonl", wording("errors-jsonl-line-1-its-id")),
+        (lambda item: item["response"].update(body={}), "errors.jsonl", wording("errors-jsonl-line-1-class-message")),
     ],
 )
 def test_batch_that_was_changed_does_not_verify(
@@ -173,7 +171,7 @@ def test_reports_read_a_batch_with_its_prompts(folder: Path, tmp_path: Path) -> 
     assert answers[0].record["response"] == "Hi."
     assert answers[2].record["embeddings"] == [[1.0, 0.0]]
     left = list(read_failures(source))
-    assert left[1].reason == "the request failed (server_error) after 4 attempts"
+    assert left[1].reason == wording("the-request-failed-server-error-after")
 
     assert write_response_files(folder, tmp_path) == 3
     written = [json.loads(path.read_bytes()) for path in sorted(tmp_path.glob("*-2.json"))]

@@ -15,6 +15,7 @@ from obcd.spool.intake.acceptance import Accepted, accept, accept_claimed
 from obcd.spool.intake.recovery import Recovery, load_job, recover
 from obcd.spool.job import ledger
 from obcd.spool.outbox import publication
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
@@ -162,7 +163,7 @@ def test_job_of_a_newer_version_is_refused_and_kept(layout: Layout) -> None:
     document = disk.read_json(layout.jobs / "job1" / "job.json")
     disk.write_json(layout.jobs / "job1" / "job.json", {**document, "format": 99})
 
-    with pytest.raises(InputError, match="written by a newer obcd"):
+    with pytest.raises(InputError, match=wording("written-by-a-newer-obcd")):
         recover(layout)
     assert (layout.jobs / "job1" / "input.jsonl").exists()
 

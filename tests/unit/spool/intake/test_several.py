@@ -16,6 +16,7 @@ from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import read_places, read_request_line
 from obcd.spool.outbox.publication import publish
+from tests.golden.wording import wording
 from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
 
 MIXED = (
@@ -65,7 +66,7 @@ def test_file_that_wants_too_many_answers_loses_the_lines_that_want_several(
     assert (header.requests, header.bad_lines) == (5, 1)
     (told,) = [json.loads(raw) for _, raw in ledger.read_valid(layout.jobs / "job1" / ledger.NAME)]
     assert (told["ordinal"], told["line"]) == (2, 2)
-    assert told["message"] == "more than 3 answers are wanted of one file (`n`): split it"
+    assert told["message"] == wording("more-than-3-answers-are-wanted")
 
 
 def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout: Layout) -> None:
@@ -121,7 +122,7 @@ def test_line_with_one_failed_answer_fails_keeps_the_others_and_is_retried_once(
 
     bad, error = lines_of(folder / "errors.jsonl")
     assert (bad["line"], error["line"], error["id"], error["class"]) == (2, 4, "b", "server_error")
-    assert error["message"] == "1 of 3 answers failed, the first since boom"
+    assert error["message"] == wording("1-of-3-answers-failed-the-2")
     assert [(item["response"], item["seed"]) for item in error["responses"]] == [("A", 7), ("C", 9)]
     assert (folder / "retry.jsonl").read_bytes() == b'no prompt\n{"id": "b", "prompt": "two", "n": 3}\n'
     assert [item["line"] for item in lines_of(folder / "responses.jsonl")] == [1, 5, 6]

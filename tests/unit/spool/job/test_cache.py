@@ -13,6 +13,7 @@ from obcd.core.answer.outcomes import Cost, ModelAnswer
 from obcd.spool.folders.layout import CACHE_NAME
 from obcd.spool.job import cache
 from obcd.spool.job.cache import AnswerCache, Size, clear, forget, measure
+from tests.golden.wording import wording
 
 KEYS = [bytes([number]) * 32 for number in range(20)]
 ANSWER = ModelAnswer(text="Name: John Smith \ud800", model="llama3.2:latest", cost=Cost(1.5), finished=100.0)
@@ -124,7 +125,7 @@ def test_damaged_cache_is_told_once_and_cleared_by_its_removal(
         kept.keep(key, ANSWER)
 
     # then
-    assert told == ["it is damaged"]
+    assert told == [wording("it-is-damaged")]
     kept._close()
     assert clear(path) is None
     open_cache().keep(KEYS[0], ANSWER)
@@ -140,7 +141,7 @@ def test_answer_that_is_not_as_it_was_kept_is_none(open_cache: OpenCache, path: 
     connection.close()
 
     assert kept.find(KEYS[0]) is None
-    assert told == ["it is damaged"]
+    assert told == [wording("it-is-damaged")]
 
 
 def test_locked_cache_holds_nobody_up_and_serves_again(
@@ -161,7 +162,7 @@ def test_locked_cache_holds_nobody_up_and_serves_again(
     now += cache.LOCKED_SECONDS
     kept.keep(KEYS[3], ANSWER)
 
-    assert told == ["another process keeps it locked"]
+    assert told == [wording("another-process-keeps-it-locked")]
     assert [kept.find(key) is not None for key in KEYS[:4]] == [True, False, False, True]
 
 
@@ -174,7 +175,7 @@ def test_full_cache_goes_on_reading_and_is_freed_of_the_oldest(
     kept = open_cache()
     for number, key in enumerate(KEYS):
         kept.keep(key, large._replace(finished=100.0 + number))
-    assert told == ["there is no room for it"]
+    assert told == [wording("there-is-no-room-for-it")]
     before = measure(path).answers
     assert 5 < before < len(KEYS)
     assert kept.find(KEYS[0]) == large

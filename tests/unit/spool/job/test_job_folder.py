@@ -23,6 +23,7 @@ from obcd.spool.job.job_folder import (
     renumber_signatures,
     signature_column,
 )
+from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS
 
 
@@ -84,7 +85,7 @@ def test_signatures_are_numbered_anew_where_they_lie(tmp_path: Path) -> None:
 def test_header_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path, header: JobHeader) -> None:
     disk.write_json(tmp_path / "job.json", {**header.to_json(), "format": FORMAT + 1})
 
-    with pytest.raises(InputError, match="written by a newer obcd"):
+    with pytest.raises(InputError, match=wording("written-by-a-newer-obcd")):
         read_header(tmp_path)
 
 

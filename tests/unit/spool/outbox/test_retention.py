@@ -17,6 +17,7 @@ from obcd.spool.job.cache import AnswerCache
 from obcd.spool.job.repeat_index import note
 from obcd.spool.outbox import retention
 from obcd.spool.outbox.retention import HIDDEN, sweep
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, Crashed, accept_bytes, crash_at, finish, make_layout
 
 #: Unix seconds: what was published at OLD is older than LIMIT.
@@ -261,4 +262,4 @@ def test_damaged_cache_is_told_and_keeps_nothing_else_from_being_swept(spool: La
 
     swept = sweep(spool, LIMIT)
 
-    assert (len(swept.jobs), swept.trouble) == (1, f"it is damaged ({spool.cache})")
+    assert (len(swept.jobs), swept.trouble) == (1, wording("it-is-damaged-2", spool.cache))

@@ -12,6 +12,7 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.outbox.status_folders import StatusFolders, find_progress
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     THREE,
     accept_bytes,
@@ -26,10 +27,10 @@ def signs(layout: Layout) -> StatusFolders:
 def test_waiting_sign_says_why_and_goes_when_it_is_resolved(layout: Layout, signs: StatusFolders) -> None:
     key = Key("", "notes.jsonl")
 
-    assert signs.show_waiting({key: "it is empty"}) == [(key, "it is empty")]
+    assert signs.show_waiting({key: wording("it-is-empty")}) == [(key, wording("it-is-empty"))]
     sign = layout.outbox / "notes.waiting" / "why.txt"
-    assert sign.read_text("utf-8") == "notes.jsonl: it is empty\n"
-    assert signs.show_waiting({key: "it is empty"}) == []
+    assert sign.read_text("utf-8") == wording("notes-jsonl-it-is-empty")
+    assert signs.show_waiting({key: wording("it-is-empty")}) == []
 
     assert signs.show_waiting({key: "still empty"}) == [(key, "still empty")]
     assert sign.read_text("utf-8") == "notes.jsonl: still empty\n"

@@ -16,6 +16,7 @@ from obcd.spool.inbox.arrivals import Inbox, Key, Marker, Unfit
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
 from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, order_of
 
 
@@ -58,7 +59,7 @@ def test_name_is_given_its_suffix(layout: Layout, source: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a\nb", "x" * 200])
 def test_name_that_is_no_plain_file_name_is_refused(layout: Layout, source: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot be a job's name"):
+    with pytest.raises(InputError, match=wording("cannot-be-a-job-s-name")):
         submit(layout.inbox, source, name=name)
     assert listing(layout) == []
 
@@ -75,11 +76,11 @@ def test_bad_lines_are_counted_and_the_first_ten_told(layout: Layout, source: Pa
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "there is no prompt in it"),
-        (b"\n \n", "there is no prompt in it"),
-        (b"x\n", "its only line is no prompt"),
+        (b"", wording("there-is-no-prompt-in-it-2")),
+        (b"\n \n", wording("there-is-no-prompt-in-it-2")),
+        (b"x\n", wording("its-only-line-is-no-prompt-2")),
         (b"\x1f\x8b\x08", "gzip"),
-        (b'{"prompt": "' + b"x" * 2000 + b'"}\n', "line 1 is longer than 1024 bytes"),
+        (b'{"prompt": "' + b"x" * 2000 + b'"}\n', wording("line-1-is-longer-than-1024-2")),
     ],
 )
 def test_what_is_no_prompt_file_is_refused_before_it_is_dropped(
@@ -95,7 +96,7 @@ def test_what_is_no_prompt_file_is_refused_before_it_is_dropped(
 def test_name_that_lies_in_the_inbox_already_is_refused(layout: Layout, source: Path) -> None:
     submit(layout.inbox, source)
 
-    with pytest.raises(InputError, match="lies in the inbox already"):
+    with pytest.raises(InputError, match=wording("lies-in-the-inbox-already")):
         submit(layout.inbox, source)
 
 
@@ -103,7 +104,7 @@ def test_name_that_lies_in_the_inbox_already_is_refused(layout: Layout, source: 
 def test_json_array_is_told_how_to_become_lines(layout: Layout, source: Path, content: bytes) -> None:
     source.write_bytes(content)
 
-    with pytest.raises(InputError, match=r"a JSON array becomes lines by jq -c '\.\[\]' FILE"):
+    with pytest.raises(InputError, match=wording("a-json-array-becomes-lines-by")):
         submit(layout.inbox, source)
 
 
@@ -129,7 +130,7 @@ def test_two_who_submit_one_name_at_once_do_not_lose_a_file(
     other.write_bytes(THREE + THREE)
 
     def submit_other(target: Path) -> None:
-        with pytest.raises(InputError, match="lies in the inbox already"):
+        with pytest.raises(InputError, match=wording("lies-in-the-inbox-already")):
             submit(layout.inbox, other, name=target.name)
 
     before_link(monkeypatch, submit_other, refusal)
@@ -167,7 +168,7 @@ def test_file_that_was_put_there_meanwhile_is_not_replaced(
 ) -> None:
     before_link(monkeypatch, lambda target: target.write_text("theirs", "utf-8"), refusal)
 
-    with pytest.raises(InputError, match="lies in the inbox already"):
+    with pytest.raises(InputError, match=wording("lies-in-the-inbox-already")):
         submit(layout.inbox, source)
     assert (layout.inbox / "notes.jsonl").read_text("utf-8") == "theirs"
     assert listing(layout) == ["notes.jsonl"]
@@ -218,7 +219,7 @@ def test_marker_without_its_file_is_replaced_only_when_it_is_old(
         assert "drop_id" in orphan.read_text("utf-8")
         assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
         return
-    with pytest.raises(InputError, match="lies in the inbox already"):
+    with pytest.raises(InputError, match=wording("lies-in-the-inbox-already")):
         submit(layout.inbox, source)
     assert orphan.read_text("utf-8") == "{}"
     assert listing(layout) == ["notes.jsonl.done"]
@@ -235,7 +236,7 @@ def test_newer_marker_is_not_taken_for_ours_when_the_drop_fails(
 
     before_link(monkeypatch, take_both_names)
 
-    with pytest.raises(InputError, match="lies in the inbox already"):
+    with pytest.raises(InputError, match=wording("lies-in-the-inbox-already")):
         submit(layout.inbox, source)
     assert (layout.inbox / "notes.jsonl.done").read_text("utf-8") == "theirs"
 
@@ -245,7 +246,7 @@ def test_source_that_is_no_regular_file_is_refused_at_once(layout: Layout, tmp_p
     path = tmp_path / "odd.jsonl"
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
 
-    with pytest.raises(InputError, match=r"odd\.jsonl is not a regular file"):
+    with pytest.raises(InputError, match=wording("odd-jsonl-is-not-a-regular")):
         submit(layout.inbox, path)
     assert listing(layout) == []
 
@@ -256,7 +257,7 @@ def test_profile_without_a_folder_is_refused(layout: Layout, source: Path) -> No
 
 
 def test_source_that_is_not_there_is_named(layout: Layout, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read .*missing\.jsonl: No such file"):
+    with pytest.raises(InputError, match=wording("cannot-read-missing-jsonl-no-such")):
         submit(layout.inbox, tmp_path / "missing.jsonl")
     assert listing(layout) == []
 
@@ -299,7 +300,7 @@ def test_source_that_grows_as_fast_as_it_is_read_is_given_up(
 
     monkeypatch.setattr(dropping, "_check_line", grow)
 
-    with pytest.raises(DropChangedError, match="changed while it was read"):
+    with pytest.raises(DropChangedError, match=wording("changed-while-it-was-read")):
         submit(layout.inbox, source)
     assert len(calls) < 10
     assert listing(layout) == []

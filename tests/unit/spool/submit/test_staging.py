@@ -15,6 +15,7 @@ from obcd.spool.submit import dropping, staging
 from obcd.spool.submit.dropping import Submitted
 from obcd.spool.submit.exactly_once import DropRecord
 from obcd.spool.submit.staging import Left, Staging
+from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, Crashed, crash_at, make_layout, order_of
 
 LATER = 100.0  # seconds: everything has settled by then
@@ -129,7 +130,7 @@ def test_name_that_is_still_in_the_inbox_waits_for_its_turn(layout: Layout, fold
 
     (left,) = run(layout, folder)
     assert isinstance(left, Left)
-    assert "lies in the inbox already" in left.fault
+    assert wording("lies-in-the-inbox-already") in left.fault
 
     assert take(layout) == ["notes.jsonl"]
     (dropped,) = run(layout, folder)
@@ -179,7 +180,7 @@ def test_file_that_cannot_be_moved_is_not_dropped_again(
         for _ in range(2):
             (left,) = run(layout, folder)
             assert isinstance(left, Left)
-            assert "was dropped, but cannot be moved" in left.fault
+            assert wording("was-dropped-but-cannot-be-moved") in left.fault
     assert take(layout) == ["notes.jsonl"]
     path.chmod(0o600)
 
@@ -211,7 +212,7 @@ def test_record_that_cannot_be_opened_keeps_no_other_file_back(layout: Layout, f
     (left, dropped) = run(layout, folder)
 
     assert isinstance(left, Left)
-    assert left.fault.endswith("let the same user, who may write into the folder, submit from it each time")
+    assert left.fault.endswith(wording("let-the-same-user-who-may"))
     assert isinstance(dropped, Submitted)
 
 
@@ -232,7 +233,7 @@ def test_folders_that_another_user_made_are_refused(
 
     with pytest.raises(
         InputError,
-        match=r"^nothing was dropped: .*submitted.* another user \(uid 4242\).*: take it away",
+        match=wording("nothing-was-dropped-submitted-another-user"),
     ):
         run(layout, folder)
     assert path.exists()
@@ -245,7 +246,7 @@ def test_folders_that_others_may_write_into_are_refused(layout: Layout, folder: 
     (folder / "submitted" / ".records").mkdir(parents=True)
     (folder / which).chmod(0o770)
 
-    with pytest.raises(InputError, match=r"nothing was dropped: others may write into .*: chmod go-w it first"):
+    with pytest.raises(InputError, match=wording("nothing-was-dropped-others-may-write")):
         run(layout, folder)
     assert path.exists()
     assert take(layout) == []
@@ -258,7 +259,7 @@ def test_link_in_the_place_of_our_folders_is_not_followed(layout: Layout, folder
     (folder / which).parent.mkdir(exist_ok=True)
     (folder / which).symlink_to(elsewhere)
 
-    with pytest.raises(InputError, match="is not a folder: take it away"):
+    with pytest.raises(InputError, match=wording("is-not-a-folder-take-it-2")):
         run(layout, folder)
     assert path.exists()
     assert names(elsewhere) == []
@@ -285,7 +286,10 @@ def test_record_speaks_of_this_inbox_only_and_of_a_drop_of_ours(layout: Layout, 
 
     outcomes = run(layout, folder)
 
-    assert ["cannot be understood" in item.fault for item in outcomes if isinstance(item, Left)] == [True, True]
+    assert [wording("cannot-be-understood") in item.fault for item in outcomes if isinstance(item, Left)] == [
+        True,
+        True,
+    ]
     assert names(victim) == [".0123456789abcdef.tmp"]
     assert take(layout) == []
 
@@ -299,7 +303,7 @@ def test_record_that_somebody_holds_keeps_no_other_file_back(layout: Layout, fol
         (left, dropped) = run(layout, folder)
 
     assert isinstance(left, Left)
-    assert "another submit of the same name runs" in left.fault
+    assert wording("another-submit-of-the-same-name") in left.fault
     assert isinstance(dropped, Submitted)
 
 
@@ -313,14 +317,14 @@ def test_second_run_on_a_folder_is_kept_out(layout: Layout, folder: Path) -> Non
     first = one.submit(wall() + LATER)
     next(first)
 
-    with pytest.raises(AlreadyRunningError, match="another submit --from"):
+    with pytest.raises(AlreadyRunningError, match=wording("another-submit-from")):
         run(layout, folder)
     first.close()
     assert run(layout, folder) == []
 
 
 def test_folder_that_is_not_there_is_an_error(layout: Layout, folder: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=wording("no-such-file")):
         run(layout, folder / "missing")
     with pytest.raises(InputError, match="Not a directory"):
         run(layout, put(folder))

@@ -11,6 +11,7 @@ from obcd.errors import InputError
 from obcd.standins.embedded.gguf import read_head
 from obcd.standins.embedded.llama_cpp import default_name, short_number, without_oldest
 from obcd.standins.wire.engine import JsonObject
+from tests.golden.wording import wording
 
 
 def text(value: str) -> bytes:
@@ -57,7 +58,7 @@ def test_every_cut_of_the_file_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_file_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match=wording("no-such-file")):
         read_head(tmp_path / "none.gguf")
 
 

@@ -22,6 +22,7 @@ from obcd.standins.wire.request_values import (
     parse_think,
     signature_of,
 )
+from tests.golden.wording import wording
 
 
 def refusal(call: Any, *arguments: Any) -> tuple[int, str]:
@@ -33,13 +34,13 @@ def refusal(call: Any, *arguments: Any) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"", "missing request body"),
+        (b"", wording("missing-request-body")),
         (b'{"model":', "unexpected EOF"),
         (b'{"model": "llama', "unexpected EOF"),
-        (b"hello", "invalid character 'h' looking for beginning of value"),
-        (b"{1: 2}", "invalid character '1' looking for beginning of object key string"),
-        (b"{} x", "invalid character 'x' after top-level value"),
-        (b"[]", "json: cannot unmarshal array into Go value of type api.ChatRequest"),
+        (b"hello", wording("invalid-character-h-looking-for-beginning")),
+        (b"{1: 2}", wording("invalid-character-1-looking-for-beginning")),
+        (b"{} x", wording("invalid-character-x-after-top-level")),
+        (b"[]", wording("json-cannot-unmarshal-array-into-go")),
     ],
 )
 def test_body_that_is_no_object_is_refused_in_gos_words(body: bytes, text: str) -> None:
@@ -49,12 +50,12 @@ def test_body_that_is_no_object_is_refused_in_gos_words(body: bytes, text: str) 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"num_ctx": "4096"}, 'option "num_ctx" must be of type integer'),
-        ({"num_ctx": True}, 'option "num_ctx" must be of type integer'),
-        ({"temperature": "hot"}, 'option "temperature" must be of type float32'),
-        ({"use_mmap": 1}, 'option "use_mmap" must be of type boolean'),
-        ({"stop": "end"}, 'option "stop" must be of type array'),
-        ({"stop": [1]}, 'option "stop" must be of an array of strings'),
+        ({"num_ctx": "4096"}, wording("option-num-ctx-must-be-of-2")),
+        ({"num_ctx": True}, wording("option-num-ctx-must-be-of-2")),
+        ({"temperature": "hot"}, wording("option-temperature-must-be-of-type")),
+        ({"use_mmap": 1}, wording("option-use-mmap-must-be-of")),
+        ({"stop": "end"}, wording("option-stop-must-be-of-type")),
+        ({"stop": [1]}, wording("option-stop-must-be-of-an")),
     ],
 )
 def test_option_of_a_wrong_type_is_a_500(options: dict[str, Any], text: str) -> None:
@@ -71,7 +72,7 @@ def test_format_that_is_neither_json_nor_a_schema_is_a_500(value: Any) -> None:
 
     assert status == 500
     assert text.startswith("invalid format: ")
-    assert text.endswith('; expected "json" or a valid JSON Schema object')
+    assert text.endswith(wording("expected-json-or-a-valid-json"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_go_durations_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("300", 'time: missing unit in duration "300"'), ("-1", 'time: missing unit in duration "-1"'),
+    [("300", wording("time-missing-unit-in-duration-300")), ("-1", wording("time-missing-unit-in-duration-1")),
      ("soon", 'time: invalid duration "soon"'), ("", 'time: invalid duration ""')],
 )  # fmt: skip
 def test_other_durations_are_refused(text: str, words: str) -> None:
@@ -101,14 +102,14 @@ def test_keep_alive_is_seconds_and_negative_is_for_ever() -> None:
 def test_think_takes_levels_and_refuses_the_rest() -> None:
     assert parse_think("high") == "high"
     assert parse_think(False) is False
-    assert refusal(parse_think, "hard")[1].startswith('invalid think value: "hard"')
+    assert refusal(parse_think, "hard")[1].startswith(wording("invalid-think-value-hard"))
 
 
 def test_fields_of_a_wrong_type_are_refused() -> None:
     assert "ChatRequest.messages" in refusal(parse_chat, {"messages": "hi"})[1]
     assert "Message.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
-    assert "ChatRequest.stream of type bool" in refusal(parse_chat, {"stream": "yes"})[1]
-    assert "number into Go struct field ChatRequest.model" in refusal(parse_chat, {"model": 1})[1]
+    assert wording("chatrequest-stream-of-type-bool") in refusal(parse_chat, {"stream": "yes"})[1]
+    assert wording("number-into-go-struct-field-chatrequest") in refusal(parse_chat, {"model": 1})[1]
 
 
 def test_generate_turns_its_prompt_into_messages_and_keeps_a_raw_one() -> None:
@@ -140,7 +141,5 @@ def test_signature_holds_what_makes_ollama_reload() -> None:
 def test_overflow_text_is_json_inside_a_string() -> None:
     error = json.loads(exceed_context_text(5000, 4096))["error"]
 
-    assert error["message"] == (
-        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it"
-    )
+    assert error["message"] == (wording("request-5000-tokens-exceeds-the-available"))
     assert (error["n_prompt_tokens"], error["n_ctx"], error["type"]) == (5000, 4096, "exceed_context_size_error")
