@@ -1,4 +1,4 @@
-"""`obcd batch`: its options. What it does is in `batching`, imported only when it is done: that takes its time."""
+"""`obcd batch`: its options. What it does is in `batch_run`, imported only when it is done: that takes its time."""
 
 from __future__ import annotations
 

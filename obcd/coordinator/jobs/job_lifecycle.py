@@ -58,7 +58,7 @@ class Jobs:
 
     Args:
         clerks: For loading, and for publishing.
-        counts: Whether it is counted how often a job is begun (see `quarantine`).
+        counts: Whether it is counted how often a job is begun (see `crash_count`).
     """
 
     def __init__(

@@ -143,7 +143,7 @@ class Failure:
     """A request that has no answer, and will have none.
 
     Attributes:
-        kind: `Fault.kind`, the `class` of a line of errors.jsonl.
+        kind: A `FaultKind`, or the word of another version; the `class` of a line of errors.jsonl.
         message: One sentence for people.
         attempts: 0 where it was not asked.
         endpoint: Who failed it last, "" where nobody was asked.

@@ -6,7 +6,7 @@ The shapes are told apart by their keys (README, "Prompt files"):
     {"id"?, "prompt" | "messages", "system"?, "model"?, …}   ours
     {"id"?, "embed", "model"?, …}                            ours, for vectors
     {"id"?, "complete", "suffix"?, "model"?, …}              ours, for a text that goes on
-    {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai.asked`)
+    {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai_request`)
     anything                                                 a row, where a template makes the prompts (`rows`)
 
 No input, however mangled, raises anything but `LineError`.

@@ -34,7 +34,7 @@ class Backlog:
         column: One byte per ordinal, the number of its signature; empty when there is one signature only.
         larger: {number of a signature: that of the same with a larger context}. What needs the larger one comes when
             nothing waits for the other any more, in one pass: an endpoint would load the model once more for each.
-        sizes: One byte per ordinal, how long its line is (see `foresight`); empty where that is not to be used.
+        sizes: One byte per ordinal, how long its line is (see `longest_first`); empty where that is not to be used.
         limit: Most attempts of one request.
         submitter: The uid of who dropped it: submitters take turns.
         rank: Its priority, from the start.
@@ -69,7 +69,7 @@ class Backlog:
         #: {signature number: the one whose requests are all given out before its own are}
         self._behind = {number: first for first, number in self._larger.items()}
         self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
-        self._sizes, self._foresight = sizes, LongestFirst() if sizes else None
+        self._sizes, self._longest_first = sizes, LongestFirst() if sizes else None
         #: {signature number: ordinals that are given out before the others, from the end}, once long ones come first
         self._ahead: dict[int, list[int]] = {}
         self._cursors = [0] * len(self.signatures)
@@ -196,11 +196,11 @@ class Backlog:
 
         Only what waits in this job changes its order, once; nothing of another job does.
         """
-        if self._foresight is None:
+        if self._longest_first is None:
             return
-        self._foresight.note(self._sizes[ordinal], seconds)
-        if self._foresight.take_look():
-            self._foresight = None
+        self._longest_first.note(self._sizes[ordinal], seconds)
+        if self._longest_first.take_look():
+            self._longest_first = None
             for other in sorted(range(len(self) - 1, -1, -1), key=self._sizes.__getitem__):
                 if self._states[other] == PENDING:
                     self._ahead.setdefault(self.signature_number(other), []).append(other)

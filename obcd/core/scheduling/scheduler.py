@@ -2,10 +2,11 @@
 
 Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
 is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
-(see `turns`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
+(see `fair_share`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
 request nothing; who is to blame for a crash is found out by `poison`; when an endpoint has nothing to do, it is asked
-for what takes long elsewhere too, and the first answer counts (see `pace`); a job never mixes answers of different
-weights (`weights`), and an endpoint that cannot serve a signature as it should is left out for it (`fitness`).
+for what takes long elsewhere too, and the first answer counts (see `hedging`); a job never mixes answers of different
+weights (see `weights`), and an endpoint that cannot serve a signature as it should is left out for it
+(see `signature_health`).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def find_json(text: str) -> Found | NoJson:
     """Return the JSON value in an answer: the whole of it, else a fenced block, else the first object or array.
 
     Returns:
-        `Found`, or `Missing` with the reason. NaN, Infinity and numbers beyond the range of a double are refused.
+        `Found`, or `NoJson` with the reason. NaN, Infinity and numbers beyond the range of a double are refused.
     """
     body = split_thinking(text)[1].strip().strip("\ufeff").strip()
     if not body:

@@ -1,8 +1,8 @@
 """Prompt lines from one shape into another: the seed's, ours, OpenAI Batch's, rows of a table. Pure, a line at a time.
 
 Whatever is written is read again and must ask the same; else the line is refused and nothing of it is lost silently.
-A table holds texts but for the cells of `cells.JSON_CELLS`: an id or a key to be echoed that is no text becomes one,
-and where a line lacks a key that is echoed, or has null there, its cell is an empty text.
+A table holds texts except for the cells of `csv_cells.JSON_CELLS`: an id or a key to be echoed that is no text becomes
+one, and where a line lacks a key that is echoed, or has null there, its cell is an empty text.
 """
 
 from __future__ import annotations

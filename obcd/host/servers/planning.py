@@ -1,4 +1,4 @@
-"""Decides which servers this machine runs: the `[host]` table and the cards, made into a `Plan`.
+"""Decides which servers this machine runs: the `[host]` table and the cards, made into a `HostPlan`.
 
 What is decided here stands: ports go by the card's index, pins are UUIDs, every variable of a server is in the plan.
 """

@@ -35,7 +35,7 @@ STRANGE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProbe:
-    """What a probe found; the fields are those of `watching.Facts`.
+    """What a probe found; the fields are those of `watch_rules.Facts`.
 
     Attributes:
         version: Ollama's, "" until it is known.

@@ -6,8 +6,8 @@
 
 One loop in one thread; what can hang (servers, the driver) is asked in other threads, and what is not there in time
 counts as hung. It never generates and never loads: it knows neither model nor signature. What it decides stands in
-`watching`; here is only the edge. WATCHDOG=1 is sent when a tick came from supervisord and the loop made its turn, so
-that systemd notices either of them hang.
+`watch_rules`; here is only the edge. WATCHDOG=1 is sent when a tick came from supervisord and the loop made its turn,
+so that systemd notices either of them hang.
 """
 
 from __future__ import annotations

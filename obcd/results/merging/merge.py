@@ -1,7 +1,7 @@
 """Merge the answers into one document, the JSON in them or their text: json, jsonl, csv, parquet or sqlite.
 
 One pass over the answers in input order; memory holds one line's answers at a time. Tables need to know their columns
-first: they keep the values in a temporary file for a second pass (`rows`).
+first: they keep the values in a temporary file for a second pass (see `merge_rows`).
 """
 
 from __future__ import annotations

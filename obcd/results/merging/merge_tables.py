@@ -2,7 +2,7 @@
 
 An object's keys are columns, those of the job's schema first, then in the order in which they are first seen; anything
 else goes into the column `value`.
-Objects and arrays inside a cell are JSON. What stands before them is up to `rows`.
+Objects and arrays inside a cell are JSON. What stands before them is up to `merge_rows`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Layout:
     root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
 
     Attributes:
-        per_user: Whether answers are shown to their submitter alone, each in a home of his (see `homes`).
+        per_user: Whether answers are shown to their submitter alone, each in a home of his (see `user_folders`).
     """
 
     root: Path
@@ -62,7 +62,7 @@ class Layout:
 
     @property
     def answered(self) -> Path:
-        """One small file for each drop that is answered by a pointer if it comes again; see `answered`."""
+        """One small file for each drop that is answered by a pointer if it comes again; see `repeat_index`."""
         return self.root / "answered"
 
     @property

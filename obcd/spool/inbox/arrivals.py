@@ -1,7 +1,7 @@
 """The inbox as it is now: which files are there, which have settled, and why the others wait.
 
 A scan is the truth; file events only make it come sooner. Nothing is read here but names and `fstat`: what touches a
-stranger's bytes is the clerk's (see `intake`).
+stranger's bytes is the clerk's (see `acceptance`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is in a drop: one pass over a stranger's bytes, unpacked, copied, hashed and told line by line.
 
-Nothing here claims, moves or commits; that is `intake`'s.
+Nothing here claims, moves or commits; that is `acceptance`'s.
 """
 
 from __future__ import annotations

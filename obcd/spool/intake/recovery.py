@@ -59,7 +59,7 @@ class Recovery:
         claims: Files to accept.
         controls: {job: what binds it}, for those that something binds.
         damaged: Folders that cannot be read; they are kept for a person to look at.
-        quarantined: Headers of jobs that are kept apart (see `quarantine`).
+        quarantined: Headers of jobs that are kept apart (see `crash_count`).
         in_vain: `{job: how often it was begun in vain}`, where that is not 0.
     """
 
@@ -78,7 +78,7 @@ class LoadedJob:
 
     Attributes:
         column: The number of each request's signature; empty when all need the same one.
-        sizes: How long each request's line is, as `foresight.sort_sizes` says.
+        sizes: How long each request's line is, as `longest_first.sort_sizes` says.
         times: By ordinal, how many requests have its result; None: each has its own. What has another one's counts as
             done in `replay`.
     """
@@ -137,7 +137,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def begin_job(layout: Layout, job: str) -> LoadedJob | None:
-    """Read a job to work on it, and count that; None when it is kept apart (see `quarantine`)."""
+    """Read a job to work on it, and count that; None when it is kept apart (see `crash_count`)."""
     loaded = load_job(layout, job)
     return loaded if crash_count.begin(layout.jobs / job, loaded.replay.size) else None
 

@@ -71,7 +71,7 @@ def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Rep
     """Read a ledger and cut off its damaged tail, durably; a missing ledger is an empty one.
 
     Args:
-        times: By ordinal, how many requests have its result (see `sameness`); None: it alone has.
+        times: By ordinal, how many requests have its result (see `request_key`); None: it alone has.
     """
     done, size, counts = bytearray(requests), 0, Counts()
     weights: dict[str, str] = {}

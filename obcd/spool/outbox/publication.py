@@ -1,8 +1,8 @@
-"""The outbox: what people see. A finished job's folder is filled, then shown by one rename; `signs` are beside it.
+"""The outbox: what people see. A finished job's folder is filled, then shown by one rename.
 
 outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
 
-With `[spool] per_user` it lies in a home of the submitter's, outbox/<user>/ (see `homes`).
+Beside it lie the folders of `status_folders`. With `[spool] per_user` it lies in a home of the submitter's, outbox/<user>/ (see `user_folders`).
 """
 
 from __future__ import annotations

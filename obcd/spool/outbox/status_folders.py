@@ -3,7 +3,7 @@
 outbox/notes.partial/   progress.json while the job runs
 outbox/notes.waiting/   why.txt while a drop is not taken
 
-With `[spool] per_user` they lie in a home of the submitter's, outbox/<user>/ (see `homes`).
+With `[spool] per_user` they lie in a home of the submitter's, outbox/<user>/ (see `user_folders`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ replaces anything: of two who drop the same name at once, the one who made the m
 inbox of mode 3730 cannot be listed by its users, so nothing here reads it.
 
 While the hidden name is there the inbox does not take the file (it has two names), so whoever finds the hidden name
-after a crash knows whether the drop was made: `is_named`. `once` builds on that.
+after a crash knows whether the drop was made: `is_named`. `exactly_once` builds on that.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Target:
 
 
 class Steps(Protocol):
-    """Where a drop's steps are written down, durably, before they are taken; see `once.Record`."""
+    """Where a drop's steps are written down, durably, before they are taken; see `exactly_once.DropRecord`."""
 
     def copying(self, drop_id: str) -> None:
         """Take note that a drop of this id is not made so far; its hidden copy may lie in the inbox."""

@@ -108,7 +108,7 @@ class _Native(ABC):
         return self._line(model, outcome.text, outcome.thinking, outcome, ending)[:-1]
 
     def empty(self, model: str, reason: str) -> bytes:
-        """Return the reply to a preload (`load`) or unload (`unload`)."""
+        """Return the reply to a preload or an unload; `reason` is `load` or `unload`."""
         return self._line(model, "", "", None, {"done": True, "done_reason": reason})[:-1]
 
     def error(self, status: int, text: str) -> bytes:
