@@ -1,1 +1,1 @@
-"""Floor 6: `obcd bench` and `obcd burn-in`: load, measures, verdicts."""
+"""What `obcd bench` and `obcd burn-in` measure, and how they judge it."""

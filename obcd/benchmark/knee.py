@@ -55,7 +55,7 @@ def find_knee(curve: Sequence[tuple[int, float]]) -> int:
 
 
 def is_in_vain(speeds: Sequence[float]) -> bool:
-    """Tell whether the last steps of a ramp brought nothing: none of them beat what was there before."""
+    """Return whether the last steps of a ramp brought nothing: none of them beat what was there before."""
     before, last = speeds[:-VAIN_STEPS], speeds[-VAIN_STEPS:]
     return bool(before) and ENOUGH * max(last) <= max(before)
 

@@ -38,7 +38,7 @@ def find_outliers(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def is_rate_high(cases: int, total: int, others: Sequence[tuple[int, int]]) -> bool:
-    """Tell whether a rate is far above those of the others, and not by chance.
+    """Return whether a rate is far above those of the others, and not by chance.
 
     Args:
         cases: Out of `total`.

@@ -95,7 +95,7 @@ def check_profile(settings: Settings, profile: str) -> None:
 
 
 def is_running(layout: Layout) -> bool:
-    """Tell whether a coordinator runs on a spool, as far as this user may know: another's is taken to run."""
+    """Return whether a coordinator runs on a spool, as far as this user may know: another's is taken to run."""
     try:
         document = disk.read_json(layout.status)
         return time.time() - float(document["updated"]) <= STALE_SECONDS
@@ -114,12 +114,12 @@ def find_view(layout: Layout) -> View | None:
 
 
 def is_terminal() -> bool:
-    """Tell whether a person watches: both streams are a terminal (a closed stream is None)."""
+    """Return whether a person watches: both streams are a terminal (a closed stream is None)."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 def is_watched() -> bool:
-    """Tell whether a person reads what we say: cron and systemd give no terminal."""
+    """Return whether a person reads what we say: cron and systemd give no terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

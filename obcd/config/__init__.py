@@ -1,1 +1,1 @@
-"""Floor 2: the configuration as frozen models, its reading, and the generated sample."""
+"""The configuration as frozen models, its reading, and the generated sample."""

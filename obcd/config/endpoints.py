@@ -49,7 +49,7 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether it is on this machine, as far as its name says."""
+        """Return whether it is on this machine, as far as its name says."""
         address = _address(self.host)
         return address.is_loopback if address is not None else self.host == "localhost"
 

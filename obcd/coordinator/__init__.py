@@ -1,1 +1,1 @@
-"""Floor 5: the process that owns inbox, jobs, ledger, scheduler and pool."""
+"""The process that owns inbox, jobs, ledger, scheduler and pool."""

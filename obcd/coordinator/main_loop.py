@@ -70,7 +70,9 @@ MOST_SETTLING = 100
 
 
 class Coordinator:
-    """All of it; one thread calls `start`, then `wait` and `tick` in turn, then `stop`.
+    """Owns all parts and passes events between them.
+
+    One thread calls `start`, then `wait` and `tick` in turn, then `stop`.
 
     Args:
         settings: The configuration.
@@ -140,7 +142,7 @@ class Coordinator:
             InputError: If the folders cannot be made, or do not keep their users apart.
         """
         open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
-        if self._takes_drops:  # else the outbox is the user's own folder, and no sign is ever put there
+        if self._takes_drops:  # else the outbox is the user's own folder, and no status folder is ever put there
             self._progress_folders.clear()
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
@@ -297,8 +299,7 @@ class Coordinator:
             found.append(f"{doubt_root(self.layout.root, self._mount)}; use {LOCAL_ROOT}")
         fetched = {pull.model for pull in self.endpoints.fetcher.views()}
         missing = [item for item in sorted(self.scheduler.missing()) if plain_model(item.model) not in fetched]
-        url = next((item.url for item in self.endpoints.members if item.token is None), "")
-        found += [describe_shortage(item, url) for item in missing]
+        found += [describe_shortage(item, self.endpoints.open_url) for item in missing]
         found += self.endpoints.fetcher.troubles()
         found += sorted(self.scheduler.unserved())
         return [text for text in found if text]
@@ -324,18 +325,27 @@ class Coordinator:
         self._pacing.begin(now)
         self._watch_disk(now)
         self._receive(now)
-        is_open = self.is_recovered and not self.is_draining
+        if self._is_accepting:
+            self._accept_drops(now)
+            self._obey_control_files(now)
         if self._takes_drops:
-            if is_open:
-                self._accept_drops(now)
-                self._obey_control_files(now)
             self._show_progress(now)
         self._keep_house(now)
-        if is_open:
+        if self._is_open:
             self._dispatch(now)
         if self._recorder.pending and not self.endpoints.in_flight:
             self._recorder.hurry()
         return self._until_next(now)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether new work is begun."""
+        return self.is_recovered and not self.is_draining
+
+    @property
+    def _is_accepting(self) -> bool:
+        """Whether the inbox is scanned."""
+        return self._takes_drops and self._is_open
 
     def _watch_disk(self, now: float) -> None:
         """Decide whether there is room to work in."""
@@ -373,7 +383,7 @@ class Coordinator:
         self._progress_folders.show(running, self._waiting, now, self._obstacle)
 
     def _keep_house(self, now: float) -> None:
-        """Do what is only done now and then."""
+        """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that need not be done each turn."""
         self.endpoints.probe(now)
         if now < self._housekeeping_at:
             return
@@ -399,7 +409,7 @@ class Coordinator:
 
     def _until_next(self, now: float) -> float:
         wanted = [now + 1.0, max(now, self.endpoints.next_probe)]
-        if self._takes_drops and self.is_recovered and not self.is_draining:  # as `tick` calls it
+        if self._is_accepting:
             wanted.append(max(now, self._intake.next_scan()))
             if self._inbox_watch.has_news:
                 wanted.append(max(now, self._news_at))
@@ -438,7 +448,7 @@ class Coordinator:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _record(self, events: Iterable[RequestEvent], now: float) -> None:
-        """Have recorded what came of requests."""
+        """Record answers and failures of requests."""
         for event in events:
             match event:
                 case RequestAnswered():
@@ -484,8 +494,7 @@ class Coordinator:
     def _fault_of(self, missing: MissingModel) -> Fault:
         if missing.digest:
             return weights_missing(missing.model, missing.digest)
-        urls = [item.url for item in self.endpoints.members if item.token is None]
-        return model_missing(missing.model, len(self.endpoints.members), next(iter(urls), ""))
+        return model_missing(missing.model, len(self.endpoints.members), self.endpoints.open_url)
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
@@ -506,7 +515,7 @@ class Coordinator:
         for name in complete:
             self.jobs.end_if_complete(name)
 
-    # --- now and then --------------------------------------------------------------------------------------------
+    # --- housekeeping --------------------------------------------------------------------------------------------
 
     def _fail_unservable(self, now: float) -> None:
         """Record as failures what has waited long enough for a model that no endpoint has."""

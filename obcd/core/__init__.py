@@ -1,1 +1,1 @@
-"""Floor 1: states, records, lines, retry, scheduling. Pure: no I/O, and time is an argument."""
+"""The rules: requests, answers, tables, schemas, endpoints, scheduling. Pure: no I/O, and time is an argument."""

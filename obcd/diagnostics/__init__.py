@@ -1,1 +1,1 @@
-"""Floor 6: what `obcd check` examines."""
+"""What `obcd check` examines."""

@@ -30,12 +30,12 @@ SUBJECT = "host"
 
 
 def is_enabled(unit: str, units: Path = UNITS) -> bool:
-    """Tell whether a unit is started with the machine."""
+    """Return whether a unit is started with the machine."""
     return any(os.path.lexists(wants / unit) for wants in units.glob("*.wants"))
 
 
 def is_gpu_host(settings: Settings, units: Path = UNITS) -> bool:
-    """Tell whether servers run here, are to run here, or could: on a machine with obcd, Ollama and cards.
+    """Return whether servers run here, are to run here, or could: on a machine with obcd, Ollama and cards.
 
     An installed configuration holds every key of `[host]` with its default, so only one that differs says anything.
     """

@@ -145,7 +145,7 @@ def _owner(layout: Layout, root: os.stat_result) -> int:
 
 
 def _examine_access(question: Question, owner: int) -> Iterator[Finding]:
-    """Tell whether this user may do here what is his to do: the daemon's user all, others drop."""
+    """Return whether this user may do here what is his to do: the daemon's user all, others drop."""
     layout = question.layout
     if question.uid == owner:
         for path in (layout.root, layout.jobs, layout.outbox, *question.inboxes):

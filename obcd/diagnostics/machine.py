@@ -29,7 +29,7 @@ MARKER = b"OBCD_SLOT="
 
 
 def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_root: bool = False) -> list[Finding]:
-    """Tell whether there is room to work in.
+    """Return whether there is room to work in.
 
     Args:
         min_free: `[spool] min_free_bytes`.
@@ -140,7 +140,7 @@ def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
 
 
 def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
-    """Tell whether `folders` more folders can be watched; without, drops are found by scanning, seconds later."""
+    """Return whether `folders` more folders can be watched; without, drops are found by scanning, seconds later."""
     findings = []
     for name, used, most in (
         ("max_user_instances", found.instances, found.max_instances),
@@ -231,7 +231,7 @@ def _parent(proc: Path, pid: int) -> int | None:
 
 
 def _is_supervisor(proc: Path, pid: int) -> bool:
-    """Tell whether a process is a supervisord; in a container that may be number 1."""
+    """Return whether a process is a supervisord; in a container that may be number 1."""
     try:
         return b"supervisord" in (proc / str(pid) / "cmdline").read_bytes()
     except OSError:

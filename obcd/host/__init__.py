@@ -1,1 +1,1 @@
-"""Floor 4: servers kept by supervisor."""
+"""One Ollama server for each GPU of this machine, kept by supervisor."""

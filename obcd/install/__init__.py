@@ -1,1 +1,1 @@
-"""Floor 6: putting obcd under systemd, and taking it away again."""
+"""Putting obcd under systemd, and taking it away again."""

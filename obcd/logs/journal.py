@@ -94,7 +94,7 @@ def _field(key: str, text: str) -> bytes:
 
 
 def is_journal(stream_fd: int = 2) -> bool:
-    """Tell whether a descriptor is the journal: JOURNAL_STREAM is `dev:inode` of it, systemd.exec(5)."""
+    """Return whether a descriptor is the journal: JOURNAL_STREAM is `dev:inode` of it, systemd.exec(5)."""
     try:
         stat = os.fstat(stream_fd)
     except OSError:

@@ -1,1 +1,1 @@
-"""Floor 3: speaking to one Ollama server and judging what it says."""
+"""Speaking to one Ollama server and judging what it says."""

@@ -65,7 +65,7 @@ def judge_gpu(found: Loaded) -> Fault | None:
 
 
 def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
-    """Tell whether a model is loaded with a smaller context than a signature asks for.
+    """Return whether a model is loaded with a smaller context than a signature asks for.
 
     Args:
         trained: The longest context of the model itself, to which every server lowers it; 0 for any.

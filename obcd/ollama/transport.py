@@ -229,7 +229,7 @@ class Transport:
             self._connection = self._sock = None
 
     def _is_stale(self) -> bool:
-        """Tell whether something came on an idle connection: its end, most often, and never anything good."""
+        """Return whether something came on an idle connection: its end, most often, and never anything good."""
         if self._sock is None:
             return False
         poll = select.poll()

@@ -1,1 +1,1 @@
-"""Floor 6: what people do before they drop a file: prepare, convert, draft a schema."""
+"""What people do before they drop a file: prepare, convert, draft a schema."""

@@ -145,7 +145,7 @@ def settle_columns(schema: dict[str, object]) -> dict[str, object]:
 
 
 def is_schema(document: object) -> bool:
-    """Tell whether a document looks like a JSON schema rather than like a record."""
+    """Return whether a document looks like a JSON schema rather than like a record."""
     if not isinstance(document, Mapping):
         return False
     is_typed = document.get("type") in _TYPES.values()

@@ -1,1 +1,1 @@
-"""Floor 6: what people do with answers: read, merge, print, verify."""
+"""What people do with answers: read, merge, print, verify."""

@@ -1,1 +1,1 @@
-"""Floor 3: the folders on disk: inbox, jobs, ledger, outbox."""
+"""The folders on disk: inbox, jobs, ledger, outbox."""

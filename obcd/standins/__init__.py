@@ -1,1 +1,1 @@
-"""Floor 4: servers that stand in for Ollama: embedded (real inference) and simulated."""
+"""Servers that stand in for Ollama: embedded (real inference) and simulated."""

@@ -1,1 +1,1 @@
-"""Floor 4: the processes tied to endpoints, and the pool that keeps them."""
+"""The processes tied to endpoints, and the pool that keeps them."""

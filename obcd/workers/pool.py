@@ -64,12 +64,12 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether it runs."""
         return self._process.is_alive()
 
     @property
     def is_stopped(self) -> bool:
-        """Tell whether it stands still because of a signal."""
+        """Return whether it stands still because of a signal."""
         try:
             return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
         except (psutil.Error, OSError):  # OSError: it cannot be looked at, for want of descriptors

@@ -6,8 +6,9 @@ A slot is made when a request comes for which there is none: how many there are 
                 ◄─Answered / Faulted──── slot thread ◄──────┘
                 ◄─Probed, Stepped─────── probe thread (control calls, and what is done about silence)
 
-It holds no state and writes no file: requests are read from the job's folder, results go back over the channel. It
-ends when the channel does, whatever it is doing.
+Requests are read from the job's folder, results go back over the channel; the one file that it writes is the cache of
+answers. What it knows (the loaded model, measured speeds, settings of the last jobs) may be lost at any time: it ends
+when the channel does, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ class _Worker:
         self._spec = spec
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
-        self._rescue = RecoveryDriver(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
+        self._recovery = RecoveryDriver(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
         answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), self._tell_uncached)
-        self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs), answers)
+        self._common = _Common(self._loader, self._recovery, _JobCache(spec.jobs), answers)
         self._slots: list[_Slot] = []
         #: Tickets that came and have no result yet.
         self._in_flight: set[int] = set()
@@ -182,7 +183,7 @@ class _Worker:
     def _try_to_probe(self) -> Probe:
         try:
             found = probe(self._spec.url, self._spec.token)
-            return replace(found, failure=found.failure or self._rescue.try_to_help(self._spec.token))
+            return replace(found, failure=found.failure or self._recovery.try_to_help(self._spec.token))
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
@@ -252,7 +253,7 @@ class _Common:
     """
 
     loader: Loader
-    rescue: RecoveryDriver
+    recovery: RecoveryDriver
     jobs: _JobCache
     answers: AnswerCache
     asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
@@ -264,7 +265,7 @@ class _Slot:
 
     def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
-        self._loader, self._rescue = common.loader, common.rescue
+        self._loader, self._recovery = common.loader, common.recovery
         self._jobs, self._answers = common.jobs, common.answers
         self._spec = spec
         self._give_back = give_back
@@ -334,7 +335,7 @@ class _Slot:
         if known is not None:
             answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
             return self._answered(message, asked, answer, is_cached=True)
-        outcome = self._rescue.refusal()
+        outcome = self._recovery.refusal()
         if outcome is None:
             self._is_sent = True
             self.limit = monotonic() + settings.load_timeout_seconds
@@ -350,13 +351,13 @@ class _Slot:
             if isinstance(result, ModelAnswer):
                 outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
-                    self._rescue.deadlines.note(signature, result.cost)
+                    self._recovery.deadlines.note(signature, result.cost)
                     if key is not None:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
             else:
                 outcome = result
-                is_silent = self._is_overdue and self._rescue.on_silence(signature, sent_at)
+                is_silent = self._is_overdue and self._recovery.on_silence(signature, sent_at)
                 if is_silent and outcome.kind is FaultKind.TIMEOUT:
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
         if outcome.remedy is not Remedy.NEVER:
@@ -371,7 +372,7 @@ class _Slot:
             texts += request.inputs or (request.prompt, request.suffix or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         longest = num_predict_of(request, settings)
-        return self._rescue.deadlines.limit(signature, size, longest, attempt, settings.request_timeout_seconds)
+        return self._recovery.deadlines.limit(signature, size, longest, attempt, settings.request_timeout_seconds)
 
     def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
         """Give a repair the time of a request of its own, as far as the limit of the whole request goes.

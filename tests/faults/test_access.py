@@ -29,7 +29,7 @@ from tests.faults.conftest import Mount
 from tests.faults.story import SETTINGS
 from tests.faults.users import ALICE, DAEMON, GROUP, MALLORY, User, needs_root
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, Crashed, answer, crash_at, drop_of, put, record
+from tests.unit.spool.spools import THREE, Crashed, answer, crash_at, drop_of, put, record, scan
 
 pytestmark = needs_root
 
@@ -62,7 +62,7 @@ def dropped_by(user: User, layout: Layout, profile: str = "", name: str = "notes
 def take(layout: Layout, name: str = "") -> Verdict:
     """Accept what lies there, as a clerk does."""
     inbox = Inbox(layout.inbox, ["clinical"], 0.0, require_marker=False)
-    (drop,) = [drop for now in (0.0, 1.0) for drop in inbox.scan(now) if name in drop.key.name]
+    (drop,) = [drop for now in (0.0, 1.0) for drop in scan(inbox, now) if name in drop.key.name]
     return accept(layout, order_of(drop))
 
 

@@ -19,7 +19,7 @@ from obcd.spool.inbox.arrivals import Drop, Inbox
 from obcd.spool.intake.acceptance import Accepted, Rejected, Verdict, accept
 from tests.faults.conftest import Mount
 from tests.support import wait_until
-from tests.unit.spool.spools import THREE, accept_bytes, finish, lines_of, make_layout, order_of, put, put_marker
+from tests.unit.spool.spools import THREE, accept_bytes, finish, lines_of, make_layout, order_of, put, put_marker, scan
 
 SETTLE = 5.0
 
@@ -35,7 +35,7 @@ class Door:
 
     def look(self, seconds: float) -> list[Drop]:
         self.now += seconds
-        drops = self.inbox.scan(self.now)
+        drops = scan(self.inbox, self.now)
         self.verdicts += [accept(self.layout, order_of(drop, f"job{len(self.verdicts)}")) for drop in drops]
         return drops
 
@@ -170,7 +170,7 @@ def test_clock_on_the_wall_may_jump(door: Door, monkeypatch: pytest.MonkeyPatch,
 def test_file_replaced_between_scan_and_claim_is_examined_again(door: Door) -> None:
     path = put(door.layout, THREE)
     door.look(0.0)
-    (drop,) = door.inbox.scan(SETTLE)
+    (drop,) = scan(door.inbox, SETTLE)
     put(door.layout, line(1), "newer")
     (door.layout.inbox / "newer").rename(path)
 

@@ -28,6 +28,7 @@ from tests.unit.spool.spools import (
     make_layout,
     order_of,
     put,
+    scan,
 )
 
 Count = Callable[[str], None]
@@ -168,9 +169,9 @@ def test_what_is_no_file_is_not_opened(layout: Layout, kind: str) -> None:
                 os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
             except PermissionError:
                 pytest.skip("making a device needs root")
-        inbox.scan(0.0)
+        scan(inbox, 0.0)
 
-        assert inbox.scan(1.0) == []
+        assert scan(inbox, 1.0) == []
         assert inbox.waiting == {Key("", "odd.jsonl"): Unfit.SPECIAL}
 
 
@@ -183,9 +184,9 @@ def test_hard_link_to_a_file_of_the_daemon_is_never_read(layout: Layout, monkeyp
     os.link(secret, layout.inbox / "notes.jsonl")
     monkeypatch.setattr(os, "read", pytest.fail)
     inbox = Inbox(layout.inbox, [], 0.0, require_marker=False)
-    inbox.scan(0.0)
+    scan(inbox, 0.0)
 
-    assert inbox.scan(100.0) == []
+    assert scan(inbox, 100.0) == []
     assert inbox.waiting == {Key("", "notes.jsonl"): Unfit.HARD_LINK}
 
 
@@ -194,8 +195,8 @@ def test_hard_link_to_a_file_of_the_daemon_is_never_read(layout: Layout, monkeyp
 def test_odd_but_honest_names_stay_inside_the_outbox(layout: Layout, name: str) -> None:
     inbox = Inbox(layout.inbox, [], 0.0, require_marker=False)
     put(layout, THREE, name)
-    inbox.scan(0.0)
-    drops = inbox.scan(1.0)
+    scan(inbox, 0.0)
+    drops = scan(inbox, 1.0)
     for drop in drops:
         verdict = accept(layout, order_of(drop))
         assert isinstance(verdict, Accepted)
@@ -240,8 +241,8 @@ def test_files_of_ours_in_the_inbox_are_passed_over(layout: Layout) -> None:
     inbox = Inbox(layout.inbox, [], 0.0, require_marker=False)
     for name in (".notes.jsonl.tmp", "notes.jsonl.done", "lock"):
         (layout.inbox / name).write_bytes(b"")
-    inbox.scan(0.0)
+    scan(inbox, 0.0)
 
-    assert inbox.scan(1.0) == []
+    assert scan(inbox, 1.0) == []
     assert set(inbox.waiting) == {Key("", "lock")}
     assert drop_of(put(layout, THREE)).key == Key("", "notes.jsonl")

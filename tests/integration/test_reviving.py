@@ -43,15 +43,15 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._transport, self._loader = Transport(url), Loader(url, Preflight())
-        self._rescue = RecoveryDriver(url, self._loader, Deadlines(), lambda: None, lambda _: None)
+        self._recovery = RecoveryDriver(url, self._loader, Deadlines(), lambda: None, lambda _: None)
 
     def close(self) -> None:
         self._transport.close()
 
     def ask(self, prompt: str, limit: float = 60.0, kind: str = "prompt") -> ModelAnswer | Fault:
         wanted = request(prompt, kind)
-        self.trouble = self._rescue.try_to_help(None)
-        fault = self._rescue.refusal() or self._loader.ensure(self._transport, signature_of(wanted, JOB))
+        self.trouble = self._recovery.try_to_help(None)
+        fault = self._recovery.refusal() or self._loader.ensure(self._transport, signature_of(wanted, JOB))
         if fault is not None:
             return fault
         sent_at = monotonic()

@@ -37,6 +37,7 @@ from tests.unit.spool.spools import (
     order_of,
     put,
     record,
+    scan,
 )
 
 #: Lines of every shape, good and bad: what is mangled from here on.
@@ -158,7 +159,7 @@ def test_any_marker_is_a_marker_or_makes_its_file_wait(content: bytes) -> None:
         path = put(layout, THREE)
         path.with_name("notes.jsonl.done").write_bytes(content)
         inbox = Inbox(layout.inbox, [], 0.0, require_marker=False)
-        for drop in inbox.scan(1.0):
+        for drop in scan(inbox, 1.0):
             verdict = accept(layout, order_of(drop))
             assert isinstance(verdict, Accepted | Rejected)
         assert not path.exists() or inbox.waiting

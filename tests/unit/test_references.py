@@ -104,6 +104,8 @@ def names_in(path: Path) -> frozenset[str]:
                 found.add(name)
             case ast.alias(name=name, asname=other):
                 found.add(other or name.split(".")[0])
+            case _:
+                pass
     return frozenset(found)
 
 

@@ -107,14 +107,14 @@ def _unread_configuration(settings: Settings) -> str:
 
 
 def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:
-    """Tell whether the endpoints of a GPU host are but the default, where nothing answers and nobody is to ask."""
+    """Return whether the endpoints of a GPU host are but the default, where nothing answers and nobody is to ask."""
     is_default = settings.ollama_instances == Settings().ollama_instances
     has_coordinator = is_enabled("obcd-coordinator.service") or bool(lock_holders(layout.root / "lock"))
     return is_default and not has_coordinator and all(found.failure for found in probes)
 
 
 def _is_missed(finding: Finding) -> bool:
-    """Tell whether a finding is that no coordinator runs, which is right where none is to run."""
+    """Return whether a finding is that no coordinator runs, which is right where none is to run."""
     return finding.subject == "lock" and finding.severity is Severity.NOTE
 
 

@@ -116,7 +116,7 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
 
 
 def _is_array(output: str) -> bool:
-    """Tell whether a file is what the seed's script writes, and merge after it: that ran again and again, by cron."""
+    """Return whether a file is what the seed's script writes, and merge after it: that ran again and again, by cron."""
     try:
         with open(output, "rb") as file:
             start = file.read(3)

@@ -89,7 +89,7 @@ def by_name(plan: HostPlan) -> list[str]:
 
 
 def is_loopback(bind: str) -> bool:
-    """Tell whether an address is this machine's own."""
+    """Return whether an address is this machine's own."""
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:

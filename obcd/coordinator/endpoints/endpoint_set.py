@@ -123,6 +123,11 @@ class Endpoints:
         """The endpoints in the configuration's order, those that are leaving last."""
         return tuple(self._members.values())
 
+    @property
+    def open_url(self) -> str:
+        """The URL of an endpoint that needs no token, for advice that people copy; "" where each needs one."""
+        return next((member.url for member in self.members if member.token is None), "")
+
     def apply(self, change: Change, settings: Settings, now: float) -> None:
         """Let endpoints come, change and go; those that go finish what they hold."""
         if settings.requests.require_gpu != self._requests.require_gpu:
@@ -355,7 +360,7 @@ class Endpoints:
     def _on_recovery_step(self, endpoint: str, text: str, now: float) -> None:
         health = self.scheduler.health(endpoint)
         before = health.state
-        self.scheduler.on_rescue(endpoint, text, now)
+        self.scheduler.on_recovery_step(endpoint, text, now)
         if health.state is before:  # another state is logged anyhow, with its reason
             logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
 

@@ -13,7 +13,7 @@ from obcd.coordinator.clerk.calls import is_large_file
 from obcd.core.user_limits import UserLimits, UserUsage, why_too_much
 from obcd.spool.inbox.arrivals import Drop, Key
 
-#: Files of one line of which it is said why they wait: each is a sign in the outbox.
+#: Files of one submitter for which the outbox says why they wait: each takes a status folder.
 MOST_TOLD = 100
 
 

@@ -40,7 +40,7 @@ REMEMBERED = 20
 ARRIVED_A_TURN = 500
 #: Drops that are with a clerk at once: the one that it works on, and the next ones, so that it never waits.
 AT_THE_CLERK = 4
-#: Files that are nobody's drop, from which on somebody should know.
+#: How many ignored files of the inbox are worth a warning.
 MANY_IGNORED = 10_000
 #: Why files wait while nothing is accepted.
 NO_ROOM = "the spool has no room at present: it is taken when there is"
@@ -226,7 +226,7 @@ class DropIntake:
         return self._job_index.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
 
     def _find_crowd(self) -> str:
-        """Return what is to be said of files that are nobody's drop; they cost time at each look."""
+        """Return the warning of very many ignored files, "" for none: they cost time at each look."""
         count = self._inbox.ignored
         if count < MANY_IGNORED:
             self._has_logged_ignored = False

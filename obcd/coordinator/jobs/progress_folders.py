@@ -22,13 +22,14 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 2.0
 #: Seconds between two looks at what waits.
 LOOK_SECONDS = 0.1
-#: Signs that may wait for the disk.
+#: Errands that may wait for the disk.
 MOST_ERRANDS = 1000
 
 
 class ProgressFolders:
-    """A thread writes the signs, in order: a disk that takes its time holds nothing else up. The rest is the main
-    thread's; `now` is monotonic seconds. A sign that cannot be written is passed over.
+    """Has a thread write the status folders, in order: a disk that takes its time holds nothing else up.
+
+    The rest is the main thread's; `now` is monotonic seconds. A folder that cannot be written is passed over.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -86,7 +87,7 @@ class ProgressFolders:
 
     def _do(self, errand: Callable[[], None]) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="signs", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="status-folders", daemon=True)
             self._thread.start()
         self._errands.put(errand)
 
@@ -95,7 +96,7 @@ class ProgressFolders:
             try:
                 errand()
             except Exception as error:  # noqa: BLE001 - without the thread nothing would be shown any more
-                logger.debug("a sign was not shown: %s", fault_text(error), extra={"action": "sign_failed"})
+                logger.debug("a status folder was not shown: %s", fault_text(error), extra={"action": "sign_failed"})
 
     def _show_waiting(self, waiting: Mapping[Key, str]) -> None:
         for key, why in self._folders.show_waiting(waiting):

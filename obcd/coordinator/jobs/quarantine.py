@@ -119,7 +119,7 @@ class Quarantine:
             self._begun[header.id] = (now, outcome.replay.counts.done)
             return False
         self._begun.pop(header.id, None)
-        if not self._counts:  # somebody watches, and gets an error; no sign is put into that folder
+        if not self._counts:  # somebody watches, and gets an error; no status folder is put there
             return False
         if outcome is None:
             self._keep(header, _blame(header))

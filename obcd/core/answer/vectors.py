@@ -51,7 +51,7 @@ def _why_no_vector(vector: list[float]) -> str:
 
 
 def is_finite(number: float) -> bool:
-    """Tell whether a number of JSON is one that a double can hold: a whole one may have hundreds of digits."""
+    """Return whether a number of JSON is one that a double can hold: a whole one may have hundreds of digits."""
     try:
         return math.isfinite(number)
     except OverflowError:

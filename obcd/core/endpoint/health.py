@@ -117,7 +117,7 @@ class Health:
             else:
                 self._move(EndpointState.UP, "", now)
 
-    def on_rescue(self, step: str, now: float) -> None:
+    def on_recovery_step(self, step: str, now: float) -> None:
         """Take note of what is being done since it answers nobody: it gets nothing until that is over.
 
         Args:

@@ -23,7 +23,7 @@ class MeanLatency:
         self.mean = seconds if self.mean is None else self.mean + NEWEST * (seconds - self.mean)
 
     def is_overdue(self, age: float, elsewhere: float) -> bool:
-        """Tell whether a request of this age takes strangely long.
+        """Return whether a request of this age takes strangely long.
 
         Args:
             elsewhere: The mean of another endpoint, which has to do where nothing is known of this one.

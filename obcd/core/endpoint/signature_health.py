@@ -30,7 +30,7 @@ class SignatureHealth:
 
     @property
     def has_no_faults(self) -> bool:
-        """Tell whether nothing is held against it."""
+        """Return whether nothing is held against it."""
         return not self._faults
 
     def on_fault(self, signature: Signature, reason: str, sent_at: float, now: float, key: str) -> None:
@@ -62,7 +62,7 @@ class SignatureHealth:
         self._faults.clear()
 
     def admits(self, signature: Signature, now: float, *, is_tried: bool) -> bool:
-        """Tell whether a request may be sent: after the pause one, which has it looked at again.
+        """Return whether a request may be sent: after the pause one, which has it looked at again.
 
         Args:
             is_tried: Whether one is there already.

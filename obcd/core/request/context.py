@@ -125,7 +125,7 @@ class Gauge:
 
 
 def _is_plain(request: Request) -> bool:
-    """Tell whether a request is one message of text alone and what the job sends with each."""
+    """Return whether a request is one message of text alone and what the job sends with each."""
     is_alone = not (request.options or request.tools or request.system) and len(request.messages) == 1
     return is_alone and "images" not in request.messages[0]
 

@@ -97,7 +97,7 @@ def times_of(firsts: Sequence[int]) -> array[int]:
 
 
 def is_repeatable(request: Request, settings: JobSettings) -> bool:
-    """Tell whether the same weights give a request the same answer each time, as far as servers keep that."""
+    """Return whether the same weights give a request the same answer each time, as far as servers keep that."""
     if request.kind is Kind.EMBED:
         return True
     options = request_options(request, settings)

@@ -58,7 +58,7 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def is_blank(value: object) -> bool:
-    """Tell whether a field says nothing: null, or a text of nothing but white space."""
+    """Return whether a field says nothing: null, or a text of nothing but white space."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 

@@ -107,9 +107,9 @@ class Scheduler:
             self._revision += 1
         endpoint.health.on_probe(failure, now)
 
-    def on_rescue(self, name: str, step: str, now: float) -> None:
+    def on_recovery_step(self, name: str, step: str, now: float) -> None:
         """Record what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
-        self._endpoints[name].health.on_rescue(step, now)
+        self._endpoints[name].health.on_recovery_step(step, now)
 
     def forgive_unfit(self) -> None:
         """Have every endpoint looked at again: what it has to be is another thing by now."""

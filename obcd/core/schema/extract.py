@@ -297,7 +297,7 @@ class _Walk:
 
 
 def _is_number_in_range(lexeme: str) -> bool:
-    """Tell whether Python's own parser will take a number; true, false and null pass."""
+    """Return whether Python's own parser will take a number; true, false and null pass."""
     if lexeme[0] in "tfn":
         return True
     return len(lexeme) <= MAX_NUMBER_CHARS and not math.isinf(float(lexeme))

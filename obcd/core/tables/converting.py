@@ -104,7 +104,7 @@ def write_cells(ours: Mapping[str, object], line: int, columns: Sequence[str]) -
 
 
 def _is_text(key: str, ours: Mapping[str, object], keys: Container[str]) -> bool:
-    """Tell whether a table makes a text of a value: of an id, and of what is echoed, be it there or not."""
+    """Return whether a table makes a text of a value: of an id, and of what is echoed, be it there or not."""
     return key not in _WISHES or (key in ours and (key == "id" or key not in keys))
 
 

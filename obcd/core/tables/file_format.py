@@ -92,5 +92,5 @@ def foreign_format(block: bytes) -> str | None:
 
 
 def is_delimiter(text: str) -> bool:
-    """Tell whether a text can stand between the fields of CSV."""
+    """Return whether a text can stand between the fields of CSV."""
     return len(text) == 1 and text not in '"\r\n\0\ufeff'

@@ -74,6 +74,6 @@ def choose_server(plan: HostPlan, remote: Remote, say: Callable[[str], None]) ->
 
 
 def sees_model(plan: HostPlan, server: Server, model: str) -> bool:
-    """Tell whether a server has a model, by what it lists."""
+    """Return whether a server has a model, by what it lists."""
     found = probe(plan.url(server))
     return canonical_model(model.removeprefix("https://").removeprefix("http://")) in found.digests

@@ -296,7 +296,7 @@ def server_environment(wanted: Launch, inherited: Mapping[str, str]) -> dict[str
 
 
 def is_foreign(name: str) -> bool:
-    """Tell whether a variable must come from the plan or not at all."""
+    """Return whether a variable must come from the plan or not at all."""
     return name not in KEPT_NAMES and (name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES))
 
 

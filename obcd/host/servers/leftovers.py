@@ -115,7 +115,7 @@ class _Leftover:
             os.close(self.descriptor)
 
     def is_gone(self) -> bool:
-        """Tell whether it has ended; a zombie has."""
+        """Return whether it has ended; a zombie has."""
         if self.descriptor is None:
             return not self.is_ours(_environment(self.pid))
         poll = select.poll()  # not select(): descriptors above 1023

@@ -78,7 +78,7 @@ def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None
 
 
 def is_pulling(runtime: Path) -> bool:
-    """Tell whether a pull holds back servers that start."""
+    """Return whether a pull holds back servers that start."""
     return _is_held(runtime / PULL_LOCK) is not False  # one that cannot be read is no proof that nobody pulls
 
 
@@ -89,7 +89,7 @@ def puller(runtime: Path) -> str:
 
 
 def is_host_alive(runtime: Path) -> bool | None:
-    """Tell whether a host runs with this folder; None when this user may not know."""
+    """Return whether a host runs with this folder; None when this user may not know."""
     return _is_held(runtime / HOST_LOCK)
 
 

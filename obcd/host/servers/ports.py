@@ -45,7 +45,7 @@ def listeners(port: int) -> list[PortListener]:
 
 
 def is_foreign(pid: int, port: int) -> bool:
-    """Tell whether others listen on a port and this process does not; False where it cannot be told."""
+    """Return whether others listen on a port and this process does not; False where it cannot be told."""
     inodes = {f"socket:[{item.inode}]" for item in listeners(port)}
     if not inodes:
         return False

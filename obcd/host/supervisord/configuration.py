@@ -164,7 +164,7 @@ def _flag(value: bool) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether it can be written: a file's name may hold bytes that are no characters."""
+    """Return whether it can be written: a file's name may hold bytes that are no characters."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 

@@ -51,7 +51,7 @@ class Session:
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether the child is gone by itself."""
+        """Return whether the child is gone by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:

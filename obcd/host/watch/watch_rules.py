@@ -221,7 +221,7 @@ def _judge_running(facts: Facts, condition: Condition, now: float, limits: Watch
 
 
 def has_had_its_chance(facts: Facts, condition: Condition) -> bool:
-    """Tell whether the host need not wait for this server to be READY: one dead card must not hold up the others."""
+    """Return whether the host need not wait for this server to be READY: one dead card must not hold up the others."""
     return condition.has_answered or facts.state not in ALIVE
 
 

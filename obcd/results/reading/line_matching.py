@@ -253,7 +253,7 @@ class Pairing:
         return custom_id_of(value, line) if self._told else value
 
     def _is_retried(self, retry: BufferedReader, line: int) -> bool:
-        """Tell whether what comes next in `retry.jsonl` is a line of the input; a mark at its start may be left out."""
+        """Return whether a line of the input comes next in `retry.jsonl`; a mark at its start may be left out."""
         start, left = self._index.starts[line - 1], self._length(line)
         if line == 1 and start and retry.peek(start).startswith(BOM):  # a first line too long to be held keeps it
             retry.read(start)

@@ -60,11 +60,11 @@ class _Job:
 
     @property
     def is_void(self) -> bool:
-        """Tell whether it answered nothing: then what is asked after it is what was asked in it."""
+        """Return whether it answered nothing: then what is asked after it is what was asked in it."""
         return bool(self.retry) and self.input == self.retry
 
     def is_retry_of(self, other: _Job) -> bool:
-        """Tell whether these are the other's failed lines, asked later; so no job is, in the end, a retry of itself."""
+        """Return whether these are the other's failed lines, asked later; so no job is in the end its own retry."""
         if not other.retry or self.input != other.retry or self.rank <= other.rank:
             return False
         if self.uid not in (other.uid, 0, self.daemon):  # a stranger's answers are not for this job
@@ -120,7 +120,7 @@ class Retries:
         return self._below(folder, is_all=True)
 
     def is_void(self, folder: PublishedFolder) -> bool:
-        """Tell whether a retry answered nothing."""
+        """Return whether a retry answered nothing."""
         path = Path(os.path.realpath(folder.path))
         job = self._beside(path.parent).jobs.get(path)
         return job is not None and job.is_void

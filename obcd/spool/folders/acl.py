@@ -103,7 +103,7 @@ def clear(path: Path) -> None:
 
 
 def has_acls(folder: Path) -> bool:
-    """Tell whether the filesystem of a folder of ours keeps ACLs: one is set on a folder made for that.
+    """Return whether the filesystem of a folder of ours keeps ACLs: one is set on a folder made for that.
 
     Raises:
         OSError: If no folder can be made, among others.

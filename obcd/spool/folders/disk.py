@@ -1,7 +1,13 @@
-"""Every system call that changes the spool, in one place: durable or not at all.
+"""Changes of the spool that are durable or not made at all.
 
 What survives a power cut on ext4 and XFS is only: write, fsync the file, rename, fsync the folder. These helpers are
 that sequence. `before` is a seam: tests stop the process just before the n-th call.
+
+Some modules make their calls themselves. Those that call `before` first, as their changes count too: the ledger, which
+appends and cuts; `retention`, which works by directory descriptors; `dropping`, which links. Those that do not, since
+a crash at any point costs nothing: files in a hidden folder or under a temporary name (`reading`, `control`), which
+count only after a rename; what is made again (status folders, the cache, the ballast, locks, `status.json`); and the
+removal of what is empty or answered already (control files, markers).
 """
 
 from __future__ import annotations

@@ -41,12 +41,12 @@ class Mount:
 
     @property
     def is_network(self) -> bool:
-        """Tell whether another machine serves it."""
+        """Return whether another machine serves it."""
         return self.kind in NETWORK
 
     @property
     def is_doubtful(self) -> bool:
-        """Tell whether another machine may serve it."""
+        """Return whether another machine may serve it."""
         return not self.is_network and (self.kind in MAYBE_NETWORK or self.kind.startswith("fuse."))
 
 

@@ -210,13 +210,13 @@ def _judge_shared_outbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
 
 
 def is_shared(layout: Layout) -> bool:
-    """Tell whether others than the daemon's user are to drop here."""
+    """Return whether others than the daemon's user are to drop here."""
     status = lstat(layout.inbox)
     return layout.root == SYSTEM_ROOT or (status is not None and _others_may_write(status))
 
 
 def _others_may_write(status: os.stat_result) -> bool:
-    """Tell whether anybody but the owner may write; a group that is the owner's alone (umask 002) is nobody else."""
+    """Return whether anybody but the owner may write; a group that is the owner's alone (umask 002) is nobody else."""
     if stat.S_ISLNK(status.st_mode):
         return False
     return bool(status.st_mode & 0o002) or (
@@ -225,7 +225,7 @@ def _others_may_write(status: os.stat_result) -> bool:
 
 
 def may_write(status: os.stat_result, uid: int) -> bool:
-    """Tell whether a folder's mode lets a user make files in it; root may always."""
+    """Return whether a folder's mode lets a user make files in it; root may always."""
     if uid == 0:
         return True
     if status.st_uid == uid:

@@ -53,7 +53,7 @@ def find_places(outbox: Path, uid: int, profile: str) -> tuple[Path, ...]:
 
 
 def is_home(layout: Layout, path: Path) -> bool:
-    """Tell whether a path is somebody's home in the outbox; whoever may look at the outbox may ask."""
+    """Return whether a path is somebody's home in the outbox; whoever may look at the outbox may ask."""
     return path.parent == layout.outbox and bool(acl.readers(path))
 
 
@@ -68,7 +68,7 @@ def _make_home(outbox: Path, uid: int) -> Path:
 
 
 def _may_be_home_of(folder: Path, uid: int) -> bool:
-    """Tell whether a folder is ours and this user's alone, or still nobody's (made just now, or before a crash)."""
+    """Return whether a folder is ours and this user's alone, or still nobody's (made just now, or before a crash)."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return False

@@ -153,12 +153,12 @@ def hidden_name(drop_id: str) -> str:
 
 
 def is_ignored(name: str) -> bool:
-    """Tell whether a name is nobody's drop: hidden, temporary, or a control file."""
+    """Return whether a name cannot be that of a drop: it is hidden, temporary, or a control file's."""
     return name.startswith((".", "#")) or name.endswith((*TEMPORARY_SUFFIXES, MARKER_SUFFIX)) or is_control(name)
 
 
 def is_control(name: str) -> bool:
-    """Tell whether a name is that of a control file, well formed or not; one that ends as a drop's is a drop's."""
+    """Return whether a name is that of a control file, well formed or not; one that ends as a drop's is a drop's."""
     return form_of(name) is None and CONTROL.fullmatch(name) is not None
 
 
@@ -182,7 +182,7 @@ class Inbox:
         self._markers: dict[Key, float] = {}
         #: {file: why it is not taken}, of the last look that came to its end
         self.waiting: dict[Key, str] = {}
-        #: Control files, and how many names were nobody's drop, of the same look.
+        #: Control files, and how many names were ignored, of the same look.
         self.controls: tuple[Key, ...] = ()
         self.ignored = 0
         #: The look that goes on: where it is, and what it found by now.
@@ -207,12 +207,6 @@ class Inbox:
         self.profiles = profiles
         self._settle = settle_seconds
         self._require_marker = require_marker
-
-    def scan(self, now: float) -> list[Drop]:
-        """Look at every entry once, however long that takes; see `look`."""
-        while (drops := self.look(now, float("inf"))) is None:
-            pass
-        return drops
 
     def look(self, now: float, seconds: float) -> list[Drop] | None:
         """Go on with a look at every entry, for so many seconds at most: a million of them are not looked at in one go.
@@ -305,7 +299,7 @@ class Inbox:
         return {key for key, watched in self._watched.items() if watched.given}
 
     def is_settling(self, key: Key) -> bool:
-        """Tell whether a file is on its way."""
+        """Return whether a file is on its way."""
         watched = self._watched.get(key)
         return watched is not None and not watched.given and not watched.held
 
@@ -389,7 +383,7 @@ class Inbox:
         return status
 
     def _is_with_the_clerk(self, key: Key, entry: os.DirEntry[str]) -> bool:
-        """Tell whether the clerk has it as it is; opening thousands that wait there would cost more than the rest."""
+        """Return whether the clerk has it as it is; opening thousands that wait there would cost more than the rest."""
         watched = self._watched.get(key)
         if watched is None or not watched.given:
             return False
@@ -438,7 +432,7 @@ class Inbox:
             self._watched[key] = watched = _Watched(identity, now, first)
         else:
             watched.looks += 1
-        if watched.held:  # said on while it is offered again, or the sign would come and go
+        if watched.held:  # said on while it is offered again, or the status folder would come and go
             self._said[key] = watched.held
         if watched.given or now < watched.held_until:
             return None

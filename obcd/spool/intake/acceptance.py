@@ -160,7 +160,7 @@ def _claimed(layout: Layout, order: AcceptOrder) -> Path:
 
 
 def _is_begun(layout: Layout, order: AcceptOrder) -> bool:
-    """Tell whether a clerk that died had claimed the drop already: the order is then carried on, not begun anew."""
+    """Return whether a clerk that died had claimed the drop already: the order is then carried on, not begun anew."""
     return (layout.jobs / order.job).exists() or os.path.lexists(_claimed(layout, order))
 
 

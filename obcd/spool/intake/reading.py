@@ -117,7 +117,7 @@ def _read_to_the_end(file: IO[bytes], form: Form, order: AcceptOrder) -> str:
 
 
 def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
-    """Tell whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
+    """Return whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
     tail = os.pread(descriptor, min(size, max_line_bytes + 1), max(0, size - max_line_bytes - 1))
     return _is_cut_off(tail.rpartition(b"\n")[2])
 
@@ -382,7 +382,7 @@ def _asked_endpoint(raw: bytes) -> str | None:
 
 
 def _is_cut_off(last: bytes) -> bool:
-    """Tell whether a last line without its LF looks like half a line: it is not blank and no JSON object."""
+    """Return whether a last line without its LF looks like half a line: it is not blank and no JSON object."""
     if not last.strip(b" \t\r"):
         return False
     try:

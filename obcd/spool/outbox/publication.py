@@ -2,7 +2,8 @@
 
 outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
 
-Beside it lie the folders of `status_folders`. With `[spool] per_user` it lies in a home of the submitter's, outbox/<user>/ (see `user_folders`).
+Beside it lie the folders of `status_folders`. With `[spool] per_user` it lies in the submitter's own folder,
+outbox/<user>/ (see `user_folders`).
 """
 
 from __future__ import annotations

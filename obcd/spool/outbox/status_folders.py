@@ -1,4 +1,4 @@
-"""Signs in the outbox: how far a running job is, and why a drop is not taken.
+"""Status folders in the outbox: how far a running job is, and why a drop is not taken.
 
 outbox/notes.partial/   progress.json while the job runs
 outbox/notes.waiting/   why.txt while a drop is not taken
@@ -27,39 +27,39 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: How deep folders with jobs and signs lie in the outbox at most: outbox/<user>/<profile>/.
+#: How deep folders with jobs and status folders lie in the outbox at most: outbox/<user>/<profile>/.
 DEPTH = 3
-#: All that a sign's folder ever holds.
-SIGN_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
+#: All that a status folder ever holds.
+STATUS_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 
 
 class StatusFolders:
-    """The small signs beside the published folders: progress and waiting. One thread.
+    """The small folders beside the published ones: progress and waiting. One thread.
 
-    A sign is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put something
-    else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
+    A status folder is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put
+    something else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._partial: dict[str, Path] = {}
-        #: {inbox file: (its sign's folder, None while it could not be shown; the reason in it)}
+        #: {inbox file: (its status folder, None while it could not be shown; the reason in it)}
         self._waiting: dict[Key, tuple[Path | None, str]] = {}
 
     def clear(self) -> None:
         """Remove what an earlier coordinator left; what is still true is said again at once."""
-        for parent in _sign_places(self._layout.outbox):
+        for parent in _status_places(self._layout.outbox):
             for folder in _entries(parent):
                 if folder.name.endswith((".partial", ".waiting")):
-                    _remove_sign(folder)
+                    _remove_status_folder(folder)
 
     def show_progress(self, header: JobHeader, document: Mapping[str, object]) -> None:
         """Show how far a job is, in `<stem>.partial/progress.json`."""
         folder = self._partial.get(header.id)
         try:
-            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+            if folder is None or (os.path.lexists(folder) and not _is_status_folder(folder)):
                 folder = free_name(self._layout, header.profile, header.stem, ".partial", header.id, header.uid)
-            _make_sign(folder)
+            _make_status_folder(folder)
             self._partial[header.id] = folder
             disk.show_json(folder / "progress.json", document)
         except OSError as error:
@@ -70,7 +70,7 @@ class StatusFolders:
         """Take a job's progress away."""
         folder = self._partial.pop(job, None)
         if folder is not None:
-            _remove_sign(folder)
+            _remove_status_folder(folder)
 
     def show_waiting(self, waiting: Mapping[Key, str]) -> list[tuple[Key, str]]:
         """Make the `.waiting` folders say exactly this; one that could not be shown is tried anew each time.
@@ -81,7 +81,7 @@ class StatusFolders:
         for key in [key for key in self._waiting if key not in waiting]:
             folder = self._waiting.pop(key)[0]
             if folder is not None:
-                _remove_sign(folder)
+                _remove_status_folder(folder)
         news = []
         for key, why in waiting.items():
             folder, said = self._waiting.get(key, (None, ""))
@@ -94,15 +94,15 @@ class StatusFolders:
     def _show_why(self, key: Key, why: str, folder: Path | None) -> Path | None:
         is_new = folder is None
         try:
-            if folder is None or (os.path.lexists(folder) and not _is_sign(folder)):
+            if folder is None or (os.path.lexists(folder) and not _is_status_folder(folder)):
                 folder = self._waiting_folder(key)
-            _make_sign(folder)
+            _make_status_folder(folder)
             (folder / "why.txt").write_text(f"{printable(key.name)}: {why}\n", "utf-8")
         except OSError as error:
             extra = {"action": "sign_failed", "profile": key.profile}
-            logger.debug("%s: sign not shown: %s", printable(key.name), error.strerror, extra=extra)
+            logger.debug("%s: status folder not shown: %s", printable(key.name), error.strerror, extra=extra)
             if is_new and folder is not None:  # the next try would take another name
-                _remove_sign(folder)
+                _remove_status_folder(folder)
             return None
         return folder
 
@@ -122,8 +122,8 @@ class StatusFolders:
             return os.geteuid()
 
 
-def _sign_places(outbox: Path) -> Iterator[Path]:
-    """Yield the folders in which signs lie: the outbox, and its homes' and profiles' folders."""
+def _status_places(outbox: Path) -> Iterator[Path]:
+    """Yield the folders in which status folders lie: the outbox, and those of submitters and profiles in it."""
     places = [outbox]
     for _ in range(DEPTH):
         yield from places
@@ -139,31 +139,33 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        logger.debug("%s is not looked through for signs: %s", folder, error.strerror, extra={"action": "sign_failed"})
+        logger.debug(
+            "%s is not looked through for status folders: %s", folder, error.strerror, extra={"action": "sign_failed"}
+        )
         return []
 
 
-def _make_sign(folder: Path) -> None:
+def _make_status_folder(folder: Path) -> None:
     folder.mkdir(mode=0o750, exist_ok=True)  # with the group of the outbox, where that has the set-group-ID bit
     if folder.is_symlink():  # planted between two looks
         raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
 
 
-def _remove_sign(folder: Path) -> None:
-    if not _is_sign(folder):
+def _remove_status_folder(folder: Path) -> None:
+    if not _is_status_folder(folder):
         return
     try:
         disk.remove_tree(folder)
     except OSError as error:
-        logger.debug("sign %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
+        logger.debug("status folder %s not removed: %s", folder, error.strerror, extra={"action": "sign_failed"})
 
 
-def _is_sign(folder: Path) -> bool:
-    """Tell a sign of ours from anything else of that name: it holds what we put there, and nothing more."""
+def _is_status_folder(folder: Path) -> bool:
+    """Return whether a folder is a status folder: it holds what is put there, and nothing more."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     try:
-        return set(os.listdir(folder)) <= SIGN_FILES
+        return set(os.listdir(folder)) <= STATUS_FILES
     except OSError:  # not ours to read, so not ours
         return False
 

@@ -229,7 +229,7 @@ def hidden(path: Path, drop_id: str) -> Path:
 
 
 def is_named(temporary: Path) -> bool:
-    """Tell whether a whole copy got its name: it has both, or the hidden one is gone."""
+    """Return whether a whole copy got its name: it has both, or the hidden one is gone."""
     try:
         return temporary.lstat().st_nlink > 1
     except FileNotFoundError:
@@ -534,7 +534,7 @@ def _remove_orphan(marker: Path, target: Path) -> None:
 
 
 def _is_same(path: Path, descriptor: int) -> bool:
-    """Tell whether a path still names the file that is open."""
+    """Return whether a path still names the file that is open."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:

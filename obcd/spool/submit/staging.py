@@ -4,8 +4,8 @@
          └─move──► DIR/submitted/notes.jsonl           DIR/submitted/.records/: the drops that are not moved yet
 
 A record (see `exactly_once`) is kept from before the drop until after the move, by the file's identity: a crash between
-the two does not drop it twice, and a new file of the same name is a new drop. `submitted/` is where files are moved to and
-where the records lie that say what not to drop: in a folder that others may write into, only our own will do.
+the two does not drop it twice, and a new file of the same name is a new drop. `submitted/` is where files are moved to
+and where the records lie that say what not to drop: in a folder that others may write into, only our own will do.
 """
 
 from __future__ import annotations

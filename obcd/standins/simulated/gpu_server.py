@@ -307,7 +307,7 @@ def card_of(name: str, weights: str = "") -> ModelCard:
 
 
 def is_embedding_model(name: str) -> bool:
-    """Tell whether a model's name is that of an embedding model."""
+    """Return whether a model's name is that of an embedding model."""
     return any(part in name.lower() for part in EMBEDDING_NAMES)
 
 

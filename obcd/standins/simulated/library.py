@@ -27,7 +27,7 @@ class Library:
         self.pulled: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Tell whether a model was pulled."""
+        """Return whether a model was pulled."""
         return canonical_name(name) in map(canonical_name, self.pulled)
 
     async def pull(self, exchange: Exchange, seconds: float) -> None:

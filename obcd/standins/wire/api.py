@@ -255,7 +255,7 @@ def _show_fields(card: ModelCard) -> JsonObject:
 
 @lru_cache(maxsize=256)
 def is_allowed_host(header: str) -> bool:
-    """Tell whether a server on loopback answers to this `Host`: it keeps web pages from reaching in by a DNS name."""
+    """Return whether a server on loopback answers to this `Host`: it keeps web pages from reaching in by a DNS name."""
     name = header.rpartition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
     name = name.lower()
     if not name or name in {"localhost", socket.gethostname().lower()} or name.endswith(LOCAL_SUFFIXES):

@@ -46,7 +46,7 @@ def parse_completion(body: JsonObject) -> GenerationRequest:
 
 
 def wants_usage(body: JsonObject) -> bool:
-    """Tell whether a stream has to end with a chunk of usage."""
+    """Return whether a stream has to end with a chunk of usage."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 

@@ -279,7 +279,7 @@ def canonical_name(name: str) -> str:
 
 
 def is_model_name(name: str) -> bool:
-    """Tell whether a name can be a model's."""
+    """Return whether a name can be a model's."""
     return _MODEL_NAME.fullmatch(name) is not None
 
 

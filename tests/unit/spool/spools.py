@@ -16,7 +16,7 @@ from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
-from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Key, Marker, read_small
+from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Drop, Identity, Inbox, Key, Marker, read_small
 from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.intake.reading import AcceptOrder
 from obcd.spool.job import ledger
@@ -25,6 +25,13 @@ from obcd.spool.outbox import publication
 
 SETTINGS = JobSettings(model="llama3.2")
 THREE = b'{"prompt": "one"}\n{"prompt": "two"}\n{"prompt": "three"}\n'
+
+
+def scan(inbox: Inbox, now: float) -> list[Drop]:
+    """Look at every entry of an inbox once, however long that takes."""
+    drops = inbox.look(now, float("inf"))
+    assert drops is not None
+    return drops
 
 
 def make_layout(root: Path, *profiles: str) -> Layout:

@@ -19,8 +19,8 @@ from obcd.workers.worker import WorkerSpec
 def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(worker, "monotonic", lambda: 100.0)
     loader = Loader("http://127.0.0.1:1", Preflight())
-    rescue = RecoveryDriver("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
-    common = worker._Common(loader, rescue, worker._JobCache(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
+    recovery = RecoveryDriver("http://127.0.0.1:1", loader, Deadlines(), lambda: None, lambda _: None)
+    common = worker._Common(loader, recovery, worker._JobCache(tmp_path), AnswerCache(tmp_path / "cache.sqlite", print))
     made = worker._Slot(common, WorkerSpec("a", "http://127.0.0.1:1", tmp_path, 1.0), lambda _: None)
     made._ticket, made.limit = 7, 105.0
     return made

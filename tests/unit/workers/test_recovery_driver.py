@@ -30,7 +30,7 @@ class World:
         monkeypatch.setattr(recovery_driver, "run", self._run)
         self.loader = Loader(URL, Preflight())
         self.said: list[str] = []
-        self.rescue = RecoveryDriver(URL, self.loader, Deadlines(), lambda: None, self.said.append)
+        self.recovery = RecoveryDriver(URL, self.loader, Deadlines(), lambda: None, self.said.append)
 
     def _run(self, steps: RecoverySteps, server: RecoveringServer) -> None:
         self.patients.append(server)
@@ -41,47 +41,47 @@ class World:
 def test_nothing_is_done_while_nobody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [])
 
-    assert world.rescue.try_to_help(None) is None
-    assert world.rescue.refusal() is None
+    assert world.recovery.try_to_help(None) is None
+    assert world.recovery.refusal() is None
 
 
 def test_silence_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [[YES, YES]])
     for _ in range(3):
-        assert world.rescue.on_silence(ASKED, 0.0)
+        assert world.recovery.on_silence(ASKED, 0.0)
     assert world.said == [SILENCE]
-    assert world.rescue.refusal() is not None
+    assert world.recovery.refusal() is not None
 
-    assert world.rescue.try_to_help(None) is None
-    assert world.rescue.try_to_help(None) is None
+    assert world.recovery.try_to_help(None) is None
+    assert world.recovery.try_to_help(None) is None
 
     assert [server.signature for server in world.patients] == [ASKED]
-    assert world.rescue.refusal() is None
+    assert world.recovery.refusal() is None
 
 
 def test_server_that_cannot_be_helped_is_tried_again_when_its_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [[SILENT], [NO]])
     world.loader.on_silence(ASKED, 0.0)
 
-    why = world.rescue.try_to_help(None)
+    why = world.recovery.try_to_help(None)
     assert str(why).endswith(wording("start-the-server-again"))
-    assert world.rescue.try_to_help(None) == why
+    assert world.recovery.try_to_help(None) == why
     assert len(world.patients) == 1
 
     world.now += 10.0
-    assert world.rescue.try_to_help(None) is None
+    assert world.recovery.try_to_help(None) is None
     assert len(world.patients) == 2
 
 
 def test_answer_that_comes_all_the_same_ends_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [[SILENT]])
     world.loader.on_silence(ASKED, 0.0)
-    world.rescue.try_to_help(None)
+    world.recovery.try_to_help(None)
 
     world.loader.note_used(ASKED, "", 0.0)
 
-    assert world.rescue.try_to_help(None) is None
-    assert world.rescue.refusal() is None
+    assert world.recovery.try_to_help(None) is None
+    assert world.recovery.refusal() is None
 
 
 def test_error_that_nobody_expected_leaves_no_round_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,6 @@ def test_error_that_nobody_expected_leaves_no_round_in_the_middle(monkeypatch: p
     world.loader.on_silence(ASKED, 0.0)
 
     with pytest.raises(Exception, match="no after token"):
-        world.rescue.try_to_help(None)
+        world.recovery.try_to_help(None)
 
-    assert world.rescue.try_to_help(None) is None
+    assert world.recovery.try_to_help(None) is None

@@ -36,8 +36,8 @@ URL = "http://127.0.0.1:1"
 
 def common_of(jobs: worker._JobCache) -> worker._Common:
     loader = Loader(URL, Preflight())
-    rescue = RecoveryDriver(URL, loader, Deadlines(), lambda: None, lambda _: None)
-    return worker._Common(loader, rescue, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
+    recovery = RecoveryDriver(URL, loader, Deadlines(), lambda: None, lambda _: None)
+    return worker._Common(loader, recovery, jobs, AnswerCache(jobs._jobs / "cache.sqlite", lambda _: None))
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), RuntimeError(SECRET), RecursionError(SECRET), MemoryError()])
@@ -272,9 +272,9 @@ def test_answer_that_is_remembered_is_given_without_asking_anybody(
 
     # when it is asked the same three times
     first, record = answer(0, "a80c4f17acd5", is_hedged=True)
-    slot._rescue.refusal = lambda: worker_fault("nobody is asked")  # type: ignore[method-assign]
+    slot._recovery.refusal = lambda: worker_fault("nobody is asked")  # type: ignore[method-assign]
     again, remembered = answer(7, "a80c4f17acd5", is_hedged=True)
-    slot._rescue.refusal = lambda: None  # type: ignore[method-assign]
+    slot._recovery.refusal = lambda: None  # type: ignore[method-assign]
     answer(8, "6a0746a1ec1a")
     answer(9, "")
     answer(9, "")

@@ -25,7 +25,7 @@ from obcd.spool.intake import recovery
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, Crashed, accept_bytes, answer, crash_at, lines_of, make_layout, record
+from tests.unit.spool.spools import THREE, Crashed, accept_bytes, answer, crash_at, lines_of, make_layout, record, scan
 
 ME = os.getuid()
 
@@ -110,7 +110,7 @@ def test_scan_finds_control_files_and_takes_them_for_no_drops(layout: Layout) ->
     lay(layout, "n.jsonl.priority-3.jsonl", THREE)  # a drop that is called so
     inbox = Inbox(layout.inbox, ["clinical"], 0.0, require_marker=False)
 
-    drops = [*inbox.scan(0.0), *inbox.scan(1.0)]
+    drops = [*scan(inbox, 0.0), *scan(inbox, 1.0)]
 
     assert sorted(inbox.controls) == [Key("clinical", name) for name in sorted(names)]
     assert [drop.key.name for drop in drops] == ["n.jsonl.priority-3.jsonl"]

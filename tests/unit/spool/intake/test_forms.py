@@ -22,7 +22,7 @@ from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
 from tests.golden.wording import wording
-from tests.unit.spool.spools import answer, drop_of, failure, finish, lines_of, order_of, put, put_marker, record
+from tests.unit.spool.spools import answer, drop_of, failure, finish, lines_of, order_of, put, put_marker, record, scan
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
 ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'
@@ -80,7 +80,7 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
         (tmp_path / "clinical" / name).write_bytes(ROWS)
         put_marker(tmp_path / "clinical" / name)
 
-    assert [drop.key for drop in inbox.scan(0.0)] == [Key("clinical", "notes.csv")]
+    assert [drop.key for drop in scan(inbox, 0.0)] == [Key("clinical", "notes.csv")]
     assert inbox.waiting == {
         Key("", "notes.csv"): why_not_taken("notes.csv", set()),
         Key("", "notes.csv.gz"): why_not_taken("notes.csv.gz", set()),
@@ -89,8 +89,8 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
     assert inbox.waiting[Key("", "notes.csv")] == (wording("csv-is-not-taken-here-let"))
     assert inbox.waiting[Key("clinical", "notes.csv.gz")].startswith(wording("a-file-packed-by-gzip-is"))
     inbox.configure(["clinical"], 0.0, False, {"": {"csv", "gz"}})
-    inbox.scan(1.0)
-    assert {drop.key.name for drop in inbox.scan(2.0)} == {"notes.csv", "notes.csv.gz"}
+    scan(inbox, 1.0)
+    assert {drop.key.name for drop in scan(inbox, 2.0)} == {"notes.csv", "notes.csv.gz"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signs: progress and waiting beside the published folders; none is worth trouble, none of others is touched."""
+"""Status folders, progress and waiting beside the published ones: none is worth trouble, other folders stay."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
 from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, order_of
+from tests.unit.spool.spools import THREE, order_of, scan
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_submitted_file_lies_in_the_inbox_with_a_marker_that_is_right(layout: La
 def test_submitted_file_is_taken_at_the_first_look(layout: Layout, source: Path) -> None:
     done = submit(layout.inbox, source, "clinical")
 
-    (drop,) = Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True).scan(0.0)
+    (drop,) = scan(Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True), 0.0)
     verdict = accept(layout, order_of(drop))
 
     assert isinstance(verdict, Accepted)
@@ -156,7 +156,7 @@ def test_many_who_submit_one_name_at_once_are_told_the_truth(layout: Layout, tmp
 
     assert len(winners) == 1
     assert listing(layout) == ["notes.jsonl", "notes.jsonl.done"]
-    (drop,) = Inbox(layout.inbox, [], 5.0, require_marker=True).scan(0.0)
+    (drop,) = scan(Inbox(layout.inbox, [], 5.0, require_marker=True), 0.0)
     assert drop.marker is not None
     assert drop.marker.drop_id == winners[0]
     assert isinstance(accept(layout, order_of(drop)), Accepted)
@@ -191,7 +191,7 @@ def test_drop_seen_while_it_has_both_names_is_taken_at_the_next_look(
 
     def look_first(path: Path, missing_ok: bool = False) -> None:
         if path.name.endswith(".tmp") and path.exists():
-            looks.append((inbox.scan(0.0), dict(inbox.waiting)))
+            looks.append((scan(inbox, 0.0), dict(inbox.waiting)))
         unlink(path, missing_ok)
 
     with monkeypatch.context() as patch:
@@ -199,7 +199,7 @@ def test_drop_seen_while_it_has_both_names_is_taken_at_the_next_look(
         done = submit(layout.inbox, source)
 
     assert looks == [([], {Key("", "notes.jsonl"): Unfit.HARD_LINK})]
-    (drop,) = inbox.scan(0.1)
+    (drop,) = scan(inbox, 0.1)
     assert (drop.marker is not None, inbox.waiting) == (True, {})
     verdict = accept(layout, order_of(drop))
     assert isinstance(verdict, Accepted)

@@ -24,7 +24,7 @@ from obcd.spool.submit import dropping, exactly_once
 from obcd.spool.submit.dropping import ComingError, Submitted, find_target, open_source
 from obcd.spool.submit.exactly_once import Already, DropRecord, exclusive, find_state_folder, record_path, submit_once
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, finish, make_layout, order_of
+from tests.unit.spool.spools import THREE, finish, make_layout, order_of, scan
 
 WATCHED = (dropping.__file__, exactly_once.__file__)
 
@@ -51,7 +51,7 @@ def run(layout: Layout, source: Path, state: Path, name: str = "notes", profile:
 
 def take(layout: Layout, number: int = 0) -> list[Accepted]:
     """Take what lies in the inbox, as the coordinator does."""
-    drops = Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True).scan(0.0)
+    drops = scan(Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True), 0.0)
     verdicts = [accept(layout, order_of(drop, f"job{number}-{index}")) for index, drop in enumerate(drops)]
     return [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
 

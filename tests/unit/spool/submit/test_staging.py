@@ -16,7 +16,7 @@ from obcd.spool.submit.dropping import Submitted
 from obcd.spool.submit.exactly_once import DropRecord
 from obcd.spool.submit.staging import Left, Staging
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, Crashed, crash_at, make_layout, order_of
+from tests.unit.spool.spools import THREE, Crashed, crash_at, make_layout, order_of, scan
 
 LATER = 100.0  # seconds: everything has settled by then
 
@@ -43,7 +43,7 @@ def put(folder: Path, name: str = "notes.jsonl", content: bytes = THREE) -> Path
 
 def take(layout: Layout, tag: str = "a") -> list[str]:
     """Take what lies in the inbox, as the coordinator does; returns the names."""
-    drops = Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True).scan(0.0)
+    drops = scan(Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True), 0.0)
     verdicts = [accept(layout, order_of(drop, f"job-{tag}{index}")) for index, drop in enumerate(drops)]
     return sorted(verdict.header.name for verdict in verdicts if isinstance(verdict, Accepted))
 
