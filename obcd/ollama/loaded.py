@@ -53,7 +53,7 @@ def find_loaded(models: Iterable[Loaded], model: str) -> Loaded | None:
 
 
 def judge_gpu(found: Loaded) -> Fault | None:
-    """Say whether a part of the model lies outside of the card."""
+    """Return the fault of a model of which a part lies outside of the card, None where all of it is there."""
     if found.vram_bytes >= found.size_bytes:
         return None
     share = min(99, round(100 * found.vram_bytes / found.size_bytes))
@@ -75,7 +75,7 @@ def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
 
 
 def judge_context(found: Loaded, signature: Signature, trained: int) -> Fault | None:
-    """Say whether the server lowered the context: prompts that fit elsewhere would be refused there."""
+    """Return the fault of a context that the server lowered: prompts that fit elsewhere would be refused there."""
     if not is_lowered(found, signature, trained):
         return None
     return unfit(

@@ -39,7 +39,7 @@ def _said(answer: Answer, number: str) -> str:
 
 
 def _vectors(answer: Answer) -> str:
-    """Tell the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" where it holds none."""
+    """Return what is said of the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" where it holds none."""
     found = answer.embeddings
     if not isinstance(found, list) or not found or not isinstance(found[0], list):
         return ""

@@ -190,14 +190,14 @@ def test_rejected_drop_is_given_back_to_its_submitter_alone(shared: Layout) -> N
 
 @pytest.mark.case("F10")
 @pytest.mark.parametrize("profile", ["", "clinical"])
-def test_signs_are_seen_by_their_submitter_alone_and_go(shared: Layout, profile: str) -> None:
+def test_status_folders_are_seen_by_their_submitter_alone_and_go(shared: Layout, profile: str) -> None:
     dropped_by(ALICE, shared, profile)
     header = JobHeader(id="job1", name="notes.jsonl", profile=profile, uid=ALICE.uid, settings=SETTINGS)
 
     def show() -> None:
-        signs = StatusFolders(shared)
-        signs.show_progress(header, {"done": 1, "drop_id": "d1"})
-        signs.show_waiting({Key(profile, "notes.jsonl"): "it is too early"})
+        folders = StatusFolders(shared)
+        folders.show_progress(header, {"done": 1, "drop_id": "d1"})
+        folders.show_waiting({Key(profile, "notes.jsonl"): "it is too early"})
 
     DAEMON.does(show)
 

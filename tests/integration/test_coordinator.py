@@ -202,7 +202,7 @@ def test_repeated_drop_of_an_unfinished_job_waits_and_says_so(
     assert sorted(server.asked().values()) == [2]
 
 
-# --- signs -----------------------------------------------------------------------------------------------------------
+# --- status folders --------------------------------------------------------------------------------------------------
 
 
 def test_progress_shows_while_a_job_runs_and_goes_with_it(
@@ -273,8 +273,8 @@ def test_strange_entries_neither_stop_nor_enter(config: Path, coordinate: Coordi
 
     coordinator.published().assert_complete(1)
 
-    signs = {path.parent.name for path in coordinator.outbox.glob("*.waiting/why.txt")}
-    assert signs == {"link.waiting", "pipe.waiting", r"bad\nname.waiting"}
+    folders = {path.parent.name for path in coordinator.outbox.glob("*.waiting/why.txt")}
+    assert folders == {"link.waiting", "pipe.waiting", r"bad\nname.waiting"}
     assert all(line.startswith("20") for line in coordinator.text().splitlines())
 
 

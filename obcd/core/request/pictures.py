@@ -41,7 +41,7 @@ def _bare(image: str, place: str) -> str:
 
 
 def _is_path(image: str) -> bool:
-    """Tell a path or an address from base64, whose alphabet has a slash too: every JPEG begins with `/9j/`."""
+    """Return whether it is a path or an address and no base64, which may have a slash too: JPEG begins with `/9j/`."""
     if len(image) > LONGEST_PATH:
         return False
     return any(sign in image for sign in ".:\\~") or ("/" in image and len(image) < LEAST_LENGTH)

@@ -20,7 +20,7 @@ PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
 #: that it does not hang on one that is busy with other work for hours.
 ELSEWHERE_SECONDS = 30.0
 
-#: Tells whether a request that failed before may be asked at the endpoint in question now.
+#: Returns whether a request that failed before may be asked at the endpoint in question now.
 Admits = Callable[[int], bool]
 
 

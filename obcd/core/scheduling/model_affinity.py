@@ -11,7 +11,7 @@ from obcd.core.scheduling.leases import Holder
 #: Seconds that work for another signature waits before an endpoint lets its own work run out and switches.
 COLLATE_SECONDS = 30.0
 
-#: Tells whether an endpoint could be given work of a group now.
+#: Returns whether an endpoint could be given work of a group now.
 Serves = Callable[[Holder, Group], bool]
 
 

@@ -207,7 +207,7 @@ def _find(item: Answer | LeftOut, *, is_text: bool) -> Found | LeftOut:
 
 
 def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:
-    """Tell a writer the schemas that a job's answers and those of its retries fit."""
+    """Give a writer the schemas that a job's answers and those of its retries fit."""
     if isinstance(source, PublishedFolder):
         for part in (source, *retries.below(source)):
             writer.expect(read_schema(part))

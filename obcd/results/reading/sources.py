@@ -107,7 +107,7 @@ def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[S
 
 
 def _is_published(folder: Path) -> bool:
-    """Tell a published job by its files; one where every line failed may have no responses.jsonl."""
+    """Return whether a folder has the files of a published job; where every line failed there may be no responses."""
     # os.path: what is in a folder that is closed to us is simply not there.
     has_lines = any(os.path.isfile(folder / name) for name in ("responses.jsonl", "errors.jsonl"))
     return has_lines and os.path.isfile(folder / "manifest.json")

@@ -296,7 +296,7 @@ class SpoolLock:
             ) from None
 
     def check_free(self) -> None:
-        """Say whether both locks could be taken now.
+        """Raise an error unless both locks could be taken now.
 
         Raises:
             AlreadyRunningError: If another process holds one.

@@ -88,7 +88,7 @@ class Exchange:
         return find_header(self.head, self._lowered, name)
 
     def has_header(self, name: str) -> bool:
-        """Tell quickly whether there may be a header of that name; it never says no to one that is there."""
+        """Return quickly whether there may be a header of that name; it never says no to one that is there."""
         return name.lower() + ":" in self._lowered
 
     def send(self, status: int, body: bytes, content_type: str = JSON_TYPE, extra: str = "") -> None:

@@ -137,7 +137,7 @@ def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> 
 
 
 def is_told(document: Mapping[str, object]) -> bool:
-    """Tell a line that this module wrote from one of ours."""
+    """Return whether a line has the keys of those that this module writes."""
     return document.keys() == {"id", "custom_id", "response", "error"}
 
 

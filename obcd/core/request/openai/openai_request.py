@@ -49,7 +49,7 @@ _REFUSED_URLS = {
 
 
 def is_asked(document: Mapping[str, object]) -> bool:
-    """Tell a line of an OpenAI Batch file by its keys."""
+    """Return whether a line has the keys of an OpenAI Batch file's."""
     return "custom_id" in document and ("body" in document or ("method" in document and "url" in document))
 
 
