@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from obcd.errors import ConfigurationError
 from obcd.standins.embedded.chunks import ChunkReader, llama_request
 from obcd.standins.embedded.gguf import GgufHead, read_head
 from obcd.standins.wire.engine import (
+    NO_EMBEDDINGS,
     Embeddings,
     EngineError,
     EngineReply,
@@ -38,9 +39,6 @@ from obcd.standins.wire.engine import (
 )
 
 VERSION = "0.33.0-obcd-embedded"
-
-#: what an engine says of a model that cannot embed, with the 501 of llama.cpp
-NO_EMBEDDINGS = "this model does not support embeddings"
 
 #: signals that llama.cpp may take for itself while it starts
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -217,8 +215,6 @@ class GuardedSignals:
 
     Both are blocked, which the threads of llama.cpp inherit, and our own handlers are put back before they are let in.
     """
-
-    _enabled: ClassVar[bool] = True
 
     def __enter__(self) -> GuardedSignals:
         self._is_main = threading.current_thread() is threading.main_thread()
