@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -31,15 +32,28 @@ pytestmark = pytest.mark.integration
 Coordinate = Callable[..., CoordinatorProcess]
 
 
+def drop_and_meet_its_publication(coordinator: CoordinatorProcess) -> str:
+    """Return the name of a job whose outputs are being written; a busy machine may look too late a few times."""
+    for name in ("first", "second", "third", "fourth"):
+        shown = coordinator.outbox / name
+        coordinator.drop(b"no json\n" * 60_000, f"{name}.jsonl")
+        wait_until(partial(is_being_published, coordinator, shown), what=coordinator.text)
+        if not shown.exists():
+            return name
+    raise AssertionError("each was published before anybody looked")
+
+
+def is_being_published(coordinator: CoordinatorProcess, shown: Path) -> bool:
+    return shown.exists() or any(coordinator.jobs.glob("*/*responses.jsonl*"))
+
+
 @pytest.mark.case("B13")
 def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(
     tmp_path: Path, coordinate: Coordinate
 ) -> None:
     config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
     coordinator = coordinate(config)
-    coordinator.drop(b"no json\n" * 60_000)
-    wait_until(lambda: list(coordinator.jobs.glob("*/*responses.jsonl*")), what=coordinator.text)
-    assert os.listdir(coordinator.outbox) in ([], ["notes.partial"])
+    name = drop_and_meet_its_publication(coordinator)
     children = family(coordinator.pid)
 
     coordinator.send(signal.SIGTERM)
@@ -48,7 +62,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
     coordinator = coordinate(config)
-    coordinator.published().assert_complete(60_000)
+    coordinator.published(name).assert_complete(60_000)
     assert os.listdir(coordinator.jobs) == []
 
 
@@ -70,7 +84,7 @@ def test_restart_by_supervisord_ends_all_workers_and_leaves_one_coordinator(
 
     assert re.findall(r"coordinator: (\w+)", done.stdout) == ["stopped", "started"]
     wait_until(lambda: all_gone([old, *children]), what="all of the old coordinator is gone")
-    wait_until(lambda: up.coordinator_pid() != old)
+    wait_until(lambda: up.coordinator_pid() not in (0, old))
     words = [child.cmdline() for child in psutil.Process(up.pid).children()]
     assert sum("coordinator" in line for line in words) == 1
     wait_until((up.root / "outbox" / "notes" / "manifest.json").exists, what=up.logs)
