@@ -39,7 +39,6 @@ def test_cards_come_in_the_order_of_nvidia_smi(stand_ins: StandIns) -> None:
         uuid=card_uuid(2),
         name="NVIDIA H100 80GB HBM3",
         memory_bytes=81559 * 2**20,
-        pci="00000000:12:00.0",
     )
 
 

@@ -35,7 +35,7 @@ class Supervisor:
 
 
 def state(name: str, word: str, pid: int, fault: str = "") -> ProcessState:
-    return ProcessState(name=name, state=word, pid=pid, age_seconds=12.0, fault=fault)
+    return ProcessState(state=word, pid=pid, age_seconds=12.0, fault=fault)
 
 
 @pytest.fixture
