@@ -12,6 +12,7 @@ from pathlib import Path
 
 from obcd.clock import timestamp
 from obcd.diagnostics.findings import Finding, fault, right, warning
+from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import Space, find_shortage, shown_size
 from obcd.spool.folders.inotify import GOOD_LIMITS, raise_limit, read_limit
 from obcd.spool.folders.permissions import quoted, shown
@@ -63,13 +64,10 @@ def read_new_time(folder: Path) -> float | None:
     The file never has a name (O_TMPFILE, open(2)); NFS, SMB and FUSE have none of these.
     """
     try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with disk.opened(folder, os.O_TMPFILE | os.O_WRONLY) as descriptor:
+            return os.fstat(descriptor).st_mtime
     except (OSError, AttributeError):
         return None
-    try:
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
 
 
 def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> list[Finding]:

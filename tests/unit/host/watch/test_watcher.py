@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from obcd.errors import TimedOutError
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.servers.locks import hold_pull
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import FAULT_NOT_RUNNING, ProcessState, SupervisorRefusedError
