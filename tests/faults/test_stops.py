@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,7 +14,7 @@ import pytest
 
 from tests.acceptance.test_commands import Up
 from tests.support import (
-    CoordinatorProcess,
+    Cluster,
     Published,
     Running,
     all_gone,
@@ -23,20 +22,15 @@ from tests.support import (
     prompt_lines,
     prompts,
     wait_until,
-    write_config,
 )
 
 pytestmark = pytest.mark.integration
 
-Coordinate = Callable[..., CoordinatorProcess]
-
 
 @pytest.mark.case("B13")
-def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(
-    tmp_path: Path, coordinate: Coordinate
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    coordinator = coordinate(config)
+def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(cluster: Cluster) -> None:
+    config = cluster.configure(["127.0.0.1:9"])
+    coordinator = cluster.coordinate(config)
     coordinator.drop(b"no json\n" * 60_000)
     wait_until(lambda: list(coordinator.jobs.glob("*/*responses.jsonl*")), what=coordinator.text)
     assert os.listdir(coordinator.outbox) in ([], ["notes.partial"])
@@ -47,7 +41,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     assert coordinator.wait() == 0
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
-    coordinator = coordinate(config)
+    coordinator = cluster.coordinate(config)
     coordinator.published().assert_complete(60_000)
     assert os.listdir(coordinator.jobs) == []
 

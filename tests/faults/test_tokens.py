@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import pytest
 
 from tests.faults.strange import StrangeServer, strange
 from tests.golden.wording import wording
-from tests.support import CoordinatorProcess, family, prompts, run_obcd, wait_until, write_config
+from tests.support import Cluster, CoordinatorProcess, family, prompts, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
-Coordinate = Callable[..., CoordinatorProcess]
 FIRST, SECOND = "first-t0k3n-of-the-proxy", "second-t0k3n-of-the-proxy"
 
 
@@ -46,10 +44,10 @@ def shown(coordinator: CoordinatorProcess) -> dict[str, str]:
 
 
 @pytest.mark.case("F21")
-def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, coordinate: Coordinate) -> None:
+def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, cluster: Cluster) -> None:
     put(tmp_path, FIRST)
     with strange({}, token=FIRST) as server:
-        coordinator = coordinate(configure(tmp_path, server))
+        coordinator = cluster.coordinate(configure(tmp_path, server))
         coordinator.drop(prompts(10))
 
         coordinator.published().assert_complete(10)
@@ -65,10 +63,10 @@ def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, coordin
         coordinator.end()
 
 
-def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: Path, coordinate: Coordinate) -> None:
+def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: Path, cluster: Cluster) -> None:
     put(tmp_path, FIRST)
     with strange({}, token=FIRST) as server:
-        coordinator = coordinate(configure(tmp_path, server))
+        coordinator = cluster.coordinate(configure(tmp_path, server))
         place = ("--config", coordinator.config, "--root", coordinator.root)
         coordinator.drop(prompts(3))
         coordinator.published()

@@ -8,18 +8,26 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import Published, Running, Simulated, family, obcd_command, prompt_lines, run_obcd, wait_until
+from tests.support import (
+    Cluster,
+    Published,
+    Running,
+    Simulated,
+    family,
+    obcd_command,
+    prompt_lines,
+    run_obcd,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
 
 #: A configuration and prompts of the shape that ollama-batch-cluster takes, as its users have them.
 CONFIG = '''model = "llama3.2"
@@ -129,12 +137,12 @@ def test_verbose_prints_a_line_per_answer(folder: Folder) -> None:
     assert "plus" not in done.stderr
 
 
-def test_progress_is_said_now_and_then(tmp_path: Path, environment: dict[str, str], simulate: Simulate) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.4)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_progress_is_said_now_and_then(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.4)
+    folder = Folder(tmp_path / "work", cluster.environment, server.names[0])
     tweaks = {"obcd.cli.jobs.batch_run:PLAIN_SECONDS": 0.3}
     command = obcd_command("batch", "--prompts", "prompts.jsonl", tweaks=tweaks)
-    process = Running(command, environment, tmp_path / "batch.log", folder.path)
+    process = Running(command, cluster.environment, tmp_path / "batch.log", folder.path)
 
     assert process.wait() == 0
 
@@ -189,11 +197,9 @@ def test_changed_settings_or_prompts_are_asked_anew(folder: Folder, server: Simu
     assert len(list((folder.path / "responses").glob("prompts*/manifest.json"))) == 3
 
 
-def test_interrupted_run_goes_on_where_it_was(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_interrupted_run_goes_on_where_it_was(tmp_path: Path, cluster: Cluster, started: list[Running]) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3)
+    folder = Folder(tmp_path / "work", cluster.environment, server.names[0])
     folder.fix_slots(4)
     first = folder.begin()
     started.append(first)
@@ -217,11 +223,9 @@ def test_interrupted_run_goes_on_where_it_was(
     assert sum(record["outcome"] == "answered" for record in records) - 8 <= answered - 2
 
 
-def test_killed_run_goes_on_where_it_was(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.15)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_killed_run_goes_on_where_it_was(tmp_path: Path, cluster: Cluster, started: list[Running]) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.15)
+    folder = Folder(tmp_path / "work", cluster.environment, server.names[0])
     folder.fix_slots(4)
     folder.write_prompts([{"prompt": f"question {number}"} for number in range(32)])
     first = folder.begin()
@@ -235,11 +239,9 @@ def test_killed_run_goes_on_where_it_was(
     assert sum(record["attempt"] > 1 for record in server.account()) <= 8
 
 
-def test_second_run_into_the_same_folder_is_refused(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 1, "--seconds", 30)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_second_run_into_the_same_folder_is_refused(tmp_path: Path, cluster: Cluster, started: list[Running]) -> None:
+    server = cluster.simulate("--parallel", 1, "--seconds", 30)
+    folder = Folder(tmp_path / "work", cluster.environment, server.names[0])
     first = folder.begin()
     started.append(first)
     wait_until(lambda: server.in_flight() == 1)
@@ -248,10 +250,10 @@ def test_second_run_into_the_same_folder_is_refused(
 
 
 def test_prompts_that_changed_since_an_interruption_are_refused(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
+    tmp_path: Path, cluster: Cluster, started: list[Running]
 ) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3)
+    folder = Folder(tmp_path / "work", cluster.environment, server.names[0])
     folder.fix_slots(4)
     first = folder.begin()
     started.append(first)
@@ -305,10 +307,10 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
     ],
 )
 def test_what_cannot_be_run_is_said_with_its_exit_code(
-    folder: Folder, server: Simulated, simulate: Simulate, config: str, code: int, said: str
+    folder: Folder, server: Simulated, cluster: Cluster, config: str, code: int, said: str
 ) -> None:
     if "{free}" in config:
-        gone = simulate()
+        gone = cluster.simulate()
         gone.kill()
         config = config.replace("{free}", str(gone.port))
     text = config.replace("{endpoint}", server.names[0])
