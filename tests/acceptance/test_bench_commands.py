@@ -14,16 +14,7 @@ from typing import Any
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import (
-    Cluster,
-    Running,
-    obcd_command,
-    prompt_key,
-    prompt_lines,
-    run_here,
-    run_obcd,
-    wait_until,
-)
+from tests.support import Cluster, Running, obcd_command, prompt_key, prompt_lines, run_here, run_obcd, wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -13,16 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.test_commands import Up
-from tests.support import (
-    Cluster,
-    Published,
-    Running,
-    all_gone,
-    family,
-    prompt_lines,
-    prompts,
-    wait_until,
-)
+from tests.support import Cluster, Published, Running, all_gone, family, prompt_lines, prompts, wait_until
 
 pytestmark = pytest.mark.integration
 

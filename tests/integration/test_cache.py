@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import (
-    NEVER_HEDGED,
-    Cluster,
-    prompt_key,
-    run_obcd,
-    wait_until,
-)
+from tests.support import NEVER_HEDGED, Cluster, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 

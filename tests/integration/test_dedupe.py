@@ -6,14 +6,7 @@ import json
 
 import pytest
 
-from tests.support import (
-    Cluster,
-    CoordinatorProcess,
-    Published,
-    prompt_key,
-    run_obcd,
-    wait_until,
-)
+from tests.support import Cluster, CoordinatorProcess, Published, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -27,16 +27,7 @@ from obcd.host.supervisord.remote import Remote
 from obcd.ollama.pulling import stream_pull
 from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card_uuid, cards, free_base
-from tests.support import (
-    Running,
-    all_gone,
-    family,
-    is_gone,
-    make_environment,
-    obcd_command,
-    run_obcd,
-    wait_until,
-)
+from tests.support import Running, all_gone, family, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 

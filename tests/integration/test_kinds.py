@@ -12,16 +12,7 @@ import requests
 
 from obcd.core.endpoint.concurrency import FIRST
 from tests.golden.wording import wording
-from tests.support import (
-    Cluster,
-    Published,
-    Simulated,
-    all_gone,
-    family,
-    prompt_key,
-    run_obcd,
-    wait_until,
-)
+from tests.support import Cluster, Published, Simulated, all_gone, family, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 

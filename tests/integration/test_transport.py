@@ -111,10 +111,7 @@ class TestOneExchange:
             ("HTTP/1.1 200\r\nContent-Length: 2", 1),
             (wording("http-1-1-200-ok-content-3"), 1),
             ("HTTP/1.1 200 OK\r\nno field at all\r\nContent-Length: 2", 1),
-            (
-                wording("http-1-1-100-continue-http"),
-                1,
-            ),
+            (wording("http-1-1-100-continue-http"), 1),
             ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2", 1),
             (wording("http-1-0-200-ok-content"), 2),
             ("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2", 2),

@@ -14,17 +14,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, Rejected, Repeated, accept
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import (
-    accept_bytes,
-    answer,
-    drop_of,
-    failure,
-    finish,
-    make_layout,
-    order_of,
-    put,
-    record,
-)
+from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, make_layout, order_of, put, record
 
 #: Seven lines, one of them blank; line 4 is no prompt, and line 6 will fail.
 INPUT = (
