@@ -7,12 +7,13 @@ MANIFEST := setup.cfg pyproject.toml
 # Tests start hundreds of processes: each would compile all of obcd first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo unit coverage test lint bench soak clean
+.PHONY: help demo unit golden coverage test lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make unit    install, then run the unit and property tests (a minute)"
+	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the whole test suite but soak and bench (five minutes)"
-	@echo "make coverage  the same, with a report of the branches that they take; fails below the floor"
+	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
 	@echo "make bench   measure speed against simulated servers (minutes)"
@@ -44,7 +45,7 @@ $(VENV)/engine.stamp: $(VENV)/base.stamp
 	  || echo "no inference engine for this machine (see $(VENV)/engine.log): simulated servers take its place"
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/engine.stamp
+$(VENV)/test.stamp: $(VENV)/base.stamp
 	@echo "installing what the tests need …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
@@ -59,6 +60,9 @@ demo: $(VENV)/engine.stamp
 unit: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit tests/property $(PYTEST_ARGS)
 
+golden: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q tests/golden $(PYTEST_ARGS)
+
 # Left out is what measures time or depth of the stack: tracing takes both. `make test` has it.
 TRACED = tests/unit tests/property \
   --deselect tests/unit/core/schema/test_extract.py::test_hostile_text_takes_linear_time \
@@ -70,7 +74,7 @@ coverage: $(VENV)/test.stamp
 	@$(BIN)/coverage report
 
 # Four at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
@@ -79,11 +83,11 @@ lint: $(VENV)/lint.stamp
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/test.stamp
+bench: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m tests.bench
 
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
-soak: $(VENV)/test.stamp
+soak: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
 	@$(BIN)/python -m pytest -q --hypothesis-profile soak tests/property $(PYTEST_ARGS) || [ $$? = 5 ]  # none chosen
 

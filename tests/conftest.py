@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -38,7 +39,11 @@ settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
-    """Put temporary folders in memory, unless TMPDIR says where: syncs wait for a disk, and no test needs one."""
+    """Put temporary folders in memory, unless TMPDIR says where: syncs wait for a disk, and no test needs one.
+
+    A shell starts what runs in its background with SIGINT ignored, and children would inherit that: Ctrl-C is tested.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and is_roomy(MEMORY):
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None

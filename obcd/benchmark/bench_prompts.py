@@ -117,5 +117,5 @@ def _copy_task(drawn: random.Random) -> str:
 
 
 def _request(number: int, prompt: str) -> Request:
-    message = {"role": "user", "content": prompt}
-    return Request(line=number + 1, id=number + 1, prompt=prompt, messages=[message])
+    messages: list[dict[str, object]] = [{"role": "user", "content": prompt}]
+    return Request(line=number + 1, id=number + 1, prompt=prompt, messages=messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import TypedDict
 
 from obcd.benchmark.burn_in_verdict import BurnInTally, Oddity, find_usual
 from obcd.benchmark.load_generator import LoadGenerator, LoadWork
@@ -91,7 +91,7 @@ def report(
     settings: JobSettings,
     versions: Mapping[str, str],
     began: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the result as it is written.
 
     Args:
@@ -116,8 +116,20 @@ def report(
     }
 
 
-def figures(tally: BurnInTally, usual: Mapping[int, int]) -> dict[str, Any]:
-    """Return what a row says of one endpoint: counts, rates from 0 to 1, tokens a second; None where none can be told.
+class BurnInFigures(TypedDict):
+    """Counts, rates from 0 to 1, and tokens a second of one endpoint; None where there is none."""
+
+    answered: int
+    failed: int
+    tokens_per_second: float
+    late_share: float | None
+    compared: int
+    differing_rate: float | None
+    unsteady_rate: float | None
+
+
+def figures(tally: BurnInTally, usual: Mapping[int, int]) -> BurnInFigures:
+    """Return what a row says of one endpoint.
 
     Args:
         usual: `{prompt: digest of the majority's answer}`.

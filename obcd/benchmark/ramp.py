@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from obcd.benchmark.knee import Advice, advise, is_in_vain
 from obcd.benchmark.load_generator import LoadGenerator, LoadWork
@@ -158,7 +157,7 @@ class _Collector:
 
 def report(
     ramps: Sequence[Ramp], left_out: Mapping[str, str], settings: JobSettings, prompts: str, began: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the result as it is written.
 
     Args:
@@ -179,7 +178,7 @@ def report(
     }
 
 
-def _entry(ramp: Ramp, share: float | None) -> dict[str, Any]:
+def _entry(ramp: Ramp, share: float | None) -> dict[str, object]:
     advice = ramp.advice
     return {
         "endpoint": ramp.endpoint.name,

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ STALE_SECONDS = 10.0
 #: How a coordinator is started, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def config_option(command: Command) -> Command:

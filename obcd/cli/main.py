@@ -14,13 +14,16 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
 from obcd import __version__
 from obcd.errors import ExitCode, ObcdError, naming
 from obcd.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class CommandPlace(NamedTuple):
@@ -131,7 +134,7 @@ STANDARD_OUTPUT = "standard output"
 class _StandardOutput(io.FileIO):
     """Standard output whose errors name it, so that one which names nothing is of something else."""
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         with naming(STANDARD_OUTPUT):
             return super().write(data)
 

@@ -11,9 +11,9 @@ import stat
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
 from obcd.errors import ConfigurationError
@@ -88,7 +88,7 @@ def load_settings(path: Path | None) -> Settings:
     return settings.model_copy(update={"source": path, "schemas": _read_schemas(path, settings)})
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, object]:
     """Read a configuration as TOML, unchecked; the one place that does. An editor's byte order mark is passed over.
 
     Raises:
@@ -133,7 +133,7 @@ def _hint(error: tomllib.TOMLDecodeError) -> str:
     return f"; [{name}] may stand only once: put the lines of the second one below the first [{name}], without it"
 
 
-def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, Any]]:
+def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, object]]:
     places = {"": settings.schema_file, **{name: item.schema_file for name, item in settings.profiles.items()}}
     schemas, faults = {}, []
     for name, file in places.items():
@@ -156,7 +156,7 @@ def report(path: Path, faults: Iterable[str]) -> str:
     return f"the configuration {path} has {len(found)} faults:\n" + "\n".join(f"  {fault}" for fault in found)
 
 
-def _sentence(item: Any) -> str:
+def _sentence(item: ErrorDetails) -> str:
     """Turn one of pydantic's errors into `at requests.num_ctx: must be …`."""
     parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic's word for a fault of the key itself
     place = ".".join(part if BARE_KEY.fullmatch(part) else f'"{printable(part)}"' for part in parts)

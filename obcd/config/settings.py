@@ -26,7 +26,7 @@ from obcd.errors import LineError
 from obcd.secret import Secret
 
 
-def _checked_options(value: Any) -> Any:
+def _checked_options(value: object) -> object:
     try:
         options = {} if value is None else check_options(value)
     except LineError as error:
@@ -37,21 +37,21 @@ def _checked_options(value: Any) -> Any:
     return value
 
 
-def _checked_think(value: Any) -> Any:
+def _checked_think(value: object) -> object:
     try:
         return check_think(value)
     except LineError as error:
         raise ValueError(str(error)) from None
 
 
-def _checked_slots(value: Any) -> Any:
+def _checked_slots(value: object) -> object:
     is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024
     if value != "auto" and not is_count:
         raise ValueError(f'must be "auto" or a number from 1 to 1024, not {value!r:.60}')
     return value
 
 
-def _checked_context(value: Any) -> Any:
+def _checked_context(value: object) -> object:
     is_length = isinstance(value, int) and not isinstance(value, bool) and MIN_CONTEXT <= value <= MAX_CONTEXT
     if value not in (None, "auto") and not is_length:
         raise ValueError(f'must be "auto" or a number from {MIN_CONTEXT} to {MAX_CONTEXT}, not {value!r:.60}')
@@ -98,7 +98,7 @@ NONE = {
 MIN_CONTEXT, MAX_CONTEXT = OPTION_RANGES["num_ctx"]
 CONTEXT = 8192
 
-Options = Annotated[dict[str, Any], BeforeValidator(_checked_options)]
+Options = Annotated[dict[str, object], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Template = Annotated[str, AfterValidator(_checked_template)]
 #: Of models: {the name in the lines: the one that is asked}.
@@ -233,7 +233,7 @@ class Host(Table):
     environment: dict[str, str] = {}
 
 
-def _says_none(key: str, value: Any) -> bool:
+def _says_none(key: str, value: object) -> bool:
     return key in NONE and type(value) is type(NONE[key]) and value == NONE[key]
 
 
@@ -268,7 +268,7 @@ class Profile(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_none(cls, value: Any) -> Any:
+    def _take_none(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {key: None if _says_none(key, item) else item for key, item in value.items()}
@@ -325,19 +325,19 @@ class Settings(Table):
     profiles: dict[ProfileName, Profile] = {}
     # Set by `load_settings` alone: no file holds a key of these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
-    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
+    schemas: dict[str, dict[str, object]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
     tokens: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0tokens")
 
     @model_validator(mode="before")
     @classmethod
-    def _take_none(cls, value: Any) -> Any:
+    def _take_none(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         return {key: item for key, item in value.items() if not _says_none(key, item)}  # as if it were left out
 
     @field_validator("ollama_instances", mode="before")
     @classmethod
-    def _gpu_index_is_enough(cls, value: Any) -> Any:
+    def _gpu_index_is_enough(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
         if not value:
@@ -463,7 +463,7 @@ def read_file(path: Path) -> bytes:
     return raw
 
 
-def read_schema(path: Path) -> dict[str, Any]:
+def read_schema(path: Path) -> dict[str, object]:
     """Read a JSON schema.
 
     Raises:

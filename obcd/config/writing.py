@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import toml
 
@@ -24,7 +23,7 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
     Raises:
         ConfigurationError: If what was written would not read back the same.
     """
-    document: dict[str, Any] = read_document(source) if source is not None else {}
+    document = read_document(source) if source is not None else {}
     document["ollama_instances"] = {name: dict(value) for name, value in endpoints.items()}
     if model is not None:
         document["model"] = model
@@ -36,7 +35,8 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
     return text
 
 
-def _make_schemas_absolute(document: dict[str, Any], folder: Path) -> None:
-    for table in (document, *document.get("profiles", {}).values()):
-        if table.get("schema"):
-            table["schema"] = str(folder / table["schema"])
+def _make_schemas_absolute(document: dict[str, object], folder: Path) -> None:
+    profiles = document.get("profiles")
+    for table in (document, *(profiles.values() if isinstance(profiles, dict) else ())):
+        if schema := table.get("schema"):
+            table["schema"] = str(folder / str(schema))

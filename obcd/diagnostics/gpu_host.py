@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from obcd.config.settings import Host, Settings
 from obcd.diagnostics.findings import Finding, fault, note, right, shown, warning
@@ -134,7 +133,7 @@ def _judge_running(plan: HostPlan, running: HostPlan | None, runtime: Path) -> I
         yield note(SUBJECT, "obcd host runs with another [host] than this one", restart)
 
 
-def _essence(plan: HostPlan) -> dict[str, Any]:
+def _essence(plan: HostPlan) -> dict[str, object]:
     """Return what a restart would change; the home folder and where `ollama` was found go by who asks."""
     essence = asdict(plan)
     del essence["ollama"]

@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -180,7 +180,7 @@ def _ask_models(session: requests.Session, url: str, line: _Line) -> list[dict[s
     return _exchange(session, f"{url}/api/tags", line.deadline).get("models") or []
 
 
-def _digests(models: list[dict[str, Any]]) -> dict[str, str]:
+def _digests(models: list[dict[str, object]]) -> dict[str, str]:
     """Return `{canonical model name: digest}` of what can be a model of Ollama."""
     digests: dict[str, str] = {}
     for item in models:
@@ -222,7 +222,7 @@ def _break_off(sockets: list[socket.socket]) -> None:
 def _watched_adapter(line: _Line) -> HTTPAdapter:
     """Return an adapter that takes note of every connection."""
 
-    def watched(pool: Any) -> Any:
+    def watched(pool: Any) -> type:
         class Connection(pool.ConnectionCls):  # type: ignore[misc]
             def connect(self) -> None:
                 super().connect()
@@ -241,7 +241,7 @@ def _watched_adapter(line: _Line) -> HTTPAdapter:
 
 
 def _exchange(
-    session: requests.Session, url: str, deadline: float, body: dict[str, Any] | None = None
+    session: requests.Session, url: str, deadline: float, body: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
     """Ask for a JSON object; with a body by POST."""
     left = max(0.001, deadline - monotonic())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 from obcd.core.answer.vectors import read_vectors, why_no_vectors
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
@@ -35,8 +34,10 @@ class Rule:
     harm: Harm = Harm.NONE
 
 
-def _rule(status: int | None, pattern: str, kind: str, remedy: Remedy, *effects: Any) -> Rule:
-    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, *effects)
+def _rule(
+    status: int | None, pattern: str, kind: str, remedy: Remedy, costs_attempt: bool = True, harm: Harm = Harm.NONE
+) -> Rule:
+    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, costs_attempt, harm)
 
 
 #: First match wins.
@@ -152,7 +153,7 @@ SENTENCES = {
 }
 
 
-def judge(reply: Reply, request: Request) -> dict[str, Any] | Fault:
+def judge(reply: Reply, request: Request) -> dict[str, object] | Fault:
     """Judge the reply to a request: the parsed document of a true answer, or what went wrong."""
     document = _read(reply, request.kind)
     if isinstance(document, Fault):
@@ -177,7 +178,7 @@ def judge_loaded(reply: Reply, kind: Kind) -> Fault | None:
     return None if key in document else _invalid(f"the reply holds no {key}")
 
 
-def _read(reply: Reply, kind: Kind) -> dict[str, Any] | Fault:
+def _read(reply: Reply, kind: Kind) -> dict[str, object] | Fault:
     """Return the document of a reply that is no error."""
     if reply.status != 200:
         return _judge_refusal(reply, kind)
@@ -192,7 +193,7 @@ def _read(reply: Reply, kind: Kind) -> dict[str, Any] | Fault:
 
 def error_text(body: bytes) -> str:
     """Return the server's error text; a llama-server error, JSON inside a JSON string, is unwrapped."""
-    text: Any = body.decode("utf-8", "replace")
+    text: object = body.decode("utf-8", "replace")
     for _ in range(3):
         try:
             document = json.loads(text) if isinstance(text, str) else text

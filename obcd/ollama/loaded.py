@@ -68,7 +68,7 @@ def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
     Args:
         trained: The longest context of the model itself, to which every server lowers it; 0 for any.
     """
-    wanted: int = dict(signature.options).get("num_ctx", 0)
+    wanted = signature.num_ctx
     return 0 < found.context_length < (min(wanted, trained) if trained else wanted)
 
 
@@ -79,7 +79,7 @@ def judge_context(found: Loaded, signature: Signature, trained: int) -> Fault | 
     return unfit(
         "context_lowered",
         f"the server gave it a context of {found.context_length} tokens in place of "
-        f"{min(trained, dict(signature.options)['num_ctx'])}, for want of memory most often: "
+        f"{min(trained, signature.num_ctx)}, for want of memory most often: "
         "lower num_ctx, or the server's slots (OLLAMA_NUM_PARALLEL)",
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import requests
 
@@ -97,7 +96,7 @@ def _lines(response: requests.Response) -> Iterator[bytes]:
     yield pending
 
 
-def _read_line(line: bytes) -> dict[str, Any] | None:
+def _read_line(line: bytes) -> dict[str, object] | None:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
@@ -105,9 +104,9 @@ def _read_line(line: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     return printable(str(value)[:300])
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0

@@ -81,7 +81,7 @@ def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: Answe
     if is_fresh and last["role"] == "user":
         asked = {**last, "content": f"{last['content']}\n\n{anew}"}
         return replace(request, messages=[*request.messages[:-1], asked])
-    said = {"role": "assistant", "content": repeated, **({"tool_calls": calls} if calls else {})}
+    said: dict[str, object] = {"role": "assistant", "content": repeated, **({"tool_calls": calls} if calls else {})}
     shown = [said] if repeated.strip() or calls else []
     return replace(request, messages=[*request.messages, *shown, {"role": "user", "content": sentence}])
 

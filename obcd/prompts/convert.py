@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.converting import LineShape, columns_of, read_ours, write_cells, write_line
@@ -67,7 +67,7 @@ def convert(
     left_out = 0
     sheet = None if form.kind == JSONL else sheet_of(form, reading, MAX_LINE_BYTES)
 
-    def converted() -> Iterator[tuple[int, dict[str, Any]]]:
+    def converted() -> Iterator[tuple[int, dict[str, object]]]:
         for number, read in _read(source, form, sheet):
             try:
                 ours = read()
@@ -94,7 +94,7 @@ def convert(
 
 
 _Refuse = Callable[[int, LineError], None]
-_Lines = Iterable[tuple[int, dict[str, Any]]]
+_Lines = Iterable[tuple[int, dict[str, object]]]
 
 
 def _write_lines(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refuse) -> int:
@@ -128,7 +128,7 @@ def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: Bin
     return written
 
 
-def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, Any]]]]:
+def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, object]]]]:
     """Yield the number of each line and what makes a line of ours of it."""
     blocks = unfold(iter(partial(source.read, BLOCK), b""), form, MAX_UNPACKED_BYTES)
     if sheet is not None:
@@ -143,7 +143,7 @@ def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[i
             yield number, partial(read_ours, line, number)
 
 
-def _of_row(line: bytes, fault: str, number: int) -> dict[str, Any]:
+def _of_row(line: bytes, fault: str, number: int) -> dict[str, object]:
     if fault:
         raise LineError(fault)
     return read_ours(line, number)

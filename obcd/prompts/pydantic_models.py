@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter
 
@@ -31,7 +30,7 @@ def find_models(source: str, name: str) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
-def model_schema(path: Path, model: str) -> dict[str, Any]:
+def model_schema(path: Path, model: str) -> dict[str, object]:
     """Run a Python file and return the JSON schema of one of its models; a dataclass or TypedDict does too.
 
     Raises:

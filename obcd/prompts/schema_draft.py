@@ -13,7 +13,6 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from obcd.core.tables.csv_reader import read_header
 from obcd.errors import InputError
@@ -47,7 +46,7 @@ class _Seen:
     items: _Seen | None = None
     are_dates: bool = True
 
-    def note(self, value: Any, depth: int = 0) -> None:
+    def note(self, value: object, depth: int = 0) -> None:
         if depth > MAX_DEPTH:
             raise InputError(f"an example is nested more than {MAX_DEPTH} deep")
         self.types.add(_TYPES[type(value)])
@@ -67,12 +66,12 @@ class _Seen:
                     f"the examples have more than {MAX_KEYS} different keys: they are no records of a kind"
                 )
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> dict[str, object]:
         found = self.types - {"integer"} if "number" in self.types else self.types
         types = [name for name in _TYPES.values() if name in found]
         if not types:
             return {}
-        schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
+        schema: dict[str, object] = {"type": types[0] if len(types) == 1 else types}
         if "string" in types and self.are_dates:
             schema["pattern"] = DATE_PATTERN
         if "array" in types:
@@ -84,7 +83,7 @@ class _Seen:
         return schema
 
 
-def draft_schema(examples: Iterable[Any]) -> dict[str, Any]:
+def draft_schema(examples: Iterable[object]) -> dict[str, object]:
     """Return a JSON schema that every example satisfies.
 
     Args:
@@ -103,7 +102,7 @@ def draft_schema(examples: Iterable[Any]) -> dict[str, Any]:
     return seen.schema()
 
 
-def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, Any]]:
+def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, object]]:
     """Yield the rows of a CSV file as records; a cell's type is the narrowest that all cells of its column have.
 
     Two passes cannot be made over a pipe, so each cell says what it alone could be; `draft_schema` widens. Numbers with
@@ -131,9 +130,10 @@ def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[st
         raise InputError(f"line {above + rows.line_num} is no CSV: {error}") from None
 
 
-def settle_columns(schema: dict[str, Any]) -> dict[str, Any]:
+def settle_columns(schema: dict[str, object]) -> dict[str, object]:
     """Widen the columns of a table whose cells differ: one that holds texts and numbers holds texts."""
-    for part in schema.get("properties", {}).values():
+    properties = schema.get("properties")
+    for part in properties.values() if isinstance(properties, dict) else ():
         types = part["type"] if isinstance(part["type"], list) else [part["type"]]
         kinds = [name for name in types if name != "null"]
         if len(kinds) > 1:
@@ -144,7 +144,7 @@ def settle_columns(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def is_schema(document: Any) -> bool:
+def is_schema(document: object) -> bool:
     """Tell whether a document looks like a JSON schema rather than like a record."""
     if not isinstance(document, Mapping):
         return False
@@ -153,7 +153,7 @@ def is_schema(document: Any) -> bool:
     return "$schema" in document or has_type
 
 
-def _cell(text: str) -> Any:
+def _cell(text: str) -> object:
     if not text.strip():
         return None
     if text in _FLAGS:

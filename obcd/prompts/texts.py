@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from obcd.core.request.lines import MESSAGE_KEYS, OUR_KEYS
 from obcd.core.tables.csv_reader import check_delimiter, read_header
@@ -38,7 +38,7 @@ class Prompt:
     id: str | int
     text: str
     place: str  # where it was read, ready to print: `visits.csv row 7`
-    extra: Mapping[str, Any] = field(default_factory=dict)  # other keys of the line: {"ward": "3b"}
+    extra: Mapping[str, object] = field(default_factory=dict)  # other keys of the line: {"ward": "3b"}
     fields: Mapping[str, str] = field(default_factory=dict)  # for the template, beside the text: {"age": "54"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from obcd.errors import UsageError
 from obcd.standins.serve import Site
@@ -108,16 +109,18 @@ _PLAIN: Mapping[str, tuple[type, str, object]] = {
 }
 
 
+def _seconds(body: JsonObject, key: str) -> float:
+    text = f"Behaviour.{key} of type float64"
+    value = body[key]
+    return value if isinstance(value, float) else float(typed(body, key, int, text, 0))
+
+
 def changed_behaviour(behaviour: Behaviour, body: JsonObject) -> Behaviour:
     """Return a behaviour with what a body of PUT /simulated/behaviour changes; raises EngineError 400."""
     unknown = set(body) - {"hang", "size_vram", *_TIMES, *_PLAIN, "models", "faults"}
     if unknown:
         raise EngineError(400, f"unknown keys: {', '.join(sorted(unknown))}")
-    changes: JsonObject = {
-        key: float(typed(body, key, (int, float), f"Behaviour.{key} of type float64", 0))
-        for key in _TIMES
-        if key in body
-    }
+    changes: dict[str, Any] = {key: _seconds(body, key) for key in _TIMES if key in body}
     changes.update({key: typed(body, key, *_PLAIN[key]) for key in _PLAIN if key in body})
     if "size_vram" in body:
         if body["size_vram"] not in VRAM_SHARES:

@@ -40,6 +40,7 @@ from obcd.core.request.records import (
     answers_of,
     nth_request,
     num_predict_of,
+    whole_option,
 )
 from obcd.core.request.request_key import key_of
 from obcd.errors import LineError
@@ -394,7 +395,7 @@ class _Slot:
             endpoint=self._spec.endpoint,
             answer=answer,
             is_cached=is_cached,
-            seed=asked.request.options["seed"] if asked.has_seed else None,
+            seed=whole_option(asked.request.options, "seed", 0) if asked.has_seed else None,
             is_hedged=message.is_hedged and not is_cached,
             weights=(asked.signature.model, message.digest) if message.digest else None,
         )

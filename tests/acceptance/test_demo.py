@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_demo_answers_both_jobs_with_real_inference(folder: Path) -> None:
     demo = _start(folder)
 
-    output = _finish(demo, 200)
+    output = _finish(demo, 280)
 
     assert demo.returncode == 0, output
     assert "30 answered, 0 failed" in output

@@ -54,7 +54,7 @@ def test_two_batches_on_one_folder_do_not_meet(tmp_path: Path, cluster: Cluster,
     server = cluster.simulate("--seconds", 1, "--parallel", 2)
     config = write_config(tmp_path / "config.toml", server.names)
     file = tmp_path / "p.jsonl"
-    file.write_bytes(prompts(8))
+    file.write_bytes(prompts(200))  # longer than the second command takes to start, whatever else runs
     line = ("batch", "--config", config, "--prompts", file, "--output-dir", tmp_path / "out")
     first = Running(obcd_command(*line), cluster.environment, tmp_path / "first.log")
     started.append(first)
@@ -64,4 +64,4 @@ def test_two_batches_on_one_folder_do_not_meet(tmp_path: Path, cluster: Cluster,
 
     assert second.returncode == 7
     assert "runs on" in second.stderr
-    assert first.wait() == 0
+    assert first.process.poll() is None

@@ -307,8 +307,8 @@ def test_restart_says_why_a_server_does_not_come(host: Host) -> None:
     wait_until(lambda: host.answers(1), what=host.text)
 
 
-def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 2, {"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
+def test_a_port_that_a_stranger_holds_keeps_no_other_card_idle_and_all_of_them_no_host(runtime: Path) -> None:
+    machine = Host(runtime, 2, {"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
     with socket.socket() as stranger, socket.socket() as another:
         machine.process.end()  # begun before the stranger came
         stranger.bind(("127.0.0.1", machine.base + 1))
@@ -422,8 +422,8 @@ def test_systemd_is_told_ready_status_and_watchdog(host: Host) -> None:
     assert "NOTIFY_SOCKET" not in told
 
 
-def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, tmp_path: Path) -> None:
-    machine = Host(tmp_path / "own", 2, QUICK)
+def test_a_killed_supervisord_leaves_nothing_that_the_next_start_does_not_end(host: Host, runtime: Path) -> None:
+    machine = Host(runtime, 2, QUICK)
     try:
         machine.wait_for_all()
         machine.switch("stubborn", 0)

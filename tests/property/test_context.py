@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from obcd.core.request.context import OUTLIERS, ContextPlan, Gauge, text_tokens
 from obcd.core.request.lines import parse_line
-from obcd.core.request.records import JobSettings
+from obcd.core.request.records import JobSettings, whole_option
 from obcd.errors import TooLongError
 
 texts = st.text(max_size=40) | st.builds(str.__mul__, st.text(min_size=1, max_size=5), st.integers(1, 20_000))
@@ -45,7 +45,7 @@ def test_every_request_fits_by_the_estimate_and_few_are_left_to_a_larger_context
         except TooLongError:
             assert gauge.prompt_tokens(request) > most
             continue
-        tokens = gauge.prompt_tokens(request) + request.options.get("num_predict", 300)
+        tokens = gauge.prompt_tokens(request) + whole_option(request.options, "num_predict", 300)
         assert step >= tokens or step == most
         needs.append((step, tokens))
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import click
 
@@ -138,7 +138,7 @@ def _say_all(findings: list[Finding]) -> None:
             click.echo(f"    {finding.remedy}")
 
 
-def _say_endpoints(findings: list[dict[str, Any]], probes: list[Probe], settings: Settings) -> None:
+def _say_endpoints(findings: list[_EndpointFinding], probes: list[Probe], settings: Settings) -> None:
     for finding in findings:
         click.echo(_sentence(finding))
     pairs = sorted(zip(settings.endpoints(), probes, strict=True), key=lambda pair: pair[1].failure is not None)
@@ -175,7 +175,19 @@ def _odd_ones(endpoints: Sequence[Endpoint], probes: list[Probe], settings: Sett
     return odd
 
 
-def _examine(endpoint: Endpoint, found: Probe, settings: Settings, odd: list[str]) -> dict[str, Any]:
+class _EndpointFinding(TypedDict):
+    """What was found of an endpoint, as `--json` shows it; `missing` are models that it should have."""
+
+    endpoint: str
+    url: str
+    slots: int | None
+    failure: str | None
+    version: str
+    missing: list[str]
+    warnings: list[str]
+
+
+def _examine(endpoint: Endpoint, found: Probe, settings: Settings, odd: list[str]) -> _EndpointFinding:
     wanted = _models(settings)
     exposure = endpoint.exposure(found.peer)
     warnings = [*odd, exposure] if exposure else [*odd]
@@ -193,7 +205,7 @@ def _examine(endpoint: Endpoint, found: Probe, settings: Settings, odd: list[str
     }
 
 
-def _sentence(finding: dict[str, Any]) -> str:
+def _sentence(finding: _EndpointFinding) -> str:
     head = f"endpoint {finding['endpoint']} ({describe_slots(finding['slots'])})"
     if finding["failure"]:
         return f"{head}: " + "; ".join([finding["failure"], *finding["warnings"]])
@@ -204,7 +216,7 @@ def _sentence(finding: dict[str, Any]) -> str:
     return f"{head}: " + "; ".join([*parts, *finding["warnings"]])
 
 
-def _verdict(findings: list[dict[str, Any]], homeless: list[str]) -> int:
+def _verdict(findings: list[_EndpointFinding], homeless: list[str]) -> int:
     usable = [finding for finding in findings if not finding["failure"]]
     if not usable or all(finding["missing"] for finding in usable):
         return ExitCode.NO_ENDPOINT

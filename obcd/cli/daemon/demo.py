@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -251,7 +251,7 @@ def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
     say("a few of them:")
     for folder in (*own[-3:], questions, visits):
         for answer in _first_answers(folder, 2):
-            say(f"  {_shorten(answer['prompt'], 60)}\n    → {_shorten(answer['response'], 160)}")
+            say(f"  {_shorten(str(answer['prompt']), 60)}\n    → {_shorten(str(answer['response']), 160)}")
     merged = layout.root / "visits.json"
     records = _merge(visits, merged)
     say(f"all visits as one JSON array: {shown_path(merged)} ({plural(len(records), 'record')}); its first:")
@@ -269,7 +269,7 @@ def _all_published(layout: Layout) -> list[Path]:
     return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
 
-def _first_answers(folder: Path, count: int) -> Iterator[dict[str, Any]]:
+def _first_answers(folder: Path, count: int) -> Iterator[dict[str, object]]:
     path = folder / "responses.jsonl"
     if path.exists():
         with open(path, encoding="utf-8") as lines:
@@ -284,7 +284,7 @@ class _NotingWriter(JsonWriter):
         super().__init__(stream)
         self.records: dict[int, object] = {}
 
-    def add(self, value: Any, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer) -> None:
         """Append an element."""
         super().add(value, answer)
         if answer.line is not None:

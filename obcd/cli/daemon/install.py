@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -32,7 +32,7 @@ from obcd.install.plan import CONFIGURATION, Folder, InstallPlan, Item, make_pla
 SYSTEM = Path("/")
 NOTHING_DONE = "Nothing was done: this was --dry-run."
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 INSTALL_EPILOG = """\b
 Examples:

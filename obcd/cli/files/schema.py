@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -62,7 +61,7 @@ def schema(source: Path, model: str | None, delimiter: str | None, output: str, 
         say(f'{printable(output)}; next: schema = "{printable(output)}" in the configuration or a profile of it')
 
 
-def _draft(source: Path, name: str, model: str | None, delimiter: str | None) -> dict[str, Any]:
+def _draft(source: Path, name: str, model: str | None, delimiter: str | None) -> dict[str, object]:
     match source.suffix.lower():
         case ".py":
             return _of_program(source, name, model)
@@ -76,15 +75,14 @@ def _draft(source: Path, name: str, model: str | None, delimiter: str | None) ->
             raise UsageError(f"{name}: a schema is drafted from .json, .jsonl, .csv, .tsv or .py")
 
 
-def _named(name: str, draft: Any) -> dict[str, Any]:
+def _named(name: str, draft: Callable[[], dict[str, object]]) -> dict[str, object]:
     try:
-        drafted: dict[str, Any] = draft()
+        return draft()
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return drafted
 
 
-def _records(source: Path, name: str) -> Iterator[Any]:
+def _records(source: Path, name: str) -> Iterator[object]:
     text = _read(source, name)
     if source.suffix.lower() == ".json":
         document = _parsed(text, "it")
@@ -97,14 +95,14 @@ def _records(source: Path, name: str) -> Iterator[Any]:
             yield _parsed(line, f"line {number}")
 
 
-def _parsed(text: str, what: str) -> Any:
+def _parsed(text: str, what: str) -> object:
     found = parse_strict(text)
     if not isinstance(found, Found):
         raise InputError(f"{what} is not JSON: {found.reason}")
     return found.value
 
 
-def _of_program(source: Path, name: str, model: str | None) -> dict[str, Any]:
+def _of_program(source: Path, name: str, model: str | None) -> dict[str, object]:
     classes = find_models(_read(source, name), name)
     if model is None:
         known = ", ".join(classes) or "none"

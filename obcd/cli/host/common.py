@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import click
 
@@ -20,7 +20,7 @@ from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, 
 from obcd.host.servers.runtime import UNIT, folder_that_runs
 from obcd.logs.journal import is_journal
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 #: What `[host] gpus` may be.
 Gpus = Literal["all", 0] | list[int | str]
 

@@ -6,14 +6,13 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
 from obcd.cli.common import is_terminal
 from obcd.cli.host.common import running_host, runtime_option
 from obcd.errors import ExitCode
-from obcd.host.control.snapshot import take_snapshot
+from obcd.host.control.snapshot import ModelShown, ServerShown, Snapshot, take_snapshot
 from obcd.host.supervisord.remote import Remote
 from obcd.text import duration
 
@@ -49,13 +48,13 @@ def status(as_json: bool, runtime: str | None) -> int:
     return ExitCode.DONE
 
 
-def head(document: dict[str, Any]) -> str:
+def head(document: Snapshot) -> str:
     """Return the first line; what it leaves out of STATUS is among the remarks."""
     answering = document["status"].partition(";")[0] or "host runs"
     return f"{answering}  pid {document['pid']}  {document['runtime']}"
 
 
-def _show(document: dict[str, Any], rows: list[dict[str, str]], width: int) -> None:
+def _show(document: Snapshot, rows: list[dict[str, str]], width: int) -> None:
     """Show it to a person."""
     columns, shared = telling_columns(rows)
     for line in filter(None, (head(document), shared)):
@@ -105,7 +104,7 @@ def _table_width(rows: list[dict[str, str]], columns: Sequence[str]) -> int:
     return sum(_widths(rows, columns).values()) + len(GAP) * (len(columns) - 1)
 
 
-def row(server: dict[str, Any]) -> dict[str, str]:
+def row(server: ServerShown) -> dict[str, str]:
     """Return the texts of one server, `{column: text}`; `-` for what is not known."""
     reading = server["reading"] or {}
     used, total = reading.get("memory_used_bytes"), reading.get("memory_total_bytes")
@@ -134,7 +133,7 @@ def _unit(value: float | None, unit: str) -> str:
     return "" if value is None else f"{value:.0f} {unit}".rstrip()
 
 
-def _model(model: dict[str, Any]) -> str:
+def _model(model: ModelShown) -> str:
     """Return e.g. `llama3.2:latest 8192 100 % GPU`."""
     size = model["size_bytes"]
     share = f" {100 * model['vram_bytes'] // size} % GPU" if size else ""
@@ -142,7 +141,7 @@ def _model(model: dict[str, Any]) -> str:
     return f"{model['name']}{context}{share}"
 
 
-def remarks(document: dict[str, Any]) -> list[str]:
+def remarks(document: Snapshot) -> list[str]:
     """Return what is not a figure: troubles, throttling, Xid events, restarts; a line each."""
     lines = [document["watch"]["trouble"]] if document["watch"]["trouble"] else []
     for server in document["servers"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -43,7 +43,7 @@ Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it is not
 yours, 8 no outcome within --timeout (the control file stays, and is obeyed later).
 """
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _find_running(folder: Path, job: str) -> str:
     """Return what is to be said of a job whose retry runs; "" where none does."""
     for path in folder.parent.glob("*.partial/progress.json") if job else ():
         with contextlib.suppress(OSError, ValueError):
-            document: Any = disk.read_json(path)
+            document = disk.read_json(path)
             if isinstance(document, dict) and document.get("parent") == job:
                 name = printable(str(document.get("name")))
                 return f"it is being tried again as {name}: wait until that is finished (obcd status)"

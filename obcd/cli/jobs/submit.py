@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -75,7 +75,7 @@ class OneLineCommand(click.Command):
     """A command whose mistakes are one line each where nobody watches: a mail of cron's, a line of the journal."""
 
     def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
     ) -> click.Context:
         """Read the command line."""
         try:
@@ -83,7 +83,7 @@ class OneLineCommand(click.Command):
         except click.UsageError as error:
             raise self._shortened(error) from None
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
             return super().invoke(ctx)

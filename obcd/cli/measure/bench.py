@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -228,13 +227,13 @@ def _row(ramp: Ramp, step: LoadStep) -> tuple[str, ...]:
     )
 
 
-def _save(folder: Path, document: dict[str, Any], ramps: Sequence[Ramp], asked: JobSettings) -> None:
+def _save(folder: Path, document: dict[str, object], ramps: Sequence[Ramp], asked: JobSettings) -> None:
     """Write the result and its picture under names of their own."""
     stem = time.strftime("bench-%Y%m%dT%H%M%S")
     kinds = sorted({ramp.version for ramp in ramps})
     label = "stand-in servers, no figures of a GPU; " if document["stand_ins"] else ""
     remark = f"{label}{asked.num_ctx} tokens of context, answers of {asked.num_predict} at most; {', '.join(kinds)}"
-    picture = draw_curves(ramps, f"{asked.model}, {document['began'][:16].replace('T', ' ')} UTC", remark)
+    picture = draw_curves(ramps, f"{asked.model}, {str(document['began'])[:16].replace('T', ' ')} UTC", remark)
     for suffix, content in ((".json", json.dumps(document, indent=2) + "\n"), (".svg", picture)):
         path = folder / (stem + suffix)
         with output_file(path, overwrite=False) as file:

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from obcd.benchmark.bench_prompts import in_turn, plain_settings, steady_prompts, without_chance
-from obcd.benchmark.burn_in import BurnIn, figures, report, slots_of
+from obcd.benchmark.burn_in import BurnIn, BurnInFigures, figures, report, slots_of
 from obcd.benchmark.burn_in_verdict import Oddity, find_oddities, find_usual
 from obcd.benchmark.load_generator import LoadWork
 from obcd.benchmark.outliers import FEWEST
@@ -166,7 +165,7 @@ def _show(run: BurnIn, oddities: Sequence[Oddity]) -> None:
         click.echo("all alike")
 
 
-def _row(name: str, row: dict[str, Any], *, has_majority: bool, mark: str) -> tuple[str, ...]:
+def _row(name: str, row: BurnInFigures, *, has_majority: bool, mark: str) -> tuple[str, ...]:
     return (
         name,
         str(row["answered"]),

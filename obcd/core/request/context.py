@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from obcd.core.request.records import JobSettings, Kind, Request, Signature
+from obcd.core.request.records import JobSettings, Kind, Request, Signature, whole_option
 from obcd.errors import TooLongError
 
 #: The least context, in tokens: below it the model itself takes the memory, and only the number of lengths would grow.
@@ -88,7 +87,8 @@ class Gauge:
             return self._least
         if "num_ctx" in request.options:
             return 0
-        answer = 0 if request.kind is Kind.EMBED else request.options.get("num_predict", self._settings.num_predict)
+        most = self._settings.num_predict
+        answer = 0 if request.kind is Kind.EMBED else whole_option(request.options, "num_predict", most)
         prompt = self.prompt_tokens(request)
         if prompt > DOUBT * self._most:
             raise TooLongError(
@@ -113,11 +113,15 @@ class Gauge:
         return tokens
 
     @staticmethod
-    def _message_tokens(message: Mapping[str, Any]) -> int:
+    def _message_tokens(message: Mapping[str, object]) -> int:
+        content = message.get("content")
+        tokens = MESSAGE_TOKENS + (text_tokens(content) if isinstance(content, str) else 0)
         others = {key: value for key, value in message.items() if key not in ("role", "content")}
-        pictures = others.pop("images", None) or ()
-        words = text_tokens(json.dumps(others, ensure_ascii=False)) if others else 0
-        return MESSAGE_TOKENS + text_tokens(message.get("content") or "") + words + IMAGE_TOKENS * len(pictures)
+        if others:
+            pictures = others.pop("images", None)
+            tokens += IMAGE_TOKENS * len(pictures) if isinstance(pictures, list) else 0
+            tokens += text_tokens(json.dumps(others, ensure_ascii=False)) if others else 0
+        return tokens
 
 
 def _is_plain(request: Request) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeGuard
 
 from obcd.core.request.openai.openai_request import is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
@@ -104,7 +104,7 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     )
 
 
-def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> Any:
+def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> object:
     """Return the user's id of a line that failed; its number where it has none that can be repeated.
 
     Args:
@@ -128,7 +128,7 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
     return line if has_none or length > MAX_FAILED_ID_LENGTH else value
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes) -> dict[str, object]:
     """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
 
     Raises:
@@ -157,7 +157,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
+def check_options(options: object, place: str = "options") -> Mapping[str, object]:
     """Check Ollama options, of a line or of the configuration.
 
     Raises:
@@ -183,7 +183,7 @@ def check_options(options: object, place: str = "options") -> Mapping[str, Any]:
     return options
 
 
-def check_format(value: object) -> Mapping[str, Any] | str | None:
+def check_format(value: object) -> Mapping[str, object] | str | None:
     """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job wants), or null, which says nothing."""
     if value is None or value in ("", "json"):
         return value
@@ -209,7 +209,7 @@ def check_count(value: object, place: str = "n") -> int | None:
     raise LineError(f"`{place}` must be a whole number from 1 to {MAX_COUNT}")
 
 
-def _row_request(row: dict[str, Any], line: int, template: str, id_field: str) -> Request:
+def _row_request(row: dict[str, object], line: int, template: str, id_field: str) -> Request:
     """Return what is asked of a row: all its fields are data, whatever their names, and all are echoed but the id."""
     prompt = fill(template, row)
     return Request(
@@ -221,7 +221,7 @@ def _row_request(row: dict[str, Any], line: int, template: str, id_field: str) -
     )
 
 
-def _our_request(document: dict[str, Any], line: int) -> Request:
+def _our_request(document: dict[str, object], line: int) -> Request:
     prompt, messages = document.get("prompt"), document.get("messages")
     if document.keys() <= _PLAIN_KEYS:  # as most lines are: nothing else has to be looked for, three times a prompt
         text = _text(prompt, "prompt")
@@ -229,7 +229,7 @@ def _our_request(document: dict[str, Any], line: int) -> Request:
     if prompt is not None and messages is not None:
         raise LineError("both `prompt` and `messages`: a line has one of them")
     if messages is None:
-        message: dict[str, Any] = {"role": "user", "content": _text(prompt, "prompt")}
+        message: dict[str, object] = {"role": "user", "content": _text(prompt, "prompt")}
         if document.get("images") is not None:
             message["images"] = check_images(document["images"], "images")
         messages = [message]
@@ -256,16 +256,18 @@ def _our_request(document: dict[str, Any], line: int) -> Request:
     )
 
 
-def _embed_request(document: dict[str, Any], line: int) -> Request:
+def _embed_request(document: dict[str, object], line: int) -> Request:
     _refuse_other_kinds(document, Kind.EMBED, "embed")
     inputs = document["embed"]
-    texts = inputs if isinstance(inputs, list) else [inputs]
-    if not 1 <= len(texts) <= MAX_INPUTS:
-        raise LineError(f"`embed` is a list of {len(texts)} texts: it may have 1 to {MAX_INPUTS}, split it")
-    for number, text in enumerate(texts):
+    given = inputs if isinstance(inputs, list) else [inputs]
+    if not 1 <= len(given) <= MAX_INPUTS:
+        raise LineError(f"`embed` is a list of {len(given)} texts: it may have 1 to {MAX_INPUTS}, split it")
+    texts = [
         _text(text, f"`embed[{number}]`" if isinstance(inputs, list) else "`embed`")
+        for number, text in enumerate(given)
+    ]
     dimensions = document.get("dimensions")
-    if dimensions is not None and not (_fits(dimensions, _WHOLE) and 1 <= dimensions <= 2**16):
+    if dimensions is not None and not (_is_whole(dimensions) and 1 <= dimensions <= 2**16):
         raise LineError(f"`dimensions` must be a whole number from 1 to {2**16}")
     return Request(
         line=line,
@@ -281,7 +283,7 @@ def _embed_request(document: dict[str, Any], line: int) -> Request:
     )
 
 
-def _complete_request(document: dict[str, Any], line: int) -> Request:
+def _complete_request(document: dict[str, object], line: int) -> Request:
     _refuse_other_kinds(document, Kind.COMPLETE, "complete")
     raw = document.get("raw") or False
     if not isinstance(raw, bool):
@@ -307,21 +309,21 @@ def _complete_request(document: dict[str, Any], line: int) -> Request:
     )
 
 
-def _refuse_other_kinds(document: dict[str, Any], kind: Kind, door: str) -> None:
+def _refuse_other_kinds(document: dict[str, object], kind: Kind, door: str) -> None:
     """Refuse what Ollama would take beside another kind of prompt, and would pass over here."""
     others = frozenset().union(*KIND_KEYS.values()) - KIND_KEYS[kind]
     if strange := sorted(others.intersection(document)):
         raise LineError(f"`{strange[0]}` means nothing beside `{door}`: take it out, or write a line of its own")
 
 
-def _seed_request(document: dict[str, Any], line: int) -> Request:
+def _seed_request(document: dict[str, object], line: int) -> Request:
     message = {key: value for key, value in document.items() if key in MESSAGE_KEYS}
     messages = _messages([message])
     extra = {key: value for key, value in document.items() if key not in MESSAGE_KEYS and key != "id"}
     return Request(line=line, id=_id(document, line), prompt=_last_prompt(messages), messages=messages, extra=extra)
 
 
-def _messages(messages: object) -> list[dict[str, Any]]:
+def _messages(messages: object) -> list[dict[str, object]]:
     if not isinstance(messages, list) or not messages:
         raise LineError("`messages` must be a list of at least one message")
     for number, message in enumerate(messages):
@@ -345,26 +347,26 @@ def _messages(messages: object) -> list[dict[str, Any]]:
     return messages
 
 
-def _last_prompt(messages: list[dict[str, Any]]) -> str:
+def _last_prompt(messages: list[dict[str, object]]) -> str:
     spoken = [message.get("content") or "" for message in messages if message["role"] == "user"]
     return str((spoken or [messages[-1].get("content") or ""])[-1])
 
 
-def _options(document: dict[str, Any]) -> Mapping[str, Any]:
+def _options(document: dict[str, object]) -> Mapping[str, object]:
     return check_options(document["options"]) if document.get("options") is not None else {}
 
 
-def _logprobs(document: dict[str, Any]) -> int | None:
+def _logprobs(document: dict[str, object]) -> int | None:
     wanted, most = document.get("logprobs"), document.get("top_logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         raise LineError(f"`logprobs` must be true or false, not {_kind(wanted)}")
     if most is None:
         return 0 if wanted else None
-    if not (_fits(most, _WHOLE) and 0 <= most <= MAX_LOGPROBS):
+    if not (_is_whole(most) and 0 <= most <= MAX_LOGPROBS):
         raise LineError(f"`top_logprobs` must be a whole number from 0 to {MAX_LOGPROBS}")
     if not wanted:
         raise LineError("`top_logprobs` without `logprobs`: true")
-    return int(most)
+    return most
 
 
 def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
@@ -375,18 +377,18 @@ def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
     return value
 
 
-def _optional_text(document: dict[str, Any], key: str, *, may_be_empty: bool = False) -> str | None:
+def _optional_text(document: dict[str, object], key: str, *, may_be_empty: bool = False) -> str | None:
     return None if document.get(key) is None else _text(document[key], f"`{key}`", may_be_empty=may_be_empty)
 
 
-def _model(document: dict[str, Any]) -> str | None:
+def _model(document: dict[str, object]) -> str | None:
     model = _optional_text(document, "model")
     if model is not None and (len(model) > MAX_MODEL_LENGTH or not model.isprintable()):
         raise LineError(f"`model` is no model's name: it must have at most {MAX_MODEL_LENGTH} printable characters")
     return model
 
 
-def _id(document: dict[str, Any], line: int, key: str = "id") -> Any:
+def _id(document: dict[str, object], line: int, key: str = "id") -> object:
     value = document.get(key)
     if value is None:
         return line
@@ -395,11 +397,15 @@ def _id(document: dict[str, Any], line: int, key: str = "id") -> Any:
     return value
 
 
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _fits(value: object, needed: str) -> bool:
     if needed is _FLAG:
         return isinstance(value, bool)
     if needed is _WHOLE:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return _is_whole(value)
     if needed is _NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, list) and all(isinstance(item, str) for item in value)

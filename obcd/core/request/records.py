@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NotRequired, Required, TypedDict
 
 from obcd.core.request.rows import ID_FIELD, Reading
 
@@ -28,6 +28,45 @@ class Kind(StrEnum):
     CHAT = "chat"  # the next message of a conversation
     COMPLETE = "complete"  # how a text goes on
     EMBED = "embed"  # the vectors of texts
+
+
+class ToolFunction(TypedDict):
+    """What a tool is to a model; its `parameters` are a JSON schema, which calls have to fit where it is `strict`."""
+
+    name: str
+    description: NotRequired[str]
+    parameters: NotRequired[dict[str, object] | None]
+    strict: NotRequired[bool | None]
+
+
+class Tool(TypedDict):
+    """A tool that a model may call (ollama api/types.go: Tool)."""
+
+    type: NotRequired[str]
+    function: ToolFunction
+
+
+class RequestBody(TypedDict, total=False):
+    """The body of a POST to one of `PATHS` (ollama api/types.go: ChatRequest, GenerateRequest, EmbedRequest)."""
+
+    model: Required[str]
+    messages: list[dict[str, object]]
+    prompt: str
+    system: str
+    suffix: str
+    raw: bool
+    input: list[str]
+    dimensions: int
+    stream: bool
+    truncate: bool
+    shift: bool
+    options: dict[str, object]
+    format: Mapping[str, object] | str
+    think: bool | str
+    tools: list[Tool]
+    logprobs: bool
+    top_logprobs: int
+    keep_alive: int
 
 
 #: {kind: path of Ollama's API}
@@ -67,8 +106,8 @@ class JobSettings:
 
     model: str
     system: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    format: Mapping[str, Any] | str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    format: Mapping[str, object] | str | None = None
     think: bool | str | None = None
     num_ctx: int = 8192
     num_ctx_max: int | None = None
@@ -99,7 +138,7 @@ class JobSettings:
             return Reading(delimiter=self.delimiter)
         return Reading(self.template, self.id_field, self.delimiter)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the settings as they stand in `job.json` and `manifest.json`."""
         return asdict(self)
 
@@ -133,15 +172,15 @@ class Request:
     """
 
     line: int
-    id: Any
+    id: object
     prompt: str
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, object]]
     model: str | None = None
     system: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    format: Mapping[str, Any] | str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    format: Mapping[str, object] | str | None = None
     think: bool | str | None = None
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = None
     kind: Kind = Kind.CHAT
     inputs: tuple[str, ...] = ()
     dimensions: int | None = None
@@ -149,7 +188,7 @@ class Request:
     raw: bool = False
     count: int | None = None
     logprobs: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def echo(self) -> str | list[str]:
@@ -169,10 +208,10 @@ class Signature:
     """
 
     model: str
-    options: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, object], ...]
     embeds: bool = False
 
-    def to_json(self) -> list[Any]:
+    def to_json(self) -> list[object]:
         """Return e.g. `["llama3.2", {"num_ctx": 8192}]`, with `"embed"` as a third where it is for that."""
         return [self.model, dict(self.options), *((Kind.EMBED,) if self.embeds else ())]
 
@@ -184,7 +223,7 @@ class Signature:
     @property
     def num_ctx(self) -> int:
         """Its context length, in tokens; 0 where it names none, which is none of ours."""
-        return int(dict(self.options).get("num_ctx", 0))
+        return whole_option(dict(self.options), "num_ctx", 0)
 
     @property
     def kind(self) -> Kind:
@@ -207,17 +246,22 @@ def plain_model(name: str) -> str:
     return name.removesuffix(":latest")
 
 
-def request_options(request: Request, settings: JobSettings) -> dict[str, Any]:
+def request_options(request: Request, settings: JobSettings) -> dict[str, object]:
     """Merge the options of job and line; the line's win. num_ctx and num_predict are always in it."""
-    limits = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
+    limits: dict[str, object] = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
     return {**limits, **settings.options, **request.options}
+
+
+def whole_option(options: Mapping[str, object], key: str, otherwise: int) -> int:
+    """Return an option that is a whole number; `otherwise` where it is not set."""
+    value = options.get(key, otherwise)
+    return value if isinstance(value, int) else otherwise
 
 
 def num_predict_of(request: Request, settings: JobSettings) -> int:
     """Return how many tokens an answer may have, the line's own wish before the job's; below 1 it is without end."""
     options = request.options if "num_predict" in request.options else settings.options
-    limit: int = options.get("num_predict", settings.num_predict)
-    return limit
+    return whole_option(options, "num_predict", settings.num_predict)
 
 
 def answers_of(request: Request, settings: JobSettings) -> int:
@@ -234,7 +278,7 @@ def nth_request(request: Request, settings: JobSettings, answer: int) -> Request
     Args:
         answer: Its number, from 0.
     """
-    seed = request_options(request, settings).get("seed", -1)
+    seed = whole_option(request_options(request, settings), "seed", -1)
     if seed < 0:
         seed = zlib.crc32(json.dumps(request.id, sort_keys=True).encode("ascii")) >> 1
     return replace(request, options={**request.options, "seed": min(seed + answer, 2**63 - 1)})
@@ -247,7 +291,7 @@ def signature_of(request: Request, settings: JobSettings) -> Signature:
     return Signature(canonical_model(settings.model_for(request.model)), loading, request.kind is Kind.EMBED)
 
 
-def request_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+def request_body(request: Request, settings: JobSettings) -> RequestBody:
     """Return the body of the POST for one request, to the path that `PATHS` has for its kind.
 
     `truncate: false` makes an over-long prompt an error instead of a silently cut prompt (ollama 0.12.6 and newer).
@@ -257,11 +301,13 @@ def request_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     return complete_body(request, settings) if request.kind is Kind.COMPLETE else embed_body(request, settings)
 
 
-def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+def chat_body(request: Request, settings: JobSettings) -> RequestBody:
     """Return the body of POST /api/chat for one request (ollama api/types.go: ChatRequest)."""
     system = system_of(request, settings)
-    opening = [{"role": "system", "content": system}] if system and request.messages[0]["role"] != "system" else []
-    body = {
+    opening: list[dict[str, object]] = []
+    if system and request.messages[0]["role"] != "system":
+        opening.append({"role": "system", "content": system})
+    body: RequestBody = {
         "model": settings.model_for(request.model),
         "messages": opening + request.messages,
         "stream": False,
@@ -272,12 +318,12 @@ def chat_body(request: Request, settings: JobSettings) -> dict[str, Any]:
     return _with_wishes(body, request, settings)
 
 
-def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+def complete_body(request: Request, settings: JobSettings) -> RequestBody:
     """Return the body of POST /api/generate for one request (ollama api/types.go: GenerateRequest).
 
     A raw prompt is sent alone: a system message beside it is refused.
     """
-    body = {
+    body: RequestBody = {
         "model": settings.model_for(request.model),
         "prompt": request.prompt,
         "stream": False,
@@ -286,22 +332,28 @@ def complete_body(request: Request, settings: JobSettings) -> dict[str, Any]:
         "options": request_options(request, settings),
     }
     system = None if request.raw else system_of(request, settings)
-    wishes = {"system": system or None, "suffix": request.suffix, "raw": request.raw or None}
-    body.update((key, value) for key, value in wishes.items() if value is not None)
+    if system:
+        body["system"] = system
+    if request.suffix is not None:
+        body["suffix"] = request.suffix
+    if request.raw:
+        body["raw"] = True
     return _with_wishes(body, request, settings)
 
 
-def embed_body(request: Request, settings: JobSettings) -> dict[str, Any]:
+def embed_body(request: Request, settings: JobSettings) -> RequestBody:
     """Return the body of POST /api/embed for one request (ollama api/types.go: EmbedRequest)."""
     options = request_options(request, settings)
     del options["num_predict"]  # nothing is generated
-    body = {
+    body: RequestBody = {
         "model": settings.model_for(request.model),
         "input": list(request.inputs),
         "truncate": False,
         "options": options,
     }
-    return body if request.dimensions is None else {**body, "dimensions": request.dimensions}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    return body
 
 
 def system_of(request: Request, settings: JobSettings) -> str | None:
@@ -309,14 +361,14 @@ def system_of(request: Request, settings: JobSettings) -> str | None:
     return request.system if request.system is not None else settings.system
 
 
-def format_of(request: Request, settings: JobSettings) -> Mapping[str, Any] | str | None:
+def format_of(request: Request, settings: JobSettings) -> Mapping[str, object] | str | None:
     """Return what the answer to a request is held to: a JSON schema, `"json"` (any JSON), or None."""
     if request.kind is Kind.EMBED:
         return None
     return (request.format if request.format is not None else settings.format) or None
 
 
-def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) -> dict[str, Any]:
+def _with_wishes(body: RequestBody, request: Request, settings: JobSettings) -> RequestBody:
     """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
     wanted_format = format_of(request, settings)
     if wanted_format is not None and settings.send_schema:
@@ -333,7 +385,7 @@ def _with_wishes(body: dict[str, Any], request: Request, settings: JobSettings) 
     return body
 
 
-def unload_body(model: str) -> dict[str, Any]:
+def unload_body(model: str) -> RequestBody:
     """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing.
 
     Of an embedding model too: no ability is asked for (ollama server/routes.go: ChatHandler).
@@ -341,20 +393,23 @@ def unload_body(model: str) -> dict[str, Any]:
     return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
 
 
-def token_body(signature: Signature) -> dict[str, Any]:
+def token_body(signature: Signature) -> RequestBody:
     """Return the body of the smallest request that has a loaded signature compute something, for its kind's path."""
     body = preload_body(signature)
     if signature.embeds:
-        return body | {"input": ["Hi"]}
-    return body | {"messages": [{"role": "user", "content": "Hi"}], "options": body["options"] | {"num_predict": 1}}
+        body["input"] = ["Hi"]
+    else:
+        body["messages"] = [{"role": "user", "content": "Hi"}]
+        body["options"]["num_predict"] = 1
+    return body
 
 
-def preload_body(signature: Signature) -> dict[str, Any]:
+def preload_body(signature: Signature) -> RequestBody:
     """Return the body of the call that loads a signature: nothing to answer, the same reloading options.
 
     It goes to /api/chat, or to /api/embed where the signature is for that.
     """
-    common = {"model": signature.model, "truncate": False, "options": dict(signature.options)}
+    common: RequestBody = {"model": signature.model, "truncate": False, "options": dict(signature.options)}
     if signature.embeds:
         return {**common, "input": []}
     return {**common, "messages": [], "stream": False, "shift": SHIFT}

@@ -20,6 +20,7 @@ from obcd.core.request.records import (
     format_of,
     request_body,
     request_options,
+    whole_option,
 )
 from obcd.core.request.tools import strict_parameters
 
@@ -100,7 +101,7 @@ def is_repeatable(request: Request, settings: JobSettings) -> bool:
     if request.kind is Kind.EMBED:
         return True
     options = request_options(request, settings)
-    seed = options.get("seed", -1)  # by -1 Ollama draws one
+    seed = whole_option(options, "seed", -1)  # by -1 Ollama draws one
     return options.get("temperature") == 0 or seed >= 0
 
 

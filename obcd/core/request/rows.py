@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from obcd.errors import LineError
 
@@ -58,7 +57,7 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
     return pieces
 
 
-def is_blank(value: Any) -> bool:
+def is_blank(value: object) -> bool:
     """Tell whether a field says nothing: null, or a text of nothing but white space."""
     return value is None or (isinstance(value, str) and not value.strip())
 
@@ -100,7 +99,7 @@ def fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name in pieces_of(template) if name is not None))
 
 
-def fill(template: str, row: Mapping[str, Any]) -> str:
+def fill(template: str, row: Mapping[str, object]) -> str:
     """Return the prompt of a row: texts as they are, all else as JSON.
 
     Raises:

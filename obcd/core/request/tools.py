@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from obcd.core.request.records import Tool, ToolFunction
 from obcd.core.schema.schemas import check_schema
 from obcd.errors import LineError
 
 _EXAMPLE = '{"type": "function", "function": {"name": …, "description": …, "parameters": {…}}}'
 
 
-def check_tools(tools: object) -> list[Any] | None:
+def check_tools(tools: object) -> list[Tool] | None:
     """Check `tools`; null means none.
 
     Raises:
@@ -34,24 +34,24 @@ def check_tools(tools: object) -> list[Any] | None:
             raise LineError(f"`{place}.function.parameters` must be a JSON schema (an object)")
         if not isinstance(function.get("strict", False), bool | None):
             raise LineError(f"`{place}.function.strict` must be true or false")
-        why = check_schema(_parameters(function)) if function.get("strict") else ""
+        why = check_schema(_parameters(tool["function"])) if function.get("strict") else ""
         if why:
             raise LineError(f"`{place}.function.parameters` is not a JSON schema that can be held to: {why}")
     return tools
 
 
-def tool_names(tools: Sequence[Any]) -> tuple[str, ...]:
+def tool_names(tools: Sequence[Tool]) -> tuple[str, ...]:
     """Return the names of checked tools."""
     return tuple(tool["function"]["name"] for tool in tools)
 
 
-def strict_parameters(tools: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def strict_parameters(tools: Sequence[Tool]) -> dict[str, dict[str, object]]:
     """Return `{name: JSON schema}` of those of checked tools whose calls have to fit (OpenAI's `strict`)."""
     functions = (tool["function"] for tool in tools)
     return {function["name"]: _parameters(function) for function in functions if function.get("strict")}
 
 
-def _parameters(function: dict[str, Any]) -> dict[str, Any]:
+def _parameters(function: ToolFunction) -> dict[str, object]:
     """Return what the arguments of a tool are held to: an object, where it does not say more."""
     return function.get("parameters") or {"type": "object"}
 

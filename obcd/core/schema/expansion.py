@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote
 
 from obcd.errors import ObcdError
@@ -47,8 +46,8 @@ class ExpansionError(ObcdError, ValueError):
 class _Part:
     """An object of a schema, with the ids of those that it applies: see `_SAME`, `_EVERY`, `_ONE`."""
 
-    document: dict[str, Any]
-    base: dict[str, Any]  # what its references are relative to
+    document: dict[str, object]
+    base: dict[str, object]  # what its references are relative to
     place: str
     same: list[int] = field(default_factory=list)
     every: list[int] = field(default_factory=list)
@@ -65,12 +64,12 @@ class Expansion:
         ExpansionError: If a reference leads nowhere or round in a circle, or there are too many.
     """
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, object]) -> None:
         self._root = id(document)
         self._parts: dict[int, _Part] = {}
         self._referred: set[int] = set()
         self.patterns: dict[str, str] = {}
-        anchors: dict[str, list[dict[str, Any]]] = {}
+        anchors: dict[str, list[dict[str, object]]] = {}
         found = self._walk(document, document, "")
         for part in found:
             for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
@@ -88,7 +87,7 @@ class Expansion:
         is_twice = any(str(key).startswith("unevaluated") for part in self._parts.values() for key in part.document)
         self._twice = 2 if is_twice else 1
 
-    def _walk(self, document: Any, base: dict[str, Any], place: str) -> list[_Part]:
+    def _walk(self, document: object, base: dict[str, object], place: str) -> list[_Part]:
         """Return the parts that lie in one, it among them, which are not known."""
         made = []
         left = [(document, base, place)]
@@ -128,11 +127,11 @@ class Expansion:
                     raise ExpansionError("it refers to itself without end, or is nested too deep")
         return [self._parts[number] for number in heights]
 
-    def documents(self) -> list[dict[str, Any]]:
+    def documents(self) -> list[dict[str, object]]:
         """Return the parts themselves."""
         return [part.document for part in self._order]
 
-    def weight(self, cost: Callable[[dict[str, Any]], int], depth: int) -> int:
+    def weight(self, cost: Callable[[dict[str, object]], int], depth: int) -> int:
         """Return what all parts together may cost that apply to one value in an answer: more than `MOST_STEPS` is much.
 
         Args:
@@ -156,7 +155,7 @@ class Expansion:
         return inner[self._root]
 
 
-def _inner(part: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+def _inner(part: dict[str, object], key: str) -> Iterator[tuple[str, object]]:
     """Yield `(place, part)` of what lies in a keyword of a part."""
     value = part.get(key)
     if isinstance(value, list):
@@ -167,7 +166,7 @@ def _inner(part: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _targets(part: _Part, anchors: Mapping[str, list[dict[str, Any]]]) -> Iterator[Any]:
+def _targets(part: _Part, anchors: Mapping[str, list[dict[str, object]]]) -> Iterator[object]:
     """Yield what a part refers to: where there are several of a name, all."""
     for key in _REFERENCES:
         target = part.document.get(key)
@@ -185,14 +184,14 @@ def _targets(part: _Part, anchors: Mapping[str, list[dict[str, Any]]]) -> Iterat
         yield from found
 
 
-def patterns_of(part: dict[str, Any]) -> list[str]:
+def patterns_of(part: dict[str, object]) -> list[str]:
     """Return the patterns that a part of a schema has itself."""
     patterns = part.get("patternProperties")
     found = (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ()))
     return [pattern for pattern in found if isinstance(pattern, str)]
 
 
-def steps_of(part: dict[str, Any]) -> int:
+def steps_of(part: dict[str, object]) -> int:
     """Return what a part of a schema takes at a value, without its patterns and what it applies, in steps."""
     steps = (
         1 + len(part) + (MULTIPLE_STEPS if "multipleOf" in part else 0) + (UNIQUE_STEPS if "uniqueItems" in part else 0)
@@ -203,7 +202,7 @@ def steps_of(part: dict[str, Any]) -> int:
     return steps
 
 
-def find_part(root: Any, pointer: str) -> Any:
+def find_part(root: object, pointer: str) -> object:
     """Return what a JSON pointer (RFC 6901, `#/$defs/visit`) leads to in a schema; None where it leads nowhere."""
     if pointer == "#":
         return root

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
 
 from obcd.core.schema.strict_json import DECODER, RepeatedKeyError
 from obcd.errors import LineError
@@ -32,7 +31,7 @@ MAX_NUMBER_CHARS = 4300
 class Found:
     """The JSON value of an answer, and its text as the model wrote it: without fences, prose and white space."""
 
-    value: Any
+    value: object
     text: str = field(default="", compare=False)
 
 

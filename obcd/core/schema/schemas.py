@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
 from obcd.core.schema.extract import Found, NoJson, find_json, parse_strict, split_thinking
 from obcd.errors import ObcdError
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 #: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
@@ -67,7 +70,7 @@ class Fit:
             then written anew.
     """
 
-    value: Any
+    value: object
     text: str
     thoughts: str = ""
     is_mended: bool = False
@@ -93,7 +96,7 @@ class Misfit:
 
 
 #: Judges an answer by a schema where it may take long.
-Apart = Callable[[Mapping[str, Any], str], Fit | Misfit]
+Apart = Callable[[Mapping[str, object], str], Fit | Misfit]
 
 
 class _PanicError(ObcdError):
@@ -108,7 +111,7 @@ class Schema:
         backtracks: How often a search may go back.
     """
 
-    def __init__(self, document: Mapping[str, Any] | str, backtracks: int = BACKTRACKS) -> None:
+    def __init__(self, document: Mapping[str, object] | str, backtracks: int = BACKTRACKS) -> None:
         self.document = document
         self._compiled = None if isinstance(document, str) else _Compiled(json.dumps(document), backtracks)
 
@@ -228,7 +231,7 @@ class _Compiled:
                 count(steps_of, depth),
                 count(lambda part: sum(self._searches[pattern] for pattern in patterns_of(part)), depth),
                 count(lambda part: 1 + len(part), depth),
-                count(lambda part: len(part["required"]) if isinstance(part.get("required"), list) else 0, depth),
+                count(_required_names, depth),
             )
         return self._weights[depth]
 
@@ -238,7 +241,7 @@ class _Compiled:
         is_long = size.has_long_number or self._has_long_number
         return not is_long and size.values * weight.steps + size.chars * weight.search <= MOST_STEPS
 
-    def is_valid(self, value: Any) -> bool:
+    def is_valid(self, value: object) -> bool:
         """Return whether a value fits.
 
         Raises:
@@ -251,7 +254,7 @@ class _Compiled:
                 text = json.dumps(value, ensure_ascii=False)
                 return bool(self._validator.is_valid(json.loads(_SURROGATE.sub("\ufffd", text))))
 
-    def problems(self, value: Any, size: _Size) -> list[_Problem]:
+    def problems(self, value: object, size: _Size) -> list[_Problem]:
         """Return the problems of a value that does not fit, one for all where there may be too many."""
         found = [
             _Problem(
@@ -282,7 +285,7 @@ class _Compiled:
                     place[last], is_any = found.value, True
         return is_any
 
-    def _errors(self, value: Any, size: _Size) -> list[Any]:
+    def _errors(self, value: object, size: _Size) -> list[jsonschema_rs.ValidationError]:
         """Return jsonschema-rs' errors: it makes all at once, and those of each branch besides."""
         weight = self._weigh(size.depth)
         faults = size.values * weight.keywords + size.objects * weight.required * 5
@@ -295,7 +298,7 @@ class _Compiled:
                 return []
 
 
-def check_schema(document: Mapping[str, Any]) -> str:
+def check_schema(document: Mapping[str, object]) -> str:
     """Return why a JSON schema cannot be held to, as the rest of a sentence; "" if it can."""
     try:
         return _why_unusable(_text_of(document))
@@ -303,12 +306,12 @@ def check_schema(document: Mapping[str, Any]) -> str:
         return "it is nested too deep"
 
 
-def schema_of(document: Mapping[str, Any] | str) -> Schema:
+def schema_of(document: Mapping[str, object] | str) -> Schema:
     """Return the compiled form of what `check_schema` took; the same one for the same document, lately."""
     return _remembered(_text_of(document))
 
 
-def _text_of(document: Mapping[str, Any] | str) -> str:
+def _text_of(document: Mapping[str, object] | str) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -363,7 +366,8 @@ def _search_steps(pattern: str) -> int:
     if len(pattern) > MAX_PATTERN:
         return 0
     sizes = [size for size in PATTERN_SIZES if size > 8 * len(pattern)]
-    tried: list[tuple[int, Any]] = [(size // BYTES_PER_STEP, rs.RegexOptions(size_limit=size)) for size in sizes]
+    tried: list[tuple[int, rs.RegexOptions | rs.FancyRegexOptions]] = []
+    tried.extend((size // BYTES_PER_STEP, rs.RegexOptions(size_limit=size)) for size in sizes)
     tried.extend((steps, rs.FancyRegexOptions(size_limit=size)) for size, steps in HARD_STEPS.items())
     for steps, options in tried:
         try:
@@ -388,11 +392,16 @@ def _panics() -> Iterator[None]:
         raise _PanicError(str(error)) from error
 
 
-def _refuse(uri: str) -> Any:
+def _required_names(part: Mapping[str, object]) -> int:
+    names = part.get("required")
+    return len(names) if isinstance(names, list) else 0
+
+
+def _refuse(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is never fetched")
 
 
-def _draft_of(document: Mapping[str, Any]) -> int:
+def _draft_of(document: Mapping[str, object]) -> int:
     """Return the number of the draft that a schema names; 0 for the newest, and where it names none that is known."""
     found = re.search(
         r"^https?://json-schema.org/draft(?:-0([467])|/(2019)-09)/schema#?$", str(document.get("$schema"))
@@ -403,7 +412,7 @@ def _draft_of(document: Mapping[str, Any]) -> int:
 def _size_of(found: Found) -> _Size:
     values, objects, depth, level = 1, 0, 0, [found.value]
     while level:
-        inner: list[Any] = []
+        inner: list[object] = []
         for value in level:
             if isinstance(value, dict):
                 inner.extend(value.values())

@@ -11,7 +11,6 @@ import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, replace
 from enum import StrEnum
-from typing import Any
 
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object
 from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EFFORTS, EMBEDDINGS, is_asked, to_ours
@@ -40,7 +39,7 @@ _KEYS = {"count": "n", "inputs": "embed"}
 _MEDIA = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
 
 
-def read_ours(raw: bytes, line: int) -> dict[str, Any]:
+def read_ours(raw: bytes, line: int) -> dict[str, object]:
     """Return a line of any shape as one of ours, without those of its keys that say nothing.
 
     Raises:
@@ -64,7 +63,7 @@ def read_ours(raw: bytes, line: int) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None or key not in keys}
 
 
-def write_line(ours: Mapping[str, Any], line: int, shape: LineShape, model: str = "") -> bytes:
+def write_line(ours: Mapping[str, object], line: int, shape: LineShape, model: str = "") -> bytes:
     """Return a line of ours in another shape, without its LF.
 
     Args:
@@ -85,7 +84,7 @@ def write_line(ours: Mapping[str, Any], line: int, shape: LineShape, model: str 
     return raw
 
 
-def write_cells(ours: Mapping[str, Any], line: int, columns: Sequence[str]) -> list[str]:
+def write_cells(ours: Mapping[str, object], line: int, columns: Sequence[str]) -> list[str]:
     """Return a line of ours as the cells of a table.
 
     Raises:
@@ -104,7 +103,7 @@ def write_cells(ours: Mapping[str, Any], line: int, columns: Sequence[str]) -> l
     return cells
 
 
-def _is_text(key: str, ours: Mapping[str, Any], keys: Container[str]) -> bool:
+def _is_text(key: str, ours: Mapping[str, object], keys: Container[str]) -> bool:
     """Tell whether a table makes a text of a value: of an id, and of what is echoed, be it there or not."""
     return key not in _WISHES or (key in ours and (key == "id" or key not in keys))
 
@@ -116,19 +115,19 @@ def columns_of(header: Sequence[str]) -> tuple[str, ...]:
     return tuple("prompt" if name == "content" else name for name in header if name != "role")
 
 
-def _is_ours(document: Mapping[str, Any]) -> bool:
+def _is_ours(document: Mapping[str, object]) -> bool:
     return any(key in document for key in ("prompt", "messages", "complete", "embed"))
 
 
-def _to_seed(ours: Mapping[str, Any]) -> dict[str, Any]:
+def _to_seed(ours: Mapping[str, object]) -> dict[str, object]:
     document = dict(ours)
     if "prompt" in document:
-        message: Any = {"role": "user", "content": document.pop("prompt")}
+        message = {"role": "user", "content": document.pop("prompt")}
         if "images" in document:
             message["images"] = document.pop("images")
     else:
         messages = document.pop("messages", None)
-        if messages is None:
+        if not isinstance(messages, list):
             raise LineError("a line of the seed's asks for a chat: `complete` and `embed` have no place in it")
         if len(messages) > 1:
             raise LineError("a line of the seed's has one message: `messages` has no place in it")
@@ -138,7 +137,7 @@ def _to_seed(ours: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, **document}
 
 
-def _to_openai(ours: Mapping[str, Any], line: int, model: str) -> dict[str, Any]:
+def _to_openai(ours: Mapping[str, object], line: int, model: str) -> dict[str, object]:
     number = ours.get("id", line)
     if not isinstance(number, str | int) or isinstance(number, bool) or number == "":
         raise LineError("`id` must be a text or a whole number to be a custom_id")
@@ -155,7 +154,8 @@ def _to_openai(ours: Mapping[str, Any], line: int, model: str) -> dict[str, Any]
         url, body = COMPLETIONS, _completion(wishes)
     else:
         url, body = CHAT, _chat(wishes)
-    body |= _parameters(wishes.pop("options", {}), url) | {"n": wishes.pop("n", None)}
+    options = wishes.pop("options", None)
+    body |= _parameters(options if isinstance(options, dict) else {}, url) | {"n": wishes.pop("n", None)}
     if wishes:
         raise LineError(f"`{min(wishes)}` has no place in a line for {url}")
     echoed = {key: value for key, value in ours.items() if key not in known}
@@ -163,9 +163,9 @@ def _to_openai(ours: Mapping[str, Any], line: int, model: str) -> dict[str, Any]
     return {"custom_id": str(number), "method": "POST", "url": url, "body": body, **echoed}
 
 
-def _chat(wishes: dict[str, Any]) -> dict[str, Any]:
+def _chat(wishes: dict[str, object]) -> dict[str, object]:
     messages = wishes.pop("messages", None)
-    if messages is None:
+    if not isinstance(messages, list):
         messages = [{"role": "user", "content": wishes.pop("prompt"), "images": wishes.pop("images", None)}]
     system = wishes.pop("system", None)
     if system == "":
@@ -193,23 +193,23 @@ def _chat(wishes: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _message(message: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _message(message: Mapping[str, object], place: str) -> dict[str, object]:
     if lost := sorted(message.keys() - {"role", "content", "images"}):
         raise LineError(f"`{place}.{lost[0]}` is not converted: write the line for OpenAI yourself")
     content, images = message.get("content", ""), message.get("images")
-    if not images:
+    if not isinstance(images, list) or not images:
         return {"role": message["role"], "content": content}
-    parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if content else []
+    parts: list[dict[str, object]] = [{"type": "text", "text": content}] if content else []
     return {"role": message["role"], "content": parts + [_picture(image) for image in images]}
 
 
-def _picture(image: str) -> dict[str, Any]:
+def _picture(image: str) -> dict[str, object]:
     media = next((media for start, media in _MEDIA.items() if image.startswith(start)), "image/png")
     url = image if image[:5].lower() == "data:" else f"data:{media};base64,{image}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _completion(wishes: dict[str, Any]) -> dict[str, Any]:
+def _completion(wishes: dict[str, object]) -> dict[str, object]:
     suffix, has_template = wishes.pop("suffix", None), not wishes.pop("raw", False)
     if suffix is None and has_template:
         raise LineError("`complete` goes through the model's template here, and not at OpenAI: set `raw`")
@@ -221,8 +221,8 @@ def _completion(wishes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parameters(options: Mapping[str, Any], url: str) -> dict[str, Any]:
-    body: dict[str, Any] = {}
+def _parameters(options: Mapping[str, object], url: str) -> dict[str, object]:
+    body: dict[str, object] = {}
     for option, value in options.items():
         if option == "num_predict":
             body["max_completion_tokens" if url == CHAT else "max_tokens"] = value
@@ -233,7 +233,7 @@ def _parameters(options: Mapping[str, Any], url: str) -> dict[str, Any]:
     return body
 
 
-def _check_same(ours: Mapping[str, Any], raw: bytes, line: int, model: str) -> None:
+def _check_same(ours: Mapping[str, object], raw: bytes, line: int, model: str) -> None:
     """Hold what was written to what was read.
 
     Raises:
@@ -263,13 +263,13 @@ def _difference(before: Request, after: Request) -> str:
 def _settled(request: Request, model: str) -> Request:
     """Return a request with what says the same said in one way."""
     if request.kind is Kind.CHAT and request.system:
-        opening = {"role": "system", "content": request.system}
+        opening: dict[str, object] = {"role": "system", "content": request.system}
         request = replace(request, system=None, messages=[opening, *request.messages])
     messages = [_without_no_images(message) for message in request.messages]
     number = str(request.id) if isinstance(request.id, int) and not isinstance(request.id, bool) else request.id
     return replace(request, id=number, model=request.model or model or None, messages=messages)
 
 
-def _without_no_images(message: Mapping[str, Any]) -> dict[str, Any]:
+def _without_no_images(message: Mapping[str, object]) -> dict[str, object]:
     """Return a message without an empty list of pictures, which asks nothing."""
     return {key: value for key, value in message.items() if key != "images" or value}

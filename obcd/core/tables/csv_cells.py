@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
 
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
 from obcd.core.request.records import Kind
@@ -45,7 +44,7 @@ def keys_of(document: Container[str]) -> frozenset[str]:
     return next((keys for door, keys in DOORS.items() if door in document), _OURS)
 
 
-def read_cells(row: Mapping[str, str]) -> dict[str, Any]:
+def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     """Return a row of a table as a line.
 
     Raises:
@@ -54,7 +53,7 @@ def read_cells(row: Mapping[str, str]) -> dict[str, Any]:
     said = {name for name, cell in row.items() if cell != ""}
     keys = keys_of(said)
     silent = keys | _OURS  # a row that asks for an answer may stand in one table with rows that ask for vectors
-    document: dict[str, Any] = {}
+    document: dict[str, object] = {}
     for name, cell in row.items():
         if name in said and name in keys:
             document[name] = _read_cell(name, cell)
@@ -90,13 +89,13 @@ def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
     return Sheet(delimiter, most_bytes, read=read_cells, check=check_columns)
 
 
-def _read_cell(name: str, cell: str) -> Any:
+def _read_cell(name: str, cell: str) -> object:
     if name in JSON_CELLS:
         return cell.strip() if cell.strip() in WORDS.get(name, ()) else _read_json(name, cell)
     return _read_json(name, cell) if name == "embed" and cell.startswith("[") else cell
 
 
-def _read_json(name: str, cell: str) -> Any:
+def _read_json(name: str, cell: str) -> object:
     try:
         return parse_object(b'{"cell": ' + cell.encode() + b"}")["cell"]
     except (LineError, KeyError):
@@ -106,7 +105,7 @@ def _read_json(name: str, cell: str) -> Any:
     raise LineError(f'the cell of `{name}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"')
 
 
-def write_cell(name: str, value: Any, keys: Container[str]) -> str:
+def write_cell(name: str, value: object, keys: Container[str]) -> str:
     """Return the cell that `read_cells` reads as this value, or as its JSON where its column holds texts."""
     if value is None:
         return ""

@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 from obcd.errors import FormError, LineError
 from obcd.text import printable
@@ -57,7 +56,7 @@ class Sheet:
 
     delimiter: str
     most_bytes: int
-    read: Callable[[dict[str, str]], dict[str, Any]] = field(kw_only=True, default=dict)
+    read: Callable[[dict[str, str]], dict[str, object]] = field(kw_only=True, default=dict)
     check: Callable[[list[str]], None] | None = field(kw_only=True, default=None)
     header: list[str] = field(init=False, default_factory=list)
     cut: str = ""
@@ -228,7 +227,7 @@ def check_delimiter(line: str, delimiter: str) -> None:
     raise FormError(f"{where}: {name if needs_name_alone else ' and '.join(filter(None, (name, said)))}")
 
 
-def _encoded(document: dict[str, Any]) -> bytes:
+def _encoded(document: dict[str, object]) -> bytes:
     try:
         return json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # half a character, written as \ud800 in a cell of JSON

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-from collections.abc import Callable, Collection, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from obcd.host.cards.card import Card, MigInstance, Readings, Reason, no_gpu, throttle_words
 from obcd.text import printable
@@ -42,8 +41,61 @@ _FAILURES = {
 }
 
 
+T = TypeVar("T")
+
+
+class _Memory(Protocol):
+    total: int
+    used: int
+
+
+class _PciInfo(Protocol):
+    busId: str | bytes
+
+
+class _Utilisation(Protocol):
+    gpu: int
+
+
+class _Event(Protocol):
+    device: object
+    eventData: int
+
+
+class _Nvml(Protocol):
+    """What is used of the module `pynvml`, which has no types; handles of cards, instances and events are opaque."""
+
+    NVMLError: type[Exception]
+    NVML_DEVICE_MIG_ENABLE: int
+    NVML_ERROR_GPU_IS_LOST: int
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED: int
+    NVML_TEMPERATURE_GPU: int
+    NVML_VOLATILE_ECC: int
+    nvmlEventTypeXidCriticalError: int
+
+    def nvmlInit(self) -> None: ...
+    def nvmlShutdown(self) -> None: ...
+    def nvmlDeviceGetCount(self) -> int: ...
+    def nvmlDeviceGetHandleByIndex(self, index: int, /) -> object: ...
+    def nvmlDeviceGetMemoryInfo(self, handle: object, /) -> _Memory: ...
+    def nvmlDeviceGetPciInfo(self, handle: object, /) -> _PciInfo: ...
+    def nvmlDeviceGetUUID(self, handle: object, /) -> str | bytes: ...
+    def nvmlDeviceGetName(self, handle: object, /) -> str | bytes: ...
+    def nvmlDeviceGetMigMode(self, handle: object, /) -> Sequence[int]: ...
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: object, /) -> int: ...
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: object, number: int, /) -> object: ...
+    def nvmlDeviceGetPowerUsage(self, handle: object, /) -> int: ...
+    def nvmlDeviceGetUtilizationRates(self, handle: object, /) -> _Utilisation: ...
+    def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int: ...
+    def nvmlDeviceGetTotalEccErrors(self, handle: object, kind: int, counter: int, /) -> int: ...
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: object, /) -> int: ...
+    def nvmlEventSetCreate(self) -> object: ...
+    def nvmlDeviceRegisterEvents(self, handle: object, kinds: int, events: object, /) -> None: ...
+    def nvmlEventSetWait_v2(self, events: object, milliseconds: int, /) -> _Event: ...
+
+
 @contextlib.contextmanager
-def session() -> Iterator[Any]:
+def session() -> Iterator[_Nvml]:
     """Yield the module with the library started.
 
     Raises:
@@ -59,17 +111,17 @@ def session() -> Iterator[Any]:
             nvml.nvmlShutdown()
 
 
-def _start() -> Any:
+def _start() -> _Nvml:
     try:
         import pynvml  # noqa: PLC0415 - takes 40 ms of CPU, which a host without NVIDIA cards does not need to spend
     except OSError as error:  # no descriptor is left to read it
         raise no_gpu(Reason.FAILED, f"NVIDIA's library cannot be loaded: {error.strerror}") from None
-    nvml: Any = pynvml
+    nvml: _Nvml = pynvml
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         for name, (reason, why) in _FAILURES.items():
-            if error.value == getattr(nvml, name):
+            if _code(error) == getattr(nvml, name):
                 raise no_gpu(reason, why) from None
         raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
     return nvml
@@ -91,7 +143,7 @@ def find_cards() -> list[Card]:
         return found
 
 
-def _card(nvml: Any, index: int, handle: Any) -> Card:
+def _card(nvml: _Nvml, index: int, handle: object) -> Card:
     memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
     bus = _asked(nvml, lambda: nvml.nvmlDeviceGetPciInfo(handle).busId)
     return Card(
@@ -108,12 +160,12 @@ def _card(nvml: Any, index: int, handle: Any) -> Card:
     )
 
 
-def _is_mig(nvml: Any, handle: Any) -> bool:
+def _is_mig(nvml: _Nvml, handle: object) -> bool:
     mode = _asked(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
     return bool(mode == nvml.NVML_DEVICE_MIG_ENABLE)
 
 
-def _instances(nvml: Any, handle: Any) -> Iterator[tuple[int, Any]]:
+def _instances(nvml: _Nvml, handle: object) -> Iterator[tuple[int, object]]:
     """Yield number and handle of each MIG instance; the numbers may have gaps."""
     count = _asked(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle)) if _is_mig(nvml, handle) else 0
     for number in range(count or 0):
@@ -141,7 +193,7 @@ def read_cards(expected: Collection[str]) -> dict[str, Readings]:
         return {uuid: Readings(uuid=uuid, index=-1, is_lost=True) for uuid in expected} | found
 
 
-def _read(nvml: Any, index: int, card: Any, device: Any) -> dict[str, Readings]:
+def _read(nvml: _Nvml, index: int, card: object, device: object) -> dict[str, Readings]:
     """Return the readings of a card, or of an instance of it, by UUID."""
     uuid = _text(nvml.nvmlDeviceGetUUID(device))
     try:
@@ -150,26 +202,25 @@ def _read(nvml: Any, index: int, card: Any, device: Any) -> dict[str, Readings]:
         return {uuid: Readings(uuid=uuid, index=index, is_lost=True)}
 
 
-def _queried(nvml: Any, index: int, uuid: str, card: Any, device: Any) -> Readings:
+def _queried(nvml: _Nvml, index: int, uuid: str, card: object, device: object) -> Readings:
     """Ask an instance for its memory and load, and its card for all else."""
-    asked = partial(_asked, nvml)
-    memory = asked(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
-    power = asked(lambda: nvml.nvmlDeviceGetPowerUsage(card))
+    memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device))
+    power = _asked(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(card))
     uncorrected, volatile = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
     return Readings(
         uuid=uuid,
         index=index,
-        utilisation_percent=asked(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
-        memory_used_bytes=memory and memory.used,
-        memory_total_bytes=memory and memory.total,
-        temperature_celsius=asked(lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
+        utilisation_percent=_asked(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
+        memory_used_bytes=memory.used if memory else None,
+        memory_total_bytes=memory.total if memory else None,
+        temperature_celsius=_asked(nvml, lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
         power_watts=None if power is None else power / 1000,
-        ecc_uncorrected=asked(lambda: nvml.nvmlDeviceGetTotalEccErrors(card, uncorrected, volatile)),
-        throttle=throttle_words(asked(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card))),
+        ecc_uncorrected=_asked(nvml, lambda: nvml.nvmlDeviceGetTotalEccErrors(card, uncorrected, volatile)),
+        throttle=throttle_words(_asked(nvml, lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card))),
     )
 
 
-def _asked(nvml: Any, query: Callable[[], Any]) -> Any:
+def _asked(nvml: _Nvml, query: Callable[[], T]) -> T | None:
     """Return an answer, or None where the card does not know.
 
     Raises:
@@ -178,9 +229,14 @@ def _asked(nvml: Any, query: Callable[[], Any]) -> Any:
     try:
         return query()
     except nvml.NVMLError as error:
-        if error.value == nvml.NVML_ERROR_GPU_IS_LOST:
+        if _code(error) == nvml.NVML_ERROR_GPU_IS_LOST:
             raise
         return None
+
+
+def _code(error: Exception) -> object:
+    """Return the number of an `NVMLError`, one of `nvmlReturn_t`."""
+    return getattr(error, "value", None)
 
 
 def _text(value: str | bytes) -> str:
@@ -206,7 +262,7 @@ class XidEvents:
         except self._nvml.NVMLError as error:
             raise no_gpu(Reason.FAILED, f"NVIDIA's driver gives no events: {error}") from None
 
-    def _register(self, nvml: Any, index: int) -> None:
+    def _register(self, nvml: _Nvml, index: int) -> None:
         with contextlib.suppress(nvml.NVMLError):  # a card that is lost already, or that has no such events
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)

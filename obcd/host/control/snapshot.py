@@ -5,10 +5,10 @@ It works without the watch: then the servers and the cards are asked here and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from obcd.clock import monotonic, wall
 from obcd.host.cards.gpus import read_cards
@@ -21,12 +21,92 @@ from obcd.spool.folders import disk
 GONE = ProcessState(name="", state="UNKNOWN", pid=0, age_seconds=0.0, fault="supervisor does not know it")
 
 
-def take_snapshot(plan: HostPlan, runtime: Path, remote: Remote) -> dict[str, Any]:
-    """Return how the host is now.
+class ModelShown(TypedDict):
+    """A model that a server has loaded."""
 
-    `{"runtime": "/run/obcd-host", "pid": 17, "status": "4/4 servers answer", "is_ready": true,
-    "watch": {"state": "RUNNING", "pid": 19, "trouble": ""}, "servers": [{"gpu": "gpu0", …}]}`; a server as `_server`
-    says.
+    name: str
+    size_bytes: int
+    vram_bytes: int
+    context_length: int
+
+
+class ReadingShown(TypedDict, total=False):
+    """How a card is, as far as it is known: the fields of `Readings`."""
+
+    uuid: str
+    index: int
+    is_lost: bool
+    utilisation_percent: int | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: int | None
+    power_watts: float | None
+    ecc_uncorrected: int | None
+    throttle: Sequence[str]
+
+
+class RestartShown(TypedDict):
+    """A restart; `by` is `watch`, `supervisor` or `person`."""
+
+    seconds_ago: float
+    by: str
+    reason: str
+
+
+class XidShown(TypedDict):
+    """A trouble that the driver reported, e.g. code 79 at `2026-11-22T18:00:00Z`."""
+
+    uuid: str
+    code: int
+    at: str
+
+
+class ServerShown(TypedDict):
+    """One server, e.g. `gpu0` with label `0`; `uuid` and `card` are "" where it has no card."""
+
+    gpu: str
+    label: str
+    uuid: str
+    card: str
+    port: int
+    url: str
+    state: str
+    pid: int
+    uptime_seconds: float
+    answer: str
+    version: str
+    models: list[ModelShown]
+    reading: ReadingShown | None
+    xids: list[int]
+    restarts: int
+    restart_log: list[RestartShown]
+    alone_seconds: float
+    trouble: str
+    remark: str
+
+
+class WatchShown(TypedDict):
+    """The watch, e.g. `{"state": "RUNNING", "pid": 19, "trouble": ""}`."""
+
+    state: str
+    pid: int
+    trouble: str
+
+
+class Snapshot(TypedDict):
+    """A host, e.g. with the status `4/4 servers answer`."""
+
+    runtime: str
+    pid: int
+    status: str
+    is_ready: bool
+    watch: WatchShown
+    servers: list[ServerShown]
+    xids: list[XidShown]
+
+
+def take_snapshot(plan: HostPlan, runtime: Path, remote: Remote) -> Snapshot:
+    """Return how the host is now.
 
     Raises:
         NoEndpointError: If no host runs there.
@@ -69,7 +149,7 @@ def _watch_trouble(state: ProcessState, document: Mapping[str, Any] | None) -> s
     return ""
 
 
-def _ask(plan: HostPlan) -> dict[str, Any]:
+def _ask(plan: HostPlan) -> dict[str, object]:
     """Return what the watch would have written about servers and cards, asked now."""
     probes = Prober({server.label: plan.url(server) for server in plan.servers}).ask_all()
     pins = [server.pin for server in plan.servers if server.pin]
@@ -80,19 +160,13 @@ def _ask(plan: HostPlan) -> dict[str, Any]:
     }
 
 
-def _asked(probe: ServerProbe) -> dict[str, Any]:
+def _asked(probe: ServerProbe) -> dict[str, object]:
     facts = {"answer": probe.answer.value, "models": [asdict(model) for model in probe.models]}
     return {"version": probe.version, "facts": facts, "condition": {}, "alone_seconds": 0.0}
 
 
-def _server(plan: HostPlan, server: Server, state: ProcessState, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one server.
-
-    `{"gpu": "gpu0", "label": "0", "uuid": "GPU-…", "card": "NVIDIA H100", "port": 11432, "url": "http://…",
-    "state": "RUNNING", "pid": 21, "uptime_seconds": 12.0, "answer": "answers", "version": "0.33.0",
-    "models": [{"name", "size_bytes", "vram_bytes", "context_length"}], "reading": {…} | null, "xids": [codes],
-    "restarts": 1, "restart_log": [{"seconds_ago", "by", "reason"}], "alone_seconds": 0.0, "trouble": "", "remark": ""}`
-    """
+def _server(plan: HostPlan, server: Server, state: ProcessState, document: Mapping[str, Any]) -> ServerShown:
+    """Return one server, with what `watch.json` says of it."""
     seen = document.get("servers", {}).get(server.label, {})
     facts, condition = seen.get("facts", {}), seen.get("condition", {})
     is_alive = state.pid != 0
@@ -113,5 +187,5 @@ def _server(plan: HostPlan, server: Server, state: ProcessState, document: Mappi
     }  # fmt: skip
 
 
-def _restart(item: Mapping[str, Any]) -> dict[str, Any]:
+def _restart(item: Mapping[str, Any]) -> RestartShown:
     return {"seconds_ago": max(0.0, monotonic() - item["at"]), "by": item["by"], "reason": item["reason"]}

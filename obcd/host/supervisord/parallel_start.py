@@ -7,22 +7,36 @@ configuration as RPC interfaces, itself and its events: at the event that it run
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 #: For supervisord's configuration.
 FACTORY = f"{__name__}:make_interface"
+
+
+class _Group(Protocol):
+    """The programs of a group (supervisor.process: ProcessGroupBase)."""
+
+    def __lt__(self, other: _Group, /) -> bool: ...
+
+    def transition(self) -> None: ...
+
+
+class _Supervisord(Protocol):
+    """What is used of supervisord (supervisor.supervisord: Supervisor)."""
+
+    process_groups: dict[str, _Group]
 
 
 class _Interface:
     """An RPC interface without methods: being made is all that it is for."""
 
 
-def make_interface(supervisord: Any) -> _Interface:
+def make_interface(supervisord: _Supervisord) -> _Interface:
     """Start the programs as soon as supervisord runs; called by it, in its only thread."""
 
     from supervisor import events  # noqa: PLC0415 - whoever only writes the configuration does not need it
 
-    def start_all(event: Any) -> None:
+    def start_all(event: object) -> None:
         for group in sorted(supervisord.process_groups.values()):
             group.transition()
 

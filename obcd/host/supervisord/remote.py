@@ -9,11 +9,10 @@ import base64
 import http.client
 import socket
 import xmlrpc.client
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 from obcd.errors import EXHAUSTED, ExhaustedError, NoEndpointError, ObcdError, TimedOutError
 from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
@@ -86,7 +85,7 @@ class Remote:
             TimedOutError: If it does not answer in time.
             ExhaustedError: If no socket can be had to ask it.
         """
-        found = self._call("supervisor.getAllProcessInfo")
+        found: list[_ProcessInfo] = self._call("supervisor.getAllProcessInfo")
         return {item["name"]: _state(item) for item in found}
 
     def supervisor_pid(self) -> int:
@@ -120,7 +119,7 @@ class Remote:
             if error.code != harmless:
                 raise
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: str | bool) -> Any:
         try:
             return getattr(self._proxy, method)(*arguments)
         except xmlrpc.client.Fault as fault:
@@ -147,7 +146,18 @@ def _refusal(fault: xmlrpc.client.Fault) -> str:
     return f"supervisord refuses: {fault.faultString}"
 
 
-def _state(item: Mapping[str, Any]) -> ProcessState:
+class _ProcessInfo(TypedDict):
+    """What supervisord says of a program, as far as it is read here (supervisor.rpcinterface: getProcessInfo)."""
+
+    name: str
+    statename: str
+    pid: int
+    now: int
+    start: int
+    spawnerr: str
+
+
+def _state(item: _ProcessInfo) -> ProcessState:
     is_alive = item["pid"] != 0
     return ProcessState(
         name=str(item["name"]),
@@ -181,7 +191,7 @@ class _Transport(xmlrpc.client.Transport):
         self._path, self._timeout = path, timeout
         self._open: _Connection | None = None
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
         """Return the open connection, or a new one."""
         if self._open is None:
             self._open = _Connection(self._path, self._timeout)

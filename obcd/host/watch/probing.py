@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from obcd.clock import monotonic
@@ -159,7 +158,7 @@ class _Asking:
             version = str(self._get("/api/version").get("version", ""))
             self._found = replace(found, version=printable(version[:60]))
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def _get(self, path: str) -> dict[str, object]:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=LIMIT)
         try:
             connection.connect()

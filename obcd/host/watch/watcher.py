@@ -263,7 +263,7 @@ class Watch:
         heads = [f"{answering}/{len(self._plan.servers)} servers answer", *filter(None, [self._trouble])]
         return "; ".join([*heads, *troubles]).replace("\n", " ")
 
-    def document(self, now: float) -> dict[str, Any]:
+    def document(self, now: float) -> dict[str, object]:
         """Return watch.json: what was seen and what is remembered of every server.
 
         `{"updated": 1795370000.1, "pid": 7, "is_ready": true, "status": "4/4 servers answer",
@@ -287,7 +287,7 @@ def _has_recovered(before: Condition, condition: Condition) -> bool:
     return bool(before.trouble) or (condition.restart_count > 0 and not before.has_answered)
 
 
-def _shown(seen: Seen, now: float) -> dict[str, Any]:
+def _shown(seen: Seen, now: float) -> dict[str, object]:
     facts = {**asdict(seen.facts), "answer": seen.facts.answer.value}
     alone = max(0.0, seen.condition.next_restart_at - now)
     return {"version": seen.version, "facts": facts, "condition": asdict(seen.condition), "alone_seconds": alone}

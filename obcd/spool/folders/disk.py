@@ -111,13 +111,13 @@ def whole_file(path: Path, mode: int = 0o640) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_json(path: Path, document: Any, mode: int = 0o640) -> None:
+def write_json(path: Path, document: object, mode: int = 0o640) -> None:
     """Write a JSON document whole and durable, readable by people."""
     with whole_file(path, mode) as file:
         file.write(json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
 
-def show_json(path: Path, document: Any, mode: int = 0o640) -> None:
+def show_json(path: Path, document: object, mode: int = 0o640) -> None:
     """Write a JSON document whole but not durable: for what is shown now and worthless after a crash."""
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)

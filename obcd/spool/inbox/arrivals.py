@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
 from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
@@ -92,13 +92,13 @@ class Marker:
             ValueError: If it is neither empty nor a JSON object, or nested too deeply to be read.
         """
         try:
-            document: Any = json.loads(raw) if raw.strip() else {}
+            document: object = json.loads(raw) if raw.strip() else {}
             return cls._of(document)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
     @classmethod
-    def _of(cls, document: Any) -> Marker:
+    def _of(cls, document: object) -> Marker:
         if not isinstance(document, dict):
             raise ValueError("not an object")
         size, lines = document.get("bytes"), document.get("lines")

@@ -18,7 +18,7 @@ import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from obcd.clock import timestamp, wall
 from obcd.core.answer.record_codec import encode
@@ -220,6 +220,16 @@ def _take_out(layout: Layout, file: Key, identity: Identity) -> None:
             disk.sync_folder(path.parent)
 
 
+class _Order(TypedDict):
+    """What binds a job, as it stands in its folder; `_read` looks at the numbers alone."""
+
+    uid: int
+    value: int
+    by_daemon: int
+    file: list[str]
+    identity: list[int]
+
+
 def read_job_controls(folder: Path) -> JobControls:
     """Read what binds a job; what is damaged or missing binds nothing."""
     cancel, priority = _read(folder / ControlVerb.CANCEL), _read(folder / ControlVerb.PRIORITY)
@@ -230,12 +240,13 @@ def read_job_controls(folder: Path) -> JobControls:
     return JobControls(rank, None if cancel is None else cancel["uid"])
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> _Order | None:
     try:
-        document = disk.read_json(path)
-        return document if all(isinstance(document[key], int) for key in ("uid", "value", "by_daemon")) else None
+        document: _Order = disk.read_json(path)
+        numbers = (document["uid"], document["value"], document["by_daemon"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return document if all(isinstance(number, int) for number in numbers) else None
 
 
 def finish_binding(layout: Layout, folder: Path) -> None:

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from obcd.clock import wall
 from obcd.core.request.ignored_keys import note_unobeyed
@@ -482,7 +482,7 @@ def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
         InputError: If somebody else's lies there.
     """
     marker = target.with_name(target.name + MARKER_SUFFIX)
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "sha256": content.sha256,
         "bytes": content.size,
         "lines": content.lines,

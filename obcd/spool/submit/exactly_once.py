@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.core.tables.file_format import stem_of
@@ -155,7 +155,7 @@ class DropRecord:
         self._folder = os.path.realpath(folder)
         self._advice = advice
         self._deadline = monotonic() + (LOCK_SECONDS if patience_seconds is None else patience_seconds)
-        self._last: dict[str, Any] = {}
+        self._last: dict[str, str] = {}
         self._is_torn = False
         try:
             self._descriptor = self._open()
@@ -208,7 +208,6 @@ class DropRecord:
     def _read(self, raw: bytes) -> None:
         *lines, rest = raw.split(b"\n")
         self._is_torn = bool(rest)
-        entry: Any = None
         for line in lines:
             try:
                 entry = json.loads(line)
@@ -289,7 +288,7 @@ class DropRecord:
         disk.remove(self.path)
         disk.sync_folder(self.path.parent)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: dict[str, str]) -> None:
         entry = {**entry, "at": timestamp(wall())}
         line = b"\n" * self._is_torn + json.dumps(entry).encode() + b"\n"
         try:
@@ -304,7 +303,7 @@ class DropRecord:
         self._last = entry
 
 
-def _find_fault(entry: Any, folder: str) -> str:
+def _find_fault(entry: object, folder: str) -> str:
     """Return what keeps a record's line from being one that we wrote about a drop into a folder, "" if nothing does.
 
     Args:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from obcd.standins.wire.engine import EngineError, JsonObject, Work, WorkOutcome
+from obcd.standins.wire.request_values import whole_option
 
 #: {option of Ollama: field of llama.cpp's request}; the others are load options or have the same name
 RENAMED = {"num_predict": "n_predict", "num_keep": "n_keep"}
@@ -32,8 +34,8 @@ def llama_request(work: Work) -> tuple[bytes, bool]:
     """Return the body for llama.cpp, and whether it is for its completions (a raw prompt) rather than its chat."""
     chosen = {RENAMED.get(key, key): value for key, value in work.options.items() if key in SAMPLING}
     body: JsonObject = {**DEFAULTS, **chosen, "stream": True, "stream_options": {"include_usage": True}}
-    body["n_predict"] = predict_limit(body.get("n_predict", -1), work.signature.num_ctx)
-    if body.get("seed", 0) < 0:
+    body["n_predict"] = predict_limit(whole_option(body, "n_predict", -1), work.signature.num_ctx)
+    if whole_option(body, "seed", 0) < 0:
         del body["seed"]  # random, as without one
     if work.raw_prompt is not None:
         body["prompt"] = work.raw_prompt
@@ -60,19 +62,20 @@ def predict_limit(wish: int, num_ctx: int) -> int:
 def _message(message: JsonObject) -> JsonObject:
     """Return a message as OpenAI shapes it: images as parts, arguments of tool calls as text."""
     made: JsonObject = {"role": str(message.get("role") or "user").lower(), "content": message.get("content") or ""}
-    if message.get("images"):
-        urls = [f"data:image/png;base64,{image}" for image in message["images"]]
+    images, calls = message.get("images"), message.get("tool_calls")
+    if images and isinstance(images, list):
+        urls = [f"data:image/png;base64,{image}" for image in images]
         parts: list[JsonObject] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         made["content"] = [{"type": "text", "text": made["content"]}, *parts]
-    if message.get("tool_calls"):
-        made["tool_calls"] = [_asked_call(index, call) for index, call in enumerate(message["tool_calls"])]
+    if calls and isinstance(calls, list):
+        made["tool_calls"] = [_asked_call(index, call) for index, call in enumerate(calls)]
     for key in ("tool_call_id", "tool_name"):
         if message.get(key):
             made[{"tool_name": "name"}.get(key, key)] = message[key]
     return made
 
 
-def _asked_call(index: int, call: JsonObject) -> JsonObject:
+def _asked_call(index: int, call: dict[str, Any]) -> JsonObject:
     function = call.get("function") or {}
     arguments = function.get("arguments", {})
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -83,18 +86,27 @@ def _asked_call(index: int, call: JsonObject) -> JsonObject:
     }
 
 
+@dataclass(slots=True)
+class _Call:
+    """A tool call so far, its arguments as text."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class ChunkReader:
     """Collects the chunks of one answer; `read` is called on llama.cpp's thread, `outcome` when it is through."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._thinking: list[str] = []
-        self._calls: dict[int, JsonObject] = {}  #: {index: a tool call so far, its arguments as text}
-        self._logprobs: list[JsonObject] = []
+        self._calls: dict[int, _Call] = {}  #: {index: a tool call so far}
+        self._logprobs: list[dict[str, Any]] = []
         self._reason: str | None = None
-        self._usage: JsonObject = {}
-        self._timings: JsonObject = {}
-        self._error: JsonObject | None = None
+        self._usage: dict[str, int] = {}
+        self._timings: dict[str, float] = {}
+        self._error: dict[str, Any] | None = None
 
     def read(self, data: bytes) -> tuple[str, str] | None:
         """Take a chunk and return its text and thinking, or None when it has neither."""
@@ -141,26 +153,26 @@ class ChunkReader:
             logprobs=tuple(_logprob(item, top_logprobs) for item in self._logprobs),
         )
 
-    def _add_call(self, part: JsonObject) -> None:
-        call = self._calls.setdefault(int(part.get("index", 0)), {"id": "", "name": "", "arguments": ""})
-        function: dict[str, Any] = part.get("function") or {}
-        call["id"] = part.get("id") or call["id"]
-        call["name"] = function.get("name") or call["name"]
-        call["arguments"] += function.get("arguments") or ""
+    def _add_call(self, part: dict[str, Any]) -> None:
+        call = self._calls.setdefault(int(part.get("index", 0)), _Call())
+        function = part.get("function") or {}
+        call.id = part.get("id") or call.id
+        call.name = function.get("name") or call.name
+        call.arguments += function.get("arguments") or ""
 
 
-def _logprob(item: JsonObject, top: int) -> JsonObject:
+def _logprob(item: dict[str, Any], top: int) -> JsonObject:
     """Return a token's probability in Ollama's shape (api/types.go: Logprob)."""
     kept: JsonObject = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}
     others = [_logprob(other, 0) for other in (item.get("top_logprobs") or [])[:top]]
     return {**kept, "top_logprobs": others} if others else kept
 
 
-def _made_call(index: int, call: JsonObject) -> JsonObject:
+def _made_call(index: int, call: _Call) -> JsonObject:
     """Return a tool call in Ollama's shape: the arguments are an object."""
     try:
-        arguments = json.loads(call["arguments"] or "{}")
+        arguments = json.loads(call.arguments or "{}")
     except json.JSONDecodeError as error:
-        text = f"llama-server returned invalid tool call arguments for {call['name']}"
+        text = f"llama-server returned invalid tool call arguments for {call.name}"
         raise EngineError(500, text) from error
-    return {"id": call["id"], "function": {"index": index, "name": call["name"], "arguments": arguments}}
+    return {"id": call.id, "function": {"index": index, "name": call.name, "arguments": arguments}}

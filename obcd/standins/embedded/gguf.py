@@ -10,7 +10,6 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from obcd.errors import InputError
 
@@ -31,7 +30,7 @@ FILE_TYPES = {
 class GgufHead:
     """What the head of a file says."""
 
-    metadata: dict[str, Any]  # e.g. `{"general.architecture": "llama", "llama.context_length": 8192}`; no arrays
+    metadata: dict[str, str | float]  # e.g. `{"general.architecture": "llama", "llama.block_count": 32}`; no arrays
     parameters: int  # numbers in all tensors
 
     @property
@@ -80,7 +79,7 @@ class _Reader:
         if version not in {2, 3}:
             raise ValueError(version)
         tensors, pairs = self._number("<Q"), self._number("<Q")
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, str | float] = {}
         for _ in range(pairs):
             key = self._string().decode("utf-8", "replace")
             value = self._value(self._number("<I"))
@@ -91,10 +90,13 @@ class _Reader:
             raise IndexError(self._at)
         return GgufHead(metadata, parameters)
 
-    def _number(self, code: str) -> Any:
-        value = struct.unpack_from(code, self._data, self._at)[0]
+    def _scalar(self, code: str) -> float:
+        value: float = struct.unpack_from(code, self._data, self._at)[0]
         self._at += struct.calcsize(code)
         return value
+
+    def _number(self, code: str) -> int:
+        return int(self._scalar(code))
 
     def _string(self) -> bytes:
         length = self._number("<Q")
@@ -103,12 +105,12 @@ class _Reader:
             raise IndexError(self._at)
         return self._data[start : self._at]
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int) -> str | float | None:
         """Return a value; arrays (the vocabulary) are stepped over and give None."""
         if kind == _STRING:
             return self._string().decode("utf-8", "replace")
         if kind != _ARRAY:
-            return self._number(_NUMBERS[kind])
+            return self._scalar(_NUMBERS[kind])
         inner, count = self._number("<I"), self._number("<Q")
         if inner in {_STRING, _ARRAY}:
             for _ in range(count):

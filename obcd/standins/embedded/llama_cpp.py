@@ -29,6 +29,7 @@ from obcd.standins.wire.engine import (
     Embeddings,
     EngineError,
     EngineReply,
+    JsonObject,
     LoadSignature,
     ModelCard,
     Texts,
@@ -36,6 +37,7 @@ from obcd.standins.wire.engine import (
     WorkOutcome,
     shortened,
 )
+from obcd.standins.wire.request_values import whole_option
 
 VERSION = "0.33.0-obcd-embedded"
 
@@ -199,10 +201,10 @@ class EmbeddedEngine:
         params.n_parallel = self._options.parallel
         params.n_ctx = signature.num_ctx * self._options.parallel
         params.ctx_shift = signature.shift
-        threads = int(options.get("num_thread") or self._options.threads)
+        threads = whole_option(options, "num_thread", 0) or self._options.threads
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-        if options.get("num_batch"):
-            params.n_batch = int(options["num_batch"])
+        if batch := whole_option(options, "num_batch", 0):
+            params.n_batch = batch
         params.warmup = False
         params.cache_ram_mib = CACHE_MIB
         params.verbosity = 3 if self._options.verbose else 0
@@ -227,7 +229,7 @@ class GuardedSignals:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         return self
 
-    async def watch(self, loading: asyncio.Future[Any]) -> None:
+    async def watch(self, loading: asyncio.Future[object]) -> None:
         """Wait for the load; a stop signal that comes meanwhile is let in at once rather than at its end."""
         while not loading.done():
             await asyncio.wait([loading], timeout=_LOOK_SECONDS)
@@ -291,7 +293,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def without_oldest(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:
     """Return messages without the oldest that is not a system message; None when only the last one is left."""
     for index, message in enumerate(messages[:-1]):
         if message.get("role") != "system":
@@ -309,6 +311,6 @@ def refusal_of(text: str) -> EngineError:
     return EngineError(400, json.dumps(error, separators=(",", ":")))
 
 
-def _drop(servers: list[Any]) -> None:
+def _drop(servers: list[object]) -> None:
     """Let the last reference go, which stops llama.cpp; in a thread, since that waits for it."""
     servers.clear()

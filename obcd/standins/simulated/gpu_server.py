@@ -44,7 +44,7 @@ from obcd.standins.wire.engine import (
 )
 from obcd.standins.wire.http import Exchange
 from obcd.standins.wire.reply_shapes import encode
-from obcd.standins.wire.request_values import PROMPT_TOO_LONG, exceed_context_text, tagged_name
+from obcd.standins.wire.request_values import PROMPT_TOO_LONG, exceed_context_text, tagged_name, whole_option
 
 VERSION = "0.33.0-obcd-simulated"
 
@@ -349,7 +349,7 @@ def fitted_tokens(work: Work, more: int = 0) -> int:
 def token_limit(work: Work, prompt_tokens: int) -> int:
     """Return how many tokens an answer may have: num_predict, at most ten contexts, at most the rest of this one."""
     num_ctx = work.signature.num_ctx
-    wish = work.options.get("num_predict", -1)
+    wish = whole_option(work.options, "num_predict", -1)
     limit = wish if 0 <= wish <= 10 * num_ctx else 10 * num_ctx
     return limit if work.signature.shift else max(1, min(limit, num_ctx - prompt_tokens))
 
@@ -404,7 +404,7 @@ def _thinks(work: Work) -> bool:
 
 def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
     """Return a call of one of the tools that were offered, as Ollama numbers it (api/types.go: ToolCall)."""
-    tools = [tool["function"] for tool in work.tools if "function" in tool]
+    tools = [function for tool in work.tools if isinstance(function := tool.get("function"), dict)]
     if not tools:
         return ()
     tool = tools[seed[0] % len(tools)]
@@ -415,7 +415,7 @@ def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
 
 def _seed_text(work: Work) -> str:
     text = work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])
-    drawn = work.options.get("seed", -1)
+    drawn = whole_option(work.options, "seed", -1)
     if drawn < 0 or work.options.get("temperature") == 0:  # then a real model takes the likeliest token anyway
         return text
     return f"{text}\0{drawn}"

@@ -33,7 +33,7 @@ def normal(seed: bytes) -> float:
     return math.sqrt(-2.0 * math.log(first)) * math.cos(2.0 * math.pi * second)
 
 
-def fitting_value(schema: Any, seed: bytes) -> Any:
+def fitting_value(schema: object, seed: bytes) -> object:
     """Return a JSON value that satisfies a simple schema.
 
     Understood: type, enum, const, properties, required, items, prefixItems, minItems, maxItems, minimum, maximum,
@@ -44,11 +44,11 @@ def fitting_value(schema: Any, seed: bytes) -> Any:
 
 
 class _Sampler:
-    def __init__(self, root: Any, random: Random) -> None:
+    def __init__(self, root: object, random: Random) -> None:
         self._root = root
         self._random = random
 
-    def value(self, schema: Any, depth: int) -> Any:
+    def value(self, schema: object, depth: int) -> object:
         if not isinstance(schema, dict):
             return None if schema is False else self._word()
         if depth > DEPTH_LIMIT:
@@ -64,7 +64,7 @@ class _Sampler:
                 return self.value({**rest, **self._resolved(schema[key][0], depth)}, depth + 1)
         return self._typed(_type_of(schema), schema, depth)
 
-    def _resolved(self, schema: Any, depth: int) -> Any:
+    def _resolved(self, schema: object, depth: int) -> dict[str, Any]:
         """Return a schema with its local $ref followed and its allOf merged in."""
         if not isinstance(schema, dict):
             return {}
@@ -79,7 +79,7 @@ class _Sampler:
             schema = _merged(schema, self._resolved(part, depth + 1))
         return schema
 
-    def _typed(self, kind: str, schema: dict[str, Any], depth: int) -> Any:
+    def _typed(self, kind: str, schema: dict[str, Any], depth: int) -> object:
         match kind:
             case "object":
                 return self._object(schema, depth)
@@ -94,7 +94,7 @@ class _Sampler:
             case _:
                 return self._string(schema)
 
-    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, object]:
         properties = schema.get("properties") or {}
         made = {name: self.value(part, depth + 1) for name, part in properties.items()}
         for name in schema.get("required") or ():
@@ -102,7 +102,7 @@ class _Sampler:
                 made[name] = self._word()
         return made
 
-    def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
+    def _array(self, schema: dict[str, Any], depth: int) -> list[object]:
         prefix = schema.get("prefixItems") or []
         least = int(schema.get("minItems", min(2, int(schema.get("maxItems", 2)))))
         parts = list(prefix) + [schema.get("items", {"type": "string"})] * max(0, least - len(prefix))

@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from obcd.clock import monotonic
 
@@ -27,6 +27,40 @@ def prompt_key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class RequestShown(TypedDict):
+    """A request as /simulated/requests shows it; see `RequestRecord`."""
+
+    prompt: str
+    attempt: int
+    arrived: float
+    started: float | None
+    finished: float | None
+    outcome: str | None
+
+
+class RequestsShown(TypedDict):
+    """The body of GET /simulated/requests."""
+
+    in_flight: int
+    max_in_flight: int
+    waiting: int
+    max_waiting: int
+    preloads: int
+    dropped: int
+    requests: list[RequestShown]
+
+
+class SlotsShown(TypedDict):
+    """The body of GET /simulated/slots; changes are `[(time, busy, waiting), …]`."""
+
+    slots: int
+    busy: int
+    waiting: int
+    now: float
+    busy_slot_seconds: float
+    changes: list[tuple[float, int, int]]
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """One generation request in the account; times are monotonic seconds of the server."""
@@ -39,7 +73,7 @@ class RequestRecord:
     finished: float | None = None
     outcome: str | None = None  # `answered`, `cancelled` (the client left), `failed`
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> RequestShown:
         """Return the record as /simulated/requests shows it."""
         return {
             "prompt": self.prompt,
@@ -167,7 +201,7 @@ class Account:
         else:
             self._note_change(record.finished, taken=-1)
 
-    def requests(self) -> dict[str, Any]:
+    def requests(self) -> RequestsShown:
         """Return the body of GET /simulated/requests."""
         return {
             "in_flight": self._busy,
@@ -179,7 +213,7 @@ class Account:
             "requests": [record.as_json() for record in self._records],
         }
 
-    def slots(self) -> dict[str, Any]:
+    def slots(self) -> SlotsShown:
         """Return the body of GET /simulated/slots; `now` and the changes are on the same monotonic clock."""
         now = monotonic()
         return {

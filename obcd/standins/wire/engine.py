@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from obcd.errors import ObcdError
 from obcd.standins.wire.http import Exchange
 
 #: a JSON object, e.g. `{"role": "user", "content": "Hello"}`
-JsonObject = dict[str, Any]
+JsonObject = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class LoadSignature:
     model: str  # canonical name, with its tag
     num_ctx: int
     shift: bool = True
-    rest: tuple[tuple[str, Any], ...] = ()  # num_batch, num_gpu …, sorted by name, as given
+    rest: tuple[tuple[str, object], ...] = ()  # num_batch, num_gpu …, sorted by name, as given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

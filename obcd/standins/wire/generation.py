@@ -144,12 +144,12 @@ class Generator:
         return outcome
 
     def _work(self, request: GenerationRequest, card: ModelCard, record: RequestRecord) -> Work:
-        check_format(request.format)
+        wanted = check_format(request.format)
         return Work(
             signature=self._signature(request, card),
             messages=request.messages,
             options=check_options(request.options),
-            format=request.format,
+            format=wanted,
             truncate=request.truncate,
             think=request.think,
             raw_prompt=request.raw_prompt,

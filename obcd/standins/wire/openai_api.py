@@ -6,7 +6,6 @@ Pure. It cannot set num_ctx, keep_alive, truncate or shift, `n` is ignored, and 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from obcd.standins.wire.engine import EngineError, JsonObject, WorkOutcome
 from obcd.standins.wire.http import SSE_TYPE
@@ -64,8 +63,10 @@ def _message(message: object) -> JsonObject:
     return {**message, "content": text, **({"images": images} if images else {})}
 
 
-def _format(value: Any) -> str | JsonObject | None:
-    kind = value.get("type") if isinstance(value, dict) else None
+def _format(value: object) -> str | JsonObject | None:
+    if not isinstance(value, dict):
+        return None
+    kind = value.get("type")
     if kind == "json_object":
         return "json"
     if kind == "json_schema":
@@ -83,7 +84,7 @@ def _options(body: JsonObject) -> JsonObject:
     return options
 
 
-def _think(effort: Any) -> Any:
+def _think(effort: object) -> object:
     return False if effort == "none" else effort
 
 
@@ -173,9 +174,10 @@ def _tool_calls(outcome: WorkOutcome) -> list[JsonObject]:
             "index": index,
             "type": "function",
             "function": {
-                "name": call["function"]["name"],
-                "arguments": encode(call["function"].get("arguments", {})).decode(),
+                "name": function["name"],
+                "arguments": encode(function.get("arguments", {})).decode(),
             },
         }
         for index, call in enumerate(outcome.tool_calls)
+        if isinstance(function := call["function"], dict)
     ]

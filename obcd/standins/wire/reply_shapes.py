@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from obcd.standins.wire.engine import JsonObject, WorkOutcome
 from obcd.standins.wire.http import NDJSON_TYPE
@@ -102,7 +102,7 @@ class _Native(ABC):
 
     def whole(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
         """Return the whole reply; an aborted generation has neither a reason nor metrics (contract 3.2)."""
-        ending: dict[str, Any] = {"done": False}
+        ending: dict[str, object] = {"done": False}
         if outcome.done_reason is not None:
             ending = {"done": True, "done_reason": outcome.done_reason, **counters(outcome, times)}
         return self._line(model, outcome.text, outcome.thinking, outcome, ending)[:-1]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from obcd.standins.wire.engine import EngineError, JsonObject, LoadSignature
 
@@ -35,6 +35,8 @@ _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:/-]{0,350}")
 _NO_OPTIONS: JsonObject = {}
 
+V = TypeVar("V")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
@@ -43,7 +45,7 @@ class GenerationRequest:
     model: str  # as sent: replies echo it
     messages: Sequence[JsonObject]  # empty = only load
     stream: bool
-    format: str | JsonObject | None
+    format: object  # see `check_format`: a fault in it is answered after one of the model
     options: JsonObject
     keep_alive: float | None  # seconds, infinity = for ever
     think: bool | str | None
@@ -107,7 +109,7 @@ def go_type(value: object) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
-def typed(body: JsonObject, key: str, kind: type | tuple[type, ...], go_name: str, default: Any) -> Any:
+def typed(body: Mapping[str, object], key: str, kind: type[V], go_name: str, default: V) -> V:
     """Return a field, its default when it is absent or null; 400 when it has another type."""
     value = body.get(key)
     if value is None:
@@ -137,8 +139,8 @@ def parse_generate(body: JsonObject) -> GenerationRequest:
     message: JsonObject = {"role": "user", "content": prompt}
     if body.get("images"):
         message["images"] = body["images"]
-    messages = [{"role": "system", "content": system}, message] if system else [message]
-    return _common(body, "GenerateRequest", messages if prompt else [], prompt if raw and prompt else None)
+    opening: list[JsonObject] = [{"role": "system", "content": system}] if system else []
+    return _common(body, "GenerateRequest", [*opening, message] if prompt else [], prompt if raw and prompt else None)
 
 
 def parse_embed(body: JsonObject) -> EmbedRequest:
@@ -235,12 +237,18 @@ def check_options(options: JsonObject) -> JsonObject:
     }
 
 
-def _option(key: str, kind: str, value: Any) -> Any:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind == "integer" and is_number:
-        return int(value)
-    if kind == "float32" and is_number:
-        return float(value)
+def whole_option(options: JsonObject, key: str, otherwise: int) -> int:
+    """Return a checked option that is an integer; `otherwise` where it is not set."""
+    value = options.get(key, otherwise)
+    return value if isinstance(value, int) else otherwise
+
+
+def _option(key: str, kind: str, value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if kind == "integer":
+            return int(value)
+        if kind == "float32":
+            return float(value)
     if kind == "boolean" and isinstance(value, bool):
         return value
     if kind == "array" and isinstance(value, list):
@@ -250,10 +258,12 @@ def _option(key: str, kind: str, value: Any) -> Any:
     raise EngineError(500, f'option "{key}" must be of type {kind}')
 
 
-def check_format(value: object) -> None:
-    """Raise 500 for a `format` that is neither `json` nor a schema."""
-    if value is None or value == "json" or isinstance(value, dict):
-        return
+def check_format(value: object) -> str | JsonObject | None:
+    """Return the `format`, or raise 500 for one that is neither `json` nor a schema."""
+    if value is None or isinstance(value, dict):
+        return value
+    if value == "json":
+        return "json"
     raw = json.dumps(json.dumps(value))
     raise EngineError(500, f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
 
@@ -275,7 +285,7 @@ def is_model_name(name: str) -> bool:
 
 def signature_of(model: str, options: JsonObject, shift: bool, default_ctx: int, trained_ctx: int) -> LoadSignature:
     """Return what a request's model has to be loaded with; num_ctx is clipped to the trained context first."""
-    num_ctx = options.get("num_ctx", default_ctx)
+    num_ctx = whole_option(options, "num_ctx", default_ctx)
     rest = tuple([(key, options[key]) for key in LOAD_OPTIONS if key in options])
     return LoadSignature(
         model, max(4, min(num_ctx, trained_ctx)), shift, rest

@@ -39,7 +39,8 @@ def test_pictures_become_lines_in_the_order_of_their_names(folder: Path) -> None
     assert (done.prompts, left) == (3, [])
     assert [request.id for request in requests] == ["a.jpg", "b.png", "ward/c.webp"]
     assert requests[1].prompt == wording("what-is-in-b-png")
-    assert [base64.b64decode(request.messages[0]["images"][0]) for request in requests] == [JPEG, PNG, WEBP]
+    images = [base64.b64encode(picture).decode() for picture in (JPEG, PNG, WEBP)]
+    assert [request.messages[0]["images"] for request in requests] == [[image] for image in images]
 
 
 @pytest.mark.parametrize(

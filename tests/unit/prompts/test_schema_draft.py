@@ -36,7 +36,7 @@ def test_record_gives_its_keys_and_types() -> None:
 
 
 def test_what_an_example_lacks_is_not_required_and_types_are_united() -> None:
-    drafted = draft_schema([{"a": 1, "b": {"c": 1}}, {"a": None, "b": {}}, {"a": 2.5}])
+    drafted: dict[str, Any] = draft_schema([{"a": 1, "b": {"c": 1}}, {"a": None, "b": {}}, {"a": 2.5}])
 
     assert drafted["required"] == ["a"]
     assert drafted["properties"]["a"] == {"type": ["number", "null"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from typing import Any
 
 from obcd.errors import LineError
 
@@ -21,7 +20,7 @@ class CustomIds:
         self._key = secrets.token_bytes(16)  # so that nobody can make two that are taken for one
         self._seen: set[int] = set()
 
-    def take(self, custom_id: Any) -> None:
+    def take(self, custom_id: object) -> None:
         """Note an id.
 
         Raises:

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from obcd.core.request.openai.parts import short
 from obcd.core.schema.extract import Found, NoJson, parse_strict
 from obcd.errors import LineError
@@ -32,7 +30,7 @@ _REASONS = {
 _ECHOED = frozenset(("annotations", "parsed"))
 
 
-def to_messages(messages: object) -> list[dict[str, Any]]:
+def to_messages(messages: object) -> list[dict[str, object]]:
     """Return Ollama's messages.
 
     Raises:
@@ -44,7 +42,7 @@ def to_messages(messages: object) -> list[dict[str, Any]]:
     return [_message(message, f"body.messages[{number}]", called) for number, message in enumerate(messages)]
 
 
-def to_tools(tools: object, choice: object) -> list[Any] | None:
+def to_tools(tools: object, choice: object) -> list[object] | None:
     """Return the tools that the model may call: none where the choice is `none`.
 
     Raises:
@@ -68,7 +66,7 @@ def to_tools(tools: object, choice: object) -> list[Any] | None:
     ] or None
 
 
-def _message(message: object, place: str, called: dict[str, str]) -> dict[str, Any]:
+def _message(message: object, place: str, called: dict[str, str]) -> dict[str, object]:
     role = message.get("role") if isinstance(message, dict) else None
     if not isinstance(message, dict) or not isinstance(role, str) or role not in ROLES:
         raise LineError(f"`{place}` needs a `role`, one of {', '.join(ROLES)}")
@@ -77,7 +75,7 @@ def _message(message: object, place: str, called: dict[str, str]) -> dict[str, A
         if key not in known and value is not None and key not in _ECHOED:
             reason = _REASONS.get(key, "it cannot be said to Ollama: take it out")
             raise LineError(f"`{place}.{short(key)}` is not taken: {reason}")
-    said: dict[str, Any] = {"role": ROLES[role], **_content(message.get("content"), role, place)}
+    said: dict[str, object] = {"role": ROLES[role], **_content(message.get("content"), role, place)}
     if role == "assistant":
         said |= _assistant(message, place, called)
     if role == "tool":
@@ -85,7 +83,7 @@ def _message(message: object, place: str, called: dict[str, str]) -> dict[str, A
     return said
 
 
-def _content(content: object, role: str, place: str) -> dict[str, Any]:
+def _content(content: object, role: str, place: str) -> dict[str, object]:
     if isinstance(content, str):
         return {"content": content}
     if content is None and role == "assistant":
@@ -117,8 +115,8 @@ def _image(value: object, place: str) -> str:
     return url
 
 
-def _assistant(message: dict[str, Any], place: str, called: dict[str, str]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+def _assistant(message: dict[str, object], place: str, called: dict[str, str]) -> dict[str, object]:
+    said: dict[str, object] = {}
     for key in THOUGHTS:
         if message.get(key):
             said["thinking"] = _string(message[key], f"{place}.{key}")
@@ -132,7 +130,7 @@ def _assistant(message: dict[str, Any], place: str, called: dict[str, str]) -> d
     return said
 
 
-def _call(call: object, place: str, called: dict[str, str]) -> dict[str, Any]:
+def _call(call: object, place: str, called: dict[str, str]) -> dict[str, object]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict):
         raise LineError(f'`{place}` must be {{"id": …, "type": "function", "function": {{"name": …, "arguments": …}}}}')
@@ -142,7 +140,7 @@ def _call(call: object, place: str, called: dict[str, str]) -> dict[str, Any]:
     return {"id": number, "function": {"name": name, "arguments": _arguments(function.get("arguments"), place)}}
 
 
-def _arguments(text: object, place: str) -> dict[str, Any]:
+def _arguments(text: object, place: str) -> dict[str, object]:
     """Return the object that OpenAI has as a string, and Ollama as it is."""
     found = parse_strict(text) if isinstance(text, str) else None
     if not isinstance(found, Found) or not isinstance(found.value, dict):
@@ -151,7 +149,7 @@ def _arguments(text: object, place: str) -> dict[str, Any]:
     return found.value
 
 
-def _tool(message: dict[str, Any], place: str, called: dict[str, str]) -> dict[str, Any]:
+def _tool(message: dict[str, object], place: str, called: dict[str, str]) -> dict[str, object]:
     number = _string(message.get("tool_call_id"), f"{place}.tool_call_id")
     if number not in called:
         raise LineError(f"`{place}.tool_call_id` is that of no call in the messages before it")

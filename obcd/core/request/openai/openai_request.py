@@ -9,7 +9,6 @@ What is asked goes to Ollama's own API, not to its /v1, which would lose num_ctx
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from obcd.core.request.openai.messages import to_messages, to_tools
 from obcd.core.request.openai.parts import SHARED, refuse_others, sampling_options, short, whole
@@ -49,12 +48,12 @@ _REFUSED_URLS = {
 }
 
 
-def is_asked(document: Mapping[str, Any]) -> bool:
+def is_asked(document: Mapping[str, object]) -> bool:
     """Tell a line of an OpenAI Batch file by its keys."""
     return "custom_id" in document and ("body" in document or ("method" in document and "url" in document))
 
 
-def endpoint_of(document: Mapping[str, Any]) -> str:
+def endpoint_of(document: Mapping[str, object]) -> str:
     """Return which of OpenAI's endpoints a line asks, as far as it says so; "" for a line of another shape."""
     if not is_asked(document):
         return ""
@@ -62,7 +61,7 @@ def endpoint_of(document: Mapping[str, Any]) -> str:
     return _whole_url(url) if isinstance(url, str) and 0 < len(url) < 100 and url.isprintable() else CHAT
 
 
-def to_ours(document: Mapping[str, Any]) -> dict[str, Any]:
+def to_ours(document: Mapping[str, object]) -> dict[str, object]:
     """Return our line that asks the same as one of OpenAI's; keys that neither knows are kept.
 
     Raises:
@@ -102,7 +101,7 @@ def _why_not(url: str) -> str:
     return f"`url` {short(url)} is not taken: {why}"
 
 
-def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
+def _chat(body: Mapping[str, object]) -> dict[str, object]:
     refuse_others(body, _CHAT_KEYS)
     return {
         "messages": to_messages(body.get("messages")),
@@ -116,7 +115,7 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _completion(body: Mapping[str, Any]) -> dict[str, Any]:
+def _completion(body: Mapping[str, object]) -> dict[str, object]:
     """Return what goes on with a text: by the model alone, without its template, but where a gap is to be filled."""
     refuse_others(body, _COMPLETION_KEYS)
     prompt = body.get("prompt")
@@ -140,7 +139,7 @@ def _completion(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _embedding(body: Mapping[str, Any]) -> dict[str, Any]:
+def _embedding(body: Mapping[str, object]) -> dict[str, object]:
     refuse_others(body, _EMBEDDING_KEYS)
     given = body.get("input")
     texts = given if isinstance(given, list) else [given]
@@ -176,11 +175,11 @@ def _think(effort: object) -> object:
     return EFFORTS[effort]
 
 
-def _count(body: Mapping[str, Any]) -> int | None:
+def _count(body: Mapping[str, object]) -> int | None:
     return None if body.get("n") is None else whole(body["n"], "n")
 
 
-_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+_SHAPES: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
     CHAT: _chat,
     COMPLETIONS: _completion,
     EMBEDDINGS: _embedding,

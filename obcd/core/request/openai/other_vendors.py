@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 _OPENAI = 'a line of OpenAI Batch: {"custom_id": …, "method": "POST", "url": "/v1/chat/completions", "body": {…}}'
 
 
-def _has(*keys: str) -> Callable[[Mapping[str, Any]], bool]:
+def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
     return lambda document: all(key in document for key in keys)
 
 
 #: What tells a line, and what it is; the first that fits.
-_RELATIVES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
+_RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
     (
         _has("custom_id", "params"),
         "a line of Anthropic's Message Batches (custom_id, params) is not taken: its `params` differ from OpenAI's "
@@ -45,6 +44,6 @@ _RELATIVES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
 )
 
 
-def why_foreign(document: Mapping[str, Any]) -> str | None:
+def why_foreign(document: Mapping[str, object]) -> str | None:
     """Return what a line of no shape of ours is, and what to write instead; None where it is none that is known."""
     return next((sentence for fits, sentence in _RELATIVES if fits(document)), None)

@@ -6,7 +6,6 @@ A parameter is taken, means nothing for the answer, or is refused by its name: n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from obcd.errors import LineError
 
@@ -38,7 +37,7 @@ PASSED_OVER = frozenset(
     )
 )
 #: {parameter: value with which it asks for nothing}; null is one for each.
-NEUTRAL: Mapping[str, Any] = {
+NEUTRAL: Mapping[str, object] = {
     "stream": False,
     "modalities": ["text"],
     "parallel_tool_calls": True,
@@ -80,7 +79,7 @@ REASONS = {
 UNKNOWN = "no parameter of this endpoint that could be honoured here: take it out"
 
 
-def refuse_others(body: Mapping[str, Any], taken: frozenset[str]) -> None:
+def refuse_others(body: Mapping[str, object], taken: frozenset[str]) -> None:
     """Refuse what is neither taken nor without meaning.
 
     Raises:
@@ -94,13 +93,13 @@ def refuse_others(body: Mapping[str, Any], taken: frozenset[str]) -> None:
         raise LineError(f"`body.{short(key)}` is not taken: {REASONS.get(key, UNKNOWN)}")
 
 
-def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
+def sampling_options(body: Mapping[str, object]) -> dict[str, object]:
     """Return the options of Ollama for the parameters of `SHARED`.
 
     Raises:
         LineError: Naming a parameter of a wrong type.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for key, option in NUMBERS.items():
         if body.get(key) is not None:
             options[option] = _number(body[key], key)
@@ -138,7 +137,7 @@ def _stop(stop: object) -> list[str]:
     raise LineError("`body.stop` must be a string or a list of strings, none of them empty")
 
 
-def _most_tokens(body: Mapping[str, Any]) -> int | None:
+def _most_tokens(body: Mapping[str, object]) -> int | None:
     """Return the limit of the answer, thoughts included, as OpenAI counts it."""
     limits = {
         key: whole(body[key], key) for key in ("max_completion_tokens", "max_tokens") if body.get(key) is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from obcd.cli.host.status import COLUMNS, blocks, head, row, table, telling_colu
 from obcd.cli.host.status import remarks as status_remarks
 from obcd.errors import AlreadyRunningError, InputError, ObcdError, UsageError
 from obcd.host.control.pulling import check_name
+from obcd.host.control.snapshot import ServerShown, Snapshot
 from obcd.host.servers.plan import HostPlan, Server
 from tests.golden.wording import wording
 
@@ -78,12 +79,13 @@ def test_what_is_no_name_of_a_model_is_refused(name: str) -> None:
         check_name(name)
 
 
-def shown(**changes: Any) -> dict[str, Any]:
-    return {
+def shown(**changes: Any) -> ServerShown:
+    server: ServerShown = {
         "gpu": "gpu0", "label": "0", "uuid": "GPU-0", "card": "L4", "port": 11432, "url": "", "state": "RUNNING",
         "pid": 7, "uptime_seconds": 61.0, "answer": "answers", "version": "0.33.0", "models": [], "reading": None,
-        "xids": [], "restarts": 0, "restart_log": [], "alone_seconds": 0.0, "trouble": "", "remark": "", **changes,
+        "xids": [], "restarts": 0, "restart_log": [], "alone_seconds": 0.0, "trouble": "", "remark": "",
     }  # fmt: skip
+    return cast("ServerShown", {**server, **changes})
 
 
 def test_what_is_not_known_is_a_dash() -> None:
@@ -142,7 +144,7 @@ def test_a_pipe_gets_every_column_and_a_head_that_repeats_no_trouble() -> None:
     assert title.split() == list(COLUMNS)
     assert len(lines) == 1
     document = {"status": "1/2 servers answer; gpu1: its card is gone", "pid": 7, "runtime": "/run/obcd-host"}
-    assert head(document) == wording("1-2-servers-answer-pid-7")
+    assert head(cast("Snapshot", document)) == wording("1-2-servers-answer-pid-7")
 
 
 def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> None:
@@ -151,7 +153,7 @@ def test_troubles_throttling_xids_and_the_last_restart_are_lines_of_words() -> N
                    restart_log=[restart])  # fmt: skip
     strange = {"uuid": "", "code": 31, "at": "2026-11-22T18:00:00Z"}
     document = {"watch": {"trouble": "the watch is stuck"}, "servers": [server], "xids": [strange]}
-    assert status_remarks(document) == [
+    assert status_remarks(cast("Snapshot", document)) == [
         wording("the-watch-is-stuck"),
         wording("gpu0-its-card-is-gone"),
         wording("gpu0-slowed-down-by-thermal"),

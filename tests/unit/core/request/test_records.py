@@ -22,6 +22,7 @@ from obcd.core.request.records import (
     preload_body,
     request_body,
     signature_of,
+    whole_option,
 )
 
 JOB = JobSettings(model="llama3.2", system="Be brief.", options={"temperature": 0.0}, num_ctx=4096, num_predict=99)
@@ -74,7 +75,7 @@ def test_nothing_of_a_lines_other_keys_is_sent() -> None:
 def test_body_is_not_the_requests_own_list() -> None:
     line = request()
 
-    chat_body(line, JOB)["messages"].append("x")
+    chat_body(line, JOB)["messages"].append({})
 
     assert len(line.messages) == 1
 
@@ -220,7 +221,7 @@ class TestSeveralAnswers:
     def test_seeds_come_from_the_id_where_none_is_given(self, options: dict[str, Any]) -> None:
         def seeds(name: str) -> list[int]:
             line = request(options=options, id=name, n=3)
-            return [nth_request(line, JOB, answer).options["seed"] for answer in range(3)]
+            return [whole_option(nth_request(line, JOB, answer).options, "seed", -1) for answer in range(3)]
 
         first = seeds("a")[0]
         assert seeds("a") == [first, first + 1, first + 2]

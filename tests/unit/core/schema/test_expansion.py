@@ -144,8 +144,8 @@ def test_faults_are_bounded_in_number_and_length() -> None:
 
 
 def test_parts_that_apply_to_one_name_each_are_not_added_up() -> None:
-    each = {"properties": {f"p{n}": {"type": "string"} for n in range(1000)}}
-    all_of_them = {"allOf": [{"properties": {"a": {"type": "string"}}}] * 1000}
+    each: dict[str, object] = {"properties": {f"p{n}": {"type": "string"} for n in range(1000)}}
+    all_of_them: dict[str, object] = {"allOf": [{"properties": {"a": {"type": "string"}}}] * 1000}
 
     assert Expansion(each).weight(steps_of, 1) < 10
     assert Expansion(all_of_them).weight(steps_of, 1) > 2000

@@ -10,7 +10,7 @@ import pytest
 from obcd.clock import monotonic, wall
 from obcd.host.cards.gpus import Readings
 from obcd.host.control import snapshot
-from obcd.host.control.snapshot import take_snapshot
+from obcd.host.control.snapshot import Snapshot, take_snapshot
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import ProcessState
 from tests.golden.wording import wording
@@ -68,7 +68,7 @@ class Place:
         }  # fmt: skip
         (self.runtime / "watch.json").write_text(json.dumps(document))
 
-    def take(self) -> dict[str, Any]:
+    def take(self) -> Snapshot:
         return take_snapshot(self.plan, self.runtime, self.supervisor)  # type: ignore[arg-type]
 
 
@@ -110,6 +110,7 @@ def test_before_the_watch_has_written_servers_and_cards_are_asked(place: Place, 
     assert found["watch"]["trouble"] == wording("the-watch-has-only-just-started")
     first = found["servers"][0]
     assert (first["answer"], first["version"], first["models"][0]["name"]) == ("answers", "0.33.0", MODEL["name"])
+    assert first["reading"] is not None
     assert first["reading"]["utilisation_percent"] == 90
     assert (found["status"], first["restarts"]) == ("", 0)
 

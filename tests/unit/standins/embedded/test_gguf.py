@@ -10,6 +10,7 @@ import pytest
 from obcd.errors import InputError
 from obcd.standins.embedded.gguf import read_head
 from obcd.standins.embedded.llama_cpp import default_name, short_number, without_oldest
+from obcd.standins.wire.engine import JsonObject
 from tests.golden.wording import wording
 
 
@@ -64,6 +65,8 @@ def test_file_that_is_none_is_named(tmp_path: Path) -> None:
 def test_names_sizes_and_dropped_messages() -> None:
     assert default_name(Path("/m/SmolLM2 135M.Q4_1.gguf")) == "smollm2-135m.q4_1:latest"
     assert (short_number(134_515_008), short_number(3_212_749_888)) == ("134.52M", "3.2B")
-    system, old, last = ({"role": "system"}, {"role": "user", "content": "old"}, {"role": "user"})
+    system: JsonObject = {"role": "system"}
+    old: JsonObject = {"role": "user", "content": "old"}
+    last: JsonObject = {"role": "user"}
     assert without_oldest([system, old, last]) == [system, last]
     assert without_oldest([system, last]) is None
