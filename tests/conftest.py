@@ -73,6 +73,15 @@ def runtime() -> Iterator[Path]:
 
 
 @pytest.fixture
+def shared() -> Iterator[Path]:
+    """Yield a folder that other users may look into, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="obcd-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
 def environment(runtime: Path) -> dict[str, str]:
     return make_environment(runtime)
 

@@ -259,6 +259,10 @@ class CoordinatorProcess(Running):
                 return document
         return {}
 
+    def obcd(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a command on its root, with its configuration."""
+        return run_obcd(self.environment, *words, "--config", self.config, "--root", self.root)
+
     def drop(self, content: bytes | Sequence[str], name: str = "notes.jsonl", profile: str = "") -> Path:
         """Drop a file as `cp` does: under its final name, while one looks."""
         raw = content if isinstance(content, bytes) else prompt_lines(content)
@@ -294,6 +298,15 @@ class Cluster:
         server = Simulated(self.environment, log, *options, count=count)
         self._started.append(server)
         return server
+
+    def begin(
+        self, *arguments: object, tweaks: Mapping[str, float | str] | None = None, cwd: Path | None = None
+    ) -> Running:
+        """Start any command of obcd, e.g. `cluster.begin("batch", "--prompts", path)`."""
+        log = self.folder / f"{arguments[0]}{len(self._started)}.log"
+        process = Running(obcd_command(*arguments, tweaks=tweaks), self.environment, log, cwd)
+        self._started.append(process)
+        return process
 
     def configure(self, endpoints: Mapping[str, int] | Sequence[str], **tables: Any) -> Path:
         """Write the configuration `obcd.toml`, or write it again, as `write_config` does."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import Cluster, Running, obcd_command, prompt_key, prompt_lines, run_here, run_obcd, wait_until
+from tests.support import Cluster, prompt_key, prompt_lines, run_here, run_obcd, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -127,16 +127,9 @@ def test_endpoint_that_breaks_down_is_told_with_what_was_measured(cluster: Clust
     assert wording("the-server-reports-an-error") in found["endpoints"][1]["failure"]
 
 
-def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
-    tmp_path: Path, cluster: Cluster, started: list[Running]
-) -> None:
+def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(tmp_path: Path, cluster: Cluster) -> None:
     server = cluster.simulate("--parallel", 2, "--seconds", 0.2)
-    bench = Running(
-        obcd_command("bench", server.names[0], "--slots", "2,4", "--requests", 40, "--out", tmp_path / "out"),
-        cluster.environment,
-        tmp_path / "bench.log",
-    )
-    started.append(bench)
+    bench = cluster.begin("bench", server.names[0], "--slots", "2,4", "--requests", 40, "--out", tmp_path / "out")
     wait_until(lambda: ": 2 in flight, " in bench.text())  # the second step has begun
 
     bench.send(signal.SIGINT)
@@ -154,16 +147,9 @@ def test_coordinator_that_asks_meanwhile_is_warned_of(cluster: Cluster) -> None:
     config = cluster.configure(server.names)
     coordinator = cluster.coordinate(config)
 
-    done = run_obcd(
-        {**cluster.environment, "OBCD_ROOT": str(coordinator.root)},
-        "bench",
-        "--config",
-        config,
-        "--slots",
-        1,
-        "--requests",
-        2,
-    )
+    place = {"OBCD_ROOT": str(coordinator.root)}
+    words = ("bench", "--config", config, "--slots", 1, "--requests", 2)
+    done = run_obcd({**cluster.environment, **place}, *words)
 
     assert done.returncode == 0
     assert wording("warning-a-coordinator-runs-here") in done.stderr
@@ -229,10 +215,9 @@ def test_one_endpoint_and_two_are_told_what_cannot_be_told(cluster: Cluster) -> 
     assert wording("two-endpoints-can-be-told-apart") in two.stdout
 
 
-def test_ctrl_c_ends_a_burn_in_with_what_was_measured(tmp_path: Path, cluster: Cluster, started: list[Running]) -> None:
+def test_ctrl_c_ends_a_burn_in_with_what_was_measured(cluster: Cluster) -> None:
     server = cluster.simulate("--parallel", 2, "--seconds", 0.1, count=3)
-    run = Running(obcd_command("burn-in", "--minutes", 9, *server.names), cluster.environment, tmp_path / "burn-in.log")
-    started.append(run)
+    run = cluster.begin("burn-in", "--minutes", 9, *server.names)
     wait_until(lambda: len(server.account()) > 20)
 
     run.send(signal.SIGINT)
@@ -275,15 +260,6 @@ def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environm
 
     assert done.returncode == 5
     assert done.stderr == wording("obcd-cannot-make-the-folder-dev")
-
-
-@pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
-                                       ["burn-in"], ["burn-in", "--seconds", "1", "--minutes", "1"]])  # fmt: skip
-def test_wrong_options_are_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
-    done = run_here(environment, *arguments)
-
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [("bench", "--slots", "1", "--requests", 2), BURN])

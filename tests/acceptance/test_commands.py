@@ -94,6 +94,10 @@ def test_help_of_a_command_lists_its_options_and_an_example(environment: dict[st
         ["submit", "--timeout", "-1", "x.jsonl"],
         ["up", "--simulate", "--embedded", "x.gguf"],
         ["up", "--simulate", "--servers", "0"],
+        ["bench", "--slots", "1,x"],
+        ["bench", "--slots", "1", "--max", "4"],
+        ["burn-in"],
+        ["burn-in", "--seconds", "1", "--minutes", "1"],
     ],
 )
 def test_wrong_command_line_is_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
@@ -308,14 +312,11 @@ def test_second_up_on_the_same_root_is_refused_and_harms_nothing(up: Up, environ
     assert up.is_up()
 
 
-def test_up_over_configured_endpoints_starts_no_server(
-    tmp_path: Path, cluster: Cluster, started: list[Running]
-) -> None:
+def test_up_over_configured_endpoints_starts_no_server(tmp_path: Path, cluster: Cluster) -> None:
     server = cluster.simulate("--seconds", 0.02)
     config = cluster.configure(server.names)
     root = tmp_path / "root"
-    process = Running(obcd_command("up", "--config", config, "--root", root), cluster.environment, tmp_path / "up.log")
-    started.append(process)
+    process = cluster.begin("up", "--config", config, "--root", root)
     wait_until((root / "logs" / "coordinator.log").exists)
     (root / "inbox" / "notes.jsonl").write_bytes(prompt_lines(["a"]))
 

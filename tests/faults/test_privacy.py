@@ -18,9 +18,7 @@ from tests.faults.strange import Script, answer, strange, whole
 from tests.support import (
     Cluster,
     CoordinatorProcess,
-    Running,
     family,
-    obcd_command,
     prompt_lines,
     run_obcd,
     wait_until,
@@ -184,9 +182,7 @@ def test_no_prompt_and_no_answer_is_shown_whatever_goes_wrong(cluster: Cluster) 
 @pytest.mark.case("F17")
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.parametrize("command", ["batch", "up"])
-def test_processes_of_other_commands_leave_no_core_dump_either(
-    command: str, tmp_path: Path, cluster: Cluster, started: list[Running]
-) -> None:
+def test_processes_of_other_commands_leave_no_core_dump_either(command: str, tmp_path: Path, cluster: Cluster) -> None:
     server = cluster.simulate("--seconds", 3, "--parallel", 2)
     config = cluster.configure(server.names)
     (tmp_path / "p.jsonl").write_bytes(prompt_lines(["a", "b"]))
@@ -194,10 +190,7 @@ def test_processes_of_other_commands_leave_no_core_dump_either(
         "batch": ("--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out"),
         "up": ("--root", tmp_path / "root"),
     }
-    running = Running(
-        obcd_command(command, "--config", config, *options[command]), cluster.environment, tmp_path / "log"
-    )
-    started.append(running)
+    running = cluster.begin(command, "--config", config, *options[command])
     wait_until(lambda: len(family(running.pid)) >= 3)
 
     limits = [Path(f"/proc/{pid}/limits").read_text("utf-8") for pid in [running.pid, *family(running.pid)]]
@@ -221,7 +214,7 @@ def test_endpoint_at_a_public_address_is_warned_of(command: str, tmp_path: Path,
         if command == "reload":
             assert warning not in coordinator.text()
             write_config(config, [*server.names, public])
-            run_obcd(cluster.environment, "reload", "--config", config, "--root", coordinator.root)
+            coordinator.obcd("reload")
         wait_until(lambda: warning in coordinator.text())
         return
     options: dict[str, tuple[object, ...]] = {

@@ -19,7 +19,6 @@ from tests.support import (
     Published,
     Running,
     Simulated,
-    obcd_command,
     prompt_lines,
     prompts,
     run_obcd,
@@ -124,7 +123,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
 
     mended = cluster.coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
     assert states(mended) == {KILLER: "QUARANTINED"}
-    resumed = run_obcd(cluster.environment, "resume", folder.name, "--config", config, "--root", first.root)
+    resumed = first.obcd("resume", folder.name)
     assert (resumed.returncode, resumed.stderr) == (0, "killer.jsonl goes on\n")
     mended.published("killer").assert_complete(3)
     assert os.listdir(mended.jobs) == []
@@ -188,11 +187,9 @@ def test_file_that_is_answered_in_the_foreground_is_never_kept_apart(tmp_path: P
     arguments = ("batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "out")
     for _ in range(2):
         asked = len(server.account())
-        run = Running(obcd_command(*arguments), cluster.environment, tmp_path / "batch.log")
-        try:
-            wait_until(partial(has_more, server, asked), what=run.text)
-        finally:
-            run.end()
+        run = cluster.begin(*arguments)
+        wait_until(partial(has_more, server, asked), what=run.text)
+        run.end()
 
     (folder,) = (tmp_path / "out" / ".obcd" / "jobs").iterdir()
     assert not (folder / crash_count.BEGUN).exists()

@@ -62,14 +62,13 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
         "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3,
     }
     coordinator = cluster.coordinate(config, tweaks=tweaks)
-    place = ("--config", config, "--root", coordinator.root)
     plain, marked = prompts(3, "plain"), prompts(2, "marked")
 
     # when one file is copied there and one is submitted
     (share / "plain.jsonl").write_bytes(prompt_lines(plain))
     dropped_at = (share / "plain.jsonl").stat().st_mtime
     (tmp_path / "marked.jsonl").write_bytes(prompt_lines(marked))
-    assert run_obcd(cluster.environment, "submit", tmp_path / "marked.jsonl", *place).returncode == 0
+    assert coordinator.obcd("submit", tmp_path / "marked.jsonl").returncode == 0
 
     # then the second does not wait, the first does, and all is said
     coordinator.published("marked").assert_complete(2)
@@ -80,7 +79,7 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
     assert datetime.fromisoformat(done.manifest["times"]["accepted_at"]).timestamp() - dropped_at >= SETTLE
     assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in (*plain, *marked)}
     assert log.count(wording("lies-on-nfs4-a-network-filesystem")) == 1
-    assert "note: the inbox" in run_obcd(cluster.environment, "status", *place).stdout
+    assert "note: the inbox" in coordinator.obcd("status").stdout
     assert coordinator.status()["troubles"] == []
 
 

@@ -20,7 +20,6 @@ from tests.support import (
     Simulated,
     prompt_key,
     prompts,
-    run_obcd,
     wait_until,
 )
 
@@ -176,7 +175,7 @@ def test_without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one(
     assert "fs.inotify.max_user_instances" in note
     assert wording("sudo-sysctl-fs-inotify-max-user") in note
     assert coordinator.status()["troubles"] == []
-    shown = run_obcd(cluster.environment, "status", "--config", config, "--root", coordinator.root).stdout
+    shown = coordinator.obcd("status").stdout
     assert wording("note-no-file-events") in shown
     assert coordinator.text().count(wording("no-file-events")) == 1
 

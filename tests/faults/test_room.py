@@ -20,7 +20,6 @@ from tests.support import (
     prompt_key,
     prompt_lines,
     prompts,
-    run_obcd,
     wait_until,
     write_config,
 )
@@ -78,13 +77,12 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     first, second = prompts(40, "first"), prompts(3, "second")
     config = configure(tmp_path, server)
     coordinator = cluster.coordinate(config, tweaks=QUICK)
-    place = ("--config", config, "--root", coordinator.root)
     coordinator.drop(first, "first.jsonl")
     wait_until(lambda: server.in_flight() == SLOTS)
 
     # when there is less room than has to stay free, and another file comes
     configure(tmp_path, server, min_free_bytes=2**60)
-    assert run_obcd(cluster.environment, "reload", *place).returncode == 0
+    assert coordinator.obcd("reload").returncode == 0
     wait_until(lambda: "are to stay free ([spool] min_free_bytes)" in troubles(coordinator))
     coordinator.drop(second, "second.jsonl")
 
@@ -94,15 +92,15 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     asked = server.asked().total()
     assert SLOTS <= asked < len(first)
     assert wording("has-no-room-at-present") in (coordinator.outbox / "second.waiting" / "why.txt").read_text()
-    assert PAUSED in run_obcd(cluster.environment, "status", *place).stdout.replace("\n", " ")
+    assert PAUSED in coordinator.obcd("status").stdout.replace("\n", " ")
     assert wording("are-to-stay-free") in job(coordinator)["trouble"]
-    checked = run_obcd(cluster.environment, "check", *place)
+    checked = coordinator.obcd("check")
     assert checked.returncode == 5
     assert "fault: only" in checked.stdout
 
     # and when there is room, it goes on by itself; each line of the log came once
     configure(tmp_path, server)
-    assert run_obcd(cluster.environment, "reload", *place).returncode == 0
+    assert coordinator.obcd("reload").returncode == 0
     assert_whole(coordinator, server, {"first": first, "second": second})
     assert (
         coordinator.text().count(wording("are-to-stay-free"))

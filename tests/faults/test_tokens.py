@@ -54,8 +54,8 @@ def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, cluster
 
         assert server.refused == 0
         assert {"/api/version", "/api/tags", "/api/chat"} <= set(server.let_in)
-        check = run_obcd(coordinator.environment, "check", "--config", coordinator.config, "--root", coordinator.root)
-        status = run_obcd(coordinator.environment, "status", "--config", coordinator.config, "--root", coordinator.root)
+        check = coordinator.obcd("check")
+        status = coordinator.obcd("status")
         assert "serves, version 0.33.0" in check.stdout
         assert server.refused == 0
         words = {**shown(coordinator), "check": check.stdout + check.stderr, "status": status.stdout}
@@ -67,7 +67,6 @@ def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: P
     put(tmp_path, FIRST)
     with strange({}, token=FIRST) as server:
         coordinator = cluster.coordinate(configure(tmp_path, server))
-        place = ("--config", coordinator.config, "--root", coordinator.root)
         coordinator.drop(prompts(3))
         coordinator.published()
         worker = coordinator.worker_pids()[server.name]
@@ -79,12 +78,12 @@ def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: P
 
         # when the file that holds it is open to others, the reload is refused and the old one stays
         put(tmp_path, SECOND, 0o644)
-        refused = run_obcd(coordinator.environment, "reload", *place)
+        refused = coordinator.obcd("reload")
         assert refused.returncode == 4
         assert f"chmod 0600 {tmp_path}/token" in refused.stderr
 
         put(tmp_path, SECOND)
-        reloaded = run_obcd(coordinator.environment, "reload", *place)
+        reloaded = coordinator.obcd("reload")
         assert (reloaded.returncode, "1 endpoint changed" in reloaded.stdout + reloaded.stderr) == (0, True)
         done = coordinator.published("later")
         done.assert_complete(3)

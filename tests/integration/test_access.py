@@ -5,8 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,15 +36,6 @@ QUICK = {
     "obcd.coordinator.jobs.retention_sweeps:FIRST_SECONDS": 0.0,
     "obcd.coordinator.jobs.retention_sweeps:SWEEP_SECONDS": 0.2,
 }
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """Yield a folder that other users may look into."""
-    path = Path(tempfile.mkdtemp(prefix="obcd-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 @needs_root
@@ -149,7 +138,7 @@ def test_answers_are_deleted_in_their_time_and_the_log_names_them(quick_server: 
     assert (coordinator.outbox / "notes").exists()
 
     write_config(config, quick_server.names, spool={"keep_days": 0.000001})
-    reloaded = run_obcd(cluster.environment, "reload", "--config", config, "--root", coordinator.root)
+    reloaded = coordinator.obcd("reload")
 
     assert "spool.keep_days changed" in reloaded.stdout + reloaded.stderr
     wait_until(lambda: not list(coordinator.outbox.iterdir()), what=coordinator.text)
@@ -166,7 +155,7 @@ def test_keeping_answers_apart_needs_a_restart_and_says_so(
     coordinator = cluster.coordinate(config)
     write_config(config, quick_server.names, spool={"per_user": True})
 
-    reloaded = run_obcd(cluster.environment, "reload", "--config", config, "--root", coordinator.root)
+    reloaded = coordinator.obcd("reload")
 
     assert reloaded.returncode == 4
     assert wording("spool-per-user-cannot-change-while") in reloaded.stderr

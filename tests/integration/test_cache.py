@@ -69,7 +69,7 @@ def test_second_job_is_answered_from_the_first_and_says_so(cluster: Cluster) -> 
     spool = ("--config", config, "--root", coordinator.root)
     shown = json.loads(run_obcd(cluster.environment, "cache", "stats", *spool, "--json").stdout)
     assert (shown["answers"], shown["models"]) == (5, {"llama3.2": 4, "nomic-embed-text": 1})
-    assert "5 answers in " in run_obcd(cluster.environment, "cache", "stats", *spool).stdout
+    assert "5 answers in " in coordinator.obcd("cache", "stats").stdout
     cleared = run_obcd(cluster.environment, "cache", "clear", *spool, "--json")
     assert json.loads(cleared.stdout)["cleared"] == 5
     server.reset()

@@ -15,9 +15,7 @@ from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
     Cluster,
-    Running,
     Simulated,
-    obcd_command,
     prompt_key,
     run_obcd,
     wait_until,
@@ -173,7 +171,7 @@ def test_batch_that_was_interrupted_goes_on_with_the_contexts_it_chose(tmp_path:
     config = cluster.configure(server.names, requests=AUTO)
     (tmp_path / "p.jsonl").write_bytes(b"".join(map(short, range(60))) + line("long " * 1200))
     command = ("batch", "--config", config, "--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out")
-    first = Running(obcd_command(*command), cluster.environment, tmp_path / "first.log")
+    first = cluster.begin(*command)
     wait_until(lambda: len(server.account()) > 10, what="it runs")
     first.kill()
 

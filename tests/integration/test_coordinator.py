@@ -619,22 +619,21 @@ def test_status_is_for_people_and_for_machines(config: Path, cluster: Cluster) -
     coordinator.drop(prompts(1))
     coordinator.published()
     wait_until(lambda: coordinator.status()["published"])
-    place = ("--config", config, "--root", coordinator.root)
 
-    machine = run_obcd(cluster.environment, "status", "--json", *place)
+    machine = coordinator.obcd("status", "--json")
     document = json.loads(machine.stdout)
     assert document["state"] == "READY"
     assert document["published"][0]["responses"] == 1
     assert document["endpoints"][0]["state"] == "UP"
     assert document["endpoints"][0]["answered"] == 1
 
-    person = run_obcd(cluster.environment, "status", *place)
+    person = coordinator.obcd("status")
     assert person.returncode == 0
     assert re.search(rf"notes\.jsonl +{document['published'][0]['job']} +published +1/1 \(100 %\) +0", person.stdout)
 
     coordinator.send(signal.SIGTERM)
     coordinator.wait()
-    nobody = run_obcd(cluster.environment, "status", *place)
+    nobody = coordinator.obcd("status")
     assert nobody.returncode == 5
     assert wording("no-coordinator-runs") in nobody.stderr
 

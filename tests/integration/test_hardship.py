@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import Cluster, Running, obcd_command, run_obcd, wait_until, write_config
+from tests.support import Cluster, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
 
@@ -50,14 +50,13 @@ def test_stopped_clerk_is_replaced(cluster: Cluster) -> None:
     assert not psutil.pid_exists(clerk)
 
 
-def test_two_batches_on_one_folder_do_not_meet(tmp_path: Path, cluster: Cluster, started: list[Running]) -> None:
+def test_two_batches_on_one_folder_do_not_meet(tmp_path: Path, cluster: Cluster) -> None:
     server = cluster.simulate("--seconds", 1, "--parallel", 2)
     config = write_config(tmp_path / "config.toml", server.names)
     file = tmp_path / "p.jsonl"
     file.write_bytes(prompts(200))  # longer than the second command takes to start, whatever else runs
     line = ("batch", "--config", config, "--prompts", file, "--output-dir", tmp_path / "out")
-    first = Running(obcd_command(*line), cluster.environment, tmp_path / "first.log")
-    started.append(first)
+    first = cluster.begin(*line)
     wait_until(lambda: any((tmp_path / "out" / ".obcd" / "jobs").glob("*/job.json")))
 
     second = run_obcd(cluster.environment, *line, "--model", "llama3.2")

@@ -21,10 +21,8 @@ from tests.support import (
     NEVER_HEDGED,
     Cluster,
     CoordinatorProcess,
-    Running,
     Simulated,
     all_gone,
-    obcd_command,
     prompt_key,
     prompt_lines,
     prompts,
@@ -71,8 +69,7 @@ def hang_up(coordinator: CoordinatorProcess) -> dict[str, Any]:
 
 
 def reload(coordinator: CoordinatorProcess, *options: object) -> subprocess.CompletedProcess[str]:
-    place = ("--config", coordinator.config, "--root", coordinator.root)
-    return run_obcd(coordinator.environment, "reload", *place, *options)
+    return coordinator.obcd("reload", *options)
 
 
 class Manager(threading.Thread):
@@ -275,7 +272,7 @@ def test_wrong_file_leaves_the_old_configuration_running_and_says_so_until_a_goo
     (trouble,) = coordinator.status()["troubles"]
     assert trouble.startswith(wording("reload-failed-the-configuration-has-2", config))
     wait_until(lambda: manager.was_told("STATUS=reload failed: the configuration"))
-    shown = run_obcd(coordinator.environment, "status", "--root", coordinator.root, "--config", config)
+    shown = coordinator.obcd("status")
     assert "reload failed" in shown.stdout
     assert coordinator.worker_pids() == pids
     coordinator.drop(prompts(2))
@@ -383,18 +380,14 @@ def test_batch_on_the_same_spool_is_not_ended_by_a_reload(tmp_path: Path, cluste
     config = cluster.configure(server.names)
     job = tmp_path / "a.jsonl"
     job.write_bytes(prompt_lines(prompts(1)))
-    command = obcd_command("batch", "--config", config, "--prompts", job, "--output_dir", tmp_path / "out")
-    batch = Running(command, cluster.environment, tmp_path / "batch.log")
-    try:
-        wait_until(server.in_flight)
+    batch = cluster.begin("batch", "--config", config, "--prompts", job, "--output_dir", tmp_path / "out")
+    wait_until(server.in_flight)
 
-        asked = run_obcd(cluster.environment, "reload", "--config", config, "--root", tmp_path / "out" / ".obcd")
+    asked = run_obcd(cluster.environment, "reload", "--config", config, "--root", tmp_path / "out" / ".obcd")
 
-        assert asked.returncode == 5
-        assert "obcd batch" in asked.stderr
-        assert batch.wait() == 0
-    finally:
-        batch.end()
+    assert asked.returncode == 5
+    assert "obcd batch" in asked.stderr
+    assert batch.wait() == 0
 
 
 # --- with a stop -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import pytest
 from obcd.ollama import transport as transport_module
 from obcd.ollama.transport import AbortedError, CutError, RefusedError, Reply, TooLargeError, Transport
 from tests.golden.wording import wording
-from tests.integration.loopback import Script, drips, floods, hangs, ok, read_request, replies, serving, wait_until
+from tests.integration.loopback import Script, drips, floods, hangs, ok, read_request, replies, serving
+from tests.support import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -20,13 +20,6 @@ from tests.golden.wording import wording
 from tests.unit.spool.spools import THREE, accepted, order_of
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "notes.jsonl"
-    path.write_bytes(THREE)
-    return path
-
-
 def listing(layout: Layout) -> list[str]:
     return sorted(path.name for path in layout.inbox.iterdir() if path.is_file())
 

@@ -30,13 +30,6 @@ WATCHED = (dropping.__file__, exactly_once.__file__)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "notes.jsonl"
-    path.write_bytes(THREE)
-    return path
-
-
-@pytest.fixture
 def state(tmp_path: Path) -> Path:
     folder = tmp_path / "state"
     folder.mkdir()
