@@ -45,6 +45,11 @@ def config(tmp_path: Path, quick_server: Simulated) -> Path:
     return write_config(tmp_path / "obcd.toml", {quick_server.names[0]: 4}, profiles=profiles)
 
 
+@pytest.fixture
+def coordinator(config: Path, cluster: Cluster) -> CoordinatorProcess:
+    return cluster.coordinate(config)
+
+
 def open_descriptors(pid: int) -> list[str]:
     found = []
     for entry in os.listdir(f"/proc/{pid}/fd"):
@@ -67,8 +72,7 @@ def has_account(server: Simulated, least: int) -> bool:
 # --- from drop to answer ---------------------------------------------------------------------------------------------
 
 
-def test_file_that_is_copied_into_the_inbox_is_answered(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_file_that_is_copied_into_the_inbox_is_answered(coordinator: CoordinatorProcess) -> None:
     content = prompt_lines(prompts(20))
     dropped = coordinator.drop(content)
 
@@ -89,8 +93,9 @@ def test_file_that_is_copied_into_the_inbox_is_answered(config: Path, cluster: C
     assert "prompt number" not in coordinator.text()
 
 
-def test_submit_waits_for_the_answers(config: Path, cluster: Cluster, tmp_path: Path) -> None:
-    coordinator = cluster.coordinate(config)
+def test_submit_waits_for_the_answers(
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     source = tmp_path / "notes.jsonl"
     source.write_bytes(prompt_lines(prompts(3)))
     common = ("--wait", "--timeout", 30, "--config", config, "--root", coordinator.root)
@@ -122,8 +127,7 @@ def test_submit_gives_up_waiting_when_its_time_is_over(tmp_path: Path, cluster: 
     assert wording("it-goes-on") in done.stderr
 
 
-def test_file_in_a_profile_folder_is_asked_with_its_profile(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_file_in_a_profile_folder_is_asked_with_its_profile(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(2), profile="clinical")
 
     done = coordinator.published("clinical/notes")
@@ -146,8 +150,7 @@ def test_two_jobs_run_at_once_and_both_are_whole(cluster: Cluster) -> None:
     assert set(server.asked().values()) == {1}
 
 
-def test_bad_lines_are_errors_and_the_others_are_answered(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_bad_lines_are_errors_and_the_others_are_answered(coordinator: CoordinatorProcess) -> None:
     bad = [b"not json", b'{"prompt": ""}', b'{"id": "x", "prompt": "a", "options": {"heat": 1}}']
     coordinator.drop(prompt_lines(prompts(2)) + b"\n".join(bad) + b"\n" + prompt_lines(["last"]))
 
@@ -162,8 +165,7 @@ def test_bad_lines_are_errors_and_the_others_are_answered(config: Path, cluster:
     assert (done.folder / "retry.jsonl").read_bytes() == b"\n".join(bad) + b"\n"
 
 
-def test_same_name_again_is_a_job_of_its_own(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_same_name_again_is_a_job_of_its_own(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(2))
     first = coordinator.published()
     coordinator.drop(prompts(2))
@@ -213,8 +215,7 @@ def test_progress_shows_while_a_job_runs_and_goes_with_it(cluster: Cluster) -> N
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
 
-def test_waiting_sign_appears_at_once_stays_and_goes_when_resolved(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_waiting_sign_appears_at_once_stays_and_goes_when_resolved(coordinator: CoordinatorProcess) -> None:
     path = coordinator.drop(b'{"prompt": "a"}\n{"prompt": "cut o')
     why = coordinator.outbox / "notes.waiting" / "why.txt"
     wait_until(why.exists)
@@ -249,8 +250,7 @@ def test_broken_upload_is_rejected_after_its_time_with_the_input_kept(cluster: C
     assert list(coordinator.inbox.glob("*.jsonl")) == []
 
 
-def test_strange_entries_neither_stop_nor_enter(config: Path, cluster: Cluster, tmp_path: Path) -> None:
-    coordinator = cluster.coordinate(config)
+def test_strange_entries_neither_stop_nor_enter(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_bytes(prompt_lines(["secret"]))
     (coordinator.inbox / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
     os.mkfifo(coordinator.inbox / "pipe.jsonl")
@@ -510,8 +510,7 @@ def test_second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on(co
     first.published().assert_complete(1)
 
 
-def test_no_child_keeps_the_lock(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_no_child_keeps_the_lock(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(1))
     coordinator.published()
 
@@ -537,9 +536,8 @@ def test_job_goes_on_with_other_endpoints_after_a_restart(tmp_path: Path, cluste
 
 
 def test_result_that_the_consumer_took_away_is_not_published_again(
-    config: Path, cluster: Cluster, tmp_path: Path
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(1))
     coordinator.published().folder.rename(tmp_path / "taken")
     coordinator.kill()
@@ -551,8 +549,9 @@ def test_result_that_the_consumer_took_away_is_not_published_again(
     wait_until(lambda: os.listdir(again.outbox) == ["other"])
 
 
-def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_job_of_a_newer_version_stops_the_start_with_a_sentence(
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster
+) -> None:
     coordinator.send(signal.SIGTERM)
     coordinator.wait()
     folder = coordinator.jobs / "20991122T180105-000000000000"
@@ -614,8 +613,7 @@ def clerk_pid(coordinator: CoordinatorProcess) -> int:
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 
 
-def test_status_is_for_people_and_for_machines(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_status_is_for_people_and_for_machines(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(1))
     coordinator.published()
     wait_until(lambda: coordinator.status()["published"])
@@ -670,8 +668,7 @@ def test_idle_coordinator_and_its_workers_use_less_than_one_percent(cluster: Clu
     assert (sum(map(cpu_seconds, workers)) - before_workers) / span < 0.01
 
 
-def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(40), "first.jsonl")  # opens a connection for every slot
     coordinator.published("first")
     wait_until(lambda: coordinator.worker_pids().get("clerk outbox"))
@@ -695,8 +692,7 @@ def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(config: Path, cl
         Published(coordinator.outbox / f"job{number}").assert_complete(1)
 
 
-def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(coordinator: CoordinatorProcess) -> None:
     path = coordinator.inbox / "slow.jsonl"
     before, since = cpu_seconds(coordinator.pid), time.monotonic()
     with path.open("ab", buffering=0) as writer:
@@ -710,8 +706,7 @@ def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(config: Path, cluste
     coordinator.published("slow").assert_complete(400)
 
 
-def test_environment_and_arguments_of_children_hold_no_prompt(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_environment_and_arguments_of_children_hold_no_prompt(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(["the secret of the patient"])
     coordinator.published()
 
@@ -742,8 +737,7 @@ def test_closed_output_does_not_stop_the_daemon(
             process.wait()
 
 
-def test_figures_of_a_published_job_add_up(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config)
+def test_figures_of_a_published_job_add_up(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(10))
     done: Any = coordinator.published()
 
