@@ -21,7 +21,6 @@ from tests.support import (
     Cluster,
     CoordinatorProcess,
     Published,
-    Running,
     Simulated,
     all_gone,
     family,
@@ -716,9 +715,7 @@ def test_environment_and_arguments_of_children_hold_no_prompt(coordinator: Coord
     assert "secret" not in coordinator.text()
 
 
-def test_closed_output_does_not_stop_the_daemon(
-    config: Path, environment: dict[str, str], tmp_path: Path, started: list[Running]
-) -> None:
+def test_closed_output_does_not_stop_the_daemon(config: Path, environment: dict[str, str], tmp_path: Path) -> None:
     root = tmp_path / "root"
     reader, writer = os.pipe()
     command = obcd_command("coordinator", "--config", config, "--root", root)

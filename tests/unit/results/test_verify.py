@@ -526,7 +526,7 @@ def test_folder_of_a_newer_obcd_is_not_judged(notes: Path) -> None:
     )
 
 
-def test_folders_below_are_found_by_their_names(layout: Layout, tmp_path: Path) -> None:
+def test_folders_below_are_found_by_their_names(layout: Layout) -> None:
     publish_notes(layout)
     put(layout, INPUT, profile="clinical")
     accept(layout, order_of(drop_of(layout.inbox / "clinical" / "notes.jsonl", "clinical"), "job2"))

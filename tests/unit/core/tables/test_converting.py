@@ -132,10 +132,13 @@ def test_what_a_table_cannot_hold_is_refused_by_name(ours: dict[str, Any], sente
     assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["options", "format", "tools", "n"])
-def test_cell_that_must_be_json_is_refused_with_an_example(key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "cell"),
+    [(key, "{") for key in ("options", "format", "tools", "n")] + [("options", '1, "cell": 2'), ("options", "nope")],
+)
+def test_cell_that_must_be_json_is_refused_with_an_example(key: str, cell: str) -> None:
     with pytest.raises(LineError) as error:
-        read_cells({"prompt": "a", key: "{"})
+        read_cells({"prompt": "a", key: cell})
     assert str(error.value) == wording("the-cell-of-must-be-json", key)
 
 
@@ -167,10 +170,7 @@ def test_wish_for_any_text_has_a_cell() -> None:
     assert read_cells(dict(zip(["prompt", "format"], cells, strict=True))) == {"prompt": "a", "format": ""}
 
 
-def test_cell_that_must_be_json_is_refused() -> None:
-    for cell in ("{", '1, "cell": 2', "nope"):
-        with pytest.raises(LineError, match=wording("the-cell-of-options-must-be")):
-            read_cells({"prompt": "a", "options": cell})
+def test_cell_that_begins_as_a_list_and_is_none_is_refused() -> None:
     with pytest.raises(LineError, match=wording("the-cell-of-embed-begins-as")):
         read_cells({"embed": "[1"})
 
