@@ -16,19 +16,9 @@ import pytest
 
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox, Key, Unfit
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.support import SOURCES
-from tests.unit.spool.spools import (
-    THREE,
-    accept_bytes,
-    drop_of,
-    finish,
-    lines_of,
-    make_layout,
-    order_of,
-    put,
-)
+from tests.unit.spool.spools import THREE, accept_bytes, accepted, drop_of, finish, lines_of, make_layout, order_of, put
 
 Count = Callable[[str], None]
 #: Bytes that a process may need for a line or a file of any size, beside what Python itself takes.
@@ -197,9 +187,8 @@ def test_odd_but_honest_names_stay_inside_the_outbox(layout: Layout, name: str) 
     inbox.scan(0.0)
     drops = inbox.scan(1.0)
     for drop in drops:
-        verdict = accept(layout, order_of(drop))
-        assert isinstance(verdict, Accepted)
-        finish(layout, verdict.header)
+        header = accepted(layout, order_of(drop))
+        finish(layout, header)
 
     assert bool(drops) != name.startswith(".")
     assert [path.name for path in layout.outbox.iterdir()] == [drop.key.name[:-6] for drop in drops]
