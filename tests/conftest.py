@@ -6,17 +6,25 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from obcd.coordinator.disk_watch import BALLAST
 from obcd.spool.folders.layout import Layout
-from tests.support import CoordinatorProcess, Running, Simulated, all_gone, family, make_environment, wait_until
+from tests.support import (
+    Cluster,
+    CoordinatorProcess,
+    Running,
+    Simulated,
+    all_gone,
+    family,
+    make_environment,
+    wait_until,
+)
 from tests.unit.spool.spools import make_layout
 
 #: A filesystem in memory, and the room there from which on temporary folders are put on it.
@@ -65,6 +73,15 @@ def runtime() -> Iterator[Path]:
 
 
 @pytest.fixture
+def shared() -> Iterator[Path]:
+    """Yield a folder that other users may look into, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="obcd-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
 def environment(runtime: Path) -> dict[str, str]:
     return make_environment(runtime)
 
@@ -79,15 +96,15 @@ def started(tmp_path: Path) -> Iterator[list[Running]]:
 
 
 @pytest.fixture
-def simulate(environment: dict[str, str], tmp_path: Path, started: list[Running]) -> Callable[..., Simulated]:
-    """Return what starts simulated servers: `simulate("--seconds", 0.1, count=2)`."""
-
-    def start(*options: object, count: int = 1) -> Simulated:
-        server = Simulated(environment, tmp_path / f"servers{len(started)}.log", *options, count=count)
-        started.append(server)
-        return server
-
-    return start
+def cluster(environment: dict[str, str], tmp_path: Path, started: list[Running]) -> Iterator[Cluster]:
+    """Yield what starts simulated servers and coordinators; no process of a coordinator survives the test."""
+    yield Cluster(tmp_path, environment, started)
+    for process in started:
+        if isinstance(process, CoordinatorProcess) and process.process.poll() is None:
+            children = family(process.pid)
+            process.kill()
+            wait_until(partial(all_gone, children), what="no process outlives its coordinator")
+            (process.root / BALLAST).unlink(missing_ok=True)  # pytest keeps the folders of three runs
 
 
 @pytest.fixture(scope="session")
@@ -104,23 +121,3 @@ def quick_server(_one_quick_server: Simulated) -> Simulated:
     wait_until(lambda: _one_quick_server.in_flight() == 0)
     _one_quick_server.reset()
     return _one_quick_server
-
-
-@pytest.fixture
-def coordinate(
-    environment: dict[str, str], tmp_path: Path, started: list[Running]
-) -> Iterator[Callable[..., CoordinatorProcess]]:
-    """Return what starts a coordinator: `coordinate(config, tweaks={…})`; no process of one survives the test."""
-
-    def start(config: Path, root: Path | None = None, **options: Any) -> CoordinatorProcess:
-        coordinator = CoordinatorProcess(environment, root or tmp_path / "root", config, **options)
-        started.append(coordinator)
-        return coordinator
-
-    yield start
-    for process in started:
-        if isinstance(process, CoordinatorProcess) and process.process.poll() is None:
-            children = family(process.pid)
-            process.kill()
-            wait_until(partial(all_gone, children), what="no process outlives its coordinator")
-            (process.root / BALLAST).unlink(missing_ok=True)  # pytest keeps the folders of three runs

@@ -259,6 +259,10 @@ class CoordinatorProcess(Running):
                 return document
         return {}
 
+    def obcd(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a command on its root, with its configuration."""
+        return run_obcd(self.environment, *words, "--config", self.config, "--root", self.root)
+
     def drop(self, content: bytes | Sequence[str], name: str = "notes.jsonl", profile: str = "") -> Path:
         """Drop a file as `cp` does: under its final name, while one looks."""
         raw = content if isinstance(content, bytes) else prompt_lines(content)
@@ -274,6 +278,45 @@ class CoordinatorProcess(Running):
 
     def worker_pids(self) -> dict[str, int]:
         return {name: pid for name, pid in self.status()["processes"].items() if pid}
+
+
+class Cluster:
+    """Simulated servers and coordinators with their files in one folder; the fixture of this name ends them.
+
+    Args:
+        started: Takes every process that is started here.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], started: list[Running]) -> None:
+        self.folder = folder
+        self.environment = environment
+        self._started = started
+
+    def simulate(self, *options: object, count: int = 1) -> Simulated:
+        """Start simulated servers, e.g. `cluster.simulate("--seconds", 0.1, count=2)`."""
+        log = self.folder / f"servers{len(self._started)}.log"
+        server = Simulated(self.environment, log, *options, count=count)
+        self._started.append(server)
+        return server
+
+    def begin(
+        self, *arguments: object, tweaks: Mapping[str, float | str] | None = None, cwd: Path | None = None
+    ) -> Running:
+        """Start any command of obcd, e.g. `cluster.begin("batch", "--prompts", path)`."""
+        log = self.folder / f"{arguments[0]}{len(self._started)}.log"
+        process = Running(obcd_command(*arguments, tweaks=tweaks), self.environment, log, cwd)
+        self._started.append(process)
+        return process
+
+    def configure(self, endpoints: Mapping[str, int] | Sequence[str], **tables: Any) -> Path:
+        """Write the configuration `obcd.toml`, or write it again, as `write_config` does."""
+        return write_config(self.folder / "obcd.toml", endpoints, **tables)
+
+    def coordinate(self, config: Path, root: Path | None = None, **options: Any) -> CoordinatorProcess:
+        """Start a coordinator, e.g. `cluster.coordinate(config, tweaks={…})`."""
+        coordinator = CoordinatorProcess(self.environment, root or self.folder / "root", config, **options)
+        self._started.append(coordinator)
+        return coordinator
 
 
 class Published:

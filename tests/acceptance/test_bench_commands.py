@@ -8,32 +8,19 @@ import signal
 import subprocess
 import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import (
-    CoordinatorProcess,
-    Running,
-    Simulated,
-    obcd_command,
-    prompt_key,
-    prompt_lines,
-    run_here,
-    run_obcd,
-    wait_until,
-    write_config,
-)
+from tests.support import Cluster, prompt_key, prompt_lines, run_here, run_obcd, wait_until
 
 pytestmark = pytest.mark.acceptance
 
 #: Simulated servers quick enough for a test, and slow enough for what asks them not to be measured.
 QUICK = ("--tokens-per-second", 640)
 Done = subprocess.CompletedProcess[str]
-Start = Callable[..., Simulated]
 
 
 def measure(environment: dict[str, str], command: str, *arguments: object) -> dict[str, Any]:
@@ -52,13 +39,11 @@ def odd_ones(document: dict[str, Any]) -> set[tuple[str, str]]:
 # --- bench -----------------------------------------------------------------------------------------------------------
 
 
-def test_knee_is_found_within_one_step_of_the_true_slots(
-    environment: dict[str, str], tmp_path: Path, simulate: Start
-) -> None:
-    truth = {simulate("--parallel", slots, *QUICK).names[0]: slots for slots in (4, 8, 16)}
+def test_knee_is_found_within_one_step_of_the_true_slots(tmp_path: Path, cluster: Cluster) -> None:
+    truth = {cluster.simulate("--parallel", slots, *QUICK).names[0]: slots for slots in (4, 8, 16)}
     folder = tmp_path / "new" / "folder"
 
-    found = measure(environment, "bench", *truth, "--out", folder)
+    found = measure(cluster.environment, "bench", *truth, "--out", folder)
 
     assert found["code"] == 0
     for item in found["endpoints"]:
@@ -76,14 +61,12 @@ def test_knee_is_found_within_one_step_of_the_true_slots(
     ET.parse(picture)
 
 
-def test_endpoint_that_is_three_times_slower_is_named(
-    environment: dict[str, str], tmp_path: Path, simulate: Start
-) -> None:
-    alike = simulate("--parallel", 4, *QUICK, count=3)
-    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 213).names
-    config = write_config(tmp_path / "obcd.toml", [*alike.names, slow])
+def test_endpoint_that_is_three_times_slower_is_named(cluster: Cluster) -> None:
+    alike = cluster.simulate("--parallel", 4, *QUICK, count=3)
+    (slow,) = cluster.simulate("--parallel", 4, "--tokens-per-second", 213).names
+    config = cluster.configure([*alike.names, slow])
 
-    done = run_obcd(environment, "bench", "--config", config, "--slots", "1,4", "--requests", 8)
+    done = run_obcd(cluster.environment, "bench", "--config", config, "--slots", "1,4", "--requests", 8)
 
     assert done.returncode == 0
     (line,) = [line for line in done.stdout.splitlines() if "out of line" in line]
@@ -93,10 +76,10 @@ def test_endpoint_that_is_three_times_slower_is_named(
     assert set(tomllib.loads(lines)["ollama_instances"]) == {*alike.names, slow}
 
 
-def test_server_of_one_slot_is_recognised(environment: dict[str, str], simulate: Start) -> None:
-    (name,) = simulate("--parallel", 1, "--tokens-per-second", 160).names  # what asks it takes no tenth of that
+def test_server_of_one_slot_is_recognised(cluster: Cluster) -> None:
+    (name,) = cluster.simulate("--parallel", 1, "--tokens-per-second", 160).names  # what asks it takes no tenth of that
 
-    done = run_obcd(environment, "bench", name, "--requests", 3)
+    done = run_obcd(cluster.environment, "bench", name, "--requests", 3)
 
     assert done.returncode == 0
     assert wording("knee-at-1-in-flight-it", name) in done.stdout
@@ -107,16 +90,16 @@ def test_server_of_one_slot_is_recognised(environment: dict[str, str], simulate:
     assert [row[1] for row in rows] == ["1", "2", "4"]  # two steps in vain end it
 
 
-def test_own_prompts_are_asked_in_turn_with_the_configuration(
-    environment: dict[str, str], tmp_path: Path, simulate: Start
-) -> None:
-    server = simulate("--parallel", 2, *QUICK)
+def test_own_prompts_are_asked_in_turn_with_the_configuration(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, *QUICK)
     texts = ["first", "second", "third"]
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_bytes(prompt_lines(texts) + b"nonsense\n" + b'{"prompt": "fourth", "model": "another"}\n')
-    config = write_config(tmp_path / "obcd.toml", server.names)
+    config = cluster.configure(server.names)
 
-    found = measure(environment, "bench", "--config", config, "--prompts", prompts, "--slots", "2", "--requests", 4)
+    found = measure(
+        cluster.environment, "bench", "--config", config, "--prompts", prompts, "--slots", "2", "--requests", 4
+    )
 
     assert found["code"] == 0
     assert "line 4: not JSON" in found["said"]
@@ -124,36 +107,29 @@ def test_own_prompts_are_asked_in_turn_with_the_configuration(
     assert set(server.asked()) == {prompt_key(text) for text in [*texts, "fourth"]}
 
 
-def test_step_lasts_as_long_as_it_is_told(environment: dict[str, str], simulate: Start) -> None:
-    (name,) = simulate("--parallel", 4, *QUICK).names
+def test_step_lasts_as_long_as_it_is_told(cluster: Cluster) -> None:
+    (name,) = cluster.simulate("--parallel", 4, *QUICK).names
 
-    found = measure(environment, "bench", name, "--slots", "4", "--seconds", 1.5)
+    found = measure(cluster.environment, "bench", name, "--slots", "4", "--seconds", 1.5)
 
     (step,) = found["endpoints"][0]["steps"]
     assert step["requests"] / step["requests_per_second"] > 1.1
 
 
-def test_endpoint_that_breaks_down_is_told_with_what_was_measured(environment: dict[str, str], simulate: Start) -> None:
-    good = simulate(*QUICK).names[0]
-    bad = simulate(*QUICK, "--fault", "status=500=1").names[0]
+def test_endpoint_that_breaks_down_is_told_with_what_was_measured(cluster: Cluster) -> None:
+    good = cluster.simulate(*QUICK).names[0]
+    bad = cluster.simulate(*QUICK, "--fault", "status=500=1").names[0]
 
-    found = measure(environment, "bench", good, bad, "--slots", "1", "--requests", 3)
+    found = measure(cluster.environment, "bench", good, bad, "--slots", "1", "--requests", 3)
 
     assert found["code"] == 3
     assert [bool(item["steps"]) for item in found["endpoints"]] == [True, False]
     assert wording("the-server-reports-an-error") in found["endpoints"][1]["failure"]
 
 
-def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
-    environment: dict[str, str], tmp_path: Path, simulate: Start, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.2)
-    bench = Running(
-        obcd_command("bench", server.names[0], "--slots", "2,4", "--requests", 40, "--out", tmp_path / "out"),
-        environment,
-        tmp_path / "bench.log",
-    )
-    started.append(bench)
+def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.2)
+    bench = cluster.begin("bench", server.names[0], "--slots", "2,4", "--requests", 40, "--out", tmp_path / "out")
     wait_until(lambda: ": 2 in flight, " in bench.text())  # the second step has begun
 
     bench.send(signal.SIGINT)
@@ -166,16 +142,14 @@ def test_ctrl_c_shows_what_was_measured_and_leaves_nothing_behind(
     wait_until(lambda: server.in_flight() == 0)
 
 
-def test_coordinator_that_asks_meanwhile_is_warned_of(
-    environment: dict[str, str], tmp_path: Path, simulate: Start, coordinate: Callable[..., CoordinatorProcess]
-) -> None:
-    server = simulate(*QUICK)
-    config = write_config(tmp_path / "obcd.toml", server.names)
-    coordinator = coordinate(config)
+def test_coordinator_that_asks_meanwhile_is_warned_of(cluster: Cluster) -> None:
+    server = cluster.simulate(*QUICK)
+    config = cluster.configure(server.names)
+    coordinator = cluster.coordinate(config)
 
-    done = run_obcd(
-        {**environment, "OBCD_ROOT": str(coordinator.root)}, "bench", "--config", config, "--slots", 1, "--requests", 2
-    )
+    place = {"OBCD_ROOT": str(coordinator.root)}
+    words = ("bench", "--config", config, "--slots", 1, "--requests", 2)
+    done = run_obcd({**cluster.environment, **place}, *words)
 
     assert done.returncode == 0
     assert wording("warning-a-coordinator-runs-here") in done.stderr
@@ -184,11 +158,11 @@ def test_coordinator_that_asks_meanwhile_is_warned_of(
 # --- burn-in ---------------------------------------------------------------------------------------------------------
 
 
-def test_cards_that_are_alike_pass(environment: dict[str, str], tmp_path: Path, simulate: Start) -> None:
-    server = simulate("--parallel", 4, *QUICK, count=3)
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 3))
+def test_cards_that_are_alike_pass(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, *QUICK, count=3)
+    config = cluster.configure(dict.fromkeys(server.names, 3))
 
-    done = run_obcd(environment, "burn-in", "--config", config, "--seconds", 3)
+    done = run_obcd(cluster.environment, "burn-in", "--config", config, "--seconds", 3)
 
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("all alike\n")
@@ -196,11 +170,11 @@ def test_cards_that_are_alike_pass(environment: dict[str, str], tmp_path: Path, 
     assert max(server.asked().values()) > 3  # few prompts, again and again
 
 
-def test_card_that_answers_wrongly_now_and_then_is_named(environment: dict[str, str], simulate: Start) -> None:
-    alike = simulate("--parallel", 4, *QUICK, count=3).names
-    (bad,) = simulate("--parallel", 4, *QUICK, "--fault", "garbled=0.15").names
+def test_card_that_answers_wrongly_now_and_then_is_named(cluster: Cluster) -> None:
+    alike = cluster.simulate("--parallel", 4, *QUICK, count=3).names
+    (bad,) = cluster.simulate("--parallel", 4, *QUICK, "--fault", "garbled=0.15").names
 
-    found = measure(environment, "burn-in", "--seconds", 4, *alike, bad)
+    found = measure(cluster.environment, "burn-in", "--seconds", 4, *alike, bad)
 
     assert found["code"] == 3
     # speeds are not looked at: a machine that has other work stutters
@@ -213,13 +187,13 @@ def test_card_that_answers_wrongly_now_and_then_is_named(environment: dict[str, 
     assert 0.05 < rates[bad] < 0.3
 
 
-def test_card_that_is_slow_and_card_that_fails_are_named_apart(environment: dict[str, str], simulate: Start) -> None:
+def test_card_that_is_slow_and_card_that_fails_are_named_apart(cluster: Cluster) -> None:
     quick = ("--parallel", 4, "--tokens-per-second", 213)  # six of them ask for little of the machine
-    alike = simulate(*quick, count=4).names
-    (slow,) = simulate("--parallel", 4, "--tokens-per-second", 71).names
-    (failing,) = simulate(*quick, "--fault", "status=500=0.15").names
+    alike = cluster.simulate(*quick, count=4).names
+    (slow,) = cluster.simulate("--parallel", 4, "--tokens-per-second", 71).names
+    (failing,) = cluster.simulate(*quick, "--fault", "status=500=0.15").names
 
-    done = run_obcd(environment, "burn-in", "--seconds", 6, *alike, slow, failing)
+    done = run_obcd(cluster.environment, "burn-in", "--seconds", 6, *alike, slow, failing)
 
     assert done.returncode == 3
     named = [line for line in done.stdout.splitlines() if ": speed: " in line or ": errors: " in line]
@@ -230,23 +204,20 @@ def test_card_that_is_slow_and_card_that_fails_are_named_apart(environment: dict
     assert not [line for line in named if line.startswith(tuple(f"{name}:" for name in alike))]
 
 
-def test_one_endpoint_and_two_are_told_what_cannot_be_told(environment: dict[str, str], simulate: Start) -> None:
-    names = simulate("--parallel", 2, *QUICK, count=2).names
+def test_one_endpoint_and_two_are_told_what_cannot_be_told(cluster: Cluster) -> None:
+    names = cluster.simulate("--parallel", 2, *QUICK, count=2).names
 
-    one = run_obcd(environment, "burn-in", "--minutes", 0.02, names[0])
-    two = run_obcd(environment, "burn-in", "--minutes", 0.02, *names, "--slots", 2)
+    one = run_obcd(cluster.environment, "burn-in", "--minutes", 0.02, names[0])
+    two = run_obcd(cluster.environment, "burn-in", "--minutes", 0.02, *names, "--slots", 2)
 
     assert (one.returncode, two.returncode) == (0, 0)
     assert wording("one-endpoint-can-only-be-held") in one.stdout
     assert wording("two-endpoints-can-be-told-apart") in two.stdout
 
 
-def test_ctrl_c_ends_a_burn_in_with_what_was_measured(
-    environment: dict[str, str], tmp_path: Path, simulate: Start, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.1, count=3)
-    run = Running(obcd_command("burn-in", "--minutes", 9, *server.names), environment, tmp_path / "burn-in.log")
-    started.append(run)
+def test_ctrl_c_ends_a_burn_in_with_what_was_measured(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.1, count=3)
+    run = cluster.begin("burn-in", "--minutes", 9, *server.names)
     wait_until(lambda: len(server.account()) > 20)
 
     run.send(signal.SIGINT)
@@ -291,23 +262,14 @@ def test_folder_that_cannot_be_made_is_said_before_anything_is_measured(environm
     assert done.stderr == wording("obcd-cannot-make-the-folder-dev")
 
 
-@pytest.mark.parametrize("arguments", [["bench", "--slots", "1,x"], ["bench", "--slots", "1", "--max", "4"],
-                                       ["burn-in"], ["burn-in", "--seconds", "1", "--minutes", "1"]])  # fmt: skip
-def test_wrong_options_are_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
-    done = run_here(environment, *arguments)
-
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize("command", [("bench", "--slots", "1", "--requests", 2), BURN])
 def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_three(
-    environment: dict[str, str], simulate: Start, command: tuple[object, ...]
+    cluster: Cluster, command: tuple[object, ...]
 ) -> None:
-    having, lacking = simulate(*QUICK).names[0], simulate("--models", "another").names[0]
+    having, lacking = cluster.simulate(*QUICK).names[0], cluster.simulate("--models", "another").names[0]
 
-    none = run_obcd(environment, *command, lacking)
-    some = run_obcd(environment, *command, having, lacking, "--json")
+    none = run_obcd(cluster.environment, *command, lacking)
+    some = run_obcd(cluster.environment, *command, having, lacking, "--json")
 
     assert none.returncode == 6
     assert wording("it-has-no-model-llama3-2", lacking, lacking) in none.stderr
@@ -315,24 +277,22 @@ def test_model_that_is_missing_is_exit_code_six_and_where_only_some_lack_it_thre
     assert list(json.loads(some.stdout)["left_out"]) == [lacking]
 
 
-def test_more_connections_than_a_process_can_hold_are_refused_before_anything_is_asked(
-    environment: dict[str, str], simulate: Start
-) -> None:
-    server = simulate(*QUICK, count=5)
+def test_more_connections_than_a_process_can_hold_are_refused_before_anything_is_asked(cluster: Cluster) -> None:
+    server = cluster.simulate(*QUICK, count=5)
 
-    done = run_obcd(environment, "bench", *server.names, "--slots", 1024)
+    done = run_obcd(cluster.environment, "bench", *server.names, "--slots", 1024)
 
     assert done.returncode == 2
     assert wording("5120-requests-in-flight-from-one") in done.stderr
     assert server.account() == []
 
 
-def test_burn_in_asks_own_prompts_without_chance(environment: dict[str, str], tmp_path: Path, simulate: Start) -> None:
-    server = simulate("--parallel", 2, *QUICK, count=3)
+def test_burn_in_asks_own_prompts_without_chance(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, *QUICK, count=3)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_bytes(prompt_lines(["first", "second"]))
 
-    found = measure(environment, *BURN, *server.names, "--prompts", prompts)
+    found = measure(cluster.environment, *BURN, *server.names, "--prompts", prompts)
 
     assert found["code"] == 0
     assert set(server.asked()) == {prompt_key("first"), prompt_key("second")}

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +18,9 @@ import pytest
 
 from tests.golden.wording import wording
 from tests.support import (
-    CoordinatorProcess,
+    Cluster,
     Published,
     Running,
-    Simulated,
     all_gone,
     family,
     obcd_command,
@@ -96,6 +94,10 @@ def test_help_of_a_command_lists_its_options_and_an_example(environment: dict[st
         ["submit", "--timeout", "-1", "x.jsonl"],
         ["up", "--simulate", "--embedded", "x.gguf"],
         ["up", "--simulate", "--servers", "0"],
+        ["bench", "--slots", "1,x"],
+        ["bench", "--slots", "1", "--max", "4"],
+        ["burn-in"],
+        ["burn-in", "--seconds", "1", "--minutes", "1"],
     ],
 )
 def test_wrong_command_line_is_exit_code_two(environment: dict[str, str], arguments: list[str]) -> None:
@@ -137,28 +139,28 @@ def test_configuration_that_is_wrong_is_exit_code_four(
     assert not (tmp_path / "root").exists()
 
 
-def test_check_tells_what_serves_and_what_lacks(
-    environment: dict[str, str], tmp_path: Path, simulate: Callable[..., Simulated]
-) -> None:
-    server, gone = simulate(), simulate()
+def test_check_tells_what_serves_and_what_lacks(cluster: Cluster) -> None:
+    server, gone = cluster.simulate(), cluster.simulate()
     gone.kill()
-    config = write_config(tmp_path / "obcd.toml", server.names)
+    config = cluster.configure(server.names)
 
-    good = run_obcd(environment, "check", "--config", config)
+    good = run_obcd(cluster.environment, "check", "--config", config)
     assert good.returncode == 0
     assert "configuration" in good.stdout
     assert wording("a-stand-in-not-ollama") in good.stdout
 
-    some = run_obcd(environment, "check", "--config", write_config(config, [*server.names, *gone.names]), "--json")
+    some = run_obcd(
+        cluster.environment, "check", "--config", write_config(config, [*server.names, *gone.names]), "--json"
+    )
     assert some.returncode == 3
     findings = json.loads(some.stdout)["endpoints"]
     assert [bool(item["failure"]) for item in findings] == [False, True]
 
-    none = run_obcd(environment, "check", "--config", write_config(config, gone.names))
+    none = run_obcd(cluster.environment, "check", "--config", write_config(config, gone.names))
     assert none.returncode == 6
     assert "connection refused" in none.stdout
 
-    lacking = run_obcd(environment, "check", "--config", write_config(config, server.names, model="phi4"))
+    lacking = run_obcd(cluster.environment, "check", "--config", write_config(config, server.names, model="phi4"))
     assert lacking.returncode == 6
     assert "ollama pull phi4" in lacking.stdout
 
@@ -310,14 +312,11 @@ def test_second_up_on_the_same_root_is_refused_and_harms_nothing(up: Up, environ
     assert up.is_up()
 
 
-def test_up_over_configured_endpoints_starts_no_server(
-    environment: dict[str, str], tmp_path: Path, simulate: Callable[..., Simulated], started: list[Running]
-) -> None:
-    server = simulate("--seconds", 0.02)
-    config = write_config(tmp_path / "obcd.toml", server.names)
+def test_up_over_configured_endpoints_starts_no_server(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02)
+    config = cluster.configure(server.names)
     root = tmp_path / "root"
-    process = Running(obcd_command("up", "--config", config, "--root", root), environment, tmp_path / "up.log")
-    started.append(process)
+    process = cluster.begin("up", "--config", config, "--root", root)
     wait_until((root / "logs" / "coordinator.log").exists)
     (root / "inbox" / "notes.jsonl").write_bytes(prompt_lines(["a"]))
 
@@ -330,13 +329,11 @@ def test_up_over_configured_endpoints_starts_no_server(
     wait_until(partial(all_gone, children))
 
 
-def test_coordinator_without_a_usable_root_is_exit_code_five(
-    tmp_path: Path, coordinate: Callable[..., CoordinatorProcess]
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
+def test_coordinator_without_a_usable_root_is_exit_code_five(tmp_path: Path, cluster: Cluster) -> None:
+    config = cluster.configure(["127.0.0.1:9"])
     (tmp_path / "root").write_text("a file", "utf-8")
 
-    process = coordinate(config, is_awaited=False)
+    process = cluster.coordinate(config, is_awaited=False)
 
     assert process.wait() == 5
     assert wording("is-not-a-folder-take-it") in process.text()

@@ -9,8 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ import pytest
 
 from obcd.cli.daemon.demo import find_weights
 from tests.golden.wording import wording
+from tests.support import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -48,15 +48,6 @@ def _processes_of(folder: Path) -> list[psutil.Process]:
             if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
-
-
-def _wait_until(predicate: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if predicate():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.fixture
@@ -101,7 +92,7 @@ def test_demo_without_an_engine_says_so_and_simulates(folder: Path) -> None:
 def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
     first = _start(folder, "--simulate")
     ledgers = folder / "jobs"
-    assert _wait_until(lambda: any(path.stat().st_size for path in ledgers.glob("*/ledger.log")), 120)
+    wait_until(lambda: any(path.stat().st_size for path in ledgers.glob("*/ledger.log")), 120)
 
     first.send_signal(signal.SIGINT)
     stopped = _finish(first, 120)
@@ -122,12 +113,12 @@ def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Pat
 
 def test_killed_demo_leaves_no_process(folder: Path) -> None:
     demo = _start(folder, "--simulate")
-    assert _wait_until(lambda: len(_processes_of(folder)) >= 8, 120)
+    wait_until(lambda: len(_processes_of(folder)) >= 8, 120)
 
     demo.kill()
     _finish(demo, 120)
 
-    assert _wait_until(lambda: _processes_of(folder) == [], 120), _processes_of(folder)
+    wait_until(lambda: _processes_of(folder) == [], 120, lambda: str(_processes_of(folder)))
 
 
 def test_finished_demo_run_again_asks_nothing_twice(folder: Path) -> None:

@@ -458,16 +458,8 @@ def test_prepare_takes_a_csv_column(tmp_path: Path, capsys: Capture) -> None:
         ("visits.csv", ["--keep"], wording("say-with-column")),
         ("visits.csv", ["--column", "note", "--delimiter", "||"], "one character"),
         ("notes", ["--template", "no place"], "no {text}"),
-        (
-            "notes",
-            ["--template", "{age}: {text}"],
-            wording("names-age-and-a-text-has"),
-        ),
-        (
-            "notes",
-            ["--template", '{text} as {"a": {text}}'],
-            wording("a-stands-alone-in-it-at"),
-        ),
+        ("notes", ["--template", "{age}: {text}"], wording("names-age-and-a-text-has")),
+        ("notes", ["--template", '{text} as {"a": {text}}'], wording("a-stands-alone-in-it-at")),
     ],
 )
 def test_prepare_that_cannot_be_meant_is_a_usage_error(

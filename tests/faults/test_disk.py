@@ -26,17 +26,7 @@ from obcd.spool.outbox import publication
 from tests.faults.conftest import Mount
 from tests.golden.wording import wording
 from tests.support import wait_until
-from tests.unit.spool.spools import (
-    THREE,
-    accept_bytes,
-    answer,
-    drop_of,
-    finish,
-    lines_of,
-    order_of,
-    put,
-    record,
-)
+from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, finish, lines_of, order_of, put, record
 
 #: Four results of this size do not fit into 64 KiB.
 LONG = "x" * 20_000

@@ -6,12 +6,11 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.support import CoordinatorProcess, Published, Simulated, wait_until, write_config
+from tests.support import Cluster, Published, Simulated, wait_until
 
 pytestmark = pytest.mark.integration
 Count = Callable[[str], None]
@@ -20,11 +19,9 @@ QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
 
 @pytest.mark.case("A22")
-def test_drops_whose_events_the_kernel_lost_are_found_by_the_scan(
-    tmp_path: Path, quick_server: Simulated, coordinate: Callable[..., CoordinatorProcess]
-) -> None:
-    coordinator = coordinate(
-        write_config(tmp_path / "obcd.toml", quick_server.names),
+def test_drops_whose_events_the_kernel_lost_are_found_by_the_scan(quick_server: Simulated, cluster: Cluster) -> None:
+    coordinator = cluster.coordinate(
+        cluster.configure(quick_server.names),
         tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.5},
     )
     coordinator.send(signal.SIGSTOP)
@@ -46,11 +43,9 @@ def test_drops_whose_events_the_kernel_lost_are_found_by_the_scan(
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.case("A21")
-def test_ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory(
-    tmp_path: Path, simulate: Callable[..., Any], coordinate: Callable[..., CoordinatorProcess], count: Count
-) -> None:
-    server = simulate("--seconds", 0.001, "--parallel", 16)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 16}))
+def test_ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory(cluster: Cluster, count: Count) -> None:
+    server = cluster.simulate("--seconds", 0.001, "--parallel", 16)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}))
     total, peak = 10_000, 0
     for number in range(total):
         coordinator.drop([f"question {number}"], f"file{number}.jsonl")
@@ -76,9 +71,9 @@ def test_ten_thousand_files_at_once_are_answered_once_each_in_bounded_memory(
 @pytest.mark.timeout(900)
 @pytest.mark.case("F15")
 def test_million_hidden_files_hold_no_drop_up_and_are_told(
-    tmp_path: Path, quick_server: Simulated, coordinate: Callable[..., CoordinatorProcess], count: Count
+    quick_server: Simulated, cluster: Cluster, count: Count
 ) -> None:
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", quick_server.names))
+    coordinator = cluster.coordinate(cluster.configure(quick_server.names))
     for number in range(1_000_000):
         (coordinator.inbox / f".{number}").touch()
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from obcd.spool.folders.layout import Layout
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job import ledger
 from tests.faults.checks import quick_syncs
 from tests.property.test_mangled import SEEDS, TOKENS
-from tests.unit.spool.spools import drop_of, make_layout, order_of, put
+from tests.unit.spool.spools import accepted, drop_of, make_layout, order_of, put
 
 #: Lines in `make test` and in `make soak`, and in one file.
 FEW, MANY, IN_A_FILE = 20_000, 2_000_000, 5_000
@@ -65,12 +64,11 @@ def fuzz(scratch: Path, total: int) -> Counter[str]:
 
 def fuzz_file(layout: Layout, job: str, lines: list[bytes]) -> Counter[str]:
     path = put(layout, b"\n".join(lines) + b"\n", f"{job}.jsonl")
-    verdict = accept(layout, order_of(drop_of(path), job, max_line_bytes=MAX_LINE_BYTES))
-    assert isinstance(verdict, Accepted)
+    header = accepted(layout, order_of(drop_of(path), job, max_line_bytes=MAX_LINE_BYTES))
     requests = [number for number, line in enumerate(lines, 1) if line.strip()]
     replay = ledger.replay(layout.jobs / job / ledger.NAME, len(requests))
-    assert verdict.header.requests == len(requests)
-    assert sum(replay.done) == verdict.header.bad_lines
+    assert header.requests == len(requests)
+    assert sum(replay.done) == header.bad_lines
     text = (layout.jobs / job / ledger.NAME).read_text("ascii")
     for folder in (layout.jobs / job, layout.claim(job, "")):
         for item in folder.iterdir():

@@ -16,12 +16,12 @@ import pytest
 
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox, Key, Unfit
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.support import SOURCES
 from tests.unit.spool.spools import (
     THREE,
     accept_bytes,
+    accepted,
     drop_of,
     finish,
     lines_of,
@@ -198,9 +198,8 @@ def test_odd_but_honest_names_stay_inside_the_outbox(layout: Layout, name: str) 
     scan(inbox, 0.0)
     drops = scan(inbox, 1.0)
     for drop in drops:
-        verdict = accept(layout, order_of(drop))
-        assert isinstance(verdict, Accepted)
-        finish(layout, verdict.header)
+        header = accepted(layout, order_of(drop))
+        finish(layout, header)
 
     assert bool(drops) != name.startswith(".")
     assert [path.name for path in layout.outbox.iterdir()] == [drop.key.name[:-6] for drop in drops]

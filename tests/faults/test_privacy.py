@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,9 @@ import pytest
 from obcd.standins.simulated.faults import KINDS
 from tests.faults.strange import Script, answer, strange, whole
 from tests.support import (
+    Cluster,
     CoordinatorProcess,
-    Running,
-    Simulated,
     family,
-    obcd_command,
     prompt_lines,
     run_obcd,
     wait_until,
@@ -29,8 +26,6 @@ from tests.support import (
 )
 
 pytestmark = pytest.mark.integration
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: The first is in every prompt, the second in every answer and error of a server.
 ASKED, ANSWERED = "zanzibar-asked", "timbuktu-answered"
@@ -136,18 +131,15 @@ class Watcher(threading.Thread):
 
 @pytest.mark.case("F17", "F21")
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_no_prompt_and_no_answer_is_shown_whatever_goes_wrong(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_no_prompt_and_no_answer_is_shown_whatever_goes_wrong(cluster: Cluster) -> None:
     # given servers that fail in every way that is known, and one that repeats what it is asked
-    server = simulate("--parallel", 4, "--seconds", 0.02, count=2)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.02, count=2)
     requests = {"attempts": 2, "request_timeout_seconds": 1.5, "load_timeout_seconds": 5}
     with strange(SCRIPTS, text=ANSWERED) as odd:
-        config = write_config(
-            tmp_path / "obcd.toml", {**dict.fromkeys(server.names, 4), odd.name: 4}, requests=requests,
+        config = cluster.configure({**dict.fromkeys(server.names, 4), odd.name: 4}, requests=requests,
             spool={"incomplete_hold_seconds": 0.5},
         )  # fmt: skip
-        coordinator = coordinate(config, tweaks=QUICK, options=("--verbose",))
+        coordinator = cluster.coordinate(config, tweaks=QUICK, options=("--verbose",))
         watcher = Watcher(coordinator)
         watcher.start()
 
@@ -190,18 +182,15 @@ def test_no_prompt_and_no_answer_is_shown_whatever_goes_wrong(
 @pytest.mark.case("F17")
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.parametrize("command", ["batch", "up"])
-def test_processes_of_other_commands_leave_no_core_dump_either(
-    command: str, tmp_path: Path, simulate: Simulate, environment: dict[str, str], started: list[Running]
-) -> None:
-    server = simulate("--seconds", 3, "--parallel", 2)
-    config = write_config(tmp_path / "obcd.toml", server.names)
+def test_processes_of_other_commands_leave_no_core_dump_either(command: str, tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 3, "--parallel", 2)
+    config = cluster.configure(server.names)
     (tmp_path / "p.jsonl").write_bytes(prompt_lines(["a", "b"]))
     options: dict[str, tuple[object, ...]] = {
         "batch": ("--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out"),
         "up": ("--root", tmp_path / "root"),
     }
-    running = Running(obcd_command(command, "--config", config, *options[command]), environment, tmp_path / "log")
-    started.append(running)
+    running = cluster.begin(command, "--config", config, *options[command])
     wait_until(lambda: len(family(running.pid)) >= 3)
 
     limits = [Path(f"/proc/{pid}/limits").read_text("utf-8") for pid in [running.pid, *family(running.pid)]]
@@ -213,26 +202,24 @@ def test_processes_of_other_commands_leave_no_core_dump_either(
 
 @pytest.mark.case("F19")
 @pytest.mark.parametrize("command", ["coordinator", "reload", "check", "batch"])
-def test_endpoint_at_a_public_address_is_warned_of(
-    command: str, tmp_path: Path, simulate: Simulate, environment: dict[str, str], coordinate: Coordinate
-) -> None:
-    server = simulate("--seconds", 0.02)
+def test_endpoint_at_a_public_address_is_warned_of(command: str, tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02)
     public = "0.0.0.0:9"  # asked in vain, on this machine only: no test asks a public address
-    config = write_config(tmp_path / "obcd.toml", [*server.names, public] if command != "reload" else server.names)
+    config = cluster.configure([*server.names, public] if command != "reload" else server.names)
     (tmp_path / "p.jsonl").write_bytes(prompt_lines(["a"]))
     warning = "0.0.0.0 means every address of a machine"
 
     if command in ("coordinator", "reload"):
-        coordinator = coordinate(config)
+        coordinator = cluster.coordinate(config)
         if command == "reload":
             assert warning not in coordinator.text()
             write_config(config, [*server.names, public])
-            run_obcd(environment, "reload", "--config", config, "--root", coordinator.root)
+            coordinator.obcd("reload")
         wait_until(lambda: warning in coordinator.text())
         return
     options: dict[str, tuple[object, ...]] = {
         "batch": ("--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out"),
         "check": ("--root", tmp_path / "root"),
     }
-    done = run_obcd(environment, command, "--config", config, *options[command])
+    done = run_obcd(cluster.environment, command, "--config", config, *options[command])
     assert warning in done.stdout + done.stderr

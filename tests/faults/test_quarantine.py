@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,22 +14,19 @@ import pytest
 from obcd.spool.job import crash_count
 from tests.golden.wording import wording
 from tests.support import (
+    Cluster,
     CoordinatorProcess,
     Published,
     Running,
     Simulated,
-    obcd_command,
     prompt_lines,
     prompts,
     run_obcd,
     wait_until,
-    write_config,
 )
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: A coordinator that does not survive a job of this name: {how it ends: what is done when the job is there}.
 KILLER = "killer.jsonl"
@@ -82,15 +78,11 @@ def has_more(server: Simulated, asked: int) -> bool:
 
 @pytest.mark.case("B11")
 def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_go_on(
-    tmp_path: Path,
-    simulate: Simulate,
-    coordinate: Coordinate,
-    environment: dict[str, str],
-    started: list[Running],
+    cluster: Cluster, started: list[Running]
 ) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.2)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
-    first = coordinate(config)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.2)
+    config = cluster.configure({server.names[0]: 4})
+    first = cluster.coordinate(config)
     first.kill()
     files = {KILLER: prompts(3, "deadly"), **{f"good{number}.jsonl": prompts(4, f"g{number}") for number in range(3)}}
     for name, texts in files.items():
@@ -101,7 +93,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
         """Start one coordinator after the other, as systemd does."""
         nonlocal starts
         if starts == 0 or started[-1].process.poll() is not None:
-            started.append(Mortal(environment, first.root, config, "killed"))
+            started.append(Mortal(cluster.environment, first.root, config, "killed"))
             starts += 1
             assert starts < 20, started[-1].text()
         goods = [(first.outbox / f"good{number}" / "manifest.json").exists() for number in range(3)]
@@ -120,7 +112,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
     assert (
         f"jobs/{folder.name}" in json.loads((first.outbox / "killer.partial" / "progress.json").read_bytes())["trouble"]
     )
-    shown = run_obcd(environment, "status", "--root", first.root).stdout
+    shown = run_obcd(cluster.environment, "status", "--root", first.root).stdout
     assert "quarantined" in shown
     assert "killer.jsonl is QUARANTINED" in shown
     survivor.drop(files[KILLER], KILLER)  # as a mirroring rsync does every night
@@ -129,9 +121,9 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
     assert survivor.wait() == 0
     (first.inbox / KILLER).unlink()
 
-    mended = coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
+    mended = cluster.coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
     assert states(mended) == {KILLER: "QUARANTINED"}
-    resumed = run_obcd(environment, "resume", folder.name, "--config", config, "--root", first.root)
+    resumed = first.obcd("resume", folder.name)
     assert (resumed.returncode, resumed.stderr) == (0, "killer.jsonl goes on\n")
     mended.published("killer").assert_complete(3)
     assert os.listdir(mended.jobs) == []
@@ -140,13 +132,13 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
 
 @pytest.mark.case("B11")
 def test_coordinator_that_ends_by_an_error_counts_as_one_that_was_killed(
-    tmp_path: Path, coordinate: Coordinate, environment: dict[str, str], started: list[Running]
+    cluster: Cluster, started: list[Running]
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    first = coordinate(config)
+    config = cluster.configure(["127.0.0.1:9"])
+    first = cluster.coordinate(config)
     first.kill()
     first.drop(prompts(1), KILLER)
-    mortal = Mortal(environment, first.root, config, "error")
+    mortal = Mortal(cluster.environment, first.root, config, "error")
     started.append(mortal)
 
     assert mortal.wait() == 1
@@ -156,11 +148,9 @@ def test_coordinator_that_ends_by_an_error_counts_as_one_that_was_killed(
 
 @pytest.mark.case("B11")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-def test_coordinator_that_is_stopped_in_order_blames_no_job(
-    tmp_path: Path, coordinate: Coordinate, number: signal.Signals
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    coordinator = coordinate(config)
+def test_coordinator_that_is_stopped_in_order_blames_no_job(cluster: Cluster, number: signal.Signals) -> None:
+    config = cluster.configure(["127.0.0.1:9"])
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(2))
     wait_until(partial(is_begun, coordinator))
 
@@ -171,11 +161,11 @@ def test_coordinator_that_is_stopped_in_order_blames_no_job(
 
 
 @pytest.mark.case("B11")
-def test_coordinator_that_lived_with_a_job_for_a_while_does_not_blame_it(
-    tmp_path: Path, coordinate: Coordinate
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    coordinator = coordinate(config, tweaks={QUIET: 0.5, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
+def test_coordinator_that_lived_with_a_job_for_a_while_does_not_blame_it(cluster: Cluster) -> None:
+    config = cluster.configure(["127.0.0.1:9"])
+    coordinator = cluster.coordinate(
+        config, tweaks={QUIET: 0.5, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2}
+    )
     coordinator.drop(prompts(2))
     wait_until(lambda: begun(coordinator) == 1)
 
@@ -183,27 +173,23 @@ def test_coordinator_that_lived_with_a_job_for_a_while_does_not_blame_it(
     coordinator.kill()
 
     assert begun(coordinator) == 0
-    coordinator = coordinate(config)
+    coordinator = cluster.coordinate(config)
     wait_until(lambda: begun(coordinator) == 1)
     coordinator.kill()
     assert begun(coordinator) == 1
 
 
 @pytest.mark.case("B11")
-def test_file_that_is_answered_in_the_foreground_is_never_kept_apart(
-    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
-) -> None:
-    server = simulate("--seconds", 30)
-    config = write_config(tmp_path / "obcd.toml", server.names)
+def test_file_that_is_answered_in_the_foreground_is_never_kept_apart(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 30)
+    config = cluster.configure(server.names)
     (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
     arguments = ("batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "out")
     for _ in range(2):
         asked = len(server.account())
-        run = Running(obcd_command(*arguments), environment, tmp_path / "batch.log")
-        try:
-            wait_until(partial(has_more, server, asked), what=run.text)
-        finally:
-            run.end()
+        run = cluster.begin(*arguments)
+        wait_until(partial(has_more, server, asked), what=run.text)
+        run.end()
 
     (folder,) = (tmp_path / "out" / ".obcd" / "jobs").iterdir()
     assert not (folder / crash_count.BEGUN).exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.mounts import Mount
 from tests.golden.wording import wording
 from tests.support import (
-    CoordinatorProcess,
+    Cluster,
     Simulated,
     obcd_command,
     prompt_key,
@@ -26,8 +25,6 @@ from tests.support import (
     wait_until,
     write_config,
 )
-
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: The settling of network filesystems, so that the test does not take a minute; far more than the configuration's 0.2.
 SETTLE = 3.0
@@ -53,26 +50,25 @@ def refuse_to_look(folder: Path) -> None:
 @pytest.mark.case("A30")
 @pytest.mark.integration
 def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster
 ) -> None:
     # given an inbox on a share
     share = tmp_path / "share"
     share.mkdir()
-    config = write_config(tmp_path / "obcd.toml", quick_server.names, spool={"inbox": str(share)})
+    config = cluster.configure(quick_server.names, spool={"inbox": str(share)})
     tweaks: dict[str, float | str] = {
         **mounts_tweak(share, "nfs4"),
         "obcd.coordinator.inbox_watch:SETTLE_SECONDS": SETTLE,
         "obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3,
     }
-    coordinator = coordinate(config, tweaks=tweaks)
-    place = ("--config", config, "--root", coordinator.root)
+    coordinator = cluster.coordinate(config, tweaks=tweaks)
     plain, marked = prompts(3, "plain"), prompts(2, "marked")
 
     # when one file is copied there and one is submitted
     (share / "plain.jsonl").write_bytes(prompt_lines(plain))
     dropped_at = (share / "plain.jsonl").stat().st_mtime
     (tmp_path / "marked.jsonl").write_bytes(prompt_lines(marked))
-    assert run_obcd(environment, "submit", tmp_path / "marked.jsonl", *place).returncode == 0
+    assert coordinator.obcd("submit", tmp_path / "marked.jsonl").returncode == 0
 
     # then the second does not wait, the first does, and all is said
     coordinator.published("marked").assert_complete(2)
@@ -83,7 +79,7 @@ def test_file_on_a_share_is_taken_after_a_minute_and_one_with_a_marker_at_once(
     assert datetime.fromisoformat(done.manifest["times"]["accepted_at"]).timestamp() - dropped_at >= SETTLE
     assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in (*plain, *marked)}
     assert log.count(wording("lies-on-nfs4-a-network-filesystem")) == 1
-    assert "note: the inbox" in run_obcd(environment, "status", *place).stdout
+    assert "note: the inbox" in coordinator.obcd("status").stdout
     assert coordinator.status()["troubles"] == []
 
 
@@ -116,23 +112,25 @@ def test_share_is_not_watched_for_events_and_a_local_folder_in_its_place_is(
 @pytest.mark.case("D10")
 @pytest.mark.integration
 def test_root_on_a_network_filesystem_is_warned_of_everywhere(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster
 ) -> None:
     root = tmp_path / "root"
     tweaks = mounts_tweak(root, "nfs")
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config, root, tweaks=tweaks)
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config, root, tweaks=tweaks)
     place = ("--config", config, "--root", root)
     doubt = f"{root} lies on nfs (mounted at {root}), a network filesystem: its locks and fsync cannot be relied on"
 
     checked = subprocess.run(
-        obcd_command("check", *place, tweaks=tweaks), env=environment, capture_output=True, text=True, timeout=60,
-        check=False,
+        obcd_command("check", *place, tweaks=tweaks), env=cluster.environment, capture_output=True, text=True,
+        timeout=60, check=False,
     )  # fmt: skip
 
     assert wording("warning-use-a-local-folder", doubt) in coordinator.text()
     assert [text for text in coordinator.status()["troubles"] if text.startswith(doubt)]
-    shown = run_obcd(environment, "status", *place).stdout.replace("\n", "").replace(" ", "")  # folded by the terminal
+    shown = (
+        run_obcd(cluster.environment, "status", *place).stdout.replace("\n", "").replace(" ", "")
+    )  # folded by the terminal
     assert f"trouble: {doubt}".replace(" ", "") in shown
     assert wording("fault-a-local-folder-as-root", doubt) in checked.stdout
     assert checked.returncode == 5

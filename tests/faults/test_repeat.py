@@ -26,6 +26,7 @@ from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     THREE,
     Crashed,
+    accepted,
     crash_at,
     drop_of,
     finish,
@@ -50,9 +51,8 @@ def order(layout: Layout, job: str, content: bytes = THREE, name: str = NAME, si
 
 
 def answer_first(layout: Layout) -> Path:
-    verdict = accept(layout, order(layout, "job1"))
-    assert isinstance(verdict, Accepted)
-    return finish(layout, verdict.header)
+    header = accepted(layout, order(layout, "job1"))
+    return finish(layout, header)
 
 
 @pytest.mark.case("A16")
@@ -116,9 +116,8 @@ def test_only_the_same_submitter_and_folder_count(spool: Layout) -> None:
 
 
 def test_job_that_was_not_to_be_remembered_leaves_no_record(spool: Layout) -> None:
-    verdict = accept(spool, order(spool, "job1", since=None))
-    assert isinstance(verdict, Accepted)
-    finish(spool, verdict.header)
+    header = accepted(spool, order(spool, "job1", since=None))
+    finish(spool, header)
 
     assert not spool.answered.exists()
     assert isinstance(accept(spool, order(spool, "job2")), Accepted)
@@ -222,12 +221,11 @@ def test_stranger_in_the_place_of_the_records_stops_the_publishing_and_loses_not
     spool: Layout, tmp_path: Path
 ) -> None:
     spool.answered.symlink_to(tmp_path)
-    verdict = accept(spool, order(spool, "job1"))
-    assert isinstance(verdict, Accepted)
+    header = accepted(spool, order(spool, "job1"))
 
     with pytest.raises(InputError, match=wording("is-not-a-folder")):
-        finish(spool, verdict.header)
+        finish(spool, header)
 
     spool.answered.unlink()
-    assert (finish(spool, verdict.header) / "responses.jsonl").exists()
+    assert (finish(spool, header) / "responses.jsonl").exists()
     assert list(tmp_path.iterdir()) == []

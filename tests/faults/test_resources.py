@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,15 @@ from tests.faults.starving import starve
 from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
+    Cluster,
     CoordinatorProcess,
     Simulated,
     prompt_key,
     prompts,
-    run_obcd,
     wait_until,
-    write_config,
 )
 
 pytestmark = pytest.mark.integration
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 QUICK: dict[str, float | str] = {
     "obcd.coordinator.jobs.recorder:RETRY_SECONDS": 0.1, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
@@ -39,8 +35,8 @@ FILES, MEMORY = resource.RLIMIT_NOFILE, resource.RLIMIT_AS
 
 
 @pytest.fixture
-def server(simulate: Simulate) -> Simulated:
-    return simulate("--parallel", 4, "--seconds", 0.3)
+def server(cluster: Cluster) -> Simulated:
+    return cluster.simulate("--parallel", 4, "--seconds", 0.3)
 
 
 def limit(pid: int, kind: int, soft: int) -> tuple[int, int]:
@@ -76,11 +72,11 @@ def assert_whole(coordinator: CoordinatorProcess, server: Simulated, drops: dict
 @pytest.mark.case("D13")
 @pytest.mark.parametrize("spare", [0, 1, 3])
 def test_coordinator_without_descriptors_says_so_loses_nothing_and_goes_on(
-    tmp_path: Path, server: Simulated, coordinate: Coordinate, spare: int
+    server: Simulated, cluster: Cluster, spare: int
 ) -> None:
     # given a job that runs
     drops = {"first": prompts(12, "first"), "second": prompts(4, "second")}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}), tweaks=QUICK)
     coordinator.drop(drops["first"], "first.jsonl")
     wait_until(lambda: server.in_flight() == 4)
 
@@ -99,12 +95,10 @@ def test_coordinator_without_descriptors_says_so_loses_nothing_and_goes_on(
 
 
 @pytest.mark.case("D13")
-def test_forty_descriptors_are_enough_for_a_small_cluster(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.05, count=4)
-    coordinator = coordinate(
-        write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4)), tweaks={**QUICK, **NEVER_HEDGED}
+def test_forty_descriptors_are_enough_for_a_small_cluster(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.05, count=4)
+    coordinator = cluster.coordinate(
+        cluster.configure(dict.fromkeys(server.names, 4)), tweaks={**QUICK, **NEVER_HEDGED}
     )
     resource.prlimit(coordinator.pid, FILES, (40, 40))
     drops = {f"job{number}": prompts(20, f"job{number}") for number in range(10)}
@@ -118,11 +112,9 @@ def test_forty_descriptors_are_enough_for_a_small_cluster(
 
 
 @pytest.mark.case("D14")
-def test_worker_without_memory_is_replaced_and_what_it_had_is_asked_again(
-    tmp_path: Path, server: Simulated, coordinate: Coordinate
-) -> None:
+def test_worker_without_memory_is_replaced_and_what_it_had_is_asked_again(server: Simulated, cluster: Cluster) -> None:
     drops = {"notes": prompts(24)}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}), tweaks=QUICK)
     coordinator.drop(drops["notes"], "notes.jsonl")
     wait_until(lambda: server.in_flight() == 4)
     pid = coordinator.worker_pids()[server.names[0]]
@@ -133,11 +125,9 @@ def test_worker_without_memory_is_replaced_and_what_it_had_is_asked_again(
 
 
 @pytest.mark.case("D14")
-def test_clerk_without_memory_is_replaced_and_its_file_is_accepted(
-    tmp_path: Path, server: Simulated, coordinate: Coordinate
-) -> None:
+def test_clerk_without_memory_is_replaced_and_its_file_is_accepted(server: Simulated, cluster: Cluster) -> None:
     drops = {"first": prompts(4, "first"), "second": prompts(4, "second")}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}), tweaks=QUICK)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}), tweaks=QUICK)
     coordinator.drop(drops["first"], "first.jsonl")
     coordinator.published("first").assert_complete(4)
 
@@ -149,12 +139,10 @@ def test_clerk_without_memory_is_replaced_and_its_file_is_accepted(
 
 
 @pytest.mark.case("D14")
-def test_coordinator_without_memory_ends_and_the_next_one_goes_on(
-    tmp_path: Path, server: Simulated, coordinate: Coordinate
-) -> None:
+def test_coordinator_without_memory_ends_and_the_next_one_goes_on(server: Simulated, cluster: Cluster) -> None:
     drops = {"first": prompts(20, "first")}
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
-    coordinator = coordinate(config, tweaks=QUICK)
+    config = cluster.configure({server.names[0]: 4})
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
     coordinator.drop(drops["first"], "first.jsonl")
     wait_until(lambda: server.in_flight() == 4)
 
@@ -166,7 +154,7 @@ def test_coordinator_without_memory_ends_and_the_next_one_goes_on(
     else:
         assert code != 0
 
-    assert_whole(coordinate(config, tweaks=QUICK), server, drops, again=8)
+    assert_whole(cluster.coordinate(config, tweaks=QUICK), server, drops, again=8)
 
 
 # --- file events -----------------------------------------------------------------------------------------------------
@@ -174,11 +162,11 @@ def test_coordinator_without_memory_ends_and_the_next_one_goes_on(
 
 @pytest.mark.case("A29")
 def test_without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster
 ) -> None:
     # given a user who has used up all instances
-    config, release = write_config(tmp_path / "obcd.toml", quick_server.names), tmp_path / "release"
-    coordinator = coordinate(config, tweaks=QUICK, wrapper=starve("max_inotify_instances", 2, release))
+    config, release = cluster.configure(quick_server.names), tmp_path / "release"
+    coordinator = cluster.coordinate(config, tweaks=QUICK, wrapper=starve("max_inotify_instances", 2, release))
 
     # then files are answered all the same, and a note says what to do
     coordinator.drop(prompts(4), "notes.jsonl")
@@ -187,7 +175,7 @@ def test_without_an_inotify_instance_the_inbox_is_scanned_until_there_is_one(
     assert "fs.inotify.max_user_instances" in note
     assert wording("sudo-sysctl-fs-inotify-max-user") in note
     assert coordinator.status()["troubles"] == []
-    shown = run_obcd(environment, "status", "--config", config, "--root", coordinator.root).stdout
+    shown = coordinator.obcd("status").stdout
     assert wording("note-no-file-events") in shown
     assert coordinator.text().count(wording("no-file-events")) == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,17 @@ from tests.faults.conftest import Mount
 from tests.faults.test_disk import fill
 from tests.golden.wording import wording
 from tests.support import (
+    Cluster,
     CoordinatorProcess,
     Simulated,
     prompt_key,
     prompt_lines,
     prompts,
-    run_obcd,
     wait_until,
     write_config,
 )
 
 pytestmark = pytest.mark.integration
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 QUICK: dict[str, float | str] = {
     "obcd.coordinator.disk_watch:LOOK_SECONDS": 0.1, "obcd.coordinator.jobs.recorder:RETRY_SECONDS": 0.1,
@@ -38,9 +35,9 @@ SLOTS = 8
 
 
 @pytest.fixture
-def server(simulate: Simulate) -> Simulated:
+def server(cluster: Cluster) -> Simulated:
     """Return a server that takes two seconds for answers of some KB."""
-    return simulate("--parallel", SLOTS, "--seconds", 2.0, "--answer-tokens", 1000)
+    return cluster.simulate("--parallel", SLOTS, "--seconds", 2.0, "--answer-tokens", 1000)
 
 
 def configure(folder: Path, server: Simulated, **spool: Any) -> Path:
@@ -73,20 +70,19 @@ def assert_whole(coordinator: CoordinatorProcess, server: Simulated, drops: dict
 
 @pytest.mark.case("D1", "D3")
 def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
-    tmp_path: Path, server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, server: Simulated, cluster: Cluster
 ) -> None:
     """Without a small disk: what has to stay free becomes more than there is, by a reload."""
     # given a job of which some requests are in flight
     first, second = prompts(40, "first"), prompts(3, "second")
     config = configure(tmp_path, server)
-    coordinator = coordinate(config, tweaks=QUICK)
-    place = ("--config", config, "--root", coordinator.root)
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
     coordinator.drop(first, "first.jsonl")
     wait_until(lambda: server.in_flight() == SLOTS)
 
     # when there is less room than has to stay free, and another file comes
     configure(tmp_path, server, min_free_bytes=2**60)
-    assert run_obcd(environment, "reload", *place).returncode == 0
+    assert coordinator.obcd("reload").returncode == 0
     wait_until(lambda: "are to stay free ([spool] min_free_bytes)" in troubles(coordinator))
     coordinator.drop(second, "second.jsonl")
 
@@ -96,15 +92,15 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     asked = server.asked().total()
     assert SLOTS <= asked < len(first)
     assert wording("has-no-room-at-present") in (coordinator.outbox / "second.waiting" / "why.txt").read_text()
-    assert PAUSED in run_obcd(environment, "status", *place).stdout.replace("\n", " ")
+    assert PAUSED in coordinator.obcd("status").stdout.replace("\n", " ")
     assert wording("are-to-stay-free") in job(coordinator)["trouble"]
-    checked = run_obcd(environment, "check", *place)
+    checked = coordinator.obcd("check")
     assert checked.returncode == 5
     assert "fault: only" in checked.stdout
 
     # and when there is room, it goes on by itself; each line of the log came once
     configure(tmp_path, server)
-    assert run_obcd(environment, "reload", *place).returncode == 0
+    assert coordinator.obcd("reload").returncode == 0
     assert_whole(coordinator, server, {"first": first, "second": second})
     assert (
         coordinator.text().count(wording("are-to-stay-free"))
@@ -116,11 +112,11 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
 
 @pytest.mark.case("D1")
 def test_disk_that_somebody_fills_to_its_last_byte_costs_no_answer(
-    mount: Mount, tmp_path: Path, server: Simulated, coordinate: Coordinate
+    mount: Mount, tmp_path: Path, server: Simulated, cluster: Cluster
 ) -> None:
     root = mount(tmp_path / "root", "size=32m")
     first = prompts(20, "first")
-    coordinator = coordinate(configure(tmp_path, server), tweaks=QUICK)
+    coordinator = cluster.coordinate(configure(tmp_path, server), tweaks=QUICK)
     assert (root / BALLAST).stat().st_size == 32 * 2**20 // 100
     coordinator.drop(first, "first.jsonl")
     wait_until(lambda: server.in_flight() == SLOTS)
@@ -140,11 +136,11 @@ def test_disk_that_somebody_fills_to_its_last_byte_costs_no_answer(
 
 @pytest.mark.case("D1")
 def test_coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_again(
-    mount: Mount, tmp_path: Path, server: Simulated, coordinate: Coordinate
+    mount: Mount, tmp_path: Path, server: Simulated, cluster: Cluster
 ) -> None:
     root, config = mount(tmp_path / "root", "size=32m"), configure(tmp_path, server)
     first = prompts(20, "first")
-    coordinator = coordinate(config, tweaks=QUICK)
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
     coordinator.drop(first, "first.jsonl")
     wait_until(lambda: server.in_flight() == SLOTS)
     filler = fill(root)
@@ -152,7 +148,7 @@ def test_coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_
     coordinator.kill()
     filler = fill(root)  # it may have found some room since
 
-    coordinator = coordinate(config, tweaks=QUICK)
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
 
     assert PAUSED in troubles(coordinator)
     assert [item["state"] for item in coordinator.status()["jobs"]] == ["ACCEPTED"]
@@ -162,11 +158,11 @@ def test_coordinator_that_starts_on_a_full_disk_waits_for_room_and_asks_nothing_
 
 @pytest.mark.case("D4")
 def test_last_answers_are_published_though_the_disk_stays_full(
-    mount: Mount, tmp_path: Path, server: Simulated, coordinate: Coordinate
+    mount: Mount, tmp_path: Path, server: Simulated, cluster: Cluster
 ) -> None:
     root = mount(tmp_path / "root", "size=32m")
     first = prompts(SLOTS, "first")
-    coordinator = coordinate(configure(tmp_path, server), tweaks=QUICK)
+    coordinator = cluster.coordinate(configure(tmp_path, server), tweaks=QUICK)
     coordinator.drop(first, "first.jsonl")
     wait_until(lambda: server.in_flight() == SLOTS)
 
@@ -192,13 +188,11 @@ def let_them_answer_in(kilobytes: int, root: Path, coordinator: CoordinatorProce
 
 
 @pytest.fixture
-def crowd(
-    mount: Mount, tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> tuple[CoordinatorProcess, Simulated]:
+def crowd(mount: Mount, tmp_path: Path, cluster: Cluster) -> tuple[CoordinatorProcess, Simulated]:
     mount(tmp_path / "root", "size=8m")
-    server = simulate("--parallel", CROWD, "--seconds", 3.0, "--answer-tokens", 1000)
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, CROWD))
-    return coordinate(config, tweaks=QUICK), server
+    server = cluster.simulate("--parallel", CROWD, "--seconds", 3.0, "--answer-tokens", 1000)
+    config = cluster.configure(dict.fromkeys(server.names, CROWD))
+    return cluster.coordinate(config, tweaks=QUICK), server
 
 
 @pytest.mark.case("D4")

@@ -30,6 +30,7 @@ from tests.faults.strange import Script, StrangeServer, answer, strange, whole
 from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
+    Cluster,
     CoordinatorProcess,
     Published,
     Simulated,
@@ -43,8 +44,6 @@ from tests.support import (
 )
 
 pytestmark = pytest.mark.integration
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: Pauses are short, so that a table of faults runs in seconds.
 QUICK = {
@@ -275,13 +274,13 @@ def test_redirect_sends_nothing_to_the_other_host(folder: Path) -> None:
 @pytest.mark.parametrize("marker", ["crash", "crash-load"])
 @pytest.mark.parametrize(("attempts", "kinds"), [(100, {"poison"}), (1, {"crashed", "poison"})])
 def test_prompt_that_crashes_its_server_fails_alone_though_all_in_flight_die_with_it(
-    marker: str, attempts: int, kinds: set[str], tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    marker: str, attempts: int, kinds: set[str], cluster: Cluster
 ) -> None:
     # given two servers of four slots each, which load their model for a while
-    server = simulate("--parallel", 4, "--seconds", 0.2, "--load-seconds", 0.3, count=2)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.2, "--load-seconds", 0.3, count=2)
     requests = {"attempts": attempts}
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=requests)
-    coordinator = coordinate(config)
+    config = cluster.configure(dict.fromkeys(server.names, 4), requests=requests)
+    coordinator = cluster.coordinate(config)
     poison = f"[[simulate:{marker}]] poison"
 
     # when one of sixty prompts makes the runner crash that answers it
@@ -301,12 +300,10 @@ def test_prompt_that_crashes_its_server_fails_alone_though_all_in_flight_die_wit
     assert "is DOWN" not in coordinator.text()
 
 
-def test_poison_is_asked_three_times_and_its_failure_says_where(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.05, count=2)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 100})
-    coordinator = coordinate(config)
+def test_poison_is_asked_three_times_and_its_failure_says_where(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.05, count=2)
+    config = cluster.configure(server.names, requests={"attempts": 100})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(["[[simulate:crash]] poison"])
 
     (error,) = coordinator.published().errors
@@ -320,13 +317,11 @@ def test_poison_is_asked_three_times_and_its_failure_says_where(
 
 
 @pytest.mark.case("C16")
-def test_fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one(cluster: Cluster) -> None:
     slow_seconds = 1.0
-    fast = simulate("--parallel", 2, "--seconds", slow_seconds / 10)
-    slow = simulate("--parallel", 2, "--seconds", slow_seconds)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {slow.names[0]: 2, fast.names[0]: 2}))
+    fast = cluster.simulate("--parallel", 2, "--seconds", slow_seconds / 10)
+    slow = cluster.simulate("--parallel", 2, "--seconds", slow_seconds)
+    coordinator = cluster.coordinate(cluster.configure({slow.names[0]: 2, fast.names[0]: 2}))
     coordinator.drop(prompts(120))
 
     coordinator.published().assert_complete(120)
@@ -340,14 +335,12 @@ def test_fast_endpoint_takes_most_and_the_tail_is_one_request_of_the_slow_one(
 
 
 @pytest.mark.case("C2")
-def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(cluster: Cluster) -> None:
     options = ("--parallel", 2, "--seconds", 0.3)
-    servers = [simulate(*options), simulate(*options)]
+    servers = [cluster.simulate(*options), cluster.simulate(*options)]
     names = {server.names[0]: 2 for server in servers}  # no more in flight than they have slots
-    config = write_config(tmp_path / "obcd.toml", names, requests={"attempts": 1})
-    coordinator = coordinate(config)
+    config = cluster.configure(names, requests={"attempts": 1})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(60))
     wait_until(lambda: all(len(server.account()) > 4 for server in servers))
     for server in servers:
@@ -360,7 +353,7 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
     failed = sum(job["failed"] for job in coordinator.status()["jobs"])
 
     for server in servers:
-        simulate(*options, "--port", server.port)
+        cluster.simulate(*options, "--port", server.port)
     done = coordinator.published()
 
     # What was in flight when they died may have broken off: that attempt counts (here there is but one). So does what
@@ -376,15 +369,13 @@ def test_all_endpoints_gone_is_waiting_without_failures_and_goes_on_by_itself(
 
 
 @pytest.mark.case("C1", "C17")
-def test_endpoints_that_cannot_be_reached_leave_the_work_to_the_others(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.02)
+def test_endpoints_that_cannot_be_reached_leave_the_work_to_the_others(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.02)
     by_name = f"localhost:{server.port}"  # where that means ::1 first, nobody listens there
-    gone = simulate()
+    gone = cluster.simulate()
     gone.kill()
     names = [gone.names[0], "no-such-host.invalid:11434", by_name]
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", names))
+    coordinator = cluster.coordinate(cluster.configure(names))
     coordinator.drop(prompts(20))
 
     done = coordinator.published()
@@ -396,10 +387,10 @@ def test_endpoints_that_cannot_be_reached_leave_the_work_to_the_others(
     assert states == {names[0]: "DOWN", names[1]: "DOWN", by_name: "UP"}
 
 
-def test_server_that_still_starts_is_waited_for(tmp_path: Path, simulate: Simulate, coordinate: Coordinate) -> None:
-    server = simulate("--start-seconds", 2.0, "--seconds", 0.02, "--load-seconds", 0.5)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1, "request_timeout_seconds": 1})
-    coordinator = coordinate(config)
+def test_server_that_still_starts_is_waited_for(cluster: Cluster) -> None:
+    server = cluster.simulate("--start-seconds", 2.0, "--seconds", 0.02, "--load-seconds", 0.5)
+    config = cluster.configure(server.names, requests={"attempts": 1, "request_timeout_seconds": 1})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(5))
 
     done = coordinator.published()
@@ -409,11 +400,9 @@ def test_server_that_still_starts_is_waited_for(tmp_path: Path, simulate: Simula
     assert set(server.asked().values()) == {1}
 
 
-def test_server_that_fell_back_to_its_processor_answers_all_the_same(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--size-vram", "cpu", "--seconds", 0.02)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+def test_server_that_fell_back_to_its_processor_answers_all_the_same(cluster: Cluster) -> None:
+    server = cluster.simulate("--size-vram", "cpu", "--seconds", 0.02)
+    coordinator = cluster.coordinate(cluster.configure(server.names))
     coordinator.drop(prompts(5))
 
     done = coordinator.published()
@@ -422,17 +411,15 @@ def test_server_that_fell_back_to_its_processor_answers_all_the_same(
     assert done.errors == []
 
 
-def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by_itself(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by_itself(cluster: Cluster) -> None:
     # given a server that fails whatever it is asked
-    server = simulate("--parallel", 1, "--seconds", 0.0, "--fault", "status=500=1")
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.0, "--fault", "status=500=1")
     tweaks = {
         "obcd.core.endpoint.health:ENDPOINT_BASE": 0.25,
         "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.02,
     }
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, requests={"attempts": 100})
-    coordinator = coordinate(config, tweaks=tweaks)
+    config = cluster.configure({server.names[0]: 1}, requests={"attempts": 100})
+    coordinator = cluster.coordinate(config, tweaks=tweaks)
     coordinator.drop(prompts(30))
 
     # when it was tried some times
@@ -449,7 +436,7 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
 
     # and a server that does not fail is asked again by itself
     server.kill()
-    simulate("--seconds", 0.0, "--port", server.port)
+    cluster.simulate("--seconds", 0.0, "--port", server.port)
     done = coordinator.published()
     done.assert_complete(30)
     assert done.errors == []
@@ -470,10 +457,10 @@ LIMITS = {"attempts": 4, "request_timeout_seconds": 60.0, "load_timeout_seconds"
 
 
 @pytest.fixture
-def impatient(tmp_path: Path, environment: dict[str, str], coordinate: Coordinate) -> Coordinate:
+def impatient(tmp_path: Path, cluster: Cluster) -> Callable[..., CoordinatorProcess]:
     """Return what starts a coordinator with impatient workers."""
-    add_hook(tmp_path, environment, IMPATIENT)
-    return partial(coordinate, tweaks=QUICK)
+    add_hook(tmp_path, cluster.environment, IMPATIENT)
+    return partial(cluster.coordinate, tweaks=QUICK)
 
 
 def add_hook(folder: Path, environment: dict[str, str], code: str) -> None:
@@ -491,11 +478,11 @@ def loads(server: Simulated) -> int:
 
 @pytest.mark.case("C4")
 def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
-    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+    cluster: Cluster, impatient: Callable[..., CoordinatorProcess]
 ) -> None:
     # given a server whose model hangs at the one prompt that has a short limit, beside three that have a long one
-    server = simulate("--parallel", 4, "--seconds", 0.05)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests={**LIMITS, "num_predict": 2**16})
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.05)
+    config = cluster.configure({server.names[0]: 4}, requests={**LIMITS, "num_predict": 2**16})
     coordinator = impatient(config)
     poison = "[[simulate:stuck*1]] poison"
     short = json.dumps({"prompt": poison, "options": {"num_predict": 8}}).encode() + b"\n"
@@ -524,12 +511,12 @@ def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
 
 @pytest.mark.case("C4")
 def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached(
-    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+    cluster: Cluster, impatient: Callable[..., CoordinatorProcess]
 ) -> None:
     # given two servers, of which one hangs near the end of a job, and limits far off
-    server = simulate("--parallel", 4, "--seconds", 0.05, count=2)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.05, count=2)
     limits = {**LIMITS, "num_predict": 2**16}
-    coordinator = impatient(write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=limits))
+    coordinator = impatient(cluster.configure(dict.fromkeys(server.names, 4), requests=limits))
     poison = "[[simulate:stuck*1]] poison"
     coordinator.drop([*prompts(40), poison])
 
@@ -552,12 +539,10 @@ def test_hang_that_an_idle_endpoint_showed_is_mended_though_no_limit_was_reached
 
 
 @pytest.mark.case("C4")
-def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, impatient: Coordinate) -> None:
+def test_model_that_is_slow_is_not_unloaded(cluster: Cluster, impatient: Callable[..., CoordinatorProcess]) -> None:
     # given a server of one slot that takes three times as long for one prompt as that may take
-    server = simulate("--parallel", 1, "--seconds", 0.05)
-    config = write_config(
-        tmp_path / "obcd.toml", {server.names[0]: 1}, requests={**LIMITS, "request_timeout_seconds": 1}
-    )
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.05)
+    config = cluster.configure({server.names[0]: 1}, requests={**LIMITS, "request_timeout_seconds": 1})
     coordinator = impatient(config)
     slow = "[[simulate:seconds=3*1]] slow"
     coordinator.drop([*prompts(4, "before"), slow, *prompts(4, "after")])
@@ -575,12 +560,12 @@ def test_model_that_is_slow_is_not_unloaded(tmp_path: Path, simulate: Simulate, 
 
 @pytest.mark.case("C4")
 def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
-    tmp_path: Path, simulate: Simulate, impatient: Coordinate
+    cluster: Cluster, impatient: Callable[..., CoordinatorProcess]
 ) -> None:
     # given a server whose model hangs, and a request of somebody else in it
-    server = simulate("--parallel", 4, "--seconds", 0.05)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.05)
     requests_of = {**LIMITS, "request_timeout_seconds": 1}
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests=requests_of)
+    config = cluster.configure({server.names[0]: 4}, requests=requests_of)
     coordinator = impatient(config)
     other = Transport(server.urls[0])
     # it needs the same loaded as obcd's, or each would unload the other's
@@ -620,12 +605,10 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
 
 
 @pytest.mark.case("B8")
-def test_stopped_worker_is_replaced_and_its_requests_asked_again(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3, count=2)
+def test_stopped_worker_is_replaced_and_its_requests_asked_again(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3, count=2)
     tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.5}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=tweaks)
     coordinator.drop(prompts(24))
     first, second = server.names
     pids = wait_until(lambda: coordinator.worker_pids() if {first, second} <= coordinator.worker_pids().keys() else {})
@@ -645,14 +628,14 @@ def test_stopped_worker_is_replaced_and_its_requests_asked_again(
 
 @pytest.mark.case("B9")
 def test_worker_that_dies_at_every_start_is_started_after_growing_pauses_and_the_others_go_on(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     # given an endpoint whose worker ends as soon as it has started
-    server = simulate("--parallel", 2, "--seconds", 0.05, count=2)
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.05, count=2)
     ill, well = server.names
     starts = tmp_path / "starts"
-    add_hook(tmp_path, environment, DYING.format(name=ill, starts=str(starts)))
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+    add_hook(tmp_path, cluster.environment, DYING.format(name=ill, starts=str(starts)))
+    coordinator = cluster.coordinate(cluster.configure(server.names))
 
     # when there is work
     coordinator.drop(prompts(40))

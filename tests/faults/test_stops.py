@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.acceptance.test_commands import Up
 from tests.support import (
+    Cluster,
     CoordinatorProcess,
     Published,
     Running,
@@ -24,12 +24,9 @@ from tests.support import (
     prompt_lines,
     prompts,
     wait_until,
-    write_config,
 )
 
 pytestmark = pytest.mark.integration
-
-Coordinate = Callable[..., CoordinatorProcess]
 
 
 def drop_and_meet_its_publication(coordinator: CoordinatorProcess) -> str:
@@ -48,11 +45,9 @@ def is_being_published(coordinator: CoordinatorProcess, shown: Path) -> bool:
 
 
 @pytest.mark.case("B13")
-def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(
-    tmp_path: Path, coordinate: Coordinate
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", ["127.0.0.1:9"])
-    coordinator = coordinate(config)
+def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(cluster: Cluster) -> None:
+    config = cluster.configure(["127.0.0.1:9"])
+    coordinator = cluster.coordinate(config)
     name = drop_and_meet_its_publication(coordinator)
     children = family(coordinator.pid)
 
@@ -61,7 +56,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     assert coordinator.wait() == 0
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
-    coordinator = coordinate(config)
+    coordinator = cluster.coordinate(config)
     coordinator.published(name).assert_complete(60_000)
     assert os.listdir(coordinator.jobs) == []
 

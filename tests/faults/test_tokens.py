@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import pytest
 
 from tests.faults.strange import StrangeServer, strange
 from tests.golden.wording import wording
-from tests.support import CoordinatorProcess, family, prompts, run_obcd, wait_until, write_config
+from tests.support import Cluster, CoordinatorProcess, family, prompts, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
-Coordinate = Callable[..., CoordinatorProcess]
 FIRST, SECOND = "first-t0k3n-of-the-proxy", "second-t0k3n-of-the-proxy"
 
 
@@ -46,18 +44,18 @@ def shown(coordinator: CoordinatorProcess) -> dict[str, str]:
 
 
 @pytest.mark.case("F21")
-def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, coordinate: Coordinate) -> None:
+def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, cluster: Cluster) -> None:
     put(tmp_path, FIRST)
     with strange({}, token=FIRST) as server:
-        coordinator = coordinate(configure(tmp_path, server))
+        coordinator = cluster.coordinate(configure(tmp_path, server))
         coordinator.drop(prompts(10))
 
         coordinator.published().assert_complete(10)
 
         assert server.refused == 0
         assert {"/api/version", "/api/tags", "/api/chat"} <= set(server.let_in)
-        check = run_obcd(coordinator.environment, "check", "--config", coordinator.config, "--root", coordinator.root)
-        status = run_obcd(coordinator.environment, "status", "--config", coordinator.config, "--root", coordinator.root)
+        check = coordinator.obcd("check")
+        status = coordinator.obcd("status")
         assert "serves, version 0.33.0" in check.stdout
         assert server.refused == 0
         words = {**shown(coordinator), "check": check.stdout + check.stderr, "status": status.stdout}
@@ -65,11 +63,10 @@ def test_token_is_sent_with_everything_and_shown_nowhere(tmp_path: Path, coordin
         coordinator.end()
 
 
-def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: Path, coordinate: Coordinate) -> None:
+def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: Path, cluster: Cluster) -> None:
     put(tmp_path, FIRST)
     with strange({}, token=FIRST) as server:
-        coordinator = coordinate(configure(tmp_path, server))
-        place = ("--config", coordinator.config, "--root", coordinator.root)
+        coordinator = cluster.coordinate(configure(tmp_path, server))
         coordinator.drop(prompts(3))
         coordinator.published()
         worker = coordinator.worker_pids()[server.name]
@@ -81,12 +78,12 @@ def test_changed_token_takes_effect_by_a_reload_and_the_worker_stays(tmp_path: P
 
         # when the file that holds it is open to others, the reload is refused and the old one stays
         put(tmp_path, SECOND, 0o644)
-        refused = run_obcd(coordinator.environment, "reload", *place)
+        refused = coordinator.obcd("reload")
         assert refused.returncode == 4
         assert f"chmod 0600 {tmp_path}/token" in refused.stderr
 
         put(tmp_path, SECOND)
-        reloaded = run_obcd(coordinator.environment, "reload", *place)
+        reloaded = coordinator.obcd("reload")
         assert (reloaded.returncode, "1 endpoint changed" in reloaded.stdout + reloaded.stderr) == (0, True)
         done = coordinator.published("later")
         done.assert_complete(3)

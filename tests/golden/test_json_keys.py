@@ -22,7 +22,7 @@ from tests.golden.golden import FOLDER, IS_WRITING, compare, copy, fail, load, s
 from tests.golden.shapes import shape
 from tests.golden.steps import begin_in_vain, lay_control, obcd, open_spool, write_files
 from tests.gpu_support import StandIns, cards, free_base
-from tests.support import CoordinatorProcess, Running, Simulated, obcd_command, wait_until
+from tests.support import Cluster, CoordinatorProcess, Running, obcd_command, wait_until
 
 GOLDEN = "json_keys.json"
 #: {part of a document's name: places of objects whose keys are names}
@@ -134,20 +134,15 @@ PUBLISHED = (
 
 @pytest.mark.integration
 def test_keys_of_what_a_coordinator_writes(
-    tmp_path: Path,
-    environment: dict[str, str],
-    simulate: Callable[..., Simulated],
-    coordinate: Callable[..., CoordinatorProcess],
-    say: Callable[..., str],
-    keys: Keys,
+    tmp_path: Path, cluster: Cluster, say: Callable[..., str], keys: Keys
 ) -> None:
     account = tmp_path / "account.jsonl"
-    server = simulate(
+    server = cluster.simulate(
         "--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0, "--answer-tokens", 4, "--models", drops.MODELS,
         "--pull-seconds", 60.0, "--account", account,
     )  # fmt: skip
     config = drops.configure(tmp_path, server.names[0], slots=4)
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.jobs.job_lifecycle:MOST_REPORTED": 1})
+    coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.jobs.job_lifecycle:MOST_REPORTED": 1})
     root, outbox, where = coordinator.root, coordinator.outbox, ("--config", config, "--root", coordinator.root)
 
     # what is published at once
@@ -217,7 +212,7 @@ def test_keys_of_what_a_coordinator_writes(
     keys.add_lines("verify --json", say("verify", "--json", outbox))
     keys.add_lines("simulate --account", account.read_bytes())
 
-    _add_measured(keys, environment, config, tmp_path)
+    _add_measured(keys, cluster.environment, config, tmp_path)
     keys.assert_golden("coordinator")
 
 

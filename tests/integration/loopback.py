@@ -21,13 +21,6 @@ from obcd.standins.wire.settings import ServerSettings
 Script = Callable[[socket.socket], None]
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.002)
-
-
 def ok(body: bytes = b"{}", headers: str = "") -> bytes:
     """Return a whole reply of status 200."""
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body

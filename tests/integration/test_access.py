@@ -5,8 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from obcd.spool.folders import acl
 from tests.faults.users import ALICE, GROUP, MALLORY, needs_root
 from tests.golden.wording import wording
 from tests.support import (
-    CoordinatorProcess,
+    Cluster,
     Published,
     Simulated,
     prompt_key,
@@ -32,7 +30,6 @@ from tests.support import (
 
 pytestmark = pytest.mark.integration
 
-Coordinate = Callable[..., CoordinatorProcess]
 #: What the coordinator does now and then it does at once.
 QUICK = {
     "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.1,
@@ -41,20 +38,11 @@ QUICK = {
 }
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """Yield a folder that other users may look into."""
-    path = Path(tempfile.mkdtemp(prefix="obcd-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
 @needs_root
 @pytest.mark.case("F10")
 @pytest.mark.parametrize("profile", ["", "clinical"])
 def test_submitter_waits_for_answers_that_nobody_else_may_read(
-    shared: Path, quick_server: Simulated, coordinate: Coordinate, profile: str
+    shared: Path, quick_server: Simulated, cluster: Cluster, profile: str
 ) -> None:
     config = write_config(
         shared / "obcd.toml", quick_server.names, spool={"per_user": True}, profiles={"clinical": {"num_predict": 9}}
@@ -64,7 +52,7 @@ def test_submitter_waits_for_answers_that_nobody_else_may_read(
         (root / name).mkdir()
         os.chown(root / name, 0, GROUP)
         (root / name).chmod(mode)
-    coordinator = coordinate(config, root)
+    coordinator = cluster.coordinate(config, root)
     source = shared / "notes.jsonl"
     source.write_bytes(prompt_lines(prompts(3)))
     words = ["submit", str(source), "--profile", profile, "--wait", "--timeout", "30"]
@@ -104,12 +92,12 @@ def test_coordinator_does_not_start_on_an_inbox_whose_users_can_take_each_others
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o3730])
 def test_coordinator_starts_on_a_private_inbox_and_on_a_right_one(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, mode: int
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster, mode: int
 ) -> None:
     inbox = tmp_path / "root" / "inbox"
     inbox.mkdir(parents=True)
     inbox.chmod(mode)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", quick_server.names))
+    coordinator = cluster.coordinate(cluster.configure(quick_server.names))
 
     coordinator.drop(prompts(1))
 
@@ -117,33 +105,31 @@ def test_coordinator_starts_on_a_private_inbox_and_on_a_right_one(
 
 
 def test_repeated_drop_is_answered_by_a_pointer_and_asked_nothing(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names, repeat="skip")
-    coordinator = coordinate(config)
+    config = cluster.configure(quick_server.names, repeat="skip")
+    coordinator = cluster.coordinate(config)
     source = tmp_path / "notes.jsonl"
     source.write_bytes(prompt_lines(prompts(2)) + b"bad\n")
     words = ("submit", source, "--wait", "--timeout", 30, "--config", config, "--root", coordinator.root)
-    first = run_obcd(environment, *words)
+    first = run_obcd(cluster.environment, *words)
     shutil.rmtree(coordinator.outbox / "notes")  # its consumer took it away
 
-    second = run_obcd(environment, *words)
+    second = run_obcd(cluster.environment, *words)
 
     assert (first.returncode, second.returncode) == (3, 3)  # a line failed, then as now
     assert second.stderr.startswith(wording("notes-jsonl-was-answered-before-2"))
     assert [path.name for path in coordinator.outbox.iterdir()] == ["notes.repeated"]
     assert quick_server.asked() == {prompt_key(prompt): 1 for prompt in prompts(2)}
     assert coordinator.text().count(wording("was-answered-before-as-job")) == 1
-    verified = run_obcd(environment, "verify", coordinator.outbox)
+    verified = run_obcd(cluster.environment, "verify", coordinator.outbox)
     assert verified.stdout.startswith(wording("notes-repeated-answered-before-by-job"))
 
 
 @pytest.mark.case("F20")
-def test_answers_are_deleted_in_their_time_and_the_log_names_them(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config, tweaks=QUICK)
+def test_answers_are_deleted_in_their_time_and_the_log_names_them(quick_server: Simulated, cluster: Cluster) -> None:
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
     (coordinator.outbox / ".swept-job0-12345678").mkdir()
     coordinator.drop(prompts(2))
     job = coordinator.published().manifest["job"]
@@ -152,7 +138,7 @@ def test_answers_are_deleted_in_their_time_and_the_log_names_them(
     assert (coordinator.outbox / "notes").exists()
 
     write_config(config, quick_server.names, spool={"keep_days": 0.000001})
-    reloaded = run_obcd(environment, "reload", "--config", config, "--root", coordinator.root)
+    reloaded = coordinator.obcd("reload")
 
     assert "spool.keep_days changed" in reloaded.stdout + reloaded.stderr
     wait_until(lambda: not list(coordinator.outbox.iterdir()), what=coordinator.text)
@@ -161,15 +147,15 @@ def test_answers_are_deleted_in_their_time_and_the_log_names_them(
 
 
 def test_keeping_answers_apart_needs_a_restart_and_says_so(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
+    tmp_path: Path, quick_server: Simulated, cluster: Cluster
 ) -> None:
     if not acl.has_acls(tmp_path):
         pytest.skip("the temporary folder's filesystem keeps no ACLs")
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config)
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config)
     write_config(config, quick_server.names, spool={"per_user": True})
 
-    reloaded = run_obcd(environment, "reload", "--config", config, "--root", coordinator.root)
+    reloaded = coordinator.obcd("reload")
 
     assert reloaded.returncode == 4
     assert wording("spool-per-user-cannot-change-while") in reloaded.stderr

@@ -8,18 +8,25 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import Published, Running, Simulated, family, obcd_command, prompt_lines, run_obcd, wait_until
+from tests.support import (
+    Cluster,
+    Published,
+    Running,
+    Simulated,
+    family,
+    prompt_lines,
+    run_obcd,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
 
 #: A configuration and prompts of the shape that ollama-batch-cluster takes, as its users have them.
 CONFIG = '''model = "llama3.2"
@@ -35,10 +42,10 @@ PROMPTS = [{"role": "user", "content": f"What is {number} plus {number}?"} for n
 class Folder:
     """A working folder with `config.toml` and `prompts.jsonl`, and the command in it."""
 
-    def __init__(self, path: Path, environment: dict[str, str], endpoint: str) -> None:
-        self.path = path
-        self.environment = environment
-        path.mkdir()
+    def __init__(self, cluster: Cluster, endpoint: str) -> None:
+        self.path, self.environment = cluster.folder / "work", cluster.environment
+        self._cluster = cluster
+        self.path.mkdir()
         self.write_config(endpoint)
         self.write_prompts(PROMPTS)
 
@@ -67,9 +74,9 @@ class Folder:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run_obcd(self.environment, "batch", "--prompts", "prompts.jsonl", *arguments, cwd=self.path)
 
-    def begin(self, *arguments: str) -> Running:
-        command = obcd_command("batch", "--prompts", "prompts.jsonl", *arguments)
-        return Running(command, self.environment, self.path.with_suffix(".log"), self.path)
+    def begin(self, **tweaks: float) -> Running:
+        places = {f"obcd.cli.jobs.batch_run:{name}": value for name, value in tweaks.items()}
+        return self._cluster.begin("batch", "--prompts", "prompts.jsonl", tweaks=places, cwd=self.path)
 
     @property
     def published(self) -> Published:
@@ -85,8 +92,8 @@ def server(quick_server: Simulated) -> Simulated:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, environment: dict[str, str], server: Simulated) -> Folder:
-    return Folder(tmp_path / "work", environment, server.names[0])
+def folder(cluster: Cluster, server: Simulated) -> Folder:
+    return Folder(cluster, server.names[0])
 
 
 @pytest.mark.parametrize("name", ["obcd/x", "json.py", "socket.py", "tempfile.py", "string.py"])
@@ -129,12 +136,10 @@ def test_verbose_prints_a_line_per_answer(folder: Folder) -> None:
     assert "plus" not in done.stderr
 
 
-def test_progress_is_said_now_and_then(tmp_path: Path, environment: dict[str, str], simulate: Simulate) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.4)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
-    tweaks = {"obcd.cli.jobs.batch_run:PLAIN_SECONDS": 0.3}
-    command = obcd_command("batch", "--prompts", "prompts.jsonl", tweaks=tweaks)
-    process = Running(command, environment, tmp_path / "batch.log", folder.path)
+def test_progress_is_said_now_and_then(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.4)
+    folder = Folder(cluster, server.names[0])
+    process = folder.begin(PLAIN_SECONDS=0.3)
 
     assert process.wait() == 0
 
@@ -189,14 +194,11 @@ def test_changed_settings_or_prompts_are_asked_anew(folder: Folder, server: Simu
     assert len(list((folder.path / "responses").glob("prompts*/manifest.json"))) == 3
 
 
-def test_interrupted_run_goes_on_where_it_was(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_interrupted_run_goes_on_where_it_was(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3)
+    folder = Folder(cluster, server.names[0])
     folder.fix_slots(4)
     first = folder.begin()
-    started.append(first)
     wait_until(lambda: sum(record["outcome"] == "answered" for record in server.account()) >= 2)
     children = family(first.pid)
     first.send(signal.SIGINT)
@@ -217,15 +219,12 @@ def test_interrupted_run_goes_on_where_it_was(
     assert sum(record["outcome"] == "answered" for record in records) - 8 <= answered - 2
 
 
-def test_killed_run_goes_on_where_it_was(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.15)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_killed_run_goes_on_where_it_was(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.15)
+    folder = Folder(cluster, server.names[0])
     folder.fix_slots(4)
     folder.write_prompts([{"prompt": f"question {number}"} for number in range(32)])
     first = folder.begin()
-    started.append(first)
     wait_until(lambda: sum(record["outcome"] == "answered" for record in server.account()) >= 12)
     first.kill()
 
@@ -235,26 +234,20 @@ def test_killed_run_goes_on_where_it_was(
     assert sum(record["attempt"] > 1 for record in server.account()) <= 8
 
 
-def test_second_run_into_the_same_folder_is_refused(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 1, "--seconds", 30)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
-    first = folder.begin()
-    started.append(first)
+def test_second_run_into_the_same_folder_is_refused(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 1, "--seconds", 30)
+    folder = Folder(cluster, server.names[0])
+    folder.begin()
     wait_until(lambda: server.in_flight() == 1)
 
     assert folder.run().returncode == 7
 
 
-def test_prompts_that_changed_since_an_interruption_are_refused(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, started: list[Running]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3)
-    folder = Folder(tmp_path / "work", environment, server.names[0])
+def test_prompts_that_changed_since_an_interruption_are_refused(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3)
+    folder = Folder(cluster, server.names[0])
     folder.fix_slots(4)
     first = folder.begin()
-    started.append(first)
     wait_until(lambda: sum(record["outcome"] == "answered" for record in server.account()) >= 3)
     first.send(signal.SIGINT)
     first.wait()
@@ -305,10 +298,10 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
     ],
 )
 def test_what_cannot_be_run_is_said_with_its_exit_code(
-    folder: Folder, server: Simulated, simulate: Simulate, config: str, code: int, said: str
+    folder: Folder, server: Simulated, cluster: Cluster, config: str, code: int, said: str
 ) -> None:
     if "{free}" in config:
-        gone = simulate()
+        gone = cluster.simulate()
         gone.kill()
         config = config.replace("{free}", str(gone.port))
     text = config.replace("{endpoint}", server.names[0])

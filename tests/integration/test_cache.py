@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import NEVER_HEDGED, CoordinatorProcess, Simulated, prompt_key, run_obcd, wait_until, write_config
+from tests.support import NEVER_HEDGED, Cluster, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 LINES: list[dict[str, Any]] = [
     {"id": "cold", "prompt": "Who?"},
@@ -37,15 +34,13 @@ def told(line: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def test_second_job_is_answered_from_the_first_and_says_so(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_second_job_is_answered_from_the_first_and_says_so(cluster: Cluster) -> None:
     # given
     models = ("--models", "llama3.2,nomic-embed-text")
-    server = simulate("--parallel", 2, "--seconds", 0.01, "--load-seconds", 0.0, *models, count=2)
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.01, "--load-seconds", 0.0, *models, count=2)
     requests = {"options": {"temperature": 0.0}}
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 2), cache=True, requests=requests)
-    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
+    config = cluster.configure(dict.fromkeys(server.names, 2), cache=True, requests=requests)
+    coordinator = cluster.coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(encoded(LINES), "first.jsonl")
     first = coordinator.published("first")
     first.assert_complete(4)
@@ -67,15 +62,15 @@ def test_second_job_is_answered_from_the_first_and_says_so(
     assert [item["line"] for item in second.responses] == [1, 2, 3, 4, 5]
     assert second.manifest["counts"]["cached"] == 3
     for done in (first, second):
-        verified = run_obcd(environment, "verify", str(done.folder))
+        verified = run_obcd(cluster.environment, "verify", str(done.folder))
         assert verified.returncode == 0, verified.stdout + verified.stderr
 
     # when it is looked at and forgotten
     spool = ("--config", config, "--root", coordinator.root)
-    shown = json.loads(run_obcd(environment, "cache", "stats", *spool, "--json").stdout)
+    shown = json.loads(run_obcd(cluster.environment, "cache", "stats", *spool, "--json").stdout)
     assert (shown["answers"], shown["models"]) == (5, {"llama3.2": 4, "nomic-embed-text": 1})
-    assert "5 answers in " in run_obcd(environment, "cache", "stats", *spool).stdout
-    cleared = run_obcd(environment, "cache", "clear", *spool, "--json")
+    assert "5 answers in " in coordinator.obcd("cache", "stats").stdout
+    cleared = run_obcd(cluster.environment, "cache", "clear", *spool, "--json")
     assert json.loads(cleared.stdout)["cleared"] == 5
     server.reset()
     coordinator.drop(encoded(LINES), "third.jsonl")
@@ -85,22 +80,20 @@ def test_second_job_is_answered_from_the_first_and_says_so(
     assert len(server.asked()) == 4
 
 
-def test_damaged_cache_is_told_once_and_everything_is_answered(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.01, "--load-seconds", 0.0, count=2)
+def test_damaged_cache_is_told_once_and_everything_is_answered(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.01, "--load-seconds", 0.0, count=2)
     requests = {"options": {"seed": 7}}
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 2), cache=True, requests=requests)
+    config = cluster.configure(dict.fromkeys(server.names, 2), cache=True, requests=requests)
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "cache.sqlite").write_bytes(b"This is no database." * 500)
-    coordinator = coordinate(config)
+    coordinator = cluster.coordinate(config)
 
     coordinator.drop([f"prompt {number}" for number in range(20)])
 
     coordinator.published().assert_complete(20)
     wait_until(lambda: "the cache of answers is not used" in coordinator.text())
     assert coordinator.text().count(wording("the-cache-of-answers-is-not")) == 1
-    cleared = run_obcd(environment, "cache", "clear", "--root", coordinator.root)
+    cleared = run_obcd(cluster.environment, "cache", "clear", "--root", coordinator.root)
     assert (cleared.returncode, wording("was-damaged-and-is-removed") in cleared.stderr) == (0, True)
 
 

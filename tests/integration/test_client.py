@@ -38,8 +38,8 @@ from tests.integration.loopback import (
     replies,
     serving,
     simulating,
-    wait_until,
 )
+from tests.support import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ import requests
 from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
-    CoordinatorProcess,
-    Running,
+    Cluster,
     Simulated,
-    obcd_command,
     prompt_key,
     run_obcd,
     wait_until,
@@ -27,8 +24,6 @@ from tests.support import (
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 AUTO = {"num_ctx": "auto", "num_ctx_max": 16384, "num_predict": 100}
 
@@ -51,13 +46,11 @@ def tokens(prompt: str) -> int:
     return (len(prompt) + 3) // 4 + 4
 
 
-def test_mixed_job_runs_in_two_passes_and_nothing_is_cut(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_mixed_job_runs_in_two_passes_and_nothing_is_cut(cluster: Cluster) -> None:
     # given outliers at the begin, in the middle and at the end
-    server = simulate("--parallel", 4, "--seconds", 0.02, count=2)
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=AUTO)
-    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.02, count=2)
+    config = cluster.configure(dict.fromkeys(server.names, 4), requests=AUTO)
+    coordinator = cluster.coordinate(config, tweaks=NEVER_HEDGED)
     long = [f"{number} " + "many words " * 1500 for number in range(3)]
     content = (
         line(long[0]) + b"".join(map(short, range(200))) + line(long[1]) + b"".join(map(short, range(200, 400)))
@@ -85,10 +78,10 @@ def test_mixed_job_runs_in_two_passes_and_nothing_is_cut(
 
 
 def test_prompt_that_fits_no_context_fails_at_acceptance_with_its_tokens(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
+    quick_server: Simulated, cluster: Cluster
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names, requests=AUTO)
-    coordinator = coordinate(config)
+    config = cluster.configure(quick_server.names, requests=AUTO)
+    coordinator = cluster.coordinate(config)
 
     coordinator.drop(short(1) + line("endless words " * 20_000) + short(2))
     done = coordinator.published()
@@ -102,13 +95,11 @@ def test_prompt_that_fits_no_context_fails_at_acceptance_with_its_tokens(
     assert (done.folder / "retry.jsonl").read_bytes() == line("endless words " * 20_000)
 
 
-def test_wrong_estimates_are_asked_again_and_what_fits_nowhere_fails_with_its_true_tokens(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_wrong_estimates_are_asked_again_and_what_fits_nowhere_fails_with_its_true_tokens(cluster: Cluster) -> None:
     # given prompts of more tokens than their text shows: for the larger context, for an answer in it, for none
-    server = simulate("--parallel", 4, "--seconds", 0.01)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, requests={**AUTO, "num_predict": 600})
-    coordinator = coordinate(config)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.01)
+    config = cluster.configure({server.names[0]: 4}, requests={**AUTO, "num_predict": 600})
+    coordinator = cluster.coordinate(config)
     fits = "[[simulate:tokens=3000]] one"
     is_cut = "[[simulate:tokens=2030]] two"  # it fits into 2048, its answer does not
     fits_nowhere = "[[simulate:tokens=5000]] three"
@@ -137,13 +128,11 @@ def test_wrong_estimates_are_asked_again_and_what_fits_nowhere_fails_with_its_tr
     assert done.manifest["counts"]["cut_short"] == 0
 
 
-def test_restart_keeps_the_contexts_and_finds_a_wrong_estimate_again(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_restart_keeps_the_contexts_and_finds_a_wrong_estimate_again(cluster: Cluster) -> None:
     # given a coordinator that is killed while the common requests are at it
-    server = simulate("--parallel", 2, "--seconds", 0.05)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 2}, requests=AUTO)
-    first = coordinate(config)
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.05)
+    config = cluster.configure({server.names[0]: 2}, requests=AUTO)
+    first = cluster.coordinate(config)
     wrong = "[[simulate:tokens=3000]]"
     first.drop(line("long " * 1200) + line(wrong) + b"".join(map(short, range(150))))
     (job,) = wait_until(lambda: first.status()["jobs"], what="it is shown")
@@ -154,7 +143,7 @@ def test_restart_keeps_the_contexts_and_finds_a_wrong_estimate_again(
 
     # when another one begins, whose configuration is another
     write_config(config, {server.names[0]: 2})
-    second = coordinate(config, first.root)
+    second = cluster.coordinate(config, first.root)
     done = second.published()
 
     # then
@@ -177,22 +166,20 @@ def test_batch_says_which_contexts_it_chose(
     assert "num_ctx 2048 for 1 request, 4096 for 1" in done.stderr
 
 
-def test_batch_that_was_interrupted_goes_on_with_the_contexts_it_chose(
-    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.1)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests=AUTO)
+def test_batch_that_was_interrupted_goes_on_with_the_contexts_it_chose(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.1)
+    config = cluster.configure(server.names, requests=AUTO)
     (tmp_path / "p.jsonl").write_bytes(b"".join(map(short, range(60))) + line("long " * 1200))
     command = ("batch", "--config", config, "--prompts", tmp_path / "p.jsonl", "--output-dir", tmp_path / "out")
-    first = Running(obcd_command(*command), environment, tmp_path / "first.log")
+    first = cluster.begin(*command)
     wait_until(lambda: len(server.account()) > 10, what="it runs")
     first.kill()
 
-    again = run_obcd(environment, *command)
+    again = run_obcd(cluster.environment, *command)
     assert again.returncode == 0, again.stderr
     assert wording("going-on-with-p-jsonl-where") in again.stderr
     assert wording("the-configuration-changed") not in again.stderr
 
     server.reset()
-    assert run_obcd(environment, *command).returncode == 0
+    assert run_obcd(cluster.environment, *command).returncode == 0
     assert server.account() == []  # the very same was answered before

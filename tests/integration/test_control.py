@@ -6,31 +6,36 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import CoordinatorProcess, Published, Simulated, prompt_key, prompts, run_here, run_obcd, wait_until
-from tests.support import write_config as write
+from tests.support import (
+    Cluster,
+    CoordinatorProcess,
+    Published,
+    Simulated,
+    prompt_key,
+    prompts,
+    run_here,
+    run_obcd,
+    wait_until,
+)
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of other users")
 
 
 @pytest.fixture
-def server(simulate: Simulate) -> Simulated:
-    return simulate("--parallel", 2, "--seconds", 0.1)
+def server(cluster: Cluster) -> Simulated:
+    return cluster.simulate("--parallel", 2, "--seconds", 0.1)
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path, server: Simulated, coordinate: Coordinate) -> CoordinatorProcess:
-    return coordinate(write(tmp_path / "obcd.toml", server.names, profiles={"clinical": {"num_predict": 9}}))
+def coordinator(server: Simulated, cluster: Cluster) -> CoordinatorProcess:
+    return cluster.coordinate(cluster.configure(server.names, profiles={"clinical": {"num_predict": 9}}))
 
 
 def job_of(coordinator: CoordinatorProcess, name: str = "notes.jsonl") -> dict[str, Any]:
@@ -130,7 +135,7 @@ def test_paused_job_stands_still_lets_others_pass_and_goes_on(
 
 
 def test_pause_and_priority_outlive_the_coordinator(
-    coordinator: CoordinatorProcess, server: Simulated, coordinate: Coordinate
+    coordinator: CoordinatorProcess, server: Simulated, cluster: Cluster
 ) -> None:
     (coordinator.inbox / "notes.jsonl.pause").touch()
     coordinator.drop(prompts(4))
@@ -140,7 +145,7 @@ def test_pause_and_priority_outlive_the_coordinator(
     coordinator.send(signal.SIGKILL)
     coordinator.wait()
 
-    again = coordinate(coordinator.config)
+    again = cluster.coordinate(coordinator.config)
 
     wait_until(lambda: bool(job_of(again)))
     assert (job_of(again)["state"], job_of(again)["priority"]) == ("PAUSED", 7)
@@ -150,7 +155,7 @@ def test_pause_and_priority_outlive_the_coordinator(
 
 
 def test_cancelled_job_stays_cancelled_when_the_coordinator_is_killed_over_it(
-    coordinator: CoordinatorProcess, server: Simulated, coordinate: Coordinate
+    coordinator: CoordinatorProcess, server: Simulated, cluster: Cluster
 ) -> None:
     coordinator.drop(prompts(100))
     wait_until(lambda: has_begun(coordinator))
@@ -160,7 +165,7 @@ def test_cancelled_job_stays_cancelled_when_the_coordinator_is_killed_over_it(
     coordinator.wait()
     asked = len(server.account())
 
-    again = coordinate(coordinator.config)
+    again = cluster.coordinate(coordinator.config)
 
     again.published().assert_complete(100)
     assert len(server.account()) == asked
@@ -228,7 +233,7 @@ def test_command_in_vain_says_why(
 
 
 def test_order_without_a_coordinator_waits_for_one(
-    coordinator: CoordinatorProcess, coordinate: Coordinate, server: Simulated
+    coordinator: CoordinatorProcess, cluster: Cluster, server: Simulated
 ) -> None:
     coordinator.drop(prompts(100))
     wait_until(lambda: has_begun(coordinator))
@@ -238,7 +243,7 @@ def test_order_without_a_coordinator_waits_for_one(
     code, said = command(coordinator, "cancel", "notes.jsonl")
 
     assert (code, wording("notes-jsonl-cancel-lies-in-the") in said) == (0, True)
-    again = coordinate(coordinator.config)
+    again = cluster.coordinate(coordinator.config)
     again.published().assert_complete(100)
     assert Published(again.outbox / "notes").errors
 

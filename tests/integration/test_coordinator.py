@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import pytest
 from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
+    Cluster,
     CoordinatorProcess,
     Published,
-    Running,
     Simulated,
     all_gone,
     family,
@@ -37,15 +36,17 @@ from tests.support import (
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
-
 
 @pytest.fixture
 def config(tmp_path: Path, quick_server: Simulated) -> Path:
     """Write a configuration of one quick server with four slots."""
     profiles = {"clinical": {"num_predict": 50}}
     return write_config(tmp_path / "obcd.toml", {quick_server.names[0]: 4}, profiles=profiles)
+
+
+@pytest.fixture
+def coordinator(config: Path, cluster: Cluster) -> CoordinatorProcess:
+    return cluster.coordinate(config)
 
 
 def open_descriptors(pid: int) -> list[str]:
@@ -70,8 +71,7 @@ def has_account(server: Simulated, least: int) -> bool:
 # --- from drop to answer ---------------------------------------------------------------------------------------------
 
 
-def test_file_that_is_copied_into_the_inbox_is_answered(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_file_that_is_copied_into_the_inbox_is_answered(coordinator: CoordinatorProcess) -> None:
     content = prompt_lines(prompts(20))
     dropped = coordinator.drop(content)
 
@@ -93,44 +93,40 @@ def test_file_that_is_copied_into_the_inbox_is_answered(config: Path, coordinate
 
 
 def test_submit_waits_for_the_answers(
-    config: Path, coordinate: Coordinate, environment: dict[str, str], tmp_path: Path
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    coordinator = coordinate(config)
     source = tmp_path / "notes.jsonl"
     source.write_bytes(prompt_lines(prompts(3)))
     common = ("--wait", "--timeout", 30, "--config", config, "--root", coordinator.root)
 
-    good = run_obcd(environment, "submit", source, *common)
+    good = run_obcd(cluster.environment, "submit", source, *common)
     assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
     Published(coordinator.outbox / "notes").assert_complete(3)
 
     source.write_bytes(prompt_lines(prompts(2)) + b"bad\n")
-    partial = run_obcd(environment, "submit", source, "--name", "partly", *common)
+    partial = run_obcd(cluster.environment, "submit", source, "--name", "partly", *common)
     assert partial.returncode == 3
     assert re.fullmatch(r".*/partly: 2 answered, 1 failed, .*\n", partial.stderr)
 
-    profile = run_obcd(environment, "submit", source, "--profile", "clinical", "--quiet", *common)
+    profile = run_obcd(cluster.environment, "submit", source, "--profile", "clinical", "--quiet", *common)
     assert profile.returncode == 3
     assert (coordinator.outbox / "clinical" / "notes" / "errors.jsonl").exists()
 
 
-def test_submit_gives_up_waiting_when_its_time_is_over(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, environment: dict[str, str]
-) -> None:
-    server = simulate("--seconds", 60)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"drain_seconds": 0.1})
-    coordinator = coordinate(config)
+def test_submit_gives_up_waiting_when_its_time_is_over(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 60)
+    config = cluster.configure(server.names, requests={"drain_seconds": 0.1})
+    coordinator = cluster.coordinate(config)
     source = tmp_path / "notes.jsonl"
     source.write_bytes(prompt_lines(prompts(1)))
 
-    done = run_obcd(environment, "submit", source, "--wait", "--timeout", 1, "--root", coordinator.root)
+    done = run_obcd(cluster.environment, "submit", source, "--wait", "--timeout", 1, "--root", coordinator.root)
 
     assert done.returncode == 8
     assert wording("it-goes-on") in done.stderr
 
 
-def test_file_in_a_profile_folder_is_asked_with_its_profile(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_file_in_a_profile_folder_is_asked_with_its_profile(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(2), profile="clinical")
 
     done = coordinator.published("clinical/notes")
@@ -139,9 +135,9 @@ def test_file_in_a_profile_folder_is_asked_with_its_profile(config: Path, coordi
     assert done.manifest["settings"]["num_predict"] == 50
 
 
-def test_two_jobs_run_at_once_and_both_are_whole(tmp_path: Path, simulate: Simulate, coordinate: Coordinate) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.1)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}))
+def test_two_jobs_run_at_once_and_both_are_whole(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.1)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}))
     coordinator.drop(prompts(60, "slow"), "big.jsonl")
     wait_until(lambda: server.in_flight() == 4)
     coordinator.drop(prompts(4, "quick"), "small.jsonl")
@@ -153,8 +149,7 @@ def test_two_jobs_run_at_once_and_both_are_whole(tmp_path: Path, simulate: Simul
     assert set(server.asked().values()) == {1}
 
 
-def test_bad_lines_are_errors_and_the_others_are_answered(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_bad_lines_are_errors_and_the_others_are_answered(coordinator: CoordinatorProcess) -> None:
     bad = [b"not json", b'{"prompt": ""}', b'{"id": "x", "prompt": "a", "options": {"heat": 1}}']
     coordinator.drop(prompt_lines(prompts(2)) + b"\n".join(bad) + b"\n" + prompt_lines(["last"]))
 
@@ -169,8 +164,7 @@ def test_bad_lines_are_errors_and_the_others_are_answered(config: Path, coordina
     assert (done.folder / "retry.jsonl").read_bytes() == b"\n".join(bad) + b"\n"
 
 
-def test_same_name_again_is_a_job_of_its_own(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_same_name_again_is_a_job_of_its_own(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(2))
     first = coordinator.published()
     coordinator.drop(prompts(2))
@@ -183,11 +177,9 @@ def test_same_name_again_is_a_job_of_its_own(config: Path, coordinate: Coordinat
     assert Published(coordinator.outbox / "notes").manifest == first.manifest
 
 
-def test_repeated_drop_of_an_unfinished_job_waits_and_says_so(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--seconds", 1.5)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 1}))
+def test_repeated_drop_of_an_unfinished_job_waits_and_says_so(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 1.5)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 1}))
     coordinator.drop(prompts(1))
     wait_until(lambda: server.in_flight() == 1)
     coordinator.drop(prompts(1))
@@ -205,11 +197,9 @@ def test_repeated_drop_of_an_unfinished_job_waits_and_says_so(
 # --- status folders --------------------------------------------------------------------------------------------------
 
 
-def test_progress_shows_while_a_job_runs_and_goes_with_it(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.3)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+def test_progress_shows_while_a_job_runs_and_goes_with_it(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.3)
+    coordinator = cluster.coordinate(cluster.configure(server.names))
     coordinator.drop(prompts(20))
 
     path = coordinator.outbox / "notes.partial" / "progress.json"
@@ -224,8 +214,7 @@ def test_progress_shows_while_a_job_runs_and_goes_with_it(
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
 
-def test_waiting_sign_appears_at_once_stays_and_goes_when_resolved(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_waiting_sign_appears_at_once_stays_and_goes_when_resolved(coordinator: CoordinatorProcess) -> None:
     path = coordinator.drop(b'{"prompt": "a"}\n{"prompt": "cut o')
     why = coordinator.outbox / "notes.waiting" / "why.txt"
     wait_until(why.exists)
@@ -244,11 +233,9 @@ def test_waiting_sign_appears_at_once_stays_and_goes_when_resolved(config: Path,
     wait_until(lambda: not why.parent.exists())
 
 
-def test_broken_upload_is_rejected_after_its_time_with_the_input_kept(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate()
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names, spool={"incomplete_hold_seconds": 0}))
+def test_broken_upload_is_rejected_after_its_time_with_the_input_kept(cluster: Cluster) -> None:
+    server = cluster.simulate()
+    coordinator = cluster.coordinate(cluster.configure(server.names, spool={"incomplete_hold_seconds": 0}))
     coordinator.drop(b"", "empty.jsonl")
     coordinator.drop(b'{"prompt": "a"}\n{"prom', "torn.jsonl")
     coordinator.drop(b"\x1f\x8b\x08\x00", "zipped.jsonl")
@@ -262,8 +249,7 @@ def test_broken_upload_is_rejected_after_its_time_with_the_input_kept(
     assert list(coordinator.inbox.glob("*.jsonl")) == []
 
 
-def test_strange_entries_neither_stop_nor_enter(config: Path, coordinate: Coordinate, tmp_path: Path) -> None:
-    coordinator = coordinate(config)
+def test_strange_entries_neither_stop_nor_enter(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_bytes(prompt_lines(["secret"]))
     (coordinator.inbox / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
     os.mkfifo(coordinator.inbox / "pipe.jsonl")
@@ -305,8 +291,8 @@ FAULTS = {
 CRASH = "[[simulate:crash]] t"
 
 
-def test_each_fault_ends_in_one_answer_or_one_error(tmp_path: Path, simulate: Simulate, coordinate: Coordinate) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.02, count=2)
+def test_each_fault_ends_in_one_answer_or_one_error(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.02, count=2)
     requests = {"attempts": 2, "request_timeout_seconds": 3.0, "load_timeout_seconds": 30}
     quick = {
         "obcd.core.endpoint.retry:ENDPOINT_LIMIT": 0.2, "obcd.core.endpoint.retry:ENDPOINT_BASE": 0.1,
@@ -314,8 +300,8 @@ def test_each_fault_ends_in_one_answer_or_one_error(tmp_path: Path, simulate: Si
         "obcd.core.scheduling.attempt_count:REQUEST_BASE": 0.1,
         "obcd.coordinator.endpoints.endpoint_set:PROBE_SOON": 0.1,
     }  # fmt: skip
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), requests=requests)
-    coordinator = coordinate(config, tweaks=quick)
+    config = cluster.configure(dict.fromkeys(server.names, 4), requests=requests)
+    coordinator = cluster.coordinate(config, tweaks=quick)
     coordinator.drop([*FAULTS, *prompts(10)])
 
     done = coordinator.published()
@@ -333,11 +319,9 @@ def test_each_fault_ends_in_one_answer_or_one_error(tmp_path: Path, simulate: Si
     assert "[[simulate" not in text
 
 
-def test_server_that_dies_and_comes_back_costs_no_line_and_no_spinning(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.1)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+def test_server_that_dies_and_comes_back_costs_no_line_and_no_spinning(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.1)
+    coordinator = cluster.coordinate(cluster.configure(server.names))
     coordinator.drop(prompts(40))
     wait_until(lambda: len(server.account()) > 6)
     server.kill()
@@ -349,22 +333,20 @@ def test_server_that_dies_and_comes_back_costs_no_line_and_no_spinning(
     assert (cpu_seconds(coordinator.pid) - before) / (time.monotonic() - since) < 0.15
     assert not (coordinator.outbox / "notes").exists()
 
-    again = simulate("--parallel", 2, "--seconds", 0.02, "--port", server.port)
+    again = cluster.simulate("--parallel", 2, "--seconds", 0.02, "--port", server.port)
     done = coordinator.published()
     done.assert_complete(40)
     assert done.errors == []
     assert set(again.asked().values()) == {1}
 
 
-def test_model_that_no_endpoint_has_fails_its_lines_only(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--seconds", 0.02)
+def test_model_that_no_endpoint_has_fails_its_lines_only(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02)
     tweaks = {
         "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0,
         "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3,
     }
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=tweaks)
     coordinator.drop(b'{"prompt": "a"}\n{"prompt": "b", "model": "phi4"}\n{"prompt": "c"}\n')
 
     done = coordinator.published()
@@ -375,14 +357,12 @@ def test_model_that_no_endpoint_has_fails_its_lines_only(
     assert "ollama pull phi4" in error["message"]
 
 
-def test_silent_endpoint_beside_a_good_one_holds_nothing_up(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--seconds", 0.02, "--parallel", 4)
-    gone = simulate()
+def test_silent_endpoint_beside_a_good_one_holds_nothing_up(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02, "--parallel", 4)
+    gone = cluster.simulate()
     gone.kill()
-    config = write_config(tmp_path / "obcd.toml", {gone.names[0]: 4, server.names[0]: 4})
-    coordinator = coordinate(config)
+    config = cluster.configure({gone.names[0]: 4, server.names[0]: 4})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(30))
 
     done = coordinator.published()
@@ -394,12 +374,10 @@ def test_silent_endpoint_beside_a_good_one_holds_nothing_up(
 # --- crashes and stops -----------------------------------------------------------------------------------------------
 
 
-def test_killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.15)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
-    coordinator = coordinate(config)
+def test_killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.15)
+    config = cluster.configure({server.names[0]: 4})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(60))
     kills = 3
     for round_number in range(kills):
@@ -407,7 +385,7 @@ def test_killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again
         children = family(coordinator.pid)
         coordinator.kill()
         wait_until(partial(all_gone, children), what="no process outlives a killed coordinator")
-        coordinator = coordinate(config)
+        coordinator = cluster.coordinate(config)
 
     done = coordinator.published()
 
@@ -420,11 +398,9 @@ def test_killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
 
-def test_killed_worker_is_replaced_and_its_requests_asked_again(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.5, count=2)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=NEVER_HEDGED)
+def test_killed_worker_is_replaced_and_its_requests_asked_again(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.5, count=2)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=NEVER_HEDGED)
     coordinator.drop(prompts(16))
     wait_until(lambda: server.in_flight() == 4)
     first, second = server.names
@@ -441,12 +417,10 @@ def test_killed_worker_is_replaced_and_its_requests_asked_again(
     assert coordinator.worker_pids()[second] == pids[second]
 
 
-def test_poison_prompt_that_ends_its_worker_each_time_becomes_one_error(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 1, "--seconds", 0.02)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, requests={"attempts": 2})
-    coordinator = coordinate(config)
+def test_poison_prompt_that_ends_its_worker_each_time_becomes_one_error(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.02)
+    config = cluster.configure({server.names[0]: 1}, requests={"attempts": 2})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(["[[simulate:hang]] poison", "good"])
     key, killed = prompt_key("[[simulate:hang]] poison"), set[int]()
 
@@ -465,12 +439,10 @@ def test_poison_prompt_that_ends_its_worker_each_time_becomes_one_error(
     assert [(item["line"], item["class"], item["attempts"]) for item in done.errors] == [(1, "worker_lost", 2)]
 
 
-def test_term_lets_what_is_in_flight_finish_and_starts_nothing_new(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 1.0)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
-    coordinator = coordinate(config)
+def test_term_lets_what_is_in_flight_finish_and_starts_nothing_new(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 1.0)
+    config = cluster.configure({server.names[0]: 4})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(12))
     wait_until(lambda: server.in_flight() == 4)
     before = cpu_seconds(coordinator.pid)
@@ -493,33 +465,29 @@ def test_term_lets_what_is_in_flight_finish_and_starts_nothing_new(
     assert [record["outcome"] for record in records] == ["answered"] * 4
     assert coordinator.status() == {}
 
-    done = coordinate(config).published()
+    done = cluster.coordinate(config).published()
     done.assert_complete(12)
     assert set(server.asked().values()) == {1}
 
 
-def test_drain_ends_when_its_time_is_over_and_the_rest_is_asked_again(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 1)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"drain_seconds": 0.5})
-    coordinator = coordinate(config)
+def test_drain_ends_when_its_time_is_over_and_the_rest_is_asked_again(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 1)
+    config = cluster.configure(server.names, requests={"drain_seconds": 0.5})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(["[[simulate:hang*1]] a"])
     wait_until(lambda: server.in_flight() == 1)
     coordinator.send(signal.SIGTERM)
 
     assert coordinator.wait() == 0
     wait_until(lambda: server.in_flight() == 0)
-    coordinate(config).published().assert_complete(1)
+    cluster.coordinate(config).published().assert_complete(1)
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]], ids=["term twice", "int"])
-def test_second_term_or_int_stops_now(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, signals: list[signal.Signals]
-) -> None:
-    server = simulate()
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"drain_seconds": 600.0})
-    coordinator = coordinate(config)
+def test_second_term_or_int_stops_now(cluster: Cluster, signals: list[signal.Signals]) -> None:
+    server = cluster.simulate()
+    config = cluster.configure(server.names, requests={"drain_seconds": 600.0})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(["[[simulate:hang]] a"])
     wait_until(lambda: server.in_flight() == 1)
     for number, each in enumerate(signals):
@@ -531,11 +499,9 @@ def test_second_term_or_int_stops_now(
     assert "Traceback" not in coordinator.text()
 
 
-def test_second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on(
-    config: Path, coordinate: Coordinate
-) -> None:
-    first = coordinate(config)
-    second = coordinate(config, is_awaited=False)
+def test_second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on(config: Path, cluster: Cluster) -> None:
+    first = cluster.coordinate(config)
+    second = cluster.coordinate(config, is_awaited=False)
 
     assert second.wait() == 7
     assert wording("another-coordinator-pid-runs-on", first.pid) in second.text()
@@ -543,8 +509,7 @@ def test_second_coordinator_on_the_same_root_is_refused_and_the_first_goes_on(
     first.published().assert_complete(1)
 
 
-def test_no_child_keeps_the_lock(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_no_child_keeps_the_lock(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(1))
     coordinator.published()
 
@@ -553,18 +518,16 @@ def test_no_child_keeps_the_lock(config: Path, coordinate: Coordinate) -> None:
         assert not any(path.endswith("/lock") for path in open_descriptors(pid))
 
 
-def test_job_goes_on_with_other_endpoints_after_a_restart(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    old, new = simulate("--parallel", 2, "--seconds", 0.2), simulate("--parallel", 2, "--seconds", 0.02)
-    coordinator = coordinate(write_config(tmp_path / "old.toml", old.names))
+def test_job_goes_on_with_other_endpoints_after_a_restart(tmp_path: Path, cluster: Cluster) -> None:
+    old, new = cluster.simulate("--parallel", 2, "--seconds", 0.2), cluster.simulate("--parallel", 2, "--seconds", 0.02)
+    coordinator = cluster.coordinate(write_config(tmp_path / "old.toml", old.names))
     coordinator.drop(prompts(20))
     wait_until(lambda: len(old.account()) > 6)
     coordinator.send(signal.SIGTERM)
     coordinator.wait()
     answered = len(old.account())
 
-    done = coordinate(write_config(tmp_path / "new.toml", new.names)).published()
+    done = cluster.coordinate(write_config(tmp_path / "new.toml", new.names)).published()
 
     done.assert_complete(20)
     assert len(new.account()) == 20 - answered
@@ -572,29 +535,29 @@ def test_job_goes_on_with_other_endpoints_after_a_restart(
 
 
 def test_result_that_the_consumer_took_away_is_not_published_again(
-    config: Path, coordinate: Coordinate, tmp_path: Path
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    coordinator = coordinate(config)
     coordinator.drop(prompts(1))
     coordinator.published().folder.rename(tmp_path / "taken")
     coordinator.kill()
 
-    again = coordinate(config)
+    again = cluster.coordinate(config)
     again.drop(prompts(1, "other"), "other.jsonl")
     again.published("other")
 
     wait_until(lambda: os.listdir(again.outbox) == ["other"])
 
 
-def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_job_of_a_newer_version_stops_the_start_with_a_sentence(
+    coordinator: CoordinatorProcess, config: Path, cluster: Cluster
+) -> None:
     coordinator.send(signal.SIGTERM)
     coordinator.wait()
     folder = coordinator.jobs / "20991122T180105-000000000000"
     folder.mkdir()
     (folder / "job.json").write_text('{"format": 99, "id": "x"}', "utf-8")
 
-    again = coordinate(config, is_awaited=False)
+    again = cluster.coordinate(config, is_awaited=False)
 
     assert again.wait() == 5
     assert wording("written-by-a-newer-obcd") in again.text()
@@ -604,8 +567,8 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(config: Path, co
 # --- the clerk -------------------------------------------------------------------------------------------------------
 
 
-def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2})
+def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, cluster: Cluster) -> None:
+    coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2})
     pid = wait_until(lambda: coordinator.worker_pids().get("clerk intake", 0))
     content = prompt_lines(prompts(200_000))
     writer = coordinator.inbox / ".hidden"
@@ -622,11 +585,9 @@ def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, coordin
     assert len(os.listdir(coordinator.jobs)) == 1
 
 
-def test_clerk_that_is_killed_while_it_publishes_is_replaced(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 16, "--seconds", 0.3)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 16}))
+def test_clerk_that_is_killed_while_it_publishes_is_replaced(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 16, "--seconds", 0.3)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}))
     bad = b'{"prompt": "", "padding": "' + b"x" * 500 + b'"}\n'
     coordinator.drop(prompt_lines(prompts(16)) + bad * 100_000)
     wait_until(lambda: coordinator.jobs.exists() and list(coordinator.jobs.glob("*/.responses.jsonl.tmp")))
@@ -651,35 +612,31 @@ def clerk_pid(coordinator: CoordinatorProcess) -> int:
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 
 
-def test_status_is_for_people_and_for_machines(
-    config: Path, coordinate: Coordinate, environment: dict[str, str]
-) -> None:
-    coordinator = coordinate(config)
+def test_status_is_for_people_and_for_machines(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(1))
     coordinator.published()
     wait_until(lambda: coordinator.status()["published"])
-    place = ("--config", config, "--root", coordinator.root)
 
-    machine = run_obcd(environment, "status", "--json", *place)
+    machine = coordinator.obcd("status", "--json")
     document = json.loads(machine.stdout)
     assert document["state"] == "READY"
     assert document["published"][0]["responses"] == 1
     assert document["endpoints"][0]["state"] == "UP"
     assert document["endpoints"][0]["answered"] == 1
 
-    person = run_obcd(environment, "status", *place)
+    person = coordinator.obcd("status")
     assert person.returncode == 0
     assert re.search(rf"notes\.jsonl +{document['published'][0]['job']} +published +1/1 \(100 %\) +0", person.stdout)
 
     coordinator.send(signal.SIGTERM)
     coordinator.wait()
-    nobody = run_obcd(environment, "status", *place)
+    nobody = coordinator.obcd("status")
     assert nobody.returncode == 5
     assert wording("no-coordinator-runs") in nobody.stderr
 
 
-def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
+def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, cluster: Cluster) -> None:
+    coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
     coordinator.inbox.rename(coordinator.root / "old inbox")
     wait_until(lambda: coordinator.status()["troubles"])
     (coordinator.inbox / "clinical").mkdir(parents=True)
@@ -692,11 +649,9 @@ def test_inbox_that_is_made_anew_is_watched_and_used(config: Path, coordinate: C
     wait_until(lambda: coordinator.status()["troubles"] == [])
 
 
-def test_idle_coordinator_and_its_workers_use_less_than_one_percent(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--seconds", 0.02)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+def test_idle_coordinator_and_its_workers_use_less_than_one_percent(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02)
+    coordinator = cluster.coordinate(cluster.configure(server.names))
     coordinator.drop(prompts(2))
     coordinator.published()
     coordinator.drop(b'{"prompt": "waits for its rest', "held.jsonl")
@@ -712,8 +667,7 @@ def test_idle_coordinator_and_its_workers_use_less_than_one_percent(
     assert (sum(map(cpu_seconds, workers)) - before_workers) / span < 0.01
 
 
-def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(40), "first.jsonl")  # opens a connection for every slot
     coordinator.published("first")
     wait_until(lambda: coordinator.worker_pids().get("clerk outbox"))
@@ -737,8 +691,7 @@ def test_hundred_jobs_leave_no_descriptor_and_no_process_behind(config: Path, co
         Published(coordinator.outbox / f"job{number}").assert_complete(1)
 
 
-def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(coordinator: CoordinatorProcess) -> None:
     path = coordinator.inbox / "slow.jsonl"
     before, since = cpu_seconds(coordinator.pid), time.monotonic()
     with path.open("ab", buffering=0) as writer:
@@ -752,8 +705,7 @@ def test_many_events_in_the_inbox_do_not_keep_the_loop_busy(config: Path, coordi
     coordinator.published("slow").assert_complete(400)
 
 
-def test_environment_and_arguments_of_children_hold_no_prompt(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_environment_and_arguments_of_children_hold_no_prompt(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(["the secret of the patient"])
     coordinator.published()
 
@@ -763,9 +715,7 @@ def test_environment_and_arguments_of_children_hold_no_prompt(config: Path, coor
     assert "secret" not in coordinator.text()
 
 
-def test_closed_output_does_not_stop_the_daemon(
-    config: Path, environment: dict[str, str], tmp_path: Path, started: list[Running]
-) -> None:
+def test_closed_output_does_not_stop_the_daemon(config: Path, environment: dict[str, str], tmp_path: Path) -> None:
     root = tmp_path / "root"
     reader, writer = os.pipe()
     command = obcd_command("coordinator", "--config", config, "--root", root)
@@ -784,8 +734,7 @@ def test_closed_output_does_not_stop_the_daemon(
             process.wait()
 
 
-def test_figures_of_a_published_job_add_up(config: Path, coordinate: Coordinate) -> None:
-    coordinator = coordinate(config)
+def test_figures_of_a_published_job_add_up(coordinator: CoordinatorProcess) -> None:
     coordinator.drop(prompts(10))
     done: Any = coordinator.published()
 

@@ -15,7 +15,8 @@ from obcd.benchmark.samples import Sample
 from obcd.config.endpoints import parse_endpoint
 from obcd.core.request.records import JobSettings
 from obcd.standins.simulated.gpu_server import Behaviour
-from tests.integration.loopback import hangs, serving, simulating, wait_until
+from tests.integration.loopback import hangs, serving, simulating
+from tests.support import wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.support import (
-    CoordinatorProcess,
-    Published,
-    Simulated,
-    prompt_key,
-    run_obcd,
-    wait_until,
-    write_config,
-)
+from tests.support import Cluster, CoordinatorProcess, Published, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: Each of them six times, in another order.
 TEXTS = [f"prompt {number * 7 % 20}" for number in range(120)]
@@ -46,35 +34,31 @@ def assert_same(done: Published, environment: dict[str, str]) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_each_question_is_asked_once_whatever_endpoint_is_free(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.02, "--load-seconds", 0.0, count=2)
-    config = write_config(tmp_path / "obcd.toml", dict.fromkeys(server.names, 4), dedupe=True)
-    coordinator = coordinate(config)
+def test_each_question_is_asked_once_whatever_endpoint_is_free(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.02, "--load-seconds", 0.0, count=2)
+    config = cluster.configure(dict.fromkeys(server.names, 4), dedupe=True)
+    coordinator = cluster.coordinate(config)
 
     drop(coordinator)
     done = coordinator.published()
 
     assert set(server.asked()) == {prompt_key(text) for text in TEXTS}
-    assert_same(done, environment)
+    assert_same(done, cluster.environment)
     assert "120 answered, 0 failed" in coordinator.text()
 
 
-def test_killed_coordinator_s_successor_loses_and_doubles_nothing(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.1, "--load-seconds", 0.0)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 2}, dedupe=True)
-    first = coordinate(config)
+def test_killed_coordinator_s_successor_loses_and_doubles_nothing(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.1, "--load-seconds", 0.0)
+    config = cluster.configure({server.names[0]: 2}, dedupe=True)
+    first = cluster.coordinate(config)
     drop(first)
     wait_until(lambda: any(job["done"] >= 12 for job in first.status().get("jobs", [])), what="some are answered")
     (shown,) = first.status()["jobs"]
     assert (shown["done"] % 6, shown["total"]) == (0, 120)
     first.kill()
 
-    done = coordinate(config).published()
+    done = cluster.coordinate(config).published()
 
-    assert_same(done, environment)
+    assert_same(done, cluster.environment)
     assert max(server.asked().values()) <= 2
     assert sum(server.asked().values()) <= 40 - shown["done"] // 6  # what was recorded is not asked again

@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import Running, obcd_command, run_obcd, wait_until, write_config
+from tests.support import Cluster, run_obcd, wait_until, write_config
 
 pytestmark = pytest.mark.integration
-Start = Callable[..., Any]
 
 
 def prompts(count: int) -> bytes:
     return b"".join(b'{"prompt": "question %d"}\n' % number for number in range(count))
 
 
-def test_job_folder_that_is_taken_away_ends_only_its_own_job(
-    tmp_path: Path, simulate: Start, coordinate: Start
-) -> None:
-    server = simulate("--seconds", 0.5, "--parallel", 2)
+def test_job_folder_that_is_taken_away_ends_only_its_own_job(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.5, "--parallel", 2)
     tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=tweaks)
     coordinator.drop(prompts(40), "doomed.jsonl")
     wait_until(lambda: any(job["name"] == "doomed.jsonl" and job["done"] for job in coordinator.status()["jobs"]))
     (doomed,) = (coordinator.root / "jobs").iterdir()
@@ -41,10 +36,10 @@ def test_job_folder_that_is_taken_away_ends_only_its_own_job(
     assert coordinator.status()["troubles"] == []
 
 
-def test_stopped_clerk_is_replaced(tmp_path: Path, simulate: Start, coordinate: Start) -> None:
-    server = simulate("--seconds", 0.02)
+def test_stopped_clerk_is_replaced(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.02)
     tweaks = {"obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.3}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=tweaks)
     wait_until(lambda: coordinator.status()["state"] == "READY")
     clerk = coordinator.status()["processes"]["clerk intake"]
 
@@ -55,19 +50,16 @@ def test_stopped_clerk_is_replaced(tmp_path: Path, simulate: Start, coordinate: 
     assert not psutil.pid_exists(clerk)
 
 
-def test_two_batches_on_one_folder_do_not_meet(
-    tmp_path: Path, simulate: Start, started: list[Running], environment: dict[str, str]
-) -> None:
-    server = simulate("--seconds", 1, "--parallel", 2)
+def test_two_batches_on_one_folder_do_not_meet(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 1, "--parallel", 2)
     config = write_config(tmp_path / "config.toml", server.names)
     file = tmp_path / "p.jsonl"
     file.write_bytes(prompts(200))  # longer than the second command takes to start, whatever else runs
     line = ("batch", "--config", config, "--prompts", file, "--output-dir", tmp_path / "out")
-    first = Running(obcd_command(*line), environment, tmp_path / "first.log")
-    started.append(first)
+    first = cluster.begin(*line)
     wait_until(lambda: any((tmp_path / "out" / ".obcd" / "jobs").glob("*/job.json")))
 
-    second = run_obcd(environment, *line, "--model", "llama3.2")
+    second = run_obcd(cluster.environment, *line, "--model", "llama3.2")
 
     assert second.returncode == 7
     assert "runs on" in second.stderr

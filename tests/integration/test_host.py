@@ -27,16 +27,7 @@ from obcd.host.supervisord.remote import Remote
 from obcd.ollama.pulling import stream_pull
 from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card_uuid, cards, free_base
-from tests.support import (
-    Running,
-    all_gone,
-    family,
-    is_gone,
-    make_environment,
-    obcd_command,
-    run_obcd,
-    wait_until,
-)
+from tests.support import Running, all_gone, family, is_gone, make_environment, obcd_command, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -373,7 +364,7 @@ def test_logs_that_are_followed_end_quietly_with_ctrl_c(host: Host, tmp_path: Pa
     assert "interrupted" not in following.text()
 
 
-def test_a_pull_whose_server_ends_is_said_without_names_of_classes(tmp_path: Path) -> None:
+def test_a_pull_whose_server_ends_is_said_without_names_of_classes() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(NoEndpointError, match=wording("the-server-broke-off-it-was")):

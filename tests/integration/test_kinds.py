@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,10 @@ import requests
 
 from obcd.core.endpoint.concurrency import FIRST
 from tests.golden.wording import wording
-from tests.support import (
-    CoordinatorProcess,
-    Published,
-    Simulated,
-    all_gone,
-    family,
-    prompt_key,
-    run_obcd,
-    wait_until,
-    write_config,
-)
+from tests.support import Cluster, Published, Simulated, all_gone, family, prompt_key, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 MODELS = "llama3.2,qwen3,nomic-embed-text"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -60,11 +47,9 @@ def assert_verified(environment: dict[str, str], done: Published) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_one_file_asks_all_kinds_of_several_models(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0, "--models", MODELS)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 4}))
+def test_one_file_asks_all_kinds_of_several_models(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0, "--models", MODELS)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}))
     coordinator.drop(drop_of(LINES))
 
     done = coordinator.published()
@@ -85,14 +70,14 @@ def test_one_file_asks_all_kinds_of_several_models(
     assert [(item["id"], item["class"]) for item in done.errors] == [("long", "too_long"), ("path", "bad_line")]
     assert done.manifest["counts"]["requests"] == len(LINES)
     assert set(done.manifest["digests"]) == {"llama3.2:latest", "qwen3:latest", "nomic-embed-text:latest"}
-    assert_verified(environment, done)
-    written = run_obcd(environment, "vectors", str(done.folder), "-o", str(tmp_path / "v.jsonl"))
+    assert_verified(cluster.environment, done)
+    written = run_obcd(cluster.environment, "vectors", str(done.folder), "-o", str(tmp_path / "v.jsonl"))
     assert written.returncode == 3
     rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_bytes().splitlines()]
     assert [(row["id"], row["index"], row["text"]) for row in rows] == [("vectors", 0, "one"), ("vectors", 1, "two")]
     path = tmp_path / "texts.jsonl"
     merged = run_obcd(
-        environment, "merge", str(done.folder), "-o", str(path), "--text", "--with", "id,index,seed,tool_calls"
+        cluster.environment, "merge", str(done.folder), "-o", str(path), "--text", "--with", "id,index,seed,tool_calls"
     )
     assert merged.returncode == 3
     told = [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -102,15 +87,13 @@ def test_one_file_asks_all_kinds_of_several_models(
     assert call["tool_calls"] == found["call"]["tool_calls"]
 
 
-def test_kills_neither_lose_nor_double_an_answer_or_a_vector(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_kills_neither_lose_nor_double_an_answer_or_a_vector(cluster: Cluster) -> None:
     # given lines of many answers, and many texts to embed
-    server = simulate("--parallel", 4, "--seconds", 0.1, "--load-seconds", 0.0, "--models", MODELS)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.1, "--load-seconds", 0.0, "--models", MODELS)
     lines: list[dict[str, Any]] = [{"prompt": f"joke {number}", "n": 10} for number in range(4)]
     lines += [{"embed": f"text {number}", "model": "nomic-embed-text"} for number in range(20)]
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4})
-    coordinator = coordinate(config)
+    config = cluster.configure({server.names[0]: 4})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(drop_of(lines))
 
     # when the coordinator is killed over and over
@@ -120,7 +103,7 @@ def test_kills_neither_lose_nor_double_an_answer_or_a_vector(
         children = family(coordinator.pid)
         coordinator.kill()
         wait_until(partial(all_gone, children), what="no process outlives a killed coordinator")
-        coordinator = coordinate(config)
+        coordinator = cluster.coordinate(config)
 
     # then
     done = coordinator.published()
@@ -134,15 +117,13 @@ def test_kills_neither_lose_nor_double_an_answer_or_a_vector(
     asked = server.asked()
     assert set(asked) == {prompt_key(item.get("prompt") or item["embed"]) for item in lines}
     assert sum(asked.values()) - 60 <= 8 * kills  # in flight in four slots, and as many answers not on disk yet
-    assert_verified(environment, done)
+    assert_verified(cluster.environment, done)
 
 
-def test_one_answer_of_several_that_fails_keeps_the_others(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_one_answer_of_several_that_fails_keeps_the_others(cluster: Cluster) -> None:
     # given a prompt that is refused for good the first two times that it is asked
-    server = simulate("--parallel", 1, "--seconds", 0.01)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, requests={"n": 4}))
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.01)
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 1}, requests={"n": 4}))
     coordinator.drop(["[[simulate:status=400*2]] Tell a joke.", "Another one."])
 
     done = coordinator.published()
@@ -154,16 +135,14 @@ def test_one_answer_of_several_that_fails_keeps_the_others(
     assert [len(item["responses"]) for item in done.responses] == [4]
     assert done.manifest["settings"]["n"] == 4
     assert done.manifest["counts"]["requests"] == 2
-    assert_verified(environment, done)
+    assert_verified(cluster.environment, done)
 
 
-def test_embedding_model_that_answers_one_by_one_is_not_flooded(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 8, "--seconds", 0.01, "--load-seconds", 0.0, "--models", MODELS)
-    config = write_config(tmp_path / "obcd.toml", server.names, model="nomic-embed-text")
+def test_embedding_model_that_answers_one_by_one_is_not_flooded(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 8, "--seconds", 0.01, "--load-seconds", 0.0, "--models", MODELS)
+    config = cluster.configure(server.names, model="nomic-embed-text")
     config.write_text(config.read_text("utf-8").replace("slots = 2", 'slots = "auto"'), "utf-8")
-    coordinator = coordinate(config)
+    coordinator = cluster.coordinate(config)
     coordinator.drop(drop_of([{"embed": f"text {number}"} for number in range(200)]))
 
     coordinator.published().assert_complete(200)

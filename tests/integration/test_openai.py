@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from pydantic import TypeAdapter
 
 from tests.golden.wording import wording
-from tests.support import CoordinatorProcess, Published, Simulated, run_obcd, write_config
+from tests.support import Cluster, Published, run_obcd
 
 pytestmark = pytest.mark.integration
 
@@ -99,12 +98,10 @@ def parse(line: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def published(
-    simulate: Callable[..., Simulated], coordinate: Callable[..., CoordinatorProcess], tmp_path: Path
-) -> Published:
-    server = simulate("--models", "llama3.2,nomic-embed-text", "--seconds", 0.01)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1, "repairs": 0})
-    coordinator = coordinate(
+def published(cluster: Cluster) -> Published:
+    server = cluster.simulate("--models", "llama3.2,nomic-embed-text", "--seconds", 0.01)
+    config = cluster.configure(server.names, requests={"attempts": 1, "repairs": 0})
+    coordinator = cluster.coordinate(
         config,
         tweaks={
             "obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 0.5,
@@ -197,12 +194,10 @@ def test_official_types_read_every_line_of_a_batch(
     assert json.loads(told["schema"].choices[0].message.content) in values
 
 
-def test_what_failed_is_asked_again_from_retry_jsonl(
-    simulate: Callable[..., Simulated], coordinate: Callable[..., CoordinatorProcess], tmp_path: Path
-) -> None:
-    server = simulate("--seconds", 0.01)
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"attempts": 1})
-    coordinator = coordinate(config)
+def test_what_failed_is_asked_again_from_retry_jsonl(cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 0.01)
+    config = cluster.configure(server.names, requests={"attempts": 1})
+    coordinator = cluster.coordinate(config)
     coordinator.drop((chat("once", "[[simulate:status=500*1]] Hello") + "\n").encode(), "batch.jsonl")
     first = coordinator.published("batch")
 

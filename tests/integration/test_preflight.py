@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import requests
 
 from tests.golden.wording import wording
 from tests.support import (
+    Cluster,
     CoordinatorProcess,
     Simulated,
     prompt_lines,
@@ -25,8 +26,6 @@ from tests.support import (
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 #: Looks and probes come quickly.
 QUICK = {
@@ -55,13 +54,11 @@ def left_out(coordinator: CoordinatorProcess) -> dict[str, list[str]]:
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, environment: dict[str, str]
-) -> None:
+def test_job_is_answered_by_the_weights_with_the_most_slots_alone(cluster: Cluster) -> None:
     # given two servers with the same weights and one with others, which tells its models as early
-    odd, usual = simulate("--weights", "old", "--seconds", 0.1), simulate("--seconds", 0.1, count=2)
-    config = write_config(tmp_path / "obcd.toml", [*odd.names, *usual.names])
-    coordinator = coordinate(config, tweaks=QUICK)
+    odd, usual = cluster.simulate("--weights", "old", "--seconds", 0.1), cluster.simulate("--seconds", 0.1, count=2)
+    config = cluster.configure([*odd.names, *usual.names])
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
 
     # when
     coordinator.drop(prompts(60))
@@ -70,7 +67,7 @@ def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
     wait_until(partial(left_out, coordinator), what="it is named")
     (why,) = left_out(coordinator)[odd.names[0]]
     assert why.startswith(wording("its-llama3-2-is-another-one"))
-    shown = run_here(environment, "status", "--root", coordinator.root)
+    shown = run_here(cluster.environment, "status", "--root", coordinator.root)
     assert wording("its-llama3-2-is-another-one-2") in shown.stdout
     done = coordinator.published()
     done.assert_complete(60)
@@ -81,13 +78,11 @@ def test_job_is_answered_by_the_weights_with_the_most_slots_alone(
     assert "weights" not in done.responses[0]
 
 
-def test_job_that_may_mix_weights_is_asked_everywhere(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    odd, usual = simulate("--weights", "old", "--seconds", 0.05), simulate("--seconds", 0.05)
+def test_job_that_may_mix_weights_is_asked_everywhere(cluster: Cluster) -> None:
+    odd, usual = cluster.simulate("--weights", "old", "--seconds", 0.05), cluster.simulate("--seconds", 0.05)
     profiles = {"any": {"digest": "any"}}
-    config = write_config(tmp_path / "obcd.toml", [*odd.names, *usual.names], profiles=profiles)
-    coordinator = coordinate(config)
+    config = cluster.configure([*odd.names, *usual.names], profiles=profiles)
+    coordinator = cluster.coordinate(config)
 
     coordinator.drop(prompts(40), profile="any")
 
@@ -98,19 +93,19 @@ def test_job_that_may_mix_weights_is_asked_everywhere(
 
 @pytest.mark.case("C21")
 def test_job_stays_with_its_weights_over_a_crash_though_others_have_more_slots_by_then(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     # given a job that was begun by the only endpoint there was
-    first = simulate("--weights", "old", "--seconds", 0.2)
+    first = cluster.simulate("--weights", "old", "--seconds", 0.2)
     path = tmp_path / "obcd.toml"
-    coordinator = coordinate(write_config(path, first.names), tweaks=QUICK)
+    coordinator = cluster.coordinate(write_config(path, first.names), tweaks=QUICK)
     coordinator.drop(prompts(30))
     wait_until(lambda: sum(item["done"] for item in coordinator.status()["jobs"]) >= 4, what="some are answered")
     coordinator.kill()
 
     # when it is taken up again beside endpoints with other weights and more slots
-    others = simulate("--seconds", 0.01, count=2)
-    coordinator = coordinate(write_config(path, [*others.names, *first.names]), tweaks=QUICK)
+    others = cluster.simulate("--seconds", 0.01, count=2)
+    coordinator = cluster.coordinate(write_config(path, [*others.names, *first.names]), tweaks=QUICK)
 
     # then these get nothing of it, and all of the next job
     done = coordinator.published()
@@ -121,12 +116,10 @@ def test_job_stays_with_its_weights_over_a_crash_though_others_have_more_slots_b
     assert set(by_endpoint(coordinator.published("later").manifest)) == set(others.names)
 
 
-def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(cluster: Cluster) -> None:
     # given a job under way
-    server = simulate("--seconds", 0.1)
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=QUICK)
+    server = cluster.simulate("--seconds", 0.1)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=QUICK)
     coordinator.drop(prompts(60))
     wait_until(lambda: sum(item["done"] for item in coordinator.status()["jobs"]) >= 4, what="some are answered")
 
@@ -144,12 +137,12 @@ def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(
 
 
 def test_model_that_is_pulled_anew_answers_nothing_of_a_job_under_way_even_before_the_next_probe(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    cluster: Cluster,
 ) -> None:
     # given a job under way, and a coordinator that probes twice a minute
-    server = simulate("--seconds", 0.2, "--load-seconds", 1, "--parallel", 2)
+    server = cluster.simulate("--seconds", 0.2, "--load-seconds", 1, "--parallel", 2)
     tweaks = {"obcd.core.scheduling.missing_models:MODEL_WAIT_SECONDS": 1.0}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names), tweaks=tweaks)
+    coordinator = cluster.coordinate(cluster.configure(server.names), tweaks=tweaks)
     coordinator.drop(prompts(100))
     wait_until(lambda: len(server.account()) >= 8, what="some are answered")
 
@@ -164,14 +157,14 @@ def test_model_that_is_pulled_anew_answers_nothing_of_a_job_under_way_even_befor
     assert {item["class"] for item in done.errors} == {"weights_missing"}
 
 
-def test_check_names_the_endpoint_with_another_digest(
-    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
-) -> None:
-    odd, usual = simulate("--weights", "old"), simulate(count=2)
-    config = write_config(tmp_path / "obcd.toml", [*odd.names, *usual.names])
+def test_check_names_the_endpoint_with_another_digest(tmp_path: Path, cluster: Cluster) -> None:
+    odd, usual = cluster.simulate("--weights", "old"), cluster.simulate(count=2)
+    config = cluster.configure([*odd.names, *usual.names])
 
-    found = run_obcd(environment, "check", "--config", config, "--root", tmp_path / "root")
-    document = json.loads(run_obcd(environment, "check", "--config", config, "--root", tmp_path, "--json").stdout)
+    found = run_obcd(cluster.environment, "check", "--config", config, "--root", tmp_path / "root")
+    document = json.loads(
+        run_obcd(cluster.environment, "check", "--config", config, "--root", tmp_path, "--json").stdout
+    )
 
     line = next(line for line in found.stdout.splitlines() if line.startswith(f"endpoint {odd.names[0]}"))
     assert wording("its-llama3-2-is-another-one") in line
@@ -182,13 +175,11 @@ def test_check_names_the_endpoint_with_another_digest(
 # --- what is loaded --------------------------------------------------------------------------------------------------
 
 
-def test_endpoint_that_lowers_the_context_is_named_left_out_and_taken_back(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_endpoint_that_lowers_the_context_is_named_left_out_and_taken_back(cluster: Cluster) -> None:
     # given one server whose card is too small for the context
-    small, large = simulate("--most-context", 2048, "--seconds", 0.1), simulate("--seconds", 0.1)
-    config = write_config(tmp_path / "obcd.toml", [*small.names, *large.names], requests={"attempts": 1})
-    coordinator = coordinate(config, tweaks=QUICK)
+    small, large = cluster.simulate("--most-context", 2048, "--seconds", 0.1), cluster.simulate("--seconds", 0.1)
+    config = cluster.configure([*small.names, *large.names], requests={"attempts": 1})
+    coordinator = cluster.coordinate(config, tweaks=QUICK)
 
     # when
     coordinator.drop(prompts(20))
@@ -211,14 +202,10 @@ def test_endpoint_that_lowers_the_context_is_named_left_out_and_taken_back(
 @pytest.mark.parametrize(
     ("lies", "words"), [("partial", wording("only-50-of-it-lies-on")), ("cpu", wording("on-the-cpu"))]
 )
-def test_model_off_its_card_is_not_asked_where_the_gpu_is_required(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, lies: str, words: str
-) -> None:
-    off, on = simulate("--size-vram", lies, "--seconds", 0.05), simulate("--seconds", 0.05)
+def test_model_off_its_card_is_not_asked_where_the_gpu_is_required(cluster: Cluster, lies: str, words: str) -> None:
+    off, on = cluster.simulate("--size-vram", lies, "--seconds", 0.05), cluster.simulate("--seconds", 0.05)
     wishes = {"attempts": 1, "require_gpu": True}
-    coordinator = coordinate(
-        write_config(tmp_path / "obcd.toml", [*off.names, *on.names], requests=wishes), tweaks=QUICK
-    )
+    coordinator = cluster.coordinate(cluster.configure([*off.names, *on.names], requests=wishes), tweaks=QUICK)
 
     coordinator.drop(prompts(20))
 
@@ -228,12 +215,10 @@ def test_model_off_its_card_is_not_asked_where_the_gpu_is_required(
     assert words in left_out(coordinator)[off.names[0]][0]
 
 
-def test_job_waits_while_every_endpoint_is_off_its_card_and_goes_on_when_one_is_mended(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--size-vram", "cpu", "--seconds", 0.05)
+def test_job_waits_while_every_endpoint_is_off_its_card_and_goes_on_when_one_is_mended(cluster: Cluster) -> None:
+    server = cluster.simulate("--size-vram", "cpu", "--seconds", 0.05)
     wishes = {"attempts": 1, "require_gpu": True}
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names, requests=wishes), tweaks=QUICK)
+    coordinator = cluster.coordinate(cluster.configure(server.names, requests=wishes), tweaks=QUICK)
     coordinator.drop(prompts(5))
     wait_until(lambda: "no endpoint serves llama3.2 as it should" in str(coordinator.status()["troubles"]))
 
@@ -246,11 +231,9 @@ def test_job_waits_while_every_endpoint_is_off_its_card_and_goes_on_when_one_is_
     assert coordinator.status()["troubles"] == []
 
 
-def test_where_the_gpu_is_not_required_a_model_on_the_cpu_is_asked(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--size-vram", "cpu")
-    coordinator = coordinate(write_config(tmp_path / "obcd.toml", server.names))
+def test_where_the_gpu_is_not_required_a_model_on_the_cpu_is_asked(cluster: Cluster) -> None:
+    server = cluster.simulate("--size-vram", "cpu")
+    coordinator = cluster.coordinate(cluster.configure(server.names))
 
     (coordinator.inbox / "notes.jsonl").write_bytes(prompt_lines(prompts(3)))
 
@@ -260,13 +243,11 @@ def test_where_the_gpu_is_not_required_a_model_on_the_cpu_is_asked(
 # --- models that are missing -----------------------------------------------------------------------------------------
 
 
-def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(cluster: Cluster) -> None:
     # given two servers of one host, with one folder of models that is empty
-    servers = simulate("--models", "", "--pull-seconds", 2, count=2)
-    config = write_config(tmp_path / "obcd.toml", servers.names, requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
+    servers = cluster.simulate("--models", "", "--pull-seconds", 2, count=2)
+    config = cluster.configure(servers.names, requests={"pull": True})
+    coordinator = cluster.coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     # when
     coordinator.drop(prompts(10))
@@ -283,12 +264,10 @@ def test_missing_model_is_fetched_by_one_server_of_the_host_and_the_job_goes_on(
     assert log.count(wording("llama3-2-is-there-fetched-by")) == 1
 
 
-def test_model_that_only_a_line_names_is_not_fetched(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate()
-    config = write_config(tmp_path / "obcd.toml", server.names, requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
+def test_model_that_only_a_line_names_is_not_fetched(cluster: Cluster) -> None:
+    server = cluster.simulate()
+    config = cluster.configure(server.names, requests={"pull": True})
+    coordinator = cluster.coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     coordinator.drop(b'{"prompt": "one", "model": "evil.example.org/x/y"}\n{"prompt": "two"}\n')
 
@@ -298,12 +277,10 @@ def test_model_that_only_a_line_names_is_not_fetched(
     assert "fetched" not in coordinator.text()
 
 
-def test_model_that_no_registry_knows_fails_its_lines_after_the_usual_wait(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate()
-    config = write_config(tmp_path / "obcd.toml", server.names, model="no-such", requests={"pull": True})
-    coordinator = coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
+def test_model_that_no_registry_knows_fails_its_lines_after_the_usual_wait(cluster: Cluster) -> None:
+    server = cluster.simulate()
+    config = cluster.configure(server.names, model="no-such", requests={"pull": True})
+    coordinator = cluster.coordinate(config, tweaks={**QUICK, "obcd.coordinator.main_loop:HOUSEKEEPING_SECONDS": 0.2})
 
     coordinator.drop(prompts(2))
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ import toml
 from tests.golden.wording import wording
 from tests.support import (
     NEVER_HEDGED,
+    Cluster,
     CoordinatorProcess,
-    Running,
     Simulated,
     all_gone,
-    obcd_command,
     prompt_key,
     prompt_lines,
     prompts,
@@ -33,9 +32,6 @@ from tests.support import (
 )
 
 pytestmark = pytest.mark.integration
-
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 
 def slow_first(seconds: float, slow: int, quick: int) -> list[str]:
@@ -73,8 +69,7 @@ def hang_up(coordinator: CoordinatorProcess) -> dict[str, Any]:
 
 
 def reload(coordinator: CoordinatorProcess, *options: object) -> subprocess.CompletedProcess[str]:
-    place = ("--config", coordinator.config, "--root", coordinator.root)
-    return run_obcd(coordinator.environment, "reload", *place, *options)
+    return coordinator.obcd("reload", *options)
 
 
 class Manager(threading.Thread):
@@ -112,13 +107,13 @@ def manager(runtime: Path, environment: dict[str, str]) -> Iterator[Manager]:
 
 
 def test_endpoints_come_drain_and_go_with_a_job_running_and_each_prompt_is_asked_once(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     # given a job at work on two endpoints
-    server = simulate("--parallel", 4, "--seconds", 0.5, count=3)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.5, count=3)
     first, second, third = server.names
     config = configure(tmp_path / "obcd.toml", {first: 4, second: 4})
-    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
+    coordinator = cluster.coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(prompts(36))
     wait_until(lambda: server.in_flight() == 8)
     pids = coordinator.worker_pids()
@@ -153,12 +148,12 @@ def simulate_account(server: Simulated, name: str) -> list[dict[str, Any]]:
 
 
 def test_endpoint_that_comes_back_while_it_drains_is_taken_back_by_the_same_worker(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
+    tmp_path: Path, cluster: Cluster
 ) -> None:
-    server = simulate("--parallel", 2, "--seconds", 0.2, count=2)
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.2, count=2)
     first, second = server.names
     config = configure(tmp_path / "obcd.toml", {first: 2, second: 2})
-    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
+    coordinator = cluster.coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(slow_first(1.5, 4, 8))
     wait_until(lambda: server.in_flight() == 4)
     pid = coordinator.worker_pids()[first]
@@ -175,13 +170,11 @@ def test_endpoint_that_comes_back_while_it_drains_is_taken_back_by_the_same_work
     assert len(simulate_account(server, first)) > 2
 
 
-def test_slots_grow_and_shrink_without_idling_the_others(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 8, "--seconds", 0.3)
+def test_slots_grow_and_shrink_without_idling_the_others(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 8, "--seconds", 0.3)
     (name,) = server.names
-    config = write_config(tmp_path / "obcd.toml", {name: 2})
-    coordinator = coordinate(config)
+    config = cluster.configure({name: 2})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(30))
     wait_until(lambda: server.in_flight() == 2)
     pid = coordinator.worker_pids()[name]
@@ -201,13 +194,11 @@ def test_slots_grow_and_shrink_without_idling_the_others(
     assert coordinator.worker_pids()[name] == pid
 
 
-def test_endpoint_that_is_down_goes_at_once_and_the_last_one_can_be_exchanged(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    gone, server = simulate(), simulate("--seconds", 0.02)
+def test_endpoint_that_is_down_goes_at_once_and_the_last_one_can_be_exchanged(cluster: Cluster) -> None:
+    gone, server = cluster.simulate(), cluster.simulate("--seconds", 0.02)
     gone.kill()
-    config = write_config(tmp_path / "obcd.toml", gone.names)
-    coordinator = coordinate(config)
+    config = cluster.configure(gone.names)
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(3))
     wait_until(lambda: "DOWN" in states(coordinator).values())
 
@@ -222,10 +213,10 @@ def test_endpoint_that_is_down_goes_at_once_and_the_last_one_can_be_exchanged(
 
 
 def test_profile_that_came_is_answered_and_one_that_left_waits_with_a_reason(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
+    quick_server: Simulated, cluster: Cluster
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names, profiles={"old": {"num_predict": 30}})
-    coordinator = coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
+    config = cluster.configure(quick_server.names, profiles={"old": {"num_predict": 30}})
+    coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
     write_config(config, quick_server.names, profiles={"clinical": {"num_predict": 40}})
 
     assert hang_up(coordinator)["text"] == "profile 'clinical' came, profile 'old' left"
@@ -242,12 +233,10 @@ def test_profile_that_came_is_answered_and_one_that_left_waits_with_a_reason(
     assert coordinator.published("old/notes").manifest["settings"]["num_predict"] == 50
 
 
-def test_accepted_jobs_keep_their_settings_and_later_files_get_the_new_ones(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate
-) -> None:
-    server = simulate("--parallel", 1, "--seconds", 0.25)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1})
-    coordinator = coordinate(config)
+def test_accepted_jobs_keep_their_settings_and_later_files_get_the_new_ones(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.25)
+    config = cluster.configure({server.names[0]: 1})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(prompts(4), "before.jsonl")
     wait_until(lambda: server.in_flight() == 1)
 
@@ -264,13 +253,10 @@ def test_accepted_jobs_keep_their_settings_and_later_files_get_the_new_ones(
 
 
 def test_wrong_file_leaves_the_old_configuration_running_and_says_so_until_a_good_one(
-    tmp_path: Path,
-    quick_server: Simulated,
-    coordinate: Coordinate,
-    manager: Manager,
+    quick_server: Simulated, cluster: Cluster, manager: Manager
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config)
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config)
     wait_until(lambda: manager.was_told("READY=1"))
     pids = coordinator.worker_pids()
     config.write_text('model = "x"\nmodle = "y"\n[ollama_instances]\n"10.0.0.1:1" = -1\n', "utf-8")
@@ -286,7 +272,7 @@ def test_wrong_file_leaves_the_old_configuration_running_and_says_so_until_a_goo
     (trouble,) = coordinator.status()["troubles"]
     assert trouble.startswith(wording("reload-failed-the-configuration-has-2", config))
     wait_until(lambda: manager.was_told("STATUS=reload failed: the configuration"))
-    shown = run_obcd(coordinator.environment, "status", "--root", coordinator.root, "--config", config)
+    shown = coordinator.obcd("status")
     assert "reload failed" in shown.stdout
     assert coordinator.worker_pids() == pids
     coordinator.drop(prompts(2))
@@ -303,11 +289,9 @@ def test_wrong_file_leaves_the_old_configuration_running_and_says_so_until_a_goo
     wait_until(lambda: told[-1] == "STATUS=no jobs, 1/1 endpoints up")
 
 
-def test_what_cannot_be_applied_is_refused_whole(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config)
+def test_what_cannot_be_applied_is_refused_whole(quick_server: Simulated, cluster: Cluster) -> None:
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config)
     (coordinator.inbox / "a").write_bytes(b"")
     more = [*quick_server.names, "127.0.0.1:1"]
     faults: list[tuple[dict[str, Any], str]] = [
@@ -335,10 +319,10 @@ def test_what_cannot_be_applied_is_refused_whole(
 
 
 def test_each_of_two_reloads_at_once_gets_an_outcome_and_one_to_a_frozen_coordinator_gives_up(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
+    quick_server: Simulated, cluster: Cluster
 ) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config)
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config)
     write_config(config, {quick_server.names[0]: 3})
 
     with ThreadPoolExecutor() as pool:
@@ -362,11 +346,9 @@ def test_each_of_two_reloads_at_once_gets_an_outcome_and_one_to_a_frozen_coordin
     assert wording("no-coordinator-runs-on-2") in nobody.stderr
 
 
-def test_reload_while_the_coordinator_starts_is_answered(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate, environment: dict[str, str]
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config, is_awaited=False)
+def test_reload_while_the_coordinator_starts_is_answered(quick_server: Simulated, cluster: Cluster) -> None:
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config, is_awaited=False)
     wait_until((coordinator.root / "lock").exists)
 
     assert reload(coordinator).returncode == 0
@@ -376,11 +358,9 @@ def test_reload_while_the_coordinator_starts_is_answered(
     coordinator.published().assert_complete(1)
 
 
-def test_hangup_ends_no_coordinator_however_early_or_late_it_comes(
-    tmp_path: Path, quick_server: Simulated, coordinate: Coordinate
-) -> None:
-    config = write_config(tmp_path / "obcd.toml", quick_server.names)
-    coordinator = coordinate(config, is_awaited=False)
+def test_hangup_ends_no_coordinator_however_early_or_late_it_comes(quick_server: Simulated, cluster: Cluster) -> None:
+    config = cluster.configure(quick_server.names)
+    coordinator = cluster.coordinate(config, is_awaited=False)
     wait_until(lambda: "inbox" in coordinator.text())  # its first line: before it has its own handler
     coordinator.send(signal.SIGHUP)
     wait_until(coordinator.is_ready)
@@ -395,37 +375,29 @@ def test_hangup_ends_no_coordinator_however_early_or_late_it_comes(
     assert hung_up > 0
 
 
-def test_batch_on_the_same_spool_is_not_ended_by_a_reload(
-    tmp_path: Path, simulate: Simulate, environment: dict[str, str]
-) -> None:
-    server = simulate("--seconds", 1.5)
-    config = write_config(tmp_path / "obcd.toml", server.names)
+def test_batch_on_the_same_spool_is_not_ended_by_a_reload(tmp_path: Path, cluster: Cluster) -> None:
+    server = cluster.simulate("--seconds", 1.5)
+    config = cluster.configure(server.names)
     job = tmp_path / "a.jsonl"
     job.write_bytes(prompt_lines(prompts(1)))
-    command = obcd_command("batch", "--config", config, "--prompts", job, "--output_dir", tmp_path / "out")
-    batch = Running(command, environment, tmp_path / "batch.log")
-    try:
-        wait_until(server.in_flight)
+    batch = cluster.begin("batch", "--config", config, "--prompts", job, "--output_dir", tmp_path / "out")
+    wait_until(server.in_flight)
 
-        asked = run_obcd(environment, "reload", "--config", config, "--root", tmp_path / "out" / ".obcd")
+    asked = run_obcd(cluster.environment, "reload", "--config", config, "--root", tmp_path / "out" / ".obcd")
 
-        assert asked.returncode == 5
-        assert "obcd batch" in asked.stderr
-        assert batch.wait() == 0
-    finally:
-        batch.end()
+    assert asked.returncode == 5
+    assert "obcd batch" in asked.stderr
+    assert batch.wait() == 0
 
 
 # --- with a stop -----------------------------------------------------------------------------------------------------
 
 
-def test_term_finishes_what_a_leaving_endpoint_holds_and_refuses_a_reload(
-    tmp_path: Path, simulate: Simulate, coordinate: Coordinate, manager: Manager
-) -> None:
+def test_term_finishes_what_a_leaving_endpoint_holds_and_refuses_a_reload(cluster: Cluster, manager: Manager) -> None:
     # given an endpoint that is leaving with two requests, and one that stays with two
-    server = simulate("--parallel", 2, "--seconds", 0.05, count=2)
-    config = write_config(tmp_path / "obcd.toml", server.names)
-    coordinator = coordinate(config, tweaks=NEVER_HEDGED)
+    server = cluster.simulate("--parallel", 2, "--seconds", 0.05, count=2)
+    config = cluster.configure(server.names)
+    coordinator = cluster.coordinate(config, tweaks=NEVER_HEDGED)
     coordinator.drop(slow_first(2.0, 4, 2))
     wait_until(lambda: server.in_flight() == 4)
     write_config(config, server.names[1:])
@@ -444,5 +416,5 @@ def test_term_finishes_what_a_leaving_endpoint_holds_and_refuses_a_reload(
     assert manager.was_told("EXTEND_TIMEOUT_USEC=")
     assert manager.was_told("STATUS=stopping: ")
 
-    coordinate(config).published().assert_complete(6)
+    cluster.coordinate(config).published().assert_complete(6)
     assert set(server.asked().values()) == {1}

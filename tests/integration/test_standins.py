@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,6 +29,7 @@ from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
 from tests.golden.wording import wording
+from tests.support import is_gone, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -40,13 +40,6 @@ PERSON = {
     "required": ["name", "age"],
 }
 QUICK = Behaviour(seconds=0.0, load_seconds=0.0)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.005)
 
 
 class Servers:
@@ -114,6 +107,16 @@ def start() -> Iterator[Callable[..., Servers]]:
         servers.stop()
 
 
+@pytest.fixture
+def url(start: Callable[..., Servers]) -> str:
+    return start().url
+
+
+@pytest.fixture
+def client(start: Callable[..., Servers]) -> ollama.Client:
+    return start().client
+
+
 def ask(
     url: str, prompt: str, *, stream: bool = False, path: str = "/api/chat", **fields: Any
 ) -> tuple[int, dict[str, Any]]:
@@ -142,9 +145,7 @@ def get(url: str, path: str) -> Any:
 # --- the official client, unmodified ---------------------------------------------------------------------------------
 
 
-def test_official_client_lists_and_shows_the_simulated_model(start: Callable[..., Servers]) -> None:
-    client = start().client
-
+def test_official_client_lists_and_shows_the_simulated_model(client: ollama.Client) -> None:
     assert [model.model for model in client.list().models] == ["llama3.2:latest"]
     shown = client.show("LLAMA3.2")
 
@@ -154,8 +155,7 @@ def test_official_client_lists_and_shows_the_simulated_model(start: Callable[...
     assert "completion" in shown.capabilities
 
 
-def test_official_client_chats_with_and_without_streaming_to_the_same_answer(start: Callable[..., Servers]) -> None:
-    client = start().client
+def test_official_client_chats_with_and_without_streaming_to_the_same_answer(client: ollama.Client) -> None:
     messages = [{"role": "user", "content": "Say something."}]
 
     whole = client.chat(MODEL, messages)
@@ -186,9 +186,7 @@ def test_official_client_generates_and_embeds(start: Callable[..., Servers]) -> 
     assert sum(value * value for value in vectors[0]) == pytest.approx(1.0)
 
 
-def test_official_client_sees_ollamas_errors(start: Callable[..., Servers]) -> None:
-    client = start().client
-
+def test_official_client_sees_ollamas_errors(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="model 'nope' not found") as missing:
         client.chat("nope", [{"role": "user", "content": "hi"}])
     with pytest.raises(ollama.ResponseError, match=wording("does-not-support-embeddings")) as unable:
@@ -250,9 +248,7 @@ def test_requests_beyond_the_slots_wait_and_their_wait_is_in_no_field_but_the_to
     assert max(busy for _, busy, _ in slots["changes"]) == 2
 
 
-def test_account_names_each_prompt_and_its_end(start: Callable[..., Servers]) -> None:
-    url = start().url
-
+def test_account_names_each_prompt_and_its_end(url: str) -> None:
     ask(url, "good")
     ask(url, "bad", options={"num_ctx": "many"})
 
@@ -316,9 +312,7 @@ def test_another_signature_waits_for_what_is_in_flight_and_reloads(start: Callab
     assert again["load_duration"] < other["load_duration"]
 
 
-def test_model_is_unloaded_when_its_keep_alive_is_over(start: Callable[..., Servers]) -> None:
-    url = start().url
-
+def test_model_is_unloaded_when_its_keep_alive_is_over(url: str) -> None:
     ask(url, "hello", keep_alive=0.1)
     assert len(get(url, "/api/ps")["models"]) == 1
     wait_until(lambda: not get(url, "/api/ps")["models"])
@@ -375,9 +369,7 @@ def test_marker_with_a_count_is_over_after_so_many_attempts_on_all_servers(start
     assert statuses == [503, 503, 200, 200]
 
 
-def test_anomalous_replies_have_ollamas_shape(start: Callable[..., Servers]) -> None:
-    url = start().url
-
+def test_anomalous_replies_have_ollamas_shape(url: str) -> None:
     _, aborted = ask(url, "[[simulate:done-false]]")
     _, thinking = ask(url, "[[simulate:empty-thinking]]")
     _, short = ask(url, "[[simulate:length]]")
@@ -392,9 +384,7 @@ def test_anomalous_replies_have_ollamas_shape(start: Callable[..., Servers]) -> 
     assert all(json.loads(line)["done"] is False for line in lines)
 
 
-def test_broken_replies_are_broken_on_the_wire(start: Callable[..., Servers]) -> None:
-    url = start().url
-
+def test_broken_replies_are_broken_on_the_wire(url: str) -> None:
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         post(url, "/api/chat", chat_body("[[simulate:cut]]"))
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
@@ -406,8 +396,7 @@ def test_broken_replies_are_broken_on_the_wire(start: Callable[..., Servers]) ->
     assert len(huge["message"]["content"]) == 300_000
 
 
-def test_drip_keeps_sending_and_never_ends(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_drip_keeps_sending_and_never_ends(url: str) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     connection.request("POST", "/api/chat", json.dumps(chat_body("[[simulate:drip]]")))
     reply = connection.getresponse()
@@ -418,8 +407,7 @@ def test_drip_keeps_sending_and_never_ends(start: Callable[..., Servers]) -> Non
     wait_until(lambda: get(url, "/simulated/slots")["busy"] == 0)
 
 
-def test_fault_rate_hits_about_its_share_and_the_same_prompts_each_time(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_fault_rate_hits_about_its_share_and_the_same_prompts_each_time(url: str) -> None:
     post(url, "/simulated/behaviour", {"faults": ["status=503=0.3"]}, "PUT")
 
     first = [ask(url, f"prompt {index}")[0] for index in range(60)]
@@ -430,8 +418,7 @@ def test_fault_rate_hits_about_its_share_and_the_same_prompts_each_time(start: C
     assert 8 <= first.count(503) <= 30
 
 
-def test_hung_ps_and_lost_gpu_can_be_told_to_a_running_server(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_hung_ps_and_lost_gpu_can_be_told_to_a_running_server(url: str) -> None:
     ask(url, "warm")
 
     assert post(url, "/simulated/behaviour", {"size_vram": "cpu"}, "PUT")[0] == 200
@@ -443,8 +430,7 @@ def test_hung_ps_and_lost_gpu_can_be_told_to_a_running_server(start: Callable[..
     assert post(url, "/simulated/behaviour", {"speed": 1}, "PUT")[0] == 400
 
 
-def test_lowered_context_and_other_weights_can_be_told_to_a_running_server(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_lowered_context_and_other_weights_can_be_told_to_a_running_server(url: str) -> None:
     ask(url, "warm")
     before = get(url, "/api/tags")["models"][0]["digest"]
 
@@ -483,9 +469,7 @@ def pull(url: str, model: str) -> tuple[int, list[dict[str, Any]]]:
 # --- HTTP -----------------------------------------------------------------------------------------------------------
 
 
-def test_http_layer_answers_as_gos_does(start: Callable[..., Servers]) -> None:
-    url = start().url
-
+def test_http_layer_answers_as_gos_does(url: str) -> None:
     assert post(url, "/nothing", b"", "GET") == (404, b"404 page not found")
     assert post(url, "/api/chat", b"", "GET")[0] == 405
     assert post(url, "/", b"", "HEAD") == (200, b"")
@@ -493,8 +477,7 @@ def test_http_layer_answers_as_gos_does(start: Callable[..., Servers]) -> None:
     assert post(url, "/api/chat", b"")[1] == b'{"error":"missing request body"}'
 
 
-def test_foreign_host_header_is_refused_on_loopback(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_foreign_host_header_is_refused_on_loopback(url: str) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     connection.request("GET", "/api/tags", headers={"Host": "evil.example.com"})
     reply = connection.getresponse()
@@ -503,8 +486,7 @@ def test_foreign_host_header_is_refused_on_loopback(start: Callable[..., Servers
     connection.close()
 
 
-def test_one_connection_carries_many_requests_and_chunked_bodies(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_one_connection_carries_many_requests_and_chunked_bodies(url: str) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     raw = json.dumps(chat_body("in pieces")).encode()
 
@@ -516,8 +498,7 @@ def test_one_connection_carries_many_requests_and_chunked_bodies(start: Callable
     connection.close()
 
 
-def test_openai_completions_with_and_without_streaming(start: Callable[..., Servers]) -> None:
-    url = start().url
+def test_openai_completions_with_and_without_streaming(url: str) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
     whole = json.loads(post(url, "/v1/chat/completions", body)[1])
@@ -595,17 +576,9 @@ def test_simulate_ends_with_the_process_that_started_it() -> None:
     )
     told = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout
 
-    pid = told.split()[0]
+    pid = int(told.split()[0])
 
-    wait_until(lambda: is_ended(Path("/proc") / pid / "stat"))
-
-
-def is_ended(stat: Path) -> bool:
-    """Tell whether a process is gone, or waits only to be collected."""
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    wait_until(lambda: is_gone(pid))
 
 
 # --- real inference -------------------------------------------------------------------------------------------------

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.golden.wording import wording
-from tests.support import CoordinatorProcess, Simulated, run_obcd, wait_until, write_config
+from tests.support import Cluster, run_obcd, wait_until
 
 pytestmark = pytest.mark.integration
 
-Simulate = Callable[..., Simulated]
-Coordinate = Callable[..., CoordinatorProcess]
 
 SCHEMA = {
     "type": "object",
@@ -42,14 +39,12 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
-def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(tmp_path: Path, cluster: Cluster) -> None:
     # given
     (tmp_path / "visit.schema.json").write_text(json.dumps(SCHEMA))
-    server = simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0)
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 4}, schema="visit.schema.json")
-    coordinator = coordinate(config)
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0)
+    config = cluster.configure({server.names[0]: 4}, schema="visit.schema.json")
+    coordinator = cluster.coordinate(config)
 
     # when
     coordinator.drop(b"".join(json.dumps(line).encode() + b"\n" for line in LINES))
@@ -75,25 +70,23 @@ def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(
     assert failed["thought"]["thinking"]
     assert wording("never-fetched-put-it-under-defs") in failed["bad"]["message"]
     assert done.manifest["counts"]["repairs"] == 5
-    verified = run_obcd(environment, "verify", str(done.folder))
+    verified = run_obcd(cluster.environment, "verify", str(done.folder))
     assert verified.returncode == 0, verified.stdout + verified.stderr
     # tokens of all that was asked, the failures' too
     spent = sum(item.get("eval_tokens", 0) for item in (*done.responses, *done.errors))
     assert done.manifest["tokens"]["eval"] == spent
 
     # when merged, then columns are the schema's, and what failed is told by the exit code
-    merged = run_obcd(environment, "merge", "--input-dir", str(done.folder), "-o", str(tmp_path / "out.csv"))
+    merged = run_obcd(cluster.environment, "merge", "--input-dir", str(done.folder), "-o", str(tmp_path / "out.csv"))
     assert merged.returncode == 3
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "name,age,tags"
 
 
-def test_cancelled_job_breaks_off_what_is_being_mended(
-    tmp_path: Path, environment: dict[str, str], simulate: Simulate, coordinate: Coordinate
-) -> None:
+def test_cancelled_job_breaks_off_what_is_being_mended(tmp_path: Path, cluster: Cluster) -> None:
     (tmp_path / "s.json").write_text(json.dumps(IMPOSSIBLE))
-    server = simulate("--parallel", 1, "--seconds", 0.5, "--load-seconds", 0.0)  # five seconds of repairs
-    config = write_config(tmp_path / "obcd.toml", {server.names[0]: 1}, schema="s.json", requests={"repairs": 10})
-    coordinator = coordinate(config)
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.5, "--load-seconds", 0.0)  # five seconds of repairs
+    config = cluster.configure({server.names[0]: 1}, schema="s.json", requests={"repairs": 10})
+    coordinator = cluster.coordinate(config)
     coordinator.drop(["one"])
     wait_until(lambda: len(server.account()) >= 2, what="the first repair is asked")
 

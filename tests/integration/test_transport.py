@@ -15,7 +15,8 @@ import pytest
 from obcd.ollama import transport as transport_module
 from obcd.ollama.transport import AbortedError, CutError, RefusedError, Reply, TooLargeError, Transport
 from tests.golden.wording import wording
-from tests.integration.loopback import Script, drips, floods, hangs, ok, read_request, replies, serving, wait_until
+from tests.integration.loopback import Script, drips, floods, hangs, ok, read_request, replies, serving
+from tests.support import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -111,10 +112,7 @@ class TestOneExchange:
             ("HTTP/1.1 200\r\nContent-Length: 2", 1),
             (wording("http-1-1-200-ok-content-3"), 1),
             ("HTTP/1.1 200 OK\r\nno field at all\r\nContent-Length: 2", 1),
-            (
-                wording("http-1-1-100-continue-http"),
-                1,
-            ),
+            (wording("http-1-1-100-continue-http"), 1),
             ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2", 1),
             (wording("http-1-0-200-ok-content"), 2),
             ("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2", 2),

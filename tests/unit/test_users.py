@@ -8,7 +8,7 @@ import pytest
 from obcd.users import find_user_name, group_name, user_name
 
 
-def test_name_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_is_the_machines() -> None:
     assert user_name(os.getuid()) == find_user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
 
 

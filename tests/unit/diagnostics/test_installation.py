@@ -28,11 +28,6 @@ NOW = 1795373853.0
 MOUNT = "/dev/x {point} {kind} rw 0 0\n"
 
 
-@pytest.fixture(autouse=True)
-def _own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-
-
 @pytest.fixture
 def layout(layout: Layout) -> Layout:
     for path in (layout.root, layout.inbox):  # as umask 022 makes them

@@ -51,6 +51,13 @@ def mode_of(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return where the plan is installed."""
+    install(tmp_path, plan_of())
+    return tmp_path
+
+
 def test_first_installation_makes_everything_with_its_mode(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
@@ -72,47 +79,42 @@ def test_deciding_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_second_installation_changes_nothing(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*") if path != at(tmp_path, RECORD)}
+def test_second_installation_changes_nothing(root: Path) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*") if path != at(root, RECORD)}
 
-    done = install(tmp_path, plan_of())
+    done = install(root, plan_of())
 
     assert set(done.values()) == {InstallVerb.UNCHANGED}
     after = {path: path.lstat().st_mtime_ns for path in before if path.is_file()}
     assert after == {path: time for path, time in before.items() if path.is_file()}
 
 
-def test_newer_version_replaces_what_was_left_alone(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-
-    done = install(tmp_path, plan_of(unit=b"unit 2\n", link="/srv/obcd/bin/obcd"))
+def test_newer_version_replaces_what_was_left_alone(root: Path) -> None:
+    done = install(root, plan_of(unit=b"unit 2\n", link="/srv/obcd/bin/obcd"))
 
     assert (done[UNIT], done[LINK], done[CONFIG]) == (InstallVerb.UPDATED, InstallVerb.UPDATED, InstallVerb.UNCHANGED)
-    assert at(tmp_path, UNIT).read_bytes() == b"unit 2\n"
-    assert os.readlink(at(tmp_path, LINK)) == "/srv/obcd/bin/obcd"
+    assert at(root, UNIT).read_bytes() == b"unit 2\n"
+    assert os.readlink(at(root, LINK)) == "/srv/obcd/bin/obcd"
 
 
-def test_changed_file_is_kept_and_a_newer_one_put_beside_it(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+def test_changed_file_is_kept_and_a_newer_one_put_beside_it(root: Path) -> None:
+    at(root, CONFIG).write_bytes(b"mine\n")
 
-    done = install(tmp_path, plan_of(config=b"config 2\n"))
+    done = install(root, plan_of(config=b"config 2\n"))
 
     assert (done[CONFIG], done[f"{CONFIG}.new"]) == (InstallVerb.KEPT, InstallVerb.NEW)
-    assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
-    assert at(tmp_path, f"{CONFIG}.new").read_bytes() == b"config 2\n"
-    assert mode_of(at(tmp_path, f"{CONFIG}.new")) == 0o640
+    assert at(root, CONFIG).read_bytes() == b"mine\n"
+    assert at(root, f"{CONFIG}.new").read_bytes() == b"config 2\n"
+    assert mode_of(at(root, f"{CONFIG}.new")) == 0o640
 
 
-def test_changed_file_is_left_in_peace_while_there_is_nothing_newer(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    at(tmp_path, CONFIG).write_bytes(b"mine\n")
+def test_changed_file_is_left_in_peace_while_there_is_nothing_newer(root: Path) -> None:
+    at(root, CONFIG).write_bytes(b"mine\n")
 
-    done = install(tmp_path, plan_of())
+    done = install(root, plan_of())
 
     assert done[CONFIG] == InstallVerb.KEPT
-    assert not at(tmp_path, f"{CONFIG}.new").exists()
+    assert not at(root, f"{CONFIG}.new").exists()
 
 
 def test_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
@@ -125,16 +127,15 @@ def test_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
     assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
 
 
-def test_force_replaces_and_keeps_every_older_one(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
+def test_force_replaces_and_keeps_every_older_one(root: Path) -> None:
     for mine in (b"mine 1\n", b"mine 2\n"):
-        at(tmp_path, CONFIG).write_bytes(mine)
-        done = install(tmp_path, plan_of(), force=True)
+        at(root, CONFIG).write_bytes(mine)
+        done = install(root, plan_of(), force=True)
         assert done[CONFIG] == InstallVerb.REPLACED
 
-    assert at(tmp_path, CONFIG).read_bytes() == b"config 1\n"
-    assert at(tmp_path, f"{CONFIG}.old").read_bytes() == b"mine 1\n"
-    assert at(tmp_path, f"{CONFIG}.old.2").read_bytes() == b"mine 2\n"
+    assert at(root, CONFIG).read_bytes() == b"config 1\n"
+    assert at(root, f"{CONFIG}.old").read_bytes() == b"mine 1\n"
+    assert at(root, f"{CONFIG}.old.2").read_bytes() == b"mine 2\n"
 
 
 def test_unit_that_was_masked_stays_masked(tmp_path: Path) -> None:
@@ -194,37 +195,33 @@ def test_what_was_done_before_a_fault_is_remembered(tmp_path: Path) -> None:
     assert set(read_record(tmp_path)) == {UNIT, CONFIG}
 
 
-def test_uninstall_leaves_no_trace_but_the_data(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-
-    done = uninstall(tmp_path)
+def test_uninstall_leaves_no_trace_but_the_data(root: Path) -> None:
+    done = uninstall(root)
 
     assert set(done.values()) == {InstallVerb.REMOVED}
-    files = [path for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()]
+    files = [path for path in root.rglob("*") if not path.is_dir() or path.is_symlink()]
     assert files == []
-    assert not at(tmp_path, "/etc/obcd").exists()
-    assert at(tmp_path, "/var/spool/obcd/inbox").is_dir()
+    assert not at(root, "/etc/obcd").exists()
+    assert at(root, "/var/spool/obcd/inbox").is_dir()
 
 
-def test_uninstall_keeps_what_was_changed(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    at(tmp_path, CONFIG).write_bytes(b"mine\n")
-    at(tmp_path, LINK).unlink()
+def test_uninstall_keeps_what_was_changed(root: Path) -> None:
+    at(root, CONFIG).write_bytes(b"mine\n")
+    at(root, LINK).unlink()
 
-    done = uninstall(tmp_path)
+    done = uninstall(root)
 
     assert (done[CONFIG], done[LINK], done[UNIT]) == (InstallVerb.KEPT, InstallVerb.GONE, InstallVerb.REMOVED)
-    assert at(tmp_path, CONFIG).read_bytes() == b"mine\n"
+    assert at(root, CONFIG).read_bytes() == b"mine\n"
 
 
-def test_uninstall_takes_away_what_was_put_beside(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    at(tmp_path, CONFIG).write_bytes(b"mine\n")
-    install(tmp_path, plan_of(config=b"config 2\n"))
+def test_uninstall_takes_away_what_was_put_beside(root: Path) -> None:
+    at(root, CONFIG).write_bytes(b"mine\n")
+    install(root, plan_of(config=b"config 2\n"))
 
-    uninstall(tmp_path)
+    uninstall(root)
 
-    assert os.listdir(at(tmp_path, "/etc/obcd")) == ["obcd.toml"]
+    assert os.listdir(at(root, "/etc/obcd")) == ["obcd.toml"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": []}', "not json"])
@@ -263,10 +260,9 @@ def test_second_installation_at_the_same_time_is_refused(tmp_path: Path) -> None
         assert tmp_path.is_dir()
 
 
-def test_units_of_others_are_neither_stopped_nor_disabled(tmp_path: Path) -> None:
-    install(tmp_path, plan_of())
-    at(tmp_path, "/etc/systemd/system/obcd-exporter.service").write_text("[Service]\n")
+def test_units_of_others_are_neither_stopped_nor_disabled(root: Path) -> None:
+    at(root, "/etc/systemd/system/obcd-exporter.service").write_text("[Service]\n")
 
-    commands = before_removal(tmp_path, read_record(tmp_path))
+    commands = before_removal(root, read_record(root))
 
     assert commands == [("systemctl", "disable", "--now", "obcd.target")]

@@ -303,11 +303,7 @@ class TestWords:
                 wording("llama-server-process-has-terminated-exit-3"),
             ),
             (500, wording("llama-runner-process-has-terminated-signal"), "terminated: signal: killed"),
-            (
-                500,
-                wording("model-requires-more-system-memory-9"),
-                wording("requires-more-system-memory-9-5"),
-            ),
+            (500, wording("model-requires-more-system-memory-9"), wording("requires-more-system-memory-9-5")),
         ],
     )
     def test_words_that_help_are_kept(self, status: int, text: str, kept: str) -> None:

@@ -54,6 +54,20 @@ def ask(
     return ask_fitting(cast("Transport", script), request, settings, lambda _: has_time)
 
 
+def answered(script: Scripted, settings: JobSettings = JOB, line: dict[str, Any] | None = None) -> ModelAnswer:
+    answer = ask(script, settings, line)
+    assert isinstance(answer, ModelAnswer)
+    return answer
+
+
+def failed(
+    script: Scripted, settings: JobSettings = JOB, line: dict[str, Any] | None = None, *, has_time: bool = True
+) -> Fault:
+    fault = ask(script, settings, line, has_time=has_time)
+    assert isinstance(fault, Fault)
+    return fault
+
+
 def kept_of(fault: Fault) -> KeptAnswer:
     assert fault.kept is not None
     return fault.kept
@@ -62,9 +76,8 @@ def kept_of(fault: Fault) -> KeptAnswer:
 def test_answer_that_fits_is_asked_once_and_stands_parsed() -> None:
     script = Scripted(f"Here:\n```json\n{GOOD}\n```")
 
-    answer = ask(script)
+    answer = answered(script)
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.text, answer.parsed) == (GOOD, {"age": 54})
     assert answer.repairs == 0
     assert script.asked[0][1]["format"] == SCHEMA
@@ -73,9 +86,8 @@ def test_answer_that_fits_is_asked_once_and_stands_parsed() -> None:
 def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
     script = Scripted(BAD, GOOD)
 
-    answer = ask(script, replace(JOB, send_schema=False))
+    answer = answered(script, replace(JOB, send_schema=False))
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.parsed == {"age": 54}
     assert not any("format" in body for _, body in script.asked)
 
@@ -83,9 +95,8 @@ def test_schema_may_stay_here_and_is_held_to_all_the_same() -> None:
 def test_repair_shows_the_model_its_answer_and_what_is_wrong_with_it() -> None:
     script = Scripted(BAD, GOOD)
 
-    answer = ask(script)
+    answer = answered(script)
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.repairs == 1
     user, assistant, told = script.asked[1][1]["messages"]
     assert user == {"role": "user", "content": "How old?"}
@@ -120,16 +131,14 @@ def test_schema_that_is_no_flat_record_is_shown_as_it_is() -> None:
 
 
 def test_number_in_quotes_is_told_as_mended() -> None:
-    answer = ask(Scripted('{"age": "54"}'))
+    answer = answered(Scripted('{"age": "54"}'))
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.parsed, answer.text, answer.is_mended) == ({"age": 54}, GOOD, True)
 
 
 def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
-    answer = ask(Scripted(BAD, BAD, GOOD))
+    answer = answered(Scripted(BAD, BAD, GOOD))
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.cost.prompt_tokens, answer.cost.eval_tokens) == (30, 15)
     assert (answer.cost.eval_seconds, answer.cost.wait_seconds) == (3.0, 3.0)
 
@@ -137,9 +146,8 @@ def test_tokens_and_seconds_of_repairs_are_part_of_the_answers() -> None:
 def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it() -> None:
     script = Scripted(BAD, BAD, BAD)
 
-    fault = ask(script)
+    fault = failed(script)
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, fault.remedy) == ("invalid_answer", Remedy.NEVER)
     assert fault.message == wording("the-answer-does-not-fit-the-2")
     assert "Jane" not in repr(fault)
@@ -151,9 +159,8 @@ def test_answer_that_never_fits_is_a_failure_that_keeps_it_and_does_not_quote_it
 def test_no_repairs_where_none_are_wanted_or_there_is_no_time() -> None:
     for settings, has_time in ((replace(JOB, repairs=0), True), (JOB, False)):
         script = Scripted(BAD)
-        fault = ask(script, settings, has_time=has_time)
+        fault = failed(script, settings, has_time=has_time)
 
-        assert isinstance(fault, Fault)
         assert fault.message == wording("the-answer-does-not-fit-the-3")
         assert kept_of(fault).repairs == 0
         assert len(script.asked) == 1
@@ -163,8 +170,7 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
     line = {"prompt": "Say.", "format": {"type": "array"}}
 
     assert isinstance(ask(Scripted(GOOD, GOOD, GOOD), line=line), Fault)
-    answer = ask(Scripted("[1]"), line=line)
-    assert isinstance(answer, ModelAnswer)
+    answer = answered(Scripted("[1]"), line=line)
     assert answer.parsed == [1]
 
 
@@ -188,9 +194,8 @@ def test_schema_of_a_line_wins_and_is_held_to() -> None:
 def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[str, Any]) -> None:
     script = Scripted("54, I think")
 
-    answer = ask(script, line=line)
+    answer = answered(script, line=line)
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.text == "54, I think"
     assert answer.parsed is NOT_PARSED
     assert "format" not in script.asked[0][1]
@@ -199,26 +204,23 @@ def test_line_that_wants_any_text_gets_it_where_the_job_has_a_schema(line: dict[
 def test_null_says_nothing_of_the_format() -> None:
     script = Scripted(GOOD)
 
-    answer = ask(script, line={"prompt": "How old?", "format": None})
+    answer = answered(script, line={"prompt": "How old?", "format": None})
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.parsed == {"age": 54}
 
 
 def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
     text = f"<think>hm</think> ```{GOOD}```"
 
-    answer = ask(Scripted(text), replace(JOB, format=None))
+    answer = answered(Scripted(text), replace(JOB, format=None))
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.text == text
     assert answer.parsed is NOT_PARSED
 
 
 def test_thoughts_are_kept_apart_wherever_they_stand() -> None:
-    answer = ask(Scripted(f"<think>inline</think>{GOOD}", thinking="native"))
+    answer = answered(Scripted(f"<think>inline</think>{GOOD}", thinking="native"))
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.text, answer.thinking) == (GOOD, "native\ninline")
 
 
@@ -226,25 +228,22 @@ def test_thoughts_are_kept_apart_wherever_they_stand() -> None:
 def test_answer_cut_off_in_thought_says_so_and_is_not_asked_again(text: str, thinking: str) -> None:
     script = Scripted(text, reason="length", thinking=thinking)
 
-    fault = ask(script)
+    fault = failed(script)
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, fault.remedy, kept_of(fault).thinking) == ("cut_in_thought", Remedy.NEVER, "so")
     assert wording("still-thought-before-its-first-word") in fault.message
     assert len(script.asked) == 1
 
 
 def test_record_that_is_whole_before_the_cut_is_an_answer() -> None:
-    answer = ask(Scripted(f"{GOOD}\n\n\nThe note says", reason="length"))
+    answer = answered(Scripted(f"{GOOD}\n\n\nThe note says", reason="length"))
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.parsed, answer.text) == ({"age": 54}, GOOD)
 
 
 def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
-    fault = ask(Scripted('{"age": 5', '{"age": 5', '{"age": 5', reason="length"))
+    fault = failed(Scripted('{"age": 5', '{"age": 5', '{"age": 5', reason="length"))
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("cut_short", '{"age": 5')
     assert fault.message == (wording("the-answer-was-cut-off-so"))
 
@@ -252,9 +251,8 @@ def test_record_that_is_cut_short_is_a_failure_that_keeps_it() -> None:
 def test_call_of_a_tool_is_no_misfit() -> None:
     called = reply("", tool_calls=[{"function": {"name": "weather", "arguments": {}}}])
 
-    answer = ask(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
+    answer = answered(Scripted(called), line={"prompt": "How old?", "tools": TOOLS[1:]})
 
-    assert isinstance(answer, ModelAnswer)
     assert answer.tool_calls
 
 
@@ -270,9 +268,8 @@ def test_call_of_a_tool_is_no_misfit() -> None:
 def test_what_is_no_call_of_a_tool_keeps_no_answer_from_its_schema(line: dict[str, Any], given: list[Any]) -> None:
     script = Scripted(reply("nope", tool_calls=given), GOOD)
 
-    answer = ask(script, line=line)
+    answer = answered(script, line=line)
 
-    assert isinstance(answer, ModelAnswer)
     assert (answer.parsed, answer.repairs) == ({"age": 54}, 1)
 
 
@@ -308,9 +305,8 @@ def named(answer: ModelAnswer) -> list[Any]:
 
 @pytest.mark.parametrize("settings", [FREE, JOB])
 def test_calls_that_fit_are_asked_once(settings: JobSettings) -> None:
-    answer = ask(Scripted(calls(("weather", {"city": "Riga"}), ("search", {"any": 1}))), settings, ASKED)
+    answer = answered(Scripted(calls(("weather", {"city": "Riga"}), ("search", {"any": 1}))), settings, ASKED)
 
-    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga"}), ("search", {"any": 1})]
     assert answer.repairs == 0
     assert not answer.is_mended
@@ -320,9 +316,8 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
     wrong = calls(("search", {}), ("weather", {"town": "Riga"}))
     script = Scripted(wrong, wrong, calls(("weather", {"city": "Riga", "days": "3"})))
 
-    answer = ask(script, FREE, ASKED)
+    answer = answered(script, FREE, ASKED)
 
-    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("weather", {"city": "Riga", "days": 3})]
     assert (answer.repairs, answer.is_mended, answer.cost.eval_tokens) == (2, True, 15)
     said, told = script.asked[1][1]["messages"][-2:]
@@ -339,10 +334,7 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
     ("given", "reason"),
     [
         (("weather", {}), wording("in-its-call-of-weather-the")),
-        (
-            ("weather", {"city": 5}),
-            wording("in-its-call-of-weather-the-2"),
-        ),
+        (("weather", {"city": 5}), wording("in-its-call-of-weather-the-2")),
         (("weather", []), wording("in-its-call-of-weather-the-3")),
         (("forecast", {"city": "Riga"}), wording("it-calls-a-tool-that-was")),
         ((None, {}), wording("it-calls-a-tool-that-was")),
@@ -351,9 +343,8 @@ def test_call_of_a_strict_tool_that_does_not_fit_is_repaired() -> None:
 def test_call_that_never_fits_is_a_failure_that_keeps_it(given: tuple[Any, Any], reason: str) -> None:
     script = Scripted(*[calls(given)] * 3)
 
-    fault = ask(script, FREE, ASKED)
+    fault = failed(script, FREE, ASKED)
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, fault.message) == ("invalid_answer", f"{reason}, after 2 repairs")
     assert kept_of(fault).tool_calls == [{"function": {"name": given[0], "arguments": given[1]}}]
     assert (kept_of(fault).repairs, kept_of(fault).cost.eval_tokens) == (2, 15)
@@ -382,9 +373,8 @@ def test_model_that_answers_instead_of_calling_is_held_to_the_schema_of_the_job_
 def test_calls_are_left_as_they_are_where_no_tool_is_strict() -> None:
     given = calls(("nobody", {"x": 1}))
 
-    answer = ask(Scripted(given), JOB, {"prompt": "Weather?", "tools": TOOLS[1:]})
+    answer = answered(Scripted(given), JOB, {"prompt": "Weather?", "tools": TOOLS[1:]})
 
-    assert isinstance(answer, ModelAnswer)
     assert named(answer) == [("nobody", {"x": 1})]
 
 
@@ -398,9 +388,8 @@ def test_long_answer_is_not_repeated_whole() -> None:
 def test_completion_is_repaired_in_its_prompt() -> None:
     script = Scripted(BAD, GOOD)
 
-    answer = ask(script, line={"complete": "The record: "})
+    answered(script, line={"complete": "The record: "})
 
-    assert isinstance(answer, ModelAnswer)
     path, body = script.asked[1]
     assert path == "/api/generate"
     assert body["prompt"].startswith(wording("the-record-that-answer-cannot-be", BAD))
@@ -418,24 +407,21 @@ CASES: dict[str, tuple[Any, str]] = {
 def test_fault_of_the_endpoint_during_a_repair_is_the_requests(name: str) -> None:
     answer, kind = CASES[name]
 
-    fault = ask(Scripted(BAD, answer))
+    fault = failed(Scripted(BAD, answer))
 
-    assert isinstance(fault, Fault)
     assert fault.kind == kind
 
 
 def test_repair_that_cannot_be_asked_leaves_the_failure_with_its_answer() -> None:
-    fault = ask(Scripted(BAD, TOO_LONG))
+    fault = failed(Scripted(BAD, TOO_LONG))
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("invalid_answer", BAD)
     assert wording("asked-again-the-prompt-does-not") in fault.message
 
 
 def test_repair_that_needs_a_larger_context_is_asked_there() -> None:
-    fault = ask(Scripted(BAD, TOO_LONG), replace(JOB, num_ctx=64, num_ctx_max=4096))
+    fault = failed(Scripted(BAD, TOO_LONG), replace(JOB, num_ctx=64, num_ctx_max=4096))
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, fault.needs) == ("too_long", 900 + 96)
 
 
@@ -459,8 +445,7 @@ def test_answer_on_which_the_schema_takes_too_long_is_not_asked_again(monkeypatc
     monkeypatch.setattr("obcd.ollama.validation_process.SECONDS", 0.05)
     long = json.dumps("ab" * 5000)
 
-    fault = ask(Scripted(long), replace(JOB, format={"pattern": r"(?:(?=.*x).)+y"}))
+    fault = failed(Scripted(long), replace(JOB, format={"pattern": r"(?:(?=.*x).)+y"}))
 
-    assert isinstance(fault, Fault)
     assert (fault.kind, kept_of(fault).text) == ("invalid_answer", long)
     assert fault.message == (wording("the-schema-takes-longer-than-0"))

@@ -14,17 +14,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, Rejected, Repeated, accept
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import (
-    accept_bytes,
-    answer,
-    drop_of,
-    failure,
-    finish,
-    make_layout,
-    order_of,
-    put,
-    record,
-)
+from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, make_layout, order_of, put, record
 
 #: Seven lines, one of them blank; line 4 is no prompt, and line 6 will fail.
 INPUT = (
@@ -536,7 +526,7 @@ def test_folder_of_a_newer_obcd_is_not_judged(notes: Path) -> None:
     )
 
 
-def test_folders_below_are_found_by_their_names(layout: Layout, tmp_path: Path) -> None:
+def test_folders_below_are_found_by_their_names(layout: Layout) -> None:
     publish_notes(layout)
     put(layout, INPUT, profile="clinical")
     accept(layout, order_of(drop_of(layout.inbox / "clinical" / "notes.jsonl", "clinical"), "job2"))

@@ -63,10 +63,17 @@ def order_of(drop: Drop, job: str = "job1", **changes: Any) -> AcceptOrder:
     return AcceptOrder(drop=drop, job=job, **values)
 
 
-def accept_bytes(layout: Layout, content: bytes, job: str = "job1", name: str = "notes.jsonl") -> JobHeader:
-    verdict = accept(layout, order_of(drop_of(put(layout, content, name)), job))
+def accepted(layout: Layout, order: AcceptOrder) -> JobHeader:
+    """Accept a drop that becomes a job, and return the job's header."""
+    verdict = accept(layout, order)
     assert isinstance(verdict, Accepted), verdict
     return verdict.header
+
+
+def accept_bytes(
+    layout: Layout, content: bytes, job: str = "job1", name: str = "notes.jsonl", **changes: Any
+) -> JobHeader:
+    return accepted(layout, order_of(drop_of(put(layout, content, name)), job, **changes))
 
 
 def answer(ordinal: int, text: str = "fine", **fields: Any) -> bytes:

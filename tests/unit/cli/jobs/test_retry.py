@@ -12,12 +12,11 @@ from obcd.cli import main
 from obcd.coordinator.jobs.running_job import idle_view
 from obcd.coordinator.view import JobState
 from obcd.spool.folders.layout import Layout
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
 from obcd.spool.outbox.status_folders import StatusFolders
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, accept_bytes, answer, drop_of, failure, order_of, record
+from tests.unit.spool.spools import THREE, accept_bytes, accepted, answer, drop_of, failure, order_of, record
 
 Run = Callable[..., str]
 
@@ -44,9 +43,7 @@ def run(layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> R
 
 
 def take(layout: Layout) -> JobHeader:
-    verdict = accept(layout, order_of(drop_of(layout.inbox / "notes.retry.jsonl"), "job2"))
-    assert isinstance(verdict, Accepted), verdict
-    return verdict.header
+    return accepted(layout, order_of(drop_of(layout.inbox / "notes.retry.jsonl"), "job2"))
 
 
 def test_retry_is_dropped_with_the_job_that_it_is_of(layout: Layout, notes: Path, run: Run) -> None:

@@ -77,6 +77,12 @@ class Bench:
             then(LoadedJob(call.header, ledger.Replay(done=bytes(9), size=0), b""))
         self.jobs.tick(0.0)
 
+    def run(self, job: str) -> None:
+        """Take a job, and have it begin."""
+        self.take(job)
+        self.jobs.activate(1, 0.0)
+        self.load_all()
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
@@ -85,12 +91,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.recorder.stop(5)
 
 
-def test_cancelled_job_is_published_once_its_last_results_are_on_disk(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.take("j1")
-    bench.jobs.activate(4, 0.0)
-    bench.load_all()
+def test_cancelled_job_is_published_once_its_last_results_are_on_disk(bench: Bench) -> None:
+    bench.run("j1")
     bench.recorder.stop(5)  # nothing gets on disk from here on
     bench.recorder.add(Entry("j1", answer(0), Counts(responses=1)))
 
@@ -159,9 +161,7 @@ def test_job_that_was_paused_while_it_was_loaded_is_paused(bench: Bench) -> None
 
 
 def test_pausing_a_cancelled_job_changes_nothing(bench: Bench) -> None:
-    bench.take("j1")
-    bench.jobs.activate(1, 0.0)
-    bench.load_all()
+    bench.run("j1")
     bench.jobs.bind("j1", JobControls(canceller=7))
 
     bench.jobs.pause(frozenset({"j1"}))
@@ -180,9 +180,7 @@ def test_newcomer_becomes_active_beside_a_crowd(bench: Bench) -> None:
 
 
 def test_priority_reaches_a_running_job(bench: Bench) -> None:
-    bench.take("j1")
-    bench.jobs.activate(1, 0.0)
-    bench.load_all()
+    bench.run("j1")
 
     bench.jobs.bind("j1", JobControls(Rank(0, 5)))
 
@@ -231,9 +229,7 @@ def test_job_in_quarantine_comes_out_to_be_resumed_or_cancelled(bench: Bench, is
 
 
 def test_published_job_is_reported_once(bench: Bench) -> None:
-    bench.take("j1")
-    bench.jobs.activate(1, 0.0)
-    bench.load_all()
+    bench.run("j1")
     bench.jobs.bind("j1", JobControls(canceller=7))
     bench.jobs.tick(0.0)
     _, then = bench.clerk.submitted.pop()

@@ -33,10 +33,7 @@ def test_template_reaches_into_no_value(name: str) -> None:
         ("", wording("it-names-no-field")),
         ("{note", wording("a-stands-alone-in-it-at-2")),
         ("{note} }", wording("a-stands-alone-in-it-at-3")),
-        (
-            "a {} {note}",
-            wording("the-braces-at-character-3-hold"),
-        ),
+        ("a {} {note}", wording("the-braces-at-character-3-hold")),
         ("{ note }", wording("the-braces-at-character-1-hold")),
         ("{a\nb}", wording("the-braces-at-character-1-hold-2")),
     ],

@@ -131,28 +131,13 @@ def test_true_is_no_integer_and_one_is_no_true() -> None:
         ({"properties": 5}, 'at properties: 5 is not of type "object"'),
         ({"pattern": "("}, wording("at-its-top-is-no-pattern")),
         ({"patternProperties": {"*": {}}}, wording("at-its-top-is-no-pattern-2")),
-        (
-            {"properties": {"a": {"$ref": "https://e.org/a"}}},
-            wording("at-properties-a-ref-points-to"),
-        ),
-        (
-            {"$ref": "other.json"},
-            wording("at-its-top-ref-points-to"),
-        ),
-        (
-            {"properties": {"a": {"$ref": "#/$defs/b"}}},
-            wording("at-properties-a-ref-points-to-2"),
-        ),
+        ({"properties": {"a": {"$ref": "https://e.org/a"}}}, wording("at-properties-a-ref-points-to")),
+        ({"$ref": "other.json"}, wording("at-its-top-ref-points-to")),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, wording("at-properties-a-ref-points-to-2")),
         ({"$ref": "#"}, wording("it-refers-to-itself-without-end")),
-        (
-            {"properties": {"a": {"pattern": "(a{1000}){1000}"}}},
-            wording("at-properties-a-a-1000-1000"),
-        ),
+        ({"properties": {"a": {"pattern": "(a{1000}){1000}"}}}, wording("at-properties-a-a-1000-1000")),
         ({"$ref": "#nobody"}, wording("at-its-top-ref-points-to-2")),
-        (
-            {"properties": {"a": {"items": {"$ref": "#nobody"}}}},
-            wording("at-properties-a-items-ref-points"),
-        ),
+        ({"properties": {"a": {"items": {"$ref": "#nobody"}}}}, wording("at-properties-a-items-ref-points")),
         (
             {"properties": {"a": {"$id": "https://e.org/a", "$ref": "#/$defs/b"}}, "$defs": {"b": {}}},
             wording("at-properties-a-ref-points-to-2"),

@@ -64,10 +64,7 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
         (b"a,,b\n", wording("column-2-of-its-header-has")),
         (b"a,b,a\n", wording("two-columns-of-its-header-are")),
         (b"a;b\n1;2\n", wording("its-header-has-semicolons-where-commas")),
-        (
-            b'\xef\xbb\xbf"a,b";"c"\n1;2\n',
-            wording("its-header-has-semicolons-where-commas-2"),
-        ),
+        (b'\xef\xbb\xbf"a,b";"c"\n1;2\n', wording("its-header-has-semicolons-where-commas-2")),
         (b"a\tb\n1\t2\n", wording("its-header-has-tabs-where-commas")),
         (b"a\0,b\n", wording("its-header-the-first-line-is")),
         (b"caf\xe9,b\n", wording("its-header-the-first-line-is")),

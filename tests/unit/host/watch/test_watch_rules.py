@@ -47,30 +47,32 @@ class Story:
         return self
 
 
+@pytest.fixture
+def story() -> Story:
+    """Return one whose server has answered."""
+    return Story().answered()
+
+
 def verbs(actions: tuple[Action, ...]) -> list[WatchVerb]:
     return [action.verb for action in actions]
 
 
-def test_a_server_that_answers_is_left_in_peace() -> None:
-    story = Story().answered()
+def test_a_server_that_answers_is_left_in_peace(story: Story) -> None:
     assert [story.see(5, answer=ProbeAnswer.ANSWERED, models=(WHOLE,)) for _ in range(100)] == [()] * 100
     assert (story.condition.trouble, story.condition.remark) == ("", "")
 
 
-def test_three_hung_probes_in_a_row_end_a_server_that_had_answered() -> None:
-    story = Story().answered()
+def test_three_hung_probes_in_a_row_end_a_server_that_had_answered(story: Story) -> None:
     assert [verbs(story.see(4, answer=ProbeAnswer.HUNG)) for _ in range(3)] == [[], [], [WatchVerb.TERM]]
 
 
-def test_a_probe_is_counted_once_however_often_it_is_seen() -> None:
-    story = Story().answered()
+def test_a_probe_is_counted_once_however_often_it_is_seen(story: Story) -> None:
     story.see(4, answer=ProbeAnswer.HUNG)
     assert [story.see(0.5) for _ in range(20)] == [()] * 20
     assert story.condition.hangs == 1
 
 
-def test_an_answer_between_hung_probes_begins_the_count_anew() -> None:
-    story = Story().answered()
+def test_an_answer_between_hung_probes_begins_the_count_anew(story: Story) -> None:
     answers = [ProbeAnswer.HUNG, ProbeAnswer.HUNG, ProbeAnswer.ANSWERED] * 5
     assert [story.see(4, answer=answer) for answer in answers] == [()] * 15
 
@@ -84,8 +86,7 @@ def test_a_server_that_never_answered_may_hang_for_as_long_as_a_start_takes(age:
     assert verbs(story.see(4, answer=ProbeAnswer.HUNG)) == done
 
 
-def test_a_process_that_heeds_no_term_is_killed_and_only_then_again() -> None:
-    story = Story().answered()
+def test_a_process_that_heeds_no_term_is_killed_and_only_then_again(story: Story) -> None:
     story.see(is_card_gone=True)
     assert verbs(story.see(3.9)) == []
     assert verbs(story.see(0.2)) == [WatchVerb.KILL]
@@ -93,8 +94,7 @@ def test_a_process_that_heeds_no_term_is_killed_and_only_then_again() -> None:
     assert verbs(story.see(4)) == [WatchVerb.KILL]
 
 
-def test_refused_connections_are_borne_for_a_minute() -> None:
-    story = Story().answered()
+def test_refused_connections_are_borne_for_a_minute(story: Story) -> None:
     story.see(answer=ProbeAnswer.REFUSED)
     assert story.see(59, answer=ProbeAnswer.REFUSED) == ()
     assert verbs(story.see(2, answer=ProbeAnswer.REFUSED)) == [WatchVerb.TERM]
@@ -147,8 +147,7 @@ def test_after_a_restart_it_is_left_alone_with_pauses_that_grow_to_an_hour() -> 
     assert gaps == sorted(gaps)
 
 
-def test_ten_healthy_minutes_take_the_pauses_back() -> None:
-    story = Story().answered()
+def test_ten_healthy_minutes_take_the_pauses_back(story: Story) -> None:
     restarted(story, 11)
     story.see(answer=ProbeAnswer.ANSWERED, models=(WHOLE,))
     before = story.condition
@@ -158,8 +157,7 @@ def test_ten_healthy_minutes_take_the_pauses_back() -> None:
     assert restarted(story, 12) == [WatchVerb.TERM]
 
 
-def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu() -> None:
-    story = Story().answered()
+def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(story: Story) -> None:
     assert verbs(story.see(is_card_gone=True)) == [WatchVerb.TERM]
     story.see(state="STARTING", pid=11)
     story.see(state="BACKOFF", pid=0)
@@ -169,8 +167,7 @@ def test_a_lost_card_ends_its_server_and_what_waits_for_it_is_left_to_serve_gpu(
 
 
 @pytest.mark.parametrize(("state", "fault"), [("EXITED", ""), ("BACKOFF", "Exited too quickly (process log …)")])
-def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(state: str, fault: str) -> None:
-    story = Story().answered()
+def test_an_end_that_the_watch_brought_about_is_not_blamed_on_the_server(story: Story, state: str, fault: str) -> None:
     story.see(5, models=(ON_CPU,))
     story.see(1, state=state, pid=0, fault=fault)
     assert story.condition.trouble == wording("it-holds-llama3-2-latest-off")
@@ -190,15 +187,13 @@ def test_what_supervisor_gave_up_is_started_for_ever_with_pauses_up_to_a_minute(
     assert set(gaps[5:]) == {60}
 
 
-def test_an_end_that_supervisor_mends_itself_is_not_interfered_with() -> None:
-    story = Story().answered()
+def test_an_end_that_supervisor_mends_itself_is_not_interfered_with(story: Story) -> None:
     assert story.see(state="EXITED", pid=0) == ()
     assert story.see(state="STARTING", pid=11) == ()
     assert [restart.by for restart in story.condition.restarts] == ["supervisor"]
 
 
-def test_what_a_person_stopped_stays_stopped_and_their_restart_is_theirs() -> None:
-    story = Story().answered()
+def test_what_a_person_stopped_stays_stopped_and_their_restart_is_theirs(story: Story) -> None:
     assert [story.see(100, state=state, pid=pid) for state, pid in [("STOPPING", 10), ("STOPPED", 0)] * 2] == [()] * 4
     assert story.condition.trouble == wording("stopped-by-a-person")
     story.see(state="STARTING", pid=11)
@@ -206,15 +201,13 @@ def test_what_a_person_stopped_stays_stopped_and_their_restart_is_theirs() -> No
     assert story.condition.trouble == ""
 
 
-def test_its_own_restart_is_the_watch_s_with_the_reason() -> None:
-    story = Story().answered()
+def test_its_own_restart_is_the_watch_s_with_the_reason(story: Story) -> None:
     restarted(story, 11)
     (restart,) = story.condition.restarts
     assert (restart.by, restart.reason) == ("watch", wording("it-holds-llama3-2-latest-off-2"))
 
 
-def test_an_answer_of_the_process_before_says_nothing_of_the_next() -> None:
-    story = Story().answered()
+def test_an_answer_of_the_process_before_says_nothing_of_the_next(story: Story) -> None:
     story.see(models=(ON_CPU,))
     story.see(100, state="RUNNING", pid=11)
     assert not story.condition.is_answering
@@ -238,22 +231,19 @@ def test_a_later_giving_up_waits_anew() -> None:
     assert verbs(story.see(5)) == [WatchVerb.START]
 
 
-def test_refused_connections_between_hung_probes_begin_the_count_anew() -> None:
-    story = Story().answered()
+def test_refused_connections_between_hung_probes_begin_the_count_anew(story: Story) -> None:
     answers = [ProbeAnswer.HUNG, ProbeAnswer.HUNG, ProbeAnswer.REFUSED] * 3
     assert [story.see(4, answer=answer) for answer in answers] == [()] * 9
 
 
-def test_ten_healthy_minutes_end_a_long_time_alone() -> None:
-    story = Story().answered()
+def test_ten_healthy_minutes_end_a_long_time_alone(story: Story) -> None:
     story.condition = replace(story.condition, pause=3600.0, next_restart_at=story.now + 3600)
     for _ in range(130):
         story.see(5, models=(WHOLE,))
     assert verbs(story.see(5, models=(ON_CPU,))) == [WatchVerb.TERM]
 
 
-def test_the_last_restarts_are_kept_and_all_are_counted() -> None:
-    story = Story().answered()
+def test_the_last_restarts_are_kept_and_all_are_counted(story: Story) -> None:
     for pid in range(100, 130):
         story.see(state="STARTING", pid=pid)
     assert (len(story.condition.restarts), story.condition.restart_count) == (20, 30)
@@ -267,8 +257,7 @@ def test_the_last_restarts_are_kept_and_all_are_counted() -> None:
         (ProbeAnswer.STRANGE, wording("it-answers-strangely-does-another-program")),
     ],
 )
-def test_what_is_no_reason_to_restart_is_said(answer: ProbeAnswer, trouble: str) -> None:
-    story = Story().answered()
+def test_what_is_no_reason_to_restart_is_said(story: Story, answer: ProbeAnswer, trouble: str) -> None:
     assert story.see(4, answer=answer) == ()
     assert story.condition.trouble == trouble
     story.see(4, answer=ProbeAnswer.ANSWERED)
@@ -286,15 +275,13 @@ def test_a_stranger_that_answers_in_its_place_is_no_answer_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("state", ["BACKOFF", "FATAL"])
-def test_why_a_server_does_not_start_is_said_by_the_last_line_of_its_log(state: str) -> None:
-    story = Story().answered()
+def test_why_a_server_does_not_start_is_said_by_the_last_line_of_its_log(story: Story, state: str) -> None:
     story.see(state=state, pid=0, fault="Exited too quickly", last_words="port 11433 is held")
     assert story.condition.trouble == wording("it-does-not-start-port-11433")
     assert not story.condition.is_answering
 
 
-def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_its_first_seconds() -> None:
-    story = Story().answered()
+def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_its_first_seconds(story: Story) -> None:
     for _ in range(3):
         story.see(4, answer=ProbeAnswer.HUNG)
     story.see(pid=0, state="EXITED")
@@ -304,8 +291,7 @@ def test_what_was_wrong_before_a_restart_is_over_once_the_new_process_is_past_it
     assert (story.condition.trouble, story.condition.remark) == ("", "it starts")
 
 
-def test_a_restart_by_a_person_is_told_from_a_stop() -> None:
-    story = Story().answered()
+def test_a_restart_by_a_person_is_told_from_a_stop(story: Story) -> None:
     seen = []
     for state in ("STOPPING", "STOPPED"):
         story.see(0.5, state=state, pid=0)

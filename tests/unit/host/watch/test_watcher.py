@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from obcd.errors import TimedOutError
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.servers.locks import hold_pull
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import FAULT_NOT_RUNNING, ProcessState, SupervisorRefusedError
@@ -21,7 +21,7 @@ from obcd.host.watch.watch_rules import ProbeAnswer
 from obcd.host.watch.watcher import Watch, load_memory, run
 from tests.golden.wording import wording
 
-TICK = Event("TICK_5", {})
+TICK = Event("TICK_5")
 
 
 class Supervisor:
@@ -33,7 +33,7 @@ class Supervisor:
         self.done: list[tuple[str, str]] = []
 
     def show(self, name: str, state: str, pid: int) -> None:
-        self.known[name] = ProcessState(name=name, state=state, pid=pid, age_seconds=1000.0 if pid else 0.0, fault="")
+        self.known[name] = ProcessState(state=state, pid=pid, age_seconds=1000.0 if pid else 0.0, fault="")
 
     def states(self) -> dict[str, ProcessState]:
         if self.is_stuck:
@@ -121,6 +121,12 @@ class World:
         for label in labels:
             self.asked.show(label, ProbeAnswer.ANSWERED)
 
+    def begin(self) -> None:
+        """Make the turns after which both servers have answered."""
+        self.tick()
+        self.answer("0", "1")
+        self.tick()
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
@@ -130,7 +136,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_watchdog_is_fed_by_ticks_of_supervisord_alone(world: World) -> None:
     world.tick()
     assert [world.tick() for _ in range(10)] == [[]] * 10
-    assert world.tick(Event("PROCESS_STATE_RUNNING", {})) == []
+    assert world.tick(Event("PROCESS_STATE_RUNNING")) == []
     assert world.tick(TICK) == [{"WATCHDOG": 1}]
 
 
@@ -178,9 +184,7 @@ def test_a_reading_from_before_a_server_started_does_not_condemn_it(world: World
 
 
 def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -> None:
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     world.supervisor.is_stuck = True
     assert world.tick() == [{"STATUS": wording("2-2-servers-answer-supervisord-does")}]
     world.supervisor.is_stuck = False
@@ -188,9 +192,7 @@ def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -
 
 
 def test_a_server_that_ended_meanwhile_is_no_reason_to_end(world: World) -> None:
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     world.supervisor.is_refusing = True
     world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
     world.tick()
@@ -233,9 +235,7 @@ def test_a_server_that_waits_for_a_pull_is_said_to(world: World) -> None:
 
 
 def test_what_is_remembered_is_no_answer_of_today(world: World) -> None:
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     condition = load_memory(world.runtime)["0"]
     assert (condition.pid, condition.has_answered) == (10, True)
     assert (condition.probe, condition.is_answering, condition.trouble) == (0, False, "")
@@ -260,7 +260,7 @@ def test_the_loop_says_that_it_is_ready_takes_events_and_ends_with_its_pipe() ->
 
 def test_when_supervisord_stops_the_watch_says_so_and_does_nothing_more(world: World) -> None:
     world.tick()
-    (told,) = world.tick(Event("SUPERVISOR_STATE_CHANGE_STOPPING", {}))
+    (told,) = world.tick(Event("SUPERVISOR_STATE_CHANGE_STOPPING"))
     assert told == {
         "STATUS": wording("stopping-the-servers-end")
     }  # STOPPING=1 would be the end: a SIGHUP starts all anew
@@ -279,16 +279,12 @@ def test_what_supervisor_gave_up_on_is_started(world: World) -> None:
 
 
 def test_the_next_watch_remembers_and_restarts_nothing(world: World) -> None:
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     world.supervisor.show("gpu1", "RUNNING", 99)
     world.tick()
     world.watch = world.new_watch()
     assert {"READY": 1} not in world.told[-1:]
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     document = json.loads((world.runtime / "watch.json").read_bytes())
     assert document["servers"]["1"]["condition"]["restart_count"] == 1
     assert world.supervisor.done == []
@@ -310,9 +306,7 @@ def test_a_server_is_counted_only_if_its_own_process_listens(world: World, monke
 
     monkeypatch.setattr(module, "is_foreign", is_foreign)
     monkeypatch.setattr(module, "holder", lambda port: f"process 812 (port {port})")
-    world.tick()
-    world.answer("0", "1")
-    world.tick()
+    world.begin()
     assert world.watch.status() == wording("1-2-servers-answer-gpu1-its")
     for _ in range(3):
         world.answer("0", "1")

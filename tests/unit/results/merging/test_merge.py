@@ -83,10 +83,7 @@ def test_suffix_of_no_format_is_refused() -> None:
         ({"response": None}, NoJson(wording("its-response-is-not-text"))),
         ({"response": 7}, NoJson(wording("its-response-is-not-text"))),
         ({"embeddings": [[1.0]]}, NoJson(wording("it-holds-vectors-obcd-vectors-writes"))),
-        (
-            {"response": "", "tool_calls": [{}]},
-            NoJson(wording("it-calls-tools-text-with-tool")),
-        ),
+        ({"response": "", "tool_calls": [{}]}, NoJson(wording("it-calls-tools-text-with-tool"))),
         ({"response": "[1]", "tool_calls": [{}]}, Found([1])),
         ({}, NoJson(wording("it-has-no-response"))),
     ],

@@ -64,7 +64,7 @@ def test_parquet_holds_lists_of_float32(folder: Path, monkeypatch: pytest.Monkey
     assert table.to_pylist() == [{**row, "id": str(row["id"])} for row in ROWS]
 
 
-def test_lone_surrogates_do_not_end_the_document(tmp_path: Path) -> None:
+def test_lone_surrogates_do_not_end_the_document() -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     stream = io.BytesIO()
     writer = writer_for("v.parquet", stream)

@@ -26,7 +26,7 @@ from obcd.spool.outbox import publication
 from obcd.spool.submit.dropping import submit
 from obcd.text_files import LeftOut
 from tests.golden.wording import wording
-from tests.unit.spool.spools import answer, drop_of, failure, order_of, put, put_marker, record
+from tests.unit.spool.spools import accepted, answer, drop_of, failure, order_of, put, put_marker, record
 
 #: Six lines, one of them blank; only the first and the last have an id.
 NOTES = (
@@ -321,9 +321,8 @@ def test_parent_of_a_drop_stands_in_its_manifest_and_in_the_header(ask: Ask, lay
 
     submit(layout.inbox, notes / "retry.jsonl", name="notes.retry", parent="job1")
 
-    verdict = accept(layout, order_of(drop_of(layout.inbox / "notes.retry.jsonl"), "job2"))
-    assert isinstance(verdict, Accepted), verdict
-    assert type(verdict.header).from_json(verdict.header.to_json()).parent == "job1"
+    header = accepted(layout, order_of(drop_of(layout.inbox / "notes.retry.jsonl"), "job2"))
+    assert type(header).from_json(header.to_json()).parent == "job1"
     record(layout, "job2", [answer(0)])
     retry = publication.publish(layout, "job2", {})
     assert json.loads((retry / "manifest.json").read_bytes())["parent"] == "job1"

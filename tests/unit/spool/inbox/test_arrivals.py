@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -331,18 +329,9 @@ def test_file_of_a_hidden_name_that_is_another_stays(
     assert inbox.waiting == {Key("", "notes.jsonl"): Unfit.HARD_LINK}
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Yield a folder that another user can reach, unlike pytest's own."""
-    path = Path(tempfile.mkdtemp(prefix="obcd-test-"))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
-
-
-def test_unreadable_file_waits_and_is_taken_after_chmod(open_folder: Path) -> None:
-    inbox = Inbox(open_folder, [], SETTLE, require_marker=False)
-    path = write(open_folder)
+def test_unreadable_file_waits_and_is_taken_after_chmod(shared: Path) -> None:
+    inbox = Inbox(shared, [], SETTLE, require_marker=False)
+    path = write(shared)
     path.chmod(0o000)
     is_root = os.geteuid() == 0
     if is_root:

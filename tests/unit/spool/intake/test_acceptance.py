@@ -28,6 +28,7 @@ from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
     accept_bytes,
+    accepted,
     answer,
     drop_of,
     lines_of,
@@ -43,6 +44,12 @@ def failures(layout: Layout, header: JobHeader) -> dict[int, str]:
     records = [json.loads(raw) for _, raw in ledger.read_valid(layout.jobs / header.id / ledger.NAME)]
     assert all(record["outcome"] == "failure" for record in records)
     return {record["line"]: record["message"] for record in records}
+
+
+def settled(layout: Layout) -> tuple[Path, AcceptOrder]:
+    """Drop three prompts; returns where they lie, and the order to accept them."""
+    path = put(layout, THREE)
+    return path, order_of(drop_of(path))
 
 
 def requests(layout: Layout, header: JobHeader) -> list[bytes]:
@@ -85,10 +92,9 @@ def test_private_folders_are_closed_to_others(layout: Layout) -> None:
 def test_profile_of_a_drop_is_in_header_and_claim(layout: Layout) -> None:
     path = put(layout, THREE, profile="clinical")
 
-    verdict = accept(layout, order_of(drop_of(path, "clinical")))
+    header = accepted(layout, order_of(drop_of(path, "clinical")))
 
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.profile == "clinical"
+    assert header.profile == "clinical"
     assert (layout.claims / "job1@clinical" / "notes.jsonl").exists()
 
 
@@ -183,10 +189,9 @@ def test_lines_longer_than_a_block_are_read_whole(layout: Layout) -> None:
     long = json.dumps({"prompt": "x" * (disk.BLOCK + 5000)}).encode()
     path = put(layout, THREE + long + b"\n" + THREE)
 
-    verdict = accept(layout, order_of(drop_of(path), max_line_bytes=2**22))
+    header = accepted(layout, order_of(drop_of(path), max_line_bytes=2**22))
 
-    assert isinstance(verdict, Accepted)
-    assert requests(layout, verdict.header) == [*THREE.splitlines(), long, *THREE.splitlines()]
+    assert requests(layout, header) == [*THREE.splitlines(), long, *THREE.splitlines()]
 
 
 def test_overlong_line_is_skipped_with_bounded_memory(layout: Layout) -> None:
@@ -213,10 +218,9 @@ def test_line_at_the_limit_is_taken_and_one_above_is_not(layout: Layout) -> None
     fits = json.dumps({"prompt": "x" * 1010}).encode().ljust(1024)
     path = put(layout, fits + b"\n" + fits + b" \n")
 
-    verdict = accept(layout, order_of(drop_of(path), max_line_bytes=1024))
+    header = accepted(layout, order_of(drop_of(path), max_line_bytes=1024))
 
-    assert isinstance(verdict, Accepted)
-    assert list(failures(layout, verdict.header)) == [2]
+    assert list(failures(layout, header)) == [2]
 
 
 # --- what has to wait ------------------------------------------------------------------------------------------------
@@ -248,8 +252,7 @@ def test_what_looks_like_a_broken_upload_waits_then_is_rejected(layout: Layout, 
 
 
 def test_drop_that_changed_since_it_settled_waits(layout: Layout) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     path.write_bytes(THREE + THREE)
 
     assert isinstance(accept(layout, order), NotYet)
@@ -267,7 +270,7 @@ def test_same_file_again_waits_while_its_twin_is_unfinished(layout: Layout) -> N
 
 @pytest.mark.parametrize("change", [{"name": "other.jsonl"}, {"uid": 4711}, {"profile": "clinical"}, {"sha256": "0"}])
 def test_only_the_same_path_submitter_and_content_make_a_twin(layout: Layout, change: dict[str, Any]) -> None:
-    first = accept_bytes(layout, THREE).evolve(**change)
+    first = replace(accept_bytes(layout, THREE), **change)
     again = put(layout, THREE)
 
     assert isinstance(accept(layout, order_of(drop_of(again), "job2", unfinished=(first,))), Accepted)
@@ -281,8 +284,7 @@ def test_same_name_with_other_content_is_a_job_of_its_own(layout: Layout) -> Non
 
 
 def test_drop_that_was_taken_away_is_gone(layout: Layout) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     path.unlink()
 
     assert accept(layout, order) == Gone()
@@ -350,10 +352,9 @@ def test_marker_that_is_right_goes_with_its_file_and_gives_its_drop_id(layout: L
     path = put(layout, THREE)
     marker = put_marker(path, bytes=len(THREE), lines=3, drop_id="d1")
 
-    verdict = accept(layout, order_of(drop_of(path)))
+    header = accepted(layout, order_of(drop_of(path)))
 
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.drop_id == "d1"
+    assert header.drop_id == "d1"
     assert not marker.exists()
 
 
@@ -363,10 +364,9 @@ def test_marker_of_a_newer_drop_is_left_for_that_one(layout: Layout) -> None:
     order = order_of(drop_of(path))
     marker = put_marker(path, bytes=99, drop_id="d2")
 
-    verdict = accept(layout, order)
+    header = accepted(layout, order)
 
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.drop_id == "d1"
+    assert header.drop_id == "d1"
     assert marker.exists()
 
 
@@ -375,10 +375,9 @@ def test_checksum_of_the_marker_vouches_for_a_last_line_that_looks_torn(layout: 
     path = put(layout, content)
     put_marker(path, sha256=disk.file_sha256(path))
 
-    verdict = accept(layout, order_of(drop_of(path)))
+    header = accepted(layout, order_of(drop_of(path)))
 
-    assert isinstance(verdict, Accepted)
-    assert list(failures(layout, verdict.header)) == [4]
+    assert list(failures(layout, header)) == [4]
 
 
 # --- what changes under our hands ------------------------------------------------------------------------------------
@@ -405,8 +404,7 @@ def write_while_copied(path: Path, monkeypatch: pytest.MonkeyPatch, times: int) 
 
 
 def test_file_that_grows_while_it_is_copied_is_copied_again(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
 
     with write_while_copied(path, monkeypatch, 2) as done:
         verdict = accept(layout, order)
@@ -420,8 +418,7 @@ def test_file_that_goes_on_changing_is_given_back_to_be_taken_later(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", pytest.fail)
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
 
     with (
         write_while_copied(path, monkeypatch, 3) as done,
@@ -438,8 +435,7 @@ def test_file_that_goes_on_changing_is_given_back_to_be_taken_later(
 
 
 def test_chmod_while_it_is_copied_is_no_change_of_the_content(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     holder = os.open(path, os.O_RDONLY)
     ctime = os.fstat(holder).st_ctime_ns
 
@@ -488,24 +484,21 @@ def test_what_is_swapped_in_before_the_claim_is_dropped_unread(
 def test_newer_file_swapped_in_before_the_claim_is_simply_the_drop(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
 
     def swap() -> None:
         path.unlink()
         path.write_bytes(b'{"prompt": "newer"}\n')
 
     on_call(monkeypatch, "rename", "notes.jsonl", swap)
-    verdict = accept(layout, order)
+    header = accepted(layout, order)
 
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.requests == 1
-    assert requests(layout, verdict.header) == [b'{"prompt": "newer"}']
+    assert header.requests == 1
+    assert requests(layout, header) == [b'{"prompt": "newer"}']
 
 
 def test_drop_taken_away_before_the_claim_leaves_no_claim(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     on_call(monkeypatch, "rename", "notes.jsonl", path.unlink)
 
     assert accept(layout, order) == Gone()
@@ -515,8 +508,7 @@ def test_drop_taken_away_before_the_claim_leaves_no_claim(layout: Layout, monkey
 def test_claim_that_the_system_refuses_leaves_the_drop_and_no_claim(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
 
     def refuse() -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
@@ -543,20 +535,17 @@ def test_folders_of_claims_are_made_again_where_the_inbox_was_made_anew(layout: 
 
 
 def test_order_that_a_dead_clerk_had_claimed_is_carried_on(layout: Layout) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     layout.claim("job1", "").mkdir()
     path.rename(layout.claim("job1", "") / path.name)
 
-    verdict = accept(layout, order)
+    header = accepted(layout, order)
 
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.requests == 3
+    assert header.requests == 3
 
 
 def test_order_that_a_dead_clerk_had_carried_out_is_not_carried_out_again(layout: Layout) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    _, order = settled(layout)
     first = accept(layout, order)
 
     assert accept(layout, order) == first
@@ -635,9 +624,7 @@ def prompts(*lengths: int, **wishes: Any) -> bytes:
 
 
 def accept_auto(layout: Layout, content: bytes, job: str = "job1") -> JobHeader:
-    verdict = accept(layout, order_of(drop_of(put(layout, content)), job, settings=AUTO))
-    assert isinstance(verdict, Accepted)
-    return verdict.header
+    return accept_bytes(layout, content, job, settings=AUTO)
 
 
 def contexts(layout: Layout, header: JobHeader) -> list[int]:
@@ -773,8 +760,7 @@ def test_copy_that_finds_the_disk_full_leaves_nothing_on_it(layout: Layout, monk
 
 @pytest.mark.parametrize("when", ["before the claim", "before a crash"])
 def test_folder_that_is_swapped_in_for_a_drop_is_no_drop_and_does_not_stay(layout: Layout, when: str) -> None:
-    path = put(layout, THREE)
-    order = order_of(drop_of(path))
+    path, order = settled(layout)
     if when == "before a crash":
         path = layout.claim(order.job, "") / "notes.jsonl"
         path.parent.mkdir(parents=True)

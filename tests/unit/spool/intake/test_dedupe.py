@@ -12,13 +12,12 @@ from obcd.core.request.records import JobSettings
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox import control
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_header
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
+from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, record
 
 SETTINGS = JobSettings(model="llama3.2", dedupe=True)
 #: Ordinals 0 to 8, of which 2, 5 and 7 are the same as 0, and 8 as 4.
@@ -38,9 +37,7 @@ FIRSTS = [0, 1, 0, 3, 4, 0, 6, 0, 4]
 
 def accepted(layout: Layout, lines: list[Any], settings: JobSettings = SETTINGS) -> JobHeader:
     raw = b"".join((line if isinstance(line, str) else json.dumps(line)).encode() + b"\n" for line in lines)
-    verdict = accept(layout, order_of(drop_of(put(layout, raw)), settings=settings))
-    assert isinstance(verdict, Accepted)
-    return verdict.header
+    return accept_bytes(layout, raw, settings=settings)
 
 
 def test_first_equal_one_of_each_line_is_found_at_acceptance(layout: Layout) -> None:

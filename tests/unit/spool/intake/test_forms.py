@@ -22,7 +22,19 @@ from obcd.spool.job.job_folder import JobHeader, read_header
 from obcd.spool.outbox.publication import publish
 from obcd.spool.submit.dropping import drop, find_target, submit
 from tests.golden.wording import wording
-from tests.unit.spool.spools import answer, drop_of, failure, finish, lines_of, order_of, put, put_marker, record, scan
+from tests.unit.spool.spools import (
+    accept_bytes,
+    answer,
+    drop_of,
+    failure,
+    finish,
+    lines_of,
+    order_of,
+    put,
+    put_marker,
+    record,
+    scan,
+)
 
 SETTINGS = JobSettings(model="llama3.2", template="Summarise: {note}", id_field="mrn")
 ROWS = b'mrn,note\n7,"one,\nmore"\n8,two,x\n\n9,three\n'
@@ -33,9 +45,7 @@ def pack(text: bytes) -> bytes:
 
 
 def taken(layout: Layout, content: bytes, name: str = "notes.csv", **changes: Any) -> JobHeader:
-    verdict = accept(layout, order_of(drop_of(put(layout, content, name)), **{"settings": SETTINGS, **changes}))
-    assert isinstance(verdict, Accepted), verdict
-    return verdict.header
+    return accept_bytes(layout, content, name=name, **{"settings": SETTINGS, **changes})
 
 
 def refused(layout: Layout, content: bytes, name: str, **changes: Any) -> str:
@@ -98,10 +108,7 @@ def test_kind_that_the_profile_does_not_take_waits_and_is_told_why(tmp_path: Pat
     [
         ("notes.csv", wording("csv-is-not-taken-here-let-2")),
         ("notes.tsv", wording("csv-with-tabs-is-not-taken")),
-        (
-            "notes.jsonl.gz",
-            wording("a-file-packed-by-gzip-is-2"),
-        ),
+        ("notes.jsonl.gz", wording("a-file-packed-by-gzip-is-2")),
         ("notes.jsonl", ""),
     ],
 )
@@ -290,25 +297,13 @@ def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
         ("notes.csv.gz", pack(b"PK\x03\x04..."), wording("it-is-a-zip-file-unpack")),
         ("notes.csv.gz", ROWS, wording("it-is-no-gzip-file-although-2")),
         ("notes.csv", b"mrn,mrn\n1,2\n", wording("two-columns-of-its-header-are-2")),
-        (
-            "notes.csv",
-            b"mrn;note\n1;2\n",
-            wording("its-header-has-semicolons-where-commas-3"),
-        ),
-        (
-            "notes.csv.gz",
-            pack(b"mrn\tnote\n1\t2\n"),
-            wording("its-header-has-tabs-where-commas"),
-        ),
+        ("notes.csv", b"mrn;note\n1;2\n", wording("its-header-has-semicolons-where-commas-3")),
+        ("notes.csv.gz", pack(b"mrn\tnote\n1\t2\n"), wording("its-header-has-tabs-where-commas")),
         ("notes.csv", b",note\n1,2\n", wording("column-1-of-its-header-has")),
         ("notes.csv", b"m" * 201 + b",note\n", wording("the-name-of-column-1-is-2")),
         ("notes.csv", b"mrn,note\n", wording("there-is-no-prompt-in-it")),
         ("notes.csv", ROWS * 3000, wording("it-is-longer-than-100000-bytes")),
-        (
-            "notes.jsonl.gz",
-            pack(b'{"note": "x"}\n' * 9000),
-            wording("it-is-longer-than-100000-bytes-2"),
-        ),
+        ("notes.jsonl.gz", pack(b'{"note": "x"}\n' * 9000), wording("it-is-longer-than-100000-bytes-2")),
     ],
 )
 def test_file_that_is_not_what_its_name_says_is_rejected(layout: Layout, name: str, raw: bytes, sentence: str) -> None:
@@ -366,18 +361,10 @@ def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layou
         ("notes.csv", b'mrn,note\n1,"x', wording("its-last-row-from-line-2-3")),
         ("notes.csv.gz", b"mrn,note\n", wording("it-is-no-gzip-file-although-3")),
         ("notes.csv", b"mrn,\n1,2\n", wording("column-2-of-its-header-has")),
-        (
-            "notes.csv",
-            "mrn,note\n1,x\n".encode("utf-16"),
-            wording("notes-csv-it-is-utf-16"),
-        ),
+        ("notes.csv", "mrn,note\n1,x\n".encode("utf-16"), wording("notes-csv-it-is-utf-16")),
         ("NOTES.CSV", b"mrn;note\n1;x\n", wording("its-header-has-semicolons-where-commas-4")),
         ("notes.jsonl.gz", pack(b"x" * 3000), wording("line-1-is-longer-than-1024")),
-        (
-            "notes.csv",
-            b"mrn,other\n1,2\n",
-            wording("its-only-line-is-no-prompt"),
-        ),
+        ("notes.csv", b"mrn,other\n1,2\n", wording("its-only-line-is-no-prompt")),
     ],
 )
 def test_submit_refuses_what_would_be_rejected(

@@ -11,13 +11,12 @@ from obcd.core.request.records import JobSettings
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
 from obcd.spool.intake import reading
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.intake.recovery import load_job
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import read_places, read_request_line
 from obcd.spool.outbox.publication import publish
 from tests.golden.wording import wording
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, lines_of, order_of, put, record
+from tests.unit.spool.spools import accept_bytes, answer, failure, lines_of, record
 
 MIXED = (
     b'{"prompt": "one"}\nno prompt\n\n{"id": "b", "prompt": "two", "n": 3}\n{"embed": ["x", "y"]}\n{"prompt": "z"}\n'
@@ -44,9 +43,8 @@ def test_line_that_wants_three_answers_becomes_three_requests_one_after_another(
 def test_profile_says_how_many_where_the_line_does_not(layout: Layout) -> None:
     settings = JobSettings(model="llama3.2", n=2)
 
-    verdict = accept(layout, order_of(drop_of(put(layout, MIXED)), settings=settings))
+    accept_bytes(layout, MIXED, settings=settings)
 
-    assert isinstance(verdict, Accepted)
     places = read_places(layout.jobs / "job1")
     assert [(place.line, place.answer) for place in places] == [
         *((1, 0), (1, 1), (2, 0)),

@@ -17,7 +17,6 @@ from obcd.core.answer.record_codec import encode
 from obcd.core.request.records import JobSettings
 from obcd.ollama import client
 from obcd.ollama.transport import RefusedError, Reply
-from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, read_place
 from obcd.spool.outbox.publication import publish
@@ -193,9 +192,8 @@ def accept_job(root: Path, name: str, *, dedupe: bool = False) -> tuple[Any, Job
     content = b"".join(json.dumps(line).encode() + b"\n" for line, _ in JOBS[name])
     settings = JobSettings(model="m", cache=not dedupe, dedupe=dedupe, num_predict=96)
     drop = spools.drop_of(spools.put(layout, content))
-    verdict = accept(layout, spools.order_of(drop, settings=settings))
-    assert isinstance(verdict, Accepted)
-    return layout, verdict.header
+    header = spools.accepted(layout, spools.order_of(drop, settings=settings))
+    return layout, header
 
 
 @pytest.fixture(autouse=True)

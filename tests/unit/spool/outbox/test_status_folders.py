@@ -13,10 +13,7 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.outbox.status_folders import StatusFolders, find_progress
 from tests.golden.wording import wording
-from tests.unit.spool.spools import (
-    THREE,
-    accept_bytes,
-)
+from tests.unit.spool.spools import THREE, accept_bytes
 
 
 @pytest.fixture

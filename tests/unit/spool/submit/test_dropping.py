@@ -17,14 +17,7 @@ from obcd.spool.intake.acceptance import Accepted, accept
 from obcd.spool.submit import dropping
 from obcd.spool.submit.dropping import DropChangedError, drop, find_target, open_source, submit
 from tests.golden.wording import wording
-from tests.unit.spool.spools import THREE, order_of, scan
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "notes.jsonl"
-    path.write_bytes(THREE)
-    return path
+from tests.unit.spool.spools import THREE, accepted, order_of, scan
 
 
 def listing(layout: Layout) -> list[str]:
@@ -45,10 +38,9 @@ def test_submitted_file_is_taken_at_the_first_look(layout: Layout, source: Path)
     done = submit(layout.inbox, source, "clinical")
 
     (drop,) = scan(Inbox(layout.inbox, ["clinical"], 5.0, require_marker=True), 0.0)
-    verdict = accept(layout, order_of(drop))
+    header = accepted(layout, order_of(drop))
 
-    assert isinstance(verdict, Accepted)
-    assert (verdict.header.drop_id, verdict.header.profile) == (done.drop_id, "clinical")
+    assert (header.drop_id, header.profile) == (done.drop_id, "clinical")
 
 
 def test_name_is_given_its_suffix(layout: Layout, source: Path) -> None:
@@ -201,9 +193,8 @@ def test_drop_seen_while_it_has_both_names_is_taken_at_the_next_look(
     assert looks == [([], {Key("", "notes.jsonl"): Unfit.HARD_LINK})]
     (drop,) = scan(inbox, 0.1)
     assert (drop.marker is not None, inbox.waiting) == (True, {})
-    verdict = accept(layout, order_of(drop))
-    assert isinstance(verdict, Accepted)
-    assert verdict.header.drop_id == done.drop_id
+    header = accepted(layout, order_of(drop))
+    assert header.drop_id == done.drop_id
 
 
 @pytest.mark.parametrize(("age", "is_replaced"), [(0.0, False), (3000.0, False), (4000.0, True)])

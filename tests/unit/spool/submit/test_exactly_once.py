@@ -30,13 +30,6 @@ WATCHED = (dropping.__file__, exactly_once.__file__)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "notes.jsonl"
-    path.write_bytes(THREE)
-    return path
-
-
-@pytest.fixture
 def state(tmp_path: Path) -> Path:
     folder = tmp_path / "state"
     folder.mkdir()
@@ -521,7 +514,7 @@ def as_nobody(act: Callable[[], object]) -> str:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else for a while")
-def test_submitter_who_may_not_list_the_inbox_submits_once(tmp_path: Path) -> None:
+def test_submitter_who_may_not_list_the_inbox_submits_once() -> None:
     shared = Path(tempfile.mkdtemp(prefix="obcd-"))
     try:
         layout, state, source = make_layout(shared / "root"), shared / "state", shared / "notes.jsonl"

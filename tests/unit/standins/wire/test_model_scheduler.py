@@ -1,11 +1,10 @@
-"""Slots are first come first served; models are loaded, kept and unloaded as Ollama does."""
+"""Models are loaded, kept and unloaded as Ollama does."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,7 +19,6 @@ from obcd.standins.wire.engine import (
     WorkOutcome,
 )
 from obcd.standins.wire.model_scheduler import BUSY, ModelScheduler, SchedulerLimits
-from obcd.standins.wire.slots import Slots
 
 SMALL = LoadSignature("m:latest", 2048)
 LARGE = LoadSignature("m:latest", 8192)
@@ -66,201 +64,136 @@ class Loader:
         raise NotImplementedError
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, 10))
-
-
 async def settle() -> None:
     """Let everything that can go on go on."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-def test_slots_are_given_in_the_order_of_arrival() -> None:
-    async def story() -> None:
-        slots, order = Slots(1), []
+async def test_same_signature_shares_a_runner_and_another_waits_until_it_is_idle() -> None:
+    engine = Loader()
+    scheduler = ModelScheduler(engine, SchedulerLimits())
+    first, second = await scheduler.acquire(SMALL, None), await scheduler.acquire(SMALL, None)
+    assert first is second
+    larger = asyncio.ensure_future(scheduler.acquire(LARGE, None))
+    await settle()
+    scheduler.release(first)
+    await settle()
+    assert not larger.done()
+    scheduler.release(second)
+    assert (await larger).signature == LARGE
+    assert engine.events == [("load", SMALL), ("unload", SMALL), ("load", LARGE)]
+    scheduler.stop()
 
-        async def use(name: str) -> None:
-            await slots.take()
-            order.append(name)
 
-        users = [asyncio.ensure_future(use(name)) for name in "abc"]
+async def test_matching_requests_pass_one_that_waits_for_a_reload() -> None:
+    scheduler = ModelScheduler(Loader(), SchedulerLimits())
+    first = await scheduler.acquire(SMALL, None)
+    larger = asyncio.ensure_future(scheduler.acquire(LARGE, None))
+    await settle()
+    assert await scheduler.acquire(SMALL, None) is first
+    scheduler.release(first)
+    await settle()
+    assert not larger.done()
+    larger.cancel()
+    await settle()
+    scheduler.stop()
+
+
+async def test_pending_queue_is_limited_while_loading_and_the_rest_is_told_busy() -> None:
+    engine = Loader()
+    engine.gate.clear()
+    scheduler = ModelScheduler(engine, SchedulerLimits(max_queue=2))
+    waiting = []
+    for _ in range(3):  # the first is taken out of the queue, and loads
+        waiting.append(asyncio.ensure_future(scheduler.acquire(SMALL, None)))
         await settle()
-        assert order == ["a"]
-        users[1].cancel()
-        await settle()
-        slots.free()
-        await settle()
-        assert order == ["a", "c"]
-
-    run(story())
-
-
-def test_slot_given_to_one_that_leaves_in_the_same_turn_goes_on_to_the_next() -> None:
-    async def story() -> None:
-        slots = Slots(1)
-        await slots.take()
-        second, third = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
-        await settle()
-        slots.free()
-        second.cancel()
-        await third
-        assert second.cancelled()
-
-    run(story())
+    with pytest.raises(EngineError) as caught:
+        await scheduler.acquire(SMALL, None)
+    assert (caught.value.status, caught.value.text) == (503, BUSY)
+    engine.gate.set()
+    runners = await asyncio.gather(*waiting)
+    assert len({id(runner) for runner in runners}) == 1
+    assert engine.events == [("load", SMALL)]
+    scheduler.stop()
 
 
-def test_same_signature_shares_a_runner_and_another_waits_until_it_is_idle() -> None:
-    async def story() -> None:
+async def test_failed_load_is_told_to_the_one_that_asked_and_the_next_tries_again() -> None:
+    engine = Loader()
+    engine.fault = EngineError(500, "no memory")
+    scheduler = ModelScheduler(engine, SchedulerLimits())
+    with pytest.raises(EngineError, match="no memory"):
+        await scheduler.acquire(SMALL, None)
+    engine.fault = None
+    assert (await scheduler.acquire(SMALL, None)).signature == SMALL
+    scheduler.stop()
+
+
+async def test_client_that_leaves_ends_its_load_and_the_next_in_line_starts_it_again() -> None:
+    engine = Loader()
+    engine.gate.clear()
+    scheduler = ModelScheduler(engine, SchedulerLimits())
+    leaver = asyncio.ensure_future(scheduler.acquire(SMALL, None))
+    stayer = asyncio.ensure_future(scheduler.acquire(SMALL, None))
+    await settle()
+    leaver.cancel()
+    await settle()
+    assert engine.events == []
+    engine.gate.set()
+    await stayer
+    assert engine.events == [("load", SMALL)]
+    scheduler.stop()
+
+
+async def test_keep_alive_of_zero_unloads_when_idle_and_of_for_ever_never() -> None:
+    engine = Loader()
+    scheduler = ModelScheduler(engine, SchedulerLimits(keep_alive=math.inf))
+    scheduler.release(await scheduler.acquire(SMALL, None))
+    await settle()
+    assert len(scheduler.runners()) == 1
+    first, second = await scheduler.acquire(SMALL, 0.0), await scheduler.acquire(SMALL, None)
+    scheduler.release(first)
+    await settle()
+    assert len(scheduler.runners()) == 1
+    scheduler.release(second)
+    await settle()
+    assert scheduler.runners() == []
+    assert engine.events[-1] == ("unload", SMALL)
+
+
+async def test_unload_waits_for_what_is_in_flight_and_new_requests_wait_for_the_reload() -> None:
+    engine = Loader()
+    scheduler = ModelScheduler(engine, SchedulerLimits())
+    runner = await scheduler.acquire(SMALL, None)
+    scheduler.expire(SMALL.model)
+    late = asyncio.ensure_future(scheduler.acquire(SMALL, None))
+    await settle()
+    assert not late.done()
+    scheduler.release(runner)
+    assert await late is not runner
+    assert [name for name, _ in engine.events] == ["load", "unload", "load"]
+    scheduler.stop()
+
+
+async def test_another_model_is_loaded_beside_the_first_only_where_there_is_room() -> None:
+    for room, names in ((1, ["load", "unload", "load"]), (2, ["load", "load"])):
         engine = Loader()
-        scheduler = ModelScheduler(engine, SchedulerLimits())
-        first, second = await scheduler.acquire(SMALL, None), await scheduler.acquire(SMALL, None)
-        assert first is second
-        larger = asyncio.ensure_future(scheduler.acquire(LARGE, None))
-        await settle()
-        scheduler.release(first)
-        await settle()
-        assert not larger.done()
-        scheduler.release(second)
-        assert (await larger).signature == LARGE
-        assert engine.events == [("load", SMALL), ("unload", SMALL), ("load", LARGE)]
-        scheduler.stop()
-
-    run(story())
-
-
-def test_matching_requests_pass_one_that_waits_for_a_reload() -> None:
-    async def story() -> None:
-        scheduler = ModelScheduler(Loader(), SchedulerLimits())
-        first = await scheduler.acquire(SMALL, None)
-        larger = asyncio.ensure_future(scheduler.acquire(LARGE, None))
-        await settle()
-        assert await scheduler.acquire(SMALL, None) is first
-        scheduler.release(first)
-        await settle()
-        assert not larger.done()
-        larger.cancel()
-        await settle()
-        scheduler.stop()
-
-    run(story())
-
-
-def test_pending_queue_is_limited_while_loading_and_the_rest_is_told_busy() -> None:
-    async def story() -> None:
-        engine = Loader()
-        engine.gate.clear()
-        scheduler = ModelScheduler(engine, SchedulerLimits(max_queue=2))
-        waiting = []
-        for _ in range(3):  # the first is taken out of the queue, and loads
-            waiting.append(asyncio.ensure_future(scheduler.acquire(SMALL, None)))
-            await settle()
-        with pytest.raises(EngineError) as caught:
-            await scheduler.acquire(SMALL, None)
-        assert (caught.value.status, caught.value.text) == (503, BUSY)
-        engine.gate.set()
-        runners = await asyncio.gather(*waiting)
-        assert len({id(runner) for runner in runners}) == 1
-        assert engine.events == [("load", SMALL)]
-        scheduler.stop()
-
-    run(story())
-
-
-def test_failed_load_is_told_to_the_one_that_asked_and_the_next_tries_again() -> None:
-    async def story() -> None:
-        engine = Loader()
-        engine.fault = EngineError(500, "no memory")
-        scheduler = ModelScheduler(engine, SchedulerLimits())
-        with pytest.raises(EngineError, match="no memory"):
-            await scheduler.acquire(SMALL, None)
-        engine.fault = None
-        assert (await scheduler.acquire(SMALL, None)).signature == SMALL
-        scheduler.stop()
-
-    run(story())
-
-
-def test_client_that_leaves_ends_its_load_and_the_next_in_line_starts_it_again() -> None:
-    async def story() -> None:
-        engine = Loader()
-        engine.gate.clear()
-        scheduler = ModelScheduler(engine, SchedulerLimits())
-        leaver = asyncio.ensure_future(scheduler.acquire(SMALL, None))
-        stayer = asyncio.ensure_future(scheduler.acquire(SMALL, None))
-        await settle()
-        leaver.cancel()
-        await settle()
-        assert engine.events == []
-        engine.gate.set()
-        await stayer
-        assert engine.events == [("load", SMALL)]
-        scheduler.stop()
-
-    run(story())
-
-
-def test_keep_alive_of_zero_unloads_when_idle_and_of_for_ever_never() -> None:
-    async def story() -> None:
-        engine = Loader()
-        scheduler = ModelScheduler(engine, SchedulerLimits(keep_alive=math.inf))
+        scheduler = ModelScheduler(engine, SchedulerLimits(max_loaded=room))
         scheduler.release(await scheduler.acquire(SMALL, None))
-        await settle()
-        assert len(scheduler.runners()) == 1
-        first, second = await scheduler.acquire(SMALL, 0.0), await scheduler.acquire(SMALL, None)
-        scheduler.release(first)
-        await settle()
-        assert len(scheduler.runners()) == 1
-        scheduler.release(second)
-        await settle()
-        assert scheduler.runners() == []
-        assert engine.events[-1] == ("unload", SMALL)
-
-    run(story())
-
-
-def test_unload_waits_for_what_is_in_flight_and_new_requests_wait_for_the_reload() -> None:
-    async def story() -> None:
-        engine = Loader()
-        scheduler = ModelScheduler(engine, SchedulerLimits())
-        runner = await scheduler.acquire(SMALL, None)
-        scheduler.expire(SMALL.model)
-        late = asyncio.ensure_future(scheduler.acquire(SMALL, None))
-        await settle()
-        assert not late.done()
-        scheduler.release(runner)
-        assert await late is not runner
-        assert [name for name, _ in engine.events] == ["load", "unload", "load"]
+        scheduler.release(await scheduler.acquire(OTHER, None))
+        assert [name for name, _ in engine.events] == names
         scheduler.stop()
 
-    run(story())
 
-
-def test_another_model_is_loaded_beside_the_first_only_where_there_is_room() -> None:
-    async def story() -> None:
-        for room, names in ((1, ["load", "unload", "load"]), (2, ["load", "load"])):
-            engine = Loader()
-            scheduler = ModelScheduler(engine, SchedulerLimits(max_loaded=room))
-            scheduler.release(await scheduler.acquire(SMALL, None))
-            scheduler.release(await scheduler.acquire(OTHER, None))
-            assert [name for name, _ in engine.events] == names
-            scheduler.stop()
-
-    run(story())
-
-
-def test_crashed_runner_is_replaced_without_an_unload() -> None:
-    async def story() -> None:
-        engine = Loader()
-        scheduler = ModelScheduler(engine, SchedulerLimits())
-        runner = await scheduler.acquire(SMALL, None)
-        scheduler.discard(runner)
-        fresh = await scheduler.acquire(SMALL, None)
-        scheduler.release(runner)
-        await settle()
-        assert runner.is_dead
-        assert scheduler.runners() == [fresh]
-        assert engine.events == [("load", SMALL), ("load", SMALL)]
-        scheduler.stop()
-
-    run(story())
+async def test_crashed_runner_is_replaced_without_an_unload() -> None:
+    engine = Loader()
+    scheduler = ModelScheduler(engine, SchedulerLimits())
+    runner = await scheduler.acquire(SMALL, None)
+    scheduler.discard(runner)
+    fresh = await scheduler.acquire(SMALL, None)
+    scheduler.release(runner)
+    await settle()
+    assert runner.is_dead
+    assert scheduler.runners() == [fresh]
+    assert engine.events == [("load", SMALL), ("load", SMALL)]
+    scheduler.stop()
