@@ -8,9 +8,9 @@ from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from obcd.cli.tables import new_table
 from obcd.coordinator.view import EndpointView, JobView, PublishedView, View
 from obcd.text import duration
 
@@ -106,7 +106,7 @@ class _Jobs:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table for a width, in characters."""
         is_wide = options.max_width >= WIDE
-        table = _table("job", *(["id"] if is_wide else []), "state", ">done", ">failed", ">tokens/s", ">ETA")
+        table = new_table("job", *(["id"] if is_wide else []), "state", ">done", ">failed", ">tokens/s", ">ETA")
         table.collapse_padding = not is_wide
         if self._earlier:
             table.add_row(f"{self._earlier} published before")
@@ -133,7 +133,7 @@ def _jobs(view: View) -> RenderableType:
 
 
 def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:
-    table = _table("endpoint", ">GPU", "state", ">in flight", ">answered", ">tokens/s", "")
+    table = new_table("endpoint", ">GPU", "state", ">in flight", ">answered", ">tokens/s", "")
     for item in endpoints:
         label = STAND_INS.get(item.version.rpartition("-")[2], item.version)
         table.add_row(
@@ -145,12 +145,4 @@ def _endpoints(endpoints: Sequence[EndpointView]) -> RenderableType:
             f"{item.tokens_per_second:.0f}",
             Text(item.reason or "; ".join(item.left_out) or label),
         )
-    return table
-
-
-def _table(*headings: str) -> Table:
-    """Return a table; a heading that begins with `>` is a column of numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
     return table

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from obcd.cli.common import is_terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -26,14 +30,21 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(padded).rstrip())
 
 
-def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - rich is for terminals only
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def new_table(*headings: str) -> Table:
+    """Return an empty table for a terminal, with the headings of `print_rows`."""
+    from rich.table import Table  # noqa: PLC0415 - rich is for terminals only
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
+    return table
+
+
+def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - rich is for terminals only
+    from rich.text import Text  # noqa: PLC0415
+
+    table = new_table(*headings)
     before = None
     for row in rows:
         if before is not None and row[0] != before:

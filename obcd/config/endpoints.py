@@ -50,8 +50,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Tell whether it is on this machine, as far as its name says."""
-        address = _address(self.host)
-        return address.is_loopback if address is not None else self.host == "localhost"
+        return is_loopback(self.host)
 
     def exposure(self, peer: str = "") -> str:
         """Return in one sentence how prompts get into the open on the way to it, "" where they do not.
@@ -72,6 +71,12 @@ class Endpoint:
                 "prompts and answers: reach it by https://, a tunnel or a private network"
             )
         return f"it is at a public address ({address}): prompts leave your network, encrypted"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host or address is this machine's own, as far as it says."""
+    address = _address(host)
+    return address.is_loopback if address is not None else host == "localhost"
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

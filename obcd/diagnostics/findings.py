@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-
-from obcd.text import printable
 
 
 class Severity(StrEnum):
@@ -33,16 +29,6 @@ class Finding:
     severity: Severity
     sentence: str
     remedy: str = ""
-
-
-def shown(path: Path) -> str:
-    """Return a path ready to print."""
-    return printable(str(path))
-
-
-def quoted(path: Path) -> str:
-    """Return a path as a shell's word, ready to print."""
-    return shlex.quote(shown(path))
 
 
 def fault(subject: str, sentence: str, remedy: str = "") -> Finding:

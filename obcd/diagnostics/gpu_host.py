@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from obcd.config.settings import Host, Settings
-from obcd.diagnostics.findings import Finding, fault, note, right, shown, warning
+from obcd.diagnostics.findings import Finding, fault, note, right, warning
 from obcd.errors import ConfigurationError, InputError, ObcdError
 from obcd.host.cards.gpus import discover
 from obcd.host.servers.launcher import check_address, held_ports
@@ -22,6 +22,7 @@ from obcd.host.servers.planning import make_plan
 from obcd.host.servers.ports import host_of
 from obcd.host.servers.runtime import folder_that_runs
 from obcd.ollama.control import probe_all
+from obcd.spool.folders.permissions import shown
 from obcd.system_paths import SYSTEM_CONFIGURATION
 
 #: Where `systemctl enable` puts its links, systemd.unit(5).

@@ -13,7 +13,7 @@ from pathlib import Path
 from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.tables.file_format import form_of
-from obcd.diagnostics.findings import Finding, Severity, fault, note, quoted, right, shown, warning
+from obcd.diagnostics.findings import Finding, Severity, fault, note, right, warning
 from obcd.diagnostics.lock_holders import lock_holders
 from obcd.diagnostics.machine import (
     PROC,
@@ -29,7 +29,7 @@ from obcd.spool.folders import acl
 from obcd.spool.folders.disk_space import read_space
 from obcd.spool.folders.layout import Layout
 from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, doubt_root, read_mount, tell_inbox
-from obcd.spool.folders.permissions import judge_folders, lstat, may_write
+from obcd.spool.folders.permissions import judge_folders, lstat, may_write, quoted, shown
 from obcd.system_paths import SYSTEM_ROOT
 from obcd.text import duration
 from obcd.users import group_name, user_name

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obcd.clock import timestamp
-from obcd.diagnostics.findings import Finding, Severity, quoted, shown
+from obcd.diagnostics.findings import Finding, fault, right, warning
+from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import Space, find_shortage, shown_size
 from obcd.spool.folders.inotify import GOOD_LIMITS, raise_limit, read_limit
+from obcd.spool.folders.permissions import quoted, shown
 from obcd.text import printable
 
 PROC = Path("/proc")
@@ -38,31 +40,21 @@ def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_roo
     place, look = shown(path), f"df -h {quoted(path)}"
     if space.is_read_only:
         why = f"{place} lies on a filesystem that is read-only"
-        return [Finding(subject="disk", severity=Severity.FAULT, sentence=why, remedy="dmesg | tail  # why it is")]
+        return [fault("disk", why, "dmesg | tail  # why it is")]
     shortage = find_shortage(path, space, min_free, is_short=False) if is_root else ""
     if shortage:
         why = f"{shortage}; nothing is accepted or asked until then"
-        subject = "inodes" if "(inodes)" in shortage else "disk"
-        return [Finding(subject=subject, severity=Severity.FAULT, sentence=why, remedy=look)]
+        return [fault("inodes" if "(inodes)" in shortage else "disk", why, look)]
     share = space.free / space.size if space.size else 1.0
     text = f"{shown_size(space.free)} ({100 * share:.0f} %) are free where {place} lies"
-    severity = Severity.WARNING if space.free < LEAST_BYTES or share < LEAST_SHARE else Severity.OK
-    if space.free == 0:
-        severity = Severity.FAULT
-    short = severity is not Severity.OK
-    findings = [
-        Finding(
-            subject="disk", severity=severity, sentence=("only " if short else "") + text, remedy=look if short else ""
-        )
-    ]
+    findings = [right("disk", text)]
+    if space.free < LEAST_BYTES or share < LEAST_SHARE:
+        findings = [(warning if space.free else fault)("disk", f"only {text}", look)]
     if space.inodes and (space.free_inodes < LEAST_INODES or space.free_inodes < LEAST_SHARE * space.inodes):
-        severity = Severity.WARNING if space.free_inodes else Severity.FAULT
         text = f"only {space.free_inodes} more files can be made where {place} lies (inodes)"
-        findings.append(Finding(subject="inodes", severity=severity, sentence=text, remedy=look.replace("-h", "-i")))
+        findings.append((warning if space.free_inodes else fault)("inodes", text, look.replace("-h", "-i")))
     elif space.inodes:
-        findings.append(
-            Finding(subject="inodes", severity=Severity.OK, sentence=f"files can be made where {place} lies")
-        )
+        findings.append(right("inodes", f"files can be made where {place} lies"))
     return findings
 
 
@@ -72,13 +64,10 @@ def read_new_time(folder: Path) -> float | None:
     The file never has a name (O_TMPFILE, open(2)); NFS, SMB and FUSE have none of these.
     """
     try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with disk.opened(folder, os.O_TMPFILE | os.O_WRONLY) as descriptor:
+            return os.fstat(descriptor).st_mtime
     except (OSError, AttributeError):
         return None
-    try:
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
 
 
 def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> list[Finding]:
@@ -92,19 +81,16 @@ def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> 
     remedy = "timedatectl set-ntp true  # here, or on the machine that serves the folder"
     if now < FIRST_TIME:
         text = f"the clock says {timestamp(now)}: jobs are named and sorted by it"
-        return [Finding(subject="clock", severity=Severity.WARNING, sentence=text, remedy=remedy)]
+        return [warning("clock", text, remedy)]
     off = {path: made - now for path, made in new.items() if abs(made - now) > CLOCK_SLACK}
     off |= {path: made - now for path, made in last.items() if made - now > CLOCK_SLACK and path not in new}
     findings = [
-        Finding(
-            subject="clock",
-            severity=Severity.WARNING,
-            sentence=f"the clock of {shown(path)} is {abs(seconds):.0f} s {'fast' if seconds > 0 else 'slow'}",
-            remedy=remedy,
+        warning(
+            "clock", f"the clock of {shown(path)} is {abs(seconds):.0f} s {'fast' if seconds > 0 else 'slow'}", remedy
         )
         for path, seconds in off.items()
     ]
-    return findings or [Finding(subject="clock", severity=Severity.OK, sentence=f"the clock says {timestamp(now)}")]
+    return findings or [right("clock", f"the clock says {timestamp(now)}")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +136,9 @@ def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
             text = (
                 f"{used} of {most} {name} are in use, and {folders} more are needed: drops are only found by scanning"
             )
-            finding = Finding(
-                subject="inotify", severity=Severity.WARNING, sentence=text, remedy=raise_limit(name, most)
-            )
-            findings.append(finding)
+            findings.append(warning("inotify", text, raise_limit(name, most)))
     text = f"{found.instances} of {found.max_instances} inotify instances are in use"
-    return findings or [Finding(subject="inotify", severity=Severity.OK, sentence=text)]
+    return findings or [right("inotify", text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +165,15 @@ def read_orphans(uid: int, proc: Path = PROC) -> list[Orphans]:
 def judge_orphans(orphans: Iterable[Orphans]) -> list[Finding]:
     """Say which servers nobody keeps."""
     findings = [
-        Finding(
-            subject="servers",
-            severity=Severity.WARNING,
-            sentence=f"a server of slot {item.label} runs without its supervisor, and holds its port and its GPU's "
+        warning(
+            "servers",
+            f"a server of slot {item.label} runs without its supervisor, and holds its port and its GPU's "
             f"memory (pid {', '.join(map(str, item.pids))})",
-            remedy=f"kill {' '.join(map(str, item.pids))}",
+            f"kill {' '.join(map(str, item.pids))}",
         )
         for item in orphans
     ]
-    return findings or [
-        Finding(subject="servers", severity=Severity.OK, sentence="no server runs without its supervisor")
-    ]
+    return findings or [right("servers", "no server runs without its supervisor")]
 
 
 def _processes(proc: Path, uid: int | None) -> Iterator[Path]:

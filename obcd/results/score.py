@@ -16,40 +16,23 @@ _LINE_NUMBER = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FieldScore:
-    """How often one field is right."""
-
-    matched: int
-    total: int  # lines of the key that have this field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """What a comparison found.
 
     Attributes:
         matched: Fields that equal the key's.
         total: Fields of the key, those of missing lines included: a line without a record has no field right.
-        fields: {field name: its counts}, in the order in which the key first names them.
-        missing_lines: Line numbers of the key for which there is no record, ascending.
     """
 
     matched: int
     total: int
-    fields: Mapping[str, FieldScore]
-    missing_lines: tuple[int, ...]
-
-    @property
-    def share(self) -> float:
-        """Return the matched part of all fields, 0.0 to 1.0; 0.0 for a key without fields."""
-        return self.matched / self.total if self.total else 0.0
 
 
 def score(records: Mapping[int, object], key: Mapping[str, Mapping[str, object]]) -> Score:
     """Count the fields of the key that the records have right.
 
     Values must be equal as JSON: `54` and `54.0` are, `54` and `"54"` are not, nor are `1` and `true`. A record that is
-    not an object has no field right, but is not missing. Records of other lines, and further fields, do not count.
+    not an object has no field right. Records of other lines, and further fields, do not count.
 
     Args:
         records: {line number: parsed answer}, e.g. `{1: {"mrn": "482913", "age": 54}}`.
@@ -58,25 +41,13 @@ def score(records: Mapping[int, object], key: Mapping[str, Mapping[str, object]]
     Raises:
         InputError: The key names a line that is not a number counted from 1.
     """
-    matched: dict[str, int] = {}
-    total: dict[str, int] = {}
-    missing: list[int] = []
+    matched = total = 0
     for name, wanted in key.items():
-        line = _line_number(name)
-        if line not in records:
-            missing.append(line)
-        record = records.get(line)
+        record = records.get(_line_number(name))
         found = record if isinstance(record, Mapping) else {}
-        for field, value in wanted.items():
-            total[field] = total.get(field, 0) + 1
-            is_right = field in found and _is_same(found[field], value)
-            matched[field] = matched.get(field, 0) + is_right
-    return Score(
-        matched=sum(matched.values()),
-        total=sum(total.values()),
-        fields={field: FieldScore(matched=matched[field], total=count) for field, count in total.items()},
-        missing_lines=tuple(sorted(missing)),
-    )
+        total += len(wanted)
+        matched += sum(field in found and _is_same(found[field], value) for field, value in wanted.items())
+    return Score(matched=matched, total=total)
 
 
 def _line_number(name: str) -> int:

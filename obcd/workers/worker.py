@@ -92,8 +92,10 @@ class _Worker:
         self._spec = spec
         self._probes: queue.SimpleQueue[ProbeNow] = queue.SimpleQueue()
         self._loader = Loader(spec.url, Preflight(spec.token, spec.require_gpu))
-        self._rescue = RecoveryDriver(spec.url, self._loader, Deadlines(), self._break_off, self._tell_step)
-        answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), self._tell_uncached)
+        self._rescue = RecoveryDriver(
+            spec.url, self._loader, Deadlines(), self._break_off, lambda text: self._reply(Stepped(text))
+        )
+        answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), lambda reason: self._reply(Uncached(reason)))
         self._common = _Common(self._loader, self._rescue, _JobCache(spec.jobs), answers)
         self._slots: list[_Slot] = []
         #: Tickets that came and have no result yet.
@@ -151,12 +153,6 @@ class _Worker:
         """Break off what is at the server; the probe thread."""
         for slot in self._slots:
             slot.break_off()
-
-    def _tell_step(self, text: str) -> None:
-        self._reply(Stepped(text))
-
-    def _tell_uncached(self, reason: str) -> None:
-        self._reply(Uncached(reason))
 
     def _configure(self, wanted: Configure) -> None:
         connect_timeout = wanted.connect_timeout_seconds

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,8 @@ def test_what_is_large() -> None:
     assert is_large_file(LARGE_BYTES + 1)
     usual = JobHeader(id="job", name="a.jsonl", requests=LARGE_REQUESTS, size=LARGE_BYTES, settings=SETTINGS)
     assert not is_large_job(usual)
-    assert is_large_job(usual.evolve(requests=LARGE_REQUESTS + 1))
-    assert is_large_job(usual.evolve(size=LARGE_BYTES + 1))
+    assert is_large_job(replace(usual, requests=LARGE_REQUESTS + 1))
+    assert is_large_job(replace(usual, size=LARGE_BYTES + 1))
 
 
 def test_clerk_ends_in_the_middle_of_a_call_when_its_coordinator_has_gone() -> None:

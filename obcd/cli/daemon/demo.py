@@ -284,10 +284,10 @@ class _NotingWriter(JsonWriter):
         super().__init__(stream)
         self.records: dict[int, object] = {}
 
-    def add(self, value: object, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer | None = None) -> None:
         """Append an element."""
         super().add(value, answer)
-        if answer.line is not None:
+        if answer is not None and answer.line is not None:
             self.records[answer.line] = value
 
 

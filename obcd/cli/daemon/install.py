@@ -7,11 +7,10 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from obcd.cli.common import say
+from obcd.cli.common import Command, say
 from obcd.errors import ExitCode, UsageError
 from obcd.install import advice, service
 from obcd.install.apply import (
@@ -32,7 +31,6 @@ from obcd.install.plan import CONFIGURATION, Folder, InstallPlan, Item, make_pla
 SYSTEM = Path("/")
 NOTHING_DONE = "Nothing was done: this was --dry-run."
 
-Command = TypeVar("Command", bound=Callable[..., object])
 
 INSTALL_EPILOG = """\b
 Examples:

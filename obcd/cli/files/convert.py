@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, target
+from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, say_left_out, target
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape
 from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of
 from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.prompts.convert import Wanted, convert
 from obcd.text import printable
-from obcd.text_files import LeftOut
 
 EPILOG = """\b
 Examples:
@@ -89,7 +88,7 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
             raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
         written = files.enter_context(target(output, overwrite=force))
         try:
-            done = convert(stream, form, wanted, written, _tell, Reading(delimiter=read_by))
+            done = convert(stream, form, wanted, written, say_left_out, Reading(delimiter=read_by))
         except FormError as error:
             raise InputError(f"{printable(source)}: {error}") from None
     say(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")))
@@ -112,7 +111,3 @@ def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
     if form.kind == CSV:
         return chosen, DELIMITERS.get(goal, usual)
     return usual, Form(goal).delimiter(chosen) if goal in DELIMITERS else usual
-
-
-def _tell(item: LeftOut) -> None:
-    say(f"left out: {item.place}: {item.reason}")

@@ -9,13 +9,12 @@ from typing import BinaryIO
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, refuse_published, target
+from obcd.cli.files.common import STANDARD, refuse_published, say_left_out, target
 from obcd.errors import PartialError, UsageError
 from obcd.results.merging.merge import Format, JsonlWriter, JsonWriter, Merged, Writer, format_of, merge_answers
 from obcd.results.merging.merge_rows import FIELDS, ObjectsWriter, RowWriter
 from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, SqliteWriter
 from obcd.text import plural, printable
-from obcd.text_files import LeftOut
 
 EPILOG = """\b
 Examples:
@@ -106,7 +105,7 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
         target(output, overwrite=overwrite) as stream,
         closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
     ):
-        done = merge_answers(sources, writer, ignore=ignore, report=_tell_left_out, is_text=is_text)
+        done = merge_answers(sources, writer, ignore=ignore, report=say_left_out, is_text=is_text)
     shown = "standard output" if output == STANDARD else printable(output)
     of_lines = "" if done.lines == done.values else f" of {plural(done.lines, 'line')}"
     say(f"{plural(done.values, 'answer')}{of_lines} in {shown}")
@@ -161,7 +160,3 @@ def _tell_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> N
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if done.without_json and not done.values:
         say("no answer holds JSON: --text merges what they say")
-
-
-def _tell_left_out(item: LeftOut) -> None:
-    say(f"left out: {item.place}: {item.reason}")

@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, refuse_published, target
+from obcd.cli.files.common import STANDARD, refuse_published, say_left_out, target
 from obcd.errors import PartialError
 from obcd.results.merging.vectors import write_vectors, writer_for
 from obcd.text import plural, printable
-from obcd.text_files import LeftOut
 
 EPILOG = """\b
 Examples:
@@ -37,12 +36,8 @@ def vectors(folders: tuple[Path, ...], output: str, kind: str | None, force: boo
     refuse_published(output)
     with target(output, overwrite=force) as stream:
         writer = writer_for(output, stream, is_parquet=None if kind is None else kind == "parquet")
-        done = write_vectors(list(folders), writer, ignore=ignore, report=_tell_left_out)
+        done = write_vectors(list(folders), writer, ignore=ignore, report=say_left_out)
     shown = "standard output" if output == STANDARD else printable(output)
     say(f"{plural(done.values, 'vector')} in {shown}")
     if done.left_out:
         raise PartialError(f"{plural(done.left_out, 'line')} left out of {shown}")
-
-
-def _tell_left_out(item: LeftOut) -> None:
-    say(f"left out: {item.place}: {item.reason}")

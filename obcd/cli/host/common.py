@@ -6,12 +6,12 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import click
 
+from obcd.cli.common import Command
 from obcd.errors import AlreadyRunningError, ConfigurationError, InputError, NoEndpointError, UsageError
 from obcd.host.servers.launcher import check_address, held_ports
 from obcd.host.servers.leftovers import neighbours
@@ -20,7 +20,6 @@ from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, 
 from obcd.host.servers.runtime import UNIT, folder_that_runs
 from obcd.logs.journal import is_journal
 
-Command = TypeVar("Command", bound=Callable[..., object])
 #: What `[host] gpus` may be.
 Gpus = Literal["all", 0] | list[int | str]
 

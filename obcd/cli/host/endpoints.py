@@ -9,6 +9,7 @@ import click
 
 from obcd.cli.common import config_option, read_settings, say
 from obcd.cli.host.common import parse_gpus, plan_options, running_host, runtime_option
+from obcd.config.endpoints import is_loopback
 from obcd.errors import NoEndpointError
 from obcd.host.servers.plan import HostPlan
 from obcd.host.servers.planning import make_plan
@@ -86,14 +87,6 @@ def by_name(plan: HostPlan) -> list[str]:
             '  [host] name = "10.0.0.5" (its address, or another name) puts that into the table instead.',
         ]
     return []
-
-
-def is_loopback(bind: str) -> bool:
-    """Tell whether an address is this machine's own."""
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
 
 
 def _key(plan: HostPlan, port: int) -> str:

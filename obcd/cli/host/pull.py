@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict
-from typing import Protocol
 
 import click
 
@@ -50,10 +50,12 @@ def pull(model: str, as_json: bool, runtime: str | None) -> None:
     _check(plan, server, model)
 
 
-class _Shower(Protocol):
+class _Shower(ABC):
+    @abstractmethod
     def show(self, progress: Progress) -> None: ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:  # noqa: B027 - most leave nothing on the screen
+        """Take away what was drawn."""
 
 
 def _pull(url: str, model: str, shower: _Shower) -> None:
@@ -77,17 +79,14 @@ def _check(plan: HostPlan, puller: Server, model: str) -> None:
     )
 
 
-class _Lines:
+class _Lines(_Shower):
     """`{"status": …, "digest": …, "total_bytes": …, "completed_bytes": …}`."""
 
     def show(self, progress: Progress) -> None:
         click.echo(json.dumps(asdict(progress)))
 
-    def stop(self) -> None:
-        pass
 
-
-class _Steps:
+class _Steps(_Shower):
     """A line for every word that is new, and for every tenth of a file."""
 
     def __init__(self) -> None:
@@ -101,11 +100,8 @@ class _Steps:
         of = f" {10 * tenth} % of {progress.total_bytes / 1e9:.2f} GB" if tenth >= 0 else ""
         say(progress.status + of)
 
-    def stop(self) -> None:
-        pass
 
-
-class _Bars:
+class _Bars(_Shower):
     """A bar for every file, on stderr."""
 
     def __init__(self) -> None:

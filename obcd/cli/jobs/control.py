@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import click
 
-from obcd.cli.common import START, config_option, find_layout_anyway, find_view, is_running, root_option, say
+from obcd.cli.common import START, Command, config_option, find_layout_anyway, find_view, is_running, root_option, say
 from obcd.clock import monotonic
 from obcd.coordinator.view import JobState, View
 from obcd.core.scheduling.fair_share import LEAST_PRIORITY, MOST_PRIORITY
@@ -42,8 +40,6 @@ What is not obeyed is said in the outbox, in notes.jsonl.cancel.waiting/why.txt.
 Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it is not
 yours, 8 no outcome within --timeout (the control file stays, and is obeyed later).
 """
-
-Command = TypeVar("Command", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True)

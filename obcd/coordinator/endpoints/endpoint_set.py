@@ -301,17 +301,11 @@ class Endpoints:
         frozen = self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped())
         return [event for name in frozen for event in self._on_worker_lost(self.pool.replace(name, now), now)]
 
-    def cancel_in_flight(self) -> None:
-        """Break off what is in flight, so that no server computes for nobody."""
+    def cancel_in_flight(self, job: str | None = None) -> None:
+        """Break off what is in flight, of one job or of all, so that no server computes for nobody."""
         for item in self.members:
             for lease in self.scheduler.leases(item.name):
-                self.pool.send(item.name, Cancel(lease.ticket))
-
-    def cancel_job(self, job: str) -> None:
-        """Break off what is in flight of one job."""
-        for item in self.members:
-            for lease in self.scheduler.leases(item.name):
-                if lease.job == job:
+                if job in (None, lease.job):
                     self.pool.send(item.name, Cancel(lease.ticket))
 
     def _on_message(self, event: Received, now: float) -> RequestEvent | None:

@@ -27,6 +27,7 @@ from obcd.coordinator.jobs.recorder import Recorder
 from obcd.coordinator.jobs.running_job import RunningJob, idle_view, time_to_go
 from obcd.coordinator.observer import Published
 from obcd.coordinator.view import FurtherJobView, JobState, JobView
+from obcd.core.endpoint.rates import Rate
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.fair_share import MOST_PRIORITY, Candidate, Rank, choose_next
 from obcd.spool.folders.layout import Layout
@@ -75,7 +76,7 @@ class Jobs:
         self._endpoints = endpoints
         self._scheduler = endpoints.scheduler
         self._recorder = recorder
-        self._intake_clerks, self._outbox_clerks = clerks
+        self._outbox_clerks = clerks[1]
         self._progress_folders = progress_folders
         self.running: dict[str, RunningJob] = {}
         #: {job that waits to become active: its header}, oldest first
@@ -278,7 +279,7 @@ class Jobs:
         )
         backlog.weights = None if header.settings.digest == "any" else dict(outcome.replay.weights)
         backlog.has_cache = header.settings.cache
-        running = RunningJob.begin(header, backlog, outcome.replay, now, outcome.times)
+        running = RunningJob(header, backlog, outcome.replay.counts, Rate(now), Rate(now), outcome.times)
         if self.controls(header.id).canceller is not None:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
@@ -317,7 +318,7 @@ class Jobs:
         running = self.running.get(job)
         if running is not None and running.state is not JobState.COMPLETE:
             running.move(JobState.CANCELLED)
-            self._endpoints.cancel_job(job)
+            self._endpoints.cancel_in_flight(job)
             self._scheduler.remove_job(job)
 
     def resume(self, job: str) -> None:

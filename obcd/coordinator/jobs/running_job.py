@@ -14,7 +14,6 @@ from obcd.core.endpoint.rates import Rate
 from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
-from obcd.spool.job.ledger import Replay
 
 #: {state of a running job: where it can go}
 MOVES = {
@@ -39,13 +38,6 @@ class RunningJob:
     trouble: str = ""
     lacks_room: bool = False  # its answers could not be published for want of room
     shown_at: float = field(default=-1e9)  # when its progress was last shown
-
-    @classmethod
-    def begin(
-        cls, header: JobHeader, backlog: Backlog, replay: Replay, now: float, times: Sequence[int] | None = None
-    ) -> RunningJob:
-        """Take up a job with what its ledger holds."""
-        return cls(header, backlog, replay.counts, Rate(now), Rate(now), times)
 
     def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
         """Return a result on its way to disk; with its equals it counts as often as there are of them."""
@@ -105,11 +97,6 @@ class RunningJob:
         return batch.to_json()
 
 
-def describe_context(header: JobHeader) -> str:
-    """Return which context lengths a job got, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" as configured."""
-    return header.context.describe() if header.context is not None else ""
-
-
 def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> JobView:
     """Return what is shown of a job that nobody works on."""
     return JobView(
@@ -121,7 +108,7 @@ def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: i
         uid=header.uid,
         state=state,
         priority=priority,
-        context=describe_context(header),
+        context=header.context.describe() if header.context is not None else "",
         total=header.requests,
         trouble=trouble,
     )

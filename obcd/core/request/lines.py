@@ -26,7 +26,7 @@ from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
 from obcd.core.request.tools import check_tool_calls, check_tools
 from obcd.core.schema.schemas import check_schema
-from obcd.core.schema.strict_json import DECODER, short_key
+from obcd.core.schema.strict_json import DECODER, depth_of, short_key
 from obcd.errors import LineError
 
 #: Deepest nesting of a line; real chat lines need six.
@@ -152,7 +152,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
         raise LineError("a number in it has too many digits") from None
     if not isinstance(document, dict):
         raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
 
@@ -415,14 +415,6 @@ def _kind(value: object) -> str:
     """Name a JSON value's kind for a sentence; never its content."""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
-
-
-def _depth(value: object) -> int:
-    deepest, layer = 0, [value]
-    while containers := [item for item in layer if isinstance(item, dict | list)]:
-        deepest += 1
-        layer = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
-    return deepest
 
 
 def _json_sentence(error: json.JSONDecodeError) -> str:

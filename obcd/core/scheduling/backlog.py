@@ -152,12 +152,6 @@ class Backlog:
             self._states[ordinal] = LEASED
         return True
 
-    def release(self, ordinal: int) -> None:
-        """Give a leased request back, to be taken next; nothing was learned about it."""
-        self._states[ordinal] = PENDING
-        number = self.signature_number(ordinal)
-        self._cursors[number] = min(self._cursors[number], ordinal)
-
     def enlarge(self, ordinal: int, needs: int, now: float) -> bool:
         """Let a leased request wait for the larger context of its model, to be taken with what needs that too.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from obcd.core.schema.strict_json import DECODER, RepeatedKeyError
+from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of
 from obcd.errors import LineError
 
 #: deepest nesting taken; far below where Python's own encoder runs out of stack (about 1,000 frames)
@@ -111,25 +111,9 @@ def parse_strict(text: str) -> Found | NoJson:
         return NoJson(f"its JSON is nested more than {MAX_DEPTH} deep")
     except (LineError, ValueError):
         return NoJson("its JSON holds NaN, Infinity or a number out of range")
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
         return NoJson(f"its JSON is nested more than {MAX_DEPTH} deep")
     return Found(value, text.strip())
-
-
-def _is_too_deep(value: object) -> bool:
-    """Walk level by level, without recursion."""
-    level: list[object] = [value]
-    for _ in range(MAX_DEPTH):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        level = inner
-        if not level:
-            return False
-    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def split_thinking(text: str) -> tuple[str, str]:

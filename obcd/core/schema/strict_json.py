@@ -42,3 +42,12 @@ def _finite(text: str) -> float:
 
 #: Raises LineError for what is no JSON although Python takes it, ValueError for what Python does not take either.
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=refuse_constant)
+
+
+def depth_of(value: object) -> int:
+    """Return how many lists and objects lie in each other, level by level, without recursion; 0 for other values."""
+    deepest, layer = 0, [value]
+    while containers := [item for item in layer if isinstance(item, dict | list)]:
+        deepest += 1
+        layer = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
+    return deepest

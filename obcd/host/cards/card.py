@@ -44,7 +44,6 @@ class Card:
         uuid: `GPU-…`.
         name: The product's.
         memory_bytes: 0 when it is not known.
-        pci: The bus id, e.g. `00000000:65:00.0`.
         instances: Its MIG instances, when it is in MIG mode.
         is_mig: Whether it is in MIG mode: then it computes only through its instances.
     """
@@ -53,7 +52,6 @@ class Card:
     uuid: str
     name: str
     memory_bytes: int
-    pci: str
     instances: tuple[MigInstance, ...] = ()
     is_mig: bool = False
 

@@ -15,19 +15,7 @@ from typing import TypeVar
 
 from obcd.errors import ObcdError
 from obcd.host.cards import nvml
-from obcd.host.cards.card import Card, GpuError, MigInstance, Readings, Reason, no_gpu
-
-__all__ = [
-    "Card",
-    "GpuError",
-    "MigInstance",
-    "Readings",
-    "Reason",
-    "XidWatch",
-    "answer_within",
-    "discover",
-    "read_cards",
-]
+from obcd.host.cards.card import Card, Readings, Reason, no_gpu
 
 #: Seconds for finding the cards: without nvidia-persistenced the driver first wakes each of them, seconds a card.
 DISCOVERY_SECONDS = 30.0

@@ -145,13 +145,11 @@ def find_cards() -> list[Card]:
 
 def _card(nvml: _Nvml, index: int, handle: object) -> Card:
     memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    bus = _asked(nvml, lambda: nvml.nvmlDeviceGetPciInfo(handle).busId)
     return Card(
         index=index,
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
         name=printable(_text(_asked(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or "")),
         memory_bytes=memory or 0,
-        pci=_text(bus or ""),
         instances=tuple(
             MigInstance(uuid=_text(nvml.nvmlDeviceGetUUID(part)), number=number)
             for number, part in _instances(nvml, handle)

@@ -18,7 +18,7 @@ from obcd.host.watch.probing import Prober, ServerProbe
 from obcd.host.watch.watcher import FILE_NAME, PROGRAM, STALE_SECONDS
 from obcd.spool.folders import disk
 
-GONE = ProcessState(name="", state="UNKNOWN", pid=0, age_seconds=0.0, fault="supervisor does not know it")
+GONE = ProcessState(state="UNKNOWN", pid=0, age_seconds=0.0, fault="supervisor does not know it")
 
 
 class ModelShown(TypedDict):

@@ -25,6 +25,7 @@ from obcd.errors import EXHAUSTED, AlreadyRunningError, ConfigurationError, Exha
 from obcd.host.cards.card import GpuError, Reason
 from obcd.host.cards.gpus import discover
 from obcd.host.servers.leftovers import VARIABLE, end_leftovers, slot
+from obcd.host.servers.locks import PULL_LOCK, take
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.servers.ports import holder
 from obcd.host.servers.runtime import UNIT
@@ -33,10 +34,7 @@ from obcd.parent_death import tie_to_parent
 
 logger = logging.getLogger(__name__)
 
-#: Held exclusively by `obcd host pull` for its whole life: a server that starts meanwhile walks through the half-made
-#: files of the models folder, and may fail on them or remove them (`ollama-contract` 5.4).
-PULL_LOCK = "pull.lock"
-#: Seconds between two tries to take it; a signal ends the wait at once.
+#: Seconds between two tries to share the lock of a pull; a signal ends the wait at once.
 PULL_POLL_SECONDS = 0.5
 #: Seconds in which a port may become free: the kernel closes a killed server's sockets a moment after its end.
 PORT_SECONDS = 2.0
@@ -272,21 +270,13 @@ def wait_for_pull(runtime: Path) -> None:
         ) from None
     try:
         is_told = False
-        while not _take_shared(descriptor):
+        while not take(descriptor, fcntl.LOCK_SH):
             if not is_told:
                 logger.info("waiting: a model is being pulled on this host", extra={"action": "pull_awaited"})
             is_told = True
             time.sleep(PULL_POLL_SECONDS)
     finally:
         os.close(descriptor)
-
-
-def _take_shared(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def server_environment(wanted: Launch, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The two locks of a host's runtime folder: one host only, and one pull only.
 
     lock        held by supervisord for as long as it lives, across the exec that `obcd host` becomes it by
-    pull.lock   held by `obcd host pull`; servers that start wait for it (ollama walks and checks its files at its
-                start, and fails when one vanishes meanwhile)
+    pull.lock   held by `obcd host pull` for its whole life; servers that start wait for it (ollama walks and checks its
+                files at its start, and may fail on half-made ones or remove them: `ollama-contract` 5.4)
 
 Both are `flock`s: they end with their process, however it ends.
 """
@@ -101,7 +101,7 @@ def _is_held(path: Path) -> bool | None:
     except OSError as error:  # nobody ever held it, unless nothing can be opened at all
         return None if error.errno in EXHAUSTED else False
     try:
-        return not _take(descriptor, fcntl.LOCK_SH)
+        return not take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -126,7 +126,8 @@ def _give_to_owner(descriptor: int, folder: Path) -> None:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def _take(descriptor: int, kind: int) -> bool:
+def take(descriptor: int, kind: int) -> bool:
+    """Try to take a lock, LOCK_EX or LOCK_SH; return whether it was free."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -138,7 +139,7 @@ def _take(descriptor: int, kind: int) -> bool:
 
 def _take_within(descriptor: int, seconds: float) -> bool:
     deadline = monotonic() + seconds
-    while not _take(descriptor, fcntl.LOCK_EX):
+    while not take(descriptor, fcntl.LOCK_EX):
         if monotonic() > deadline:
             return False
         time.sleep(0.05)

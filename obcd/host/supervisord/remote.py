@@ -20,7 +20,7 @@ from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
 #: Seconds for one step of a call, which takes less than a millisecond; supervisord's loop turns once a second.
 CALL_SECONDS = 5.0
 #: supervisor/xmlrpc.py: Faults
-BAD_NAME, FAULT_NOT_RUNNING, ALREADY_STARTED, SHUTDOWN_STATE = 10, 70, 60, 6
+FAULT_NOT_RUNNING, ALREADY_STARTED, SHUTDOWN_STATE = 70, 60, 6
 
 
 class SupervisorRefusedError(ObcdError):
@@ -46,7 +46,6 @@ class ProcessState:
         fault: What supervisor says of its last start, "" for nothing.
     """
 
-    name: str
     state: str
     pid: int
     age_seconds: float
@@ -160,7 +159,6 @@ class _ProcessInfo(TypedDict):
 def _state(item: _ProcessInfo) -> ProcessState:
     is_alive = item["pid"] != 0
     return ProcessState(
-        name=str(item["name"]),
         state=str(item["statename"]),
         pid=int(item["pid"]),
         age_seconds=float(max(0, item["now"] - item["start"])) if item["start"] else 0.0,

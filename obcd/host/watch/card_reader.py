@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from obcd.clock import monotonic, timestamp, wall
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.watch.watch_rules import WatchLimits
 
 #: Seconds from one reading to the next.

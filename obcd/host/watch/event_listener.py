@@ -31,11 +31,9 @@ class Event:
 
     Attributes:
         name: E.g. `TICK_5`, `PROCESS_STATE_EXITED`.
-        fields: Its payload, e.g. `{"processname": "gpu0", "from_state": "RUNNING", "expected": "0", "pid": "17"}`.
     """
 
     name: str
-    fields: dict[str, str]
 
 
 class SupervisorEvents:
@@ -80,7 +78,7 @@ class SupervisorEvents:
         if len(rest) < length:
             return None
         self._buffer = rest[length:]
-        return Event(name, _tokens(rest[:length].partition(b"\n")[0]))
+        return Event(name)
 
 
 def _tokens(line: bytes) -> dict[str, str]:

@@ -6,13 +6,14 @@ first: they keep the values in a temporary file for a second pass (`rows`).
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.schema.extract import Found, NoJson, find_json
@@ -85,11 +86,7 @@ class JsonWriter(Writer):
         self.stream = stream
         self._is_empty = True
 
-    def add(self, value: object, answer: Answer) -> None:
-        """Append an element."""
-        self.append(value)
-
-    def append(self, value: object) -> None:
+    def add(self, value: object, answer: Answer | None = None) -> None:
         """Append an element, whoever gave it."""
         # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
         text = json.dumps(value, indent=2).replace("\n", "\n  ")
@@ -107,16 +104,25 @@ class JsonlWriter(Writer):
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
 
-    def add(self, value: object, answer: Answer) -> None:
-        """Append a line."""
-        self.append(value)
-
-    def append(self, value: object) -> None:
+    def add(self, value: object, answer: Answer | None = None) -> None:
         """Append a line, whoever gave it."""
         self.stream.write(json.dumps(value).encode("ascii") + b"\n")
 
     def finish(self) -> None:
         """Do nothing: every line is complete."""
+
+
+def load_pyarrow() -> Any:
+    """Return the package with its `parquet`, imported only where it is wanted.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise UsageError("parquet needs pyarrow, which is not installed: pip install 'obcd[parquet]'") from error
 
 
 def format_of(path: str) -> Format:

@@ -155,7 +155,7 @@ class ObjectsWriter(RowWriter):
         names = {(column.part, column.key): column.name for column in columns}
         for parts in self._parts():
             pairs = ((part, key, cell) for part in Part for key, cell in parts[part].items())
-            self._inner.append({names[part, key]: cell for part, key, cell in pairs})
+            self._inner.add({names[part, key]: cell for part, key, cell in pairs})
         self._inner.finish()
 
 

@@ -8,7 +8,6 @@ Objects and arrays inside a cell are JSON. What stands before them is up to `row
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import re
@@ -23,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from obcd.errors import InputError, UsageError
+from obcd.errors import InputError
 from obcd.results.merging.column_kinds import ColumnKind
+from obcd.results.merging.merge import load_pyarrow
 from obcd.results.merging.merge_rows import VALUE_COLUMN, Column, Part, RowWriter
 
 #: what SQLite takes as it is compiled by default (SQLITE_MAX_COLUMN)
@@ -133,11 +133,7 @@ class ParquetWriter(TableWriter):
     """
 
     def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
-        try:
-            self._arrow = importlib.import_module("pyarrow")
-            self._parquet = importlib.import_module("pyarrow.parquet")
-        except ImportError as error:
-            raise UsageError("parquet needs pyarrow, which is not installed: pip install 'obcd[parquet]'") from error
+        self._arrow = load_pyarrow()
         super().__init__(stream, fields, folder)
 
     def _write(self, table: MergeTable) -> None:
@@ -145,7 +141,7 @@ class ParquetWriter(TableWriter):
         names = [_encodable(name) for name in table.columns]
         schema = self._arrow.schema(list(zip(names, types, strict=True)))
         is_text = [arrow_type == self._arrow.string() for arrow_type in types]
-        with self._parquet.ParquetWriter(self._stream, schema) as writer:
+        with self._arrow.parquet.ParquetWriter(self._stream, schema) as writer:
             for group in _groups(table.rows, is_text):
                 columns = [
                     self._arrow.array(cells, kind) for cells, kind in zip(zip(*group, strict=True), types, strict=True)

@@ -7,17 +7,16 @@ One pass; memory holds one answer, and of Parquet one group of rows.
 
 from __future__ import annotations
 
-import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.errors import InputError, UsageError
-from obcd.results.merging.merge import Merged
+from obcd.results.merging.merge import Merged, load_pyarrow
 from obcd.results.reading.answers import Answer
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
 from obcd.text import printable
@@ -45,15 +44,9 @@ class VectorRow:
     text: str
     embedding: list[float]
 
-    def to_json(self) -> dict[str, object]:
-        """Return the row as it is written."""
-        return {
-            "id": self.id,
-            "line": self.line,
-            "index": self.index,
-            "text": self.text,
-            "embedding": self.embedding,
-        }
+
+def _document(row: VectorRow) -> dict[str, object]:
+    return {item.name: getattr(row, item.name) for item in fields(row)}
 
 
 class VectorWriter(ABC):
@@ -76,7 +69,7 @@ class JsonlVectors(VectorWriter):
 
     def add(self, row: VectorRow) -> None:
         """Append a line."""
-        self._stream.write(json.dumps(row.to_json()).encode("ascii") + b"\n")
+        self._stream.write(json.dumps(_document(row)).encode("ascii") + b"\n")
 
     def finish(self) -> None:
         """Do nothing: every line is complete."""
@@ -92,12 +85,7 @@ class ParquetVectors(VectorWriter):
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        try:
-            self._arrow = importlib.import_module("pyarrow")
-            parquet = importlib.import_module("pyarrow.parquet")
-        except ImportError as error:
-            raise UsageError("parquet needs pyarrow, which is not installed: pip install 'obcd[parquet]'") from error
-        arrow = self._arrow
+        self._arrow = arrow = load_pyarrow()
         self._schema = arrow.schema(
             [
                 ("id", arrow.string()),
@@ -107,7 +95,7 @@ class ParquetVectors(VectorWriter):
                 ("embedding", arrow.list_(arrow.float32())),
             ]
         )
-        self._writer = parquet.ParquetWriter(stream, self._schema)
+        self._writer = arrow.parquet.ParquetWriter(stream, self._schema)
         self._rows: list[dict[str, object]] = []
         self._numbers = 0
 
@@ -116,7 +104,7 @@ class ParquetVectors(VectorWriter):
         own = row.id
         text = row.text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
         name = own if isinstance(own, str) else json.dumps(own)
-        self._rows.append({**row.to_json(), "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
+        self._rows.append({**_document(row), "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
         self._numbers += len(row.embedding)
         if self._numbers >= NUMBERS_PER_GROUP:
             self._flush()

@@ -29,14 +29,21 @@ def _nothing(operation: str, path: str) -> None:
 before: Callable[[str, str], None] = _nothing
 
 
+@contextlib.contextmanager
+def opened(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
+    """Yield a descriptor, closed at the end and in every program that is started meanwhile; `flags` of open(2)."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(path: Path) -> None:
     """Make the entries of a folder durable."""
     before("fsync_folder", str(path))
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_file(descriptor: int, path: Path | str) -> None:

@@ -73,16 +73,18 @@ def judge_folders(layout: Layout, inboxes: Iterable[Path], owner: int) -> Iterat
     yield from _judge_outbox(layout.outbox, owner, is_shared=shared)
     root = layout.root.stat()
     if _others_may_write(root) and not root.st_mode & stat.S_ISVTX:
-        why = f"others may rename what lies in {_shown(layout.root)} (mode {_mode(root)})"
-        yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {_quoted(layout.root)}")
+        why = f"others may rename what lies in {shown(layout.root)} (mode {_mode(root)})"
+        yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {quoted(layout.root)}")
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """Return a path ready to print."""
     return printable(str(path))
 
 
-def _quoted(path: Path) -> str:
-    return shlex.quote(_shown(path))
+def quoted(path: Path) -> str:
+    """Return a path as a shell's word, ready to print."""
+    return shlex.quote(shown(path))
 
 
 def lstat(path: Path) -> os.stat_result | None:
@@ -102,18 +104,18 @@ def _judge_own(path: Path, owner: int) -> Iterator[Flaw]:
     status = lstat(path)
     if status is None:
         return
-    place = _shown(path)
+    place = shown(path)
     if not stat.S_ISDIR(status.st_mode):
         why = f"{place} is no folder, and obcd keeps one of its own there"
-        yield Flaw(FlawHarm.BREACH, why, f"mv {_quoted(path)} {_quoted(path)}.away")
+        yield Flaw(FlawHarm.BREACH, why, f"mv {quoted(path)} {quoted(path)}.away")
     elif status.st_uid != owner:
         why = f"{place} belongs to {user_name(status.st_uid)}, not to the daemon's user"
-        yield Flaw(FlawHarm.BREACH, why, f"sudo chown -R {user_name(owner)} {_quoted(path)}")
+        yield Flaw(FlawHarm.BREACH, why, f"sudo chown -R {user_name(owner)} {quoted(path)}")
     elif status.st_mode & 0o777 != OWN_MODE:  # a setgid bit comes from the folder above and harms nothing
         opened = status.st_mode & 0o077
         why = "others may come at the prompts in it" if opened else f"it should be {OWN_MODE:04o}"
         harm = FlawHarm.BREACH if opened or status.st_mode & OWN_MODE != OWN_MODE else FlawHarm.ODDITY
-        yield Flaw(harm, f"{place} has mode {_mode(status)}: {why}", f"chmod {OWN_MODE:04o} {_quoted(path)}")
+        yield Flaw(harm, f"{place} has mode {_mode(status)}: {why}", f"chmod {OWN_MODE:04o} {quoted(path)}")
 
 
 def judge_inbox(path: Path, owner: int, *, is_shared: bool) -> Iterator[Flaw]:
@@ -151,8 +153,8 @@ def _judge_outbox(path: Path, owner: int, *, is_shared: bool) -> Iterator[Flaw]:
         yield from _judge_owner(path, status, owner)
         yield from _judge_shared_outbox(path, status)
     elif _others_may_write(status) and not status.st_mode & stat.S_ISVTX:
-        why = f"others may rename what lies in {_shown(path)} (mode {_mode(status)})"
-        yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {_quoted(path)}")
+        why = f"others may rename what lies in {shown(path)} (mode {_mode(status)})"
+        yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {quoted(path)}")
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -163,29 +165,29 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _no_folder(path: Path) -> Flaw:
-    return Flaw(FlawHarm.BREACH, f"{_shown(path)} is not a folder", f"mv {_quoted(path)} {_quoted(path)}.away")
+    return Flaw(FlawHarm.BREACH, f"{shown(path)} is not a folder", f"mv {quoted(path)} {quoted(path)}.away")
 
 
 def _judge_link(path: Path, more: str = "") -> Flaw:
     try:
         path.stat()
     except OSError as error:
-        return Flaw(FlawHarm.BREACH, f"{_shown(path)} is a link that leads nowhere: {error.strerror}")
-    return Flaw(FlawHarm.ODDITY, f"{_shown(path)} is a link to {_shown(Path(os.path.realpath(path)))}{more}")
+        return Flaw(FlawHarm.BREACH, f"{shown(path)} is a link that leads nowhere: {error.strerror}")
+    return Flaw(FlawHarm.ODDITY, f"{shown(path)} is a link to {shown(Path(os.path.realpath(path)))}{more}")
 
 
 def _judge_owner(path: Path, status: os.stat_result, owner: int) -> Iterator[Flaw]:
     """Judge whose a shared folder is: the owner of a sticky one may take away what others put there."""
     if status.st_uid != owner:
-        why = f"{_shown(path)} belongs to {user_name(status.st_uid)}, not to the daemon's user"
-        yield Flaw(FlawHarm.BREACH, why, f"sudo chown {user_name(owner)} {_quoted(path)}")
+        why = f"{shown(path)} belongs to {user_name(status.st_uid)}, not to the daemon's user"
+        yield Flaw(FlawHarm.BREACH, why, f"sudo chown {user_name(owner)} {quoted(path)}")
 
 
 def _judge_shared_inbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
-    mode, command = status.st_mode & 0o7777, f"chmod {INBOX_MODES[0]:04o} {_quoted(path)}"
+    mode, command = status.st_mode & 0o7777, f"chmod {INBOX_MODES[0]:04o} {quoted(path)}"
     if mode in INBOX_MODES:
         return
-    place = f"{_shown(path)} has mode {_mode(status)}"
+    place = f"{shown(path)} has mode {_mode(status)}"
     if _others_may_write(status) and not mode & stat.S_ISVTX:
         yield Flaw(FlawHarm.BREACH, f"{place}: its users may delete and replace each other's files", command)
     elif mode & 0o007:
@@ -197,8 +199,8 @@ def _judge_shared_inbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
 
 
 def _judge_shared_outbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
-    mode, command = status.st_mode & 0o7777, f"chmod {OUTBOX_MODE:04o} {_quoted(path)}"
-    place = f"{_shown(path)} has mode {_mode(status)}"
+    mode, command = status.st_mode & 0o7777, f"chmod {OUTBOX_MODE:04o} {quoted(path)}"
+    place = f"{shown(path)} has mode {_mode(status)}"
     if mode & 0o022:
         yield Flaw(FlawHarm.BREACH, f"{place}: others than the daemon may put answers there or take them away", command)
     elif mode & 0o007:

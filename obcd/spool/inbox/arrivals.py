@@ -407,11 +407,8 @@ class Inbox:
     def _status(self, key: Key) -> os.stat_result:
         """Stat through a descriptor: on NFS only open refreshes the attributes."""
         path = self._folder(key.profile) / key.name
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
+        with disk.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
             return os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _clear_hidden(self, key: Key, status: os.stat_result) -> bool:
         """Remove the other name of a drop whose submitter died between giving it this one and removing that one.

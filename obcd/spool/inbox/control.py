@@ -100,15 +100,12 @@ def read_control(layout: Layout, file: Key) -> Control:
     if verb is not ControlVerb.PRIORITY and number:
         raise ValueError(f"it ends in .{verb} and nothing behind it")
     path = layout.inbox / file.profile / file.name
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with disk.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             # A second name of somebody's file would speak for him.
             raise ValueError("a control file is a plain file with one name: make a new one, e.g. with touch")
         raw = os.pread(descriptor, MAX_MARKER_BYTES, 0)
-    finally:
-        os.close(descriptor)
     key = Key(file.profile, match["drop"])
     return Control(key, verb, value, status.st_uid, Identity.of(status), _job_in(raw))
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obcd.errors import FormError
@@ -143,7 +143,7 @@ def accept_copy(layout: Layout, order: AcceptOrder, source: Path) -> Accepted:
         RejectedError: If it can never become a job.
         OSError: As `accept_claimed`.
     """
-    return Accepted(_commit(layout, _take_copy(layout, order, source).evolve(source=str(source))))
+    return Accepted(_commit(layout, replace(_take_copy(layout, order, source), source=str(source))))
 
 
 def _conclude(layout: Layout, job: str) -> Rejected | Repeated:

@@ -25,6 +25,7 @@ from obcd.clock import monotonic
 from obcd.core.answer.outcomes import ModelAnswer
 from obcd.core.answer.record_codec import decode_answer, encode_answer
 from obcd.errors import ObcdError
+from obcd.spool.folders import disk
 
 #: Most bytes of it; what is older than the rest goes first.
 MOST_BYTES = 2**31
@@ -162,15 +163,12 @@ def connect(path: Path, timeout: float) -> sqlite3.Connection:
         OSError: If it cannot be made, is a link or no file, or is another user's.
         sqlite3.Error: If it is damaged, or locked.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    try:
+    with disk.opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no file")
         if status.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         _set_up(connection, monotonic() + timeout)

@@ -12,9 +12,8 @@ quarantine itself.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from obcd.clock import monotonic, timestamp, wall
 from obcd.spool.folders import disk
@@ -43,10 +42,6 @@ class Begun:
     booted_at: float
     ledger_bytes: int
     times: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return {"booted_at": round(self.booted_at, 3), "ledger_bytes": self.ledger_bytes, "times": self.times}
 
 
 def times_in_vain(begun: Begun | None, ledger_bytes: int, booted_at: float) -> int:
@@ -85,7 +80,7 @@ def begin(folder: Path, ledger_bytes: int) -> bool:
             disk.write_json(folder / QUARANTINED, {"at": timestamp(wall()), "begun_in_vain": times})
             return False
         disk.before("write", str(folder / BEGUN))
-        disk.show_json(folder / BEGUN, Begun(_booted_at(), ledger_bytes, times + 1).to_json())
+        disk.show_json(folder / BEGUN, asdict(Begun(round(_booted_at(), 3), ledger_bytes, times + 1)))
     except OSError as error:
         extra = {"action": "begin_not_counted", "job": folder.name}
         logger.warning("job %s is begun and that cannot be counted: %s", folder.name, error.strerror, extra=extra)

@@ -174,10 +174,6 @@ class JobHeader:
         values["context"] = ContextPlan(**document["context"]) if document.get("context") else None
         return cls(**values)
 
-    def evolve(self, **changes: Any) -> JobHeader:
-        """Return a copy with changes."""
-        return replace(self, **changes)
-
 
 def new_job_id(now: float) -> str:
     """Return an id that sorts by time and never repeats: UTC time and 48 random bits."""

@@ -8,6 +8,7 @@ wrong, and what follows is cut off before anything is appended. The first valid 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import zlib
@@ -179,11 +180,7 @@ class LedgerWriter:
 
 
 def _cut(path: Path, size: int) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
+    with contextlib.suppress(FileNotFoundError), disk.opened(path, os.O_WRONLY) as descriptor:
         torn = os.fstat(descriptor).st_size - size
         if torn:
             extra = {"action": "ledger_cut", "job": path.parent.name}
@@ -191,5 +188,3 @@ def _cut(path: Path, size: int) -> None:
             disk.before("ftruncate", str(path))
             os.ftruncate(descriptor, size)
             disk.sync_file(descriptor, path)
-    finally:
-        os.close(descriptor)

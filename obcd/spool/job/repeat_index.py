@@ -24,7 +24,7 @@ from obcd.spool.job.job_folder import JobHeader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """The job that answered the same drop before.
+    """The job that answered the same drop before: its fields are the keys of a record, and of `repeats` of a manifest.
 
     Attributes:
         folder: Where it was published, relative to the outbox, e.g. `clinical/notes`; by now it may be gone.
@@ -37,10 +37,6 @@ class Earlier:
     published_at: str
     responses: int
     failures: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of its record, which is also `repeats` of a manifest."""
-        return asdict(self)
 
 
 def note(layout: Layout, manifest: Mapping[str, Any], folder: Path) -> None:
@@ -59,7 +55,7 @@ def note(layout: Layout, manifest: Mapping[str, Any], folder: Path) -> None:
     )
     make_own(layout.answered)
     key = _key(manifest["submitter"]["uid"], manifest["profile"], manifest["name"], manifest["input"]["sha256"])
-    disk.write_json(layout.answered / f"{key}.json", {"format": 1, **earlier.to_json()}, 0o600)
+    disk.write_json(layout.answered / f"{key}.json", {"format": 1, **asdict(earlier)}, 0o600)
 
 
 def find(layout: Layout, header: JobHeader, since: float | None) -> Earlier | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def publish_repeated(layout: Layout, header: JobHeader, earlier: Earlier) -> Pat
     disk.remove_tree(temporary)
     disk.make_folder(temporary)
     manifest = _manifest(header.id, header.name, header.profile, header.drop_id, header.uid) | {
-        "repeats": earlier.to_json(),
+        "repeats": asdict(earlier),
         "input": {"sha256": header.sha256, "bytes": header.size},
     }
     disk.write_json(temporary / MANIFEST, manifest)

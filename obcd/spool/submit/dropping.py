@@ -464,12 +464,9 @@ def _put(temporary: Path, target: Path) -> None:
 
 def _sync_name(temporary: Path) -> None:
     """Make a new link durable by syncing the file (an inbox of mode 3730 cannot be opened to be synced itself)."""
-    with contextlib.suppress(OSError):  # it has its name: nothing may take that back now
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            disk.sync_file(descriptor, temporary)
-        finally:
-            os.close(descriptor)
+    # It has its name: nothing may take that back now.
+    with contextlib.suppress(OSError), disk.opened(temporary, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+        disk.sync_file(descriptor, temporary)
 
 
 @contextlib.contextmanager
@@ -522,15 +519,13 @@ def _make_marker(marker: Path, target: Path) -> int:
 
 def _remove_orphan(marker: Path, target: Path) -> None:
     """Remove a marker that has lain without its file for long; its lock keeps a second remover from a newer one."""
-    with contextlib.suppress(OSError):  # not ours to read or to remove, or locked: it stays, and the name is taken
-        descriptor = os.open(marker, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS
-            if is_old and _is_same(marker, descriptor) and not os.path.lexists(target):
-                marker.unlink()
-        finally:
-            os.close(descriptor)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    # Not ours to read or to remove, or locked: it stays, and the name is taken.
+    with contextlib.suppress(OSError), disk.opened(marker, flags) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS
+        if is_old and _is_same(marker, descriptor) and not os.path.lexists(target):
+            marker.unlink()
 
 
 def _is_same(path: Path, descriptor: int) -> bool:

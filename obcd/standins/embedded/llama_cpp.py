@@ -11,7 +11,6 @@ builds do: both are taken back after each load.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import signal
 import tempfile
@@ -20,12 +19,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from obcd.errors import ConfigurationError
+from obcd.spool.folders.disk import file_sha256
 from obcd.standins.embedded.chunks import ChunkReader, llama_request
 from obcd.standins.embedded.gguf import GgufHead, read_head
 from obcd.standins.wire.engine import (
+    NO_EMBEDDINGS,
     Embeddings,
     EngineError,
     EngineReply,
@@ -40,9 +41,6 @@ from obcd.standins.wire.engine import (
 from obcd.standins.wire.request_values import whole_option
 
 VERSION = "0.33.0-obcd-embedded"
-
-#: what an engine says of a model that cannot embed, with the 501 of llama.cpp
-NO_EMBEDDINGS = "this model does not support embeddings"
 
 #: signals that llama.cpp may take for itself while it starts
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -98,7 +96,7 @@ class EmbeddedEngine:
     async def describe(self) -> Sequence[ModelCard]:
         """Return the one model with its digest, which is computed at the first call: it reads the whole file."""
         if not self._card.digest:
-            digest = await asyncio.to_thread(file_digest, self._options.model)
+            digest = await asyncio.to_thread(file_sha256, self._options.model)
             self._card = replace(self._card, digest=digest)
         return [self._card]
 
@@ -220,8 +218,6 @@ class GuardedSignals:
     Both are blocked, which the threads of llama.cpp inherit, and our own handlers are put back before they are let in.
     """
 
-    _enabled: ClassVar[bool] = True
-
     def __enter__(self) -> GuardedSignals:
         self._is_main = threading.current_thread() is threading.main_thread()
         self._is_blocked = self._is_main
@@ -285,12 +281,6 @@ def default_name(model: Path) -> str:
     """Return a model name for a file: its own, in small letters, with the tag `latest`."""
     kept = [char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in model.stem.lower()]
     return "".join(kept).strip("-._") + ":latest"
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:

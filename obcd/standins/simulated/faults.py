@@ -145,9 +145,7 @@ async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) 
     Raises:
         EngineError: the fault is an error reply.
     """
-    if fault.kind == "status":
-        status = int(fault.value)
-        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    _refuse(fault)
     if fault.kind == "done-false":
         return replace(outcome, done_reason=None)
     if fault.kind == "empty-thinking":
@@ -166,15 +164,19 @@ async def spoil(fault: SimulatedFault, vectors: list[list[float]]) -> list[list[
     Raises:
         EngineError: the fault is an error reply.
     """
-    if fault.kind == "status":
-        status = int(fault.value)
-        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
+    _refuse(fault)
     if fault.kind == "hang":
         await asyncio.Event().wait()
     if fault.kind == "short":
         return vectors[1:]
     spoilt: Mapping[str, list[float]] = {"empty": [], "zeros": [0.0] * len(vectors[0]), "nan": [math.nan, 1.0]}
     return [spoilt.get(fault.kind, vector) for vector in vectors]
+
+
+def _refuse(fault: SimulatedFault) -> None:
+    if fault.kind == "status":
+        status = int(fault.value)
+        raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
 
 
 async def _hang(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
@@ -215,7 +217,7 @@ async def _send_huge(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineR
     mark = "\x7fhuge\x7f"
     before, _, after = reply.body_of(replace(outcome, text=mark)).partition(mark.encode())
     exchange = reply.exchange
-    exchange.start_stream(200, "application/json")
+    exchange.start_stream("application/json")
     await exchange.send_chunk(before)
     for start in range(0, size, _BLOCK):
         await exchange.send_chunk(b"x" * min(_BLOCK, size - start))

@@ -30,6 +30,7 @@ from obcd.standins.simulated.library import Library
 from obcd.standins.simulated.made_up_answers import fitting_value, normal, words
 from obcd.standins.simulated.sharing import TokenClock
 from obcd.standins.wire.engine import (
+    NO_EMBEDDINGS,
     Embeddings,
     EngineCrash,
     EngineError,
@@ -68,9 +69,6 @@ THINKING_NAMES = ("qwen3", "deepseek-r1", "gpt-oss")
 
 #: words of a thought
 THOUGHT_TOKENS = 8
-
-#: what llama-server says of a model that cannot embed
-NO_EMBEDDINGS = "this model does not support embeddings"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,17 +31,17 @@ class Library:
         return canonical_name(name) in map(canonical_name, self.pulled)
 
     async def pull(self, exchange: Exchange, seconds: float) -> None:
-        """Answer POST /api/pull as Ollama does: a failure after the first line comes under status 200."""
-        try:
-            body = parse_body(exchange.body)
-            name = str(body.get("model") or body.get("name") or "")
-            if not name:
-                raise EngineError(400, "invalid model name")
-            typed(body, "stream", bool, "PullRequest.stream of type bool", True)
-        except EngineError as error:
-            exchange.send(error.status, encode({"error": error.text}))
-            return
-        exchange.start_stream(200, NDJSON_TYPE)
+        """Answer POST /api/pull as Ollama does: a failure after the first line comes under status 200.
+
+        Raises:
+            EngineError: With the refusal of what is wrong before it.
+        """
+        body = parse_body(exchange.body)
+        name = str(body.get("model") or body.get("name") or "")
+        if not name:
+            raise EngineError(400, "invalid model name")
+        typed(body, "stream", bool, "PullRequest.stream of type bool", True)
+        exchange.start_stream(NDJSON_TYPE)
         async for line in self._lines(name, seconds):
             await exchange.send_chunk(encode(line) + b"\n")
         exchange.end_stream()

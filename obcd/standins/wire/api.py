@@ -89,7 +89,10 @@ class OllamaApi:
         methods = self._routes.get(exchange.path)
         handler = None if methods is None else methods.get(exchange.method)
         if handler is not None:
-            await handler(exchange)
+            try:
+                await handler(exchange)
+            except EngineError as error:
+                exchange.send(error.status, encode({"error": error.text}))
         elif methods is None:
             exchange.send(404, b"404 page not found", TEXT_TYPE)
         else:
@@ -144,30 +147,18 @@ class OllamaApi:
         }
 
     async def _show(self, exchange: Exchange) -> None:
-        try:
-            body = parse_body(exchange.body)
-            card = self._find(str(body.get("model") or body.get("name") or ""), "model is required")
-        except EngineError as error:
-            exchange.send(error.status, _CHAT.error(error.status, error.text))
-            return
+        body = parse_body(exchange.body)
+        card = self._find(str(body.get("model") or body.get("name") or ""), "model is required")
         exchange.send(200, encode(_show_fields(card)))
 
     async def _chat(self, exchange: Exchange) -> None:
-        try:
-            request = parse_chat(parse_body(exchange.body))
-            card = self._find(request.model, "model is required")
-        except EngineError as error:
-            exchange.send(error.status, _CHAT.error(error.status, error.text))
-            return
+        request = parse_chat(parse_body(exchange.body))
+        card = self._find(request.model, "model is required")
         await self._generator.answer(exchange, request, _CHAT, card)
 
     async def _generate(self, exchange: Exchange) -> None:
-        try:
-            request = parse_generate(parse_body(exchange.body))
-            card = self._find(request.model)
-        except EngineError as error:
-            exchange.send(error.status, _GENERATE.error(error.status, error.text))
-            return
+        request = parse_generate(parse_body(exchange.body))
+        card = self._find(request.model)
         await self._generator.answer(exchange, request, _GENERATE, card)
 
     async def _completions(self, exchange: Exchange) -> None:
@@ -183,13 +174,8 @@ class OllamaApi:
         await self._generator.answer(exchange, request, shape, card)
 
     async def _embed(self, exchange: Exchange) -> None:
-        try:
-            request = parse_embed(parse_body(exchange.body))
-            card = self._find(request.model)
-        except EngineError as error:
-            exchange.send(error.status, _CHAT.error(error.status, error.text))
-            return
-        await self._embedder.answer(exchange, request, card)
+        request = parse_embed(parse_body(exchange.body))
+        await self._embedder.answer(exchange, request, self._find(request.model))
 
     def _find(self, name: str, missing: str | None = None) -> ModelCard:
         """Return the card of a model, or raise as Ollama does; `missing` is the text for no name at all."""

@@ -24,16 +24,13 @@ class Embedder:
         self._default_ctx = default_ctx
 
     async def answer(self, exchange: Exchange, request: EmbedRequest, card: ModelCard) -> None:
-        """Answer one request; what is refused is answered too. No text at all only loads."""
-        try:
-            if request.inputs:
-                exchange.send(200, encode(await self._embed(request, card)))
-                return
-            self._account.count_preload()
-            self._scheduler.release(await self._acquire(request, card))
-            exchange.send(200, encode({"model": request.model, "embeddings": []}))
-        except EngineError as error:
-            exchange.send(error.status, encode({"error": error.text}))
+        """Answer one request, or raise EngineError with its refusal. No text at all only loads."""
+        if request.inputs:
+            exchange.send(200, encode(await self._embed(request, card)))
+            return
+        self._account.count_preload()
+        self._scheduler.release(await self._acquire(request, card))
+        exchange.send(200, encode({"model": request.model, "embeddings": []}))
 
     async def _embed(self, request: EmbedRequest, card: ModelCard) -> JsonObject:
         record = self._account.arrive(request.inputs[0])
@@ -63,7 +60,7 @@ class Embedder:
         }
 
     async def _run(self, request: EmbedRequest, runner: Runner, record: RequestRecord) -> Embeddings:
-        await runner.slots.take()
+        await runner.slots.acquire()
         try:
             self._account.start(record)
             if runner.is_dead:
@@ -81,7 +78,7 @@ class Embedder:
             self._scheduler.discard(runner)
             raise
         finally:
-            runner.slots.free()
+            runner.slots.release()
 
     async def _acquire(self, request: EmbedRequest, card: ModelCard) -> Runner:
         name = canonical_name(card.name)

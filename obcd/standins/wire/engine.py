@@ -110,6 +110,10 @@ class EngineReply(Protocol):
         """Return the whole body that this outcome would be sent as, for faults that break it."""
 
 
+#: what an engine says of a model that cannot embed, with the 501 of llama.cpp
+NO_EMBEDDINGS = "this model does not support embeddings"
+
+
 class EngineError(ObcdError):
     """A request that the engine or the API refuses; `text` is what stands in Ollama's `error`."""
 

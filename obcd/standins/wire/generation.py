@@ -65,7 +65,7 @@ class PieceWriter:
 
     async def _send(self, data: bytes) -> None:
         if not self.exchange.started:
-            self.exchange.start_stream(200, self._shape.stream_type)
+            self.exchange.start_stream(self._shape.stream_type)
         if data:
             await self.exchange.send_chunk(data)
 
@@ -124,7 +124,7 @@ class Generator:
 
     async def _run(self, work: Work, writer: PieceWriter, runner: Runner, record: RequestRecord) -> WorkOutcome | None:
         """Wait for a slot and use it; it is free again before the reply goes out."""
-        await runner.slots.take()
+        await runner.slots.acquire()
         ended = "failed"
         try:
             self._account.start(record)
@@ -140,7 +140,7 @@ class Generator:
             raise
         finally:
             self._account.finish(record, ended)
-            runner.slots.free()
+            runner.slots.release()
         return outcome
 
     def _work(self, request: GenerationRequest, card: ModelCard, record: RequestRecord) -> Work:

@@ -67,11 +67,11 @@ _DATE = DateLine()
 class Exchange:
     """One request and the way to answer it; used by one handler task, on the event loop's thread."""
 
-    __slots__ = ("_chunked", "_connection", "_lowered", "body", "close", "head", "method", "path", "query", "started")
+    __slots__ = ("_chunked", "_connection", "_lowered", "body", "close", "head", "method", "path", "started")
 
     def __init__(self, connection: HttpConnection, method: str, target: str, head: str) -> None:
         self.method = method
-        self.path, _, self.query = target.partition("?")
+        self.path = target.partition("?")[0]
         #: the header block as text, `Name: value` lines joined by CRLF
         self.head = head
         self._lowered = head.lower()
@@ -96,13 +96,13 @@ class Exchange:
         head = self._status_lines(status, f"Content-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n")
         self.write(head if self.method == "HEAD" else head + body)
 
-    def start_stream(self, status: int, content_type: str) -> None:
-        """Send the head of a reply whose length is not known."""
+    def start_stream(self, content_type: str) -> None:
+        """Send the head of a reply of status 200 whose length is not known."""
         self._chunked = "HTTP/1.0" not in self._connection.version
         framing = "Transfer-Encoding: chunked\r\n"
         if not self._chunked:  # an HTTP/1.0 client knows the end of the body only by the end of the connection
             self.close, framing = True, ""
-        self.write(self._status_lines(status, f"Content-Type: {content_type}\r\n{framing}"))
+        self.write(self._status_lines(200, f"Content-Type: {content_type}\r\n{framing}"))
 
     async def send_chunk(self, data: bytes) -> None:
         """Send one piece of a stream; waits while the client does not read."""

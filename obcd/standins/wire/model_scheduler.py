@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from obcd.clock import wall
 from obcd.standins.wire.engine import Engine, EngineError, LoadSignature
 from obcd.standins.wire.request_values import canonical_name
-from obcd.standins.wire.slots import Slots
 
 #: Ollama's words, with two spaces (contract 3.1)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -40,7 +39,7 @@ class Runner:
 
     def __init__(self, signature: LoadSignature, parallel: int, keep_alive: float) -> None:
         self.signature = signature
-        self.slots = Slots(parallel)
+        self.slots = asyncio.Semaphore(parallel)  # first in, first out, as in llm/llama_server.go:1893
         self.keep_alive = keep_alive
         self.users = 0  # requests that hold or wait for a slot
         self.expires_at = wall() + keep_alive  # Unix seconds, as /api/ps shows it

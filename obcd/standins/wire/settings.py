@@ -5,11 +5,11 @@ Pure: the environment comes as an argument; flags of the commands win over it.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from obcd.config.endpoints import is_loopback
 from obcd.errors import UsageError
 from obcd.standins.wire.engine import EngineError
 from obcd.standins.wire.model_scheduler import SchedulerLimits
@@ -35,10 +35,7 @@ class ServerSettings:
     @property
     def is_loopback(self) -> bool:
         """Tell whether only this machine can reach the server."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def settings_from(

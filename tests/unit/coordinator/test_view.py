@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
@@ -124,7 +125,7 @@ def test_object_in_a_list_of_status_has_these_keys(kind: type[Document]) -> None
 
 def test_progress_has_these_keys_in_this_order() -> None:
     running, openai = job(10, 4, 2.0), job(10, 4, 2.0)
-    openai.header = openai.header.evolve(asks="/v1/embeddings")
+    openai.header = replace(openai.header, asks="/v1/embeddings")
 
     assert list(idle_view(running.header, JobState.ACCEPTED).to_json()) == IDLE_KEYS
     assert list(running.view(0.0).to_json()) == [*IDLE_KEYS, "updated_at"]
@@ -134,7 +135,7 @@ def test_progress_has_these_keys_in_this_order() -> None:
 def test_what_status_has_no_keys_for_is_counted_all_the_same(coordinator: Coordinator) -> None:
     header = job(500, 0, 0.0).header
     for number in range(MOST_REPORTED + 2):
-        coordinator.jobs.take(header.evolve(id=f"j{number}"))
+        coordinator.jobs.take(replace(header, id=f"j{number}"))
 
     view = coordinator.view(0.0)
 

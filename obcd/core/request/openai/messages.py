@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from obcd.core.request.openai.parts import short
 from obcd.core.schema.extract import Found, NoJson, parse_strict
+from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 
 #: {role: Ollama's}
@@ -74,7 +74,7 @@ def _message(message: object, place: str, called: dict[str, str]) -> dict[str, o
     for key, value in message.items():
         if key not in known and value is not None and key not in _ECHOED:
             reason = _REASONS.get(key, "it cannot be said to Ollama: take it out")
-            raise LineError(f"`{place}.{short(key)}` is not taken: {reason}")
+            raise LineError(f"`{place}.{short_key(key)}` is not taken: {reason}")
     said: dict[str, object] = {"role": ROLES[role], **_content(message.get("content"), role, place)}
     if role == "assistant":
         said |= _assistant(message, place, called)
@@ -99,7 +99,7 @@ def _content(content: object, role: str, place: str) -> dict[str, object]:
         elif kind == "image_url" and role == "user":
             images.append(_image(part.get("image_url"), f"{where}.image_url"))
         else:
-            name = f'"{short(kind)}"' if isinstance(kind, str) else "without a type"
+            name = f'"{short_key(kind)}"' if isinstance(kind, str) else "without a type"
             raise LineError(f"`{where}` is a part {name}, which cannot be said to Ollama: text and image_url can")
     return {"content": "\n".join(texts), **({"images": images} if images else {})}
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from obcd.core.request.openai.messages import to_messages, to_tools
-from obcd.core.request.openai.parts import SHARED, refuse_others, sampling_options, short, whole
+from obcd.core.request.openai.parts import SHARED, refuse_others, sampling_options, whole
+from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -98,7 +99,7 @@ def _why_not(url: str) -> str:
     if url.startswith(("http://", "https://")):
         return f"`url` must be a path such as {CHAT}, not an address: where it is asked is not a line's to say"
     why = next((why for end, why in _REFUSED_URLS.items() if url.endswith(end)), f"only {', '.join(_SHAPES)} are")
-    return f"`url` {short(url)} is not taken: {why}"
+    return f"`url` {short_key(url)} is not taken: {why}"
 
 
 def _chat(body: Mapping[str, object]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 
 #: {parameter: option of Ollama}; the last three are vLLM's.
@@ -90,7 +91,7 @@ def refuse_others(body: Mapping[str, object], taken: frozenset[str]) -> None:
             continue
         if key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]:
             continue
-        raise LineError(f"`body.{short(key)}` is not taken: {REASONS.get(key, UNKNOWN)}")
+        raise LineError(f"`body.{short_key(key)}` is not taken: {REASONS.get(key, UNKNOWN)}")
 
 
 def sampling_options(body: Mapping[str, object]) -> dict[str, object]:
@@ -117,11 +118,6 @@ def whole(value: object, key: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise LineError(f"`body.{key}` must be a whole number")
-
-
-def short(key: str) -> str:
-    """Return a key of a stranger's, ready for a sentence."""
-    return key[:40].encode("unicode_escape").decode()
 
 
 def _number(value: object, key: str) -> float:

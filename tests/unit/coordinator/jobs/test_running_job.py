@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from openai.types import Batch
 
@@ -25,7 +27,7 @@ def job(requests: int, answered: int, seconds: float) -> RunningJob:
 
 def test_progress_of_a_file_of_openais_lines_holds_the_batch_object() -> None:
     running, plain = job(10, 4, 2.0), job(10, 4, 2.0)
-    running.header = running.header.evolve(asks="/v1/embeddings", accepted_at=1795373853.5)
+    running.header = replace(running.header, asks="/v1/embeddings", accepted_at=1795373853.5)
 
     batch = Batch.model_validate(running.view(0.0).batch, strict=True)
 

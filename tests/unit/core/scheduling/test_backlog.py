@@ -63,16 +63,6 @@ def test_signature_without_requests_finds_none() -> None:
     assert lease_all(jobs, 0) == [0, 1]
 
 
-def test_released_request_is_taken_next_though_the_cursor_had_passed_it() -> None:
-    jobs = backlog(5, bytes([1, 0, 1, 0, 1]), (SMALL, LARGE))
-    assert lease_all(jobs, 1) == [0, 2, 4]
-
-    jobs.release(2)
-
-    assert lease_all(jobs, 0) == [1, 3]
-    assert lease_all(jobs, 1) == [2]
-
-
 def test_postponed_request_waits_until_it_is_due_and_then_comes_first() -> None:
     jobs = backlog(3)
     assert jobs.lease(0, "a", NOBODY, 0.0) == 0
@@ -144,11 +134,10 @@ def test_nobody_else_in_time_lets_the_endpoint_that_failed_it_take_it() -> None:
 
 def test_a_request_that_is_passed_over_does_not_hide_the_ones_behind_it() -> None:
     jobs = backlog(3)
-    lease_all(jobs)
+    assert [jobs.lease(0, "a", BOTH, 0.0) for _ in range(2)] == [0, 1]
     jobs.on_failed_on(0, "a", BOTH)
     jobs.postpone(0, due=1.0)
     jobs.postpone(1, due=2.0)
-    jobs.release(2)
 
     assert jobs.lease(0, "a", BOTH, 5.0) == 1
     assert jobs.lease(0, "a", BOTH, 5.0) == 2
@@ -225,7 +214,7 @@ def test_pass_of_the_larger_context_goes_on_once_it_has_begun() -> None:
     lease_all(jobs)
     assert jobs.lease(1, "a", NOBODY, 0.0) == 1
 
-    jobs.release(0)  # its endpoint went away, say
+    jobs.postpone(0, due=0.0)  # its endpoint went away, say
 
     assert jobs.lease(1, "a", NOBODY, 0.0) == 2
     assert lease_all(jobs) == [0]

@@ -80,7 +80,7 @@ def test_what_is_given_back_comes_again_and_nothing_twice() -> None:
     taken = [take(backlog) for _ in range(100)]
 
     # when
-    backlog.release(taken[0])
+    backlog.postpone(taken[0], 1.0)
     backlog.postpone(taken[1], 1.0)
 
     # then

@@ -13,17 +13,8 @@ import pytest
 
 from obcd.errors import ExitCode
 from obcd.host.cards import gpus, nvml
-from obcd.host.cards.gpus import (
-    Card,
-    GpuError,
-    MigInstance,
-    Readings,
-    Reason,
-    XidWatch,
-    answer_within,
-    discover,
-    read_cards,
-)
+from obcd.host.cards.card import Card, GpuError, MigInstance, Readings, Reason
+from obcd.host.cards.gpus import XidWatch, answer_within, discover, read_cards
 from tests import standins
 from tests.golden.wording import wording
 from tests.gpu_support import StandIns, card, card_uuid, cards, mig_uuid
@@ -39,7 +30,6 @@ def test_cards_come_in_the_order_of_nvidia_smi(stand_ins: StandIns) -> None:
         uuid=card_uuid(2),
         name="NVIDIA H100 80GB HBM3",
         memory_bytes=81559 * 2**20,
-        pci="00000000:12:00.0",
     )
 
 

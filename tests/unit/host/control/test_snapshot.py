@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from obcd.clock import monotonic, wall
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.control import snapshot
 from obcd.host.control.snapshot import Snapshot, take_snapshot
 from obcd.host.servers.plan import HostPlan, Server
@@ -35,7 +35,7 @@ class Supervisor:
 
 
 def state(name: str, word: str, pid: int, fault: str = "") -> ProcessState:
-    return ProcessState(name=name, state=word, pid=pid, age_seconds=12.0, fault=fault)
+    return ProcessState(state=word, pid=pid, age_seconds=12.0, fault=fault)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from obcd.errors import NoEndpointError, TimedOutError
 from obcd.host.supervisord.configuration import SOCKET_NAME
 from obcd.host.supervisord.remote import (  # fmt: skip
     ALREADY_STARTED,
-    BAD_NAME,
     FAULT_NOT_RUNNING,
     SHUTDOWN_STATE,
     ProcessState,
@@ -105,9 +104,9 @@ def test_states_are_supervisor_s_words_with_ages_and_the_fault_of_what_does_not_
     found = remote.states()
 
     assert found == {
-        "gpu0": ProcessState(name="gpu0", state="RUNNING", pid=17, age_seconds=60.0, fault=""),
-        "gpu1": ProcessState(name="gpu1", state="FATAL", pid=0, age_seconds=10.0, fault="Exited too quickly"),
-        "gpu2": ProcessState(name="gpu2", state="STOPPED", pid=0, age_seconds=0.0, fault=""),
+        "gpu0": ProcessState(state="RUNNING", pid=17, age_seconds=60.0, fault=""),
+        "gpu1": ProcessState(state="FATAL", pid=0, age_seconds=10.0, fault="Exited too quickly"),
+        "gpu2": ProcessState(state="STOPPED", pid=0, age_seconds=0.0, fault=""),
     }
 
 
@@ -137,7 +136,7 @@ def test_what_is_so_already_is_fine(remote: Remote, supervisord: Supervisord) ->
 
 @pytest.mark.parametrize(
     ("code", "call"),
-    [(BAD_NAME, "start"), (FAULT_NOT_RUNNING, "start"), (ALREADY_STARTED, "stop"), (FAULT_NOT_RUNNING, "signal")],
+    [(10, "start"), (FAULT_NOT_RUNNING, "start"), (ALREADY_STARTED, "stop"), (FAULT_NOT_RUNNING, "signal")],
 )
 def test_other_refusals_are_errors_with_their_number(
     remote: Remote, supervisord: Supervisord, code: int, call: str

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.watch import card_reader
 from obcd.host.watch.card_reader import KEPT_XIDS, PERIOD, CardReader, Told, Xid
 from tests.support import wait_until

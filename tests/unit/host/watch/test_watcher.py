@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from obcd.errors import TimedOutError
-from obcd.host.cards.gpus import Readings
+from obcd.host.cards.card import Readings
 from obcd.host.servers.locks import hold_pull
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import FAULT_NOT_RUNNING, ProcessState, SupervisorRefusedError
@@ -21,7 +21,7 @@ from obcd.host.watch.watch_rules import ProbeAnswer
 from obcd.host.watch.watcher import Watch, load_memory, run
 from tests.golden.wording import wording
 
-TICK = Event("TICK_5", {})
+TICK = Event("TICK_5")
 
 
 class Supervisor:
@@ -33,7 +33,7 @@ class Supervisor:
         self.done: list[tuple[str, str]] = []
 
     def show(self, name: str, state: str, pid: int) -> None:
-        self.known[name] = ProcessState(name=name, state=state, pid=pid, age_seconds=1000.0 if pid else 0.0, fault="")
+        self.known[name] = ProcessState(state=state, pid=pid, age_seconds=1000.0 if pid else 0.0, fault="")
 
     def states(self) -> dict[str, ProcessState]:
         if self.is_stuck:
@@ -136,7 +136,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_watchdog_is_fed_by_ticks_of_supervisord_alone(world: World) -> None:
     world.tick()
     assert [world.tick() for _ in range(10)] == [[]] * 10
-    assert world.tick(Event("PROCESS_STATE_RUNNING", {})) == []
+    assert world.tick(Event("PROCESS_STATE_RUNNING")) == []
     assert world.tick(TICK) == [{"WATCHDOG": 1}]
 
 
@@ -260,7 +260,7 @@ def test_the_loop_says_that_it_is_ready_takes_events_and_ends_with_its_pipe() ->
 
 def test_when_supervisord_stops_the_watch_says_so_and_does_nothing_more(world: World) -> None:
     world.tick()
-    (told,) = world.tick(Event("SUPERVISOR_STATE_CHANGE_STOPPING", {}))
+    (told,) = world.tick(Event("SUPERVISOR_STATE_CHANGE_STOPPING"))
     assert told == {
         "STATUS": wording("stopping-the-servers-end")
     }  # STOPPING=1 would be the end: a SIGHUP starts all anew

@@ -270,7 +270,7 @@ def test_same_file_again_waits_while_its_twin_is_unfinished(layout: Layout) -> N
 
 @pytest.mark.parametrize("change", [{"name": "other.jsonl"}, {"uid": 4711}, {"profile": "clinical"}, {"sha256": "0"}])
 def test_only_the_same_path_submitter_and_content_make_a_twin(layout: Layout, change: dict[str, Any]) -> None:
-    first = accept_bytes(layout, THREE).evolve(**change)
+    first = replace(accept_bytes(layout, THREE), **change)
     again = put(layout, THREE)
 
     assert isinstance(accept(layout, order_of(drop_of(again), "job2", unfinished=(first,))), Accepted)

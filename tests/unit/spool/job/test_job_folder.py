@@ -57,7 +57,7 @@ def test_header_comes_back_as_it_was_written(tmp_path: Path, header: JobHeader) 
 
 def test_planned_contexts_come_back_as_they_were_written(tmp_path: Path, header: JobHeader) -> None:
     plan = ContextPlan(num_ctx=2048, larger=8192, requests=3, outliers=1)
-    disk.write_json(tmp_path / "job.json", header.evolve(context=plan).to_json())
+    disk.write_json(tmp_path / "job.json", replace(header, context=plan).to_json())
 
     assert read_header(tmp_path).context == plan
 
@@ -95,7 +95,7 @@ def test_header_of_an_older_version_is_read(tmp_path: Path, header: JobHeader) -
     del document["source"], document["drop_id"], document["bad_lines"]
     disk.write_json(tmp_path / "job.json", document)
 
-    assert read_header(tmp_path) == header.evolve(format=FORMAT - 1)
+    assert read_header(tmp_path) == replace(header, format=FORMAT - 1)
 
 
 @pytest.mark.parametrize("change", [{"id": 3}, {"size": "big"}, {"requests": None}, {"signatures": [{"model": ""}]}])
@@ -118,7 +118,7 @@ def test_keys_that_this_version_does_not_know_are_passed_over(tmp_path: Path, he
 
 def test_stem_and_label_are_what_people_see(header: JobHeader) -> None:
     assert (header.stem, header.label) == ("notes", "clinical/notes.jsonl")
-    assert header.evolve(profile="").label == "notes.jsonl"
+    assert replace(header, profile="").label == "notes.jsonl"
 
 
 def test_ids_sort_by_time_and_never_repeat() -> None:

@@ -122,7 +122,7 @@ def test_head_has_the_length_and_no_body() -> None:
 
 
 async def count_down(exchange: Exchange) -> None:
-    exchange.start_stream(200, "text/plain")
+    exchange.start_stream("text/plain")
     for word in (b"two", b"one"):
         await exchange.send_chunk(word)
     exchange.end_stream()

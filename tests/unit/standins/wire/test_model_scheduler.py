@@ -1,4 +1,4 @@
-"""Slots are first come first served; models are loaded, kept and unloaded as Ollama does."""
+"""Models are loaded, kept and unloaded as Ollama does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from obcd.standins.wire.engine import (
     WorkOutcome,
 )
 from obcd.standins.wire.model_scheduler import BUSY, ModelScheduler, SchedulerLimits
-from obcd.standins.wire.slots import Slots
 
 SMALL = LoadSignature("m:latest", 2048)
 LARGE = LoadSignature("m:latest", 8192)
@@ -69,34 +68,6 @@ async def settle() -> None:
     """Let everything that can go on go on."""
     for _ in range(20):
         await asyncio.sleep(0)
-
-
-async def test_slots_are_given_in_the_order_of_arrival() -> None:
-    slots, order = Slots(1), []
-
-    async def use(name: str) -> None:
-        await slots.take()
-        order.append(name)
-
-    users = [asyncio.ensure_future(use(name)) for name in "abc"]
-    await settle()
-    assert order == ["a"]
-    users[1].cancel()
-    await settle()
-    slots.free()
-    await settle()
-    assert order == ["a", "c"]
-
-
-async def test_slot_given_to_one_that_leaves_in_the_same_turn_goes_on_to_the_next() -> None:
-    slots = Slots(1)
-    await slots.take()
-    second, third = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
-    await settle()
-    slots.free()
-    second.cancel()
-    await third
-    assert second.cancelled()
 
 
 async def test_same_signature_shares_a_runner_and_another_waits_until_it_is_idle() -> None:
