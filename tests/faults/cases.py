@@ -398,7 +398,7 @@ NAMES: dict[str, list[str] | str] = {
         _ACCESS,
         "answers_are_read_by_their_submitter_alone",
         "rejected_drop_is_given_back_to_its_submitter_alone",
-        "signs_are_seen_by_their_submitter_alone_and_go",
+        "status_folders_are_seen_by_their_submitter_alone_and_go",
         "rule_that_changes_over_a_restart_holds_for_what_is_published_from_then_on",
         "job_that_a_killed_coordinator_had_made_private_is_the_groups_again_by_the_new_rule",
         "crash_at_any_step_of_private_publishing_shows_nobody_what_is_not_his",

@@ -33,14 +33,14 @@ KILLER = "killer.jsonl"
 ENDS = {"killed": "os.kill(os.getpid(), signal.SIGKILL)", "error": "raise RuntimeError('of this job')"}
 SCRIPT = """
 import os, signal, sys
-from obcd.coordinator.jobs.running_job import RunningJob
+from obcd.coordinator.jobs import job_lifecycle
 from obcd.__main__ import main
-begin = RunningJob.begin
+begin = job_lifecycle.RunningJob
 def begin_or_end(header, *rest):
     if header.name == {name!r}:
         {end}
     return begin(header, *rest)
-RunningJob.begin = staticmethod(begin_or_end)
+job_lifecycle.RunningJob = begin_or_end
 sys.exit(main())
 """
 #: Seconds after which a job without a result is acquitted.

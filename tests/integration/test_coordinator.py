@@ -570,7 +570,7 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(
 def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, cluster: Cluster) -> None:
     coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2})
     pid = wait_until(lambda: coordinator.worker_pids().get("clerk intake", 0))
-    content = prompt_lines(prompts(200_000))
+    content = prompt_lines(prompts(40_000))
     writer = coordinator.inbox / ".hidden"
     writer.write_bytes(content)
     writer.rename(coordinator.inbox / "notes.jsonl")
@@ -579,7 +579,7 @@ def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, cluster
     os.kill(pid, signal.SIGKILL)
     assert not any(folder.suffix != ".tmp" for folder in coordinator.jobs.iterdir())
 
-    wait_until(lambda: coordinator.status()["jobs"] and coordinator.status()["jobs"][0]["total"] == 200_000)
+    wait_until(lambda: coordinator.status()["jobs"] and coordinator.status()["jobs"][0]["total"] == 40_000)
 
     assert wording("the-clerk-died-at-accept") in coordinator.text()
     assert len(os.listdir(coordinator.jobs)) == 1
@@ -589,14 +589,14 @@ def test_clerk_that_is_killed_while_it_publishes_is_replaced(cluster: Cluster) -
     server = cluster.simulate("--parallel", 16, "--seconds", 0.3)
     coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}))
     bad = b'{"prompt": "", "padding": "' + b"x" * 500 + b'"}\n'
-    coordinator.drop(prompt_lines(prompts(16)) + bad * 100_000)
+    coordinator.drop(prompt_lines(prompts(16)) + bad * 30_000)
     wait_until(lambda: coordinator.jobs.exists() and list(coordinator.jobs.glob("*/.responses.jsonl.tmp")))
     pid = wait_until(lambda: clerk_pid(coordinator))
     os.kill(pid, signal.SIGKILL)
 
     done = coordinator.published()
 
-    done.assert_complete(100_016)
+    done.assert_complete(30_016)
     assert wording("the-clerk-died-at-publish") in coordinator.text()
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 
