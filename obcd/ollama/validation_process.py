@@ -40,7 +40,7 @@ def judge_apart(document: Mapping[str, Any], answer: str) -> Fit | Misfit:
         if done.returncode == 0:
             found = json.loads(done.stdout)
             return Fit(**found) if found.pop("is_fit") else Misfit(**found)
-        if done.returncode != -signal.SIGTERM:  # whoever ends all processes of a service means no judgement
+        if done.returncode != -signal.SIGTERM:  # SIGTERM ends all processes of a service and is no judgement
             break
     thoughts, text = split_thinking(answer)
     return too_long(f"{SECONDS:g} s", text, thoughts)

@@ -24,7 +24,7 @@ def lines(*documents: Any) -> bytes:
     return b"".join((item if isinstance(item, str) else json.dumps(item)).encode() + b"\n" for item in documents)
 
 
-#: Lines of ours and of the seed's shape. Among them: equal ones, a blank and a bad one, some that fail for good.
+#: Lines of obcd's and of the seed's shape. Among them: equal ones, a blank and a bad one, some that fail for good.
 MIXED = lines(
     {"role": "user", "content": "What is two plus two?"},
     {"id": "plain", "prompt": "Why is the sky blue?", "ward": "B2", "système": "é"},

@@ -10,7 +10,7 @@ from typing import Any
 
 #: Stands for keys that are names of the user's own: of endpoints, models, files.
 ANY = "*"
-#: What JSON calls what Python reads of it; numbers are told apart, as readers do.
+#: What JSON calls what Python reads of it; numbers are distinguished, as readers do.
 KINDS = {
     type(None): "null",
     bool: "boolean",
@@ -32,7 +32,7 @@ def shape(documents: Iterable[Any], free: Collection[str] = (), passed: Collecti
     root = _Node()
     for document in documents:
         root.add(document, "", free, passed)
-    return dict(root.told(""))
+    return dict(root.places(""))
 
 
 class _Node:
@@ -55,7 +55,7 @@ class _Node:
         for step, item in steps:
             self._below.setdefault(step, _Node()).add(item, place + step, free, passed)
 
-    def told(self, place: str) -> Iterator[tuple[str, str]]:
+    def places(self, place: str) -> Iterator[tuple[str, str]]:
         yield place or ".", " or ".join(sorted(self._kinds))
         for step, node in self._below.items():
-            yield from node.told(place + step)
+            yield from node.places(place + step)

@@ -110,7 +110,7 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 def resolves(dotted: str, path: Path) -> bool:
-    """Return whether a dotted name leads to something of ours, read from the file in which it stands."""
+    """Return whether a dotted name leads to something in obcd, read from the file in which it stands."""
     first, *rest = dotted.split(".")
     if first == "obcd":
         return is_there(ROOT / "obcd", rest)

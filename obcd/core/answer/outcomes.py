@@ -63,7 +63,7 @@ class ModelAnswer(NamedTuple):
         done_reason: `stop` or `length`; None of vectors.
         finished: When, in Unix seconds.
         embeddings: A vector for each text that was sent.
-        thinking: What it thought before it answered; None where the server does not tell.
+        thinking: What it thought before it answered; None where the server does not say.
         thought_aloud: Whether that stood in its text, as `<think>…</think>`.
         tool_calls, logprobs: JSON as the server sent it; None where there is none.
         parsed: The JSON value that was found in the text, which its form asked for; else NOT_PARSED.
@@ -133,7 +133,7 @@ class Response(NamedTuple):
     responses: tuple[Response, ...] = ()
 
     def repeated(self, ordinal: int, line: int) -> Response:
-        """Return the result of a request that is the same as this one's: the same, but for place and time."""
+        """Return the result of a request that is the same as this one's: the same except for place and time."""
         answer = self.answer._replace(cost=self.answer.cost.untimed())
         return self._replace(ordinal=ordinal, line=line, answer=answer, same_as=self.line)
 
@@ -161,7 +161,7 @@ class Failure:
     responses: tuple[Response, ...] = ()
 
     def repeated(self, ordinal: int, line: int) -> Failure:
-        """Return the result of a request that is the same as this one's: the same, but for place and time."""
+        """Return the result of a request that is the same as this one's: the same except for place and time."""
         kept = self.kept and replace(self.kept, cost=self.kept.cost.untimed())
         return replace(self, ordinal=ordinal, line=line, kept=kept, same_as=self.line)
 

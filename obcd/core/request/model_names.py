@@ -20,7 +20,7 @@ def is_name(model: str) -> bool:
 
 
 def is_cloud(model: str) -> bool:
-    """Return whether a model of this name is computed by ollama.com: no server of ours has it, or should."""
+    """Return whether a model of this name is computed by ollama.com: no server of the cluster has it, or should."""
     return _CLOUD.search(model) is not None
 
 
