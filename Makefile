@@ -7,12 +7,13 @@ MANIFEST := setup.cfg pyproject.toml
 # Tests start hundreds of processes: each would compile all of obcd first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo unit golden coverage test lint bench soak clean
+.PHONY: help demo unit golden coverage test test-engines lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make unit    install, then run the unit and property tests (a minute)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
-	@echo "make test    install, then run the whole test suite but soak and bench (eleven minutes on two cores)"
+	@echo "make test    install, then run the whole test suite but engines, soak and bench (five minutes on two cores)"
+	@echo "make test-engines  install a CPU inference engine, then run the tests of real inference (two minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
@@ -73,9 +74,13 @@ coverage: $(VENV)/test.stamp
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-# Four at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
-test: $(VENV)/test.stamp $(VENV)/engine.stamp
-	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(PYTEST_ARGS)
+# Six at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -q -n 6 --dist loadfile $(PYTEST_ARGS)
+
+# The last -m counts: it takes what pyproject.toml leaves out of `make test`.
+test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp
+	@$(BIN)/python -m pytest -q -m engine $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .
@@ -86,7 +91,6 @@ lint: $(VENV)/lint.stamp
 bench: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m tests.bench
 
-# The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 soak: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m pytest -q -m soak $(PYTEST_ARGS)
 	@$(BIN)/python -m pytest -q --hypothesis-profile soak tests/property $(PYTEST_ARGS) || [ $$? = 5 ]  # none chosen

@@ -22,6 +22,7 @@ import requests
 import toml
 
 from obcd.cli import main
+from tests.warm_start import WarmProcess
 
 T = TypeVar("T")
 
@@ -92,10 +93,17 @@ def run_obcd(
     environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    return subprocess.run(
-        obcd_command(*arguments), env=dict(environment), cwd=cwd, capture_output=True, text=True,
-        timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = obcd_command(*arguments)
+    with WarmProcess(
+        command, env=dict(environment), cwd=cwd, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(command, process.wait(), output, errors)
 
 
 def run_here(environment: Mapping[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -114,7 +122,7 @@ class Running:
     ) -> None:
         self.log = log
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = WarmProcess(
                 command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 

@@ -59,6 +59,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
+@pytest.mark.engine
 @pytest.mark.skipif(find_weights() is None, reason="no inference engine or model package is installed")
 @pytest.mark.timeout(240)
 def test_demo_answers_both_jobs_with_real_inference(folder: Path) -> None:

@@ -33,7 +33,7 @@ def drop_and_meet_its_publication(coordinator: CoordinatorProcess) -> str:
     """Return the name of a job whose outputs are being written; a busy machine may look too late a few times."""
     for name in ("first", "second", "third", "fourth"):
         shown = coordinator.outbox / name
-        coordinator.drop(b"no json\n" * 60_000, f"{name}.jsonl")
+        coordinator.drop(b"no json\n" * 20_000, f"{name}.jsonl")
         wait_until(partial(is_being_published, coordinator, shown), what=coordinator.text)
         if not shown.exists():
             return name
@@ -57,7 +57,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
     coordinator = cluster.coordinate(config)
-    coordinator.published(name).assert_complete(60_000)
+    coordinator.published(name).assert_complete(20_000)
     assert os.listdir(coordinator.jobs) == []
 
 

@@ -589,14 +589,14 @@ def test_clerk_that_is_killed_while_it_publishes_is_replaced(cluster: Cluster) -
     server = cluster.simulate("--parallel", 16, "--seconds", 0.3)
     coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}))
     bad = b'{"prompt": "", "padding": "' + b"x" * 500 + b'"}\n'
-    coordinator.drop(prompt_lines(prompts(16)) + bad * 30_000)
+    coordinator.drop(prompt_lines(prompts(16)) + bad * 15_000)
     wait_until(lambda: coordinator.jobs.exists() and list(coordinator.jobs.glob("*/.responses.jsonl.tmp")))
     pid = wait_until(lambda: clerk_pid(coordinator))
     os.kill(pid, signal.SIGKILL)
 
     done = coordinator.published()
 
-    done.assert_complete(30_016)
+    done.assert_complete(15_016)
     assert wording("the-clerk-died-at-publish") in coordinator.text()
     wait_until(lambda: os.listdir(coordinator.outbox) == ["notes"])
 

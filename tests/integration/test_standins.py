@@ -621,6 +621,7 @@ def embedded_body(prompt: str, **options: Any) -> dict[str, Any]:
     return {**chat_body(prompt, options=settings), "model": "smollm2:135m"}
 
 
+@pytest.mark.engine
 @needs_engine
 @pytest.mark.timeout(300)
 def test_embedded_server_speaks_to_the_official_client(embedded_url: str) -> None:
@@ -645,6 +646,7 @@ def test_embedded_server_speaks_to_the_official_client(embedded_url: str) -> Non
     assert not running.size_vram
 
 
+@pytest.mark.engine
 @needs_engine
 @pytest.mark.timeout(300)
 def test_embedded_server_enforces_a_schema(embedded_url: str) -> None:
@@ -659,6 +661,7 @@ def test_embedded_server_enforces_a_schema(embedded_url: str) -> None:
     assert person["mood"] in {"glad", "sad"}
 
 
+@pytest.mark.engine
 @needs_engine
 @pytest.mark.timeout(300)
 def test_embedded_server_refuses_and_cuts_as_ollama_does(embedded_url: str) -> None:
@@ -677,6 +680,7 @@ def test_embedded_server_refuses_and_cuts_as_ollama_does(embedded_url: str) -> N
     assert wording("json-schema-conversion-failed") in json.loads(raw)["error"]
 
 
+@pytest.mark.engine
 @needs_engine
 @pytest.mark.timeout(300)
 def test_embedded_slot_is_free_again_when_its_client_leaves(embedded_url: str) -> None:
@@ -690,6 +694,7 @@ def test_embedded_slot_is_free_again_when_its_client_leaves(embedded_url: str) -
     assert post(embedded_url, "/api/chat", embedded_body("Hello"))[0] == 200
 
 
+@pytest.mark.engine
 @needs_engine
 @pytest.mark.timeout(300)
 def test_embedded_server_stops_at_once_and_listens_nowhere_else() -> None:
@@ -705,6 +710,7 @@ def test_embedded_server_stops_at_once_and_listens_nowhere_else() -> None:
         assert process.wait(60) == 0
 
 
+@pytest.mark.engine
 @needs_engine
 def test_embedded_says_what_is_wrong_with_a_model_file(tmp_path: Path) -> None:
     wrong = tmp_path / "notes.gguf"
