@@ -90,10 +90,14 @@ def obcd_command(*arguments: object, tweaks: Mapping[str, float | str] | None = 
 
 
 def run_obcd(
-    environment: Mapping[str, str], *arguments: object, cwd: Path | None = None, timeout: float = PATIENCE
+    environment: Mapping[str, str],
+    *arguments: object,
+    cwd: Path | None = None,
+    timeout: float = PATIENCE,
+    tweaks: Mapping[str, float | str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    command = obcd_command(*arguments)
+    command = obcd_command(*arguments, tweaks=tweaks)
     with WarmProcess(
         command, env=dict(environment), cwd=cwd, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -121,7 +121,7 @@ def serve(fd: int) -> None:
         if not between:
             pid = os.fork()
             if not pid:
-                _become(*json.loads(message), files)
+                _become(message, files)
                 return
             os.write(writing, b"%d" % pid)
             os._exit(0)
@@ -131,8 +131,9 @@ def serve(fd: int) -> None:
             os.close(number)
 
 
-def _become(command: list[str], cwd: str, environment: Mapping[str, str], files: Sequence[int]) -> None:
+def _become(request: bytes, files: Sequence[int]) -> None:
     """Do in this fork what the interpreter does for a command line."""
+    command, cwd, environment = json.loads(request)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -145,7 +146,7 @@ def _become(command: list[str], cwd: str, environment: Mapping[str, str], files:
     time.tzset()
     os.chdir(cwd)
     sys.path[0] = "" if command[1] == "-c" else cwd
-    util.spawnv_passfds = _fork_passing
+    util.spawnv_passfds = _fork_passing  # type: ignore[assignment]
     sys.orig_argv = command
     sys.argv = ["-c" if command[1] == "-c" else "", *command[3:]]
     if command[1] == "-m":
@@ -171,7 +172,7 @@ def _fork_passing(path: bytes, arguments: Sequence[str], files: Sequence[int]) -
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may unwind into what called this
         traceback.print_exc()
         code = 1
     os._exit(code)

@@ -79,7 +79,7 @@ def test_demo_answers_both_jobs_with_real_inference(folder: Path) -> None:
     assert _processes_of(folder) == []
 
 
-def test_demo_without_an_engine_says_so_and_simulates(folder: Path) -> None:
+def test_demo_without_an_engine_says_so_simulates_and_asks_nothing_twice(folder: Path) -> None:
     demo = _start(folder, "--simulate")
 
     output = _finish(demo)
@@ -88,6 +88,10 @@ def test_demo_without_an_engine_says_so_and_simulates(folder: Path) -> None:
     assert wording("simulated-servers-answer") in output
     assert "cp your-prompts.jsonl" in output
     assert wording("match-the-key") not in output
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("responses.jsonl")}
+    again = _finish(_start(folder, "--simulate"))
+    assert "answered already" in again
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("responses.jsonl")} == before
 
 
 def test_interrupted_demo_leaves_no_process_and_goes_on_where_it_was(folder: Path) -> None:
@@ -120,13 +124,3 @@ def test_killed_demo_leaves_no_process(folder: Path) -> None:
     _finish(demo, 120)
 
     wait_until(lambda: _processes_of(folder) == [], 120, lambda: str(_processes_of(folder)))
-
-
-def test_finished_demo_run_again_asks_nothing_twice(folder: Path) -> None:
-    _finish(_start(folder, "--simulate"))
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("responses.jsonl")}
-
-    again = _finish(_start(folder, "--simulate"))
-
-    assert "answered already" in again
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("responses.jsonl")} == before

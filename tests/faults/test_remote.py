@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.golden.wording import wording
 from tests.support import (
     Cluster,
     Simulated,
-    obcd_command,
     prompt_key,
     prompt_lines,
     prompts,
@@ -121,10 +119,7 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
     place = ("--config", config, "--root", root)
     doubt = f"{root} lies on nfs (mounted at {root}), a network filesystem: its locks and fsync cannot be relied on"
 
-    checked = subprocess.run(
-        obcd_command("check", *place, tweaks=tweaks), env=cluster.environment, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+    checked = run_obcd(cluster.environment, "check", *place, tweaks=tweaks)
 
     assert wording("warning-use-a-local-folder", doubt) in coordinator.text()
     assert [text for text in coordinator.status()["troubles"] if text.startswith(doubt)]
@@ -142,12 +137,9 @@ def test_batch_into_a_network_filesystem_says_so(
 ) -> None:
     config = write_config(tmp_path / "obcd.toml", quick_server.names)
     (tmp_path / "notes.jsonl").write_bytes(prompt_lines(prompts(2)))
-    command = obcd_command(
-        "batch", "--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers",
-        tweaks=mounts_tweak(tmp_path, "nfs"),
-    )  # fmt: skip
+    place = ("--config", config, "--prompts", tmp_path / "notes.jsonl", "--output-dir", tmp_path / "answers")
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = run_obcd(environment, "batch", *place, tweaks=mounts_tweak(tmp_path, "nfs"))
 
     assert done.returncode == 0
     assert wording("warning-lies-on-nfs", tmp_path / "answers" / ".obcd") in done.stderr

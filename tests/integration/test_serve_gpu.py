@@ -58,10 +58,8 @@ class Rig:
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run `obcd serve-gpu` to its end; it waits for a port only briefly."""
-        words = obcd_command("serve-gpu", *arguments, tweaks={"obcd.host.servers.launcher:PORT_SECONDS": 0.2})
-        return subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )  # fmt: skip
+        tweaks = {"obcd.host.servers.launcher:PORT_SECONDS": 0.2}
+        return run_obcd(self.environment, "serve-gpu", *arguments, tweaks=tweaks)
 
     def serve(self, label: str = "0") -> Running:
         """Start a server and wait until it answers."""
