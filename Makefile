@@ -13,7 +13,7 @@ help:
 	@echo "make unit    install, then run the unit and property tests (a minute)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the whole test suite but engines, soak and bench (five minutes on two cores)"
-	@echo "make test-engines  install a CPU inference engine, then run the tests of real inference (two minutes)"
+	@echo "make test-engines  install a CPU inference engine, then run the tests of the demo and of real inference (three minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
@@ -74,9 +74,9 @@ coverage: $(VENV)/test.stamp
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-# Six at once, a file in one piece: most tests wait for processes, and what a file's tests share is started once.
-test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -q -n 6 --dist loadfile $(PYTEST_ARGS)
+# After the unit tests, six at once, a file in one piece: most wait for processes.
+test: unit
+	@$(BIN)/python -m pytest -q -n 6 --dist loadfile tests/golden tests/faults tests/integration tests/acceptance $(PYTEST_ARGS)
 
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp

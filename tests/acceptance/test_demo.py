@@ -19,7 +19,7 @@ from obcd.cli.daemon.demo import find_weights
 from tests.golden.wording import wording
 from tests.support import wait_until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.engine]
 
 #: The environment variable that all processes of one demo inherit.
 MARK = "OBCD_TEST_FOLDER"
@@ -59,7 +59,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-@pytest.mark.engine
 @pytest.mark.skipif(find_weights() is None, reason="no inference engine or model package is installed")
 @pytest.mark.timeout(240)
 def test_demo_answers_both_jobs_with_real_inference(folder: Path) -> None:

@@ -77,11 +77,11 @@ def check_crashes(folder: Path, drops: tuple[Dropped, ...], patch: pytest.Monkey
 
 
 def check_second_crashes(folder: Path, drops: tuple[Dropped, ...], patch: pytest.MonkeyPatch, step: int = 1) -> int:
-    """Crash before each call, and again before each call of the recovery (each `step`-th pair of both)."""
+    """Crash before each call, and again before each call of the recovery (each `step`-th of both)."""
     places, tried = Places(folder), 0
     with quick_syncs():
         total = count_calls(places, drops, patch)
-        for first in range(1, total + 1):
+        for first in range(1, total + 1, step):
             for second in itertools.count(1 + first % step, step):
                 run = Run.begin(places.next(), drops)
                 crash(run, first, patch)
