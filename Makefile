@@ -80,7 +80,7 @@ test: unit
 
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp
-	@$(BIN)/python -m pytest -q -m engine $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .

@@ -1,3 +1,3 @@
-"""obcd, the Ollama Batch Cluster Daemon: drop a JSONL file into a folder, find the answers in another."""
+"""obcd, the Ollama Batch Cluster Daemon: drop a JSONL file into one folder, find the results in another."""
 
 __version__ = "0.2.0"

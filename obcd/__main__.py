@@ -1,4 +1,4 @@
-"""`python -m obcd` and the `obcd` command; catches a Ctrl-C that comes while Python is still importing."""
+"""`python -m obcd` and the `obcd` command; handles a Ctrl-C that comes while Python is still importing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    # Our children are started as `python -m …` and `python -c …`, which would take modules out of the folder in which
-    # one happens to stand before Python's own: a folder named obcd, a json.py, or what a stranger laid there.
+    # Child processes are started as `python -m …` and `python -c …`, which would import modules from the present folder
+    # before Python's own: a folder named obcd, a json.py, or a file that somebody else put there.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         from obcd.cli.main import name_standard_output, run  # noqa: PLC0415 - so that Ctrl-C during the import is caught

@@ -1,4 +1,4 @@
-"""The two clocks: monotonic seconds for every limit and interval, wall time only for what people read."""
+"""The two clocks: monotonic seconds for every limit and interval, wall time only for output that people read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 def monotonic() -> float:
-    """Return seconds on a clock that never jumps; only differences mean anything."""
+    """Return seconds on a clock that never jumps; only differences have a meaning."""
     return time.monotonic()
 
 
@@ -22,10 +22,10 @@ def timestamp(seconds: float) -> str:
 
 
 def seconds_of(text: str) -> float:
-    """Return the Unix seconds of what `timestamp` wrote.
+    """Return the Unix seconds of a text that `timestamp` wrote.
 
     Raises:
-        ValueError, TypeError: If it is something else.
+        ValueError, TypeError: If it is anything else.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:

@@ -1,4 +1,4 @@
-"""The one tree of errors, split by what the catcher will do, and the exit codes they end as.
+"""The one tree of errors, split by what the catcher will do, and the exit codes for them.
 
 Floor 0: imports nothing of obcd. Messages are whole sentences for the person who has to act:
 what is wrong, where (file, line or key), and what to do.
@@ -15,26 +15,31 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """What the `obcd` command returns; the same for every command."""
 
-    DONE = 0  # all that was asked for is done
+    DONE = 0  # everything that the command line requested is done
     BUG = 1  # a defect of obcd itself
     USAGE = 2  # the command line is wrong
-    PARTIAL = 3  # done, but some lines failed or were left out, or some endpoint is odd
+    PARTIAL = 3  # done, but some lines failed or were left out, or an endpoint has a fault
     CONFIGURATION = 4  # the configuration file is wrong
-    INPUT = 5  # a file that was given cannot be used, or there is no room, memory or descriptor to work with
+    INPUT = 5  # a given file cannot be used, or there is no disk space, memory or descriptor to work with
     NO_ENDPOINT = 6  # no endpoint is reachable, or none has the model
     ALREADY_RUNNING = 7  # another coordinator or host owns the folder
-    TIMED_OUT = 8  # the time limit that was given is over
+    TIMED_OUT = 8  # the given time limit is over
     INTERRUPTED = 130  # Ctrl-C, as shells report it
 
 
 class ObcdError(Exception):
-    """Root of everything obcd raises on purpose."""
+    """Root of all errors that obcd raises on purpose.
+
+    Attributes:
+        page: The page of the manual that explains it, for `obcd help`; "" where none does.
+    """
 
     exit_code = ExitCode.BUG
+    page = ""
 
 
 class UsageError(ObcdError):
-    """The command line asks for something that cannot be meant."""
+    """The command line requests something that has no meaning."""
 
     exit_code = ExitCode.USAGE
 
@@ -46,77 +51,83 @@ class PartialError(ObcdError):
 
 
 class ConfigurationError(ObcdError):
-    """The configuration cannot be used; the message names file and key of every fault."""
+    """The configuration cannot be used; the message names the file and the key of every fault."""
 
     exit_code = ExitCode.CONFIGURATION
+    page = "configuration"
 
 
 class InputError(ObcdError):
-    """A file or folder that was given cannot be used; nothing was lost or changed."""
+    """A given file or folder cannot be used; nothing was lost or changed."""
 
     exit_code = ExitCode.INPUT
 
 
 class FormError(InputError):
-    """A file as a whole is not of the form that its name promises; the text says why."""
+    """A file as a whole does not have the form that its name promises; the message is the reason."""
+
+    page = "formats"
 
 
 class CutOffError(FormError):
-    """The end of a file is missing: it may be still on its way."""
+    """The end of a file is missing: the file may still be being transferred."""
 
 
 class NoEndpointError(ObcdError):
     """No endpoint is reachable, or none has the model."""
 
     exit_code = ExitCode.NO_ENDPOINT
+    page = "troubleshooting"
 
 
 class AlreadyRunningError(ObcdError):
-    """Another process owns the spool (its lock is held)."""
+    """Another process owns the spool (it holds the lock)."""
 
     exit_code = ExitCode.ALREADY_RUNNING
 
 
 class TimedOutError(ObcdError):
-    """What was waited for did not happen in the time given."""
+    """The awaited event did not happen within the given time."""
 
     exit_code = ExitCode.TIMED_OUT
 
 
 class ExhaustedError(ObcdError):
-    """This process, or the machine, gives no more descriptors or memory; it may later."""
+    """This process or the machine has no descriptors or memory left at present."""
 
     exit_code = ExitCode.INPUT
+    page = "troubleshooting"
 
 
 class LineError(ObcdError):
-    """One line of a prompt file cannot become a request; the others are not touched."""
+    """One line of a prompt file cannot become a request; the other lines are not affected."""
 
     exit_code = ExitCode.INPUT
+    page = "formats"
 
 
 class RecordError(ObcdError, ValueError):
-    """What was written down of a result cannot be read again: a record of a ledger, or an answer of the cache."""
+    """A stored result cannot be read back: a record of a ledger, or an answer in the cache."""
 
 
 class TooLongError(LineError):
-    """A prompt that fits into no context there may be."""
+    """A prompt is too long for every context that is possible."""
 
 
 class IllegalMoveError(ObcdError):
-    """A state cannot follow the present one, by the table of its moves: a defect of the caller."""
+    """A state cannot follow the present one, according to its table of moves: a defect of the caller."""
 
 
-#: What an OSError bears then.
+#: The error numbers of such an OSError.
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 
 
 @contextlib.contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Let an OSError inside the block name what could not be had, where it names no file, as of pipes and sockets.
+    """Set the name of the resource in an OSError of the block that names no file, such as those of pipes and sockets.
 
     Args:
-        what: Stands in the place of a file's name, e.g. `standard output`.
+        what: Takes the place of a file's name, e.g. `standard output`.
     """
     try:
         yield

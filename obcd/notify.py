@@ -1,7 +1,7 @@
-"""sd_notify(3): tell systemd that we are ready, alive, or what we are doing; does nothing elsewhere.
+"""sd_notify(3): report to systemd that the process is ready, alive, or what it is doing; does nothing elsewhere.
 
-Own code: sdnotify (0.3.2) leaves NOTIFY_SOCKET to our children, drops a status with a character beyond Latin-1, and may
-wait for ever.
+Own code: sdnotify (0.3.2) leaves NOTIFY_SOCKET to child processes, drops a status with a character beyond Latin-1, and
+may wait for ever.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 
-_address = os.environ.pop("NOTIFY_SOCKET", "")  # popped, so that no child speaks for us
+_address = os.environ.pop("NOTIFY_SOCKET", "")  # popped, so that no child sends in our name
 
-#: Seconds that the manager may take to make room; a loop that hangs in here would be taken for one that hangs.
+#: Seconds that the manager may take to make room; a longer wait here would look like a loop that hangs.
 SEND_SECONDS = 1.0
 
 
@@ -25,12 +25,12 @@ def notify(**fields: str | int) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(SEND_SECONDS)
             sender.sendto(message, address)
-    except OSError:  # a lost message costs a status line; the watchdog is fed again by the next turn
+    except OSError:  # a lost message costs a status line; the next tick feeds the watchdog again
         return
 
 
 def watchdog_interval() -> float | None:
-    """Return how often systemd wants a WATCHDOG=1, in seconds: a third of its limit; None when it wants none."""
+    """Return how often systemd expects a WATCHDOG=1, in seconds: a third of its limit; None when it expects none."""
     limit, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
     if not limit.isdigit() or (pid is not None and pid != str(os.getpid())):
         return None

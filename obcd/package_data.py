@@ -1,4 +1,4 @@
-"""Where the files of `etc/` and `systemd/` lie: beside the package in a checkout, inside it when installed. Floor 0."""
+"""Where the files of `etc/` and `systemd/` are: beside the package in a checkout, inside it when installed. Floor 0."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 def shared(name: str, collection: Literal["etc", "systemd"] = "etc") -> Path:
-    """Return the path of a file or folder that comes with obcd, e.g. `shared("examples")`.
+    """Return the path of a file or folder that is part of obcd, e.g. `shared("examples")`.
 
     Raises:
         FileNotFoundError: If this installation lacks it.

@@ -1,7 +1,7 @@
 """End with the parent: a server started by `obcd demo`, a test or a supervisor must not outlive it.
 
-Floor 0: imports nothing of obcd. Nothing happens unless the environment asks for it: `OBCD_DIE_WITH_PARENT=812` names
-the parent, so that its end is noticed even if it comes while this process still starts; `1` means whoever it is.
+Floor 0: imports nothing of obcd. Nothing happens unless the environment requests it: `OBCD_DIE_WITH_PARENT=812` names
+the parent, so that its end is noticed even if it happens while this process still starts; `1` means the present parent.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import signal
 import sys
 from collections.abc import Mapping
 
-#: the variable by which a parent asks its child to end when it does
+#: The variable by which a parent requests that its child ends when it does.
 VARIABLE = "OBCD_DIE_WITH_PARENT"
 
-#: prctl(2): send this signal to the caller when the thread that made it ends
+#: prctl(2): send this signal to the caller when the thread that made it ends.
 PR_SET_PDEATHSIG = 1
 
 
 def tie_to_parent(environ: Mapping[str, str], parent: int | None = None) -> bool:
-    """Ask the kernel for a SIGTERM when the parent ends; return whether that was asked for and is possible here.
+    """Request a SIGTERM from the kernel for the end of the parent; return whether this was requested and is possible.
 
     Args:
-        environ: where `VARIABLE` is looked up; what is no positive number means no.
-        parent: the process id of the parent as it was at the start, if the caller knows it. The parent may end
-            between our start and the call: then we are another's child already, no signal will ever come, and
-            this process sends itself the one it missed.
+        environ: Where `VARIABLE` is looked up; anything but a positive number means no.
+        parent: The process id of the parent at the start, if the caller knows it. The parent may end
+            between our start and the call: then this process is already the child of another one, the kernel will send
+            no signal, and this process sends itself the one that it missed.
     """
     asked = environ.get(VARIABLE, "")
     if not asked.isdecimal() or int(asked) == 0 or not sys.platform.startswith("linux"):

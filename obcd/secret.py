@@ -1,7 +1,6 @@
-"""A text that must not be shown: it hides itself wherever values are printed, logged or written.
+"""A text that must not be shown: it hides itself when values are printed, logged or written.
 
-Floor 0: imports nothing of obcd. It travels between our own processes through their sockets, by pickle, and nowhere
-else.
+Floor 0: imports nothing of obcd. It travels only between obcd's own processes, through their sockets, by pickle.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import hmac
 
 
 class Secret:
-    """A token. `reveal` is the only way to its text."""
+    """A token. Only `reveal` returns its text."""
 
     __slots__ = ("_text",)
 
@@ -18,7 +17,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text; for the header it goes into, never for a message."""
+        """Return the text: for the header that carries it, never for a message."""
         return self._text
 
     def __repr__(self) -> str:

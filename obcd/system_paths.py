@@ -1,4 +1,4 @@
-"""Where an installed system keeps things. Floor 0."""
+"""The paths of an installed system. Floor 0."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Text for people: made safe for a terminal or a log, counted, shortened, and spans of time. Floor 0, pure."""
+"""Text for people: escaped for a terminal or a log, counted, shortened; and durations. Floor 0, pure."""
 
 from __future__ import annotations
 
 
 def printable(name: str) -> str:
-    r"""Escape what a terminal or log must not receive: control characters, bidi overrides, backslashes (as `\x1b`)."""
+    r"""Escape what must not reach a terminal or log: control characters, bidi overrides, backslashes (as `\x1b`)."""
     return "".join(
         char if char.isprintable() and char != "\\" else char.encode("unicode_escape", "backslashreplace").decode()
         for char in name
@@ -12,7 +12,7 @@ def printable(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Escape what would end a line or steer a terminal (as `\n`, `\x1b`); backslashes stay, and so what is escaped."""
+    r"""Escape what would end a line or control a terminal (as `\n`, `\x1b`); backslashes, and so escapes, stay."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,18 +21,18 @@ def one_line(text: str) -> str:
 
 
 def join_lines(text: str, most: int) -> str:
-    """Return the lines of a fault as one, cut at a number of characters."""
+    """Return the lines of an error as one line, cut at `most` characters."""
     whole = "; ".join(line.strip() for line in text.splitlines()).replace(":; ", ": ")
     return whole if len(whole) <= most else whole[: most - 1] + "…"
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
-    """Return e.g. `1 prompt`, `30 prompts`, `1 000 prompts`; `nouns` is a plural that has more than an s behind it."""
+    """Return e.g. `1 prompt`, `30 prompts`, `1 000 prompts`; `nouns` is a plural that does more than add an s."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}".replace(",", " ")
 
 
 def duration(seconds: float | None) -> str:
-    """Return a span as people say it, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
+    """Return a duration for people, e.g. `42 s`, `3 min 20 s`, `2 h 05 min`; `-` for None."""
     if seconds is None:
         return "-"
     whole = max(0, round(seconds))

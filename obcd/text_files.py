@@ -1,7 +1,7 @@
-"""Files at their edges: written whole or not at all, and read line by line with a bound.
+"""Reading and writing of text files: written whole or not at all, and read line by line with a bound.
 
-What people find under a name is always complete: temporary file in the same folder, fsync, rename, fsync of the
-folder (without the two fsyncs a power cut leaves 0 bytes under the final name: ext4 and XFS, measured).
+A file under its final name is always complete: temporary file in the same folder, fsync, rename, fsync of the
+folder (without the two fsyncs a power cut leaves 0 bytes under the final name: measured on ext4 and XFS).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from obcd.text import printable
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that gives no answer: a damaged file or line, an answer without JSON, a failed request.
+    """Something that gives no result: a damaged file or line, an answer without JSON, a failed request.
 
     `place` names file and line, ready to print (`notes/responses.jsonl line 7`); `reason` never quotes an answer.
     """
@@ -35,12 +35,12 @@ class LeftOut:
 
 @contextmanager
 def output_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Yield a temporary binary file that takes the name `path` when the block ends without an error.
+    """Yield a temporary binary file that gets the name `path` when the block ends without an error.
 
     A symbolic link is kept and its target replaced. On any error the temporary file is removed and `path` is as it was.
 
     Raises:
-        InputError: The file cannot be written, is no regular file, or exists and `overwrite` is False.
+        InputError: The file cannot be written, is not a regular file, or exists and `overwrite` is False.
     """
     final = Path(os.path.realpath(path))
     _refuse_unusable(final, path, overwrite=overwrite)
@@ -66,7 +66,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 @contextmanager
 def output_stream(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """Yield a temporary file that is copied to `stream` (standard output, say) when the block ends without an error."""
+    """Yield a temporary file that is copied to `stream` (e.g. standard output) when the block ends without an error."""
     with tempfile.TemporaryFile() as file:
         yield cast("BinaryIO", file)
         file.seek(0)
@@ -75,7 +75,7 @@ def output_stream(stream: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def bounded_lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes]:
-    """Yield lines, split at LF only; one that is longer comes as its first `max_bytes` + 1 bytes."""
+    """Yield lines, split at LF only; of a longer line only the first `max_bytes` + 1 bytes."""
     while data := stream.readline(max_bytes + 1):
         rest = data
         while len(rest) > max_bytes and not rest.endswith(b"\n"):
@@ -84,14 +84,14 @@ def bounded_lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes]:
 
 
 def _refuse_unusable(final: Path, path: Path, *, overwrite: bool) -> None:
-    """Say before any work is done what would fail at its end."""
+    """Raise before any work is done for a file that could not be written at its end."""
     name = printable(str(path))
     if not final.parent.is_dir():
         raise InputError(f"cannot write {name}: its folder does not exist, make it first")
     if not os.path.lexists(final):
         return
     if not final.is_file():  # a rename over /dev/null, as root, would break the machine
-        raise InputError(f"cannot write {name}: it is no regular file; name another, or - for standard output")
+        raise InputError(f"cannot write {name}: it is not a regular file; name another, or - for standard output")
     if not overwrite:
         raise InputError(_exists_text(path))
 
@@ -101,13 +101,13 @@ def _exists_text(path: Path) -> str:
 
 
 def _put_in_place(temporary: Path, final: Path, *, overwrite: bool) -> None:
-    """Give the finished file its name; without `overwrite` a link, which unlike a rename never replaces."""
+    """Give the finished file its name; without `overwrite` by a link, which unlike a rename never replaces a file."""
     if overwrite:
         os.replace(temporary, final)
         return
     try:
         os.link(temporary, final)
-    except OSError:  # taken meanwhile; or no hard links here (FAT, some network shares) and the name is looked at again
+    except OSError:  # taken meanwhile; or no hard links here (FAT, some network shares) and the name is checked again
         if os.path.lexists(final):
             raise FileExistsError(final) from None
         os.replace(temporary, final)

@@ -1,4 +1,4 @@
-"""Names of users and groups, as this machine knows them. Floor 0."""
+"""Names of the users and groups of this machine. Floor 0."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 
 
 def find_user_name(uid: int) -> str:
-    """Return a user's name, "" where there is none."""
+    """Return a user's name, or "" if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
@@ -15,12 +15,12 @@ def find_user_name(uid: int) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name, or the number where there is none."""
+    """Return a user's name, or the number if there is none."""
     return find_user_name(uid) or str(uid)
 
 
 def group_name(gid: int) -> str:
-    """Return a group's name, or the number where there is none."""
+    """Return a group's name, or the number if there is none."""
     try:
         return grp.getgrgid(gid).gr_name
     except (KeyError, OverflowError):

@@ -209,6 +209,9 @@ class Simulated(Running):
 #: For tests that count what is asked: however long a request takes, none is sent to a second endpoint as well.
 NEVER_HEDGED: Mapping[str, float | str] = {"obcd.core.scheduling.hedging:WORTH_SECONDS": 1e9}
 
+#: For tests in which a clerk reads or writes much: on a busy machine one that is nice would hardly run.
+BUSY_CLERK: Mapping[str, float | str] = {"obcd.coordinator.clerk.clerk_process:NICENESS": 0}
+
 
 def write_config(path: Path, endpoints: Mapping[str, int] | Sequence[str], **tables: Any) -> Path:
     """Write a configuration with quick settling; `tables` are merged into it, e.g. `requests={"attempts": 2}`.

@@ -1,1 +1,1 @@
-"""What `obcd bench` and `obcd burn-in` measure, and how they judge it."""
+"""The measurements of `obcd bench` and `obcd burn-in`, and their judgement."""

@@ -1,4 +1,4 @@
-"""What a bench or a burn-in asks: a prompt file, or prompts of our own that are the same everywhere and every time."""
+"""The prompts of a bench or a burn-in: a prompt file, or built-in prompts that are the same everywhere and always."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from obcd.errors import InputError, LineError
 from obcd.text import printable
 from obcd.text_files import bounded_lines
 
-#: Of all that is drawn and sent here, so that two runs do the same work.
+#: The seed for everything that is drawn and sent here, so that two runs do the same work.
 SEED = 7
-#: Options with which a model takes its likeliest word each time.
+#: Options with which a model chooses its likeliest word each time.
 NO_CHANCE = {"temperature": 0, "seed": SEED}
-#: Most prompts taken from a file, and the longest line of it in bytes.
+#: Most prompts that are read from a file, and its longest line in bytes.
 MAX_PROMPTS, MAX_LINE_BYTES = 10_000, 2**20
-#: Prompts of a burn-in: few, so that each is asked often.
+#: Number of prompts of a burn-in: few, so that each is sent often.
 BURN_IN_PROMPTS = 16
 
 _THEMES = (
@@ -34,17 +34,17 @@ _WORDS = (
 
 
 def plain_settings(settings: JobSettings) -> JobSettings:
-    """Return the settings for prompts of our own: no system message or schema, temperature 0, the fixed seed."""
+    """Return the settings for the built-in prompts: no system message or schema, temperature 0, the fixed seed."""
     return replace(settings, system=None, format=None, options={**settings.options, **NO_CHANCE})
 
 
 def without_chance(request: Request) -> Request:
-    """Return a request whose answer leaves nothing to chance, whatever its line says."""
+    """Return a request whose answer does not depend on chance, whatever its line says."""
     return replace(request, options={**request.options, **NO_CHANCE})
 
 
 def long_prompts() -> Callable[[int], Request]:
-    """Return prompts whose answers are as long as they may be; each begins in another way, so that none is cached."""
+    """Return prompts whose answers are as long as they may be; each begins differently, so that no prefix is cached."""
 
     def request(number: int) -> Request:
         drawn = random.Random(SEED + number)
@@ -55,13 +55,13 @@ def long_prompts() -> Callable[[int], Request]:
 
 
 def steady_prompts() -> list[Request]:
-    """Return prompts whose answers leave no choice at any word: they hardly change with what runs beside them."""
+    """Return prompts that determine every word of the answer, so that requests in the same batch hardly change it."""
     drawn = random.Random(SEED)
     return [_request(number, _copy_task(drawn)) for number in range(BURN_IN_PROMPTS)]
 
 
 def in_turn(requests: Sequence[Request]) -> Callable[[int], Request]:
-    """Return requests again and again, in their order."""
+    """Return a function that repeats the requests in their order without end."""
     return lambda number: requests[number % len(requests)]
 
 
@@ -69,10 +69,10 @@ def read_prompts(path: Path) -> tuple[list[Request], list[str]]:
     """Read a prompt file.
 
     Returns:
-        Its requests, at most `MAX_PROMPTS`, and a sentence for each line that is none.
+        Its requests, at most `MAX_PROMPTS`, and a sentence for each line that is not a valid prompt.
 
     Raises:
-        InputError: If it cannot be read, or holds no prompt.
+        InputError: If it cannot be read, or has no valid prompt.
     """
     requests: list[Request] = []
     faults: list[str] = []
@@ -89,7 +89,7 @@ def read_prompts(path: Path) -> tuple[list[Request], list[str]]:
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
     if not requests:
-        raise InputError(f"{name} holds no prompt" + (f": {faults[0]}" if faults else ""))
+        raise InputError(f"{name} has no valid prompt" + (f": {faults[0]}" if faults else ""))
     return requests, faults
 
 

@@ -1,4 +1,4 @@
-"""Keeping all endpoints at full load for a time, and the report of it; measures, and prints nothing."""
+"""Keep all endpoints at full load for a time, and report on it; this module measures and prints nothing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from obcd.core.request.records import JobSettings
 
 #: Seconds between calls of `tell`.
 TELL_SECONDS = 10.0
-#: Requests in flight at an endpoint of which nothing is said: as many slots has a server of `obcd host`.
+#: Requests in flight at an endpoint without configured slots: a server of `obcd host` has as many slots.
 FULL = 16
 
 
 class BurnIn:
-    """One run over all endpoints.
+    """One burn-in over all endpoints.
 
     Args:
-        prompts: How many different requests `work` has.
-        seconds: How long it lasts, from when every model is loaded.
+        prompts: The number of different requests in `work`.
+        seconds: The duration, counted from when every model is loaded.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], work: LoadWork, prompts: int, seconds: float) -> None:
@@ -36,14 +36,14 @@ class BurnIn:
 
     @property
     def seconds(self) -> float:
-        """Return how long it lasted."""
+        """The duration of the run."""
         return self._ended - self._began
 
     def run(self, tell: Callable[[float], None]) -> None:
-        """Load the model everywhere, then ask; after KeyboardInterrupt `tallies` hold what was measured.
+        """Load the model everywhere, then send requests; after KeyboardInterrupt `tallies` hold the measurements.
 
         Args:
-            tell: Called now and then with the seconds that are left.
+            tell: Called at intervals with the seconds that are left.
         """
         crews = [LoadGenerator(endpoint, self._work, self._stop) for endpoint in self._endpoints]
         with ThreadPoolExecutor(max_workers=len(crews)) as pool:
@@ -80,7 +80,7 @@ class BurnIn:
 
 
 def slots_of(endpoint: Endpoint) -> int:
-    """Return how many requests an endpoint is given; where that is not said, enough for what `obcd host` starts."""
+    """Return how many requests an endpoint has in flight; without configured slots, those of an `obcd host` server."""
     return endpoint.slots or FULL
 
 
@@ -92,11 +92,11 @@ def report(
     versions: Mapping[str, str],
     began: float,
 ) -> dict[str, object]:
-    """Return the result as it is written.
+    """Return the result as it is written to the file.
 
     Args:
-        left_out: `{endpoint: why it was not asked}`.
-        versions: `{endpoint: what its server says it is}`.
+        left_out: `{endpoint: why it got no requests}`.
+        versions: `{endpoint: version of its server}`.
         began: Unix seconds.
     """
     usual = find_usual(run.tallies)
@@ -117,7 +117,7 @@ def report(
 
 
 class BurnInFigures(TypedDict):
-    """Counts, rates from 0 to 1, and tokens a second of one endpoint; None where there is none."""
+    """Counts, rates from 0 to 1, and tokens a second of one endpoint; None for a figure that does not exist."""
 
     answered: int
     failed: int
@@ -129,7 +129,7 @@ class BurnInFigures(TypedDict):
 
 
 def figures(tally: BurnInTally, usual: Mapping[int, int]) -> BurnInFigures:
-    """Return what a row says of one endpoint.
+    """Return the figures of one endpoint.
 
     Args:
         usual: `{prompt: digest of the majority's answer}`.

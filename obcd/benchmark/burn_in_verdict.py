@@ -1,8 +1,8 @@
-"""What endpoints that were asked the same for a while say of each other: who is odd, and by which evidence. Pure.
+"""Compare endpoints that got the same requests for a while: which one is odd, and by which evidence. Pure.
 
-No card has to answer bit for bit like another: what runs beside a request in a batch changes the order of the sums,
-and now and then a word. So no single answer is evidence; **rates** are: how often an endpoint differs from what most
-endpoints answer, and how often from its own usual answer, held against the same rates of the others.
+No card has to answer bit for bit like another: the other requests in a batch change the order of the sums, and now and
+then a word. So no single answer is evidence; **rates** are: how often an endpoint differs from the answer of most
+endpoints, and how often from its own usual answer, compared with the same rates of the others.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from enum import StrEnum
 from obcd.benchmark.outliers import FEWEST, find_majority, find_outliers, is_rate_high, most_frequent
 from obcd.benchmark.samples import Sample, spread_tokens
 
-#: A run is cut into so many parts of equal time; the first ones, in which the load builds up, do not count.
+#: A run is divided into so many parts of equal time; the first ones, in which the load builds up, do not count.
 PARTS, WARM_PARTS = 60, 6
 #: Late speed as a share of the early one, below which an endpoint slows down.
 STEADY = 0.85
-#: Least answers for an endpoint's speed over time, in rounds of all its slots.
+#: Least number of answers for an endpoint's speed over time, in rounds of all its slots.
 LEAST_ROUNDS = 6
 
 
 class Evidence(StrEnum):
-    """What an endpoint is named for."""
+    """The evidence against an endpoint."""
 
-    MODEL = "model"  # it holds other weights under the model's name
+    MODEL = "model"  # it has other weights under the model's name
     ERRORS = "errors"  # requests failed there, and not at the others
     ANSWERS = "answers"  # it differs from the majority more often than the others do
     UNSTEADY = "unsteady"  # it differs from itself more often than the others do
@@ -37,7 +37,7 @@ class Evidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """One reason to look at an endpoint."""
+    """One reason to examine an endpoint."""
 
     endpoint: str
     evidence: Evidence
@@ -45,13 +45,13 @@ class Oddity:
 
 
 class BurnInTally:
-    """What one endpoint did; its size does not grow with time.
+    """The counts of one endpoint; their size does not grow with time.
 
     Args:
-        slots: Requests that are kept in flight.
-        prompts: How many different ones there are.
-        started: When the run began, monotonic seconds.
-        seconds: How long it is to last.
+        slots: Number of requests that are kept in flight.
+        prompts: Number of different prompts.
+        started: When the run began, in monotonic seconds.
+        seconds: The intended duration.
     """
 
     def __init__(self, slots: int, prompts: int, started: float, seconds: float) -> None:
@@ -68,7 +68,7 @@ class BurnInTally:
         self._longest = 0.0  # seconds
 
     def take(self, sample: Sample) -> bool:
-        """Take a sample; returns True, for to go on."""
+        """Count a sample; return True, which lets the run continue."""
         if sample.fault:
             self.failed += 1
             self.faults[sample.fault] += 1
@@ -82,20 +82,20 @@ class BurnInTally:
         return True
 
     def end(self, now: float) -> None:
-        """Note that the run was broken off: what comes after `now` is no silence.
+        """Record that the run was interrupted: the time after `now` does not count as silence.
 
-        Nor is what comes shortly before: the tokens of answers that were in flight are missing there.
+        Nor does the time shortly before, in which the tokens of answers in flight are missing.
         """
         self._tokens = self._tokens[: max(1, int((now - self._longest - self._started) / self._width))]
 
     @property
     def tokens_per_second(self) -> float:
-        """Return the speed, without the start."""
+        """The speed without the start."""
         return self._speed(self._tokens[WARM_PARTS:] or self._tokens)
 
     @property
     def late_share(self) -> float | None:
-        """Return the speed of the last third as a share of that of the first; None when it was too short to tell."""
+        """The speed of the last third as a share of the first third's; None if the run was too short."""
         counted = self._tokens[WARM_PARTS:]
         third = len(counted) // 3
         if self.answered < LEAST_ROUNDS * self.slots or not third:
@@ -104,7 +104,7 @@ class BurnInTally:
         return self._speed(counted[-third:]) / early if early else None
 
     def count_other(self, usual: Mapping[int, int]) -> tuple[int, int]:
-        """Return how many answers differ from the usual ones, and how many there are to prompts that have one."""
+        """Return how many answers differ from the usual ones, and how many belong to prompts with a usual one."""
         asked = {prompt: counts for prompt, counts in self.answers.items() if prompt in usual}
         total = sum(counts.total() for counts in asked.values())
         return total - sum(counts[usual[prompt]] for prompt, counts in asked.items()), total
@@ -118,7 +118,7 @@ class BurnInTally:
 
 
 def find_usual(tallies: Mapping[str, BurnInTally]) -> dict[int, int]:
-    """Return `{prompt: digest}` of what more than half of the endpoints usually answer; each has one vote a prompt."""
+    """Return `{prompt: digest}` of the usual answer of more than half of the endpoints; each has one vote a prompt."""
     votes: defaultdict[int, list[int]] = defaultdict(list)
     for tally in tallies.values():
         for prompt, digest in tally.usual().items():
@@ -128,10 +128,10 @@ def find_usual(tallies: Mapping[str, BurnInTally]) -> dict[int, int]:
 
 
 def find_oddities(tallies: Mapping[str, BurnInTally], weights: Mapping[str, str]) -> list[Oddity]:
-    """Return every reason to look at an endpoint, by endpoint.
+    """Return every reason to examine an endpoint, ordered by endpoint.
 
     Args:
-        weights: `{endpoint: digest of the model there}`.
+        weights: `{endpoint: digest of its model}`.
     """
     usual = find_usual(tallies)
     found = [
@@ -150,14 +150,14 @@ def find_oddities(tallies: Mapping[str, BurnInTally], weights: Mapping[str, str]
 def _other_weights(weights: Mapping[str, str]) -> list[Oddity]:
     most = find_majority(list(weights.values()))
     if most is None:
-        sentence = "the endpoints hold different weights under the model's name, and no version is in the majority"
+        sentence = "the endpoints have different weights under the model's name, and no version has a majority"
         return [Oddity(name, Evidence.MODEL, sentence) for name in weights]
-    sentence = "it holds other weights under the model's name than most: pull the model there again"
+    sentence = "it has other weights under the model's name than most: pull the model there again"
     return [Oddity(name, Evidence.MODEL, sentence) for name, digest in weights.items() if digest != most]
 
 
 def _errors(tallies: Mapping[str, BurnInTally]) -> list[Oddity]:
-    """Name where requests failed: any at all where most endpoints have none."""
+    """Name endpoints where requests failed: a single failure counts if most endpoints have no failure."""
     counts = {name: (tally.failed, tally.failed + tally.answered) for name, tally in tallies.items()}
     found = []
     for name, (failed, total) in counts.items():
@@ -171,7 +171,7 @@ def _errors(tallies: Mapping[str, BurnInTally]) -> list[Oddity]:
 
 
 def _answers(tallies: Mapping[str, BurnInTally], usual: Mapping[int, int]) -> list[Oddity]:
-    """Name who differs from the majority, where three can have one, and who from itself."""
+    """Name endpoints that differ from the majority, if three or more exist, and those that differ from their own."""
     apart = {name: tally.count_other(usual) for name, tally in tallies.items()} if len(tallies) >= FEWEST else {}
     unsteady = {name: tally.count_other(tally.usual()) for name, tally in tallies.items()}
     restless = _high(unsteady)
@@ -182,7 +182,7 @@ def _answers(tallies: Mapping[str, BurnInTally], usual: Mapping[int, int]) -> li
         found.append(Oddity(name, Evidence.ANSWERS, rates + how))
     for name in restless:
         rates = f"{_percent(unsteady[name])} of its answers differ from its own usual ones"
-        elsewhere = f"{_others(unsteady, name)} elsewhere: it computes or remembers wrongly now and then"
+        elsewhere = f"{_others(unsteady, name)} elsewhere: it makes errors in computation or memory now and then"
         found.append(Oddity(name, Evidence.UNSTEADY, f"{rates}, {elsewhere}"))
     return found
 
@@ -204,7 +204,7 @@ def _slowing(tallies: Mapping[str, BurnInTally]) -> list[Oddity]:
 def _split(tallies: Mapping[str, BurnInTally], usual: Mapping[int, int]) -> list[Oddity]:
     both = set.intersection(*(set(tally.answers) for tally in tallies.values()))
     apart = len(both - set(usual))
-    sentence = f"the two usually answer {apart} of {len(both)} prompts differently, and two cannot tell who is right"
+    sentence = f"the two usually answer {apart} of {len(both)} prompts differently; which one is right is not known"
     return [Oddity(name, Evidence.SPLIT, sentence) for name in tallies if apart]
 
 

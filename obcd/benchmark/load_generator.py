@@ -1,4 +1,4 @@
-"""Keeping a number of requests in flight at one endpoint, from threads of one process: for measuring, not for jobs.
+"""Keep a number of requests in flight at one endpoint, from threads of one process: for measurements, not for jobs.
 
 run() ── watches limits ──► hand ──HTTP──► Ollama
    ▲                        hand ──HTTP──►
@@ -24,20 +24,20 @@ from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama.client import TIMED_OUT, ask, preload
 from obcd.ollama.transport import Transport
 
-#: Seconds between looks at the limits of what is in flight.
+#: Seconds between checks of the time limits of requests in flight.
 LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class LoadWork:
-    """What is asked: settings, and any number of requests by their numbers from 0."""
+    """The load: settings, and any number of requests by their numbers from 0."""
 
     settings: JobSettings
     request: Callable[[int], Request]
 
 
 class LoadGenerator:
-    """Asks one endpoint. One thread calls its methods; all of them end soon after `stop` is set."""
+    """Sends requests to one endpoint. One thread calls its methods; all of them end soon after `stop` is set."""
 
     def __init__(self, endpoint: Endpoint, work: LoadWork, stop: threading.Event) -> None:
         self.endpoint = endpoint
@@ -47,7 +47,7 @@ class LoadGenerator:
         self._lock = threading.Lock()  # held while a sample is taken
 
     def load(self) -> Fault | None:
-        """Load the model with the options that the requests carry; None when it is loaded."""
+        """Load the model with the options of the requests; return the fault, None when it is loaded."""
         outcome: list[Fault | None] = []
         signature = signature_of(self._work.request(0), self._work.settings)
 
@@ -61,11 +61,11 @@ class LoadGenerator:
     def run(self, in_flight: int, take: Callable[[Sample], bool], until: float | None = None) -> None:
         """Keep so many requests in flight until `take` returns False, `until` or `stop`.
 
-        What is in flight then is waited for and taken too, unless it was `stop`. Requests never repeat a number.
+        Requests in flight at that moment are waited for and taken too, except at `stop`. No request number is repeated.
 
         Args:
-            take: Is given every sample, one at a time, on any thread.
-            until: Monotonic seconds after which nothing is begun.
+            take: Called with every sample, one at a time, on any thread.
+            until: Monotonic seconds after which no request is started.
         """
         over = threading.Event()
 
@@ -102,7 +102,7 @@ class LoadGenerator:
         return _sample(number, began, ended, outcome)
 
     def _watch(self, count: int, work: Callable[[_LoadConnection], None]) -> None:
-        """Run `work` in so many threads, and break off what takes too long, or all of it at `stop`."""
+        """Run `work` in so many threads; cancel requests that take too long, and all of them at `stop`."""
         hands = [_LoadConnection(self.endpoint, self._work.settings) for _ in range(count)]
         with ThreadPoolExecutor(max_workers=count) as pool:
             futures = [pool.submit(work, hand) for hand in hands]
@@ -115,7 +115,7 @@ class LoadGenerator:
 
 
 class _LoadConnection:
-    """One connection. Its thread begins and ends; the watching thread may break off."""
+    """One connection. Its own thread calls `begin` and `end`; the watching thread may cancel the request."""
 
     def __init__(self, endpoint: Endpoint, settings: JobSettings) -> None:
         self.transport = Transport(endpoint.url, settings.connect_timeout_seconds, endpoint.token)

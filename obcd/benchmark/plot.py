@@ -1,4 +1,4 @@
-"""A ramp as a picture: tokens a second over requests in flight, a line an endpoint, its knee marked. SVG, by hand."""
+"""Draw a ramp as SVG: tokens a second over requests in flight, one line for each endpoint, with its knee marked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from obcd.benchmark.ramp import Ramp
 #: Size of the picture and of the plot in it, in pixels: left, top, right, bottom.
 WIDTH, HEIGHT = 960, 540
 LEFT, TOP, RIGHT, BOTTOM = 80, 84, 670, 470
-#: Colours that are told apart by most colour-blind people (Okabe and Ito, without yellow and black).
+#: Colours that most colour-blind people can distinguish (Okabe and Ito, without yellow and black).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-#: Lines that the legend has room for.
+#: The number of lines for which the legend has room.
 LEGEND = 18
 _STYLE = "text{font:13px system-ui,sans-serif;fill:#222}.small{font-size:12px;fill:#666}.title{font-size:18px}"
 
@@ -22,7 +22,7 @@ def draw_curves(ramps: Sequence[Ramp], title: str, remark: str) -> str:
     """Return the picture as SVG.
 
     Args:
-        remark: A line below the title.
+        remark: The line below the title.
     """
     drawn = [ramp for ramp in ramps if ramp.steps]
     loads = sorted({step.in_flight for ramp in drawn for step in ramp.steps}) or [1]
@@ -41,7 +41,7 @@ def draw_curves(ramps: Sequence[Ramp], title: str, remark: str) -> str:
 
 
 class _Plot:
-    """The axes: requests in flight by doublings, tokens a second from 0."""
+    """The axes: requests in flight on a logarithmic scale (doublings), tokens a second from 0."""
 
     def __init__(self, loads: Sequence[int], best: float) -> None:
         self._loads = loads
@@ -92,7 +92,7 @@ def _legend(drawn: Sequence[Ramp]) -> Iterator[str]:
 
 
 def _round_tick(least: float) -> float:
-    """Return the next of 1, 2, 5, 10, … tokens a second."""
+    """Return the next larger of 1, 2, 5, 10, … tokens a second."""
     power = 10.0 ** math.floor(math.log10(max(least, 1e-9)))
     return next(power * step for step in (1, 2, 5, 10) if power * step >= least * 0.999)
 

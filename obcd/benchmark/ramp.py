@@ -1,4 +1,4 @@
-"""Ramping endpoints from one request in flight to many, all endpoints at once; measures, and prints nothing.
+"""Ramp endpoints from one request in flight to many, all endpoints at once; this module measures and prints nothing.
 
 The result as JSON: {"began": "…Z", "model": "llama3.2", …, "endpoints": [{"endpoint": "gpu1:11432", "steps": […], …}]}
 """
@@ -19,19 +19,19 @@ from obcd.clock import monotonic, timestamp
 from obcd.config.endpoints import Endpoint
 from obcd.core.request.records import JobSettings
 
-#: Least rounds of a step that count.
+#: The least number of rounds of a step that count.
 ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RampPlan:
-    """How a ramp goes.
+    """The plan of a ramp.
 
     Attributes:
-        steps: Requests in flight, rising.
-        requests: How many count at each step at least; rounded up to whole rounds.
-        seconds: How long a step lasts at least, in place of `requests`; None for by number.
-        is_whole: Whether all steps are taken, even where more in flight brings nothing.
+        steps: Numbers of requests in flight, rising.
+        requests: Least number of requests that count at each step; rounded up to whole rounds.
+        seconds: Least duration of a step, in place of `requests`; None to go by number.
+        is_whole: Whether all steps are taken, even if more requests in flight bring nothing.
     """
 
     steps: tuple[int, ...]
@@ -47,12 +47,12 @@ class RampPlan:
 
 @dataclass(slots=True)
 class Ramp:
-    """What was measured at one endpoint; complete steps only.
+    """The measurements at one endpoint; complete steps only.
 
     Attributes:
-        token_file: As the configuration names it.
-        load_seconds: How long the model took to load; next to nothing where it was loaded.
-        failure: Why it ended early, "" where it did not.
+        token_file: The path as in the configuration.
+        load_seconds: How long the model took to load; next to nothing if it was already loaded.
+        failure: Why the ramp ended early, "" if it did not.
     """
 
     endpoint: Endpoint
@@ -64,19 +64,19 @@ class Ramp:
 
     @property
     def best(self) -> float:
-        """Return its best speed, tokens a second."""
+        """The best speed in tokens a second."""
         return max((step.tokens_per_second for step in self.steps), default=0.0)
 
     @property
     def advice(self) -> Advice | None:
-        """Return what to configure; None where nothing was measured."""
+        """The values to configure; None if nothing was measured."""
         return advise(self.steps) if self.steps else None
 
 
 def ramp_all(
     ramps: Sequence[Ramp], work: LoadWork, plan: RampPlan, stop: threading.Event, tell: Callable[[Ramp], None]
 ) -> None:
-    """Ramp endpoints at once; what is measured is in `ramps`, also after KeyboardInterrupt.
+    """Ramp all endpoints at once; the measurements are in `ramps`, also after KeyboardInterrupt.
 
     Args:
         tell: Called after each step, one call at a time.
@@ -129,7 +129,7 @@ def _climb(
 
 
 class _Collector:
-    """Takes the samples of a step until it has enough."""
+    """Collects the samples of a step until it has enough."""
 
     def __init__(self, in_flight: int, plan: RampPlan) -> None:
         self.samples: list[Sample] = []
@@ -141,7 +141,7 @@ class _Collector:
         self._answered = self._failed = 0
 
     def take(self, sample: Sample) -> bool:
-        """Take one, unless it comes after the last; return whether to go on."""
+        """Add a sample, unless the step is complete; return whether to continue."""
         if self.is_full or self.trouble:
             return False
         self.samples.append(sample)
@@ -158,11 +158,11 @@ class _Collector:
 def report(
     ramps: Sequence[Ramp], left_out: Mapping[str, str], settings: JobSettings, prompts: str, began: float
 ) -> dict[str, object]:
-    """Return the result as it is written.
+    """Return the result as it is written to the file.
 
     Args:
         left_out: `{endpoint: why it was not measured}`.
-        prompts: Name of the prompt file, "" for our own.
+        prompts: Name of the prompt file, "" for the built-in prompts.
         began: Unix seconds.
     """
     odd = find_odd(ramps)
@@ -193,7 +193,7 @@ def _entry(ramp: Ramp, share: float | None) -> dict[str, object]:
 
 
 def speedup(steps: Sequence[LoadStep], step: LoadStep) -> float | None:
-    """Return how many times as fast as with one in flight a step is; None where one was not tried."""
+    """Return the speed of a step divided by the speed with one request in flight; None if that was not measured."""
     first = steps[0]
     return (
         step.tokens_per_second / first.tokens_per_second if first.in_flight == 1 and first.tokens_per_second else None

@@ -1,10 +1,10 @@
-"""What a run under load is made of: samples, one a request, and the figures of a step of equal load. Pure.
+"""The data of a run under load: samples, one for each request, and the figures of a step of equal load. Pure.
 
     step with 4 in flight   ····  ────  ────  ──      one mark a request that ended
                             warm  round round the rest does not count
 
-Only whole rounds count, as many requests as are in flight: equal answers end together, and a part of a round would be
-more, or less, than the speed at which they are made.
+Only whole rounds count, of as many requests as are in flight: equal answers end together, and a part of a round would
+give a speed above or below the real one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Sample:
 
     Attributes:
         prompt: Which prompt it was, from 0.
-        began, ended: Monotonic seconds, as the client saw it.
-        tokens: Tokens of the answer.
-        eval_seconds: For how long they were made, as the server says.
-        work_seconds: All that the server did for it: load, reading the prompt, the answer.
-        wait_seconds: What is left of the server's own total: the wait for one of its slots.
-        digest: Stands for the text of the answer.
-        fault: Kind of what went wrong, "" for an answer.
-        message: The sentence that goes with it.
+        began, ended: Monotonic seconds, as seen by the client.
+        tokens: Number of tokens in the answer.
+        eval_seconds: How long the server generated them, by its own report.
+        work_seconds: All the server's work for the request: load, reading the prompt, the answer.
+        wait_seconds: The rest of the server's own total: the wait for one of its slots.
+        digest: A digest of the answer's text.
+        fault: The kind of fault, "" for an answer.
+        message: The sentence for the fault.
     """
 
     prompt: int
@@ -43,20 +43,20 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """Return how long the client waited for it."""
+        """How long the client waited for it."""
         return self.ended - self.began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadStep:
-    """The figures of one load.
+    """The figures of one step of equal load.
 
     Attributes:
-        requests: How many of them count.
-        p50_seconds, p95_seconds: Latency, as the client saw it.
-        wait_seconds: Median of the wait for a slot of the server, as the server says.
-        busy_slots: How many requests the server worked on at a time: at most as many as it has slots.
-        failed: Requests that got no answer.
+        requests: Number of requests that count.
+        p50_seconds, p95_seconds: Latency, as seen by the client.
+        wait_seconds: Median of the wait for a slot of the server, by the server's report.
+        busy_slots: Number of requests that the server worked on at a time: at most its number of slots.
+        failed: Number of requests that got no answer.
     """
 
     in_flight: int
@@ -71,7 +71,7 @@ class LoadStep:
 
 
 def measure_step(samples: Sequence[Sample], in_flight: int) -> LoadStep | None:
-    """Return the figures of a step; None where not one whole round ended after the first."""
+    """Return the figures of a step; None if no whole round ended after the first one."""
     answered = sorted((sample for sample in samples if not sample.fault), key=lambda sample: sample.ended)
     rounds = len(answered) // in_flight - 1
     if rounds < 1:
@@ -88,25 +88,25 @@ def measure_step(samples: Sequence[Sample], in_flight: int) -> LoadStep | None:
         p50_seconds=percentile(latencies, 50),
         p95_seconds=percentile(latencies, 95),
         wait_seconds=percentile([sample.wait_seconds for sample in counted], 50),
-        busy_slots=in_flight * min(1.0, share),  # Little's law: the share of its time that a request is worked on
+        busy_slots=in_flight * min(1.0, share),  # Little's law; the server works on a request for `share` of its time
         failed=len(samples) - len(answered),
     )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that so many percent of all do not exceed (nearest rank).
+    """Return the smallest value that so many percent of all values do not exceed (nearest rank).
 
     Raises:
-        IndexError: If there is none.
+        IndexError: If there are no values.
     """
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def spread_tokens(sample: Sample, start: float, width: float, count: int) -> Iterator[tuple[int, float]]:
-    """Yield (number of a bucket, tokens) of an answer: its tokens spread over the time in which they were made.
+    """Yield (number of a bucket, tokens) of an answer: its tokens spread over the time in which they were generated.
 
     Args:
-        start: When the first of `count` buckets of `width` seconds begins; what is outside of them is left out.
+        start: When the first of `count` buckets of `width` seconds begins; tokens outside of them are left out.
     """
     made = max(1e-6, min(sample.eval_seconds, sample.seconds))
     began = sample.ended - made

@@ -1,1 +1,1 @@
-"""The commands; the only place that prints, and turns errors into exit codes."""
+"""The commands: the only package that prints and that turns errors into exit codes."""

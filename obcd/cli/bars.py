@@ -28,7 +28,7 @@ class JobBar:
         self._progress.start()
 
     def stop(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         self._progress.stop()
 
     def note(self, text: str) -> None:
@@ -36,7 +36,7 @@ class JobBar:
         self._progress.update(self._task, note=text)
 
     def show(self, job: JobView, trouble: str) -> None:
-        """Show figures, or why there are none to expect."""
+        """Show figures, or the reason why there are none."""
         if trouble:
             self.note(trouble)
             return

@@ -1,4 +1,4 @@
-"""What several commands share: the options that say where things are, and reading the configuration for them."""
+"""Options and helpers that several commands share: where files are, and how the configuration is read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
 
-#: Seconds after which a status that was not renewed means that no coordinator runs.
+#: Age of a status in seconds above which no coordinator is running.
 STALE_SECONDS = 10.0
-#: How a coordinator is started, by hand and as a unit.
+#: The commands that start a coordinator, by hand and as a unit.
 START = "obcd up, or systemctl start obcd-coordinator"
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -45,12 +45,12 @@ def read_settings(config: str | None) -> Settings:
     return load_settings(find_configuration(config))
 
 
-#: What ollama-batch-cluster called its configuration, in the working folder.
+#: The name of the configuration of ollama-batch-cluster, in the working folder.
 LOCAL_CONFIGURATION = "config.toml"
 
 
 def read_local_settings(config: str | None) -> Settings:
-    """Read what was given, or `config.toml` here, or what `read_settings` finds."""
+    """Read the given configuration, else `config.toml` in the working folder, else that of `read_settings`."""
     if config is None and os.path.isfile(LOCAL_CONFIGURATION):
         return read_settings(LOCAL_CONFIGURATION)
     return read_settings(config)
@@ -62,10 +62,10 @@ def find_layout(root: str | None, settings: Settings) -> Layout:
 
 
 def find_layout_anyway(config: str | None, root: str | None) -> tuple[Layout, ConfigurationError | None]:
-    """Return the spool that is meant, even by a wrong configuration: its coordinator goes on with the old one.
+    """Return the spool that a configuration names, even a wrong one: its coordinator continues with the old one.
 
     Returns:
-        The folders, and what is wrong with the configuration.
+        The folders, and the error in the configuration, if any.
     """
     try:
         return find_layout(root, read_settings(config)), None
@@ -95,7 +95,7 @@ def check_profile(settings: Settings, profile: str) -> None:
 
 
 def is_running(layout: Layout) -> bool:
-    """Return whether a coordinator runs on a spool, as far as this user may know: another's is taken to run."""
+    """Return whether a coordinator runs on a spool; True where this user may not read its status."""
     try:
         document = disk.read_json(layout.status)
         return time.time() - float(document["updated"]) <= STALE_SECONDS
@@ -106,7 +106,7 @@ def is_running(layout: Layout) -> bool:
 
 
 def find_view(layout: Layout) -> View | None:
-    """Return what a spool's coordinator is doing, or None where this user cannot know: it may have ended since."""
+    """Return the last status of a spool's coordinator, or None where this user cannot read it; it may have ended."""
     try:
         return View.from_json(disk.read_json(layout.status))
     except (OSError, ValueError):
@@ -119,18 +119,18 @@ def is_terminal() -> bool:
 
 
 def is_watched() -> bool:
-    """Return whether a person reads what we say: cron and systemd give no terminal."""
+    """Return whether a person reads standard error: cron and systemd give no terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say(text: str) -> None:
-    """Say something to a person, on stderr; nobody listening is no reason to end a run."""
+    """Write a line for a person to stderr; a closed stderr does not end the run."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
 
 def shown_path(path: Path) -> str:
-    """Return a path relative to the working folder where that is shorter."""
+    """Return a path relative to the working folder if it is inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -138,5 +138,5 @@ def shown_path(path: Path) -> str:
 
 
 def describe_slots(slots: int | None) -> str:
-    """Return `16 slots`, or that they are found by themselves (None)."""
+    """Return e.g. `16 slots`; None means that obcd finds their number."""
     return "slots: auto" if slots is None else plural(slots, "slot")

@@ -1,4 +1,4 @@
-"""The picture of a running coordinator, drawn from its view: jobs, endpoints, what waits."""
+"""Tables of a running coordinator, drawn from its view: jobs, endpoints, waiting files."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from obcd.cli.tables import new_table
 from obcd.coordinator.view import EndpointView, JobView, PublishedView, View
 from obcd.text import duration
 
-#: {what a stand-in's version ends in: what it is}
+#: {suffix of a stand-in's version: label}
 STAND_INS = {"embedded": "real inference on the CPU", "simulated": "simulated, made-up words"}
 #: {endpoint state: colour}
 COLOURS = {"UP": "green", "SUSPECT": "yellow", "DOWN": "red", "STARTING": "cyan", "DRAINING": "yellow"}
 
-#: Characters from which on a job's id has a column of its own.
+#: Width of the terminal, in characters, from which a job's id has its own column.
 WIDE = 120
-#: Jobs that were published last which are shown.
+#: How many of the jobs published last are shown.
 MOST_PUBLISHED = 5
 
 
 def draw(view: View) -> RenderableType:
-    """Return tables of jobs and endpoints, and lines for what waits or is in trouble."""
+    """Return tables of jobs and endpoints, and lines for waiting files and troubles."""
     parts: list[RenderableType] = [_jobs(view), _endpoints(view.endpoints)]
     parts += [_one_line(f"{job.name}: {job.context}", "") for job in view.jobs[:6] if job.context]
     parts += [Text(f"fetching: {pull.model} by {pull.endpoint}, {pull.percent} %") for pull in view.pulls]
-    parts += [Text(f"settling: {name}, taken when it has not changed for a while") for name in view.settling[:3]]
+    parts += [Text(f"settling: {name}, accepted when it has not changed for a while") for name in view.settling[:3]]
     waiting = sorted(view.waiting, key=lambda item: item.file)
     parts += [_one_line(f"waits: {item.file}: {item.why}", "yellow") for item in waiting[:6]]
     if len(waiting) > 6:
@@ -67,7 +67,7 @@ def _one_line(text: str, style: str) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What the table says of one job."""
+    """One job as a row of the table."""
 
     name: str
     job: str
@@ -96,7 +96,7 @@ def _row_of_published(item: PublishedView) -> _Row:
 
 
 class _Jobs:
-    """The table of jobs with their ids: in a column where there is room, else below their names."""
+    """The table of jobs with their ids: in their own column where the width allows, else below the names."""
 
     def __init__(self, rows: list[_Row], more: int, earlier: int) -> None:
         self._rows = rows

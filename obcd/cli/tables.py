@@ -1,4 +1,4 @@
-"""Rows of figures: a table for a person at a terminal, plain aligned lines for everything else."""
+"""Rows of figures: a table at a terminal, plain aligned lines elsewhere."""
 
 from __future__ import annotations
 

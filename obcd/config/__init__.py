@@ -1,1 +1,1 @@
-"""The configuration as frozen models, its reading, and the generated sample."""
+"""The configuration: its frozen models, how it is read, and how it is written."""

@@ -1,4 +1,4 @@
-"""One line of `[ollama_instances]`: `"host:port" = GPU index`, as a checked endpoint."""
+"""One entry of `[ollama_instances]` (`"host:port" = GPU index`), parsed into a checked endpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from obcd.text import printable
 
 #: Ollama's own port (ollama envconfig/config.go).
 DEFAULT_PORT = 11434
-#: A host's name: labels of 1 to 63 letters, digits, hyphens and underscores (RFC 1123; Python's IDNA refuses others).
+#: A host name: labels of 1 to 63 letters, digits, hyphens and underscores (RFC 1123; Python's IDNA refuses others).
 HOST_NAME = re.compile(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?")
 EXPECTED = 'it must be "host:port", e.g. "127.0.0.1:11434"'
 
@@ -24,12 +24,12 @@ class Endpoint:
     """One Ollama base URL.
 
     Attributes:
-        name: As the configuration writes it, e.g. `server1:11432`; unique.
+        name: As written in the configuration, e.g. `server1:11432`; unique.
         scheme: `http` or `https`.
-        prefix: Path in front of `/api`, without a trailing slash; most often empty.
-        gpu: The index shown beside it; obcd does not pin by it.
-        slots: Requests in flight at once; None: as many as prove best (`obcd.core.endpoint.concurrency`).
-        token: Sent with everything it is asked, None for none.
+        prefix: The path in front of `/api`, without a trailing slash; usually empty.
+        gpu: The index shown beside the endpoint; obcd does not pin by it.
+        slots: The number of requests in flight at once; None: as many as prove best (`obcd.core.endpoint.concurrency`).
+        token: Sent with every request and call to it; None for no token.
     """
 
     name: str
@@ -49,38 +49,38 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether it is on this machine, as far as its name says."""
+        """Return whether the endpoint is on this machine, as far as its name shows."""
         return is_loopback(self.host)
 
     def exposure(self, peer: str = "") -> str:
-        """Return in one sentence how prompts get into the open on the way to it, "" where they do not.
+        """Return one sentence on how prompts are exposed on the way to the endpoint, or "" if they are not.
 
         Args:
-            peer: The address it was reached at; without one, a name says nothing.
+            peer: The address that the connection reached; without it, a host name says nothing.
         """
         address = _address(peer or self.host)
         if address is None:
             return ""
         if address.is_unspecified:
-            return f"{address} means every address of a machine and is none to ask: write 127.0.0.1, or its own"
+            return f"{address} means every address of a machine and cannot be connected to: write 127.0.0.1, or its own"
         if not address.is_global:
             return ""
         if self.scheme == "http":
             return (
-                f"it is at a public address ({address}) and asked over plain HTTP, so that anybody on the way can read "
+                f"it has a public address ({address}) and uses plain HTTP, so that anybody on the way can read "
                 "prompts and answers: reach it by https://, a tunnel or a private network"
             )
-        return f"it is at a public address ({address}): prompts leave your network, encrypted"
+        return f"it has a public address ({address}): prompts leave your network, encrypted"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host or address is this machine's own, as far as it says."""
+    """Return whether a host or address is this machine's own, as far as it shows."""
     address = _address(host)
     return address.is_loopback if address is not None else host == "localhost"
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return a host as an address, None for a name."""
+    """Return a host as an address, or None if it is a name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -90,10 +90,10 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def parse_endpoint(name: str, gpu: int = 0, slots: int | None = None) -> Endpoint:
-    """Read an endpoint's name: `host`, `host:port`, or `http(s)://host[:port][/prefix]`.
+    """Parse an endpoint's name: `host`, `host:port`, or `http(s)://host[:port][/prefix]`.
 
     Raises:
-        ValueError: With the reason.
+        ValueError: If it is not valid; the message is the reason.
     """
     try:
         parts = urlsplit(name if "://" in name else f"http://{name}")
@@ -106,7 +106,7 @@ def parse_endpoint(name: str, gpu: int = 0, slots: int | None = None) -> Endpoin
     port = _port(name, parts)
     if not parts.hostname:
         raise ValueError(EXPECTED)
-    is_name = name.isprintable() and HOST_NAME.fullmatch(parts.hostname)  # urlsplit drops line breaks in silence
+    is_name = name.isprintable() and HOST_NAME.fullmatch(parts.hostname)  # urlsplit drops line breaks silently
     if not is_name and ":" not in parts.hostname:
         raise ValueError(f"`{printable(parts.hostname)}` is not the name of a host")
     default = 443 if parts.scheme == "https" else (80 if "://" in name else DEFAULT_PORT)

@@ -1,4 +1,4 @@
-"""Reading the configuration: one function finds it, one reads it; every fault at once, each with its place."""
+"""Read the configuration: one function finds the file, one reads it; all faults are reported at once, with places."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from obcd.config.places import usual_configuration, usual_root
 from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
 from obcd.errors import ConfigurationError
-from obcd.system_paths import SYSTEM_CONFIGURATION, SYSTEM_ROOT
 from obcd.text import printable
 
-#: Where an installed system keeps it.
-#: A key that TOML takes without quotes.
+#: A key that TOML accepts without quotes.
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-#: tomllib's words for a table whose header stands a second time; the group is its name as a tuple.
+#: tomllib's message for a table whose header occurs a second time; the group is the name as a tuple.
 TWICE = re.compile(r"Cannot declare \(([^()]*)\) twice")
 
-#: {name of a table in the file: its keys}
+#: {name of a table in the file: the model with its keys}
 TABLES: dict[str, type[Table]] = {"requests": Requests, "spool": Spool, "host": Host, "profiles.NAME": Profile}
-#: Every key of every table, for guessing what a misspelt one meant.
+#: Every key of every table, to suggest the key that a misspelt one meant.
 KEYS = sorted(
     {
         field.alias or name
@@ -40,43 +39,39 @@ KEYS = sorted(
 
 
 def find_configuration(given: str | None) -> Path | None:
-    """Return the file to read: what was given, `OBCD_CONFIG`, the system's, the user's, or None for the defaults.
+    """Return the file to read: the given one, `OBCD_CONFIG`, the system's, the user's, or None for the defaults.
 
     Raises:
-        ConfigurationError: If a file that was named does not exist.
+        ConfigurationError: If a named file does not exist.
     """
     named = given or os.environ.get("OBCD_CONFIG")
     if named:
         if not Path(named).is_file():
-            raise ConfigurationError(f"no configuration at {named}: give one with --config, or make it")
+            raise ConfigurationError(f"no configuration at {named}: name another with --config, or create it")
         return Path(named)
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # stays `~/.config` without a home
-    user = Path(base) / "obcd" / "obcd.toml"
-    return next((path for path in (SYSTEM_CONFIGURATION, user) if path.is_file()), None)
+    return usual_configuration()
 
 
 def find_root(given: str | None, settings: Settings) -> Path:
     """Return the spool's root: `--root`, `OBCD_ROOT`, `[spool] root`, the system's, or the user's own.
 
     Raises:
-        ConfigurationError: If it would be the user's own, who has no home (an unknown uid, and no HOME).
+        ConfigurationError: If it would be the user's own and the user has no home (an unknown uid, and no HOME).
     """
     named = given or os.environ.get("OBCD_ROOT") or settings.spool.root
     if named:
         return Path(named).expanduser().absolute()
-    if SYSTEM_CONFIGURATION.is_file():
-        return SYSTEM_ROOT
-    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    if not base.startswith("/"):
+    root = usual_root()
+    if root is None:
         raise ConfigurationError("there is no home folder for a spool: give its --root, or set OBCD_ROOT")
-    return Path(base) / "obcd"
+    return root
 
 
 def load_settings(path: Path | None) -> Settings:
     """Read and check the configuration; None gives the defaults.
 
     Raises:
-        ConfigurationError: Naming every fault with its place, e.g. `at requests.num_ctx: …`.
+        ConfigurationError: If anything is wrong; it names every fault with its place, e.g. `at requests.num_ctx: …`.
     """
     if path is None:
         return Settings()
@@ -89,7 +84,7 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def read_document(path: Path) -> dict[str, object]:
-    """Read a configuration as TOML, unchecked; the one place that does. An editor's byte order mark is passed over.
+    """Read a configuration as TOML, unchecked; only this function does. A byte order mark of an editor is skipped.
 
     Raises:
         ConfigurationError: If it cannot be read or is not TOML.
@@ -104,14 +99,14 @@ def read_document(path: Path) -> dict[str, object]:
         raise ConfigurationError(f"the configuration {path} is not UTF-8 at byte {error.start + 1}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the configuration {path} is not TOML: {error}{_hint(error)}") from None
-    except ValueError:  # tomllib lets int's own limit through
+    except ValueError:  # tomllib does not catch int's limit on digits
         raise ConfigurationError(f"the configuration {path} is not TOML: a number in it has too many digits") from None
     except RecursionError:
         raise ConfigurationError(f"the configuration {path} is not TOML: nested too deep") from None
 
 
 def _closed_to_us(path: Path) -> str:
-    """Return who may read a configuration, and how its reader becomes one of them."""
+    """Return who may read the configuration, and how the present user becomes one of them."""
     try:
         status = path.stat()
         group, user = grp.getgrgid(status.st_gid).gr_name, pwd.getpwuid(os.geteuid()).pw_name
@@ -125,12 +120,12 @@ def _closed_to_us(path: Path) -> str:
 
 
 def _hint(error: tomllib.TOMLDecodeError) -> str:
-    """Return what to do about a table that begins twice, which is what pasting a table below makes."""
+    """Return what to do about a table that begins twice, as it does when a table is pasted below another."""
     table = TWICE.match(str(error))
     if table is None:
         return ""
     name = ".".join(re.findall(r"'([^']*)'", table[1]))
-    return f"; [{name}] may stand only once: put the lines of the second one below the first [{name}], without it"
+    return f"; [{name}] may occur only once: put the lines of the second one below the first [{name}], without it"
 
 
 def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, object]]:
@@ -149,7 +144,7 @@ def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, object]
 
 
 def report(path: Path, faults: Iterable[str]) -> str:
-    """Return what is wrong with a configuration, each fault with its place, for a `ConfigurationError`."""
+    """Return the message of a `ConfigurationError`: what is wrong with a configuration, each fault with its place."""
     found = list(faults)
     if len(found) == 1:
         return f"the configuration {path} is wrong {found[0]}"
@@ -157,13 +152,13 @@ def report(path: Path, faults: Iterable[str]) -> str:
 
 
 def _sentence(item: ErrorDetails) -> str:
-    """Turn one of pydantic's errors into `at requests.num_ctx: must be …`."""
-    parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic's word for a fault of the key itself
+    """Return one of pydantic's errors as `at requests.num_ctx: must be …`."""
+    parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic marks a fault of the key itself so
     place = ".".join(part if BARE_KEY.fullmatch(part) else f'"{printable(part)}"' for part in parts)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(parts[-1], KEYS, 1)
         guess = f"did you mean `{near[0]}`? " if near else ""
-        if near == [parts[-1]]:  # it is a key, elsewhere
+        if near == [parts[-1]]:  # it is a key of another table
             places = ["the top level"] if parts[-1] in Settings.model_fields else []
             places += [f"[{table}]" for table, model in TABLES.items() if parts[-1] in model.model_fields]
             guess = f"it belongs into {' or '.join(places)}; " if places else ""

@@ -1,6 +1,6 @@
-"""The configuration as frozen models: every key, its default, its limits. Unknown keys are errors.
+"""The configuration as frozen models: every key, its default and its limits. Unknown keys are errors.
 
-The seed's file (`model`, `system_message`, `[ollama_instances]`) is a valid configuration as it is.
+The file of the seed (`model`, `system_message`, `[ollama_instances]`) is a valid configuration without changes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import JobSettings, canonical_model
@@ -32,8 +33,8 @@ def _checked_options(value: object) -> object:
     except LineError as error:
         raise ValueError(str(error)) from None
     for key in ("num_ctx", "num_predict"):
-        if key in options:  # here it would win over the key of its own, a profile's included
-            raise ValueError(f"`{key}` has a key of its own beside `options`: set it there")
+        if key in options:  # here it would take precedence over the key beside `options`, a profile's included
+            raise ValueError(f"`{key}` has its own key beside `options`: set it there")
     return value
 
 
@@ -65,7 +66,7 @@ def _checked_endpoint(name: str) -> str:
 
 def _checked_profile(name: str) -> str:
     if not name or not name.isprintable() or "/" in name or name.startswith(".") or len(name.encode()) > 100:
-        raise ValueError("it cannot be a profile: its name is the name of a folder")
+        raise ValueError("it cannot be a profile: its name must be valid as the name of a folder")
     return name
 
 
@@ -80,31 +81,31 @@ def _checked_delimiter(value: str) -> str:
     return value
 
 
-#: Most repairs of one answer: a model that is told ten times what is wrong does not listen.
+#: Most repairs of one answer: a model that ignores ten corrections ignores the next one too.
 MAX_REPAIRS = 10
 #: Longest configuration or schema, in bytes: reading it again takes a moment of the coordinator's loop.
 MAX_FILE_BYTES = 2**20
 
 DAY_SECONDS = 86400.0
 
-#: {key of a job whose absence means something: the value that says in so many words that there is none}. TOML has no
-#: null, and what a profile leaves out comes from the top level.
+#: {key of a job whose absence has a meaning: the value that states this absence explicitly}. TOML has no null, and a
+#: key that a profile leaves out comes from the top level.
 NONE = {
     "system_message": False, "schema": False, "format": False, "template": False, "options": False, "aliases": False,
     "think": "auto",
 }  # fmt: skip
 
-#: What a context may be, in tokens (Ollama makes 4 of 0), and what it is where nothing else is said.
+#: The limits of a context, in tokens (Ollama makes 4 of 0), and the context where nothing else is set.
 MIN_CONTEXT, MAX_CONTEXT = OPTION_RANGES["num_ctx"]
 CONTEXT = 8192
 
 Options = Annotated[dict[str, object], BeforeValidator(_checked_options)]
 Think = Annotated[bool | str | None, BeforeValidator(_checked_think)]
 Template = Annotated[str, AfterValidator(_checked_template)]
-#: Of models: {the name in the lines: the one that is asked}.
+#: Aliases of models: {the name in the lines: the model that gets the request}.
 Aliases = dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
 FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
-#: What is taken beside JSONL: CSV, the same with tabs, and each of them packed by gzip.
+#: The file formats that are accepted beside JSONL: CSV, CSV with tabs, and each format packed by gzip.
 Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
 Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]
 Repeat = Literal["run", "skip"]
@@ -119,7 +120,7 @@ ProfileName = Annotated[str, AfterValidator(_checked_profile)]
 class Table(BaseModel):
     """A table of the configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=add_descriptions)
 
 
 class Instance(Table):
@@ -129,22 +130,24 @@ class Instance(Table):
         token_file: A file that holds a bearer token; `obcd.config.tokens` reads it.
     """
 
-    gpu: int = Field(0, ge=0)
-    slots: Slots | None = None
-    token_file: str | None = Field(None, min_length=1)
+    gpu: int = Field(0, ge=0, description="Index of the GPU behind the endpoint; it is only shown.")
+    slots: Slots | None = Field(None, description="Requests in flight here; left out: `slots` of `[requests]`.")
+    token_file: str | None = Field(
+        None, min_length=1, description="A file of one line: the bearer token that is sent with every request."
+    )
 
 
 class Spool(Table):
-    """`[spool]`: the folders, when a file counts as complete, and who sees answers for how long.
+    """`[spool]`: the folders, when a file counts as complete, who sees the results, and for how long.
 
     Attributes:
-        per_user: Whether each submitter's answers are his alone.
-        user_jobs, user_bytes: What one submitter may have under way; 0: as much as there is.
-        max_file_bytes: The largest file that is taken; 0: any.
-        max_expanded_bytes: What a packed file or CSV may become as JSON lines.
-        keep_days: For how long answers lie in the outbox; 0: for ever.
-        min_free_bytes: Below this nothing new is begun; None: as `spool.folders.disk_space` decides, which knows the
-            disk's size.
+        per_user: Whether only the submitter can read the results of a job.
+        user_jobs, user_bytes: The unfinished jobs that one submitter may have, and their bytes; 0: no limit.
+        max_file_bytes: The largest file that is accepted; 0: no limit.
+        max_expanded_bytes: The largest size of a packed file or CSV as JSON lines.
+        keep_days: How long results stay in the outbox; 0: for ever.
+        min_free_bytes: Nothing new is started below this; None: as `spool.folders.disk_space` decides, which knows the
+            size of the disk.
     """
 
     root: str | None = None
@@ -164,25 +167,25 @@ class Spool(Table):
 
     @property
     def limits(self) -> UserLimits:
-        """What one submitter may have under way."""
+        """The limits of one submitter."""
         return UserLimits(self.user_jobs, self.user_bytes, self.max_file_bytes)
 
     def kept_since(self, now: float) -> float:
-        """Return since when answers are kept, in Unix seconds; 0: since ever."""
+        """Return the time from which on results are kept, in Unix seconds; 0: all are kept."""
         return max(0.0, now - self.keep_days * DAY_SECONDS) if self.keep_days else 0.0
 
 
 class Requests(Table):
-    """`[requests]`: how every job asks, unless its profile says otherwise.
+    """`[requests]`: how the requests of every job are sent, unless its profile says otherwise.
 
     Attributes:
-        num_ctx: The context of each request, in tokens; `auto`: chosen for each job at its acceptance.
-        num_ctx_max: The longest that may be chosen.
+        num_ctx: The context of each request, in tokens; `auto`: chosen for each job when it is accepted.
+        num_ctx_max: The longest context that may be chosen.
         digest: Whether all answers of a job come from the same weights of a model.
-        require_gpu: Whether endpoints are left out whose model does not lie on the GPU as a whole.
+        require_gpu: Whether an endpoint is left out if the model is not completely on its GPU.
         n: How many answers each prompt gets.
-        repairs: How often a request is asked again whose answer does not fit its schema.
-        pull: Whether a model of the configuration that a job needs is fetched by hosts which have it not.
+        repairs: How often a request is sent again because its answer does not fit its schema.
+        pull: Whether hosts that lack a model of the configuration fetch it when a job needs it.
     """
 
     num_ctx: Context = CONTEXT
@@ -203,7 +206,7 @@ class Requests(Table):
 
     @property
     def usual_context(self) -> int:
-        """The context of requests that name none, which are not obcd's."""
+        """The context for requests that do not name one, which are not obcd's."""
         return CONTEXT if self.num_ctx == "auto" else self.num_ctx
 
 
@@ -212,11 +215,11 @@ class Host(Table):
 
     Attributes:
         gpus: `"all"`, a list of indices (nvidia-smi's) and UUIDs (`GPU-…`, `MIG-…`), or 0 for one server on the CPU.
-        name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host's name.
-        context_length: Tokens for requests that name none (obcd's own always do); None: `[requests] num_ctx`, or
-            8192 where that is `auto`.
+        name: How the coordinator's host reaches this one, in `obcd host endpoints`; None: `bind`, or the host name.
+        context_length: Tokens for requests that do not name a context (obcd's own always do); None:
+            `[requests] num_ctx`, or 8192 if that is `auto`.
         cache_ram_mib: Host memory that each runner may fill with old prompts.
-        environment: Set last; what obcd itself decides (ports, cards, slots, models) is refused there.
+        environment: Set last; variables that obcd itself decides (ports, cards, slots, models) are refused.
     """
 
     gpus: Literal["all", 0] | list[Annotated[int, Field(ge=0)] | str] = "all"
@@ -238,9 +241,9 @@ def _says_none(key: str, value: object) -> bool:
 
 
 class Profile(Table):
-    """`[profiles.NAME]`: what the folder `inbox/NAME/` asks with. What it leaves out comes from the top level.
+    """`[profiles.NAME]`: the settings for the folder `inbox/NAME/`. A key that is left out comes from the top level.
 
-    A key that it does say wins, whatever its value: None is then what `NONE` said.
+    A key that is set takes precedence, whatever its value: None stands for the value in `NONE`.
     """
 
     model: str | None = Field(None, min_length=1)
@@ -275,7 +278,7 @@ class Profile(Table):
 
     @property
     def said(self) -> dict[str, Any]:
-        """`{field: value}` of the keys that it says."""
+        """`{field: value}` of the keys that the profile sets."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     @model_validator(mode="after")
@@ -289,17 +292,17 @@ class Settings(Table):
     """The whole configuration.
 
     Attributes:
-        template: Makes the prompts of rows, e.g. `Summarise: {note}`; None: lines say themselves what they ask.
+        template: Makes the prompts of rows, e.g. `Summarise: {note}`; None: each line holds its prompt itself.
         id_field: The field of a row that is its id.
-        accept: Which kinds of files are taken beside JSONL, which always is.
-        delimiter: What stands between the fields of CSV.
-        repeat: Whether a drop that was answered before is answered again (`run`), or by a pointer (`skip`).
-        cache: Whether answers are remembered across jobs.
-        dedupe: Whether equal requests of a job are asked once.
-        aliases: {name of a model in prompt lines: the model that is asked in its place}.
-        source: The file it was read from, None for the defaults alone.
+        accept: The file formats that are accepted beside JSONL, which always is.
+        delimiter: The character between the fields of CSV.
+        repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
+        cache: Whether answers are kept and reused across jobs.
+        dedupe: Whether equal requests of a job are sent only once.
+        aliases: {name of a model in prompt lines: the model that gets the request in its place}.
+        source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
-        tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty until then.
+        tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty before that.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -323,7 +326,7 @@ class Settings(Table):
     requests: Requests = Requests()
     host: Host = Host()
     profiles: dict[ProfileName, Profile] = {}
-    # Set by `load_settings` alone: no file holds a key of these names.
+    # Set by `load_settings` alone: no key of a file has these names.
     source: Path | None = Field(None, exclude=True, validation_alias="\0source")
     schemas: dict[str, dict[str, object]] = Field(default_factory=dict, exclude=True, validation_alias="\0schemas")
     tokens: dict[str, Secret] = Field(default_factory=dict, exclude=True, validation_alias="\0tokens")
@@ -364,7 +367,7 @@ class Settings(Table):
             endpoint = parse_endpoint(name)
             if instance.token_file is not None and endpoint.scheme == "http" and not endpoint.is_loopback:
                 raise ValueError(
-                    f'"{name}" has a token_file and is asked over plain HTTP, where anybody on the way can read the '
+                    f'"{name}" has a token_file and is reached over plain HTTP, where anybody on the way can read the '
                     "token: write https://"
                 )
         return value
@@ -372,7 +375,7 @@ class Settings(Table):
     @model_validator(mode="after")
     def _one_format(self) -> Settings:
         if self.schema_file is not None and self.format is not None:
-            raise ValueError("schema: it and `format` exclude each other: a schema already means JSON")
+            raise ValueError("schema: `schema` and `format` exclude each other: a schema already means JSON")
         return self
 
     @model_validator(mode="after")
@@ -382,13 +385,13 @@ class Settings(Table):
             if wanted.cache and wanted.digest == "any":
                 place = f"profiles.{name}.cache" if name else "cache"
                 raise ValueError(
-                    f'{place}: it needs digest = "same": with "any" it is not known which weights answered, and what '
-                    "one model said must not be taken for what another one says"
+                    f'{place}: it needs digest = "same": with "any" it is unknown which weights answered, and an '
+                    "answer of one model must not be used as that of another"
                 )
         return self
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Return the endpoints in the configuration's order."""
+        """Return the endpoints in the order of the configuration."""
         return tuple(
             replace(parse_endpoint(name, instance.gpu, self._slots(instance)), token=self.tokens.get(name))
             for name, instance in self.ollama_instances.items()
@@ -399,29 +402,29 @@ class Settings(Table):
         return None if wanted == "auto" else wanted
 
     def with_model(self, model: str) -> Settings:
-        """Return settings that ask another model, whatever the profile."""
+        """Return settings that use another model, whatever the profile."""
         profiles = {name: item.model_copy(update={"model": model}) for name, item in self.profiles.items()}
         return self.model_copy(update={"model": model, "profiles": profiles})
 
     def answered_since(self, profile: str, now: float) -> float | None:
-        """Return since when a drop that was answered is not asked again, in Unix seconds; None: it always is."""
+        """Return the time since which an answered drop is not run again, in Unix seconds; None: it always is."""
         return self.spool.kept_since(now) if self._wanted(profile)["repeat"] == "skip" else None
 
     def accepts(self, profile: str = "") -> frozenset[str]:
-        """Return which kinds of files a profile takes beside JSONL, e.g. `{"csv", "gz"}`."""
+        """Return which file formats a profile accepts beside JSONL, e.g. `{"csv", "gz"}`."""
         return frozenset(self._wanted(profile)["accept"])
 
     def accepted(self) -> dict[str, frozenset[str]]:
-        """Return `{profile, "" for the top level: the kinds of files that it takes beside JSONL}`."""
+        """Return `{profile, "" for the top level: the file formats that it accepts beside JSONL}`."""
         return {profile: self.accepts(profile) for profile in ("", *self.profiles)}
 
     def models(self) -> frozenset[str]:
-        """Return the canonical names of the models that the configuration asks for."""
+        """Return the canonical names of the models that the configuration names."""
         jobs = [self.job_settings(profile) for profile in ("", *self.profiles)]
         return frozenset(canonical_model(name) for job in jobs for name in (job.model, *job.aliases.values()))
 
     def job_settings(self, profile: str = "") -> JobSettings:
-        """Return what a job of a profile asks with; "" is the top level.
+        """Return the settings of a job of a profile; "" is the top level.
 
         Raises:
             KeyError: If there is no such profile.
@@ -437,21 +440,21 @@ class Settings(Table):
         })  # fmt: skip
 
     def _wanted(self, profile: str) -> dict[str, Any]:
-        """Return `{field: value}` of all keys of a job: what the profile says of each, else the top level."""
+        """Return `{field: value}` of all keys of a job: the profile's if it sets the key, else the top level's."""
         said = self.profiles[profile].said if profile else {}
         top = {**dict(self), **dict(self.requests), "format": self.schemas.get("") or self.format}
-        for table in said.keys() & {"options", "aliases"}:  # these go key by key
+        for table in said.keys() & {"options", "aliases"}:  # these are merged key by key
             said[table] = {} if said[table] is None else {**top[table], **said[table]}
-        if said.keys() & {"schema_file", "format"}:  # either says what form answers have, and there is only one
+        if said.keys() & {"schema_file", "format"}:  # each of them states the form of answers, and only one may
             said["format"] = self.schemas.get(profile) or said.get("format")
         return {**top, **said}
 
 
 def read_file(path: Path) -> bytes:
-    """Read a small regular file: a daemon that reads it again must not wait for a FIFO or swallow a disk.
+    """Read a small regular file: a daemon that reads it again must not wait for a FIFO or read a whole disk.
 
     Raises:
-        OSError: If it cannot be read, is no regular file, or is longer than `MAX_FILE_BYTES`.
+        OSError: If it cannot be read, is not a regular file, or is longer than `MAX_FILE_BYTES`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -467,7 +470,7 @@ def read_schema(path: Path) -> dict[str, object]:
     """Read a JSON schema.
 
     Raises:
-        ValueError: With the reason.
+        ValueError: If it cannot be used; the message is the reason.
     """
     try:
         schema = json.loads(read_file(path))

@@ -1,7 +1,7 @@
 """Bearer tokens for endpoints behind a proxy: each in a file that only the daemon's user can read.
 
-Read by who asks endpoints (coordinator, batch, check), and not with the configuration: that is read by everybody who
-drops a file.
+The processes that send requests to endpoints read them (coordinator, batch, check). They are not read with the
+configuration: everybody who drops a file reads that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from obcd.users import user_name
 
 #: Longest token, in characters: servers refuse longer headers.
 MAX_TOKEN = 4096
-#: Where systemd shows a unit its `LoadCredential=`: it keeps others out by itself, and may do so by an ACL, whose mask
-#: looks like a right of the group (systemd.exec(5)).
+#: The folder in which systemd shows a unit its `LoadCredential=` files. It keeps others out by itself, possibly by an
+#: ACL, whose mask looks like a right of the group (systemd.exec(5)).
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
@@ -28,7 +28,7 @@ def with_tokens(settings: Settings) -> Settings:
     """Return the settings with the token of every endpoint that has a `token_file`.
 
     Raises:
-        ConfigurationError: Naming every file that cannot be used, and what to do about it; never what is in it.
+        ConfigurationError: If a file cannot be used; it names every such file and what to do, never its content.
     """
     folder = settings.source.parent if settings.source is not None else Path()
     tokens, faults = {}, []
@@ -45,10 +45,10 @@ def with_tokens(settings: Settings) -> Settings:
 
 
 def read_token(path: Path) -> Secret:
-    """Read a token, and refuse one that others can read or could have put there.
+    """Read a token; refuse one that others can read or could have written.
 
     Raises:
-        ValueError: With the reason and the command that mends it; the token itself is in no message.
+        ValueError: With the reason and the command that corrects it; the token itself is in no message.
     """
     try:
         status, raw = _read(path)
@@ -67,7 +67,7 @@ def read_token(path: Path) -> Secret:
 
 
 def _read(path: Path) -> tuple[os.stat_result, bytes]:
-    """Read what can be a token, and the state of the very file it was read from; nothing of what is no file."""
+    """Read at most what a token may have, and the status of the same open file; read nothing unless it is a file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -77,10 +77,10 @@ def _read(path: Path) -> tuple[os.stat_result, bytes]:
 
 
 def _check_closed(path: Path, status: os.stat_result) -> None:
-    """Refuse a file that is open to others, or another's.
+    """Refuse a file that others can open, or that belongs to another user.
 
     Raises:
-        ValueError: With the command that mends it.
+        ValueError: With the command that corrects it.
     """
     quoted, mine = shlex.quote(str(path)), os.geteuid()
     if status.st_uid not in (0, mine):
@@ -103,6 +103,6 @@ def _parse(path: Path, raw: bytes) -> str:
         raise ValueError(f"{path} holds more than one line: put the token there alone")
     if len(text) > MAX_TOKEN or not all(0x21 <= byte <= 0x7E for byte in text):
         raise ValueError(
-            f"{path} holds something that is no token: printable ASCII without spaces, at most {MAX_TOKEN} characters"
+            f"{path} does not hold a token: it must be printable ASCII without spaces, at most {MAX_TOKEN} characters"
         )
     return text.decode("ascii")

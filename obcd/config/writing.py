@@ -1,4 +1,4 @@
-"""Writing a configuration for servers that were just started: the user's own, with other endpoints."""
+"""Write a configuration for servers that were just started: the user's own, with other endpoints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def with_endpoints(source: Path | None, endpoints: Mapping[str, Mapping[str, int
     """Return a configuration as TOML: `source` with its endpoints replaced.
 
     Args:
-        source: A configuration that was already checked; None for the defaults.
+        source: A configuration that has been checked; None for the defaults.
         endpoints: E.g. `{"127.0.0.1:40001": {"gpu": 0, "slots": 4}}`.
-        model: The default model; None leaves it.
+        model: The default model; None keeps it.
 
     Raises:
-        ConfigurationError: If what was written would not read back the same.
+        ConfigurationError: If the written text would not read back as the same values.
     """
     document = read_document(source) if source is not None else {}
     document["ollama_instances"] = {name: dict(value) for name, value in endpoints.items()}

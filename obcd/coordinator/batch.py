@@ -1,10 +1,10 @@
-"""One file in the foreground (`obcd batch`): the coordinator on a root of its own inside the output folder.
+"""Run one file in the foreground (`obcd batch`): the coordinator has its own root inside the output folder.
 
     responses/.obcd/     the root: jobs/, lock
     responses/<stem>/    the published folder
 
-It leaves when its job is published. Interrupted and run again, it goes on where it was; what was answered before with
-the same settings is not asked again.
+The run ends when its job is published. An interrupted run that is started again continues where it stopped. A file
+that already has responses from the same settings is not sent again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from obcd.text import printable
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What a batch run has to do.
+    """The work of a batch run.
 
     Attributes:
-        header: The job to run, new or resumed; None when all is answered already.
-        published: The folder that answers it already, else None.
-        resumed: Whether an interrupted run is taken up.
-        settings_differ: Resumed, but the configuration says something else by now.
-        lock: Held, so that no other run can take the job; the coordinator goes on with it.
+        header: The job to run, new or resumed; None when the file already has its responses.
+        published: The folder that already holds these responses, else None.
+        resumed: Whether an interrupted run is continued.
+        settings_differ: Whether the job is resumed although the configuration has changed.
+        lock: Held, so that no other run can take the job; the coordinator keeps it.
     """
 
     layout: Layout
@@ -58,10 +58,10 @@ def batch_layout(output: Path) -> Layout:
 
 
 def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *, again: bool) -> BatchPlan:
-    """Find out what is to be done, and take the file in as a job if it is new.
+    """Decide what to run, and accept the file as a job if it is new.
 
     Args:
-        again: Ask even what is answered already.
+        again: Send the requests even if the file already has its responses.
 
     Raises:
         InputError: If the file cannot become a job, or changed since an interrupted run.
@@ -69,12 +69,12 @@ def plan_batch(settings: Settings, prompts: Path, output: Path, profile: str, *,
     """
     if prompts.is_dir():
         raise InputError(
-            f"{prompts} is a folder; to make its texts a prompt file: obcd prepare {prompts} -o prompts.jsonl"
+            f"{prompts} is a folder: to make a prompt file of its texts, obcd prepare {prompts} -o prompts.jsonl"
         )
-    if not prompts.name.isprintable():  # as in the inbox: the job's folder and much that is said has this name
+    if not prompts.name.isprintable():  # as in the inbox: the job's folder and many messages have this name
         raise InputError(f"the name of {printable(str(prompts))} has characters that cannot be shown: rename it")
     if not prompts.is_file():
-        hint = ": obcd batch goes on where it was and needs a file for that" if str(prompts) == "-" else ""
+        hint = ": obcd batch can be resumed and needs a file for that" if str(prompts) == "-" else ""
         raise InputError(f"no prompt file at {prompts}{hint}")
     layout = batch_layout(output)
     try:
@@ -120,9 +120,10 @@ def _find_unfinished(layout: Layout, prompts: Path) -> JobHeader | None:
 
 
 def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobSettings) -> bool:
-    """Return whether an interrupted run answered nothing and was for other prompts or settings than this one.
+    """Return whether an interrupted run has no response and had other prompts or settings than this one.
 
-    It is given up then: else a run that ended for want of a model could never be mended in the configuration.
+    Such a run is abandoned: otherwise a run that ended because a model was missing could never be repaired by a change
+    of the configuration.
     """
     if not header.sha256 or (header.sha256 == digest and header.settings == settings):
         return False
@@ -132,13 +133,13 @@ def _is_untouched(layout: Layout, header: JobHeader, digest: str, settings: JobS
 def _check_unchanged(layout: Layout, header: JobHeader, prompts: Path, digest: str) -> None:
     if header.sha256 and header.sha256 != digest:
         raise InputError(
-            f"{prompts} changed since its interrupted run: put the old content back to go on, "
-            f"or delete {layout.jobs / header.id} to give up what was answered"
+            f"{prompts} changed after its interrupted run: restore the old content to continue, "
+            f"or delete {layout.jobs / header.id} to discard its results"
         )
 
 
 def _find_published(layout: Layout, prompts: Path, digest: str, settings: JobSettings) -> Path | None:
-    """Return the newest folder with the answers of this very file, asked with these very settings."""
+    """Return the newest folder with the responses to this file, from the same content and settings."""
     found: dict[str, Path] = {}
     for path in layout.outbox.glob("*/manifest.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -162,26 +163,26 @@ def _take_in(settings: Settings, layout: Layout, prompts: Path, job_settings: Jo
     try:
         header = accept_copy(layout, order, prompts.absolute()).header
     except RejectedError as error:
-        raise InputError(f"{prompts} cannot be asked: {error}") from None
+        raise InputError(f"{prompts} cannot be accepted: {error}") from None
     except OSError as error:
-        raise InputError(f"{prompts} cannot be taken in: {error.strerror} ({error.filename or layout.root})") from None
+        raise InputError(f"{prompts} cannot be accepted: {error.strerror} ({error.filename or layout.root})") from None
     if header.bad_lines == header.requests:
         raise InputError(_no_prompts(layout, header, prompts))
     return header
 
 
 def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
-    """Give the job up again and return the sentence why: its first line's fault."""
+    """Delete the job again and return the reason as a sentence: the fault of its first line."""
     folder = layout.jobs / header.id
     _, raw = next(ledger.read_valid(folder / ledger.NAME))
     first = json.loads(raw)
     disk.remove_tree(folder)
     hint = ""
     if prompts.suffix.lower() in (".csv", ".tsv"):
-        hint = f"; to make a column of it a prompt file: obcd prepare {prompts} --column NAME -o prompts.jsonl"
+        hint = f"; to make a prompt file of one column: obcd prepare {prompts} --column NAME -o prompts.jsonl"
     elif _begins_array(prompts):
         hint = f"; {ARRAY_ADVICE}"
-    return f"{prompts}: none of its lines is a prompt; line {first['line']}: {first['message']}{hint}"
+    return f"{prompts}: no line is a valid prompt; line {first['line']}: {first['message']}{hint}"
 
 
 def _begins_array(prompts: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The coordinator as a daemon: signals, systemd, the status file, and the loop around `tick`."""
+"""The coordinator as a daemon: signals, systemd, the status file, and the loop that calls `tick`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from obcd.workers.forking import shielded_start
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two snapshots: when nothing came or went, and when something did.
+#: Seconds between two snapshots: when no job or endpoint changed, and when one did.
 SNAPSHOT_SECONDS, LEAST_SECONDS = 1.0, 0.1
-#: Seconds of patience that systemd is asked for, again with each snapshot, while a drain or a recovery is under way:
+#: Seconds by which systemd's timeout is extended with each snapshot while a drain or a recovery is under way, because
 #: `drain_seconds` may be longer than the unit's TimeoutStopSec (sd_notify(3), EXTEND_TIMEOUT_USEC).
 PATIENCE_SECONDS = 30
 
 
 class Signals:
-    """Records SIGTERM, SIGINT and, where it means a reload, SIGHUP; the loop acts.
+    """Records SIGTERM, SIGINT and, where SIGHUP means a reload, SIGHUP; the loop acts on them.
 
-    The handler is a built-in method: one written in Python could be interrupted by the next signal before its first
-    line, and that one again, until a flood of signals had used up the stack.
+    The handler is a built-in method. The next signal could interrupt a handler written in Python before its first line,
+    and the one after that again, until a flood of signals had used up the stack.
     """
 
     def __init__(self, *, reloads: bool) -> None:
@@ -41,7 +41,7 @@ class Signals:
         self.wants_reload = False
 
     def collect(self) -> None:
-        """Count what came since the last call, each kind once, as the kernel does with signals that are pending."""
+        """Count the signals received after the last call, each kind once, as the kernel does with pending signals."""
         while self._come:
             number, _ = self._come.popitem()
             self.terms += number == signal.SIGTERM
@@ -64,14 +64,14 @@ def run(
 ) -> bool:
     """Run until a signal or `each_turn` ends it.
 
-    SIGTERM drains (what is in flight may finish, within `drain_seconds`); a second one, or SIGINT, stops now.
+    SIGTERM drains (requests in flight may finish, within `drain_seconds`); a second SIGTERM, or SIGINT, stops now.
 
     Args:
-        each_turn: Called after every turn; True ends the run.
-        reread: Reads the configuration again, at SIGHUP; without it SIGHUP ends the process, as it does by itself.
+        each_turn: Called after every tick; True ends the run.
+        reread: Reads the configuration again at SIGHUP; without it SIGHUP ends the process, as is its default.
 
     Returns:
-        Whether `each_turn` ended it, and not a signal.
+        Whether `each_turn` ended the run, and not a signal.
 
     Raises:
         AlreadyRunningError, InputError: As `Coordinator.start`.
@@ -82,12 +82,12 @@ def run(
         reloader = Reloader(coordinator, reread) if reread is not None else None
         try:
             is_done = _loop(coordinator, signals, each_turn, reloader)
-            coordinator.clear_begun()  # ended in order, and not by an error
+            coordinator.clear_begun()  # the run ended in order, not by an error
             return is_done
         finally:
             notify(STOPPING=1)
             coordinator.stop()
-            with contextlib.suppress(OSError):  # else `obcd status` would call us READY for a while yet
+            with contextlib.suppress(OSError):  # otherwise `obcd status` would show READY for some more seconds
                 coordinator.layout.status.unlink()
 
 
@@ -106,12 +106,12 @@ def _loop(
             return True
         signals.collect()
         if signals.terms and not coordinator.is_draining:  # before a reload, which is then refused
-            logger.info("draining: nothing new is given out", extra={"action": "draining"})
+            logger.info("draining: no new requests are sent", extra={"action": "draining"})
             coordinator.drain()
             drain_until = now + coordinator.settings.requests.drain_seconds
         if reloader is not None:
             if signals.wants_reload:
-                signals.wants_reload = False  # first: a signal from here on asks for another one
+                signals.wants_reload = False  # first: a signal from here on requests another reload
                 reloader.ask(now)
             pause = min(pause, reloader.tick(now))
         pause = min(pause, display.tick(now))
@@ -125,7 +125,7 @@ def _loop(
 
 
 class _Display:
-    """Tells systemd and `status.json` how it stands, now and then."""
+    """Reports the coordinator's state to systemd and `status.json` at intervals."""
 
     def __init__(self, coordinator: Coordinator, *, takes_reloads: bool) -> None:
         self._coordinator = coordinator
@@ -135,10 +135,10 @@ class _Display:
         self._has_watchdog = watchdog_interval() is not None
 
     def tick(self, now: float) -> float:
-        """Show it if it is time, and soon after something came or went.
+        """Write a snapshot if one is due; it is due sooner after a job or an endpoint changed.
 
         Returns:
-            Seconds until it is time again.
+            Seconds until the next one is due.
         """
         coordinator = self._coordinator
         if coordinator.is_recovered and not self._is_ready:
@@ -164,12 +164,12 @@ class _Display:
         notify(STATUS=status_line(view))
 
     def _write(self, view: LiveView) -> None:
-        """Write the snapshot; one that cannot be written is said once and stops nothing."""
+        """Write the snapshot; a failure is logged once and stops nothing."""
         try:
             disk.show_json(self._coordinator.layout.status, view.to_json())
         except OSError as error:
             if not self._is_broken:
-                logger.warning("the status cannot be shown: %s", error.strerror, extra={"action": "status_failed"})
+                logger.warning("cannot write the status file: %s", error.strerror, extra={"action": "status_failed"})
             self._is_broken = True
         else:
             self._is_broken = False

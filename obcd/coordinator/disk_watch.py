@@ -1,13 +1,13 @@
-"""Whether there is room to work in: the one thing that pauses acceptance and dispatch because of the disk.
+"""Watch the free space on the disk: the only place that pauses acceptance and dispatch because of the disk.
 
     statvfs, ballast ◄─► thread ─► shortage ┐
-    recorder ─refuse, relieve─► refusal ────┼─► turn (main loop) ─► trouble, "" when work goes on
-    what cannot be published ───────────────┘
+    recorder ─refuse, relieve─► refusal ────┼─► tick (main loop) ─► trouble, "" when work goes on
+    jobs that cannot be published ──────────┘
 
-What the disk refused and what is foreseen to run short end in the same pause, in one line of the log and in one
-sentence for people. Nothing is taken or asked meanwhile; what is in flight is recorded, if need be in the place of the
-ballast. While the ballast is not there nothing is begun, so making it again is also the proof that there is room:
-of a quota `statvfs` knows nothing.
+A write that the disk refused and a shortage that is foreseen both lead to the same pause, to one line in the log and to
+one sentence for people. During the pause no file is accepted and no request is sent; results in flight are recorded, if
+necessary in the space of the ballast. While the ballast is missing no work is started, so creating it again also proves
+that there is free space: `statvfs` does not know about quotas.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ logger = logging.getLogger(__name__)
 
 #: The ballast's name in the root.
 BALLAST = "ballast"
-#: Seconds between two looks at the disk, and after which one that does not end is said.
+#: Seconds between two checks of the disk, and after which a check that does not end is reported.
 LOOK_SECONDS, HANG_SECONDS = 2.0, 20.0
-#: What is said behind every reason.
-PAUSED = "nothing is accepted or asked until that is mended; then it goes on by itself"
+#: The sentence that follows every reason.
+PAUSED = "obcd accepts no files and sends no requests until this is fixed, then it continues by itself"
 
 
 class DiskWatch:
-    """`refuse`, `relieve` and `throw_off` are any thread's, `look` is the thread's own, all else the main loop's.
+    """Decides whether there is free space to work.
+
+    Any thread may call `refuse`, `relieve` and `throw_off`; only its own thread calls `look`; only the main loop calls
+    the other methods. `now` is in monotonic seconds.
 
     Args:
-        root: The spool's root; all that is written lies on its filesystem. Of the inbox's, where it is another, nothing
-            depends: what is taken from there makes room there.
+        root: The spool's root; all files that obcd writes are on its filesystem. If the inbox is on another filesystem,
+            its free space does not matter: accepting a file frees space there.
         min_free: `[spool] min_free_bytes`.
     """
 
@@ -50,17 +53,17 @@ class DiskWatch:
         self._is_over = False
         self._news = threading.Event()
         self._thread: threading.Thread | None = None
-        #: Why nothing is begun at present, as of the last turn; "" when there is room.
+        #: Why no work is started at present, as of the last tick; "" when there is free space.
         self.trouble = ""
 
     def start(self) -> None:
-        """Look at the disk, then go on looking in a thread: a disk that hangs must not hold the main loop up."""
+        """Check the disk, then keep checking it in a thread: a disk that hangs must not block the main loop."""
         self.look()
         self._thread = threading.Thread(target=self._run, name="room", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, or leave one that hangs to its disk; with nothing in flight there needs to be no ballast."""
+        """Stop the thread, or abandon it if the disk hangs; with nothing in flight no ballast is needed."""
         self._is_over = True
         self._news.set()
         if self._thread is not None:
@@ -68,22 +71,22 @@ class DiskWatch:
         self._ballast.give_up()
 
     def configure(self, min_free: int | None) -> None:
-        """Keep as much free as the configuration says now."""
+        """Apply the configuration's present limit of free space."""
         self._min_free = min_free
         self._news.set()
 
     def tick(self, now: float, unpublished: str = "") -> None:
-        """Decide again, and log when that changes, or when the disk refuses what it only lacked room for.
+        """Decide again; log a change of the decision, and a write that the disk refuses after a mere shortage.
 
         Args:
-            unpublished: Why answers cannot be published, where it is for want of room.
+            unpublished: Why results cannot be published, if free space is the reason.
         """
         self._unpublished = unpublished
         reason = self._reason(now)
         if reason and (not self.trouble or (reason == self._refusal and reason not in self.trouble)):
             logger.error("%s; %s", reason, PAUSED, extra={"action": "room_short"})
         elif self.trouble and not reason:
-            logger.info("there is room again: work goes on", extra={"action": "room_again"})
+            logger.info("there is free space again: work continues", extra={"action": "room_again"})
         self.trouble = f"{reason}; {PAUSED}" if reason else ""
 
     def _reason(self, now: float) -> str:
@@ -93,21 +96,21 @@ class DiskWatch:
         return self._refusal or self._shortage or self._unpublished
 
     def refuse(self, error: OSError) -> None:
-        """Learn that results cannot be recorded; the ballast is for them."""
+        """Record that results cannot be written to disk; the ballast makes space for them."""
         self._refusal = f"results cannot be recorded: {error.strerror}"
         if error.errno in FULL:
             self.throw_off()
 
     def relieve(self) -> None:
-        """Learn that they were recorded after all."""
+        """Record that the results were written after all."""
         self._refusal = ""
 
     def throw_off(self) -> None:
-        """Give the ballast up: what the disk refuses must be written. Nothing is begun until it is there again."""
+        """Delete the ballast, so that a refused write can succeed. No work is started until it exists again."""
         with self._lock:
             if self._ballast.give_up():
-                self._shortage = f"the disk of {printable(str(self._root))} was full, and has no more room since"
-                logger.warning("the disk is full: the ballast makes room", extra={"action": "ballast_gone"})
+                self._shortage = f"the disk of {printable(str(self._root))} was full and has no more free space yet"
+                logger.warning("the disk is full: the ballast was deleted", extra={"action": "ballast_gone"})
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
@@ -119,13 +122,13 @@ class DiskWatch:
                 self.look()
 
     def look(self) -> None:
-        """Look at the disk once, and make the ballast where it is missing and there is room."""
-        self._look_began = monotonic()  # this thread's own time: the main loop sees by it that a look hangs
+        """Check the disk once, and create the ballast if it is missing and there is free space."""
+        self._look_began = monotonic()  # this thread's own time, by which the main loop sees that a check hangs
         shortage = self._find_shortage()
         self._look_began = None
         with self._lock:
             is_late = not shortage and not self._has_no_ballast and not self._ballast.size()
-            if not is_late:  # else it was given up since it was made: the next look decides
+            if not is_late:  # otherwise the ballast was deleted after this check created it: the next check decides
                 self._shortage = shortage
 
     def _find_shortage(self) -> str:
@@ -140,15 +143,15 @@ class DiskWatch:
         return shortage or (self._make(space) if owed else "")
 
     def _make(self, space: Space) -> str:
-        """Make the ballast; return why there is no room for it."""
-        if lacking := self._refusal or self._unpublished:  # it was given up for that, which is still to be written
+        """Create the ballast; return why there is no space for it, "" when it exists."""
+        if lacking := self._refusal or self._unpublished:  # the ballast was deleted for writes that are still due
             return lacking
         try:
             self._ballast.make(ballast_bytes(space))
         except OSError as error:
             if error.errno in FULL:
-                return f"there is no room to set aside where {printable(str(self._root))} lies: {error.strerror}"
+                return f"no reserve can be written to the disk of {printable(str(self._root))}: {error.strerror}"
             self._has_no_ballast = True
             extra = {"action": "no_ballast"}
-            logger.warning("no room can be set aside for a full disk: %s", error.strerror, extra=extra)
+            logger.warning("cannot reserve space for a full disk: %s", error.strerror, extra=extra)
         return ""

@@ -1,9 +1,9 @@
-"""File events of the inbox, as a wake-up and nothing more: a scan is the truth.
+"""File events of the inbox, used only as a wake-up: the scan decides.
 
-watchdog's observers can die, lose events, or watch a folder that was replaced, all without a word; so the health of
-the watch is checked, and on any doubt it is built again. Where the machine gives none, the scan does all the work, and
-a note says why. From a network filesystem no events come (inotify(7)), or only those of this machine's own writers;
-there it is not even tried.
+watchdog's observers can die, lose events, or watch a folder that was replaced, all without an error; so the health of
+the watch is checked, and on any doubt the watch is rebuilt. If the machine allows no watch, the scan does all the work,
+and a note gives the reason. A network filesystem sends no events (inotify(7)), or only those of this machine's own
+writers; no watch is started there.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, list_mounts, t
 
 logger = logging.getLogger(__name__)
 
-# Its only error is that it looked once more after it was stopped, which happens at every stop (watchdog 7.1.0).
+# Its only error is that it read once more after it was stopped, which happens at every stop (watchdog 7.1.0).
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
 
 #: What an observer opens: one inotify instance and both ends of a pipe (watchdog 7.1.0, inotify_c.py: `InotifyFD`).
 OBSERVER_DESCRIPTORS = 3
-#: {what inotify_init(2) and inotify_add_watch(2) fail with when a limit of the user is reached: that limit}
+#: {error of inotify_init(2) and inotify_add_watch(2) when a limit of the user is reached: that limit}
 _LIMITS = {errno.EMFILE: "max_user_instances", errno.ENOSPC: "max_user_watches"}
 
 
 class _News(FileSystemEventHandler):
-    """Notes that something happened, and wakes the loop once: a writer makes thousands of events, one scan sees all."""
+    """Records that events came, and wakes the loop once: a writer causes thousands of events, one scan sees all."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
         self.has_come = False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note it; the observer's thread, which would end of an error."""
+        """Record the event; runs in the observer's thread, which an exception would end."""
         if event.event_type not in ("opened", "closed_no_write") and not self.has_come:
             self.has_come = True
             self._waker.wake()
 
 
 class InboxWatch:
-    """Watches some folders (not what is below them), of which the first is the inbox. Main thread only.
+    """Watches some folders (not their subfolders), of which the first is the inbox. Main thread only.
 
     Args:
         waker: Woken by the watch's thread.
@@ -58,38 +58,38 @@ class InboxWatch:
         self._news = _News(waker)
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int] | None] = []
-        self._inbox = os.path.realpath(folders[0])  # here: it may wait for a server that does not answer
-        #: What is different with the inbox where another machine serves it, "" where none does.
+        self._inbox = os.path.realpath(folders[0])  # here: it may wait for a file server that does not respond
+        #: How an inbox that another machine serves differs, "" for a local one.
         self._remote_note = ""
         #: Why there are no file events on a filesystem that has them, "" when there are.
         self._refusal = ""
 
     @property
     def note(self) -> str:
-        """What people should know of how drops are found here, "" when by events."""
+        """A note for people on how drops are found here, "" when by events."""
         return self._remote_note or self._refusal
 
     @property
     def least_settle_seconds(self) -> float:
-        """For how long a file has to lie unchanged at least, whatever the configuration says."""
+        """The least seconds that a file has to be unchanged, whatever the configuration says."""
         return SETTLE_SECONDS if self._remote_note else 0.0
 
     @property
     def has_news(self) -> bool:
-        """Whether something happened in the folders since the last `take_news`."""
+        """Whether events came from the folders after the last `take_news`."""
         return self._news.has_come
 
     def take_news(self) -> None:
-        """Forget what happened so far: the scan that follows sees it."""
+        """Forget the events so far: the scan that follows sees their effects."""
         self._news.has_come = False
 
     def look_at(self, folders: list[Path]) -> None:
-        """Watch these folders instead, from the next `ensure` on."""
+        """Watch these folders instead, starting with the next `ensure`."""
         self._folders = folders
 
     def ensure(self) -> None:
-        """Start the watch, or build it again when it no longer watches what it should."""
-        if self._is_remote():  # and not a look at the folders themselves, which could wait for a server
+        """Start the watch, or rebuild it when it no longer watches the right folders."""
+        if self._is_remote():  # without access to the folders themselves, which could wait for a file server
             self.stop()
             self._refusal = ""
             return
@@ -103,7 +103,7 @@ class InboxWatch:
         self._start()
 
     def _is_remote(self) -> bool:
-        """Return whether the inbox lies on a network filesystem by now."""
+        """Return whether the inbox is on a network filesystem now."""
         note = tell_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
         if note and not self._remote_note:
             logger.warning("%s", note, extra={"action": "inbox_remote"})
@@ -111,7 +111,7 @@ class InboxWatch:
         return bool(note)
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop the watch."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join(2)
@@ -128,7 +128,7 @@ class InboxWatch:
             observer.start()
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             if observer is not None:
-                observer.stop()  # what it opened, it keeps else
+                observer.stop()  # otherwise it keeps the descriptors that it opened
             self._note_refusal(describe_refusal(error))
             return
         self._observer = observer
@@ -141,10 +141,10 @@ class InboxWatch:
 
 
 def _check_descriptors() -> None:
-    """Check that this process may open what an observer opens: one that gets only a part of it never lets go of it.
+    """Check that this process may open an observer's descriptors: an observer that gets only some never closes them.
 
     Raises:
-        OSError: If it may not; it names what was to be opened, as no error of inotify does.
+        OSError: If it may not; names the descriptor, which no error of inotify does.
     """
     held: list[int] = []
     try:
@@ -156,7 +156,7 @@ def _check_descriptors() -> None:
 
 
 def describe_refusal(error: Exception) -> str:
-    """Return why there are no file events, what that means, and what to do where that is known."""
+    """Return why there are no file events, what that means, and what to do if that is known."""
     name = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) and error.filename is None else None
     without = "the inbox is scanned without them, so drops are found a little later"
     if name is None:

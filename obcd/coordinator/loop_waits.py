@@ -1,4 +1,4 @@
-"""The main loop's sleep: until a descriptor has something, somebody wakes it, or the time is over."""
+"""The main loop's sleep: until a descriptor is ready, `wake` is called, or the time is over."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Set as AbstractSet
 from obcd.clock import monotonic
 from obcd.errors import naming
 
-#: Share of a request's time that passes between two turns, and most seconds: a slot waits for half of it.
+#: Minimum delay between two ticks: share of a request's time, and limit in seconds; a slot waits for half of it.
 REST_SHARE, REST_SECONDS = 0.015, 0.015
 #: Weight of the newest request in the mean; a shorter one counts at once.
 NEWEST = 0.1
 
 
 class Waker:
-    """`wake` from any thread; the rest is the main thread's."""
+    """Wakes the main loop. Any thread may call `wake`; only the main thread calls the other methods."""
 
     def __init__(self) -> None:
         with naming("the pipe that wakes the main loop"):
@@ -37,7 +37,7 @@ class Waker:
 
     @contextlib.contextmanager
     def woken_by_signals(self) -> Iterator[None]:
-        """Inside the block every signal that is caught ends the sleep too, at once and with no Python code run."""
+        """Let every caught signal end the sleep inside the block, at once and without running Python code."""
         old = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         try:
             yield
@@ -45,14 +45,14 @@ class Waker:
             signal.set_wakeup_fd(old)
 
     def sleep(self, descriptors: AbstractSet[int], seconds: float) -> frozenset[int]:
-        """Sleep until one of these can be read or `wake` is called, at most this long.
+        """Sleep until one of these descriptors can be read or `wake` is called, at most this long.
 
-        The wake-up is forgotten here: one that comes while the loop works ends the next sleep.
+        The wake-up is consumed here: one that comes while the loop works ends the next sleep.
 
         Returns:
-            Those that can be read, or whose other end is gone.
+            The descriptors that can be read, or whose other end is gone.
         """
-        if descriptors != self._descriptors:  # most often they are the same, and the poll object can stay
+        if descriptors != self._descriptors:  # usually they are the same, and the poll object can be reused
             self._descriptors = frozenset(descriptors)
             self._poll = self._make_poll()
         found = {descriptor for descriptor, _ in self._poll.poll(max(0.0, seconds) * 1000)}
@@ -69,10 +69,10 @@ class Waker:
 
 
 class TickPacing:
-    """The time from one turn to the next, so that answers come in company: a turn has costs of its own.
+    """The minimum delay between ticks, so that several responses are handled per tick: each tick has a fixed cost.
 
-    It is a small share of what requests take, so that slots lose next to nothing by it; where they come one by one, or
-    before anything is known, there is none. Main thread only.
+    The delay is a small share of the time that requests take, so that slots lose next to nothing; if responses come one
+    by one, or while no request has ended, there is no delay. Main thread only.
     """
 
     def __init__(self) -> None:
@@ -81,19 +81,19 @@ class TickPacing:
 
     @property
     def seconds(self) -> float:
-        """How long it is now."""
+        """The delay now."""
         return min(REST_SECONDS, REST_SHARE * self._usual)
 
     def on_answer(self, taken: float) -> None:
-        """Learn how long a request took, in seconds; where they differ, the short ones decide."""
+        """Record how long a request took, in seconds; if requests differ, the short ones decide."""
         self._usual = min(taken, self._usual + NEWEST * (taken - self._usual))
 
     def begin(self, now: float) -> None:
-        """Learn when a turn begins."""
+        """Record when a tick begins."""
         self._began = now
 
     def wait(self) -> None:
-        """Sleep for what is left of it. Not longer than a moment, so that nothing needs to end it early."""
-        left = self._began + self.seconds - monotonic()  # between two turns, so there is no `now`
+        """Sleep for the rest of the delay, which is so short that nothing needs to end it early."""
+        left = self._began + self.seconds - monotonic()  # between two ticks, so there is no `now`
         if left > 0:
             time.sleep(left)

@@ -1,10 +1,10 @@
-"""The coordinator: one main loop, `tick(now)`, that owns inbox, jobs, ledgers, scheduler and pool.
+"""The coordinator: one main loop, `tick(now)`, which owns inbox, jobs, ledgers, scheduler and pool.
 
     inbox ─► intake ─► clerk ─► job ─► scheduler ─lease─► pool ─► worker ─► Ollama
                                         ▲                                    │ result
     outbox ◄─ clerk ◄─ complete job ◄─ recorder (ledger, synced) ◄───────────┘
 
-No turn may take long: what is long is the clerk's, what waits for the disk is the recorder's.
+No tick may take long: the clerk does long work, and the recorder waits for the disk.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at overdue leases and at the watch.
+#: Seconds between checks of overdue leases and of the watch.
 HOUSEKEEPING_SECONDS = 5.0
-#: Failures for want of a model, recorded in one turn.
+#: The most failures because of a missing model that are recorded in one tick.
 UNSERVABLE_A_TURN = 500
-#: Least seconds between two scans that file events ask for.
+#: Least seconds between two scans that file events cause.
 NEWS_SECONDS = 0.1
-#: How long `obcd batch` waits for a missing model: somebody watches, and read it at the start.
+#: How long `obcd batch` waits for a missing model: its user watches, and has read of it at the start.
 IMPATIENT = (0.0, 10.0)
-#: Reloads that are remembered for the view.
+#: The number of reloads that are kept for the view.
 RELOADS_REMEMBERED = 10
-#: Files on their way that are named.
+#: The number of settling files that are named.
 MOST_SETTLING = 100
 
 
@@ -76,11 +76,11 @@ class Coordinator:
 
     Args:
         settings: The configuration.
-        layout: The folders; locked by `start`.
-        observer: Learns what happens.
-        takes_drops: Whether the inbox is looked at (`obcd batch` has none).
+        layout: The folders; `start` locks them.
+        observer: Notified of results and publications.
+        takes_drops: Whether the inbox is scanned (`obcd batch` has none).
         only: When not empty, the one job to run; others are left as they are.
-        lock: The spool's lock, where the caller holds it already.
+        lock: The spool's lock, if the caller already holds it.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Coordinator:
         self._only = only
         self._lock = lock or SpoolLock(layout)
         self._waker, self._pacing = Waker(), TickPacing()
-        #: What could be read at the end of the last `wait`.
+        #: The descriptors that could be read at the end of the last `wait`.
         self._readable: frozenset[int] = frozenset()
         self.scheduler = Scheduler() if takes_drops else Scheduler(IMPATIENT)
         self.endpoints = Endpoints(settings, layout.jobs, self.scheduler, monotonic())
-        #: What came of reading the configuration again, and why it failed the last time.
+        #: The outcomes of reloads, and why the last one failed.
         self._reloads: deque[ReloadView] = deque(maxlen=RELOADS_REMEMBERED)
         self._reload_trouble = ""
         self.is_draining = False
@@ -126,23 +126,23 @@ class Coordinator:
         )
         self._intake = DropIntake(settings, layout, self._intake_clerks, self.jobs.job_index)
         self._control_files = ControlFiles(layout, self.jobs, self._outbox_clerks)
-        #: Where the root lies, None where that cannot be known.
+        #: The mount of the root, None if it cannot be determined.
         self._mount: Mount | None = None
         self._housekeeping_at = 0.0
-        #: When file events may have the inbox scanned again.
+        #: When file events may cause the next scan of the inbox.
         self._news_at = 0.0
 
     # --- start and stop ------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Take the spool and begin recovery.
+        """Lock the spool and start recovery.
 
         Raises:
-            AlreadyRunningError: If another coordinator has it.
-            InputError: If the folders cannot be made, or do not keep their users apart.
+            AlreadyRunningError: If another coordinator has locked it.
+            InputError: If the folders cannot be made, or do not protect users from each other.
         """
         open_spool(self.layout, self.settings.profiles, self._lock, takes_drops=self._takes_drops)
-        if self._takes_drops:  # else the outbox is the user's own folder, and no status folder is ever put there
+        if self._takes_drops:  # otherwise the outbox is the user's own folder and never has a status folder
             self._progress_folders.clear()
         self._mount = read_mount(self.layout.root)
         if doubt := doubt_root(self.layout.root, self._mount):
@@ -153,15 +153,15 @@ class Coordinator:
         self._intake_clerks.submit(Recover(), self._on_recovered)
 
     def apply(self, settings: Settings, now: float) -> str:
-        """Go on with another configuration of the same folders, while jobs run.
+        """Apply a new configuration of the same folders while jobs run.
 
-        Jobs that are accepted keep what they were accepted with: model, options, limits. All else takes effect now.
+        Accepted jobs keep their settings: model, options, limits. Everything else takes effect now.
 
         Returns:
             What changed, in one line.
 
         Raises:
-            InputError: If a profile's folder cannot be made; the old configuration is in force then.
+            InputError: If a profile's folder cannot be made; the old configuration stays in force then.
         """
         change = compare(self.settings, settings, self.endpoints.leaving)
         if self._takes_drops:
@@ -180,12 +180,12 @@ class Coordinator:
         return [self.layout.inbox, *(self.layout.inbox / name for name in self.settings.profiles)]
 
     def drain(self) -> None:
-        """Give out nothing new; what is in flight may finish."""
+        """Send no new requests; requests in flight may finish."""
         self.is_draining = True
         self.jobs.quarantine.clear_all()
 
     def stop(self) -> None:
-        """End all child processes and record what has come; what was in flight is asked again next time."""
+        """End all child processes and record the results received; requests in flight are sent again next time."""
         self.endpoints.pool.stop()
         for clerks in self._clerks:
             clerks.stop()
@@ -200,26 +200,26 @@ class Coordinator:
 
     @property
     def unrecorded(self) -> int:
-        """Results that are not on disk yet."""
+        """The number of results that are not on disk yet."""
         return self._recorder.pending
 
     @property
     def in_flight(self) -> int:
-        """Requests at the endpoints now."""
+        """The number of requests at the endpoints now."""
         return self.endpoints.in_flight
 
     def cancel_in_flight(self) -> None:
-        """Break off what is in flight, so that no server computes for nobody."""
+        """Cancel the requests in flight, so that no server computes a result in vain."""
         self.endpoints.cancel_in_flight()
 
     def clear_begun(self) -> None:
-        """Record that no job has ended this coordinator: it ends in order."""
+        """Record that no job has crashed this coordinator: it ends in order."""
         self.jobs.quarantine.clear_all()
 
     def record_reload(self, reload: ReloadView, trouble: str) -> None:
-        """Record what came of reading the configuration again, and what is wrong with it now, "" for nothing."""
+        """Record the outcome of a reload, and the trouble with the configuration now, "" for none."""
         self._reloads.append(reload)
-        if not self.is_draining:  # else it is no trouble: the next start reads it
+        if not self.is_draining:  # otherwise it is no trouble: the next start reads the configuration
             self._reload_trouble = trouble
         self.jobs.revision += 1
 
@@ -227,7 +227,7 @@ class Coordinator:
 
     @property
     def revision(self) -> int:
-        """Grows when a job or an endpoint comes, goes or changes: the last view is stale."""
+        """A number that grows when a job or an endpoint comes, goes or changes: the last view is stale then."""
         return self.jobs.revision + self.endpoints.revision
 
     def is_damaged(self, job: str) -> bool:
@@ -235,10 +235,10 @@ class Coordinator:
         return job in self.jobs.damaged
 
     def view(self, now: float, *, takes_reloads: bool = False) -> LiveView:
-        """Return what is shown of the coordinator; costs some milliseconds with ten thousand jobs.
+        """Return the view of the coordinator; takes some milliseconds with ten thousand jobs.
 
         Args:
-            takes_reloads: Whether SIGHUP has it read its configuration again.
+            takes_reloads: Whether the coordinator reads its configuration again at SIGHUP.
         """
         layout, unfinished, eta, updated = self.layout, self.unfinished(), self.jobs.eta_seconds(), wall()
         return LiveView(
@@ -278,7 +278,7 @@ class Coordinator:
         return DaemonState.READY if self.is_recovered else DaemonState.STARTING
 
     def _waiting(self) -> dict[Key, str]:
-        """Return the files of the inbox that are not accepted, or not obeyed, and why."""
+        """Return the files of the inbox that are not accepted or have no effect, and why."""
         return {**self._intake.waiting, **self._control_files.waiting}
 
     def _obstacle(self) -> str:
@@ -286,7 +286,7 @@ class Coordinator:
         return self._disk_watch.trouble or self.endpoints.outage
 
     def _troubles(self) -> list[str]:
-        """Return what keeps the coordinator from working as it should, for people."""
+        """Return the sentences for people on what keeps the coordinator from working as it should."""
         found = [
             self._reload_trouble,
             self._intake.trouble,
@@ -307,7 +307,7 @@ class Coordinator:
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def woken_by_signals(self) -> AbstractContextManager[None]:
-        """Have every signal that is caught inside the block end the present `wait`."""
+        """Let every signal that is caught inside the block end the present `wait`."""
         return self._waker.woken_by_signals()
 
     def wait(self, seconds: float) -> None:
@@ -317,10 +317,10 @@ class Coordinator:
         self._readable = self._waker.sleep(descriptors, seconds)
 
     def tick(self, now: float) -> float:
-        """Do all that can be done now, without waiting.
+        """Do everything that can be done now, without waiting.
 
         Returns:
-            Seconds until the next turn is wanted, if nothing happens before.
+            Seconds until the next tick is due, unless something happens before.
         """
         self._pacing.begin(now)
         self._watch_disk(now)
@@ -339,7 +339,7 @@ class Coordinator:
 
     @property
     def _is_open(self) -> bool:
-        """Whether new work is begun."""
+        """Whether new work is started."""
         return self.is_recovered and not self.is_draining
 
     @property
@@ -348,12 +348,12 @@ class Coordinator:
         return self._takes_drops and self._is_open
 
     def _watch_disk(self, now: float) -> None:
-        """Decide whether there is room to work in."""
+        """Decide whether there is free space to work."""
         self._disk_watch.tick(now, self.jobs.lack_of_room)
         self._intake.admit(not self._disk_watch.trouble)
 
     def _receive(self, now: float) -> None:
-        """Take in what workers, clerks and the recorder have done since the last turn."""
+        """Process what workers, clerks and the recorder have done since the last tick."""
         self.endpoints.pool.start_missing(now)
         self._record(self.endpoints.receive(now, self._readable), now)
         for clerks in self._clerks:
@@ -366,7 +366,7 @@ class Coordinator:
             self._observer.on_published(shown.job, shown.folder)
 
     def _accept_drops(self, now: float) -> None:
-        """Scan the inbox where it is time, and have clerks accept what settled."""
+        """Scan the inbox if a scan is due, and have clerks accept settled drops."""
         if self._inbox_watch.has_news and now >= self._news_at:
             self._inbox_watch.take_news()
             self._news_at = now + NEWS_SECONDS
@@ -374,16 +374,16 @@ class Coordinator:
         self._intake.tick(now)
 
     def _obey_control_files(self, now: float) -> None:
-        """Have jobs paused, cancelled and the like, as files of the inbox say."""
+        """Pause and cancel jobs and set their priorities, as control files in the inbox say."""
         self._control_files.tick(self._intake.controls, self._intake.is_coming, now)
 
     def _show_progress(self, now: float) -> None:
-        """Show in the outbox how far jobs are, and why files wait."""
+        """Show the progress of jobs, and why files wait, in the outbox."""
         running = self.jobs.running.values()
         self._progress_folders.show(running, self._waiting, now, self._obstacle)
 
     def _keep_house(self, now: float) -> None:
-        """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that need not be done each turn."""
+        """Probe endpoints; every HOUSEKEEPING_SECONDS, do the steps that are not needed in each tick."""
         self.endpoints.probe(now)
         if now < self._housekeeping_at:
             return
@@ -398,11 +398,11 @@ class Coordinator:
         for clerks in self._clerks:
             clerks.replace_stopped()
         if self.jobs.lack_of_room and not self.endpoints.in_flight and not self._recorder.pending:
-            self._disk_watch.throw_off()  # no result needs it any more
+            self._disk_watch.throw_off()  # no result needs the ballast any more
         self.jobs.publish_again()
 
     def _dispatch(self, now: float) -> None:
-        """Begin jobs and fill free slots; what cannot be recorded should not be computed."""
+        """Start jobs and fill free slots; a result that cannot be recorded should not be computed."""
         if not self._disk_watch.trouble:
             self.jobs.activate(self.settings.spool.active_jobs, now)
             self.endpoints.dispatch(now)
@@ -421,7 +421,7 @@ class Coordinator:
 
     def _on_recovered(self, recovery: Recovery | CallFailed) -> None:
         if isinstance(recovery, CallFailed):
-            raise InputError(f"the spool at {self.layout.root} cannot be taken up: {recovery.reason}")
+            raise InputError(f"cannot recover the spool at {self.layout.root}: {recovery.reason}")
         wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
         if self._only and not wanted and self._only not in recovery.unpublished:
             raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
@@ -433,22 +433,22 @@ class Coordinator:
             for claim in recovery.claims:
                 self._intake.resume_claim(claim)
         if wanted:
-            logger.info("going on with %d unfinished jobs", len(wanted), extra={"action": "recovered"})
+            logger.info("continuing with %d unfinished jobs", len(wanted), extra={"action": "recovered"})
         self.is_recovered = True
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published, except those that are kept apart."""
+        """Return the jobs that are accepted and not published, except those that are set aside."""
         return self.jobs.unfinished()
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nothing is left to do (except to wait for drops)."""
+        """Return whether no work is left (except to wait for drops)."""
         return self.is_recovered and self.jobs.is_idle and not any(clerks.pending for clerks in self._clerks)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _record(self, events: Iterable[RequestEvent], now: float) -> None:
-        """Record answers and failures of requests."""
+        """Record responses and failures of requests."""
         for event in events:
             match event:
                 case RequestAnswered():
@@ -477,7 +477,7 @@ class Coordinator:
             lease.endpoint,
             lease.attempt,
             fault.message,
-            "" if is_final else "; it is asked again",
+            "" if is_final else "; it is sent again",
             extra={"action": "request_failed" if is_final else "attempt_failed", "job": lease.job, "line": line}
             | {"endpoint": lease.endpoint, "fault": fault.kind},
         )
@@ -506,7 +506,7 @@ class Coordinator:
         complete = set()
         for entry in self._recorder.recorded():
             job = self.jobs.running.get(entry.job)
-            if job is None:  # given up meanwhile
+            if job is None:  # abandoned meanwhile
                 continue
             job.counts.add(entry.counts)
             job.answers.add(entry.counts.done, now)
@@ -518,7 +518,7 @@ class Coordinator:
     # --- housekeeping --------------------------------------------------------------------------------------------
 
     def _fail_unservable(self, now: float) -> None:
-        """Record as failures what has waited long enough for a model that no endpoint has."""
+        """Record requests as failures that have waited long enough for a model that no endpoint has."""
         coming = self.endpoints.fetcher.coming()
         for job, ordinal, missing in self.scheduler.take_unservable(UNSERVABLE_A_TURN, now, coming):
             self._housekeeping_at = now

@@ -1,4 +1,4 @@
-"""What the coordinator says to a listener, as it happens."""
+"""The events that the coordinator reports to a listener as they happen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from obcd.workers.messages import Answered
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A job that lies in the outbox."""
+    """A job in the outbox."""
 
     header: JobHeader
     folder: Path
@@ -22,7 +22,7 @@ class Published:
     failures: int
 
     def view(self) -> PublishedView:
-        """Return what is shown of it."""
+        """Return its view."""
         return PublishedView(
             job=self.header.id,
             name=self.header.label,
@@ -33,13 +33,13 @@ class Published:
 
 
 class Observer:
-    """Learns what happens, as it happens; for `obcd batch`. Does nothing by itself."""
+    """Receives events as they happen, for `obcd batch`. The methods here do nothing."""
 
     def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
-        """A request was answered (and is about to be recorded)."""
+        """React to a response, which is about to be recorded."""
 
     def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
-        """A request failed for good."""
+        """React to a request that failed for good."""
 
     def on_published(self, job: str, folder: Path) -> None:
-        """A job's folder was shown."""
+        """React to the publication of a job's folder."""

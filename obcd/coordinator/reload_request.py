@@ -1,9 +1,9 @@
-"""Asking a running coordinator, from another process, to read its configuration again.
+"""Make a running coordinator read its configuration again, from another process.
 
     lock (held by pid) ─► SIGHUP ─► status.json: the first reload that began after the request
 
 No pid from a file is trusted by itself: it counts while the spool's lock is held, and the signal goes to the process
-that was looked at, not to one that got its number since.
+that was examined, not to one that got its pid later.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from obcd.errors import InputError, TimedOutError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, lock_holder
 
-#: Seconds between looks at the status.
+#: Seconds between reads of the status.
 LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Status(Document):
-    """What is read of status.json here; fields as in `View`."""
+    """The part of status.json that is read here; fields as in `View`."""
 
     pid: int = 0
     takes_reloads: bool = False
@@ -36,16 +36,16 @@ class _Status(Document):
 
 
 def ask_to_reload(layout: Layout, timeout: float) -> ReloadView:
-    """Have the coordinator of a spool read its configuration again, and wait for the outcome.
+    """Make the coordinator of a spool read its configuration again, and wait for the outcome.
 
     Args:
         timeout: Most seconds to wait.
 
     Returns:
-        The first reload that began after this.
+        The first reload that began after the call.
 
     Raises:
-        InputError: If no coordinator runs there, or another user's, or if it ended meanwhile.
+        InputError: If no coordinator runs there, if it is another user's, or if it ended meanwhile.
         TimedOutError: If there was no outcome in time.
     """
     until = monotonic() + timeout
@@ -53,7 +53,7 @@ def ask_to_reload(layout: Layout, timeout: float) -> ReloadView:
     began = monotonic()
     _signal(layout, pid)
     while True:
-        holder = lock_holder(layout)  # before the status: what ended has shown its outcome by then
+        holder = lock_holder(layout)  # before the status: a coordinator that ended has written its outcome by then
         status = _read_status(layout)
         outcome = next((item for item in status.reloads if status.pid == pid and item.began >= began), None)
         if outcome is not None:
@@ -66,7 +66,7 @@ def ask_to_reload(layout: Layout, timeout: float) -> ReloadView:
 
 
 def _find(layout: Layout, until: float) -> int:
-    """Return the coordinator's process id, once its status shows that signals mean to it what they should."""
+    """Return the coordinator's process id, once its status shows that it takes SIGHUP as a reload."""
     while True:
         try:
             pid = lock_holder(layout)
@@ -81,14 +81,14 @@ def _find(layout: Layout, until: float) -> int:
         if status.pid == pid:
             if not status.takes_reloads:  # `obcd batch`: SIGHUP would end it
                 raise InputError(
-                    f"what runs on {layout.root} (pid {pid}) does not read its configuration again: it is an "
-                    "obcd batch, or older than this obcd; end it and start it anew"
+                    f"the process that runs on {layout.root} (pid {pid}) cannot reload its configuration: it is an "
+                    "obcd batch, or older than this obcd; stop it and start it again"
                 )
             return pid
-        if (layout.root / "lock").stat().st_uid != os.getuid():  # its status is where that user's are
+        if (layout.root / "lock").stat().st_uid != os.getuid():  # its status is in that user's folder
             raise _not_ours(layout)
         if monotonic() >= until:
-            raise TimedOutError(f"the coordinator (pid {pid}) shows no status at {layout.status}")
+            raise TimedOutError(f"the coordinator (pid {pid}) has not written its status to {layout.status}")
         _pause()
 
 
@@ -99,7 +99,7 @@ def _signal(layout: Layout, pid: int) -> None:
             return
         descriptor = os.pidfd_open(pid)
         try:
-            if lock_holder(layout) == pid:  # else it ended, and the wait will tell
+            if lock_holder(layout) == pid:  # otherwise it ended, which the wait reports
                 signal.pidfd_send_signal(descriptor, signal.SIGHUP)
         finally:
             os.close(descriptor)
@@ -110,7 +110,7 @@ def _signal(layout: Layout, pid: int) -> None:
 
 
 def _read_status(layout: Layout) -> _Status:
-    """Return what the file says; what is not as we write it says nothing."""
+    """Return the content of the file; a file of another form counts as empty."""
     try:
         return _Status.from_json(disk.read_json(layout.status))
     except PermissionError:
@@ -122,7 +122,7 @@ def _read_status(layout: Layout) -> _Status:
 def _not_ours(layout: Layout) -> InputError:
     try:
         sudo = f"sudo -u {pwd.getpwuid((layout.root / 'lock').stat().st_uid).pw_name}"
-    except (OSError, KeyError):  # this user may not even look there
+    except (OSError, KeyError):  # this user may not even read that folder
         sudo = "sudo"
     return InputError(
         f"the coordinator on {layout.root} belongs to another user: {sudo} obcd reload, or, "

@@ -1,11 +1,11 @@
-"""Reading the configuration again while jobs run: all of it takes effect, or nothing does.
+"""Reload the configuration while jobs run: all of it takes effect, or nothing does.
 
     obcd reload ──SIGHUP──► loop ─► Reloader ─► Coordinator.apply
          ▲                              │ ReloadView (status.json)
          └──────────────────────────────┘
 
-An outcome answers everybody who asked before it began: the file was read after that. So two who ask at once both get
-theirs, whichever signal it was that the loop noticed.
+An outcome is valid for everyone whose request came before the reload began, because the file was read after that. So
+two users who request a reload at once both get an outcome, whichever signal the loop noticed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from obcd.text import join_lines
 
 logger = logging.getLogger(__name__)
 
-#: Longest fault in the log, in STATUS= and among the troubles, in characters: systemd takes 4096 bytes a message.
+#: Longest fault in the log, in STATUS= and among the troubles, in characters: systemd accepts 4096 bytes a message.
 MAX_TEXT = 400
-#: Seconds between two looks at the configuration that have to find the same, and after which a reload gives up on that.
+#: Seconds between two reads of the configuration that must be equal, and after which a reload that finds none fails.
 SETTLE_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
-#: Reads the configuration again, and says where the spool would be by it.
+#: Reads the configuration again, and returns it with the layout of the spool.
 Reread = Callable[[], tuple[Settings, Layout]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """What one reading of the configuration found; two equal ones in a row are believed.
+    """The outcome of one read of the configuration; two equal ones in a row are accepted.
 
     Attributes:
-        place: Inode, size and time of change of the file, `()` when there is none.
+        place: Inode, size and time of change of the file, `()` when there is no file.
     """
 
     settings: Settings | None = None
@@ -51,10 +51,10 @@ class _Look:
 
 
 class Reloader:
-    """Main thread only; `now` is monotonic seconds.
+    """Reloads the configuration. Main thread only; `now` is in monotonic seconds.
 
-    A file that is being written reads like a good one that lacks endpoints, and they would be sent away. So it is read
-    until it was the same twice, and one that lost what makes a configuration is refused.
+    A file that is being written can look like a valid one without some endpoints, which would then be removed. So the
+    file is read until it was the same twice, and a file that has lost its essential parts is refused.
 
     Args:
         reread: Raises `ObcdError` with the fault.
@@ -69,23 +69,23 @@ class Reloader:
         self._look_at = self._patient_until = 0.0
 
     def ask(self, now: float) -> None:
-        """Have the configuration read by the next turns; who asks again meanwhile gets the same outcome."""
+        """Have the next ticks read the configuration; further requests meanwhile get the same outcome."""
         if not self._is_asked:
             self._is_asked, self._last = True, None
             self._look_at, self._patient_until = now, now + PATIENCE_SECONDS
 
     def tick(self, now: float) -> float:
-        """Look at the file if it is time, and apply it when it has settled.
+        """Read the file if a read is due, and apply it when it has settled.
 
         Returns:
-            Seconds until the next look.
+            Seconds until the next read.
         """
         if not self._is_asked:
             return float("inf")
         is_stopping = self._coordinator.is_draining
         if now < self._look_at and not is_stopping:
             return self._look_at - now
-        began = monotonic()  # not `now`: it answers who asked before this very look, in another process
+        began = monotonic()  # not `now`: the outcome is for requests of other processes from before this very read
         if is_stopping:
             text = "the coordinator is stopping: it reads the configuration at its next start"
             self._finish(began, ExitCode.INPUT, text)
@@ -95,7 +95,7 @@ class Reloader:
             self._finish(began, *self._apply(look, began))
             return 0.0
         if now >= self._patient_until:
-            text = "the configuration goes on changing: write it whole, under another name, and rename it; then reload"
+            text = "the configuration keeps changing: write it whole under another name, then rename it and reload"
             self._finish(began, ExitCode.CONFIGURATION, text)
             return 0.0
         self._last, self._look_at = look, now + SETTLE_SECONDS
@@ -120,10 +120,10 @@ class Reloader:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _apply(self, look: _Look, now: float) -> tuple[int, str]:
-        """Apply what was found.
+        """Apply the outcome of a read.
 
         Returns:
-            The exit code, and what changed or what is wrong.
+            The exit code, and a text: what changed, or what is wrong.
         """
         coordinator = self._coordinator
         if look.settings is None or look.layout is None:
@@ -139,40 +139,40 @@ class Reloader:
         return ExitCode.DONE, text
 
     def _finish(self, began: float, code: int, text: str) -> None:
-        """Tell the outcome; a fault left the old configuration as it is.
+        """Report the outcome; after a fault the old configuration stays in force.
 
         Args:
-            began: When the last look began: it answers everybody who asked before.
+            began: When the last read began: the outcome is for all requests from before.
         """
         coordinator = self._coordinator
         self._is_asked = False
         self._number += 1
-        if coordinator.is_recovered:  # else systemd did not get READY yet, and waits for that
+        if coordinator.is_recovered:  # otherwise systemd has not got READY yet and waits for it
             notify(RELOADING=1, MONOTONIC_USEC=int(began * 1e6))
         outcome = ReloadView(
             number=self._number, began=began, at=timestamp(wall()), is_ok=not code, text=text, exit_code=code
         )
         trouble = "" if outcome.is_ok else f"reload failed: {join_lines(text, MAX_TEXT)}"
         if outcome.is_ok:
-            logger.info("configuration read again: %s", text, extra={"action": "reloaded"})
+            logger.info("configuration reloaded: %s", text, extra={"action": "reloaded"})
         else:
-            logger.error("%s; the old configuration stays", trouble, extra={"action": "reload_failed"})
+            logger.error("%s; the old configuration stays in force", trouble, extra={"action": "reload_failed"})
         coordinator.record_reload(outcome, trouble)
         if coordinator.is_recovered:
             notify(READY=1)
 
 
 def check_whole(old: Settings, new: Settings) -> None:
-    """Refuse a file that reads like the rest of one: cut short, or empty.
+    """Refuse a file that looks like the remainder of one: cut short, or empty.
 
     Raises:
-        ConfigurationError: Saying what it lacks.
+        ConfigurationError: If so; the message says what is missing.
     """
     had, has = (settings.model_fields_set - {"source", "schemas", "tokens"} for settings in (old, new))
-    lost = "has no [ollama_instances] any more" if "ollama_instances" in had - has else "is empty"
+    lost = "no longer has [ollama_instances]" if "ollama_instances" in had - has else "is empty"
     if "ollama_instances" in had - has or (had and not has):
         raise ConfigurationError(
-            f"the configuration {new.source} {lost}: was it cut while it was written? If it is meant so, "
+            f"the configuration {new.source} {lost}: was it truncated while it was written? If this is intended, "
             "restart the coordinator"
         )
 
@@ -181,7 +181,7 @@ def check_place(old: Layout, new: Layout) -> None:
     """Refuse a configuration that would move a running coordinator's folders.
 
     Raises:
-        ConfigurationError: Naming the key.
+        ConfigurationError: If so; the message names the key.
     """
     for key, before, after in (
         ("root", old.root, new.root),

@@ -1,4 +1,4 @@
-"""Taking a spool: its folders are made, and refused where they do not keep their users apart."""
+"""Open a spool: make its folders, and refuse folders that do not protect users from each other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def open_spool(layout: Layout, profiles: Iterable[str], lock: SpoolLock, *, take
     """Make the folders that are missing and take the locks.
 
     Args:
-        takes_drops: Whether strangers drop here, so that the inbox has to be as it should be.
+        takes_drops: Whether other users drop files here, so that the inbox is checked.
 
     Raises:
-        AlreadyRunningError: If another coordinator has the spool.
-        InputError: If the folders cannot be made, or others may come at what is in them; nothing is held then.
+        AlreadyRunningError: If another coordinator has locked the spool.
+        InputError: If the folders cannot be made, or others can reach their content; no lock is held then.
     """
     names = list(profiles)
     if takes_drops:
@@ -34,10 +34,10 @@ def open_spool(layout: Layout, profiles: Iterable[str], lock: SpoolLock, *, take
 
 
 def open_profiles(layout: Layout, profiles: Iterable[str]) -> None:
-    """Make the folders of profiles that came, where they are missing.
+    """Make the folders of new profiles if they are missing.
 
     Raises:
-        InputError: If one cannot be made, or others may come at what is in it.
+        InputError: If a folder cannot be made, or others can reach its content.
     """
     names = list(profiles)
     check_inboxes(layout, names)
@@ -51,9 +51,9 @@ def _check_acls(layout: Layout) -> None:
     try:
         has_acls = acl.has_acls(layout.jobs)
     except OSError as error:
-        raise InputError(f"cannot try whether {layout.jobs} keeps ACLs: {error.strerror}") from None
+        raise InputError(f"cannot test whether {layout.jobs} supports ACLs: {error.strerror}") from None
     if not has_acls:
         raise InputError(
-            f"[spool] per_user needs ACLs, and the filesystem of {layout.root} keeps none: put the root on ext4, XFS "
-            "or Btrfs (mounted with acl), or set per_user = false, and the group reads all answers"
+            f"[spool] per_user needs ACLs, and the filesystem of {layout.root} has none: put the root on ext4, XFS "
+            "or Btrfs (mounted with acl), or set per_user = false, so that the group can read all results"
         )

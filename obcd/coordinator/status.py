@@ -1,4 +1,4 @@
-"""The line that systemd shows, from the view."""
+"""The status line for systemd, made from the view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from obcd.text import duration, join_lines
 
 
 def status_line(view: LiveView) -> str:
-    """Return one line for `systemctl status`, troubles first.
+    """Return one line for `systemctl status`, with troubles first.
 
     Example: `2 jobs, 41 % of 1000 requests, 12 min to go, 3/4 endpoints up`.
     """
@@ -31,5 +31,5 @@ def _progress(view: LiveView) -> list[str]:
 
 
 def _about(seconds: float) -> str:
-    """Return a span as one looks at it from afar: `42 s`, `12 min`, `2 h 05 min`."""
+    """Return a rounded duration: `42 s`, `12 min`, `2 h 05 min`."""
     return duration(seconds) if seconds < 60 or seconds >= 3600 else f"{round(seconds / 60)} min"

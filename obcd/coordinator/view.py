@@ -1,11 +1,11 @@
-"""What the coordinator is doing, as one frozen value: the source of every surface that shows it.
+"""The state of the coordinator as one frozen value: the source of everything that shows it.
 
     Coordinator.view ─► LiveView ─► status.json ─► View ─► obcd status, demo, control, reload
                            └──────► STATUS of systemd, obcd batch
 
-Its fields are the keys of status.json, those of `JobView` the keys of progress.json too. Seconds and rates are rounded
-here, once. Counts and states, never a prompt or an answer. A field without a default is in the file of every version; a
-state is a string, since a newer version may know more of them.
+Its fields are the keys of status.json; those of `JobView` are also the keys of progress.json. Seconds and rates are
+rounded here, once. A view holds counts and states, never a prompt or a response. A field without a default is in the
+file of every version; a state is a string, because a newer version may have more states.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ FORMAT = 1
 
 
 class DaemonState(StrEnum):
-    """Where the coordinator stands."""
+    """The state of the coordinator."""
 
-    STARTING = "STARTING"  # it takes up what an earlier one left
-    READY = "READY"  # it accepts drops and gives requests out
-    DRAINING = "DRAINING"  # it gives nothing new out; requests in flight may finish
+    STARTING = "STARTING"  # it recovers what an earlier one left
+    READY = "READY"  # it accepts drops and sends requests
+    DRAINING = "DRAINING"  # it sends no new requests; requests in flight may finish
 
 
 class JobState(StrEnum):
-    """Where a job stands; on disk the state is which files exist."""
+    """The state of a job; on disk the existing files represent it."""
 
-    ACCEPTED = "ACCEPTED"  # on disk, waiting for its turn among the active jobs
-    RUNNING = "RUNNING"  # its requests are given out
-    PAUSED = "PAUSED"  # nothing of it is given out while its .pause lies in the inbox
-    CANCELLED = "CANCELLED"  # what has no result becomes a failure; then it is published
+    ACCEPTED = "ACCEPTED"  # on disk, waiting to become one of the active jobs
+    RUNNING = "RUNNING"  # its requests are sent
+    PAUSED = "PAUSED"  # none of its requests are sent while its .pause file is in the inbox
+    CANCELLED = "CANCELLED"  # requests without a result become failures; then it is published
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
-    QUARANTINED = "QUARANTINED"  # kept apart, since it ended coordinator after coordinator
+    QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +45,21 @@ class JobView(Document):
 
     Attributes:
         job: Its id.
-        name: Of its file; `profile` is the inbox folder it lay in, "" for none.
-        drop_id: What `obcd submit` gave the drop, "" for none.
+        name: The name of its file; `profile` is the inbox folder of the file, "" for none.
+        drop_id: The id that `obcd submit` gave the drop, "" for none.
         parent: The job that it retries, "" for none.
-        uid: Of its submitter.
+        uid: The user id of its submitter.
         state: A `JobState`.
-        priority: Among the jobs of its submitter: -10 to 10, most often 0.
-        context: Which context lengths it got, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" as configured.
-        total, done, failed, cut_short: Requests in all, with a recorded result, with a failure for one, with a response
-            that reached num_predict.
-        tokens_per_second, requests_per_second: At present; 0 while it is not running.
+        priority: Its priority among the jobs of its submitter: -10 to 10, usually 0.
+        context: Its context lengths, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" for the configured one.
+        total, done, failed, cut_short: Number of requests: all, with a recorded result, with a failure as result, with
+            a response that reached num_predict.
+        tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
         work_seconds: Seconds of server work in its results.
         eta_seconds: Seconds to go at the present rate; None while that is not known.
-        trouble: Why it does not go on, for people; "" while it does.
-        updated_at: When this was so, in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that nobody works on.
-        batch: OpenAI's batch object, of a job of OpenAI's lines; else None.
+        trouble: Why the job does not continue, for people; "" while it does.
+        updated_at: The time of this state in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that is not running.
+        batch: OpenAI's batch object for a job of OpenAI's lines; else None.
     """
 
     job: str
@@ -86,7 +86,7 @@ class JobView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FurtherJobView(Document):
-    """A job so far behind in line that it is only named; fields as in `JobView`."""
+    """A job so far back in line that it is only named; fields as in `JobView`."""
 
     job: str
     profile: str
@@ -94,7 +94,7 @@ class FurtherJobView(Document):
     state: str
 
     def to_json(self) -> dict[str, object]:
-        """Return the object; written out here because there may be ten thousand, once a second."""
+        """Return the object; written out here because there may be ten thousand of them once a second."""
         return {"job": self.job, "profile": self.profile, "name": self.name, "state": self.state}
 
 
@@ -103,17 +103,17 @@ class EndpointView(Document):
     """An endpoint.
 
     Attributes:
-        name: As the configuration writes it, e.g. `gpu1:11432`.
-        gpu: The index shown beside it.
-        slots: Requests that it may hold now; `finds_slots` says that they are found by measurement.
-        in_flight: Requests that it holds.
+        name: The name in the configuration, e.g. `gpu1:11432`.
+        gpu: The index of the GPU that is shown with it.
+        slots: Number of requests that it may have in flight now; `finds_slots` says whether it is found by measurement.
+        in_flight: Number of requests that it has in flight.
         state: An `EndpointState`.
         reason: Why it is not UP, for people.
-        version: Of Ollama, "" while it was not reached.
-        models: Canonical names, sorted.
-        answered, faults: Attempts since the start.
-        tokens_per_second: At present.
-        left_out: What it does not get, and why, for people.
+        version: The version of Ollama, "" while it has not been reached.
+        models: Canonical names of its models, sorted.
+        answered, faults: Number of attempts with a response and with a fault, counted from the start.
+        tokens_per_second: The present rate.
+        left_out: The work that it does not get, and why, for people.
     """
 
     name: str
@@ -134,7 +134,7 @@ class EndpointView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullView(Document):
-    """A model that an endpoint fetches, e.g. `qwen3:8b`; `percent` of the bytes that are known by now."""
+    """A model that an endpoint is fetching, e.g. `qwen3:8b`; `percent` counts the bytes known so far."""
 
     endpoint: str
     model: str
@@ -143,7 +143,7 @@ class PullView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingView(Document):
-    """A file of the inbox, as `profile/name`, that is not accepted or obeyed, and why."""
+    """A file of the inbox, as `profile/name`, that is not accepted or has no effect, and why."""
 
     file: str
     why: str
@@ -151,7 +151,7 @@ class WaitingView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedView(Document):
-    """A file that was rejected: its name, the folder in the outbox that says so, and why."""
+    """A rejected file: its name, its status folder in the outbox, and the reason."""
 
     file: str
     folder: str
@@ -160,7 +160,7 @@ class RejectedView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedView(Document):
-    """A job that lies in the outbox; `name` with its profile, and how many of its requests have which result."""
+    """A job in the outbox; `name` includes its profile; the counts are those of its results."""
 
     job: str
     name: str
@@ -171,14 +171,14 @@ class PublishedView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadView(Document):
-    """What came of reading the configuration again.
+    """The outcome of a reload of the configuration.
 
     Attributes:
-        number: Counts from 1 since the coordinator's start.
-        began: When, in seconds of the machine's monotonic clock, which all its processes share.
-        at: When, for people.
-        text: What changed in one line, or the fault, with a line for each if there are several.
-        exit_code: What `obcd reload` ends with.
+        number: Counted from 1 since the coordinator's start.
+        began: When it began, in seconds of the machine's monotonic clock, which all its processes share.
+        at: When it ended, for people.
+        text: The changes in one line, or the fault, with one line for each if there are several.
+        exit_code: The exit code of `obcd reload`.
     """
 
     number: int
@@ -191,21 +191,21 @@ class ReloadView(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View(Document):
-    """A coordinator, as status.json has it.
+    """A coordinator, as in status.json.
 
     Attributes:
-        pid: Of the coordinator.
-        root, inbox, outbox: Its folders; `per_user` says that the outbox has one for each user.
+        pid: The process id of the coordinator.
+        root, inbox, outbox: Its folders; `per_user` says whether the outbox has a folder for each user.
         state: A `DaemonState`.
-        updated: When this was so, in Unix seconds; `updated_at` is the same for people.
+        updated: The time of this state in Unix seconds; `updated_at` is the same for people.
         troubles: What keeps it from working as it should, for people, the worst first.
-        notes: What people should know of how it works here, and need not repair.
-        takes_reloads: Whether SIGHUP has it read its configuration again; it ends what does not.
-        reloads: The newest last.
-        eta_seconds: Seconds until all jobs are done that are not paused; None while that is not known.
-        jobs: Running ones, then those that wait, the oldest first, then those that are kept apart.
-        further_jobs: Those behind them in line.
-        settling: Names of files in the inbox that are on their way.
+        notes: What people should know about how it works here; nothing needs repair.
+        takes_reloads: Whether the process reloads its configuration at SIGHUP; otherwise SIGHUP ends it.
+        reloads: The last reloads, the newest last.
+        eta_seconds: Seconds until all jobs that are not paused are done; None while that is not known.
+        jobs: The running jobs, then those that wait, the oldest first, then those that are set aside.
+        further_jobs: The jobs behind them in line.
+        settling: Names of files in the inbox that are settling.
         rejected, published: The last ones.
         processes: `{clerk or endpoint: process id, None while it does not run}`.
     """
@@ -246,37 +246,37 @@ class View(Document):
 
     @property
     def done(self) -> int:
-        """Requests of all these jobs that have a recorded result."""
+        """The number of requests of all these jobs that have a recorded result."""
         return sum(item.done for item in self.jobs)
 
     @property
     def in_flight(self) -> int:
-        """Requests at endpoints now."""
+        """The number of requests at endpoints now."""
         return sum(item.in_flight for item in self.endpoints)
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all endpoints at present."""
+        """The present rate of all endpoints together."""
         return sum(item.tokens_per_second for item in self.endpoints)
 
     @property
     def staying(self) -> tuple[EndpointView, ...]:
-        """The endpoints that are not on their way out of the configuration."""
+        """The endpoints that are not draining."""
         return tuple(item for item in self.endpoints if item.state != EndpointState.DRAINING)
 
     @property
     def up(self) -> int:
-        """How many endpoints are UP."""
+        """The number of endpoints that are UP."""
         return sum(item.state == EndpointState.UP for item in self.endpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveView(View):
-    """The coordinator as it knows itself: with what status.json has no keys for.
+    """A view from within the coordinator, with fields that are not in status.json.
 
     Attributes:
-        unfinished: Jobs that are accepted, neither published nor kept apart.
-        requests: All of those jobs.
+        unfinished: Number of jobs that are accepted and neither published nor set aside.
+        requests: Number of requests of all those jobs.
     """
 
     unfinished: int = field(metadata=UNWRITTEN)

@@ -1,7 +1,7 @@
-"""Frozen dataclasses that are objects of a JSON file: a field is a key, and the keys have the order of the fields.
+"""Frozen dataclasses that are the objects of a JSON file: a field is a key, and keys have the order of the fields.
 
-A reader of another version passes over keys that it does not know, and takes the default of a field that the file
-does not have: so a field that was added later has a default.
+A reader of another version ignores keys that it does not know, and uses the default for a field that the file does
+not have. A field that is added later therefore needs a default.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from functools import partial
 from operator import attrgetter
 from typing import Self, Union, get_args, get_origin, get_type_hints
 
-#: `metadata` of a field that is left out of the file while it is None, and of one that is never in it.
+#: `metadata` of a field that is left out of the file while it is None, and of a field that is never in the file.
 LEFT_OUT_IF_NONE: Mapping[str, bool] = {"left_out_if_none": True}
 UNWRITTEN: Mapping[str, bool] = {"unwritten": True}
 
-#: Turns a value of a JSON document into that of a field; raises ValueError.
+#: Converts a value of a JSON document to the value of a field; raises ValueError.
 Reader = Callable[[object], object]
 
 
 class Document:
-    """What a dataclass inherits that is an object of a JSON file; it has at least two fields.
+    """Base class of a dataclass that is an object of a JSON file; it has at least two fields.
 
-    Field types that can be read: str, bool, int, float, documents, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, and
-    object for any value.
+    Supported field types: str, bool, int, float, documents, `tuple[X, ...]`, `Mapping[str, X]`, `X | None`, and object
+    for any value.
     """
 
     __slots__ = ()
 
     def to_json(self) -> dict[str, object]:
-        """Return the object, for `json.dumps`: tuples are its lists."""
+        """Return the object, for `json.dumps`: a tuple becomes a list."""
         shape = _shape(type(self))
         document: dict[str, object] = dict(zip(shape.names, shape.values(self), strict=True))
         for name in shape.nested:
@@ -47,7 +47,7 @@ class Document:
         """Read an object.
 
         Raises:
-            ValueError: If a key is missing, or a value is of another type.
+            ValueError: If a key is missing, or a value has another type.
         """
         if not isinstance(document, dict):
             raise ValueError(f"{cls.__name__}: no object")
@@ -59,9 +59,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The fields of a document that are written: a getter of all values, and the names of all and of several kinds.
+    """The written fields of a document: a getter of all values, the names of all fields, and the names of some kinds.
 
-    `nested` has those that are tuples of documents.
+    `nested` names those that are tuples of documents.
     """
 
     names: tuple[str, ...]
@@ -72,7 +72,7 @@ class _Shape:
     readers: Mapping[str, Reader]
 
 
-#: {class: its shape}, as they are first needed.
+#: {class: its shape}, filled at the first use of a class
 _SHAPES: dict[type, _Shape] = {}
 
 

@@ -1,4 +1,4 @@
-"""What one submitter may have under way: what is over it waits, and is taken when there is room. Pure."""
+"""How much unfinished work one submitter may have: a drop above it waits until there is room. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 @dataclass(frozen=True, slots=True)
 class UserLimits:
-    """Limits of one submitter, 0 for none.
+    """Limits of one submitter; 0 means no limit.
 
     Attributes:
-        jobs: Unfinished jobs at once.
-        bytes: Bytes of their input, all together.
+        jobs: Unfinished jobs at the same time.
+        bytes: Bytes of their input, in total.
         file_bytes: Bytes of one file.
     """
 
@@ -24,22 +24,22 @@ class UserLimits:
 
 @dataclass(frozen=True, slots=True)
 class UserUsage:
-    """What one submitter has under way: jobs, and the bytes of their input."""
+    """The unfinished work of one submitter: jobs, and the bytes of their input."""
 
     jobs: int = 0
     bytes: int = 0
 
     def plus(self, other: UserUsage) -> UserUsage:
-        """Return both together."""
+        """Return the sum of both."""
         return UserUsage(self.jobs + other.jobs, self.bytes + other.bytes)
 
 
-#: Who has nothing under way.
+#: The usage of a submitter without unfinished jobs.
 NOTHING = UserUsage()
 
 
 def why_too_large(size: int, limits: UserLimits) -> str:
-    """Return why a file is never taken as it is, "" when it is not too large."""
+    """Return why a file is never accepted as it is, or "" if it is not too large."""
     if not limits.file_bytes or size <= limits.file_bytes:
         return ""
     return (
@@ -49,17 +49,17 @@ def why_too_large(size: int, limits: UserLimits) -> str:
 
 
 def why_too_much(size: int, held: UserUsage, limits: UserLimits) -> str:
-    """Return why a file waits for what its submitter has under way, "" when it need not.
+    """Return why a file has to wait for other jobs of its submitter, or "" if it does not.
 
-    One file alone is never too much: it would wait for ever.
+    A single file is never too much: it would wait for ever.
     """
     if limits.jobs and held.jobs >= limits.jobs:
         count = "a job" if limits.jobs == 1 else f"{limits.jobs} jobs"
-        return f"its submitter may have {count} under way ([spool] user_jobs): it is taken when one ends"
+        return f"its submitter may have {count} unfinished ([spool] user_jobs): it is accepted when one ends"
     if limits.bytes and held.jobs and held.bytes + size > limits.bytes:
         return (
-            f"its submitter may have {_amount(limits.bytes)} under way ([spool] user_bytes): it is taken when other "
-            "jobs of theirs have ended"
+            f"its submitter may have {_amount(limits.bytes)} unfinished ([spool] user_bytes): it is accepted when "
+            "other jobs of the same submitter have ended"
         )
     return ""
 

@@ -1,1 +1,1 @@
-"""What `obcd check` examines."""
+"""The examinations of `obcd check`."""

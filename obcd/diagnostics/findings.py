@@ -1,4 +1,4 @@
-"""What an examination says: a finding, how bad it is, and the command that mends it."""
+"""The result of an examination: a finding, its severity, and the command that repairs it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ class Severity(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"  # as it should be
-    NOTE = "note"  # worth knowing; nothing has to be done
-    WARNING = "warning"  # works now, and may not for long, or not as well as it could
-    FAULT = "fault"  # does not work, or shows prompts to others: has to be mended
+    NOTE = "note"  # worth knowing; no action is needed
+    WARNING = "warning"  # works now, but may stop working, or could work better
+    FAULT = "fault"  # does not work, or shows prompts to others: must be repaired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        subject: What it is about, one word for machines, e.g. `lock`.
+        subject: The checked thing, one word for machines, e.g. `lock`.
         sentence: Ready to print.
-        remedy: A command or a line of the configuration that mends it, ready to print; "" where there is none.
+        remedy: A command or a line of the configuration that repairs it, ready to print; "" if there is none.
     """
 
     subject: str
@@ -32,20 +32,20 @@ class Finding:
 
 
 def fault(subject: str, sentence: str, remedy: str = "") -> Finding:
-    """Return a finding that has to be mended."""
+    """Return a finding that must be repaired."""
     return Finding(subject=subject, severity=Severity.FAULT, sentence=sentence, remedy=remedy)
 
 
 def warning(subject: str, sentence: str, remedy: str = "") -> Finding:
-    """Return a finding that will matter."""
+    """Return a finding that needs attention later."""
     return Finding(subject=subject, severity=Severity.WARNING, sentence=sentence, remedy=remedy)
 
 
 def note(subject: str, sentence: str, remedy: str = "") -> Finding:
-    """Return a finding worth knowing."""
+    """Return a finding that is worth knowing."""
     return Finding(subject=subject, severity=Severity.NOTE, sentence=sentence, remedy=remedy)
 
 
 def right(subject: str, sentence: str) -> Finding:
-    """Return a finding that all is well."""
+    """Return a finding without a problem."""
     return Finding(subject=subject, severity=Severity.OK, sentence=sentence)

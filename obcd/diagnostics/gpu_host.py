@@ -1,4 +1,4 @@
-"""Is this machine the GPU host that `[host]` describes: its cards, address, ports and servers? Changes nothing.
+"""Check this machine against `[host]`: cards, address, ports and servers. It changes nothing.
 
 [host] + cards ─► Plan, as `obcd host` would make it ─► findings
 """
@@ -36,9 +36,9 @@ def is_enabled(unit: str, units: Path = UNITS) -> bool:
 
 
 def is_gpu_host(settings: Settings, units: Path = UNITS) -> bool:
-    """Return whether servers run here, are to run here, or could: on a machine with obcd, Ollama and cards.
+    """Return whether this machine is a GPU host: servers run, are configured, or could run (obcd, Ollama and cards).
 
-    An installed configuration holds every key of `[host]` with its default, so only one that differs says anything.
+    An installed configuration holds every key of `[host]` with its default, so only a different value counts.
     """
     if settings.host != Host() or is_enabled("obcd-host.service", units) or SYSTEM_RUNTIME.is_dir():
         return True
@@ -80,12 +80,12 @@ def _judge_address(plan: HostPlan) -> Iterator[Finding]:
 def _find_folder() -> Path:
     try:
         return folder_that_runs()
-    except InputError:  # a stranger planted ours: no host of ours has it
+    except InputError:  # another user made this user's folder: this user's host does not use it
         return SYSTEM_RUNTIME
 
 
 def _read_plan(runtime: Path) -> HostPlan | None:
-    """Return what the host that runs decided; None where it is not ours to read, or just coming or going."""
+    """Return the plan of the running host; None if it cannot be read, or the host is just starting or stopping."""
     try:
         return read_plan(runtime)
     except InputError:
@@ -93,7 +93,7 @@ def _read_plan(runtime: Path) -> HostPlan | None:
 
 
 def _judge_ports(plan: HostPlan, runtime: Path) -> Iterator[Finding]:
-    """Look for ports that somebody else holds, while no host runs in our folder; one that runs in another may."""
+    """Find ports that other processes hold while no host runs in this folder; a host of another folder may."""
     others = {
         server.program: host
         for server in plan.servers
@@ -135,7 +135,7 @@ def _judge_running(plan: HostPlan, running: HostPlan | None, runtime: Path) -> I
 
 
 def _essence(plan: HostPlan) -> dict[str, object]:
-    """Return what a restart would change; the home folder and where `ollama` was found go by who asks."""
+    """Return what a restart would change, without the home folder and ollama's path, which depend on the caller."""
     essence = asdict(plan)
     del essence["ollama"]
     for server in essence["servers"]:

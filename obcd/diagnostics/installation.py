@@ -1,4 +1,4 @@
-"""Is a spool as it should be: its folders and rights, who works on it, and the machine below it? Changes nothing."""
+"""Check a spool: its folders and permissions, the processes that use it, and the machine. It changes nothing."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from obcd.system_paths import SYSTEM_ROOT
 from obcd.text import duration
 from obcd.users import group_name, user_name
 
-#: Seconds after which a status that was not renewed is old; a busy coordinator renews it every second.
+#: Age in seconds above which a status is stale; a busy coordinator renews it every second.
 STALE_SECONDS = 10.0
-#: Commands of remedies that are for root alone (dmesg where kernel.dmesg_restrict is set), and for a folder's owner.
+#: Commands of remedies that need root (dmesg if kernel.dmesg_restrict is set), and those that need a folder's owner.
 ROOTS_COMMANDS, OWNERS_COMMANDS = ("umount", "timedatectl", "dmesg"), ("chmod", "chown")
-#: Files of an inbox that are looked at.
+#: Most files of an inbox that are examined.
 MOST_DROPS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is examined, and for whom.
+    """What to examine, and for which user.
 
     Attributes:
-        profiles: Folders of the inbox that the configuration knows.
-        uid: Who asks.
+        profiles: Folders of the inbox that the configuration names.
+        uid: The user who runs the check.
         now: Unix seconds.
         proc: Where the kernel's files are.
     """
@@ -68,7 +68,7 @@ class Question:
 
 
 def ask(layout: Layout, settings: Settings) -> Question:
-    """Ask for this user and this moment."""
+    """Return the question for this user and this moment."""
     spool = settings.spool
     return Question(
         layout=layout,
@@ -81,7 +81,7 @@ def ask(layout: Layout, settings: Settings) -> Question:
 
 
 def examine(question: Question) -> list[Finding]:
-    """Look at everything; the findings come in the order in which they should be mended."""
+    """Examine everything; return the findings in the order in which to repair them."""
     machine = [*judge_orphans(read_orphans(question.uid, question.proc))]
     root = question.layout.root
     try:
@@ -89,13 +89,13 @@ def examine(question: Question) -> list[Finding]:
     except (FileNotFoundError, NotADirectoryError):
         return [_no_root(root), *judge_clock(question.now, {}, {}), *machine]
     except OSError as error:
-        why = f"{shown(root)} cannot be looked at: {error.strerror}"
+        why = f"{shown(root)} cannot be examined: {error.strerror}"
         return [fault("root", why, f"ls -ld {quoted(root.parent)}")]
     if not stat.S_ISDIR(status.st_mode):
-        return [fault("root", f"{shown(root)} is not a folder: take it away, or choose another --root")]
+        return [fault("root", f"{shown(root)} is not a folder: remove it, or choose another --root")]
     owner = _owner(question.layout, status)
     if not os.access(root, os.X_OK):
-        why = f"{shown(root)} is {user_name(owner)}'s, and you may not look into it"
+        why = f"{shown(root)} belongs to {user_name(owner)}, and you may not look into it"
         return [
             fault("root", why, f"chmod u+rwx {quoted(root)}") if question.uid == owner else note("root", why),
             *machine,
@@ -112,7 +112,7 @@ def examine(question: Question) -> list[Finding]:
 
 
 def _runnable(finding: Finding, uid: int, owner: int) -> Finding:
-    """Return a finding with `sudo` before a command that its reader may not run."""
+    """Return a finding with `sudo` before a command that needs another user."""
     command = finding.remedy.partition(" ")[0]
     if uid != 0 and (command in ROOTS_COMMANDS or (command in OWNERS_COMMANDS and uid != owner)):
         return replace(finding, remedy=f"sudo {finding.remedy}")
@@ -122,7 +122,7 @@ def _runnable(finding: Finding, uid: int, owner: int) -> Finding:
 def _no_root(root: Path) -> Finding:
     if root == SYSTEM_ROOT:
         remedy = f"sudo install -d -o obcd -g obcd -m 0755 {quoted(root)}"
-        return warning("root", f"there is no spool at {shown(root)}, where the configuration has it", remedy)
+        return warning("root", f"there is no spool at {shown(root)}, which the configuration names", remedy)
     return note("root", f"there is no spool at {shown(root)} yet: the first coordinator makes it (obcd up)")
 
 
@@ -133,19 +133,19 @@ def _examine_folders(question: Question, owner: int) -> list[Finding]:
         for flaw in judge_folders(layout, question.inboxes, owner)
     ]
     if layout.per_user and os.path.isdir(layout.outbox) and not acl.is_supported(layout.outbox):
-        why = f"the filesystem of {shown(layout.outbox)} has no ACLs, without which nobody gets answers of his own"
+        why = f"the filesystem of {shown(layout.outbox)} has no ACLs, which per-user outboxes need"
         findings.append(fault("folders", why, "per_user = false  # in [spool], or mount it with acl"))
-    return findings or [right("folders", f"the folders of {shown(layout.root)} are as they should be")]
+    return findings or [right("folders", f"the folders of {shown(layout.root)} are right")]
 
 
 def _owner(layout: Layout, root: os.stat_result) -> int:
-    """Return the daemon's user: the owner of its jobs or its outbox, or of the root while there is neither."""
+    """Return the daemon's user: the owner of its jobs or its outbox, or of the root if neither exists."""
     found = lstat(layout.jobs) or lstat(layout.outbox) or root
     return found.st_uid
 
 
 def _examine_access(question: Question, owner: int) -> Iterator[Finding]:
-    """Return whether this user may do here what is his to do: the daemon's user all, others drop."""
+    """Yield missing permissions: the daemon's user needs all, others only drop files."""
     layout = question.layout
     if question.uid == owner:
         for path in (layout.root, layout.jobs, layout.outbox, *question.inboxes):
@@ -166,11 +166,13 @@ def _examine_access(question: Question, owner: int) -> Iterator[Finding]:
         remedy = (
             f"sudo usermod -aG {group_name(status.st_gid)} {user_name(question.uid)}" if status.st_mode & 0o020 else ""
         )
-        yield note("access", f"you may not drop into {shown(layout.inbox)}, which is {user_name(owner)}'s", remedy)
+        yield note(
+            "access", f"you may not drop into {shown(layout.inbox)}, which belongs to {user_name(owner)}", remedy
+        )
 
 
 def _examine_drops(question: Question) -> Iterator[Finding]:
-    """Look for what lies in the inbox and is never taken as it is."""
+    """Yield findings about files in the inbox that are never accepted in their present form."""
     links = doubles = 0
     for folder in question.inboxes:
         try:
@@ -188,11 +190,13 @@ def _examine_drops(question: Question) -> Iterator[Finding]:
             doubles += is_drop and stat.S_ISREG(status.st_mode) and status.st_nlink > 1
     place = shown(question.layout.inbox)
     if links:
-        yield note("drops", f"links in {place}, which are never followed ({links} of them): copy the files themselves")
+        yield note(
+            "drops", f"symbolic links in {place} are never followed ({links} of them): copy the files themselves"
+        )
     if doubles:
         yield note(
             "drops",
-            f"files in {place} with a second name, a hard link ({doubles} of them): each waits until it is gone",
+            f"files in {place} with a second name, a hard link ({doubles} of them): each waits until that is gone",
         )
 
 
@@ -209,7 +213,7 @@ def _examine_filesystems(question: Question) -> list[Finding]:
     ):
         pair = os.path.isdir(source) and os.path.isdir(target)
         if pair and read_mount(source) != read_mount(target):
-            why = f"{shown(target)} is a filesystem of its own: {what} by a rename, which cannot cross it"
+            why = f"{shown(target)} is a separate filesystem: {what} by a rename, which cannot cross filesystems"
             findings.append(fault("filesystem", why, f"umount {quoted(target)}"))
     distinct = list({path.stat().st_dev: path for path in reversed(places)}.values())
     for path in distinct:
@@ -231,12 +235,12 @@ def _judge_root_mount(question: Question) -> Iterator[Finding]:
     mount = read_mount(root)
     if mount is None:
         return
-    doubt, text = doubt_root(root, mount), f"{shown(root)} lies on {mount.kind} (mounted at {shown(Path(mount.point))})"
+    doubt, text = doubt_root(root, mount), f"{shown(root)} is on {mount.kind} (mounted at {shown(Path(mount.point))})"
     if doubt:
         yield fault("filesystem", doubt, LOCAL_ROOT) if mount.is_network else warning("filesystem", doubt, LOCAL_ROOT)
     elif mount.kind in IN_MEMORY:
         yield warning(
-            "filesystem", f"{text}, which is memory: all of it is gone after a restart of the machine", LOCAL_ROOT
+            "filesystem", f"{text}, which is in memory: all files are lost when the machine restarts", LOCAL_ROOT
         )
     else:
         yield right("filesystem", text)
@@ -246,24 +250,24 @@ def _judge_inbox_mount(question: Question) -> Iterator[Finding]:
     inbox = question.layout.inbox
     mount = read_mount(inbox)
     if not os.path.lexists(inbox) and inbox.parent != question.layout.root:
-        why = f"the inbox {shown(inbox)} is not there: the coordinator would make an empty one in its place"
+        why = f"the inbox {shown(inbox)} does not exist: the coordinator would make an empty one there"
         yield warning("filesystem", why, f"findmnt -T {quoted(inbox.parent)}  # is the share mounted?")
     if mount is None or not os.path.isdir(inbox) or mount == read_mount(question.layout.root):
         return
     if remote := tell_inbox(inbox, mount):
         yield note("filesystem", remote)
         return
-    text = f"{shown(inbox)} lies on another filesystem than the root ({mount.kind})"
+    text = f"{shown(inbox)} is on another filesystem than the root ({mount.kind})"
     if not mount.is_doubtful:
-        yield note("filesystem", f"{text}, which is fine: files are copied when they are taken")
+        yield note("filesystem", f"{text}, which works: files are copied when they are claimed")
         return
     is_hasty = question.settle_seconds < SETTLE_SECONDS
     remedy = f"settle_seconds = {SETTLE_SECONDS:.0f}  # in [spool]: shares show old sizes for a while"
-    why = f"{text}: if another machine serves it, no events come from there, and it is only scanned"
+    why = f"{text}: if another machine serves it, no events arrive and new files are found only by scanning"
     yield note("filesystem", why, remedy if is_hasty else "")
 
 
-# --- who works on it -------------------------------------------------------------------------------------------------
+# --- its coordinator -------------------------------------------------------------------------------------------------
 
 
 def _examine_work(question: Question, owner: int) -> Iterator[Finding]:
@@ -274,10 +278,10 @@ def _examine_work(question: Question, owner: int) -> Iterator[Finding]:
         yield right("lock", f"a coordinator runs on {shown(layout.root)} (pid {min(holders)})")
     elif holders is not None:
         start = "sudo systemctl start obcd-coordinator" if layout.root == SYSTEM_ROOT else "obcd up"
-        yield note("lock", f"no coordinator runs on {shown(layout.root)}: what is dropped waits", start)
+        yield note("lock", f"no coordinator runs on {shown(layout.root)}: dropped files wait", start)
     if others:
-        why = f"another coordinator (pid {min(others)}), with another root, takes what lies in {shown(layout.inbox)}"
-        yield fault("lock", why, f"ps -fp {min(others)}  # and stop one of both, or give one another inbox")
+        why = f"another coordinator (pid {min(others)}), with another root, takes files from {shown(layout.inbox)}"
+        yield fault("lock", why, f"ps -fp {min(others)}  # then stop one of the two, or give one of them another inbox")
     yield from _judge_status(question, is_running=holders is None or bool(holders))
     if question.uid in (0, owner):
         found = read_inotify(owner, question.proc)
@@ -301,7 +305,7 @@ def _judge_status(question: Question, *, is_running: bool) -> Iterator[Finding]:
     elif not is_running and age > STALE_SECONDS:
         yield note(
             "status",
-            f"an earlier coordinator ended {duration(age)} ago without taking leave: it was killed, or crashed",
+            f"an earlier coordinator ended {duration(age)} ago without a normal stop: it was killed, or crashed",
         )
     else:
         yield right("status", f"the status is {duration(age)} old")

@@ -1,4 +1,4 @@
-"""Who holds a lock, as the kernel tells it."""
+"""The processes that hold a lock, from the kernel's table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOCK_LINE = re.compile(r"^\d+: FLOCK +ADVISORY +\w+ +(\d+) +([0-9a-f]+):([0-9a-f
 
 
 def lock_holders(lock: Path, proc: Path = PROC) -> set[int] | None:
-    """Return who holds a file's flock, without trying to take it: one that starts now is not hindered.
+    """Return the processes that hold a file's flock, without trying to take it: a process that starts is not disturbed.
 
-    None where the kernel does not tell, or tells it by a device that is not that of `stat` (btrfs, overlays) and the
-    lock's file, which names its holder, is not ours to read.
+    None if the kernel does not list locks, or lists them by another device than `stat` (btrfs, overlays) and this user
+    cannot read the lock's file, which names its holder.
     """
     try:
         table = (proc / "locks").read_text("ascii", "replace")
@@ -40,7 +40,7 @@ def lock_holders(lock: Path, proc: Path = PROC) -> set[int] | None:
 
 
 def _read_holder(lock: Path) -> list[str] | None:
-    """Return the words in a lock's file, `pid 812`; None when it cannot be read."""
+    """Return the words in a lock's file, `pid 812`; None if it cannot be read."""
     try:
         with open(lock, "rb") as file:
             return file.read(100).decode("ascii", "replace").split()

@@ -1,6 +1,6 @@
-"""The machine under a spool: filesystems, space, clock, file events, servers nobody keeps. Reads only, mostly /proc.
+"""The machine under a spool: filesystems, space, clock, file events, servers without supervisor. It only reads.
 
-Each `read_…` gathers figures, each `judge_…` makes findings of them. Where a system has no /proc there are no findings.
+Each `read_…` gathers figures, mostly from /proc; each `judge_…` makes findings of them. Without /proc there are none.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from obcd.text import printable
 
 PROC = Path("/proc")
 
-#: Less room than this is worth a warning: bytes, share of the filesystem, files.
+#: Less free space than this gives a warning: bytes, share of the filesystem, files.
 LEAST_BYTES, LEAST_SHARE, LEAST_INODES = 2**30, 0.05, 1000
-#: 2024-01-01: a clock before it was never set.
+#: 2024-01-01: an earlier time means that the clock was never set.
 FIRST_TIME = 1704067200.0
-#: Seconds that a filesystem's clock may differ from ours.
+#: Seconds that a filesystem's clock may differ from this machine's.
 CLOCK_SLACK = 5.0
-#: What an `ollama serve` that obcd started carries in its environment, as `OBCD_SLOT=<runtime folder>:<label>`.
+#: The variable in the environment of an `ollama serve` that obcd started: `OBCD_SLOT=<runtime folder>:<label>`.
 MARKER = b"OBCD_SLOT="
 
 
 def judge_space(path: Path, space: Space, min_free: int | None = None, *, is_root: bool = False) -> list[Finding]:
-    """Return whether there is room to work in.
+    """Return findings about the free space.
 
     Args:
         min_free: `[spool] min_free_bytes`.
-        is_root: Whether the spool's root lies there: then too little makes the coordinator pause.
+        is_root: Whether the spool's root is there: then too little space makes the coordinator pause.
     """
     place, look = shown(path), f"df -h {quoted(path)}"
     if space.is_read_only:
-        why = f"{place} lies on a filesystem that is read-only"
+        why = f"{place} is on a read-only filesystem"
         return [fault("disk", why, "dmesg | tail  # why it is")]
     shortage = find_shortage(path, space, min_free, is_short=False) if is_root else ""
     if shortage:
-        why = f"{shortage}; nothing is accepted or asked until then"
+        why = f"{shortage}; until then no job is accepted and no request is sent"
         return [fault("inodes" if "(inodes)" in shortage else "disk", why, look)]
     share = space.free / space.size if space.size else 1.0
-    text = f"{shown_size(space.free)} ({100 * share:.0f} %) are free where {place} lies"
+    text = f"{shown_size(space.free)} ({100 * share:.0f} %) are free on the filesystem of {place}"
     findings = [right("disk", text)]
     if space.free < LEAST_BYTES or share < LEAST_SHARE:
         findings = [(warning if space.free else fault)("disk", f"only {text}", look)]
     if space.inodes and (space.free_inodes < LEAST_INODES or space.free_inodes < LEAST_SHARE * space.inodes):
-        text = f"only {space.free_inodes} more files can be made where {place} lies (inodes)"
+        text = f"only {space.free_inodes} more files can be made on the filesystem of {place} (inodes)"
         findings.append((warning if space.free_inodes else fault)("inodes", text, look.replace("-h", "-i")))
     elif space.inodes:
-        findings.append(right("inodes", f"files can be made where {place} lies"))
+        findings.append(right("inodes", f"files can be made on the filesystem of {place}"))
     return findings
 
 
 def read_new_time(folder: Path) -> float | None:
-    """Return the time that a filesystem gives a file made now; None where that cannot be learnt without a trace.
+    """Return the time that a filesystem gives to a new file; None if that cannot be found without leaving a file.
 
-    The file never has a name (O_TMPFILE, open(2)); NFS, SMB and FUSE have none of these.
+    The file never has a name (O_TMPFILE, open(2)); NFS, SMB and FUSE do not support this.
     """
     try:
         with disk.opened(folder, os.O_TMPFILE | os.O_WRONLY) as descriptor:
@@ -71,14 +71,14 @@ def read_new_time(folder: Path) -> float | None:
 
 
 def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> list[Finding]:
-    """Compare the clock with what the filesystems say.
+    """Compare the clock with those of the filesystems.
 
     Args:
         now: Unix seconds.
         new: {folder: time of a file made in it now}.
-        last: {folder: when it changed last}; only what is still to come says something.
+        last: {folder: time of its last change}; only a time in the future gives a finding.
     """
-    remedy = "timedatectl set-ntp true  # here, or on the machine that serves the folder"
+    remedy = "timedatectl set-ntp true  # on this machine, or on the one that serves the folder"
     if now < FIRST_TIME:
         text = f"the clock says {timestamp(now)}: jobs are named and sorted by it"
         return [warning("clock", text, remedy)]
@@ -95,7 +95,7 @@ def judge_clock(now: float, new: dict[Path, float], last: dict[Path, float]) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inotify:
-    """What a user may have of file events, and has."""
+    """A user's limits of file events, and how much is in use."""
 
     max_instances: int
     max_watches: int
@@ -104,7 +104,7 @@ class Inotify:
 
 
 def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
-    """Count a user's inotify instances and watches, as far as we may look; None where there is no inotify."""
+    """Count a user's inotify instances and watches that this process can see; None if there is no inotify."""
     limits = proc / "sys" / "fs" / "inotify"
     max_instances, max_watches = (read_limit(name, limits) for name in GOOD_LIMITS)
     if max_instances is None or max_watches is None:
@@ -113,7 +113,7 @@ def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
     for process in _processes(proc, uid):
         try:
             descriptors = list((process / "fd").iterdir())
-        except OSError:  # ended, or not ours to look at
+        except OSError:  # ended, or not readable
             continue
         for descriptor in descriptors:
             try:
@@ -126,7 +126,7 @@ def read_inotify(uid: int, proc: Path = PROC) -> Inotify | None:
 
 
 def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
-    """Return whether `folders` more folders can be watched; without, drops are found by scanning, seconds later."""
+    """Return whether `folders` more folders can be watched; if not, drops are found by scanning, seconds later."""
     findings = []
     for name, used, most in (
         ("max_user_instances", found.instances, found.max_instances),
@@ -143,14 +143,14 @@ def judge_inotify(found: Inotify, folders: int) -> list[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """Processes of one slot that no supervisor keeps."""
+    """Processes of one slot that have no supervisor."""
 
     label: str
     pids: tuple[int, ...]
 
 
 def read_orphans(uid: int, proc: Path = PROC) -> list[Orphans]:
-    """Find processes with obcd's marker whose first ancestor without it is no supervisor; root looks at everybody's."""
+    """Find processes with obcd's marker whose first ancestor without it is no supervisor; root sees all users'."""
     marked = {pid: slot for pid, slot in _slots(proc, None if uid == 0 else uid)}
     found: dict[str, list[int]] = {}
     for pid, slot in marked.items():
@@ -163,7 +163,7 @@ def read_orphans(uid: int, proc: Path = PROC) -> list[Orphans]:
 
 
 def judge_orphans(orphans: Iterable[Orphans]) -> list[Finding]:
-    """Say which servers nobody keeps."""
+    """Return findings about servers that have no supervisor."""
     findings = [
         warning(
             "servers",
@@ -177,7 +177,7 @@ def judge_orphans(orphans: Iterable[Orphans]) -> list[Finding]:
 
 
 def _processes(proc: Path, uid: int | None) -> Iterator[Path]:
-    """Yield the folders of a user's processes; None means everybody's."""
+    """Yield the folders of a user's processes; None means all users."""
     try:
         entries = sorted((entry for entry in proc.iterdir() if entry.name.isdecimal()), key=lambda path: int(path.name))
     except OSError:
@@ -191,7 +191,7 @@ def _processes(proc: Path, uid: int | None) -> Iterator[Path]:
 
 
 def _slots(proc: Path, uid: int | None) -> Iterator[tuple[int, str]]:
-    own = os.getpid()  # an administrator's shell may have the marker, and hence we
+    own = os.getpid()  # an administrator's shell may have the marker, and therefore this process
     for process in _processes(proc, uid):
         try:
             environment = (process / "environ").read_bytes()
@@ -215,4 +215,4 @@ def _is_supervisor(proc: Path, pid: int) -> bool:
     try:
         return b"supervisord" in (proc / str(pid) / "cmdline").read_bytes()
     except OSError:
-        return pid != 1  # hidden from us: it may be one
+        return pid != 1  # hidden from this user: it may be one

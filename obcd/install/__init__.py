@@ -1,1 +1,1 @@
-"""Putting obcd under systemd, and taking it away again."""
+"""Install obcd as systemd services, and remove it."""

@@ -1,7 +1,7 @@
-"""Put a plan's files in place, and take them away: never over what an administrator changed, never out of the root.
+"""Install and remove a plan's files: never over a file that an administrator changed, never outside the root.
 
-What was put there is remembered as `{path: fingerprint}` in `/etc/obcd/installed.json`, which only root can write: what
-`uninstall` removes is decided by it. A file that differs from what is remembered was changed, and stays.
+Installed files are recorded as `{path: fingerprint}` in `/etc/obcd/installed.json`, which only root can write; this
+record decides what `uninstall` removes. A file that differs from its fingerprint was changed, and stays.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class InstallStep:
     """One path and what happens to it.
 
     Attributes:
-        item: What is written, None when nothing is.
-        why: Said behind the path, e.g. `you changed it`.
+        item: The file or folder to write, None if nothing is written.
+        why: Printed after the path, e.g. `you changed it`.
     """
 
     verb: InstallVerb
@@ -54,7 +54,7 @@ Record = Mapping[str, str]
 
 
 def fingerprint(path: Path) -> str:
-    """Return what lies at a path: "" nothing, `link:TARGET`, the SHA-256 of a file, or `other`."""
+    """Return the fingerprint of a path: "" if nothing is there, `link:TARGET`, the SHA-256 of a file, or `other`."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -63,23 +63,23 @@ def fingerprint(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; root can") from None
+        raise InputError(f"cannot read {path}: {error.strerror}; run this as root") from None
 
 
 def place(root: Path, path: str) -> Path:
-    """Return where a path of the plan lies under a root.
+    """Return the place of the plan's path under a root.
 
     Raises:
         InputError: If a symbolic link in the root leads out of it.
     """
     inside = root / path.lstrip("/")
     if not inside.parent.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{inside.parent} leads out of {root}: take away the symbolic link on its way")
+        raise InputError(f"{inside.parent} leads out of {root}: remove the symbolic link in this path")
     return inside
 
 
 def read_record(root: Path) -> Record:
-    """Return what an earlier installation put there; empty when there was none.
+    """Return the record of an earlier installation; empty if there was none.
 
     Raises:
         InputError: If it cannot be read.
@@ -91,11 +91,11 @@ def read_record(root: Path) -> Record:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): take it away, and install with --force once") from None
+        raise InputError(f"{path} cannot be read ({error}): remove it, and install once with --force") from None
 
 
 def decide(plan: InstallPlan, root: Path, record: Record, *, force: bool = False) -> list[InstallStep]:
-    """Return what would happen to every path of a plan, writing nothing."""
+    """Return what would happen to every path of a plan; write nothing."""
     folders = [_decide_folder(folder, root) for folder in plan.folders]
     return [*folders, *(step for item in plan.items for step in _decide_item(item, root, record, force=force))]
 
@@ -121,22 +121,25 @@ def _decide_item(item: Item, root: Path, record: Record, *, force: bool) -> list
 
 
 def _decide_changed(item: Item, root: Path, there: str, remembered: str, *, force: bool) -> list[InstallStep]:
-    """Decide about a path where something lies that is not as we left it."""
+    """Decide about a path whose content is not the recorded one."""
     if there == "other":
         return [InstallStep(InstallVerb.KEPT, item.path, None, "it is not a file")]
     if force:
         return [InstallStep(InstallVerb.REPLACED, item.path, item, f"yours is now {_old_name(item.path, root)}")]
     if item.link:
-        return [InstallStep(InstallVerb.KEPT, item.path, None, f"it is not ours; this one is {item.link}")]
+        return [InstallStep(InstallVerb.KEPT, item.path, None, f"it is not obcd's; obcd's is {item.link}")]
     why = "you changed it" if remembered else "it was there before"
     if remembered == item.fingerprint:  # nothing newer to offer
         return [InstallStep(InstallVerb.KEPT, item.path, None, why)]
     beside = replace(item, path=f"{item.path}.new")
-    return [InstallStep(InstallVerb.KEPT, item.path, None, f"{why}; ours is {beside.path}"), *_beside(beside, root)]
+    return [
+        InstallStep(InstallVerb.KEPT, item.path, None, f"{why}; the new one is {beside.path}"),
+        *_beside(beside, root),
+    ]
 
 
 def _old_name(path: str, root: Path) -> str:
-    """Return a free name for what is replaced: `X.old`, `X.old.2`."""
+    """Return a free name for a replaced file: `X.old`, `X.old.2`."""
     name, number = f"{path}.old", 2
     while os.path.lexists(place(root, name)):
         name, number = f"{path}.old.{number}", number + 1
@@ -153,14 +156,14 @@ def _beside(item: Item, root: Path) -> list[InstallStep]:
 
 
 def apply(plan: InstallPlan, steps: list[InstallStep], root: Path, record: Record) -> None:
-    """Do the steps, and remember what was put there; what was done before a fault is remembered too.
+    """Do the steps and record the installed files, also those that were installed before a fault.
 
     Raises:
         InputError: If one cannot be done.
     """
     known = dict(record)
     offered = {item.path: item.fingerprint for item in plan.items}
-    # Before the first of them is there: an installation that is killed can be taken away as far as it came.
+    # Recorded before the first file is written: an installation that is killed can be uninstalled.
     coming = {
         step.path: step.item.fingerprint
         for step in steps
@@ -176,14 +179,14 @@ def apply(plan: InstallPlan, steps: list[InstallStep], root: Path, record: Recor
                 known[step.path] = offered[step.path]
         _write_record(root, known)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the fault above is told
+        with contextlib.suppress(OSError):  # the fault above is reported
             _write_record(root, known)
         raise InputError(f"cannot write {error.filename or root}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Keep a second installation out of a root for the length of the block.
+    """Keep a second installation out of a root while the block runs.
 
     Raises:
         AlreadyRunningError: If one is under way.
@@ -221,7 +224,7 @@ def _make_parents(folder: Path) -> None:
     if not folder.is_dir():
         _make_parents(folder.parent)
         folder.mkdir()
-        folder.chmod(0o755)  # whatever the umask says: configuration is for everybody
+        folder.chmod(0o755)  # regardless of the umask: everybody may read the configuration's folder
 
 
 def _put(item: Item, path: Path) -> None:
@@ -237,10 +240,10 @@ def _put(item: Item, path: Path) -> None:
 
 
 def give_to_groups(plan: InstallPlan, steps: list[InstallStep], root: Path) -> None:
-    """Let groups read what is theirs to read; after the groups were made, as root.
+    """Give files to the groups that may read them; call it as root, after the groups were made.
 
-    Not only what was written just now: an earlier installation may have ended before it came to this. A file that is
-    kept, or that has another group than root's already, is left as it is.
+    This includes files that were written before: an earlier installation may have ended before this step. A file that
+    is kept, or whose group is no longer root's, does not change.
 
     Raises:
         InputError: If a group does not exist.
@@ -265,7 +268,7 @@ def _write_record(root: Path, files: Record) -> None:
 
 
 def decide_removal(root: Path, record: Record) -> list[InstallStep]:
-    """Return what would happen to everything that was put there."""
+    """Return what would happen to every installed path."""
     steps = []
     for path, remembered in sorted(record.items()):
         there = fingerprint(place(root, path))
@@ -279,10 +282,10 @@ def decide_removal(root: Path, record: Record) -> list[InstallStep]:
 
 
 def remove(steps: list[InstallStep], root: Path) -> None:
-    """Remove what the steps say, the record last, and folders that are empty then.
+    """Remove the files of the steps, then the record, then folders that are empty.
 
     Raises:
-        InputError: If one cannot be removed; the record stays then, so that it can be tried again.
+        InputError: If a file cannot be removed; the record stays, so that the removal can be tried again.
     """
     paths = [place(root, step.path) for step in steps if step.verb is InstallVerb.REMOVED]
     try:
@@ -293,5 +296,5 @@ def remove(steps: list[InstallStep], root: Path) -> None:
         raise InputError(f"cannot remove {error.filename}: {error.strerror}") from None
     own = {path.parent for path in (*paths, place(root, RECORD)) if "obcd" in path.parent.name}
     for folder in sorted(own):
-        with contextlib.suppress(OSError):  # something of the administrator's is in it
+        with contextlib.suppress(OSError):  # it holds a file of the administrator
             folder.rmdir()

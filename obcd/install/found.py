@@ -1,4 +1,4 @@
-"""What is on this machine that an installation has to know: groups, driver, Ollama, systemd. It changes nothing."""
+"""Find the facts that an installation needs: groups, driver, Ollama, systemd. It changes nothing."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from pathlib import Path
 #: Groups whose members may use graphics cards, on the distributions that have them.
 CARD_GROUPS = ("render", "video")
 UNIT_FOLDERS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
-#: Where Ollama's installer and distributions keep the models of their own service.
+#: Where Ollama's installer and distributions keep the models of their service.
 MODEL_FOLDERS = ("usr/share/ollama/.ollama/models", "var/lib/ollama/.ollama/models", "var/lib/ollama/models")
 STOCK_PORT = 11434
-#: Is there while obcd-host.service runs (RuntimeDirectory=).
+#: Exists while obcd-host.service runs (RuntimeDirectory=).
 OWN_RUNTIME = "run/obcd-host"
-#: The oldest systemd that knows ProtectProc= and all else in our units.
+#: The oldest systemd that knows ProtectProc= and all other settings of obcd's units.
 OLDEST_SYSTEMD = 247
-#: Names of what is kept beside a file of ours, e.g. `obcd.toml.old`, `obcd.toml.old.2`.
+#: Names of files that are kept beside an installed file, e.g. `obcd.toml.old`, `obcd.toml.old.2`.
 LEFT_NAME = re.compile(r"^(obcd|load-timer|cron|logrotate).*\.(new|old)(\.\d+)?$", re.ASCII)
-#: Folders that the units hide from what they start (ProtectHome=, PrivateTmp=).
+#: Folders that the units hide from their processes (ProtectHome=, PrivateTmp=).
 HIDDEN = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - compared, nothing is written there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """An Ollama that something else than obcd runs on this machine.
+    """An Ollama on this machine that obcd does not run.
 
     Attributes:
-        unit: Path of its unit; "" when it has none.
+        unit: Path of its unit; "" if it has none.
         is_listening: Whether something answers on its port now.
-        models: Where its models lie; "" when there are none.
+        models: The folder of its models; "" if there is none.
     """
 
     unit: str = ""
@@ -52,9 +52,9 @@ class Machine:
 
     Attributes:
         card_groups: Those of `CARD_GROUPS` that exist.
-        nvidia: Absolute paths of `nvidia-modprobe` and `nvidia-smi`, where they are.
-        ollama: Path of the program; "" when there is none.
-        stock: None when there is no trace of a service of its own.
+        nvidia: Absolute paths of `nvidia-modprobe` and `nvidia-smi`, if they exist.
+        ollama: Path of the program; "" if there is none.
+        stock: None if there is no sign of another Ollama service.
     """
 
     card_groups: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Machine:
 
 
 def look(root: Path) -> Machine:
-    """Look at a machine: this one when `root` is `/`."""
+    """Return the facts about a machine: this one if `root` is `/`."""
     is_here = root == Path("/")
     nvidia = [f"/usr/bin/{name}" for name in ("nvidia-modprobe", "nvidia-smi")]
     return Machine(
@@ -76,7 +76,7 @@ def look(root: Path) -> Machine:
 
 
 def systemd_version() -> int | None:
-    """Return the version of the systemd that runs this machine, None when none does."""
+    """Return the version of the systemd that runs this machine, None if no systemd runs it."""
     if not Path("/run/systemd/system").is_dir():  # sd_booted(3)
         return None
     try:
@@ -88,9 +88,9 @@ def systemd_version() -> int | None:
 
 
 def unreadable_reason() -> str:
-    """Return why a service could not use this Python and this obcd, "" when it can.
+    """Return why a service could not use this Python and this obcd, "" if it can.
 
-    Example: `/home/ann/venv/bin/python lies under /home, which services do not see`.
+    Example: `/home/ann/venv/bin/python is under /home, which services do not see`.
     """
     interpreter = Path(sys.executable)
     places = (interpreter, interpreter.resolve(), Path(sys.prefix), Path(__file__).resolve().parents[1])
@@ -99,16 +99,16 @@ def unreadable_reason() -> str:
 
 
 def code_time() -> float:
-    """Return when the newest part of this obcd was written, in Unix seconds."""
+    """Return when the newest file of this obcd was written, in Unix seconds."""
     files = (path for path in Path(__file__).resolve().parents[1].rglob("*.py"))
     return max(path.stat().st_mtime for path in files)
 
 
 def own_leftovers(root: Path, known: Collection[str]) -> list[str]:
-    """Return what an administrator made of our files, or `--force` left: drop-ins, `X.old`, `X.new`.
+    """Return files that an administrator made beside obcd's, or `--force` left: drop-ins, `X.old`, `X.new`.
 
     Args:
-        known: Paths that are told of anyway.
+        known: Paths that are reported elsewhere.
     """
     folders = [path for path in (root / UNIT_FOLDERS[0], root / "etc/obcd") if path.is_dir()]
     found = [path for folder in folders for path in folder.glob("obcd*.d/*")]
@@ -118,7 +118,7 @@ def own_leftovers(root: Path, known: Collection[str]) -> list[str]:
 
 def _hidden_reason(place: str) -> str:
     folder = next((item for item in HIDDEN if place == item or place.startswith(f"{item}/")), "")
-    return f"{place} lies under {folder}, which services do not see" if folder else ""
+    return f"{place} is under {folder}, which services do not see" if folder else ""
 
 
 def _closed_reason(place: Path) -> str:
@@ -150,7 +150,7 @@ def _find_stock(root: Path, *, is_here: bool) -> Stock | None:
     units = (root / folder / "ollama.service" for folder in UNIT_FOLDERS)
     unit = next((path for path in units if path.is_file()), None)
     models = next((path for path in _model_folders(root, unit, is_here=is_here) if _is_folder(path)), None)
-    is_ours = (root / OWN_RUNTIME).is_dir()  # with three cards or more one of our own servers has that port
+    is_ours = (root / OWN_RUNTIME).is_dir()  # with three or more cards one of obcd's servers has that port
     is_listening = is_here and not is_ours and _listens(STOCK_PORT)
     if unit is None and models is None and not is_listening:
         return None
@@ -162,7 +162,7 @@ def _inside(root: Path, path: Path | None) -> str:
 
 
 def _model_folders(root: Path, unit: Path | None, *, is_here: bool) -> Iterator[Path]:
-    """Yield where models may lie, the likeliest first: what the unit says, what is usual, its user's home."""
+    """Yield folders that may hold models, the likeliest first: from the unit, the usual ones, the user's home."""
     if unit is not None:
         for path in (unit, *sorted((root / "etc/systemd/system/ollama.service.d").glob("*.conf"))):
             for folder in re.findall(
@@ -180,7 +180,7 @@ def _model_folders(root: Path, unit: Path | None, *, is_here: bool) -> Iterator[
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # not ours to look into
+    except OSError:  # this user may not look into it
         return False
 
 

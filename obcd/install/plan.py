@@ -1,17 +1,22 @@
-"""What an installation consists of: every file with its content and mode, every folder. Pure but for reading templates.
+"""The plan of an installation: every file with its content and mode, every folder. It only reads templates.
 
-templates (systemd/, etc/) + Machine + this Python ─► Plan ─► steps (see `apply`)
+templates (systemd/, etc/), manual + Machine + this Python ─► Plan ─► steps (see `apply`)
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from obcd.config.json_schema import configuration_schema
+from obcd.install.completion import PLACES, script
 from obcd.install.found import Machine
+from obcd.manual.man_pages import MAN_PAGES, render_man_page
+from obcd.manual.pages import read_page
 from obcd.package_data import shared
 
 UNITS = (
@@ -28,10 +33,13 @@ SYSUSERS = "/etc/sysusers.d/obcd.conf"
 TMPFILES = "/etc/tmpfiles.d/obcd.conf"
 MODULES = "/etc/modules-load.d/obcd.conf"
 CONFIGURATION = "/etc/obcd/obcd.toml"
+SCHEMA = "/etc/obcd/obcd.schema.json"
 RECORD = "/etc/obcd/installed.json"
 MACHINE_DROP_IN = f"{UNIT_FOLDER}/obcd-host.service.d/10-machine.conf"
 COMMAND = "/usr/local/bin/obcd"
-#: {file of etc/: where it goes}: under names that neither cron nor logrotate nor systemd reads.
+#: Where man(1) looks for the pages of what lies in /usr/local/bin.
+MAN_FOLDER = "/usr/local/share/man"
+#: {file of etc/: installed path}: the names are such that neither cron nor logrotate nor systemd reads them.
 SAMPLES = {
     "cron/obcd": "/etc/obcd/cron.sample",
     "logrotate/obcd": "/etc/obcd/logrotate.sample",
@@ -49,13 +57,13 @@ HEAD = """\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A file or a symbolic link that is put there whole.
+    """A file or a symbolic link that appears complete or not at all.
 
     Attributes:
         path: Absolute, as on the installed machine.
         content: The file's bytes.
         mode: The file's mode.
-        group: Who may read it beside root; "" for root's own.
+        group: The group that may read it, beside root; "" for root's group.
         link: Where a symbolic link points; "" for a file.
     """
 
@@ -67,7 +75,7 @@ class Item:
 
     @property
     def fingerprint(self) -> str:
-        """What `apply.fingerprint` finds where it was put and left alone."""
+        """What `apply.fingerprint` returns for it while nobody has changed it."""
         return f"link:{self.link}" if self.link else hashlib.sha256(self.content).hexdigest()
 
 
@@ -81,14 +89,14 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class InstallPlan:
-    """All that is to be there."""
+    """All files and folders of an installation."""
 
     items: tuple[Item, ...]
     folders: tuple[Folder, ...]
 
 
 def make_plan(machine: Machine, python: str = sys.executable) -> InstallPlan:
-    """Return what belongs on a machine.
+    """Return the plan for a machine.
 
     Args:
         python: The interpreter that the units start, an absolute path.
@@ -99,18 +107,31 @@ def make_plan(machine: Machine, python: str = sys.executable) -> InstallPlan:
         Item(path=TMPFILES, content=_template("tmpfiles.d/obcd.conf")),
         *units,
         *_for_cards(machine),
-        Item(path=CONFIGURATION, content=HEAD.encode() + shared("obcd.toml").read_bytes(), mode=0o640, group="obcd"),
+        Item(path=CONFIGURATION, content=_configuration(), mode=0o640, group="obcd"),
+        Item(path=SCHEMA, content=_schema()),
         *(Item(path=place, content=shared(name).read_bytes()) for name, place in SAMPLES.items()),
+        *(Item(path=f"{MAN_FOLDER}/{page.file_name}", content=render_man_page(page, read_page)) for page in MAN_PAGES),
+        *(Item(path=place, content=script(shell).encode()) for shell, place in PLACES.items()),
         Item(path=COMMAND, link=str(Path(python).parent / "obcd")),
     ]
     return InstallPlan(tuple(items), spool_folders())
 
 
 def spool_folders() -> tuple[Folder, ...]:
-    """Return the folders that tmpfiles.d lists, so that both say the same."""
+    """Return the folders that tmpfiles.d lists, so that both lists agree."""
     lines = _template("tmpfiles.d/obcd.conf").decode().splitlines()
     fields = [line.split() for line in lines if line.startswith("d ")]
     return tuple(Folder(path, int(mode, 8)) for _, path, mode, *_ in fields)
+
+
+def _configuration() -> bytes:
+    """Return the sample with `HEAD` below its first line, the `#:schema` directive."""
+    directive, _, sample = shared("obcd.toml").read_text("utf-8").partition("\n")
+    return f"{directive}\n{HEAD}{sample}".encode()
+
+
+def _schema() -> bytes:
+    return json.dumps(configuration_schema(), ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _template(name: str) -> bytes:
@@ -130,21 +151,21 @@ def quoted(program: str) -> str:
 
 
 def _for_cards(machine: Machine) -> list[Item]:
-    """Return what depends on the machine's cards: groups that exist, modules, device files."""
+    """Return the items that depend on the machine's cards: groups that exist, modules, device files."""
     lines = []
     if machine.card_groups:
         lines += [
-            "# The groups of this machine that may use its cards; one that does not exist would keep it from starting.",
+            "# The groups of this machine that may use its cards; a missing group would stop the service.",
             f"SupplementaryGroups={' '.join(machine.card_groups)}",
         ]
     if machine.nvidia:
         lines += [
-            "# Make missing device files first, as root: the service may not use the setuid helper that does so.",
+            "# Make missing device files first, as root: the service may not use the setuid helper that does this.",
             *(f"ExecStartPre=-+{_device_command(program)}" for program in machine.nvidia),
         ]
     items = []
     if lines:
-        head = "# Put here by `obcd install` from what it found on this machine; it is made anew by the next one."
+        head = "# Written by `obcd install` for this machine; the next `obcd install` writes it again."
         text = "\n".join([head, "[Service]", *lines, ""])
         items.append(Item(path=MACHINE_DROP_IN, content=text.encode()))
     if machine.nvidia:
@@ -153,7 +174,7 @@ def _for_cards(machine: Machine) -> list[Item]:
 
 
 def _device_command(program: str) -> str:
-    """Return what makes device files: nvidia-modprobe the first card's and unified memory's, nvidia-smi all cards'."""
+    """Return the command that makes device files: nvidia-modprobe for card 0 and unified memory, nvidia-smi for all."""
     if program.endswith("nvidia-modprobe"):
         return f"{program} -u -c=0"
-    return f"/usr/bin/timeout 20 {program} -L"  # a card that hangs must not keep the others from starting
+    return f"/usr/bin/timeout 20 {program} -L"  # a card that hangs must not stop the others from starting

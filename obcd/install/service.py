@@ -1,4 +1,4 @@
-"""What systemd is asked to do around an installation: users, folders, units. Only on the running system."""
+"""The systemd commands around an installation: users, folders, units. Only for the running system."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RUNNING = ("active", "activating", "reloading")
 
 
 def after_install() -> list[Command]:
-    """Return the commands that make what was put there work."""
+    """Return the commands that put the installed files into effect."""
     return [("systemd-sysusers", SYSUSERS), ("systemd-tmpfiles", "--create", TMPFILES), ("systemctl", "daemon-reload")]
 
 
 def before_removal(root: Path, record: Record) -> list[Command]:
-    """Return the commands that stop and disable what was put there and still is; a unit of another's is not ours."""
+    """Return the commands that stop and disable the installed units which still exist, and no other unit."""
     folder = root / UNIT_FOLDER.lstrip("/")
     ours = [Path(path) for path in record if path.startswith(f"{UNIT_FOLDER}/") and (root / path.lstrip("/")).is_file()]
     plain = sorted(path.name for path in ours if "@" not in path.name)
@@ -44,14 +44,14 @@ def before_removal(root: Path, record: Record) -> list[Command]:
 
 
 def after_removal(steps: list[InstallStep]) -> list[Command]:
-    """Return the commands that make systemd forget what was removed, the failures of its units too."""
+    """Return the commands that make systemd forget the removed units and their failures."""
     if not any(step.verb is InstallVerb.REMOVED for step in steps):
         return []
     return [("systemctl", "daemon-reload"), ("systemctl", "reset-failed", "obcd-*")]
 
 
 def outdated(code: float) -> list[str]:
-    """Return the daemons that run and began before the code on the disk was put there.
+    """Return the running daemons that started before the code on the disk was written.
 
     Args:
         code: Unix seconds, see `found.code_time`.
@@ -60,7 +60,7 @@ def outdated(code: float) -> list[str]:
 
 
 def _began(unit: str) -> float | None:
-    """Return when a unit's process was started, in Unix seconds; None when it does not run."""
+    """Return when a unit's process was started, in Unix seconds; None if it does not run."""
     command = ("systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", unit)
     try:
         said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10.0, check=False)
@@ -89,8 +89,8 @@ def run(command: Command) -> None:
         raise InputError(f"cannot run {line}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise InputError(
-            f"{line} has not ended in {COMMAND_SECONDS:.0f} s: see what it waits for, then try again"
+            f"{line} has not ended in {COMMAND_SECONDS:.0f} s: find out what it waits for, then try again"
         ) from None
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InputError(f"{line} failed: {said}; mend that, then try again: what was done is not done twice")
+        raise InputError(f"{line} failed: {said}; repair that, then try again: completed steps are not repeated")

@@ -1,1 +1,1 @@
-"""Log lines: their form, the journal, bursts."""
+"""Log records: their format, the journal, bursts."""

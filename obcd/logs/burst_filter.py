@@ -1,7 +1,7 @@
-"""Log events that come in bursts: the first few are logged one by one, the rest of a while as a number. Floor 0.
+"""Limit bursts of log events: log the first few one by one, and the rest of a period as a count. Floor 0.
 
-A job of a million lines on an endpoint that fails says the same a million times; the log's reader wants to know what,
-since when and how often. Every single one is in the job's errors.jsonl.
+A job of a million lines on an endpoint that fails causes the same event a million times; the reader of the log wants
+to know the event, its beginning and its count. The job's errors.jsonl holds every single one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ SAME: dict[str, tuple[str, ...]] = {
     "clerk_died": (),
     "worker_lost": ("endpoint",),
     "endpoint_rescue": ("endpoint",),
-    "endpoint_state": ("endpoint",),  # one that flaps
+    "endpoint_state": ("endpoint",),  # an endpoint that flaps
 }
-#: Of these the text does not count, so that the last one logged is the last that was.
+#: Actions whose text is not compared, so that the last event that is logged is the last that happened.
 ANY_TEXT = {"endpoint_state"}
-#: Of the same events so many are logged before the rest of a while is counted, and so many in each while after that.
+#: How many equal events are logged in the first period before the rest is counted, and in each later period.
 FIRST, LATER = 5, 1
-#: Seconds of the first while; each that follows a full one is longer, up to the limit: ten lines an hour do.
+#: Seconds of the first period, the factor by which the next one is longer if events were held back, and the maximum in
+#: seconds: ten lines an hour are enough.
 SECONDS, GROWTH, MOST_SECONDS = 60.0, 5.0, 600.0
-#: Seconds between two looks at the bursts at least.
+#: Minimum seconds between two checks of the bursts.
 LOOK_SECONDS = 1.0
-#: Different texts of one burst that are logged, however many events it had; a server must not flood us with new words.
+#: Maximum number of different texts that one burst logs; a server must not flood the log with varying texts.
 MOST_TEXTS = 10
 #: A word with a digit in it: a number, a line, a job's id.
 _NUMBER = re.compile(r"\w*\d\w*")
@@ -45,23 +46,23 @@ class _Burst:
     began: float
     ends: float
     seconds: float = SECONDS
-    left: int = FIRST  # to be logged yet
+    left: int = FIRST  # how many more are logged
     held: int = 0
     last: logging.LogRecord | None = None
     texts: set[str] = field(default_factory=set)
 
 
 def start_timer(seconds: float, call: Callable[[], None]) -> None:
-    """Make a call in another thread after a while, unless the process ends before."""
+    """Call a function in another thread after a delay, unless the process ends before."""
     timer = threading.Timer(seconds, call)
     timer.daemon = True
     timer.start()
 
 
 class BurstFilter(logging.Filter):
-    """Counts what repeats, by action and ids; the handler that it is put on logs the number when its while is over.
+    """Counts repeated events by action and ids; its handler logs the count when the period ends.
 
-    Any thread. `flush` has to be called at the process's end.
+    Any thread may call it. The process must call `flush` at its end.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class BurstFilter(logging.Filter):
     ) -> None:
         super().__init__()
         self._handler, self._now, self._start = handler, now, start
-        #: {action and ids: its burst}; while there is one, a timer runs
+        #: {action and ids: its burst}; a timer runs while there is a burst
         self._bursts: dict[tuple[str, ...], _Burst] = {}
         self._lock = threading.Lock()
         handler.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is logged; else it is counted."""
+        """Return whether a record is logged; otherwise count it."""
         action = getattr(record, "action", "")
         if action not in SAME or hasattr(record, "repeats"):
             return True
@@ -100,7 +101,7 @@ class BurstFilter(logging.Filter):
             return False
 
     def flush(self) -> None:
-        """Log all numbers now."""
+        """Log all counts now."""
         with self._lock:
             for burst in self._bursts.values():
                 self._sum_up(burst)
@@ -122,7 +123,7 @@ class BurstFilter(logging.Filter):
                 self._start(max(LOOK_SECONDS, first - now), self._end_due)
 
     def _sum_up(self, burst: _Burst) -> None:
-        """Log one record for those that were held back: the last one's words, without its line."""
+        """Log one record for the events that were held back: the text of the last one, without its line number."""
         now = self._now()
         if burst.last is not None:
             seconds = max(1.0, now - burst.began)
@@ -133,7 +134,7 @@ class BurstFilter(logging.Filter):
 
 
 def _without_names(record: logging.LogRecord) -> str:
-    """Return a record's text without what differs from one file or request to the next: names and numbers."""
+    """Return a record's text without names and numbers, which differ from one file or request to the next."""
     if getattr(record, "action", "") in ANY_TEXT:
         return ""
     text = record.getMessage()

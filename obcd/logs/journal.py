@@ -1,7 +1,7 @@
 """Log records as entries of systemd's journal, with fields: `journalctl OBCD_JOB=20261122T180105-3f9a1c`. Floor 0.
 
-One datagram an entry, in the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): lines `KEY=value`; where a
-value has a line feed: `KEY`, a line feed, the length as 64 bits little endian, the value. A traceback stays one entry.
+An entry is one datagram in the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): lines `KEY=value`; for a
+value with a line feed: `KEY`, a line feed, the length as 64 bits little endian, the value. A traceback stays one entry.
 
 Own code: systemd-python has to be compiled against libsystemd, whose socket blocks while the journal's queue is full
 (systemd's journal-send.c, `journal_fd`).
@@ -27,14 +27,14 @@ PRIORITIES = {
     logging.INFO: 6,
     logging.DEBUG: 7,
 }
-#: What a record's `extra` may carry into the journal; `job` becomes OBCD_JOB. Nothing else does, a prompt least of all.
+#: Keys of a record's `extra` that go into the journal; `job` becomes OBCD_JOB. No other key does; no prompt ever does.
 FIELDS = ("action", "job", "line", "endpoint", "profile", "fault", "repeats", "server")
 
 
 class PrefixFormatter(logging.Formatter):
-    """`<6>job accepted`; each line of a traceback has its own prefix, since each is an entry of its own.
+    """`<6>job accepted`; each line of a traceback has its own prefix, because each is a separate entry.
 
-    The journal ends an entry at a NUL too: systemd's journald-stream.c, `stdout_stream_scan`.
+    The journal ends an entry at a NUL as well: systemd's journald-stream.c, `stdout_stream_scan`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -45,9 +45,9 @@ class PrefixFormatter(logging.Formatter):
 
 
 class JournalHandler(logging.Handler):
-    """Sends records to the journal; what it does not take (too big, not there, too busy) goes to stderr with a prefix.
+    """Sends records to the journal; what it does not take (too big, no journal, busy) goes to stderr with a prefix.
 
-    Never waits: the journal's queue may be full, and the main loop must turn.
+    Never blocks: the journal's queue may be full, and the main loop must go on.
     """
 
     def __init__(self, fallback: logging.Handler, path: Path = SOCKET) -> None:
@@ -61,7 +61,7 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
-            if self._socket is None:  # not before: a process that may open nothing must be able to say so
+            if self._socket is None:  # opened late: a process that may open no file must still be able to log that
                 kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
                 self._socket = socket.socket(socket.AF_UNIX, kind)
             self._socket.sendto(encode(record, self.format(record)), self._path)
@@ -69,7 +69,7 @@ class JournalHandler(logging.Handler):
             self._fallback.handle(record)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
         super().close()
@@ -94,7 +94,7 @@ def _field(key: str, text: str) -> bytes:
 
 
 def is_journal(stream_fd: int = 2) -> bool:
-    """Return whether a descriptor is the journal: JOURNAL_STREAM is `dev:inode` of it, systemd.exec(5)."""
+    """Return whether a descriptor is the journal: JOURNAL_STREAM is its `dev:inode`, systemd.exec(5)."""
     try:
         stat = os.fstat(stream_fd)
     except OSError:

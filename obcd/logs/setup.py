@@ -1,7 +1,7 @@
-"""Logging: one event a line, with its action and ids; prompts and answers stay out at every level.
+"""Set up logging: one event a line, with its action and ids; prompts and answers stay out at every level.
 
-Under systemd (stderr is the journal) a record is an entry with its priority, and its ids as fields; elsewhere it is a
-line with the time. Levels: error, somebody must act; warning, somebody may want to know; info, a normal event.
+Under systemd (stderr is the journal) a record is an entry with its priority and with its ids as fields; elsewhere it is
+a line with the time. Levels: error, somebody must act; warning, somebody may want to know; info, a normal event.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class PlainFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the record's own line, whatever its message holds."""
+        """Return the record as one line, whatever its message holds."""
         return one_line(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return that line, and those of a traceback."""
+        """Return that line and the lines of a traceback."""
         return "\n".join(one_line(line) for line in super().format(record).split("\n"))
 
 
 def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> None:
-    """Send obcd's own log to stderr, once; called first thing in every process that logs.
+    """Send obcd's own log to stderr; a second call does nothing. Every process that logs calls it first.
 
     Args:
-        to_journal: To the journal, though stderr is another's pipe (what supervisor starts under systemd).
+        to_journal: Log to the journal although stderr is a pipe of another program (supervisor's under systemd).
     """
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(PlainFormatter())
@@ -50,7 +50,7 @@ def set_up_logging(level: int = logging.INFO, *, to_journal: bool = False) -> No
 
 
 def fault_text(error: BaseException) -> str:
-    """Return an exception's type and place without its text, which may quote a prompt."""
+    """Return the type and place of an exception without its text, which may quote a prompt."""
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {os.path.basename(frame[0].filename)}:{frame[0].lineno}" if frame else ""
     return type(error).__name__ + place

@@ -1,1 +1,1 @@
-"""Speaking to one Ollama server and judging what it says."""
+"""The client of one Ollama server, and the judgement of its replies."""

@@ -1,4 +1,4 @@
-"""Asking one question: body out, reply in, judged, and made into an answer."""
+"""Send one request and turn the judged reply into an answer."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from obcd.ollama.transport import (
     Transport,
 )
 
-#: Reason given to `Transport.abort` when a limit is over.
+#: Reason given to `Transport.abort` when a time limit is over.
 TIMED_OUT = "timed out"
-#: The same when the server hangs, as another request of it showed.
+#: The same when the server hangs, as another request at it has shown.
 HUNG = "hung"
 NANO = 1e-9
-#: What is said of an answer that was never begun; takes num_predict.
+#: The sentence for an answer that never began; takes num_predict.
 CUT_IN_THOUGHT = (
-    "the answer was cut off while the model still thought, before its first word: "
+    "the answer was cut off while the model was still thinking, before its first word: "
     "raise num_predict (now {}), or set think = false"
 )
-#: Older servers pass `logprobs` over and answer without them.
-NO_LOGPROBS = "the server tells no probabilities (logprobs): Ollama does since 0.12.11, with models that it runs itself"
+#: Older servers ignore `logprobs` and reply without them.
+NO_LOGPROBS = "the server returns no logprobs: use Ollama 0.12.11 or later, with a model that the server runs itself"
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
-#: {reason of an abort: what that means}
+#: {reason of an abort: its fault}
 BROKEN_OFF = {
     TIMED_OUT: Fault(FaultKind.TIMEOUT, "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE),
-    HUNG: Fault(FaultKind.HUNG, "the model's process hung while it was at this", Remedy.ELSEWHERE, costs_attempt=False),
+    HUNG: Fault(FaultKind.HUNG, "the model's process hung during this request", Remedy.ELSEWHERE, costs_attempt=False),
 }
 
 
 def encode_body(document: Mapping[str, object]) -> bytes:
-    """Return a request body: ASCII, so that a lone surrogate in a prompt travels as it was written."""
+    """Return a request body: ASCII, so that a lone surrogate in a prompt is sent as it was written."""
     return _encoder.encode(document).encode("ascii")
 
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelAnswer | Fault:
-    """Ask one request and wait for the answer; limits are kept by whoever may call `transport.abort`."""
+    """Send one request and wait for the answer; the caller of `transport.abort` enforces the time limits."""
     body = request_body(request, settings)
     started = monotonic()
     reply = exchange(transport, encode_body(body), request.kind)
@@ -79,14 +79,14 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelA
 def _find_lack(
     document: Mapping[str, Any], answer: ModelAnswer, request: Request, settings: JobSettings
 ) -> Fault | None:
-    """Return the fault of an answer that is not what was asked for: cut off, or without its probabilities.
+    """Return the fault of an incomplete answer: cut off, or without its probabilities.
 
-    Whether it is the JSON that was asked for is judged by `structured`.
+    `structured` judges whether it is the requested JSON.
     """
     text, limit = answer.text or "", num_predict_of(request, settings)
     is_cut = answer.done_reason == "length"
     if is_cut and (needs := _context_that_was_short(answer.cost, limit, request, settings)):
-        sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} was too small"
+        sentence = f"the answer filled the context before it was complete: num_ctx {settings.num_ctx} is too small"
         return Fault(FaultKind.TOO_LONG, sentence, Remedy.NEVER, needs=needs)
     if is_cut and answer.thinking and not text.strip():
         kept = KeptAnswer(text=text, cost=answer.cost, thinking=answer.thinking)
@@ -97,28 +97,28 @@ def _find_lack(
 
 
 def _larger_context(prompt_tokens: int, request: Request, settings: JobSettings) -> int:
-    """Return the context for such a prompt and its answer, 0 where the request may have no larger one than it had."""
+    """Return the context for such a prompt and its answer, 0 if the request may not have a larger one than it had."""
     needs = prompt_tokens + num_predict_of(request, settings)
     most = settings.num_ctx_max or 0
     return needs if prompt_tokens and "num_ctx" not in request.options and settings.num_ctx < most >= needs else 0
 
 
 def _context_that_was_short(cost: Cost, limit: int, request: Request, settings: JobSettings) -> int:
-    """Return the context with which a cut answer could be whole, 0 where it is as long as it may be.
+    """Return the context with which a cut answer could be complete, 0 if it is as long as it may be.
 
-    It was cut by a context that was planned too small: its tokens are fewer than num_predict.
+    A context that was planned too small cut it: its tokens are fewer than num_predict.
     """
     return 0 if cost.eval_tokens >= limit else _larger_context(cost.prompt_tokens, request, settings)
 
 
 def preload(transport: Transport, signature: Signature) -> Fault | None:
-    """Load a model with the options its requests will carry; returns at once when it is loaded already."""
+    """Load a model with the options of its requests; return at once if it is already loaded."""
     reply = exchange(transport, encode_body(preload_body(signature)), signature.kind)
     return reply if isinstance(reply, Fault) else judge_loaded(reply, signature.kind)
 
 
 def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply | Fault:
-    """Post to the path of this kind; everything that can go wrong below HTTP becomes a fault."""
+    """Post to the path of this kind; every error below HTTP becomes a fault."""
     try:
         return transport.post(PATHS[kind], body)
     except RefusedError as error:
@@ -138,7 +138,7 @@ def exchange(transport: Transport, body: bytes, kind: Kind = Kind.CHAT) -> Reply
 
 
 def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> ModelAnswer:
-    """Pick what is kept of a reply (ollama api/types.go: ChatResponse, GenerateResponse, Metrics; durations are ns)."""
+    """Return what is kept of a reply (ollama api/types.go: ChatResponse, GenerateResponse, Metrics; times in ns)."""
     message = document["message"] if kind is Kind.CHAT else document
     load, read, written = (_count(document, key) * NANO for key in ("load", "prompt_eval", "eval"))
     waited = _count(document, "total") * NANO - (load + read + written)
@@ -164,9 +164,9 @@ def _answer_of(document: Mapping[str, Any], kind: Kind, seconds: float) -> Model
 
 
 def _vectors_of(document: Mapping[str, Any], seconds: float) -> ModelAnswer:
-    """Pick what is kept of a reply of /api/embed (ollama api/types.go: EmbedResponse).
+    """Return the fields of a reply of /api/embed that are kept (ollama api/types.go: EmbedResponse).
 
-    It does not tell waiting and computing apart, so all but the loading counts as computing.
+    The reply does not separate waiting from computing, so everything except the loading counts as computing.
     """
     load = _count(document, "load") * NANO
     computing = max(0.0, _count(document, "total") * NANO - load)

@@ -1,5 +1,5 @@
-"""Control calls, by `requests`: is it there, which version, which models, what is loaded. Never follows a redirect,
-and generates nothing but the one token that tells a slow server from one that hangs.
+"""Control calls, made with `requests`: reachability, version, models, loaded models. They never follow a redirect, and
+generate nothing except the one token that distinguishes a slow server from one that hangs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from obcd.ollama.loaded import Loaded, read_loaded
 from obcd.secret import Secret
 from obcd.text import printable
 
-#: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama: slowness means trouble.
+#: Seconds for a connection, and for a whole probe; version and tags take no lock in Ollama, so slowness means trouble.
 CONNECT_SECONDS, PROBE_SECONDS = 5.0, 10.0
 MAX_CONTROL_BYTES = 16 * 2**20
-#: What is kept of a list of models: so many, with names and digests of so many characters.
+#: Most models of a list that are kept, and most characters of their names and digests.
 MAX_MODELS, MAX_NAME = 1000, 200
-#: {status: what to do about it}
+#: {status: the advice}
 NO_ENTRY = {
-    401: "it wants a token, or another one: see token_file in [ollama_instances]",
-    403: "check its address, what stands in front of it, and token_file in [ollama_instances]",
+    401: "the token is missing or wrong: see token_file in [ollama_instances]",
+    403: "check its address, the proxy in front of it, and token_file in [ollama_instances]",
 }
 SILENT = "it accepts connections but does not answer"
 
@@ -43,13 +43,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a control call found.
+    """The findings of a control call.
 
     Attributes:
         failure: Why the endpoint cannot be used, None when it can.
-        version: E.g. `0.33.0`; stand-in servers say what they are in it.
-        digests: `{canonical model name: digest}` of what it has.
-        peer: The address it was reached at, "" when it was not.
+        version: E.g. `0.33.0`; stand-in servers are recognized by it.
+        digests: `{canonical model name: digest}` of its models.
+        peer: The address at which it was reached, "" if it was not reached.
     """
 
     failure: str | None
@@ -60,7 +60,7 @@ class Probe:
 
 @dataclass(slots=True)
 class _Line:
-    """The connections of one probe: their sockets, to break off, and whom they reached."""
+    """The connections of one probe: their sockets, to close them at the deadline, and the addresses they reached."""
 
     deadline: float
     sockets: list[socket.socket] = field(default_factory=list)
@@ -68,7 +68,7 @@ class _Line:
 
 
 def probe(url: str, token: Secret | None = None) -> Probe:
-    """Ask for version and models; never raises, and ends by itself, whatever the server sends.
+    """Request version and models; never raise, and end in time, whatever the server sends.
 
     Args:
         token: Sent as `Authorization: Bearer …`.
@@ -80,44 +80,44 @@ def probe(url: str, token: Secret | None = None) -> Probe:
 
 
 def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:
-    """Ask what the server holds in memory.
+    """Return the models that the server has in memory.
 
     Raises:
-        ControlError: If it does not tell.
+        ControlError: If the server does not return them.
     """
     return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)))
 
 
 def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
-    """Ask which models there are: `{canonical name: digest}`.
+    """Return the server's models: `{canonical name: digest}`.
 
     Raises:
-        ControlError: If the server does not tell.
+        ControlError: If the server does not list them.
     """
     return _call(token, lambda session, line: _digests(_ask_models(session, url, line)))
 
 
 def ask_trained_context(url: str, model: str, token: Secret | None = None) -> int:
-    """Ask for the longest context of a model itself, in tokens; 0 when it is not told.
+    """Return the longest context of a model itself, in tokens; 0 if the server does not state it.
 
     Raises:
-        ControlError: If the server does not tell of the model.
+        ControlError: If the server does not describe the model.
     """
 
     def ask(session: requests.Session, line: _Line) -> int:
-        told = _exchange(session, f"{url}/api/show", line.deadline, {"model": model}).get("model_info") or {}
-        lengths = [value for key, value in told.items() if key.endswith(".context_length")]
+        facts = _exchange(session, f"{url}/api/show", line.deadline, {"model": model}).get("model_info") or {}
+        lengths = [value for key, value in facts.items() if key.endswith(".context_length")]
         return max((value for value in lengths if isinstance(value, int)), default=0)
 
     return _call(token, ask)
 
 
 def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> None:
-    """Have the loaded model compute one token, within so many seconds.
+    """Make the loaded model compute one token, within so many seconds.
 
     Raises:
-        SilentError: If nothing comes.
-        ControlError: If it answers with an error, which shows that it does not hang.
+        SilentError: If there is no reply.
+        ControlError: If the reply is an error, which shows that the server does not hang.
     """
     address = url + PATHS[signature.kind]
     _call(
@@ -128,30 +128,30 @@ def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret 
 
 
 def unload(url: str, model: str, token: Secret | None = None) -> None:
-    """Have a model's process ended; it is gone from `ask_loaded` when it is.
+    """Make the server end a model's process; `ask_loaded` no longer lists the model once the process has ended.
 
     Raises:
-        ControlError: If the server does not take that.
+        ControlError: If the server does not accept that.
     """
     _call(token, lambda session, line: _exchange(session, f"{url}/api/chat", line.deadline, unload_body(model)))
 
 
 class ControlError(NoEndpointError):
-    """A control call failed; the message says how, without the endpoint's name."""
+    """A control call failed; the message says why, without the endpoint's name."""
 
 
 class SilentError(ControlError):
-    """The server took the call and did not answer in time."""
+    """The server accepted the call and did not reply in time."""
 
 
 def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T], seconds: float | None = None) -> T:
-    """Make a control call: it ends by itself, whatever the server sends.
+    """Make a control call, which ends in time, whatever the server sends.
 
     Args:
-        seconds: For the whole of it; None: as for a probe.
+        seconds: Time limit for the whole call; None: as for a probe.
 
     Raises:
-        ControlError: For everything that can go wrong; `SilentError` where time is up.
+        ControlError: For every kind of failure; `SilentError` if the time limit is over.
     """
     line = _Line(monotonic() + (PROBE_SECONDS if seconds is None else seconds))
     try:
@@ -161,11 +161,11 @@ def _call(token: Secret | None, ask: Callable[[requests.Session, _Line], T], sec
         failure = _sentence(error)
     except ReadTimeoutError:
         failure = SILENT
-    except BodyError:  # what `raw.read1` raises comes from urllib3 as it is
+    except BodyError:  # `raw.read1` passes urllib3's own exceptions on
         failure = "the connection broke in the middle of its answer"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        failure = "it answers, but not as Ollama does: is this the right port?"
-    if failure == SILENT or monotonic() >= line.deadline:  # then it was we who broke the connection
+        failure = "it replies, but not like Ollama: is this the right port?"
+    if failure == SILENT or monotonic() >= line.deadline:  # then obcd itself broke the connection
         raise SilentError(SILENT)
     raise ControlError(failure)
 
@@ -181,7 +181,7 @@ def _ask_models(session: requests.Session, url: str, line: _Line) -> list[dict[s
 
 
 def _digests(models: list[dict[str, object]]) -> dict[str, str]:
-    """Return `{canonical model name: digest}` of what can be a model of Ollama."""
+    """Return `{canonical model name: digest}` of the entries that can be models of Ollama."""
     digests: dict[str, str] = {}
     for item in models:
         name, digest = str(item["name"]), str(item.get("digest", ""))
@@ -194,9 +194,9 @@ def _digests(models: list[dict[str, object]]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _session(token: Secret | None, line: _Line) -> Iterator[requests.Session]:
-    """Give a session whose connections break at the deadline.
+    """Provide a session whose connections break at the deadline.
 
-    The time limits of `requests` are between two bytes: a server that sends one now and then never exceeds them.
+    The time limits of `requests` apply between two bytes: a server that sends a byte now and then never exceeds them.
     """
     timer = threading.Timer(max(0.0, line.deadline - monotonic()), _break_off, (line.sockets,))
     timer.daemon = True
@@ -220,7 +220,7 @@ def _break_off(sockets: list[socket.socket]) -> None:
 
 
 def _watched_adapter(line: _Line) -> HTTPAdapter:
-    """Return an adapter that takes note of every connection."""
+    """Return an adapter that records every connection."""
 
     def watched(pool: Any) -> type:
         class Connection(pool.ConnectionCls):  # type: ignore[misc]
@@ -243,7 +243,7 @@ def _watched_adapter(line: _Line) -> HTTPAdapter:
 def _exchange(
     session: requests.Session, url: str, deadline: float, body: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
-    """Ask for a JSON object; with a body by POST."""
+    """Request a JSON object; by POST if there is a body."""
     left = max(0.001, deadline - monotonic())
     limits = (min(CONNECT_SECONDS, left), left)
     method = "GET" if body is None else "POST"
@@ -253,9 +253,7 @@ def _exchange(
                 f"it answers with a redirect ({response.status_code}), which is not followed: configure its new address"
             )
         if response.status_code in (401, 403):
-            raise requests.HTTPError(
-                f"it does not let us in (status {response.status_code}): {NO_ENTRY[response.status_code]}"
-            )
+            raise requests.HTTPError(f"access denied (status {response.status_code}): {NO_ENTRY[response.status_code]}")
         if response.status_code != 200:
             raise requests.HTTPError(f"it answers with status {response.status_code}")
         raw = _read_body(response, deadline)
@@ -292,7 +290,7 @@ def _sentence(error: requests.RequestException) -> str:
 
 
 def probe_all(urls: Sequence[str], tokens: Sequence[Secret | None] = ()) -> list[Probe]:
-    """Probe several endpoints at once; the slowest one decides how long it takes.
+    """Probe several endpoints at once; the slowest one determines the duration.
 
     Args:
         tokens: One for each, or none at all.

@@ -1,7 +1,7 @@
-"""What a reply means: success is more than a 200, and a table says what each refusal is and where to ask next.
+"""The meaning of a reply: success is more than a 200, and a table classifies each refusal and says where to retry.
 
-The texts are those of ollama v0.33.0 and of the llama-server inside it; where another version says it, that stands
-beside the rule. A rule without a pattern goes by the status alone.
+The texts are those of ollama v0.33.0 and of the llama-server inside it; a comment names another version if the text is
+from there. A rule without a pattern goes by the status alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from obcd.core.request.records import Kind, Request
 from obcd.errors import LineError
 from obcd.ollama.transport import Reply
 
-#: done_reason of an answer; `load` and `unload` mean that nothing was generated.
+#: done_reason of a complete answer; `load` and `unload` mean that nothing was generated.
 ANSWERED = ("stop", "length")
 #: {kind: key of the text of an answer, in the message of a chat or in the reply itself}
 TEXT_KEYS = {Kind.CHAT: "content", Kind.COMPLETE: "response"}
@@ -70,7 +70,7 @@ RULES = (
     # Later than v0.33.0-rc2: "prediction aborted, token repeat limit reached" (ollama PR 18374).
     _rule(500, r"token repeat limit", FaultKind.REPETITION, Remedy.NEVER),
     _rule(500, r"invalid tool call|parser", FaultKind.BAD_SAMPLE, Remedy.HERE),
-    # The server lacks it, or does not let us in: another one may do.
+    # The server lacks the model, or denies access: another server may work.
     _rule(404, r"model", FaultKind.MODEL_MISSING, Remedy.ELSEWHERE),
     # "ollama cloud is disabled".
     _rule(403, r"cloud", FaultKind.BAD_REQUEST, Remedy.NEVER),
@@ -78,7 +78,7 @@ RULES = (
     _rule(401, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
     _rule(403, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
     _rule(407, r"", FaultKind.FORBIDDEN, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN),
-    # Busy: ask again. 503: OLLAMA_MAX_QUEUE are waiting; 499: the client left, which only a proxy shows.
+    # Busy: send again. 503: OLLAMA_MAX_QUEUE are waiting; 499: the client left, which only a proxy shows.
     _rule(503, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
     _rule(429, r"", FaultKind.BUSY, Remedy.HERE),
     _rule(499, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
@@ -107,8 +107,8 @@ RULES = (
     _rule(None, r"", FaultKind.SERVER_ERROR, Remedy.ELSEWHERE, harm=Harm.STRIKE),
 )
 
-#: The same for /api/embed, which says 400 of whatever has no status of its own, a crashed model included (ollama
-#: server/routes.go: EmbedHandler): only what is known to be the request's own fault is its fault there.
+#: The same for /api/embed, which replies 400 to every error without a status, a crashed model included (ollama
+#: server/routes.go: EmbedHandler): only errors that are known to be the request's own fault count as its fault there.
 _EMBED_FAULTS = r"option \"|invalid input type|json: cannot unmarshal|invalid model name|dimensions"
 EMBED_RULES = (
     _rule(
@@ -128,8 +128,8 @@ EMBED_RULES = (
 _OPTIONS = "|".join(OPTION_TYPES)
 _SIZE = r"\(\d{1,6}(\.\d{1,3})? [KMGT]?i?B\)"
 #: The only words of a server that are passed on: phrases of Ollama itself, with numbers and names of options in them.
-#: Everything else it says may quote a prompt: llama-server answers messages that it cannot read with a dump of them
-#: (llama.cpp common/chat.cpp), Go's JSON errors name what they stumbled over, a proxy may send the request back.
+#: All other words may quote a prompt: llama-server replies to messages that it cannot read with a dump of them
+#: (llama.cpp common/chat.cpp), Go's JSON errors quote the input that they failed on, a proxy may return the request.
 PHRASES = re.compile(
     "|".join(
         (
@@ -156,21 +156,20 @@ PHRASES = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-#: {kind: sentence}; where the server says one of PHRASES, it is appended.
+#: {kind: sentence}; if the server's text contains one of PHRASES, that phrase is appended.
 SENTENCES = {
     FaultKind.TOO_LONG: "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for "
     "all), or shorten it",
-    FaultKind.UNSUPPORTED: "the model cannot do what the line asks",
+    FaultKind.UNSUPPORTED: "the model cannot do what the line requests",
     FaultKind.BAD_SCHEMA: "the server cannot turn the JSON schema into a grammar: simplify it",
     FaultKind.BAD_REQUEST: "the server refuses the request",
     FaultKind.INCOMPATIBLE: "the model needs another version of Ollama",
     FaultKind.REPETITION: "the model repeated itself until the server stopped it",
     FaultKind.BAD_SAMPLE: "the server could not read what the model wrote",
     FaultKind.MODEL_MISSING: "the server does not have the model",
-    FaultKind.FORBIDDEN: "the server does not let us in: check its address, what stands in front of it, and its "
-    "token_file",
+    FaultKind.FORBIDDEN: "access denied: check the server's address, the proxy in front of it, and its token_file",
     FaultKind.BUSY: "the server is busy",
-    FaultKind.OUT_OF_MEMORY: "the server has not enough memory for the model",
+    FaultKind.OUT_OF_MEMORY: "the server does not have enough memory for the model",
     FaultKind.LOAD_FAILED: "the server could not load the model",
     FaultKind.CRASHED: "the model's process crashed while it answered",
     FaultKind.SERVER_ERROR: "the server reports an error",
@@ -178,7 +177,7 @@ SENTENCES = {
 
 
 def judge(reply: Reply, request: Request) -> dict[str, object] | Fault:
-    """Judge the reply to a request: the parsed document of a true answer, or what went wrong."""
+    """Judge the reply to a request: return the parsed document of a complete answer, or the fault."""
     document = _read(reply, request.kind)
     if isinstance(document, Fault):
         return document
@@ -196,7 +195,7 @@ def judge(reply: Reply, request: Request) -> dict[str, object] | Fault:
 
 
 def judge_loaded(reply: Reply, kind: Kind) -> Fault | None:
-    """Judge the reply to a request that only loads a model."""
+    """Judge the reply to a request that only loads a model; return its fault, None for success."""
     document = _read(reply, kind)
     if isinstance(document, Fault):
         return document
@@ -205,20 +204,20 @@ def judge_loaded(reply: Reply, kind: Kind) -> Fault | None:
 
 
 def _read(reply: Reply, kind: Kind) -> dict[str, object] | Fault:
-    """Return the document of a reply that is no error."""
+    """Return the document of a reply that is not an error, else its fault."""
     if reply.status != 200:
         return _judge_refusal(reply, kind)
     try:
         document = read_vectors(reply.body) if kind is Kind.EMBED else parse_object(reply.body)
     except LineError:
-        return _invalid("the reply is no JSON object")
+        return _invalid("the reply is not a JSON object")
     if "error" in document:
         return _by_rules(500, error_text(reply.body), kind)
     return document
 
 
 def error_text(body: bytes) -> str:
-    """Return the server's error text; a llama-server error, JSON inside a JSON string, is unwrapped."""
+    """Return the server's error text; a llama-server error, which is JSON inside a JSON string, is unwrapped."""
     text: object = body.decode("utf-8", "replace")
     for _ in range(3):
         try:
@@ -254,7 +253,7 @@ def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> F
 
 
 def _detail(kind: FaultKind, text: str) -> str:
-    """Return the part of the server's words that helps and cannot quote a prompt: messages go to logs."""
+    """Return the helpful part of the server's text that cannot quote a prompt, because messages go to logs."""
     if kind is FaultKind.TOO_LONG:
         prompt, fit = _counted_tokens(text)
         return f", {prompt} tokens where {fit} fit" if fit else ""
@@ -263,7 +262,7 @@ def _detail(kind: FaultKind, text: str) -> str:
 
 
 def _counted_tokens(text: str) -> tuple[int, int]:
-    """Return the prompt's tokens and how many fit, as llama-server counted them; 1 and 0 where nobody says."""
+    """Return the prompt's tokens and how many fit, as llama-server counted them; 1 and 0 if the text does not say."""
     tokens = re.search(r"request \(([0-9]{1,9}) tokens\).*?\(([0-9]{1,9}) tokens\)", text)
     return (int(tokens[1]), int(tokens[2])) if tokens else (1, 0)
 

@@ -1,4 +1,4 @@
-"""What a server holds in memory, as `GET /api/ps` tells, and whether that is what requests need. Pure."""
+"""The models that a server has in memory, from `GET /api/ps`, and whether they are what requests need. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature, canonical_model
 from obcd.text import printable
 
-#: What is kept of the list: so many models, with names of so many characters.
+#: Most models of the list that are kept, and most characters of their names.
 MAX_MODELS, MAX_NAME = 100, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that a server holds.
+    """A model that a server has in memory.
 
     Attributes:
-        size_bytes, vram_bytes: Of the whole, and of what lies on the card.
-        context_length: Tokens of each slot; 0 when it is not told.
+        size_bytes, vram_bytes: The size of the whole model, and of its part on the GPU.
+        context_length: Tokens of each slot; 0 if the server does not state it.
     """
 
     name: str
@@ -34,13 +34,13 @@ def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
     """Read the body of /api/ps: `{"models": [{"name", "size", "size_vram", "context_length", …}]}`.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, OverflowError: If it is not Ollama's.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: If the body does not have Ollama's form.
     """
     return tuple(
         Loaded(
             name=printable(str(item["name"])[:MAX_NAME]),
             size_bytes=int(item["size"]),
-            vram_bytes=int(item.get("size_vram", item["size"])),  # not told is no reason for a restart
+            vram_bytes=int(item.get("size_vram", item["size"])),  # an unstated size is no reason for a restart
             context_length=int(item.get("context_length") or 0),
         )
         for item in (document.get("models") or [])[:MAX_MODELS]
@@ -48,16 +48,16 @@ def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
 
 
 def find_loaded(models: Iterable[Loaded], model: str) -> Loaded | None:
-    """Return a model by its canonical name, None when it is not loaded."""
+    """Return a model by its canonical name, None if it is not loaded."""
     return next((item for item in models if canonical_model(item.name) == model), None)
 
 
 def judge_gpu(found: Loaded) -> Fault | None:
-    """Return the fault of a model of which a part lies outside of the card, None where all of it is there."""
+    """Return the fault of a model of which a part is not on the GPU, None if all of it is."""
     if found.vram_bytes >= found.size_bytes:
         return None
     share = min(99, round(100 * found.vram_bytes / found.size_bytes))
-    where = f"only {share} % of it lies on the GPU" if found.vram_bytes else "it is computed on the CPU"
+    where = f"only {share} % of it is on the GPU" if found.vram_bytes else "it is computed on the CPU"
     return unfit(
         FaultKind.OFF_GPU,
         f"{where}, and require_gpu is set: give it a card with more memory, or lower num_ctx or slots",
@@ -65,7 +65,7 @@ def judge_gpu(found: Loaded) -> Fault | None:
 
 
 def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
-    """Return whether a model is loaded with a smaller context than a signature asks for.
+    """Return whether a model is loaded with a smaller context than a signature requests.
 
     Args:
         trained: The longest context of the model itself, to which every server lowers it; 0 for any.
@@ -75,17 +75,17 @@ def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
 
 
 def judge_context(found: Loaded, signature: Signature, trained: int) -> Fault | None:
-    """Return the fault of a context that the server lowered: prompts that fit elsewhere would be refused there."""
+    """Return the fault of a context that the server lowered: it would refuse prompts that fit elsewhere."""
     if not is_lowered(found, signature, trained):
         return None
     return unfit(
         FaultKind.CONTEXT_LOWERED,
-        f"the server gave it a context of {found.context_length} tokens in place of "
-        f"{min(trained, signature.num_ctx)}, for want of memory most often: "
+        f"the server gave it a context of {found.context_length} tokens instead of "
+        f"{min(trained, signature.num_ctx)}, usually because memory is short: "
         "lower num_ctx, or the server's slots (OLLAMA_NUM_PARALLEL)",
     )
 
 
 def unfit(kind: FaultKind, message: str) -> Fault:
-    """Return the fault of an endpoint that cannot serve a signature as it should; the request bears no blame."""
+    """Return the fault of an endpoint that cannot serve a signature as it should; the request is not to blame."""
     return Fault(kind, message, Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT)

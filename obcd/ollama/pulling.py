@@ -1,4 +1,4 @@
-"""Having a server fetch a model, by `POST /api/pull`, and following how far it is."""
+"""Make a server fetch a model, by `POST /api/pull`, and follow its progress."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from obcd.errors import NoEndpointError
 from obcd.secret import Secret
 from obcd.text import duration, printable
 
-#: Seconds for a connection, and without anything new: checking the digest of a large file says nothing for minutes.
+#: Seconds for a connection, and without news: the check of a large file's digest sends nothing for minutes.
 CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 1800.0
 MAX_LINE_BYTES = 2**16
-GO_ON = "what came stays: the next pull goes on where it was"
+GO_ON = "the received part is kept: the next pull continues there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Progress:
 
     Attributes:
         status: Ollama's words, e.g. `pulling 6a0746a1ec1a`, `verifying sha256 digest`.
-        digest: "" when it is not about a file.
-        total_bytes, completed_bytes: Of that file; 0 when they are not told.
+        digest: The digest of the file, "" if the line is not about a file.
+        total_bytes, completed_bytes: The sizes of that file; 0 if they are not stated.
     """
 
     status: str
@@ -36,10 +36,10 @@ class Progress:
 
 
 def stream_pull(url: str, model: str, token: Secret | None = None) -> Iterator[Progress]:
-    """Pull a model and yield what the server tells; when it returns, the model is there.
+    """Pull a model and yield the progress; when the iterator ends, the server has the model.
 
     Raises:
-        NoEndpointError: If the server refuses, breaks off or says an error; partial files stay for the next pull.
+        NoEndpointError: If the server refuses, breaks off or reports an error; partial files stay for the next pull.
     """
     try:
         with requests.Session() as session:
@@ -52,9 +52,9 @@ def stream_pull(url: str, model: str, token: Secret | None = None) -> Iterator[P
             ) as response:  # fmt: skip
                 yield from _progress(response, model)
     except requests.Timeout:
-        raise NoEndpointError(f"the server went silent; {GO_ON}") from None
+        raise NoEndpointError(f"the server stopped sending; {GO_ON}") from None
     except requests.RequestException:
-        raise NoEndpointError(f"the server broke off (it was ended or restarted, or does not run); {GO_ON}") from None
+        raise NoEndpointError(f"the connection broke (server stopped, restarted, or not running); {GO_ON}") from None
 
 
 def _progress(response: requests.Response, model: str) -> Iterator[Progress]:
@@ -73,25 +73,25 @@ def _progress(response: requests.Response, model: str) -> Iterator[Progress]:
             if progress != last:
                 last, moved_at = progress, monotonic()
                 yield progress
-        if monotonic() - moved_at > SILENCE_SECONDS:  # it talks, but of nothing new
-            raise NoEndpointError(f"{model}: nothing more came for {duration(SILENCE_SECONDS)}; {GO_ON}")
+        if monotonic() - moved_at > SILENCE_SECONDS:  # it sends lines, but no progress
+            raise NoEndpointError(f"{model}: no progress for {duration(SILENCE_SECONDS)}; {GO_ON}")
     if response.status_code != 200:
         raise NoEndpointError(f"{model}: the server answers with status {response.status_code}")
     if last.status != "success":
-        raise NoEndpointError(f"{model}: the server ended in the middle; {GO_ON}")
+        raise NoEndpointError(f"{model}: the server's reply ended early; {GO_ON}")
 
 
 def _lines(response: requests.Response) -> Iterator[bytes]:
-    """Yield the lines that came, an empty one for each piece of a line: a server that drips is not waited for in vain.
+    """Yield the lines received, and an empty one for each piece of a line, so that the caller sees a server that drips.
 
     Raises:
-        NoEndpointError: If one is longer than any of Ollama's.
+        NoEndpointError: If a line is longer than any of Ollama's.
     """
     pending = b""
     for piece in response.iter_content(chunk_size=MAX_LINE_BYTES if response.status_code != 200 else 512):
         *lines, pending = (pending + piece).split(b"\n")
         if len(pending) > MAX_LINE_BYTES:
-            raise NoEndpointError(f"the server sends a line of more than {MAX_LINE_BYTES} bytes: it is no Ollama")
+            raise NoEndpointError(f"the server sends a line of more than {MAX_LINE_BYTES} bytes: it is not Ollama")
         yield from lines or [b""]
     yield pending
 

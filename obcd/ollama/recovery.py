@@ -1,6 +1,6 @@
-"""The steps of `core.endpoint.recovery_steps` as calls to a server: what is done about one that answers nobody.
+"""The steps of `core.endpoint.recovery_steps` as calls to a server, to recover one that responds to no request.
 
-Ollama has no time limit of its own for a generation, and goes on sending requests to a process that hangs.
+Ollama has no time limit for a generation, and keeps sending requests to a process that hangs.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from obcd.ollama.control import ControlError, SilentError, ask_loaded, ask_one_t
 from obcd.ollama.loaded import find_loaded
 from obcd.secret import Secret
 
-#: Seconds until an unloaded model has to be gone (Ollama itself waits five for the memory), and between looks.
+#: Seconds until an unloaded model has to be gone (Ollama itself waits five for the memory), and between checks.
 GONE_SECONDS, LOOK_SECONDS = 20.0, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveringServer:
-    """A server that answers nobody.
+    """A server that responds to no request.
 
     Attributes:
-        signature: What it should have loaded.
+        signature: The signature that it should have loaded.
         token_seconds: How long one token may take; it may have to wait for a slot, or for another request's prompt.
-        is_well: Returns whether a request was answered meanwhile.
-        break_off: Breaks off what we have in flight there.
-        tell: Called with each step, in a sentence for people.
+        is_well: Returns whether a request has got a response meanwhile.
+        break_off: Cancels obcd's requests in flight there.
+        tell: Called with a sentence for people at each step.
     """
 
     url: str
@@ -42,7 +42,7 @@ class RecoveringServer:
 
 
 def run(steps: RecoverySteps, server: RecoveringServer) -> None:
-    """Take one step after the other until none is left for now; that takes up to a minute beside the token."""
+    """Take one step after the other until no step is due; this takes up to a minute in addition to the token."""
     while not steps.is_at_rest:
         if steps.sentence:
             server.tell(steps.sentence)
@@ -54,7 +54,7 @@ def run(steps: RecoverySteps, server: RecoveringServer) -> None:
         except ControlError as error:
             finding, reason = RecoveryFinding.ERROR, str(error)
         if steps.step is RecoveryStep.TOKEN and finding is RecoveryFinding.SILENT and server.is_well():
-            finding = RecoveryFinding.YES  # our token only had to wait behind others
+            finding = RecoveryFinding.YES  # the token only had to wait behind other requests
         steps.note(finding, monotonic(), reason)
     server.tell(steps.sentence)
 

@@ -1,10 +1,10 @@
-"""Asking until the answer fits: one that does not satisfy what it is held to is shown to the model with what is wrong.
+"""Send a request until the answer fits: an answer that breaks its rules is shown to the model with its fault.
 
-    ask ──► fits ─────────────────────────────► Answer
-     ▲ └──► does not fit, repairs are left ──┐
-     └── the prompt, that answer, its fault ◄┘  … none are left ──► Fault `invalid_answer`, which keeps the answer
+    send ──► fits ─────────────────────────────► Answer
+     ▲ └───► does not fit, repairs are left ──┐
+     └── the prompt, that answer, its fault ◄─┘  … no repairs are left ──► Fault `invalid_answer`, with the answer
 
-One request for whoever leased it: its tokens and seconds are those of all that was asked.
+For the caller this is one request: its tokens and seconds are the sums over all attempts to repair it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from obcd.text import plural
 
 #: Longest schema that is shown in a conversation, in characters of its JSON.
 MAX_SHOWN = 4000
-#: Longest answer that is shown to the model again, in characters: what repeats itself up to the token limit teaches
-#: nothing more.
+#: Longest answer that is shown to the model again, in characters: an answer that repeats itself up to the token limit
+#: teaches nothing more.
 MAX_REPEATED = 4000
 
 
 def ask_fitting(
     transport: Transport, request: Request, settings: JobSettings, has_time: Callable[[float], bool]
 ) -> ModelAnswer | Fault:
-    """Ask one request, and again at most `settings.repairs` times while its answer does not fit.
+    """Send one request, and repair it at most `settings.repairs` times while its answer does not fit.
 
     Args:
-        has_time: Called before each repair with the seconds that the answer before it took: whether another one like
-            it is within the limit of the whole request; it may then move the limit of what is asked next.
+        has_time: Called before each repair with the seconds that the previous answer took; returns whether another one
+            like it fits into the time limit of the whole request, and may then extend the limit for the repair.
     """
     held = held_of(request, settings)
     answer = ask(transport, request, settings)
@@ -54,33 +54,33 @@ def ask_fitting(
             return _misfit(request, settings, judged, total, repairs)
         repair = ask(transport, repair_of(request, answer, judged, held, repairs + 1), settings)
         if isinstance(repair, Fault):
-            if repair.remedy is Remedy.NEVER and not repair.needs:  # such as a context that holds no second answer
-                return _misfit(request, settings, judged, total, repairs, f"; asked again: {repair.message}")
-            return repair  # the endpoint's fault: the whole request is asked elsewhere
+            if repair.remedy is Remedy.NEVER and not repair.needs:  # such as a context too small for a second answer
+                return _misfit(request, settings, judged, total, repairs, f"; the repair failed: {repair.message}")
+            return repair  # the endpoint's fault: the whole request is sent elsewhere
         answer, repairs = repair, repairs + 1
         total = repair._replace(cost=Cost.total((total.cost, repair.cost)))
 
 
 def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: AnswerRules, number: int = 1) -> Request:
-    """Return the request that shows a model its answer and what is wrong with it.
+    """Return the request that shows a model its answer and the fault of the answer.
 
-    Every second one leaves the answer out and asks anew, with the form that is wanted: a small model copies what it
-    said before, and at temperature 0 the same conversation has the same end.
+    Every second repair leaves the answer out and repeats the request with the expected form: a small model copies its
+    earlier answer, and at temperature 0 the same conversation has the same end.
 
     Args:
-        number: Of the repair, from 1.
+        number: The number of the repair, from 1.
     """
     calls = answer.tool_calls
-    anew = CALL_ANEW if calls else f"Answer with one JSON value, and nothing else.{_shown_form(held.form)}"
-    sentence = f"That answer cannot be used.\n{misfit.told}\n{anew}"
+    demand = CALL_ANEW if calls else f"Answer with one JSON value, and nothing else.{_shown_form(held.form)}"
+    sentence = f"That answer cannot be used.\n{misfit.for_model}\n{demand}"
     repeated = (answer.text or "")[:MAX_REPEATED]
     is_fresh = number % 2 == 0
     if request.kind is Kind.COMPLETE:
-        more = anew if is_fresh else f"{repeated}\n\n{sentence}"
+        more = demand if is_fresh else f"{repeated}\n\n{sentence}"
         return replace(request, prompt=f"{request.prompt}\n\n{more}\n\n")
     last = request.messages[-1]
     if is_fresh and last["role"] == "user":
-        asked = {**last, "content": f"{last['content']}\n\n{anew}"}
+        asked = {**last, "content": f"{last['content']}\n\n{demand}"}
         return replace(request, messages=[*request.messages[:-1], asked])
     said: dict[str, object] = {"role": "assistant", "content": repeated, **({"tool_calls": calls} if calls else {})}
     shown = [said] if repeated.strip() or calls else []
@@ -88,9 +88,9 @@ def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: Answe
 
 
 def _shown_form(schema: Schema | None) -> str:
-    """Return how a schema is shown to a model: as a record to fill in where it is flat, which small models grasp.
+    """Return a schema as it is shown to a model: a flat one as a record to fill in, which small models understand.
 
-    What stands in the places is no JSON, so that a copy of it never passes for an answer.
+    The placeholders are not JSON, so that a copy of the form is never accepted as an answer.
     """
     if schema is None or isinstance(schema.document, str):
         return ""

@@ -1,4 +1,4 @@
-"""An answer held to a schema in a process of its own: one that may take long can be ended there, and nowhere else.
+"""Validate an answer against a schema in a separate process: only there can a long validation be ended.
 
 judge_apart ──► {"schema": {…}, "answer": "…"} ──► python -m obcd.ollama.validation_process
      ▲                                                  └► runs out of CPU time or memory, or dies: no answer
@@ -19,16 +19,16 @@ from typing import Any
 from obcd.core.schema.extract import split_thinking
 from obcd.core.schema.schemas import BACKTRACKS_APART, Fit, Misfit, Schema, too_long
 
-#: What one judgement may take, in seconds of CPU time: not of the wall clock, or a busy machine made answers unfit.
+#: Time limit of one judgement in seconds of CPU time: by the wall clock, a busy machine would make answers unfit.
 SECONDS = 1.0
-#: What it may take by the wall clock, in seconds: no machine is as busy as that.
+#: Time limit by the wall clock in seconds: no machine is as busy as that.
 WALL_SECONDS = 120.0
-#: What it may take of memory, in bytes.
+#: Memory limit in bytes.
 BYTES = 2**31
 
 
 def judge_apart(document: Mapping[str, Any], answer: str) -> Fit | Misfit:
-    """Return how an answer fits a schema; a misfit that is final where that takes too long."""
+    """Return how an answer fits a schema; a final misfit if the validation takes too long."""
     asked = json.dumps({"schema": document, "answer": answer, "seconds": SECONDS})
     command = [sys.executable, "-P", "-m", __name__]
     while True:
@@ -47,12 +47,12 @@ def judge_apart(document: Mapping[str, Any], answer: str) -> Fit | Misfit:
 
 
 def main() -> None:
-    """Judge what standard input has, and print how it fits."""
+    """Judge the answer on standard input, and print how it fits."""
     asked = json.load(sys.stdin)
     schema = Schema(asked["schema"], BACKTRACKS_APART)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-    signal.setitimer(signal.ITIMER_PROF, asked["seconds"])  # nobody catches its signal, so that it ends the process
+    signal.setitimer(signal.ITIMER_PROF, asked["seconds"])  # its signal is not caught, so it ends the process
     judged = schema.judge(asked["answer"])
     print(json.dumps({"is_fit": isinstance(judged, Fit), **asdict(judged)}))
 

@@ -1,1 +1,1 @@
-"""What people do before they drop a file: prepare, convert, draft a schema."""
+"""Work before a file is dropped: prepare, convert, draft a schema."""

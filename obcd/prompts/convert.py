@@ -1,4 +1,4 @@
-"""Turn a prompt file of one form into one of another, a line at a time."""
+"""Convert a prompt file from one format to another, line by line."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from obcd.text_files import LeftOut
 
 #: Longest line, in bytes; the largest `[spool] max_line_bytes`.
 MAX_LINE_BYTES = 2**28
-#: What a packed file may become.
+#: Maximum size of a packed file after unpacking.
 MAX_UNPACKED_BYTES = 2**40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What lines become.
+    """The format into which lines are converted.
 
     Attributes:
-        shape: Of the lines.
-        delimiter: Of a table.
-        columns: Of a table; (): those of the table that is read, or the keys of the first line.
-        model: For OpenAI's lines: what is asked where a line does not say.
+        shape: The shape of the lines.
+        delimiter: The delimiter of a table.
+        columns: The columns of a table; (): those of the table that is read, or the keys of the first line.
+        model: For OpenAI's lines: the model of a line that names none.
     """
 
     shape: LineShape
@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """How many lines were written, and how many could not be."""
+    """How many lines were written, and how many were left out."""
 
     lines: int
     left_out: int
@@ -56,13 +56,13 @@ def convert(
     report: Callable[[LeftOut], None],
     reading: Reading = PLAIN,
 ) -> ConversionReport:
-    """Convert a file; report each line that cannot be, in order.
+    """Convert a file; report each line that cannot be converted, in order.
 
     Args:
-        reading: What rows of a table are read with.
+        reading: The settings with which the rows of a table are read.
 
     Raises:
-        InputError: If the file as a whole is not what its form says, or nothing of it could be written.
+        InputError: If the file as a whole is not of the expected format, or no line of it could be written.
     """
     left_out = 0
     sheet = None if form.kind == JSONL else sheet_of(form, reading, MAX_LINE_BYTES)
@@ -118,7 +118,7 @@ def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: Bin
             cells = write_cells(ours, number, columns)
             rows = list(to_csv(columns, [cells], wanted.delimiter))
         except UnicodeEncodeError:
-            refuse(number, LineError("it has half a character in it (a lone surrogate), which UTF-8 cannot hold"))
+            refuse(number, LineError("it contains half a character (a lone surrogate), which UTF-8 cannot hold"))
             continue
         except LineError as error:
             refuse(number, error)
@@ -129,7 +129,7 @@ def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: Bin
 
 
 def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, object]]]]:
-    """Yield the number of each line and what makes a line of ours of it."""
+    """Yield the number of each line and a function that returns it as an obcd line."""
     blocks = unfold(iter(partial(source.read, BLOCK), b""), form, MAX_UNPACKED_BYTES)
     if sheet is not None:
         for number, row in enumerate(sheet.rows(blocks), 1):

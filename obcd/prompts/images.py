@@ -1,4 +1,4 @@
-"""A folder of pictures as prompt lines: each in base64, since a coordinator reads no paths of others."""
+"""Make prompt lines of a folder of pictures: each in base64, because a coordinator reads no paths that users name."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from obcd.prompts.texts import Prompt
 from obcd.text import printable
 from obcd.text_files import LeftOut
 
-#: What is looked at in a folder: all of it, so that what is no picture is named.
+#: Patterns of the files that are read: all of them, so that a file that is not a picture is reported.
 GLOBS = ("*",)
 #: Largest picture; servers scale them to a few hundred points a side anyway.
 MAX_IMAGE_BYTES = 20 * 2**20
-#: What is asked where nothing else is said.
+#: The default prompt.
 TEMPLATE = "Describe this picture."
 
 
 def image_from_file(path: Path, name: str, most_bytes: int = MAX_IMAGE_BYTES) -> Prompt | LeftOut:
-    """Return a picture as one prompt, its name as id and as the text of the template."""
+    """Return a picture as one prompt; its name is the id and the text of the template."""
     place = printable(name)
     try:
         with open(path, "rb") as stream:
@@ -28,7 +28,7 @@ def image_from_file(path: Path, name: str, most_bytes: int = MAX_IMAGE_BYTES) ->
     if not data:
         return LeftOut(place, "it is empty")
     if not _is_image(data):
-        return LeftOut(place, "it is no picture that Ollama reads: PNG, JPEG or WebP")
+        return LeftOut(place, "it is not a picture that Ollama reads: PNG, JPEG or WebP")
     if len(data) > most_bytes:
         return LeftOut(place, f"it is larger than {most_bytes} bytes: scale it down, or raise --max-image-bytes")
     shown = name.encode("utf-8", "backslashreplace").decode("utf-8")

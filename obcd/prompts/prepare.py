@@ -1,4 +1,4 @@
-"""Write a prompt file: wrap each text and lay it out as one of our lines.
+"""Write a prompt file: wrap each text and write it as one obcd line.
 
 {"id": "ward/1.txt", "system": "…", "prompt": "Summarise: …"}
 """
@@ -16,21 +16,21 @@ from obcd.errors import InputError, LineError, UsageError
 from obcd.prompts.texts import TEXT_FIELD, Prompt
 from obcd.text_files import LeftOut
 
-#: where the text goes in a template
+#: the place of the text in a template
 PLACEHOLDER = f"{{{TEXT_FIELD}}}"
-#: the longest line that a coordinator takes if its configuration says nothing else ([spool] max_line_bytes)
+#: the longest line that a coordinator accepts by default ([spool] max_line_bytes)
 DEFAULT_MAX_LINE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapping:
-    """What is put around every text."""
+    """What is added to every text."""
 
     template: str = (
         PLACEHOLDER  # as of a profile (`core.request.rows`): `{age} years: {text}`; `{{` and `}}` are braces
     )
     system: str | None = None
-    may_be_same: bool = False  # whether all prompts may be the same, as those about pictures are
+    may_be_same: bool = False  # whether all prompts may be the same, as prompts about pictures are
 
     def __post_init__(self) -> None:
         try:
@@ -44,11 +44,11 @@ class Wrapping:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names of the fields of the template."""
+        """The names of the template's fields."""
         return fields_of(self.template)
 
     def line(self, prompt: Prompt) -> bytes:
-        """Return the line of a prompt file, in ASCII, with its LF.
+        """Return a line of a prompt file, in ASCII, with its LF.
 
         Raises:
             LineError: If a field that the template names is missing or empty.
@@ -61,22 +61,22 @@ class Wrapping:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `write_prompts` did."""
+    """The counts of `write_prompts`."""
 
     prompts: int
     left_out: int
-    long_lines: int  # written, but longer than a coordinator takes by default
+    long_lines: int  # written, but longer than a coordinator accepts by default
 
 
 def write_prompts(
     prompts: Iterable[Prompt | LeftOut], wrapping: Wrapping, stream: BinaryIO, report: Callable[[LeftOut], None]
 ) -> Prepared:
-    """Write one line a prompt; report what was left out, in order.
+    """Write one line per prompt; report each text that was left out, in order.
 
-    Every line is read back as the coordinator will, so that what it would refuse is told now.
+    Every line is read back as the coordinator reads it, so that a line that it would reject is reported now.
 
     Raises:
-        InputError: There is no prompt at all.
+        InputError: If there is no prompt at all.
     """
     written = left_out = long_lines = 0
     for prompt in prompts:

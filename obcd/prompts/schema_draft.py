@@ -1,10 +1,10 @@
-"""Draft a JSON schema from examples: records, or rows of a CSV file. Pure but for the rows it is given.
+"""Draft a JSON schema from examples: records, or rows of a CSV file. Pure except for reading the given rows.
 
-What every example has is required, what one of them lacks is not; nothing else is allowed. It is a draft: who uses it
-knows better which texts are dates, how long they may be, and which values there are.
+A key that every example has is required, a key that one of them lacks is optional; no other key is allowed. It is a
+draft: its user knows better which texts are dates, how long they may be, and which values there are.
 
-Own code: genson (1.4) sorts `required` and the types, makes an `anyOf` of every nullable date or list, bounds neither
-depth nor keys, and forbids no further keys; what has to be built on it is as long as this.
+Own code: genson (1.4) sorts `required` and the types, makes an `anyOf` of every nullable date or list, limits neither
+depth nor keys, and forbids no further keys; the code that it would need around it is as long as this module.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dataclasses import dataclass, field
 from obcd.core.tables.csv_reader import read_header
 from obcd.errors import InputError
 
-#: More different keys are no record but free-form keys.
+#: Maximum number of different keys; more are free-form keys and not a record.
 MAX_KEYS = 1000
-#: Deepest nesting that is looked into.
+#: Maximum nesting.
 MAX_DEPTH = 32
-#: Texts that are all like this get it as their pattern, which makes a model's answers end.
+#: Texts that all match this get it as their pattern, which makes a model's answers end.
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 _FLAGS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
-#: In the order in which a schema names them.
+#: The order in which a schema names them.
 _TYPES = {
     dict: "object", list: "array", str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null",
 }  # fmt: skip
@@ -36,7 +36,7 @@ _TYPES = {
 
 @dataclass(slots=True)
 class _Seen:
-    """What the examples have shown at one place."""
+    """The values that the examples have at one place."""
 
     types: set[str] = field(default_factory=set)
     objects: int = 0
@@ -63,7 +63,7 @@ class _Seen:
                 self.having[key] = self.having.get(key, 0) + 1
             if len(self.keys) > MAX_KEYS:
                 raise InputError(
-                    f"the examples have more than {MAX_KEYS} different keys: they are no records of a kind"
+                    f"the examples have more than {MAX_KEYS} different keys: they are not records of one kind"
                 )
 
     def schema(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ def draft_schema(examples: Iterable[object]) -> dict[str, object]:
             "integer"}}, "required": ["age"], "additionalProperties": false}`.
 
     Raises:
-        InputError: If there is none, or they are no records of a kind.
+        InputError: If there is no example, or the examples are not records of one kind.
     """
     seen, count = _Seen(), 0
     for example in examples:
@@ -105,11 +105,11 @@ def draft_schema(examples: Iterable[object]) -> dict[str, object]:
 def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, object]]:
     """Yield the rows of a CSV file as records; a cell's type is the narrowest that all cells of its column have.
 
-    Two passes cannot be made over a pipe, so each cell says what it alone could be; `draft_schema` widens. Numbers with
-    a leading zero are texts (`007`), empty cells null.
+    A pipe allows no second pass, so each cell gets the type that it alone could have; `draft_schema` widens it. Numbers
+    with a leading zero are texts (`007`), empty cells are null.
 
     Raises:
-        InputError: If it has no header, a row of another length, or a field that is too long.
+        InputError: If the file has no header, a row of another length, or a field that is too long.
     """
     left = iter(lines)
     header, above = read_header(left, delimiter)
@@ -124,14 +124,14 @@ def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[st
                 continue
             if len(row) != len(header):
                 line = above + rows.line_num
-                raise InputError(f"line {line} has {len(row)} fields, the header {len(header)}: mend it")
+                raise InputError(f"line {line} has {len(row)} fields, the header {len(header)}: correct it")
             yield {name: _cell(text) for name, text in zip(header, row, strict=True)}
     except csv.Error as error:
-        raise InputError(f"line {above + rows.line_num} is no CSV: {error}") from None
+        raise InputError(f"line {above + rows.line_num} is not valid CSV: {error}") from None
 
 
 def settle_columns(schema: dict[str, object]) -> dict[str, object]:
-    """Widen the columns of a table whose cells differ: one that holds texts and numbers holds texts."""
+    """Widen the columns of a table whose cells differ: a column of texts and numbers holds texts."""
     properties = schema.get("properties")
     for part in properties.values() if isinstance(properties, dict) else ():
         types = part["type"] if isinstance(part["type"], list) else [part["type"]]
@@ -145,7 +145,7 @@ def settle_columns(schema: dict[str, object]) -> dict[str, object]:
 
 
 def is_schema(document: object) -> bool:
-    """Return whether a document looks like a JSON schema rather than like a record."""
+    """Return whether a document looks like a JSON schema and not like a record."""
     if not isinstance(document, Mapping):
         return False
     is_typed = document.get("type") in _TYPES.values()

@@ -1,6 +1,7 @@
-"""Read texts that are to become prompts: files of a folder, lines, or a column of a CSV file.
+"""Read texts that become prompts: files of a folder, lines, or a column of a CSV file.
 
-Each reader yields `Prompt | LeftOut` one at a time: what is no text (not UTF-8, empty, a link) is named, not fatal.
+Each reader yields `Prompt | LeftOut` one at a time: input that is not text (not UTF-8, empty, a link) is reported and
+does not stop the reader.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from obcd.errors import FormError, InputError
 from obcd.text import printable
 from obcd.text_files import LeftOut, bounded_lines
 
-#: which files of a folder are texts, if nothing else is said
+#: which files of a folder are texts by default
 DEFAULT_GLOBS = ("*.txt", "*.md")
-#: largest text file, line or CSV field; more than any model reads
+#: maximum size of a text file, line or CSV field; more than any model reads
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 #: the field of a template that is the text itself
 TEXT_FIELD = "text"
-#: keys of a line that mean something to obcd (design.md 4): an echoed column must not take one of these names
+#: keys of a line that have a meaning to obcd (design.md 4): an echoed column must not take one of these names
 RESERVED_KEYS = OUR_KEYS | MESSAGE_KEYS | {"embed", "custom_id", "method", "url", "body"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One text on its way to become a line."""
+    """One text that becomes a line."""
 
     id: str | int
     text: str
@@ -51,22 +52,22 @@ class Columns:
 
     text: str
     id: str | None = None  # None: the id is the number of the row, from 1
-    keep: bool = False  # echo the others
-    fields: tuple[str, ...] = ()  # what the template names
+    keep: bool = False  # whether the other columns are echoed
+    fields: tuple[str, ...] = ()  # the columns that the template names
     delimiter: str = ","
 
 
 def prompts_from_folder(
     folder: Path, globs: tuple[str, ...] = DEFAULT_GLOBS, read: Read | None = None
 ) -> Iterator[Prompt | LeftOut]:
-    """Yield every file in a folder and below it, by name; the id is its path below the folder.
+    """Yield every file in a folder and below it, in the order of names; the id is its path below the folder.
 
-    Hidden files and folders are not looked at. Symbolic links are not followed but reported.
+    Hidden files and folders are ignored. Symbolic links are not followed but reported.
 
     Args:
-        folder: where to look.
-        read: makes a prompt of a file, given its name below the folder; None: takes its text.
-        globs: patterns, in any case; a file counts when its name matches one, or its path one that has a slash.
+        folder: the folder.
+        read: makes a prompt of a file, given its name below the folder; None: the prompt is the file's text.
+        globs: patterns, in any case; a file counts if its name matches one, or its path matches one with a slash.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -76,7 +77,7 @@ def prompts_from_folder(
 
 
 def prompt_from_file(path: Path, name: str) -> Prompt | LeftOut:
-    """Return a text file as one prompt with its name as id, without the line breaks at its end."""
+    """Return a text file, without the line breaks at its end, as one prompt with its name as id."""
     place = printable(name)
     try:
         with open(path, "rb") as stream:
@@ -86,7 +87,7 @@ def prompt_from_file(path: Path, name: str) -> Prompt | LeftOut:
     text = _text_of(data)
     if isinstance(text, LeftOut):
         return LeftOut(place, text.reason)
-    # A name that is not UTF-8 comes as lone surrogates, which no JSON reader but Python's takes.
+    # A name that is not UTF-8 comes as lone surrogates, which only Python's JSON reader accepts.
     return Prompt(name.encode("utf-8", "backslashreplace").decode("utf-8"), text, place)
 
 
@@ -94,7 +95,7 @@ def prompts_from_lines(stream: BinaryIO) -> Iterator[Prompt | LeftOut]:
     """Yield every line that is not blank; the id is the number of the line, from 1.
 
     Raises:
-        InputError: The stream cannot be read.
+        InputError: If the stream cannot be read.
     """
     try:
         for number, data in enumerate(bounded_lines(stream, MAX_TEXT_BYTES), 1):
@@ -107,15 +108,16 @@ def prompts_from_lines(stream: BinaryIO) -> Iterator[Prompt | LeftOut]:
 
 
 def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[Prompt | LeftOut]:
-    """Yield a column of a CSV file, row by row; blank rows do not count.
+    """Yield a column of a CSV file, row by row; blank rows are not counted.
 
     Args:
         stream: the file, UTF-8 with or without a byte order mark; left open.
-        name: what to call it in messages, ready to print.
+        name: the name of the file in messages, ready to print.
         columns: which columns are used.
 
     Raises:
-        InputError: No such column, not UTF-8, or no valid CSV (a quote that never ends would swallow the rest).
+        InputError: If there is no such column, or the file is not UTF-8 or not valid CSV (a quote that never ends would
+            swallow the rest).
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     lines, above = iter(text), 0
@@ -137,10 +139,10 @@ def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[
 
 
 def csv_columns(stream: BinaryIO, delimiter: str) -> list[str]:
-    """Return the column names of a CSV file, or nothing when its first line is none; for messages.
+    """Return the column names of a CSV file for messages; [] if its first line is not a header.
 
     Raises:
-        FormError: If another sign divides them.
+        FormError: If another character divides them.
     """
     line = next(bounded_lines(stream, MAX_TEXT_BYTES), b"").removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     check_delimiter(line, delimiter)
@@ -166,7 +168,7 @@ def _prompts_below(
             yield from _prompts_below(inner, f"{name}/", globs, read)
         elif _matches(name, globs):
             is_file = entry.is_file()  # a FIFO would block for ever
-            yield read(Path(entry.path), name) if is_file else LeftOut(printable(name), "it is no file")
+            yield read(Path(entry.path), name) if is_file else LeftOut(printable(name), "it is not a regular file")
 
 
 def _matches(name: str, globs: tuple[str, ...]) -> bool:
@@ -175,7 +177,7 @@ def _matches(name: str, globs: tuple[str, ...]) -> bool:
 
 
 def _text_of(data: bytes) -> str | LeftOut:
-    """Return bytes as text without the line breaks at its end, or why they are none."""
+    """Return bytes as text without the line breaks at its end, or the reason why they are not text."""
     if len(data) > MAX_TEXT_BYTES:
         return LeftOut("", f"it is longer than {MAX_TEXT_BYTES // 1024 // 1024} MiB")
     try:
@@ -189,7 +191,7 @@ def _checked(text: str) -> str | LeftOut:
     if not text.strip():
         return LeftOut("", "it is empty")
     if "\0" in text:
-        return LeftOut("", "it is no text (it holds NUL characters; is it UTF-16?)")
+        return LeftOut("", "it is not text (it contains NUL characters; is it UTF-16?)")
     return text
 
 
@@ -215,7 +217,7 @@ def _prompts_from_rows(
 
 
 def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
-    """Return {what the template names beside the text: index of that column}."""
+    """Return {field of the template except the text: index of its column}."""
     if TEXT_FIELD in columns.fields and TEXT_FIELD in header and columns.text != TEXT_FIELD:
         raise InputError(
             f"{name} has a column named {TEXT_FIELD}, and {{{TEXT_FIELD}}} stands for the column "
@@ -224,9 +226,7 @@ def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
     try:
         return {field: _column(header, field, name) for field in columns.fields if field != TEXT_FIELD}
     except InputError as error:
-        raise InputError(
-            f"{error} (the template names it; braces that are meant are written twice: {{{{ }}}})"
-        ) from None
+        raise InputError(f"{error} (the template names it; write literal braces twice: {{{{ }}}})") from None
 
 
 def _column(header: list[str], wanted: str, name: str) -> int:
@@ -238,7 +238,7 @@ def _column(header: list[str], wanted: str, name: str) -> int:
 
 
 def _kept(header: list[str], used: set[int | None], name: str) -> dict[str, int]:
-    """Return {key of the line: index} of the columns that are echoed; obcd's own keys get a `_` in front."""
+    """Return {key of the line: index} of the echoed columns; a column named like a key of obcd gets a leading `_`."""
     kept: dict[str, int] = {}
     for index, column in enumerate(header):
         if index in used:
@@ -256,7 +256,7 @@ def _kept(header: list[str], used: set[int | None], name: str) -> dict[str, int]
 
 @contextmanager
 def _large_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 128 KiB a field, which is one for the whole process, for a while."""
+    """Raise the csv module's limit of 128 KiB per field, which holds for the whole process, during a `with` block."""
     before = csv.field_size_limit(MAX_TEXT_BYTES)
     try:
         yield

@@ -1,1 +1,1 @@
-"""What people do with answers: read, merge, print, verify."""
+"""Work with published responses: read, merge, print, verify."""

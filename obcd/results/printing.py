@@ -1,4 +1,4 @@
-"""Lay out answers for reading: blocks as the seed's printer prints them, or one JSON object a line for machines."""
+"""Format answers for reading: blocks as the seed's printer prints them, or one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RULE = "#" * 40
 
 
 def text_block(answer: Answer) -> str:
-    """Return an answer as the seed prints it, ending in a blank line; several to one prompt are numbered from 1."""
+    """Return an answer as the seed prints it, with a blank line at its end; several to a prompt are numbered from 1."""
     prompt = _text(answer.record.get("prompt", NO_PROMPT))
     answers = each_answer(answer)
     numbers = [""] if len(answers) == 1 else [f" {number}" for number in range(1, len(answers) + 1)]
@@ -22,7 +22,7 @@ def text_block(answer: Answer) -> str:
 def json_line(answer: Answer) -> str:
     """Return an answer as one line of ASCII JSON: `{"file": "notes/responses.jsonl", "line": 7, "id": 7, "prompt": …}`.
 
-    file, line, id, prompt and response are always there (null where unknown), then whatever else the record holds.
+    file, line, id, prompt and response are always present (null where unknown); the other keys of the record follow.
     """
     record = answer.record
     first = {"file": answer.file, "line": answer.line, "id": answer.request_id}
@@ -31,7 +31,7 @@ def json_line(answer: Answer) -> str:
 
 
 def _said(answer: Answer, number: str) -> str:
-    """Return what was answered: text, calls of tools a line each, or both."""
+    """Return the content of an answer: text, calls of tools with one line each, or both."""
     calls = answer.tool_calls
     response = _text(answer.record.get("response", _vectors(answer) or NO_RESPONSE))
     text = f"Response{number}:\n{response}\n\n" if response or not calls else ""
@@ -39,7 +39,7 @@ def _said(answer: Answer, number: str) -> str:
 
 
 def _vectors(answer: Answer) -> str:
-    """Return what is said of the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" where it holds none."""
+    """Return a description of the vectors of an answer, e.g. `2 vectors of 768 numbers`; "" if it holds no vectors."""
     found = answer.embeddings
     if not isinstance(found, list) or not found or not isinstance(found[0], list):
         return ""
@@ -47,5 +47,5 @@ def _vectors(answer: Answer) -> str:
 
 
 def _text(value: object) -> str:
-    """Return text as it is, any other JSON value as JSON."""
+    """Return text unchanged, any other JSON value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

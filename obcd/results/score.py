@@ -1,6 +1,6 @@
-"""Compare records that a model extracted with a key of right answers, field by field.
+"""Compare records that a model extracted with a key of correct answers, field by field.
 
-Pure: takes values, opens nothing. It judges only the fields that the key names; it does not look for other faults.
+Pure: takes values, opens no file. It judges only the fields in the key; it does not look for other errors.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from obcd.errors import InputError
 
-#: A line number as a key writes it: counted from 1, no sign, no leading zero, so that a line has one spelling.
+#: A line number in a key: counted from 1, no sign, no leading zero, so that a line has one spelling.
 _LINE_NUMBER = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        matched: Fields that equal the key's.
-        total: Fields of the key, those of missing lines included: a line without a record has no field right.
+        matched: Number of fields that equal those of the key.
+        total: Number of fields in the key, including missing lines: a line without a record has no correct field.
     """
 
     matched: int
@@ -29,17 +29,17 @@ class Score:
 
 
 def score(records: Mapping[int, object], key: Mapping[str, Mapping[str, object]]) -> Score:
-    """Count the fields of the key that the records have right.
+    """Count the fields of the key that are correct in the records.
 
     Values must be equal as JSON: `54` and `54.0` are, `54` and `"54"` are not, nor are `1` and `true`. A record that is
-    not an object has no field right. Records of other lines, and further fields, do not count.
+    not an object has no correct field. Records of other lines, and further fields, do not count.
 
     Args:
         records: {line number: parsed answer}, e.g. `{1: {"mrn": "482913", "age": 54}}`.
-        key: {line number as text: {field: right value}}, e.g. `{"1": {"mrn": "482913", "age": 54}}`.
+        key: {line number as text: {field: correct value}}, e.g. `{"1": {"mrn": "482913", "age": 54}}`.
 
     Raises:
-        InputError: The key names a line that is not a number counted from 1.
+        InputError: If the key names a line that is not a number counted from 1.
     """
     matched = total = 0
     for name, wanted in key.items():
@@ -57,7 +57,7 @@ def _line_number(name: str) -> int:
 
 
 def _is_same(found: object, wanted: object) -> bool:
-    """Compare as JSON does; Python alone says True == 1, at any depth."""
+    """Return whether two values are equal as JSON; Python says True == 1, at any depth."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         return found.keys() == wanted.keys() and all(_is_same(found[name], wanted[name]) for name in wanted)
     if isinstance(found, list) and isinstance(wanted, list):

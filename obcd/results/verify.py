@@ -1,7 +1,7 @@
-"""Is a published job whole? The files against the manifest, and every line of the input against its result.
+"""Verify that a published job is complete: the files against the manifest, and every input line against its result.
 
-What the manifest says of itself (times, versions, settings) is taken as it is: there is nothing to hold it against.
-Only reads; whoever may read the folder may verify it.
+The manifest's times, versions and settings are not checked, because there is nothing to compare them with.
+Only reads; every user who may read the folder may verify it.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ from obcd.text import printable
 
 INPUT, RESPONSES, ERRORS, RETRY = "input.jsonl", "responses.jsonl", "errors.jsonl", "retry.jsonl"
 MODIFIED = "input.modified.jsonl"
-#: A manifest is a page; what is larger is none.
+#: Maximum size of a manifest.
 MAX_MANIFEST_BYTES = 64 * 2**20
-#: {ending of a folder: what it is}, where it holds no answers.
+#: {suffix of a folder without answers: its meaning}
 UNFINISHED = {
     ".partial": "a job that is still being answered",
-    ".waiting": "a file that is not taken yet, see why.txt in it",
+    ".waiting": "a file that is not accepted yet, see why.txt in it",
 }
 #: Folders below an outbox: `outbox/<user>/<profile>/<job>/`.
 DEPTH = 3
 
 
 class Verdict(StrEnum):
-    """What a folder turned out to be."""
+    """The verdict on a folder."""
 
     COMPLETE = "complete"  # every line has its result, and all files agree
-    REJECTED = "rejected"  # a file that could not become a job; it and the reason are there
-    REPEATED = "repeated"  # a file that an earlier job had answered; which one is there
+    REJECTED = "rejected"  # a file that could not become a job; the file and the reason are present
+    REPEATED = "repeated"  # a file that an earlier job had answered; the job is named
     WRONG = "wrong"  # a job's folder in which something is missing or does not agree
-    NOT_A_JOB = "not_a_job"  # nothing that could be verified
+    NOT_A_JOB = "not_a_job"  # not a folder that can be verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What became of one folder.
+    """The result for one folder.
 
     Attributes:
-        name: The folder as people call it, ready to print.
-        requests, responses, failures, cut_short: Counted from the files of this folder, not taken from the manifest.
-        by_retries: `{folder of a retry, ready to print: how many of the failed lines it answered}`.
-        problems: The first sentences of what is wrong, ready to print; `problem_count` is how many there are.
-        reason: Why it was rejected, which job answered it before, or why it is no job.
+        name: The folder's name for people, ready to print.
+        requests, responses, failures, cut_short: Counted from the files of this folder, not read from the manifest.
+        by_retries: `{folder of a retry, ready to print: number of failed lines that it answered}`.
+        problems: The sentences of the first problems, ready to print; `problem_count` is the number of all.
+        reason: Why it was rejected, which job answered it before, or why it is not a job.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Verification:
 
 
 def find_folders(folder: Path) -> list[tuple[str, Path]]:
-    """Return `[(name, folder)]`: the folder itself if it looks like a job's, or if none below it does; else those.
+    """Return `[(name, folder)]` of the job folders below; only the folder itself if it is one, or if there are none.
 
-    A name is as people call it, ready to print: `notes`, or `clinical/notes` below what was given.
+    A name is for people, ready to print: `notes`, or `clinical/notes` below the given folder.
     """
     own = Path(os.path.abspath(folder)).name
     below = [] if _looks_like_job(folder) or own.endswith(tuple(UNFINISHED)) else _jobs_below(folder, DEPTH)
@@ -88,12 +88,12 @@ def find_folders(folder: Path) -> list[tuple[str, Path]]:
 
 
 def verify(name: str, folder: Path, retries: Retries | None = None) -> Verification:
-    """Verify one folder, called `name`; what is wrong with it is the result and never raised.
+    """Verify one folder, called `name`; problems are part of the result and never raised.
 
-    A job that was tried again is right only if its retries are too.
+    A job with retries is complete only if its retries are complete.
 
     Args:
-        retries: What is known so far of folders beside each other.
+        retries: The cache of retries in folders beside each other.
     """
     try:
         manifest = _read_manifest(folder)
@@ -113,7 +113,7 @@ def verify(name: str, folder: Path, retries: Retries | None = None) -> Verificat
 
 
 def _looks_like_job(folder: Path) -> bool:
-    # A file of a job's, not a job's folder: a drop may be called manifest.json.jsonl.
+    # It must be a file, not a job's folder: a drop may be called manifest.json.jsonl.
     paths = [folder / name for name in (MANIFEST, RESPONSES, ERRORS, INPUT)]
     return any(os.path.lexists(path) and not os.path.isdir(path) for path in paths)
 
@@ -134,10 +134,10 @@ def _jobs_below(folder: Path, depth: int) -> Iterator[Path]:
 
 def _why_no_job(folder: Path, error: InputError) -> str:
     if not folder.is_dir():
-        return "it is no folder" if os.path.lexists(folder) else "there is no such folder"
+        return "it is not a folder" if os.path.lexists(folder) else "there is no such folder"
     for suffix, what in UNFINISHED.items():
         if folder.name.endswith(suffix):
-            return f"it stands for {what}: verify the folder of its answers when that is there"
+            return f"it stands for {what}: verify the folder of its answers when that exists"
     if not os.access(folder, os.R_OK | os.X_OK):
         return "you may not read it"
     return f"it holds no published job: {error}"
@@ -151,7 +151,7 @@ def _read_manifest(folder: Path) -> dict[str, object]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or len(raw) > MAX_MANIFEST_BYTES:
-        raise InputError(f"{MANIFEST} is no JSON object")
+        raise InputError(f"{MANIFEST} is not a JSON object")
     return document
 
 
@@ -161,9 +161,9 @@ def _verify_rejected(folder: Path, name: str, manifest: dict[str, object]) -> Ve
     if not isinstance(reason, str) or not reason:
         problems.add(f"{MANIFEST}: it does not say why the file was rejected")
     kept = kept_name(str(manifest.get("name")))
-    if os.path.lexists(folder / INPUT):  # of an obcd that called it so whatever it was
+    if os.path.lexists(folder / INPUT):  # an older obcd used this name for every kind of file
         kept = INPUT
-    _check_names(folder, {kept, MANIFEST}, {"why.txt"}, problems)  # older ones have none
+    _check_names(folder, {kept, MANIFEST}, {"why.txt"}, problems)  # older folders have no why.txt
     stream = _open(folder, kept, problems)
     if stream is not None:
         stream.close()
@@ -202,7 +202,7 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, object]) -> V
         sums, requests = _pair(folder, manifest, problems)
         _check_digests(folder, manifest, problems)
     except OSError as error:
-        problems.add(f"reading broke off: {error.strerror}")
+        problems.add(f"a file cannot be read to its end: {error.strerror}")
         sums, requests = Sums(), 0
     return Verification(
         name=name,
@@ -219,12 +219,12 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, object]) -> V
 def _verify_alone(retry: PublishedFolder) -> Verification:
     try:
         return _verify_published(retry.path, retry.name, _read_manifest(retry.path))
-    except InputError as error:  # it was there when the retries were looked for
+    except InputError as error:  # the manifest was there when the retries were searched
         return Verification(name=retry.name, verdict=Verdict.WRONG, problems=(str(error),), problem_count=1)
 
 
 def _follow(result: Verification, folder: Path, retries: Retries) -> Verification:
-    """Add what became of a right job's failed lines in its retries."""
+    """Add the results of a complete job's failed lines in its retries."""
     parent = PublishedFolder(folder, result.name)
     below = retries.below(parent) if result.verdict is Verdict.COMPLETE and result.failures else []
     again = [retry for retry in below if not retries.is_void(retry)]
@@ -234,7 +234,7 @@ def _follow(result: Verification, folder: Path, retries: Retries) -> Verificatio
     for retry in again:
         found = _verify_alone(retry)
         if found.verdict is not Verdict.COMPLETE:
-            problems.add(f"its retry {retry.name} is not right: {found.problems[0]}")
+            problems.add(f"its retry {retry.name} is not complete: {found.problems[0]}")
     answers = (item for item in read_whole(parent, retries) if isinstance(item, Answer) and item.by_retry)
     answered = Counter(item.file.rpartition("/")[0] for item in answers)
     return replace(
@@ -247,7 +247,7 @@ def _follow(result: Verification, folder: Path, retries: Retries) -> Verificatio
 
 
 def _check_names(folder: Path, needed: set[str], allowed: set[str], problems: Problems) -> None:
-    """Note what lies in the folder and does not belong there; what is missing is noted when it is opened."""
+    """Add a problem for each file that does not belong in the folder; missing files are noted when they are opened."""
     try:
         found = set(os.listdir(folder))
     except OSError as error:
@@ -260,10 +260,10 @@ def _check_names(folder: Path, needed: set[str], allowed: set[str], problems: Pr
 
 
 def _open_regular(folder: Path, name: str) -> BufferedReader:
-    """Open a file of a folder to read it through; neither a link nor a FIFO leads us on.
+    """Open a file of a folder for reading; refuse a link or a FIFO.
 
     Raises:
-        InputError: With one sentence, if it cannot be read or is no regular file.
+        InputError: With one sentence, if it cannot be read or is not a regular file.
     """
     try:
         return disk.open_regular(folder / name, os.O_NOFOLLOW, 2**18)
@@ -284,7 +284,7 @@ def _open(folder: Path, name: str, problems: Problems) -> BufferedReader | None:
 
 
 def _pair(folder: Path, manifest: dict[str, object], problems: Problems) -> tuple[Sums, int]:
-    """Check all lines; return what the outputs add up to and how many lines of the input want a result."""
+    """Check all lines; return the sums over the outputs and the number of input lines that need a result."""
     with ExitStack() as files:
 
         def opened(name: str) -> BufferedReader | None:
@@ -319,7 +319,7 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
         "counts.responses": counts.responses,
         "counts.failures": counts.failures,
         "counts.cut_short": counts.cut_short,
-        # a folder of before there were repairs, a cache, or `dedupe`, does not tell of them
+        # an obcd without repairs, cache or `dedupe` wrote no counts of them
         **{
             f"counts.{key}": count
             for key, count in (("repairs", counts.repairs), ("cached", counts.cached), ("same", counts.same))
@@ -332,7 +332,7 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
     for key, value in found.items():
         said = _value(manifest, key)
         if not _agrees(said, value):
-            problems.add(f"{MANIFEST}: {key} is {_shown(said)}, the files say {_shown(value)}")
+            problems.add(f"{MANIFEST}: {key} is {_shown(said)}, but the files say {_shown(value)}")
     shares = _value(manifest, "endpoints")
     shares = shares if isinstance(shares, dict) else {}
     for name in sorted(shares.keys() | pairing.sums.endpoints.keys()):
@@ -344,7 +344,7 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
 
 
 def _reading(manifest: dict[str, object]) -> Reading:
-    """Return what the lines were read with; a manifest without a template, or with nonsense for one, says nothing."""
+    """Return the settings with which the lines were read; PLAIN if the manifest has no template or an invalid one."""
     template, id_field = _value(manifest, "settings.template"), _value(manifest, "settings.id_field")
     if not isinstance(template, str):
         return PLAIN
@@ -356,27 +356,27 @@ def _reading(manifest: dict[str, object]) -> Reading:
 
 
 def _check_digests(folder: Path, manifest: dict[str, object], problems: Problems) -> None:
-    """Compare the outputs with their digests as published; an obcd before those had none to compare with."""
+    """Compare the outputs with their published digests; an older obcd wrote no digests."""
     digests = manifest.get("outputs")
     if digests is None:
         return
     present = {name for name in (RESPONSES, ERRORS, RETRY) if os.path.lexists(folder / name)}
     if not isinstance(digests, dict) or digests.keys() != present:
-        problems.add(f"{MANIFEST}: outputs does not name the files that are here")
+        problems.add(f"{MANIFEST}: `outputs` does not name the files that are in the folder")
         return
     for name in sorted(present):
         try:
             stream = _open_regular(folder, name)
-        except InputError:  # said already, where its lines were to be read
+        except InputError:  # added already, where its lines were read
             continue
         with stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if _value(digests[name], "sha256") != digest:
-            problems.add(f"{name}: it is not as it was published (its SHA-256 differs from {MANIFEST})")
+            problems.add(f"{name}: it was changed after it was published (its SHA-256 differs from {MANIFEST})")
 
 
 def _value(document: object, key: str) -> object:
-    """Return what stands under a dotted key; None where there is nothing."""
+    """Return the value of a dotted key; None if there is none."""
     for part in key.split("."):
         if not isinstance(document, dict):
             return None
@@ -385,7 +385,7 @@ def _value(document: object, key: str) -> object:
 
 
 def _agrees(said: object, found: object) -> bool:
-    """Compare a figure; sums of seconds may differ by what adding in another order changes."""
+    """Return whether two figures agree; sums of seconds may differ by the rounding of another order of addition."""
     if isinstance(found, float):
         return isinstance(said, int | float) and not isinstance(said, bool) and abs(said - found) < 0.002
     return type(said) is type(found) and bool(said == found)

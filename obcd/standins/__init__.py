@@ -1,1 +1,1 @@
-"""Servers that stand in for Ollama: embedded (real inference) and simulated."""
+"""Stand-in servers for Ollama: embedded (real inference) and simulated."""

@@ -1,6 +1,6 @@
-"""Runs stand-in servers until a signal: binds, announces, and stops at once as Ollama does (no drain).
+"""Run stand-in servers until a signal: bind, announce, and stop at once as Ollama does (no drain).
 
-One event loop serves any number of ports. Nothing here prints: the caller gets a line for each server.
+One event loop serves any number of ports. This module does not print: the caller gets a line for each server.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Site:
     api: OllamaApi
     settings: ServerSettings
     label: str  # `simulated`, `embedded`
-    preload: str | None = None  # the model to load before anybody asks
-    start_seconds: float = 0.0  # how long it takes requests without answering, as while Ollama looks for GPUs
+    preload: str | None = None  # the model to load before the first request
+    start_seconds: float = 0.0  # how long it accepts requests without answering, as Ollama does while it looks for GPUs
 
 
 async def serve(sites: Sequence[Site], announce: Callable[[str], None]) -> None:
     """Run servers until SIGTERM or SIGINT, then drop every connection.
 
     Args:
-        sites: what to run.
+        sites: the servers to run.
         announce: called with one line for each server as it starts to listen.
 
     Raises:
-        AlreadyRunningError: a port is taken; none of the servers listens then.
-        UsageError: an address is none of this machine's.
+        AlreadyRunningError: a port is in use; then no server listens.
+        UsageError: an address is not one of this machine.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ async def serve(sites: Sequence[Site], announce: Callable[[str], None]) -> None:
 
 
 async def start_site(site: Site) -> HttpServer:
-    """Listen for one site, or raise with who holds its port."""
+    """Listen for one site, or raise an error that names the holder of its port."""
     server = HttpServer(site.api)
     host, port = site.settings.host, site.settings.port
     try:
@@ -73,9 +73,11 @@ async def start_site(site: Site) -> HttpServer:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AlreadyRunningError(
-                f"port {port} on {host} is taken{holder_text(port)}; stop it, or choose another with --port (0 = any)."
+                f"port {port} on {host} is in use{holder_text(port)}; stop it, or choose another with --port (0 = any)."
             ) from error
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; give one with --host.") from error
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; give an address with --host."
+        ) from error
     return server
 
 
@@ -86,7 +88,7 @@ def address_line(site: Site, server: HttpServer) -> str:
 
 
 def holder_text(port: int) -> str:
-    """Return ` by NAME (pid N)` for the process that listens on a port, or nothing where it cannot be seen."""
+    """Return ` by NAME (pid N)` for the process that listens on a port, or "" if it cannot be found."""
     try:
         found = [
             conn.pid
@@ -108,7 +110,7 @@ async def _make_ready(site: Site) -> None:
 
 
 async def _until_stopped(stop: asyncio.Event, work: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal; what goes wrong in the work before it is raised here."""
+    """Wait for the signal; raise an error that happens in the work before it."""
     waiting = asyncio.ensure_future(stop.wait())
     try:
         pending: set[asyncio.Future[object]] = {waiting, *work}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Puts servers together: engine, account, API; simulated ones share a count of attempts and show their account."""
+"""Assemble servers from engine, account and API; simulated ones share a count of attempts and show their account."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def simulated_sites(
     start_seconds: float = 0.0,
     file: AccountFile | None = None,
 ) -> list[Site]:
-    """Return `count` simulated servers on consecutive ports, or on free ones where the first port is 0.
+    """Return `count` simulated servers on consecutive ports, or on free ones if the first port is 0.
 
     Args:
-        count: how many, from 1.
-        settings: of the first; the others differ by their port.
-        behaviour: of all of them, until one is told another by PUT /simulated/behaviour.
+        count: number of servers, from 1.
+        settings: of the first server; the others differ only in their port.
+        behaviour: of all servers, until PUT /simulated/behaviour changes that of one.
         preload: load the first model at the start.
-        start_seconds: how long they take requests without answering.
-        file: where their accounts are written too.
+        start_seconds: how long they accept requests without answering.
+        file: a file to which their accounts are also written.
     """
     attempts, library = Attempts(), Library()
     sites: list[Site] = []
@@ -55,12 +55,12 @@ def simulated_sites(
 
 def embedded_site(engine: Engine, settings: ServerSettings, preload: str | None) -> Site:
     """Return the server of an embedded engine; `preload` names the model to load at the start."""
-    account = Account(settings.limits.parallel, Attempts(), limit=0)  # nobody reads it
+    account = Account(settings.limits.parallel, Attempts(), limit=0)  # it is never read
     return Site(api=OllamaApi(engine, settings, account), settings=settings, label="embedded", preload=preload)
 
 
 def account_routes(account: Account) -> Routes:
-    """Return the endpoints that show an account: GET tells, DELETE starts a new experiment."""
+    """Return the endpoints that show an account: GET returns it, DELETE starts a new experiment."""
 
     async def show_requests(exchange: Exchange) -> None:
         exchange.send(200, encode(account.requests()))
@@ -83,7 +83,7 @@ def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Ha
 
     PUT takes any of `{"size_vram": "cpu", "hang": ["/api/ps"], "seconds": 2.0, "load_seconds": 3.0,
     "pull_seconds": 1.0, "most_context": 4096, "weights": "b", "models": ["llama3.2"], "faults": ["crash=0.5"]}`;
-    what is left out stays as it is.
+    keys that are left out do not change.
     """
 
     async def change(exchange: Exchange) -> None:
@@ -102,7 +102,7 @@ def behaviour_routes(engine: SimulatedEngine, api: OllamaApi) -> Mapping[str, Ha
 
 
 _TIMES = ("seconds", "load_seconds", "pull_seconds")
-#: {key: its kind, what Go would call it, what null means}
+#: {key: its type, Go's name for it, the meaning of null}
 _PLAIN: Mapping[str, tuple[type, str, object]] = {
     "most_context": (int, "Behaviour.most_context of type int", 0),
     "weights": (str, "Behaviour.weights of type string", ""),
@@ -116,7 +116,7 @@ def _seconds(body: JsonObject, key: str) -> float:
 
 
 def changed_behaviour(behaviour: Behaviour, body: JsonObject) -> Behaviour:
-    """Return a behaviour with what a body of PUT /simulated/behaviour changes; raises EngineError 400."""
+    """Return a behaviour with the changes of a body of PUT /simulated/behaviour; raises EngineError 400."""
     unknown = set(body) - {"hang", "size_vram", *_TIMES, *_PLAIN, "models", "faults"}
     if unknown:
         raise EngineError(400, f"unknown keys: {', '.join(sorted(unknown))}")

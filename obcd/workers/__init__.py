@@ -1,1 +1,1 @@
-"""The processes tied to endpoints, and the pool that keeps them."""
+"""The worker processes, one for each endpoint, and the pool that keeps them running."""

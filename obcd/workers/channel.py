@@ -1,11 +1,11 @@
-"""Messages between two processes over a socket pair: length, then a pickled value.
+"""Messages between two processes over a socket pair: the length, then a pickled value.
 
-Not multiprocessing.Queue (a killed reader keeps its lock) and not Connection (its `recv` waits for the rest of a
-message, so a frozen writer would freeze the reader): the coordinator's side never blocks on a read. Both ends are our
-own processes; nothing from outside is ever unpickled.
+This is not multiprocessing.Queue (a killed reader keeps its lock) and not Connection (its `recv` waits for the rest of
+a message, so a frozen writer would freeze the reader): the coordinator's side never blocks on a read. Both ends are
+obcd's own processes; nothing from outside is ever unpickled.
 
-The coordinator's side never blocks on a send either: a worker that was stopped reads nothing. What does not fit into
-the socket waits here and goes with a later `send`, `receive` or `flush`. A child's sends wait.
+The coordinator's side never blocks on a send either, because a stopped worker reads nothing. Bytes that do not fit into
+the socket wait here and are sent by a later `send`, `receive` or `flush`. A child's sends block.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from obcd.errors import ObcdError
 
 _LENGTH = struct.Struct("!I")
-#: A worker's largest message is a capped reply; larger means a broken stream.
+#: A worker's largest message is a capped reply; a larger one means a broken stream.
 MAX_MESSAGE_BYTES = 256 * 2**20
-#: What may wait for the other end, in bytes; more means that it will never read again. A slot's request is 100 bytes.
+#: Most bytes that may wait for the other end; more means that it will never read again. A slot's request is 100 bytes.
 MAX_WAITING_BYTES = 16 * 2**20
-#: What is read at once, in bytes; the buffer for it is made each time.
+#: Bytes that are read at once; the buffer for them is made each time.
 _READ = 2**16
 
 
@@ -33,7 +33,7 @@ class ClosedError(ObcdError):
 
 
 class Channel:
-    """One end. Any thread may send; one thread receives."""
+    """One end of the socket pair. Any thread may send; one thread receives."""
 
     def __init__(self, sock: socket.socket, *, waits: bool = True) -> None:
         self._socket = sock
@@ -45,12 +45,12 @@ class Channel:
 
     @property
     def wants_write(self) -> bool:
-        """Whether something waits for room in the socket; never at an end that waits in `send`."""
+        """Whether bytes wait for room in the socket; always False at an end whose `send` blocks."""
         return bool(self._waiting)
 
     @property
     def is_lost(self) -> bool:
-        """Whether the other end does not read, so that nothing more can be sent."""
+        """Whether the other end has stopped reading, so that nothing more can be sent."""
         return self._is_lost
 
     def fileno(self) -> int:
@@ -58,7 +58,7 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Any) -> None:
-        """Send one message whole; while the other end's buffer is full, wait, or keep it until later.
+        """Send one whole message; while the other end's buffer is full, block, or keep the rest until later.
 
         Raises:
             ClosedError: If the other end is gone, or has not read for too long.
@@ -76,7 +76,7 @@ class Channel:
                 raise ClosedError from None
 
     def flush(self) -> None:
-        """Send what waits, as much of it as fits now.
+        """Send as many of the waiting bytes as fit now.
 
         Raises:
             ClosedError: If the other end is gone.
@@ -85,15 +85,15 @@ class Channel:
             self._send_waiting()
 
     def receive(self) -> list[Any]:
-        """Return the messages that are complete by now, reading what is there without waiting for more.
+        """Read the available bytes without waiting for more, and return the messages that are complete.
 
-        Flushes too.
+        Also flushes.
 
         Raises:
-            ClosedError: If the other end is gone and every complete message was returned before, or it does not read.
+            ClosedError: If the other end is gone and every complete message has been returned, or it does not read.
         """
         if self._waiting:
-            with contextlib.suppress(ClosedError):  # what it said before it went is still to be read
+            with contextlib.suppress(ClosedError):  # messages that it sent before are still to be read
                 self.flush()
         if self._is_lost:
             raise ClosedError
@@ -119,7 +119,7 @@ class Channel:
         except (BlockingIOError, InterruptedError):
             if len(self._waiting) > MAX_WAITING_BYTES:
                 self._waiting.clear()
-                self._is_lost = True  # the stream has a hole now
+                self._is_lost = True  # bytes are missing from the stream now
                 raise ClosedError from None
         except OSError:
             self._waiting.clear()
@@ -138,6 +138,6 @@ class Channel:
 
 
 def channel_pair() -> tuple[Channel, socket.socket]:
-    """Return our end, which never blocks, and the other's socket to hand to a child process."""
+    """Return the parent's end, which never blocks, and the socket of the other end for a child process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     return Channel(ours, waits=False), theirs

@@ -1,6 +1,6 @@
-"""The fork server that all our child processes are started from; it has what they need imported.
+"""The fork server from which all child processes are started; it has imported the modules that they need.
 
-Light by itself, so that it can be started before its caller has imported anything.
+This module imports little, so that the server can be started before its caller has imported anything.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _PRELOAD = ["obcd.workers.worker", "obcd.spool.outbox.publication"]
 
 
 def forkserver() -> ForkServerContext:
-    """Return the one context that all our child processes are started from."""
+    """Return the one context from which all child processes are started."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
 
 
 def prepare() -> None:
-    """Start the fork server without waiting for it: it imports on another core while the caller goes on.
+    """Start the fork server without waiting for it: it imports on another core while the caller continues.
 
-    It inherits limits and umask of this process as they are now, and ends with it.
+    It inherits the limits and the umask that this process has now, and ends with this process.
     """
     with shielded_start():
         forkserver()
@@ -38,9 +38,9 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def shielded_start() -> Iterator[None]:
-    """Hold SIGINT back while the fork server starts: it inherits that, so that a Ctrl-C is the coordinator's to act on.
+    """Block SIGINT while the fork server starts: it inherits the mask, so that only the coordinator acts on Ctrl-C.
 
-    The resource tracker comes first, since its start lets SIGINT through again (cpython multiprocessing).
+    The resource tracker is started first, because its start unblocks SIGINT (cpython multiprocessing).
     """
     with naming("Python's resource tracker, which is started before any child process"):
         resource_tracker.ensure_running()

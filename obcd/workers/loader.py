@@ -1,4 +1,4 @@
-"""Loading a signature before its requests are sent, and looking at what the server made of it."""
+"""Load a signature before its requests are sent, and check how the server loaded it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from obcd.secret import Secret
 
 #: Seconds without a request after which the model may have been unloaded (Ollama's keep-alive is five minutes).
 LOADED_SECONDS = 60.0
-#: How often a model that is gone at the look is loaded again, before it counts as one that never stays.
+#: How often a model is loaded that is gone at the check, before it counts as one that never stays loaded.
 LOADS = 3
-#: An answer that waited so long for its model, in seconds, had the server load it anew: that was not our doing.
+#: If a response waited so many seconds for its model, the server has reloaded the model, which obcd did not cause.
 RELOAD_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """How closely one looks.
+    """How strictly a loaded model is checked.
 
     Attributes:
-        token: Sent with each look.
-        require_gpu: Whether the whole model has to lie on the GPU.
+        token: Sent with each check.
+        require_gpu: Whether the whole model has to be on the GPU.
     """
 
     token: Secret | None = None
@@ -38,9 +38,9 @@ class Preflight:
 
 
 class Loader:
-    """Loads a signature once, under the long limit that loading needs; any slot's thread.
+    """Loads a signature once, under the long time limit that loading needs. The threads of all slots may call it.
 
-    A request whose limit is shorter than the load would kill the load by its disconnect, for ever (ollama
+    A request whose time limit is shorter than the load would end the load by its disconnect, again and again (ollama
     llm/llama_server.go).
     """
 
@@ -50,16 +50,16 @@ class Loader:
         self._lock = threading.Lock()
         self._loaded: Signature | None = None
         self._used_at = 0.0
-        #: What it has loaded while nobody is answered; None: all is well, as far as is known.
+        #: The loaded signature while the server does not respond to any request; None while no fault is known.
         self._doubted: Signature | None = None
 
     def configure(self, preflight: Preflight) -> None:
-        """Look so closely from the next request on."""
+        """Check in this way from the next request on."""
         self._preflight = preflight
         self.forget()
 
     def ensure(self, transport: Transport, signature: Signature) -> Fault | None:
-        """Load the signature unless it is loaded; one slot loads, the others wait for it."""
+        """Load the signature unless it is loaded; one slot loads it, the others wait."""
         if self._is_loaded(signature):
             return None
         with self._lock:
@@ -72,17 +72,17 @@ class Loader:
             return fault
 
     def note_used(self, signature: Signature, digest: str, load_seconds: float) -> Fault | None:
-        """Take note that the loaded model answered.
+        """Record that the loaded model responded.
 
-        Where the server has loaded it anew on the way, it is looked at again before the next request; perhaps somebody
-        pulled another one under its name.
+        If the server has reloaded the model meanwhile, it is checked again before the next request: somebody may have
+        pulled another model under its name.
 
         Args:
-            digest: Of the weights that had to answer, "" for any.
-            load_seconds: How long the answer waited for its model.
+            digest: The digest of the weights that had to be used, "" for any.
+            load_seconds: How long the response waited for its model.
 
         Returns:
-            The fault of an answer that came from other weights.
+            The fault of a response that came from other weights.
         """
         self.on_life()
         if load_seconds < RELOAD_SECONDS:
@@ -101,14 +101,14 @@ class Loader:
 
     @property
     def doubted(self) -> Signature | None:
-        """What the server has loaded while it answers nobody, None while nothing is known against it."""
+        """The loaded signature while the server does not respond to any request, None while no fault is known."""
         return self._doubted
 
     def on_silence(self, signature: Signature, sent_at: float) -> bool:
-        """Take note of a request that was broken off since it took too long.
+        """Record a request that was cancelled because it took too long.
 
         Returns:
-            Whether nobody else was answered in the second half of that time: then the server may hang.
+            Whether no other request got a response in the second half of that time: then the server may hang.
         """
         self.forget()
         if self._used_at <= (sent_at + monotonic()) / 2:
@@ -116,11 +116,11 @@ class Loader:
         return self._doubted is not None
 
     def on_life(self) -> None:
-        """Take note that the server answered somebody, or may be tried again."""
+        """Record that the server responded to a request, or may be tried again."""
         self._used_at, self._doubted = monotonic(), None
 
     def forget(self) -> None:
-        """Take note that the server may have lost the model."""
+        """Record that the server may have unloaded the model."""
         self._loaded = None
 
     def _is_loaded(self, signature: Signature) -> bool:
@@ -134,10 +134,10 @@ class Loader:
             try:
                 found = find_loaded(ask_loaded(self._url, self._preflight.token), signature.model)
             except ControlError as error:
-                return self._judge_unseen(f"what it has loaded cannot be seen ({error})")
+                return self._judge_unseen(f"its loaded models cannot be listed ({error})")
             if found is not None:
                 return self._judge(found, signature)
-        return self._judge_unseen("it keeps no model loaded (look at its OLLAMA_KEEP_ALIVE)")
+        return self._judge_unseen("it keeps no model loaded (check its OLLAMA_KEEP_ALIVE)")
 
     def _judge(self, found: Loaded, signature: Signature) -> Fault | None:
         if self._preflight.require_gpu and (fault := judge_gpu(found)) is not None:
@@ -147,13 +147,11 @@ class Loader:
         try:
             trained = ask_trained_context(self._url, signature.model, self._preflight.token)
         except ControlError:
-            return None  # not known: it may be all that the model can
+            return None  # not known: it may be the longest context of the model
         return judge_context(found, signature, trained) if trained else None
 
     def _judge_unseen(self, reason: str) -> Fault | None:
-        """What is not known is held against an endpoint only where it has to be known."""
+        """Return a fault for a missing finding only if the finding is required."""
         if not self._preflight.require_gpu:
             return None
-        return unfit(
-            FaultKind.UNSEEN, f"whether it is computed on the GPU is not known, and require_gpu is set: {reason}"
-        )
+        return unfit(FaultKind.UNSEEN, f"it is not known whether the GPU computes it, and require_gpu is set: {reason}")

@@ -1,4 +1,4 @@
-"""What coordinator and workers say to each other: tuples, since frozen dataclasses take their time to be pickled."""
+"""The messages between coordinator and workers: tuples, because pickling frozen dataclasses takes longer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from obcd.secret import Secret
 
 
 class Ask(NamedTuple):
-    """Coordinator → worker: ask this request; what it says, the worker reads from the job's folder.
+    """Coordinator → worker: send this request to the server; the worker reads its content from the job's folder.
 
     Attributes:
-        digest: Of the weights that have to answer, "" for any.
-        signature: Number of what it needs loaded, among those of its job.
-        is_hedged: Whether another endpoint is at the same attempt.
+        digest: The digest of the weights that have to be used, "" for any.
+        signature: The number of its signature among those of its job.
+        is_hedged: Whether another endpoint works on the same attempt.
     """
 
     ticket: int
@@ -31,7 +31,7 @@ class Ask(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Coordinator → worker: break this request off, if it is still in flight.
+    """Coordinator → worker: cancel this request if it is still in flight.
 
     Attributes:
         is_overdue: Whether it took so long that the server may hang.
@@ -42,7 +42,7 @@ class Cancel(NamedTuple):
 
 
 class Configure(NamedTuple):
-    """Coordinator → worker: wait so long for a connection from now on, send this token, look so closely."""
+    """Coordinator → worker: from now on use this limit for connections, this token, and this strictness of checks."""
 
     connect_timeout_seconds: float
     token: Secret | None = None
@@ -54,10 +54,10 @@ class ProbeNow(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """Worker → coordinator: the ledger's record, and what the coordinator needs of it without reading it.
+    """Worker → coordinator: the record for the ledger, and facts from it that save the coordinator parsing it.
 
     Attributes:
-        span: What it took at the endpoint; None of an answer from the cache, for which nobody was asked.
+        span: The time at the endpoint; None for a response from the cache, for which no request was sent.
     """
 
     ticket: int
@@ -77,24 +77,24 @@ class Faulted(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """Worker → coordinator: the server answers nobody, and this is being done about it, in a sentence for people."""
+    """Worker → coordinator: the server does not respond to any request; a sentence says which step is being taken."""
 
     text: str
 
 
 class Uncached(NamedTuple):
-    """Worker → coordinator: the cache of answers cannot be used, and why; the work goes on without it."""
+    """Worker → coordinator: why the cache of answers cannot be used; the work continues without it."""
 
     reason: str
 
 
 class Probed(NamedTuple):
-    """Worker → coordinator: what a control call found."""
+    """Worker → coordinator: the findings of a control call."""
 
     probe: Probe
 
 
-# Those that go with every request are known by a number: else their modules and names would be sent and looked up each
-# time. Both ends import this module; 240 to 255 are for private use (Python's copyreg, PEP 307).
+# The types that are sent for every request have a number: otherwise their modules and names would be sent and looked up
+# each time. Both ends import this module; 240 to 255 are for private use (Python's copyreg, PEP 307).
 for code, kind in enumerate((Ask, Answered, Counts, Span), 240):
     copyreg.add_extension(kind.__module__, kind.__qualname__, code)

@@ -1,8 +1,8 @@
-"""The pool of workers: send a request to an endpoint, receive what came back, learn of a lost worker.
+"""The pool of workers: sends requests to endpoints, receives the outcomes, and reports lost workers.
 
-This is the seam between the coordinator and whatever runs the workers; multiprocessing is its first engine.
-Processes come from a fork server with the imports preloaded: never from a fork of the coordinator, which has threads
-and holds locks. Start workers from the main thread.
+The pool is the interface between the coordinator and the engine that runs the workers; multiprocessing is its first
+engine. Processes are started by a fork server that has preloaded the imports, never by a fork of the coordinator, which
+has threads and holds locks. Start workers from the main thread.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from obcd.workers.worker import WorkerSpec, run_worker
 
 logger = logging.getLogger(__name__)
 
-#: A worker that lived shorter than this, in seconds, died at its start; the next start waits longer.
+#: A worker that lived for fewer seconds than this died at its start; the next start waits longer.
 EARLY_DEATH_SECONDS = 10.0
 RESTART_BASE, RESTART_LIMIT = 0.2, 60.0
-#: Seconds until a start that the machine refused is tried again.
+#: Seconds until a start that the machine refused is retried.
 REFUSED_SECONDS = 2.0
-#: Seconds a child gets to end by itself before it is killed.
+#: Seconds that a child gets to end by itself before it is killed.
 GRACE_SECONDS = 2.0
-#: Most seconds that starts of workers may take of one turn of the main loop; one start takes 5 to 50 ms.
+#: Most seconds that starts of workers may take in one tick of the main loop; one start takes 5 to 50 ms.
 START_SECONDS = 0.04
 
 
@@ -41,7 +41,7 @@ class Child:
     """One child process and the channel to it.
 
     Raises:
-        OSError, EOFError: If it cannot be started, for want of descriptors, say. Nothing is left then.
+        OSError, EOFError: If it cannot be started, e.g. because no descriptors are left. No process is left then.
     """
 
     def __init__(self, name: str, target: Callable[..., None], *arguments: Any) -> None:
@@ -55,7 +55,7 @@ class Child:
             self.channel.close()
             raise
         finally:
-            theirs.close()  # else we would never see the end of file
+            theirs.close()  # otherwise this process would never see the end of file
 
     @property
     def pid(self) -> int | None:
@@ -64,15 +64,15 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether it runs."""
+        """Return whether the process is running."""
         return self._process.is_alive()
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether it stands still because of a signal."""
+        """Return whether the process is stopped by a signal."""
         try:
             return psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        except (psutil.Error, OSError):  # OSError: it cannot be looked at, for want of descriptors
+        except (psutil.Error, OSError):  # OSError: it cannot be examined because no descriptors are left
             return False
 
     def end(self, grace: float = GRACE_SECONDS) -> None:
@@ -82,7 +82,7 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Kill and reap; safe when it is gone already."""
+        """Kill and reap; safe if the process is already gone."""
         if self._process.is_alive():
             self._process.kill()
         self._process.join(GRACE_SECONDS)
@@ -90,18 +90,18 @@ class Child:
 
 
 def try_to_start(name: str, target: Callable[..., None], *arguments: Any) -> Child | None:
-    """Start a child process; None when the machine refuses, for want of descriptors or memory, which is logged."""
+    """Start a child process; None if the machine refuses (no descriptors or memory left), which is logged."""
     try:
         return Child(name, target, *arguments)
-    except (OSError, EOFError) as error:  # EOFError: the fork server could not, and has ended; another one starts
+    except (OSError, EOFError) as error:  # EOFError: the fork server failed and ended; another one starts
         reason = getattr(error, "strerror", None) or "the process that starts them has ended"
-        logger.warning("%s cannot be started: %s; obcd goes on trying", name, reason, extra={"action": "start_refused"})
+        logger.warning("%s cannot be started: %s; obcd keeps trying", name, reason, extra={"action": "start_refused"})
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message of a worker."""
+    """A message from a worker."""
 
     endpoint: str
     message: Any
@@ -109,7 +109,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker is gone; what it had in flight has to be asked again."""
+    """A worker is gone; its requests in flight have to be sent again."""
 
     endpoint: str
     reason: str = "its worker ended; another one starts"
@@ -122,36 +122,36 @@ class _Worker:
     started_at: float = 0.0
     restart_at: float = 0.0
     early_deaths: int = 0
-    stood_still: bool = False  # when one looked last
+    stood_still: bool = False  # at the last check
 
 
 class Pool:
-    """One worker process per endpoint. Main thread only; `now` is monotonic seconds."""
+    """One worker process per endpoint. Main thread only; `now` is in monotonic seconds."""
 
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}
-        #: Those of them that do not run. What is looked at in every turn of the main loop has to be short.
+        #: Those of them that do not run. A collection that is examined in every tick of the main loop has to be short.
         self._missing: dict[str, _Worker] = {}
-        #: {descriptor of one that runs: its endpoint}
+        #: {descriptor of a running worker: its endpoint}
         self._channels: dict[int, str] = {}
-        #: Endpoints whose worker has not read all that was sent to it.
+        #: Endpoints whose worker has not read everything that was sent to it.
         self._unread: set[str] = set()
         #: [(child whose channel is closed, when it is killed)]
         self._leaving: list[tuple[Child, float]] = []
 
     def add(self, spec: WorkerSpec) -> None:
-        """Have a worker for an endpoint; `start_missing` starts it."""
+        """Add a worker for an endpoint; `start_missing` starts it."""
         self._workers[spec.endpoint] = self._missing[spec.endpoint] = _Worker(spec)
 
     def configure(self, spec: WorkerSpec) -> None:
-        """Change a worker's limit for connections and its token, while it works."""
+        """Change a worker's time limit for connections and its token while it works."""
         if self._workers[spec.endpoint].spec == spec:
             return
-        self._workers[spec.endpoint].spec = spec  # for its successor, should it be gone or go
+        self._workers[spec.endpoint].spec = spec  # for its successor, if it is gone or ends
         self.send(spec.endpoint, Configure(spec.connect_timeout_seconds, spec.token, spec.require_gpu))
 
     def remove(self, endpoint: str, now: float) -> None:
-        """End an endpoint's worker without waiting for it; `reap` sees to the rest."""
+        """End an endpoint's worker without waiting for it; `reap` does the rest."""
         worker = self._workers.pop(endpoint)
         self._note_gone(endpoint)
         self._missing.pop(endpoint, None)
@@ -160,7 +160,7 @@ class Pool:
             self._leaving.append((worker.child, now + GRACE_SECONDS))
 
     def reap(self, now: float) -> None:
-        """Take note of removed workers that have ended, and kill those that do not."""
+        """Reap removed workers that have ended, and kill those that do not end in time."""
         leaving = self._leaving
         if not leaving:
             return
@@ -170,16 +170,17 @@ class Pool:
                 child.kill()
 
     def start_missing(self, now: float) -> list[str]:
-        """Start workers that do not run and whose pause is over; returns their endpoints.
+        """Start workers that do not run and whose pause is over; return their endpoints.
 
-        As many as fit into a turn of the main loop, at least one: a reload may bring dozens. The others are due still.
+        It starts as many as fit into a tick of the main loop, but at least one: a reload may add dozens. The others
+        remain due.
         """
         started: list[str] = []
-        until = monotonic() + START_SECONDS  # not `now`: each start blocks, and this turn may have begun long ago
+        until = monotonic() + START_SECONDS  # not `now`: each start blocks, and this tick may have begun long ago
         for name, worker in list(self._missing.items()):
             if now >= worker.restart_at and (not started or monotonic() < until):
                 worker.child = try_to_start(f"worker {name}", run_worker, worker.spec)
-                if worker.child is None:  # what one is refused, the next would be too
+                if worker.child is None:  # the next start would be refused too
                     worker.restart_at = now + REFUSED_SECONDS
                     return started
                 worker.started_at = now
@@ -194,20 +195,20 @@ class Pool:
         return self._channels.keys()
 
     def find_ready(self, readable: Iterable[int]) -> list[str]:
-        """Return the endpoints whose worker has said something, or is gone; sends what waits for the others.
+        """Return the endpoints whose worker has sent a message or is gone; flush the channels of the others.
 
         Args:
-            readable: Descriptors that can be read, other people's among them.
+            readable: Descriptors that can be read; those of others than workers are ignored.
         """
         lost = [name for name in list(self._unread) if self._flush(name)] if self._unread else []
         return lost + [self._channels[one] for one in readable if one in self._channels]
 
     def _flush(self, endpoint: str) -> bool:
-        """Send what waits for a worker; returns whether it is lost since it does not read."""
+        """Flush a worker's channel; return whether the worker is lost because it does not read."""
         child = self._workers[endpoint].child
         if child is None:
             return False
-        with contextlib.suppress(ClosedError):  # it is ready to be read then, or lost
+        with contextlib.suppress(ClosedError):  # its channel is then readable, or lost
             child.channel.flush()
         if not child.channel.wants_write and not child.channel.is_lost:
             self._unread.discard(endpoint)
@@ -222,7 +223,7 @@ class Pool:
         return {name: worker.child.pid for name, worker in self._workers.items() if worker.child is not None}
 
     def send(self, endpoint: str, message: Ask | Configure | ProbeNow | Any) -> None:
-        """Send to a worker; a worker that is gone is noticed by the next `receive`."""
+        """Send a message to a worker; the next `receive` notices a worker that is gone."""
         worker = self._workers[endpoint]
         if worker.child is None:
             return
@@ -232,7 +233,7 @@ class Pool:
             self._unread.add(endpoint)
 
     def receive(self, endpoint: str, now: float) -> Iterator[Received | Lost]:
-        """Yield what a worker said by now."""
+        """Yield the messages that a worker has sent."""
         worker = self._workers[endpoint]
         if worker.child is None:
             return
@@ -243,7 +244,7 @@ class Pool:
             yield self.replace(endpoint, now)
 
     def replace(self, endpoint: str, now: float) -> Lost:
-        """Kill a worker that is gone or frozen; `start_missing` starts another after a pause."""
+        """Kill a worker that is gone or frozen; `start_missing` starts another one after a pause."""
         worker = self._workers[endpoint]
         if worker.child is not None:
             worker.child.kill()
@@ -261,9 +262,9 @@ class Pool:
         return Lost(endpoint, f"its worker ended soon after its start, {worker.early_deaths} times in a row: {wait}")
 
     def find_stopped(self) -> list[str]:
-        """Return the endpoints whose worker stands still and did when this was asked before.
+        """Return the endpoints whose worker is stopped and was stopped at the last call too.
 
-        One that a debugger looks at stands still for a moment.
+        A worker that a debugger examines is stopped for a moment.
         """
         found = []
         for name, worker in self._workers.items():
@@ -274,11 +275,11 @@ class Pool:
         return found
 
     def next_restart(self) -> float | None:
-        """Return when the next missing worker may start, also in the past, or None when all run."""
+        """Return when the next missing worker may start, which may be in the past, or None when all run."""
         return min((worker.restart_at for worker in self._missing.values()), default=None)
 
     def stop(self) -> None:
-        """End all workers: ask all by closing their channels, then reap or kill each."""
+        """End all workers: close all channels, then reap or kill each."""
         children = [worker.child for worker in self._workers.values() if worker.child is not None]
         for child in children:
             child.channel.close()

@@ -1,8 +1,8 @@
-"""A worker's part in getting a server that answers nobody back to work; the steps are `core.endpoint.recovery_steps`'s.
+"""The worker's part in the recovery of a server that does not respond; `core.endpoint.recovery_steps` has the steps.
 
-slot thread ─ silence ─Stepped─► coordinator: the endpoint gets nothing …
-                └─► probe thread: steps ─Stepped─► (what it does)
-                                        └─Probed──► … until this says that it can be asked
+slot thread ─ silence ─Stepped─► coordinator: the endpoint gets no requests …
+                └─► probe thread: steps ─Stepped─► (the step being taken)
+                                        └─Probed──► … until this says that it can be used
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from obcd.ollama.recovery import RecoveringServer, run
 from obcd.secret import Secret
 from obcd.workers.loader import Loader
 
-#: The fault of what comes while it is found out whether the server hangs, and while it cannot be helped.
-DOUBTED = Fault(FaultKind.DOUBTED, "the server answers nobody at present", Remedy.ELSEWHERE, costs_attempt=False)
+#: The fault of requests that come while the worker finds out whether the server hangs, or cannot recover it.
+DOUBTED = Fault(FaultKind.DOUBTED, "the server responds to no request", Remedy.ELSEWHERE, costs_attempt=False)
 
 
 class RecoveryDriver:
-    """The steps of one endpoint. `try_to_help` is the probe thread's, the rest is any thread's.
+    """The recovery of one endpoint. Only the probe thread calls `try_to_help`; any thread may call the other methods.
 
     Args:
-        deadlines: What is known of its speed.
-        break_off: Breaks off what is in flight there.
+        deadlines: The time limits that follow from its measured speed.
+        break_off: Cancels the requests in flight there.
         tell: Called with each step.
     """
 
@@ -48,9 +48,10 @@ class RecoveryDriver:
         self._steps = RecoverySteps(url)
 
     def on_silence(self, signature: Signature, sent_at: float) -> bool:
-        """Record a request that was broken off since it took too long; return whether nobody else is answered.
+        """Record a request that was cancelled because it took too long; return whether no other request is answered.
 
-        Told at once, before its fault: else the coordinator would send the next request to where none is answered.
+        The step is reported at once, before the request's fault: otherwise the coordinator would send the next request
+        to a server that does not respond.
         """
         is_news = self._loader.doubted is None
         is_silent = self._loader.on_silence(signature, sent_at)
@@ -59,14 +60,14 @@ class RecoveryDriver:
         return is_silent
 
     def refusal(self) -> Fault | None:
-        """Return why nothing is to be sent to the server now, None when there is no reason: it costs nothing."""
+        """Return why no request may be sent to the server now, None when there is no reason; the call is cheap."""
         return DOUBTED if self._loader.doubted is not None else None
 
     def try_to_help(self, token: Secret | None) -> str | None:
-        """Help the server if it answers nobody, and none of that is too soon; its control calls work.
+        """Take the recovery steps that are due if the server does not respond to requests; its control calls work.
 
         Returns:
-            Why it cannot be asked yet, None when it can.
+            Why the server cannot be used yet, None when it can.
         """
         signature = self._loader.doubted
         if signature is None:
@@ -86,7 +87,7 @@ class RecoveryDriver:
         try:
             run(self._steps, server)
         except BaseException:
-            self._steps = RecoverySteps(self._url)  # else it would stay in the middle for ever
+            self._steps = RecoverySteps(self._url)  # otherwise the steps would stay in the middle for ever
             raise
         if self._steps.step is RecoveryStep.REST:
             return self._steps.sentence

@@ -1,14 +1,14 @@
-"""The process tied to one endpoint: a thread and a kept-alive connection per slot, one main thread that keeps limits.
+"""The worker, a process for one endpoint: a thread and a kept-alive connection per slot, a main thread for time limits.
 
-A slot is made when a request comes for which there is none: how many there are is the coordinator's to decide.
+A slot is made when a request comes for which no slot is free: the coordinator decides how many there are.
 
     coordinator ──Ask──► main thread ──► slot thread ──HTTP──► Ollama
                 ◄─Answered / Faulted──── slot thread ◄──────┘
-                ◄─Probed, Stepped─────── probe thread (control calls, and what is done about silence)
+                ◄─Probed, Stepped─────── probe thread (control calls, and recovery of a silent server)
 
-Requests are read from the job's folder, results go back over the channel; the one file that it writes is the cache of
-answers. What it knows (the loaded model, measured speeds, settings of the last jobs) may be lost at any time: it ends
-when the channel does, whatever it is doing.
+A worker reads requests from the job's folder and returns results over the channel; the only file that it writes is the
+cache of answers. Its knowledge (the loaded model, measured speeds, settings of the last jobs) may be lost at any time:
+the worker ends when the channel closes, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
 from obcd.workers.recovery_driver import RecoveryDriver
 
-#: Jobs whose settings are kept; a job's settings never change.
+#: The number of jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
-#: What is added to the fault of a request that was broken off where nobody else was answered meanwhile.
+#: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is told at its start."""
+    """The facts that a worker gets at its start."""
 
     endpoint: str
     url: str
@@ -79,7 +79,7 @@ class WorkerSpec:
 
 
 def run_worker(sock: socket.socket, spec: WorkerSpec) -> None:
-    """Be a worker until the channel closes; the target of the process."""
+    """Run a worker until the channel closes; the target of the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the coordinator decides when workers end: by closing the channel
     try:
@@ -100,11 +100,11 @@ class _Worker:
         answers = AnswerCache(spec.jobs.with_name(CACHE_NAME), lambda reason: self._reply(Uncached(reason)))
         self._common = _Common(self._loader, self._recovery, _JobCache(spec.jobs), answers)
         self._slots: list[_Slot] = []
-        #: Tickets that came and have no result yet.
+        #: Tickets received that have no result yet.
         self._in_flight: set[int] = set()
 
     def run(self) -> None:
-        """Hand out what comes, end what takes too long, until the channel closes."""
+        """Pass requests to slots, and cancel those that take too long, until the channel closes."""
         threading.Thread(target=self._probe_forever, daemon=True).start()
         while True:
             select.select([self._channel], [], [], self._until_next_limit())
@@ -124,7 +124,7 @@ class _Worker:
                 self._on_ask(message)
             case Cancel(ticket, is_overdue):
                 if ticket in self._in_flight:
-                    self._common.withdrawn.add(ticket)  # first: a slot that takes it up just now looks there
+                    self._common.withdrawn.add(ticket)  # first: a slot that takes it just now checks this set
                 for slot in self._slots:
                     slot.cancel(ticket, is_overdue=is_overdue)
             case ProbeNow():
@@ -135,7 +135,7 @@ class _Worker:
                 raise TypeError(type(message).__name__)
 
     def _on_ask(self, message: Ask) -> None:
-        """Queue a request for whichever slot is free, and see to it that one is."""
+        """Queue a request for any free slot; add a slot if none would be free."""
         self._in_flight.add(message.ticket)
         if len(self._in_flight) > len(self._slots):
             slot = _Slot(self._common, self._spec, self._give_back)
@@ -144,17 +144,17 @@ class _Worker:
         self._common.asks.put(message)
 
     def _give_back(self, result: Answered | Faulted) -> None:
-        """Send what came of a request; any slot's thread."""
-        self._in_flight.discard(result.ticket)  # first: a cancellation that comes later is not kept
+        """Send the outcome of a request; called by the threads of all slots."""
+        self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
         self._common.withdrawn.discard(result.ticket)
         self._reply(result)
         if isinstance(result, Faulted) and (
             result.fault.kind is FaultKind.OTHER_WEIGHTS or self._loader.doubted is not None
         ):
-            self._probes.put(ProbeNow())  # what the coordinator knows of the endpoint is no longer so
+            self._probes.put(ProbeNow())  # the coordinator's view of the endpoint is out of date
 
     def _break_off(self) -> None:
-        """Break off what is at the server; the probe thread."""
+        """Cancel the requests at the server; called by the probe thread."""
         for slot in self._slots:
             slot.break_off()
 
@@ -173,7 +173,7 @@ class _Worker:
         while True:
             self._reply(Probed(self._try_to_probe()))
             self._probes.get()
-            while not self._probes.empty():  # one probe is good for all that ask for one by now
+            while not self._probes.empty():  # one probe serves all requests for a probe so far
                 self._probes.get()
 
     def _try_to_probe(self) -> Probe:
@@ -191,10 +191,10 @@ class _Worker:
 
 
 class _Asked(NamedTuple):
-    """One request, with all that it takes to ask it.
+    """One request, with everything that is needed to send it.
 
     Attributes:
-        has_seed: Whether it is one of several answers, each with a seed that its result names.
+        has_seed: Whether its line has several choices, each with a seed that the result names.
     """
 
     request: Request
@@ -204,7 +204,7 @@ class _Asked(NamedTuple):
 
 
 class _JobCache:
-    """The settings of the jobs asked lately; any thread."""
+    """The settings of recent jobs. Any thread may call it."""
 
     def __init__(self, jobs: Path) -> None:
         self._jobs = jobs
@@ -215,7 +215,7 @@ class _JobCache:
         """Read one request from the job's folder.
 
         Args:
-            number: Of its signature, among those of the job.
+            number: The number of its signature among those of the job.
 
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
@@ -241,11 +241,11 @@ class _JobCache:
 
 @dataclass(frozen=True, slots=True)
 class _Common:
-    """What all slots share.
+    """The objects that all slots share.
 
     Attributes:
-        asks: What the next free slot takes up.
-        withdrawn: Tickets that have no result yet and are wanted no more.
+        asks: The requests that wait for a free slot.
+        withdrawn: Tickets that have no result yet and are no longer needed.
     """
 
     loader: Loader
@@ -257,7 +257,7 @@ class _Common:
 
 
 class _Slot:
-    """Room for one request in flight. Its thread asks; the main thread may break it off."""
+    """Room for one request in flight. Its own thread sends requests; the main thread may cancel them."""
 
     def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
@@ -268,18 +268,18 @@ class _Slot:
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
         self._lock = threading.Lock()
         self._ticket: int | None = None
-        #: Whether what it asks is at the server, and whether it was broken off since it took too long.
+        #: Whether its request is at the server, and whether it was cancelled because it took too long.
         self._is_sent = self._is_overdue = False
         self.limit: float | None = None  # monotonic seconds; read by the main thread
 
     def run(self) -> None:
-        """Take requests for ever."""
+        """Execute requests for ever."""
         while True:
             message = self._asks.get()
             with self._lock:
                 self._ticket, self._is_overdue = message.ticket, False
                 self._transport.arm()
-                if message.ticket in self._withdrawn:  # while it waited for us
+                if message.ticket in self._withdrawn:  # cancelled while it waited for a slot
                     self._transport.abort("cancelled")
             result = self._try_to_ask(message)
             with self._lock:
@@ -288,24 +288,24 @@ class _Slot:
             self._give_back(result)
 
     def set_connection(self, connect_timeout: float, token: Secret | None) -> None:
-        """Wait so long for the next connection, and send this token with the next request."""
+        """Use this time limit for the next connection, and this token for the next request."""
         self._transport.connect_timeout, self._transport.token = connect_timeout, token
 
     def cancel(self, ticket: int, *, is_overdue: bool) -> None:
-        """Break a request off if it is this slot's; one that no slot has yet is withdrawn."""
+        """Cancel a request if it is this slot's; a request that no slot has yet is in `withdrawn`."""
         with self._lock:
             if self._ticket == ticket:
                 self._is_overdue = is_overdue
                 self._transport.abort("cancelled")
 
     def break_off(self) -> None:
-        """Break off what is at the server, which hangs."""
+        """Cancel the request at the server, which hangs."""
         with self._lock:
             if self._is_sent:
                 self._transport.abort(HUNG)
 
     def enforce_limit(self, now: float) -> None:
-        """Break off what takes longer than it may."""
+        """Cancel the request if its time limit is over."""
         with self._lock:
             if self.limit is not None and now >= self.limit:
                 self.limit = None
@@ -313,7 +313,7 @@ class _Slot:
                 self._transport.abort(TIMED_OUT)
 
     def _try_to_ask(self, message: Ask) -> Answered | Faulted:
-        """Ask; every ticket comes back, and the thread lives on, whatever goes wrong."""
+        """Send a request; whatever goes wrong, the ticket gets a result and the thread continues."""
         try:
             return self._ask(message)
         except Exception as error:  # noqa: BLE001 - a thread that ends would take its slot and its ticket with it
@@ -361,7 +361,7 @@ class _Slot:
         return Faulted(message.ticket, request.line, outcome)
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
-        """Return how long a request may take."""
+        """Return how long a request may take, in seconds."""
         request, settings, signature, _ = asked
         texts = [settings.system or "", *(str(message.get("content", "")) for message in request.messages)]
         if request.kind is not Kind.CHAT:
@@ -371,18 +371,18 @@ class _Slot:
         return self._recovery.deadlines.limit(signature, size, longest, attempt, settings.request_timeout_seconds)
 
     def _extend(self, ticket: int, took: float, seconds: float, last: float) -> bool:
-        """Give a repair the time of a request of its own, as far as the limit of the whole request goes.
+        """Give a repair its own time limit, within the limit of the whole request.
 
         Args:
-            took: Seconds that the answer before it took; where as many are not left it is not begun.
-            seconds: What one request may take.
-            last: When the whole must have ended, monotonic.
+            took: Seconds that the previous response took; if fewer are left, the repair is not started.
+            seconds: How long one request may take.
+            last: When the whole request must have ended, in monotonic seconds.
         """
         now = monotonic()
         if now + took >= last:
             return False
         with self._lock:
-            if self._ticket == ticket and self.limit is not None:  # else it was broken off just now
+            if self._ticket == ticket and self.limit is not None:  # otherwise it was cancelled just now
                 self.limit = min(last, now + seconds)
         return True
 

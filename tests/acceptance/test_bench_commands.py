@@ -39,6 +39,7 @@ def odd_ones(document: dict[str, Any]) -> set[tuple[str, str]]:
 # --- bench -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak  # it measures
 def test_knee_is_found_within_one_step_of_the_true_slots(tmp_path: Path, cluster: Cluster) -> None:
     truth = {cluster.simulate("--parallel", slots, *QUICK).names[0]: slots for slots in (4, 8, 16)}
     folder = tmp_path / "new" / "folder"
@@ -61,6 +62,7 @@ def test_knee_is_found_within_one_step_of_the_true_slots(tmp_path: Path, cluster
     ET.parse(picture)
 
 
+@pytest.mark.soak  # it measures
 def test_endpoint_that_is_three_times_slower_is_named(cluster: Cluster) -> None:
     alike = cluster.simulate("--parallel", 4, *QUICK, count=3)
     (slow,) = cluster.simulate("--parallel", 4, "--tokens-per-second", 213).names
@@ -76,6 +78,7 @@ def test_endpoint_that_is_three_times_slower_is_named(cluster: Cluster) -> None:
     assert set(tomllib.loads(lines)["ollama_instances"]) == {*alike.names, slow}
 
 
+@pytest.mark.soak  # it measures
 def test_server_of_one_slot_is_recognised(cluster: Cluster) -> None:
     (name,) = cluster.simulate("--parallel", 1, "--tokens-per-second", 160).names  # what asks it takes no tenth of that
 
@@ -187,6 +190,7 @@ def test_card_that_answers_wrongly_now_and_then_is_named(cluster: Cluster) -> No
     assert 0.05 < rates[bad] < 0.3
 
 
+@pytest.mark.soak  # it measures
 def test_card_that_is_slow_and_card_that_fails_are_named_apart(cluster: Cluster) -> None:
     quick = ("--parallel", 4, "--tokens-per-second", 213)  # six of them ask for little of the machine
     alike = cluster.simulate(*quick, count=4).names

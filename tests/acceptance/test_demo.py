@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from obcd.cli.daemon.demo import find_weights
+from obcd.standins.embedded.toy_model import find_weights
 from tests.golden.wording import wording
 from tests.support import wait_until
 

@@ -177,7 +177,7 @@ def test_check_says_what_is_wrong_before_the_endpoints_and_what_mends_it(
     code = run(["check", "--config", nobody, "--root", str(layout.root)])
 
     said = capsys.readouterr().out.splitlines()
-    place = said.index(f"fault: {layout.jobs} has mode 0755: others may come at the prompts in it")
+    place = said.index(f"fault: {layout.jobs} has mode 0755: other users may access the prompts in it")
     assert said[place + 1] == f"    chmod 0700 {layout.jobs}"
     assert place < next(number for number, line in enumerate(said) if line.startswith("endpoint"))
     assert "installation: right" not in said

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from obcd.cli.daemon.demo import find_weights
+from obcd.standins.embedded.toy_model import find_weights
 from tests.bench.clients import run_batch
 from tests.bench.figures import Figure
 from tests.bench.servers import configuration

@@ -26,11 +26,11 @@ REASONS = (
         "nested deeper",
         "too many digits",
         "too large",
-        "stands in it twice",
+        "occurs twice in it",
         "byte order mark",
     ),
     *("is not a JSON number", "where an object is needed", "longer than", "no prompt in it", "is empty", "must be"),
-    *("is not taken: ", "embeddings"),
+    *("is not supported: ", "embeddings"),
 )
 
 

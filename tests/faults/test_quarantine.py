@@ -124,7 +124,7 @@ def test_job_that_ends_the_coordinator_five_times_is_kept_apart_and_the_others_g
     mended = cluster.coordinate(config)  # a newer version, say: the quarantine holds until somebody ends it
     assert states(mended) == {KILLER: "QUARANTINED"}
     resumed = first.obcd("resume", folder.name)
-    assert (resumed.returncode, resumed.stderr) == (0, "killer.jsonl goes on\n")
+    assert (resumed.returncode, resumed.stderr) == (0, "killer.jsonl continues\n")
     mended.published("killer").assert_complete(3)
     assert os.listdir(mended.jobs) == []
     wait_until(lambda: not list(mended.outbox.glob("*.partial")))

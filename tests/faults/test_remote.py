@@ -117,7 +117,7 @@ def test_root_on_a_network_filesystem_is_warned_of_everywhere(
     config = cluster.configure(quick_server.names)
     coordinator = cluster.coordinate(config, root, tweaks=tweaks)
     place = ("--config", config, "--root", root)
-    doubt = f"{root} lies on nfs (mounted at {root}), a network filesystem: its locks and fsync cannot be relied on"
+    doubt = f"{root} is on nfs (mounted at {root}), a network filesystem: its locks and fsync cannot be relied on"
 
     checked = run_obcd(cluster.environment, "check", *place, tweaks=tweaks)
 

@@ -83,7 +83,7 @@ def test_too_little_room_pauses_acceptance_and_dispatch_until_there_is_more(
     # when there is less room than has to stay free, and another file comes
     configure(tmp_path, server, min_free_bytes=2**60)
     assert coordinator.obcd("reload").returncode == 0
-    wait_until(lambda: "are to stay free ([spool] min_free_bytes)" in troubles(coordinator))
+    wait_until(lambda: "must stay free ([spool] min_free_bytes)" in troubles(coordinator))
     coordinator.drop(second, "second.jsonl")
 
     # then what was in flight is recorded, nothing else is asked, nothing is accepted, and all are told

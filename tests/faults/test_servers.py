@@ -504,7 +504,7 @@ def test_model_that_hangs_is_unloaded_and_loaded_anew_and_answers_what_hung(
     assert coordinator.text().count(wording("no-answer-within-the-time-limit")) == 1
     # and each step was said
     text = coordinator.text()
-    steps = ("is DOWN: nobody is answered", "one token is asked for", "no token came", "it hung", "is UP again")
+    steps = ("is DOWN: no request gets an answer", "one token is requested", "no token came", "it hung", "is UP again")
     places = [text.index(step) for step in steps]
     assert places == sorted(places)
     assert coordinator.status()["endpoints"][0]["state"] == "UP"
@@ -588,7 +588,7 @@ def test_model_that_cannot_be_unloaded_leaves_its_endpoint_at_rest_until_it_can(
         return str(endpoint["reason"]) if endpoint["state"] == "DOWN" else ""
 
     # then it is said what to do, and tried again with pauses
-    wait_until(lambda: "it stays loaded, perhaps since somebody else uses it" in reason())
+    wait_until(lambda: "it stays loaded, perhaps because another program uses it" in reason())
     before = server.asked().total()
     wait_until(lambda: "cannot be unloaded" in coordinator.text())  # repeats are logged as a number
     wait_until(lambda: server.asked().total() > before)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.test_commands import Up
 from tests.support import (
+    BUSY_CLERK,
     Cluster,
     CoordinatorProcess,
     Published,
@@ -47,7 +48,7 @@ def is_being_published(coordinator: CoordinatorProcess, shown: Path) -> bool:
 @pytest.mark.case("B13")
 def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishes_it(cluster: Cluster) -> None:
     config = cluster.configure(["127.0.0.1:9"])
-    coordinator = cluster.coordinate(config)
+    coordinator = cluster.coordinate(config, tweaks=BUSY_CLERK)
     name = drop_and_meet_its_publication(coordinator)
     children = family(coordinator.pid)
 
@@ -56,7 +57,7 @@ def test_term_while_a_job_is_published_ends_in_order_and_the_next_start_publishe
     assert coordinator.wait() == 0
     wait_until(lambda: all_gone(children))
     assert "Traceback" not in coordinator.text()
-    coordinator = cluster.coordinate(config)
+    coordinator = cluster.coordinate(config, tweaks=BUSY_CLERK)
     coordinator.published(name).assert_complete(20_000)
     assert os.listdir(coordinator.jobs) == []
 

@@ -142,7 +142,7 @@ def test_answers_are_deleted_in_their_time_and_the_log_names_them(quick_server: 
 
     assert "spool.keep_days changed" in reloaded.stdout + reloaded.stderr
     wait_until(lambda: not list(coordinator.outbox.iterdir()), what=coordinator.text)
-    wait_until(lambda: f"job {job} deleted after its time" in coordinator.text())
+    wait_until(lambda: f"job {job} deleted after keep_days" in coordinator.text())
     assert "prompt number" not in coordinator.text()
 
 

@@ -292,7 +292,7 @@ def unused_address() -> str:
 
 VERSION = ok(b'{"version": "0.33.0"}')
 TAGS = ok(b'{"models": [{"name": "Llama3.2:latest", "digest": "abc"}]}')
-NOT_OLLAMA = "it answers, but not as Ollama does: is this the right port?"
+NOT_OLLAMA = "it replies, but not like Ollama: is this the right port?"
 BROKEN = "the connection broke in the middle of its answer"
 SILENT = "it accepts connections but does not answer"
 

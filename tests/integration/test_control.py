@@ -128,7 +128,7 @@ def test_paused_job_stands_still_lets_others_pass_and_goes_on(
     assert job_of(coordinator)["state"] == "PAUSED"
     assert "PAUSED" in (coordinator.outbox / "notes.partial" / "progress.json").read_text()
 
-    assert command(coordinator, "resume", job_of(coordinator)["job"]) == (0, "notes.jsonl goes on\n")
+    assert command(coordinator, "resume", job_of(coordinator)["job"]) == (0, "notes.jsonl continues\n")
 
     coordinator.published().assert_complete(60)
     assert sorted(os.listdir(coordinator.inbox)) == [".obcd", "clinical"]

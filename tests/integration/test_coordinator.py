@@ -17,6 +17,7 @@ import pytest
 
 from tests.golden.wording import wording
 from tests.support import (
+    BUSY_CLERK,
     NEVER_HEDGED,
     Cluster,
     CoordinatorProcess,
@@ -568,7 +569,9 @@ def test_job_of_a_newer_version_stops_the_start_with_a_sentence(
 
 
 def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, cluster: Cluster) -> None:
-    coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2})
+    coordinator = cluster.coordinate(
+        config, tweaks={"obcd.coordinator.jobs.progress_folders:PROGRESS_SECONDS": 0.2, **BUSY_CLERK}
+    )
     pid = wait_until(lambda: coordinator.worker_pids().get("clerk intake", 0))
     content = prompt_lines(prompts(40_000))
     writer = coordinator.inbox / ".hidden"
@@ -587,7 +590,7 @@ def test_clerk_that_is_killed_while_it_accepts_is_replaced(config: Path, cluster
 
 def test_clerk_that_is_killed_while_it_publishes_is_replaced(cluster: Cluster) -> None:
     server = cluster.simulate("--parallel", 16, "--seconds", 0.3)
-    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}))
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 16}), tweaks=BUSY_CLERK)
     bad = b'{"prompt": "", "padding": "' + b"x" * 500 + b'"}\n'
     coordinator.drop(prompt_lines(prompts(16)) + bad * 15_000)
     wait_until(lambda: coordinator.jobs.exists() and list(coordinator.jobs.glob("*/.responses.jsonl.tmp")))

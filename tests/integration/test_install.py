@@ -20,7 +20,7 @@ from tests.support import SOURCES, make_environment, run_obcd, wait_until
 pytestmark = pytest.mark.integration
 
 UNIT = "/etc/systemd/system/obcd-coordinator.service"
-STILL_OLD = "What runs is still the old: systemctl try-restart"
+STILL_OLD = "The running daemons are still the old ones: systemctl try-restart"
 #: Prints the daemons that began before the year 1970 ends, and those that began before now.
 OUTDATED = "import time; from obcd.install.service import outdated; print(outdated(1e7), outdated(time.time()))"
 BUILD = "from setuptools import setup; setup()"
@@ -170,7 +170,7 @@ def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
     systemd.run("install", "-d", "-o", "obcd", "/var/spool/obcd/staging/broken")
     systemd.run("systemctl", "start", "obcd-load@broken", check=False)  # there is no such profile
     assert systemd.show("obcd-load@broken.service", "ActiveState") == "failed"
-    systemd.write("/var/spool/obcd/inbox/kept.jsonl", "{}")
+    systemd.write("/var/spool/obcd/inbox/kept.part", "{}")
     systemd.write("/etc/obcd/obcd.toml", systemd.path("/etc/obcd/obcd.toml").read_text() + "# mine\n", 0o640)
     looked = systemd.obcd("uninstall", "--dry-run")
     assert systemd.show("obcd-coordinator", "ActiveState") == "active"
@@ -184,7 +184,7 @@ def test_story_of_an_installation(systemd: SystemdSandbox) -> None:
     assert systemd.show("obcd-load@broken.service", "ActiveState") == "inactive"
     left = systemd.run("sh", "-c", "find /etc /usr/local -name '*obcd*' ! -name obcd-was-here").stdout.split()
     assert sorted(left) == ["/etc/obcd", "/etc/obcd/obcd.toml"]
-    assert systemd.path("/var/spool/obcd/inbox/kept.jsonl").read_text() == "{}"
+    assert systemd.path("/var/spool/obcd/inbox/kept.part").read_text() == "{}"
 
     over = verbs(systemd.obcd("install").stdout)
 

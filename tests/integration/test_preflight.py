@@ -127,7 +127,7 @@ def test_job_whose_weights_are_gone_waits_and_fails_with_what_to_do(cluster: Clu
     tell(server, weights="new")
 
     # then that is told, and the rest can be dropped again
-    wait_until(lambda: "that a job was begun with" in str(coordinator.status()["troubles"]), what="it is told")
+    wait_until(lambda: "that a job started with" in str(coordinator.status()["troubles"]), what="it is told")
     done = coordinator.published()
     done.assert_complete(60)
     assert done.responses

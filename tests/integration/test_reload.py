@@ -123,7 +123,7 @@ def test_endpoints_come_drain_and_go_with_a_job_running_and_each_prompt_is_asked
     told = hang_up(coordinator)
 
     # then the one that leaves gets nothing new and finishes what it has
-    assert (told["is_ok"], told["text"]) == (True, "1 endpoint came, 1 endpoint is leaving (4 in flight)")
+    assert (told["is_ok"], told["text"]) == (True, "1 endpoint added, 1 endpoint is draining (4 in flight)")
     sent = len(simulate_account(server, first))
     assert states(coordinator).get(first, "DRAINING") == "DRAINING"
     wait_until(lambda: states(coordinator).keys() == {second, third})
@@ -159,9 +159,9 @@ def test_endpoint_that_comes_back_while_it_drains_is_taken_back_by_the_same_work
     pid = coordinator.worker_pids()[first]
 
     configure(config, {second: 2})
-    assert hang_up(coordinator)["text"] == "1 endpoint is leaving (2 in flight)"
+    assert hang_up(coordinator)["text"] == "1 endpoint is draining (2 in flight)"
     configure(config, {first: 2, second: 2})
-    assert hang_up(coordinator)["text"] == "1 endpoint taken back"
+    assert hang_up(coordinator)["text"] == "1 endpoint restored"
 
     wait_until(lambda: states(coordinator)[first] == "UP")
     coordinator.published().assert_complete(12)
@@ -203,7 +203,7 @@ def test_endpoint_that_is_down_goes_at_once_and_the_last_one_can_be_exchanged(cl
     wait_until(lambda: "DOWN" in states(coordinator).values())
 
     write_config(config, server.names)
-    assert hang_up(coordinator)["text"] == "1 endpoint came, 1 endpoint left"
+    assert hang_up(coordinator)["text"] == "1 endpoint added, 1 endpoint removed"
 
     assert list(states(coordinator)) == server.names
     coordinator.published().assert_complete(3)
@@ -219,7 +219,7 @@ def test_profile_that_came_is_answered_and_one_that_left_waits_with_a_reason(
     coordinator = cluster.coordinate(config, tweaks={"obcd.coordinator.intake.drop_intake:SCAN_IDLE": 0.3})
     write_config(config, quick_server.names, profiles={"clinical": {"num_predict": 40}})
 
-    assert hang_up(coordinator)["text"] == "profile 'clinical' came, profile 'old' left"
+    assert hang_up(coordinator)["text"] == "profile 'clinical' added, profile 'old' removed"
 
     coordinator.drop(prompts(2), profile="clinical")
     assert coordinator.published("clinical/notes").manifest["settings"]["num_predict"] == 40
@@ -311,7 +311,7 @@ def test_what_cannot_be_applied_is_refused_whole(quick_server: Simulated, cluste
     assert list(states(coordinator)) == quick_server.names
 
     write_config(config, more, spool={"root": "/elsewhere"})  # --root rules, so nothing would move
-    assert hang_up(coordinator)["text"] == "1 endpoint came"
+    assert hang_up(coordinator)["text"] == "1 endpoint added"
     assert list(states(coordinator)) == more
 
 

@@ -716,7 +716,7 @@ def test_embedded_says_what_is_wrong_with_a_model_file(tmp_path: Path) -> None:
     wrong = tmp_path / "notes.gguf"
     wrong.write_text("this is no model")
 
-    for model, words in ((wrong, "this is no GGUF file"), (tmp_path / "none.gguf", "No such file")):
+    for model, words in ((wrong, "this is not a GGUF file"), (tmp_path / "none.gguf", "No such file")):
         done = subprocess.run(
             [sys.executable, "-m", "obcd", "embedded", "--model", str(model)],
             capture_output=True,

@@ -112,7 +112,11 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("no/out.json", wording("folder-does-not-exist")), (".", wording("no-regular-file")), ("/dev/null", "no regular")],
+    [
+        ("no/out.json", wording("folder-does-not-exist")),
+        (".", wording("no-regular-file")),
+        ("/dev/null", "not a regular"),
+    ],
 )
 def test_unusable_target_is_refused_before_any_work(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason), output_file(tmp_path / name, overwrite=True):

@@ -1,4 +1,4 @@
-"""`obcd check`: are configuration, installation and GPU host right, and are the endpoints there and have the models?"""
+"""`obcd check`: check configuration, installation, GPU host, and the endpoints with their models."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
 from obcd.config.endpoints import Endpoint
+from obcd.config.json_schema import configuration_schema
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
 from obcd.core.endpoint.concurrency import FIRST
@@ -37,30 +38,36 @@ Examples:
   obcd check
   obcd check --config config.toml --json
   obcd check --keys
+  obcd check --schema > obcd.schema.json   then write `#:schema ./obcd.schema.json` as obcd.toml's first line
 
 \b
-Exit code 0 when every endpoint serves and every model is somewhere, 6 when none can be used,
-3 when some cannot, 4 when the configuration is wrong, or its [host] on a GPU host; 5 when the
-endpoints are right and the installation has a fault (warnings and notes do not count).
-A GPU host is where obcd-host is enabled or runs, [host] differs from the defaults, or an
-installed obcd has Ollama and cards. Nothing is changed by looking.
+Exit codes: 0 every endpoint serves and every model is on one of them, 3 some endpoints or
+models are missing, 4 the configuration is wrong, or its [host] on a GPU host, 5 the endpoints
+are right and the installation has a fault (warnings and notes do not count), 6 no endpoint
+can be used.
+A machine is a GPU host if obcd-host is enabled or runs, [host] differs from the defaults, or an
+installed obcd has Ollama and cards. The check changes nothing.
 """
-#: In place of the endpoints, on a GPU host that has none in its configuration.
+#: Printed instead of the endpoints on a GPU host that has none in its configuration.
 UNSET = (
-    "endpoints: none configured here yet, which is right unless a coordinator is to run on this machine\n"
+    "endpoints: none configured here yet, which is right unless a coordinator runs on this machine\n"
     "    obcd host endpoints  # the lines of this host for [ollama_instances] of the coordinator's machine"
 )
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="for machines")
-@click.option("--keys", is_flag=True, help="list every key of the configuration with its default, and stop")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object, for machines")
+@click.option("--keys", is_flag=True, help="list every key of the configuration with its default, and exit")
+@click.option("--schema", is_flag=True, help="print the JSON Schema of the configuration, for editors, and exit")
 @config_option
 @root_option
-def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> int:
+def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str | None) -> int:
     """check configuration, installation, [host] and endpoints."""
     if keys:
         _list_keys()
+        return ExitCode.DONE
+    if schema:
+        click.echo(json.dumps(configuration_schema(), ensure_ascii=False, indent=1))
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
@@ -75,7 +82,7 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
     if not as_json:
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
         if stray := _unread_configuration(settings):
-            click.echo(f"the {stray} in this folder is not read: say --config {stray}, or put it there")
+            click.echo(f"the {stray} in this folder is not read: give --config {stray}, or put it there")
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
         _say_all(host)
@@ -100,21 +107,21 @@ def check(as_json: bool, keys: bool, config: str | None, root: str | None) -> in
 
 
 def _unread_configuration(settings: Settings) -> str:
-    """Return the name of a configuration that lies here and that nobody reads, "" where there is none."""
+    """Return the name of a configuration in the working folder that is not read, "" if there is none."""
     names = [name for name in ("obcd.toml", "config.toml") if Path(name).is_file()]
     read = settings.source
     return "" if not names or (read is not None and read.resolve().parent == Path.cwd()) else names[0]
 
 
 def _is_unset(settings: Settings, probes: list[Probe], layout: Layout) -> bool:
-    """Return whether the endpoints of a GPU host are but the default, where nothing answers and nobody is to ask."""
+    """Return whether a GPU host has only the default endpoint, which does not answer and which no coordinator needs."""
     is_default = settings.ollama_instances == Settings().ollama_instances
     has_coordinator = is_enabled("obcd-coordinator.service") or bool(lock_holders(layout.root / "lock"))
     return is_default and not has_coordinator and all(found.failure for found in probes)
 
 
 def _is_missed(finding: Finding) -> bool:
-    """Return whether a finding is that no coordinator runs, which is right where none is to run."""
+    """Return whether a finding is that no coordinator runs, which is right on a machine without one."""
     return finding.subject == "lock" and finding.severity is Severity.NOTE
 
 
@@ -123,7 +130,7 @@ def _has_fault(findings: list[Finding]) -> bool:
 
 
 def _say_installation(findings: list[Finding]) -> None:
-    """Say what is not as it should be, and what to do about it."""
+    """Print the findings that need attention, each with its remedy."""
     troubles = [finding for finding in findings if finding.severity is not Severity.OK]
     _say_all(troubles)
     if not troubles:
@@ -150,7 +157,7 @@ def _say_endpoints(findings: list[_EndpointFinding], probes: list[Probe], settin
 
 
 def _models(settings: Settings) -> dict[str, str]:
-    """Return `{canonical name: name as written}` of every model that the configuration asks for."""
+    """Return `{canonical name: name as written}` of every model that the configuration names."""
     names = [settings.job_settings(profile).model for profile in ("", *settings.profiles)]
     return {canonical_model(name): name for name in names}
 
@@ -160,7 +167,7 @@ def _homeless_models(settings: Settings, probes: list[Probe]) -> list[str]:
 
 
 def _odd_ones(endpoints: Sequence[Endpoint], probes: list[Probe], settings: Settings) -> dict[str, list[str]]:
-    """Return `{endpoint: what is other about its models}`: a job is answered by the weights that most slots have."""
+    """Return `{endpoint: how its models differ}`: a job uses the weights that most slots have."""
     odd: dict[str, list[str]] = {endpoint.name: [] for endpoint in endpoints}
     for model in _models(settings):
         digests = [shorten(found.digests).get(model) for found in probes]
@@ -176,7 +183,7 @@ def _odd_ones(endpoints: Sequence[Endpoint], probes: list[Probe], settings: Sett
 
 
 class _EndpointFinding(TypedDict):
-    """What was found of an endpoint, as `--json` shows it; `missing` are models that it should have."""
+    """The finding about an endpoint, as `--json` shows it; `missing` are models that it should have."""
 
     endpoint: str
     url: str

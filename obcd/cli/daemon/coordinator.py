@@ -22,10 +22,10 @@ from obcd.parent_death import tie_to_parent
 from obcd.spool.folders.layout import Layout
 
 EPILOG = """\b
-Signals: TERM drains (what is in flight may finish, up to [requests] drain_seconds);
-a second TERM, or INT, stops at once. Either way nothing that was answered is asked again.
-HUP reads the configuration again with jobs running; `obcd reload` does that and waits for the outcome.
-So closing the terminal that it was started in does not end it: Ctrl-C does.
+Signals: TERM drains (requests in flight may finish, up to [requests] drain_seconds);
+a second TERM, or INT, stops at once. No request that has a result is sent again.
+HUP reads the configuration again while jobs run; `obcd reload` does that and waits for the outcome.
+Because of HUP, closing the terminal does not end the coordinator: Ctrl-C does.
 
 \b
 Example:
@@ -40,9 +40,9 @@ Example:
 def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
     """run the daemon in the foreground.
 
-    It watches the inbox, asks the endpoints and fills the outbox until it is told to stop.
+    It watches the inbox, sends requests to the endpoints and fills the outbox until a signal stops it.
     """
-    # A reload that comes before its handler stands, or after it is gone, must not end us.
+    # A HUP before the handler is set, or after it is removed, must not end this process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     set_up_logging(logging.DEBUG if verbose else logging.INFO)
     tie_to_parent(os.environ)
@@ -56,7 +56,7 @@ def coordinator(config: str | None, root: str | None, verbose: bool) -> int:
     made = Coordinator(settings, layout)
 
     def reread() -> tuple[Settings, Layout]:
-        """Read the same file again; where there was none, one that there is by now."""
+        """Read the same file again; if there was none at the start, look for one."""
         source = made.settings.source
         again = with_tokens(read_settings(config) if source is None else load_settings(source))
         return again, find_layout(root, again)

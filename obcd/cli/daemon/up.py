@@ -40,18 +40,23 @@ Examples:
   obcd up --embedded model.gguf --servers 2     real inference on the CPU
 
 \b
-Ctrl-C stops everything, the coordinator first; nothing that was answered is asked again.
+Ctrl-C stops everything, the coordinator first. No request that has a result is sent again.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.option("--gpus", metavar="WHICH", help=GPUS_HELP)
-@click.option("--embedded", metavar="FILE.gguf", type=click.Path(path_type=Path), help="start embedded servers with it")
+@click.option(
+    "--embedded",
+    metavar="FILE.gguf",
+    type=click.Path(path_type=Path),
+    help="start embedded servers with this model file",
+)
 @click.option("--simulate", is_flag=True, help="start simulated servers")
-@click.option("--servers", type=click.IntRange(1, 256), default=1, show_default=True, help="how many servers to start")
-@click.option("--parallel", type=click.IntRange(1, 1024), default=4, show_default=True, help="slots of each")
+@click.option("--servers", type=click.IntRange(1, 256), default=1, show_default=True, help="number of servers")
+@click.option("--parallel", type=click.IntRange(1, 1024), default=4, show_default=True, help="slots of each server")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="threads of each embedded server")
-@click.option("--model-name", help="what their model is called  [default: the configuration's model]")
+@click.option("--model-name", help="the name of their model  [default: the configuration's model]")
 @config_option
 @root_option
 def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
@@ -98,7 +103,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     logs = layout.root / "logs"
     configuration = write_configuration(
         programs, layout.runtime, logs, listeners, is_silent=False, level="warn"
-    )  # a program that ends over and over is told where one looks
+    )  # at this level the terminal shows a program that ends again and again
     _say_where(settings, layout, logs)
     if lock is not None:
         say(f"servers obcd host status{runtime_words(layout.runtime)}")
@@ -111,7 +116,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
 def _with_endpoints(
     path: Path | None, layout: Layout, table: dict[str, dict[str, int]], model_name: str | None
 ) -> tuple[Path, Settings]:
-    """Write the configuration with the endpoints of what is started here; return its path, and it, read back."""
+    """Write the configuration with the endpoints of the servers started here; return its path and its settings."""
     written = layout.runtime / "obcd.toml"
     written.write_text(with_endpoints(path, table, model_name), "utf-8")
     return written, load_settings(written)

@@ -1,1 +1,1 @@
-"""Commands about files of prompts and of answers."""
+"""Commands for files of prompts and of answers."""

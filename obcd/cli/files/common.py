@@ -1,4 +1,4 @@
-"""What the commands on files share: where a document goes, CSV delimiters, remarks for people."""
+"""Helpers that the commands for files share: output streams, CSV delimiters, remarks for people."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def refuse_published(output: str) -> None:
     """Refuse to write over a file of a published job.
 
     Raises:
-        InputError: If that is what the output's name means.
+        InputError: If the output is such a file.
     """
     path = Path(output)
     if output != STANDARD and (path.parent / "manifest.json").exists() and path.exists():
-        raise InputError(f"{printable(output)} is a file of a published job: give another place for what is merged")
+        raise InputError(f"{printable(output)} is a file of a published job: choose another output file")
 
 
 def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
-    """Return the stream of a document: a file that appears whole, or standard output."""
+    """Return the stream of a document: a file that appears complete at its end, or standard output."""
     if output == STANDARD:
         return output_stream(sys.stdout.buffer)
     return output_file(Path(output), overwrite=overwrite)
 
 
 def one_delimiter(given: str) -> str:
-    """Return what a command line gives for what stands between the fields of CSV.
+    """Return the CSV delimiter that a command line gives.
 
     Raises:
-        UsageError: If that cannot be.
+        UsageError: If it cannot be a delimiter.
     """
     delimiter = "\t" if given == r"\t" else given
     if not is_delimiter(delimiter):
@@ -48,5 +48,5 @@ def one_delimiter(given: str) -> str:
 
 
 def say_left_out(item: LeftOut) -> None:
-    """Write to standard error what was left out and why."""
+    """Write to standard error what is left out, and the reason."""
     say(f"left out: {item.place}: {item.reason}")

@@ -1,4 +1,4 @@
-"""`obcd convert`: prompt files from one form into another."""
+"""`obcd convert`: convert prompt files from one format to another."""
 
 from __future__ import annotations
 
@@ -23,31 +23,41 @@ Examples:
   obcd convert notes.csv --to openai --model llama3.2 -o batch.jsonl
   zcat notes.jsonl.gz | obcd convert - --to csv --columns id,prompt > notes.csv
 
-Lines of JSON are told apart by their keys. Cells of messages, options, format, think, images, tools, n and logprobs
-hold JSON, all others text; an empty one says nothing where the column is a key of obcd's. Exit codes: 0 done, 3 lines
-were left out, each named, 5 nothing could be converted.
+The format of a JSON line is recognised by its keys. CSV cells of messages, options, format, think, images, tools, n
+and logprobs hold JSON, all others text; an empty cell counts as missing where the column is a key of obcd.
+
+Exit codes: 0 done, 3 lines were left out (each is named), 5 nothing could be converted.
 """
 
 
 @click.command(name="convert", epilog=EPILOG)
 @click.argument("source")
-@click.option("-o", "--output", default=STANDARD, metavar="FILE", help="- is standard output [default: -]")
+@click.option(
+    "-o", "--output", default=STANDARD, metavar="FILE", help="the converted file; - is standard output [default: -]"
+)
 @click.option(
     "--from",
     "origin",
     type=click.Choice(["jsonl", "csv", "tsv"]),
-    help="what SOURCE is [default: by its name; jsonl]",
+    help="format of SOURCE [default: by its name, else jsonl]",
 )
 @click.option(
     "--to",
     "goal",
     type=click.Choice(["ours", "seed", "openai", "csv", "tsv"]),
-    help="what becomes of it [default: by the name of FILE; ours]",
+    help="format of FILE; ours is obcd's [default: by the name of FILE, else ours]",
 )
-@click.option("--model", default="", metavar="NAME", help="to openai: the model of lines that name none")
-@click.option("--columns", metavar="LIST", help="to csv: its columns, e.g. id,prompt [default: keys of the first line]")
 @click.option(
-    "--delimiter", metavar="CHAR", help="between the fields of SOURCE, if it is CSV, else of FILE [default: a comma]"
+    "--model",
+    default="",
+    metavar="NAME",
+    help="with --to openai: the model of lines that name no model [default: none]",
+)
+@click.option(
+    "--columns", metavar="LIST", help="with --to csv: the columns, e.g. id,prompt [default: the keys of the first line]"
+)
+@click.option(
+    "--delimiter", metavar="CHAR", help="between the fields of SOURCE if it is CSV, else of FILE [default: a comma]"
 )
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
 def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
@@ -60,17 +70,19 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
     delimiter: str | None,
     force: bool,
 ) -> None:
-    """convert prompt files between the forms people have.
+    """convert prompt files between formats.
 
-    The seed's lines, ours, those of OpenAI Batch, and rows of CSV.
+    The formats are lines of obcd, of the seed (ollama-batch-cluster) and of OpenAI Batch, and rows of CSV.
 
-    SOURCE is a file (packed by gzip where its name ends in .gz), or - for standard input.
+    SOURCE is a file (compressed with gzip if its name ends in .gz), or - for standard input.
     """
     named = form_of(source) or Form()
     form = Form(origin, named.is_packed) if origin else named
     ending = form_of(output)
     if ending is not None and ending.is_packed:
-        raise UsageError("what is written is not packed: leave .gz out, and pack it with gzip")
+        raise UsageError(
+            "the output cannot be compressed: leave .gz out of its name, and compress it with gzip afterwards"
+        )
     goal = goal or (ending.kind if ending is not None and ending.kind in DELIMITERS else "ours")
     shape = LineShape.TABLE if goal in DELIMITERS else LineShape(goal)
     names = tuple(columns.split(",")) if columns else ()
@@ -97,16 +109,16 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
 
 
 def _delimiters(given: str | None, form: Form, goal: str) -> tuple[str, str]:
-    """Return what stands between the fields of CSV that is read, and between those that are written.
+    """Return the delimiter of the CSV that is read, and of the CSV that is written.
 
-    What is given is that of the source where both are CSV: the usual commas are made of it.
+    Where both are CSV, the given delimiter is that of the source, and commas are written.
 
     Raises:
-        UsageError: If that cannot be.
+        UsageError: If it cannot be a delimiter, or neither is CSV.
     """
     usual = DELIMITERS[CSV]
     if given is not None and CSV not in (form.kind, goal):
-        raise UsageError("--delimiter is for CSV, and none is read or written here")
+        raise UsageError("--delimiter is for CSV, and neither SOURCE nor FILE is CSV")
     chosen = usual if given is None else one_delimiter(given)
     if form.kind == CSV:
         return chosen, DELIMITERS.get(goal, usual)

@@ -1,4 +1,4 @@
-"""`obcd merge`: the answers as one document."""
+"""`obcd merge`: merge the answers into one document."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Examples:
 
 Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
 """
-#: Most columns of another name that are told one by one.
-MOST_TOLD = 10
+#: How many renamed columns are listed one by one.
+MOST_LISTED = 10
 
 
 def _with_hyphens(option: str) -> str:
-    """Take `--input_dir` for `--input-dir`: the seed's commands spell their options both ways."""
+    """Read `--input_dir` as `--input-dir`: the seed's commands spell their options both ways."""
     return option.replace("_", "-")
 
 
@@ -46,22 +46,24 @@ def _with_hyphens(option: str) -> str:
 )
 @click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
 @click.option(
-    "--force", is_flag=True, help="replace FILE if it exists; a JSON array as merge writes it is replaced in any case"
+    "--force",
+    is_flag=True,
+    help="replace FILE if it exists; a JSON array, as merge writes it, is replaced without --force",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice([each.value for each in Format]),
-    help="[default: by the suffix of FILE, else json]",
+    help="format of FILE [default: by its suffix, else json]",
 )
-@click.option("--text", "is_text", is_flag=True, help='merge the answers\' text as it is, under "response"')
+@click.option("--text", "is_text", is_flag=True, help='merge the text of the answers as it is, under "response"')
 @click.option(
     "--with",
     "fields",
     metavar="FIELDS",
     default="",
     help=f"put these before the value: {', '.join(FIELDS)}; extra: all keys of the line that obcd does not know, or"
-    " columns of the row; index: which of the line's answers it is, from 0",
+    " columns of the row; index: the number of the answer within its line, from 0",
 )
 @click.option(
     "--spreadsheet",
@@ -81,21 +83,21 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
 ) -> None:
     """merge the JSON in the answers into one document.
 
-    It is in the order of the prompts; several answers to one prompt come one by one.
+    The document is in the order of the prompts; several answers to one prompt follow one another.
 
-    DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
+    DIR is a published folder (outbox/notes), a folder that holds several, or a folder with one file for each prompt.
 
-    An answer is JSON as a whole, in a Markdown fence, or inside other text. csv, parquet and sqlite have a column for
-    each key of the answers, typed as the job's schema says; objects and arrays in it are JSON; an answer that is no
-    object goes into the column "value". json and jsonl hold the values as they are; with --with they hold objects with
-    the same keys as the tables have columns. A field of --with whose name is also a key of the answers gets a _ in
-    front.
+    The JSON of an answer is the whole text, the content of a Markdown fence, or a part of other text. csv, parquet and
+    sqlite have a column for each key of the answers, with the type from the job's schema; objects and arrays in a cell
+    are JSON; an answer that is not an object goes into the column "value". json and jsonl hold the values as they are;
+    with --with they hold objects whose keys are the columns of the tables. A field of --with whose name is also a key
+    of the answers gets a _ in front.
     """
     chosen = Format(kind) if kind else format_of(output)
     names = _fields(fields)
     sources = [*folders, *more_folders]
     if not sources:
-        raise UsageError("where are the answers? obcd merge DIR... -o FILE")
+        raise UsageError("no folder is given: obcd merge DIR... -o FILE")
     if spreadsheet and chosen is not Format.CSV:
         raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
     ignore = None if output == STANDARD else Path(output)
@@ -109,13 +111,13 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
     shown = "standard output" if output == STANDARD else printable(output)
     of_lines = "" if done.lines == done.values else f" of {plural(done.lines, 'line')}"
     say(f"{plural(done.values, 'answer')}{of_lines} in {shown}")
-    _tell_hints(writer, done, is_for_spreadsheets=spreadsheet)
+    _say_hints(writer, done, is_for_spreadsheets=spreadsheet)
     if done.left_out:
         raise PartialError(f"{done.left_out} of {plural(done.values + done.left_out, 'answer')} left out of {shown}")
 
 
 def _is_array(output: str) -> bool:
-    """Return whether a file is what the seed's script writes, and merge after it: that ran again and again, by cron."""
+    """Return whether a file is an array as the seed's script and merge write it: cron runs them repeatedly."""
     try:
         with open(output, "rb") as file:
             start = file.read(3)
@@ -136,7 +138,7 @@ def _fields(text: str) -> tuple[str, ...]:
 def _writer(
     kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None, *, is_for_spreadsheets: bool
 ) -> Writer:
-    """Return the writer of a format; rows are collected on the output's disk (/tmp is often memory)."""
+    """Return the writer of a format; it collects rows on the output's disk (/tmp is often memory)."""
     folder = None if output is None else output.parent
     match kind:
         case Format.JSON | Format.JSONL:
@@ -150,13 +152,13 @@ def _writer(
             return SqliteWriter(stream, fields, folder)
 
 
-def _tell_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> None:
-    """Tell what a person may not expect of the document."""
+def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> None:
+    """Print what a person may not expect of the document."""
     if isinstance(writer, RowWriter) and writer.renamed:
-        told = [f"{printable(name)} for {printable(key)}" for name, key in writer.renamed.items()]
-        more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
-        say(f"named otherwise, since the name is taken: {', '.join(told[:MOST_TOLD])}{more}")
+        renamed = [f"{printable(name)} for {printable(key)}" for name, key in writer.renamed.items()]
+        more = f" and {len(renamed) - MOST_LISTED} more" if len(renamed) > MOST_LISTED else ""
+        say(f"renamed, because the name is taken: {', '.join(renamed[:MOST_LISTED])}{more}")
     if isinstance(writer, CsvWriter) and writer.formulas and not is_for_spreadsheets:
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if done.without_json and not done.values:
-        say("no answer holds JSON: --text merges what they say")
+        say("no answer holds JSON: use --text to merge their text")

@@ -1,4 +1,4 @@
-"""`obcd prepare`: texts made into a prompt file."""
+"""`obcd prepare`: make a prompt file from texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Examples:
   obcd prepare notes/ -o notes.jsonl --template "Summarise: {text}"
   obcd prepare visits.csv --column note --id-column mrn --template "Aged {age}: {text}" -o visits.jsonl
   zcat questions.gz | obcd prepare - -o questions.jsonl
-  obcd prepare scans/ --images --template "What is to be seen?" -o scans.jsonl
+  obcd prepare scans/ --images --template "What does this picture show?" -o scans.jsonl
 """
 
 
@@ -48,25 +48,29 @@ Examples:
 )
 @click.option("--force", is_flag=True, help="replace the prompt file if it exists")
 @click.option("--glob", "globs", multiple=True, metavar="PATTERN", help="files of a folder [default: *.txt, *.md]")
-@click.option("--column", metavar="NAME", help="read CSV and take this column as the text")
-@click.option("--id-column", metavar="NAME", help="the CSV column with the ids [default: the number of the row]")
+@click.option("--column", metavar="NAME", help="read CSV; this column is the text")
+@click.option("--id-column", metavar="NAME", help="the CSV column that holds the ids [default: the number of the row]")
 @click.option(
-    "--keep", is_flag=True, help="echo the other CSV columns into the responses; _ in front of obcd's own keys"
+    "--keep",
+    is_flag=True,
+    help="echo the other CSV columns into the responses, with _ in front where the name is a key of obcd",
 )
 @click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
-@click.option("--images", is_flag=True, help="SOURCE is a folder of pictures: a prompt each, the picture in base64")
+@click.option(
+    "--images", is_flag=True, help="SOURCE is a folder of pictures: one prompt for each, with the picture in base64"
+)
 @click.option(
     "--max-image-bytes",
     type=click.IntRange(1),
     default=MAX_IMAGE_BYTES,
     metavar="N",
-    help=f"largest picture that is taken [default: {MAX_IMAGE_BYTES}]",
+    help=f"largest picture that is accepted, in bytes [default: {MAX_IMAGE_BYTES}]",
 )
 @click.option(
     "--template",
     metavar="TEXT",
-    help="the prompt; {text} is the text, or a picture's path, {NAME} another column of the CSV, {{ a brace "
-    f"[default: {{text}}; '{TEMPLATE}']",
+    help="the prompt; {text} is the text, or a picture's path, {NAME} another column of the CSV, {{ is a brace "
+    f"[default: {{text}}; with --images '{TEMPLATE}']",
 )
 @click.option("--system", metavar="TEXT", help="a system message for every prompt")
 def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
@@ -85,19 +89,20 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
 ) -> None:
     """make a prompt file from texts.
 
-    SOURCE is a folder of text files (a prompt each, its id the file's path; with --images one of pictures), a text
-    file (one prompt), a CSV file (with --column), or - for standard input (a prompt a line, its id the line's number).
+    SOURCE is a folder of text files (one prompt for each, whose id is the file's path; with --images a folder of
+    pictures), a text file (one prompt), a CSV file (with --column), or - for standard input (one prompt for each line,
+    whose id is the line's number).
     """
     if column is None and (id_column is not None or keep):
-        raise UsageError("--id-column and --keep are for CSV: say with --column which column holds the text")
+        raise UsageError("--id-column and --keep are for CSV: name the column that holds the text with --column")
     if images and (column is not None or not Path(source).is_dir()):
-        raise UsageError("--images wants a folder of pictures: obcd prepare FOLDER --images")
+        raise UsageError("--images needs a folder of pictures: obcd prepare FOLDER --images")
     chosen = (TEMPLATE if images else PLACEHOLDER) if template is None else template
     wrapping = Wrapping(template=chosen, system=system, may_be_same=images)
     if column is None and (others := [name for name in wrapping.fields if name != TEXT_FIELD]):
         raise UsageError(
-            f"the template names {{{printable(others[0])}}}, and a text has no field but {PLACEHOLDER}: braces that "
-            "are meant are written twice, {{ and }}; other fields are columns of CSV (--column)"
+            f"the template names {{{printable(others[0])}}}, and a text has only the field {PLACEHOLDER}: write a "
+            "literal brace twice, {{ or }}; other fields are columns of CSV (--column)"
         )
     between = _delimiter(source, delimiter)
     read = partial(image_from_file, most_bytes=max_image_bytes) if images else None
@@ -118,7 +123,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
 def _prompts(
     source: str, columns: Columns | None, globs: tuple[str, ...], read: Read | None, delimiter: str
 ) -> Iterator[Iterator[Prompt | LeftOut]]:
-    """Yield the reader that fits a source, and close what it reads from."""
+    """Yield the prompts of a source, and close the source at the end."""
     path = Path(source)
     name = printable(source)
     if source == STANDARD:
@@ -136,7 +141,7 @@ def _prompts(
 
 
 def _single_file(path: Path, source: str, delimiter: str) -> Prompt | LeftOut:
-    """Return a text file as a prompt; say so when it is something else."""
+    """Return a text file as a prompt; raise UsageError for a prompt file or CSV."""
     name = printable(source)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
@@ -148,9 +153,9 @@ def _single_file(path: Path, source: str, delimiter: str) -> Prompt | LeftOut:
         except FormError as error:
             raise InputError(f"{name}: {error}") from None
         raise UsageError(
-            f"which column of {name} holds the text? Say --column NAME; its columns are: {known or 'none'}"
+            f"which column of {name} holds the text? Give --column NAME; its columns are: {known or 'none'}"
         )
-    with _open(path):  # the one file that was named must be there
+    with _open(path):  # the named file must exist
         return prompt_from_file(path, source)
 
 

@@ -1,4 +1,4 @@
-"""`obcd print`: answers on the screen."""
+"""`obcd print`: print prompts and answers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Examples:
   obcd print outbox/notes | less
   obcd print --json outbox | jq -r .response
 
-Exit codes: 0 done (failed requests are told, not counted here), 3 a file or line could not be read.
+Exit codes: 0 done (failed requests are reported and do not count here), 3 a file or line could not be read.
 """
 
 
 @click.command(name="print", epilog=PRINT_EPILOG)
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="one JSON object a line, for machines")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object for each answer, for machines")
 def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     """print prompts and answers.
 
-    DIR is a published folder (outbox/notes), a folder that holds several, or one with a file per prompt.
+    DIR is a published folder (outbox/notes), a folder that holds several, or a folder with one file for each prompt.
     """
     faults = 0
     retries, by_retries = Retries(), Counter[Source]()
@@ -54,7 +54,7 @@ def print_answers(folders: tuple[Path, ...], as_json: bool) -> None:
     sys.stdout.flush()
     for source in found:
         if isinstance(source, PublishedFolder):
-            _tell_failures(source, by_retries[source])
+            _say_failures(source, by_retries[source])
     if faults:
         raise PartialError(f"{plural(faults, 'file or line', 'files or lines')} could not be read")
 
@@ -67,7 +67,7 @@ def _sources_of(folders: tuple[Path, ...], retries: Retries) -> list[Source]:
     return find_wholes(folders, retries)
 
 
-def _tell_failures(folder: PublishedFolder, by_retries: int) -> None:
+def _say_failures(folder: PublishedFolder, by_retries: int) -> None:
     tally = read_tally(folder)
     failures = tally.failures - by_retries
     if failures > 0:
@@ -76,10 +76,10 @@ def _tell_failures(folder: PublishedFolder, by_retries: int) -> None:
 
 
 def _print(text: str) -> None:
-    """Write to standard output what any terminal can take.
+    """Write text to standard output so that every terminal can show it.
 
     Characters that its encoding lacks are escaped. Control characters in an answer could rewrite a terminal's screen
-    or title (CWE-150): escaped there, untouched in a pipe or file.
+    or title (CWE-150): they are escaped on a terminal, and unchanged in a pipe or file.
     """
     out = sys.stdout
     if out.isatty():

@@ -1,4 +1,4 @@
-"""`obcd schema`: a draft of a JSON schema, from an example record, a CSV file, or a pydantic model."""
+"""`obcd schema`: draft a JSON schema from an example record, a CSV file, or a pydantic model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MAX_BYTES = 64 * 2**20
 
 EPILOG = """\b
 Examples:
-  obcd schema record.json -o record.schema.json      (one record, or a list of them; .jsonl has one a line)
+  obcd schema record.json -o record.schema.json      (one record, or a list of records; .jsonl has one on each line)
   obcd schema visits.csv -o visit.schema.json
-  obcd schema models.py                              (names its classes; nothing of it is run)
+  obcd schema models.py                              (names its classes; the file is not run)
   obcd schema models.py --model Visit -o visit.schema.json
 
 Then name it in the configuration: schema = "record.schema.json".
@@ -34,15 +34,15 @@ Then name it in the configuration: schema = "record.schema.json".
 
 @click.command(epilog=EPILOG)
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--model", metavar="NAME", help="the pydantic model of a .py file: RUNS that file, as python would")
+@click.option("--model", metavar="NAME", help="the pydantic model in a .py file; this RUNS that file, as python does")
 @click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
 @click.option("-o", "--output", default=STANDARD, metavar="FILE", help="the schema; - is standard output [default: -]")
 @click.option("--force", is_flag=True, help="replace the schema's file if it exists")
 def schema(source: Path, model: str | None, delimiter: str | None, output: str, force: bool) -> None:
     """draft a JSON schema from examples.
 
-    FILE is an example record (.json, .jsonl), a table (.csv, .tsv), or a program with a pydantic model (.py).
-    What all examples have is required, and nothing else is allowed: look it through before it is used.
+    FILE holds example records (.json, .jsonl), a table (.csv, .tsv), or a pydantic model (.py). A key that all examples
+    have is required, and keys that no example has are not allowed: read the draft before you use it.
     """
     name, suffix = printable(str(source)), source.suffix.lower()
     if model is not None and suffix != ".py":
@@ -54,11 +54,11 @@ def schema(source: Path, model: str | None, delimiter: str | None, output: str, 
     drafted = _draft(source, name, model, delimiter)
     why = check_schema(drafted)
     if why:
-        raise InputError(f"what {name} gives is no schema that can be held to: {why}")
+        raise InputError(f"the schema drafted from {name} cannot be used: {why}")
     with target(output, overwrite=force) as stream:
         stream.write(json.dumps(drafted, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     if output != STANDARD:
-        say(f'{printable(output)}; next: schema = "{printable(output)}" in the configuration or a profile of it')
+        say(f'{printable(output)}; next: schema = "{printable(output)}" in the configuration or one of its profiles')
 
 
 def _draft(source: Path, name: str, model: str | None, delimiter: str | None) -> dict[str, object]:
@@ -87,7 +87,7 @@ def _records(source: Path, name: str) -> Iterator[object]:
     if source.suffix.lower() == ".json":
         document = _parsed(text, "it")
         if is_schema(document):
-            raise InputError("it is a JSON schema already: name it in the configuration as it is")
+            raise InputError("it is already a JSON schema: name it in the configuration")
         yield from document if isinstance(document, list) else [document]
         return
     for number, line in enumerate(text.split("\n"), 1):
@@ -106,7 +106,7 @@ def _of_program(source: Path, name: str, model: str | None) -> dict[str, object]
     classes = find_models(_read(source, name), name)
     if model is None:
         known = ", ".join(classes) or "none"
-        raise UsageError(f"which model of {name}? Say --model NAME, which runs the file; its classes are: {known}")
+        raise UsageError(f"which model of {name}? Give --model NAME, which runs the file; its classes are: {known}")
     return model_schema(source, model)
 
 
@@ -117,7 +117,7 @@ def _read(source: Path, name: str) -> str:
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB: give a part of it")
+        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB: use a part of it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

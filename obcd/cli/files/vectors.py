@@ -1,4 +1,4 @@
-"""`obcd vectors`: the vectors of answered `embed` lines as one document."""
+"""`obcd vectors`: write the vectors of `embed` lines as one document."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, 
 @click.command(epilog=EPILOG)
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @click.option("-o", "--output-file", "output", required=True, metavar="FILE", help="the document; - is standard output")
-@click.option("--format", "kind", type=click.Choice(["jsonl", "parquet"]), help="[default: by the suffix of FILE]")
+@click.option(
+    "--format", "kind", type=click.Choice(["jsonl", "parquet"]), help="format of FILE [default: by its suffix]"
+)
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
 def vectors(folders: tuple[Path, ...], output: str, kind: str | None, force: bool) -> None:
     """write the vectors of `embed` lines as JSONL or Parquet.
 
-    DIR is a published folder (outbox/notes), or one that holds several. A row a vector, in the order of the prompts:
-    id, line, index (of the text in its line), text, embedding (in Parquet a list of float32).
+    DIR is a published folder (outbox/notes), or a folder that holds several. Each vector is a row, in the order of the
+    prompts: id, line, index (of the text in its line), text, embedding (in Parquet a list of float32).
     """
     ignore = None if output == STANDARD else Path(output)
     refuse_published(output)

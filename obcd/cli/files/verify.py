@@ -1,4 +1,4 @@
-"""`obcd verify`: is a published job whole, line by line?"""
+"""`obcd verify`: check that a published job is complete, line by line."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Examples:
   obcd verify --json outbox | jq -r 'select(.verdict == "wrong") | .name'
 
 \b
-Exit codes: 0 all is right, 3 something is wrong, 5 a folder is no published job (and nothing is wrong with the others).
+Exit codes: 0 all folders are right, 3 a folder is wrong, 5 a folder is not a published job (and the others are right).
 """
 
 
 @click.command(name="verify", epilog=EPILOG)
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="one JSON object a folder, for machines")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object for each folder, for machines")
 def verify_folders(folders: tuple[Path, ...], as_json: bool) -> int:
-    """prove that a published job is complete, or say what is wrong.
+    """check that a published job is complete, line by line.
 
-    FOLDER is a published folder (outbox/notes), what `obcd batch` wrote, or a folder that holds several. What a job's
-    retries beside it answered counts as its own, if they are complete too.
+    FOLDER is a published folder (outbox/notes), a folder that `obcd batch` wrote, or a folder that holds several.
+    Responses in a job's retries beside it count as the job's own if the retries are complete too.
     """
     verdicts, retries = set(), Retries()
     for name, folder in [found for given in folders for found in find_folders(given)]:

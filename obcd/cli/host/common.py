@@ -1,4 +1,4 @@
-"""What the commands of `obcd host` share: their options, the cards a person names, and the host that runs."""
+"""Helpers that the commands of `obcd host` share: options, the cards that a person names, the running host."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from obcd.host.servers.plan import FILE_NAME, SYSTEM_RUNTIME, HostPlan, Server, 
 from obcd.host.servers.runtime import UNIT, folder_that_runs
 from obcd.logs.journal import is_journal
 
-#: What `[host] gpus` may be.
+#: The type of `[host] gpus`.
 Gpus = Literal["all", 0] | list[int | str]
 
-#: Seconds that systemd may take to say how a unit is.
+#: Seconds to wait for the state of a unit from systemd.
 SYSTEMCTL_SECONDS = 5.0
 
 GPUS_HELP = (
@@ -49,7 +49,7 @@ def parse_gpus(text: str) -> Gpus:
     """Read `--gpus`: `all`, `cpu`, `4` (cards 0 to 3), `0,2`, `GPU-uuid,…`, `gpu2`.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If it has no such form.
     """
     if text == "all":
         return "all"
@@ -81,17 +81,17 @@ def _number(text: str, limit: int) -> int:
 
 
 def running_host(runtime: str | None) -> tuple[Path, HostPlan]:
-    """Return the runtime folder and the plan of the host that runs.
+    """Return the runtime folder and the plan of the running host.
 
     Raises:
-        NoEndpointError: If there is none.
-        InputError: If it is another user's.
+        NoEndpointError: If no host runs.
+        InputError: If it belongs to another user.
     """
     folder = folder_that_runs(runtime)
     try:
         has_plan = (folder / FILE_NAME).exists()
     except PermissionError:
-        raise InputError(f"{folder} is not yours to read: ask as the user who runs obcd host, or with sudo") from None
+        raise InputError(f"{folder} cannot be read: run this as the user who runs obcd host, or with sudo") from None
     if not has_plan or (runtime is None and is_host_alive(folder) is False):
         advice = (None if runtime else unit_advice()) or "start one with obcd host"
         raise NoEndpointError(f"no obcd host runs here (nothing in {folder}): {advice}")
@@ -99,7 +99,7 @@ def running_host(runtime: str | None) -> tuple[Path, HostPlan]:
 
 
 def unit_advice() -> str | None:
-    """Return what to do about the system's unit that does not run; None where there is none, or no systemd."""
+    """Return what to do about the system's unit, which does not run; None if there is no unit or no systemd."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return None
@@ -112,39 +112,39 @@ def unit_advice() -> str | None:
 
 
 def _unit_words(state: dict[str, str]) -> str | None:
-    """Read systemd's properties, e.g. `{"LoadState": "loaded", "ActiveState": "failed", …}` (systemd.unit(5))."""
+    """Return advice from a unit's properties, e.g. `{"LoadState": "loaded", "ActiveState": …}` (systemd.unit(5))."""
     if state.get("LoadState") != "loaded":
         return None
-    active, why = state.get("ActiveState"), f"journalctl -u {UNIT.removesuffix('.service')} says why"
+    active, why = state.get("ActiveState"), f"see journalctl -u {UNIT.removesuffix('.service')}"
     if active == "failed":
         return f"{UNIT} has failed: {why}"
     if state.get("SubState", "").startswith("auto-restart") or (active == "activating" and state["NRestarts"] != "0"):
         return f"{UNIT} keeps failing: {why}"
     if active in ("activating", "deactivating"):
         return f"{UNIT} is just {'starting' if active == 'activating' else 'stopping'}"
-    return f"sudo systemctl start {UNIT.removesuffix('.service')}, or start one of your own with obcd host"
+    return f"sudo systemctl start {UNIT.removesuffix('.service')}, or start your own with obcd host"
 
 
 def runtime_words(runtime: str | os.PathLike[str] | None) -> str:
-    """Return ` --runtime DIR` for a hint, "" where it need not be said."""
+    """Return ` --runtime DIR` for a hint, "" for the default folder."""
     return f" --runtime {shlex.quote(os.fspath(runtime))}" if runtime else ""
 
 
 def check_places(plan: HostPlan, folder: Path) -> list[str]:
-    """Check address and ports before anything starts; return a warning for every port that somebody else holds.
+    """Check address and ports before anything starts; return a warning for every port that another process holds.
 
-    One of several ports is no reason to keep the other cards idle: its server is tried again, and the watch says why.
+    One port of several must not keep the other cards idle: its server is tried again, and the watch reports why.
 
     Raises:
-        ConfigurationError: If the address is none of this machine's.
-        NoEndpointError: The same under systemd, where a boot may bring the address later: there it is tried again.
+        ConfigurationError: If the address is not one of this machine.
+        NoEndpointError: The same under systemd, where the address may come later in a boot: systemd tries again.
         AlreadyRunningError: If no port is free.
     """
     try:
         check_address(plan.bind)
     except ConfigurationError as error:
         if is_journal():
-            raise NoEndpointError(f"{error}; tried again until it is") from None
+            raise NoEndpointError(f"{error}; systemd tries again until it is") from None
         raise
     held = held_ports(plan, folder)
     if len(held) == len(plan.servers):
@@ -154,7 +154,7 @@ def check_places(plan: HostPlan, folder: Path) -> list[str]:
 
 
 def _shared(plan: HostPlan, folder: Path) -> list[str]:
-    """Return a warning for every card that another host uses, as far as this user may see."""
+    """Return a warning for every card that another host uses, as far as this user can see."""
     others = neighbours(folder)
     found = [
         f"{server.program}: its card has a server of the obcd host at {others[server.pin]} too; they share its memory"

@@ -22,7 +22,7 @@ from obcd.host.watch.probing import Prober
 from obcd.host.watch.watch_rules import ALIVE, ProbeAnswer
 from obcd.text import duration
 
-#: Seconds between two looks while waiting.
+#: Seconds between two checks while waiting.
 LOOK_SECONDS = 0.2
 #: How many lines of a log are searched for a reason.
 LOOKED_BACK = 5
@@ -31,20 +31,22 @@ WATCH_JOURNAL = "journalctl -u obcd-host (OBCD_SERVER=gpu0 for what is about one
 
 @click.command()
 @click.argument("gpu")
-@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="seconds to wait, each")
-@click.option("--force", is_flag=True, help="even while a model is being pulled, which may break that off")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="seconds to wait for each server"
+)
+@click.option("--force", is_flag=True, help="restart even while a model is being pulled, which may interrupt the pull")
 @runtime_option
 def restart(gpu: str, timeout: float, force: bool, runtime: str | None) -> None:
     """restart a GPU's server, or all.
 
-    GPU is 2, gpu2 or a UUID; all are restarted one after another. Waits until each answers; what it was computing is
-    lost to it, and asked again by the coordinator.
+    GPU is 2, gpu2, a UUID, or all, which restarts the servers one after another. The command waits until each server
+    answers. The coordinator sends the requests that were in flight there again.
     """
     folder, plan = running_host(runtime)
     servers = choose_servers(plan, gpu)
     if not force and (who := puller(folder)):
         raise AlreadyRunningError(
-            f"a pull is under way ({who}) and a restart could break it off: wait for its end, or say --force"
+            f"a pull is under way ({who}) and a restart could interrupt it: wait for its end, or give --force"
         )
     with Remote(folder) as remote:
         for server in servers:
@@ -81,20 +83,27 @@ def _wait(server: Server, folder: Path, why: str, began: float, timeout: float) 
         lines = last_lines(find_log(folder, server.program), LOOKED_BACK)
     except InputError:
         lines = []
-    said = [line for line in lines if " INFO " not in line]  # not our own `starting gpu1`
+    said = [line for line in lines if " INFO " not in line]  # without obcd's own `starting gpu1`
     quoted = f'; its log says "{said[-1]}"' if said else ""
     raise TimedOutError(f"{server.program} does not answer after {duration(timeout)}: {why}{quoted}")
 
 
 @click.command()
 @click.argument("gpu")
-@click.option("-f", "--follow", "is_following", is_flag=True, help="go on until Ctrl-C")
-@click.option("-n", "--lines", type=click.IntRange(0, 100000), default=50, show_default=True, help="how many at first")
+@click.option("-f", "--follow", "is_following", is_flag=True, help="continue with new lines until Ctrl-C")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0, 100000),
+    default=50,
+    show_default=True,
+    help="number of last lines to show first",
+)
 @runtime_option
 def logs(gpu: str, is_following: bool, lines: int, runtime: str | None) -> None:
     """show the log of a GPU's server.
 
-    GPU is 2, gpu2 or a UUID; watch and supervisord have logs too.
+    GPU is 2, gpu2 or a UUID; or watch or supervisord, which have logs too.
     """
     folder = folder_that_runs(runtime)
     program = _program(folder, gpu, runtime)
@@ -106,18 +115,18 @@ def logs(gpu: str, is_following: bool, lines: int, runtime: str | None) -> None:
         click.echo(line)
     if not is_following:
         return
-    with contextlib.suppress(KeyboardInterrupt):  # that is how one ends it
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         for line in follow(path, size):
             click.echo(line)
 
 
 def _program(folder: Path, gpu: str, runtime: str | None) -> str:
-    """Return a program's name; that of a host that ran is enough, for one looks at logs when it does not."""
+    """Return a program's name, also of a host that no longer runs: that is when people read logs."""
     if gpu in ("watch", "supervisord", "cpu"):
         return gpu
     try:
         return choose_servers(read_plan(folder), gpu)[0].program
-    except InputError:  # no plan, or not ours to read: its logs may be
+    except InputError:  # no plan, or not readable for this user: the logs may be
         if gpu.removeprefix("gpu").replace(".", "").isdigit():
             return f"gpu{gpu.removeprefix('gpu')}"
     return choose_servers(running_host(runtime)[1], gpu)[0].program

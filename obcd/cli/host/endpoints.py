@@ -1,4 +1,4 @@
-"""`obcd host endpoints`: the table to paste into the coordinator's configuration."""
+"""`obcd host endpoints`: print the table for the coordinator's configuration."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from obcd.host.servers.planning import make_plan
 
 EPILOG = """\b
 Examples:
-  obcd host endpoints                  of the host that runs, else of what the configuration would start
-  obcd host endpoints --gpus 4         of what obcd host --gpus 4 would start
+  obcd host endpoints                  of the running host, else of the one that the configuration describes
+  obcd host endpoints --gpus 4         of the host that obcd host --gpus 4 would start
 """
 WARNING = (
-    "Ollama has no authentication: whoever reaches these ports can use and delete models.",
-    "Let a firewall admit the coordinator's machine alone.",
+    "Ollama has no authentication: anyone who reaches these ports can use and delete models.",
+    "Set a firewall that admits only the coordinator's machine.",
 )
 
 
@@ -32,7 +32,7 @@ WARNING = (
 def endpoints(gpus: str | None, base_port: int | None, runtime: str | None, config: str | None) -> None:
     """print this host's [ollama_instances].
 
-    To paste into the coordinator's configuration.
+    Paste it into the coordinator's configuration.
     """
     plan = None if any((gpus, base_port, config)) else _running_plan(runtime)
     if plan is None:
@@ -60,12 +60,12 @@ def render(plan: HostPlan) -> str:
     ]
     head = "[ollama_instances]\n"
     if is_loopback(plan.bind):
-        head += "# reachable from this machine alone: [host] bind opens them to others\n"
+        head += "# reachable only from this machine: [host] bind opens them to others\n"
     return head + "\n".join(lines) + "\n"
 
 
 def remarks(plan: HostPlan) -> list[str]:
-    """Return what the administrator should know: who can reach the servers, and who must not."""
+    """Return remarks for the administrator: who can reach the servers, and who must not."""
     if is_loopback(plan.bind):
         return [
             f"The servers listen on {plan.bind}: only this machine reaches them. To open them to the cluster, set",
@@ -78,7 +78,7 @@ def remarks(plan: HostPlan) -> list[str]:
 
 
 def by_name(plan: HostPlan) -> list[str]:
-    """Return what must be so for the table to work where the servers are named and not addressed."""
+    """Return the remarks for a table that holds a host name instead of an address: the name must resolve."""
     try:
         ipaddress.ip_address(plan.name.strip("[]"))
     except ValueError:

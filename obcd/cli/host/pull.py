@@ -1,4 +1,4 @@
-"""`obcd host pull`: one model for all servers of the host, through one of them, with its progress."""
+"""`obcd host pull`: pull a model for all servers of the host, through one of them, and show the progress."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ Examples:
   obcd host pull hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M
 
 \b
-Broken off (Ctrl-C), it keeps what came: the same command goes on where it was.
+After an interruption (Ctrl-C) the part that has arrived stays: run the same command to continue.
 """
-#: With fewer characters a line a bar has room for how much has come, and for nothing else.
+#: With fewer characters per line, a bar shows only the size that has arrived.
 NARROW_WIDTH = 70
 
 
 @click.command(epilog=EPILOG)
 @click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="a JSON line for every step, for machines")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON line for every step, for machines")
 @runtime_option
 def pull(model: str, as_json: bool, runtime: str | None) -> None:
-    """fetch a model, once for all servers of this host."""
+    """pull a model, once for all servers of this host."""
     check_name(model)
     folder, plan = running_host(runtime)
     with Remote(folder) as remote:
-        choose_server(plan, remote, say)  # those that start now must not wait for a pull that waits for them
+        choose_server(
+            plan, remote, say
+        )  # before the lock: starting servers must not wait for a pull that waits for them
         with hold_pull(folder, model):
             server = choose_server(plan, remote, say)
             say(f"pulling {model} through {server.program}")
             try:
                 _pull(plan.url(server), model, _Lines() if as_json else _Bars() if is_terminal() else _Steps())
             except KeyboardInterrupt:
-                say("interrupted; what came stays: the same command goes on where it was")
+                say("interrupted; the part that has arrived stays: run the same command to continue")
                 raise
     _check(plan, server, model)
 
@@ -54,8 +56,8 @@ class _Shower(ABC):
     @abstractmethod
     def show(self, progress: Progress) -> None: ...
 
-    def stop(self) -> None:  # noqa: B027 - most leave nothing on the screen
-        """Take away what was drawn."""
+    def stop(self) -> None:  # noqa: B027 - most draw nothing
+        """Remove the drawing from the screen."""
 
 
 def _pull(url: str, model: str, shower: _Shower) -> None:
@@ -67,15 +69,15 @@ def _pull(url: str, model: str, shower: _Shower) -> None:
 
 
 def _check(plan: HostPlan, puller: Server, model: str) -> None:
-    """Say whether the other servers see it: they do where all have one folder of models."""
+    """Check that the other servers list the model: they do if all share one folder of models."""
     others = [server for server in plan.servers if server is not puller]
     witness = next(iter(others), puller)
     if sees_model(plan, witness, model):
-        say(f"{model} is there; {'every server of this host has it' if others else 'the server has it'}")
+        say(f"{model} is complete; {'every server of this host has it' if others else 'the server has it'}")
         return
     raise NoEndpointError(
         f"{puller.program} has pulled {model}, but {witness.program} does not list it: "
-        "do all servers have the same OLLAMA_MODELS? Look at obcd serve-gpu --dry-run"
+        "check with obcd serve-gpu N --dry-run that all servers have the same OLLAMA_MODELS"
     )
 
 
@@ -87,7 +89,7 @@ class _Lines(_Shower):
 
 
 class _Steps(_Shower):
-    """A line for every word that is new, and for every tenth of a file."""
+    """A line for every new status, and for every tenth of a file."""
 
     def __init__(self) -> None:
         self._said: set[tuple[str, int]] = set()
@@ -113,7 +115,7 @@ class _Bars(_Shower):
         is_narrow = console.width < NARROW_WIDTH
         text = TextColumn("{task.description}", markup=False)
         columns = [text, BarColumn(12 if is_narrow else 40), DownloadColumn()]
-        if not is_narrow:  # rich would fold them
+        if not is_narrow:  # rich would wrap them
             columns += [TransferSpeedColumn(), TimeRemainingColumn()]
         self._bars = Bars(*columns, console=console)
         self._tasks: dict[str, object] = {}

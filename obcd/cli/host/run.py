@@ -1,4 +1,4 @@
-"""`obcd host`: one Ollama per GPU, kept by supervisord in the foreground; and the commands that speak to it."""
+"""`obcd host`: one Ollama per GPU under supervisord in the foreground, and the commands that control it."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from obcd.parent_death import tie_to_parent
 
 EPILOG = """\b
 Examples:
-  obcd host                        every GPU of this machine, as [host] says
+  obcd host                        every GPU of this machine, or those of [host] gpus
   obcd host --gpus 4               the first four cards, ports 11432 to 11435; no configuration needed
   obcd host --gpus 0,2             cards 0 and 2 (nvidia-smi's numbers)
-  obcd host --gpus gpu2            card 2 alone
+  obcd host --gpus gpu2            only card 2
   obcd host --gpus 0               one server on the CPU
 
 \b
 Then:
-  obcd host status                 how servers and cards are
+  obcd host status                 state of servers and cards
   obcd host pull llama3.2          once, for all servers of this host
   obcd host endpoints              the table for the coordinator's configuration
   obcd host restart gpu2           a new server on card 2
-  obcd host logs gpu2 -f           what it writes
+  obcd host logs gpu2 -f           its log
 
 \b
-Ctrl-C, or SIGTERM, stops all servers. It runs in the foreground: systemd, tmux or a job script keeps it.
+Ctrl-C, or SIGTERM, stops all servers. It runs in the foreground: start it from systemd, tmux or a job script.
 """
 
 #: A unix socket's path has at most 107 bytes (unix(7)); supervisord first makes it with `.<pid>` appended.
@@ -58,7 +58,7 @@ def host(ctx: click.Context, gpus: str | None, base_port: int | None, runtime: s
     """run one Ollama per GPU under supervisord."""
     if ctx.invoked_subcommand is not None:
         if any((gpus, base_port, runtime, config)):
-            raise click.UsageError(f"options belong after the word {ctx.invoked_subcommand}")
+            raise click.UsageError(f"options belong after {ctx.invoked_subcommand}")
         return
     folder = folder_to_start(runtime)
     settings = read_settings(config)
@@ -80,8 +80,8 @@ for _command in (status, restart, logs, pull, endpoints):
 
 
 def _write(plan: HostPlan, folder: Path, words: str) -> Path:
-    """Write the plan and supervisord's configuration, and say what will start."""
-    (folder / WATCH_FILE).unlink(missing_ok=True)  # what an earlier host's watch remembered
+    """Write the plan and supervisord's configuration, and print what will start."""
+    (folder / WATCH_FILE).unlink(missing_ok=True)  # the state of an earlier host's watch
     programs = server_programs(plan, write_plan(plan, folder))
     kept = find_logs(folder)
     listener = watch_listener(folder, is_journal=is_journal())

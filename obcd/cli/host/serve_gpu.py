@@ -1,7 +1,7 @@
-"""`obcd serve-gpu`: one Ollama, pinned to one GPU; what supervisor runs for each card, and people to try one.
+"""`obcd serve-gpu`: one Ollama, pinned to one GPU. supervisor runs it for each card; people run it to try one.
 
-With `--plan` it reads no configuration: a server is to start quickly, and as what it was planned. So pydantic and all
-that needs it are imported on the other way alone.
+With `--plan` it reads no configuration: a server must start quickly and follow the plan. Therefore pydantic, and
+every module that needs it, is imported only without `--plan`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Examples:
   obcd serve-gpu cpu                 with [host] gpus = 0
 
 \b
-Never returns when all is well: it becomes `ollama serve`. Exit code 2 when the plan has no such GPU,
-4 when the configuration cannot be followed (no ollama on PATH, bind, models), 5 when the plan cannot be read,
-6 when the card is not there or the driver is sick, 7 when another process holds the port.
+If all is well it does not return: the process becomes `ollama serve`. Exit codes: 2 the plan has no such GPU,
+4 the configuration cannot be followed (no ollama on PATH, bind, models), 5 the plan cannot be read,
+6 the card is missing or the driver fails, 7 another process holds the port.
 """
 
 
@@ -38,20 +38,19 @@ Never returns when all is well: it becomes `ollama serve`. Exit code 2 when the 
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="print the command as a line for a shell, change nothing; of the obcd host that runs, if one does",
+    help="print the command as a line for a shell and change nothing; follows the running obcd host, if any",
 )
-@click.option(
-    "--plan", "plan_file", metavar="FILE", help="the plan.json that obcd host wrote  [default: none, make one]"
-)
+@click.option("--plan", "plan_file", metavar="FILE", help="the plan.json that obcd host wrote  [default: make a plan]")
 @click.option("--parent", type=int, hidden=True, help="the process id of the supervisord that starts it")
 @click.option("--config", metavar="FILE", help="configuration file  [default: as for obcd check]")
 def serve_gpu(gpu: str, dry_run: bool, plan_file: str | None, parent: int | None, config: str | None) -> None:
-    """become the Ollama server of GPU N.
+    """run the Ollama server of GPU N.
 
-    N is nvidia-smi's index; the server is pinned to that card. Ends what an earlier server of the GPU left behind,
-    waits while a model is being pulled on this host, and checks that the card is there and the port free.
+    N is nvidia-smi's index; the server is pinned to that card. The command ends processes that an earlier server of the
+    GPU left behind, waits while a model is being pulled on this host, and checks that the card exists and the port is
+    free. Then the process becomes `ollama serve`.
     """
-    parent = parent or os.getppid()  # as early as can be: it may end while we wait
+    parent = parent or os.getppid()  # as early as possible: the parent may end while this process waits
     set_up_logging()
     plan, runtime = _read(plan_file) if plan_file is not None else _make(config, is_dry=dry_run)
     server = plan.find(gpu)
@@ -79,7 +78,7 @@ def _read(plan_file: str) -> tuple[HostPlan, Path]:
 
 
 def _make(config: str | None, *, is_dry: bool) -> tuple[HostPlan, Path]:
-    """Return what `[host]` asks for; to look only, what the host that runs has decided, HOME and all."""
+    """Return the plan of `[host]`; with --dry-run that of the running host, if any, including its HOME."""
     from obcd.cli.common import read_settings  # noqa: PLC0415 - see the top
     from obcd.host.servers.planning import make_plan  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`obcd host status`: every server with its card, in a table for people or as JSON."""
+"""`obcd host status`: show every server with its card, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GIB = 2**30
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="the snapshot itself, for machines")
+@click.option("--json", "as_json", is_flag=True, help="print the snapshot as JSON, for machines")
 @runtime_option
 def status(as_json: bool, runtime: str | None) -> int:
     """show the servers of this host and their cards."""
@@ -49,13 +49,13 @@ def status(as_json: bool, runtime: str | None) -> int:
 
 
 def head(document: Snapshot) -> str:
-    """Return the first line; what it leaves out of STATUS is among the remarks."""
+    """Return the first line; the rest of STATUS is among the remarks."""
     answering = document["status"].partition(";")[0] or "host runs"
     return f"{answering}  pid {document['pid']}  {document['runtime']}"
 
 
 def _show(document: Snapshot, rows: list[dict[str, str]], width: int) -> None:
-    """Show it to a person."""
+    """Show the tables on a terminal."""
     columns, shared = telling_columns(rows)
     for line in filter(None, (head(document), shared)):
         click.echo(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
@@ -69,7 +69,7 @@ def _show(document: Snapshot, rows: list[dict[str, str]], width: int) -> None:
 
 
 def telling_columns(rows: list[dict[str, str]]) -> tuple[list[str], str]:
-    """Return the columns without those where nothing is known, and in words a version and a card that all share."""
+    """Return the columns that have values, and a text with the version and the card that all servers share."""
     values = {name: {text[name] for text in rows} for name in COLUMNS}
     shared = [name for name in ("version", "card") if len(values[name]) == 1]
     said = [f"{word}{min(values[name])}" for name, word in (("version", "ollama "), ("card", "")) if name in shared]
@@ -78,7 +78,7 @@ def telling_columns(rows: list[dict[str, str]]) -> tuple[list[str], str]:
 
 
 def blocks(rows: list[dict[str, str]], columns: Sequence[str], width: int) -> Iterator[list[str]]:
-    """Divide columns among tables that fit a width, each beginning with the first column; one too wide stands alone."""
+    """Divide columns among tables that fit a width, each with the first column; a column too wide has its own table."""
     first, *others = columns
     chosen = [first]
     for name in others:
@@ -90,7 +90,7 @@ def blocks(rows: list[dict[str, str]], columns: Sequence[str], width: int) -> It
 
 
 def table(rows: list[dict[str, str]], columns: Sequence[str]) -> list[str]:
-    """Return the title and a line for each row, aligned and never folded."""
+    """Return the title and a line for each row, aligned and never wrapped."""
     texts = [{name: name for name in columns}, *rows]
     widths = _widths(rows, columns)
     return [GAP.join(text[name].ljust(widths[name]) for name in columns).rstrip() for text in texts]
@@ -105,7 +105,7 @@ def _table_width(rows: list[dict[str, str]], columns: Sequence[str]) -> int:
 
 
 def row(server: ServerShown) -> dict[str, str]:
-    """Return the texts of one server, `{column: text}`; `-` for what is not known."""
+    """Return the texts of one server, `{column: text}`; `-` for an unknown value."""
     reading = server["reading"] or {}
     used, total = reading.get("memory_used_bytes"), reading.get("memory_total_bytes")
     models = ", ".join(_model(model) for model in server["models"])
@@ -142,7 +142,7 @@ def _model(model: ModelShown) -> str:
 
 
 def remarks(document: Snapshot) -> list[str]:
-    """Return what is not a figure: troubles, throttling, Xid events, restarts; a line each."""
+    """Return the remarks, one a line: troubles, throttling, Xid events, restarts."""
     lines = [document["watch"]["trouble"]] if document["watch"]["trouble"] else []
     for server in document["servers"]:
         throttle = (server["reading"] or {}).get("throttle") or ()

@@ -1,4 +1,4 @@
-"""`obcd host-watch`: the watch, as supervisord starts it; no command for people."""
+"""`obcd host-watch`: the watch, which supervisord starts; not a command for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from obcd.notify import notify
 @click.command(hidden=True)
 @click.option("--runtime", metavar="DIR", help="the host's runtime folder")
 @click.option("--journal", is_flag=True, help="log to systemd's journal: standard error is supervisor's pipe")
-@click.option("--limit", "changes", metavar="NAME=NUMBER", multiple=True, help="a number of the watch, e.g. pause=60")
+@click.option("--limit", "changes", metavar="NAME=NUMBER", multiple=True, help="a limit of the watch, e.g. pause=60")
 def host_watch(runtime: str | None, journal: bool, changes: tuple[str, ...]) -> None:
     """watch the servers of a host (started by obcd host)."""
     set_up_logging(to_journal=journal)
@@ -47,13 +47,13 @@ def _reader(plan: HostPlan, period: float) -> CardReader:
 
 
 class _XidsLater:
-    """Opens the driver's events in the thread that reads the cards, not before: that can take its time."""
+    """Opens the driver's events in the thread that reads the cards, because opening can take long."""
 
     def __init__(self) -> None:
         self._watch: XidWatch | None = None
 
     def poll(self) -> list[tuple[str, int]]:
-        """Return what is new."""
+        """Return the new events."""
         if self._watch is None:
             self._watch = XidWatch()
         return self._watch.poll()

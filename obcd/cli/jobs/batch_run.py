@@ -1,4 +1,4 @@
-"""What `obcd batch` does: one file in the foreground, without a daemon; what ollama-batch-process.py did."""
+"""The work of `obcd batch`: one file in the foreground, without a daemon, as ollama-batch-process.py did."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAIN_SECONDS, REDRAW_SECONDS = 10.0, 0.2
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What was asked for on the command line; None where nothing was."""
+    """The options of the command line; None for one that is not given."""
 
     config: str | None
     prompts: Path
@@ -51,17 +51,17 @@ class BatchOptions:
     verbose: bool
 
 
-def answer(wishes: BatchOptions) -> int:
+def answer(options: BatchOptions) -> int:
     """Answer the file, and return the exit code."""
-    set_up_logging(logging.ERROR)  # what a person should know is said here
-    settings = with_tokens(read_local_settings(wishes.config))
-    check_profile(settings, wishes.profile)
-    if wishes.model:
-        settings = settings.with_model(wishes.model)
-    plan = plan_batch(settings, wishes.prompts, wishes.output, wishes.profile, again=wishes.again)
+    set_up_logging(logging.ERROR)  # messages for people are printed here
+    settings = with_tokens(read_local_settings(options.config))
+    check_profile(settings, options.profile)
+    if options.model:
+        settings = settings.with_model(options.model)
+    plan = plan_batch(settings, options.prompts, options.output, options.profile, again=options.again)
     if plan.published is not None:
-        say(f"{wishes.prompts} is answered already, in {shown_path(plan.published)}/ (--again asks anew)")
-        return _conclude(plan.published, wishes.output, files=wishes.files, quiet=True)
+        say(f"{options.prompts} has been answered already, in {shown_path(plan.published)}/ (--again sends it again)")
+        return _conclude(plan.published, options.output, files=options.files, quiet=True)
     header = plan.header
     assert header is not None
     mount = read_mount(plan.layout.root)
@@ -69,15 +69,15 @@ def answer(wishes: BatchOptions) -> int:
         say(f"warning: {doubt_root(plan.layout.root, mount)}")
     probes = _check_endpoints(settings, header)
     _say_start(plan, header, settings, probes)
-    folder = _run(settings, plan, header, verbose=wishes.verbose)
+    folder = _run(settings, plan, header, verbose=options.verbose)
     if folder is None:
-        say("interrupted; the same command goes on where it was")
+        say("interrupted; run the same command to continue")
         return ExitCode.INTERRUPTED
-    return _conclude(folder, wishes.output, files=wishes.files)
+    return _conclude(folder, options.output, files=options.files)
 
 
 def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
-    """Refuse to start where nothing could be answered: no endpoint there, or none has a model that is needed."""
+    """Refuse to start if no request could succeed: no endpoint is reached, or no endpoint has a needed model."""
     endpoints = settings.endpoints()
     found_all = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
     probes = dict(zip((item.name for item in endpoints), found_all, strict=True))
@@ -87,28 +87,28 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
     reached = {name: found for name, found in probes.items() if found.failure is None}
     for name, found in probes.items():
         if found.failure is not None and reached:
-            say(f"endpoint {name} is left out for now: {found.failure}")
+            say(f"endpoint {name} is not used for now: {found.failure}")
     if not reached:
         reasons = "; ".join(f"{name}: {found.failure}" for name, found in probes.items())
-        raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or mend [ollama_instances]")
+        raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or correct [ollama_instances]")
     wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
     lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
     fetched = lacking & settings.models() if settings.requests.pull else set[str]()
     for model in sorted(fetched):
-        say(f"no endpoint has the model '{model}': it is fetched first")
+        say(f"no endpoint has the model '{model}': it is pulled first")
     lacking -= fetched
     if lacking == wanted:
         name = min(lacking)
         url = next((item.url for item in endpoints if item.name in reached and item.token is None), "")
-        asked = plural(len(reached), "endpoint")
-        raise NoEndpointError(f"no endpoint has the model '{name}' ({asked} asked): {how_to_get(name, url)}")
+        reachable = plural(len(reached), "endpoint")
+        raise NoEndpointError(f"no endpoint has the model '{name}' ({reachable} reached): {how_to_get(name, url)}")
     for model in sorted(lacking):
         say(f"no endpoint has the model '{model}': its lines will fail")
     return probes
 
 
 def _room(endpoints: list[Endpoint]) -> str:
-    """Return `4 slots`, or `2 endpoints` where their slots are found on the way."""
+    """Return `4 slots`, or `2 endpoints` if obcd finds their slots while it runs."""
     slots = [item.slots for item in endpoints]
     known = [count for count in slots if count is not None]
     return plural(sum(known), "slot") if len(known) == len(slots) else plural(len(slots), "endpoint")
@@ -117,7 +117,7 @@ def _room(endpoints: list[Endpoint]) -> str:
 def _say_start(plan: BatchPlan, header: JobHeader, settings: Settings, probes: dict[str, Probe]) -> None:
     reached = [item for item in settings.endpoints() if probes[item.name].failure is None]
     if plan.resumed:
-        say(f"going on with {header.name} where it was")
+        say(f"continuing {header.name}")
     else:
         bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
         say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
@@ -126,14 +126,14 @@ def _say_start(plan: BatchPlan, header: JobHeader, settings: Settings, probes: d
         for sentence in describe_ignored(header.unobeyed):
             say(sentence)
     if plan.settings_differ:
-        say("the configuration changed since it was begun; it goes on with the settings it was begun with")
+        say("the configuration has changed since the job started; the job keeps the settings it started with")
     labels = sorted({found.version for found in probes.values() if "obcd" in found.version})
     if labels:
         say(f"stand-in servers answer ({', '.join(labels)})")
 
 
 class _Watcher(Observer):
-    """Notes where the job was published, and prints a line per answer if asked to."""
+    """Records where the job was published, and with --verbose prints a line per answer."""
 
     def __init__(self, job: str, gpus: dict[str, int], *, verbose: bool) -> None:
         self._job = job
@@ -152,12 +152,12 @@ class _Watcher(Observer):
             )
 
     def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
-        """Say a failure at once."""
+        """Print a failure at once."""
         where = f" on {lease.endpoint}" if lease is not None else ""
         _log_line(f"Line: {line}{where} failed: {fault.message}")
 
     def on_published(self, job: str, folder: Path) -> None:
-        """Note the folder."""
+        """Record the folder."""
         if job == self._job:
             self.folder = folder
 
@@ -182,13 +182,13 @@ def _run(settings: Settings, plan: BatchPlan, header: JobHeader, *, verbose: boo
         show.stop()
     if coordinator.is_damaged(header.id):
         raise InputError(
-            f"{plan.layout.jobs / header.id} is damaged: delete it to give up what was answered, then run this again"
+            f"{plan.layout.jobs / header.id} is damaged: delete it (its responses are lost), then run this again"
         )
     return watcher.folder
 
 
 class _Plain:
-    """A line now and then, for logs."""
+    """A line every few seconds, for logs."""
 
     def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
         self._coordinator = coordinator
@@ -197,7 +197,7 @@ class _Plain:
         self._shown_at = monotonic()
 
     def tick(self, now: float) -> None:
-        """Show the state if it is time."""
+        """Show the state if it is due."""
         if now - self._shown_at < self._pause:
             return
         self._shown_at = now
@@ -212,7 +212,7 @@ class _Plain:
         _log_line(f"{job.done}/{job.total} done, {job.failed} failed, {speed}, {eta}{trouble}")
 
     def stop(self) -> None:
-        """Nothing to take away."""
+        """Do nothing: there is no bar to remove."""
 
 
 class _Bar(_Plain):
@@ -230,7 +230,7 @@ class _Bar(_Plain):
         self._bar.show(job, troubles[0] if troubles else "")
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
 
@@ -252,6 +252,6 @@ def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -
             )
     if counts["failures"]:
         errors, retry = shown_path(folder / "errors.jsonl"), shown_path(folder / "retry.jsonl")
-        say(f"what failed and why: {errors}; to try again: {retry}")
+        say(f"see {errors} for the reasons; to try again, use {retry}")
         return ExitCode.PARTIAL
     return ExitCode.DONE

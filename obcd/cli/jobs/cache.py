@@ -1,4 +1,4 @@
-"""`obcd cache`: what is remembered of answers (`cache = true`), and forgetting it."""
+"""`obcd cache`: show or clear the cache of responses (`cache = true`)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Examples:
 
 @click.group(epilog=EPILOG)
 def cache() -> None:
-    """show or clear the answers that are remembered.
+    """show or clear the cache of responses.
 
-    That is across jobs (`cache = true`). They lie in cache.sqlite in the spool's root, for `[spool] keep_days`.
+    The cache (`cache = true`) serves all jobs. It is cache.sqlite in the spool's root and keeps a response for
+    `[spool] keep_days`.
     """
 
 
@@ -39,9 +40,9 @@ def cache() -> None:
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def stats(config: str | None, root: str | None, *, as_json: bool) -> None:
-    """show how many answers are remembered, of which models, since when."""
+    """show the number of cached responses, their models and their age."""
     path = _find(config, root)
-    with _told(path):
+    with _readable_errors(path):
         size = answers.measure(path)
     if as_json:
         click.echo(json.dumps({"path": str(path), **asdict(size)}))
@@ -56,16 +57,16 @@ def stats(config: str | None, root: str | None, *, as_json: bool) -> None:
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def clear(config: str | None, root: str | None, *, as_json: bool) -> None:
-    """forget all answers; the coordinator may run meanwhile. Published folders keep theirs."""
+    """remove all cached responses; the coordinator may be running. Published folders keep theirs."""
     path = _find(config, root)
-    with _told(path):
+    with _readable_errors(path):
         gone = answers.clear(path)
     if as_json:
         click.echo(json.dumps({"path": str(path), "cleared": gone}))
     elif gone is None:
-        say(f"{printable(str(path))} was damaged and is removed")
+        say(f"{printable(str(path))} was damaged and has been removed")
     else:
-        say(f"{plural(gone, 'answer')} forgotten")
+        say(f"{plural(gone, 'answer')} removed")
 
 
 def _find(config: str | None, root: str | None) -> Path:
@@ -82,12 +83,12 @@ def _described(size: Size, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into a sentence."""
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the system into a message."""
     try:
         yield
     except PermissionError:
-        raise InputError(f"{printable(str(path))} is not yours: {_as_owner(path)}") from None
+        raise InputError(f"{printable(str(path))} belongs to another user: {_as_owner(path)}") from None
     except OSError as error:
         raise InputError(f"the cache {printable(str(path))} cannot be used: {answers.reason_of(error)}") from None
 
@@ -96,4 +97,4 @@ def _as_owner(path: Path) -> str:
     try:
         return f"sudo -u {pwd.getpwuid(path.parent.stat().st_uid).pw_name} obcd cache …"
     except (OSError, KeyError):
-        return "ask as the user whom the coordinator runs as"
+        return "run this as the user of the coordinator"

@@ -1,4 +1,4 @@
-"""`obcd cancel`, `pause`, `resume`, `priority`: lay the control file of a job into the inbox, and see it obeyed."""
+"""`obcd cancel`, `pause`, `resume`, `priority`: put a control file into the inbox and wait for its effect."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from obcd.spool.inbox.arrivals import Key
 from obcd.spool.inbox.control import ControlVerb, control_name, put_control, take_back
 from obcd.text import printable
 
-#: Seconds between looks at what came of it.
+#: Seconds between checks for the outcome.
 LOOK_SECONDS = 0.1
 
 EPILOG = """\b
-JOB is its id, or the name it was dropped with: notes.jsonl, clinical/notes.jsonl
-(then the newest unfinished one of that name is meant). obcd status lists both.
+JOB is the id of a job, or the name it was dropped with: notes.jsonl, clinical/notes.jsonl
+(this means the newest unfinished job of that name). obcd status lists both.
 
 \b
-Only the submitter of a job (the owner of the dropped file), the daemon's own user
-and root may. The same without this command, over NFS, SFTP or Samba: a file
-beside where notes.jsonl was dropped, which may be empty:
-  notes.jsonl.cancel        its unanswered lines become failures, in retry.jsonl
-  notes.jsonl.pause         it stands still while this file lies there
-  notes.jsonl.resume        takes the pause away
+Only the submitter of a job (the owner of the dropped file), the daemon's user and
+root may control it. Without this command, for example over NFS, SFTP or Samba, put a
+file into the folder in which notes.jsonl was dropped; the file may be empty:
+  notes.jsonl.cancel        the lines without a result become failures, in retry.jsonl
+  notes.jsonl.pause         the job is paused as long as this file is there
+  notes.jsonl.resume        ends the pause
   notes.jsonl.priority-10   from -100 to 100, higher first, among your own jobs;
-                            the daemon's user sets it among everybody's
-What is not obeyed is said in the outbox, in notes.jsonl.cancel.waiting/why.txt.
+                            the daemon's user sets it among the jobs of all users
+If a file is not obeyed, notes.jsonl.cancel.waiting/why.txt in the outbox says why.
 
 \b
-Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it is not
-yours, 8 no outcome within --timeout (the control file stays, and is obeyed later).
+Exit codes: 0 done, 2 wrong command line, 5 there is no such job, or it belongs to
+another user, 8 no outcome within --timeout (the control file stays and takes effect later).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The job that is meant."""
+    """The job that a command names."""
 
     key: Key
-    id: str = ""  # "": the newest of that path
+    id: str = ""  # "": the newest job of that path
 
     @property
     def label(self) -> str:
@@ -55,7 +55,7 @@ class _Job:
 
 
 def _control_options(command: Command) -> Command:
-    text = "most seconds to wait for the outcome"
+    text = "seconds to wait for the outcome"
     command = click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, help=text)(command)
     return root_option(config_option(command))
 
@@ -67,7 +67,7 @@ _jobs_argument = click.argument("jobs", nargs=-1, required=True, metavar="JOB…
 @_jobs_argument
 @_control_options
 def cancel(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
-    """end jobs now: answers are published, the rest can be retried."""
+    """end jobs now: publish their results; the rest can be retried."""
     return _control_all(jobs, ControlVerb.CANCEL, 0, timeout, config, root)
 
 
@@ -75,7 +75,7 @@ def cancel(jobs: tuple[str, ...], timeout: float, config: str | None, root: str 
 @_jobs_argument
 @_control_options
 def pause(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
-    """let jobs stand still; what is in flight finishes."""
+    """pause jobs; their requests in flight finish."""
     return _control_all(jobs, ControlVerb.PAUSE, 0, timeout, config, root)
 
 
@@ -83,7 +83,7 @@ def pause(jobs: tuple[str, ...], timeout: float, config: str | None, root: str |
 @_jobs_argument
 @_control_options
 def resume(jobs: tuple[str, ...], timeout: float, config: str | None, root: str | None) -> int:
-    """let paused jobs go on."""
+    """continue paused jobs."""
     return _control_all(jobs, ControlVerb.RESUME, 0, timeout, config, root)
 
 
@@ -113,15 +113,15 @@ def _control_all(
 
 
 def _find(layout: Layout, word: str) -> _Job:
-    """Return the job that a word means.
+    """Return the job that a word of the command line names.
 
     Raises:
-        InputError: If there is no unfinished one, as far as this user may know.
+        InputError: If this user can see that there is no unfinished job of that name.
     """
     status = find_view(layout) if is_running(layout) else None
     name = word if form_of(word) is not None else word + SUFFIX
     profile, _, plain = name.rpartition("/")
-    if status is None:  # not ours to read, or nobody runs: the coordinator finds out
+    if status is None:  # the status is not readable, or no coordinator runs: a coordinator will find the job
         return _Job(Key(profile, plain))
     jobs = status.all_jobs
     for job in jobs:
@@ -142,13 +142,13 @@ def _control(layout: Layout, job: _Job, verb: ControlVerb, value: int, timeout: 
     try:
         if verb is ControlVerb.RESUME and _lies(layout, pause_file) and not is_running(layout):
             take_back(layout, pause_file)
-            say(f"{job.label} goes on when a coordinator runs ({START})")
+            say(f"{job.label} continues when a coordinator runs ({START})")
             return
         put_control(layout, file, job.id)
     except OSError as error:
         raise InputError(f"{layout.inbox / file.profile / file.name} cannot be made: {error.strerror}") from None
     if not is_running(layout):
-        say(f"no coordinator runs on {layout.root}: {file.name} lies in the inbox until one does ({START})")
+        say(f"no coordinator runs on {layout.root}: {file.name} stays in the inbox until one does ({START})")
         return
     _wait(layout, job, verb, file, monotonic() + timeout)
 
@@ -166,15 +166,15 @@ def _wait(layout: Layout, job: _Job, verb: ControlVerb, file: Key, deadline: flo
             say(f"{job.label} {OUTCOMES[verb]}")
             return
         if monotonic() >= deadline:
-            raise TimedOutError(f"{job.label}: {file.name} lies in the inbox and is not obeyed yet: see obcd status")
+            raise TimedOutError(f"{job.label}: {file.name} is in the inbox and has no effect yet: see obcd status")
         time.sleep(LOOK_SECONDS)
 
 
-#: {verb: what is said when it was obeyed}
+#: {verb: the message when it has taken effect}
 OUTCOMES = {
-    ControlVerb.CANCEL: "is cancelled: what has no answer will be in its retry.jsonl",
-    ControlVerb.PAUSE: "is paused: obcd resume lets it go on",
-    ControlVerb.RESUME: "goes on",
+    ControlVerb.CANCEL: "is cancelled: the lines without a result will be in its retry.jsonl",
+    ControlVerb.PAUSE: "is paused: obcd resume continues it",
+    ControlVerb.RESUME: "continues",
     ControlVerb.PRIORITY: "has its new priority",
 }
 
@@ -186,9 +186,9 @@ def _refusal(status: View | None, label: str, began: float) -> str:
 
 
 def _is_obeyed(layout: Layout, status: View | None, job: _Job, verb: ControlVerb, file: Key) -> bool:
-    if verb is not ControlVerb.PAUSE:  # taken out of the inbox once it binds
+    if verb is not ControlVerb.PAUSE:  # the coordinator removes it from the inbox once it has taken effect
         return not _lies(layout, file)
-    if status is None:  # not ours to read: that it lies there is all we can know
+    if status is None:  # the status is not readable: that the file exists is all that is known
         return _lies(layout, file)
     return any(
         item.state == JobState.PAUSED and (item.job == job.id if job.id else Key(item.profile, item.name) == job.key)

@@ -1,4 +1,4 @@
-"""`obcd retry`: drop the failed lines of a published job again."""
+"""`obcd retry`: drop the failed lines of published jobs again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from obcd.spool.submit.dropping import submit
 from obcd.text import plural, printable
 
 EPILOG = """\b
-JOB is a published job's folder, its id, or the name it was dropped with. Its
-retry.jsonl (the failed lines, byte for byte) is dropped with the same profile,
-as notes.retry.jsonl; the answers come to a folder of their own, and the first
-one stays as it is. obcd print, merge and verify of the first one put both
-together. A job whose retry is there or runs is not tried again: retry the retry.
+JOB is the folder of a published job, its id, or the name it was dropped with. Its
+retry.jsonl (the failed lines, byte for byte) is dropped with the same profile, as
+notes.retry.jsonl. The answers come to a new folder; the first folder does not
+change. obcd print, merge and verify of the first folder combine both. A job whose
+retry is published or running is not retried: retry the retry.
 
 \b
 Examples:
@@ -39,7 +39,7 @@ Examples:
   obcd merge --input-dir /var/spool/obcd/outbox/notes --output-file notes.json
 
 \b
-Exit codes: 0 dropped, nothing had failed, or tried again before; 4 wrong configuration; 5 there is
+Exit codes: 0 dropped, nothing had failed, or retried before; 4 wrong configuration; 5 there is
 no such published job, or its lines could not be dropped.
 """
 
@@ -71,7 +71,7 @@ def _retry(layout: Layout, word: str, settings: Settings) -> None:
         raise InputError(f"{label} points to job {printable(str(manifest['repeats']['job']))}: retry that one")
     failed = folder / "retry.jsonl"
     if not failed.exists():
-        say(f"{label}: nothing failed in it, there is nothing to try again")
+        say(f"{label}: nothing failed, so there is nothing to retry")
         return
     job = str(manifest.get("job", ""))
     if tried := _find_retry(folder) or _find_running(folder, job):
@@ -87,27 +87,27 @@ def _retry(layout: Layout, word: str, settings: Settings) -> None:
 
 
 def _find_retry(folder: Path) -> str:
-    """Return what is to be said of a job that has a published retry; "" where it has none."""
+    """Return the message for a job that has a published retry; "" if it has none."""
     found = Retries().of(PublishedFolder(folder, folder.name))
     if not found:
         return ""
     newest = found[0]
     shown = printable(shown_path(newest.path))
     if not (newest.path / "retry.jsonl").exists():
-        return f"its failed lines were answered in {shown}: obcd merge and obcd verify count them in"
+        return f"its failed lines were answered in {shown}: obcd merge and obcd verify include them"
     tally = read_tally(newest)
     failed = f"{tally.failures} of {plural(tally.requests, 'line')} failed"
-    return f"tried again in {shown}, where {failed}: retry that one (obcd retry {shlex.quote(shown)})"
+    return f"retried in {shown}, where {failed}: retry that one (obcd retry {shlex.quote(shown)})"
 
 
 def _find_running(folder: Path, job: str) -> str:
-    """Return what is to be said of a job whose retry runs; "" where none does."""
+    """Return the message for a job whose retry is running; "" if there is none."""
     for path in folder.parent.glob("*.partial/progress.json") if job else ():
         with contextlib.suppress(OSError, ValueError):
             document = disk.read_json(path)
             if isinstance(document, dict) and document.get("parent") == job:
                 name = printable(str(document.get("name")))
-                return f"it is being tried again as {name}: wait until that is finished (obcd status)"
+                return f"its retry {name} is running: wait until it is finished (obcd status)"
     return ""
 
 
@@ -126,5 +126,5 @@ def _find(layout: Layout, word: str) -> tuple[Path, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise InputError(f"{printable(str(folder / MANIFEST))} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or not {"name", "profile"} <= manifest.keys():
-        raise InputError(f"{printable(str(folder))} is no folder of obcd's: its manifest names no job")
+        raise InputError(f"{printable(str(folder))} is not a folder of obcd: its manifest names no job")
     return folder, manifest

@@ -1,4 +1,4 @@
-"""`obcd status`: what the coordinator is doing."""
+"""`obcd status`: show jobs, endpoints and waiting files of a coordinator."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ Examples:
 States of an endpoint (each move is a line in the journal):
   STARTING  not reached yet: it gets no request
   UP        it gets a request for every slot
-  SUSPECT   requests failed there: it gets one at a time until one is answered
+  SUSPECT   requests failed there: it gets one at a time until one succeeds
   DOWN      it gets none; it is tried again after 1 s, later after up to 1 min
-  DRAINING  it left the configuration: it finishes what it has
+  DRAINING  removed from the configuration: it finishes its requests in flight
 
 \b
 States of a job:
-  ACCEPTED     it waits for its turn
-  RUNNING      its requests are asked
-  PAUSED       it stands still until it is resumed; what is in flight finishes
-  CANCELLED    it ends: its answers are published, the rest can be retried
+  ACCEPTED     it waits for its turn among the active jobs
+  RUNNING      its requests are being sent
+  PAUSED       no more of its requests are sent until it is resumed; those in flight finish
+  CANCELLED    it ends: its results are published, the rest can be retried
   COMPLETE     every line has its result: it is being published
-  QUARANTINED  the coordinator ended with it too often; obcd resume tries it again
+  QUARANTINED  it crashed the coordinator repeatedly; obcd resume tries it again
 
-In flight, "auto" behind the number means that slots are found by measurement.
+In the column "in flight", "auto" means that obcd finds the number of slots by measurement.
 """
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="the snapshot itself, for machines")
-@click.option("--watch", is_flag=True, help="go on showing it until Ctrl-C")
+@click.option("--json", "as_json", is_flag=True, help="print the snapshot as JSON, for machines")
+@click.option("--watch", is_flag=True, help="update the display until Ctrl-C")
 @config_option
 @root_option
 def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> int:
-    """show jobs, endpoints, and what waits and why."""
+    """show jobs, endpoints, and waiting files with the reason."""
     layout, fault = find_layout_anyway(config, root)
     if fault is not None and not is_running(layout):
         raise fault
@@ -60,14 +60,14 @@ def status(as_json: bool, watch: bool, config: str | None, root: str | None) -> 
 
 
 def _read(layout: Layout) -> object:
-    """Return the document of `status.json`: one of another version is shown to machines as it is."""
+    """Return the document of `status.json`, unchecked: `--json` prints also that of another version."""
     if not is_running(layout):
         raise InputError(f"no coordinator runs on {layout.root}: start one ({START})")
     try:
         return disk.read_json(layout.status)
     except PermissionError:
         raise InputError(
-            f"the status of {layout.root} is not yours to read: ask to be put into the daemon's group "
+            f"the status of {layout.root} cannot be read by this user: join the daemon's group "
             "(usermod -aG obcd NAME), or use sudo"
         ) from None
     except OSError as error:
@@ -79,7 +79,9 @@ def _view(layout: Layout) -> View:
     try:
         return View.from_json(document)
     except ValueError as error:
-        raise InputError(f"the status of {layout.root} is of another obcd ({error}): obcd status --json") from None
+        raise InputError(
+            f"the status of {layout.root} is from another version of obcd ({error}): use obcd status --json"
+        ) from None
 
 
 def _show(layout: Layout, *, watch: bool) -> int:
@@ -87,7 +89,7 @@ def _show(layout: Layout, *, watch: bool) -> int:
 
     from obcd.cli.live import LiveTables, draw  # noqa: PLC0415
 
-    console = Console(width=None if is_terminal() else 200)  # a pipe has no width to fold to
+    console = Console(width=None if is_terminal() else 200)  # a pipe has no width to wrap to
     view = _view(layout)
     if not watch:
         console.print(f"[bold]{view.state}[/bold]  pid {view.pid}", highlight=False)

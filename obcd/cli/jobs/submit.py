@@ -1,4 +1,4 @@
-"""`obcd submit`: drop files safely, by hand or by cron, and wait for their answers if asked to."""
+"""`obcd submit`: drop files safely, by hand or from cron, and with --wait wait for their answers."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from obcd.spool.submit.dropping import Submitted, drop, find_target, open_source
 from obcd.spool.submit.staging import Left, Staging
 from obcd.text import one_line, plural, printable
 
-#: What strftime(3) knows of itself, without flags; Python hands the rest through, so a typing error would go unseen.
+#: The conversions of strftime(3), without flags; Python passes others through, so a typing error would go unseen.
 CONVERSIONS = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%")
 STDIN = Path("-")
-#: Seconds for which a generator whose prompts nobody needs is listened to.
+#: Seconds for which a pipe is read whose prompts are not needed.
 DRAIN_SECONDS = 300.0
 
 EPILOG = """\b
@@ -55,24 +55,24 @@ Examples:
   obcd submit --from /var/spool/obcd/staging/clinical --profile clinical
 
 \b
-In a crontab every % is written \\%, or cron ends the command there:
+In a crontab write every % as \\%, or cron ends the command there:
   15 2 * * *  obcd submit --once --name nightly-\\%F /srv/prompts/nightly.jsonl
   0 4 * * 0   make-prompts | obcd submit --lock --once --name weekly-\\%G-W\\%V -
 
 \b
-Without a terminal it says nothing when all went well and one line for each
+Without a terminal it prints nothing if all goes well, and one line for each
 fault, so that cron sends mail only then.
 
 \b
 Exit codes: 0 dropped, or (--once) submitted before; 2 wrong command line;
 4 wrong configuration; 5 a file could not be dropped, or was rejected;
-7 another --lock or --from, or an --once of that name, runs. With --wait: 0 when every line was answered,
-3 when some failed, 8 when the time was over (the jobs go on).
+7 another --lock or --from, or an --once of that name, runs. With --wait: 0 every
+line was answered, 3 some lines failed, 8 --timeout was reached (the jobs continue).
 """
 
 
 class OneLineCommand(click.Command):
-    """A command whose mistakes are one line each where nobody watches: a mail of cron's, a line of the journal."""
+    """A command that prints each error on one line if no terminal is there, for cron's mail and the journal."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
@@ -101,7 +101,7 @@ class OneLineCommand(click.Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    """What one call is asked to drop, and how."""
+    """The files that one call drops, and the options."""
 
     files: tuple[Path, ...]
     staging: Path | None
@@ -114,7 +114,7 @@ class _Load:
     layout: Layout
 
     def remark(self, text: str) -> None:
-        """Say what only a person at a terminal wants to know."""
+        """Print a remark that only a person at a terminal needs."""
         if is_watched() and not self.quiet:
             say(one_line(text))
 
@@ -123,19 +123,19 @@ class _Load:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE…]")
 @click.option(
     "--from", "staging", metavar="DIR", type=click.Path(path_type=Path),
-    help="drop every settled file of a folder once, of the kinds that the profile takes; move it into DIR/submitted/",
+    help="drop every settled file of a folder once, if the profile accepts its kind; move it into DIR/submitted/",
 )  # fmt: skip
-@click.option("--profile", default="", help="the profile to ask with: a folder of the inbox")
+@click.option("--profile", default="", help="the profile to use: a folder of the inbox  [default: the inbox itself]")
 @click.option(
     "--name", default="",
-    help="what to call it in the inbox (one file only); %F and the like are the date as strftime(3) has it  "
-    "[default: its own name]",
+    help="the name in the inbox (one file only); %F and other conversions of strftime(3) give the date  "
+    "[default: the file's name]",
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="do nothing if a job of this name was submitted before")
-@click.option("--lock", is_flag=True, help="give up (7) while another submit --lock of yours runs for the same profile")
+@click.option("--lock", is_flag=True, help="exit with 7 if another submit --lock of yours runs for the same profile")
 @click.option("--wait", is_flag=True, help="wait for the answers")
-@click.option("--timeout", type=click.FloatRange(0), help="most seconds to wait  [default: for ever]")
-@click.option("-q", "--quiet", is_flag=True, help="say nothing but errors")
+@click.option("--timeout", type=click.FloatRange(0), help="seconds to wait  [default: no limit]")
+@click.option("-q", "--quiet", is_flag=True, help="print only errors")
 @config_option
 @root_option
 def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
@@ -144,7 +144,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
 ) -> int:  # fmt: skip
     """drop prompt files into the inbox; FILE - is standard input.
 
-    They appear there whole or not at all, with a checksum, so that they are taken at once.
+    A file appears there complete or not at all, with a checksum, so that the coordinator accepts it at once.
     """
     _check_combination(files, staging, name, once=once)
     settings = read_settings(config)
@@ -165,19 +165,19 @@ def submit(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's desi
 
 @contextlib.contextmanager
 def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half is left, and then the process.
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no partial file is left, and then the process.
 
-    It ends by the signal, as if nobody had caught it: timeout(1) and systemd count that as what they asked for.
+    The process ends by the signal, as if it had not been caught: timeout(1) and systemd expect that.
     """
     caught: list[int] = []
 
     def end(number: int, _: object) -> None:
         caught.append(number)
-        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not break off the clearing up
+        if len(caught) == 1:  # timeout(1) sends its signal twice; the second must not interrupt the cleanup
             raise KeyboardInterrupt
 
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in numbers:  # not those that nohup(1) has us ignore
+    for number in numbers:  # not those that nohup(1) makes this process ignore
         signal.signal(number, end)
     try:
         yield
@@ -192,17 +192,17 @@ def _run(load: _Load, timeout: float | None, *, wait: bool) -> int:
     with contextlib.ExitStack() as locks:
         if load.lock:
             locks.enter_context(record.exclusive(record.find_state_folder(), load.layout.inbox, load.profile))
-        drops, code = _drop_all(load, is_told=not wait or is_watched())
+        drops, code = _drop_all(load, reports_bad=not wait or is_watched())
         if is_watched() and drops and not load.quiet and not is_running(load.layout):
-            say(f"no coordinator runs on {load.layout.root}: what was dropped waits for one ({START})")
+            say(f"no coordinator runs on {load.layout.root}: the dropped files wait for one ({START})")
         if not wait or not drops:
             return code
-        from obcd.cli.jobs.wait import wait_for_all  # noqa: PLC0415 - who does not wait need not pay for it
+        from obcd.cli.jobs.wait import wait_for_all  # noqa: PLC0415 - imported only for --wait
 
         try:
             waited = wait_for_all(drops, load.layout, timeout, quiet=load.quiet)
         except KeyboardInterrupt:
-            say("no longer waiting; the jobs go on: see obcd status")
+            say("no longer waiting; the jobs continue: see obcd status")
             return ExitCode.INTERRUPTED
         return code or waited
 
@@ -238,14 +238,14 @@ def expand_name(name: str, now: float) -> str:
     return expanded
 
 
-def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]:
-    """Drop what is asked for; one bad file does not keep the others back.
+def _drop_all(load: _Load, *, reports_bad: bool) -> tuple[list[Submitted], ExitCode]:
+    """Drop the files of one call; one bad file does not stop the others.
 
     Args:
-        is_told: Whether to speak of bad lines now (who waits is told at the end).
+        reports_bad: Whether to print bad lines now (with --wait they are reported at the end).
 
     Returns:
-        What lies in the inbox now, and the code of the last fault.
+        The files dropped into the inbox, and the code of the last fault.
     """
     drops: list[Submitted] = []
     code = ExitCode.DONE
@@ -258,10 +258,10 @@ def _drop_all(load: _Load, *, is_told: bool) -> tuple[list[Submitted], ExitCode]
             continue
         match outcome:
             case Submitted():
-                _tell(load, file, outcome, is_told=is_told)
+                _report(load, file, outcome, reports_bad=reports_bad)
                 drops.append(outcome)
             case Left(name, ""):
-                load.remark(f"{printable(name)} has not settled yet: it is left for the next time")
+                load.remark(f"{printable(name)} has not settled yet: it stays for the next run")
             case Left(_, fault):
                 say(one_line(f"obcd: {fault}"))
                 code = ExitCode.INPUT
@@ -274,7 +274,7 @@ _Outcome = Submitted | Left | record.Already
 
 
 def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
-    """Yield what is dropped and what drops it."""
+    """Yield the name of each file, and the function that drops it."""
     limit = load.settings.spool.max_line_bytes
     if load.staging is None:
         _check_files(load.files)
@@ -294,10 +294,10 @@ def _attempts(load: _Load) -> Iterator[tuple[str, Callable[[], _Outcome]]]:
 
 
 def _check_files(files: tuple[Path, ...]) -> None:
-    """Refuse before anything is dropped what could not be dropped anyway."""
+    """Refuse, before anything is dropped, files that cannot be dropped."""
     for number, file in enumerate(files):
         if file != STDIN and not file.is_file():
-            raise InputError(f"cannot drop {printable(str(file))}: it is no file; nothing was dropped")
+            raise InputError(f"cannot drop {printable(str(file))}: it is not a file; nothing was dropped")
         if any(other.name == file.name for other in files[:number]):
             raise InputError(
                 f"two of the files are called {printable(file.name)}: drop them one by one, with --name; "
@@ -319,14 +319,14 @@ def _drop(load: _Load, file: Path, limit: int) -> Submitted | record.Already:
 
 
 def _drop_name(load: _Load, file: Path) -> str:
-    """Return what a file is called in the inbox; a name that was given gets the file's own ending if it has none."""
+    """Return the name of a file in the inbox; a given name without an ending gets the file's ending."""
     if not load.name or form_of(load.name) is not None or form_of(file.name) is None:
         return load.name or file.name
     return load.name + file.name.removeprefix(stem_of(file.name))
 
 
 def _reading(settings: Settings, profile: str) -> Reading:
-    """Return what lines are read with in a profile, as far as this configuration knows it."""
+    """Return how the lines of a profile are read; the defaults if this configuration does not have the profile."""
     return settings.job_settings(profile).reading if not profile or profile in settings.profiles else PLAIN
 
 
@@ -335,10 +335,10 @@ def _accepts(settings: Settings, profile: str) -> frozenset[str]:
 
 
 def drain(reader: IO[bytes], seconds: float) -> None:
-    """Read a pipe to its end, or whoever writes would die of a broken pipe and cron would send mail.
+    """Read a pipe to its end, or its writer would die of a broken pipe and cron would send mail.
 
     Args:
-        seconds: For how long; one that hangs or has no end dies of it after all.
+        seconds: For how long; a writer that hangs or does not end dies of a broken pipe after that.
     """
     if not stat.S_ISFIFO(os.fstat(reader.fileno()).st_mode):
         return
@@ -355,13 +355,13 @@ def _open(load: _Load, file: Path) -> IO[bytes]:
     if sys.stdin is None:
         raise InputError("standard input is closed: nothing was dropped")
     if sys.stdin.isatty():
-        load.remark("prompts come from this terminal, a JSON object a line; Ctrl-D ends them")
+        load.remark("type the prompts here, one JSON object on each line; Ctrl-D ends them")
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
-def _tell(load: _Load, file: str, submitted: Submitted, *, is_told: bool) -> None:
+def _report(load: _Load, file: str, submitted: Submitted, *, reports_bad: bool) -> None:
     file = printable(file)
-    if submitted.bad and is_told:
+    if submitted.bad and reports_bad:
         if is_watched():
             for line, why in submitted.bad_lines:
                 say(f"{file}, line {line}: {why}")

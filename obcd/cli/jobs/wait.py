@@ -1,4 +1,4 @@
-"""Waiting for the answers of what `obcd submit` dropped; a bar on a terminal, silence elsewhere."""
+"""Wait for the answers to the files that `obcd submit` dropped; with a bar on a terminal, silent elsewhere."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from obcd.text import one_line, printable
 if TYPE_CHECKING:
     from obcd.cli.bars import JobBar
 
-#: Seconds between looks at the outbox while waiting.
+#: Seconds between checks of the outbox while waiting.
 LOOK_SECONDS = 0.5
 
 
 def wait_for_all(drops: Sequence[Submitted], layout: Layout, timeout: float | None, *, quiet: bool) -> ExitCode:
-    """Wait until all are published, and say how each ended.
+    """Wait until all jobs are published, and print how each ended.
 
     Args:
-        timeout: Most seconds to wait, None for ever.
+        timeout: Seconds to wait at most; None means no limit.
 
     Returns:
-        The worst: INPUT if one was rejected, PARTIAL if a line failed.
+        The worst outcome: INPUT if a file was rejected, PARTIAL if a line failed.
 
     Raises:
-        TimedOutError: When the time is over; the jobs go on.
+        TimedOutError: When the time is over; the jobs continue.
     """
     deadline = monotonic() + timeout if timeout is not None else None
     codes = [_wait_for(item, layout, deadline, quiet=quiet) for item in drops]
@@ -58,7 +58,7 @@ def _wait_for(item: Submitted, layout: Layout, deadline: float | None, *, quiet:
 
 
 def _find_job(item: Submitted, layout: Layout) -> JobView | None:
-    """Return how far the job is, or None when it does not run, or another version wrote what cannot be read here."""
+    """Return the progress of the job, or None if it does not run or the version of its progress file is unknown."""
     try:
         return JobView.from_json(status_folders.find_progress(layout.outbox, item.drop_id, item.name, item.profile))
     except ValueError:
@@ -66,11 +66,11 @@ def _find_job(item: Submitted, layout: Layout) -> JobView | None:
 
 
 def _not_yet(item: Submitted, layout: Layout, trouble: str) -> str:
-    """Return why the answers are not there when the time is over."""
+    """Return why the answers are missing when the time is over."""
     if not is_running(layout):
         return f"{printable(item.name)} is not answered yet; no coordinator runs: {START}"
     why = f": {trouble}" if trouble else ""
-    return f"{printable(item.name)} is not answered yet{why}; it goes on: see obcd status"
+    return f"{printable(item.name)} is not answered yet{why}; the job continues: see obcd status"
 
 
 def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet: bool) -> ExitCode:
@@ -103,7 +103,7 @@ class _Progress:
 
     def __enter__(self) -> _Progress:
         if self._is_shown:
-            from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich costs 0.1 s that cron need not pay
+            from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich takes 0.1 s to import; only terminals need it
 
             self._bar = JobBar(printable(self._item.name), self._item.prompts + self._item.bad)
             self._bar.start()
@@ -114,7 +114,7 @@ class _Progress:
             self._bar.stop()
 
     def show(self, job: JobView | None, trouble: str) -> None:
-        """Show how far the job is, and what keeps it from going on."""
+        """Show the progress of the job, and the trouble that stops it, if any."""
         if self._bar is None:
             return
         if job is None:

@@ -1,1 +1,1 @@
-"""Commands that measure, and stand-in servers."""
+"""Commands that measure, and commands that run stand-in servers."""

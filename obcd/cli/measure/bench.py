@@ -1,4 +1,4 @@
-"""`obcd bench`: how many requests in flight an endpoint is worth, and which endpoints are out of line."""
+"""`obcd bench`: measure the best number of requests in flight for each endpoint, and find endpoints out of line."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from obcd.errors import ExitCode, InputError, UsageError
 from obcd.text import plural
 from obcd.text_files import output_file
 
-#: Longest answer of prompts of our own, in tokens.
+#: Longest answer to obcd's own prompts, in tokens.
 NUM_PREDICT = 128
-#: {what limits an endpoint: what to do about it}
+#: {limit of an endpoint: remedy}
 REMEDIES = {
-    Limit.ONE_SLOT: "it works on one request at a time: set OLLAMA_NUM_PARALLEL={num_parallel} there, measure again",
+    Limit.ONE_SLOT: "it works on one request at a time: set OLLAMA_NUM_PARALLEL={num_parallel} there and measure again",
     Limit.SLOTS: "it has {server_slots} slots and is fastest with all of them: with OLLAMA_NUM_PARALLEL={num_parallel} "
-    "it may be faster, measure again",
-    Limit.CARD: "more at a time bring little: OLLAMA_NUM_PARALLEL={num_parallel} is enough",
-    Limit.OPEN: "it was fastest with the most that was tried: OLLAMA_NUM_PARALLEL={num_parallel} at least; to go on: "
-    "--max {double}",
+    "it may be faster: measure again",
+    Limit.CARD: "more requests in flight bring little: OLLAMA_NUM_PARALLEL={num_parallel} is enough",
+    Limit.OPEN: "it was fastest with the highest number that was tried: OLLAMA_NUM_PARALLEL={num_parallel} at least; "
+    "try --max {double}",
 }
 HEADINGS = (
     "endpoint", ">in flight", ">requests/s", ">tokens/s", ">p50 s", ">p95 s", ">queue s", ">speed-up", ">failed", "",
@@ -58,14 +58,16 @@ Examples:
   obcd bench --json | jq '.endpoints[] | {endpoint, advice}'
 
 \b
-The columns: latency as we see it (p50, p95); queue, the median wait for a slot of the server
-itself; speed-up over one in flight. The knee is the least in flight within 10 % of the best
-tokens/s. An endpoint's ramp ends when two steps brought nothing more (--all-steps goes on).
-OLLAMA_NUM_PARALLEL is num_parallel in [host] where obcd host runs the servers.
+The columns: p50 and p95, the latency that the client sees; queue, the median wait for a slot
+of the server; speed-up over one request in flight. The knee is the lowest number in flight
+within 10 % of the best tokens/s. An endpoint's ramp ends after two steps that bring nothing
+more (--all-steps measures all). If obcd host runs the servers, set OLLAMA_NUM_PARALLEL as
+num_parallel in [host].
 
 \b
-The coordinator's own requests would be measured too: pause them, or stop it, first.
-Exit codes: 0 all was measured, 3 some was left out, 6 no endpoint; Ctrl-C shows what there is.
+Requests of a coordinator would be measured too: pause its jobs, or stop it, first.
+Exit codes: 0 all was measured, 3 endpoints were left out, 6 no endpoint, 130 Ctrl-C (shows the
+results so far).
 """
 
 
@@ -83,13 +85,24 @@ def _read_steps(_context: click.Context, _parameter: click.Parameter, text: str 
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
 @click.option("--model", metavar="NAME", help="the model  [default: the configuration's]")
 @click.option(
-    "--prompts", type=click.Path(path_type=Path), metavar="FILE", help="prompts to ask, in turn  [default: our own]"
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="prompts to send, one after the other  [default: obcd's own]",
 )
 @click.option("--slots", callback=_read_steps, metavar="N,N,...", help="requests in flight  [default: 1,2,4,8,16,32]")
-@click.option("--max", "most", type=click.IntRange(1, 1024), metavar="N", help="1, 2, 4 … up to this many in flight")
-@click.option("--requests", type=click.IntRange(1), default=16, show_default=True, help="least that count at each step")
-@click.option("--seconds", type=click.FloatRange(0.1), help="least time of each step, in place of --requests")
-@click.option("--all-steps", is_flag=True, help="go on where more in flight brings nothing more")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="1, 2, 4 … up to this many in flight  [default: 32]",
+)
+@click.option(
+    "--requests", type=click.IntRange(1), default=16, show_default=True, help="fewest requests that count at each step"
+)
+@click.option("--seconds", type=click.FloatRange(0.1), help="shortest time of each step, instead of --requests")
+@click.option("--all-steps", is_flag=True, help="measure all steps, also where more in flight brings nothing more")
 @click.option(
     "--num-predict",
     type=click.IntRange(1),
@@ -98,9 +111,12 @@ def _read_steps(_context: click.Context, _parameter: click.Parameter, text: str 
 )
 @click.option("--num-ctx", type=click.IntRange(16), metavar="N", help="context  [default: the configuration's]")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="write JSON and an SVG there"
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="write the result as JSON and SVG to this folder",
 )
-@click.option("--json", "as_json", is_flag=True, help="the result for machines")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON, for machines")
 @config_option
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     names: tuple[str, ...], model: str | None, prompts: Path | None, slots: tuple[int, ...] | None, most: int | None,
@@ -141,7 +157,7 @@ def _choose_work(asked: JobSettings, prompts: Path | None, num_ctx: int | None, 
 
 def _conclude(ramps: Sequence[Ramp], left_out: Mapping[str, str], *, is_whole: bool) -> int:
     if not is_whole:
-        say("interrupted: this is what was measured until then")
+        say("interrupted: these are the results so far")
         return ExitCode.INTERRUPTED
     if not any(ramp.steps for ramp in ramps):
         return ExitCode.NO_ENDPOINT
@@ -165,22 +181,22 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _measure(ramps: Sequence[Ramp], work: LoadWork, plan: RampPlan) -> bool:
-    """Measure; return whether it came to its end."""
-    say(f"{plural(len(ramps), 'endpoint')}, {', '.join(map(str, plan.steps))} in flight; Ctrl-C shows what there is")
+    """Measure; return whether the measurement is complete."""
+    say(f"{plural(len(ramps), 'endpoint')}, {', '.join(map(str, plan.steps))} in flight; Ctrl-C shows results so far")
     try:
-        ramp_all(ramps, work, plan, threading.Event(), _tell)
+        ramp_all(ramps, work, plan, threading.Event(), _report_step)
     except KeyboardInterrupt:
         return False
     return True
 
 
-def _tell(ramp: Ramp) -> None:
+def _report_step(ramp: Ramp) -> None:
     step = ramp.steps[-1]
     say(f"{ramp.endpoint.name}: {step.in_flight} in flight, {step.tokens_per_second:.1f} tokens/s")
 
 
 def _show(ramps: Sequence[Ramp], plan: RampPlan) -> None:
-    """Print the table, and in sentences what follows from it."""
+    """Print the table and the conclusions from it."""
     print_rows(HEADINGS, [_row(ramp, step) for ramp in ramps for step in ramp.steps])
     odd = find_odd(ramps)
     for ramp in ramps:
@@ -196,7 +212,7 @@ def _show(ramps: Sequence[Ramp], plan: RampPlan) -> None:
         click.echo("nothing was measured")
         return
     if len(measured) < FEWEST:
-        click.echo(f"none can be called out of line among {plural(len(measured), 'endpoint')}: that takes {FEWEST}")
+        click.echo(f"outliers cannot be found among {plural(len(measured), 'endpoint')}: that takes {FEWEST}")
     elif not odd:
         click.echo("no endpoint is out of line")
     click.echo("[ollama_instances]")
@@ -228,10 +244,10 @@ def _row(ramp: Ramp, step: LoadStep) -> tuple[str, ...]:
 
 
 def _save(folder: Path, document: dict[str, object], ramps: Sequence[Ramp], asked: JobSettings) -> None:
-    """Write the result and its picture under names of their own."""
+    """Write the result and its chart to new files."""
     stem = time.strftime("bench-%Y%m%dT%H%M%S")
     kinds = sorted({ramp.version for ramp in ramps})
-    label = "stand-in servers, no figures of a GPU; " if document["stand_ins"] else ""
+    label = "stand-in servers, not figures of a GPU; " if document["stand_ins"] else ""
     remark = f"{label}{asked.num_ctx} tokens of context, answers of {asked.num_predict} at most; {', '.join(kinds)}"
     picture = draw_curves(ramps, f"{asked.model}, {str(document['began'])[:16].replace('T', ' ')} UTC", remark)
     for suffix, content in ((".json", json.dumps(document, indent=2) + "\n"), (".svg", picture)):

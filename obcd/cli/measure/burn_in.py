@@ -1,4 +1,4 @@
-"""`obcd burn-in`: keep all cards at full load for a time, and name the one that is not like the others."""
+"""`obcd burn-in`: keep all cards at full load for a time, and find the one that differs."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ from obcd.core_dumps import forbid_core_dumps
 from obcd.errors import ExitCode, UsageError
 from obcd.text import duration, plural
 
-#: Longest answer, in tokens, and limit of one request, in seconds, with prompts of our own.
+#: Longest answer, in tokens, and limit of one request, in seconds, with obcd's own prompts.
 NUM_PREDICT, REQUEST_SECONDS = 192, 120.0
 HEADINGS = (
     "endpoint", ">answers", ">failed", ">tokens/s", ">late/early", ">differ", ">unsteady", "",
 )  # fmt: skip
-#: {endpoints: what cannot be told with so few}
+#: {number of endpoints: what cannot be found with so few}
 TOO_FEW = {
-    1: "one endpoint can only be held against itself: its errors and its speed over time count; whether it answers "
-    "rightly, or is slow, takes three",
-    2: "two endpoints can be told apart, but not which of them is right, or which of them is slow or fast: that takes "
-    "three",
+    1: "one endpoint can only be compared with itself, by its errors and its speed over time: three are needed to find "
+    "wrong answers or a slow card",
+    2: "two endpoints can differ, but three are needed to find which one is right, and which one is slow or fast",
 }
 
 EPILOG = """\b
@@ -52,14 +51,14 @@ Examples:
 \b
 The same prompts at temperature 0 with one seed go to every endpoint, again and again, with all
 its slots busy. The columns: late/early, the speed of the last third over that of the first;
-differ, answers other than what most endpoints usually say; unsteady, answers other than what
-the endpoint itself usually says.
+differ, the share of answers that differ from the usual answer of most endpoints; unsteady, the
+share of answers that differ from the usual answer of the same endpoint.
 
 \b
-What counts: no single answer does. Requests that run side by side change the order of the
-sums in a card, and now and then a word, also in healthy ones. An endpoint is named when its
-rate is far above those of the others. Unsteady answers point to memory or a dying card;
-answers that always differ in the same way, to other weights, another kind of card or driver.
+A single answer does not count. Requests that run side by side change the order of the sums in a
+card, and sometimes a word, also in healthy cards. An endpoint is odd if its rate is far above
+those of the others. Unsteady answers point to memory or a dying card; answers that always
+differ in the same way point to other weights, another kind of card or another driver.
 
 \b
 Exit codes: 0 all alike, 3 some are odd (named last), 6 no endpoint, 130 Ctrl-C.
@@ -68,14 +67,20 @@ Exit codes: 0 all alike, 3 some are odd (named last), 6 no endpoint, 130 Ctrl-C.
 
 @click.command(name="burn-in", epilog=EPILOG)
 @click.argument("names", metavar="[ENDPOINT]...", nargs=-1)
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="how long")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="how long, in seconds")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="duration in minutes")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="duration in seconds")
 @click.option("--model", metavar="NAME", help="the model  [default: the configuration's]")
 @click.option(
-    "--prompts", type=click.Path(path_type=Path), metavar="FILE", help="prompts to ask, in turn  [default: our own]"
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="prompts to send, one after the other  [default: obcd's own]",
 )
 @click.option(
-    "--slots", type=click.IntRange(1, 1024), metavar="N", help="in flight at each  [default: as configured, else 16]"
+    "--slots",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="requests in flight at each endpoint  [default: as configured, else 16]",
 )
 @click.option(
     "--num-predict",
@@ -84,20 +89,20 @@ Exit codes: 0 all alike, 3 some are odd (named last), 6 no endpoint, 130 Ctrl-C.
     help="longest answer  [default: 192; with --prompts as configured]",
 )
 @click.option("--num-ctx", type=click.IntRange(16), metavar="N", help="context  [default: the configuration's]")
-@click.option("--json", "as_json", is_flag=True, help="the result for machines")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON, for machines")
 @config_option
 def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     names: tuple[str, ...], minutes: float | None, seconds: float | None, model: str | None, prompts: Path | None,
     slots: int | None, num_predict: int | None, num_ctx: int | None, as_json: bool, config: str | None,
 ) -> int:  # fmt: skip
-    """load all cards fully and name the odd one.
+    """load all cards fully and find the one that differs.
 
     ENDPOINT is host:port or a URL; without one, all endpoints of the configuration are loaded.
     """
     forbid_core_dumps()
     if (minutes is None) == (seconds is None):
         how = "one of them, not both" if minutes is not None else "--minutes M or --seconds S"
-        raise UsageError(f"say how long: {how}")
+        raise UsageError(f"give the duration: {how}")
     wanted = seconds if seconds is not None else 60 * (minutes or 0.0)
     settings = read_cluster(config, model)
     asked, requests = _choose_work(settings.job_settings(), prompts, num_ctx, num_predict)
@@ -113,7 +118,7 @@ def burn_in(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's des
     else:
         _show(run, oddities)
     if not is_whole:
-        say(f"interrupted after {duration(run.seconds)}: this is what was measured until then")
+        say(f"interrupted after {duration(run.seconds)}: these are the results so far")
         return ExitCode.INTERRUPTED
     return ExitCode.PARTIAL if oddities or left_out else ExitCode.DONE
 
@@ -130,16 +135,16 @@ def _choose_work(
 
 
 def _burn(run: BurnIn, seconds: float) -> bool:
-    """Ask; return whether it came to its end."""
-    say(f"{plural(len(run.tallies), 'endpoint')} at full load for {duration(seconds)}; Ctrl-C shows what there is")
+    """Send requests; return whether the run is complete."""
+    say(f"{plural(len(run.tallies), 'endpoint')} at full load for {duration(seconds)}; Ctrl-C shows the results so far")
     try:
-        run.run(lambda left: _tell(run, left))
+        run.run(lambda left: _report_progress(run, left))
     except KeyboardInterrupt:
         return False
     return True
 
 
-def _tell(run: BurnIn, left: float) -> None:
+def _report_progress(run: BurnIn, left: float) -> None:
     answered = sum(tally.answered for tally in run.tallies.values())
     failed = sum(tally.failed for tally in run.tallies.values())
     say(f"{duration(left)} left, {plural(answered, 'answer')}, {failed} failed")
@@ -158,7 +163,7 @@ def _show(run: BurnIn, oddities: Sequence[Oddity]) -> None:
     if len(run.tallies) >= FEWEST and len(usual) < len(
         asked := set().union(*(t.answers for t in run.tallies.values()))
     ):
-        click.echo(f"a majority answered {len(usual)} of {plural(len(asked), 'prompt')} alike: only these compare")
+        click.echo(f"a majority answered {len(usual)} of {plural(len(asked), 'prompt')} alike: only these are compared")
     if few is not None:
         click.echo(few)
     elif not oddities:

@@ -1,4 +1,4 @@
-"""What `bench` and `burn-in` share: which endpoints are meant, which of them can be asked, and with what."""
+"""Helpers that `bench` and `burn-in` share: which endpoints to use, which of them serve, and with which prompts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from obcd.errors import ConfigurationError, InputError, NoEndpointError, UsageEr
 from obcd.ollama.control import Probe, probe_all
 from obcd.text import plural
 
-#: Most connections of one process, each with a thread of its own; and files that it has open besides.
+#: Most connections of one process, each with its own thread; and other files that it may have open.
 MAX_CONNECTIONS, SPARE_FILES = 4096, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTarget:
-    """An endpoint that can be asked.
+    """An endpoint that can be measured.
 
     Attributes:
         token_file: As the configuration names it.
-        digest: Of the model there.
+        digest: Digest of its model.
     """
 
     endpoint: Endpoint
@@ -38,16 +38,16 @@ class LoadTarget:
 
 
 def read_cluster(config: str | None, model: str | None) -> Settings:
-    """Read the configuration with its tokens; `model` is asked in place of its own."""
+    """Read the configuration with its tokens; `model` replaces that of the configuration."""
     settings = with_tokens(read_local_settings(config))
     return settings.with_model(model) if model else settings
 
 
 def choose_endpoints(settings: Settings, names: Sequence[str]) -> list[Endpoint]:
-    """Return the endpoints of the configuration, or those that are named; what it knows of these is kept.
+    """Return the endpoints of the configuration, or the named ones with their settings from the configuration.
 
     Raises:
-        UsageError: If a name is none, or two mean the same.
+        UsageError: If a name is not an endpoint, or two names mean the same.
     """
     configured = {item.url: item for item in settings.endpoints()}
     if not names:
@@ -65,10 +65,10 @@ def choose_endpoints(settings: Settings, names: Sequence[str]) -> list[Endpoint]
 
 
 def reach(settings: Settings, endpoints: Sequence[Endpoint], model: str) -> tuple[list[LoadTarget], dict[str, str]]:
-    """Return those that serve and have the model, and `{endpoint: why it is left out}` of the others, which it says.
+    """Return the endpoints that serve and have the model, and `{endpoint: reason}` of the others; print these.
 
     Raises:
-        NoEndpointError: If there is none.
+        NoEndpointError: If no endpoint can be measured.
     """
     targets: list[LoadTarget] = []
     reasons: dict[str, str] = {}
@@ -84,21 +84,21 @@ def reach(settings: Settings, endpoints: Sequence[Endpoint], model: str) -> tupl
         digest = found.digests[canonical_model(model)]
         targets.append(LoadTarget(endpoint=item, token_file=token_file, version=found.version, digest=digest))
     if not targets:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise NoEndpointError(f"no endpoint can be measured ({told})")
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise NoEndpointError(f"no endpoint can be measured ({listed})")
     for name, reason in reasons.items():
         say(f"left out: {name}: {reason}")
     if _coordinator_runs(settings):
-        say("warning: a coordinator runs here: what it asks meanwhile is measured too (pause its jobs, or stop it)")
+        say("warning: a coordinator runs here: its requests are measured too (pause its jobs, or stop it)")
     if labels := sorted({target.version for target in targets if "-obcd-" in target.version}):
-        say(f"stand-in servers answer ({', '.join(labels)}): these are no figures of a GPU")
+        say(f"stand-in servers answer ({', '.join(labels)}): these are not figures of a GPU")
     return targets, reasons
 
 
 def _coordinator_runs(settings: Settings) -> bool:
     try:
         return is_running(find_layout(None, settings))
-    except ConfigurationError:  # no home, so no spool of ours
+    except ConfigurationError:  # no home, so this user has no spool
         return False
 
 
@@ -111,7 +111,7 @@ def _lack(item: Endpoint, found: Probe, model: str) -> str:
 
 
 def load_prompts(path: Path, settings: JobSettings) -> list[Request]:
-    """Read a prompt file, and say which of its lines are left out; a model that a line names is not obeyed.
+    """Read a prompt file, and print which lines are left out; the model that a line names is ignored.
 
     Raises:
         InputError: If it cannot be used.
@@ -124,17 +124,17 @@ def load_prompts(path: Path, settings: JobSettings) -> list[Request]:
     requests = [replace(request, model=None) for request in found]
     if len({signature_of(request, settings) for request in requests}) > 1:
         raise InputError(
-            f"the lines of {path} ask with different options that make Ollama load its model anew (num_ctx, say): "
-            "measure them from a file each"
+            f"the lines of {path} have different options that make Ollama reload its model (for example num_ctx): "
+            "put them into a file each and measure these"
         )
     return requests
 
 
 def allow_connections(count: int) -> None:
-    """Let this process hold so many connections at once, each with its thread.
+    """Raise the limit of open files for so many connections at once, each with its thread.
 
     Raises:
-        UsageError: If that is too many, here or anywhere.
+        UsageError: If it is above obcd's limit or that of this process.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = count + SPARE_FILES
@@ -149,5 +149,5 @@ def allow_connections(count: int) -> None:
 
 
 def with_limits(settings: JobSettings, num_ctx: int | None, num_predict: int | None) -> JobSettings:
-    """Return the settings with what the command line says of context and answer, in tokens."""
+    """Return the settings with the context and the answer length of the command line, in tokens."""
     return replace(settings, num_ctx=num_ctx or settings.num_ctx, num_predict=num_predict or settings.num_predict)

@@ -27,29 +27,33 @@ Examples:
   obcd simulate --models llama3.2,nomic-embed-text --size-vram cpu
 
 \b
-A prompt can ask for a fault too: [[simulate:crash]], [[simulate:status=503]],
-[[simulate:hang*2]] (only the first 2 times this prompt is asked), and so on.
-Kinds:
+A prompt can also request a fault: [[simulate:crash]], [[simulate:status=503]],
+[[simulate:hang*2]] (only the first 2 times that this prompt is sent).
+Kinds of faults:
 {kinds}
 
 \b
-What really happened: GET /simulated/requests and /simulated/slots; DELETE resets.
+GET /simulated/requests and /simulated/slots return what happened; DELETE resets them.
 Ollama's variables work too: OLLAMA_HOST, OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE,
 OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 """.format(kinds="\n".join(f"  {kind:<15} {text}" for kind, text in KINDS.items()))
 
 
 @click.command(epilog=SIMULATE_EPILOG)
-@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="servers, one a port")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="number of servers, one per port"
+)
 @click.option("--host", help="address to listen on  [default: OLLAMA_HOST or 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="first port; 0 takes free ones  [default: OLLAMA_HOST or 0]"
 )
-@click.option("--parallel", type=click.IntRange(1), help="slots of each  [default: OLLAMA_NUM_PARALLEL or 1]")
-@click.option("--context", type=click.IntRange(4), help="tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
-@click.option("--models", default="llama3.2", show_default=True, help="installed models, by commas; '' for none")
+@click.option("--parallel", type=click.IntRange(1), help="slots of each server  [default: OLLAMA_NUM_PARALLEL or 1]")
+@click.option("--context", type=click.IntRange(4), help="context in tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
 @click.option(
-    "--seconds", type=click.FloatRange(0), help="time of each request in its slot  [default: from its tokens]"
+    "--models", default="llama3.2", show_default=True, help="installed models, separated by commas; '' for none"
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0), help="seconds of each request in its slot  [default: from its tokens]"
 )
 @click.option(
     "--seconds-spread",
@@ -63,14 +67,14 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     type=click.FloatRange(0.1),
     default=60.0,
     show_default=True,
-    help="speed of one request alone",
+    help="speed of a single request",
 )
 @click.option(
     "--slowdown",
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    help="how much each further busy slot slows the others: 0 not at all, 1 as if there were one slot",
+    help="how much each further busy slot slows the others: 0 not at all, 1 as much as if there were one slot",
 )
 @click.option(
     "--prompt-tokens-per-second",
@@ -82,13 +86,15 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 @click.option(
     "--answer-tokens", type=click.IntRange(1), default=64, show_default=True, help="median length of an answer"
 )
-@click.option("--load-seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="time to load a model")
+@click.option(
+    "--load-seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="seconds to load a model"
+)
 @click.option(
     "--start-seconds",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="time after the start in which requests are taken and not answered",
+    help="seconds after the start in which requests are accepted and not answered",
 )
 @click.option("--preload/--no-preload", default=False, show_default=True, help="load the first model at the start")
 @click.option(
@@ -96,26 +102,37 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     type=click.Choice(list(VRAM_SHARES)),
     default="full",
     show_default=True,
-    help="how much of the model /api/ps shows on the GPU",
+    help="share of the model that /api/ps shows on the GPU",
 )
 @click.option(
     "--most-context",
     type=click.IntRange(4),
     default=None,
-    help="tokens that fit into its memory: a larger context is lowered to it  [default: any fits]",
+    help="context in tokens that fits into its memory: a larger one is lowered to it  [default: any fits]",
 )
 @click.option(
-    "--weights", default="", metavar="WORD", help="another word gives the models other digests, as of another pull"
+    "--weights",
+    default="",
+    metavar="WORD",
+    help="another word gives the models other digests, as if from another pull  [default: empty]",
 )
-@click.option("--pull-seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="time to pull a model")
-@click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="let a share of all requests fail so")
+@click.option(
+    "--pull-seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="seconds to pull a model"
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND=RATE",
+    help="make a share of all requests fail in this way  [default: none]",
+)
 @click.option(
     "--account",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="OBCD_SIMULATE_ACCOUNT",
     show_envvar=True,
     metavar="FILE",
-    help="append each arrival and end of a request to it, as it happens: no kill loses that",
+    help="append each arrival and end of a request to this file at once, so that a kill loses none  [default: none]",
 )
 def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
@@ -126,8 +143,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
-    Each is a model of a GPU that answers with made-up words, for rehearsing a configuration and for tests. Prints a
-    line for each server when it listens; SIGTERM ends it.
+    Each server simulates a GPU and answers with made-up words, to rehearse a configuration and for tests. The command
+    prints a line for each server when it listens; SIGTERM ends it.
     """
     settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)
     if settings.port and settings.port + count > 65536:
@@ -177,8 +194,10 @@ OLLAMA_NUM_PARALLEL, OLLAMA_MAX_QUEUE, OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 @click.option("--host", help="address to listen on  [default: OLLAMA_HOST or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="port; 0 takes a free one  [default: OLLAMA_HOST or 0]")
 @click.option("--parallel", type=click.IntRange(1, 64), help="slots  [default: OLLAMA_NUM_PARALLEL or 1]")
-@click.option("--threads", type=click.IntRange(1), help="threads that compute  [default: the cores it may use]")
-@click.option("--context", type=click.IntRange(4), help="tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
+@click.option(
+    "--threads", type=click.IntRange(1), help="threads that compute  [default: the number of cores it may use]"
+)
+@click.option("--context", type=click.IntRange(4), help="context in tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
 @click.option("--preload/--no-preload", default=False, show_default=True, help="load the model at the start")
 @click.option("--verbose", is_flag=True, help="show llama.cpp's own log")
 def embedded(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
@@ -187,8 +206,7 @@ def embedded(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
 ) -> None:  # fmt: skip
     """run a server with real inference on the CPU.
 
-    It is llama.cpp behind Ollama's API.
-    Prints its address when it listens; SIGTERM ends it at once.
+    It is llama.cpp behind Ollama's API. It prints its address when it listens; SIGTERM ends it at once.
     """
     settings = settings_from(os.environ, host=host, port=port, parallel=parallel, context=context)
     options = EmbeddedOptions(

@@ -1,6 +1,6 @@
-"""What a clerk can be given to do: each call is a value that knows what comes of it, and whether it is large.
+"""The calls that a clerk can execute: each call is a value that knows the type of its result and whether it is large.
 
-A call goes to the clerk's process as it is, and is run there.
+A call is sent to the clerk's process unchanged and runs there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from obcd.spool.outbox import publication, retention
 from obcd.spool.outbox.publication import EndpointFacts
 from obcd.spool.outbox.retention import Swept
 
-#: What is large: a file of so many bytes, a job of so many requests. Below it a clerk is done within about a second.
+#: A file is large above so many bytes, a job above so many requests. Smaller ones take a clerk about a second at most.
 LARGE_BYTES, LARGE_REQUESTS = 16 * 2**20, 20_000
 
 Result = TypeVar("Result")
@@ -32,12 +32,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """Clerk → coordinator: the call raised, or the clerk died of it.
+    """Clerk → coordinator: the call raised an exception, or the clerk died during the call.
 
     Attributes:
-        reason: For people; an exception's own text only where it is the operating system's.
-        is_disk: The operating system refused (full, read-only, gone): the same call may succeed later.
-        is_full: It did so for want of room.
+        reason: For people; contains an exception's own text only if the text is the operating system's.
+        is_disk: Whether the operating system refused (full, read-only, gone): the same call may succeed later.
+        is_full: Whether it refused because there was no free space.
     """
 
     reason: str
@@ -52,12 +52,12 @@ class ClerkCall(ABC, Generic[Result]):
 
     @property
     def is_large(self) -> bool:
-        """Whether it may take long, so that nothing small should wait for it."""
+        """Whether the call may take long, so that no small call should wait for it."""
         return False
 
     @abstractmethod
     def run(self, layout: Layout) -> Result:
-        """Do it; in the clerk's process."""
+        """Execute the call; runs in the clerk's process."""
 
 
 def is_large_file(size: int) -> bool:
@@ -75,7 +75,7 @@ def is_large_job(header: JobHeader) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Recover(ClerkCall[Recovery]):
-    """Find what an earlier coordinator left."""
+    """Find the jobs and claims that an earlier coordinator left."""
 
     def run(self, layout: Layout) -> Recovery:
         """See `recovery.recover`."""
@@ -88,13 +88,13 @@ class _FileCall(ClerkCall[Result]):
 
     @property
     def is_large(self) -> bool:
-        """Whether the file is."""
+        """Whether the file is large."""
         return is_large_file(self.order.drop.identity.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Accept(_FileCall[Verdict]):
-    """Claim a file of the inbox, and make it a job."""
+    """Claim a file in the inbox and make it a job."""
 
     def run(self, layout: Layout) -> Verdict:
         """See `acceptance.accept`."""
@@ -103,7 +103,7 @@ class Accept(_FileCall[Verdict]):
 
 @dataclass(frozen=True, slots=True)
 class AcceptClaimed(_FileCall[Verdict]):
-    """Make a file a job that is claimed already."""
+    """Make a file that is already claimed a job."""
 
     def run(self, layout: Layout) -> Verdict:
         """See `acceptance.accept_claimed`."""
@@ -112,7 +112,7 @@ class AcceptClaimed(_FileCall[Verdict]):
 
 @dataclass(frozen=True, slots=True)
 class RejectClaimed(_FileCall[Verdict]):
-    """Reject a file that is claimed already.
+    """Reject a file that is already claimed.
 
     Attributes:
         why: The reason, for people.
@@ -134,7 +134,7 @@ class _JobCall(ClerkCall[Result]):
 
     @property
     def is_large(self) -> bool:
-        """Whether the job is."""
+        """Whether the job is large."""
         return is_large_job(self.header)
 
 
@@ -143,7 +143,7 @@ class LoadJob(_JobCall[LoadedJob | None]):
     """Read a job's requests and results.
 
     Attributes:
-        is_counted: Whether it is counted that the job is begun; None then comes of a job that is kept apart.
+        is_counted: Whether the start of the job is counted; the result is then None for a quarantined job.
     """
 
     is_counted: bool
@@ -156,10 +156,10 @@ class LoadJob(_JobCall[LoadedJob | None]):
 
 @dataclass(frozen=True, slots=True)
 class Bind(_JobCall[JobControls | None]):
-    """Make a control file bind a job.
+    """Apply a control file to a job for good.
 
     Attributes:
-        by_daemon: Whether the daemon's own user made it.
+        by_daemon: Whether the daemon's own user made the file.
     """
 
     control: Control
@@ -172,10 +172,10 @@ class Bind(_JobCall[JobControls | None]):
 
 @dataclass(frozen=True, slots=True)
 class Publish(_JobCall[Path]):
-    """Write a complete job's outputs and show its folder.
+    """Write a complete job's outputs and publish its folder.
 
     Attributes:
-        facts: {endpoint: what manifests say of it}
+        facts: {endpoint: its entry in manifests}
     """
 
     facts: Mapping[str, EndpointFacts]
@@ -187,7 +187,7 @@ class Publish(_JobCall[Path]):
 
 @dataclass(frozen=True, slots=True)
 class PublishLeft(ClerkCall[Path]):
-    """Show the folder of a job whose outputs an earlier coordinator had written."""
+    """Publish the folder of a job whose outputs an earlier coordinator had written."""
 
     job: str
 
@@ -198,7 +198,7 @@ class PublishLeft(ClerkCall[Path]):
 
 @dataclass(frozen=True, slots=True)
 class ClearCrashes(ClerkCall[None]):
-    """Forget how often a job was begun."""
+    """Reset the count of how often a job was started."""
 
     job: str
 
@@ -223,10 +223,10 @@ class Release(ClerkCall[None]):
 
 @dataclass(frozen=True, slots=True)
 class Sweep(ClerkCall[Swept]):
-    """Delete old answers.
+    """Delete old results.
 
     Attributes:
-        before: Unix seconds; what was published earlier goes.
+        before: Unix seconds; folders that were published earlier are deleted.
     """
 
     before: float

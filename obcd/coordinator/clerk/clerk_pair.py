@@ -1,4 +1,4 @@
-"""Two clerks for one kind of work: what is large has one of its own, so that nothing small ever waits for it."""
+"""Two clerks for one kind of work: large calls have their own clerk, so that no small call ever waits for them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from obcd.spool.folders.layout import Layout
 
 
 class ClerkPair:
-    """Main thread only; `now` is monotonic seconds. The second clerk starts with the first call that is large.
+    """Two clerks. Main thread only; `now` is in monotonic seconds. The second one starts with the first large call.
 
     Args:
-        name: What both are called among the processes.
+        name: The name of both in the list of processes.
     """
 
     def __init__(self, name: str, layout: Layout) -> None:
@@ -21,12 +21,12 @@ class ClerkPair:
         self._both = (self._usual, self._large)
 
     def submit(self, call: ClerkCall[Result], then: Callable[[Result | CallFailed], None]) -> None:
-        """Queue a call; `then` is called from `tick` with what came of it."""
+        """Queue a call; `tick` calls `then` with its outcome."""
         (self._large if call.is_large else self._usual).submit(call, then)
 
     @property
     def pending(self) -> int:
-        """How many calls are not done yet."""
+        """The number of calls that are not done yet."""
         return sum(clerk.pending for clerk in self._both)
 
     def filenos(self) -> set[int]:
@@ -34,21 +34,21 @@ class ClerkPair:
         return {descriptor for clerk in self._both if (descriptor := clerk.fileno()) is not None}
 
     def pids(self) -> dict[str, int | None]:
-        """Return the child processes by name; the one for what is large only while it runs."""
+        """Return `{name: pid}` of the child processes; the clerk for large calls is included only while it runs."""
         pids = {f"clerk {clerk.name}": clerk.pid for clerk in self._both}
         return {name: pid for name, pid in pids.items() if pid is not None or name == f"clerk {self._usual.name}"}
 
     def tick(self, now: float, readable: Collection[int]) -> None:
-        """Take what they said, if their descriptors are among these, or try again a start that was refused."""
+        """Receive the outcomes of clerks whose descriptors are in `readable`, or retry a start that was refused."""
         for clerk in self._both:
             clerk.tick(now, readable)
 
     def replace_stopped(self) -> None:
-        """Replace a clerk that somebody stopped (SIGSTOP)."""
+        """Replace each clerk that was stopped from outside (SIGSTOP)."""
         for clerk in self._both:
             clerk.replace_stopped()
 
     def stop(self) -> None:
-        """End both."""
+        """Stop both clerks."""
         for clerk in self._both:
             clerk.stop()

@@ -1,9 +1,10 @@
-"""The clerk: a child process for what is long or touches strangers' bytes; it may crash without harm.
+"""The clerk: a child process for long work and for untrusted input; its crash does no harm.
 
     coordinator ──ClerkCall──────────► clerk
                 ◄─its result / CallFailed─
 
-One call at a time, in order. A clerk that dies is replaced and its call made again, at most `MAX_DEATHS` times.
+A clerk executes one call at a time, in order. A clerk that dies is replaced and its call is repeated, until
+`MAX_DEATHS` clerks have died of it.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from obcd.workers.pool import REFUSED_SECONDS, Child, try_to_start
 
 logger = logging.getLogger(__name__)
 
-#: How often a call is made again of which a clerk died.
+#: A call fails when so many clerks have died during it.
 MAX_DEATHS = 3
-#: How far clerks stand back where processors are scarce: a file can wait, a slot that is free should not.
+#: The niceness of clerks: where processors are scarce a file can wait, but a free slot should not.
 NICENESS = 10
 
 
 def run_clerk(sock: socket.socket, layout: Layout) -> None:
-    """Be a clerk until the channel closes; the target of the process."""
+    """Run a clerk until the channel closes; the target of the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # a unit may forbid it
@@ -55,9 +56,9 @@ def run_clerk(sock: socket.socket, layout: Layout) -> None:
 
 
 def _end_with_the_coordinator(channel: Channel) -> None:
-    """End in the middle of a call when nobody waits for it any more: the next coordinator makes it again."""
+    """End in the middle of a call when the coordinator is gone: the next coordinator repeats the call."""
     poll = select.poll()
-    poll.register(channel, 0)  # only that the other end is gone, which is always told
+    poll.register(channel, 0)  # no events: poll always reports that the other end is gone
     poll.poll()
     os._exit(1)
 
@@ -70,7 +71,7 @@ def _carry_out(call: ClerkCall[Result], layout: Layout) -> Result | CallFailed:
         return CallFailed(reason, is_disk=True, is_full=error.errno in FULL)
     except ObcdError as error:
         return CallFailed(str(error))
-    except MemoryError:  # no verdict on the file: the next clerk has memory of its own
+    except MemoryError:  # no verdict on the file: the next clerk has its own memory
         os._exit(1)
     except Exception as error:  # noqa: BLE001 - reported, and the coordinator decides; its text may quote a prompt
         text = fault_text(error)
@@ -81,30 +82,30 @@ def _carry_out(call: ClerkCall[Result], layout: Layout) -> Result | CallFailed:
 @dataclass(slots=True)
 class _Errand:
     call: ClerkCall[Any]
-    then: Callable[[Any], None]  # takes what the call knows that comes of it
+    then: Callable[[Any], None]  # takes the call's own type of result
     deaths: int = 0
 
 
 @dataclass(slots=True)
 class Clerk:
-    """The coordinator's side of one clerk. Main thread only; `now` is monotonic seconds."""
+    """The coordinator's side of one clerk. Main thread only; `now` is in monotonic seconds."""
 
     name: str
     layout: Layout
     _errands: deque[_Errand] = field(default_factory=deque)
     _child: Child | None = None
-    #: When a start is tried again that the machine refused; None: it was refused since the last `tick`, or never.
+    #: When a start that the machine refused is retried; None: it was refused after the last `tick`, or never.
     _retry_at: float | None = None
 
     def submit(self, call: ClerkCall[Result], then: Callable[[Result | CallFailed], None]) -> None:
-        """Queue a call; `then` is called from `tick` with what came of it."""
+        """Queue a call; `tick` calls `then` with its outcome."""
         self._errands.append(_Errand(call, then))
         if len(self._errands) == 1:
             self._send()
 
     @property
     def pending(self) -> int:
-        """How many calls are not done yet."""
+        """The number of calls that are not done yet."""
         return len(self._errands)
 
     def fileno(self) -> int | None:
@@ -117,10 +118,10 @@ class Clerk:
         return self._child.pid if self._child is not None else None
 
     def tick(self, now: float, readable: Collection[int] | None = None) -> None:
-        """Take what the clerk said, or try again a start that was refused.
+        """Receive the clerk's outcomes, or retry a start that was refused.
 
         Args:
-            readable: Descriptors that can be read: if the clerk's is none of them, it said nothing. None: not known.
+            readable: Descriptors that can be read; if the clerk's is not among them, it sent nothing. None: not known.
         """
         child = self._child
         if child is None:
@@ -149,12 +150,12 @@ class Clerk:
             errand.then(outcome)
 
     def replace_stopped(self) -> None:
-        """Replace a clerk that somebody stopped (SIGSTOP): its call is made again by another one."""
+        """Replace a clerk that was stopped from outside (SIGSTOP): another clerk repeats its call."""
         if self._child is not None and self._errands and self._child.is_stopped:
             self._replace()
 
     def stop(self) -> None:
-        """End the clerk; a call that it is at is made again by the next coordinator."""
+        """Stop the clerk; the next coordinator repeats a call that is under way."""
         if self._child is not None:
             self._child.kill()
             self._child = None
@@ -163,7 +164,7 @@ class Clerk:
         if self._child is None:
             self._child = try_to_start(f"clerk {self.name}", run_clerk, self.layout)
         if self._child is None:
-            return  # `tick` tries again after a pause
+            return  # `tick` retries after a pause
         try:
             self._child.channel.send(self._errands[0].call)
         except ClosedError:
@@ -175,11 +176,11 @@ class Clerk:
             return
         errand = self._errands[0]
         errand.deaths += 1
-        logger.warning("the clerk died at %s", type(errand.call).__name__, extra={"action": "clerk_died"})
+        logger.warning("the clerk died during %s", type(errand.call).__name__, extra={"action": "clerk_died"})
         if errand.deaths < MAX_DEATHS:
             self._send()
             return
         self._errands.popleft()
         if self._errands:
             self._send()
-        errand.then(CallFailed(f"obcd's clerk died {MAX_DEATHS} times over it"))
+        errand.then(CallFailed(f"obcd's clerk died {MAX_DEATHS} times during this"))

@@ -1,4 +1,4 @@
-"""What another configuration changes for a running coordinator. Pure: two `Settings` in, a plan and its line out."""
+"""What a new configuration changes for a running coordinator. Pure: two `Settings` in, a plan and its line out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from obcd.config.settings import Settings, Table
 from obcd.core.request.records import JobSettings
 from obcd.text import plural
 
-#: Fields of `Settings` that have a place of their own in a `Change`, or are no keys; all others are told by their name.
+#: Fields of `Settings` that have their own field in a `Change`, or are not keys; all others are reported by name.
 APART = frozenset(
     ("schema_file", "ollama_instances", "spool", "requests", "host", "profiles", "source", "schemas", "tokens")
 )
-#: Keys that change nothing here: a reload that would move a folder is refused, and one that does not may name it anew.
+#: Keys without effect here: a reload that would move a folder is refused; another path to the same folder is allowed.
 UNMOVED = {("spool", "root"), ("spool", "inbox")}
 
 
@@ -23,13 +23,13 @@ class Change:
     """The difference between two configurations.
 
     Attributes:
-        came: Endpoints that were not there.
-        back: Endpoints that still drain, and are in the configuration again.
-        left: Names of endpoints that are no longer there.
-        altered: Endpoints whose slots or GPU are others.
-        profiles_came, profiles_left, profiles_altered: Names.
-        keys: The other keys that are different, e.g. `("model", "requests.num_ctx")`; `[host]` is not ours.
-        is_for_jobs: Whether a file is asked otherwise than before in a folder that was there before.
+        came: New endpoints.
+        back: Endpoints that are still draining and are in the configuration again.
+        left: Names of endpoints that are no longer in the configuration.
+        altered: Endpoints whose slots or GPU have changed.
+        profiles_came, profiles_left, profiles_altered: Names of profiles.
+        keys: The other keys that differ, e.g. `("model", "requests.num_ctx")`; `[host]` is not the coordinator's.
+        is_for_jobs: Whether new jobs of an existing folder get other settings than before.
     """
 
     came: tuple[Endpoint, ...] = ()
@@ -44,7 +44,7 @@ class Change:
 
 
 def compare(old: Settings, new: Settings, draining: Collection[str] = ()) -> Change:
-    """Return what has to be done to go from one configuration to the other.
+    """Return the steps from one configuration to the other.
 
     Args:
         draining: Names of endpoints that left an earlier configuration and have not finished yet.
@@ -89,35 +89,35 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
 
 
 def _asked_with(settings: Settings, profile: str) -> JobSettings:
-    """Return what a job is accepted with; the limit for connections is the worker's, and the same for all."""
+    """Return the settings of a new job; the time limit for connections is the worker's, and the same for all jobs."""
     return replace(settings.job_settings(profile), connect_timeout_seconds=0.0)
 
 
 def describe(change: Change, in_flight: int, jobs: int) -> str:
-    """Return a change in one line, e.g. `2 endpoints came, 1 endpoint is leaving (16 in flight), model changed`.
+    """Return a change as one line, e.g. `2 endpoints added, 1 endpoint is draining (16 in flight), model changed`.
 
     Args:
-        in_flight: Requests that the endpoints which left still hold.
+        in_flight: Requests in flight at the endpoints that left.
         jobs: Accepted jobs that are not finished.
     """
-    parts = [f"{plural(len(change.came), 'endpoint')} came"] if change.came else []
+    parts = [f"{plural(len(change.came), 'endpoint')} added"] if change.came else []
     if change.back:
-        parts.append(f"{plural(len(change.back), 'endpoint')} taken back")
+        parts.append(f"{plural(len(change.back), 'endpoint')} restored")
     if change.left and in_flight:
         is_are = "is" if len(change.left) == 1 else "are"
-        parts.append(f"{plural(len(change.left), 'endpoint')} {is_are} leaving ({in_flight} in flight)")
+        parts.append(f"{plural(len(change.left), 'endpoint')} {is_are} draining ({in_flight} in flight)")
     elif change.left:
-        parts.append(f"{plural(len(change.left), 'endpoint')} left")
+        parts.append(f"{plural(len(change.left), 'endpoint')} removed")
     if change.altered:
         parts.append(f"{plural(len(change.altered), 'endpoint')} changed")
     for verb, names in (
-        ("came", change.profiles_came),
-        ("left", change.profiles_left),
+        ("added", change.profiles_came),
+        ("removed", change.profiles_left),
         ("changed", change.profiles_altered),
     ):
         parts += [f"profile '{name}' {verb}" for name in names]
     parts += [f"{key} changed" for key in change.keys]
     if change.is_for_jobs and jobs:
         keeps = "1 accepted job keeps" if jobs == 1 else f"{jobs} accepted jobs keep"
-        parts.append(f"{keeps} the settings of before")
+        parts.append(f"{keeps} the earlier settings")
     return ", ".join(parts) or "nothing changed"

@@ -1,6 +1,6 @@
-"""The endpoints and their workers: gives leases out, takes answers and faults in, knows who can be asked.
+"""The endpoints and their workers: send leased requests, receive responses and faults, and track endpoint states.
 
-coordinator ◄─events─ endpoints ◄─► scheduler (who asks what next)
+coordinator ◄─events─ endpoints ◄─► scheduler (which endpoint gets which request)
                           ▲
                           └─► pool (one worker process per endpoint)
 """
@@ -36,17 +36,17 @@ from obcd.workers.worker import WorkerSpec
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between control calls to an endpoint: while it does not serve, and while it does.
+#: Seconds between control calls to an endpoint: while it is not serving, and while it is.
 PROBE_SOON, PROBE_IDLE = 1.0, 30.0
 #: Seconds that a worker may exceed its own limits before it counts as frozen.
 OVERDUE_GRACE = 30.0
-#: Endpoints that left, of which manifests still say what they were.
+#: The number of removed endpoints whose facts are kept for manifests.
 DEPARTED = 500
 
 
 @dataclass(slots=True)
 class Figures:
-    """What is counted of one endpoint since the start, and what its last good probe found."""
+    """The counts of one endpoint since the start, and the findings of its last successful probe."""
 
     tokens: Rate
     answered: int = 0
@@ -56,12 +56,12 @@ class Figures:
     peer: str = ""
     probed_at: float = -math.inf
     is_probing: bool = True  # a worker probes at its start
-    state: EndpointState = EndpointState.STARTING  # as the log has it
+    state: EndpointState = EndpointState.STARTING  # the state logged last
 
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswered:
-    """A request has its answer, which is to be recorded."""
+    """A request has its response, which is to be recorded."""
 
     lease: Lease
     answer: Answered
@@ -73,8 +73,8 @@ class AttemptFailed:
 
     Attributes:
         line: The request's line number, 0 when the worker could not read it.
-        fault: As it counts for the request.
-        is_final: Whether the request has failed for good, which is to be recorded; else it is asked again.
+        fault: The fault as it counts for the request.
+        is_final: Whether the request has failed for good, which is to be recorded; otherwise it is sent again.
     """
 
     lease: Lease
@@ -83,12 +83,12 @@ class AttemptFailed:
     is_final: bool
 
 
-#: What comes of requests at the endpoints.
+#: The outcome of an attempt at an endpoint.
 RequestEvent = RequestAnswered | AttemptFailed
 
 
 class Endpoints:
-    """Main thread only; `now` is monotonic seconds.
+    """All endpoints. Main thread only; `now` is in monotonic seconds.
 
     Args:
         jobs: The folder from which workers read requests.
@@ -98,38 +98,38 @@ class Endpoints:
         self.figures: dict[str, Figures] = {}
         self.pool = Pool()
         self.fetcher = Fetcher()
-        #: Counts endpoints that went to another state, or were left out of something else.
+        #: Grows when an endpoint changes its state, or when what it is left out of changes.
         self.revision = 0
-        #: Names of endpoints that are no longer in the configuration, and still hold requests.
+        #: Names of endpoints that are no longer in the configuration and still have requests in flight.
         self.leaving: set[str] = set()
         self._members: dict[str, Endpoint] = {}
-        #: Names of endpoints whose server still answers for another name, which is leaving.
+        #: Names of endpoints whose server still serves under another name, which is leaving.
         self._held: set[str] = set()
         self._departed: dict[str, EndpointFacts] = {}
         self._jobs = jobs
         self.scheduler = scheduler
         self._requests = settings.requests
         self._left_out_log, self._logged_revision = LeftOutLog(), 0
-        #: Why the cache of answers could not be used, as far as it was logged.
+        #: The reasons already logged why the cache of answers could not be used.
         self._uncached: set[str] = set()
         self._oldest = 0.0
-        #: When the next control call is due; what may make it due earlier sets it to 0, so that all are looked at.
+        #: When the next control call is due; an event that may make one due earlier sets it to 0: all are checked then.
         self.next_probe = 0.0
         for item in settings.endpoints():
             self._add(item, now)
 
     @property
     def members(self) -> tuple[Endpoint, ...]:
-        """The endpoints in the configuration's order, those that are leaving last."""
+        """The endpoints in the order of the configuration; those that are leaving come last."""
         return tuple(self._members.values())
 
     @property
     def open_url(self) -> str:
-        """The URL of an endpoint that needs no token, for advice that people copy; "" where each needs one."""
+        """The URL of an endpoint that needs no token, for advice that people copy; "" if all need one."""
         return next((member.url for member in self.members if member.token is None), "")
 
     def apply(self, change: Change, settings: Settings, now: float) -> None:
-        """Let endpoints come, change and go; those that go finish what they hold."""
+        """Add, change and remove endpoints; those to be removed finish their requests in flight first."""
         if settings.requests.require_gpu != self._requests.require_gpu:
             self.scheduler.forgive_unfit()
         self._requests = settings.requests
@@ -154,7 +154,7 @@ class Endpoints:
                 self.pool.configure(self._spec(item))
 
     def on_limits(self, settings: JobSettings) -> None:
-        """Allow for how long a job's requests may take; it keeps its limits when the configuration changes."""
+        """Allow for the time limits of a job's requests; a job keeps its limits when the configuration changes."""
         longest = settings.load_timeout_seconds + settings.request_timeout_seconds + OVERDUE_GRACE
         self._oldest = max(self._oldest, longest)
 
@@ -165,7 +165,7 @@ class Endpoints:
         )
 
     def _add(self, item: Endpoint, now: float) -> None:
-        """Take an endpoint in; its worker waits while the same server still answers for another name."""
+        """Add an endpoint; its worker waits while the same server still serves under another name."""
         self.scheduler.add_endpoint(item.name, item.slots, now)
         self.figures[item.name] = Figures(Rate(now))
         if any(self._members[name].url == item.url for name in self.leaving):
@@ -175,7 +175,7 @@ class Endpoints:
         self._members[item.name] = item
 
     def _let_leave(self, now: float) -> None:
-        """Forget endpoints that are leaving and hold nothing any more."""
+        """Remove endpoints that are leaving and have nothing in flight any more."""
         for name in [name for name in self.leaving if not self.scheduler.in_flight(name)]:
             self._departed[name] = self._facts(self._members[name])
             while len(self._departed) > DEPARTED:
@@ -187,7 +187,7 @@ class Endpoints:
                 self.pool.remove(name, now)
             self.leaving.remove(name)
             del self._members[name], self.figures[name]
-            logger.info("endpoint %s has left", name, extra={"action": "endpoint_left", "endpoint": name})
+            logger.info("endpoint %s is removed", name, extra={"action": "endpoint_left", "endpoint": name})
         taken = {self._members[name].url for name in self.leaving}
         for name in [name for name in self._held if self._members[name].url not in taken]:
             self._held.remove(name)
@@ -195,17 +195,17 @@ class Endpoints:
 
     @property
     def outage(self) -> str:
-        """Why no request can be asked anywhere, "" when one can, or when it is not known yet."""
+        """Why no endpoint can take a request; "" when one can, or when it is not known yet."""
         names = [name for name in self._members if name not in self.leaving]
         return describe_outage([self.scheduler.health(name) for name in names])
 
     @property
     def in_flight(self) -> int:
-        """Requests at the endpoints now."""
+        """The number of requests at the endpoints now."""
         return self.scheduler.all_in_flight
 
     def views(self, now: float) -> tuple[EndpointView, ...]:
-        """Return what is shown of the endpoints."""
+        """Return the views of the endpoints."""
         odd, unfit = self.scheduler.odd(), self.scheduler.unfit()
         return tuple(
             self._view(item, sorted({*odd.get(item.name, ()), *unfit.get(item.name, ())}), now) for item in self.members
@@ -232,7 +232,7 @@ class Endpoints:
         )
 
     def facts(self) -> dict[str, EndpointFacts]:
-        """Return what manifests say of the endpoints."""
+        """Return `{endpoint: its entry in manifests}`."""
         return {**self._departed, **{item.name: self._facts(item) for item in self.members}}
 
     def _facts(self, item: Endpoint) -> EndpointFacts:
@@ -249,10 +249,10 @@ class Endpoints:
             self._log_left_out()
 
     def receive(self, now: float, readable: Iterable[int] = ()) -> list[RequestEvent]:
-        """Take what the workers said by now, and return what came of requests.
+        """Receive the workers' messages and return the outcomes of attempts.
 
         Args:
-            readable: Descriptors of those that said something, and others that are no worker's.
+            readable: Descriptors that can be read; those of others than workers are ignored.
         """
         events: list[RequestEvent] = []
         for endpoint in self.pool.find_ready(readable):
@@ -267,7 +267,7 @@ class Endpoints:
         return events
 
     def probe(self, now: float) -> None:
-        """Have control calls made where it is time."""
+        """Have the workers make the control calls that are due."""
         if now < self.next_probe:
             return
         dues = [math.inf]
@@ -288,7 +288,7 @@ class Endpoints:
         self.next_probe = 0.0
 
     def fetch(self, settings: Settings, now: float) -> None:
-        """Have models fetched that jobs need and a host has not, if the configuration wants that."""
+        """Fetch models that jobs need and a host lacks, if the configuration allows it."""
         wanted = self.scheduler.wanted_models() & settings.models() if settings.requests.pull else frozenset[str]()
         sites = [
             PullSite(item, models)
@@ -302,12 +302,12 @@ class Endpoints:
                 self._probe_now(item.name)
 
     def replace_frozen(self, now: float) -> list[RequestEvent]:
-        """Replace workers that do not keep their own limits, or were stopped; return what came of their requests."""
+        """Replace workers that exceed their own limits or were stopped; return the outcomes of their requests."""
         frozen = self.scheduler.overdue(self._oldest, now) | set(self.pool.find_stopped())
         return [event for name in frozen for event in self._on_worker_lost(self.pool.replace(name, now), now)]
 
     def cancel_in_flight(self, job: str | None = None) -> None:
-        """Break off what is in flight, of one job or of all, so that no server computes for nobody."""
+        """Cancel the requests in flight, of one job or of all, so that no server computes a result in vain."""
         for item in self.members:
             for lease in self.scheduler.leases(item.name):
                 if job in (None, lease.job):
@@ -334,7 +334,7 @@ class Endpoints:
     def _on_answered(self, endpoint: str, answer: Answered, now: float) -> RequestAnswered | None:
         lease = self.scheduler.answered(answer.ticket, endpoint, now, answer.span)
         self._break_off_overtaken()
-        if lease is None:  # late: another attempt has ended this request, or its job is gone
+        if lease is None:  # late: another attempt has finished this request, or its job is gone
             return None
         figures = self.figures[endpoint]
         figures.answered += 1
@@ -355,18 +355,18 @@ class Endpoints:
         health = self.scheduler.health(endpoint)
         before = health.state
         self.scheduler.on_recovery_step(endpoint, text, now)
-        if health.state is before:  # another state is logged anyhow, with its reason
+        if health.state is before:  # a change of state is logged anyway, with its reason
             logger.warning("endpoint %s: %s", endpoint, text, extra={"action": "endpoint_rescue", "endpoint": endpoint})
 
     def _log_uncached(self, reason: str) -> None:
-        """Log each reason once: all workers come upon it."""
+        """Log each reason once: every worker reports it."""
         if reason not in self._uncached:
             self._uncached.add(reason)
-            text = "the cache of answers is not used: %s; obcd goes on without it (obcd cache clear begins it anew)"
+            text = "the cache of answers is not used: %s; obcd continues without it (to reset it: obcd cache clear)"
             logger.warning(text, reason, extra={"action": "cache_failed"})
 
     def _break_off_overtaken(self) -> None:
-        """Let no server compute what another one has answered."""
+        """Cancel hedged requests whose response has come from another endpoint."""
         for lease, is_overdue in self.scheduler.take_overtaken():
             self.pool.send(lease.endpoint, Cancel(lease.ticket, is_overdue))
             self._log_state(lease.endpoint)
@@ -397,7 +397,7 @@ class Endpoints:
             self.revision += 1
 
     def _log_state(self, name: str) -> None:
-        """Log an endpoint's state if it is another one; called after each event, whatever it was."""
+        """Log an endpoint's state if it has changed; called after every event."""
         figures, health = self.figures[name], self.scheduler.health(name)
         if health.state is figures.state:
             return

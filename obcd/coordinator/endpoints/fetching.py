@@ -1,9 +1,9 @@
-"""Has models fetched that no endpoint of a host has: by one server of each host, one at a time there.
+"""Fetch models that no endpoint of a host has: through one server of each host, one model at a time per host.
 
-fetcher ─thread─► POST /api/pull ─► endpoint ─► the host's folder of models: its other servers see it at once
+fetcher ─thread─► POST /api/pull ─► endpoint ─► the host's folder of models: its other servers see the model at once
 
-Only models that the configuration names are fetched, and only while a job needs them: what a line names is a stranger's
-choice, and a registry can be any address.
+Only models that the configuration names are fetched, and only while a job needs them: a model named in a line is
+untrusted input, and a registry can be any address.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ from obcd.ollama.pulling import Progress, stream_pull
 
 logger = logging.getLogger(__name__)
 
-#: First and longest pause, in seconds, before a pull that failed is tried again.
+#: First and longest pause, in seconds, before a failed pull is retried.
 PULL_BASE, PULL_LIMIT = 10.0, 600.0
-#: Seconds after a pull in which the host's endpoints tell of the model; they are probed at once.
+#: Seconds after a pull within which the host's endpoints list the model; they are probed at once.
 TELL_SECONDS = 30.0
-#: What a registry says of a name that it does not know: another try will not change that soon.
+#: What a registry replies to a name that it does not know: a retry will not change that soon.
 UNKNOWN = "file does not exist"
 
 
 @dataclass(frozen=True, slots=True)
 class PullSite:
-    """An endpoint by which its host can be asked for a model."""
+    """An endpoint through which its host can fetch a model."""
 
     endpoint: Endpoint
     models: Collection[str]
 
 
 class Pull:
-    """One pull under way, in a thread of its own; its fields are read by the main thread."""
+    """One pull under way, in its own thread; the main thread reads its fields."""
 
     def __init__(self, endpoint: Endpoint, model: str) -> None:
         self.endpoint, self.model = endpoint, model
         self.failure = ""
         self.is_over = False
         self.percent = 0
-        #: {digest of a file: (bytes that came, bytes of all)}
+        #: {digest of a file: (bytes received, bytes in all)}
         self._files: dict[str, tuple[int, int]] = {}
         threading.Thread(target=self._run, name="pull", daemon=True).start()
 
     def _run(self) -> None:
-        self._log("%s is fetched by %s", "pull_started")
+        self._log("fetching %s through %s", "pull_started")
         try:
             for progress in stream_pull(self.endpoint.url, self.model, self.endpoint.token):
                 self._note(progress)
         except NoEndpointError as error:
             self.failure = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the main thread has to learn that it is over
-            self.failure = f"it failed as nothing should ({fault_text(error)})"
+        except Exception as error:  # noqa: BLE001 - the main thread has to learn in any case that the pull is over
+            self.failure = f"an unexpected error in obcd ({fault_text(error)})"
         if not self.failure:
-            self._log("%s is there, fetched by %s", "pull_ended")
+            self._log("fetched %s through %s", "pull_ended")
         self.is_over = True
 
     def _note(self, progress: Progress) -> None:
@@ -71,7 +71,7 @@ class Pull:
         came, total = (sum(sizes) for sizes in zip(*self._files.values(), strict=True))
         percent = 100 * came // total if total else 0
         if percent // 10 > self.percent // 10:
-            self._log("%s is fetched by %s: %d %%", "pull_progress", percent // 10 * 10)
+            self._log("fetching %s through %s: %d %%", "pull_progress", percent // 10 * 10)
         self.percent = max(self.percent, percent)
 
     def _log(self, text: str, action: str, *more: object) -> None:
@@ -81,7 +81,7 @@ class Pull:
 
 @dataclass(slots=True)
 class _Failure:
-    """What became of the last try of a host, and when the next one is."""
+    """The outcome of a host's last try, and when the next one is due."""
 
     reason: str
     tries: int
@@ -89,25 +89,25 @@ class _Failure:
 
 
 class Fetcher:
-    """Main thread only; `now` is monotonic seconds."""
+    """Starts the pulls. Main thread only; `now` is in monotonic seconds."""
 
     def __init__(self) -> None:
-        #: {host: what it fetches}
+        #: {host: the pull under way}
         self._pulls: dict[str, Pull] = {}
-        #: {(host, model): why it has it not}
+        #: {(host, model): why the host does not have it}
         self._failures: dict[tuple[str, str], _Failure] = {}
-        #: {(host, model): when it came}
+        #: {(host, model): when its pull ended}
         self._came: dict[tuple[str, str], float] = {}
 
     def tick(self, wanted: Collection[str], sites: Iterable[PullSite], now: float) -> list[str]:
-        """Take in what ended, and begin what is missing.
+        """Collect the pulls that ended, and start those that are missing.
 
         Args:
             wanted: Canonical names of models.
-            sites: Endpoints that can be asked now.
+            sites: Endpoints that can be used now.
 
         Returns:
-            The hosts that have another model since the last call.
+            The hosts that have got a model since the last call.
         """
         news = [host for host, pull in list(self._pulls.items()) if self._has_ended(host, pull, now)]
         self._came = {key: came for key, came in self._came.items() if now - came < TELL_SECONDS}
@@ -122,20 +122,20 @@ class Fetcher:
         return news
 
     def coming(self) -> frozenset[str]:
-        """Return the models for which work may wait: they are fetched, will be tried again, or came just now."""
+        """Return the models that work may wait for: they are being fetched, will be retried, or have just arrived."""
         tried = {model for (_, model), failure in self._failures.items() if UNKNOWN not in failure.reason}
         come = {model for _, model in self._came}
         return frozenset({pull.model for pull in self._pulls.values()} | tried | come)
 
     def views(self) -> tuple[PullView, ...]:
-        """Return what is shown of the pulls under way."""
+        """Return the views of the pulls under way."""
         return tuple(
             PullView(endpoint=pull.endpoint.name, model=plain_model(pull.model), percent=pull.percent)
             for pull in self._pulls.values()
         )
 
     def troubles(self) -> list[str]:
-        """Return what could not be fetched, for people."""
+        """Return a sentence for each model that could not be fetched."""
         return [
             f"{plain_model(model)} cannot be fetched by {host}: {failure.reason}"
             for (host, model), failure in sorted(self._failures.items())
@@ -150,7 +150,7 @@ class Fetcher:
         return None
 
     def _has_ended(self, host: str, pull: Pull, now: float) -> bool:
-        """Take in a pull that is over; return whether it brought its model."""
+        """Collect a pull that is over; return whether the host has its model now."""
         if not pull.is_over:
             return False
         del self._pulls[host]
@@ -163,6 +163,6 @@ class Fetcher:
         wait = pause(tries, PULL_BASE, PULL_LIMIT, host)
         self._failures[key] = _Failure(pull.failure, tries, now + wait)
         extra = {"action": "pull_failed", "endpoint": pull.endpoint.name}
-        text = "%s could not be fetched by %s: %s; it is tried again in %.0f s"
+        text = "%s could not be fetched by %s: %s; next try in %.0f s"
         logger.warning(text, plain_model(pull.model), pull.endpoint.name, pull.failure, wait, extra=extra)
         return False

@@ -1,4 +1,4 @@
-"""What the log says of endpoints that are left out of something: each thing once, and when it is over."""
+"""Log what endpoints are left out of: each reason once, and once when it no longer applies."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ Sentences = Mapping[str, Iterable[str]]
 
 
 class LeftOutLog:
-    """What was said so far."""
+    """The sentences logged so far."""
 
     def __init__(self) -> None:
         self._odd: set[tuple[str, str]] = set()
         self._unfit: set[tuple[str, str]] = set()
 
     def log_news(self, odd: Sentences, unfit: Sentences) -> bool:
-        """Log what is new; return whether anything is.
+        """Log the sentences that are new; return whether there were any.
 
         Args:
-            odd: What is other about the weights of endpoints. That comes up with each job, and is logged once.
-            unfit: What they do not serve as they should, until they do.
+            odd: How the weights of endpoints differ from the others'. This recurs with each job and is logged once.
+            unfit: What endpoints cannot serve as they should, until they can.
         """
         new_odd, now_unfit = _pairs(odd) - self._odd, _pairs(unfit)
         for name, why in sorted(new_odd):
             extra = {"action": "other_weights", "endpoint": name}
-            logger.warning("endpoint %s is left out of jobs that others answer: %s", name, why, extra=extra)
+            logger.warning("endpoint %s is left out of jobs that others serve: %s", name, why, extra=extra)
         for name, why in sorted(now_unfit - self._unfit):
             extra = {"action": "unfit", "endpoint": name}
-            logger.warning("endpoint %s is left out until another look: %s", name, why, extra=extra)
+            logger.warning("endpoint %s is left out until the next check: %s", name, why, extra=extra)
         for name, why in sorted(self._unfit - now_unfit):
             extra = {"action": "fit_again", "endpoint": name}
-            logger.info("endpoint %s is not left out any more: %s", name, why, extra=extra)
+            logger.info("endpoint %s is no longer left out: %s", name, why, extra=extra)
         has_news = bool(new_odd) or now_unfit != self._unfit
         self._odd |= new_odd
         self._unfit = now_unfit

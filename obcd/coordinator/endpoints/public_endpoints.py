@@ -1,4 +1,4 @@
-"""Warnings of endpoints to which prompts travel in the open."""
+"""Warnings about endpoints to which prompts travel unencrypted over public networks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_exposed(endpoints: Iterable[Endpoint]) -> None:
-    """Say which endpoints are out in the open by the addresses in the configuration; a name is resolved later."""
+    """Warn about endpoints that are exposed by their addresses in the configuration; a name is resolved later."""
     for endpoint in endpoints:
         _warn(endpoint, endpoint.exposure())
 
 
 def warn_of_peer(endpoint: Endpoint, peer: str) -> None:
-    """Say that an endpoint which the configuration names is out in the open, by the address it was reached at."""
-    if not endpoint.exposure():  # else it was said already
+    """Warn about an endpoint, configured by name, that is exposed by the address at which it was reached."""
+    if not endpoint.exposure():  # otherwise `warn_of_exposed` has logged it
         _warn(endpoint, endpoint.exposure(peer))
 
 

@@ -1,7 +1,7 @@
-"""Settled drops on their way to the clerk: submitters take turns, and who has too much under way waits.
+"""Settled drops on their way to the clerk: submitters take turns, and drops of those above their limits wait.
 
-A clerk is given few at a time: of somebody's five thousand files and another one's single one, that one is soon next.
-Large files have a clerk and lines of their own.
+A clerk gets few drops at a time: when one user drops five thousand files and another user one, that one is soon next.
+Large files have their own clerk and their own lines.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from obcd.coordinator.clerk.calls import is_large_file
 from obcd.core.user_limits import UserLimits, UserUsage, why_too_much
 from obcd.spool.inbox.arrivals import Drop, Key
 
-#: Files of one submitter for which the outbox says why they wait: each takes a status folder.
+#: The number of files of one submitter whose reason for waiting is shown in the outbox: each needs a status folder.
 MOST_TOLD = 100
 
 
 class Admission:
-    """Main thread only.
+    """The lines of drops. Main thread only.
 
     Args:
-        held: Returns what a submitter has under way, what the clerk was asked to accept included.
+        held: Returns a submitter's usage, including the drops that are with the clerk.
     """
 
     def __init__(self, limits: UserLimits, held: Callable[[int], UserUsage]) -> None:
         self.limits = limits
         self._held = held
-        #: {(submitter, whether they are large): his drops in the order in which they are taken}
+        #: {(submitter, whether they are large): their drops in the order in which they are accepted}
         self._lines: dict[tuple[int, bool], dict[Key, Drop]] = defaultdict(dict)
-        #: {such a line: the number of its last drop that was taken}
+        #: {such a line: the number of its last accepted drop}
         self._served: dict[tuple[int, bool], int] = {}
         self._taken = 0
         #: {such a line: why it waits}
@@ -42,19 +42,19 @@ class Admission:
         return any(self._lines.values())
 
     def offer(self, drop: Drop) -> None:
-        """Take a settled drop in, in place of an older one of the same name."""
+        """Add a settled drop; it replaces an older one of the same name."""
         for drops in self._lines.values():
             drops.pop(drop.key, None)
         self._lines[drop.identity.uid, is_large_file(drop.identity.size)][drop.key] = drop
 
     def keep_only(self, keys: set[Key]) -> None:
-        """Forget what has gone from the inbox."""
+        """Forget drops that have left the inbox."""
         for drops in self._lines.values():
             for key in [key for key in drops if key not in keys]:
                 del drops[key]
 
     def take_next(self, *, is_large: bool) -> Drop | None:
-        """Return whose turn it is with large files, or with all others; None when nobody's may be taken now."""
+        """Return the next drop, either a large file or any other; None when none may be accepted now."""
         self._blocked = {line: why for line, why in self._blocked.items() if line[1] != is_large}
         waiting = (line for line, drops in self._lines.items() if drops and line[1] == is_large)
         for line in sorted(waiting, key=self._turn):
@@ -69,10 +69,10 @@ class Admission:
         return None
 
     def waiting(self, obstacle: str) -> dict[Key, str]:
-        """Return why drops wait, as far as it is told.
+        """Return why drops wait, for those that are shown in the outbox.
 
         Args:
-            obstacle: Why all of them do, "" when only limits hold some up.
+            obstacle: Why all of them wait, "" when only some wait because of limits.
         """
         why = {line: obstacle for line in self._lines} if obstacle else self._blocked
         return {

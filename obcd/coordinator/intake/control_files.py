@@ -1,4 +1,4 @@
-"""Control files of the inbox: which job each one addresses, whether its owner may, and what is said when it is in vain.
+"""Control files of the inbox: which job each one addresses, whether its owner may control it, and why it has no effect.
 
 inbox ─scan─► control files ─pause─► jobs
                     └──bind (clerk)─► jobs/<id>/ ─► jobs
@@ -26,40 +26,42 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: Control files that are looked at; a flood of them may not hold the loop.
+#: The number of control files that are read; a flood of them must not block the loop.
 MOST_CONTROLS = 200
-#: Seconds after which a stranger's control file goes: in a sticky folder it keeps the submitter from making his own.
+#: Seconds after which the control file of another user is removed: in a sticky folder it keeps the submitter from
+#: making one.
 REFUSED_SECONDS = 60.0
 
 
 class ControlFiles:
-    """Main thread only; `now` is monotonic seconds.
+    """Applies control files to jobs. Main thread only; `now` is in monotonic seconds.
 
     Args:
-        clerks: Those that publish: the one that will publish a job binds it, so that it is bound before or not at all.
+        clerks: The clerks that publish: the clerk that will publish a job applies its control files, so that they take
+            effect before publication or not at all.
     """
 
     def __init__(self, layout: Layout, jobs: Jobs, clerks: ClerkPair) -> None:
         self._layout = layout
         self._jobs = jobs
         self._clerks = clerks
-        #: {control file: why it is not obeyed, or not yet}
+        #: {control file: why it has no effect, or none yet}
         self.waiting: dict[Key, str] = {}
         self._binding: set[Control] = set()
-        #: {control file that addresses nothing, or is a stranger's: when it was first seen so}
+        #: {control file that addresses no job, or is another user's: when it was first seen in this state}
         self._idle: dict[Key, float] = {}
-        #: Pauses that held a job at the last look: they go with it, or they would meet the next one of its name.
+        #: Pauses that held a job at the last check: they go with the job, or they would hold the next one of its name.
         self._pausing: set[Key] = set()
         self._files: Sequence[Key] | None = None
-        #: Of the jobs at the last look; None: look again.
+        #: Revision of the jobs at the last check; None: check again.
         self._revision: int | None = None
 
     def tick(self, files: Sequence[Key], is_coming: Callable[[Key], bool], now: float) -> None:
-        """Obey what lies in the inbox, if the inbox was scanned or jobs changed since the last turn.
+        """Apply the control files if the inbox was scanned or jobs have changed after the last tick.
 
         Args:
-            files: The control files of the last scan; another object each time.
-            is_coming: Returns whether a drop is on its way to become a job.
+            files: The control files of the last scan; a new object after each scan.
+            is_coming: Returns whether a drop is about to become a job.
         """
         if files is self._files and self._revision == self._jobs.revision:
             return
@@ -80,15 +82,15 @@ class ControlFiles:
             elif job is not None:
                 self._bind(control, job, pauses.get(control.key))
         for file in sorted(set(files) - set(chosen)):
-            self.waiting[file] = f"more than {MOST_CONTROLS} control files lie in the inbox: it is looked at later"
+            self.waiting[file] = f"the inbox holds more than {MOST_CONTROLS} control files: this one is read later"
         self._jobs.pause(frozenset(paused.values()))
         self._clear(limits, now)
         self._pausing = set(paused)
 
     def _choose(self, files: Sequence[Key]) -> list[Key]:
-        """Choose the files that are looked at now: pauses in force, then one of each owner in turn.
+        """Choose the files that are read now: pauses in force, then one file of each owner in turn.
 
-        Else somebody's thousand would keep the others' from being obeyed.
+        Otherwise a thousand files of one user would keep those of others from taking effect.
         """
         if len(files) <= MOST_CONTROLS:
             return sorted(files)
@@ -101,12 +103,12 @@ class ControlFiles:
         return list(itertools.islice(itertools.chain(sorted(self._pausing & set(files)), in_turn), MOST_CONTROLS))
 
     def _read(self, files: Sequence[Key], limits: dict[Key, float]) -> list[Control]:
-        """Read the files, oldest first: of two priorities the newer one counts. What is none is removed some day."""
+        """Read the files, oldest first: of two priorities the newer one counts. An invalid file is removed later."""
         controls = []
         for file in files:
             try:
                 controls.append(read_control(self._layout, file))
-            except FileNotFoundError:  # taken away since the scan
+            except FileNotFoundError:  # removed after the scan
                 continue
             except OSError as error:
                 self.waiting[file], limits[file] = f"the daemon cannot read it: {error.strerror}", ORPHAN_SECONDS
@@ -115,7 +117,7 @@ class ControlFiles:
         return sorted(controls, key=lambda control: control.identity.ctime_ns)
 
     def _candidates(self, control: Control) -> list[JobHeader]:
-        """Return the unfinished jobs that a control file may mean, whoever owns it."""
+        """Return the unfinished jobs that a control file may address, whatever its owner."""
         return [
             header
             for header in self._jobs.addressable()
@@ -123,27 +125,27 @@ class ControlFiles:
         ]
 
     def _find(self, control: Control, is_coming: Callable[[Key], bool]) -> JobHeader | str | None:
-        """Return the job that is meant, or why there is none; None: it is on its way."""
+        """Return the job that is addressed, or why there is none; None: the job is about to be accepted."""
         if not control.job and is_coming(control.key):
             return None
         name, found = printable(control.key.name), self._candidates(control)
         if not found:
             which = f"job {printable(control.job)}" if control.job else f"unfinished job of {name}"
-            kept = "it counts for the next one" if control.verb is ControlVerb.PAUSE else "it is removed after an hour"
-            return f"there is no {which}: {kept}; take it away if you do not mean that"
+            kept = "it applies to the next one" if control.verb is ControlVerb.PAUSE else "it is removed after an hour"
+            return f"there is no {which}: {kept}; delete it if you do not want that"
         mine = [header for header in found if control.uid in (header.uid, os.geteuid())]
         if not mine:
-            return f"{name} is somebody else's job: only its submitter or the daemon's own user may control it"
+            return f"{name} is the job of another user: only its submitter or the daemon's own user may control it"
         return max(mine, key=lambda header: (header.accepted_at, header.id))
 
     def _bind(self, control: Control, job: JobHeader, pause: Control | None) -> None:
         if control in self._binding:
             return
         if self._jobs.state(job.id) is JobState.COMPLETE:
-            self.waiting[control.file] = "the job is complete, its answers are being published"
+            self.waiting[control.file] = "the job is complete: its results are being published"
             return
         if control.verb is ControlVerb.RESUME and pause is not None and control.uid not in (pause.uid, os.geteuid()):
-            self.waiting[control.file] = f"somebody else paused it: only who made {pause.file.name} may take it away"
+            self.waiting[control.file] = f"another user paused it: only the owner of {pause.file.name} may delete that"
             return
         self._binding.add(control)
         call = Bind(job, control, by_daemon=control.uid == os.geteuid())
@@ -154,7 +156,7 @@ class ControlFiles:
         self._revision = None
         if isinstance(outcome, CallFailed):
             extra = {"action": "control_failed", "job": job.id}
-            logger.error("%s cannot be obeyed: %s", printable(control.file.name), outcome.reason, extra=extra)
+            logger.error("%s cannot take effect: %s", printable(control.file.name), outcome.reason, extra=extra)
             return
         if outcome is not None:
             self._jobs.bind(job.id, outcome)
@@ -162,10 +164,10 @@ class ControlFiles:
             self._jobs.resume(job.id)
 
     def _limit(self, control: Control) -> float:
-        """Return after how many seconds a control file that is not obeyed goes.
+        """Return the seconds after which a control file without effect is removed.
 
-        One of a stranger goes soon. A pause that held a job goes with it, or it would hold the next one of its name;
-        one that never held any is meant for what comes.
+        The file of another user is removed soon. A pause that held a job goes with the job, or it would hold the next
+        one of its name; a pause that never held a job is meant for one to come.
         """
         if self._candidates(control):
             return REFUSED_SECONDS
@@ -174,7 +176,7 @@ class ControlFiles:
         return 0.0 if control.file in self._pausing else math.inf
 
     def _clear(self, limits: Mapping[Key, float], now: float) -> None:
-        """Remove what was not obeyed for long enough."""
+        """Remove files that had no effect for long enough."""
         self._idle = {file: self._idle.get(file, now) for file in limits}
         for file, limit in limits.items():
             if now - self._idle[file] >= limit:

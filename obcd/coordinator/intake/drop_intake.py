@@ -1,4 +1,4 @@
-"""Intake: scans the inbox, has a clerk accept what settled, and says why the rest waits."""
+"""Intake: scans the inbox, has a clerk accept settled drops, and reports why the others wait."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from obcd.text import duration, printable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between scans: while something settles, and otherwise (events make it sooner).
+#: Seconds between scans: while a file is settling, and otherwise (events cause earlier scans).
 SCAN_SOON, SCAN_IDLE = 0.5, 5.0
-#: Least pause after a scan, in seconds, and as a multiple of what the scan took: thousands of files that come, are
-#: taken or are published in a row may not each cost a look at all of them.
+#: Least pause after a scan, in seconds, and as a multiple of the scan's duration: when thousands of files arrive, are
+#: accepted or are published in a row, not each of them may cost a scan of all.
 LEAST_PAUSE, PAUSE_BY_COST = 0.1, 4.0
-#: Most seconds of a turn that a look at the inbox may take.
+#: Most seconds of a tick that the scan of the inbox may take.
 LOOK_SECONDS = 0.02
-#: Rejected files that `obcd status` names.
+#: The number of rejected files that `obcd status` lists.
 REMEMBERED = 20
-#: Files that settled which are put in line in one turn.
+#: The number of settled files that are put in line in one tick.
 ARRIVED_A_TURN = 500
-#: Drops that are with a clerk at once: the one that it works on, and the next ones, so that it never waits.
+#: The number of drops that are with a clerk at once: the one being accepted and the next ones, so that it never waits.
 AT_THE_CLERK = 4
-#: How many ignored files of the inbox are worth a warning.
+#: The number of ignored files in the inbox from which on a warning is given.
 MANY_IGNORED = 10_000
-#: Why files wait while nothing is accepted.
-NO_ROOM = "the spool has no room at present: it is taken when there is"
-#: Seconds after which something that the clerk could not take is offered again.
+#: Why files wait while no file is accepted.
+NO_ROOM = "the disk is almost full: this file is accepted when space is free"
+#: Seconds after which a file that the clerk could not accept is offered again.
 HOLD_SECONDS, DISK_SECONDS = 5.0, 10.0
 NEVER = float("inf")
 
 
 class DropIntake:
-    """Main thread only; `now` is monotonic seconds.
+    """Turns drops into jobs. Main thread only; `now` is in monotonic seconds.
 
     Args:
-        job_index: The jobs that a repeated drop might be, and that count against their submitters' limits.
+        job_index: The jobs that a drop might repeat, and that count against their submitters' limits.
     """
 
     def __init__(self, settings: Settings, layout: Layout, clerks: ClerkPair, job_index: JobIndex) -> None:
@@ -62,7 +62,7 @@ class DropIntake:
         self._layout = layout
         self._clerks = clerks
         self._job_index = job_index
-        #: Jobs that were accepted since the last `take_accepted`.
+        #: Jobs that were accepted after the last `take_accepted`.
         self._accepted: list[JobHeader] = []
         self._least_settle = 0.0
         self._inbox = Inbox(
@@ -70,28 +70,28 @@ class DropIntake:
         )
         self._is_open = True
         self._scan_at = 0.0
-        #: Until when no scan is made, except after another configuration.
+        #: No scan is made before this time, except after a change of the configuration.
         self._rested_at = 0.0
-        self._now = 0.0  # of the last turn: what a clerk answers between two turns is dated by it
-        #: Claimed files that could not be taken: (when they are tried again, how)
+        self._now = 0.0  # of the last tick, which dates the outcomes that a clerk sends between two ticks
+        #: Claimed files that could not be accepted: (when they are retried, the order)
         self._again: list[tuple[float, AcceptOrder]] = []
-        #: Drops that the clerk has been asked to accept and has not answered.
+        #: Drops that are with the clerk, which has sent no outcome yet.
         self._asked: dict[Key, Drop] = {}
         self._admission = Admission(spool.limits, self._held)
         self._look_seconds = 0.0
-        #: What settled by the last look and is not in line yet, the oldest first.
+        #: Drops that had settled at the last scan and are not in line yet, the oldest first.
         self._arrived: list[Drop] = []
         self._has_logged_ignored = False
-        #: Claimed files that cannot be taken up, since their profile is gone.
+        #: Claimed files that cannot become jobs because their profile is gone.
         self._stranded: list[Claim] = []
         #: The files that were rejected last.
         self.rejected: deque[RejectedView] = deque(maxlen=REMEMBERED)
-        #: What keeps the whole inbox from being read, "" when all is well.
+        #: Why the inbox as a whole cannot be read, "" when it can.
         self.trouble = ""
 
     @property
     def waiting(self) -> dict[Key, str]:
-        """The files that are not taken, and why."""
+        """The files that are not accepted, and why."""
         stranded = {
             claim.drop.key: f"its profile '{claim.drop.key.profile}' is no longer in the configuration"
             for claim in self._stranded
@@ -101,7 +101,7 @@ class DropIntake:
 
     @property
     def settling(self) -> list[Key]:
-        """The files that are on their way."""
+        """The files that are settling."""
         return self._inbox.settling
 
     @property
@@ -110,12 +110,12 @@ class DropIntake:
         return self._inbox.controls
 
     def is_coming(self, key: Key) -> bool:
-        """Return whether a file becomes a job soon: it settles, is in line, or the clerk has it."""
+        """Return whether a file is about to become a job: it is settling, in line, or with the clerk."""
         is_in_line = key in self._asked or key in self._admission or self._inbox.is_settling(key)
         return is_in_line or any(drop.key == key for drop in self._arrived)
 
     def configure(self, settings: Settings) -> None:
-        """Take files with other settings from now on; what the clerk was asked to accept already keeps the former."""
+        """Accept files with new settings from now on; drops that are already with the clerk keep the earlier ones."""
         self._settings = settings
         self._admission.limits = settings.spool.limits
         self._configure_inbox()
@@ -126,13 +126,13 @@ class DropIntake:
         self.wake_held()
 
     def admit(self, is_open: bool) -> None:
-        """Accept files from now on, or let them lie where they are (see `DiskWatch`)."""
+        """Accept files from now on, or leave them in the inbox (see `DiskWatch`)."""
         was_open, self._is_open = self._is_open, is_open
         if is_open and not was_open:
             self.wake_held()
 
     def settle_at_least(self, seconds: float) -> None:
-        """Wait for files to settle for this long, whatever the configuration says (see `InboxWatch`)."""
+        """Wait at least this long for files to settle, whatever the configuration says (see `InboxWatch`)."""
         if seconds != self._least_settle:
             self._least_settle = seconds
             self._configure_inbox()
@@ -143,25 +143,25 @@ class DropIntake:
         self._inbox.configure(list(self._settings.profiles), settle, spool.require_marker, self._settings.accepted())
 
     def wake(self) -> None:
-        """Scan at the next turn, or a little later when the last scan was just now."""
+        """Scan at the next tick, or a little later if the last scan has only just ended."""
         self._scan_at = min(self._scan_at, self._rested_at)
 
     def wake_held(self) -> None:
-        """Look again at drops that waited for another job."""
+        """Offer drops again that waited for another job."""
         self._inbox.wake_held()
         self.wake()
 
     def next_scan(self) -> float:
-        """Return when `tick` is to be called; also in the past."""
+        """Return when `tick` is to be called; may be in the past."""
         return 0.0 if self._arrived else min([self._scan_at, *(due for due, _ in self._again)])
 
     def take_accepted(self) -> list[JobHeader]:
-        """Return the jobs that were accepted since the last call."""
+        """Return the jobs that were accepted after the last call."""
         accepted, self._accepted = self._accepted, []
         return accepted
 
     def tick(self, now: float) -> None:
-        """Scan if it is time."""
+        """Scan if a scan is due."""
         self._now = now
         if self._again:
             due = [order for at, order in self._again if at <= now]
@@ -176,14 +176,14 @@ class DropIntake:
             self._hand_out()
 
     def _look(self, now: float) -> None:
-        """Go on with the look at the inbox, and take what settled when it comes to its end."""
-        began = monotonic()  # not `now`: what the look costs decides how long none is made
+        """Continue the scan of the inbox; at its end, take over the drops that have settled."""
+        began = monotonic()  # not `now`: the duration of the scan decides how long the pause after it is
         try:
             drops = self._inbox.look(now, LOOK_SECONDS)
         except OSError as error:
             trouble = f"the inbox {self._layout.inbox} cannot be read: {error.strerror}"
             if self.trouble != trouble:
-                logger.warning("%s; obcd goes on trying", trouble, extra={"action": "inbox_unreadable"})
+                logger.warning("%s; obcd keeps trying", trouble, extra={"action": "inbox_unreadable"})
             self.trouble = trouble
             self._scan_at = now + SCAN_IDLE
             return
@@ -199,19 +199,19 @@ class DropIntake:
         self._scan_at = now + (SCAN_SOON if is_soon else SCAN_IDLE)
 
     def _on_arrived(self) -> None:
-        """Put what settled in line, few at a time."""
+        """Put settled drops in line, a limited number in each tick."""
         drops, self._arrived = self._arrived[:ARRIVED_A_TURN], self._arrived[ARRIVED_A_TURN:]
         for drop in drops:
             why = why_too_large(drop.identity.size, self._settings.spool.limits)
             if why:
                 self._inbox.hold(drop, why, NEVER)
-            elif drop.key in self._asked:  # a newer file of that name: only when the older is a job can it be its twin
+            elif drop.key in self._asked:  # a newer file of that name, which may repeat the older once that is a job
                 self._inbox.offer_again(drop)
             else:
                 self._admission.offer(drop)
 
     def _hand_out(self) -> None:
-        """Have each clerk accept what is next, as long as few are with it."""
+        """Give each clerk the next drops, up to the number that may be with it."""
         for is_large in (False, True):
             asked = sum(is_large_file(drop.identity.size) == is_large for drop in self._asked.values())
             for _ in range(asked, AT_THE_CLERK):
@@ -221,34 +221,34 @@ class DropIntake:
                 self._accept(drop)
 
     def _held(self, uid: int) -> UserUsage:
-        """Return what a submitter has under way."""
+        """Return a submitter's usage."""
         asked = [drop.identity for drop in self._asked.values() if drop.identity.uid == uid]
         return self._job_index.held(uid).plus(UserUsage(len(asked), sum(identity.size for identity in asked)))
 
     def _find_crowd(self) -> str:
-        """Return the warning of very many ignored files, "" for none: they cost time at each look."""
+        """Return the warning about very many ignored files, which cost time at each scan; "" for none."""
         count = self._inbox.ignored
         if count < MANY_IGNORED:
             self._has_logged_ignored = False
             return ""
-        text = f"the inbox {self._layout.inbox} holds {count} hidden or temporary files, each look at them takes time"
+        text = f"the inbox {self._layout.inbox} holds {count} hidden or temporary files, which make each scan slower"
         if not self._has_logged_ignored:
             self._has_logged_ignored = True
-            logger.warning("%s: remove what is not needed", text, extra={"action": "inbox_crowded"})
-        return f"{text}: remove what is not needed"
+            logger.warning("%s: remove those that are not needed", text, extra={"action": "inbox_crowded"})
+        return f"{text}: remove those that are not needed"
 
     def resume_claim(self, claim: Claim) -> None:
-        """Have a file accepted that an earlier coordinator had claimed."""
+        """Have a clerk accept a file that an earlier coordinator had claimed."""
         profile = claim.drop.key.profile
         if profile and profile not in self._settings.profiles:
             extra = {"action": "claim_waits", "job": claim.job, "profile": profile}
-            logger.error("claim %s waits: profile '%s' is gone", claim.job, profile, extra=extra)
+            logger.error("claim %s waits: profile '%s' is not configured", claim.job, profile, extra=extra)
             self._stranded.append(claim)
             return
         self._take_up(self._make_order(claim.drop, claim.job, reject_torn=True))
 
     def _take_up(self, order: AcceptOrder) -> None:
-        """Have a claimed file accepted, as soon as files are."""
+        """Have a clerk accept a claimed file, as soon as files are accepted."""
         if self._is_open:
             self._clerks.submit(AcceptClaimed(order), partial(self._on_verdict, order))
         else:
@@ -292,7 +292,7 @@ class DropIntake:
             case NotYet(why, until_published, until_rejected):
                 if until_rejected:
                     limit = duration(self._settings.spool.incomplete_hold_seconds)
-                    why = f"{why}; rejected when it has been so for {limit}"
+                    why = f"{why}; it is rejected if this lasts for {limit}"
                 self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
             case Rejected(job, why, folder):
                 self.rejected.append(RejectedView(file=label, folder=str(folder), why=why))
@@ -300,10 +300,10 @@ class DropIntake:
                 logger.warning("%s rejected: %s", label, why, extra=extra)
             case Repeated(job, earlier, folder):
                 extra = {"action": "drop_repeated", "job": job, "profile": key.profile, "file": label}
-                logger.info("%s was answered before, as job %s: so says %s", label, earlier, folder, extra=extra)
+                logger.info("%s was answered before, as job %s: see %s", label, earlier, folder, extra=extra)
             case Gone():
                 extra = {"action": "drop_gone", "profile": key.profile}
-                logger.info("%s was taken away before it was accepted", label, extra=extra)
+                logger.info("%s was removed before it was accepted", label, extra=extra)
             case _:
                 assert_never(outcome)
 

@@ -1,4 +1,4 @@
-"""The jobs that are not published, by name and by submitter: thousands of drops are each held against them."""
+"""The unpublished jobs, by name and by submitter: each of thousands of drops is compared with them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from obcd.spool.job.job_folder import JobHeader
 
 
 class JobIndex:
-    """Main thread only."""
+    """The index of unpublished jobs. Main thread only."""
 
     def __init__(self) -> None:
         self._headers: dict[str, JobHeader] = {}
         #: {name of the dropped file: {job: its header}}
         self._named: dict[str, dict[str, JobHeader]] = defaultdict(dict)
-        #: {uid: what that submitter has under way}
+        #: {uid: the usage of that submitter}
         self._held: dict[int, UserUsage] = {}
 
     def add(self, header: JobHeader) -> None:
-        """Take a job in; one that is known stays."""
+        """Add a job; a known job stays as it is."""
         if header.id in self._headers:
             return
         self._headers[header.id] = self._named[header.name][header.id] = header
         self._held[header.uid] = self.held(header.uid).plus(UserUsage(1, header.size))
 
     def remove(self, job: str) -> None:
-        """Forget a job; one that is not known is passed over."""
+        """Remove a job; an unknown job is ignored."""
         header = self._headers.pop(job, None)
         if header is None:
             return
@@ -38,9 +38,9 @@ class JobIndex:
             del self._held[header.uid]
 
     def named(self, name: str) -> tuple[JobHeader, ...]:
-        """Return the jobs of a dropped file's name, which a drop of that name may repeat."""
+        """Return the jobs from a file of this name, which a drop of the same name may repeat."""
         return tuple(self._named.get(name, {}).values())
 
     def held(self, uid: int) -> UserUsage:
-        """Return what a submitter has under way."""
+        """Return a submitter's usage."""
         return self._held.get(uid, NOTHING)

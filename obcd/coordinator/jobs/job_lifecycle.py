@@ -1,4 +1,4 @@
-"""All jobs from acceptance to publication: which are active, what binds them, when they are complete.
+"""All jobs from acceptance to publication: which are active, what controls them, when they are complete.
 
 accepted ─activate─► loading (clerk) ─► running ─► complete ─publish (clerk)─► published
                                           │  ▲          ▲
@@ -38,28 +38,28 @@ from obcd.text import duration
 
 logger = logging.getLogger(__name__)
 
-#: Published jobs that the status remembers, and jobs in line of which it says all.
+#: The number of published jobs that the status keeps, and of jobs in line that it shows in full.
 REMEMBERED, MOST_REPORTED = 20, 500
-#: What binds a job that nothing binds.
+#: The controls of a job that has none.
 NONE = JobControls()
-#: Cancelled jobs wait for nobody.
+#: Cancelled jobs wait for no other job.
 PASSING_THROUGH = Rank(MOST_PRIORITY + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderShown:
-    """A job's folder lies in the outbox."""
+    """A job's folder is in the outbox."""
 
     job: str
     folder: Path
 
 
 class Jobs:
-    """Main thread only; `now` is monotonic seconds.
+    """All unpublished jobs. Main thread only; `now` is in monotonic seconds.
 
     Args:
-        clerks: For loading, and for publishing.
-        counts: Whether it is counted how often a job is begun (see `crash_count`).
+        clerks: The clerks for loading, and those for publishing.
+        counts: Whether the starts of each job are counted (see `crash_count`).
     """
 
     def __init__(
@@ -79,27 +79,27 @@ class Jobs:
         self._outbox_clerks = clerks[1]
         self._progress_folders = progress_folders
         self.running: dict[str, RunningJob] = {}
-        #: {job that waits to become active: its header}, oldest first
+        #: {job that waits to become active: its header}, the oldest first
         self.accepted: dict[str, JobHeader] = {}
-        #: {what is alike in the eyes of `choose_next`: those jobs, oldest first}: thousands wait, of few kinds
+        #: {kind that `choose_next` treats alike: its waiting jobs, oldest first}: thousands wait, of few kinds
         self._lines: dict[Candidate, deque[str]] = {}
-        #: {job that waits: what was last shown of it}, to be shown again: making ten thousand views takes its time
+        #: {job that waits: its last view}, shown again if unchanged: ten thousand new views take time
         self._waiting_views: dict[str, JobView] = {}
         self._further_views: dict[str, FurtherJobView] = {}
         self.published: deque[Published] = deque(maxlen=REMEMBERED)
         self.damaged: tuple[str, ...] = ()
-        #: Counts jobs that came, went or changed: what the status shows is stale when it is another number.
+        #: Grows when a job comes, goes or changes: a status made at another number is stale.
         self.revision = 0
-        #: All jobs that are not published, to be looked up.
+        #: The index of all unpublished jobs.
         self.job_index = JobIndex()
         self._loading: dict[str, JobHeader] = {}
-        #: What came of reading jobs, since the last `tick`.
+        #: The jobs that were read after the last `tick`.
         self._loaded: list[tuple[JobHeader, LoadedJob | CallFailed | None]] = []
-        #: What was shown in the outbox since the last `tick`.
+        #: The folders that were published after the last `tick`.
         self._shown: list[FolderShown] = []
-        #: Complete jobs that the clerk was asked to publish.
+        #: Complete jobs that are with the clerk for publication.
         self._publishing: set[str] = set()
-        #: {unfinished job: what binds it}; jobs that nothing binds are not in it
+        #: {unfinished job: its controls}; jobs without controls are not in it
         self._controls: dict[str, JobControls] = {}
         self._paused: frozenset[str] = frozenset()
         self.quarantine = Quarantine(layout.jobs, clerks[0], progress_folders, counts=counts)
@@ -107,7 +107,7 @@ class Jobs:
     # --- what there is -------------------------------------------------------------------------------------------
 
     def unfinished(self) -> tuple[JobHeader, ...]:
-        """Return the jobs that are accepted and not published, except those that are kept apart."""
+        """Return the jobs that are accepted and not published, except those that are set aside."""
         return (
             *self.accepted.values(),
             *self.quarantine.later,
@@ -116,16 +116,16 @@ class Jobs:
         )
 
     def addressable(self) -> tuple[JobHeader, ...]:
-        """Return all jobs that are not published: what a control file can mean, and what a drop can repeat."""
+        """Return all unpublished jobs: those that a control file can address or a drop can repeat."""
         return (*self.unfinished(), *self.quarantine.kept.values())
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no job is left but those that are kept apart."""
+        """Return whether no job is left except those that are set aside."""
         return not self.unfinished()
 
     def controls(self, job: str) -> JobControls:
-        """Return what binds a job."""
+        """Return the controls of a job."""
         return self._controls.get(job, NONE)
 
     def is_paused(self, job: str) -> bool:
@@ -133,7 +133,7 @@ class Jobs:
         return job in self._paused
 
     def state(self, job: str) -> JobState:
-        """Return where an unfinished job stands."""
+        """Return the state of an unfinished job."""
         running = self.running.get(job)
         if running is not None:
             return running.state
@@ -141,14 +141,14 @@ class Jobs:
         return JobState.QUARANTINED if state is not JobState.CANCELLED and job in self.quarantine.kept else state
 
     def _idle_state(self, job: str) -> JobState:
-        """Return where a job stands that is neither running nor kept apart."""
+        """Return the state of a job that is neither running nor set aside."""
         controls = self._controls.get(job)
         if controls is not None and controls.canceller is not None:
             return JobState.CANCELLED
         return JobState.PAUSED if job in self._paused else JobState.ACCEPTED
 
     def views(self, now: float, obstacle: str) -> tuple[JobView, ...]:
-        """Return what is shown of the jobs that run, of the oldest that wait, and of those that are kept apart.
+        """Return the views of the running jobs, of the oldest waiting jobs, and of those that are set aside.
 
         Args:
             obstacle: Why no request can be sent at present, whatever the job.
@@ -164,7 +164,7 @@ class Jobs:
         return (*running, *self._waiting_views.values(), *self.quarantine.views())
 
     def further_views(self) -> tuple[FurtherJobView, ...]:
-        """Return in short the jobs that `views` leaves out: whole entries of ten thousand would take their time."""
+        """Return short views of the jobs that `views` leaves out: full views of ten thousand jobs would take time."""
         old, self._further_views = self._further_views, {}
         for header in islice(self.accepted.values(), MOST_REPORTED, None):
             job, state = header.id, self._idle_state(header.id)
@@ -175,7 +175,7 @@ class Jobs:
         return tuple(self._further_views.values())
 
     def eta_seconds(self) -> float | None:
-        """Return how long all takes that is going on; what is paused takes no time until it goes on."""
+        """Return the seconds until all jobs in progress are done; paused jobs do not count."""
         waiting = sum(header.requests for header in self.accepted.values() if not self.is_paused(header.id))
         going = [job for job in self.running.values() if job.state is not JobState.PAUSED]
         return time_to_go(going, waiting, self._endpoints.in_flight)
@@ -183,17 +183,17 @@ class Jobs:
     # --- coming --------------------------------------------------------------------------------------------------
 
     def take(self, header: JobHeader) -> None:
-        """Take an accepted job in."""
+        """Add an accepted job."""
         self.accepted[header.id] = header
         self.job_index.add(header)
         self._line_up(header)
         self.revision += 1
 
     def take_over(self, recovery: Recovery, wanted: Collection[JobHeader]) -> None:
-        """Go on with what an earlier coordinator left.
+        """Continue with the jobs that an earlier coordinator left.
 
         Args:
-            wanted: Those of its jobs that are to be run.
+            wanted: Those of the jobs that are to be run.
         """
         self._controls.update(recovery.controls)
         self.damaged = recovery.damaged
@@ -209,16 +209,16 @@ class Jobs:
         self._lines.setdefault(self._candidate(header), deque()).append(header.id)
 
     def _line_up_all(self) -> None:
-        """Put every waiting job where it belongs by now; controls and pauses are rare."""
+        """Put every waiting job into its line again; controls and pauses are rare."""
         self._lines = {}
         for header in self.accepted.values():
             self._line_up(header)
 
     def tick(self, now: float) -> list[FolderShown]:
-        """Take in what clerks have read, what may be begun again, and what was cancelled and is recorded.
+        """Process jobs that clerks have read, that may be started again, or that are cancelled and recorded.
 
         Returns:
-            What was shown in the outbox since the last call.
+            The folders that were published after the last call.
         """
         loaded, self._loaded = self._loaded, []
         for header, outcome in loaded:
@@ -231,7 +231,7 @@ class Jobs:
         return shown
 
     def activate(self, limit: int, now: float) -> None:
-        """Load accepted jobs as long as there is room for `limit` active ones; cancelled ones only pass through."""
+        """Load accepted jobs while fewer than `limit` are active; cancelled jobs only pass through and do not count."""
         while self.accepted:
             kinds = sorted((kind for kind, jobs in self._lines.items() if jobs), key=lambda kind: self._lines[kind][0])
             place = choose_next(kinds, self._active(), limit, is_on_trial=self.quarantine.is_on_trial)
@@ -249,7 +249,7 @@ class Jobs:
         return Candidate(header.uid, controls.rank, can_start=not self.is_paused(header.id), suspicion=suspicion)
 
     def _active(self) -> list[Candidate]:
-        """Return the jobs that take up room: neither paused nor only waiting to be shown."""
+        """Return the jobs that count as active: neither paused nor only waiting to be published."""
         active = [job.header for job in self.running.values() if job.state is not JobState.COMPLETE]
         return [self._candidate(item) for item in (*active, *self._loading.values()) if not self.is_paused(item.id)]
 
@@ -293,7 +293,7 @@ class Jobs:
     # --- control -------------------------------------------------------------------------------------------------
 
     def bind(self, job: str, controls: JobControls) -> None:
-        """Obey what binds a job from now on; one that is finished meanwhile is passed over."""
+        """Apply new controls to a job; a job that has finished meanwhile is ignored."""
         known = {header.id: header for header in self.addressable()}
         if job not in known or controls == self.controls(job):
             return
@@ -306,14 +306,14 @@ class Jobs:
         if controls.rank != old.rank:
             rank = controls.rank.among_own
             extra = {"action": "job_priority", "job": job, "priority": rank}
-            logger.info("%s has priority %d now", known[job].label, rank, extra=extra)
+            logger.info("%s now has priority %d", known[job].label, rank, extra=extra)
         if controls.canceller is not None and old.canceller is None:
             extra = {"action": "job_cancelled", "job": job, "uid": controls.canceller}
             logger.info("%s was cancelled by uid %d", known[job].label, controls.canceller, extra=extra)
             self._cancel(job)
 
     def _cancel(self, job: str) -> None:
-        """Give nothing more of a job out and break off what is in flight; `tick` does the rest."""
+        """Send no more requests of a job and cancel those in flight; `tick` does the rest."""
         self.quarantine.release(job)
         running = self.running.get(job)
         if running is not None and running.state is not JobState.COMPLETE:
@@ -322,11 +322,11 @@ class Jobs:
             self._scheduler.remove_job(job)
 
     def resume(self, job: str) -> None:
-        """Have a job begun again that was kept apart."""
+        """Release a job that was set aside, so that it is started again."""
         self.quarantine.release(job)
 
     def pause(self, jobs: frozenset[str]) -> None:
-        """Have exactly these jobs paused: nothing of them is given out, what is in flight finishes."""
+        """Pause exactly these jobs: none of their requests are sent, requests in flight finish."""
         if jobs == self._paused:
             return
         changed, self._paused = jobs ^ self._paused, jobs
@@ -336,13 +336,13 @@ class Jobs:
             if running is not None and running.state in (JobState.RUNNING, JobState.PAUSED):
                 running.move(JobState.PAUSED if is_paused else JobState.RUNNING)
             extra = {"action": "job_paused" if is_paused else "job_resumed", "job": header.id}
-            logger.info("%s %s", header.label, "is paused" if is_paused else "goes on", extra=extra)
+            logger.info("%s %s", header.label, "is paused" if is_paused else "is resumed", extra=extra)
             self.revision += 1
 
     # --- going ---------------------------------------------------------------------------------------------------
 
     def end_if_complete(self, job: str) -> None:
-        """Have a job published if every line has its result, or will get it from the clerk."""
+        """Publish a job if every request has its result, or will get it from the clerk."""
         running = self.running[job]
         if running.state is JobState.COMPLETE:
             return
@@ -355,19 +355,19 @@ class Jobs:
         self.publish(job)
 
     def publish(self, job: str) -> None:
-        """Have a complete job's answers shown in the outbox."""
+        """Have the clerk publish a complete job's results in the outbox."""
         self._publishing.add(job)
         call = Publish(self.running[job].header, self._endpoints.facts())
         self._outbox_clerks.submit(call, partial(self._on_published, job))
 
     @property
     def lack_of_room(self) -> str:
-        """Why answers cannot be published, where that is for want of room; "" when they can."""
+        """Why results cannot be published, if free space is the reason; "" when they can."""
         lacking = [job.header.label for job in self.running.values() if job.lacks_room]
-        return f"there is no room to publish the answers of {lacking[0]}" if lacking else ""
+        return f"no space to publish the results of {lacking[0]}" if lacking else ""
 
     def publish_again(self) -> None:
-        """Try again what could not be published."""
+        """Retry the jobs that could not be published."""
         for job, running in self.running.items():
             if running.state is JobState.COMPLETE and job not in self._publishing:
                 self.publish(job)
@@ -375,16 +375,16 @@ class Jobs:
     def _on_published(self, job: str, outcome: Path | CallFailed) -> None:
         self._publishing.discard(job)
         running = self.running.get(job)
-        if running is None:  # given up meanwhile
+        if running is None:  # abandoned meanwhile
             return
         if isinstance(outcome, CallFailed):
-            trouble = f"the answers of {running.header.label} cannot be published: {outcome.reason}"
-            if running.trouble != trouble:  # it is tried every few seconds, and said once
+            trouble = f"the results of {running.header.label} cannot be published: {outcome.reason}"
+            if running.trouble != trouble:  # retried every few seconds, logged once
                 logger.error("%s", trouble, extra={"action": "publish_failed", "job": job})
             running.trouble, running.lacks_room = trouble, outcome.is_full
             return
         counts, header = running.counts, running.header
-        failures = header.requests - counts.responses  # those of a cancelled job were written by the clerk
+        failures = header.requests - counts.responses  # the clerk wrote those of a cancelled job
         self.published.append(Published(header, outcome, counts.responses, failures))
         self._forget(job)
         logger.info(
@@ -399,7 +399,7 @@ class Jobs:
         self._shown.append(FolderShown(job, outcome))
 
     def publish_left(self, job: str) -> None:
-        """Have a job shown whose outputs an earlier coordinator had written."""
+        """Have the clerk publish a job whose outputs an earlier coordinator had written."""
         self._outbox_clerks.submit(PublishLeft(job), partial(self._on_left_published, job))
 
     def _on_left_published(self, job: str, outcome: Path | CallFailed) -> None:
@@ -411,11 +411,11 @@ class Jobs:
         self._shown.append(FolderShown(job, outcome))
 
     def give_up_taken_away(self) -> None:
-        """Let go of jobs whose folder somebody removed; the others go on."""
+        """Abandon jobs whose folder was removed from outside; the others continue."""
         for job in [job for job in self.running if _is_gone(self._layout.jobs / job)]:
             if job in self._publishing:
-                continue  # the folder moves
-            logger.error("jobs/%s was taken away: its job is given up", job, extra={"action": "job_gone", "job": job})
+                continue  # publication moves the folder
+            logger.error("jobs/%s was removed: its job is abandoned", job, extra={"action": "job_gone", "job": job})
             self._scheduler.remove_job(job)
             self._recorder.forget(job)
             self._forget(job)
@@ -429,7 +429,7 @@ class Jobs:
 
 
 def _is_gone(folder: Path) -> bool:
-    """Return whether a folder is not there; one that cannot be looked at at present is not gone."""
+    """Return whether a folder does not exist; a folder that cannot be examined at present counts as existing."""
     try:
         return not stat.S_ISDIR(folder.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What the coordinator shows in the outbox besides answers: how far each job is, and why a file waits."""
+"""The status folders that the coordinator shows in the outbox: the progress of each job, and why a file waits."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from obcd.spool.outbox.status_folders import StatusFolders
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two writings of a job's progress.
+#: Seconds between two updates of a job's progress.
 PROGRESS_SECONDS = 2.0
-#: Seconds between two looks at what waits.
+#: Seconds between two updates of the waiting files.
 LOOK_SECONDS = 0.1
-#: Errands that may wait for the disk.
+#: The number of errands that may wait for the disk.
 MOST_ERRANDS = 1000
 
 
 class ProgressFolders:
-    """Has a thread write the status folders, in order: a disk that takes its time holds nothing else up.
+    """Has a thread write the status folders, in order: a slow disk holds up nothing else.
 
-    The rest is the main thread's; `now` is monotonic seconds. A folder that cannot be written is passed over.
+    Only the main thread calls the methods; `now` is in monotonic seconds. A folder that cannot be written is skipped.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._folders = StatusFolders(layout)
         self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        #: What was said of waiting files, and when it is said again: one that could not be shown is tried again.
+        #: The reasons last shown for waiting files, and when they are shown again: a failed write is retried then.
         self._waiting: dict[Key, str] = {}
         self._again_at = self._look_at = 0.0
 
     def clear(self) -> None:
-        """Take away what an earlier coordinator left."""
+        """Remove the status folders that an earlier coordinator left."""
         self._do(self._folders.clear)
 
     def end_progress(self, job: str) -> None:
-        """Take a job's progress away."""
+        """Remove a job's progress folder."""
         self._do(partial(self._folders.end_progress, job))
 
     def show_kept(self, header: JobHeader, view: JobView) -> None:
-        """Show a job that is kept apart, where its progress would be."""
+        """Show a job that is set aside, in place of its progress."""
         self._do(partial(self._folders.show_progress, header, view.to_json()))
 
     def show(
@@ -59,13 +59,13 @@ class ProgressFolders:
         now: float,
         outage: Callable[[], str],
     ) -> None:
-        """Show what is due.
+        """Write the status folders that are due.
 
         Args:
-            waiting: Returns why files wait, of which there may be thousands.
-            outage: Returns why nothing can be asked at present.
+            waiting: Returns why files wait; there may be thousands.
+            outage: Returns why no request can be sent at present.
         """
-        if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; what is shown is stale anyway
+        if self._errands.qsize() > MOST_ERRANDS:  # the disk hangs; the folders are stale anyway
             return
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
@@ -79,7 +79,7 @@ class ProgressFolders:
             self._do(partial(self._show_waiting, self._waiting))
 
     def finish(self, seconds: float) -> None:
-        """Write what is due yet, for at most so long, and end."""
+        """Write the errands that are still queued, for at most so long, and end."""
         if self._thread is not None:
             self._errands.put(None)
             self._thread.join(seconds)
@@ -95,7 +95,7 @@ class ProgressFolders:
         while (errand := self._errands.get()) is not None:
             try:
                 errand()
-            except Exception as error:  # noqa: BLE001 - without the thread nothing would be shown any more
+            except Exception as error:  # noqa: BLE001 - without the thread no status folder would be written any more
                 logger.debug("a status folder was not shown: %s", fault_text(error), extra={"action": "sign_failed"})
 
     def _show_waiting(self, waiting: Mapping[Key, str]) -> None:

@@ -1,7 +1,7 @@
-"""The thread that writes ledgers: results go in, and come out as recorded when they are on disk.
+"""The thread that writes ledgers: results are queued, and returned as recorded when they are on disk.
 
-A thread, since a sync can take seconds while another process writes a gigabyte, and the main loop must not wait for
-it. While one sync is under way the next group gathers, so the slower the disk the larger the group.
+It is a thread because a sync can take seconds while another process writes a gigabyte, and the main loop must not wait
+for it. While one sync is under way the next group gathers, so a slower disk gets larger groups.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from obcd.coordinator.loop_waits import Waker
 from obcd.core.answer.counts import Counts
 from obcd.spool.job.ledger import LedgerWriter
 
-#: Seconds to wait for company between write and sync, and before what failed is tried again.
+#: Seconds to wait for more results between write and sync, and before a failed write is retried.
 GATHER_SECONDS, RETRY_SECONDS = 0.025, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result on its way to disk: its record, and what it adds to the job's counts once it is there."""
+    """One result to be written: its record, and what it adds to the job's counts once it is on disk."""
 
     job: str
     record: bytes
@@ -33,8 +33,8 @@ class Recorder:
     """Owns the open ledgers. `open`, `add`, `hurry`, `close_job`, `recorded` are the main thread's.
 
     Args:
-        waker: Woken by the thread when something was recorded, or could not be.
-        disk_watch: Learns from the thread what the disk refuses.
+        waker: Woken by the thread when results were recorded, or could not be.
+        disk_watch: Notified by the thread of writes that the disk refuses.
     """
 
     def __init__(self, jobs: Path, waker: Waker, disk_watch: DiskWatch) -> None:
@@ -53,7 +53,7 @@ class Recorder:
         self._thread.start()
 
     def open(self, job: str, size: int) -> None:
-        """Begin with a job whose ledger's valid part is `size` bytes long."""
+        """Open a job whose ledger's valid part is `size` bytes long."""
         with self._lock:
             self._sizes[job] = size
 
@@ -65,41 +65,41 @@ class Recorder:
         self._news.set()
 
     def hurry(self) -> None:
-        """Wait for no company until the next `add`: nothing is in flight that could come."""
+        """Do not wait for more results until the next `add`: no request is in flight."""
         self._hurry.set()
 
     def recorded(self) -> list[Entry]:
-        """Return what is on disk since the last call."""
+        """Return the results that reached the disk after the last call."""
         entries = []
         while self._recorded:
             entries.append(self._recorded.popleft())
         return entries
 
     def close_job(self, job: str) -> None:
-        """Let go of a job's ledger; all its results are recorded."""
+        """Close a job's ledger; all its results are recorded."""
         with self._lock:
             self._closing.add(job)
         self._news.set()
 
     def forget(self, job: str) -> None:
-        """Let go of a job whose folder is gone, with what is queued for it."""
+        """Drop a job whose folder is gone, with the results queued for it."""
         with self._lock:
             self._entries = [entry for entry in self._entries if entry.job != job]
             self._closing.add(job)
         self._news.set()
 
     def holds(self, job: str) -> bool:
-        """Return whether results of a job are not on disk yet, or not fetched by `recorded`."""
+        """Return whether results of a job are not on disk yet, or have not been returned by `recorded`."""
         with self._lock:
             return any(entry.job == job for entry in (*self._entries, *self._recorded))
 
     @property
     def pending(self) -> int:
-        """How many results are not on disk yet."""
+        """The number of results that are not on disk yet."""
         return len(self._entries)
 
     def stop(self, seconds: float) -> None:
-        """Record what is queued, for at most `seconds`, and end the thread."""
+        """Record the queued results, for at most `seconds`, and end the thread."""
         self._stopping = True
         self._news.set()
         self._hurry.set()
@@ -121,13 +121,13 @@ class Recorder:
                 threading.Event().wait(RETRY_SECONDS)
                 if self._stopping:
                     return
-            self._disk_watch.relieve()  # all is recorded, or was forgotten with its job
+            self._disk_watch.relieve()  # all results are recorded, or dropped with their job
 
     def _record(self) -> bool:
-        """Record what is queued by now; False if the disk refused.
+        """Record the queued results; return False if the disk refused.
 
-        Written at once, so that a killed coordinator has lost nothing that it had received; then a moment for company,
-        and one sync for all of it.
+        They are written at once, so that a killed coordinator has lost nothing that it had received; after a short wait
+        for more results, one sync covers all of them.
         """
         groups = self._write_news({})
         if groups is not None and not self._stopping:
@@ -146,11 +146,11 @@ class Recorder:
         return True
 
     def _write_news(self, written: dict[str, list[Entry]]) -> dict[str, list[Entry]] | None:
-        """Write what is queued and not written yet.
+        """Write the results that are queued and not written yet.
 
         Returns:
-            What is written by now, job by job; None if the disk refused: then all of it is written once more, since
-            every writer without its sync is given up.
+            All written results by job; None if the disk refused: then all of them are written once more, because
+            every writer without its sync is discarded.
         """
         known = {id(entry) for group in written.values() for entry in group}
         with self._lock:
@@ -177,11 +177,11 @@ class Recorder:
         with self._lock:
             self._entries = [entry for entry in self._entries if id(entry) not in done]
         self._recorded.extend(group)
-        if not self._entries:  # else the results that still come wake the loop themselves
+        if not self._entries:  # otherwise the next results wake the loop themselves
             self._waker.wake()
 
     def _give_up(self, error: OSError) -> None:
-        for writer in self._writers.values():  # what they wrote without a sync is cut off and written once more
+        for writer in self._writers.values():  # records written without a sync are cut off and written once more
             writer.close()
         self._writers.clear()
         self._disk_watch.refuse(error)

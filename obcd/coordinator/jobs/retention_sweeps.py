@@ -1,4 +1,4 @@
-"""Has the answers deleted that have lain in the outbox for `[spool] keep_days`, now and then."""
+"""Delete results that have been in the outbox for `[spool] keep_days`, at intervals."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: Seconds from the start to the first look at the whole outbox, and between two.
+#: Seconds from the start to the first sweep of the outbox, and between two sweeps.
 FIRST_SECONDS, SWEEP_SECONDS = 30.0, 3600.0
 
 
 class Sweeper:
-    """Main thread only; `now` is monotonic seconds.
+    """Deletes old results. Main thread only; `now` is in monotonic seconds.
 
-    It has a clerk of its own, for as long as one works: what is published need not wait until thousands are deleted.
+    It has its own clerk while a sweep is under way, so that no publication waits until thousands of jobs are deleted.
     """
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self._spool = settings.spool
         self._clerk = Clerk("sweep", layout)
         self._sweep_at: float | None = None
-        self._is_trouble_told = False
+        self._is_trouble_logged = False
 
     def configure(self, settings: Settings) -> None:
-        """Keep answers for as long as the configuration says now."""
+        """Keep results for as long as the configuration says now."""
         if settings.spool.keep_days != self._spool.keep_days:
             self._sweep_at = 0.0
         self._spool = settings.spool
 
     def tick(self, now: float) -> None:
-        """Sweep if it is time, and then also what a crash left hidden, however long answers are kept."""
+        """Sweep if a sweep is due, including hidden folders that a crash left, however long results are kept."""
         if self._sweep_at is None:
             self._sweep_at = now + FIRST_SECONDS
         self._clerk.tick(now)
@@ -51,7 +51,7 @@ class Sweeper:
             self._clerk.stop()
 
     def stop(self) -> None:
-        """End the clerk; what it was at is hidden, and deleted the next time."""
+        """Stop the clerk; the folder that it was deleting is hidden already, and deleted by the next sweep."""
         self._clerk.stop()
 
     def _on_swept(self, outcome: Swept | CallFailed) -> None:
@@ -61,10 +61,10 @@ class Sweeper:
             trouble = outcome.trouble
             for job, folder in outcome.jobs:
                 extra = {"action": "job_swept", "job": job}
-                logger.info("job %s deleted after its time: %s", job, printable(folder), extra=extra)
+                logger.info("job %s deleted after keep_days: %s", job, printable(folder), extra=extra)
             if not outcome.is_done:
                 self._sweep_at = 0.0
-        if trouble and not self._is_trouble_told:
-            text = "not all old answers can be deleted: %s"
+        if trouble and not self._is_trouble_logged:
+            text = "not all old results can be deleted: %s"
             logger.warning(text, printable(trouble), extra={"action": "sweep_failed"})
-        self._is_trouble_told = bool(trouble)
+        self._is_trouble_logged = bool(trouble)

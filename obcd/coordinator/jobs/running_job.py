@@ -1,4 +1,4 @@
-"""What the coordinator knows of one job while it runs: counts and rates; its requests are the scheduler's."""
+"""The counts and rates of one job while it runs; the scheduler holds its requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from obcd.core.scheduling.backlog import Backlog
 from obcd.errors import IllegalMoveError
 from obcd.spool.job.job_folder import JobHeader
 
-#: {state of a running job: where it can go}
+#: {state of a running job: the states that may follow}
 MOVES = {
     JobState.RUNNING: {JobState.PAUSED, JobState.CANCELLED, JobState.COMPLETE},
     JobState.PAUSED: {JobState.RUNNING, JobState.CANCELLED, JobState.COMPLETE},
@@ -33,23 +33,23 @@ class RunningJob:
     counts: Counts  # recorded results: they never run ahead of the disk
     answers: Rate  # results per second
     tokens: Rate  # generated tokens per second
-    times: Sequence[int] | None = None  # by ordinal, how many requests have its result; None: it alone has
+    times: Sequence[int] | None = None  # by ordinal, how many requests share its result; None: one each
     state: JobState = JobState.RUNNING
     trouble: str = ""
-    lacks_room: bool = False  # its answers could not be published for want of room
+    lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
     def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
-        """Return a result on its way to disk; with its equals it counts as often as there are of them."""
+        """Return a result to be written to disk; it counts once for each of the equal requests that share it."""
         return Entry(self.header.id, record, counts.times(self.times[ordinal] if self.times is not None else 1))
 
     def eta_seconds(self, now: float) -> float | None:
-        """Return how long the rest takes at the present rate; None while nothing is known."""
+        """Return how long the rest takes at the present rate; None while that is not known."""
         rate = self.answers.per_second(now)
         return (self.header.requests - self.counts.done) / rate if rate > 0 else None
 
     def move(self, state: JobState) -> None:
-        """Go to another state; what ends goes no way back.
+        """Move to another state; there is no way back from an end.
 
         Raises:
             IllegalMoveError: If there is no such move; nothing has changed.
@@ -60,7 +60,7 @@ class RunningJob:
         self.backlog.is_paused = state is JobState.PAUSED
 
     def view(self, now: float, obstacle: str = "") -> JobView:
-        """Return what is shown of the job.
+        """Return the view of the job.
 
         Args:
             obstacle: Why no request can be sent at present, whatever the job.
@@ -81,7 +81,7 @@ class RunningJob:
         )
 
     def _batch(self) -> Mapping[str, object]:
-        """Return how far a job of OpenAI's lines is in OpenAI's words; of several answers to a line each counts."""
+        """Return the progress of a job of OpenAI's lines as OpenAI's batch object; each of several choices counts."""
         counts = self.counts
         batch = Batch(
             job=self.header.id,
@@ -98,7 +98,7 @@ class RunningJob:
 
 
 def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: int = 0) -> JobView:
-    """Return what is shown of a job that nobody works on."""
+    """Return the view of a job that is not running."""
     return JobView(
         job=header.id,
         name=header.name,
@@ -115,14 +115,15 @@ def idle_view(header: JobHeader, state: JobState, trouble: str = "", priority: i
 
 
 def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> float | None:
-    """Return how long the cluster takes for all that is left, in seconds; None while nothing is known.
+    """Return how long the cluster takes for all remaining requests, in seconds; None while that is not known.
 
-    The work that is left, in seconds at an endpoint, over what is worked on at once. Not what is left over results per
-    second: jobs of short and of long requests take turns, so the present mixture says nothing of the rest.
+    This is the remaining work, in seconds at an endpoint, divided by the number of requests in flight. It is not the
+    number of remaining requests divided by results per second: jobs of short and of long requests take turns, so the
+    present mixture does not predict the rest.
 
     Args:
-        waiting: Requests of jobs that have not begun; taken to be as long as the others.
-        in_flight: Requests at endpoints now.
+        waiting: Number of requests of jobs that have not started; assumed to be as long as the others.
+        in_flight: Number of requests at endpoints now.
     """
     answered = sum(job.counts.responses for job in jobs)
     if not answered or not in_flight:

@@ -1,1 +1,1 @@
-"""From a reply to the result of a line. Pure."""
+"""From the reply of a server to the result of a line. Pure."""

@@ -1,4 +1,4 @@
-"""What the answer to a request is held to: its text to a JSON schema, its calls of tools to their parameters. Pure."""
+"""The rules for the answer to a request: a JSON schema for its text, parameters for its calls of tools. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from obcd.core.request.records import JobSettings, Request, format_of
 from obcd.core.request.tools import strict_parameters, tool_names
 from obcd.core.schema.schemas import Apart, Fit, Misfit, Schema, schema_of
 
-#: What a model is asked for whose call would not do.
+#: The repair prompt for a model whose call cannot be used.
 CALL_ANEW = "Call the tool again, with arguments that satisfy its parameters."
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
-    """What answers are held to.
+    """The rules that answers have to satisfy.
 
     Attributes:
-        form: Of their text; None: it may be any.
-        tools: The names that may be called; calls where none may be are none.
-        parameters: {name of a strict tool: what the arguments of its calls are held to}
+        form: Of their text; None: any text.
+        tools: The names that may be called; without any, calls are ignored.
+        parameters: {name of a strict tool: the schema for the arguments of its calls}
     """
 
     form: Schema | None
@@ -30,7 +30,7 @@ class AnswerRules:
     parameters: Mapping[str, Schema]
 
     def judge(self, answer: ModelAnswer, apart: Apart | None = None) -> ModelAnswer | Misfit:
-        """Return an answer as it is kept, or why it does not fit.
+        """Return an answer in its final form, or why it does not fit.
 
         Args:
             apart: As in `Schema.judge`.
@@ -43,9 +43,9 @@ class AnswerRules:
         judged = self.form.judge(answer.text or "", apart)
         return judged if isinstance(judged, Misfit) else _fitting(answer, judged)
 
-    def _judge_calls(self, answer: ModelAnswer, told: list[object], apart: Apart | None) -> ModelAnswer | Misfit:
+    def _judge_calls(self, answer: ModelAnswer, given: list[object], apart: Apart | None) -> ModelAnswer | Misfit:
         calls, is_mended = [], False
-        for call in map(_Call.read, told):
+        for call in map(_Call.read, given):
             judged = self._judge_call(call, apart)
             if isinstance(judged, Misfit):
                 return replace(judged, text=answer.text or "")
@@ -54,17 +54,17 @@ class AnswerRules:
         return answer._replace(tool_calls=calls, is_mended=is_mended)
 
     def _judge_call(self, call: _Call | None, apart: Apart | None) -> Fit | Misfit:
-        """Return a call as it is kept, or how its arguments do not fit."""
+        """Return a call in its final form, or how its arguments do not fit."""
         if call is None or call.name not in self.tools:
-            told = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
-            return Misfit("it calls a tool that was not offered", told, "")
+            sentence = f"There is no such tool: those that can be called are {', '.join(self.tools)}."
+            return Misfit("it calls a tool that was not offered", sentence, "")
         if call.name not in self.parameters:
             return Fit(call.document, "")
         judged = self.parameters[call.name].judge(json.dumps(call.function.get("arguments", {})), apart)
         if isinstance(judged, Fit):
             return replace(judged, value=call.with_arguments(judged.value) if judged.is_mended else call.document)
-        told = f"In the arguments for {call.name}:\n{judged.told}"
-        return replace(judged, reason=f"in its call of {call.name}, {judged.reason}", told=told)
+        sentence = f"In the arguments for {call.name}:\n{judged.for_model}"
+        return replace(judged, reason=f"in its call of {call.name}, {judged.reason}", for_model=sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Call:
 
     @classmethod
     def read(cls, document: object) -> _Call | None:
-        """Return the call that a JSON value is; None where it is none."""
+        """Return the call that a JSON value stands for, or None if it is not a call."""
         function = document.get("function") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(function, dict):
             return None
@@ -90,7 +90,7 @@ class _Call:
 
 
 def held_of(request: Request, settings: JobSettings) -> AnswerRules | None:
-    """Return what the answer to a request is held to; None: it may be anything."""
+    """Return the rules for the answer to a request; None: it may be anything."""
     wanted, strict = format_of(request, settings), strict_parameters(request.tools or ())
     if wanted is None and not strict:
         return None

@@ -1,4 +1,4 @@
-"""What a job's results add up to; the same sums while it runs, after a restart, and in its manifest. Pure."""
+"""The sums over a job's results: the same while it runs, after a restart, and in its manifest. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Counts:
 
     Attributes:
         cut_short: Responses that ended with `length`.
-        repairs: How often was asked again since an answer did not fit its schema, over responses and failures.
-        cached: Responses that were computed before, and not asked for again.
+        repairs: How often a request was sent again because an answer did not fit its schema, over all results.
+        cached: Responses that were computed earlier, and not requested again.
         same: Results that are those of an equal request (`dedupe`).
-        prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that tell of theirs.
-        work_seconds: Seconds that requests took at their endpoints, over the same.
+        prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that report theirs.
+        work_seconds: Seconds that requests took at their endpoints, over the same results.
     """
 
     responses: int = 0
@@ -32,7 +32,7 @@ class Counts:
 
     @classmethod
     def of(cls, result: Result) -> Counts:
-        """Return what one result adds."""
+        """Return the counts of one result."""
         same = int(result.same_as is not None)
         if isinstance(result, Response):
             answer = result.answer
@@ -46,11 +46,11 @@ class Counts:
 
     @property
     def done(self) -> int:
-        """Requests that have their result."""
+        """The requests that have their result."""
         return self.responses + self.failures
 
     def times(self, count: int) -> Counts:
-        """Return what as many equal requests add whose result this is; it was computed once."""
+        """Return the counts of `count` equal requests with this result, which was computed once."""
         if count == 1:
             return self
         return Counts(

@@ -1,6 +1,6 @@
-"""What became of a request: a response or a failure, and their parts. Pure; their JSON is `record_codec`'s.
+"""The result of a request, a response or a failure, and its parts. Pure; their JSON is in `record_codec`.
 
-What each request has is a tuple: a frozen dataclass takes three times as long to be made.
+Values that exist for each request are tuples: making a frozen dataclass takes three times as long.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-#: Stands for the value of an answer in which none was looked for; None is the value of `null`.
+#: Stands for the parsed value of an answer that was not parsed; `null` has the value None.
 NOT_PARSED: Final = object()
 
 
 class Cost(NamedTuple):
-    """What answers took: those of all that was asked for one, or of one. Seconds, and tokens.
+    """What an answer cost, over all attempts for it, or one of them. Seconds, and tokens.
 
     Attributes:
-        seconds: From the request to its reply, as the client saw it.
-        load_seconds, prompt_eval_seconds, eval_seconds, wait_seconds: What the server says of it; 0 where it does not.
+        seconds: From the request to its reply, as the client measured it.
+        load_seconds, prompt_eval_seconds, eval_seconds, wait_seconds: As the server reports them; 0 if it does not.
         prompt_tokens, eval_tokens: Read and generated.
         is_divided: Whether a record holds the server's times.
     """
@@ -34,7 +34,7 @@ class Cost(NamedTuple):
 
     @classmethod
     def total(cls, costs: Sequence[Cost]) -> Cost:
-        """Return the sum of costs, in milliseconds' steps."""
+        """Return the sum of costs, rounded to milliseconds."""
         return cls(
             round(sum(cost.seconds for cost in costs), 3),
             round(sum(cost.load_seconds for cost in costs), 3),
@@ -47,7 +47,7 @@ class Cost(NamedTuple):
         )
 
     def untimed(self) -> Cost:
-        """Return the same tokens in no time: nobody was asked."""
+        """Return the same tokens with no time: no request was sent."""
         return Cost(prompt_tokens=self.prompt_tokens, eval_tokens=self.eval_tokens, is_divided=self.is_divided)
 
 
@@ -55,20 +55,20 @@ NO_COST: Final = Cost()
 
 
 class ModelAnswer(NamedTuple):
-    """What a model answered, wherever and for whomever: what the cache of answers keeps.
+    """The answer of a model, independent of the job: the value that the cache of answers keeps.
 
     Attributes:
-        text: None where it is vectors.
-        model: As the server calls it, e.g. `llama3.2`.
+        text: None if the answer is vectors.
+        model: As the server names it, e.g. `llama3.2`.
         done_reason: `stop` or `length`; None of vectors.
         finished: When, in Unix seconds.
         embeddings: A vector for each text that was sent.
-        thinking: What it thought before it answered; None where the server does not say.
-        thought_aloud: Whether that stood in its text, as `<think>…</think>`.
-        tool_calls, logprobs: JSON as the server sent it; None where there is none.
-        parsed: The JSON value that was found in the text, which its form asked for; else NOT_PARSED.
-        is_mended: Whether numbers stood in quotes, in the text or in a call, and do so no more.
-        repairs: How often was asked again since an answer did not fit.
+        thinking: The model's thoughts before the answer; None if the server does not separate them.
+        thought_aloud: Whether they were in its text, as `<think>…</think>`.
+        tool_calls, logprobs: JSON as the server sent it; None if there is none.
+        parsed: The JSON value in the text, if the request required a form; else NOT_PARSED.
+        is_mended: Whether numbers were in quotes, in the text or in a call, and the quotes were removed.
+        repairs: How often the request was sent again because an answer did not fit.
         unknown: Keys of a record that another version wrote, and their values.
     """
 
@@ -90,10 +90,10 @@ class ModelAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAnswer:
-    """What a failure keeps of an answer that would not do, and what it cost. Never logged.
+    """The unusable answer that a failure keeps, and what it cost. Never logged.
 
     Attributes:
-        cost: Of all that was asked; the server's times of it are not kept.
+        cost: Over all attempts for it; the server's times are not kept.
         tool_calls, thinking, repairs: As in `ModelAnswer`.
     """
 
@@ -110,14 +110,14 @@ class Response(NamedTuple):
     Attributes:
         ordinal: Of the request in its job, from 0.
         line: Number of its line, from 1.
-        attempts: Which try it was.
-        endpoint: Who answered.
+        attempts: The number of the attempt that was answered.
+        endpoint: The endpoint that answered.
         is_cached: Whether the answer was computed for an earlier job.
-        seed: What was asked for one of several answers with.
-        is_hedged: Whether another endpoint was at the same attempt.
-        weights: (model, digest of the weights that answered), where it was held to one.
-        same_as: Line of the equal request that was asked instead (`dedupe`).
-        responses: Of a line with several answers: all of them; `answer` is the first, with the counters of all.
+        seed: The seed of one of several answers.
+        is_hedged: Whether another endpoint worked on the same attempt.
+        weights: (model, digest of the weights that answered), if the job requires the same weights.
+        same_as: Line of the equal request that was sent instead (`dedupe`).
+        responses: For a line with several answers: all of them; `answer` is the first, with the counters of all.
     """
 
     ordinal: int
@@ -133,21 +133,21 @@ class Response(NamedTuple):
     responses: tuple[Response, ...] = ()
 
     def repeated(self, ordinal: int, line: int) -> Response:
-        """Return the result of a request that is the same as this one's: the same except for place and time."""
+        """Return the result for an equal request: the same except for place and time."""
         answer = self.answer._replace(cost=self.answer.cost.untimed())
         return self._replace(ordinal=ordinal, line=line, answer=answer, same_as=self.line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A request that has no answer, and will have none.
+    """A request that has no answer and will not get one.
 
     Attributes:
         kind: A `FaultKind`, or the word of another version; the `class` of a line of errors.jsonl.
         message: One sentence for people.
-        attempts: 0 where it was not asked.
-        endpoint: Who failed it last, "" where nobody was asked.
-        responses: Of a line with several answers: those that came.
+        attempts: 0 if it was not sent.
+        endpoint: The endpoint of the last attempt, "" if the request was not sent.
+        responses: For a line with several answers: those that came.
     """
 
     ordinal: int
@@ -161,10 +161,10 @@ class Failure:
     responses: tuple[Response, ...] = ()
 
     def repeated(self, ordinal: int, line: int) -> Failure:
-        """Return the result of a request that is the same as this one's: the same except for place and time."""
+        """Return the result for an equal request: the same except for place and time."""
         kept = self.kept and replace(self.kept, cost=self.kept.cost.untimed())
         return replace(self, ordinal=ordinal, line=line, kept=kept, same_as=self.line)
 
 
-#: What a ledger holds of each request.
+#: The content of a ledger for each request.
 Result = Response | Failure

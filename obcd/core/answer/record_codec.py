@@ -3,7 +3,7 @@
     {"ordinal": 0, "line": 1, "outcome": "response", "attempts": 1, "endpoint": "gpu0", "response": "…", …}
     {"ordinal": 1, "line": 2, "outcome": "failure", "class": "timeout", "message": "…", "attempts": 4, "endpoint": "b"}
 
-What a newer version adds to an answer is kept and published. The order of the keys is part of the format.
+Keys that a newer version adds to an answer are kept and published. The order of the keys is part of the format.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
 from obcd.errors import RecordError
 
-#: How a record begins; older versions wrote the ordinal elsewhere.
+#: The beginning of a record; older versions wrote the ordinal elsewhere.
 _ORDINAL = re.compile(rb'\{"ordinal":([0-9]{1,18}),')
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 
 def to_ascii(document: Mapping[str, object]) -> bytes:
-    """Return one line's JSON without LF: ASCII, so that lone surrogates of a model's answer stay valid."""
+    """Return a line's JSON without LF: ASCII, so that lone surrogates of a model's answer stay valid."""
     return _encoder.encode(document).encode("ascii")
 
 
@@ -58,10 +58,10 @@ def encode(result: Result) -> bytes:
 
 
 def decode(record: bytes) -> Result:
-    """Read what `encode` wrote.
+    """Parse a record that `encode` wrote.
 
     Raises:
-        RecordError: If it is something else.
+        RecordError: If it is anything else.
     """
     try:
         found = json.loads(record)
@@ -71,26 +71,26 @@ def decode(record: bytes) -> Result:
 
 
 def _not_a_record() -> RecordError:
-    return RecordError("a record of a ledger is not what it should be")
+    return RecordError("a record of a ledger is not valid")
 
 
 def ordinal_of(record: bytes) -> int:
-    """Return whose result a record is, without reading the rest of it.
+    """Return the ordinal of a record's request, without parsing the rest of the record.
 
     Raises:
-        RecordError: If it is none.
+        RecordError: If it is not a record.
     """
     found = _ORDINAL.match(record)
     return int(found[1]) if found else decode(record).ordinal
 
 
 def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
-    """Return the ordinal of a result, what it adds to the counts, and its weights.
+    """Return the ordinal of a result, its part of the counts, and its weights.
 
-    A ledger of a million records is replayed before anything is asked: taking each to pieces costs half as much again.
+    A ledger of a million records is replayed before any request is sent: decoding each fully takes half as long again.
 
     Raises:
-        RecordError: If it is something else.
+        RecordError: If it is anything else.
     """
     try:
         found = json.loads(record)
@@ -112,20 +112,20 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
 
 
 def encode_answer(answer: ModelAnswer) -> bytes:
-    """Return an answer as the cache keeps it."""
+    """Return an answer in the form of the cache."""
     return to_ascii(_answer_fields(answer))
 
 
 def decode_answer(raw: bytes) -> ModelAnswer:
-    """Read what `encode_answer` wrote.
+    """Parse an answer that `encode_answer` wrote.
 
     Raises:
-        RecordError: If it is something else.
+        RecordError: If it is anything else.
     """
     try:
         return _answer(json.loads(raw))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise RecordError("an answer of the cache is not what it should be") from None
+        raise RecordError("an answer of the cache is not valid") from None
 
 
 def response_line(response: Response, own: object, prompt: str | list[str]) -> dict[str, object]:
@@ -133,11 +133,11 @@ def response_line(response: Response, own: object, prompt: str | list[str]) -> d
 
     Args:
         own: The user's id of the line.
-        prompt: What is repeated of it.
+        prompt: The prompt that the line repeats.
     """
     document = {"id": own, "line": response.line, "prompt": prompt}
     if response.answer.text is not None:
-        document["response"] = response.answer.text  # before the rest, for people
+        document["response"] = response.answer.text  # before the other keys, for people
     return document | _shown(response)
 
 
@@ -159,7 +159,7 @@ def failure_line(failure: Failure, own: object) -> dict[str, object]:
 
 
 def _shown(response: Response) -> dict[str, object]:
-    """Return what people see of a response, or of one of several."""
+    """Return the published keys of a response, or of one of several."""
     document = _response_fields(response)
     if response.same_as is not None:
         document["same_as"] = response.same_as
@@ -239,7 +239,7 @@ def _kept_fields(failure: Failure) -> dict[str, object]:
 
 
 def _response(record: dict[str, Any]) -> Response:
-    """Take a record to pieces; what is left of it in the end is unknown."""
+    """Consume a record key by key; the keys that remain are unknown ones."""
     take = record.pop
     del record["outcome"]
     weights, is_cached = take("weights", None), take("cached", False)
@@ -256,7 +256,7 @@ def _answer(record: dict[str, Any]) -> ModelAnswer:
 
 
 def _with_rest(answer: ModelAnswer, record: dict[str, Any]) -> ModelAnswer:
-    """Add what only some answers have."""
+    """Add the fields that only some answers have."""
     take = record.pop
     thought_aloud = "parsed" in record and "thinking" in record and _is_behind("thinking", "parsed", record)
     return answer._replace(
@@ -293,7 +293,7 @@ def _is_behind(key: str, other: str, record: Mapping[str, object]) -> bool:
 
 
 def _failure(record: dict[str, Any]) -> Failure:
-    """Read the record of a failure; what is unknown in it is passed over."""
+    """Parse the record of a failure; unknown keys are ignored."""
     kept = None
     if "response" in record:
         kept = KeptAnswer(

@@ -1,4 +1,4 @@
-"""Several answers to one prompt (`n`), put together into the one result that its line has. Pure."""
+"""Join several answers to one prompt (`n`) into the one result of its line. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from obcd.core.answer.outcomes import Cost, Failure, Response, Result
 
 
 def join(results: Sequence[Result]) -> Result:
-    """Return the result of a line from those of its answers, in their order; of one answer it is that one.
+    """Return the result of a line from the results of its answers, in their order; a single one is returned as it is.
 
-    All answered: the first answer's, with the counters of all, and `responses`: all of them. One failed: that failure,
-    and `responses`: what was answered, if anything was. It is cached, hedged, or the same
-    as another only if each of them is.
+    If all were answered: the first response, with the counters of all, and all of them as `responses`. If one failed:
+    that failure, and the answers that came as `responses`. The result is cached, hedged, or the same as another only
+    if each of its parts is.
     """
     if len(results) == 1:
         return results[0]
@@ -22,9 +22,9 @@ def join(results: Sequence[Result]) -> Result:
     is_same = all(result.same_as is not None for result in results)
     failed = next((result for result in results if isinstance(result, Failure)), None)
     if failed is not None:
-        told = f"{len(results) - len(answered)} of {len(results)} answers failed, the first since {failed.message}"
+        message = f"{len(results) - len(answered)} of {len(results)} answers failed, the first since {failed.message}"
         same_as = failed.same_as if is_same else None
-        return replace(failed, message=told, attempts=attempts, same_as=same_as, responses=answered)
+        return replace(failed, message=message, attempts=attempts, same_as=same_as, responses=answered)
     first, answers = answered[0], [response.answer for response in answered]
     answer = first.answer._replace(
         done_reason="length" if any(answer.done_reason == "length" for answer in answers) else first.answer.done_reason,

@@ -1,1 +1,1 @@
-"""What is known of one endpoint, and what to do about it. Pure."""
+"""What obcd knows about one endpoint, and what it decides from that. Pure."""

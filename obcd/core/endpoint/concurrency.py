@@ -1,11 +1,12 @@
-"""How many requests an endpoint holds at best, found from what its own counters say. Pure; times are arguments.
+"""How many requests an endpoint holds at best, found from its own counters. Pure; times are arguments.
 
 Behind its slots an Ollama has a queue without limit that nothing shows (ollama server/sched.go, llm/llama_server.go),
-but each reply tells how long its request waited there. Of `n` requests in flight as many are at work as work is in
-their time: slots = n × work / (work + wait). So the count grows while nothing waits, and then stays an eighth above
-what is at work: while an answer travels to us and the next request back, its slot has another one to take.
+but each reply states how long its request waited there. The share of `n` requests in flight that is at work equals the
+share of work in their time: slots = n × work / (work + wait). So the count grows while nothing waits. Then it stays an
+eighth above the number at work: while an answer travels to obcd and the next request back, the slot can take another
+request.
 
-    8 ──nothing waits: one more for each answer──► 9 … 32 … ──something waits──► slots + ⅛, told anew each round
+    8 ──nothing waits: one more for each answer──► 9 … 32 … ──something waits──► slots + ⅛, found again each round
 """
 
 from __future__ import annotations
@@ -13,25 +14,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: Where the search begins. Ollama's default is 1, obcd's own servers have 16; the surplus waits in the server.
+#: The start of the search. Ollama's default is 1, obcd's own servers have 16; the surplus waits in the server.
 FIRST = 8
-#: No server is given more than this; llama.cpp itself stops at 256 sequences.
+#: No server gets more than this; llama.cpp itself stops at 256 sequences.
 MOST = 128
-#: Share of the requests at work that are sent on top of them, to lie ready; at least one.
+#: Share of the requests at work that is sent in addition and waits ready in the server; at least one.
 SURPLUS = 0.125
-#: Share of a request's time up to which its wait counts as none: templates and tokens are made in it too.
+#: A wait up to this share of a request's time counts as none: it also includes templates and tokenizing.
 NO_WAIT_SHARE = 0.05
-#: Share of the count that has to be in flight for a round to tell something.
+#: A round gives a result only if this share of the count was in flight.
 FULL_SHARE = 0.9
-#: Answers of one round: so many at least, and of each place so many, since they come in waves where all take as long.
+#: Answers of one round: this many at least, and this many for each place, because answers come in waves if all requests
+#: take equally long.
 ROUND, ROUND_SHARE = 16, 2
 
 
 class Span(NamedTuple):
-    """What an endpoint's own counters say of one request, in seconds.
+    """What an endpoint's own counters report for one request, in seconds.
 
     Attributes:
-        work: At work on it; negative where nothing is told.
+        work: At work on the request; negative if the endpoint does not report it.
         wait: Before that, waiting for a slot; loading is not part of it.
     """
 
@@ -39,7 +41,7 @@ class Span(NamedTuple):
     wait: float = 0.0
 
 
-#: Where nothing is told: /api/embed does not tell waiting and work apart.
+#: For endpoints that report nothing: /api/embed does not separate waiting and work.
 UNTOLD = Span(-1.0, 0.0)
 
 
@@ -48,14 +50,14 @@ class SlotFinder:
     """The search at one endpoint with one model.
 
     Attributes:
-        count: How many requests it may hold now.
+        count: How many requests the endpoint may hold now.
     """
 
     count: int = FIRST
     _is_growing: bool = True
-    #: When the present round began; what was sent before tells of another count.
+    #: When the present round began; a request that was sent before that belongs to another count.
     _since: float = 0.0
-    #: Least wait that was seen: it is no queue but the way of every request.
+    #: The shortest wait so far: it is not a queue but part of every request.
     _least_wait: float = float("inf")
     _answers: int = 0
     _held: int = 0
@@ -63,14 +65,14 @@ class SlotFinder:
     _wait: float = 0.0
 
     def on_answer(self, sent_at: float, place: int, held: int, span: Span, now: float) -> None:
-        """Take note of an answer.
+        """Record an answer.
 
         Args:
-            sent_at: When its request was sent, monotonic seconds.
+            sent_at: When the request was sent, monotonic seconds.
             place: How many requests the endpoint held then, this one included.
             held: How many it held when it answered, this one included.
         """
-        if span.work < 0:  # what tells of no waiting must not make the count grow: embedding models answer one by one
+        if span.work < 0:  # without a known wait the count must not grow: embedding models answer one request at a time
             return
         self._least_wait = min(self._least_wait, span.wait)
         work, wait = span.work, span.wait - self._least_wait
@@ -92,7 +94,7 @@ class SlotFinder:
     def _end_round(self, now: float) -> None:
         held, time = self._held / self._answers, self._work + self._wait
         share = self._wait / time if time else 0.0
-        if held >= FULL_SHARE * self.count:  # else there was too little to do to learn of it
+        if held >= FULL_SHARE * self.count:  # else there was too little work to learn from
             at_work = held * (1 - share)
             self._is_growing = share <= NO_WAIT_SHARE
             if not self._is_growing:

@@ -1,9 +1,9 @@
-"""How long a request may take, learned from how long others took at the same endpoint with the same model. Pure.
+"""How long a request may take, learned from other requests at the same endpoint with the same model. Pure.
 
-A fixed limit has to fit the slowest machine and the longest answer, so that a server which hangs is believed for ten
-minutes. What an endpoint's counters say of its speed gives a limit that no honest request reaches: its wait, its whole
-prompt and the longest answer it may give, at a quarter of that speed. What takes longer than known is believed at once,
-what takes less only by and by: a limit that is too long costs a little time, one that is too short costs an answer.
+A fixed limit has to fit the slowest machine and the longest answer, so a server that hangs is trusted for ten minutes.
+The endpoint's counters give its speed, and from that a limit which no healthy request reaches: its wait, its whole
+prompt and its longest possible answer, at a quarter of that speed. A slower speed than known is adopted at once, a
+faster one only gradually: a limit that is too long costs a little time, one that is too short costs an answer.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from obcd.core.request.records import Signature
 
 #: Answers after which the speed counts as known.
 KNOWN = 8
-#: Weight of the newest answer where it waited less, or was written faster, than known.
+#: Weight of the newest answer if it waited less, or was written faster, than known.
 FASTER = 0.1
-#: The same for its prompt: what of a prompt was in the server's cache counts among its tokens and not in its time, and
-#: the next prompt may be in no cache.
+#: The same for its prompt: the part of a prompt that was in the server's cache counts among its tokens and not in its
+#: time, and the next prompt may be in no cache.
 READ_FASTER = 0.002
-#: How many times as long as expected a request may take, doubled with each further attempt: a limit that was wrong
-#: must not fail a request for good.
+#: How many times the expected time a request may take; doubled with each further attempt, because a wrong limit must
+#: not fail a request for good.
 PATIENCE = 4.0
-#: The shortest limit, in seconds: machines stutter.
+#: The shortest limit, in seconds: machines stall at times.
 LEAST_SECONDS = 30.0
-#: Tokens that llama.cpp reads at a time, at the most: so long a token waits for somebody else's prompt.
+#: Most tokens that llama.cpp reads at a time: a token waits this long for the prompt of another request.
 BATCH_TOKENS = 2048
-#: Bytes of a request's messages that make a token, at the least.
+#: Fewest bytes of a request's messages that make a token.
 BYTES_PER_TOKEN = 2
 
 
@@ -48,18 +48,18 @@ class _Speed:
 
 
 def _follow(known: float, newest: float, weight: float) -> float:
-    """Return what is known after the newest: that, if it is larger, else so large a part of the way to it."""
+    """Return the updated value: the newest if it is larger, else the known one moved towards it by this weight."""
     return newest if newest > known else known + weight * (newest - known)
 
 
 @dataclass(slots=True)
 class Deadlines:
-    """The speeds of one endpoint. Its numbers are single values, so that any thread may note and ask."""
+    """The speeds of one endpoint. All numbers are single values, so any thread may record and read them."""
 
     _speeds: dict[Signature, _Speed] = field(default_factory=dict)
 
     def note(self, signature: Signature, cost: Cost) -> None:
-        """Learn from what an answer took."""
+        """Learn from the cost of an answer."""
         self._speeds.setdefault(signature, _Speed()).note(
             cost.wait_seconds,
             cost.prompt_eval_seconds / cost.prompt_tokens if cost.prompt_tokens else None,
@@ -71,9 +71,9 @@ class Deadlines:
 
         Args:
             size: The bytes of its messages.
-            longest: Most tokens of its answer (`num_predict`); below 1 it is without end.
+            longest: Most tokens of its answer (`num_predict`); below 1 there is no limit.
             attempt: From 1.
-            most: The limit of the configuration; it holds too, and alone until the speed is known.
+            most: The configured limit; it always holds, and alone until the speed is known.
         """
         speed = self._speeds.get(signature)
         if speed is None or speed.answers < KNOWN or longest < 1:
@@ -84,6 +84,6 @@ class Deadlines:
         return min(most, limit)
 
     def token_limit(self, signature: Signature) -> float:
-        """Return the seconds that one token may take, by the slots' leave, of an endpoint that may be slow."""
+        """Return the seconds that one token may take, the wait for a slot included, at an endpoint that may be slow."""
         speed = self._speeds.get(signature, _Speed())
         return max(LEAST_SECONDS, PATIENCE * (speed.wait + BATCH_TOKENS * speed.prompt + speed.answer))

@@ -1,6 +1,6 @@
-"""What can go wrong with one attempt, and what that means: for the request, and for the endpoint.
+"""What can go wrong with one attempt, and what that means for the request and for the endpoint.
 
-The classification of replies is `obcd.ollama.failures`; this module is the vocabulary that scheduler and workers share.
+`obcd.ollama.failures` classifies replies; this module is the vocabulary that scheduler and workers share.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from obcd.errors import LineError, TooLongError
 
 
 class Remedy(StrEnum):
-    """Where the same request is worth another attempt."""
+    """Where another attempt of the same request makes sense."""
 
     HERE = "here"  # the same endpoint is as good as any, after a pause
-    ELSEWHERE = "elsewhere"  # another endpoint first; this one only when there is no other
+    ELSEWHERE = "elsewhere"  # another endpoint first; this one only if there is no other
     NEVER = "never"  # the same request would fail again
 
 
 class Harm(StrEnum):
     """What a fault says about the endpoint."""
 
-    NONE = "none"  # nothing: the request was at fault, or the endpoint is only busy
-    STRIKE = "strike"  # suspicious: some of these in a row put the endpoint aside
+    NONE = "none"  # nothing: the request caused it, or the endpoint is only busy
+    STRIKE = "strike"  # suspicious: several in a row put the endpoint aside
     DOWN = "down"  # it does not serve: put aside at once
-    UNFIT = "unfit"  # it does not serve this signature as it should: left out for it, others it may serve
+    UNFIT = "unfit"  # it does not serve this signature as it should: left out for this signature, not for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Fault:
         remedy: Where to try again.
         costs_attempt: Whether it counts against the request's `attempts`.
         harm: What it says about the endpoint.
-        retry_after: Seconds the server asked us to wait, 0 when it did not say.
-        needs: The context length with which the same request may well succeed, in tokens; 0: none would help.
-        kept: The answer that would not do, and what it cost. Never logged.
+        retry_after: Seconds that the server requested to wait, 0 if it did not say.
+        needs: The context length with which the same request is likely to succeed, in tokens; 0: none would help.
+        kept: The unusable answer, and what it cost. Never logged.
     """
 
     kind: FaultKind
@@ -56,7 +56,7 @@ class Fault:
     kept: KeptAnswer | None = field(default=None, repr=False)
 
     def failure(self, ordinal: int, line: int, attempts: int = 0, endpoint: str = "") -> Failure:
-        """Return the result of a request that ends with this; the arguments are those of `Failure`."""
+        """Return the failure of a request that ends with this fault; the arguments are those of `Failure`."""
         return Failure(
             ordinal=ordinal,
             line=line,
@@ -75,48 +75,48 @@ def bad_line(error: LineError) -> Fault:
 
 
 def job_cancelled() -> Fault:
-    """Return the fault of a line whose job was cancelled before it was answered."""
+    """Return the fault of a line whose job was cancelled before the line had a result."""
     return Fault(FaultKind.CANCELLED, "the job was cancelled before this line was answered", Remedy.NEVER)
 
 
 def attempt_cancelled() -> Fault:
-    """Return the fault of an attempt that was broken off since the coordinator wants it no more: its job may go on."""
+    """Return the fault of an attempt that was aborted because the coordinator no longer needs it; its job may go on."""
     return Fault(FaultKind.CANCELLED, "cancelled", Remedy.HERE, costs_attempt=False)
 
 
 def job_unreadable(error: Exception) -> Fault:
-    """Return the fault of a request that cannot be read in its job's folder."""
+    """Return the fault of a request that cannot be read from its job's folder."""
     return Fault(FaultKind.UNREADABLE, f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
 
 
 def worker_lost() -> Fault:
     """Return the fault of a request whose worker process ended or froze while it was in flight."""
     return Fault(
-        FaultKind.WORKER_LOST, "the worker process ended while it asked this", Remedy.ELSEWHERE, harm=Harm.NONE
+        FaultKind.WORKER_LOST, "the worker process ended during this request", Remedy.ELSEWHERE, harm=Harm.NONE
     )
 
 
 def worker_fault(place: str) -> Fault:
-    """Return the fault of a request at which our own code failed.
+    """Return the fault of a request during which obcd's own code failed.
 
     Args:
-        place: Where and how, as `obcd.logs.setup.fault_text` says it.
+        place: Where and how, as returned by `obcd.logs.setup.fault_text`.
     """
-    return Fault(FaultKind.WORKER_FAULT, f"the worker failed while it asked this ({place})", Remedy.ELSEWHERE)
+    return Fault(FaultKind.WORKER_FAULT, f"the worker failed during this request ({place})", Remedy.ELSEWHERE)
 
 
 def weights_missing(model: str, digest: str) -> Fault:
-    """Return the fault of a request whose job was begun with weights that no endpoint has any more."""
+    """Return the fault of a request whose job started with weights that no endpoint has any more."""
     return Fault(
         FaultKind.WEIGHTS_MISSING,
-        f"no endpoint has the '{model}' any more that this job was begun with (digest {digest}): "
-        "drop retry.jsonl to have the rest answered by the one that is there",
+        f"no endpoint has the weights of '{model}' any more with which this job started (digest {digest}): "
+        "drop retry.jsonl to have the other lines answered by the weights that are there",
         Remedy.NEVER,
     )
 
 
 def model_missing(model: str, endpoints: int, url: str = "") -> Fault:
-    """Return the fault of a request whose model none of some endpoints has; `url` is of one that could."""
+    """Return the fault of a request whose model no endpoint has; `url` is that of one that could have it."""
     advice = how_to_get(model, url)
     if is_name(model) and not is_cloud(model):
         advice = f"pull it ({advice}), then drop retry.jsonl"

@@ -1,4 +1,4 @@
-"""When an endpoint may be asked: a small state machine fed by probes, answers and faults. Pure; `now` is an argument.
+"""When an endpoint gets requests: a small state machine fed by probes, answers and faults. Pure; `now` is an argument.
 
 STARTING ─ probe ok ─► UP ─ strikes in a row ─► SUSPECT ─ another ─► DOWN ─ pause over, probe ok ─► SUSPECT (or UP)
                         └── does not serve ──────────────────────────►┘                               │
@@ -26,7 +26,7 @@ class EndpointState(StrEnum):
     UP = "UP"  # gets a request for every slot
     SUSPECT = "SUSPECT"  # gets one request at a time until it answers one
     DOWN = "DOWN"  # gets nothing until its pause is over and a probe succeeded
-    DRAINING = "DRAINING"  # on its way out of the configuration: finishes what it has
+    DRAINING = "DRAINING"  # being removed from the configuration: finishes what it has
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Health:
 
     Attributes:
         reason: Why it is not UP, for people.
-        since: When the state began, monotonic seconds; faults of requests sent before it are old news.
+        since: When the state began, monotonic seconds; faults of requests that were sent before that are out of date.
     """
 
     name: str
@@ -45,31 +45,30 @@ class Health:
     retry_at: float = 0.0
     _strikes: int = 0
     _falls: int = 0
-    #: Whether a request brought it down, so that only an answer can clear it; a probe is cleared by a probe.
+    #: Whether a request brought it down, so that only an answer can clear it; a fault of a probe is cleared by a probe.
     _is_doubted: bool = False
-    #: Whether it answered since `forgive_crashes` last helped it, and whether anything but crashes spoke against it
-    #: since then.
+    #: Whether it answered since `forgive_crashes` last helped it, and whether it had other faults than crashes since.
     _has_answered: bool = False
     _has_other_faults: bool = False
 
     def open_slots(self, slots: int) -> int:
-        """Return how many requests may be in flight, of `slots`."""
+        """Return how many of its `slots` may have a request in flight."""
         if self.state is EndpointState.UP:
             return slots
         return min(slots, 1) if self.state is EndpointState.SUSPECT else 0
 
     def on_answer(self, now: float) -> None:
-        """Take note of a request that was answered."""
+        """Record a request that was answered."""
         self._strikes = self._falls = 0
         self._has_answered, self._has_other_faults = True, False
         if self.state is EndpointState.SUSPECT:
             self._move(EndpointState.UP, "", now)
 
     def on_fault(self, harm: Harm, reason: str, sent_at: float, now: float, *, is_crash: bool = False) -> None:
-        """Take note of a failed attempt that was sent at `sent_at`.
+        """Record a failed attempt that was sent at `sent_at`.
 
         Args:
-            is_crash: The model's process crashed, for which a request may turn out to be to blame.
+            is_crash: The model's process crashed; a request may turn out to have caused it.
         """
         is_asked = self.state in (EndpointState.UP, EndpointState.SUSPECT)
         if harm in (Harm.NONE, Harm.UNFIT) or sent_at < self.since or not is_asked:
@@ -83,9 +82,9 @@ class Health:
             self._move(EndpointState.SUSPECT, reason, now)
 
     def forgive_crashes(self, now: float) -> None:
-        """Take back what crashes said against it: a request that was in them crashed another endpoint too.
+        """Undo what crashes did to its state: a request that was in them crashed another endpoint too.
 
-        Only once between two answers: where everything crashes it is put aside all the same, with growing pauses.
+        Only once between two answers: if everything crashes, the endpoint is put aside anyway, with growing pauses.
         """
         if not self._has_answered or self._has_other_faults:
             return
@@ -97,7 +96,7 @@ class Health:
             self._is_doubted, self.retry_at = False, now
 
     def on_probe(self, failure: str | None, now: float) -> None:
-        """Take note of a control call: `failure` is None when it went well, else the reason."""
+        """Record a control call: `failure` is None if it succeeded, else the reason."""
         if self.state is EndpointState.DRAINING:
             return
         if failure is not None:
@@ -118,10 +117,10 @@ class Health:
                 self._move(EndpointState.UP, "", now)
 
     def on_recovery_step(self, step: str, now: float) -> None:
-        """Take note of what is being done since it answers nobody: it gets nothing until that is over.
+        """Record what is being done because the endpoint answers no request: it gets nothing until that is over.
 
         Args:
-            step: In a sentence for people, the `reason`.
+            step: The `reason`, as a sentence for people.
         """
         if self.state in (EndpointState.UP, EndpointState.SUSPECT):
             self._has_other_faults = self._is_doubted = True
@@ -135,9 +134,9 @@ class Health:
             self._move(EndpointState.DRAINING, "leaving the configuration", now)
 
     def undrain(self, now: float) -> None:
-        """Take it back while it drains: it is asked again after its next good probe, as after its start.
+        """Take it back while it drains: it gets requests again after its next good probe, as after its start.
 
-        What it was before is not believed any more: while it drained no probe or fault was noted.
+        Its earlier state does not count any more: no probe or fault was recorded while it drained.
         """
         if self.state is EndpointState.DRAINING:
             self._move(EndpointState.STARTING, "back in the configuration, not reached yet", now)

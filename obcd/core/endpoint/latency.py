@@ -1,4 +1,4 @@
-"""How long requests take at an endpoint, and how long one of a certain age will yet take. Pure."""
+"""How long requests take at an endpoint, and how long a request of a certain age will still take. Pure."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 
 #: Weight of the newest request in the mean.
 NEWEST = 0.1
-#: A request that takes so many times the mean of its endpoint is overdue: it may well never end.
+#: A request that takes this many times the mean of its endpoint is overdue: it may never end.
 OVERDUE = 3.0
-#: The rest of one that just became overdue, in means of its endpoint.
+#: The remaining time of a request that just became overdue, in means of its endpoint.
 REST = 1.25
 
 
 @dataclass(slots=True)
 class MeanLatency:
-    """The mean of what requests took lately, in seconds; None before the first one."""
+    """The mean time of recent requests, in seconds; None before the first one."""
 
     mean: float | None = None
 
     def note(self, seconds: float) -> None:
-        """Take note of a request that was answered."""
+        """Record a request that was answered."""
         self.mean = seconds if self.mean is None else self.mean + NEWEST * (seconds - self.mean)
 
     def is_overdue(self, age: float, elsewhere: float) -> bool:
-        """Return whether a request of this age takes strangely long.
+        """Return whether a request of this age takes unusually long.
 
         Args:
-            elsewhere: The mean of another endpoint, which has to do where nothing is known of this one.
+            elsewhere: The mean of another endpoint, used if nothing is known of this one.
         """
         return age > OVERDUE * (elsewhere if self.mean is None else self.mean)
 
     def rest(self, age: float, elsewhere: float) -> float:
-        """Return how long a request of this age will take yet: the longer it exceeds the mean, the longer."""
+        """Return how long a request of this age will still take: the further it exceeds the mean, the longer."""
         mean = elsewhere if self.mean is None else self.mean
         return mean - age if age < mean else (age - mean) / (OVERDUE - 1) * REST

@@ -1,15 +1,15 @@
-"""Rates over the last seconds: a handful of buckets, so that a million results cost nothing. Pure."""
+"""Rates over the last seconds: a few buckets, so that a million results need no memory. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 
-#: Width of the window, seconds; and of one bucket.
+#: Width of the window and of one bucket, in seconds.
 WINDOW, BUCKET = 30.0, 1.0
 
 
 class Rate:
-    """How much per second, lately.
+    """Amount per second over the last seconds.
 
     Example: `rate = Rate(now); rate.add(20, now); rate.per_second(now)`.
     """
@@ -31,7 +31,7 @@ class Rate:
         self._forget(now)
 
     def per_second(self, now: float) -> float:
-        """Return the amount per second over the window, or since the beginning when that is shorter."""
+        """Return the amount per second over the window, or since the beginning if that is shorter."""
         self._forget(now)
         return self._sum / max(BUCKET, min(WINDOW, now - self._began))
 

@@ -1,4 +1,4 @@
-"""What is done, step by step, about an endpoint that answers nobody while its control calls work. Pure.
+"""The steps to recover an endpoint that answers no request while its control calls work. Pure.
 
     CALM ─ silence ─► LOOK: is its model loaded? ── no, or an error ────────────► OVER: the next request loads it
                        │ yes          └─ no answer ──────────────────────────────► REST
@@ -14,7 +14,7 @@
                        └ yes ────────────────────────────────────────────────────► OVER: the next request loads it
     REST ─ its pause is over ─► LOOK              OVER ─ silence ─► LOOK              any ─ an answer ─► CALM
 
-The caller does what `step` says, reports with `note` what came of it, and so on until it `is_at_rest`.
+The caller performs `step`, reports the finding with `note`, and so on until it `is_at_rest`.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ REST_BASE, REST_LIMIT = 5.0, 300.0
 
 
 class RecoveryStep(StrEnum):
-    """Where one is."""
+    """The present step."""
 
     CALM = "calm"  # nothing is wrong
-    LOOK = "look"  # ask whether the model is loaded: a token would begin a load, and giving it up would end that
-    TOKEN = "token"  # noqa: S105 - have one token computed
-    CANCEL = "cancel"  # break off what is in flight
+    LOOK = "look"  # ask whether the model is loaded: a token would begin a load, and giving it up would end that load
+    TOKEN = "token"  # noqa: S105 - request the computation of one token
+    CANCEL = "cancel"  # abort what is in flight
     UNLOAD = "unload"  # have the model's process ended
-    GONE = "gone"  # wait until it has
+    GONE = "gone"  # wait until it has ended
     OVER = "over"  # a request may be tried
-    REST = "rest"  # nothing helped: leave it alone until the pause is over
+    REST = "rest"  # nothing helped: do nothing until the pause is over
 
 
 class RecoveryFinding(StrEnum):
-    """What came of a step."""
+    """The finding of a step."""
 
     YES = "yes"
     NO = "no"
-    SILENT = "silent"  # the server took the call and did not answer in time
+    SILENT = "silent"  # the server accepted the call and did not answer in time
     ERROR = "error"  # it answered with an error, or not as Ollama does
 
 
-#: Steps at which nothing is to be done.
+#: Steps at which there is nothing to do.
 RESTING = frozenset({RecoveryStep.CALM, RecoveryStep.OVER, RecoveryStep.REST})
 
-#: {(step, what came of it): the next step}; what is not in it cannot happen.
+#: {(step, finding): the next step}; other pairs cannot occur.
 MOVES: Mapping[tuple[RecoveryStep, RecoveryFinding], RecoveryStep] = {
     (RecoveryStep.LOOK, RecoveryFinding.YES): RecoveryStep.TOKEN,
     (RecoveryStep.LOOK, RecoveryFinding.NO): RecoveryStep.OVER,
-    (RecoveryStep.LOOK, RecoveryFinding.ERROR): RecoveryStep.OVER,  # it answers: what is wrong the next load will tell
+    (RecoveryStep.LOOK, RecoveryFinding.ERROR): RecoveryStep.OVER,  # it answers: the next load will show the error
     (RecoveryStep.LOOK, RecoveryFinding.SILENT): RecoveryStep.REST,
     (RecoveryStep.TOKEN, RecoveryFinding.YES): RecoveryStep.OVER,
     (RecoveryStep.TOKEN, RecoveryFinding.ERROR): RecoveryStep.OVER,
@@ -74,31 +74,31 @@ MOVES: Mapping[tuple[RecoveryStep, RecoveryFinding], RecoveryStep] = {
     (RecoveryStep.GONE, RecoveryFinding.SILENT): RecoveryStep.REST,
 }
 
-#: Why a model cannot be unloaded whose server took the call: it ends no process that is in use.
-STAYS = "it stays loaded, perhaps since somebody else uses it"
-#: What is said of a silence, before the first step.
-SILENCE = "nobody is answered: it is found out whether it hangs"
-#: {step: what is said when it is taken}; nothing is said of the others
+#: Why a model cannot be unloaded although the server accepted the call: Ollama ends no process that is in use.
+STAYS = "it stays loaded, perhaps because another program uses it"
+#: The sentence before the first step.
+SILENCE = "no request gets an answer: checking whether the server hangs"
+#: {step: the sentence when it is taken}; the other steps have none
 SENTENCES: Mapping[RecoveryStep, str] = {
-    RecoveryStep.TOKEN: "nobody is answered: one token is asked for, to tell whether it is slow or hangs",
-    RecoveryStep.CANCEL: "it hangs, no token came: what is in flight there is broken off, and its model unloaded",
+    RecoveryStep.TOKEN: "no request gets an answer: one token is requested, to see whether the server is slow or hangs",
+    RecoveryStep.CANCEL: "it hangs, no token came: its requests in flight are aborted, and its model is unloaded",
 }
 
-#: {step that was the last one: how it is said that a request may be tried}
+#: {the last step: the sentence that a request may be tried}
 ENDINGS: Mapping[RecoveryStep, str] = {
-    RecoveryStep.LOOK: "its model is not loaded: it is loaded anew before the next request",
+    RecoveryStep.LOOK: "its model is not loaded: it is loaded again before the next request",
     RecoveryStep.TOKEN: "a token came: it is slow, and does not hang",
-    RecoveryStep.GONE: "it hung: its model is unloaded, and loaded anew before the next request",
+    RecoveryStep.GONE: "it hung: its model is unloaded, and loaded again before the next request",
 }
 
 
 @dataclass(slots=True)
 class RecoverySteps:
-    """Where one endpoint is; one thread at a time, `now` is monotonic seconds.
+    """The progress at one endpoint; one thread at a time, `now` is monotonic seconds.
 
     Attributes:
-        sentence: What to say of the present step, for people; "" for nothing new.
-        retry_at: When a rest is over.
+        sentence: What to report about the present step, for people; "" if there is nothing new.
+        retry_at: When the present rest is over.
     """
 
     key: str = ""
@@ -109,11 +109,11 @@ class RecoverySteps:
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether there is no step to be taken now."""
+        """Return whether there is no step to take now."""
         return self.step in RESTING
 
     def begin(self, now: float) -> bool:
-        """Begin another round, unless the pause after the last one is not over; return whether it did.
+        """Begin another round, unless the pause after the last one is not over; return whether it began.
 
         Raises:
             IllegalMoveError: If a round is under way.
@@ -126,13 +126,13 @@ class RecoverySteps:
         return True
 
     def note(self, finding: RecoveryFinding, now: float, reason: str = "") -> None:
-        """Move on by what came of the present step.
+        """Move on by the finding of the present step.
 
         Args:
-            reason: What stood in the way, for people.
+            reason: What prevented the step, for people.
 
         Raises:
-            IllegalMoveError: If that cannot come of it; nothing has changed.
+            IllegalMoveError: If the present step cannot have this finding; nothing has changed.
         """
         before = self.step
         after = MOVES.get((before, finding))
@@ -145,7 +145,7 @@ class RecoverySteps:
             self._rests += 1
             self.retry_at = now + pause(self._rests, REST_BASE, REST_LIMIT, self.key)
             self.sentence = (
-                f"it answers nobody, and its model cannot be unloaded ({reason or STAYS}): start the server again"
+                f"no request gets an answer, and its model cannot be unloaded ({reason or STAYS}): restart the server"
             )
 
     def on_answer(self) -> None:

@@ -1,7 +1,7 @@
-"""Keys of a line that somebody may mean to be obeyed, and that are only echoed where they stand. Pure.
+"""Keys of a line that may be meant to have an effect, but are only echoed there. Pure.
 
-Every key that obcd does not know is echoed, which is what joins answers back to their source. But a `temperature`
-beside `prompt`, or a `model` beside `role` and `content`, was most likely meant as a wish.
+Every key that obcd does not know is echoed, so that results can be joined with their source. But a `temperature`
+beside `prompt`, or a `model` beside `role` and `content`, was probably meant to have an effect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
 from obcd.core.request.records import Request
 
-#: {what others call a wish: where it goes in a line of ours}
+#: {name of a setting elsewhere: its place in an obcd line}
 _ELSEWHERE = {
     "max_tokens": "`options.num_predict`",
     "max_completion_tokens": "`options.num_predict`",
@@ -26,7 +26,7 @@ _MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys()
 
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:
-    """Note the keys of a line that look like wishes and are only echoed, each with the first line that has it."""
+    """Record the keys of a line that look like settings and are only echoed, each with the first line that has it."""
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
@@ -34,7 +34,7 @@ def note_unobeyed(found: dict[str, int], request: Request) -> None:
 
 
 def describe_ignored(found: Mapping[str, int]) -> list[str]:
-    """Return a sentence about each."""
+    """Return a sentence for each."""
     return [_describe(key, line) for key, line in found.items()]
 
 
@@ -42,4 +42,4 @@ def _describe(key: str, line: int) -> str:
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"
-    return f"`{key}` (line {line}) is only echoed: it means nothing in a line of that shape"
+    return f"`{key}` (line {line}) is only echoed: it has no effect in a line of that shape"

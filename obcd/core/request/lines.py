@@ -1,15 +1,15 @@
-"""One line of a prompt file, from bytes to a request: what is taken, and one sentence for what is not.
+"""Parse one line of a prompt file, from bytes to a request; each refusal is one sentence.
 
-The shapes are told apart by their keys (README, "Prompt files"):
+The keys of a line determine its shape (README, "Prompt files"):
 
     {"role": "user", "content": "…"}                         the shape of ollama-batch-cluster
-    {"id"?, "prompt" | "messages", "system"?, "model"?, …}   ours
-    {"id"?, "embed", "model"?, …}                            ours, for vectors
-    {"id"?, "complete", "suffix"?, "model"?, …}              ours, for a text that goes on
+    {"id"?, "prompt" | "messages", "system"?, "model"?, …}   obcd's
+    {"id"?, "embed", "model"?, …}                            obcd's, for vectors
+    {"id"?, "complete", "suffix"?, "model"?, …}              obcd's, for a text to continue
     {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai_request`)
-    anything                                                 a row, where a template makes the prompts (`rows`)
+    anything                                                 a row, if a template makes the prompts (`rows`)
 
-No input, however mangled, raises anything but `LineError`.
+No input, however damaged, raises anything but `LineError`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.strict_json import DECODER, depth_of, short_key
 from obcd.errors import LineError
 
-#: Deepest nesting of a line; real chat lines need six.
+#: Deepest nesting of a line; real chat lines need six levels.
 MAX_DEPTH = 32
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
-#: An id of a line that failed is not repeated if it is longer; characters of its JSON.
+#: The id of a failed line is not repeated if it is longer; characters of its JSON.
 MAX_FAILED_ID_LENGTH = 200
 #: Longest name of a model, in characters.
 MAX_MODEL_LENGTH = 200
@@ -41,13 +41,13 @@ MAX_MODEL_LENGTH = 200
 #: Most answers of one prompt, texts of one line to embed, and likeliest tokens at a place (ollama server/routes.go).
 MAX_COUNT, MAX_INPUTS, MAX_LOGPROBS = 100, 2048, 20
 
-#: Largest option that is a number, not a whole one; Ollama keeps those in 32 bits.
+#: Largest value of an option that is not a whole number; Ollama keeps such values in 32 bits.
 MAX_NUMBER = 1e38
 
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(("role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"))
 _ANSWER_KEYS = ("id", "model", "system", "options", "format", "think", "n", "logprobs", "top_logprobs")
-#: {kind: keys that a line of ours may have for it}
+#: {kind: the keys that an obcd line of this kind may have}
 KIND_KEYS = {
     Kind.CHAT: frozenset((*_ANSWER_KEYS, "prompt", "messages", "images", "tools")),
     Kind.COMPLETE: frozenset((*_ANSWER_KEYS, "complete", "suffix", "raw")),
@@ -68,22 +68,22 @@ OPTION_TYPES = {
     "use_mmap": _FLAG,
     "stop": "a list of strings",
 }
-#: {option: (lowest, highest)} where Ollama takes a value that ruins the request: num_ctx 0 is a 4-token context.
+#: {option: (lowest, highest)} where Ollama accepts a value that ruins the request: num_ctx 0 is a 4-token context.
 OPTION_RANGES = {"num_ctx": (16, 2**24), "num_predict": (1, 2**24)}
-#: What Ollama can read as a whole number at all.
+#: The whole numbers that Ollama can read.
 WHOLE_RANGE = (-(2**63), 2**63 - 1)
 
 
 def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
-    """Turn one line into a request.
+    """Parse one line into a request.
 
     Args:
-        raw: The line without its LF (a trailing CR is white space to JSON).
+        raw: The line without its LF (a trailing CR is white space in JSON).
         line: Its number in the file, from 1.
-        reading: What the lines of its job are read with.
+        reading: How the lines of its job are read.
 
     Raises:
-        LineError: With one sentence saying what is wrong with the line; it never quotes the prompt.
+        LineError: With one sentence on what is wrong with the line; it never quotes the prompt.
     """
     document = parse_object(raw)
     if reading.template is not None:
@@ -105,10 +105,10 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
 
 
 def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> object:
-    """Return the user's id of a line that failed; its number where it has none that can be repeated.
+    """Return the user's id of a line that failed, or its number if it has no id that can be repeated.
 
     Args:
-        raw: The line, which may be no request at all.
+        raw: The line, which may not be a request at all.
         asks_openai: Whether the job is answered in OpenAI's form.
     """
     try:
@@ -121,7 +121,7 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
             return line
         is_openai = reading.template is None and (is_asked(document) or (asks_openai and "custom_id" in document))
         value = document.get("custom_id" if is_openai else reading.id_field)
-        length = len(json.dumps(value, allow_nan=False, ensure_ascii=False))  # Infinity and NaN are no JSON
+        length = len(json.dumps(value, allow_nan=False, ensure_ascii=False))  # Infinity and NaN are not JSON
     except (ValueError, RecursionError):
         return line
     has_none = value is None or (reading.template is not None and is_blank(value))
@@ -161,7 +161,7 @@ def check_options(options: object, place: str = "options") -> Mapping[str, objec
     """Check Ollama options, of a line or of the configuration.
 
     Raises:
-        LineError: Naming the key, if one is unknown, of a wrong type or out of range.
+        LineError: If a key is unknown, of a wrong type or out of range; it names the key.
     """
     if not isinstance(options, dict):
         raise LineError(f"`{place}` must be an object, not {_kind(options)}")
@@ -176,7 +176,7 @@ def check_options(options: object, place: str = "options") -> Mapping[str, objec
         low, high = OPTION_RANGES.get(key, WHOLE_RANGE)
         if needed is _WHOLE and not low <= value <= high:
             raise LineError(f"`{place}.{key}` is {value!r:.30}, outside {low} to {high}")
-        if isinstance(value, float) and not math.isfinite(value):  # TOML has them
+        if isinstance(value, float) and not math.isfinite(value):  # TOML has such values
             raise LineError(f"`{place}.{key}` must be a finite number, not {value}")
         if needed is _NUMBER and abs(value) > MAX_NUMBER:
             raise LineError(f"`{place}.{key}` is too large")
@@ -184,7 +184,7 @@ def check_options(options: object, place: str = "options") -> Mapping[str, objec
 
 
 def check_format(value: object) -> Mapping[str, object] | str | None:
-    """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job wants), or null, which says nothing."""
+    """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job requires), or null (no value)."""
     if value is None or value in ("", "json"):
         return value
     if isinstance(value, dict) and value:
@@ -203,14 +203,14 @@ def check_think(value: object) -> bool | str | None:
 
 
 def check_count(value: object, place: str = "n") -> int | None:
-    """Check how many answers a prompt gets: null, or 1 to `MAX_COUNT`."""
+    """Check the number of answers that a prompt gets: null, or 1 to `MAX_COUNT`."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT):
         return value
     raise LineError(f"`{place}` must be a whole number from 1 to {MAX_COUNT}")
 
 
 def _row_request(row: dict[str, object], line: int, template: str, id_field: str) -> Request:
-    """Return what is asked of a row: all its fields are data, whatever their names, and all are echoed but the id."""
+    """Return the request of a row: all its fields are data, whatever their names, and all but the id are echoed."""
     prompt = fill(template, row)
     return Request(
         line=line,
@@ -223,7 +223,7 @@ def _row_request(row: dict[str, object], line: int, template: str, id_field: str
 
 def _our_request(document: dict[str, object], line: int) -> Request:
     prompt, messages = document.get("prompt"), document.get("messages")
-    if document.keys() <= _PLAIN_KEYS:  # as most lines are: nothing else has to be looked for, three times a prompt
+    if document.keys() <= _PLAIN_KEYS:  # as most lines are: no other key has to be checked, at three times the cost
         text = _text(prompt, "prompt")
         return Request(line=line, id=_id(document, line), prompt=text, messages=[{"role": "user", "content": text}])
     if prompt is not None and messages is not None:
@@ -234,7 +234,7 @@ def _our_request(document: dict[str, object], line: int) -> Request:
             message["images"] = check_images(document["images"], "images")
         messages = [message]
     elif document.get("images") is not None:
-        raise LineError("`images` belongs inside a message where a line has `messages`")
+        raise LineError("`images` belongs inside a message if a line has `messages`")
     else:
         messages = _messages(messages)
         if document.get("system") and messages[0]["role"] == "system":
@@ -310,10 +310,10 @@ def _complete_request(document: dict[str, object], line: int) -> Request:
 
 
 def _refuse_other_kinds(document: dict[str, object], kind: Kind, door: str) -> None:
-    """Refuse what Ollama would take beside another kind of prompt, and would pass over here."""
+    """Refuse keys that Ollama would accept with another kind of prompt, and would ignore here."""
     others = frozenset().union(*KIND_KEYS.values()) - KIND_KEYS[kind]
     if strange := sorted(others.intersection(document)):
-        raise LineError(f"`{strange[0]}` means nothing beside `{door}`: take it out, or write a line of its own")
+        raise LineError(f"`{strange[0]}` has no effect beside `{door}`: remove it, or write a separate line")
 
 
 def _seed_request(document: dict[str, object], line: int) -> Request:
@@ -384,7 +384,7 @@ def _optional_text(document: dict[str, object], key: str, *, may_be_empty: bool 
 def _model(document: dict[str, object]) -> str | None:
     model = _optional_text(document, "model")
     if model is not None and (len(model) > MAX_MODEL_LENGTH or not model.isprintable()):
-        raise LineError(f"`model` is no model's name: it must have at most {MAX_MODEL_LENGTH} printable characters")
+        raise LineError(f"`model` is not a model's name: it must have at most {MAX_MODEL_LENGTH} printable characters")
     return model
 
 
@@ -412,7 +412,7 @@ def _fits(value: object, needed: str) -> bool:
 
 
 def _kind(value: object) -> str:
-    """Name a JSON value's kind for a sentence; never its content."""
+    """Return the kind of a JSON value for a sentence; never its content."""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
 

@@ -1,4 +1,4 @@
-"""Names of models: which there can be, and what to do where an endpoint has none of that name."""
+"""Names of models: which are possible, and what to do if an endpoint has no model of a name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 NAME = re.compile(rf"((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{{1,5}})?/)?({_PART}/)?{_PART}(:{_PART})?")
 MAX_LENGTH = 400
-#: What ends the name of a model that ollama.com computes (ollama internal/modelref/modelref.go: parseSourceSuffix).
+#: The end of the name of a model that ollama.com computes (ollama internal/modelref/modelref.go: parseSourceSuffix).
 _CLOUD = re.compile(r":(cloud|[^/:]*-cloud)$", re.IGNORECASE)
-#: Where `ollama pull` asks by itself.
+#: The addresses that `ollama pull` uses by default.
 _LOCAL = ("http://127.0.0.1:11434", "http://localhost:11434")
 
 
@@ -20,7 +20,7 @@ def is_name(model: str) -> bool:
 
 
 def is_cloud(model: str) -> bool:
-    """Return whether a model of this name is computed by ollama.com: no server of the cluster has it, or should."""
+    """Return whether ollama.com computes a model of this name: no server of the cluster has it, or should."""
     return _CLOUD.search(model) is not None
 
 
@@ -28,7 +28,7 @@ def how_to_get(model: str, url: str = "") -> str:
     """Return what to do about a model that an endpoint lacks, as a clause.
 
     Args:
-        url: The endpoint's; "" for one that only its own machine may ask so (it wants a token).
+        url: The endpoint's; "" for one that only its own machine may use without a token.
     """
     if not is_name(model):
         return "no model can have that name: write e.g. llama3.2, llama3.2:1b, hf.co/user/model:Q4_K_M"

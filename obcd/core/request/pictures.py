@@ -1,4 +1,4 @@
-"""Pictures of a message: base64, as Ollama takes them. Pure."""
+"""The pictures of a message: base64, as Ollama accepts them. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import binascii
 
 from obcd.errors import LineError
 
-#: What is shorter, in characters, is no picture: the least GIF has 35 bytes. So a slash in it is that of a path.
+#: A shorter text, in characters, is not a picture: the smallest GIF has 35 bytes. A slash in it is that of a path.
 LEAST_LENGTH = 48
-#: What is longer, in characters, is no path.
+#: A longer text, in characters, is not a path.
 LONGEST_PATH = 1024
 
 
 def check_images(images: object, place: str) -> list[str]:
-    """Return the pictures as bare base64: `data:` URLs lose their head, line breaks go.
+    """Return the pictures as bare base64, without the head of `data:` URLs and without line breaks.
 
     Raises:
-        LineError: If one is neither. It never quotes one.
+        LineError: If one is neither. The message never quotes it.
     """
     if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
         raise LineError(f"{place} must be a list of base64 strings")
@@ -30,7 +30,7 @@ def _bare(image: str, place: str) -> str:
         if not comma or not head.lower().endswith(";base64"):
             raise LineError(f"{place} has a data: URL that is not base64 (data:image/png;base64,…)")
         if not head[5:].lower().startswith("image/"):
-            raise LineError(f"{place} has a data: URL that is no picture (data:image/png;base64,…)")
+            raise LineError(f"{place} has a data: URL that is not a picture (data:image/png;base64,…)")
         return _decodable("".join(text.split()), place)
     if _is_path(image):
         raise LineError(
@@ -41,7 +41,7 @@ def _bare(image: str, place: str) -> str:
 
 
 def _is_path(image: str) -> bool:
-    """Return whether it is a path or an address and no base64, which may have a slash too: JPEG begins with `/9j/`."""
+    """Return whether it is a path or an address and not base64, which may have a slash too: JPEG begins with `/9j/`."""
     if len(image) > LONGEST_PATH:
         return False
     return any(sign in image for sign in ".:\\~") or ("/" in image and len(image) < LEAST_LENGTH)
@@ -51,7 +51,7 @@ def _decodable(text: str, place: str) -> str:
     try:
         is_empty = not base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise LineError(f"{place} has one that is no base64: encode the file's bytes (base64 -w0 FILE)") from None
+        raise LineError(f"{place} has one that is not base64: encode the file's bytes (base64 -w0 FILE)") from None
     if is_empty:
-        raise LineError(f"{place} has one without a byte in it")
+        raise LineError(f"{place} has an empty one")
     return text

@@ -1,6 +1,6 @@
-"""The values that travel: a job's settings, one line's request, and what became of it.
+"""The values that travel between processes: a job's settings, and the request of one line.
 
-All frozen. `JobSettings` and the result records also live on disk, as JSON; their field names are the format.
+All are frozen. `JobSettings` and the result records are also stored on disk, as JSON; their field names are the format.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, NotRequired, Required, TypedDict
 
 from obcd.core.request.rows import ID_FIELD, Reading
 
-#: Options of a request that make Ollama load the model anew when they differ (ollama server/sched.go, v0.33).
+#: Options of a request for which Ollama reloads the model when they differ (ollama server/sched.go, v0.33).
 RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 
 #: `shift` is part of the load signature too, so it is one constant for every request: with False a generation that
-#: reaches the context's end stops with `length`, where Ollama would otherwise drop half of the context and go on.
+#: reaches the end of the context stops with `length`; otherwise Ollama would drop half of the context and go on.
 SHIFT = False
 
 
 class Kind(StrEnum):
-    """What is asked of a model."""
+    """What a request asks of a model."""
 
     CHAT = "chat"  # the next message of a conversation
-    COMPLETE = "complete"  # how a text goes on
+    COMPLETE = "complete"  # the continuation of a text
     EMBED = "embed"  # the vectors of texts
 
 
 class ToolFunction(TypedDict):
-    """What a tool is to a model; its `parameters` are a JSON schema, which calls have to fit where it is `strict`."""
+    """A tool as the model sees it; `parameters` is a JSON schema, which calls have to fit if the tool is `strict`."""
 
     name: str
     description: NotRequired[str]
@@ -75,33 +75,33 @@ PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
-    """What a job asks with: the profile as it was when the job was accepted.
+    """The settings of a job: its profile at the time when the job was accepted.
 
     Attributes:
         model: Default model of the lines, e.g. `llama3.2`.
         system: Default system message, or None.
         options: Ollama options sent with each request, without num_ctx and num_predict, e.g. `{"temperature": 0}`.
         format: JSON schema (a dict), `"json"`, or None.
-        think: Sent as it is when not None.
-        num_ctx: Context length in tokens; always sent, since Ollama's own default depends on the card.
-        num_ctx_max: Where contexts are planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen; in
-            the job's own settings `num_ctx` is the same, what each request gets is the plan's. None: `num_ctx` it is.
-        num_predict: Most tokens of one answer; always sent, since an endless answer would hold its slot.
-        attempts: Most tries of one request, the first included.
+        think: Sent unchanged if not None.
+        num_ctx: Context length in tokens; always sent, because Ollama's own default depends on the card.
+        num_ctx_max: If contexts are planned (`num_ctx = "auto"`, see `context`): the longest that may be chosen. Then
+            the job's `num_ctx` is the same, and the plan decides what each request gets. None: `num_ctx` is fixed.
+        num_predict: Most tokens of one answer; always sent, because an endless answer would hold its slot.
+        attempts: Most attempts of one request, the first included.
         connect_timeout_seconds: Limit for opening a connection.
         load_timeout_seconds: Limit for loading the model (preload).
-        request_timeout_seconds: Limit for one whole request, waiting for a slot of the server included.
-        digest: `same` if all answers of one model have to come from the same weights, `any` if they need not.
-        n: How many answers each prompt gets, where its line does not say.
-        template: Makes the prompt of each line, which is a row then (see `rows`); None: lines say what they ask.
-        id_field: Of a row: the field that is its id.
-        delimiter: Of CSV: what stands between the fields.
+        request_timeout_seconds: Limit for one whole request, including the wait for a slot of the server.
+        digest: `same` if all answers of one model have to come from the same weights, else `any`.
+        n: How many answers each prompt gets, if its line does not say.
+        template: Makes the prompt of each line, which then is a row (see `rows`); None: lines hold their prompts.
+        id_field: The field of a row that is its id.
+        delimiter: The character between the fields of CSV.
         send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
-            without it answers are only held to it here.
-        repairs: How often a request is asked again, at most, whose answer does not fit its `format`.
-        cache: Whether answers are remembered for the same question of another job, and taken from there.
-        dedupe: Whether of equal requests of the job one is asked, whose result is that of all.
-        aliases: `{name of a model in the lines: the model that is asked}`.
+            otherwise answers are only checked here.
+        repairs: How often, at most, a request is sent again because its answer does not fit its `format`.
+        cache: Whether answers are stored for equal requests of other jobs, and taken from the store.
+        dedupe: Whether equal requests of the job are sent only once, with one result for all.
+        aliases: `{name of a model in the lines: the model that gets the request}`.
     """
 
     model: str
@@ -128,7 +128,7 @@ class JobSettings:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def model_for(self, named: str | None) -> str:
-        """Return which model is asked where a line names one, or none."""
+        """Return the model for a line that names one, or none."""
         return self.aliases.get(named, named) if named else self.model
 
     @property
@@ -139,36 +139,37 @@ class JobSettings:
         return Reading(self.template, self.id_field, self.delimiter)
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as they stand in `job.json` and `manifest.json`."""
+        """Return the settings in the form of `job.json` and `manifest.json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSettings:
-        """Read what `to_json` wrote; keys of newer versions are passed over."""
+        """Read settings that `to_json` wrote; keys of newer versions are ignored."""
         known = {item.name for item in fields(cls)}
         return cls(**{key: value for key, value in document.items() if key in known})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One line of a job, understood.
+    """One line of a job, parsed.
 
     Attributes:
         line: Its number in the file, from 1; blank lines count.
-        id: The user's own `id`, any JSON scalar; the line number where there is none.
-        prompt: What the response line repeats: the prompt, or the last user message; what a COMPLETE goes on from.
-        messages: Of a CHAT: Ollama's messages, without the job's system message.
-        model, system, options, format, think, tools: The line's own wishes; None (or empty) where it has none. By a
-            `system` or a `format` of "" it wants none, whatever the job has.
-        kind: What is asked.
-        inputs: Of an EMBED: the texts, a vector each.
-        dimensions: Of an EMBED: how many numbers of a vector are wanted; None: all that the model gives.
-        suffix: Of a COMPLETE: what comes after the gap that is to be filled.
-        raw: Of a COMPLETE: whether the prompt is sent without the model's template.
-        count: How many answers are wanted (`n`); None where the line does not say.
-        logprobs: How many likeliest tokens are told at each place, beside the one that was taken (0 to 20); None: no
-            probabilities at all.
-        extra: The line's other keys: never obeyed, always echoed.
+        id: The user's own `id`, any JSON scalar; the line number if there is none.
+        prompt: The text that the response line repeats: the prompt, or the last user message; the text that a COMPLETE
+            continues.
+        messages: For a CHAT: Ollama's messages, without the job's system message.
+        model, system, options, format, think, tools: The line's own values; None (or empty) if it has none. "" as
+            `system` or `format` means none, whatever the job has.
+        kind: The kind of the request.
+        inputs: For an EMBED: the texts; each gets a vector.
+        dimensions: For an EMBED: the requested length of a vector; None: that of the model.
+        suffix: For a COMPLETE: the text after the gap that is to be filled.
+        raw: For a COMPLETE: whether the prompt is sent without the model's template.
+        count: How many answers are requested (`n`); None if the line does not say.
+        logprobs: How many of the likeliest tokens are reported at each place, beside the one that was taken (0 to 20);
+            None: no probabilities.
+        extra: The line's other keys: they have no effect, and are always echoed.
     """
 
     line: int
@@ -192,19 +193,19 @@ class Request:
 
     @property
     def echo(self) -> str | list[str]:
-        """What the response line repeats as `prompt`: the texts of an EMBED that has several."""
+        """The value that the response line repeats as `prompt`: for an EMBED with several texts, all of them."""
         return self.prompt if len(self.inputs) < 2 else list(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a server must have loaded for a request: the model, and every option whose change makes it load anew.
+    """What a server must have loaded for a request: the model, and every option whose change makes Ollama reload it.
 
     Example: `Signature("llama3.2", (("num_ctx", 8192),))`.
 
     Attributes:
-        embeds: Whether for /api/embed: an embedding model cannot be loaded by a chat, and since /api/embed knows no
-            `shift`, a model that can do both is loaded anew between the two (ollama server/sched.go, v0.33).
+        embeds: Whether it is for /api/embed: an embedding model cannot be loaded by a chat, and because /api/embed has
+            no `shift`, a model that can do both is reloaded between the two (ollama server/sched.go, v0.33).
     """
 
     model: str
@@ -212,26 +213,26 @@ class Signature:
     embeds: bool = False
 
     def to_json(self) -> list[object]:
-        """Return e.g. `["llama3.2", {"num_ctx": 8192}]`, with `"embed"` as a third where it is for that."""
+        """Return e.g. `["llama3.2", {"num_ctx": 8192}]`, with `"embed"` as a third item if it is for /api/embed."""
         return [self.model, dict(self.options), *((Kind.EMBED,) if self.embeds else ())]
 
     @classmethod
     def from_json(cls, document: list[Any]) -> Signature:
-        """Read what `to_json` wrote."""
+        """Read a signature that `to_json` wrote."""
         return cls(document[0], tuple(sorted(document[1].items())), Kind.EMBED in document[2:])
 
     @property
     def num_ctx(self) -> int:
-        """Its context length, in tokens; 0 where it names none, which is none of ours."""
+        """Its context length, in tokens; 0 if it has none; every signature of obcd has one."""
         return whole_option(dict(self.options), "num_ctx", 0)
 
     @property
     def kind(self) -> Kind:
-        """What loads it, and tries whether it computes."""
+        """The kind of request that loads it, and that checks whether it computes."""
         return Kind.EMBED if self.embeds else Kind.CHAT
 
     def with_num_ctx(self, num_ctx: int) -> Signature:
-        """Return the same with another context length."""
+        """Return the same signature with another context length."""
         return replace(self, options=tuple(sorted({**dict(self.options), "num_ctx": num_ctx}.items())))
 
 
@@ -247,32 +248,32 @@ def plain_model(name: str) -> str:
 
 
 def request_options(request: Request, settings: JobSettings) -> dict[str, object]:
-    """Merge the options of job and line; the line's win. num_ctx and num_predict are always in it."""
+    """Merge the options of job and line; the line's take precedence. num_ctx and num_predict are always included."""
     limits: dict[str, object] = {"num_ctx": settings.num_ctx, "num_predict": settings.num_predict}
     return {**limits, **settings.options, **request.options}
 
 
 def whole_option(options: Mapping[str, object], key: str, otherwise: int) -> int:
-    """Return an option that is a whole number; `otherwise` where it is not set."""
+    """Return an option that is a whole number; `otherwise` if it is not set."""
     value = options.get(key, otherwise)
     return value if isinstance(value, int) else otherwise
 
 
 def num_predict_of(request: Request, settings: JobSettings) -> int:
-    """Return how many tokens an answer may have, the line's own wish before the job's; below 1 it is without end."""
+    """Return the most tokens of an answer, the line's own value before the job's; below 1 there is no limit."""
     options = request.options if "num_predict" in request.options else settings.options
     return whole_option(options, "num_predict", settings.num_predict)
 
 
 def answers_of(request: Request, settings: JobSettings) -> int:
-    """Return how many answers a request is to get; texts have one vector each."""
+    """Return how many answers a request is to get; for texts to embed it is one vector each."""
     return 1 if request.kind is Kind.EMBED else request.count or settings.n
 
 
 def nth_request(request: Request, settings: JobSettings, answer: int) -> Request:
-    """Return what is asked for one of several answers of a line: the same, with a seed of its own.
+    """Return the request for one of several answers of a line: the same with another seed.
 
-    It is the seed of line or job plus the number of the answer. Where there is none (or -1, by which Ollama draws one)
+    The seed is that of line or job plus the number of the answer. If there is none (or -1, for which Ollama draws one),
     it comes from the line's id, so that the same file gets the same answers again.
 
     Args:
@@ -362,14 +363,14 @@ def system_of(request: Request, settings: JobSettings) -> str | None:
 
 
 def format_of(request: Request, settings: JobSettings) -> Mapping[str, object] | str | None:
-    """Return what the answer to a request is held to: a JSON schema, `"json"` (any JSON), or None."""
+    """Return the form that the answer to a request has to fit: a JSON schema, `"json"` (any JSON), or None."""
     if request.kind is Kind.EMBED:
         return None
     return (request.format if request.format is not None else settings.format) or None
 
 
 def _with_wishes(body: RequestBody, request: Request, settings: JobSettings) -> RequestBody:
-    """Add what /api/chat and /api/generate take alike, where it is wished for; `logprobs` since ollama 0.12.11."""
+    """Add the keys that /api/chat and /api/generate share, if they are requested; `logprobs` since ollama 0.12.11."""
     wanted_format = format_of(request, settings)
     if wanted_format is not None and settings.send_schema:
         body["format"] = wanted_format
@@ -386,15 +387,15 @@ def _with_wishes(body: RequestBody, request: Request, settings: JobSettings) -> 
 
 
 def unload_body(model: str) -> RequestBody:
-    """Return the body of the /api/chat call that ends a model's process, as soon as it works on nothing.
+    """Return the body of the /api/chat call that ends a model's process, as soon as it is idle.
 
-    Of an embedding model too: no ability is asked for (ollama server/routes.go: ChatHandler).
+    It also works for an embedding model: the call needs no capability (ollama server/routes.go: ChatHandler).
     """
     return {"model": model, "messages": [], "stream": False, "keep_alive": 0}
 
 
 def token_body(signature: Signature) -> RequestBody:
-    """Return the body of the smallest request that has a loaded signature compute something, for its kind's path."""
+    """Return the body of the smallest request that makes a loaded signature compute, for the path of its kind."""
     body = preload_body(signature)
     if signature.embeds:
         body["input"] = ["Hi"]
@@ -407,7 +408,7 @@ def token_body(signature: Signature) -> RequestBody:
 def preload_body(signature: Signature) -> RequestBody:
     """Return the body of the call that loads a signature: nothing to answer, the same reloading options.
 
-    It goes to /api/chat, or to /api/embed where the signature is for that.
+    It goes to /api/chat, or to /api/embed if the signature is for that.
     """
     common: RequestBody = {"model": signature.model, "truncate": False, "options": dict(signature.options)}
     if signature.embeds:

@@ -1,7 +1,7 @@
-"""Which requests are the same question: a key of all that an answer depends on. Pure.
+"""Which requests are equal: a key of everything on which an answer depends. Pure.
 
-Only what is answered alike each time has one: at temperature 0, with a seed, or vectors. What Ollama takes from the
-model itself (its own temperature, say) is not known here, so it has to be asked for.
+Only requests with the same answer each time have a key: at temperature 0, with a seed, or for vectors. Values that
+Ollama takes from the model itself (e.g. its own temperature) are not known here, so they have to be set.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from obcd.core.request.records import (
 )
 from obcd.core.request.tools import strict_parameters
 
-#: Changes whenever the same request would get another record: how repairs are asked, say.
+#: Changes whenever the same request would get another record, e.g. by another repair prompt.
 VERSION = 2
-#: Bytes of a digest by which requests of one job are told apart.
+#: Bytes of a digest that distinguish the requests of one job.
 KEPT_BYTES = 16
 #: Places of the first table; a power of two.
 FIRST_PLACES = 1024
 
 
 class DuplicateFinder:
-    """Finds the first equal one of each request of a job, as they are read.
+    """Finds for each request of a job the first equal one, while they are read.
 
-    Memory: 16 bytes a request, and from 6 to 12 for each that is not the same as another one.
+    Memory: 16 bytes a request, and 6 to 12 more for each that is not equal to another one.
     """
 
     def __init__(self) -> None:
-        #: The digests of all requests, one behind the other.
+        #: The digests of all requests, one after the other.
         self._digests = bytearray()
-        #: Hash table with linear probing: ordinal plus one, 0 where a place is free.
+        #: Hash table with linear probing: ordinal plus one, 0 if a place is free.
         self._table = array("I", bytes(4 * FIRST_PLACES))
         self._distinct = 0
-        #: How many were the same as one before them.
+        #: How many requests were equal to an earlier one.
         self.repeated = 0
 
     def take(self, digest: bytes | None) -> int:
-        """Take in the next request; returns the ordinal of the first equal one, its own where it is that.
+        """Add the next request; return the ordinal of the first equal one, or its own if there is none.
 
         Args:
-            digest: Equal for equal requests; None for what is like no other.
+            digest: Equal for equal requests; None for a request that is equal to no other.
         """
         ordinal = len(self._digests) // KEPT_BYTES
         kept = digest[:KEPT_BYTES] if digest is not None else bytes(KEPT_BYTES)
@@ -69,7 +69,7 @@ class DuplicateFinder:
         return ordinal
 
     def _find(self, digest: bytes) -> int:
-        """Return the place where a digest is in the table, or belongs."""
+        """Return the place of a digest in the table, or the place where it belongs."""
         table, digests, mask = self._table, self._digests, len(self._table) - 1
         place = int.from_bytes(digest[:8], "little") & mask
         while (found := table[place]) and digests[(found - 1) * KEPT_BYTES : found * KEPT_BYTES] != digest:
@@ -85,7 +85,7 @@ class DuplicateFinder:
 
 
 def times_of(firsts: Sequence[int]) -> array[int]:
-    """Return how many requests have the result of each: itself and those like it; 0 for those that are like another.
+    """Return how many requests have the result of each: itself and its equals; 0 if it is equal to an earlier one.
 
     Args:
         firsts: By ordinal, the first equal one.
@@ -97,18 +97,18 @@ def times_of(firsts: Sequence[int]) -> array[int]:
 
 
 def is_repeatable(request: Request, settings: JobSettings) -> bool:
-    """Return whether the same weights give a request the same answer each time, as far as servers keep that."""
+    """Return whether the same weights give a request the same answer each time, as far as servers ensure that."""
     if request.kind is Kind.EMBED:
         return True
     options = request_options(request, settings)
-    seed = whole_option(options, "seed", -1)  # by -1 Ollama draws one
+    seed = whole_option(options, "seed", -1)  # for -1 Ollama draws one
     return options.get("temperature") == 0 or seed >= 0
 
 
 def key_of(request: Request, settings: JobSettings, digest: str) -> bytes | None:
-    """Return what is equal for equal questions to equal weights, 32 bytes; None where the answer is not repeatable.
+    """Return a key that is equal for equal questions to equal weights, 32 bytes; None if the answer is not repeatable.
 
-    The order of the options is of no meaning; that of all else is (a grammar follows the order of its schema's keys).
+    The order of the options does not matter; any other order does (a grammar follows the order of its schema's keys).
 
     Args:
         digest: Of the weights that answer.
@@ -117,10 +117,10 @@ def key_of(request: Request, settings: JobSettings, digest: str) -> bytes | None
 
 
 def digest_of(request: Request, settings: JobSettings, apart: str = "") -> bytes:
-    """Return what is equal for requests that ask the same in the same way, 32 bytes, repeatable or not.
+    """Return a digest that is equal for requests with the same content, 32 bytes, repeatable or not.
 
     Args:
-        apart: What else tells them apart.
+        apart: Anything else that distinguishes them.
     """
     body = request_body(request, settings)
     body["model"] = canonical_model(body["model"])

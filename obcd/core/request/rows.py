@@ -3,9 +3,9 @@
     Reading("Summarise: {note}", "mrn")      {"mrn": "7", "note": "BP 150/95"}
     -> id "7", prompt "Summarise: BP 150/95", extra {"note": "BP 150/95"}
 
-A field's name is all that stands in braces: nothing is looked up in a value, nothing is formatted (`str.format` would
-reach attributes of Python's own objects from a stranger's row). A field that is null or blank is as good as none:
-nobody means to ask about nothing, or about the word `null`.
+The whole text in braces is the name of a field: nothing is looked up in a value, nothing is formatted (`str.format`
+would let a row reach attributes of Python's own objects). A field that is null or blank counts as missing: no
+prompt is meant to be about nothing, or about the word `null`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from obcd.errors import LineError
 
-#: The field that is the id where nothing else is said.
+#: The default field for the id.
 ID_FIELD = "id"
 #: Longest name of a field, in characters.
 MAX_FIELD_LENGTH = 200
@@ -27,13 +27,13 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the lines of a job are read with, beside their own keys.
+    """How the lines of a job are read, beside their own keys.
 
     Attributes:
-        template: Makes the prompt of each line, which is a row then whatever its keys are; None: lines say themselves
-            what they ask.
-        id_field: The field of a row that is its id; where that is blank, the line's number is.
-        delimiter: What stands between the fields of CSV.
+        template: Makes the prompt of each line, which then is a row whatever its keys are; None: each line holds its
+            own prompt.
+        id_field: The field of a row that is its id; if it is blank, the line's number is.
+        delimiter: The character between the fields of CSV.
     """
 
     template: str | None = None
@@ -41,12 +41,12 @@ class Reading:
     delimiter: str = ","
 
 
-#: Lines that say themselves what they ask.
+#: For lines that hold their own prompts.
 PLAIN = Reading()
 
 
 def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Return the pieces of a template, which names a field at least.
+    """Return the pieces of a template with at least one field.
 
     Raises:
         ValueError: With one sentence, if it is malformed or names no field.
@@ -58,7 +58,7 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def is_blank(value: object) -> bool:
-    """Return whether a field says nothing: null, or a text of nothing but white space."""
+    """Return whether a field is empty: null, or a text of white space only."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
@@ -79,14 +79,14 @@ def pieces_of(template: str) -> tuple[tuple[str, str | None], ...]:
             continue
         name = found[1]
         if name is None:
-            raise ValueError(f"a `{found[0]}` stands alone in it, at character {found.start() + 1}: write it twice")
+            raise ValueError(f"a single `{found[0]}` is in it, at character {found.start() + 1}: write it twice")
         if not name.strip() or name != name.strip():
             raise ValueError(
                 f"the braces at character {found.start() + 1} hold no field's name: write {{note}}, {{{{ for a brace"
             )
         if len(name) > MAX_FIELD_LENGTH or not name.isprintable():
             raise ValueError(
-                f"the braces at character {found.start() + 1} hold what is no field's name: "
+                f"the braces at character {found.start() + 1} hold something that is not a field's name: "
                 "write {note}, {{ for a brace"
             )
         pieces.append((text, name))
@@ -100,19 +100,19 @@ def fields_of(template: str) -> tuple[str, ...]:
 
 
 def fill(template: str, row: Mapping[str, object]) -> str:
-    """Return the prompt of a row: texts as they are, all else as JSON.
+    """Return the prompt of a row: texts unchanged, other values as JSON.
 
     Raises:
-        LineError: If a field is missing or empty, by its name.
+        LineError: If a field is missing or empty; it names the field.
     """
     parts: list[str] = []
     for text, name in pieces_of(template):
         parts.append(text)
         if name is not None:
             if name not in row:
-                raise LineError(f"it has no field `{name}`, which the template names")
+                raise LineError(f"it has no field `{name}`, which the template needs")
             value = row[name]
             if is_blank(value):
-                raise LineError(f"its field `{name}` is empty, which the template names")
+                raise LineError(f"its field `{name}` is empty, which the template needs")
             parts.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return "".join(parts)

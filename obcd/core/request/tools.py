@@ -15,7 +15,7 @@ def check_tools(tools: object) -> list[Tool] | None:
     """Check `tools`; null means none.
 
     Raises:
-        LineError: Naming the first one that is no tool.
+        LineError: Naming the first one that is not a tool.
     """
     if tools is None:
         return None
@@ -46,21 +46,21 @@ def tool_names(tools: Sequence[Tool]) -> tuple[str, ...]:
 
 
 def strict_parameters(tools: Sequence[Tool]) -> dict[str, dict[str, object]]:
-    """Return `{name: JSON schema}` of those of checked tools whose calls have to fit (OpenAI's `strict`)."""
+    """Return `{name: JSON schema}` of the checked tools whose calls have to fit (OpenAI's `strict`)."""
     functions = (tool["function"] for tool in tools)
     return {function["name"]: _parameters(function) for function in functions if function.get("strict")}
 
 
 def _parameters(function: ToolFunction) -> dict[str, object]:
-    """Return what the arguments of a tool are held to: an object, where it does not say more."""
+    """Return the schema for the arguments of a tool: an object, if the tool does not say more."""
     return function.get("parameters") or {"type": "object"}
 
 
 def check_tool_calls(calls: object, place: str) -> None:
-    """Check the `tool_calls` of a message that an assistant is said to have written.
+    """Check the `tool_calls` of an assistant's message.
 
     Raises:
-        LineError: Naming the first one that is no call.
+        LineError: Naming the first one that is not a call.
     """
     if not isinstance(calls, list):
         raise LineError(f"the tool_calls of {place} must be a list")

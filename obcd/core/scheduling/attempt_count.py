@@ -8,20 +8,20 @@ from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.poison import RequestKey
 
-#: Attempts that cost nothing (the endpoint's own faults) after which they cost, so that nothing goes round for ever.
+#: Attempts that cost nothing (the endpoint's own faults) after which they do cost, so that nothing goes round for ever.
 FREE_FAULTS = 50
 
 
 class AttemptCount:
-    """The account of all requests; attempts themselves are their backlog's."""
+    """The free faults of all requests; a backlog counts its attempts itself."""
 
     def __init__(self) -> None:
-        #: {request: faults that cost it nothing}
+        #: {request: faults that did not count as an attempt}
         self._free: dict[RequestKey, int] = {}
 
     def note(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
-        """Count a fault, as an attempt or as one that costs nothing."""
-        if fault.harm is Harm.UNFIT:  # such an endpoint is left alone, so nothing goes round
+        """Count a fault, as an attempt or as a free one."""
+        if fault.harm is Harm.UNFIT:  # such an endpoint is left out, so nothing goes round
             return
         free = self._free.get(lease.request, 0)
         if fault.costs_attempt or free >= FREE_FAULTS:
@@ -30,9 +30,9 @@ class AttemptCount:
             self._free[lease.request] = free + 1
 
     def back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
-        """Return the pause before the next attempt, seconds.
+        """Return the pause before the next attempt, in seconds.
 
-        What was free of cost makes the pauses at a busy server grow too; elsewhere it is tried without one.
+        Free faults make the pauses at a busy server grow too; at another endpoint there is no pause.
         """
         counted = backlog.attempts.get(lease.ordinal, 0)
         count = counted if goes_elsewhere else counted + self._free.get(lease.request, 0)
@@ -44,5 +44,5 @@ class AttemptCount:
         self._free.pop(request, None)
 
     def forget_job(self, job: str) -> None:
-        """Forget a job's requests."""
+        """Forget the requests of a job."""
         self._free = {key: count for key, count in self._free.items() if key[0] != job}

@@ -1,7 +1,7 @@
-"""One job's requests that still need a result: which wait, which are in flight, which are done. Pure.
+"""The requests of one job without a result: which wait, which are in flight, which have ended. Pure.
 
-Requests are numbered by **ordinal**: 0 is the job's first non-blank line. One byte each, so that a job of a million
-lines costs a megabyte; what they say stays on disk.
+Requests are numbered by **ordinal**: 0 is the job's first non-blank line. Each takes one byte, so a job of a million
+lines takes a megabyte; the requests themselves stay on disk.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from obcd.core.scheduling.longest_first import LongestFirst
 
 #: States of one request; PENDING waits for a slot, WAITING for its back-off.
 PENDING, LEASED, WAITING, ENDED = 0, 1, 2, 3
-#: Seconds after its back-off that a request waits for an endpoint which has not failed it; then any may take it, so
-#: that it does not hang on one that is busy with other work for hours.
+#: Seconds after its back-off that a request waits for an endpoint that has not failed it; then any may take it, so that
+#: it does not wait for hours for one that is busy with other work.
 ELSEWHERE_SECONDS = 30.0
 
-#: Returns whether a request that failed before may be asked at the endpoint in question now.
+#: Returns whether a request that failed before may be sent to the endpoint in question now.
 Admits = Callable[[int], bool]
 
 
@@ -29,18 +29,18 @@ class Backlog:
 
     Args:
         job: The job's id.
-        done: One byte per ordinal: nonzero where the ledger holds a result.
-        signatures: What the requests need loaded, most often one entry.
-        column: One byte per ordinal, the number of its signature; empty when there is one signature only.
-        larger: {number of a signature: that of the same with a larger context}. What needs the larger one comes when
-            nothing waits for the other any more, in one pass: an endpoint would load the model once more for each.
-        sizes: One byte per ordinal, how long its line is (see `longest_first`); empty where that is not to be used.
+        done: One byte per ordinal: nonzero if the ledger holds a result.
+        signatures: The signatures of the requests, usually one entry.
+        column: One byte per ordinal, the number of its signature; empty if there is only one signature.
+        larger: {number of a signature: number of the same with a larger context}. Requests for the larger context are
+            leased in one pass, when none waits for the other any more: else an endpoint would load the model for each.
+        sizes: One byte per ordinal, the size of its line (see `longest_first`); empty if sizes are not used.
         limit: Most attempts of one request.
-        submitter: The uid of who dropped it: submitters take turns.
-        rank: Its priority, from the start.
+        submitter: The uid of the submitter: submitters take turns.
+        rank: Its priority at the start.
     """
 
-    def __init__(  # noqa: PLR0913 - what a job has from its start
+    def __init__(  # noqa: PLR0913 - the initial state of a job
         self,
         job: str,
         done: bytes,
@@ -57,27 +57,27 @@ class Backlog:
         self.limit = limit
         self.submitter = submitter
         self.rank = rank
-        #: {model: digest that answers it} for models of which something was asked; None: any may (see `weights`).
+        #: {model: digest that answers it} for models that got a request; None: any weights may (see `weights`).
         self.weights: dict[str, str] | None = {}
-        #: Nothing of it is given out while this is set; what is in flight finishes.
+        #: Nothing of the job is leased while this is set; requests in flight finish.
         self.is_paused = False
-        #: Whether the cache of answers may know what it asks.
+        #: Whether the cache of answers may know the requests.
         self.has_cache = False
         self.signatures = tuple(signatures)
         self._column = bytearray(column)
         self._larger = dict(larger or {})
-        #: {signature number: the one whose requests are all given out before its own are}
+        #: {signature number: the one whose requests are all leased before its own}
         self._behind = {number: first for first, number in self._larger.items()}
         self._states = bytearray(done.translate(bytes([PENDING]) + bytes([ENDED]) * 255))  # fast: the main loop waits
         self._sizes, self._longest_first = sizes, LongestFirst() if sizes else None
-        #: {signature number: ordinals that are given out before the others, from the end}, once long ones come first
+        #: {signature number: ordinals that are leased before the others, from the end}, once long ones come first
         self._ahead: dict[int, list[int]] = {}
         self._cursors = [0] * len(self.signatures)
-        #: {signature number: [(due, ordinal), …] as a heap}, those in back-off
+        #: {signature number: [(due, ordinal), …] as a heap}, requests in back-off
         self._waiting: dict[int, list[tuple[float, int]]] = {}
-        #: {signature number: [(due, ordinal), …] in that order}, those whose back-off is over
+        #: {signature number: [(due, ordinal), …] in that order}, requests whose back-off is over
         self._due: dict[int, list[tuple[float, int]]] = {}
-        #: {ordinal: attempts that counted so far}; only for requests that failed once
+        #: {ordinal: attempts that counted so far}; only for requests that have failed
         self.attempts: dict[int, int] = {}
         #: {ordinal: endpoints that failed it}
         self.failed_on: dict[int, set[str]] = {}
@@ -87,11 +87,11 @@ class Backlog:
         return len(self._states)
 
     def signature_number(self, ordinal: int) -> int:
-        """Return which of `signatures` a request needs."""
+        """Return the number of a request's signature in `signatures`."""
         return self._column[ordinal] if self._column else 0
 
     def signature_of(self, ordinal: int) -> Signature:
-        """Return what a request needs loaded."""
+        """Return the signature of a request."""
         return self.signatures[self.signature_number(ordinal)]
 
     def has_retries(self, number: int) -> bool:
@@ -99,7 +99,7 @@ class Backlog:
         return bool(self._waiting.get(number) or self._due.get(number))
 
     def has_unleased(self, number: int) -> bool:
-        """Return whether a request of this signature is neither ended nor in flight."""
+        """Return whether a request of this signature has not ended and is not in flight."""
         return self.has_retries(number) or self._find_pending(number) is not None
 
     def has_ready(
@@ -111,7 +111,7 @@ class Backlog:
         return self._find_pending(number) is not None or self._find_due(number, endpoint, able, now, admits) is not None
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next back-off ends, after `now`; what is due by now waits for an endpoint, not for time."""
+        """Return when the next back-off ends, after `now`; requests that are due wait for an endpoint, not for time."""
         self._note_due(now)
         return min((heap[0][0] for heap in self._waiting.values() if heap), default=None)
 
@@ -121,12 +121,12 @@ class Backlog:
         """Take a request of signature `number` for `endpoint`.
 
         Args:
-            able: The endpoints that serve this signature now; what failed here before is left for one of them that
-                has not failed it, for a while.
-            admits: Which of those that failed before may be taken; None admits all.
+            able: The endpoints that serve this signature now; a request that failed here before is left for a while to
+                one of them that has not failed it.
+            admits: Which requests that failed before may be taken; None admits all.
 
         Returns:
-            Its ordinal, now LEASED; None when there is none for this endpoint.
+            Its ordinal, now LEASED; None if there is none for this endpoint.
         """
         if self._is_held_back(number):
             return None
@@ -140,7 +140,7 @@ class Backlog:
         """Lease one request if its back-off has been over for `wait` seconds; return whether it has.
 
         Args:
-            only_look: Leave it where it is.
+            only_look: Do not lease it.
         """
         self._note_due(now)
         entries = self._due.get(self.signature_number(ordinal), [])
@@ -153,13 +153,13 @@ class Backlog:
         return True
 
     def enlarge(self, ordinal: int, needs: int, now: float) -> bool:
-        """Let a leased request wait for the larger context of its model, to be taken with what needs that too.
+        """Let a leased request wait for the larger context of its model, together with others that need it.
 
         Args:
             needs: The context length that it needs, in tokens.
 
         Returns:
-            Whether there is one that holds so much; else nothing has changed.
+            Whether a context of that length exists; otherwise nothing has changed.
         """
         number = self._larger.get(self.signature_number(ordinal))
         if number is None or needs > self.signatures[number].num_ctx:
@@ -174,9 +174,9 @@ class Backlog:
         heapq.heappush(self._waiting.setdefault(self.signature_number(ordinal), []), (due, ordinal))
 
     def on_failed_on(self, ordinal: int, endpoint: str, able: AbstractSet[str]) -> bool:
-        """Record that an endpoint failed a request; return whether one of `able` is left that did not.
+        """Record that an endpoint failed a request; return whether one of `able` has not failed it yet.
 
-        When none is left, all but this one are forgiven: the round begins again.
+        If all have, the failures of all but this one are forgotten: the round begins again.
         """
         failed = self.failed_on.setdefault(ordinal, set())
         failed.add(endpoint)
@@ -186,9 +186,9 @@ class Backlog:
         return False
 
     def on_answer(self, ordinal: int, seconds: float) -> None:
-        """Learn how long an answer was computed: where that goes with its line's length, long ones come first.
+        """Learn from the time of an answer: if times go with the lengths of lines, long lines come first.
 
-        Only what waits in this job changes its order, once; nothing of another job does.
+        This changes only the order of waiting requests of this job, and only once; other jobs are not affected.
         """
         if self._longest_first is None:
             return
@@ -208,14 +208,14 @@ class Backlog:
             self.failed_on.pop(ordinal, None)
 
     def take_unservable(self, number: int, limit: int, now: float) -> list[int]:
-        """Lease up to `limit` requests of a signature that no endpoint can load, for their failure."""
+        """Lease up to `limit` requests of a signature that no endpoint can load, to fail them."""
         taken: list[int] = []
         while len(taken) < limit and (ordinal := self.lease(number, "", frozenset(), now)) is not None:
             taken.append(ordinal)
         return taken
 
     def _note_due(self, now: float) -> None:
-        """Move what has waited long enough from `_waiting` to `_due`."""
+        """Move requests that have waited long enough from `_waiting` to `_due`."""
         for number, heap in self._waiting.items():
             while heap and heap[0][0] <= now:
                 entry = heapq.heappop(heap)
@@ -228,16 +228,16 @@ class Backlog:
         self._note_due(now)
         for place, (due, ordinal) in enumerate(self._due.get(number, ())):
             if self._states[ordinal] != WAITING or (admits is not None and not admits(ordinal)):
-                continue  # it was ended where it waits, or may not be asked beside what is in flight there
+                continue  # it ended while it waited, or may not be sent beside the requests in flight there
             failed: AbstractSet[str] = self.failed_on.get(ordinal, frozenset())
             if endpoint not in failed or now - due >= ELSEWHERE_SECONDS or not able - failed:
                 return place
         return None
 
     def _is_held_back(self, number: int) -> bool:
-        """Return whether others come first; once all of those were given out, it is never so again.
+        """Return whether others come first; once all of those were leased, this is never so again.
 
-        Else one of them that comes back would send an endpoint to and fro.
+        Otherwise a request of those that comes back would make an endpoint switch to and fro.
         """
         first = self._behind.get(number)
         if first is not None and self._find_pending(first) is None:
@@ -251,7 +251,7 @@ class Backlog:
                 return ahead[-1]
             ahead.pop()
         position = self._states.find(PENDING, self._cursors[number])
-        # In turn from one that waits to one of the signature, each by far faster than a loop: the main loop waits.
+        # From one waiting request to the next of the signature, each far faster than a loop: the main loop waits.
         while self._column and position >= 0 and self._column[position] != number:
             position = self._column.find(number, position)
             position = self._states.find(PENDING, position) if position >= 0 else position

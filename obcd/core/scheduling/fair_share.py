@@ -1,6 +1,6 @@
 """Whose job comes next: submitters take turns, and of one submitter's jobs the higher priority goes first. Pure.
 
-A submitter's own priority orders his own jobs and nobody else's; what the daemon's user sets orders all of them.
+A submitter's priority orders only their own jobs; the daemon's user can order all jobs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: What a priority may be.
+#: The range of a priority.
 LEAST_PRIORITY, MOST_PRIORITY = -100, 100
 
 
@@ -18,7 +18,7 @@ class Rank:
     """The priority of a job; higher is served first.
 
     Attributes:
-        among_all: Among everybody's jobs; set by the daemon's own user.
+        among_all: Among the jobs of all submitters; set by the daemon's own user.
         among_own: Among the jobs of the same submitter; set by the submitter.
     """
 
@@ -26,7 +26,7 @@ class Rank:
     among_own: int = 0
 
 
-#: The rank of a job of which nobody said anything.
+#: The rank of a job for which none was set.
 COMMON = Rank()
 
 
@@ -36,8 +36,8 @@ class Candidate:
 
     Attributes:
         uid: Its submitter.
-        can_start: Whether it may begin; a paused one may not.
-        suspicion: How often it was there when the coordinator died; 0 below what makes a suspect.
+        can_start: Whether it may start; a paused one may not.
+        suspicion: How often it was active when the coordinator died; 0 below the limit of a suspect.
     """
 
     uid: int
@@ -51,12 +51,12 @@ def choose_next(
 ) -> int | None:
     """Return which waiting job becomes active next, as its place in `waiting` (oldest first); None: none may.
 
-    Active are at most `limit` jobs of the same or a higher rank. A submitter who has none active need not wait for the
-    others' to end: somebody's five thousand files do not keep a newcomer out. Where it is a suspect's turn, the least
+    At most `limit` jobs of the same or a higher rank are active. A submitter without an active job need not wait until
+    others' jobs end: somebody's five thousand files do not keep a newcomer out. If it is a suspect's turn, the least
     suspected one is taken.
 
     Args:
-        is_on_trial: Whether a suspect is active: then no other one begins, so that it is known which one it was.
+        is_on_trial: Whether a suspect is active: then no other starts, so that it is known which one it was.
     """
     held = Counter(candidate.uid for candidate in active)
     room = {

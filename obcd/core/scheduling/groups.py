@@ -1,4 +1,4 @@
-"""What the scheduler gives out: the requests of one job that need one signature. Pure."""
+"""The units of scheduling: the requests of one job that need one signature. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Group:
     backlog: Backlog
     number: int
     signature: Signature
-    served_at: float  # when a request of it was last leased (or when it came)
+    served_at: float  # when one of its requests was last leased (or when the group came)
     turn: int = 0  # the scheduler's counter at that time
     unservable_since: float | None = None
 
     @property
     def is_at_rest(self) -> bool:
-        """Return whether nothing of it waits for an endpoint."""
+        """Return whether no request of it waits for an endpoint."""
         return self.backlog.is_paused or not self.backlog.has_unleased(self.number)

@@ -1,6 +1,6 @@
-"""Requests that are asked on two endpoints at once, since one of them takes long and the other is idle. Pure.
+"""Requests that are sent to a second endpoint because the first takes long and the second is idle. Pure.
 
-The first answer counts. It is done when nothing waits any more, and so rarely that it costs next to nothing.
+The first answer counts. This happens only when nothing else waits, and so rarely that it costs almost nothing.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Holder, Lease
 from obcd.core.scheduling.weights import could_ask
 
-#: Seconds between two looks for stragglers: a look is at every lease.
+#: Seconds between two checks for stragglers: there is a check at every lease.
 LOOK_SECONDS = 0.2
-#: What asking again has to promise: the straggler's rest is so many times as long as a whole request elsewhere.
+#: The promise that justifies a hedged request: the straggler's rest is this many times a whole request elsewhere.
 GAIN = 1.25
-#: Least rest of a straggler, in seconds: less is not worth asking again, and a busy machine alone may take it.
+#: Shortest rest of a straggler, in seconds: a shorter one does not justify it, and a busy machine alone may cause it.
 WORTH_SECONDS = 1.0
-#: Seconds after which it is certain that the cache of answers did not know a request: a look at it takes milliseconds.
+#: Seconds after which the cache of answers certainly did not know a request: a lookup takes milliseconds.
 CACHE_SECONDS = 1.0
-#: Share of a job's requests that may be asked twice for speed alone, and how many at least; what is overdue always may.
+#: Share of a job's requests that may be hedged for speed alone, and the least number; overdue ones always may.
 SHARE, LEAST = 0.02, 2
 
 
 class HedgedRequests:
-    """Which requests are asked twice.
+    """The hedged requests.
 
     Attributes:
-        next_look: When stragglers are to be looked for again, None when nobody is idle.
+        next_look: When to check for stragglers again, None if no endpoint is idle.
     """
 
     def __init__(self) -> None:
         self.next_look: float | None = None
         #: {ticket: the lease of the same request on the other endpoint}
         self._hedges: dict[int, Lease] = {}
-        #: {job: those of its requests that were}: once each, or what hangs everywhere would go round and round
+        #: {job: its requests that were hedged}: once each, or one that hangs everywhere would go round and round
         self._asked: defaultdict[str, set[int]] = defaultdict(set)
 
     def choose(
         self, holders: Collection[Holder], with_room: Iterable[Holder], backlogs: Mapping[str, Backlog], now: float
     ) -> list[tuple[Lease, str]]:
-        """Return what is to be asked again, and where.
+        """Return the requests to hedge, and where.
 
-        Called when everything that waits is given out.
+        Called when everything that waits is leased.
 
         Args:
-            with_room: Those of the holders that have room still: they are idle.
+            with_room: The endpoints that still have room: they are idle.
         """
         if self.next_look is not None and now < self.next_look:
             return []
         self.next_look = None
-        if not any(item.leases for item in holders):  # first, since it is quick: most of all when nothing is to be done
+        if not any(item.leases for item in holders):  # first, because it is quick, above all with nothing to do
             return []
         idle = [item for item in with_room if self._is_idle(item, now)]
         if not idle:
@@ -73,33 +73,33 @@ class HedgedRequests:
                 if self._is_allowed(lease, backlog, others, endpoint.pace, now):
                     room -= 1
                     found.append((lease, endpoint.name))
-                    self._asked[lease.job].add(lease.ordinal)  # now: it counts for the next one already
+                    self._asked[lease.job].add(lease.ordinal)  # at once: it counts for the next one already
         return found
 
     def note(self, lease: Lease, hedge: Lease) -> None:
-        """Record a request that is asked twice from now on."""
+        """Record a request that is now at two endpoints."""
         self._hedges[hedge.ticket], self._hedges[lease.ticket] = lease, hedge
 
     def part(self, lease: Lease) -> Lease | None:
-        """Return the other lease of a request and forget that they belong together; None when it is the only one."""
+        """Return the other lease of a request and forget that they belong together; None if there is no other."""
         other = self._hedges.pop(lease.ticket, None)
         if other is not None:
             self._hedges.pop(other.ticket, None)
         return other
 
     def forget_job(self, job: str) -> None:
-        """Forget what was counted of a job."""
+        """Forget the counts of a job."""
         self._asked.pop(job, None)
 
     @staticmethod
     def _is_idle(item: Holder, now: float) -> bool:
-        """Return whether an endpoint knows how to serve what it has loaded, and has room."""
+        """Return whether an endpoint has proved that it serves its loaded signature, and has room."""
         if item.free() <= 0 or item.pace.mean is None or item.health.state is not EndpointState.UP:
             return False
         return item.loaded is not None and item.fits(item.loaded, now)
 
     def _find(self, holders: list[Holder], pace: MeanLatency, now: float) -> list[Lease]:
-        """Return what an endpoint of such a pace will probably answer before those who are at it, the longest first."""
+        """Return the leases that an endpoint of this pace would probably answer first, the longest first."""
         elsewhere = pace.mean or 0.0
         found = [
             (item.pace.rest(now - lease.sent_at, elsewhere), lease.ticket, lease)

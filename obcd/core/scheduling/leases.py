@@ -1,4 +1,4 @@
-"""What an endpoint holds: its leases, how many it may have, what is known of its slots and its pace. Pure."""
+"""What an endpoint holds: its leases, its limit, and what is known of its slots and its pace. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Lease:
     Attributes:
         place: How many requests the endpoint held then, this one included.
         digest: Of the weights that have to answer, "" for any.
-        signature: Which of its job's signatures it needs, by number.
-        is_hedged: Whether another endpoint was at the same attempt already: it is no attempt more.
+        signature: The number of its signature among those of its job.
+        is_hedged: Whether another endpoint already worked on the same attempt: it does not count as another attempt.
     """
 
     ticket: int
@@ -37,12 +37,12 @@ class Lease:
 
     @property
     def request(self) -> RequestKey:
-        """Which request it is."""
+        """The leased request."""
         return self.job, self.ordinal
 
 
 class Overtaken(NamedTuple):
-    """A lease that ended since another endpoint was first.
+    """A lease that ended because another endpoint answered first.
 
     Attributes:
         is_overdue: Whether it took so much longer than usual there that the endpoint may hang.
@@ -54,7 +54,7 @@ class Overtaken(NamedTuple):
 
 @dataclass(slots=True)
 class Holder:
-    """An endpoint with what it holds."""
+    """An endpoint with its leases."""
 
     name: str
     fixed_slots: int | None  # None: found by measurement
@@ -62,15 +62,15 @@ class Holder:
     digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never reached
     loaded: Signature | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
-    #: {model: how many slots its runner has here}; Ollama gives some families of models one, whatever it was told
+    #: {model: the slots of its runner here}; Ollama gives some families of models one slot, whatever its settings say
     finders: dict[str, SlotFinder] = field(default_factory=dict)
-    #: of the signature that is loaded
+    #: For the signature that is loaded.
     pace: MeanLatency = field(default_factory=MeanLatency)
     fitness: SignatureHealth = field(default_factory=SignatureHealth)
 
     @property
     def finder(self) -> SlotFinder:
-        """What is known of the slots for the model that is loaded."""
+        """The known slots for the model that is loaded."""
         model = self.loaded.model if self.loaded is not None else ""
         if model not in self.finders:
             self.finders[model] = SlotFinder()
@@ -78,37 +78,37 @@ class Holder:
 
     @property
     def slots(self) -> int:
-        """Room for requests in flight, while all is well."""
+        """Room for requests in flight, while the endpoint is UP."""
         return self.finder.count if self.fixed_slots is None else self.fixed_slots
 
     def has(self, signature: Signature) -> bool:
-        """Return whether it has the model."""
+        """Return whether the endpoint has the model."""
         return self.digests is not None and signature.model in self.digests
 
     def digest(self, signature: Signature) -> str | None:
-        """Return the digest of a signature's model, None if it has no such model."""
+        """Return the digest of a signature's model, or None if the endpoint has no such model."""
         return (self.digests or {}).get(signature.model)
 
     def fits(self, signature: Signature, now: float) -> bool:
-        """Return whether it has the model, and nothing was found against its serving it."""
+        """Return whether the endpoint has the model and no fault for the signature."""
         if self.digests is None or signature.model not in self.digests:
             return False
-        if self.fitness.has_no_faults:  # most often: this is asked for each lease, of each job
+        if self.fitness.has_no_faults:  # the usual case: this is called for each lease, of each job
             return True
         is_tried = self.loaded == signature and bool(self.leases)
         return self.fitness.admits(signature, now, is_tried=is_tried)
 
     def load(self, signature: Signature) -> None:
-        """Record what it is to load next."""
+        """Record the signature that the endpoint loads next."""
         if self.loaded != signature:
             self.loaded, self.pace = signature, MeanLatency()
 
     def requests(self) -> list[RequestKey]:
-        """Return the requests that it holds."""
+        """Return the requests that the endpoint holds."""
         return [lease.request for lease in self.leases.values()]
 
     def free(self) -> int:
-        """Return how many more requests it may hold."""
+        """Return how many more requests the endpoint may hold."""
         slots = self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
         return open_slots - len(self.leases)

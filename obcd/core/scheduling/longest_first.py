@@ -1,8 +1,8 @@
-"""Which requests of a job will take long: those with long lines, if its own answers bear that out. Pure.
+"""Which requests of a job will take long: those with long lines, if its own answers confirm that. Pure.
 
-What takes long should not be begun last: slots stand idle at the end of a job while it is computed. But how long a line
-is tells much of a translation and nothing of a question. So a job is asked in the order of its lines, and goes over to
-the longest first only once the time of its answers was seen to go with the length of their lines.
+Requests that take long should not begin last: slots are idle at the end of a job while they are computed. But the
+length of a line says much about a translation and nothing about a question. So a job begins in the order of its lines,
+and changes to the longest first only once the time of its answers has proved to go with the length of their lines.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-#: Sizes are told apart as eighths of a job's lines.
+#: Sizes are eighths of a job's lines.
 SIZES = 8
-#: Requests beyond which a job's end is too small a part of it to be looked after.
+#: Above this number of requests the end of a job is too small a part of it to matter.
 MOST_REQUESTS = 100_000
-#: Answers after which it is looked whether length tells; and again each time there are twice as many.
+#: Answers after which the correlation is checked; and again each time there are twice as many.
 KNOWN = 64
-#: Least correlation of size and the logarithm of the time. Below it the order helps little, and where short lines take
-#: long it hurts as much (`tests/bench/longest.py` has the figures).
+#: Least correlation of size and the logarithm of the time. Below it the order helps little, and if short lines take
+#: long it harms as much (`tests/bench/longest.py` has the figures).
 LEAST_CORRELATION = 0.5
 
 
 def sort_sizes(lengths: Sequence[int]) -> bytes:
-    """Return the size of each line, 0 for the shortest eighth to 7 for the longest; b"" where there is no use in it."""
+    """Return the size of each line, 0 for the shortest eighth to 7 for the longest; b"" if it is of no use."""
     if len(lengths) > MOST_REQUESTS or len(lengths) <= KNOWN:
         return b""
     ascending = sorted(lengths)
@@ -32,7 +32,7 @@ def sort_sizes(lengths: Sequence[int]) -> bytes:
 
 
 class LongestFirst:
-    """Whether size tells time in one job, found from its answers."""
+    """Whether size predicts time in one job, found from its answers."""
 
     def __init__(self) -> None:
         self._look_at = KNOWN
@@ -40,8 +40,8 @@ class LongestFirst:
         self._sums = [0.0] * 5
 
     def note(self, size: int, seconds: float) -> None:
-        """Learn from an answer: the size of its line, and for how long it was computed."""
-        if seconds <= 0:  # its server does not tell
+        """Learn from an answer: the size of its line, and how long it was computed."""
+        if seconds <= 0:  # its server does not report it
             return
         log = math.log(seconds)
         self._count += 1
@@ -49,7 +49,7 @@ class LongestFirst:
             self._sums[place] += term
 
     def take_look(self) -> bool:
-        """Return whether it is time to look, and size does tell."""
+        """Return whether a check is due and size predicts time."""
         if self._count < self._look_at:
             return False
         self._look_at *= 2
@@ -57,7 +57,7 @@ class LongestFirst:
 
     @property
     def correlation(self) -> float:
-        """Of size and the logarithm of time: from -1 to 1, 0 where nothing varies."""
+        """The correlation of size and the logarithm of time: from -1 to 1, 0 if nothing varies."""
         count, (size, log, size2, log2, both) = self._count, self._sums
         spread = (count * size2 - size * size) * (count * log2 - log * log)
         return (count * both - size * log) / math.sqrt(spread) if spread > 1e-9 else 0.0

@@ -1,4 +1,4 @@
-"""Work that no endpoint can take: its model is nowhere, or not with the weights that its job began with. Pure."""
+"""Work that no endpoint can take: no endpoint has its model, or the weights with which its job started. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from obcd.core.scheduling.groups import Group
 from obcd.core.scheduling.leases import Holder
 from obcd.core.scheduling.weights import could_ask
 
-#: Seconds that work for a model which no endpoint has waits before it fails: when all endpoints told their models,
-#: and when some were never reached.
+#: Seconds that work waits for a model which no endpoint has before it fails: if all endpoints have reported their
+#: models, and if some were never reached.
 MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS = 30.0, 300.0
 
 
 class MissingModel(NamedTuple):
-    """What no endpoint has.
+    """A model that no endpoint has.
 
     Attributes:
         model: Its canonical name.
-        digest: Of the weights that are wanted, where endpoints have others under this name; "" where none has any.
+        digest: Of the required weights, if endpoints have others under this name; "" if no endpoint has the model.
     """
 
     model: str
@@ -29,7 +29,7 @@ class MissingModel(NamedTuple):
 
 
 class Unserved(NamedTuple):
-    """A request that fails since nobody can take it."""
+    """A request that fails because no endpoint can take it."""
 
     job: str
     ordinal: int
@@ -37,22 +37,22 @@ class Unserved(NamedTuple):
 
 
 class Shortage:
-    """How long work has waited for what is missing.
+    """How long work has waited for a missing model.
 
     Args:
-        waits: How long it may: when all endpoints told their models, and when some were never reached.
+        waits: The limits: if all endpoints have reported their models, and if some were never reached.
     """
 
     def __init__(self, waits: tuple[float, float] | None) -> None:
         self._waits = waits or (MODEL_WAIT_SECONDS, MODEL_WAIT_UNREACHED_SECONDS)
 
     def is_over(self, group: Group, holders: Iterable[Holder], now: float) -> bool:
-        """Look at what is there for a group; return whether it has waited for long enough."""
+        """Look at the endpoints for a group; return whether it has waited long enough."""
         staying = _staying(holders)
         if group.is_at_rest or any(could_ask(group.backlog, group.signature, item) for item in staying):
             group.unservable_since = None
             return False
-        if not any(item.digests is not None for item in staying):  # nobody was ever reached: that is another trouble
+        if not any(item.digests is not None for item in staying):  # none was ever reached: that is another problem
             return False
         if group.unservable_since is None:
             group.unservable_since = now
@@ -61,14 +61,14 @@ class Shortage:
 
 
 def missing_of(group: Group, holders: Iterable[Holder]) -> MissingModel:
-    """Return what a group waits for that nobody can take."""
+    """Return what a group needs and no endpoint has."""
     model = group.signature.model
     has_others = any(item.has(group.signature) for item in _staying(holders))
     return MissingModel(model, (group.backlog.weights or {}).get(model, "") if has_others else "")
 
 
 def describe_unfit(group: Group, holders: Iterable[Holder]) -> str:
-    """Return in one sentence that all endpoints which have what a group needs serve it badly, "" where one does not."""
+    """Return one sentence if all endpoints that have a group's model serve it badly, "" if one serves it well."""
     able = [item for item in _staying(holders) if could_ask(group.backlog, group.signature, item)]
     reasons = [f"{item.name}: {reason}" for item in able if (reason := item.fitness.reason(group.signature))]
     if not reasons or len(reasons) < len(able) or group.is_at_rest:

@@ -1,4 +1,4 @@
-"""When an endpoint goes over to other work than what it has loaded: each change costs a load of the model. Pure."""
+"""When an endpoint switches from its loaded signature to another: each switch costs a load of the model. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from obcd.core.scheduling.leases import Holder
 #: Seconds that work for another signature waits before an endpoint lets its own work run out and switches.
 COLLATE_SECONDS = 30.0
 
-#: Returns whether an endpoint could be given work of a group now.
+#: Returns whether an endpoint could get work of a group now.
 Serves = Callable[[Holder, Group], bool]
 
 
 def must_switch(
     endpoint: Holder, ready: Collection[Group], endpoints: Collection[Holder], serves: Serves, now: float
 ) -> bool:
-    """Return whether an endpoint has to let its work run out for a group that nobody serves.
+    """Return whether an endpoint has to let its work run out for a group that no endpoint serves.
 
     Args:
         ready: The groups that it could serve.
@@ -35,14 +35,14 @@ def must_switch(
 
 
 def spared_first(endpoints: Collection[Holder]) -> list[Holder]:
-    """Return the endpoints, the one that is spared most easily first; only one drains, the others stay at work.
+    """Return the endpoints, beginning with the one to spare; only that one drains, the others go on working.
 
-    One whose signature others have too, with the least in flight: it stays the first while it drains.
+    It is one whose signature others have too, with the fewest requests in flight: it stays the first while it drains.
     """
     loaded = Counter(item.loaded for item in endpoints)
     return sorted(endpoints, key=lambda item: (loaded[item.loaded] == 1, len(item.leases)))
 
 
 def servers_of(group: Group, endpoints: Collection[Holder], serves: Serves) -> int:
-    """Return how many endpoints have a group's signature loaded and could be given work of it."""
+    """Return how many endpoints have a group's signature loaded and could get work of it."""
     return sum(item.loaded == group.signature and serves(item, group) for item in endpoints)

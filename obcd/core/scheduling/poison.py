@@ -1,16 +1,16 @@
-"""Who is to blame for a crash, when everything in flight on that server died of it. Pure.
+"""Which request caused a crash, when everything in flight on that server died of it. Pure.
 
-A model's process that crashes takes all its requests with it (ollama llm/llama_server.go: one process, many slots), and
-so do one that hangs and has to be ended, and a worker of obcd. Nobody says whose fault it was, so all of them become
-**suspects**, and none is charged:
+A model's process that crashes ends all its requests (ollama llm/llama_server.go: one process, many slots). So does a
+process that hangs and has to be ended, and a worker of obcd. Nothing shows which request caused it, so all of them
+become **suspects**, and no request is charged:
 
-    in a crash once   ─► asked again beside others; after a crash of the model, one suspect an endpoint at a time
-    in two            ─► asked alone: its endpoint has nothing else in flight
+    in a crash once   ─► sent again beside others; after a crash of the model, one suspect per endpoint at a time
+    in two            ─► sent alone: its endpoint has nothing else in flight
     in three, the last alone ─► poison: a failure of its line only
     answered          ─► cleared
 
-Workers end of what is done to them far more often than of what they ask, so that one such end alone keeps nobody apart.
-So an innocent neighbour never fails of a crash, and poison never crashes more than three servers.
+Workers end far more often for outside reasons than because of a request, so one such end alone separates no requests.
+Thus a request never fails because of its neighbour's crash, and poison never crashes more than three servers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 
-#: Crashes after which a request that was alone in the last of them is not asked again, whatever `attempts` says.
+#: A request that was alone in its last crash is not sent again after this many crashes, whatever `attempts` says.
 CRASHES = 3
-#: Kinds of faults in which all that was in flight on an endpoint ends at once. What hung had neighbours, which reached
-#: their limit first.
+#: Kinds of faults that end everything in flight on an endpoint at once. A request that hung had neighbours, which
+#: reached their limit first.
 SHARED = (FaultKind.CRASHED, FaultKind.HUNG, FaultKind.WORKER_LOST)
-#: Seconds after a crash in which a failed load belongs to it: it is no fault of the request that asked for the load.
+#: Seconds after a crash in which a failed load belongs to it: it is not a fault of the request that needed the load.
 RELOAD_SECONDS = 60.0
 
 #: A request: (job, ordinal).
@@ -35,13 +35,13 @@ RequestKey = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a failed attempt means once it is known who is to blame.
+    """The meaning of a failed attempt, once it is known which request caused it.
 
     Attributes:
         fault: As it counts for the request.
         harm: What it says about the endpoint.
-        is_crash: Whether all that was in flight there ended with it.
-        cleared: Endpoints against which crashes of this request count no longer.
+        is_crash: Whether everything in flight there ended with it.
+        cleared: Endpoints for which crashes of this request no longer count.
     """
 
     fault: Fault
@@ -56,11 +56,11 @@ class Suspects:
     def __init__(self) -> None:
         #: {request: the endpoints at which it was in a crash, one entry each time}
         self._crashes: dict[RequestKey, tuple[str, ...]] = {}
-        #: Those that were in a crash of the model: no two of them are asked side by side.
+        #: Requests that were in a crash of the model: no two of them are sent side by side.
         self._apart: set[RequestKey] = set()
-        #: {request: how many of these cost it no attempt}
+        #: {request: how many of these crashes did not count as an attempt}
         self._unpaid: dict[RequestKey, int] = {}
-        #: {endpoint: when the first word of its newest crash came}
+        #: {endpoint: when the first report of its newest crash came}
         self._crashed_at: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -68,15 +68,15 @@ class Suspects:
 
     @property
     def alone(self) -> list[RequestKey]:
-        """The requests that are asked alone, the longest suspected first."""
+        """The requests that are sent alone, the longest suspected first."""
         return [request for request in self._crashes if self.runs_alone(request)]
 
     def runs_alone(self, request: RequestKey) -> bool:
-        """Return whether a request has to be asked alone."""
+        """Return whether a request has to be sent alone."""
         return len(self._crashes.get(request, ())) >= CRASHES - 1
 
     def unpaid(self, request: RequestKey) -> int:
-        """Return how many attempts of a request ended in a crash without being counted against it."""
+        """Return how many attempts of a request ended in a crash and were not counted."""
         return self._unpaid.get(request, 0)
 
     def judge(
@@ -86,7 +86,7 @@ class Suspects:
 
         Args:
             sent_at: When it was handed to the endpoint; before an earlier crash there means that it was in that one.
-            has_neighbours: Whether other requests are in flight there still.
+            has_neighbours: Whether other requests are still in flight there.
         """
         if (
             fault.kind is FaultKind.LOAD_FAILED
@@ -107,12 +107,12 @@ class Suspects:
             fault = replace(fault, costs_attempt=False)
         elif len(endpoints) >= CRASHES:
             fault = _poison(fault, endpoints)
-        # Each request in a crash reports it: that is one strike. Who crashes two endpoints is to blame, not they.
+        # Each request in a crash reports it: that is one strike. If a request crashes two endpoints, it is the cause.
         cleared = frozenset(endpoints) if len(set(endpoints)) > 1 else frozenset[str]()
         return Judgement(fault, fault.harm if is_first else Harm.NONE, is_crash=True, cleared=cleared)
 
     def admits(self, job: str, neighbours: Collection[RequestKey]) -> Callable[[int], bool] | None:
-        """Return which of a job's requests may be asked beside `neighbours`: no suspect beside another; None: any."""
+        """Return which requests of a job may be sent beside `neighbours`: no suspect beside another; None: any."""
         if not neighbours:
             return None
         has_suspect = any(other in self._apart for other in neighbours)
@@ -130,24 +130,24 @@ class Suspects:
         self._apart.discard(request)
 
     def clear_job(self, job: str) -> None:
-        """Forget a job's requests."""
+        """Forget the requests of a job."""
         for request in [request for request in self._crashes if request[0] == job]:
             self.clear(request)
 
     def forget_endpoint(self, endpoint: str) -> None:
-        """Forget an endpoint that left."""
+        """Forget an endpoint that was removed."""
         self._crashed_at.pop(endpoint, None)
 
 
 def _poison(fault: Fault, endpoints: tuple[str, ...]) -> Fault:
-    """Return the failure of a request that crashed whatever asked it; `fault` is its last crash."""
+    """Return the failure of a request that crashed every server or worker; `fault` is its last crash."""
     is_lost = fault.kind is FaultKind.WORKER_LOST
-    what = "the worker process that asked it ended" if is_lost else "the model's process crashed"
+    what = "the worker process of this request ended" if is_lost else "the model's process crashed"
     where = ", ".join(dict.fromkeys(endpoints))
     return replace(
         fault,
         kind=FaultKind.POISON,
-        message=f"{what} each of the {len(endpoints)} times this was asked ({where}), the last time with nothing "
-        "beside it: it is not asked again",
+        message=f"{what} each of the {len(endpoints)} times this was sent ({where}), the last time with nothing "
+        "beside it: it is not sent again",
         remedy=Remedy.NEVER,
     )

@@ -1,12 +1,12 @@
-"""Who asks what next: jobs on one side, endpoints with free slots on the other. Pure: values in, leases out.
+"""Which endpoint gets which request next: jobs on one side, free slots on the other. Pure: values in, leases out.
 
-Rules: an endpoint never holds more requests than its open slots; it stays with the signature it has loaded while there
-is work for it, and drains before it switches; submitters take turns, and so do the jobs of one, higher priority first
-(see `fair_share`); what failed on one endpoint goes to another one first; a fault that is the endpoint's own costs the
-request nothing; who is to blame for a crash is found out by `poison`; when an endpoint has nothing to do, it is asked
-for what takes long elsewhere too, and the first answer counts (see `hedging`); a job never mixes answers of different
-weights (see `weights`), and an endpoint that cannot serve a signature as it should is left out for it
-(see `signature_health`).
+Rules: an endpoint never holds more requests than its open slots. It keeps the signature that it has loaded while there
+is work for it, and drains before it switches. Submitters take turns, and so do the jobs of one submitter, higher
+priority first (see `fair_share`). A request that failed on one endpoint goes to another one first. A fault of the
+endpoint costs the request nothing. `poison` finds out which request caused a crash. An endpoint without other work also
+gets requests that take long elsewhere, and the first answer counts (see `hedging`). A job never mixes answers of
+different weights (see `weights`), and an endpoint that cannot serve a signature as it should is left out for that
+signature (see `signature_health`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Scheduler:
     """The state of all jobs and endpoints. One thread only; `now` is monotonic seconds.
 
     Args:
-        model_waits: How long work waits for a model that no endpoint has: when all endpoints told their models, and
-            when some were never reached.
+        model_waits: How long work waits for a model that no endpoint has: if all endpoints have reported their models,
+            and if some were never reached.
     """
 
     def __init__(self, model_waits: tuple[float, float] | None = None) -> None:
@@ -47,7 +47,7 @@ class Scheduler:
         self._backlogs: dict[str, Backlog] = {}
         self._groups: list[Group] = []
         self._tickets = 0
-        #: {submitter: the ticket that was last given out for him}
+        #: {submitter: the last ticket for one of their requests}
         self._served: dict[int, int] = {}
         self._charges = AttemptCount()
         self._suspects = Suspects()
@@ -57,7 +57,7 @@ class Scheduler:
     # --- endpoints -----------------------------------------------------------------------------------------------
 
     def add_endpoint(self, name: str, slots: int | None, now: float) -> None:
-        """Take an endpoint in; it gets work after its first good probe.
+        """Add an endpoint; it gets work after its first good probe.
 
         Args:
             slots: How many requests it may hold; None: as many as prove best.
@@ -65,15 +65,15 @@ class Scheduler:
         self._endpoints[name] = Holder(name, slots, Health(name, since=now))
 
     def set_slots(self, name: str, slots: int | None) -> None:
-        """Change an endpoint's slots; what it holds above fewer slots finishes."""
+        """Change an endpoint's slots; requests above a smaller number finish."""
         self._endpoints[name].fixed_slots = slots
 
     def slots(self, name: str) -> int:
-        """Return how many requests an endpoint may hold now, if all is well."""
+        """Return how many requests an endpoint may hold now, if it is UP."""
         return self._endpoints[name].slots
 
     def drain_endpoint(self, name: str, now: float) -> None:
-        """Give an endpoint nothing new; what it holds finishes."""
+        """Give an endpoint nothing new; its requests finish."""
         self._endpoints[name].health.drain(now)
 
     def undrain_endpoint(self, name: str, now: float) -> None:
@@ -84,7 +84,7 @@ class Scheduler:
         """Forget an endpoint.
 
         Raises:
-            ValueError: If it still holds requests: their answers would find no lease, and be asked again.
+            ValueError: If it still holds requests: their answers would find no lease, and they would be sent again.
         """
         if self._endpoints[name].leases:
             raise ValueError(f"{name} still holds requests")
@@ -96,7 +96,7 @@ class Scheduler:
         return self._endpoints[name].health
 
     def models(self, name: str) -> Mapping[str, str] | None:
-        """Return `{model: digest}` as an endpoint has them; None when it was never reached."""
+        """Return `{model: digest}` of an endpoint, or None if it was never reached."""
         return self._endpoints[name].digests
 
     def on_probe(self, name: str, digests: Mapping[str, str] | None, failure: str | None, now: float) -> None:
@@ -108,22 +108,22 @@ class Scheduler:
         endpoint.health.on_probe(failure, now)
 
     def on_recovery_step(self, name: str, step: str, now: float) -> None:
-        """Record what is being done about an endpoint that answers nobody: it gets nothing meanwhile."""
+        """Record what is being done about an endpoint that answers no request: it gets nothing meanwhile."""
         self._endpoints[name].health.on_recovery_step(step, now)
 
     def forgive_unfit(self) -> None:
-        """Have every endpoint looked at again: what it has to be is another thing by now."""
+        """Have every endpoint checked again: its requirements have changed."""
         for endpoint in self._endpoints.values():
             endpoint.fitness.forgive()
         self._revision += 1
 
     @property
     def revision(self) -> int:
-        """Grows whenever what is left out where may have changed."""
+        """A number that grows whenever the endpoints that are left out may have changed."""
         return self._revision + self._weights.choices
 
     def odd(self) -> dict[str, set[str]]:
-        """Return `{endpoint: what is other about its weights}` than what jobs are asked with, for people."""
+        """Return `{endpoint: how its weights differ from those of the jobs}`, for people."""
         return odd_ones(self._endpoints.values(), self._backlogs.values())
 
     def unfit(self) -> dict[str, set[str]]:
@@ -132,7 +132,7 @@ class Scheduler:
 
     @property
     def all_in_flight(self) -> int:
-        """How many requests all endpoints together hold."""
+        """The number of requests that all endpoints hold together."""
         return sum([len(endpoint.leases) for endpoint in self._endpoints.values()])
 
     def in_flight(self, name: str) -> int:
@@ -140,19 +140,19 @@ class Scheduler:
         return len(self._endpoints[name].leases)
 
     def leases(self, name: str) -> list[Lease]:
-        """Return what an endpoint holds."""
+        """Return the leases of an endpoint."""
         return list(self._endpoints[name].leases.values())
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def add_job(self, backlog: Backlog, now: float) -> None:
-        """Take a job's unfinished requests in."""
+        """Add the unfinished requests of a job."""
         self._backlogs[backlog.job] = backlog
         for number, signature in enumerate(backlog.signatures):
             self._groups.append(Group(backlog, number, signature, now))
 
     def remove_job(self, job: str) -> None:
-        """Forget a job; leases of it become unknown tickets."""
+        """Forget a job; its leases become unknown tickets."""
         self._backlogs.pop(job, None)
         self._groups = [group for group in self._groups if group.backlog.job != job]
         self._charges.forget_job(job)
@@ -170,7 +170,7 @@ class Scheduler:
         open_endpoints = [
             item for item in self._endpoints.values() if item.name not in reserved and self._has_room(item)
         ]
-        # what one took may leave another one free to switch, so all are looked at until nothing more is taken
+        # A lease may free another endpoint to switch, so all are checked until nothing more is leased.
         while open_endpoints and (waiting := [group for group in self._groups if not group.is_at_rest]):
             fresh = [
                 lease for endpoint in open_endpoints if (lease := self._lease_one(endpoint, waiting, now)) is not None
@@ -182,10 +182,10 @@ class Scheduler:
         return leases + self._lease_hedges(open_endpoints, now)
 
     def answered(self, ticket: int, endpoint: str, now: float, span: Span | None = UNTOLD) -> Lease | None:
-        """End a lease with an answer; None when the ticket is no longer known (a late answer).
+        """End a lease with an answer; None if the ticket is no longer known (a late answer).
 
         Args:
-            span: How long it took; None where the endpoint was not asked, of which then nothing is learned.
+            span: How long it took; None if no request was sent to the endpoint, so that nothing is learned about it.
         """
         holder = self._endpoints[endpoint]
         lease = holder.leases.pop(ticket, None)
@@ -202,7 +202,7 @@ class Scheduler:
         return lease
 
     def _learn(self, holder: Holder, backlog: Backlog | None, lease: Lease, span: Span, now: float) -> None:
-        """Learn what an answer says of its endpoint, and of its job's lines."""
+        """Learn from an answer about its endpoint, and about its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
         holder.finder.on_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
@@ -215,15 +215,15 @@ class Scheduler:
         """End a lease with a fault.
 
         Returns:
-            The lease, whether the request has now failed for good (then it is ended), and the fault as it is to be
-            reported: that of a request which crashes whatever asks it is another one. None for a late fault.
+            The lease, whether the request has now failed for good (then it is ended), and the fault to report: a
+            request that crashes every server gets another fault. None for a late fault.
         """
         holder = self._endpoints[endpoint]
         lease = holder.leases.pop(ticket, None)
         if lease is None:
             return None
         backlog, has_neighbours = self._backlogs.get(lease.job), bool(holder.leases)
-        if backlog is not None:  # its hedge may have failed before, which counts
+        if backlog is not None:  # its hedged request may have failed before, which counts
             lease = replace(lease, attempt=max(lease.attempt, self._attempts(backlog, lease.ordinal) + 1))
         found = self._suspects.judge(fault, lease.request, endpoint, lease.sent_at, now, has_neighbours=has_neighbours)
         holder.health.on_fault(found.harm, fault.message, lease.sent_at, now, is_crash=found.is_crash)
@@ -241,7 +241,7 @@ class Scheduler:
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
     def take_overtaken(self) -> list[Overtaken]:
-        """Return the leases that ended since the last call because another endpoint was first: to be broken off."""
+        """Return the leases that ended since the last call because another endpoint was first: to be aborted."""
         overtaken, self._overtaken = self._overtaken, []
         return overtaken
 
@@ -258,13 +258,13 @@ class Scheduler:
         return frozenset(group.signature.model for group in self._groups if not group.is_at_rest)
 
     def take_unservable(self, limit: int, now: float, coming: Collection[str] = ()) -> list[Unserved]:
-        """Take requests for which no endpoint has had what they need for long enough, at most `limit`, and end them.
+        """Take at most `limit` requests that have waited long enough for a model that no endpoint has, and end them.
 
         Args:
-            coming: Models that are on their way: what needs them waits.
+            coming: Models that are being fetched: requests that need them wait.
 
         Returns:
-            Each is to be recorded as a failure.
+            The requests; each is to be recorded as a failure.
         """
         taken: list[Unserved] = []
         for group in self._groups:
@@ -283,13 +283,13 @@ class Scheduler:
         return {missing_of(group, self._endpoints.values()) for group in waiting}
 
     def unserved(self) -> set[str]:
-        """Return what waiting work waits for since no endpoint serves it as it should, for people."""
+        """Return why work waits that no endpoint serves as it should, for people."""
         return {describe_unfit(group, self._endpoints.values()) for group in self._groups} - {""}
 
     def next_due(self, now: float) -> float | None:
-        """Return when the next back-off ends or stragglers are looked for, after `now`, or None.
+        """Return when the next back-off ends or the next check for stragglers is due, after `now`, or None.
 
-        What is due already waits for an endpoint.
+        Requests that are due already wait for an endpoint.
         """
         dues = [backlog.next_due(now) for backlog in self._backlogs.values() if not backlog.is_paused]
         return min((due for due in [*dues, self._hedged.next_look] if due is not None and due > now), default=None)
@@ -297,8 +297,8 @@ class Scheduler:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _has_room(self, endpoint: Holder) -> bool:
-        """Return whether an endpoint may hold more requests now; none beside one that is asked alone."""
-        if endpoint.free() <= 0:  # most often: all are looked at, turn by turn
+        """Return whether an endpoint may hold more requests now; none beside a request that is sent alone."""
+        if endpoint.free() <= 0:  # the usual case: all endpoints are checked, again and again
             return False
         return not self._suspects or not any(map(self._suspects.runs_alone, endpoint.requests()))
 
@@ -311,7 +311,7 @@ class Scheduler:
         return None
 
     def _hold(self, group: Group, ordinal: int, endpoint: Holder, now: float) -> Lease:
-        """Make the lease of a request that its backlog gave out."""
+        """Make the lease of a request that its backlog has leased."""
         self._tickets += 1
         group.served_at, group.turn = now, self._tickets
         self._served[group.backlog.submitter] = self._tickets
@@ -324,11 +324,11 @@ class Scheduler:
         return lease
 
     def _attempts(self, backlog: Backlog, ordinal: int) -> int:
-        """Return how many attempts of a request failed, those included that cost it nothing but were crashes."""
+        """Return how many attempts of a request failed, including crashes that did not count."""
         return backlog.attempts.get(ordinal, 0) + self._suspects.unpaid((backlog.job, ordinal))
 
     def _note_unable(self, holder: Holder, signature: Signature, fault: Fault, sent_at: float, now: float) -> None:
-        """Record a fault that says that an endpoint cannot serve a signature, while it may serve others."""
+        """Record a fault which shows that an endpoint cannot serve a signature; it may serve others."""
         if fault.kind is FaultKind.MODEL_MISSING and holder.digests is not None:
             holder.digests.pop(signature.model, None)
         if fault.harm is Harm.UNFIT:
@@ -341,9 +341,9 @@ class Scheduler:
         return self._suspects.admits(group.backlog.job, endpoint.requests())
 
     def _reserve(self, now: float) -> dict[str, tuple[Group, int]]:
-        """Choose an endpoint each for the requests that wait for one of their own; it takes nothing else meanwhile.
+        """Choose an endpoint for each request that has to be sent alone; the endpoint takes nothing else meanwhile.
 
-        Most often one becomes empty by itself. Where there is always work, it has to be kept free.
+        Usually an endpoint becomes empty by itself. If there is always work, it has to be kept free.
 
         Returns:
             `{endpoint: (group, ordinal)}`.
@@ -361,7 +361,7 @@ class Scheduler:
         return reserved
 
     def _lease_reserved(self, reserved: dict[str, tuple[Group, int]], now: float) -> list[Lease]:
-        """Give out what waited for an endpoint that is empty by now."""
+        """Lease the requests that waited for an empty endpoint, if theirs is empty now."""
         leases = []
         for name, (group, ordinal) in reserved.items():
             endpoint = self._endpoints[name]
@@ -370,7 +370,7 @@ class Scheduler:
         return leases
 
     def _lease_hedges(self, with_room: Collection[Holder], now: float) -> list[Lease]:
-        """Have stragglers asked by endpoints that have nothing else to do."""
+        """Send stragglers to endpoints that have nothing else to do."""
         if self._suspects:
             return []
         found = self._hedged.choose(self._endpoints.values(), with_room, self._backlogs, now)
@@ -391,7 +391,7 @@ class Scheduler:
         return lease
 
     def _overtake(self, lease: Lease, now: float, *, is_faster: bool = True) -> None:
-        """End the other lease of a request that has its result; unless `is_faster`, nothing is held against it."""
+        """End the other lease of a request that has its result; unless `is_faster`, its endpoint is not blamed."""
         hedge = self._hedged.part(lease)
         holder = self._endpoints.get(hedge.endpoint) if hedge is not None else None
         if hedge is None or holder is None or holder.leases.pop(hedge.ticket, None) is None:
@@ -408,7 +408,7 @@ class Scheduler:
         self._suspects.clear(lease.request)
 
     def _choices(self, endpoint: Holder, waiting: Iterable[Group], now: float) -> Iterator[Group]:
-        """Yield those of the groups that wait which this endpoint may serve now, best first."""
+        """Yield the waiting groups that this endpoint may serve now, best first."""
         ready = [
             group
             for group in waiting
@@ -421,7 +421,7 @@ class Scheduler:
         endpoints, serves = self._endpoints.values(), partial(self._serves, now)
         if own and not must_switch(endpoint, ready, endpoints, serves, now):
             yield from sorted(own, key=self._order)
-        elif not endpoint.leases:  # switching drains first
+        elif not endpoint.leases:  # a switch drains first
             foreign = [group for group in ready if group.signature != endpoint.loaded] or own
             yield from sorted(
                 foreign,
@@ -437,7 +437,7 @@ class Scheduler:
         return -backlog.rank.among_all, self._served.get(backlog.submitter, 0), -backlog.rank.among_own, group.turn
 
     def _able_to_retry(self, group: Group, now: float) -> frozenset[str]:
-        """Return who could take another attempt of a group; nobody is asked where there is none to make."""
+        """Return the endpoints that could take another attempt of a group; none if there is no attempt to make."""
         return self._able(group, now) if group.backlog.has_retries(group.number) else frozenset()
 
     def _able(self, group: Group, now: float) -> frozenset[str]:

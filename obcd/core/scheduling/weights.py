@@ -1,6 +1,6 @@
-"""Which weights answer a job: its first request of a model decides, and then it stays. Pure; `now` is an argument.
+"""Which weights answer a job: its first request of a model decides, and this stays. Pure; `now` is an argument.
 
-Servers can hold different weights under one name: one pulled a year ago, the other one yesterday. Their digests tell.
+Servers can hold different weights under one name, e.g. pulled a year ago and yesterday. Their digests differ.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from obcd.core.request.records import Signature, plain_model
 from obcd.core.scheduling.backlog import Backlog
 from obcd.core.scheduling.leases import Holder
 
-#: Seconds that an endpoint which came is waited for, so that a job does not begin with the weights of the odd one out
-#: only because that one was the first to tell.
+#: Seconds to wait for the report of a new endpoint, so that a job does not start with the weights of the odd endpoint
+#: only because that one reported first.
 TELL_SECONDS = 2.0
-#: Characters of a digest that count: those that `ollama list` shows; each answer is kept with them.
+#: Characters of a digest that count: those that `ollama list` shows; they are stored with each answer.
 DIGEST_CHARS = 12
 
 
@@ -26,7 +26,7 @@ def shorten(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
-    """Return whether an endpoint has the weights that a job is asked with; any do as long as it has not begun."""
+    """Return whether an endpoint has the weights of a job; any weights do as long as the job has not started."""
     digests, model = holder.digests, signature.model
     if digests is None or model not in digests:
         return False
@@ -34,24 +34,24 @@ def could_ask(backlog: Backlog, signature: Signature, holder: Holder) -> bool:
 
 
 class Weights:
-    """The choice that each job makes, by what is there when it begins."""
+    """The choice that each job makes, from the endpoints that are there when it starts."""
 
     def __init__(self) -> None:
         self._holders: Collection[Holder] = ()
         self._now = 0.0
         self._is_early: bool | None = None
-        #: How often a job chose.
+        #: The number of choices so far.
         self.choices = 0
-        #: {signature: the digest that a job which begins now is asked with, None for none}
+        #: {signature: the digest for a job that starts now, None if there is none}
         self._favourites: dict[Signature, str | None] = {}
 
     def look(self, holders: Collection[Holder], now: float) -> None:
-        """See what is there now; before each round of decisions."""
+        """Look at the present endpoints; called before each round of decisions."""
         self._holders, self._now, self._is_early = holders, now, None
         self._favourites.clear()
 
     def may_ask(self, backlog: Backlog, signature: Signature, holder: Holder) -> bool:
-        """Return whether an endpoint may be given a request of a job now."""
+        """Return whether an endpoint may get a request of a job now."""
         if backlog.weights is None or signature.model in backlog.weights:
             return could_ask(backlog, signature, holder)
         if self._waits_to_hear() or not holder.has(signature):
@@ -59,7 +59,7 @@ class Weights:
         return holder.digest(signature) == self._favourite(signature)
 
     def choose(self, backlog: Backlog, signature: Signature, holder: Holder) -> str:
-        """Have a job stay with the weights of the endpoint that gets a request of it.
+        """Bind a job to the weights of the endpoint that gets one of its requests.
 
         Returns:
             The digest that has to answer, "" for any.
@@ -72,7 +72,7 @@ class Weights:
         return backlog.weights[signature.model]
 
     def _waits_to_hear(self) -> bool:
-        """Return whether an endpoint came just now; looked at only where a job begins, which is rare."""
+        """Return whether a new endpoint has not reported yet; checked only when a job starts, which is rare."""
         if self._is_early is None:
             self._is_early = any(
                 item.health.state is EndpointState.STARTING and self._now - item.health.since < TELL_SECONDS
@@ -81,7 +81,7 @@ class Weights:
         return self._is_early
 
     def _favourite(self, signature: Signature) -> str | None:
-        """Return the digest with the most slots of those that can be asked now; of equals, that of the first one."""
+        """Return the digest with the most slots among those that can get requests now; of equals, the first one."""
         if signature not in self._favourites:
             slots: Counter[str | None] = Counter()
             for item in self._holders:
@@ -93,7 +93,7 @@ class Weights:
 
 
 def odd_ones(holders: Iterable[Holder], backlogs: Iterable[Backlog]) -> dict[str, set[str]]:
-    """Return `{endpoint: {sentence, …}}` of those whose weights are not the ones that a job is asked with.
+    """Return `{endpoint: {sentence, …}}` for endpoints whose weights differ from those of a job.
 
     Example: `{"gpu3": {"its llama3.2 is another one (digest 6a0746a1ec1a) than the others' (a80c4f17acd5)"}}`.
     """
@@ -108,7 +108,7 @@ def odd_ones(holders: Iterable[Holder], backlogs: Iterable[Backlog]) -> dict[str
 
 
 def describe_odd(model: str, own: str, others: str) -> str:
-    """Return the sentence of an endpoint whose model is another one."""
+    """Return the sentence for an endpoint whose weights of a model differ from those of the others."""
     return (
         f"its {plain_model(model)} is another one (digest {own or 'unknown'}) than the others' ({others or 'unknown'})"
     )

@@ -1,1 +1,1 @@
-"""JSON and JSON schemas. Pure."""
+"""JSON, and JSON schemas. Pure."""

@@ -1,8 +1,8 @@
-"""What holding an answer to a JSON schema may take, known before anything is compiled. Pure.
+"""What checking an answer against a JSON schema may cost, known before anything is compiled. Pure.
 
     {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], …}    `a` is applied twice to each value, and so on
 
-jsonschema-rs keeps the interpreter lock until it is through, and nothing ends it.
+jsonschema-rs keeps the interpreter lock until it has finished, and nothing can end it.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from urllib.parse import unquote
 
 from obcd.errors import ObcdError
 
-#: Most parts that apply each other to the same value in a row: the stack of a thread holds them for the deepest answer.
+#: Most parts that apply each other to the same value in a row: a thread's stack holds them for the deepest answer.
 MOST_NESTED = 100
-#: Most parts that references lead to: compiling takes the square of a chain of them, 0.1 s for these.
+#: Most parts that references lead to: compiling takes the square of a chain of them, 0.1 s for this number.
 MOST_REFERRED = 1000
-#: What compiling or a judgement may take, in steps of some twenty nanoseconds.
+#: The limit of compiling or of a judgement, in steps of about twenty nanoseconds.
 MOST_STEPS = 5_000_000
-#: Parts of a schema, times brackets in brackets of an answer, for which it is found out what they cost: 0.2 s.
+#: Limit of the parts of a schema times the nested brackets of an answer for which the cost is computed: 0.2 s.
 MOST_WEIGHED = 25_000
-#: What a number takes under `multipleOf`, which is exact, a list or object of an `enum`, and a value that others are
-#: compared with, in steps.
+#: Steps for a number under `multipleOf` (which is exact), for a list or object of an `enum`, and for a value with which
+#: others are compared.
 MULTIPLE_STEPS, ENUM_STEPS, UNIQUE_STEPS = 5000, 20, 20
 
 #: Keywords that refer to another part.
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-#: Keywords that apply parts to the value itself, to all that lies in it, or to one name or place in it each.
+#: Keywords that apply parts to the value itself, to everything inside it, or to one name or place in it each.
 _SAME = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
 _EVERY = ("additionalItems", "contains", "additionalProperties", "patternProperties", "propertyNames",
           "unevaluatedItems", "unevaluatedProperties")  # fmt: skip
 _ONE = ("properties", "prefixItems")
-#: Keywords that apply nothing: parts may refer to what is in them.
+#: Keywords that apply nothing: other parts may refer to their content.
 _NONE = ("$defs", "definitions")
-#: Keywords whose values are parts by names that somebody chose.
+#: Keywords whose values are parts, by names that the author of the schema chose.
 _NAMING = ("properties", "patternProperties", "dependentSchemas", "dependencies", *_NONE)
 
 
 class ExpansionError(ObcdError, ValueError):
-    """A schema cannot be held to; its text is why, as the rest of a sentence."""
+    """A schema cannot be used; the text is the reason, as the rest of a sentence."""
 
 
 @dataclass(slots=True)
 class _Part:
-    """An object of a schema, with the ids of those that it applies: see `_SAME`, `_EVERY`, `_ONE`."""
+    """An object of a schema, with the ids of the parts that it applies: see `_SAME`, `_EVERY`, `_ONE`."""
 
     document: dict[str, object]
-    base: dict[str, object]  # what its references are relative to
+    base: dict[str, object]  # the base of its references
     place: str
     same: list[int] = field(default_factory=list)
     every: list[int] = field(default_factory=list)
@@ -55,13 +55,13 @@ class _Part:
 
 
 class Expansion:
-    """The parts of a schema, and which applies which.
+    """The parts of a schema, and which part applies which.
 
     Attributes:
         patterns: {pattern: the place of a part that has it}
 
     Raises:
-        ExpansionError: If a reference leads nowhere or round in a circle, or there are too many.
+        ExpansionError: If a reference leads nowhere or in a circle, or there are too many.
     """
 
     def __init__(self, document: dict[str, object]) -> None:
@@ -83,12 +83,12 @@ class Expansion:
         if len(self._referred) > MOST_REFERRED:
             raise ExpansionError(f"it refers to more than {MOST_REFERRED} parts")
         self._order = self._sorted()
-        # What is evaluated is found out by applying once more what is applied.
+        # To find out what is evaluated, the applied parts are applied once more.
         is_twice = any(str(key).startswith("unevaluated") for part in self._parts.values() for key in part.document)
         self._twice = 2 if is_twice else 1
 
     def _walk(self, document: object, base: dict[str, object], place: str) -> list[_Part]:
-        """Return the parts that lie in one, it among them, which are not known."""
+        """Return the new parts inside a document, itself included."""
         made = []
         left = [(document, base, place)]
         while left:
@@ -132,11 +132,11 @@ class Expansion:
         return [part.document for part in self._order]
 
     def weight(self, cost: Callable[[dict[str, object]], int], depth: int) -> int:
-        """Return what all parts together may cost that apply to one value in an answer: more than `MOST_STEPS` is much.
+        """Return what all parts that apply to one value of an answer may cost together; above `MOST_STEPS` is too much.
 
         Args:
             cost: Returns what a part costs by itself, once.
-            depth: How many brackets of the answer lie in each other.
+            depth: The nesting depth of the answer's brackets.
         """
         own = [cost(part.document) for part in self._order]
         inner: dict[int, int] = {}
@@ -156,7 +156,7 @@ class Expansion:
 
 
 def _inner(part: dict[str, object], key: str) -> Iterator[tuple[str, object]]:
-    """Yield `(place, part)` of what lies in a keyword of a part."""
+    """Yield `(place, part)` for the parts in a keyword of a part."""
     value = part.get(key)
     if isinstance(value, list):
         yield from ((f"{key}/{number}", inner) for number, inner in enumerate(value))
@@ -167,7 +167,7 @@ def _inner(part: dict[str, object], key: str) -> Iterator[tuple[str, object]]:
 
 
 def _targets(part: _Part, anchors: Mapping[str, list[dict[str, object]]]) -> Iterator[object]:
-    """Yield what a part refers to: where there are several of a name, all."""
+    """Yield the targets of a part's references: if several have a name, all of them."""
     for key in _REFERENCES:
         target = part.document.get(key)
         if not isinstance(target, str):
@@ -185,14 +185,14 @@ def _targets(part: _Part, anchors: Mapping[str, list[dict[str, object]]]) -> Ite
 
 
 def patterns_of(part: dict[str, object]) -> list[str]:
-    """Return the patterns that a part of a schema has itself."""
+    """Return the patterns of a part of a schema itself."""
     patterns = part.get("patternProperties")
     found = (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ()))
     return [pattern for pattern in found if isinstance(pattern, str)]
 
 
 def steps_of(part: dict[str, object]) -> int:
-    """Return what a part of a schema takes at a value, without its patterns and what it applies, in steps."""
+    """Return the steps that a part of a schema takes at a value, without its patterns and the parts that it applies."""
     steps = (
         1 + len(part) + (MULTIPLE_STEPS if "multipleOf" in part else 0) + (UNIQUE_STEPS if "uniqueItems" in part else 0)
     )
@@ -203,7 +203,7 @@ def steps_of(part: dict[str, object]) -> int:
 
 
 def find_part(root: object, pointer: str) -> object:
-    """Return what a JSON pointer (RFC 6901, `#/$defs/visit`) leads to in a schema; None where it leads nowhere."""
+    """Return the target of a JSON pointer (RFC 6901, `#/$defs/visit`) in a schema; None if there is none."""
     if pointer == "#":
         return root
     for part in unquote(pointer).removeprefix("#/").split("/"):

@@ -1,11 +1,11 @@
-"""Find the JSON in what a model answered: bare, in a Markdown fence, or inside prose.
+"""Find the JSON in the answer of a model: bare, in a Markdown fence, or inside prose.
 
 Pure, linear in the length of the text, and never raises.
 
-A part of a broken document is never taken for the whole: of `[{"a": 1}, {"a": 2}, {"a"` (cut short by the token
+A part of a broken document is never returned as the whole: in `[{"a": 1}, {"a": 2}, {"a"` (cut short by the token
 limit) the first object would be valid JSON, and wrong.
 
-Own code: libraries for this (json-repair) complete what was cut short, which is what must not happen.
+Own code: libraries for this (json-repair) complete a document that was cut short, which must not happen here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from enum import Enum, auto
 from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of
 from obcd.errors import LineError
 
-#: deepest nesting taken; far below where Python's own encoder runs out of stack (about 1,000 frames)
+#: Deepest accepted nesting; far below the depth at which Python's own encoder runs out of stack (about 1,000 frames).
 MAX_DEPTH = 200
-TWICE = "a key stands in its JSON twice"
-#: longest number taken, in characters; int() refuses more (CVE-2020-10735)
+TWICE = "a key occurs twice in its JSON"
+#: Longest accepted number, in characters; int() refuses longer ones (CVE-2020-10735).
 MAX_NUMBER_CHARS = 4300
 
 
@@ -71,10 +71,10 @@ _TOKEN = re.compile(
     r"|(?P<scalar>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null)"
     r"|(?P<mark>[\[\]{},:])"
 )
-# Any brackets outside of anything that looks like a string; one that never ends reaches to the end of the text, or
-# a text of a million `\"` would be read from each of them again.
+# Any brackets outside of text that looks like a string. An unclosed string reaches to the end of the text; otherwise
+# a text of a million `\"` would be read again from each of them.
 _BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|(?P<open>[\[{])|(?P<close>[\]}])', re.DOTALL)
-# What follows a bracket where somebody meant JSON but wrote another language: quotes, comments, Python's NaN.
+# The text after a bracket where JSON was meant but another language was written: quotes, comments, Python's NaN.
 _NEAR_VALUE = re.compile(r"""["']|//|/\*|-?(?:NaN|Infinity)\b|(?:True|False|None)\b""")
 _NEAR_KEY = re.compile(r"""["']|//|/\*|[A-Za-z_$][\w$]*+\s*+:""")
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
@@ -119,8 +119,8 @@ def parse_strict(text: str) -> Found | NoJson:
 def split_thinking(text: str) -> tuple[str, str]:
     """Return `(thoughts, answer)`: some models leave their `<think>…</think>` in front of the answer.
 
-    Drafts in it are not the answer. One that is never closed is all thought. Some templates write the opening mark
-    themselves, so that only the closing one comes: what stands before it is thought too.
+    Drafts in the thoughts are not the answer. If the block is never closed, all of it is thought. Some templates write
+    the opening mark themselves, so that only the closing one comes: the text before it is thought too.
     """
     body = text.lstrip()
     if body.startswith("<think>"):
@@ -151,7 +151,7 @@ def _fenced_blocks(text: str) -> Iterator[str]:
 
 
 def _first_in_prose(text: str, otherwise: NoJson) -> Found | NoJson:
-    """Return the first object or array that is valid; each character is looked at a bounded number of times."""
+    """Return the first valid object or array; each character is read a bounded number of times."""
     reason = otherwise
     opener = _OPENER.search(text)
     while opener:
@@ -169,7 +169,7 @@ def _first_in_prose(text: str, otherwise: NoJson) -> Found | NoJson:
             if closed is None:
                 return reason
             resume = closed
-        # Brackets between the opener and the fault are open at the fault and fail there too: go on from it.
+        # Brackets between the opener and the fault are open at the fault and fail there too: continue from the fault.
         opener = _OPENER.search(text, resume)
     return reason
 
@@ -183,7 +183,7 @@ def _reason(broken: _Broken, *, is_closed: bool) -> NoJson:
 
 
 def _skip_brackets(text: str, broken: _Broken) -> int | None:
-    """Return the index behind the bracket that closes a broken document, or None if none does."""
+    """Return the index behind the bracket that closes a broken document, or None if there is no such bracket."""
     depth = broken.open_brackets
     for match in _BRACKET.finditer(text, broken.at):
         depth += (match["open"] is not None) - (match["close"] is not None)
@@ -193,17 +193,17 @@ def _skip_brackets(text: str, broken: _Broken) -> int | None:
 
 
 class _Walk:
-    """Follows JSON's grammar from one bracket to its end, with a stack of its own instead of recursion."""
+    """Follows JSON's grammar from one bracket to its end, with its own stack instead of recursion."""
 
     def __init__(self, text: str, start: int) -> None:
         self._text = text
         self._at = start
         self._expect = _Expect.VALUE
-        self._closers: list[str] = []  # the brackets that are due, innermost last
+        self._closers: list[str] = []  # the expected closing brackets, innermost last
         self._has_content = False  # more than opening brackets was read
 
     def find_fault(self) -> _Broken | None:
-        """Return where the grammar is broken, or None when the value is complete and valid."""
+        """Return the place of the first error, or None if the value is complete and valid."""
         while True:
             self._at = self._end_of_whitespace()
             match = _TOKEN.match(self._text, self._at)
@@ -220,7 +220,7 @@ class _Walk:
         return match.end() if match else self._at
 
     def _accepts(self, match: re.Match[str]) -> bool:
-        """Take one lexeme if the grammar allows it here."""
+        """Accept one lexeme if the grammar allows it here."""
         lexeme = match[0]
         if match.lastgroup == "string":
             return self._take_string()
@@ -281,7 +281,7 @@ class _Walk:
 
 
 def _is_number_in_range(lexeme: str) -> bool:
-    """Return whether Python's own parser will take a number; true, false and null pass."""
+    """Return whether Python's own parser accepts a number; true, false and null pass."""
     if lexeme[0] in "tfn":
         return True
     return len(lexeme) <= MAX_NUMBER_CHARS and not math.isinf(float(lexeme))

@@ -1,11 +1,11 @@
-"""JSON schemas: which can be held to, and whether an answer fits one. Nothing is ever fetched.
+"""JSON schemas: which ones can be used, and whether an answer fits one. Nothing is ever fetched.
 
-    check_schema ──► Expansion: what it may take ──► jsonschema-rs compiles it, with limits for patterns
-    Schema.judge ──► what it may take on this answer ──► a moment: here
+    check_schema ──► Expansion: what it may cost ──► jsonschema-rs compiles it, with limits for patterns
+    Schema.judge ──► what it may cost on this answer ──► a moment: here
                                                     └──► longer: apart, in a process that can be ended
 
-`jsonschema_rs` is imported when the first schema is met: most commands have none. What was checked and compiled lately
-is remembered by the process.
+`jsonschema_rs` is imported at the first schema: most commands have none. The process remembers recently checked and
+compiled schemas.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from obcd.errors import ObcdError
 if TYPE_CHECKING:
     import jsonschema_rs
 
-#: Schemas that are remembered as checked, and compiled ones; a line may have its own, of up to a megabyte.
+#: Number of schemas that are remembered, checked and compiled; a line may have its own, of up to a megabyte.
 REMEMBERED = 32
 #: Longest sentence about an answer or a schema, in characters.
 MAX_SENTENCE = 300
-#: What is shown of a pattern, in characters.
+#: Characters of a pattern that a message shows.
 MAX_SHOWN = 100
-#: Problems of one answer that a model is told at once.
-TOLD = 3
-#: What finding all faults of an answer may take: faults of 25 microseconds, and characters of them.
+#: Most problems of one answer that are reported to the model.
+REPORTED = 3
+#: Limits for finding all faults of an answer: faults of 25 microseconds each, and their characters.
 MOST_FAULTS, MOST_FAULT_CHARS = 20_000, 20_000_000
 #: Sizes that a compiled pattern may have, in bytes; the largest holds sixty letters of any alphabet.
 PATTERN_SIZES = (2**10, 2**12, 2**14, 2**16, 2**17, 2**21)
-#: Bytes of a compiled pattern that take a step for each character, at worst.
+#: Bytes of a compiled pattern that take one step for each character, at worst.
 BYTES_PER_STEP = 40
-#: What the patterns of a schema may take together for a character, in steps: compiling takes as many microseconds.
+#: Steps that all patterns of a schema may take for one character; compiling takes as many microseconds.
 MOST_SEARCH_STEPS = 100_000
-#: How often a search that has to (for `(?=…)`, `\1`) may go back: here, and apart. Each may look at the whole text.
+#: How often a search with backtracking (for `(?=…)`, `\1`) may go back: here, and apart. Each may read the whole text.
 BACKTRACKS, BACKTRACKS_APART = 1000, 1_000_000
-#: {size of the compiled parts of a pattern that has to go back, in bytes: what it takes for a character, in steps}
+#: {size of the compiled parts of a pattern with backtracking, in bytes: its steps for one character}
 HARD_STEPS = {2**10: 500, 2**12: 2500, 2**14: 10_000, 2**17: 50_000}
 #: Longest pattern, in characters.
 MAX_PATTERN = 5000
-#: What compiling any pattern takes, in microseconds.
+#: Time to compile any pattern, in microseconds.
 PATTERN_STEPS = 50
-#: A number that is long enough for arithmetic with it to take its time.
+#: A number that is long enough for its arithmetic to take time.
 _LONG_NUMBER = re.compile(r"[0-9]{60}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-#: What in draft 6 and 7 may be checked, and as with `format` is not.
+#: Keywords that draft 6 and 7 allow to be checked; like `format` they are not checked.
 _UNCHECKED = ("contentEncoding", "contentMediaType")
-#: What to do about a schema that takes too long.
+#: The advice for a schema that takes too long.
 SIMPLER = "simplify it (patterns, anyOf)"
 
 
@@ -65,9 +65,9 @@ class Fit:
     Attributes:
         value: The JSON value.
         text: As the model wrote it, without fences and prose.
-        thoughts: What stood in front of it as `<think>…</think>`, "" where nothing did.
-        is_mended: Whether numbers stood in quotes where only numbers may stand, as pydantic takes them too; `text` is
-            then written anew.
+        thoughts: The `<think>…</think>` in front of it, "" if there was none.
+        is_mended: Whether numbers were in quotes where only numbers are allowed, which pydantic accepts too; `text` is
+            then the corrected JSON.
     """
 
     value: object
@@ -82,32 +82,32 @@ class Misfit:
 
     Attributes:
         reason: For people and logs; names places of the schema, never quotes the answer.
-        told: For the model that wrote it; may quote the answer.
+        for_model: For the model that wrote the answer; may quote it.
         text: The answer without its thoughts.
         thoughts: As in `Fit`.
-        is_final: Whether the schema is at fault, so that it is no use to ask for another answer.
+        is_final: Whether the schema is the cause, so that another answer would not help.
     """
 
     reason: str
-    told: str
+    for_model: str
     text: str
     thoughts: str = ""
     is_final: bool = False
 
 
-#: Judges an answer by a schema where it may take long.
+#: Judges an answer by a schema in a place where it may take long.
 Apart = Callable[[Mapping[str, object], str], Fit | Misfit]
 
 
 class _PanicError(ObcdError):
-    """The extension met a bug of its own."""
+    """The extension hit an internal bug."""
 
 
 class Schema:
-    """What an answer is held to. Any thread.
+    """The schema that answers have to fit. Any thread.
 
     Args:
-        document: A JSON schema that `check_schema` took, or `"json"`: any JSON value.
+        document: A JSON schema that `check_schema` accepted, or `"json"`: any JSON value.
         backtracks: How often a search may go back.
     """
 
@@ -116,10 +116,10 @@ class Schema:
         self._compiled = None if isinstance(document, str) else _Compiled(json.dumps(document), backtracks)
 
     def judge(self, answer: str, apart: Apart | None = None) -> Fit | Misfit:
-        """Find the JSON in an answer and hold it to the schema; no answer, however mangled, raises anything.
+        """Find the JSON in an answer and check it by the schema; no answer, however damaged, raises anything.
 
         Args:
-            apart: Called with the document and the answer where it may take long; None: it is done here all the same.
+            apart: Called with the document and the answer if the check may take long; None: it is always made here.
         """
         thoughts, text = split_thinking(answer)
         found = find_json(text)
@@ -141,7 +141,7 @@ class Schema:
         return replace(judged, thoughts=thoughts)
 
     def _hold(self, compiled: _Compiled, found: Found, size: _Size) -> Fit | Misfit:
-        """Return how a value fits, without thoughts."""
+        """Return whether and how a value fits, without thoughts."""
         if compiled.is_valid(found.value):
             return Fit(found.value, found.text)
         problems = compiled.problems(found.value, size)
@@ -149,16 +149,16 @@ class Schema:
             return Fit(found.value, json.dumps(found.value, ensure_ascii=False), is_mended=True)
         if any(problem.is_overdue for problem in problems):
             return too_long("", "")
-        places = ", ".join(dict.fromkeys(problem.place for problem in problems[:TOLD]))
-        told = "\n".join(problem.sentence for problem in problems[:TOLD])
-        return Misfit(f"the answer does not fit the schema at {_short(places) or 'its top'}", told, "")
+        places = ", ".join(dict.fromkeys(problem.place for problem in problems[:REPORTED]))
+        sentences = "\n".join(problem.sentence for problem in problems[:REPORTED])
+        return Misfit(f"the answer does not fit the schema at {_short(places) or 'its top'}", sentences, "")
 
 
 def too_long(seconds: str, text: str, thoughts: str = "") -> Misfit:
-    """Return what is wrong with an answer on which a schema takes too long.
+    """Return the misfit of an answer on which a schema takes too long.
 
     Args:
-        seconds: What it may take, "" for a search that goes back too often.
+        seconds: The limit, "" for a search that goes back too often.
     """
     taken = f"takes longer than {seconds}" if seconds else "has a pattern that takes too long"
     why = f"the schema {taken} on this answer: {SIMPLER}"
@@ -167,7 +167,7 @@ def too_long(seconds: str, text: str, thoughts: str = "") -> Misfit:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """What is wrong with an answer: the place in the schema, the sentence for the model."""
+    """A problem of an answer: the place in the schema, and the sentence for the model."""
 
     place: str
     sentence: str
@@ -176,7 +176,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What makes an answer take longer: values and names in it, objects, brackets in brackets, characters."""
+    """What makes an answer take longer: its values and names, objects, nesting depth, characters."""
 
     values: int
     objects: int
@@ -187,7 +187,7 @@ class _Size:
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
-    """What a schema may take: steps for a value and for a character, keywords at a value, names that it requires."""
+    """The cost of a schema: steps for a value and for a character, keywords at a value, required names."""
 
     steps: int
     search: int
@@ -196,11 +196,11 @@ class _Weight:
 
 
 class _Compiled:
-    """A schema that was compiled, with what it may take.
+    """A compiled schema, with its cost.
 
     Raises:
-        ExpansionError: If it cannot be held to.
-        ValueError: What jsonschema-rs has against it, a `ValidationError` with a place mostly.
+        ExpansionError: If it cannot be used.
+        ValueError: The objection of jsonschema-rs, usually a `ValidationError` with a place.
     """
 
     def __init__(self, text: str, backtracks: int) -> None:
@@ -224,7 +224,7 @@ class _Compiled:
             self._validator = kind(document, validate_formats=False, retriever=_refuse, pattern_options=options)
 
     def _weigh(self, depth: int) -> _Weight:
-        depth = 1 << depth.bit_length() if depth else 0  # few of them are ever counted
+        depth = 1 << depth.bit_length() if depth else 0  # only a few of them are ever computed
         if depth not in self._weights:
             count = self._expansion.weight
             self._weights[depth] = _Weight(
@@ -250,12 +250,12 @@ class _Compiled:
         with _panics():
             try:
                 return bool(self._validator.is_valid(value))
-            except UnicodeEncodeError:  # half of a pair, which Python's strings hold and UTF-8 does not
+            except UnicodeEncodeError:  # half of a surrogate pair, which Python's strings can hold and UTF-8 cannot
                 text = json.dumps(value, ensure_ascii=False)
                 return bool(self._validator.is_valid(json.loads(_SURROGATE.sub("\ufffd", text))))
 
     def problems(self, value: object, size: _Size) -> list[_Problem]:
-        """Return the problems of a value that does not fit, one for all where there may be too many."""
+        """Return the problems of a value that does not fit, or one for all if there may be too many."""
         found = [
             _Problem(
                 "/".join(map(str, error.schema_path)),
@@ -267,9 +267,9 @@ class _Compiled:
         return found or [_Problem("", "At $: it does not satisfy the schema")]
 
     def unquote_numbers(self, value: Any, size: _Size) -> bool:
-        """Take the quotes off numbers where the schema has a number and no string; return whether there were any.
+        """Remove the quotes of numbers where the schema has a number and no string; return whether there were any.
 
-        `"54"` is the number 54 and no other; what is not written as JSON writes a number stays what it is.
+        `"54"` is the number 54 and no other; a text that JSON does not write as a number stays as it is.
         """
         is_any = False
         for error in self._errors(value, size):
@@ -281,12 +281,12 @@ class _Compiled:
                 place = value
                 for part in path:
                     place = place[part]
-                if place[last] == error.instance:  # the name of a property has the path of what it stands in
+                if place[last] == error.instance:  # the name of a property has the path of its value
                     place[last], is_any = found.value, True
         return is_any
 
     def _errors(self, value: object, size: _Size) -> list[jsonschema_rs.ValidationError]:
-        """Return jsonschema-rs' errors: it makes all at once, and those of each branch besides."""
+        """Return jsonschema-rs' errors: it makes all at once, and those of each branch in addition."""
         weight = self._weigh(size.depth)
         faults = size.values * weight.keywords + size.objects * weight.required * 5
         if faults > MOST_FAULTS or size.chars * weight.keywords > MOST_FAULT_CHARS:
@@ -299,7 +299,7 @@ class _Compiled:
 
 
 def check_schema(document: Mapping[str, object]) -> str:
-    """Return why a JSON schema cannot be held to, as the rest of a sentence; "" if it can."""
+    """Return why a JSON schema cannot be used, as the rest of a sentence, or "" if it can."""
     try:
         return _why_unusable(_text_of(document))
     except RecursionError:
@@ -307,7 +307,7 @@ def check_schema(document: Mapping[str, object]) -> str:
 
 
 def schema_of(document: Mapping[str, object] | str) -> Schema:
-    """Return the compiled form of what `check_schema` took; the same one for the same document, lately."""
+    """Return the compiled form of a schema that `check_schema` accepted; recent ones are shared."""
     return _remembered(_text_of(document))
 
 
@@ -341,7 +341,7 @@ def _why_unusable(text: str) -> str:
 
 
 def _searches(patterns: Mapping[str, str]) -> dict[str, int]:
-    """Return `{pattern: what a search takes for a character, in steps}`.
+    """Return `{pattern: the steps of its search for one character}`.
 
     Args:
         patterns: {pattern: its place}
@@ -360,7 +360,7 @@ def _searches(patterns: Mapping[str, str]) -> dict[str, int]:
 
 
 def _search_steps(pattern: str) -> int:
-    """Return what a search for a pattern takes for a character, in steps; 0 if it is none, or too large."""
+    """Return the steps of a pattern's search for one character; 0 if it is not a pattern, or too large."""
     import jsonschema_rs as rs  # noqa: PLC0415 - see above
 
     if len(pattern) > MAX_PATTERN:
@@ -381,7 +381,7 @@ def _search_steps(pattern: str) -> int:
 
 @contextmanager
 def _panics() -> Iterator[None]:
-    """Have a panic of the extension be an exception as others are: it derives from none."""
+    """Turn a panic of the extension into an ordinary exception: it derives from none."""
     try:
         yield
     except Exception:
@@ -402,7 +402,7 @@ def _refuse(uri: str) -> NoReturn:
 
 
 def _draft_of(document: Mapping[str, object]) -> int:
-    """Return the number of the draft that a schema names; 0 for the newest, and where it names none that is known."""
+    """Return the number of the draft that a schema names; 0 for the newest, or if it names no known one."""
     found = re.search(
         r"^https?://json-schema.org/draft(?:-0([467])|/(2019)-09)/schema#?$", str(document.get("$schema"))
     )

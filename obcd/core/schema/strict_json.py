@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 means it, where Python's own reader takes more: NaN, 1e999 as infinity, a key twice. Pure."""
+"""JSON as RFC 8259 defines it; Python's own reader also accepts NaN, 1e999 as infinity, and repeated keys. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from obcd.errors import LineError
 
 
 class RepeatedKeyError(LineError):
-    """A key stands twice in an object: which of its values is meant is anybody's guess."""
+    """A key occurs twice in an object: it is unknown which of its values is meant."""
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Raise what is wrong with NaN and Infinity; for `parse_constant` where the whole decoder takes too long."""
+    """Raise the error for NaN and Infinity; for `parse_constant` where the whole decoder takes too long."""
     raise LineError(f"{name} is not a JSON number")
 
 
 def short_key(key: str) -> str:
-    """Return the beginning of a key, as it may stand in a message."""
+    """Return the beginning of a key, for a message."""
     return key[:40].encode("unicode_escape").decode()
 
 
@@ -28,7 +28,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(document) != len(pairs):
         seen: set[str] = set()
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise RepeatedKeyError(f"the key `{short_key(repeated)}` stands in it twice")
+        raise RepeatedKeyError(f"the key `{short_key(repeated)}` occurs twice in it")
     return document
 
 
@@ -40,12 +40,12 @@ def _finite(text: str) -> float:
     return number
 
 
-#: Raises LineError for what is no JSON although Python takes it, ValueError for what Python does not take either.
+#: Raises LineError for text that Python accepts although it is not JSON, ValueError for text that Python refuses too.
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=refuse_constant)
 
 
 def depth_of(value: object) -> int:
-    """Return how many lists and objects lie in each other, level by level, without recursion; 0 for other values."""
+    """Return the nesting depth of lists and objects, found level by level, without recursion; 0 for other values."""
     deepest, layer = 0, [value]
     while containers := [item for item in layer if isinstance(item, dict | list)]:
         deepest += 1

@@ -1,8 +1,8 @@
-"""Prompt lines from one shape into another: the seed's, ours, OpenAI Batch's, rows of a table. Pure, a line at a time.
+"""Convert prompt lines from one shape to another: the seed's, obcd's, OpenAI Batch's, rows of a table. Pure.
 
-Whatever is written is read again and must ask the same; else the line is refused and nothing of it is lost silently.
-A table holds texts except for the cells of `csv_cells.JSON_CELLS`: an id or a key to be echoed that is no text becomes
-one, and where a line lacks a key that is echoed, or has null there, its cell is an empty text.
+One line at a time. The written line is read again and must request the same; otherwise it is refused, so nothing is
+lost silently. A table holds texts except for the cells of `csv_cells.JSON_CELLS`: an id or an echoed key that is not a
+text becomes one, and if a line lacks an echoed key, or has null there, its cell is an empty text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from obcd.text import printable
 
 
 class LineShape(StrEnum):
-    """What a line can be written as."""
+    """The shapes in which a line can be written."""
 
     SEED = "seed"  # {"role": "user", "content": "…"}
     OURS = "ours"  # {"prompt": "…"}
@@ -32,18 +32,18 @@ class LineShape(StrEnum):
 
 #: {option of Ollama: parameter of OpenAI's}
 _PARAMETERS = {option: key for key, option in {**NUMBERS, **WHOLES, "stop": "stop"}.items()}
-#: Keys that a line of ours may mean something by, whatever it asks; others are always echoed.
+#: Keys that may have a meaning in an obcd line of any kind; others are always echoed.
 _WISHES = frozenset().union(*KIND_KEYS.values())
-#: {part of a request: the key of a line that says it}, where they are called otherwise
+#: {part of a request: the key of a line for it}, if they have different names
 _KEYS = {"count": "n", "inputs": "embed"}
 _MEDIA = {"iVBOR": "image/png", "/9j/": "image/jpeg", "UklGR": "image/webp"}
 
 
 def read_ours(raw: bytes, line: int) -> dict[str, object]:
-    """Return a line of any shape as one of ours, without those of its keys that say nothing.
+    """Return a line of any shape as an obcd line, without keys that have no effect.
 
     Raises:
-        LineError: If it is none.
+        LineError: If it is not valid.
     """
     parse_line(raw, line)
     document = parse_object(raw)
@@ -57,18 +57,18 @@ def read_ours(raw: bytes, line: int) -> dict[str, object]:
         else:
             document = {"messages": [message], **document}
         if clash := sorted(_WISHES.intersection(document) - {"id", "prompt", "images", "messages"}):
-            raise LineError(f"`{clash[0]}` is echoed in a line of the seed's and would be obeyed in one of ours")
+            raise LineError(f"`{clash[0]}` is only echoed in a line of the seed, and would have an effect in obcd's")
     asked = {key: value for key, value in document.items() if value is not None}
     keys = keys_of(asked)
     return {key: value for key, value in document.items() if value is not None or key not in keys}
 
 
 def write_line(ours: Mapping[str, object], line: int, shape: LineShape, model: str = "") -> bytes:
-    """Return a line of ours in another shape, without its LF.
+    """Return an obcd line in another shape, without its LF.
 
     Args:
-        line: Its number, which is its id where it has none.
-        model: For OpenAI's lines: what is asked where the line does not say.
+        line: Its number, which is its id if it has none.
+        model: For OpenAI's lines: the model if the line does not name one.
 
     Raises:
         LineError: With one sentence, naming what has no place there.
@@ -85,7 +85,7 @@ def write_line(ours: Mapping[str, object], line: int, shape: LineShape, model: s
 
 
 def write_cells(ours: Mapping[str, object], line: int, columns: Sequence[str]) -> list[str]:
-    """Return a line of ours as the cells of a table.
+    """Return an obcd line as the cells of a table.
 
     Raises:
         LineError: Naming what has no place there.
@@ -94,7 +94,7 @@ def write_cells(ours: Mapping[str, object], line: int, columns: Sequence[str]) -
         if key not in columns:
             raise LineError(f"`{key[:40]}` has no column: the first line had none; name all with --columns")
         if value == "" and key in _WISHES and key not in JSON_CELLS:
-            raise LineError(f"`{key}` is an empty text, which a table cannot tell from none")
+            raise LineError(f"`{key}` is an empty text, which a table cannot distinguish from a missing one")
     keys = keys_of(ours)
     cells = [write_cell(key, ours.get(key), keys) for key in columns]
     back = json.dumps(read_cells(dict(zip(columns, cells, strict=True)))).encode()
@@ -104,12 +104,12 @@ def write_cells(ours: Mapping[str, object], line: int, columns: Sequence[str]) -
 
 
 def _is_text(key: str, ours: Mapping[str, object], keys: Container[str]) -> bool:
-    """Return whether a table makes a text of a value: of an id, and of what is echoed, be it there or not."""
+    """Return whether a table makes a text of a value: of an id, and of an echoed value, present or not."""
     return key not in _WISHES or (key in ours and (key == "id" or key not in keys))
 
 
 def columns_of(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that rows of a table have as lines of ours: the same, but for those of the seed's."""
+    """Return the columns that rows of a table have as obcd lines: the same, except for those of the seed."""
     if not {"prompt", "messages", "complete", "embed"}.isdisjoint(header) or "content" not in header:
         return tuple(header)
     return tuple("prompt" if name == "content" else name for name in header if name != "role")
@@ -128,12 +128,12 @@ def _to_seed(ours: Mapping[str, object]) -> dict[str, object]:
     else:
         messages = document.pop("messages", None)
         if not isinstance(messages, list):
-            raise LineError("a line of the seed's asks for a chat: `complete` and `embed` have no place in it")
+            raise LineError("a line of the seed is for chats: `complete` and `embed` have no place in it")
         if len(messages) > 1:
-            raise LineError("a line of the seed's has one message: `messages` has no place in it")
+            raise LineError("a line of the seed has one message: `messages` has no place in it")
         message = messages[0]
     if lost := sorted((_WISHES - {"id"}).intersection(document)):
-        raise LineError(f"`{lost[0]}` has no place in a line of the seed's: set it in a profile")
+        raise LineError(f"`{lost[0]}` has no place in a line of the seed: set it in a profile")
     return {**message, **document}
 
 
@@ -143,9 +143,9 @@ def _to_openai(ours: Mapping[str, object], line: int, model: str) -> dict[str, o
         raise LineError("`id` must be a text or a whole number to be a custom_id")
     chosen = ours.get("model") or model
     if not chosen:
-        raise LineError("no model in it: say with --model which one is meant")
+        raise LineError("no model in it: name one with --model")
     known = keys_of(ours)
-    if known != KIND_KEYS[Kind.CHAT]:  # beside other kinds no key of obcd's is echoed
+    if known != KIND_KEYS[Kind.CHAT]:  # beside other kinds no key of obcd is echoed
         known = _WISHES
     wishes = {key: value for key, value in ours.items() if key in known and key not in ("id", "model")}
     if "embed" in wishes:
@@ -234,10 +234,10 @@ def _parameters(options: Mapping[str, object], url: str) -> dict[str, object]:
 
 
 def _check_same(ours: Mapping[str, object], raw: bytes, line: int, model: str) -> None:
-    """Hold what was written to what was read.
+    """Compare the written line with the original.
 
     Raises:
-        LineError: If it would ask something else.
+        LineError: If it would request something else.
     """
     before = _settled(parse_line(json.dumps(dict(ours)).encode(), line), model)
     try:
@@ -245,11 +245,11 @@ def _check_same(ours: Mapping[str, object], raw: bytes, line: int, model: str) -
     except LineError as error:
         raise LineError(f"it would be refused in that shape ({error}): leave it as it is") from None
     if before != after:
-        raise LineError(f"{_difference(before, after)} would ask something else in that shape: leave it as it is")
+        raise LineError(f"{_difference(before, after)} would mean something else in that shape: leave it as it is")
 
 
 def _difference(before: Request, after: Request) -> str:
-    """Name a key by which two requests differ; what is asked is it only where nothing else does."""
+    """Return a key by which two requests differ; the prompt's key only if nothing else differs."""
     parts = [item.name for item in fields(Request) if getattr(before, item.name) != getattr(after, item.name)]
     part = next((name for name in parts if name not in ("prompt", "messages")), parts[0])
     if part == "extra":
@@ -261,7 +261,7 @@ def _difference(before: Request, after: Request) -> str:
 
 
 def _settled(request: Request, model: str) -> Request:
-    """Return a request with what says the same said in one way."""
+    """Return a request in a normal form: one of several ways to say the same."""
     if request.kind is Kind.CHAT and request.system:
         opening: dict[str, object] = {"role": "system", "content": request.system}
         request = replace(request, system=None, messages=[opening, *request.messages])
@@ -271,5 +271,5 @@ def _settled(request: Request, model: str) -> Request:
 
 
 def _without_no_images(message: Mapping[str, object]) -> dict[str, object]:
-    """Return a message without an empty list of pictures, which asks nothing."""
+    """Return a message without an empty list of pictures, which has no effect."""
     return {key: value for key, value in message.items() if key != "images" or value}

@@ -1,12 +1,12 @@
-"""Rows of CSV as prompt lines: what a cell means where no template makes the prompts. Pure, a row at a time.
+"""Rows of CSV as prompt lines: the meaning of a cell if no template makes the prompts. Pure, a row at a time.
 
     id,prompt,options,ward               {"id": "7", "prompt": "Hi", "options": {"temperature": 0}, "ward": ""}
     7,Hi,"{""temperature"": 0}",
     8,Ho,,3b                             {"id": "8", "prompt": "Ho", "ward": "3b"}
 
-One rule for every way in (drops, `obcd batch`, `obcd convert`): cells of `JSON_CELLS` hold JSON, all others text; where
-a column has the name of a key of obcd's, an empty cell says nothing, as if the line had not the key; in any other it is
-an empty text, to be echoed. Where a template makes the prompts, all cells are text (`rows`).
+The same rule holds everywhere (drops, `obcd batch`, `obcd convert`): cells of `JSON_CELLS` hold JSON, all others text.
+In a column with the name of an obcd key, an empty cell means that the line does not have the key; in any other column
+it is an empty text, to be echoed. If a template makes the prompts, all cells are text (`rows`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from obcd.core.tables.csv_reader import Sheet
 from obcd.core.tables.file_format import Form
 from obcd.errors import FormError, LineError
 
-#: Columns whose cells are JSON, where their name is a key of what the row asks.
+#: Columns whose cells are JSON, if their name is a key of the row's kind of request.
 JSON_CELLS = frozenset(
     ("messages", "options", "format", "think", "images", "tools", "n", "logprobs", "top_logprobs", "dimensions", "raw")
 ) | {"tool_calls"}
-#: {column: words that need no quotes there, though JSON wants them}
+#: {column: words that need no quotes there, although JSON requires them}
 WORDS = {"format": ("json",), "think": THINK_LEVELS}
-#: {column that holds what is asked: keys that a line with it may have}, as `lines.parse_line` tells them apart.
+#: {column that holds the prompt: keys that a line with it may have}, as `lines.parse_line` distinguishes them.
 DOORS = {
     "embed": KIND_KEYS[Kind.EMBED],
     "messages": KIND_KEYS[Kind.CHAT],
@@ -40,7 +40,7 @@ _OURS = frozenset().union(*KIND_KEYS.values())
 
 
 def keys_of(document: Container[str]) -> frozenset[str]:
-    """Return the keys that mean something beside what a line asks; those that it lacks included."""
+    """Return the keys that have a meaning for a line of this kind, including those that it lacks."""
     return next((keys for door, keys in DOORS.items() if door in document), _OURS)
 
 
@@ -48,40 +48,40 @@ def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     """Return a row of a table as a line.
 
     Raises:
-        LineError: If a cell that has to be JSON is none.
+        LineError: If a cell that has to be JSON is not valid.
     """
     said = {name for name, cell in row.items() if cell != ""}
     keys = keys_of(said)
-    silent = keys | _OURS  # a row that asks for an answer may stand in one table with rows that ask for vectors
+    silent = keys | _OURS  # rows for answers and rows for vectors may be in the same table
     document: dict[str, object] = {}
     for name, cell in row.items():
         if name in said and name in keys:
             document[name] = _read_cell(name, cell)
         elif name in said or name not in silent:
             document[name] = cell
-    if DOORS.keys().isdisjoint(said):  # then what is empty is told by its name, and the id is kept
+    if DOORS.keys().isdisjoint(said):  # then an empty cell gets an error by its name, and the id is kept
         document |= {name: "" for name in [name for name in ("prompt", *DOORS) if name in row][:1]}
     return document
 
 
 def check_columns(header: Iterable[str]) -> None:
-    """Refuse a table that asks nothing, as a whole: none of its rows could be a prompt.
+    """Refuse a table without prompts as a whole: none of its rows could be a request.
 
     Raises:
-        FormError: With what helps.
+        FormError: With what to do.
     """
     if DOORS.keys().isdisjoint(header):
         raise FormError(
-            "none of its columns is called `prompt`: rename the one that is asked, let a profile make prompts of them "
-            '(template = "Summarise: {note}"), or make a prompt file of one (obcd prepare --column NAME)'
+            "none of its columns is called `prompt`: rename the one with the prompts, let a profile make prompts of "
+            'them (template = "Summarise: {note}"), or make a prompt file of one (obcd prepare --column NAME)'
         )
 
 
 def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
-    """Return what reads a table that is to be asked.
+    """Return the reader of a table of prompts.
 
     Args:
-        most_bytes: The longest row.
+        most_bytes: The longest row, in bytes.
     """
     delimiter = form.delimiter(reading.delimiter)
     if reading.template is not None:
@@ -101,12 +101,12 @@ def _read_json(name: str, cell: str) -> object:
     except (LineError, KeyError):
         pass
     if name == "embed":
-        raise LineError('the cell of `embed` begins as a list and is none: write a text that begins so as ["[…"]')
+        raise LineError('the cell of `embed` begins as a list but is not one: write such a text as ["[…"]')
     raise LineError(f'the cell of `{name}` must be JSON, e.g. {{"temperature": 0}}, 3, "json"')
 
 
 def write_cell(name: str, value: object, keys: Container[str]) -> str:
-    """Return the cell that `read_cells` reads as this value, or as its JSON where its column holds texts."""
+    """Return the cell that `read_cells` reads as this value, or as its JSON if its column holds texts."""
     if value is None:
         return ""
     is_json = name in JSON_CELLS and name in keys

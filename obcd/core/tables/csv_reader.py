@@ -1,10 +1,10 @@
-"""CSV as JSON lines: a row each, by the names of the header; and back. Pure, a row at a time.
+"""CSV as JSON lines, one for each row, by the names of the header; and back. Pure, a row at a time.
 
     mrn,note                      {"mrn": "7", "note": "BP 150/95,\\nno cough"}
     7,"BP 150/95,
     no cough"
 
-UTF-8, with or without a byte order mark; quotes as RFC 4180 has them. A row that is none gives a line that is no
+UTF-8, with or without a byte order mark; quotes as in RFC 4180. A row that is not valid gives a line that is not an
 object, so that it fails wherever it is read again, and keeps its text: `["8,one field too many,x"]`.
 """
 
@@ -21,10 +21,10 @@ from itertools import chain
 from obcd.errors import FormError, LineError
 from obcd.text import printable
 
-#: Columns, and characters of a column's name.
+#: Most columns, and most characters of a column's name.
 MAX_COLUMNS, MAX_NAME_LENGTH = 2000, 200
 BOM = "\ufeff"
-#: {what people put between fields: how many of them are called}
+#: {usual character between fields: its name in the plural}
 _SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -34,7 +34,7 @@ class Row:
     """A row as a line of JSON, without its LF.
 
     Attributes:
-        fault: Why it is none; "" if it is one.
+        fault: Why it is not valid; "" if it is.
     """
 
     line: bytes
@@ -46,12 +46,12 @@ class Sheet:
     """Reads CSV.
 
     Attributes:
-        delimiter: What stands between fields.
+        delimiter: The character between fields.
         most_bytes: The longest row, in bytes.
-        read: Makes a document of the cells of a row, by the names of their columns; LineError if they are none.
-        check: Raises FormError where the columns are none that can be used.
+        read: Makes a document of the cells of a row, by the names of their columns; LineError if they are not valid.
+        check: Raises FormError if the columns cannot be used.
         header: The names of the columns, once a row was read.
-        cut: Once all is read: why its end looks as if more were missing; "" if it does not.
+        cut: At the end: why the file seems to be incomplete; "" if it does not.
     """
 
     delimiter: str
@@ -60,17 +60,17 @@ class Sheet:
     check: Callable[[list[str]], None] | None = field(kw_only=True, default=None)
     header: list[str] = field(init=False, default_factory=list)
     cut: str = ""
-    _held: list[str] = field(default_factory=list)  # the lines of the row at hand
-    _lines: int = 0  # that were read
-    _has_end: bool = True  # whether the last one had its LF
+    _held: list[str] = field(default_factory=list)  # the lines of the present row
+    _lines: int = 0  # number of lines read
+    _has_end: bool = True  # whether the last line had its LF
 
     def rows(self, blocks: Iterable[bytes]) -> Iterator[Row]:
         """Yield the rows of a file.
 
         Raises:
-            FormError: If the header is none, or a row is too long.
+            FormError: If the header is not valid, or a row is too long.
         """
-        csv.field_size_limit(2**31 - 1)  # one for the whole process; what a row may have is bounded here
+        csv.field_size_limit(2**31 - 1)  # one limit for the whole process; rows are bounded here
         reader = csv.reader(self._texts(blocks), delimiter=self.delimiter, strict=True)
         header = self.header = self._header(reader)
         while True:
@@ -83,7 +83,7 @@ class Sheet:
             except csv.Error as error:
                 if "unexpected end" in str(error):
                     self.cut = f"its last row, from line {first} on, ends within quotes"
-                yield self._bad(f"it is no CSV: {_reason(error)}", first)
+                yield self._bad(f"it is not CSV: {_reason(error)}", first)
                 continue
             if fields:
                 yield self._row(header, fields, first)
@@ -93,12 +93,12 @@ class Sheet:
             header = next((row for row in reader if row), None)
         except csv.Error as error:
             check_delimiter("".join(self._held), self.delimiter)
-            raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
+            raise FormError(f"its header (the first line) is not CSV: {_reason(error)}") from None
         if header is None:
             raise FormError("it is empty: a first line with the names of the columns is needed")
         if not self._has_end:
             self.cut = "its header (the first line) has no end"
-        else:  # half a header may become a good one
+        else:  # half a header may become a valid one
             check_delimiter("".join(self._held).lstrip("\r\n"), self.delimiter)
         _check_header(header)
         if self.check is not None and not self.cut:
@@ -127,7 +127,7 @@ class Sheet:
         return Row(json.dumps([text]).encode("ascii"), f"{fault} (line {first} of the file)")
 
     def _texts(self, blocks: Iterable[bytes]) -> Iterator[str]:
-        """Yield the lines of a file, each with its LF, and hold those of the row at hand."""
+        """Yield the lines of a file, each with its LF, and keep those of the present row."""
         size = 0
         for raw in split_lines(blocks, self.most_bytes):
             if not self._held:
@@ -148,17 +148,17 @@ class Sheet:
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",") -> Iterator[bytes]:
-    """Yield the lines of a CSV file that `Sheet` reads back as the same rows; its header comes first."""
+    """Yield the lines of a CSV file that `Sheet` reads back as the same rows; the header comes first."""
     for fields in chain((header,), rows):
         text = io.StringIO()
-        # All of them: a lone CR at a field's end, or a row of one empty field, would not be read back otherwise.
+        # All fields: otherwise a lone CR at a field's end, or a row of one empty field, would not be read back.
         writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(fields)
         yield text.getvalue().encode()
 
 
 def split_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Yield lines with their LF; of one that is too long, its beginning, which is too long too."""
+    """Yield lines with their LF; of a line that is too long, only a beginning that is too long as well."""
     rest = b""
     for block in blocks:
         *ended, tail = block.split(b"\n")
@@ -180,10 +180,10 @@ def read_header(lines: Iterator[str], delimiter: str) -> tuple[list[str], int]:
     """Take the header off the lines of a table.
 
     Returns:
-        The names of the columns, [] where there is no header, and how many lines it took.
+        The names of the columns, [] if there is no header, and the number of its lines.
 
     Raises:
-        FormError: If it is no CSV, or another sign divides it.
+        FormError: If it is not CSV, or has another delimiter.
     """
     held: list[str] = []
 
@@ -196,19 +196,19 @@ def read_header(lines: Iterator[str], delimiter: str) -> tuple[list[str], int]:
         header = next((row for row in csv.reader(taken(), delimiter=delimiter, strict=True) if row), [])
     except csv.Error as error:
         check_delimiter("".join(held), delimiter)
-        raise FormError(f"its header (the first line) is no CSV: {_reason(error)}") from None
+        raise FormError(f"its header (the first line) is not CSV: {_reason(error)}") from None
     check_delimiter("".join(held).lstrip("\r\n"), delimiter)
     return header, len(held)
 
 
 def check_delimiter(line: str, delimiter: str) -> None:
-    """Refuse a header that another sign than ours divides; which one it is nobody can know, so a person has to say it.
+    """Refuse a header with another delimiter; only a person can know which one is meant, so a person has to set it.
 
     Args:
-        line: The header as it stands in the file. Signs within quotes belong to a name.
+        line: The header as it is in the file. Delimiters within quotes belong to a name.
 
     Raises:
-        FormError: With what helps.
+        FormError: With what to do.
     """
     bare = _QUOTED.sub("", line)
     if delimiter in bare:
@@ -220,9 +220,7 @@ def check_delimiter(line: str, delimiter: str) -> None:
     if found == "\t":
         raise FormError(f"{where}: name the file .tsv")
     name = "name the file .csv" if delimiter == "\t" else ""
-    said = (
-        f"say so (delimiter = \"{found}\" in the configuration or its profile; --delimiter '{found}' on command lines)"
-    )
+    said = f"set delimiter = \"{found}\" in the configuration or its profile, or --delimiter '{found}' on command lines"
     needs_name_alone = name and found == ","
     raise FormError(f"{where}: {name if needs_name_alone else ' and '.join(filter(None, (name, said)))}")
 
@@ -230,7 +228,7 @@ def check_delimiter(line: str, delimiter: str) -> None:
 def _encoded(document: dict[str, object]) -> bytes:
     try:
         return json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a character, written as \ud800 in a cell of JSON
+    except UnicodeEncodeError:  # half a surrogate pair, written as \ud800 in a cell of JSON
         return json.dumps(document).encode("ascii")
 
 
@@ -242,7 +240,7 @@ def _check_header(header: list[str]) -> None:
         if "\0" in name or (not name.isascii() and not _is_text(name)):
             raise FormError("its header (the first line) is not UTF-8: save the file as UTF-8")
         if not name.strip():
-            raise FormError(f"column {number} of its header has no name: give it one, or take the column out")
+            raise FormError(f"column {number} of its header has no name: give it one, or remove the column")
         if len(name) > MAX_NAME_LENGTH:
             raise FormError(f"the name of column {number} is longer than {MAX_NAME_LENGTH} characters: is it a header?")
         if name in seen:
@@ -257,9 +255,9 @@ def _is_text(name: str) -> bool:
 def _reason(error: csv.Error) -> str:
     text = str(error)
     if "expected after" in text:
-        return "something stands behind a closing quote"
+        return "there is text behind a closing quote"
     if "unexpected end" in text:
         return "a quote is not closed"
     if "new-line" in text:
-        return "a CR stands alone in it: end lines with LF, or CR and LF"
+        return "it has a CR without LF: end lines with LF, or CR and LF"
     return text

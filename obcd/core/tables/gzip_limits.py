@@ -1,4 +1,4 @@
-"""What gzip packed, unpacked a block at a time, with limits against files that are a bomb. Pure."""
+"""Unpack gzip data a block at a time, with limits against files that are a bomb. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterable, Iterator
 from obcd.core.tables.file_format import Form, foreign_format
 from obcd.errors import CutOffError, FormError
 
-#: How much is unpacked at once.
+#: The amount that is unpacked at once.
 BLOCK_BYTES = 2**18
-#: A part that gives more than this many times its size is a bomb, once it gave `FREE_BYTES`: texts give 3 to 20.
+#: A part that grows to more than this many times its size, and beyond `FREE_BYTES`, is a bomb: texts grow 3 to 20-fold.
 MAX_RATIO, FREE_BYTES = 200, 2**26
-#: Pieces of a file that may be small: `cat a.gz b.gz` is one of two, and bgzip's have 64 KB each.
+#: Members of a file that may be small: `cat a.gz b.gz` has two, and those of bgzip have 64 KB each.
 FREE_MEMBERS, LEAST_MEMBER_BYTES = 1000, 256
 MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 def unfold(blocks: Iterable[bytes], form: Form, most_bytes: int) -> Iterator[bytes]:
-    """Yield what a file holds, unpacked where it is packed.
+    """Yield the content of a file, unpacked if it is packed.
 
     Args:
-        most_bytes: What a packed one may become.
+        most_bytes: The largest size of an unpacked file.
 
     Raises:
-        FormError: If it is something else than its name says, or a bomb.
+        FormError: If it is not what its name says, or a bomb.
         CutOffError: If its end is missing.
     """
     if form.is_packed:
@@ -40,13 +40,13 @@ def unfold(blocks: Iterable[bytes], form: Form, most_bytes: int) -> Iterator[byt
 
 
 def unpack(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Yield what packed blocks hold, in blocks of at most `BLOCK_BYTES`.
+    """Yield the content of packed blocks, in blocks of at most `BLOCK_BYTES`.
 
     Args:
-        most_bytes: What it may become.
+        most_bytes: The largest size of the content.
 
     Raises:
-        FormError: If it is no gzip file, a damaged one, or a bomb.
+        FormError: If it is not a gzip file, a damaged one, or a bomb.
         CutOffError: If its end is missing.
     """
     members = _Members()
@@ -66,7 +66,7 @@ def unpack(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 
 
 class _Members:
-    """The gzip members of a file, one behind the other."""
+    """The gzip members of a file, one after the other."""
 
     def __init__(self) -> None:
         self._inner: zlib._Decompress | None = None
@@ -78,7 +78,7 @@ class _Members:
         self._bytes += len(piece)
         while piece:
             if self._inner is None:
-                if self._count and not piece.strip(b"\0"):  # padding, as tapes have it
+                if self._count and not piece.strip(b"\0"):  # padding, as tapes add it
                     return
                 self._count += 1
                 if self._count > FREE_MEMBERS and self._bytes < self._count * LEAST_MEMBER_BYTES:
@@ -87,12 +87,12 @@ class _Members:
             try:
                 part = self._inner.decompress(piece, BLOCK_BYTES)
             except zlib.error:
-                what = "it is damaged" if self._is_gzip else "it is no gzip file"
-                raise FormError(f"{what}, although its name ends in .gz: pack it anew, or rename it") from None
+                what = "it is damaged" if self._is_gzip else "it is not a gzip file"
+                raise FormError(f"{what}, although its name ends in .gz: pack it again, or rename it") from None
             if part:
                 yield part
             while len(part) == BLOCK_BYTES and not self._inner.eof and not self._inner.unconsumed_tail:
-                part = self._inner.decompress(b"", BLOCK_BYTES)  # it may hold more than was asked for
+                part = self._inner.decompress(b"", BLOCK_BYTES)  # there may be more than one block
                 if part:
                     yield part
             if self._inner.eof:

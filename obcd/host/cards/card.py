@@ -1,4 +1,4 @@
-"""The words for GPUs: a card, its MIG instances, what it reads, and why nothing can be told of it."""
+"""The values for GPUs: a card, its MIG instances, its readings, and the reason why no GPU is found."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import Enum
 
 from obcd.errors import NoEndpointError
 
-#: What to do where there is no card to use; ends every sentence that says so.
+#: What to do if no card can be used; the end of every message that says so.
 WAYS_ON = (
-    'Three ways on: name the cards ([host] gpus = ["GPU-<uuid>"]; with vendor = "amd", [0, 1]), '
+    'Choose one of three ways: name the cards ([host] gpus = ["GPU-<uuid>"]; with vendor = "amd", [0, 1]), '
     "run one server on the CPU ([host] gpus = 0), or try obcd with its embedded server (obcd up --embedded)"
 )
 
-#: {bit: word}: NVML's nvmlClocksEventReason… that slow a card down although it has work. Not here: idle (1), clocks
+#: {bit: word}: NVML's nvmlClocksEventReason… that slow down a card with work. Not included: idle (1), and clocks
 #: that the administrator (2) or a display (256) set.
 THROTTLE_REASONS = {
     0x004: "power cap",
@@ -43,9 +43,9 @@ class Card:
         index: nvidia-smi's, which is PCI order.
         uuid: `GPU-…`.
         name: The product's.
-        memory_bytes: 0 when it is not known.
-        instances: Its MIG instances, when it is in MIG mode.
-        is_mig: Whether it is in MIG mode: then it computes only through its instances.
+        memory_bytes: 0 if it is not known.
+        instances: Its MIG instances, if it is in MIG mode.
+        is_mig: Whether it is in MIG mode, in which it computes only through its instances.
     """
 
     index: int
@@ -58,16 +58,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What a card tells of itself now; None where it cannot.
+    """What a card reports now; None for a value that it does not report.
 
     Attributes:
         index: nvidia-smi's; -1 for a lost card whose index is not known.
-        is_lost: It fell off the bus, or the driver that answers does not have it.
+        is_lost: It fell off the bus, or the driver answers and does not have it.
         utilisation_percent: Share of the last moment in which it computed, 0 to 100.
         temperature_celsius: Of the chip.
         power_watts: Drawn now.
-        ecc_uncorrected: Memory errors since the driver was loaded that ECC could not mend.
-        throttle: Why its clocks are lower than they could be; values of `THROTTLE_REASONS`.
+        ecc_uncorrected: Memory errors since the driver was loaded that ECC could not correct.
+        throttle: Why its clocks are reduced; values of `THROTTLE_REASONS`.
     """
 
     uuid: str
@@ -83,9 +83,9 @@ class Readings:
 
 
 class Reason(Enum):
-    """Why no card can be told."""
+    """Why no card is found."""
 
-    NO_LIBRARY = "the driver's library is not here, so nobody can tell"
+    NO_LIBRARY = "the driver's library is not here, so the cards are unknown"
     NOT_LOADED = "the driver is not loaded"
     MISMATCH = "the driver and its library are of different versions"
     HUNG = "the driver does not answer"
@@ -94,10 +94,10 @@ class Reason(Enum):
 
 
 class GpuError(NoEndpointError):
-    """No GPU can be found, and why.
+    """No GPU is found.
 
     Attributes:
-        reason: Whether nobody can tell, there is none, or the driver is sick.
+        reason: Whether the cards are unknown, there is no card, or the driver fails.
     """
 
     def __init__(self, reason: Reason, sentence: str) -> None:
@@ -106,7 +106,7 @@ class GpuError(NoEndpointError):
 
 
 def no_gpu(reason: Reason, why: str) -> GpuError:
-    """Return the error with its whole sentence."""
+    """Return the error with its complete message."""
     return GpuError(reason, f"no NVIDIA GPU found: {why}. {WAYS_ON}")
 
 

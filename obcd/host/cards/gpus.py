@@ -1,8 +1,8 @@
-"""The GPUs of this machine: which there are, how they are, and what went wrong with them.
+"""The GPUs of this machine: the cards, their readings, and the faults that the driver reports.
 
     NVML (package nvidia-ml-py) ─► Card, Readings, Xid events
 
-Every question has a time limit: a sick driver can hold a call for ever, and no caller may hang with it.
+Every call has a time limit: a failing driver can block a call for ever, and no caller may hang with it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from obcd.errors import ObcdError
 from obcd.host.cards import nvml
 from obcd.host.cards.card import Card, Readings, Reason, no_gpu
 
-#: Seconds for finding the cards: without nvidia-persistenced the driver first wakes each of them, seconds a card.
+#: Seconds to find the cards: without nvidia-persistenced the driver first wakes each card, which takes seconds.
 DISCOVERY_SECONDS = 30.0
-#: Seconds for reading them; the watch does it every few seconds.
+#: Seconds to read the cards; the watch does it every few seconds.
 READING_SECONDS = 3.0
-#: Seconds for asking for events, which is to return at once.
+#: Seconds to read events, a call that should return at once.
 EVENT_SECONDS = 1.0
-#: Seconds after which `XidWatch` tries again where there was no NVML.
+#: Seconds after which `XidWatch` tries again if there was no NVML.
 RETRY_SECONDS = 60.0
 
 T = TypeVar("T")
 
-#: The question that hangs, if one does; while it hangs, no other is put to the driver.
+#: The call that hangs, if one does; while it hangs, no other call goes to the driver.
 _hanging: list[threading.Thread] = []
 
 
 def answer_within(seconds: float, ask: Callable[[], T]) -> T:
-    """Return the answer of a call that may hang.
+    """Return the result of a call that may hang.
 
-    It runs in a thread of its own, which is left behind when the time is over: nothing ends a call inside the driver.
+    It runs in its own thread, which is abandoned when the time is over: nothing ends a call inside the driver.
 
     Raises:
         GpuError: With `Reason.HUNG`, after `seconds`, or at once while an earlier call still hangs.
@@ -48,7 +48,7 @@ def answer_within(seconds: float, ask: Callable[[], T]) -> T:
     def run() -> None:
         try:
             answers.append(ask())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except BaseException as error:  # noqa: BLE001 - it is raised again by the waiting caller
             errors.append(error)
 
     if not _hanging:
@@ -60,7 +60,7 @@ def answer_within(seconds: float, ask: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not answers:
-        raise no_gpu(Reason.HUNG, "NVIDIA's driver does not answer: look at dmesg, and reboot this machine")
+        raise no_gpu(Reason.HUNG, "NVIDIA's driver does not answer: see dmesg, and reboot this machine")
     return answers[0]
 
 
@@ -68,22 +68,22 @@ def discover() -> list[Card]:
     """Return the cards that answer, in nvidia-smi's order.
 
     Raises:
-        GpuError: If there is none, with its reason; the message ends with the ways on.
+        GpuError: If no card answers, with the reason; the message ends with what to do.
     """
     cards = answer_within(DISCOVERY_SECONDS, nvml.find_cards)
     if not cards:
-        raise no_gpu(Reason.NO_CARD, "NVIDIA's driver is loaded, and no card answers")
+        raise no_gpu(Reason.NO_CARD, "NVIDIA's driver is loaded, but no card answers")
     return cards
 
 
 def read_cards(expected: Collection[str] = ()) -> dict[str, Readings]:
-    """Return what the cards and MIG instances tell of themselves now, by UUID, within 3 s; raises nothing.
+    """Return the readings of the cards and MIG instances, by UUID, within 3 s; raise nothing.
 
-    {} where nothing can tell: no NVIDIA card here, or a driver that does not answer. Where the driver answers, a card
-    that is not in it is lost.
+    {} means that the cards are unknown: there is no NVIDIA card, or the driver does not answer. If the driver answers,
+    a card that it does not have is lost.
 
     Args:
-        expected: UUIDs that should be there; each that the driver does not have is in the answer with `is_lost`.
+        expected: UUIDs that should exist; the result has one with `is_lost` if the driver does not have it.
     """
     with contextlib.suppress(ObcdError):
         return answer_within(READING_SECONDS, lambda: nvml.read_cards(expected))
@@ -91,7 +91,7 @@ def read_cards(expected: Collection[str] = ()) -> dict[str, Readings]:
 
 
 class XidWatch:
-    """The driver's own reports of trouble (Xid) since this object was made; none where there is no NVML."""
+    """The faults (Xid) that the driver reports after this object is made; without NVML there are none."""
 
     def __init__(self) -> None:
         self._events: nvml.XidEvents | None = None
@@ -99,7 +99,7 @@ class XidWatch:
         self._open()
 
     def poll(self) -> list[tuple[str, int]]:
-        """Return what happened since the last call as (UUID, Xid), within a second; the UUID is "" when not known."""
+        """Return the events since the last call as (UUID, Xid), within a second; an unknown UUID is ""."""
         self._open()
         events = self._events
         if events is None:
@@ -110,7 +110,7 @@ class XidWatch:
             return []
 
     def _open(self) -> None:
-        """Make the event set; where that fails, the driver may come later."""
+        """Make the event set; if that fails, the driver may come later."""
         if self._events is not None or time.monotonic() < self._next_try:
             return
         self._next_try = time.monotonic() + RETRY_SECONDS

@@ -1,6 +1,6 @@
-"""NVML, the driver's own library, through `pynvml` (package nvidia-ml-py): which cards there are, and how they are.
+"""NVML, the driver's own library, through `pynvml` (package nvidia-ml-py): the cards and their readings.
 
-A query that a card does not support gives None. A driver may hang in any call: the caller sets the limit
+A query that a card does not support gives None. A driver may hang in any call: the caller sets the time limit
 (`gpus.answer_within`).
 """
 
@@ -17,18 +17,18 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: Events taken in one turn at most; a broken card can send without end.
+#: Most events of one call; a broken card can send them without end.
 MAX_EVENTS = 100
 
-#: {name in pynvml: (reason, why)} of what makes the whole library fail; NVML API reference, nvmlReturn_t
+#: {name in pynvml: (reason, why)} of errors that make the whole library fail; NVML API reference, nvmlReturn_t
 _FAILURES = {
     "NVML_ERROR_LIBRARY_NOT_FOUND": (
         Reason.NO_LIBRARY,
-        "NVIDIA's library libnvidia-ml.so.1 is not on this machine: install NVIDIA's driver, nvidia-smi comes with it",
+        "NVIDIA's library libnvidia-ml.so.1 is not on this machine: install NVIDIA's driver, which includes nvidia-smi",
     ),
     "NVML_ERROR_DRIVER_NOT_LOADED": (
         Reason.NOT_LOADED,
-        "NVIDIA's library is installed, but its driver is not loaded (sudo modprobe nvidia, then dmesg, tell more)",
+        "NVIDIA's library is installed, but its driver is not loaded: try sudo modprobe nvidia, then see dmesg",
     ),
     "NVML_ERROR_LIB_RM_VERSION_MISMATCH": (
         Reason.MISMATCH,
@@ -36,7 +36,7 @@ _FAILURES = {
     ),
     "NVML_ERROR_NO_PERMISSION": (
         Reason.FAILED,
-        "this user may not use NVIDIA's driver: look at the rights of /dev/nvidia* and at the unit's DeviceAllow",
+        "this user may not use NVIDIA's driver: check the permissions of /dev/nvidia* and the unit's DeviceAllow",
     ),
 }
 
@@ -63,7 +63,7 @@ class _Event(Protocol):
 
 
 class _Nvml(Protocol):
-    """What is used of the module `pynvml`, which has no types; handles of cards, instances and events are opaque."""
+    """The used part of the module `pynvml`, which has no types; handles of cards, instances and events are opaque."""
 
     NVMLError: type[Exception]
     NVML_DEVICE_MIG_ENABLE: int
@@ -99,13 +99,13 @@ def session() -> Iterator[_Nvml]:
     """Yield the module with the library started.
 
     Raises:
-        GpuError: If library or driver are not there, or the driver is sick.
+        GpuError: If library or driver are missing, or the driver fails.
     """
     nvml = _start()
     try:
         yield nvml
     except nvml.NVMLError as error:
-        raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
+        raise no_gpu(Reason.FAILED, f"NVIDIA's driver reports: {error}") from None
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
@@ -113,8 +113,8 @@ def session() -> Iterator[_Nvml]:
 
 def _start() -> _Nvml:
     try:
-        import pynvml  # noqa: PLC0415 - takes 40 ms of CPU, which a host without NVIDIA cards does not need to spend
-    except OSError as error:  # no descriptor is left to read it
+        import pynvml  # noqa: PLC0415 - takes 40 ms of CPU, which a host without NVIDIA cards does not need
+    except OSError as error:  # no descriptor is left to read the file
         raise no_gpu(Reason.FAILED, f"NVIDIA's library cannot be loaded: {error.strerror}") from None
     nvml: _Nvml = pynvml
     try:
@@ -123,7 +123,7 @@ def _start() -> _Nvml:
         for name, (reason, why) in _FAILURES.items():
             if _code(error) == getattr(nvml, name):
                 raise no_gpu(reason, why) from None
-        raise no_gpu(Reason.FAILED, f"NVIDIA's driver says: {error}") from None
+        raise no_gpu(Reason.FAILED, f"NVIDIA's driver reports: {error}") from None
     return nvml
 
 
@@ -131,7 +131,7 @@ def find_cards() -> list[Card]:
     """Return the cards that answer, in nvidia-smi's order.
 
     Raises:
-        GpuError: If library or driver are not there, or the driver is sick.
+        GpuError: If library or driver are missing, or the driver fails.
     """
     with session() as nvml:
         found = []
@@ -175,15 +175,15 @@ def read_cards(expected: Collection[str]) -> dict[str, Readings]:
     """Return the readings of every card and MIG instance, by UUID.
 
     Args:
-        expected: UUIDs; those that the driver does not have are among the readings as lost.
+        expected: UUIDs; one that the driver does not have is lost in the result.
 
     Raises:
-        GpuError: If library or driver are not there, or the driver is sick.
+        GpuError: If library or driver are missing, or the driver fails.
     """
     with session() as nvml:
         found: dict[str, Readings] = {}
         for index in range(nvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(nvml.NVMLError):  # a lost card may not even have a UUID; `expected` tells of it
+            with contextlib.suppress(nvml.NVMLError):  # a lost card may have no UUID; `expected` reports it
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
                 found |= _read(nvml, index, handle, handle)
                 for _, part in _instances(nvml, handle):
@@ -192,7 +192,7 @@ def read_cards(expected: Collection[str]) -> dict[str, Readings]:
 
 
 def _read(nvml: _Nvml, index: int, card: object, device: object) -> dict[str, Readings]:
-    """Return the readings of a card, or of an instance of it, by UUID."""
+    """Return the readings of a card, or of one of its instances, by UUID."""
     uuid = _text(nvml.nvmlDeviceGetUUID(device))
     try:
         return {uuid: _queried(nvml, index, uuid, card, device)}
@@ -201,7 +201,7 @@ def _read(nvml: _Nvml, index: int, card: object, device: object) -> dict[str, Re
 
 
 def _queried(nvml: _Nvml, index: int, uuid: str, card: object, device: object) -> Readings:
-    """Ask an instance for its memory and load, and its card for all else."""
+    """Read memory and load from an instance, and all other values from its card."""
     memory = _asked(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device))
     power = _asked(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(card))
     uncorrected, volatile = nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
@@ -219,10 +219,10 @@ def _queried(nvml: _Nvml, index: int, uuid: str, card: object, device: object) -
 
 
 def _asked(nvml: _Nvml, query: Callable[[], T]) -> T | None:
-    """Return an answer, or None where the card does not know.
+    """Return the result of a query, or None if the card does not support it.
 
     Raises:
-        NVMLError: If the card is lost: then no other answer of it is worth a thing.
+        NVMLError: If the card is lost: then its other values are not valid either.
     """
     try:
         return query()
@@ -238,15 +238,15 @@ def _code(error: Exception) -> object:
 
 
 def _text(value: str | bytes) -> str:
-    """Return text; releases of the package differ in what they return."""
+    """Return text; releases of the package differ in the returned type."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 class XidEvents:
-    """An NVML event set of the Xid events of all cards; NVML stays started for its life.
+    """An NVML event set of the Xid events of all cards; NVML stays started as long as it exists.
 
     Raises:
-        GpuError: From the constructor, if library or driver are not there, or the driver is sick.
+        GpuError: From the constructor, if library or driver are missing, or the driver fails.
     """
 
     def __init__(self) -> None:
@@ -261,15 +261,15 @@ class XidEvents:
             raise no_gpu(Reason.FAILED, f"NVIDIA's driver gives no events: {error}") from None
 
     def _register(self, nvml: _Nvml, index: int) -> None:
-        with contextlib.suppress(nvml.NVMLError):  # a card that is lost already, or that has no such events
+        with contextlib.suppress(nvml.NVMLError):  # the card is already lost, or has no such events
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
             self._uuids[_address(handle)] = _text(nvml.nvmlDeviceGetUUID(handle))
 
     def take(self) -> list[tuple[str, int]]:
-        """Return what happened since the last call, as (UUID, Xid), without waiting."""
+        """Return the events since the last call, as (UUID, Xid), without waiting."""
         found: list[tuple[str, int]] = []
-        with contextlib.suppress(self._nvml.NVMLError):  # a time-out: no event is left
+        with contextlib.suppress(self._nvml.NVMLError):  # a timeout: no event is left
             while len(found) < MAX_EVENTS:
                 event = self._nvml.nvmlEventSetWait_v2(self._set, 0)
                 found.append((self._uuids.get(_address(event.device), ""), int(event.eventData)))
@@ -277,5 +277,5 @@ class XidEvents:
 
 
 def _address(handle: Any) -> int:
-    """Return what tells one handle from another: nvmlDevice_t is an opaque pointer."""
+    """Return the identity of a handle: nvmlDevice_t is an opaque pointer."""
     return ctypes.cast(handle, ctypes.c_void_p).value or 0

@@ -1,1 +1,1 @@
-"""What the commands of `obcd host` ask of a running host."""
+"""Functions for the commands that control a running host."""

@@ -1,4 +1,4 @@
-"""What runs under the supervisord of a host: `obcd serve-gpu` for every server of the plan, and the watch."""
+"""The programs under the supervisord of a host: `obcd serve-gpu` for every server of the plan, and the watch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from obcd.host.servers.plan import HostPlan
 from obcd.host.supervisord.configuration import EventListener, Program
 from obcd.host.watch.watcher import EVENTS, PROGRAM
 
-#: A program that dies at once is often seen alive for a second: with less it flaps between RUNNING and dead.
+#: A program that dies at once often looks alive for a second: a lower value makes it flap between RUNNING and dead.
 START_SECONDS = 5
-#: Then supervisor gives up and the watch goes on: its own pauses would grow by a second each, without limit.
+#: After these, supervisor gives up and the watch continues: supervisor's pauses would grow by a second without limit.
 START_RETRIES = 10
-#: ollama ends at once at TERM (it has no drain); a runner that frees a card's memory may take seconds.
+#: ollama ends at once on TERM (it has no drain); a runner that frees a card's memory may take seconds.
 STOP_SECONDS = 20
-#: More words for the watch's command line; for tests.
+#: More arguments for the watch's command line; for tests.
 WATCH_OPTIONS: tuple[str, ...] = ()
 
 
 def server_programs(plan: HostPlan, plan_file: Path) -> list[Program]:
-    """Return one program per server; all have one priority, so that they start at once.
+    """Return one program per server; all have the same priority, so that they start at once.
 
-    The caller becomes supervisord, so its process id is their parent's: a server that asked only once it runs might
-    ask when the parent is gone already.
+    The caller becomes supervisord, so its process id is that of their parent: if a server looked up its parent itself,
+    the parent might already have ended.
     """
     launcher = (sys.executable, "-m", "obcd", "serve-gpu")
     return [
@@ -41,7 +41,7 @@ def server_programs(plan: HostPlan, plan_file: Path) -> list[Program]:
 
 
 def watch_listener(runtime: Path, *, is_journal: bool) -> EventListener:
-    """Return the watch."""
+    """Return the watch as an event listener."""
     chosen = ("--journal",) if is_journal else ()
     command = (sys.executable, "-m", "obcd", "host-watch", "--runtime", str(runtime), *chosen, *WATCH_OPTIONS)
     return EventListener(name=PROGRAM, command=command, events=EVENTS)

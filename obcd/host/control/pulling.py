@@ -1,8 +1,8 @@
-"""Pulls one model through one server of the host, while no other starts: all share one folder of models.
+"""Pull a model through one server of the host while no other server starts: all share one folder of models.
 
-Two servers that pull at once write the same partial files, and a server that starts meanwhile walks a folder that
-changes under it (ollama v0.33.0, server/download.go and server/fixblobs.go). The others see the model at once: the
-manifests are read from disk at every call.
+Two servers that pull at the same time write the same partial files, and a server that starts during a pull walks a
+folder that changes (ollama v0.33.0, server/download.go and server/fixblobs.go). The other servers see the model at
+once, because Ollama reads the manifests from disk at every call.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ START_PATIENCE = 60.0
 
 
 def check_name(model: str) -> None:
-    """Refuse what can be no model's name.
+    """Refuse a text that cannot be a model's name.
 
     Raises:
-        InputError: With the shape it must have.
+        InputError: With the form that it must have.
     """
     if not is_name(model):
         raise InputError(
@@ -43,15 +43,15 @@ def choose_server(plan: HostPlan, remote: Remote, say: Callable[[str], None]) ->
     """Wait until no server is starting, and return the first that runs and answers.
 
     Raises:
-        TimedOutError: If one goes on starting.
-        NoEndpointError: If none answers.
+        TimedOutError: If a server is still starting after the wait.
+        NoEndpointError: If no server answers.
     """
     deadline, is_said = monotonic() + START_PATIENCE, False
     prober = Prober({server.label: plan.url(server) for server in plan.servers})
     while True:
         states = remote.states()
         answers = prober.ask_all()
-        # supervisor counts a server as STARTING for its first seconds, also when it answers: then its walk is over
+        # supervisor counts a server as STARTING for its first seconds, even if it answers: then its walk is over
         starting = [
             server.program
             for server in plan.servers
@@ -61,19 +61,19 @@ def choose_server(plan: HostPlan, remote: Remote, say: Callable[[str], None]) ->
         if not starting:
             break
         if monotonic() > deadline:
-            raise TimedOutError(f"{', '.join(starting)} is still starting: look at obcd host status, then pull again")
+            raise TimedOutError(f"{', '.join(starting)} is still starting: see obcd host status, then pull again")
         if not is_said:
-            say(f"waiting for {', '.join(starting)} to start: a pull and a start would disturb each other")
+            say(f"waiting for {', '.join(starting)} to start: a pull and a start disturb each other")
             is_said = True
         time.sleep(0.2)
     for server in plan.servers:
         pid, answer = states[server.program].pid, answers[server.label].answer
         if pid and answer is ProbeAnswer.ANSWERED and not is_foreign(pid, server.port):
             return server
-    raise NoEndpointError("no server of this host answers: look at obcd host status")
+    raise NoEndpointError("no server of this host answers: see obcd host status")
 
 
 def sees_model(plan: HostPlan, server: Server, model: str) -> bool:
-    """Return whether a server has a model, by what it lists."""
+    """Return whether a server lists a model."""
     found = probe(plan.url(server))
     return canonical_model(model.removeprefix("https://").removeprefix("http://")) in found.digests

@@ -1,6 +1,6 @@
-"""How a host is, in one document: the plan, supervisor's word, and what the watch wrote; for `obcd host status`.
+"""The state of a host in one document, for `obcd host status`: the plan, supervisor's states, and the watch's file.
 
-It works without the watch: then the servers and the cards are asked here and now.
+It also works without the watch: then it probes the servers and reads the cards itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ModelShown(TypedDict):
 
 
 class ReadingShown(TypedDict, total=False):
-    """How a card is, as far as it is known: the fields of `Readings`."""
+    """The known state of a card: the fields of `Readings`."""
 
     uuid: str
     index: int
@@ -54,7 +54,7 @@ class RestartShown(TypedDict):
 
 
 class XidShown(TypedDict):
-    """A trouble that the driver reported, e.g. code 79 at `2026-11-22T18:00:00Z`."""
+    """A fault that the driver reported, e.g. code 79 at `2026-11-22T18:00:00Z`."""
 
     uuid: str
     code: int
@@ -62,7 +62,7 @@ class XidShown(TypedDict):
 
 
 class ServerShown(TypedDict):
-    """One server, e.g. `gpu0` with label `0`; `uuid` and `card` are "" where it has no card."""
+    """One server, e.g. `gpu0` with label `0`; `uuid` and `card` are "" if it has no card."""
 
     gpu: str
     label: str
@@ -106,7 +106,7 @@ class Snapshot(TypedDict):
 
 
 def take_snapshot(plan: HostPlan, runtime: Path, remote: Remote) -> Snapshot:
-    """Return how the host is now.
+    """Return the present state of the host.
 
     Raises:
         NoEndpointError: If no host runs there.
@@ -140,17 +140,17 @@ def _read_watch(runtime: Path) -> dict[str, Any] | None:
 
 def _watch_trouble(state: ProcessState, document: Mapping[str, Any] | None) -> str:
     if state.pid == 0:
-        return f"the watch does not run ({state.state}): nothing restarts servers that hang"
+        return f"the watch does not run ({state.state}): servers that hang are not restarted"
     if document is None:
-        return "the watch has only just started"
+        return "the watch has just started"
     age = wall() - float(document.get("updated", 0.0))
     if age > STALE_SECONDS:
-        return f"the watch is stuck: it wrote nothing for {age:.0f} s"
+        return f"the watch is stuck: it has written nothing for {age:.0f} s"
     return ""
 
 
 def _ask(plan: HostPlan) -> dict[str, object]:
-    """Return what the watch would have written about servers and cards, asked now."""
+    """Return what the watch would have written about servers and cards, found now."""
     probes = Prober({server.label: plan.url(server) for server in plan.servers}).ask_all()
     pins = [server.pin for server in plan.servers if server.pin]
     cards = read_cards(pins) if plan.vendor == "nvidia" and pins else {}
@@ -166,7 +166,7 @@ def _asked(probe: ServerProbe) -> dict[str, object]:
 
 
 def _server(plan: HostPlan, server: Server, state: ProcessState, document: Mapping[str, Any]) -> ServerShown:
-    """Return one server, with what `watch.json` says of it."""
+    """Return one server, with its entry in `watch.json`."""
     seen = document.get("servers", {}).get(server.label, {})
     facts, condition = seen.get("facts", {}), seen.get("condition", {})
     is_alive = state.pid != 0

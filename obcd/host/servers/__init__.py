@@ -1,1 +1,1 @@
-"""Which servers a host runs, and starting one."""
+"""The servers of a host: planning and starting them."""

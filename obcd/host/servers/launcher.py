@@ -1,9 +1,9 @@
-"""Becomes one server: checks its place, clears what an earlier one left there, and turns into `ollama serve`.
+"""Become one server: end leftovers of an earlier one, check card and port, and turn into `ollama serve`.
 
     leftovers ended ─► card there? ─► no pull under way ─► models ─► port free ─► environment ─► execve
 
-`obcd serve-gpu` is this. It is replaced by Ollama and does not stay as its parent, so that supervisor's signals reach
-Ollama itself. Each check fails with one sentence; who tries again, and when, is supervisor's business.
+This is the work of `obcd serve-gpu`. Ollama replaces the process, which does not stay as its parent, so that
+supervisor's signals reach Ollama itself. Each check fails with one message; supervisor decides when to try again.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from obcd.parent_death import tie_to_parent
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two tries to share the lock of a pull; a signal ends the wait at once.
+#: Seconds between two attempts to share the lock of a pull; a signal ends the wait at once.
 PULL_POLL_SECONDS = 0.5
-#: Seconds in which a port may become free: the kernel closes a killed server's sockets a moment after its end.
+#: Seconds to wait for a port: the kernel closes a killed server's sockets a moment after its end.
 PORT_SECONDS = 2.0
 
-#: Not handed down: what Ollama, its runners and its GPU libraries read besides the plan …
+#: Not passed on: variables that Ollama, its runners and its GPU libraries read besides the plan …
 FOREIGN_NAMES = frozenset({
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
     "GPU_DEVICE_ORDINAL",
-    "NOTIFY_SOCKET",  # … and what systemd meant for another process: Ollama must not speak in the host's name
+    "NOTIFY_SOCKET",  # … those that systemd set for another process: Ollama must not notify in the host's name
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
-    "PYTHONSAFEPATH",  # … and what obcd sets for its own children alone (see `__main__`)
+    "PYTHONSAFEPATH",  # … and one that obcd sets only for its own children (see `__main__`)
 })  # fmt: skip
 FOREIGN_PREFIXES = ("OLLAMA_", "GGML_", "LLAMA_ARG_", "LISTEN_", "SUPERVISOR_", "OBCD_")
-#: Handed down all the same: where a person's models lie is no contradiction, and without it they would seem gone.
+#: Passed on all the same: the place of a person's models does not contradict the plan, and is needed to find them.
 KEPT_NAMES = frozenset({"OLLAMA_MODELS"})
 
 
@@ -62,7 +62,7 @@ class Launch:
 
     Attributes:
         runtime: The host's runtime folder: part of the slot's mark, and where the pull's lock is.
-        supervisor: The process id of supervisord, whose end is to be the server's end; None when started by hand.
+        supervisor: The process id of supervisord, with which the server ends; None if started by hand.
     """
 
     plan: HostPlan
@@ -72,15 +72,15 @@ class Launch:
 
 
 def launch(wanted: Launch) -> None:
-    """Check everything, then replace this process by the server; returns only by raising.
+    """Check everything, then replace this process with the server; it returns only by raising.
 
     Raises:
-        GpuError: If the card is not there.
+        GpuError: If the card is missing.
         AlreadyRunningError: If the port is taken, or a leftover does not end.
         ConfigurationError: If models, address or program cannot be used.
     """
     if wanted.supervisor is None:
-        check_port(wanted)  # a server of this slot that runs is then named, and not ended
+        check_port(wanted)  # first: a running server of this slot is reported and not ended
     end_leftovers(wanted.runtime, wanted.server.label)
     check_card(wanted)
     wait_for_pull(wanted.runtime)
@@ -90,7 +90,7 @@ def launch(wanted: Launch) -> None:
 
 
 def findings(wanted: Launch) -> list[str]:
-    """Return what would keep the server from starting now, as sentences; changes nothing."""
+    """Return messages about what would stop the server from starting now; change nothing."""
     found = []
     for check in (check_card, partial(check_port, seconds=0)):
         try:
@@ -103,11 +103,11 @@ def findings(wanted: Launch) -> list[str]:
 def check_card(wanted: Launch) -> None:
     """Check that the driver has the card.
 
-    Where nobody can tell (a container without the driver's library), the card is taken to be there: Ollama looks
-    for itself, and the watch restarts a server that answers from the CPU.
+    Without the driver's library (in a container), the card is assumed to exist: Ollama checks it itself, and the watch
+    restarts a server that answers from the CPU.
 
     Raises:
-        GpuError: If it is lost, or the driver is sick.
+        GpuError: If it is lost, or the driver fails.
     """
     server = wanted.server
     if wanted.plan.vendor != "nvidia" or not server.pin:
@@ -133,13 +133,13 @@ def check_models(server: Server) -> None:
     """Check that the models folder can be read, if one is configured.
 
     Raises:
-        ConfigurationError: If not.
+        ConfigurationError: If it cannot.
     """
     folder = server.variables.get("OLLAMA_MODELS")
     if folder is None:
         return
     if not os.path.isdir(folder):
-        raise ConfigurationError(f'[host] models = "{folder}" is no folder: make it, or leave the key out')
+        raise ConfigurationError(f'[host] models = "{folder}" is not a folder: make it, or remove the key')
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigurationError(
             f'[host] models = "{folder}" cannot be read by user {os.getuid()}: let its group or others read it'
@@ -147,32 +147,32 @@ def check_models(server: Server) -> None:
 
 
 def check_port(wanted: Launch, seconds: float | None = None) -> None:
-    """Check that the server can listen, giving a just-ended one some seconds to leave (None: `PORT_SECONDS`).
+    """Check that the server can listen; wait some seconds for one that has just ended (None: `PORT_SECONDS`).
 
     Raises:
-        AlreadyRunningError: If somebody else holds the port; the message says who.
-        ConfigurationError: If the address is none of this machine's, or the port needs root.
-        ExhaustedError: If no socket can be had to try it.
+        AlreadyRunningError: If another process holds the port; the message names it.
+        ConfigurationError: If the address is not one of this machine, or the port needs root.
+        ExhaustedError: If no socket can be opened to try it.
     """
     bind, port = wanted.plan.bind, wanted.server.port
     deadline = time.monotonic() + (PORT_SECONDS if seconds is None else seconds)
-    is_told = False
+    is_logged = False
     while not _is_free(bind, port):
         if time.monotonic() >= deadline:
             raise AlreadyRunningError(_held(wanted))
-        if not is_told:
+        if not is_logged:
             logger.info("waiting a moment: port %d is not free", port, extra={"action": "port_awaited"})
-        is_told = True
+        is_logged = True
         time.sleep(0.1)
 
 
 def _held(wanted: Launch) -> str:
-    """Return the sentence about a port that is not free."""
+    """Return the message about a port that is not free."""
     who = holder(wanted.server.port)
-    mend = f"sudo systemctl stop {UNIT.removesuffix('.service')}" if who.endswith(f" of {UNIT}") else "end it"
+    remedy = f"sudo systemctl stop {UNIT.removesuffix('.service')}" if who.endswith(f" of {UNIT}") else "end it"
     return (
         f"port {wanted.server.port}, meant for {_place(wanted.server)}, is held by {who}: "
-        f"{mend}, or choose other ports with [host] base_port"
+        f"{remedy}, or choose other ports with [host] base_port"
     )
 
 
@@ -184,16 +184,16 @@ def check_address(bind: str) -> None:
     """Check that servers can listen on an address of this machine.
 
     Raises:
-        ConfigurationError: If it is none.
+        ConfigurationError: If the address is not one of this machine.
     """
     _is_free(bind, 0)  # 0 is always free
 
 
 def held_ports(plan: HostPlan, runtime: Path) -> dict[str, str]:
-    """Return `{program: sentence}` for every server whose port somebody else holds.
+    """Return `{program: message}` for every server whose port another process holds.
 
     Raises:
-        ConfigurationError: If a port is for root alone.
+        ConfigurationError: If a port needs root.
     """
     wanted = [Launch(plan=plan, server=server, runtime=runtime, supervisor=None) for server in plan.servers]
     deadline = time.monotonic() + PORT_SECONDS
@@ -213,21 +213,21 @@ def _is_free(bind: str, port: int) -> bool:
         if error.errno == errno.EADDRINUSE:
             return False
         if error.errno in EXHAUSTED:
-            raise ExhaustedError(f"nobody can tell whether port {port} is free: {error.strerror}") from None
+            raise ExhaustedError(f"cannot find out whether port {port} is free: {error.strerror}") from None
         raise _no_address(bind, port, error) from None
-    except UnicodeError as error:  # a name that cannot be one: too long a part, an empty one
+    except UnicodeError as error:  # not a valid name: a part is too long or empty
         raise _no_address(bind, port, OSError(0, "not a host's name")) from error
     return True
 
 
 def _try_port(bind: str, port: int) -> None:
-    """Bind as Go's net.Listen does, and let go.
+    """Bind as Go's net.Listen does, and close the socket.
 
-    It sets SO_REUSEADDR: then what old connections left in TIME_WAIT is no hindrance, and a listener still is. Either
-    wildcard means both families to Go where the machine has both, so another's listener of either counts.
+    It sets SO_REUSEADDR: then old connections in TIME_WAIT do not prevent it, and a listener still does. To Go, either
+    wildcard means both families if the machine has both, so a foreign listener of either family counts.
     """
     if bind in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        _try_address(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - let go at once
+        _try_address(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - closed at once
         if socket.has_dualstack_ipv6():
             try:
                 _try_address(socket.AF_INET6, "::", port)
@@ -249,62 +249,62 @@ def _try_address(family: int, address: str, port: int) -> None:
 
 def _no_address(bind: str, port: int, error: OSError) -> ConfigurationError:
     if error.errno == errno.EACCES:
-        return ConfigurationError(f"port {port} is for root alone: choose [host] base_port above 1023")
+        return ConfigurationError(f"port {port} needs root: choose [host] base_port above 1023")
     return ConfigurationError(
-        f'[host] bind = "{bind}" is not an address of this machine ({error.strerror}): `ip address` shows those it has'
+        f'[host] bind = "{bind}" is not an address of this machine ({error.strerror}): `ip address` lists them'
     )
 
 
 def wait_for_pull(runtime: Path) -> None:
-    """Wait until no pull is under way on this host; a signal ends the process as ever."""
+    """Wait until no pull is under way on this host; a signal ends the process as usual."""
     try:
         descriptor = os.open(runtime / PULL_LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # nobody has ever pulled here
+    except FileNotFoundError:  # no pull has ever run here
         return
     except PermissionError:
-        if not os.access(runtime, os.R_OK | os.X_OK):  # another user's host, whose pulls are not of our models
+        if not os.access(runtime, os.R_OK | os.X_OK):  # another user's host, which pulls other models
             return
         raise ConfigurationError(
-            f"{runtime / PULL_LOCK} cannot be read by user {os.getuid()}, so nobody can tell whether a model is being "
-            "pulled: give it to the user who runs obcd host (chown), or remove it when nobody pulls"
+            f"{runtime / PULL_LOCK} cannot be read by user {os.getuid()}, so it is unknown whether a model is being "
+            "pulled: give it to the user who runs obcd host (chown), or remove it if no pull runs"
         ) from None
     try:
-        is_told = False
+        is_logged = False
         while not take(descriptor, fcntl.LOCK_SH):
-            if not is_told:
+            if not is_logged:
                 logger.info("waiting: a model is being pulled on this host", extra={"action": "pull_awaited"})
-            is_told = True
+            is_logged = True
             time.sleep(PULL_POLL_SECONDS)
     finally:
         os.close(descriptor)
 
 
 def server_environment(wanted: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's whole environment: what is inherited and not foreign, the plan's, and the slot's mark."""
+    """Return the server's environment: inherited variables that are not foreign, the plan's, and the slot's mark."""
     kept = {name: value for name, value in inherited.items() if not is_foreign(name)}
     return {**kept, **wanted.server.variables, VARIABLE: slot(wanted.runtime, wanted.server.label)}
 
 
 def is_foreign(name: str) -> bool:
-    """Return whether a variable must come from the plan or not at all."""
+    """Return whether a variable may come only from the plan."""
     return name not in KEPT_NAMES and (name in FOREIGN_NAMES or name.startswith(FOREIGN_PREFIXES))
 
 
 def shell_line(wanted: Launch, inherited: Mapping[str, str]) -> str:
-    """Return a line for a shell that starts what `become` would from this environment, but for the slot's mark."""
+    """Return a shell command that starts the same server as `become` from this environment, without the slot's mark."""
     environment = server_environment(wanted, inherited)
     del environment[VARIABLE]
     words = ["env"]
     for name in sorted(inherited.keys() - environment.keys()):
         words += ["-u", name]
-    # the plan's own even where they are inherited with the same value: the line is for any shell
-    # and without the slot's mark: a server by hand is no leftover of a host, to be ended by its next start
+    # all variables of the plan, even if this environment has the same value: the line is for any shell
+    # without the slot's mark: the next start of a host must not end a server started by hand as a leftover
     words += [f"{name}={environment[name]}" for name in wanted.server.variables]
     return shlex.join([*words, wanted.plan.ollama, "serve"])
 
 
 def become(wanted: Launch) -> None:
-    """Replace this process by the server.
+    """Replace this process with the server.
 
     Raises:
         ConfigurationError: If the program cannot be run.
@@ -312,11 +312,11 @@ def become(wanted: Launch) -> None:
     environment = server_environment(wanted, os.environ)
     logger.info("starting %s on port %d", wanted.server.program, wanted.server.port, extra={"action": "server_started"})
     if wanted.supervisor is not None:
-        # Without systemd, a supervisord that is killed would leave its servers behind: the next one could not bind.
+        # Without systemd, a killed supervisord would leave its servers behind, and the next one could not bind.
         tie_to_parent({TIE: "1"}, wanted.supervisor)
     _reset_signals()
     try:
-        os.execve(wanted.plan.ollama, ["ollama", "serve"], environment)  # noqa: S606 - no shell is meant
+        os.execve(wanted.plan.ollama, ["ollama", "serve"], environment)  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise ConfigurationError(
             f"{wanted.plan.ollama} cannot be run ({error.strerror}): install Ollama again, or set [host] ollama"
@@ -324,9 +324,9 @@ def become(wanted: Launch) -> None:
 
 
 def _reset_signals() -> None:
-    """Undo what Python changed and an exec would keep: ignored signals (SIGPIPE, SIGXFSZ) and the mask.
+    """Undo changes by Python that an exec would keep: ignored signals (SIGPIPE, SIGXFSZ) and the signal mask.
 
-    A SIGHUP that is ignored was meant so by whoever started this with nohup.
+    An ignored SIGHUP stays ignored: nohup sets that.
     """
     for number in signal.valid_signals() - {signal.SIGHUP, signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -1,7 +1,8 @@
-r"""Ends what earlier servers left behind: an `ollama serve` that was killed leaves its runner, which keeps its memory.
+r"""End leftovers of earlier servers: an `ollama serve` that was killed leaves its runner, which keeps its memory.
 
-Every server is started with `OBCD_SLOT=<runtime folder>:<label>` in its environment, and its runners inherit it. A
-process is ended for that mark alone: never by its name, never one of another user, never the caller or its ancestors.
+Every server starts with `OBCD_SLOT=<runtime folder>:<label>` in its environment, and its runners inherit this mark.
+Only the mark decides that a process is ended: never its name, never a process of another user, the caller or its
+ancestors.
 
     /proc/PID/environ:  …\0OBCD_SLOT=/run/obcd-host:2\0…
 """
@@ -23,15 +24,15 @@ from obcd.errors import AlreadyRunningError
 
 logger = logging.getLogger(__name__)
 
-#: The variable that tells whose a process is.
+#: The variable that marks the slot of a process.
 VARIABLE = "OBCD_SLOT"
-#: What pins a server to its card, as /proc shows it.
+#: The variables that pin a server to its card, as /proc shows them.
 PIN_VARIABLES = (b"CUDA_VISIBLE_DEVICES=", b"ROCR_VISIBLE_DEVICES=")
-#: Seconds between TERM and KILL. A runner frees its memory when it is asked to; one that hangs is not worth more.
+#: Seconds between TERM and KILL. A healthy runner frees its memory on TERM; for one that hangs, this wait is enough.
 TERM_SECONDS = 5.0
-#: Seconds that a killed process may take to be gone; longer only inside a sick driver.
+#: Seconds that a killed process may take to disappear; longer only inside a failing driver.
 KILL_SECONDS = 20.0
-#: How often what is left is looked for: a server that is being ended may start a runner meanwhile.
+#: How many times leftovers are looked for: a server that is ending may still start a runner.
 MAX_ROUNDS = 5
 
 
@@ -41,7 +42,7 @@ def slot(runtime: Path, label: str) -> str:
 
 
 def slot_of(pid: int) -> tuple[str, str] | None:
-    """Return the runtime folder and the label of the slot that a process was started for, None for none."""
+    """Return the runtime folder and the label of a process's slot, None if it has no mark."""
     start = os.fsencode(f"{VARIABLE}=")
     mark = next((item for item in _environment(pid).split(b"\0") if item.startswith(start)), b"")
     folder, colon, label = mark.removeprefix(start).decode(errors="replace").rpartition(":")
@@ -60,14 +61,14 @@ def neighbours(runtime: Path) -> dict[str, str]:
 
 
 def end_leftovers(runtime: Path, label: str | None) -> list[int]:
-    """End every process of this user that carries the mark of a slot, and return their ids once they are gone.
+    """End every process of this user that carries the mark of a slot, and return their ids when they have ended.
 
     Args:
         runtime: The host's runtime folder.
         label: The slot; None for every slot of this host.
 
     Raises:
-        AlreadyRunningError: If one cannot be ended; the others are.
+        AlreadyRunningError: If a process cannot be ended; the others have ended.
     """
     ended: list[int] = []
     for _ in range(MAX_ROUNDS):
@@ -82,7 +83,7 @@ def end_leftovers(runtime: Path, label: str | None) -> list[int]:
 
 
 def _mark(runtime: Path, label: str | None) -> Callable[[bytes], bool]:
-    """Return what tells whether an environment, as /proc shows it, carries the mark."""
+    """Return a test whether an environment, as /proc shows it, carries the mark."""
     start = os.fsencode(f"{VARIABLE}={slot(runtime, '')}")
     if label is not None:
         whole = start + os.fsencode(label)
@@ -90,14 +91,16 @@ def _mark(runtime: Path, label: str | None) -> Callable[[bytes], bool]:
 
     def has_any(environment: bytes) -> bool:
         labels = [item[len(start) :] for item in environment.split(b"\0") if item.startswith(start)]
-        return any(label and b":" not in label and b"/" not in label for label in labels)  # else another folder's
+        return any(
+            label and b":" not in label and b"/" not in label for label in labels
+        )  # otherwise the mark of another folder
 
     return has_any
 
 
 @dataclass(frozen=True, slots=True)
 class _Leftover:
-    """A process that carries the mark, held by a descriptor: its id may be another's at any time, this may not.
+    """A process that carries the mark, held by a descriptor: its id may be reused at any time, the descriptor not.
 
     Attributes:
         descriptor: From pidfd_open(2); None on kernels before 5.3.
@@ -115,7 +118,7 @@ class _Leftover:
             os.close(self.descriptor)
 
     def is_gone(self) -> bool:
-        """Return whether it has ended; a zombie has."""
+        """Return whether it has ended; a zombie counts as ended."""
         if self.descriptor is None:
             return not self.is_ours(_environment(self.pid))
         poll = select.poll()  # not select(): descriptors above 1023
@@ -146,8 +149,8 @@ def _find(is_ours: Callable[[bytes], bool]) -> Iterator[_Leftover]:
                 raise
             descriptor = None
         item = _Leftover(pid, descriptor, is_ours)
-        # Asked again now that it is held: if the process that was looked at ended before, its id may be a stranger's.
-        # And held still after that: so what was read is of the one that is held.
+        # Checked again while it is held: if the first process ended before, its id may belong to an unrelated one.
+        # It still runs after that, so the environment that was read is that of the held process.
         if is_ours(_environment(pid)) and not item.is_gone():
             yield item
         else:
@@ -166,7 +169,7 @@ def _own_processes() -> Iterator[int]:
 
 
 def _environment(pid: int) -> bytes:
-    """Return the environment that a process was started with; empty for a zombie, and where it may not be read."""
+    """Return the environment that a process was started with; empty for a zombie, and if it may not be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return file.read()
@@ -175,7 +178,7 @@ def _environment(pid: int) -> bytes:
 
 
 def _ancestors() -> set[int]:
-    """Return this process and those that started it."""
+    """Return the ids of this process and of its ancestors."""
     found, pid = set[int](), os.getpid()
     while pid > 0 and pid not in found:
         found.add(pid)
@@ -197,7 +200,7 @@ def _end(found: list[_Leftover]) -> None:
     if left:
         raise AlreadyRunningError(
             f"{_listed(left)}, left by an earlier server, does not end even when it is killed: "
-            "it waits inside the GPU's driver (look at dmesg); reboot this machine if it stays"
+            "it waits inside the GPU's driver (see dmesg); reboot this machine if it stays"
         )
 
 

@@ -1,8 +1,8 @@
-"""The two locks of a host's runtime folder: one host only, and one pull only.
+"""The two locks of a host's runtime folder: one for the host, one for a pull.
 
-    lock        held by supervisord for as long as it lives, across the exec that `obcd host` becomes it by
-    pull.lock   held by `obcd host pull` for its whole life; servers that start wait for it (ollama walks and checks its
-                files at its start, and may fail on half-made ones or remove them: `ollama-contract` 5.4)
+    lock        held by supervisord as long as it lives; it passes the exec by which `obcd host` becomes supervisord
+    pull.lock   held by `obcd host pull` as long as it runs; servers that start wait for it (ollama checks its files at
+                its start, and may fail on partial ones or remove them: `ollama-contract` 5.4)
 
 Both are `flock`s: they end with their process, however it ends.
 """
@@ -21,15 +21,15 @@ from obcd.clock import monotonic
 from obcd.errors import EXHAUSTED, AlreadyRunningError, InputError
 
 HOST_LOCK, PULL_LOCK = "lock", "pull.lock"
-#: supervisord closes all from 3 on in its children, and from 5 on in itself at a SIGHUP (supervisor 4.3,
-#: process.py: _prepare_child_fds, options.py: cleanup_fds): a lock that it is to hold must be 3 or 4.
+#: supervisord closes all descriptors from 3 in its children, and from 5 in itself on SIGHUP (supervisor 4.3,
+#: process.py: _prepare_child_fds, options.py: cleanup_fds): a lock that it must hold is 3 or 4.
 KEPT_DESCRIPTOR = 3
-#: Seconds to try for the host's lock: whoever asks whether a host is alive shares it for a moment.
+#: Seconds to try for the host's lock: a check whether a host is alive shares it for a moment.
 LOOK_SECONDS = 0.2
 
 
 def hold_host(runtime: Path) -> int:
-    """Take the host's lock, for life; return its descriptor.
+    """Take the host's lock as long as this process lives; return its descriptor.
 
     Raises:
         AlreadyRunningError: If another host holds it.
@@ -40,7 +40,7 @@ def hold_host(runtime: Path) -> int:
         holder = _holder(descriptor)
         os.close(descriptor)
         raise AlreadyRunningError(
-            f"obcd host runs already on {runtime} ({holder or 'unknown process'}): "
+            f"obcd host is already running on {runtime} ({holder or 'unknown process'}): "
             "stop that one first, or choose another --runtime and other GPUs"
         )
     _write_holder(descriptor, f"pid {os.getpid()}")
@@ -48,27 +48,27 @@ def hold_host(runtime: Path) -> int:
 
 
 def keep_across_exec(descriptor: int) -> None:
-    """Let a lock be held by what this process becomes; call it right before the exec."""
+    """Keep a lock held by the program that replaces this process; call it right before the exec."""
     os.dup2(descriptor, KEPT_DESCRIPTOR)
-    os.set_inheritable(KEPT_DESCRIPTOR, True)  # dup2 leaves it as it is where both are the same
+    os.set_inheritable(KEPT_DESCRIPTOR, True)  # dup2 does not change it if both are the same
 
 
 @contextmanager
 def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None]:
-    """Keep servers from starting, and other pulls out.
+    """Hold the lock of a pull: servers that start wait, and other pulls are refused.
 
     Args:
-        patience: Seconds to try: the watch and starting servers share it for a moment.
+        patience: Seconds to try: the watch and starting servers share the lock for a moment.
 
     Raises:
-        AlreadyRunningError: If somebody else pulls.
+        AlreadyRunningError: If another pull is under way.
     """
     descriptor = _open(runtime / PULL_LOCK)
     try:
         if not _take_within(descriptor, patience):
             raise AlreadyRunningError(
                 f"another pull is under way on this host ({_holder(descriptor) or 'a server is just starting'}): "
-                "two at once would spoil each other's files; try again when it is through"
+                "two at the same time would damage each other's files; try again when it has ended"
             )
         _write_holder(descriptor, f"pid {os.getpid()} pulls {model}")
         yield
@@ -78,18 +78,18 @@ def hold_pull(runtime: Path, model: str, patience: float = 3.0) -> Iterator[None
 
 
 def is_pulling(runtime: Path) -> bool:
-    """Return whether a pull holds back servers that start."""
-    return _is_held(runtime / PULL_LOCK) is not False  # one that cannot be read is no proof that nobody pulls
+    """Return whether a pull makes starting servers wait."""
+    return _is_held(runtime / PULL_LOCK) is not False  # a lock that cannot be read may be held
 
 
 def puller(runtime: Path) -> str:
-    """Return who pulls, as `pid 17 pulls llama3.2`; "" when nobody does."""
+    """Return the pull under way, as `pid 17 pulls llama3.2`; "" if there is no pull."""
     path = runtime / PULL_LOCK
     return path.read_text("utf-8", "replace").strip() if _is_held(path) else ""
 
 
 def is_host_alive(runtime: Path) -> bool | None:
-    """Return whether a host runs with this folder; None when this user may not know."""
+    """Return whether a host runs with this folder; None if this user cannot find out."""
     return _is_held(runtime / HOST_LOCK)
 
 
@@ -98,7 +98,7 @@ def _is_held(path: Path) -> bool | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except PermissionError:
         return None
-    except OSError as error:  # nobody ever held it, unless nothing can be opened at all
+    except OSError as error:  # it was never held, unless no file can be opened at all
         return None if error.errno in EXHAUSTED else False
     try:
         return not take(descriptor, fcntl.LOCK_SH)
@@ -115,12 +115,14 @@ def _open(path: Path) -> int:
             return os.open(path, flags)
         _give_to_owner(descriptor, path.parent)
     except OSError as error:
-        raise InputError(f"cannot open the lock {path}: {error.strerror}; ask as the user who runs obcd host") from None
+        raise InputError(
+            f"cannot open the lock {path}: {error.strerror}; run this as the user who runs obcd host"
+        ) from None
     return descriptor
 
 
 def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """Let the user of the host, whose folder it is, use a lock that root made (`sudo obcd host pull`)."""
+    """Give a lock that root made (`sudo obcd host pull`) to the owner of the folder, the user of the host."""
     owner = folder.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

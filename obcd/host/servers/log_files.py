@@ -1,4 +1,4 @@
-"""The log files that supervisord writes and rotates for each program: the last lines, and what is added."""
+"""Read the log files that supervisord writes and rotates for each program: the last lines, and new ones."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from obcd.errors import InputError
 from obcd.host.servers.runtime import find_logs
 from obcd.text import printable
 
-#: Seconds between two looks for new lines.
+#: Seconds between two checks for new lines.
 LOOK_SECONDS = 0.25
-#: So much is read back from the end of a file, at most: of a line longer than that only the end is shown.
+#: Most bytes that are read from the end of a file; of a longer line only the end is shown.
 TAIL_BYTES = 8 * 2**20
 #: Supervisor's rotation: `gpu0.log`, `gpu0.log.1` (older) …
 ROTATED = 3
-#: Of the end of a log, for a reason; and how long it may be.
+#: Bytes at the end of a log in which a reason is looked for; most characters of a reason.
 WORDS_BYTES, MAX_WORDS = 4096, 400
 TIME = re.compile(r"\btime=\S+ |^\d{4}[-/]\d\d[-/]\d\d[ T]\S+ ")
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def find_log(runtime: Path, program: str) -> Path:
-    """Return the log of a program, of a host that runs or ran.
+    """Return the log of a program of a host that runs or has run.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no log.
     """
     if not NAME.fullmatch(program):
         raise InputError(f"there is no program {printable(program)!r}")
@@ -42,16 +42,16 @@ def find_log(runtime: Path, program: str) -> Path:
         except PermissionError:
             break
     raise InputError(
-        f"{program} has no log that you may read in {folders[0]} or {folders[1]}: is there such a program here "
-        "(obcd host status)? ask as the user who runs obcd host, or with sudo"
+        f"{program} has no log that you may read in {folders[0]} or {folders[1]}: check its name (obcd host status), "
+        "and run this as the user who runs obcd host, or with sudo"
     )
 
 
 def last_words(runtime: Path, program: str) -> str:
-    """Return why a program ended, if the last line of its log may say so; "" where it does not.
+    """Return the last line of a program's log if it may say why the program ended, else "".
 
-    Neither our own remarks nor Ollama's lines per request say so. Times are left out: they would make the same reason
-    another one at every start.
+    obcd's remarks and Ollama's lines per request do not say why. Times are removed: with them the same reason would
+    differ at every start.
     """
     try:
         with find_log(runtime, program).open("rb") as file:
@@ -66,10 +66,10 @@ def last_words(runtime: Path, program: str) -> str:
 
 
 def last_lines(path: Path, count: int, until: int | None = None) -> list[str]:
-    """Return the last lines of a log, older files of the rotation included, ready for a terminal.
+    """Return the last lines of a log, including older files of the rotation, ready for a terminal.
 
     Args:
-        until: Only what lies before this byte; None for all.
+        until: Only lines before this byte; None means all.
     """
     lines = _tail(path, until)
     for number in range(1, ROTATED + 1):
@@ -88,16 +88,16 @@ def _tail(path: Path, until: int | None) -> list[bytes]:
 
 
 def _shown(line: bytes) -> str:
-    """Return a line as a terminal may have it: models' names and prompts in it can hold anything."""
+    """Return a line that is safe for a terminal: names of models and prompts in it can hold any characters."""
     text = line.rstrip(b"\r\n").decode("utf-8", "replace").expandtabs()
     return "\\".join(map(printable, text.split("\\")))
 
 
 def follow(path: Path, position: int) -> Iterator[str]:
-    """Yield lines as they are added, for ever; through rotations too.
+    """Yield lines as they are added, without end and across rotations.
 
     Args:
-        position: How many bytes of the file were shown before.
+        position: How many bytes of the file have been shown.
     """
     while True:
         with path.open("rb") as file:
@@ -107,10 +107,10 @@ def follow(path: Path, position: int) -> Iterator[str]:
 
 
 def _follow_file(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """Yield what is added to one file, until another has its name and it is read to its end."""
+    """Yield lines added to one file, until another file has its name and it is read to its end."""
     rest = b""
     while True:
-        is_last = not _is_current(path, file)  # looked at before the read: what was written until then is read
+        is_last = not _is_current(path, file)  # checked before the read, so that all lines written until then are read
         data = file.read(TAIL_BYTES)
         *lines, rest = (rest + data).split(b"\n")
         yield from map(_shown, lines)

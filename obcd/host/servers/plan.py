@@ -1,9 +1,9 @@
-"""What `obcd host` has decided: which servers this machine runs, each with its card, port and environment.
+"""The plan of `obcd host`: which servers this machine runs, each with its card, port and environment.
 
     [host] + cards ─► Plan ─► plan.json ─► serve-gpu N, watch, host status, host endpoints
 
-It is decided once, at the start of the host, and written down: a card that drops out later must not shift the others to
-new ports, and a server that starts again reads neither configuration nor driver to know what it is.
+The plan is made once, at the start of the host, and written to a file: a card that fails later must not shift the
+others to new ports, and a server that starts again needs neither configuration nor driver to know its settings.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Server:
     """One `ollama serve`, pinned to one card.
 
     Attributes:
-        label: What people call its card: nvidia-smi's index (`2`), with the MIG instance (`2.1`), or `cpu`.
-        pin: The card's UUID (`GPU-…`, `MIG-…`), or what AMD's list says; "" for the CPU.
+        label: The name of its card for people: nvidia-smi's index (`2`), with the MIG instance (`2.1`), or `cpu`.
+        pin: The card's UUID (`GPU-…`, `MIG-…`), or the entry of AMD's list; "" for the CPU.
         gpu: The index for the coordinator's table.
-        card: The card's product name; "" when it is not known.
-        memory_bytes: The card's memory; 0 when it is not known.
-        variables: The whole of what is set for it, over the environment of the host.
+        card: The card's product name; "" if it is not known.
+        memory_bytes: The card's memory; 0 if it is not known.
+        variables: All variables that are set for it, over the environment of the host.
     """
 
     label: str
@@ -54,10 +54,10 @@ class HostPlan:
 
     Attributes:
         bind: The address they listen on.
-        name: How the coordinator's host reaches this one.
+        name: The name by which the coordinator's host reaches this one.
         vendor: `nvidia` or `amd`.
         ollama: The program, an absolute path.
-        parallel: Slots of each.
+        parallel: Slots of each server.
     """
 
     bind: str
@@ -72,13 +72,13 @@ class HostPlan:
         return next((item for item in self.servers if label in (item.label, item.program, item.pin)), None)
 
     def url(self, server: Server) -> str:
-        """Return where this machine itself reaches a server: on loopback where it listens everywhere."""
+        """Return the URL by which this machine reaches a server: on loopback if it listens on all addresses."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
 
 
 def plan_table(plan: HostPlan) -> dict[str, dict[str, int]]:
-    """Return the `[ollama_instances]` by which this machine itself reaches the servers."""
+    """Return the `[ollama_instances]` by which this machine reaches the servers."""
     return {
         plan.url(server).removeprefix("http://"): {"gpu": server.gpu, "slots": plan.parallel} for server in plan.servers
     }
@@ -95,7 +95,7 @@ def read_plan(runtime: Path) -> HostPlan:
     """Read the plan of the host that runs with this runtime folder.
 
     Raises:
-        InputError: If there is none, or it cannot be read.
+        InputError: If there is no plan, or it cannot be read.
     """
     path = runtime / FILE_NAME
     try:
@@ -107,6 +107,8 @@ def read_plan(runtime: Path) -> HostPlan:
     except FileNotFoundError:
         raise InputError(f"no obcd host runs here (there is no {path}): start one with obcd host") from None
     except PermissionError:
-        raise InputError(f"{path} is not yours to read: ask as the user who runs obcd host, or with sudo") from None
+        raise InputError(
+            f"{path} cannot be read by this user: run this as the user who runs obcd host, or with sudo"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}): start obcd host again") from None
+        raise InputError(f"{path} cannot be read ({error}): restart obcd host") from None

@@ -1,6 +1,6 @@
-"""Decides which servers this machine runs: the `[host]` table and the cards, made into a `HostPlan`.
+"""Decide which servers this machine runs: make a `HostPlan` from the `[host]` table and the cards.
 
-What is decided here stands: ports go by the card's index, pins are UUIDs, every variable of a server is in the plan.
+The plan is final: ports follow the card's index, pins are UUIDs, every variable of a server is in the plan.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from obcd.host.cards.gpus import discover
 from obcd.host.servers.plan import HostPlan, Server
 
 #: {variable: the key to use instead}: in `environment` these would contradict the plan. With one OLLAMA_HOST all
-#: servers would share a port; a card named there would be the card of all; the slots are told to the coordinator.
+#: servers would share a port; a card named there would be the card of all; the coordinator must know the slots.
 OWNED = {
     "OLLAMA_HOST": "bind and base_port",
     "OLLAMA_NUM_PARALLEL": "num_parallel",
@@ -36,7 +36,7 @@ Choice = str | int | Sequence[int | str]
 
 @dataclass(frozen=True, slots=True)
 class _Pin:
-    """One server's place: see `Server` for the fields."""
+    """The card of one server: see `Server` for the fields."""
 
     label: str
     uuid: str
@@ -49,13 +49,13 @@ def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | N
     """Decide which servers this machine runs.
 
     Args:
-        settings: `[host]` and the load time-out and context length of `[requests]`.
-        gpus: In place of `[host] gpus`; what `--gpus` said.
-        base_port: In place of `[host] base_port`.
+        settings: `[host]`, and the load timeout and context length of `[requests]`.
+        gpus: The value of `--gpus`, instead of `[host] gpus`.
+        base_port: Instead of `[host] base_port`.
 
     Raises:
-        ConfigurationError: If a key cannot be followed here; the message names it and what there is.
-        GpuError: If cards are wanted and none can be found.
+        ConfigurationError: If a key cannot be followed here; the message names it and the possible values.
+        GpuError: If cards are wanted and no card is found.
     """
     host = settings.host
     first = host.base_port if base_port is None else base_port
@@ -68,7 +68,7 @@ def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | N
     ports = _ports(pins, first)
     if max(ports) > 65535:
         raise ConfigurationError(
-            f"[host] base_port = {first} is too high: {len(pins)} servers go up to {max(ports)}, ports to 65535"
+            f"[host] base_port = {first} is too high: {len(pins)} servers need ports up to {max(ports)}, above 65535"
         )
     servers = tuple(_server(pin, port, bind, host, shared) for pin, port in zip(pins, ports, strict=True))
     return HostPlan(
@@ -82,7 +82,7 @@ def make_plan(settings: Settings, gpus: Choice | None = None, base_port: int | N
 
 
 def _server(pin: _Pin, port: int, bind: str, host: Host, shared: dict[str, str]) -> Server:
-    listen = {"OLLAMA_HOST": f"{_in_url(bind)}:{port}"}  # whole: a bare `:port` would bind every interface
+    listen = {"OLLAMA_HOST": f"{_in_url(bind)}:{port}"}  # with the address: a bare `:port` would bind every interface
     return Server(
         label=pin.label,
         pin=pin.uuid,
@@ -95,9 +95,9 @@ def _server(pin: _Pin, port: int, bind: str, host: Host, shared: dict[str, str])
 
 
 def _ports(pins: list[_Pin], first: int) -> list[int]:
-    """Return a port for each: by the card's index, so that a card that is gone does not shift the others.
+    """Return a port for each pin by the card's index, so that a missing card does not shift the others.
 
-    Where a card has several servers (MIG), by position.
+    If a card has several servers (MIG), ports go by position.
     """
     indices = [pin.index for pin in pins]
     is_plain = len(set(indices)) == len(pins) and not any("." in pin.label for pin in pins)
@@ -105,42 +105,44 @@ def _ports(pins: list[_Pin], first: int) -> list[int]:
 
 
 def _pin_variables(pin: _Pin, vendor: str) -> dict[str, str]:
-    """Return what shows a server one card and no other (`ollama-contract` 5.1, 5.2)."""
+    """Return the variables that show a server one card and no other (`ollama-contract` 5.1, 5.2)."""
     if not pin.uuid:  # -1 is the documented way to hide every card, NVIDIA's and AMD's
         return {"CUDA_VISIBLE_DEVICES": "-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "ROCR_VISIBLE_DEVICES": "-1"}
-    if vendor == "amd":  # alone: numeric HIP and CUDA variables filter AMD's cards too; the launcher takes them away
+    if (
+        vendor == "amd"
+    ):  # only this one: numeric HIP and CUDA variables filter AMD's cards too; the launcher removes them
         return {"ROCR_VISIBLE_DEVICES": pin.uuid}
-    # a UUID: indices are counted anew when a card drops out; the order: what Ollama logs counts as nvidia-smi does
+    # a UUID, because indices change when a card fails; the order, so that Ollama's log counts as nvidia-smi does
     return {"CUDA_VISIBLE_DEVICES": pin.uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _shared_variables(settings: Settings) -> dict[str, str]:
-    """Return what is the same for every server; each of the values wins over what the host itself was started with."""
+    """Return the variables that all servers share; they override the environment of the host."""
     host, requests = settings.host, settings.requests
     variables = {
         # slots: Ollama's own default is 1
         "OLLAMA_NUM_PARALLEL": str(host.num_parallel),
-        # -1: a model stays, or a pause between two jobs costs a load
+        # -1: a model stays loaded; otherwise a pause between two jobs costs a load
         "OLLAMA_KEEP_ALIVE": host.keep_alive,
-        # loading stalls on slow disks; Ollama gives up when the coordinator does, not before
+        # loading stalls on slow disks; Ollama must not give up before the coordinator does
         "OLLAMA_LOAD_TIMEOUT": f"{requests.load_timeout_seconds:g}s",
-        # for foreign clients that name none; else it goes by the size of the card, and a request of ours would reload
+        # for other clients, which name no context; Ollama's default follows the card, and obcd's requests would reload
         "OLLAMA_CONTEXT_LENGTH": str(host.context_length or requests.usual_context),
-        # Vulkan heeds no CUDA_VISIBLE_DEVICES: a server would take whichever card has the most free memory
+        # Vulkan ignores CUDA_VISIBLE_DEVICES: a server would use the card with the most free memory
         "OLLAMA_VULKAN": "0",
-        # servers share one models folder: a start of one must not prune what another is pulling
+        # servers share one models folder: the start of one must not prune files that another is pulling
         "OLLAMA_NOPRUNE": "1",
         # prompts do not leave this machine
         "OLLAMA_NO_CLOUD": "1",
-        # bounds the old prompts that each runner keeps in the host's memory: 8 GiB each by default
+        # limits the old prompts that each runner keeps in the host's memory (default 8 GiB each)
         "LLAMA_ARG_CACHE_RAM": str(host.cache_ram_mib),
-        # Ollama ends without it: it keeps a key in ~/.ollama, even when the models lie elsewhere
+        # Ollama does not run without it: it keeps a key in ~/.ollama, even if the models are elsewhere
         "HOME": _find_home(),
     }
     if host.models is not None:
         models = os.path.expanduser(host.models)
         if not os.path.isabs(models):
-            raise ConfigurationError(f'[host] models = "{host.models}" is not a whole path: write it from / on')
+            raise ConfigurationError(f'[host] models = "{host.models}" is not an absolute path: begin it with /')
         variables["OLLAMA_MODELS"] = models
     return variables
 
@@ -154,19 +156,19 @@ def _choose(chosen: Choice, vendor: str, key: str) -> list[_Pin]:
     seen = set[str]()
     for pin in pins:
         if pin.uuid in seen:
-            raise ConfigurationError(f"{key} names GPU {pin.label} ({pin.uuid}) twice: a server has a card for itself")
+            raise ConfigurationError(f"{key} names GPU {pin.label} ({pin.uuid}) twice: each server needs its own card")
         seen.add(pin.uuid)
     return pins
 
 
 def _choose_amd(chosen: Choice, key: str) -> list[_Pin]:
-    """Take a list as it is: obcd asks no AMD driver."""
+    """Use the list unchecked: obcd does not query AMD's driver."""
     if isinstance(chosen, str | int):
         raise ConfigurationError(
             f'{key} = "all" needs NVIDIA\'s driver: with vendor = "amd" name the cards, e.g. [0, 1] (see rocminfo)'
         )
     indices = [item for item in chosen if isinstance(item, int)]
-    numbers = indices if len(indices) == len(chosen) else range(len(chosen))  # with a UUID among them, by position
+    numbers = indices if len(indices) == len(chosen) else range(len(chosen))  # by position if a UUID is among them
     return [_Pin(str(number), str(item), number) for number, item in zip(numbers, chosen, strict=True)]
 
 
@@ -175,7 +177,7 @@ def _choose_nvidia(chosen: Choice, key: str) -> list[_Pin]:
         cards = discover()
     except GpuError:
         taken = _as_they_are(chosen)
-        if taken:  # a container build, or a driver that comes later: whoever names UUIDs knows the cards
+        if taken:  # a container build, or a driver that comes later: a user who names UUIDs knows the cards
             return taken
         raise
     if isinstance(chosen, str | int):
@@ -184,19 +186,19 @@ def _choose_nvidia(chosen: Choice, key: str) -> list[_Pin]:
 
 
 def _as_they_are(chosen: Choice) -> list[_Pin]:
-    """Return pins for a list of whole UUIDs, by position; nothing for any other choice."""
+    """Return pins for a list of complete UUIDs, by position; nothing for any other choice."""
     if isinstance(chosen, str | int) or not all(_is_whole(item) for item in chosen):
         return []
     return [_Pin(str(place), str(item), place) for place, item in enumerate(chosen)]
 
 
 def _is_whole(item: int | str) -> bool:
-    # `GPU-` or `MIG-`, and a UUID of 36 characters; older drivers say MIG-GPU-<uuid>/1/0
+    # `GPU-` or `MIG-`, and a UUID of 36 characters; older drivers write MIG-GPU-<uuid>/1/0
     return isinstance(item, str) and item.startswith(("GPU-", "MIG-")) and len(item) >= 40
 
 
 def _resolve(item: int | str, cards: list[Card], key: str) -> list[_Pin]:
-    """Return the pins that one entry of the list means: an index, a UUID, or the beginning of one."""
+    """Return the pins of one entry of the list: an index, a UUID, or the beginning of a UUID."""
     if isinstance(item, int):
         found = [_pins(card) for card in cards if card.index == item]
     else:
@@ -207,7 +209,9 @@ def _resolve(item: int | str, cards: list[Card], key: str) -> list[_Pin]:
     if not found:
         raise ConfigurationError(f"{key} names {item!r}, which is not on this machine; it has {_listed(cards)}")
     if len(found) > 1:
-        raise ConfigurationError(f"{key} names {item!r}, the beginning of several; this machine has {_listed(cards)}")
+        raise ConfigurationError(
+            f"{key} names {item!r}, with which several UUIDs begin; this machine has {_listed(cards)}"
+        )
     return found[0]
 
 
@@ -216,7 +220,7 @@ def _pins(card: Card) -> list[_Pin]:
     if card.is_mig and not card.instances:
         raise ConfigurationError(
             f"GPU {card.index} ({card.name}) is in MIG mode and has no instances, so nothing can compute on it: "
-            "make some (nvidia-smi mig), turn the mode off, or name the other cards in [host] gpus"
+            "create instances (nvidia-smi mig), turn the mode off, or name the other cards in [host] gpus"
         )
     if not card.instances:
         return [_Pin(str(card.index), card.uuid, card.index, card.name, card.memory_bytes)]
@@ -239,11 +243,11 @@ def _check_environment(host: Host) -> None:
         if name in OWNED:
             raise ConfigurationError(f"[host.environment] {name} would be the same for every server: use {OWNED[name]}")
         if name.startswith("OBCD_"):
-            raise ConfigurationError(f"[host.environment] {name} is obcd's own: leave it out")
+            raise ConfigurationError(f"[host.environment] {name} is reserved for obcd: remove it")
 
 
 def _checked_bind(bind: str) -> str:
-    """Return an address or a host's name, without brackets."""
+    """Return an address or a host name, without brackets."""
     bare = bind[1:-1] if bind.startswith("[") and bind.endswith("]") else bind
     if _address(bare) is None and (not bare or any(not (char.isalnum() or char in "-.") for char in bare)):
         raise ConfigurationError(
@@ -274,7 +278,7 @@ def _find_ollama(name: str) -> str:
     if found is None:
         raise ConfigurationError(
             f"there is no program `{name}` on PATH: install Ollama (https://ollama.com/download), "
-            'or say where it is: [host] ollama = "/path/to/ollama"'
+            'or give its path: [host] ollama = "/path/to/ollama"'
         )
     return os.path.abspath(found)
 
@@ -285,13 +289,13 @@ def _find_home() -> str:
         return home
     try:
         own = pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container's user that no passwd file knows
+    except KeyError:  # a container's user without an entry in passwd
         own = ""
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd's, systemd.exec(5)
     for folder in (own, state):
         if folder and os.access(folder, os.W_OK | os.X_OK):
             return folder
     raise ConfigurationError(
-        f"HOME is not set and user {os.getuid()} has no folder of its own, without which Ollama does not start: "
-        "set HOME to a folder that it may write to"
+        f"HOME is not set and user {os.getuid()} has no home folder, without which Ollama does not start: "
+        "set HOME to a folder that this user can write to"
     )

@@ -1,9 +1,9 @@
-"""Who listens on a port, as Linux tells: for a start that finds it held, and for the watch that counts only its own.
+"""Find who listens on a port, on Linux: for a start that finds it held, and for the watch, which counts only its own.
 
     /proc/net/tcp, tcp6:  sl local_address rem_address st … uid timeout inode      (proc_pid_net(5); st 0A: listening)
     /proc/PID/fd/3 -> socket:[inode]
 
-Processes of other users show their sockets to root alone; whose a socket is, everybody may see.
+Only root can see the sockets of other users' processes; everybody can see the owner of a socket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PortListener:
 
 
 def listeners(port: int) -> list[PortListener]:
-    """Return the sockets that listen on a port, on whatever address; none where nothing can be told."""
+    """Return the sockets that listen on a port, on any address; empty if they cannot be found."""
     found = []
     for name in ("tcp", "tcp6"):
         try:
@@ -45,18 +45,18 @@ def listeners(port: int) -> list[PortListener]:
 
 
 def is_foreign(pid: int, port: int) -> bool:
-    """Return whether others listen on a port and this process does not; False where it cannot be told."""
+    """Return whether other processes listen on a port and this one does not; False if it is unknown."""
     inodes = {f"socket:[{item.inode}]" for item in listeners(port)}
     if not inodes:
         return False
     try:
         return inodes.isdisjoint(_sockets(pid))
-    except OSError:  # it has just ended, or does not let itself be looked at
+    except OSError:  # it has just ended, or is not readable
         return False
 
 
 def holder(port: int) -> str:
-    """Return who listens on a port, in words, e.g. `process 812 (ollama)`, `a process of user ollama`."""
+    """Return the process that listens on a port, e.g. `process 812 (ollama)`, `a process of user ollama`."""
     found = listeners(port)
     pid = _find_holder(found)
     if pid is not None:
@@ -65,7 +65,7 @@ def holder(port: int) -> str:
 
 
 def host_of(port: int) -> Path | None:
-    """Return the runtime folder of the obcd host whose server listens on a port; None for all else."""
+    """Return the runtime folder of the obcd host whose server listens on a port; None for other processes."""
     pid = _find_holder(listeners(port))
     mark = None if pid is None else slot_of(pid)
     return None if mark is None else Path(mark[0])
@@ -96,7 +96,7 @@ def _words(pid: int) -> str:
 
 
 def _sockets(pid: int) -> Iterator[str]:
-    """Yield what the descriptors of a process are.
+    """Yield the link of each descriptor of a process.
 
     Raises:
         OSError: If they may not be seen.

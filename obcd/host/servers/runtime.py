@@ -1,7 +1,7 @@
-"""Which runtime folder is meant: of a host that is to start, and of the one that runs, for those who speak to it.
+"""Find the runtime folder: of a host that starts, and of the running host, for commands that control it.
 
-A folder in a place where others may write (/tmp) proves nothing by its name: only one that belongs to the caller, and
-that nobody else can write into, is looked into. The system's lies in /run, where only root makes folders.
+The name of a folder proves nothing in a place where others may write (/tmp): only a folder that belongs to the caller,
+and that nobody else can write to, is used. The system's folder is in /run, where only root makes folders.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ UNIT = "obcd-host.service"
 
 
 def folder_to_start(given: str | None = None) -> Path:
-    """Return the folder for a host that starts: what was given, systemd's, or the caller's own.
+    """Return the folder for a host that starts: the given one, systemd's, or the caller's own.
 
     Raises:
-        AlreadyRunningError: If nothing was given and the system's host runs: its cards and ports are taken.
-        InputError: If somebody else planted the folder.
+        AlreadyRunningError: If no folder is given and the system's host runs: its cards and ports are in use.
+        InputError: If another user made the folder.
     """
     if given:
         return Path(given).absolute()
@@ -33,19 +33,19 @@ def folder_to_start(given: str | None = None) -> Path:
         return from_systemd
     if SYSTEM_RUNTIME.is_dir() and is_host_alive(SYSTEM_RUNTIME) is not False:
         raise AlreadyRunningError(
-            f"{UNIT} runs here: see obcd host status; for one of your own choose --runtime DIR, --base-port and --gpus"
+            f"{UNIT} runs here: see obcd host status; for your own, choose --runtime DIR, --base-port and --gpus"
         )
     return checked(own_folder())
 
 
 def folder_that_runs(given: str | None = None) -> Path:
-    """Return the folder of the host that runs: what was given, systemd's, else the one that is alive.
+    """Return the folder of the running host: the given one, systemd's, else the one that is alive.
 
-    Root's commands mean the system's host first; everybody else's their own. Where none is alive it is the system's if
-    it is there, else the caller's own.
+    Commands of root look for the system's host first, those of other users for their own. If no host is alive, it is
+    the system's folder if that exists, else the caller's own.
 
     Raises:
-        InputError: If only one that somebody else planted is left.
+        InputError: If the only folder left was made by another user.
     """
     if given:
         return Path(given).absolute()
@@ -63,31 +63,31 @@ def folder_that_runs(given: str | None = None) -> Path:
 
 
 def own_folder() -> Path:
-    """Return where the caller's own host has its folder, unless told otherwise."""
+    """Return the default folder of the caller's own host."""
     if base := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(base) / "obcd-host"
     return Path(tempfile.gettempdir()) / f"obcd-{os.getuid()}-host"
 
 
 def checked(folder: Path) -> Path:
-    """Return a folder that is the caller's, or not there.
+    """Return a folder that belongs to the caller, or does not exist.
 
     Raises:
-        InputError: If it is somebody else's.
+        InputError: If it belongs to another user.
     """
     if why := distrust(folder):
-        raise InputError(f"{folder} {why}, so nothing in it is trusted: have it removed, or choose --runtime DIR")
+        raise InputError(f"{folder} {why}, so nothing in it is trusted: remove it, or choose --runtime DIR")
     return folder
 
 
 def distrust(folder: Path) -> str | None:
-    """Return why a folder may be another's doing, None when it is the caller's own or not there."""
+    """Return why a folder may be made by another user, None if it is the caller's own or does not exist."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
         return None
     except PermissionError:
-        return "lies where you may not look"
+        return "is in a folder that you may not search"
     if not stat.S_ISDIR(status.st_mode):
         return "is not a folder"
     if status.st_uid != os.getuid():
@@ -96,23 +96,25 @@ def distrust(folder: Path) -> str | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a host's folder, 0700 and ours.
+    """Make a host's folder with mode 0700, owned by the caller.
 
     Raises:
-        InputError: If it cannot be made, or is there and another's.
+        InputError: If it cannot be made, or belongs to another user.
     """
     checked(folder)
     try:
         make_private(folder)
     except OSError as error:
-        raise InputError(f"cannot make {folder}: {error.strerror}; choose --runtime DIR where you may write") from None
+        raise InputError(
+            f"cannot make {folder}: {error.strerror}; choose a --runtime DIR that you can write to"
+        ) from None
 
 
 def find_logs(runtime: Path) -> Path:
-    """Return where the servers' logs go: systemd's LogsDirectory, else the user's state folder.
+    """Return the folder of the servers' logs: systemd's LogsDirectory, else the user's state folder.
 
-    Always files, under systemd too: ollama writes a line per request, which no journal wants, and files serve
-    `obcd host logs` alike everywhere. Not in the runtime folder: it lies in memory, and ends with the unit.
+    Logs are files, also under systemd: ollama writes a line per request, too many for a journal, and `obcd host logs`
+    reads files everywhere. They are not in the runtime folder, which is in memory and ends with the unit.
     """
     for name in filter(None, os.environ.get("LOGS_DIRECTORY", "").split(":")):
         return Path(name)

@@ -1,7 +1,7 @@
-"""supervisord's configuration, written by us, and supervisord itself, become by us.
+"""Write supervisord's configuration, and replace this process with supervisord.
 
-Its file format has no quoting worth the name (a percent sign is doubled everywhere, a quote inside a value ends it), so
-values that it cannot hold are refused here.
+The file format has no real quoting (a percent sign is doubled everywhere, a quote inside a value ends it), so values
+that it cannot hold are refused here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from obcd.host.supervisord import parallel_start
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program that supervisor keeps.
+    """One program that supervisor keeps running.
 
     Attributes:
-        priority: Lower starts first and stops last.
-        stop_signal: What asks it to stop.
-        stop_seconds: How long it may take to stop before it is killed.
-        start_seconds: How long it must live to count as RUNNING; what ends sooner is tried again, later and later.
-        start_retries: After so many such ends it is FATAL: supervisor gives up.
+        priority: A lower one starts first and stops last.
+        stop_signal: The signal that stops it.
+        stop_seconds: Seconds to stop before it is killed.
+        start_seconds: Seconds that it must live to count as RUNNING; if it ends sooner, the pauses between starts grow.
+        start_retries: After this many early ends it is FATAL: supervisor gives up.
         stops_as_group: Whether the stop signal goes to all of its process group (the final KILL always does).
     """
 
@@ -44,10 +44,10 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventListener:
-    """A program that supervisor tells of events; its standard output is the protocol, its log is standard error.
+    """A program to which supervisor sends events; its standard output is the protocol, its log is standard error.
 
     Attributes:
-        events: Supervisor's names of them, e.g. `TICK_5`.
+        events: Supervisor's names of the events, e.g. `TICK_5`.
     """
 
     name: str
@@ -55,7 +55,7 @@ class EventListener:
     events: tuple[str, ...]
 
 
-#: What the control socket asks for. No secret: the socket is 0700, and without them supervisord warns at every start.
+#: Credentials of the control socket, not secret: the socket is 0700, and without them supervisord warns at each start.
 USER, PASSWORD = "obcd", "obcd"
 COMMENT = re.compile(r"\s[;#]")
 SOCKET_NAME = "supervisor.sock"
@@ -72,10 +72,10 @@ def render(
     """Return supervisord's configuration for some programs.
 
     Args:
-        is_silent: Whether supervisord writes only to its own log, and nothing to standard output.
-        level: What it writes: `info`, or `warn` for what went wrong alone.
-        runtime: A short folder with a plain path, 0700: the control socket lies in it, and `logs`, where each
-            program's own log goes as `<name>.log`.
+        is_silent: Whether supervisord writes only to its log, and nothing to standard output.
+        level: The log level: `info`, or `warn` for problems only.
+        runtime: A short folder with a plain path, mode 0700: it holds the control socket, and `logs`, which holds the
+            log of each program as `<name>.log`.
 
     Raises:
         ConfigurationError: If a value cannot be written into it.
@@ -85,7 +85,7 @@ def render(
         f"[supervisord]\nnodaemon=true\nlogfile={_value(logs / 'supervisord.log')}\nlogfile_maxbytes=5MB\n"
         f"logfile_backups=1\nloglevel={level}\nsilent={_flag(is_silent)}\n"
         f"pidfile={_value(runtime / 'supervisord.pid')}\n"
-        f"childlogdir={_value(logs)}\n" + ("user=root\n" if os.geteuid() == 0 else ""),  # else it warns of root
+        f"childlogdir={_value(logs)}\n" + ("user=root\n" if os.geteuid() == 0 else ""),  # otherwise it warns about root
         f"[unix_http_server]\nfile={_value(socket)}\nchmod=0700\nusername={USER}\npassword={PASSWORD}\n",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n",
         f"[rpcinterface:obcd]\nsupervisor.rpcinterface_factory={parallel_start.FACTORY}\n",
@@ -103,7 +103,7 @@ def _section(program: Program, logs: Path) -> str:
         f"priority={program.priority}\n"
         f"autorestart=true\nstartsecs={program.start_seconds}\nstartretries={program.start_retries}\n"
         f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_seconds}\n"
-        # the coordinator ends its workers itself, in order: no stopasgroup; killasgroup: nothing outlives it
+        # no stopasgroup: the coordinator ends its workers itself, in order; killasgroup: no child outlives it
         f"stopasgroup={_flag(program.stops_as_group)}\nkillasgroup=true\nredirect_stderr=true\n"
         f"stdout_logfile={_value(logs / (program.name + '.log'))}\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
@@ -143,7 +143,7 @@ def write_configuration(
 
 
 def _link(link: Path, target: Path) -> None:
-    """Let a link point to the logs: supervisor expands a percent sign in log paths twice, in commands once (#1441)."""
+    """Make a link to the logs: supervisor expands a percent sign in log paths twice, in commands once (#1441)."""
     link.unlink(missing_ok=True)
     link.symlink_to(target, target_is_directory=True)
 
@@ -154,9 +154,9 @@ def command(configuration: Path) -> list[str]:
 
 
 def become(configuration: Path) -> None:
-    """Replace this process by supervisord."""
+    """Replace this process with supervisord."""
     line = command(configuration)
-    os.execv(line[0], line)  # noqa: S606 - no shell is meant
+    os.execv(line[0], line)  # noqa: S606 - no shell is wanted
 
 
 def _flag(value: bool) -> str:
@@ -164,13 +164,15 @@ def _flag(value: bool) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Return whether it can be written: a file's name may hold bytes that are no characters."""
+    """Return whether a text can be written: a file's name may hold bytes that are not characters."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _value(value: str | Path) -> str:
     text = str(value)
-    # its parser takes ; and # after any white space for a comment, and writes what it read as UTF-8
+    # supervisor's parser reads ; and # after white space as a comment, and writes the file as UTF-8
     if any(char in text for char in '"\n\r') or COMMENT.search(text) or not _is_text(text):
-        raise ConfigurationError(f"{text!r:.80} cannot stand in supervisor's configuration: use a plainer path")
+        raise ConfigurationError(
+            f"{text!r:.80} cannot be written to supervisor's configuration: use a path without special characters"
+        )
     return text.replace("%", "%%")

@@ -1,8 +1,8 @@
-"""A plugin of supervisord's that starts its programs at once.
+"""A plugin of supervisord that starts its programs at once.
 
-supervisord waits a whole second for its first event before it starts anything (supervisor 4.3, supervisord.py:
-runforever polls first, and only then lets its groups make their transitions). It offers its plugins, named in its
-configuration as RPC interfaces, itself and its events: at the event that it runs, this one has the transitions made.
+supervisord waits one second for its first event before it starts a program (supervisor 4.3, supervisord.py: runforever
+polls first, and then lets its groups make their transitions). It gives itself and its events to plugins, which its
+configuration names as RPC interfaces: at the event that supervisord runs, this plugin makes the transitions.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class _Group(Protocol):
 
 
 class _Supervisord(Protocol):
-    """What is used of supervisord (supervisor.supervisord: Supervisor)."""
+    """The used part of supervisord (supervisor.supervisord: Supervisor)."""
 
     process_groups: dict[str, _Group]
 
 
 class _Interface:
-    """An RPC interface without methods: being made is all that it is for."""
+    """An RPC interface without methods; only its creation matters."""
 
 
 def make_interface(supervisord: _Supervisord) -> _Interface:
-    """Start the programs as soon as supervisord runs; called by it, in its only thread."""
+    """Start the programs as soon as supervisord runs; supervisord calls this in its only thread."""
 
-    from supervisor import events  # noqa: PLC0415 - whoever only writes the configuration does not need it
+    from supervisor import events  # noqa: PLC0415 - not needed to write the configuration
 
     def start_all(event: object) -> None:
         for group in sorted(supervisord.process_groups.values()):

@@ -1,6 +1,6 @@
 """Supervisor's XML-RPC over its unix socket, every call with a time limit.
 
-supervisor's own transport has no time limit: a supervisord that hangs would hang whoever asks it.
+supervisor's own transport has no time limit: a supervisord that hangs would hang its caller.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, TypedDict
 from obcd.errors import EXHAUSTED, ExhaustedError, NoEndpointError, ObcdError, TimedOutError
 from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
 
-#: Seconds for one step of a call, which takes less than a millisecond; supervisord's loop turns once a second.
+#: Seconds for one step of a call, which usually takes less than a millisecond; supervisord's loop runs once a second.
 CALL_SECONDS = 5.0
 #: supervisor/xmlrpc.py: Faults
 FAULT_NOT_RUNNING, ALREADY_STARTED, SHUTDOWN_STATE = 70, 60, 6
 
 
 class SupervisorRefusedError(ObcdError):
-    """supervisord answers that it will not do this now.
+    """supervisord refuses a call.
 
     Attributes:
         code: supervisor's fault number.
@@ -37,13 +37,13 @@ class SupervisorRefusedError(ObcdError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessState:
-    """What supervisor knows of one program.
+    """The state of one program in supervisor.
 
     Attributes:
-        state: Supervisor's word: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN.
-        pid: 0 when it does not run.
-        age_seconds: Since it was last started; 0 when it never was.
-        fault: What supervisor says of its last start, "" for nothing.
+        state: Supervisor's name: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN.
+        pid: 0 if it does not run.
+        age_seconds: Seconds from its last start; 0 if it was never started.
+        fault: Supervisor's message about its last start, "" if there is none.
     """
 
     state: str
@@ -53,10 +53,10 @@ class ProcessState:
 
 
 class Remote:
-    """One supervisord, asked over its socket; used by one thread.
+    """A client of one supervisord, over its socket; one thread uses it.
 
     Args:
-        runtime: The folder where its socket lies.
+        runtime: The folder that holds its socket.
     """
 
     def __init__(self, runtime: Path, call_seconds: float = CALL_SECONDS) -> None:
@@ -82,7 +82,7 @@ class Remote:
         Raises:
             NoEndpointError: If no supervisord answers there.
             TimedOutError: If it does not answer in time.
-            ExhaustedError: If no socket can be had to ask it.
+            ExhaustedError: If no socket can be opened.
         """
         found: list[_ProcessInfo] = self._call("supervisor.getAllProcessInfo")
         return {item["name"]: _state(item) for item in found}
@@ -100,15 +100,15 @@ class Remote:
         self._call("supervisor.signalProcess", name, signal)
 
     def start(self, name: str) -> None:
-        """Start a program, not waiting for it; one that is started already is fine.
+        """Start a program without waiting for it; one that is already started is no error.
 
         Raises:
-            RefusedError: If supervisor will not.
+            RefusedError: If supervisor refuses.
         """
         self._call_unless(ALREADY_STARTED, "supervisor.startProcess", name)
 
     def stop(self, name: str) -> None:
-        """Stop a program for good, not waiting for it; one that does not run is fine."""
+        """Stop a program permanently without waiting for it; one that does not run is no error."""
         self._call_unless(FAULT_NOT_RUNNING, "supervisor.stopProcess", name)
 
     def _call_unless(self, harmless: int, method: str, name: str) -> None:
@@ -128,12 +128,12 @@ class Remote:
             raise TimedOutError(f"supervisord does not answer on {self._path}: it hangs; restart obcd host") from None
         except PermissionError:
             raise NoEndpointError(
-                f"{self._path} is not yours to use: ask as the user who runs obcd host, or with sudo"
+                f"{self._path} cannot be used by this user: run this as the user who runs obcd host, or with sudo"
             ) from None
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             self.close()
             if isinstance(error, OSError) and error.errno in EXHAUSTED:
-                raise ExhaustedError(f"supervisord cannot be asked: {error.strerror}") from None
+                raise ExhaustedError(f"supervisord cannot be reached: {error.strerror}") from None
             raise NoEndpointError(
                 f"no obcd host runs here (nothing answers on {self._path}): start one with obcd host"
             ) from None
@@ -141,12 +141,12 @@ class Remote:
 
 def _refusal(fault: xmlrpc.client.Fault) -> str:
     if fault.faultCode == SHUTDOWN_STATE:
-        return "obcd host is stopping or starting anew: try again in a moment"
+        return "obcd host is stopping or restarting: try again in a moment"
     return f"supervisord refuses: {fault.faultString}"
 
 
 class _ProcessInfo(TypedDict):
-    """What supervisord says of a program, as far as it is read here (supervisor.rpcinterface: getProcessInfo)."""
+    """The used fields of supervisord's record of a program (supervisor.rpcinterface: getProcessInfo)."""
 
     name: str
     statename: str
@@ -181,7 +181,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _Transport(xmlrpc.client.Transport):
-    """xmlrpc's transport over such connections; keeps one open."""
+    """xmlrpc's transport over a unix socket; it keeps one connection open."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

@@ -1,7 +1,7 @@
-"""A supervisord of our own for as long as one command runs (`obcd demo`): started apart, ended whatever happens.
+"""Run a supervisord for as long as one command runs (`obcd demo`), in its own session, and end it in every case.
 
-The child has a session of its own, so that a terminal's Ctrl-C reaches only the command, which then stops the child in
-order; and it is tied to its parent, so that it ends even when the command is killed.
+The child has its own session, so that a terminal's Ctrl-C reaches only the command, which then stops the child in
+order. The child is tied to its parent, so that it ends even if the command is killed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Session:
     """One child process with all its descendants; a context manager.
 
     Args:
-        command: What to run.
-        log: Where its output goes.
+        command: The command line.
+        log: The file for its output.
     """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -51,11 +51,11 @@ class Session:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the child is gone by itself."""
+        """Return whether the child has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
-        """Ask, wait, kill; a further Ctrl-C does not break this off."""
+        """Send TERM, wait, then kill; another Ctrl-C does not interrupt this."""
         process = self._process
         if process is None:
             return

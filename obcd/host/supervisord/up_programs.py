@@ -15,18 +15,18 @@ from obcd.parent_death import VARIABLE
 
 
 def tied() -> dict[str, str]:
-    """Return what ties a program to supervisord, which this process becomes: it ends with it, killed or not."""
+    """Return the environment that ties a program to supervisord, which this process becomes: both end together."""
     return {VARIABLE: str(os.getpid())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIns:
-    """Which servers to start.
+    """The stand-in servers to start.
 
     Attributes:
         model: A GGUF file for embedded servers; None means simulated ones.
-        name: What the model is called.
-        count: How many servers.
+        name: The name of the model.
+        count: Number of servers.
         parallel: Slots of each.
         threads: Computing threads of each embedded server.
         context: Context length in tokens.
@@ -41,7 +41,7 @@ class StandIns:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now; they are all held until all are found."""
+    """Return ports of 127.0.0.1 that are free now; each is held until all are found."""
     with contextlib.ExitStack() as held:
         ports = []
         for _ in range(count):
@@ -65,7 +65,7 @@ def stand_in_programs(wanted: StandIns, ports: list[int]) -> list[Program]:
 def coordinator_program(configuration: Path | None, root: Path) -> Program:
     """Return the coordinator's program; it starts last and stops first.
 
-    It is stopped by INT, at once: whoever presses Ctrl-C waits, and what was in flight is asked again next time.
+    INT stops it at once, because a user who presses Ctrl-C waits; requests in flight are sent again at the next start.
     """
     chosen = ("--config", str(configuration)) if configuration is not None else ()
     return Program(

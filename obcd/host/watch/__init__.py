@@ -1,1 +1,1 @@
-"""Watching the servers of a host, and restarting them."""
+"""Watch the servers of a host and restart them."""

@@ -1,4 +1,4 @@
-"""Reads the cards in a thread, again and again: a reading takes up to 3 s when the driver is sick, a turn must not."""
+"""Read the cards in a thread at intervals: a reading takes up to 3 s if the driver fails, too long for a turn."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from obcd.host.watch.watch_rules import WatchLimits
 
 #: Seconds from one reading to the next.
 PERIOD = WatchLimits().reading
-#: How many Xid events are remembered.
+#: How many Xid events are kept.
 KEPT_XIDS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Xid:
-    """A fault that the driver reported of a card (NVIDIA's Xid messages).
+    """A fault of a card that the driver reported (NVIDIA's Xid messages).
 
     Attributes:
-        uuid: "" when the driver does not say which card.
-        at: RFC 3339, when it was read.
+        uuid: "" if the driver does not name the card.
+        at: When it was read, in RFC 3339.
     """
 
     uuid: str
@@ -31,12 +31,12 @@ class Xid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the driver told.
+class CardReport:
+    """One report of the driver.
 
     Attributes:
-        readings: {UUID: readings}; {} where nothing can tell.
-        at: Monotonic seconds when the reading began.
+        readings: {UUID: readings}; {} if the cards are unknown.
+        at: When the reading began, in monotonic seconds.
     """
 
     at: float = 0.0
@@ -49,7 +49,7 @@ class CardReader:
 
     Args:
         read: Returns {UUID: readings} within seconds; never raises.
-        poll_xids: Returns (UUID, Xid) pairs that are new; called in the same thread.
+        poll_xids: Returns new (UUID, Xid) pairs; called in the same thread.
         period: Seconds from one reading to the next.
     """
 
@@ -62,17 +62,17 @@ class CardReader:
         self._read, self._poll_xids, self._period = read, poll_xids, period
         self._thread: threading.Thread | None = None
         self._due = 0.0
-        self._found = Told()
-        self.latest = Told()
+        self._found = CardReport()
+        self.latest = CardReport()
 
     def tick(self, now: float) -> tuple[Xid, ...]:
-        """Take in what came and start a reading when one is due; return the Xids that are new."""
+        """Take the result of a finished reading, start one that is due, and return the new Xids."""
         new: tuple[Xid, ...] = ()
         if self._thread is not None and not self._thread.is_alive():
             self._thread = None
             new = self._found.xids
-            found, self._found = self._found, Told()  # told once, even if a thread ends without another
-            self.latest = Told(at=found.at, readings=found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
+            found, self._found = self._found, CardReport()  # reported once, even if a thread ends without a new report
+            self.latest = CardReport(at=found.at, readings=found.readings, xids=(*self.latest.xids, *new)[-KEPT_XIDS:])
         if self._thread is None and now >= self._due:
             self._due = now + self._period
             self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
@@ -83,4 +83,4 @@ class CardReader:
         began, readings = monotonic(), self._read()
         at = timestamp(wall())
         xids = tuple(Xid(uuid=uuid, code=code, at=at) for uuid, code in self._poll_xids())
-        self._found = Told(at=began, readings=readings, xids=xids)
+        self._found = CardReport(at=began, readings=readings, xids=xids)

@@ -1,11 +1,11 @@
-r"""Supervisor's event protocol, spoken by an event listener over its standard input and output.
+r"""Supervisor's event protocol, for an event listener over its standard input and output.
 
     listener ── READY\n ──────────────────────────────► supervisord
              ◄─ header line, then `len` bytes of payload ─
              ── RESULT 2\nOK, READY\n ────────────────►
 
-An event is answered before anything is done about it, so that supervisord never waits for what it brings about. Bytes
-come in whatever pieces the pipe gives; nothing here blocks. Source: supervisor 4.3, docs/events.rst.
+The listener acknowledges an event before it acts on it, so that supervisord never waits for the action. Bytes come in
+the pieces that the pipe gives; no function here blocks. Source: supervisor 4.3, docs/events.rst.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from obcd.errors import ObcdError
 
 READY = b"READY\n"
 OK = b"RESULT 2\nOK"
-#: No event that is subscribed to comes near it; more means that this is no supervisor.
+#: Every subscribed event is much smaller; more bytes mean that the sender is not supervisor.
 MAX_BYTES = 2**20
 
 
 class ProtocolError(ObcdError):
-    """What came in is not supervisor's event protocol."""
+    """The input is not supervisor's event protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Event:
 
 
 class SupervisorEvents:
-    """Takes bytes in, gives events out, and answers each.
+    """Turns bytes into events, and acknowledges each.
 
     Args:
-        send: Writes to supervisord; called from whoever calls `start` and `feed`.
+        send: Writes to supervisord; called in the thread that calls `start` and `feed`.
     """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
@@ -48,14 +48,14 @@ class SupervisorEvents:
         self._buffer = b""
 
     def start(self) -> None:
-        """Tell supervisord that events may come."""
+        """Send supervisord that this listener is ready for events."""
         self._send(READY)
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that are complete with this data; each is answered already.
+        """Return the events that are complete with this data; each has been acknowledged.
 
         Raises:
-            ProtocolError: If it is not the protocol; nothing can be expected from this pipe any more.
+            ProtocolError: If it is not the protocol; this pipe cannot be used any more.
         """
         self._buffer += data
         events = []
@@ -67,7 +67,7 @@ class SupervisorEvents:
     def _next_event(self) -> Event | None:
         header, newline, rest = self._buffer.partition(b"\n")
         if len(self._buffer) > MAX_BYTES:
-            raise ProtocolError("an event of more than a megabyte came in: is this supervisor's event listener?")
+            raise ProtocolError("received an event of more than a megabyte: this is not supervisor's event protocol")
         if not newline:
             return None
         fields = _tokens(header)

@@ -1,7 +1,7 @@
-"""Asks every server of the host for /api/ps, each in a thread of its own, and never waits for any.
+"""Probe /api/ps of every server of the host, each in its own thread, without waiting for any.
 
-`GET /api/ps` takes the locks of Ollama's scheduler and runners: when it hangs, the scheduler is wedged
-(ollama v0.33.0, server/sched.go). It neither loads nor generates, and neither does anything else here.
+`GET /api/ps` takes the locks of Ollama's scheduler and runners: if it hangs, the scheduler is wedged
+(ollama v0.33.0, server/sched.go). It neither loads nor generates; the other calls of this module do not either.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from obcd.host.watch.watch_rules import ProbeAnswer, WatchLimits
 from obcd.ollama.loaded import Loaded, read_loaded
 from obcd.text import printable
 
-#: Seconds from one probe of a server that answers to the next; of one that does not (it is most often starting).
+#: Seconds between two probes of a server that answers, and of one that does not (usually it is starting).
 PERIOD, SHORT_PERIOD = WatchLimits().probe, 1.0
-#: Seconds for a whole probe. An unload holds the runner's lock for up to 5 s, hence three in a row before it counts.
-#: With them a server that hangs just after a probe is asked to end 16 s later at the latest.
+#: Seconds for a whole probe. An unload holds the runner's lock for up to 5 s, so only three hung probes in a row count.
+#: With these numbers a server that hangs just after a probe gets TERM at most 16 s later.
 LIMIT = 4.0
 MAX_BYTES = 2**20
-#: What reading an answer raises that is not Ollama's; OverflowError is `1e999` as a whole number.
+#: Exceptions from reading a response that is not Ollama's; OverflowError is `1e999` as a whole number.
 STRANGE = (
     http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
@@ -35,10 +35,10 @@ STRANGE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProbe:
-    """What a probe found; the fields are those of `watch_rules.Facts`.
+    """The result of a probe; the fields are those of `watch_rules.Facts`.
 
     Attributes:
-        version: Ollama's, "" until it is known.
+        version: Ollama's version, "" until it is known.
     """
 
     number: int = 0
@@ -48,18 +48,18 @@ class ServerProbe:
 
 
 class Prober:
-    """Probes some servers; everything but the asking itself happens in the caller's thread.
+    """Probes some servers; only the requests run in other threads, all else in the caller's.
 
     Args:
         urls: {label: base URL}.
-        period: Seconds from one probe of a server that answers to the next.
+        period: Seconds between two probes of a server that answers.
     """
 
     def __init__(self, urls: Mapping[str, str], period: float = PERIOD) -> None:
         self._targets = {label: _Target(url, period) for label, url in urls.items()}
 
     def tick(self, now: float) -> None:
-        """Take in what came, break off what takes too long, ask what is due."""
+        """Take finished probes, end those that take too long, and start those that are due."""
         for target in self._targets.values():
             target.tick(now)
 
@@ -68,11 +68,11 @@ class Prober:
         return self._targets[label].latest
 
     def forget(self, label: str) -> None:
-        """Ask soon, and for the version too: the server is another process."""
+        """Probe soon, with the version: the server is a new process."""
         self._targets[label].forget()
 
     def ask_all(self) -> dict[str, ServerProbe]:
-        """Ask every server once, now, and return what they answer; takes up to `LIMIT` seconds."""
+        """Probe every server once, now, and return the results; takes up to `LIMIT` seconds."""
         asked = {label: _Asking(target.url, wants_version=True) for label, target in self._targets.items()}
         deadline = monotonic() + LIMIT
         for asking in asked.values():
@@ -81,7 +81,7 @@ class Prober:
 
 
 class _Target:
-    """One server, and the question to it that is under way."""
+    """One server, and its probe under way."""
 
     def __init__(self, url: str, period: float) -> None:
         self.url = url
@@ -92,7 +92,7 @@ class _Target:
 
     def forget(self) -> None:
         if self._asking is not None:
-            self._asking.outcome()  # of the old process: it must say nothing of the new one
+            self._asking.outcome()  # of the old process: it must not count for the new one
         self._asking = None
         self._due = 0.0
         self.latest = ServerProbe(number=self.latest.number)
@@ -112,7 +112,7 @@ class _Target:
 
 
 class _Asking:
-    """One probe under way in a thread; `outcome` breaks it off if it still is."""
+    """One probe under way in a thread; `outcome` ends it if it still runs."""
 
     def __init__(self, url: str, *, wants_version: bool) -> None:
         self.started = monotonic()
@@ -125,11 +125,11 @@ class _Asking:
 
     @property
     def limit(self) -> float:
-        """Return how long it may take in all: once /api/ps has answered, the version has a time of its own."""
+        """Return the limit of the whole probe: after the response to /api/ps, the version has its own limit."""
         return LIMIT if self._found is None else 2 * LIMIT
 
     def outcome(self) -> ServerProbe:
-        """Return what was found; one that is not through yet has hung."""
+        """Return the result; a probe that is not finished counts as hung."""
         found = self._found
         sock = self._socket
         if sock is not None:
@@ -142,8 +142,8 @@ class _Asking:
             self._found = ServerProbe(answer=ProbeAnswer.ANSWERED, models=read_loaded(self._get("/api/ps")))
         except TimeoutError:
             self._found = ServerProbe(answer=ProbeAnswer.HUNG)
-        except OSError as error:  # refused, reset, closed without an answer: it is starting or dying
-            is_ours = error.errno in EXHAUSTED  # we lack what asking takes, which says nothing of the server
+        except OSError as error:  # refused, reset, closed without a response: it is starting or dying
+            is_ours = error.errno in EXHAUSTED  # this process lacks resources, which says nothing about the server
             self._found = ServerProbe(answer=ProbeAnswer.UNKNOWN if is_ours else ProbeAnswer.REFUSED)
         except STRANGE:
             self._found = ServerProbe(answer=ProbeAnswer.STRANGE)
@@ -151,7 +151,7 @@ class _Asking:
             self._ask_version(self._found)
 
     def _ask_version(self, found: ServerProbe) -> None:
-        """Ask for the version too; that it does not come says nothing of the server's health."""
+        """Request the version too; its absence says nothing about the server's health."""
         if not self._wants_version:
             return
         with contextlib.suppress(OSError, *STRANGE):

@@ -1,22 +1,22 @@
-"""What the watch decides about one server: pure, time is an argument, nothing is opened here.
+"""The decisions of the watch about one server: pure, with time as an argument; no file or socket is opened here.
 
-    Facts (what was seen) + Condition (what is remembered) ─► Verdict (the new condition, and what to do)
+    Facts (observations) + Condition (memory) ─► Verdict (the new condition, and the actions)
 
-| seen                                                         | done                                                |
+| observation                                                  | action                                              |
 | ------------------------------------------------------------ | --------------------------------------------------- |
-| FATAL, EXITED, UNKNOWN                                       | start, for ever; pauses of 5 s growing to 60 s      |
-| STOPPED, STOPPING                                            | nothing: a person wants it so                       |
+| FATAL, EXITED, UNKNOWN                                       | start, without end; pauses grow from 5 s to 60 s    |
+| STOPPED, STOPPING                                            | none: a person stopped it                           |
 | /api/ps hangs three times in a row, of a server that had     | restart                                             |
 |   answered, or that runs for longer than a start may take    |                                                     |
 | connection refused for 60 s while it runs                    | restart                                             |
-| it waits for a pull (the pull lock is held), never answered  | nothing                                             |
+| it waits for a pull (the pull lock is held), never answered  | none                                                 |
 | a model with size > 0 and size_vram = 0, on a card           | restart                                             |
-| a model with 0 < size_vram < size                            | said only: it is too big for the card               |
+| a model with 0 < size_vram < size                            | only a remark: it is too big for the card           |
 | the card is gone                                             | restart; serve-gpu refuses until it is back         |
 
-A restart is TERM, and KILL when the process still runs 4 s later: a wedged Ollama often ignores TERM. After one the
-server is left alone for 60 s, then 120 s, up to an hour; ten healthy minutes take that back. Supervisor starts what
-ended.
+A restart is TERM, and KILL if the process still runs 4 s later: a wedged Ollama often ignores TERM. After a restart
+the watch leaves the server alone for 60 s, then 120 s, up to an hour; ten healthy minutes reset this. Supervisor
+starts the ended server.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from enum import Enum
 from obcd.ollama.loaded import Loaded
 from obcd.text import duration
 
-#: Supervisor's states in which a process is there, may come by itself, was given up, was stopped by a person.
+#: Supervisor's states: with a process; given up by supervisor; stopped by a person.
 ALIVE = ("STARTING", "RUNNING")
 GIVEN_UP = ("FATAL", "EXITED", "UNKNOWN")
 STOPPED = ("STOPPED", "STOPPING")
 CARD_GONE, STOPPED_BY_PERSON = "its card is gone", "stopped by a person"
-ENDING = "it ends, as a person asked"
-#: How many restarts are remembered of a server.
+ENDING = "it is ending, because a person stopped it"
+#: How many restarts of a server are kept.
 KEPT_RESTARTS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchLimits:
-    """Every number of the watch; all but the count are seconds.
+    """Every limit of the watch; all are seconds, except the count `hangs`.
 
     Attributes:
-        hangs: Hung probes in a row that mean a wedged server.
-        start: A server that never answered may hang so long: it looks for its card, up to 30 s a library.
+        hangs: Number of hung probes in a row that mean a wedged server.
+        start: How long a server that never answered may hang: it looks for its card, up to 30 s per library.
         refused: How long a running server may refuse connections.
-        kill: After TERM.
-        pause, longest_pause: Between two restarts by the watch.
-        healthy: After so long without trouble the pauses begin anew.
-        stopped: After so long in STOPPED it counts as stopped for good, and not as being restarted by a person.
-        start_pause, longest_start_pause: Between two starts of what supervisor gave up on.
-        probe: Between two probes of a server that answers.
-        reading: Between two readings of the cards.
+        kill: Time between TERM and KILL.
+        pause, longest_pause: Time between two restarts by the watch.
+        healthy: Time without trouble after which the pauses start again from the shortest.
+        stopped: Time in STOPPED after which a server counts as stopped, and not as being restarted by a person.
+        start_pause, longest_start_pause: Time between two starts of a server on which supervisor gave up.
+        probe: Time between two probes of a server that answers.
+        reading: Time between two readings of the cards.
     """
 
     hangs: int = 3
@@ -69,29 +69,29 @@ class WatchLimits:
 
 
 class ProbeAnswer(Enum):
-    """What became of a probe of /api/ps."""
+    """The outcome of a probe of /api/ps."""
 
     ANSWERED = "answers"
-    HUNG = "hangs"  # connected, or not even that, and nothing came in time: a wedged scheduler
+    HUNG = "hangs"  # no response in time, with or without a connection: a wedged scheduler
     REFUSED = "refuses connections"  # starting or dying
-    STRANGE = "answers strangely"  # an error, or not Ollama's words
+    STRANGE = "answers strangely"  # an error, or not Ollama's response
     UNKNOWN = "was not asked yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of one server now.
+    """The known facts about one server now.
 
     Attributes:
-        state, pid, age_seconds, fault: Supervisor's (`remote.ProcessState`).
-        probe: Counts up with every probe that ended; each is judged once.
-        answer: Of that probe.
-        models: In that answer.
+        state, pid, age_seconds, fault: From supervisor (`remote.ProcessState`).
+        probe: Number of the last finished probe; each is judged once.
+        answer: The outcome of that probe.
+        models: The models in its response.
         has_card: False for a server on the CPU.
         is_card_gone: Whether the driver says that its card is lost, or no longer lists it.
-        is_pulling: Whether a pull holds back servers that start.
-        holder: Who listens on its port in its place, e.g. `process 812 (ollama)`; "" for nobody.
-        last_words: The last line of its log, of one that does not run.
+        is_pulling: Whether a pull makes starting servers wait.
+        holder: Another process that listens on its port, e.g. `process 812 (ollama)`; "" if there is none.
+        last_words: The last line of its log, if it does not run.
     """
 
     state: str
@@ -110,11 +110,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """One restart that was seen.
+    """One observed restart.
 
     Attributes:
-        at: Monotonic seconds.
-        by: `watch`, `supervisor` (it had ended by itself) or `person`.
+        at: In monotonic seconds.
+        by: `watch`, `supervisor` (the server had ended by itself) or `person`.
     """
 
     at: float
@@ -124,22 +124,22 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What is remembered of one server; times are monotonic seconds.
+    """The memory about one server; times are monotonic seconds.
 
     Attributes:
-        pid: The process that the first group is about; 0 for none so far.
-        has_answered, hangs, refused_since, ending_since: Of that process; the last since when the watch ends it.
-        is_answering: Whether its last probe was answered.
-        was_stopped: Whether a person stopped it since it last ran.
-        stopped_since: When it was first seen STOPPED; None while it is not.
-        pause: How long the next restart by the watch leaves it alone.
-        next_restart_at: Until then it is left alone.
-        healthy_since: None while there is trouble.
-        start_pause, next_start_at: Of the starts of what supervisor gave up; None while it has not.
-        reason: Of the restart that the watch has under way.
-        restarts, restart_count: The last ones, and all.
-        trouble: In words, "" for none.
-        remark: What is worth saying and no trouble.
+        pid: The process of the first group of fields; 0 if there was none so far.
+        has_answered, hangs, refused_since, ending_since: Of that process; the last is when the watch began to end it.
+        is_answering: Whether its last probe got a response.
+        was_stopped: Whether a person stopped it after it last ran.
+        stopped_since: When STOPPED was first observed; None in other states.
+        pause: How long the watch leaves it alone after the next restart by the watch.
+        next_restart_at: The earliest time of the next restart by the watch.
+        healthy_since: When it became healthy; None while there is trouble.
+        start_pause, next_start_at: Of the starts after supervisor gave up; None if it has not.
+        reason: Why the watch is restarting it.
+        restarts, restart_count: The last restarts, and the number of all.
+        trouble: The trouble in words, "" if there is none.
+        remark: A remark that is no trouble.
     """
 
     pid: int = 0
@@ -164,7 +164,7 @@ class Condition:
 
 
 class WatchVerb(Enum):
-    """What the watch can do to a server."""
+    """An action of the watch on a server."""
 
     TERM = "TERM"
     KILL = "KILL"
@@ -173,7 +173,7 @@ class WatchVerb(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do, and why; the reason is a log line."""
+    """One action and its reason, which is a log line."""
 
     verb: WatchVerb
     reason: str
@@ -181,7 +181,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class WatchVerdict:
-    """What comes of facts: what is remembered from now on, and what to do."""
+    """The result of a judgement: the new condition, and the actions."""
 
     condition: Condition
     actions: tuple[Action, ...] = ()
@@ -221,12 +221,12 @@ def _judge_running(facts: Facts, condition: Condition, now: float, limits: Watch
 
 
 def has_had_its_chance(facts: Facts, condition: Condition) -> bool:
-    """Return whether the host need not wait for this server to be READY: one dead card must not hold up the others."""
+    """Return whether the host can be READY without waiting for this server: one dead card must not delay the others."""
     return condition.has_answered or facts.state not in ALIVE
 
 
 def _noticed(facts: Facts, condition: Condition, now: float) -> Condition:
-    """Take in that the process is another one, or that a person stopped it."""
+    """Return the condition after a new process is found, or a stop by a person."""
     if facts.state in STOPPED and condition.ending_since is None:
         return replace(condition, was_stopped=True, is_answering=False)
     if not facts.pid or facts.pid == condition.pid:
@@ -253,7 +253,7 @@ def _seen_restart(condition: Condition, now: float) -> Restart:
 def _start_again(facts: Facts, condition: Condition, now: float, limits: WatchLimits) -> WatchVerdict:
     condition = _troubled(replace(condition, is_answering=False, ending_since=None), _fault(facts, condition))
     pause = condition.start_pause or limits.start_pause
-    if condition.next_start_at is None:  # EXITED is most often over before the pause is: supervisor starts it itself
+    if condition.next_start_at is None:  # EXITED usually ends before the pause: supervisor starts it itself
         return WatchVerdict(replace(condition, start_pause=pause, next_start_at=now + pause))
     if now < condition.next_start_at:
         return WatchVerdict(condition)
@@ -263,20 +263,20 @@ def _start_again(facts: Facts, condition: Condition, now: float, limits: WatchLi
 
 
 def _fault(facts: Facts, condition: Condition) -> str:
-    """Return why it does not run; the same words in BACKOFF, FATAL and between: else STATUS would flap with them."""
-    if condition.reason and facts.state != "FATAL":  # the watch itself ended it, and no other was seen since
+    """Return why it does not run; in the same words in BACKOFF, FATAL and between, so that STATUS does not flap."""
+    if condition.reason and facts.state != "FATAL":  # the watch ended it, and no new process has been observed
         return _restarting(condition.reason)
     if facts.is_card_gone:
         return CARD_GONE
     if facts.last_words:
         return f"it {'ended' if facts.state == 'EXITED' else 'does not start'}: {facts.last_words}"
     if not facts.fault or "too quickly" in facts.fault:
-        return "it ends as soon as it starts: its log says why"
+        return "it ends right after its start: see its log"
     return f"it does not run ({facts.fault})"
 
 
 def _end(condition: Condition, since: float, now: float, limits: WatchLimits) -> WatchVerdict:
-    """Go on ending a process that was asked to end."""
+    """Continue to end a process that got TERM."""
     if now - since < limits.kill:
         return WatchVerdict(condition)
     action = Action(WatchVerb.KILL, f"it still runs {duration(limits.kill)} after TERM ({condition.reason})")
@@ -284,10 +284,10 @@ def _end(condition: Condition, since: float, now: float, limits: WatchLimits) ->
 
 
 def _probed(facts: Facts, condition: Condition, now: float) -> Condition:
-    """Take in a probe, once."""
+    """Return the condition after a probe, which counts once."""
     if facts.probe == condition.probe or facts.answer is ProbeAnswer.UNKNOWN:
         return condition
-    if facts.holder:  # whatever it says, it is not ours that says it
+    if facts.holder:  # the response is from another process
         return replace(condition, probe=facts.probe, is_answering=False, hangs=0, refused_since=None)
     condition = replace(condition, probe=facts.probe, is_answering=facts.answer is ProbeAnswer.ANSWERED)
     if facts.answer is ProbeAnswer.HUNG:
@@ -300,11 +300,11 @@ def _probed(facts: Facts, condition: Condition, now: float) -> Condition:
 
 
 def _restart_reason(facts: Facts, condition: Condition, now: float, limits: WatchLimits) -> str:
-    """Return why the server must be restarted, "" for no reason."""
+    """Return why the server must be restarted, "" if it need not be."""
     if facts.is_card_gone and condition.has_answered:
-        return CARD_GONE  # one that never answered is serve-gpu, which sees that itself
+        return CARD_GONE  # a server that never answered is still serve-gpu, which checks the card itself
     if facts.is_pulling and not condition.has_answered:
-        return ""  # it waits in serve-gpu, where nothing listens
+        return ""  # it waits in serve-gpu, before it listens
     if condition.hangs >= limits.hangs and (condition.has_answered or facts.age_seconds > limits.start):
         return f"/api/ps hung {limits.hangs} times in a row"
     if condition.refused_since is not None and now - condition.refused_since > limits.refused:
@@ -316,8 +316,10 @@ def _restart_reason(facts: Facts, condition: Condition, now: float, limits: Watc
 
 
 def _restart(condition: Condition, reason: str, now: float, limits: WatchLimits) -> WatchVerdict:
-    if now < condition.next_restart_at:  # no figure that runs down: it would be a new line of STATUS every second
-        return WatchVerdict(_troubled(condition, f"{reason}; restarted not long ago, left alone for now"))
+    if now < condition.next_restart_at:  # without remaining seconds: they would make a new line of STATUS every second
+        return WatchVerdict(
+            _troubled(condition, f"{reason}; it was restarted recently, so the watch leaves it alone for now")
+        )
     pause = condition.pause or limits.pause
     longer = min(limits.longest_pause, 2 * pause)
     condition = replace(condition, ending_since=now, reason=reason, pause=longer, next_restart_at=now + pause)
@@ -329,11 +331,11 @@ def _restarting(reason: str) -> str:
 
 
 def _mild_trouble(facts: Facts, condition: Condition) -> str:
-    """Return what is wrong and not worth a restart, yet; "" for nothing."""
+    """Return a trouble that does not need a restart yet; "" if there is none."""
     if facts.holder:
         return f"its port is held by {facts.holder}"
     if facts.answer is ProbeAnswer.STRANGE and not condition.is_answering:
-        return "it answers strangely: does another program hold its port?"
+        return "its responses are not Ollama's: another program may hold its port"
     if condition.is_answering or not condition.has_answered:
         return ""
     if condition.hangs:
@@ -342,7 +344,7 @@ def _mild_trouble(facts: Facts, condition: Condition) -> str:
 
 
 def _start_remark(facts: Facts, condition: Condition) -> str:
-    """Return what a server that never answered is at."""
+    """Return what a server that has never answered is doing."""
     if facts.is_pulling:
         return "it waits for a pull to end"
     return "it starts: it does not answer yet" if condition.hangs else "it starts"
@@ -353,15 +355,15 @@ def _troubled(condition: Condition, trouble: str) -> Condition:
 
 
 def _healthy(facts: Facts, condition: Condition, now: float, limits: WatchLimits) -> Condition:
-    if not condition.is_answering:  # nothing is known of a young process yet: neither trouble nor health
-        # the old one as long as it may come again at once; what survives its first seconds is past it
+    if not condition.is_answering:  # a young process is neither in trouble nor healthy yet
+        # the old trouble stays as long as it may come back; a process that survives its first seconds is past it
         is_past = facts.state == "RUNNING" or condition.trouble in (STOPPED_BY_PERSON, ENDING)
         trouble = "" if is_past else condition.trouble
         return replace(condition, trouble=trouble, remark=_start_remark(facts, condition))
     since = now if condition.healthy_since is None else condition.healthy_since
     is_forgiven = now - since >= limits.healthy
     partly = [
-        f"{item.name} lies to {100 * item.vram_bytes // item.size_bytes} % on its card: it is too big for it"
+        f"{item.name} is only {100 * item.vram_bytes // item.size_bytes} % on its card: it is too big for the card"
         for item in facts.models
         if facts.has_card and 0 < item.vram_bytes < item.size_bytes
     ]

@@ -1,13 +1,13 @@
-"""The watch: supervisor's event listener that keeps the servers of a host serving, and speaks to systemd for it.
+"""The watch: an event listener of supervisor that keeps the servers of a host serving, and notifies systemd.
 
     supervisord ─ events ─► ┌───────┐ ─ WATCHDOG, READY, STATUS ─► systemd
     servers ─ /api/ps ────► │ watch │ ─ TERM, KILL, start ───────► supervisord
     driver ─ readings ────► └───────┘ ─ watch.json ──────────────► obcd host status
 
-One loop in one thread; what can hang (servers, the driver) is asked in other threads, and what is not there in time
-counts as hung. It never generates and never loads: it knows neither model nor signature. What it decides stands in
-`watch_rules`; here is only the edge. WATCHDOG=1 is sent when a tick came from supervisord and the loop made its turn,
-so that systemd notices either of them hang.
+It is one loop in one thread. Calls that can hang (to servers, to the driver) run in other threads, and a result that
+is late counts as hung. The watch never generates and never loads: it knows neither model nor signature. `watch_rules`
+decides; this module only observes and acts. It sends WATCHDOG=1 after a tick from supervisord and a turn of the loop,
+so that systemd notices if either hangs.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from obcd.spool.folders import disk
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "watch.json"
-#: Its name under supervisor, and the events that it wants.
+#: Its name under supervisor, and its events.
 PROGRAM = "watch"
 EVENTS = ("TICK_5", "PROCESS_STATE", "SUPERVISOR_STATE_CHANGE_STOPPING")
-#: Seconds of one turn of the loop when no event comes.
+#: Seconds of one turn of the loop if no event comes.
 TURN_SECONDS = 0.5
-#: Seconds between two writings of watch.json, and after which systemd is told READY whatever the servers do.
+#: Seconds between two writes of watch.json; seconds after which READY goes to systemd regardless of the servers.
 WRITE_SECONDS, READY_SECONDS = 1.0, 60.0
-#: Seconds after which a watch.json that was not renewed means that the watch is dead or stuck.
+#: Age of watch.json in seconds above which the watch is dead or stuck.
 STALE_SECONDS = 15.0
 
 
@@ -70,7 +70,7 @@ class Notify(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One server as the last turn left it."""
+    """One server after the last turn."""
 
     facts: Facts
     condition: Condition
@@ -78,11 +78,11 @@ class Seen:
 
 
 class Watch:
-    """The servers of one host, watched.
+    """Watches the servers of one host.
 
     Args:
-        memory: What an earlier watch of the same host remembered, by `load_memory`.
-        notify: Speaks to systemd.
+        memory: The conditions from an earlier watch of the same host, by `load_memory`.
+        notify: Sends fields to systemd.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Watch:
         remembered = memory or {}
         self._conditions = {server.label: remembered.get(server.label, Condition()) for server in plan.servers}
         self._seen: dict[str, Seen] = {}
-        self._holders: dict[str, tuple[int, int, str]] = {}  # label: (pid, probe, who listens in its place)
-        self._words: dict[str, tuple[object, str]] = {}  # label: (which failure, what its log says of it)
-        self._tried: set[str] = set()  # labels of servers that answered, or had their chance to
-        self._trouble = ""  # of supervisord itself
+        self._holders: dict[str, tuple[int, int, str]] = {}  # label: (pid, probe, other process that listens)
+        self._words: dict[str, tuple[object, str]] = {}  # label: (failure, its last log line)
+        self._tried: set[str] = set()  # labels of servers that have answered, or could not
+        self._trouble = ""  # trouble of supervisord itself
         self._started = monotonic()
         self._written = 0.0
         self._status = ""
@@ -106,18 +106,18 @@ class Watch:
         self._is_stopping = False
 
     def tick(self, now: float, events: Sequence[Event]) -> None:
-        """Make one turn: look, decide, act, tell."""
+        """Make one turn: observe, decide, act, report."""
         self._prober.tick(now)
         for xid in self._reader.tick(now):
             logger.warning("the driver reports Xid %d of card %s", xid.code, xid.uuid, extra={"action": "xid_seen"})
         self._is_stopping = self._is_stopping or any(event.name.endswith("_STOPPING") and "SUPERVISOR" in event.name
                                                      for event in events)  # fmt: skip
         if self._is_stopping:
-            # no STOPPING=1: a SIGHUP makes supervisord start all anew, and systemd would wait for its end in vain
-            self._notify(STATUS="stopping: the servers end")
+            # no STOPPING=1: on SIGHUP supervisord restarts everything, and systemd would wait for its end in vain
+            self._notify(STATUS="stopping: the servers are ending")
             return
         self._look(now)
-        self._tell(now)
+        self._report(now)
         if any(event.name.startswith("TICK") for event in events):
             self._notify(WATCHDOG=1)
 
@@ -166,11 +166,11 @@ class Watch:
 
     def _facts(self, server: Server, state: ProcessState, now: float, *, is_held: bool) -> Facts:
         probe = self._prober.latest(server.label)
-        told = self._reader.latest
-        reading = told.readings.get(server.pin)
-        # a reading from before this process says nothing of it: serve-gpu found its card since (supervisor's ages are
-        # whole seconds)
-        is_fresh = not state.pid or told.at > now - state.age_seconds + 1.0
+        report = self._reader.latest
+        reading = report.readings.get(server.pin)
+        # a reading from before this process does not count: serve-gpu has found the card after it (supervisor's ages
+        # are whole seconds)
+        is_fresh = not state.pid or report.at > now - state.age_seconds + 1.0
         is_down = not state.pid and state.state not in STOPPED
         return Facts(
             holder=self._holder(server, state, probe), last_words=self._last_words(server, state) if is_down else "",
@@ -181,7 +181,7 @@ class Watch:
         )  # fmt: skip
 
     def _holder(self, server: Server, state: ProcessState, probe: ServerProbe) -> str:
-        """Return who answers in a server's place; looked at once a probe, until the server's own process listens."""
+        """Return the process that answers instead of a server; checked at each probe until the server listens."""
         if not state.pid or probe.answer not in (ProbeAnswer.ANSWERED, ProbeAnswer.STRANGE, ProbeAnswer.HUNG):
             return ""
         known = self._holders.get(server.label)
@@ -192,7 +192,7 @@ class Watch:
         return known[2]
 
     def _last_words(self, server: Server, state: ProcessState) -> str:
-        """Return what a server that does not run wrote last; read once a failure."""
+        """Return the last log line of a server that does not run; read once per failure."""
         key = (state.state, state.fault, self._conditions[server.label].pid)
         known = self._words.get(server.label)
         if known is None or known[0] != key:
@@ -209,7 +209,7 @@ class Watch:
                 self._remote.start(server.program)
             else:
                 self._remote.signal(server.program, action.verb.value)
-        except ObcdError as error:  # it ended meanwhile, or the host stops; the next turn sees what is
+        except ObcdError as error:  # it has ended, or the host is stopping; the next turn sees the new state
             logger.warning(
                 "%s: %s", server.program, error, extra={"action": "supervisor_refused", "server": server.program}
             )
@@ -219,8 +219,8 @@ class Watch:
             logger.error("%s", trouble, extra={"action": "supervisor_silent"})
         self._trouble = trouble
 
-    def _tell(self, now: float) -> None:
-        """Tell systemd and `obcd host status` how it is."""
+    def _report(self, now: float) -> None:
+        """Report the state to systemd and to `obcd host status`."""
         if not self._is_ready and self._may_be_ready(now):
             self._is_ready = True
             self._notify(READY=1)
@@ -229,13 +229,13 @@ class Watch:
             self._status = status
             logger.info("%s", status, extra={"action": "host_status"})
             self._notify(STATUS=status)
-            self._written = 0.0  # whoever asks now sees the same
+            self._written = 0.0  # so that `obcd host status` shows the same
         if now - self._written >= WRITE_SECONDS:
             self._written = now
             self._write(now)
 
     def _write(self, now: float) -> None:
-        """Write watch.json; a full disk costs what it tells, and must not cost the watch."""
+        """Write watch.json; a full disk prevents this, but must not stop the watch."""
         try:
             disk.show_json(self._runtime / FILE_NAME, self.document(now), 0o600)
         except OSError as error:
@@ -264,7 +264,7 @@ class Watch:
         return "; ".join([*heads, *troubles]).replace("\n", " ")
 
     def document(self, now: float) -> dict[str, object]:
-        """Return watch.json: what was seen and what is remembered of every server.
+        """Return the content of watch.json: the facts and the condition of every server.
 
         `{"updated": 1795370000.1, "pid": 7, "is_ready": true, "status": "4/4 servers answer",
         "xids": [{uuid, code, at}], "cards": {uuid: readings},
@@ -294,9 +294,9 @@ def _shown(seen: Seen, now: float) -> dict[str, object]:
 
 
 def load_memory(runtime: Path) -> dict[str, Condition]:
-    """Return what an earlier watch of this host remembered: it must neither restart anew nor forget its pauses.
+    """Return the conditions from an earlier watch of this host: a new watch must not repeat restarts or forget pauses.
 
-    Times in it are monotonic, which holds as long as the machine is up; `obcd host` takes the file away when it starts.
+    Its times are monotonic, and valid as long as the machine is up; `obcd host` removes the file when it starts.
     """
     try:
         servers = disk.read_json(runtime / FILE_NAME)["servers"]
@@ -304,15 +304,15 @@ def load_memory(runtime: Path) -> dict[str, Condition]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("what an earlier watch remembered cannot be read: %s", error, extra={"action": "memory_lost"})
+        logger.warning("the state of an earlier watch cannot be read: %s", error, extra={"action": "memory_lost"})
         return {}
 
 
 def _checked(value: Kept) -> Kept:
-    """Return a value whose fields have the types of their annotations: it came from a file.
+    """Return a value from a file, if its fields have the types of their annotations.
 
     Raises:
-        TypeError: If one has not.
+        TypeError: If a field has another type.
     """
     kinds: dict[str, tuple[type, ...]] = {
         "int": (int,),
@@ -339,7 +339,7 @@ def run(watch: Watch, receive: int, send: Callable[[bytes], object]) -> None:
     """Watch until supervisord closes the pipe.
 
     Args:
-        receive: The descriptor that events come from.
+        receive: The descriptor from which events come.
         send: Writes to supervisord.
     """
     events = SupervisorEvents(send)

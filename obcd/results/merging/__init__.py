@@ -1,1 +1,1 @@
-"""Answers as one document."""
+"""Merge responses into one document."""

@@ -1,4 +1,4 @@
-"""Which kinds of values a column holds: by a JSON schema, and by the cells themselves."""
+"""The kinds of values in a column: by a JSON schema, and by the cells themselves."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _EXACT_AS_FLOAT = range(-(2**53), 2**53 + 1)
 
 
 class ColumnKind(Flag):
-    """Which kinds of values a column holds; none of them: only nulls."""
+    """The kinds of values in a column; no kind: only nulls."""
 
     BOOL = auto()
     INT = auto()
     WIDE_INT = auto()  # exact as int64, not as a double
     FLOAT = auto()
-    TEXT = auto()  # strings, and what has no type of its own: nested values, integers beyond int64
+    TEXT = auto()  # strings, and values without a type here: nested values, integers beyond int64
 
 
 def schema_kinds(schema: Mapping[str, Any]) -> dict[str, ColumnKind]:
-    """Return the columns that a schema gives: `{"age": Kind.INT, …}`; nothing where it is not that of an object.
+    """Return the columns of a schema: `{"age": Kind.INT, …}`; {} if the schema is not that of an object.
 
-    A column that may be of several types, or has none of ours, is text; nothing is said of one that may only be null.
+    A column with several types, or with a type that is not a `ColumnKind`, is text; a column that may only be null gets
+    no kind.
     """
     properties = _resolved(schema, schema).get("properties")
     if not isinstance(properties, dict):
@@ -41,7 +42,7 @@ _SCHEMA_KINDS = {
 }
 
 
-#: How deep a column's choices (`anyOf`) are followed; what lies deeper, or goes round in a circle, is text.
+#: How deep a column's choices (`anyOf`) are followed; a deeper or circular one is text.
 MOST_CHOICES = 4
 
 
@@ -69,7 +70,7 @@ def _schema_kind(part: Mapping[str, Any], root: Mapping[str, Any], depth: int) -
 
 
 def _resolved(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a `$ref` into the schema itself, a few steps at most."""
+    """Follow a `$ref` into the schema itself, at most a few steps."""
     for _ in range(8):
         reference = part.get("$ref") if isinstance(part, dict) else None
         if not isinstance(reference, str):
@@ -79,7 +80,7 @@ def _resolved(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def kind_of(cell: Any) -> ColumnKind:
-    """Return the kind of one cell; nothing for null."""
+    """Return the kind of one cell; no kind for null."""
     if cell is None:
         return ColumnKind(0)
     if isinstance(cell, bool):

@@ -1,7 +1,7 @@
-"""Merge the answers into one document, the JSON in them or their text: json, jsonl, csv, parquet or sqlite.
+"""Merge responses, their JSON or their text, into one document: json, jsonl, csv, parquet or sqlite.
 
-One pass over the answers in input order; memory holds one line's answers at a time. Tables need to know their columns
-first: they keep the values in a temporary file for a second pass (see `merge_rows`).
+One pass over the responses in input order; memory holds the answers of one line at a time. Tables must know their
+columns first: they keep the values in a temporary file for a second pass (see `merge_rows`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from obcd.text_files import LeftOut
 
 
 class Format(StrEnum):
-    """What kind of document is written."""
+    """The format of the document."""
 
     JSON = "json"  # one array, indented by 2, ASCII: the seed's bytes
     JSONL = "jsonl"  # one value a line, ASCII
@@ -35,7 +35,7 @@ class Format(StrEnum):
     SQLITE = "sqlite"  # a database with the table `answers`
 
 
-#: under which key the text of an answer stands
+#: the key of an answer's text
 TEXT_KEY = "response"
 #: {suffix of the output file: its format}; any other suffix means json
 SUFFIXES = {
@@ -51,61 +51,61 @@ SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did."""
+    """The counts of a merge."""
 
     values: int  # written
     left_out: int  # damaged, without JSON, or failed
-    lines: int = 0  # of the prompts, whose answers the written values are
-    without_json: int = 0  # of what was left out: what was answered
+    lines: int = 0  # of the prompts to which the written values belong
+    without_json: int = 0  # answered but left out
 
 
 class Writer(ABC):
-    """Takes values one by one and leaves a whole document in a binary stream."""
+    """Takes values one by one and writes a whole document to a binary stream."""
 
     @abstractmethod
     def add(self, value: object, answer: Answer) -> None:
-        """Take the next value and the answer it was found in."""
+        """Add the next value and the answer in which it was found."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what is still due; nothing is added afterwards."""
+        """Write the rest; `add` must not be called afterwards."""
 
     def expect(self, schema: Mapping[str, object]) -> None:
-        """Take note of the JSON schema that answers to come fit; by default nothing comes of it."""
+        """Announce the JSON schema of the following answers; does nothing by default."""
         return
 
     def close(self) -> None:
-        """Give back what the writer holds, whether it was finished or not; by default nothing."""
+        """Release the writer's resources, whether it was finished or not; does nothing by default."""
         return
 
 
 class JsonWriter(Writer):
-    """One JSON array, byte for byte what `json.dump(values, file, indent=2)` writes, without holding the values."""
+    """Writes one JSON array, byte for byte as `json.dump(values, file, indent=2)`, without holding the values."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self._is_empty = True
 
     def add(self, value: object, answer: Answer | None = None) -> None:
-        """Append an element, whoever gave it."""
-        # No string of ASCII JSON holds a line break, so every one in the text is a place to indent.
+        """Append an element; `answer` is ignored."""
+        # No string of ASCII JSON contains a line break, so every line break in the text is a place to indent.
         text = json.dumps(value, indent=2).replace("\n", "\n  ")
         self.stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
         self._is_empty = False
 
     def finish(self) -> None:
-        """Close the array; like the seed's, the file ends without a line break."""
+        """Close the array; like the seed's file, this one ends without a line break."""
         self.stream.write(b"[]" if self._is_empty else b"\n]")
 
 
 class JsonlWriter(Writer):
-    """One value a line."""
+    """Writes one value per line."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
 
     def add(self, value: object, answer: Answer | None = None) -> None:
-        """Append a line, whoever gave it."""
+        """Append a line; `answer` is ignored."""
         self.stream.write(json.dumps(value).encode("ascii") + b"\n")
 
     def finish(self) -> None:
@@ -113,7 +113,7 @@ class JsonlWriter(Writer):
 
 
 def load_pyarrow() -> Any:
-    """Return the package with its `parquet`, imported only where it is wanted.
+    """Return the package with its `parquet`, imported only where it is needed.
 
     Raises:
         UsageError: If it is not installed.
@@ -126,7 +126,7 @@ def load_pyarrow() -> Any:
 
 
 def format_of(path: str) -> Format:
-    """Return the format that a file's name asks for."""
+    """Return the format by the suffix of a file's name."""
     suffix = Path(path).suffix.lower()
     if suffix and suffix not in SUFFIXES:
         raise UsageError(f"{printable(path)}: no format ends in {printable(suffix)}; name one with --format")
@@ -144,14 +144,14 @@ def merge_answers(
     """Write the JSON value of every answer in these folders, in input order.
 
     Args:
-        folders: published folders, or folders that hold some, or per-prompt files.
-        writer: gets the values and is finished.
-        ignore: the output file, which may lie among the inputs from an earlier merge.
+        folders: published folders, or folders that contain published folders or per-prompt files.
+        writer: takes the values; it is finished at the end.
+        ignore: the output file, which may be among the inputs after an earlier merge.
         report: called with everything that was left out, in order; reasons never quote an answer.
         is_text: whether the text of every answer is written instead, as `{"response": "…"}`.
 
     Raises:
-        InputError: There is nothing to merge: no answer, no failure, no damaged line.
+        InputError: If there is nothing to merge: no answer, no failure, no damaged line.
     """
     values = left_out = lines = without_json = 0
     retries = Retries()
@@ -178,7 +178,7 @@ def merge_answers(
 
 
 def value_of(answer: Answer) -> Found | NoJson:
-    """Return the JSON value of an answer; one that was found at its job, or is no text, is taken as it is."""
+    """Return the JSON value of an answer; one that its job has found already, or that is not text, is used as it is."""
     if answer.parsed is not NOT_PARSED:
         return Found(answer.parsed)
     response = answer.response
@@ -193,7 +193,7 @@ def value_of(answer: Answer) -> Found | NoJson:
 
 
 def text_of(answer: Answer) -> Found | NoJson:
-    """Return the text of an answer, as it is, in an object; one that is no text but JSON stays that."""
+    """Return the unchanged text of an answer in an object; a JSON value that is not text stays as it is."""
     response = answer.response
     return Found({TEXT_KEY: response}) if isinstance(response, (str, dict, list)) else _no_text(answer)
 
@@ -213,7 +213,7 @@ def _find(item: Answer | LeftOut, *, is_text: bool) -> Found | LeftOut:
 
 
 def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:
-    """Give a writer the schemas that a job's answers and those of its retries fit."""
+    """Give a writer the schemas of a job's answers and of its retries' answers."""
     if isinstance(source, PublishedFolder):
         for part in (source, *retries.below(source)):
             writer.expect(read_schema(part))

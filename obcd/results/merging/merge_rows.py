@@ -1,7 +1,7 @@
-"""Rows of what is merged: the answer's own fields, the keys of the line that was asked, the keys of the value.
+"""Rows of a merge: the fields of the answer, the keys of the prompt line, the keys of the value.
 
-A row is collected as its three parts, since a name may stand in several of them: only when all rows are known do the
-columns get their names. A name that is taken gets a `_` in front: the value's keys keep theirs, then the fields.
+A row is collected as its three parts, because a name may be in several of them: the columns get their names when all
+rows are known. A name that is taken gets a leading `_`: the value's keys keep their names, then the fields.
 
     [{"line": 7, "id": "r-7"}, {"mrn": "482913"}, {"id": "of the value", "age": 54}]
     line, _id, mrn, id, age
@@ -23,9 +23,9 @@ from obcd.results.merging.column_kinds import ColumnKind, kind_of, schema_kinds
 from obcd.results.merging.merge import JsonlWriter, JsonWriter, Writer
 from obcd.results.reading.answers import Answer
 
-#: the field that is all keys of the line that obcd does not know, each as a column of its own
+#: the field for all keys of the line that obcd does not know, each as a separate column
 EXTRA = "extra"
-#: fields of an answer that can be put beside its value
+#: fields of an answer that can be columns beside its value
 FIELDS = (
     "file",
     "line",
@@ -45,14 +45,14 @@ FIELDS = (
     "eval_tokens",
     "finished_at",
 )
-#: the column of answers that are no objects
+#: the column of answers that are not objects
 VALUE_COLUMN = "value"
-#: more than this is no table but free-form keys
+#: maximum number of columns; more are free-form keys and not a table
 MAX_COLUMNS = 10_000
 
 
 class Part(IntEnum):
-    """Where a column comes from, in the order in which they stand."""
+    """The origins of a column, in the order of the columns."""
 
     FIELD = 0
     EXTRA = 1
@@ -74,7 +74,7 @@ class Column:
 
 
 class RowWriter(Writer):
-    """Collects rows in a temporary file in `folder`; what they become is up to the subclass."""
+    """Collects rows in a temporary file in `folder`; the subclass writes them."""
 
     def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
         self._stream = stream
@@ -82,14 +82,14 @@ class RowWriter(Writer):
         self._has_extra = EXTRA in fields
         self._kinds: tuple[dict[str, ColumnKind], ...] = (dict.fromkeys(self._fields, ColumnKind(0)), {}, {})
         self._folder = folder
-        self.renamed: dict[str, str] = {}  #: {column name: what it would be called if that were not taken}
+        self.renamed: dict[str, str] = {}  #: {column name: its name if that were not taken}
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
 
     def add(self, value: object, answer: Answer) -> None:
         """Keep a row for the second pass and learn its columns.
 
         Raises:
-            InputError: The answers have more different keys than a table can hold.
+            InputError: If the answers have more different keys than a table can hold.
         """
         extra = answer.record.get(EXTRA) if self._has_extra else None
         parts: _Parts = [
@@ -107,7 +107,7 @@ class RowWriter(Writer):
         self._spool.write(json.dumps(parts).encode("ascii") + b"\n")
 
     def expect(self, schema: Mapping[str, object]) -> None:
-        """Name and type the columns as a schema does that the answers fit; what they hold beyond it still counts."""
+        """Name and type the columns by the schema of the answers; further keys of the answers still count."""
         kinds = self._kinds[Part.VALUE]
         for key, kind in schema_kinds(schema).items():
             kinds[key] = kinds.get(key, ColumnKind(0)) | kind
@@ -119,7 +119,7 @@ class RowWriter(Writer):
         self._write_rows(columns)
 
     def close(self) -> None:
-        """Drop the temporary file."""
+        """Delete the temporary file."""
         self._spool.close()
 
     @abstractmethod
@@ -145,7 +145,7 @@ class RowWriter(Writer):
 
 
 class ObjectsWriter(RowWriter):
-    """Each row as a JSON object that holds what the row has: all fields, and of the rest what is there."""
+    """Writes each row as a JSON object: all fields, and those of the other keys that the row has."""
 
     def __init__(self, inner: JsonWriter | JsonlWriter, fields: tuple[str, ...], folder: Path | None = None) -> None:
         super().__init__(inner.stream, fields, folder)
@@ -167,5 +167,5 @@ def _field(answer: Answer, name: str) -> object:
             return answer.line
         case "index":
             return answer.index
-        case _:  # as it was read, whatever it is
+        case _:  # as it was read
             return answer.record.get(name)

@@ -1,8 +1,8 @@
 """Merge into tables, csv, parquet and sqlite: first pass collects values and columns, second pass writes rows.
 
-An object's keys are columns, those of the job's schema first, then in the order in which they are first seen; anything
-else goes into the column `value`.
-Objects and arrays inside a cell are JSON. What stands before them is up to `merge_rows`.
+The keys of an object are columns: those of the job's schema first, then the others in the order of their first
+appearance; any other value goes into the column `value`.
+Objects and arrays inside a cell are JSON. `merge_rows` decides about the columns before them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from obcd.results.merging.column_kinds import ColumnKind
 from obcd.results.merging.merge import load_pyarrow
 from obcd.results.merging.merge_rows import VALUE_COLUMN, Column, Part, RowWriter
 
-#: what SQLite takes as it is compiled by default (SQLITE_MAX_COLUMN)
+#: the maximum of SQLite as it is compiled by default (SQLITE_MAX_COLUMN)
 MAX_SQLITE_COLUMNS = 2000
-#: how a cell begins that a spreadsheet computes (OWASP: CSV injection)
+#: the beginnings of a cell that a spreadsheet computes (OWASP: CSV injection)
 FORMULA_MARKS = frozenset("=+-@\t\r\n＝＋－＠")
-#: rows that are in memory at a time, at most, and their text in characters
+#: maximum number of rows in memory, and of the characters of their text
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
-#: What an empty cell weighs.
+#: The characters that an empty cell counts for.
 CELL_CHARS = 8
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,10 +49,10 @@ class MergeTable:
 
 
 class TableWriter(RowWriter):
-    """Rows with a cell for each column; what kind of table they become is up to the subclass."""
+    """Makes rows with a cell for each column; the subclass decides about the kind of table."""
 
     def _write_rows(self, columns: list[Column]) -> None:
-        # Only `{}` was answered: rows of nothing still count.
+        # All answers are `{}`: rows without a column still count.
         columns = columns or [Column(VALUE_COLUMN, Part.VALUE, VALUE_COLUMN, ColumnKind(0))]
         rows = ([parts[column.part].get(column.key) for column in columns] for parts in self._parts())
         self._write(MergeTable({column.name: column.kind for column in columns}, rows))
@@ -66,9 +66,10 @@ class CsvWriter(TableWriter):
     """RFC 4180: CRLF, quotes where needed, UTF-8; null is an empty cell, true and false as in JSON.
 
     Args:
-        is_for_spreadsheets: Whether text that a spreadsheet would compute gets a `'` in front: a prompt can talk a
-            model into `=HYPERLINK(…)` (CWE-1236). Otherwise such cells are as answered, and `formulas` counts them.
-            Then there is a byte order mark too, without which Excel takes UTF-8 for the machine's old encoding.
+        is_for_spreadsheets: Whether text that a spreadsheet would compute gets a leading `'`, because a prompt can talk
+            a model into `=HYPERLINK(…)` (CWE-1236). The file then also begins with a byte order mark, without which
+            Excel takes UTF-8 for the machine's old encoding. If false, such cells are unchanged, and `formulas` counts
+            them.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class CsvWriter(TableWriter):
 
 
 class SqliteWriter(TableWriter):
-    """A SQLite database with one table, `answers`; it is made in a file beside the output, and copied as a whole."""
+    """A SQLite database with one table, `answers`; it is built in a file beside the output, and copied as a whole."""
 
     def _write(self, table: MergeTable) -> None:
         if len(table.columns) > MAX_SQLITE_COLUMNS:
@@ -116,7 +117,7 @@ class SqliteWriter(TableWriter):
         insert = f"INSERT INTO answers VALUES ({', '.join('?' * len(kinds))})"  # noqa: S608 - marks only
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".sqlite") as file:
             with closing(sqlite3.connect(file.name)) as database:
-                database.execute("PRAGMA journal_mode = OFF")  # a file that nobody sees needs no way back
+                database.execute("PRAGMA journal_mode = OFF")  # no other program sees the file, so it needs no rollback
                 database.execute(f"CREATE TABLE answers ({columns})")
                 for group in _groups(table.rows, is_text):
                     database.executemany(insert, group)
@@ -126,10 +127,10 @@ class SqliteWriter(TableWriter):
 
 
 class ParquetWriter(TableWriter):
-    """One row group for each `ROWS_PER_GROUP` rows; types from the data.
+    """One row group for each `ROWS_PER_GROUP` rows; the types are those of the data.
 
     Raises:
-        UsageError: pyarrow is not installed; raised before any answer is read.
+        UsageError: If pyarrow is not installed; raised before any answer is read.
     """
 
     def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
@@ -160,7 +161,7 @@ class ParquetWriter(TableWriter):
 
 
 def cell_text(cell: Any) -> str | None:
-    """Return a cell as text: strings as they are, everything else as JSON, None for null."""
+    """Return a cell as text: strings unchanged, everything else as JSON, None for null."""
     if cell is None:
         return None
     return _encodable(cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False))
@@ -176,7 +177,7 @@ def _sqlite_type(kind: ColumnKind) -> str:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """Return names as SQLite can tell them apart: it does not know `Age` from `age`."""
+    """Return names that are distinct for SQLite, to which `Age` and `age` are equal."""
     taken: set[str] = set()
     distinct = []
     for name in names:
@@ -193,7 +194,7 @@ def _quoted(name: str) -> str:
 
 
 def _groups(rows: Iterator[list[Any]], is_text: list[bool]) -> Iterator[list[list[Any]]]:
-    """Yield rows in lists that fit into memory, the cells of text columns as text."""
+    """Yield rows in lists that fit into memory, with the cells of text columns as text."""
     group: list[list[Any]] = []
     size = 0
     for row in rows:

@@ -1,8 +1,8 @@
-"""The vectors of answered `embed` lines as one document: a row a vector, in the order of the prompts.
+"""Write the vectors of answered `embed` lines as one document: one row per vector, in the order of the prompts.
 
     {"id": "a", "line": 1, "index": 0, "text": "One text.", "embedding": [0.0123, …]}
 
-One pass; memory holds one answer, and of Parquet one group of rows.
+One pass; memory holds one answer, and for Parquet one group of rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
 from obcd.text import printable
 from obcd.text_files import LeftOut
 
-#: Numbers of Parquet rows that are in memory at a time, at most: 8 MiB of them.
+#: Maximum count of numbers of Parquet rows in memory: 8 MiB of them.
 NUMBERS_PER_GROUP = 2**21
 #: {suffix of the output file: whether it is Parquet}
 SUFFIXES = {".jsonl": False, ".ndjson": False, ".parquet": True}
@@ -30,12 +30,12 @@ SUFFIXES = {".jsonl": False, ".ndjson": False, ".parquet": True}
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """One vector, and the text that it stands for.
+    """One vector, and the text that it represents.
 
     Attributes:
-        id: The user's own, of the line.
-        line: Its number in the prompt file; None where that is not known.
-        index: Which of the line's texts it is, from 0.
+        id: The user's own id of the line.
+        line: The number of the line in the prompt file; None if it is unknown.
+        index: The index of the text in its line, from 0.
     """
 
     id: object
@@ -50,19 +50,19 @@ def _document(row: VectorRow) -> dict[str, object]:
 
 
 class VectorWriter(ABC):
-    """Takes rows one by one and leaves a whole document in a binary stream."""
+    """Takes rows one by one and writes a whole document to a binary stream."""
 
     @abstractmethod
     def add(self, row: VectorRow) -> None:
-        """Take the next row."""
+        """Add the next row."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what is still due; nothing is added afterwards."""
+        """Write the rest; `add` must not be called afterwards."""
 
 
 class JsonlVectors(VectorWriter):
-    """One row a line, ASCII."""
+    """Writes one row per line, in ASCII."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -76,12 +76,12 @@ class JsonlVectors(VectorWriter):
 
 
 class ParquetVectors(VectorWriter):
-    """Columns `id` (text; what is none, as JSON), `line`, `index`, `text`, and `embedding`: a list of float32.
+    """Columns `id` (text; any other value as JSON), `line`, `index`, `text`, and `embedding`: a list of float32.
 
-    Ollama's vectors are float32 too: nothing is lost.
+    Ollama's vectors are float32 as well: no precision is lost.
 
     Raises:
-        UsageError: pyarrow is not installed; raised before any answer is read.
+        UsageError: If pyarrow is not installed; raised before any answer is read.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -102,7 +102,7 @@ class ParquetVectors(VectorWriter):
     def add(self, row: VectorRow) -> None:
         """Keep a row until its group is full."""
         own = row.id
-        text = row.text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
+        text = row.text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be encoded
         name = own if isinstance(own, str) else json.dumps(own)
         self._rows.append({**_document(row), "id": name.encode("utf-8", "replace").decode("utf-8"), "text": text})
         self._numbers += len(row.embedding)
@@ -110,7 +110,7 @@ class ParquetVectors(VectorWriter):
             self._flush()
 
     def finish(self) -> None:
-        """Write the last group and what ends the file."""
+        """Write the last group and the end of the file."""
         self._flush()
         self._writer.close()
 
@@ -121,10 +121,10 @@ class ParquetVectors(VectorWriter):
 
 
 def writer_for(path: str, stream: BinaryIO, *, is_parquet: bool | None = None) -> VectorWriter:
-    """Return the writer of a format: as it is said, else by the file's name; standard output gets lines.
+    """Return the writer of the given format, by default by the file's name; standard output gets JSONL.
 
     Raises:
-        UsageError: If the name says nothing, or pyarrow is not installed.
+        UsageError: If the name has no known suffix, or pyarrow is not installed.
     """
     if is_parquet is None:
         is_parquet = False if path == "-" else SUFFIXES.get(Path(path).suffix.lower())
@@ -139,9 +139,9 @@ def write_vectors(
     """Write every vector of the answers in these folders, in input order.
 
     Args:
-        folders: Published folders, or folders that hold some.
-        writer: Gets the rows and is finished.
-        ignore: The output file, which may lie among the inputs from an earlier time.
+        folders: Published folders, or folders that contain some.
+        writer: Takes the rows; it is finished at the end.
+        ignore: The output file, which may be among the inputs after an earlier call.
         report: Called with each line that was left out: failed, damaged, or answered with a text.
 
     Raises:
@@ -164,7 +164,7 @@ def write_vectors(
 
 
 def rows_of(answer: Answer) -> Iterator[VectorRow]:
-    """Yield the rows of an answered line, one for each text; the answer holds vectors."""
+    """Yield the rows of an answered line, one for each text; the answer must hold vectors."""
     texts = answer.prompt if isinstance(answer.prompt, list) else [answer.prompt]
     vectors = answer.embeddings if isinstance(answer.embeddings, list) else []
     for index, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
@@ -174,7 +174,7 @@ def rows_of(answer: Answer) -> Iterator[VectorRow]:
 def _why_none(answer: Answer) -> str:
     found, texts = answer.embeddings, answer.prompt
     if found is None:
-        return "it holds no vectors: it is no answer to an `embed` line"
+        return "it holds no vectors: it does not answer an `embed` line"
     return why_no_vectors(found, len(texts) if isinstance(texts, list) else 1).replace("the reply", "it")
 
 

@@ -1,1 +1,1 @@
-"""Answers and failures, read from what was published."""
+"""Read responses and failures from published folders."""

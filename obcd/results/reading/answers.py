@@ -1,6 +1,6 @@
-"""Read answers and failures out of what `sources` found, one at a time, in the order of the input.
+"""Read responses and failures from the sources that `sources` found, one at a time, in the order of the input.
 
-A damaged file or line is a value (`LeftOut`), not an exception: the others are still wanted.
+A damaged file or line is a value (`LeftOut`), not an exception, because the others can still be read.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from obcd.results.reading.sources import PromptFile, PublishedFolder, Source
 from obcd.text import plural
 from obcd.text_files import LeftOut, bounded_lines
 
-#: longest line and largest per-prompt file that is read; an answer is a few KB, one of this size is damage
+#: longest line and largest per-prompt file that is read; an answer has a few KB, one of this size is damaged
 MAX_RECORD_BYTES = 64 * 1024 * 1024
-#: what a line says of all its answers; the rest each of them says itself
+#: keys that a line has for all its answers; each answer has the other keys itself
 OF_LINE = ("id", "line", "prompt", "model", "extra")
-#: what stands in the place of a prompt or response that is missing, as the seed prints it
+#: text in place of a missing prompt or response, as the seed prints it
 NO_PROMPT = "No prompt found"
 NO_RESPONSE = "No response found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answered request, or one of its answers."""
+    """A response, or one of its answers if the request has several."""
 
     place: str  # where it was read, ready to print: `notes/responses.jsonl line 7`
     file: str  # `notes/responses.jsonl`, ready to print
     line: int | None  # line of the prompt file, from 1; None for a per-prompt file
     record: Mapping[str, object]  # all its keys, as read: {"id": 7, "line": 7, "prompt": "…", "response": "…", …}
-    by_retry: bool = False  # a retry of the job gave it; `line` is that of the job's own prompt file
-    index: int = 0  # which of the answers of its line it is
+    by_retry: bool = False  # whether a retry of the job gave it; `line` is that of the job's own prompt file
+    index: int = 0  # its index among the answers of its line
 
     @property
     def request_id(self) -> object:
@@ -45,28 +45,28 @@ class Answer:
 
     @property
     def prompt(self) -> object:
-        """Return what was asked, as it is repeated: a text, or the texts of an `embed`; None where that is missing."""
+        """Return the prompt as the record repeats it: a text, or the texts of an `embed`; None if it is missing."""
         return self.record.get("prompt")
 
     @property
     def response(self) -> object:
-        """Return the text of the answer; any JSON value in a file that is not of obcd; None where there is none."""
+        """Return the text of the answer; any JSON value in a file of another program; None if it is missing."""
         return self.record.get("response")
 
     @property
     def parsed(self) -> object:
-        """Return the JSON value that was found in the text when it came; NOT_PARSED where none was looked for."""
+        """Return the JSON value that obcd found in the text when it arrived; NOT_PARSED if it looked for none."""
         return self.record.get("parsed", NOT_PARSED)
 
     @property
     def tool_calls(self) -> list[object]:
-        """Return the calls of tools in it."""
+        """Return its calls of tools."""
         calls = self.record.get("tool_calls")
         return calls if isinstance(calls, list) else []
 
     @property
     def embeddings(self) -> object:
-        """Return its vectors, which nobody has looked at yet; None where it is a text."""
+        """Return its vectors, unchecked; None if it is a text."""
         return self.record.get("embeddings")
 
 
@@ -80,14 +80,14 @@ class FailedLine(LeftOut):
 
 @dataclass(frozen=True, slots=True)
 class AnswerTally:
-    """What became of a published job's requests."""
+    """The counts of a published job's requests and failures."""
 
     requests: int
     failures: int
 
 
 def read_answers(source: Source) -> Iterator[Answer | LeftOut]:
-    """Yield a source's answers; of a file that ends in damage, all that came before it."""
+    """Yield a source's answers; of a file whose end is damaged, all answers before the damage."""
     if isinstance(source, LeftOut):
         yield source
     elif isinstance(source, PromptFile):
@@ -100,7 +100,7 @@ def read_answers(source: Source) -> Iterator[Answer | LeftOut]:
 
 
 def each_answer(answer: Answer) -> list[Answer]:
-    """Return the answers of a line in their order: those in its `responses`, with what is the line's, or itself."""
+    """Return the answers of a line in order: those in its `responses`, with the line's own keys, or the line itself."""
     several = answer.record.get("responses")
     if not isinstance(several, list) or not several or not all(isinstance(item, dict) for item in several):
         return [answer]
@@ -114,7 +114,7 @@ def each_answer(answer: Answer) -> list[Answer]:
 def read_failures(folder: PublishedFolder) -> Iterator[LeftOut]:
     """Yield the failed requests of a published job, by class; their messages stay in errors.jsonl.
 
-    A message may quote an answer that did not fit its schema, and standard error ends in logs and mails.
+    A message may quote an answer that did not match its schema, and standard error ends up in logs and mails.
     """
     file = f"{folder.name}/errors.jsonl"
     for number, record in _records(folder.path / "errors.jsonl", file):
@@ -122,7 +122,7 @@ def read_failures(folder: PublishedFolder) -> Iterator[LeftOut]:
 
 
 def read_tally(folder: PublishedFolder) -> AnswerTally:
-    """Return how many requests a job had and how many failed: the manifest's counts, else the lines themselves."""
+    """Return how many requests a job had and how many failed, by the manifest or else by counting the lines."""
     try:
         counts = json.loads((folder.path / "manifest.json").read_bytes())["counts"]
         requests, failures = counts["requests"], counts["failures"]
@@ -135,7 +135,7 @@ def read_tally(folder: PublishedFolder) -> AnswerTally:
 
 
 def read_schema(folder: PublishedFolder) -> dict[str, object]:
-    """Return the JSON schema that a published job's answers were held to; {} where there was none, or nobody knows."""
+    """Return the JSON schema against which a job's answers were checked; {} if there was none or it is unknown."""
     try:
         schema = json.loads((folder.path / "manifest.json").read_bytes())["settings"]["format"]
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
@@ -172,12 +172,12 @@ def _failure(file: str, number: int, record: dict[str, object]) -> FailedLine:
 
 
 def _place(file: str, number: int, line: int) -> str:
-    """Name a line of the file, and the line of the prompt file where the two numbers differ."""
+    """Return the name of a line of the file, with the line of the prompt file if the two numbers differ."""
     return f"{file} line {number}" + ("" if line == number else f" (input line {line})")
 
 
 def _records(path: Path, name: str) -> Iterator[tuple[int, dict[str, object] | LeftOut]]:
-    """Yield (line number from 1, record) of a JSONL file; nothing when there is no such file."""
+    """Yield (line number from 1, record) of a JSONL file; nothing if there is no such file."""
     try:
         with open(path, "rb") as stream:
             for number, data in enumerate(bounded_lines(stream, MAX_RECORD_BYTES), 1):
@@ -195,11 +195,11 @@ def _records(path: Path, name: str) -> Iterator[tuple[int, dict[str, object] | L
 
 
 def _parse(data: bytes) -> dict[str, object] | str:
-    """Return a JSON object, or what is wrong with it as the end of a sentence."""
+    """Return a JSON object, or the end of a sentence that says what is wrong with it."""
     if len(data) > MAX_RECORD_BYTES:
         return f"is longer than {MAX_RECORD_BYTES // 1024 // 1024} MiB"
     try:
-        text = data.decode("utf-8")  # by hand: json.loads(bytes) would guess UTF-16
+        text = data.decode("utf-8")  # decoded here: json.loads(bytes) would guess UTF-16
     except UnicodeDecodeError:
         return "is not UTF-8"
     parsed = parse_strict(text)

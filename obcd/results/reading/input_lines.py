@@ -1,6 +1,6 @@
-"""The prompts of a published job whose output lines do not repeat them: those of OpenAI's shape, which has no place.
+"""Read the prompts of a published job from its input: output lines of OpenAI's shape have no place for them.
 
-Both files are in the input's order, so that one walk through the input serves a walk through the output.
+Both files are in the order of the input, so one pass over the input is enough for one pass over the output.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from obcd.core.request.lines import parse_line
 from obcd.errors import LineError
 from obcd.text_files import bounded_lines
 
-#: Longest line that is looked at for its prompt; a longer one was never asked.
+#: Longest line that is read for its prompt; a longer one was never sent.
 MAX_LINE_BYTES = 2**28
 
 
 class InputLines:
-    """Walks through an input and gives its lines by their numbers, which must ascend. To be closed by `with`."""
+    """Reads the lines of an input by their numbers, which must ascend. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,7 +40,7 @@ class InputLines:
             self._stream.close()
 
     def prompt(self, line: int) -> str | list[str] | None:
-        """Return the prompt of a line as our own outputs repeat it; None where there is none to be read."""
+        """Return the prompt of a line as obcd's own outputs repeat it; None if it cannot be read."""
         with contextlib.suppress(OSError, LineError):
             while self._at < line:
                 raw = next(self._rest, None)
@@ -53,7 +53,7 @@ class InputLines:
 
 
 def our_answer(document: dict[str, object], lines: InputLines) -> dict[str, object]:
-    """Return a line of responses.jsonl in our own shape, its prompt taken from the input where it is OpenAI's."""
+    """Return a line of responses.jsonl in obcd's own shape; one in OpenAI's shape gets its prompt from the input."""
     if not is_told(document):
         return document
     record = to_record(document)

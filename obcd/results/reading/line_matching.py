@@ -1,6 +1,6 @@
-"""Every line of a job's input against the lines of its outputs: each has one result, and it is that line's own.
+"""Compare every line of a job's input with the lines of its outputs: each has exactly one result, and the right one.
 
-Streams: what is kept of a line is its offset and one byte (9 bytes a line), and the line at hand. Nothing is written.
+Streams: memory holds the offset and one byte of each line (9 bytes per line), and the current line. Writes nothing.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from obcd.spool.folders.disk import BLOCK
 from obcd.text_files import bounded_lines
 
 BOM = b"\xef\xbb\xbf"
-#: Not the strict one: it takes ten times as long on a vector, and what is read here obcd wrote.
+#: Not the strict decoder, which takes ten times as long on a vector: obcd itself wrote this input.
 _DECODER = json.JSONDecoder(parse_constant=refuse_constant)
-#: Least `[spool] max_line_bytes`: white space that is longer may have been taken in as a line that is too long.
+#: Smallest `[spool] max_line_bytes`: longer white space may have been accepted as a line that is too long.
 LEAST_LINE_LIMIT = 1024
-#: Largest `[spool] max_line_bytes`: no line that is longer was ever asked.
+#: Largest `[spool] max_line_bytes`: no longer line was ever sent.
 MOST_LINE_LIMIT = 2**28
-#: Bytes of an output line beyond its echo of the input, whose bytes become six each as `\u00e9`.
+#: Bytes of an output line beyond its echo of the input, in which each byte may become six, as in `\u00e9`.
 ANSWER_BYTES = 64 * 2**20
-#: Problems of one folder that are said in full.
+#: Problems of one folder that are listed in full.
 LISTED = 10
 
-#: What a line of the input is; `SEEN` is added when its result was found.
+#: Kinds of an input line; `SEEN` is added when its result was found.
 BLANK, MAY_FAIL, PROMPT, SEEN = 0, 1, 2, 4
 
 
 @dataclass(slots=True)
 class Problems:
-    """What is wrong with a folder: the first sentences and how many there are."""
+    """The problems of a folder: the first sentences and their total number."""
 
     sentences: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, sentence: str) -> None:
-        """Note a problem; the sentence quotes neither prompt nor answer."""
+        """Add a problem; the sentence must quote neither prompt nor answer."""
         self.count += 1
         if len(self.sentences) < LISTED:
             self.sentences.append(sentence)
@@ -57,10 +57,10 @@ class Problems:
 
 @dataclass(slots=True)
 class Index:
-    """Where the lines of an input are and what each is.
+    """The places and kinds of the lines of an input.
 
     Attributes:
-        starts: Offset of each line, and one entry behind the last: its end and the LF it may not have.
+        starts: Offset of each line, and one more entry: the end of the last line with the LF that it may lack.
         kinds: `BLANK`, `MAY_FAIL` or `PROMPT` of each line, later with `SEEN`.
     """
 
@@ -71,22 +71,22 @@ class Index:
 
     @property
     def lines(self) -> int:
-        """Lines, blank ones included."""
+        """The number of lines, including blank ones."""
         return len(self.kinds)
 
 
 @dataclass(slots=True)
 class Sums:
-    """What the outputs add up to; `endpoints` is `{name: [responses, eval_tokens]}`."""
+    """The sums over the outputs; `endpoints` is `{name: [responses, eval_tokens]}`."""
 
     counts: Counts = field(default_factory=Counts)
     endpoints: dict[str, list[int]] = field(default_factory=dict)
 
 
 def index_input(stream: BinaryIO) -> Index:
-    """Read an input once, block by block: its digest, and where which lines are. No line is held whole."""
+    """Read an input once, block by block, for its digest and the places and kinds of its lines. Holds no whole line."""
     digest, starts, kinds = hashlib.sha256(), array("Q", [0]), bytearray()
-    size, place, is_blank = 0, 0, True  # `is_blank`: so far, of the line at hand
+    size, place, is_blank = 0, 0, True  # `is_blank`: of the current line so far
     while block := stream.read(BLOCK):
         digest.update(block)
         if size == 0 and block.startswith(BOM):
@@ -117,11 +117,11 @@ def _kind(length: int, *, is_blank: bool) -> int:
 
 
 class Pairing:
-    """Takes the lines of the outputs one by one and finds the input's line of each.
+    """Reads the lines of the outputs one by one and finds the input line of each.
 
     Args:
-        lines: The input, open; it is read at the places that `index` gives.
-        reading: What its lines were read with.
+        lines: The open input; it is read at the offsets in `index`.
+        reading: The settings with which its lines were read.
     """
 
     def __init__(self, lines: BinaryIO, index: Index, problems: Problems, reading: Reading = PLAIN) -> None:
@@ -131,13 +131,13 @@ class Pairing:
         self._problems = problems
         longest = max((end - start for start, end in pairwise(index.starts)), default=0)
         self._limit = ANSWER_BYTES + 6 * min(longest, MOST_LINE_LIMIT)
-        self._last = 0  # the line that the output line before told of
-        self._told = False  # whether the outputs are OpenAI's, which have no place for the prompt
+        self._last = 0  # the input line of the previous output line
+        self._is_openai = False  # whether the outputs are of OpenAI's shape, which has no place for the prompt
         self.sums = Sums()
 
     @property
     def requests(self) -> int:
-        """Lines of the input that must have a result, or have one."""
+        """The number of input lines that must have a result, or have one."""
         kinds = self._index.kinds
         return len(kinds) - kinds.count(BLANK) - kinds.count(MAY_FAIL)
 
@@ -162,12 +162,12 @@ class Pairing:
             self._check_failure(where, line, record)
             if retry is not None and not self._is_retried(retry, line):
                 self._problems.add(f"retry.jsonl: its line {failed} is not line {line} of the input, byte for byte")
-                retry = None  # what follows would differ with it
+                retry = None  # all following lines would differ as well
         if retry is not None and retry.read(1):
-            self._problems.add(f"retry.jsonl: more is in it than the {failed} lines that errors.jsonl tells of")
+            self._problems.add(f"retry.jsonl: it has more than the {failed} lines that errors.jsonl names")
 
     def tell_missing(self) -> None:
-        """Note the lines that have no result; to be called last."""
+        """Add a problem for the lines that have no result; must be called last."""
         kinds, start = self._index.kinds, 0
         while (start := kinds.find(PROMPT, start)) >= 0:
             end = start
@@ -179,28 +179,28 @@ class Pairing:
             start = end
 
     def _records(self, stream: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, object]]]:
-        """Yield `(place, record)` of each line that is one; what is wrong with the others is noted."""
+        """Yield `(place, record)` of each valid line; add a problem for each of the others."""
         for number, data in enumerate(bounded_lines(stream, self._limit), 1):
             where = f"{name} line {number}"
             fault, document = _parse(data, self._limit)
             if document is None:
                 self._problems.add(f"{where}: {fault}")
             elif is_told(document):
-                self._told = True
+                self._is_openai = True
                 yield where, to_record(document)
             else:
                 yield where, document
 
     def _line_of(self, where: str, record: dict[str, object]) -> int | None:
-        """Return the input's line that a record tells of; None when it may tell of none, which is noted."""
+        """Return the input line of a record; add a problem and return None if it is not allowed to have one."""
         line = record.get("line")
         if type(line) is not int:
-            self._problems.add(f"{where}: it does not say which line of the input it tells of")
+            self._problems.add(f"{where}: it does not say to which line of the input it belongs")
             return None
         kind = self._index.kinds[line - 1] if 1 <= line <= self._index.lines else None
         if kind is None or kind == BLANK:
             what = "the input does not have" if kind is None else "is blank in the input"
-            self._problems.add(f"{where}: it tells of line {str(line)[:20]}, which {what}")
+            self._problems.add(f"{where}: it belongs to line {str(line)[:20]}, which {what}")
             return None
         if kind & SEEN:
             self._problems.add(f"{where}: it is a second result of line {line}")
@@ -221,16 +221,16 @@ class Pairing:
 
     def _check_response(self, where: str, line: int, record: dict[str, object]) -> None:
         if self._length(line) > MOST_LINE_LIMIT:
-            self._problems.add(f"{where}: line {line} is answered, but is longer than any that obcd asks")
+            self._problems.add(f"{where}: line {line} is answered, but is longer than any line that obcd sends")
             return
         try:
             request = parse_line(self._raw(line), line, self._reading)
         except LineError as error:
-            self._problems.add(f"{where}: line {line} is answered, but is no prompt: {error}")
+            self._problems.add(f"{where}: line {line} is answered, but is not a valid prompt: {error}")
             return
         if not _same(record.get("id"), self._shown_id(request.id, line)):
             self._problems.add(f"{where}: its id is not that of line {line}")
-        if not self._told and record.get("prompt") != request.echo:
+        if not self._is_openai and record.get("prompt") != request.echo:
             self._problems.add(f"{where}: its prompt is not that of line {line}")
         if not _same(record.get("extra", {}), dict(request.extra)):
             self._problems.add(f"{where}: the other keys it repeats are not those of line {line}")
@@ -247,15 +247,15 @@ class Pairing:
     def _failed_id(self, line: int) -> object:
         if self._length(line) > BLOCK:
             return line
-        return id_of_failed(self._raw(line), line, self._reading, asks_openai=self._told)
+        return id_of_failed(self._raw(line), line, self._reading, asks_openai=self._is_openai)
 
     def _shown_id(self, value: object, line: int) -> object:
-        return custom_id_of(value, line) if self._told else value
+        return custom_id_of(value, line) if self._is_openai else value
 
     def _is_retried(self, retry: BufferedReader, line: int) -> bool:
-        """Return whether a line of the input comes next in `retry.jsonl`; a mark at its start may be left out."""
+        """Return whether a line of the input is the next in `retry.jsonl`; a byte order mark may be missing there."""
         start, left = self._index.starts[line - 1], self._length(line)
-        if line == 1 and start and retry.peek(start).startswith(BOM):  # a first line too long to be held keeps it
+        if line == 1 and start and retry.peek(start).startswith(BOM):  # a first line that is too long to hold keeps it
             retry.read(start)
         self._lines.seek(start)
         while left:
@@ -268,13 +268,13 @@ class Pairing:
     def _add_failure(self, where: str, record: dict[str, object]) -> None:
         counts = _counts(record)
         if counts is None:
-            self._problems.add(f"{where}: its seconds, tokens or repairs are no numbers")
+            self._problems.add(f"{where}: its seconds, tokens or repairs are not numbers")
         self.sums.counts.add(replace(counts or Counts(), failures=1))
 
     def _add(self, where: str, record: dict[str, object]) -> None:
         counts, endpoint, is_cut = _counts(record), record.get("endpoint"), record.get("done_reason") == "length"
         if counts is None or not isinstance(endpoint, str):
-            self._problems.add(f"{where}: endpoint, seconds or tokens are missing or no numbers")
+            self._problems.add(f"{where}: endpoint, seconds or tokens are missing or not numbers")
             counts, record = Counts(), {}
         is_cached = record.get("cached") is True
         self.sums.counts.add(replace(counts, responses=1, cut_short=int(is_cut), cached=int(is_cached)))
@@ -287,7 +287,7 @@ class Pairing:
 
 
 def _counts(record: Mapping[str, object]) -> Counts | None:
-    """Return what the figures of an output line add; None where they are no numbers."""
+    """Return the counts of an output line; None if they are not numbers."""
     seconds = record.get("seconds", 0.0)
     read, written, repairs = (record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs"))
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -299,20 +299,20 @@ def _counts(record: Mapping[str, object]) -> Counts | None:
 
 
 def _lack(record: dict[str, object], request: Request) -> str:
-    """Return what is not in a response line that should be, "" if nothing."""
+    """Return what a response line lacks, "" if nothing."""
     if request.kind is Kind.EMBED:
         return why_no_vectors(record.get("embeddings"), len(request.inputs))
     answers = _answers(record)
     if "responses" in record and answers is not record["responses"]:
-        return "its responses are none"
+        return "its responses are not a list of objects"
     if not all(isinstance(answer.get("response"), str) for answer in (record, *answers)):
         return "there is no response in it"
     wanted = request.count or len(answers)
-    return "" if len(answers) == wanted else f"it has {len(answers)} responses where {wanted} were asked for"
+    return "" if len(answers) == wanted else f"it has {len(answers)} responses where {wanted} were requested"
 
 
 def _answers(record: dict[str, object]) -> list[dict[str, object]]:
-    """Return the answers of a response line: itself, or those in it."""
+    """Return the answers of a response line: the line itself, or those in its `responses`."""
     answers = record.get("responses")
     if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
         return answers
@@ -320,7 +320,7 @@ def _answers(record: dict[str, object]) -> list[dict[str, object]]:
 
 
 def _parse(data: bytes, limit: int) -> tuple[str, dict[str, object] | None]:
-    """Return what is wrong with a line of an output, or the object it is."""
+    """Return what is wrong with a line of an output, or its object."""
     if not data.endswith(b"\n"):
         return ("it is longer than any answer" if len(data) > limit else "its end is missing"), None
     try:
@@ -330,12 +330,12 @@ def _parse(data: bytes, limit: int) -> tuple[str, dict[str, object] | None]:
     except (LineError, ValueError, RecursionError):
         return "it is not JSON", None
     if not isinstance(document, dict):
-        return "it is JSON, but no object", None
+        return "it is JSON, but not an object", None
     return "", document
 
 
 def _same(one: object, other: object) -> bool:
-    """Compare two JSON values; to Python 1, 1.0 and true are equal, which they are not."""
+    """Return whether two JSON values are equal; 1, 1.0 and true differ, although Python says that they are equal."""
     if type(one) is type(other) and isinstance(one, str | int):
         return bool(one == other)
     try:

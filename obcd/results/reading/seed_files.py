@@ -1,9 +1,9 @@
-"""One JSON file per answer, as ollama-batch-cluster wrote them, from a published folder.
+"""Write one JSON file per answer of a published folder, as ollama-batch-cluster wrote them.
 
     <epoch>-<line>.json           {"prompt": "…", "response": "…"}, indent 4, non-ASCII kept
     <epoch>-<line>-<index>.json   each of several answers to one prompt, index from 0
 
-The name cannot collide: the line number is unique in the job, and a second is taken that no other file has.
+A name cannot collide: the line number is unique in the job, and the second is one that no other file has.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from obcd.errors import InputError
 from obcd.results.reading.input_lines import InputLines, our_answer
 from obcd.spool.folders import disk
 
-#: Remembers, inside the published folder, which second a folder's files were named with, so that a repeat writes the
-#: same files again instead of others.
+#: File inside the published folder with the second in the names of a folder's files, so that a repeated call writes the
+#: same files and not others.
 STAMP = "response-files.json"
 
 
@@ -26,7 +26,7 @@ def write_response_files(published: Path, output: Path) -> int:
     """Write one file per answer into `output`.
 
     Returns:
-        How many there are.
+        The number of files.
 
     Raises:
         InputError: If the published folder is damaged or `output` cannot be written.
@@ -50,7 +50,7 @@ def write_response_files(published: Path, output: Path) -> int:
     except OSError as error:
         raise InputError(f"cannot write the response files: {error.strerror} ({error.filename or output})") from None
     except (ValueError, KeyError):
-        raise InputError(f"{published / 'responses.jsonl'} is damaged: it is no folder that obcd published") from None
+        raise InputError(f"{published / 'responses.jsonl'} is damaged: obcd did not publish this folder") from None
     return count
 
 

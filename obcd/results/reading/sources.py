@@ -1,8 +1,8 @@
-"""Find what holds answers: published folders and per-prompt files. Names and places only; what is in them is not read.
+"""Find the sources of answers: published folders and per-prompt files. Only names and paths; it reads no content.
 
-DIR/1700000000-1.json              per-prompt file, the seed's kind (only directly in the DIR that was given)
+DIR/1700000000-1.json              per-prompt file as the seed writes it (only directly in the given DIR)
 DIR/notes/manifest.json …          published folder: DIR itself, or a subfolder at any depth
-DIR/notes.partial/, .obcd/ …       not looked into, nor is what is another submitter's
+DIR/notes.partial/, .obcd/ …       ignored, like folders of another submitter
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from obcd.spool.folders import acl
 from obcd.text import printable
 from obcd.text_files import LeftOut
 
-#: folders of the outbox that hold no answers
+#: suffixes of folders in the outbox that hold no answers
 UNFINISHED_SUFFIXES = (".partial", ".waiting", ".rejected", ".repeated")
 
 _NUMBERED = re.compile(r"(\d{1,18})-(\d{1,18})\.json", re.ASCII | re.IGNORECASE)
@@ -39,30 +39,28 @@ class PublishedFolder:
     """A published job: manifest.json, responses.jsonl, and errors.jsonl if some lines failed."""
 
     path: Path
-    name: str  # as people call it, ready to print: `notes`, or `profile/notes` below the DIR that was given
+    name: str  # name for people, ready to print: `notes`, or `profile/notes` below the given DIR
 
 
 Source = PromptFile | PublishedFolder | LeftOut
 
 
 def find_sources(folder: Path, ignore: Path | None = None) -> list[Source]:
-    """Return what a DIR holds, in a stable order: per-prompt files by time and number, then published folders by name.
+    """Return the sources in a DIR in a stable order: per-prompt files by time and number, then folders by name.
 
     Args:
-        folder: a published folder, or one that holds per-prompt files, published folders, or both.
-        ignore: a file that is no source although it lies there, such as the output of an earlier merge.
+        folder: a published folder, or one that contains per-prompt files, published folders, or both.
+        ignore: a file that is not a source although it is there, such as the output of an earlier merge.
 
     Raises:
-        InputError: `folder` is not there, is no folder, cannot be read, or belongs to an unfinished job.
+        InputError: If `folder` does not exist, is not a folder, cannot be read, or belongs to an unfinished job.
     """
     shown = printable(str(folder))
     if not folder.is_dir():
         raise InputError(f"{shown} is not a folder: give the folder that holds the answers")
     name = folder.name or folder.resolve().name
     if name.endswith(UNFINISHED_SUFFIXES):
-        raise InputError(
-            f"{shown} holds no answers: look into the folder beside it, without the ending, when it is there"
-        )
+        raise InputError(f"{shown} holds no answers: read the folder beside it, without the ending, when that exists")
     if _is_published(folder):
         return [PublishedFolder(folder, printable(Path(os.path.abspath(folder)).name))]
     try:
@@ -78,7 +76,7 @@ def find_sources(folder: Path, ignore: Path | None = None) -> list[Source]:
 
 
 def _stamp(published: Path) -> str:
-    """Return the second that `obcd batch --files` named a folder's answers with: they are not sources of their own."""
+    """Return the second in the names of the files that `obcd batch --files` wrote: these are not separate sources."""
     try:
         return str(json.loads((published / STAMP).read_bytes())["epoch"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -86,11 +84,11 @@ def _stamp(published: Path) -> str:
 
 
 def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[Source]:
-    """Yield the published folders among these entries and below them, depth first, in name order."""
+    """Yield the published folders among these entries and below them, depth first, in the order of names."""
     for entry in entries:
         if entry.name.startswith(".") or entry.name.endswith(UNFINISHED_SUFFIXES):
             continue
-        if not entry.is_dir(follow_symlinks=False):  # a link could lead round in a circle
+        if not entry.is_dir(follow_symlinks=False):  # a link could lead in a circle
             continue
         name = prefix + printable(entry.name)
         if _is_published(Path(entry.path)):
@@ -107,8 +105,8 @@ def _published_below(entries: list[os.DirEntry[str]], prefix: str) -> Iterator[S
 
 
 def _is_published(folder: Path) -> bool:
-    """Return whether a folder has the files of a published job; where every line failed there may be no responses."""
-    # os.path: what is in a folder that is closed to us is simply not there.
+    """Return whether a folder has the files of a published job; if every line failed it may have no responses."""
+    # os.path: files in a folder that this user may not enter count as missing.
     has_lines = any(os.path.isfile(folder / name) for name in ("responses.jsonl", "errors.jsonl"))
     return has_lines and os.path.isfile(folder / "manifest.json")
 
@@ -118,7 +116,7 @@ def _is_prompt_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _order(entry: os.DirEntry[str]) -> tuple[bool, int, int, str]:
-    """Sort `<epoch>-<n>.json` by its two numbers, any other name behind them."""
+    """Sort `<epoch>-<n>.json` by its two numbers, any other name after them."""
     match = _NUMBERED.fullmatch(entry.name)
     if match is None:
         return (True, 0, 0, entry.name)

@@ -1,1 +1,1 @@
-"""Folders, permissions, disk space, and every call that changes them."""
+"""Folders, permissions, disk space, and all calls that change them."""

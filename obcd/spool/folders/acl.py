@@ -1,6 +1,6 @@
-"""Who may read, by POSIX ACL: one more user beside the owner.
+"""Give one more user beside the owner the right to read, by POSIX ACL.
 
-Own code: pylibacl has to be compiled against libacl, and setfacl(1) is a package that not every machine has.
+Own code: pylibacl must be compiled against libacl, and setfacl(1) is in a package that not every machine has.
 
 The kernel's format (linux/posix_acl_xattr.h) is a version and then entries of tag, permissions and id, little-endian,
 sorted by tag; an unprivileged owner may set it, where a chown to the user would need root (acl(5), xattr(7)).
@@ -19,19 +19,19 @@ from obcd.spool.folders import disk
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
-#: Tags of entries: the owner, a named user, the owning group, what all but the owner have at most, others.
+#: Tags of entries: the owner, a named user, the owning group, the maximum of all except the owner, others.
 _OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
-#: The id of an entry that names nobody.
+#: The id of an entry that names no user.
 _NOBODY = 0xFFFFFFFF
 _ALL, _READ_WRITE, _READ_ENTER, _READ = 7, 6, 5, 4
-#: What a filesystem says that has no ACLs, and one that has none on this file.
+#: The errors of a filesystem without ACLs, and of a file without an ACL.
 _UNSUPPORTED, _NONE = {errno.EOPNOTSUPP, errno.ENOSYS}, {errno.ENODATA}
-#: macOS has ACLs of another kind, and Python none of its calls.
+#: macOS has ACLs of another kind, and Python has no functions for them.
 _IS_LINUX = hasattr(os, "setxattr")
 
 
 def encode(uid: int, owner: int, reader: int) -> bytes:
-    """Return an ACL that gives permissions to the owner and to one reader, and to nobody else.
+    """Return an ACL that gives permissions to the owner and to one reader only.
 
     Args:
         uid: The reader.
@@ -48,10 +48,10 @@ def encode(uid: int, owner: int, reader: int) -> bytes:
 
 
 def named_users(raw: bytes) -> tuple[int, ...]:
-    """Return whom an ACL names.
+    """Return the users that an ACL names.
 
     Raises:
-        ValueError: If it is none that we know.
+        ValueError: If it is not an ACL of a known version.
     """
     if not raw.startswith(_VERSION) or (len(raw) - len(_VERSION)) % _ENTRY.size:
         raise ValueError("no ACL of a known version")
@@ -60,9 +60,9 @@ def named_users(raw: bytes) -> tuple[int, ...]:
 
 
 def readers(path: Path) -> tuple[int, ...]:
-    """Return whom the ACL of a folder or file names, `()` where there is none or it cannot be told.
+    """Return the users that the ACL of a folder or file names, `()` if it has none or cannot be read.
 
-    Whoever may look at the path may ask; a link is not followed.
+    Every user who may look at the path may call it; a link is not followed.
     """
     if not _IS_LINUX:
         return ()
@@ -73,17 +73,17 @@ def readers(path: Path) -> tuple[int, ...]:
 
 
 def open_folder(path: Path, uid: int) -> None:
-    """Let one user list and enter a folder of ours, and nobody else; what is made in it later inherits that.
+    """Let one user, and no other, list and enter one of obcd's folders; what is made in it later inherits that.
 
     Raises:
-        OSError: If the filesystem has no ACLs, among others; the folder may then be closed to all but us.
+        OSError: If the filesystem has no ACLs, among others; the folder may then be closed to all other users.
     """
     _set(path, DEFAULT, encode(uid, _ALL, _READ_ENTER))
     _set(path, ACCESS, encode(uid, _ALL, _READ_ENTER))
 
 
 def open_file(path: Path | int, uid: int) -> None:
-    """Let one user read a file of ours, and nobody else.
+    """Let one user, and no other, read one of obcd's files.
 
     Args:
         path: The file, or a descriptor of it.
@@ -95,7 +95,7 @@ def open_file(path: Path | int, uid: int) -> None:
 
 
 def clear(path: Path) -> None:
-    """Take an ACL away, where there is one; the mode alone counts then."""
+    """Remove the ACL of a path, if it has one; only the mode counts then."""
     for name in (DEFAULT, ACCESS) if readers(path) else ():
         disk.before("acl", str(path))
         with contextlib.suppress(OSError):  # only folders have a default
@@ -103,10 +103,10 @@ def clear(path: Path) -> None:
 
 
 def has_acls(folder: Path) -> bool:
-    """Return whether the filesystem of a folder of ours keeps ACLs: one is set on a folder made for that.
+    """Return whether the filesystem of one of obcd's folders keeps ACLs, by setting one on a new folder in it.
 
     Raises:
-        OSError: If no folder can be made, among others.
+        OSError: If the new folder cannot be made, among others.
     """
     probe = folder / "acl.tmp"  # a name that recovery clears from jobs/
     disk.make_folder(probe)
@@ -122,7 +122,7 @@ def has_acls(folder: Path) -> bool:
 
 
 def is_supported(path: Path) -> bool:
-    """Tell, without changing anything, whether the filesystem of a path seems to keep ACLs."""
+    """Return whether the filesystem of a path seems to keep ACLs; changes nothing."""
     if not _IS_LINUX:
         return False
     try:
@@ -133,10 +133,10 @@ def is_supported(path: Path) -> bool:
 
 
 def _set(path: Path | int, name: str, raw: bytes) -> None:
-    """Set an ACL where another is set; the repetition after a crash costs nothing."""
+    """Set an ACL unless it is set already, so that the repetition after a crash costs nothing."""
     if not _IS_LINUX:
         raise OSError(errno.EOPNOTSUPP, "no POSIX ACLs on this system", str(path))
-    follows = isinstance(path, int)  # else a link is not followed
+    follows = isinstance(path, int)  # otherwise a link is not followed
     try:
         if os.getxattr(path, name, follow_symlinks=follows) == raw:
             return

@@ -1,13 +1,13 @@
-"""Changes of the spool that are durable or not made at all.
+"""Change the spool durably or not at all.
 
-What survives a power cut on ext4 and XFS is only: write, fsync the file, rename, fsync the folder. These helpers are
-that sequence. `before` is a seam: tests stop the process just before the n-th call.
+Only one sequence survives a power cut on ext4 and XFS: write, fsync the file, rename, fsync the folder. These helpers
+are that sequence. `before` is a seam: tests stop the process just before the n-th call.
 
-Some modules make their calls themselves. Those that call `before` first, as their changes count too: the ledger, which
-appends and cuts; `retention`, which works by directory descriptors; `dropping`, which links. Those that do not, since
-a crash at any point costs nothing: files in a hidden folder or under a temporary name (`reading`, `control`), which
-count only after a rename; what is made again (status folders, the cache, the ballast, locks, `status.json`); and the
-removal of what is empty or answered already (control files, markers).
+Some modules make their calls themselves. Three call `before` first, because their changes count as well: the ledger,
+which appends and cuts; `retention`, which works by directory descriptors; `dropping`, which links. The others do not,
+because a crash at any point costs nothing: files in a hidden folder or under a temporary name (`reading`, `control`)
+count only after a rename; status folders, the cache, the ballast, locks and `status.json` are made again; and removed
+files (control files, markers) are empty or dealt with already.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from pathlib import Path
 from typing import IO, Any
 
-#: Bytes that are read at once.
+#: Bytes per read.
 BLOCK = 2**20
 
 
 def _nothing(operation: str, path: str) -> None:
-    """Do nothing; stands where tests put a crash."""
+    """Do nothing; tests replace it by a crash."""
 
 
 #: Called with the operation's name and its path before each state-changing call.
@@ -37,7 +37,7 @@ before: Callable[[str, str], None] = _nothing
 
 @contextlib.contextmanager
 def opened(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
-    """Yield a descriptor, closed at the end and in every program that is started meanwhile; `flags` of open(2)."""
+    """Yield a descriptor that is closed at the end and in every program that starts meanwhile; `flags` of open(2)."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
     try:
         yield descriptor
@@ -53,13 +53,13 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file(descriptor: int, path: Path | str) -> None:
-    """Make what was written through a descriptor durable."""
+    """Make the data that was written through a descriptor durable."""
     before("fsync", str(path))
     os.fsync(descriptor)
 
 
 def make_folder(path: Path, mode: int = 0o700) -> None:
-    """Make a folder and make it durable; one that is there already is fine."""
+    """Make a folder, durably; an existing one is not an error."""
     before("mkdir", str(path))
     try:
         path.mkdir(mode=mode)
@@ -69,20 +69,20 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and the missing ones above it, with the rights that the umask leaves, and make them durable.
+    """Make a folder and the missing ones above it, durably, with the permissions that the umask leaves.
 
-    One that is there may have been made by a process that was killed before its sync, so all above are synced again.
+    A process that was killed before its sync may have made an existing one, so all folders above are synced again.
     """
     for folder in reversed((path, *path.parents)):
         if not folder.exists():
             make_folder(folder, 0o777)
         else:
-            with contextlib.suppress(OSError):  # a stranger's, which we may not read
+            with contextlib.suppress(OSError):  # a folder of another user that this process may not read
                 sync_folder(folder)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename within one filesystem and make both folders durable; replaces a file, never a folder with content."""
+    """Rename within one filesystem and make both folders durable; replaces a file, never a folder that is not empty."""
     before("rename", str(target))
     source.rename(target)
     sync_folder(target.parent)
@@ -91,13 +91,13 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file; one that is gone already is fine."""
+    """Remove a file; a missing one is not an error."""
     before("unlink", str(path))
     path.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with its content, by descriptor (never following links); one that is gone already is fine."""
+    """Remove a folder with its content, by descriptor (never following links); a missing one is not an error."""
     before("rmtree", str(path))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
@@ -105,7 +105,7 @@ def remove_tree(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o640) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name whole and durable, or not at all.
+    """Open a file that appears under its name complete and durable, or not at all.
 
     Yields:
         A buffered binary file, open for writing beside the final name.
@@ -125,13 +125,13 @@ def whole_file(path: Path, mode: int = 0o640) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: Path, document: object, mode: int = 0o640) -> None:
-    """Write a JSON document whole and durable, readable by people."""
+    """Write a JSON document completely and durably, readable by people."""
     with whole_file(path, mode) as file:
         file.write(json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def show_json(path: Path, document: object, mode: int = 0o640) -> None:
-    """Write a JSON document whole but not durable: for what is shown now and worthless after a crash."""
+    """Write a JSON document completely but not durably: for data that is shown now and worthless after a crash."""
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -140,16 +140,16 @@ def show_json(path: Path, document: object, mode: int = 0o640) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
+    """Return the SHA-256 of a file in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_regular(path: Path, flags: int = 0, buffer_bytes: int = DEFAULT_BUFFER_SIZE) -> BufferedReader:
-    """Open a file to read it through; a FIFO or device in its place does not keep us waiting.
+    """Open a regular file for reading; a FIFO or device in its place does not block.
 
     Args:
-        flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
+        flags: Further flags of open(2), e.g. `os.O_NOFOLLOW`.
 
     Raises:
         OSError: If it cannot be opened.
@@ -166,7 +166,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON document.
 
     Raises:
-        OSError, ValueError: If it is not there, not a regular file, or not JSON.
+        OSError, ValueError: If it is missing, not a regular file, or not JSON.
     """
     with open_regular(path) as file:
         content = file.read()

@@ -1,10 +1,10 @@
-"""How much room a filesystem has, whether that is enough to work in, and the ballast that is thrown off when it is not.
+"""Measure the free space of a filesystem, judge whether it is enough for work, and keep a ballast for when it is not.
 
     free ──► plenty ──────── enough again (a quarter more) ──────── least ─────────── 0
-             work             work, or pause if it paused            pause            the ballast is given up
+             work             work, or pause if it paused            pause            the ballast is released
 
-What is in flight when room gets short was computed for much time and money. It must be recorded even on a disk that
-somebody else filled to its last byte: therefore the ballast, a file of real blocks that holds nothing.
+Results in flight when space gets short have cost much time and money. They must be recorded even on a disk that another
+user filled to its last byte. That is the purpose of the ballast, a file of real blocks without content.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pathlib import Path
 
 from obcd.text import printable
 
-#: What stays free where `[spool] min_free_bytes` says nothing: this much, but on a small disk at most this part of it.
+#: Bytes that stay free without `[spool] min_free_bytes`, but on a small disk at most this part of it.
 MIN_FREE_BYTES, SMALL_PART = 2**28, 20
-#: Files that it must be possible to make (inodes), at most the same part of all there can be.
+#: Files that it must be possible to make (inodes), at most the same part of the filesystem's maximum.
 MIN_FREE_FILES = 1000
-#: What paused goes on when there is this part of the least more than the least.
+#: After a pause, work goes on when the minimum plus this part of it is free.
 MORE_PART = 4
-#: The ballast: a thousand long answers (2048 tokens each); on a small disk at most this part of it.
+#: Size of the ballast: a thousand long answers (2048 tokens each); on a small disk at most this part of it.
 BALLAST_BYTES, BALLAST_PART = 2**23, 100
-#: What the operating system says when there is no room.
+#: Errors of the operating system when there is no space.
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """Room on a filesystem in bytes and files; `size` or `inodes` is 0 where it does not count them."""
+    """Space on a filesystem in bytes and files; `size` or `inodes` is 0 if the filesystem does not count them."""
 
     free: int
     size: int
@@ -43,7 +43,7 @@ class Space:
 
 
 def read_space(path: Path) -> Space:
-    """Ask a filesystem for its room, as this user may use it. Where a server is behind it, this may wait for ever.
+    """Return the space of a filesystem for this user. On a network filesystem this may block for ever.
 
     Raises:
         OSError: If the path cannot be reached.
@@ -59,7 +59,7 @@ def read_space(path: Path) -> Space:
 
 
 def least_bytes(space: Space, wanted: int | None) -> int:
-    """Return what has to stay free; what the configuration says counts as it is, also where it can never be."""
+    """Return how many bytes must stay free; the configured value counts unchanged, even if the disk is smaller."""
     return min(MIN_FREE_BYTES, space.size // SMALL_PART) if wanted is None else wanted
 
 
@@ -69,38 +69,38 @@ def least_files(space: Space) -> int:
 
 
 def ballast_bytes(space: Space) -> int:
-    """Return how large the ballast is on this filesystem."""
+    """Return the size of the ballast on this filesystem."""
     return min(BALLAST_BYTES, space.size // BALLAST_PART) if space.size else BALLAST_BYTES
 
 
 def find_shortage(place: Path, space: Space, wanted: int | None, *, is_short: bool, owed: int = 0) -> str:
-    """Decide whether there is too little room to begin anything.
+    """Decide whether there is too little space to begin new work.
 
     Args:
         wanted: `[spool] min_free_bytes`, None where it is not set.
-        is_short: Whether there was too little at the last look: then it takes a quarter more to go on.
-        owed: Bytes that have to be written first: a copy, the ballast where it is missing.
+        is_short: Whether there was too little at the last check: then a quarter more is needed to go on.
+        owed: Bytes that must be written first: a copy, the ballast if it is missing.
 
     Returns:
-        Why there is too little, for people; "" when there is enough.
+        The reason for people; "" if there is enough.
     """
     where = printable(str(place))
     if space.is_read_only:
-        return f"{where} lies on a filesystem that is read-only"
+        return f"{where} is on a read-only filesystem"
     least, files = least_bytes(space, wanted), least_files(space)
     more = MORE_PART if is_short else 0
     if space.size and space.free - owed < least + (least // more if more else 0):
         return (
-            f"only {shown_size(space.free)} are free where {where} lies, "
-            f"and {shown_size(least + owed)} are to stay free ([spool] min_free_bytes): delete something there"
+            f"only {shown_size(space.free)} are free on the filesystem of {where}, "
+            f"and {shown_size(least + owed)} must stay free ([spool] min_free_bytes): delete something there"
         )
     if space.inodes and space.free_inodes < files + (files // more if more else 0):
-        return f"only {space.free_inodes} more files can be made where {where} lies (inodes): delete some there"
+        return f"only {space.free_inodes} more files fit on the filesystem of {where} (inodes): delete some there"
     return ""
 
 
 def shown_size(count: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes as text for people."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if count >= unit:
             return f"{count / unit:.{int(count < 10 * unit)}f} {name}"
@@ -108,13 +108,13 @@ def shown_size(count: int) -> str:
 
 
 class Ballast:
-    """A file that takes up room until the room is needed. Any thread; making and giving up are single calls."""
+    """A file that takes up space until the space is needed. Any thread; `make` and `give_up` are single calls."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def size(self) -> int:
-        """Return how large it is now, 0 when it is not there."""
+        """Return its current size in bytes, 0 if it is missing."""
         try:
             status = self._path.lstat()
         except OSError:
@@ -122,12 +122,12 @@ class Ballast:
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def make(self, size: int) -> None:
-        """Take the room: blocks, and not only a length.
+        """Allocate the space: blocks, and not only a length.
 
         Raises:
-            OSError: If there is no room for it, or if it cannot be made here; nothing is left of it then.
+            OSError: If there is no space for it, or it cannot be made here; nothing of it is left then.
         """
-        with contextlib.suppress(FileNotFoundError):  # what is left of one that was cut short, or somebody's link
+        with contextlib.suppress(FileNotFoundError):  # the rest of an interrupted call, or another user's link
             self._path.unlink()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -142,7 +142,7 @@ class Ballast:
             os.close(descriptor)
 
     def give_up(self) -> bool:
-        """Free its room; False when there was nothing to free."""
+        """Free its space; return False if there was nothing to free."""
         try:
             self._path.unlink()
         except OSError:

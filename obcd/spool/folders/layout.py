@@ -1,4 +1,4 @@
-"""Where everything lies: the folders of one spool, their rights, and the locks that keep a second coordinator out."""
+"""The folders of one spool, their permissions, and the locks that keep a second coordinator out."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from obcd.system_paths import SYSTEM_ROOT
 
 #: The installed system's runtime folder (systemd: RuntimeDirectory=obcd-coordinator).
 SYSTEM_RUNTIME = Path("/run/obcd-coordinator")
-#: File of the root that holds the remembered answers; see `cache`.
+#: File of the root that holds the cached answers; see `cache`.
 CACHE_NAME = "cache.sqlite"
-#: How often a held lock is tried again before it counts as another coordinator's, and seconds between.
+#: How often a held lock is tried before it counts as another coordinator's, and the seconds between the tries.
 LOOKS, LOOK_SECONDS = 3, 0.02
 
 
@@ -31,15 +31,15 @@ LOOKS, LOOK_SECONDS = 3, 0.02
 class Layout:
     """The folders of one spool.
 
-    root/inbox/            drop here; inbox/<profile>/ uses [profiles.<profile>]
+    root/inbox/            users drop here; inbox/<profile>/ uses [profiles.<profile>]
     inbox/.obcd/claim/     claims in progress, 0700
     root/jobs/<id>/        accepted jobs, 0700
-    root/answered/         what is not computed again (`repeat = "skip"`), 0700
-    root/cache.sqlite      answers that are remembered (`cache = true`), 0600
+    root/answered/         records of drops that are not computed again (`repeat = "skip"`), 0700
+    root/cache.sqlite      cached answers (`cache = true`), 0600
     root/outbox/           mirrors the inbox: outbox/[<profile>/]<stem>/, or outbox/<user>/[<profile>/]<stem>/
 
     Attributes:
-        per_user: Whether answers are shown to their submitter alone, each in a home of his (see `user_folders`).
+        per_user: Whether only their submitter may read answers, each in their own home (see `user_folders`).
     """
 
     root: Path
@@ -49,9 +49,9 @@ class Layout:
 
     @classmethod
     def at(cls, root: Path, inbox: str | None = None, *, per_user: bool = False) -> Layout:
-        """Return the layout of a root; only the inbox may lie elsewhere, and it may be a link to where it lies."""
+        """Return the layout of a root; only the inbox may be elsewhere, and it may be a link to its real folder."""
         path = Path(inbox).expanduser().absolute() if inbox else root / "inbox"
-        with contextlib.suppress(PermissionError):  # who may not look gets the sentence of what he asks for
+        with contextlib.suppress(PermissionError):  # a user without permission gets the error of the later operation
             path = path.resolve() if path.is_symlink() and path.is_dir() else path
         return cls(root, path, root / "outbox", per_user)
 
@@ -62,17 +62,17 @@ class Layout:
 
     @property
     def answered(self) -> Path:
-        """One small file for each drop that is answered by a pointer if it comes again; see `repeat_index`."""
+        """One small file for each drop that is answered by a pointer if it is dropped again; see `repeat_index`."""
         return self.root / "answered"
 
     @property
     def cache(self) -> Path:
-        """The answers that are remembered; see `cache`."""
+        """The cached answers; see `cache`."""
         return self.jobs.with_name(CACHE_NAME)
 
     @property
     def claims(self) -> Path:
-        """Claimed files, one folder each, named by the job's id."""
+        """Claimed files, one folder each, named by the id of the job."""
         return self.inbox / ".obcd" / "claim"
 
     def claim(self, job: str, profile: str) -> Path:
@@ -83,8 +83,8 @@ class Layout:
     def runtime(self) -> Path:
         """Return the folder of `status.json` and of supervisor's socket.
 
-        Short, since a unix socket's path has at most 107 bytes; not under the root, since a full disk must not hide
-        the status that says so.
+        The path is short, because the path of a unix socket has at most 107 bytes; it is not under the root, because a
+        full disk must not hide the status that reports it.
         """
         if self.root == SYSTEM_ROOT:
             return SYSTEM_RUNTIME
@@ -103,7 +103,7 @@ class Layout:
         """Make the folders that are missing.
 
         Args:
-            option: What chooses another place, for the sentence of an error.
+            option: The option that chooses another place, for the message of an error.
 
         Raises:
             InputError: If one cannot be made or is not a folder.
@@ -117,17 +117,18 @@ class Layout:
             _check_folder(self.outbox)
             disk.make_folder(self.outbox, 0o750)
             self.create_profiles(profiles)
-            for folder in (self.root, self.inbox, self.claims.parent):  # found, but made by one who was killed then?
+            # One that was found may have been made by a process that was killed before its sync.
+            for folder in (self.root, self.inbox, self.claims.parent):
                 disk.sync_folder(folder)
             make_private(self.runtime)
         except OSError as error:
             raise InputError(
                 f"cannot make the spool at {self.root}: {error.strerror} ({error.filename}); "
-                f"choose a folder that you may write into ({option})"
+                f"choose a folder that you may write to ({option})"
             ) from None
 
     def create_profiles(self, profiles: Iterable[str]) -> None:
-        """Make the profiles' folders in the inbox, where they are missing.
+        """Make the missing folders of profiles in the inbox.
 
         Raises:
             InputError: If something else is there.
@@ -138,10 +139,10 @@ class Layout:
             make_alike(self.inbox / profile, self.inbox)
 
     def create_claims(self) -> None:
-        """Make the folders of claims, where they are missing.
+        """Make the missing folders of claims.
 
         Raises:
-            InputError: If somebody else planted one, who would then own what is claimed.
+            InputError: If another user made one, who would then own the claimed files.
             OSError: If one cannot be made.
         """
         for folder in (self.claims.parent, self.claims):
@@ -149,7 +150,7 @@ class Layout:
 
 
 def make_own(folder: Path) -> None:
-    """Make a folder of the spool, 0700 and ours, durably.
+    """Make a folder of the spool, durably, with mode 0700 and owned by this process's user.
 
     Raises:
         InputError: If something else is there: a file, a link, a folder of another user.
@@ -158,26 +159,26 @@ def make_own(folder: Path) -> None:
     disk.make_folder(folder, 0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{folder} is not a folder: take it away, obcd keeps a folder of its own there")
+        raise InputError(f"{folder} is not a folder: remove it, obcd needs its own folder there")
     if status.st_uid != os.getuid():
         raise InputError(f"{folder} belongs to another user (uid {status.st_uid}): {_another_way(folder)}")
     if status.st_mode & 0o077:
-        raise InputError(f"others may come at the prompts in {folder}: chmod 0700 {shlex.quote(str(folder))}")
+        raise InputError(f"other users may access the prompts in {folder}: chmod 0700 {shlex.quote(str(folder))}")
 
 
 def _another_way(folder: Path) -> str:
-    """Return what to do about another's folder: never to take away what holds the jobs of everybody."""
+    """Return what to do about another user's folder; never advise to remove one with everybody's jobs."""
     if folder.is_relative_to(SYSTEM_ROOT):
-        return "this is the system's spool: give it work with obcd submit, or have one of your own with --root DIR"
+        return "this is the system's spool: give it work with obcd submit, or use your own spool with --root DIR"
     return "run as that user, or choose another folder with --root DIR"
 
 
 def make_alike(folder: Path, inbox: Path) -> None:
-    """Make a profile's folder of the inbox, as open as the inbox itself: who may drop there may drop here.
+    """Make the folder of a profile with the permissions of the inbox: who may drop there may drop here.
 
-    The mode is mkdir's, past the umask, and not a chmod's: under systemd's RestrictSUIDSGID= nobody may set the
-    set-group-ID bit, which mkdir hands down from the inbox and chmod would take away. The umask is the whole process's
-    for that moment; what other threads make has a mode of its own.
+    mkdir sets the mode, with the umask cleared, and not chmod: under systemd's RestrictSUIDSGID= no process may set the
+    set-group-ID bit, which mkdir inherits from the inbox and chmod would clear. The umask of the whole process changes
+    for that moment; other threads give their files an explicit mode.
     """
     mode = stat.S_IMODE(inbox.stat().st_mode) & 0o1777
     old = os.umask(0)
@@ -189,30 +190,30 @@ def make_alike(folder: Path, inbox: Path) -> None:
 
 def _check_folder(path: Path) -> None:
     if os.path.lexists(path) and not path.is_dir():
-        raise InputError(f"{path} is not a folder: take it away, or choose another --root")
+        raise InputError(f"{path} is not a folder: remove it, or choose another --root")
 
 
 def make_private(folder: Path) -> None:
-    """Make a runtime folder, 0700 and ours; one that a stranger planted is refused.
+    """Make a runtime folder with mode 0700, owned by this process's user; refuse one that another user made.
 
     Raises:
-        InputError: If it is there and not ours.
+        InputError: If it exists and belongs to another user.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise InputError(f"{folder} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of yours")
+        raise InputError(f"{folder} belongs to another user: remove it, or set XDG_RUNTIME_DIR to your own folder")
 
 
 def lock_holder(layout: Layout) -> int | None:
-    """Return the process id of the coordinator that runs on a spool, None when none does.
+    """Return the process id of the coordinator that runs on a spool, None if none runs.
 
-    Told by the lock and not by what the file says alone: a coordinator that was killed leaves its id behind, and by now
-    another program may have it.
+    The lock decides and not only the content of the file: a coordinator that was killed leaves its id behind, and
+    another program may have that id now.
 
     Raises:
         PermissionError: If this user may not know.
-        InputError: If the lock is held and does not say by whom.
+        InputError: If the lock is held and does not name its holder.
     """
     path = layout.root / "lock"
     try:
@@ -224,7 +225,7 @@ def lock_holder(layout: Layout) -> int | None:
     except BlockingIOError:
         word, _, number = os.read(descriptor, 100).decode(errors="replace").strip().partition(" ")
         if word != "pid" or not number.isdecimal():
-            raise InputError(f"{path} is held, and does not say by which process: try again") from None
+            raise InputError(f"{path} is locked, and does not say by which process: try again") from None
         return int(number)
     finally:
         os.close(descriptor)
@@ -232,7 +233,7 @@ def lock_holder(layout: Layout) -> int | None:
 
 
 def _take(descriptor: int) -> None:
-    """Take a lock; one that `lock_holder` looks at in this moment is free in the next."""
+    """Take a lock; one that `lock_holder` is testing at this moment is free in the next."""
     for _ in range(LOOKS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,7 +245,7 @@ def _take(descriptor: int) -> None:
 
 
 class SpoolLock:
-    """`flock` on the root and on the inbox, held for life; close-on-exec, so that no child keeps it."""
+    """`flock` on the root and on the inbox, held until the process ends; close-on-exec, so that no child keeps it."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -257,7 +258,7 @@ class SpoolLock:
             AlreadyRunningError: If another process holds one; nothing is held then.
             InputError: If one cannot be opened; nothing is held then.
         """
-        if self._descriptors:  # ours already
+        if self._descriptors:  # held already
             return
         for path in (self._layout.root / "lock", self._layout.inbox / ".obcd" / "lock"):
             descriptor = self._open(path)
@@ -277,14 +278,14 @@ class SpoolLock:
             self._sign(descriptor, path)
 
     def _sign(self, descriptor: int, path: Path) -> None:
-        """Write who holds a lock over who held it last: that finds room on a full disk too."""
+        """Overwrite the last holder of a lock with this one: that works on a full disk as well."""
         text = f"pid {os.getpid()}\n".encode()
         try:
             os.pwrite(descriptor, text, 0)
             os.ftruncate(descriptor, len(text))
         except OSError as error:
             self.release()
-            raise InputError(f"cannot write the lock {path}: {error.strerror}; make room there") from None
+            raise InputError(f"cannot write the lock {path}: {error.strerror}; free space there") from None
 
     def _open(self, path: Path) -> int:
         try:
@@ -292,11 +293,11 @@ class SpoolLock:
         except OSError as error:
             self.release()
             raise InputError(
-                f"cannot open the lock {path}: {error.strerror}; obcd needs a file of its own there: take away what is"
+                f"cannot open the lock {path}: {error.strerror}; obcd needs its own file there: remove what is there"
             ) from None
 
     def check_free(self) -> None:
-        """Raise an error unless both locks could be taken now.
+        """Raise an error unless both locks can be taken now.
 
         Raises:
             AlreadyRunningError: If another process holds one.
@@ -305,7 +306,7 @@ class SpoolLock:
         self.release()
 
     def release(self) -> None:
-        """Give both locks back; safe to call twice."""
+        """Release both locks; safe to call twice."""
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()

@@ -1,8 +1,8 @@
-"""The folders of a spool: what each is, whose it is, and who may come at it. Changes nothing.
+"""Check the folders of a spool: their types, their owners and their permissions. Changes nothing.
 
-A user's own root is private and as the umask made it; a shared one (the system's, or one whose inbox others may write
-into) has to keep its users apart: the coordinator does not start on an inbox that does not (`check_inboxes`), and
-`obcd check` tells all flaws. What this user may not look at is passed over.
+A user's own root is private and has the permissions of the umask; a shared one (the system's, or one with an inbox that
+other users may write to) must keep its users apart: the coordinator does not start on an inbox that does not
+(`check_inboxes`), and `obcd check` reports all flaws. A folder that this user may not look at is skipped.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from obcd.system_paths import SYSTEM_ROOT
 from obcd.text import printable
 from obcd.users import group_name, user_name
 
-#: Modes of a shared spool. With 3770 its users may list the inbox too.
+#: Modes of a shared spool. With 3770 its users may also list the inbox.
 INBOX_MODES, OUTBOX_MODE, OWN_MODE = (0o3730, 0o3770), 0o2750, 0o700
 
 
 class FlawHarm(StrEnum):
-    """What a flaw does; the values are those of a finding's severity."""
+    """The effect of a flaw; the values are the severities of a finding."""
 
-    BREACH = "fault"  # shows prompts to others, or lets others at them
-    WEAKNESS = "warning"  # not as it should be, and nobody gets at anything by it
+    BREACH = "fault"  # lets other users read or change prompts or answers
+    WEAKNESS = "warning"  # not as it should be, but gives no access to content
     ODDITY = "note"  # worth knowing
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What is not as it should be with a folder: a sentence, and the command that mends it ("" where there is none)."""
+    """A flaw of a folder: a sentence, and the command that fixes it ("" if there is none)."""
 
     harm: FlawHarm
     sentence: str
@@ -45,19 +45,19 @@ class Flaw:
 
 
 def check_inboxes(layout: Layout, profiles: Iterable[str]) -> None:
-    """Refuse an inbox in which one user gets at another's drops; folders that are missing are right.
+    """Refuse an inbox in which one user can change another's drops; a missing folder is not a flaw.
 
     Raises:
-        InputError: Saying what is wrong, with the command that mends it.
+        InputError: With what is wrong and the command that fixes it.
     """
     for path in (layout.inbox, *(layout.inbox / profile for profile in profiles)):
         for flaw in judge_inbox(path, os.geteuid(), is_shared=is_shared(layout)):
             if flaw.harm is FlawHarm.BREACH:
-                raise InputError("; mend it, then start again: ".join(filter(None, (flaw.sentence, flaw.remedy))))
+                raise InputError("; fix it, then start again: ".join(filter(None, (flaw.sentence, flaw.remedy))))
 
 
 def judge_folders(layout: Layout, inboxes: Iterable[Path], owner: int) -> Iterator[Flaw]:
-    """Judge all folders that are there.
+    """Yield the flaws of all folders that exist.
 
     Args:
         inboxes: The inbox and the folders of its profiles.
@@ -73,7 +73,7 @@ def judge_folders(layout: Layout, inboxes: Iterable[Path], owner: int) -> Iterat
     yield from _judge_outbox(layout.outbox, owner, is_shared=shared)
     root = layout.root.stat()
     if _others_may_write(root) and not root.st_mode & stat.S_ISVTX:
-        why = f"others may rename what lies in {shown(layout.root)} (mode {_mode(root)})"
+        why = f"other users may rename the content of {shown(layout.root)} (mode {_mode(root)})"
         yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {quoted(layout.root)}")
 
 
@@ -83,12 +83,12 @@ def shown(path: Path) -> str:
 
 
 def quoted(path: Path) -> str:
-    """Return a path as a shell's word, ready to print."""
+    """Return a path as a word of a shell command, ready to print."""
     return shlex.quote(shown(path))
 
 
 def lstat(path: Path) -> os.stat_result | None:
-    """Look at a path without following it; None when there is nothing, or nothing that this user may see."""
+    """Return the status of a path without following it; None if it is missing or this user may not see it."""
     try:
         return path.lstat()
     except OSError:
@@ -100,30 +100,30 @@ def _mode(status: os.stat_result) -> str:
 
 
 def _judge_own(path: Path, owner: int) -> Iterator[Flaw]:
-    """Judge a folder that is the daemon's alone: prompts lie in it."""
+    """Yield the flaws of a folder for the daemon alone: it holds prompts."""
     status = lstat(path)
     if status is None:
         return
     place = shown(path)
     if not stat.S_ISDIR(status.st_mode):
-        why = f"{place} is no folder, and obcd keeps one of its own there"
+        why = f"{place} is not a folder, and obcd needs its own folder there"
         yield Flaw(FlawHarm.BREACH, why, f"mv {quoted(path)} {quoted(path)}.away")
     elif status.st_uid != owner:
         why = f"{place} belongs to {user_name(status.st_uid)}, not to the daemon's user"
         yield Flaw(FlawHarm.BREACH, why, f"sudo chown -R {user_name(owner)} {quoted(path)}")
     elif status.st_mode & 0o777 != OWN_MODE:  # a setgid bit comes from the folder above and harms nothing
         opened = status.st_mode & 0o077
-        why = "others may come at the prompts in it" if opened else f"it should be {OWN_MODE:04o}"
+        why = "other users may access the prompts in it" if opened else f"it should be {OWN_MODE:04o}"
         harm = FlawHarm.BREACH if opened or status.st_mode & OWN_MODE != OWN_MODE else FlawHarm.ODDITY
         yield Flaw(harm, f"{place} has mode {_mode(status)}: {why}", f"chmod {OWN_MODE:04o} {quoted(path)}")
 
 
 def judge_inbox(path: Path, owner: int, *, is_shared: bool) -> Iterator[Flaw]:
-    """Judge the inbox, or the folder of a profile in it.
+    """Yield the flaws of the inbox, or of a profile's folder in it.
 
     Args:
         owner: The daemon's user.
-        is_shared: Whether the spool is: this folder may be though the spool is not, if others may write into it.
+        is_shared: Whether the spool is shared; if not, this folder counts as shared if other users may write to it.
     """
     status = lstat(path)
     if status is None:
@@ -153,7 +153,7 @@ def _judge_outbox(path: Path, owner: int, *, is_shared: bool) -> Iterator[Flaw]:
         yield from _judge_owner(path, status, owner)
         yield from _judge_shared_outbox(path, status)
     elif _others_may_write(status) and not status.st_mode & stat.S_ISVTX:
-        why = f"others may rename what lies in {shown(path)} (mode {_mode(status)})"
+        why = f"other users may rename the content of {shown(path)} (mode {_mode(status)})"
         yield Flaw(FlawHarm.BREACH, why, f"chmod go-w {quoted(path)}")
 
 
@@ -172,12 +172,12 @@ def _judge_link(path: Path, more: str = "") -> Flaw:
     try:
         path.stat()
     except OSError as error:
-        return Flaw(FlawHarm.BREACH, f"{shown(path)} is a link that leads nowhere: {error.strerror}")
+        return Flaw(FlawHarm.BREACH, f"{shown(path)} is a broken link: {error.strerror}")
     return Flaw(FlawHarm.ODDITY, f"{shown(path)} is a link to {shown(Path(os.path.realpath(path)))}{more}")
 
 
 def _judge_owner(path: Path, status: os.stat_result, owner: int) -> Iterator[Flaw]:
-    """Judge whose a shared folder is: the owner of a sticky one may take away what others put there."""
+    """Yield a flaw if a shared folder has the wrong owner, who may remove other users' files even if it is sticky."""
     if status.st_uid != owner:
         why = f"{shown(path)} belongs to {user_name(status.st_uid)}, not to the daemon's user"
         yield Flaw(FlawHarm.BREACH, why, f"sudo chown {user_name(owner)} {quoted(path)}")
@@ -202,7 +202,7 @@ def _judge_shared_outbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
     mode, command = status.st_mode & 0o7777, f"chmod {OUTBOX_MODE:04o} {quoted(path)}"
     place = f"{shown(path)} has mode {_mode(status)}"
     if mode & 0o022:
-        yield Flaw(FlawHarm.BREACH, f"{place}: others than the daemon may put answers there or take them away", command)
+        yield Flaw(FlawHarm.BREACH, f"{place}: users other than the daemon's may add or remove answers", command)
     elif mode & 0o007:
         yield Flaw(FlawHarm.WEAKNESS, f"{place}: everybody on this machine may see whose jobs there are", command)
     elif mode != OUTBOX_MODE:
@@ -212,13 +212,13 @@ def _judge_shared_outbox(path: Path, status: os.stat_result) -> Iterator[Flaw]:
 
 
 def is_shared(layout: Layout) -> bool:
-    """Return whether others than the daemon's user are to drop here."""
+    """Return whether users other than the daemon's drop here."""
     status = lstat(layout.inbox)
     return layout.root == SYSTEM_ROOT or (status is not None and _others_may_write(status))
 
 
 def _others_may_write(status: os.stat_result) -> bool:
-    """Return whether anybody but the owner may write; a group that is the owner's alone (umask 002) is nobody else."""
+    """Return whether anybody except the owner may write; the owner's private group (umask 002) does not count."""
     if stat.S_ISLNK(status.st_mode):
         return False
     return bool(status.st_mode & 0o002) or (
@@ -227,7 +227,7 @@ def _others_may_write(status: os.stat_result) -> bool:
 
 
 def may_write(status: os.stat_result, uid: int) -> bool:
-    """Return whether a folder's mode lets a user make files in it; root may always."""
+    """Return whether the mode of a folder lets a user make files in it; root always may."""
     if uid == 0:
         return True
     if status.st_uid == uid:

@@ -1,10 +1,11 @@
-"""Where a submitter's answers go: the outbox itself, or (`[spool] per_user`) a home of his own in it.
+"""Choose the folder of a submitter's answers: the outbox itself, or (`[spool] per_user`) the submitter's home in it.
 
-outbox/[<profile>/]<stem>/          everybody's: the group reads it
-outbox/<user>/[<profile>/]<stem>/   one submitter's: a home is 0700, and an ACL lets him alone list and read it
+outbox/[<profile>/]<stem>/          for everybody: the group reads it
+outbox/<user>/[<profile>/]<stem>/   for one submitter: a home is 0700, and an ACL lets only them list and read it
 
-A home goes by the user's name, else by his number, also where something else has the name. Whose it is stands in its
-ACL and not in its name: names change hands. What is made in it inherits the ACL; what is renamed into it does not.
+A home has the name of the user, or the user's number if there is no name or another file has it. The ACL says to whom a
+home belongs, not the name, because names can pass to other users. A file that is made in a home inherits the ACL; one
+that is renamed into it does not.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ MAX_NAME_BYTES = 100
 
 
 def home_names(uid: int) -> tuple[str, ...]:
-    """Return what a user's home may be called, the best first."""
+    """Return the possible names of a user's home, the preferred one first."""
     name = find_user_name(uid)
     is_plain = name.isprintable() and "/" not in name and not name.startswith(".")
     return (name, str(uid)) if name and is_plain and len(os.fsencode(name)) <= MAX_NAME_BYTES else (str(uid),)
 
 
 def make_place(layout: Layout, uid: int, profile: str) -> Path:
-    """Return the folder of the outbox that a job of a submitter goes into; it is made where it is missing.
+    """Return the folder of the outbox for a job of a submitter; make it if it is missing.
 
     Raises:
-        OSError: If it cannot be made, or cannot be kept from others.
+        OSError: If it cannot be made, or cannot be closed to other users.
     """
-    disk.make_folder(layout.outbox, 0o750)  # it may have been taken away
+    disk.make_folder(layout.outbox, 0o750)  # it may have been removed
     parent = _make_home(layout.outbox, uid) if layout.per_user else layout.outbox
     if not profile:
         return parent
@@ -48,12 +49,12 @@ def make_place(layout: Layout, uid: int, profile: str) -> Path:
 
 
 def find_places(outbox: Path, uid: int, profile: str) -> tuple[Path, ...]:
-    """Return the folders in which answers of a submitter may lie, whichever rule is in force; some may not be there."""
+    """Return the folders that may hold a submitter's answers, with or without `per_user`; some may not exist."""
     return tuple(parent / profile for parent in (outbox, *(outbox / name for name in home_names(uid))))
 
 
 def is_home(layout: Layout, path: Path) -> bool:
-    """Return whether a path is somebody's home in the outbox; whoever may look at the outbox may ask."""
+    """Return whether a path is a user's home in the outbox; every user who may look at the outbox may call it."""
     return path.parent == layout.outbox and bool(acl.readers(path))
 
 
@@ -64,11 +65,11 @@ def _make_home(outbox: Path, uid: int) -> Path:
         if _may_be_home_of(home, uid):
             acl.open_folder(home, uid)
             return home
-    raise FileExistsError(errno.EEXIST, "something else has its name: rename that", str(outbox / str(uid)))
+    raise FileExistsError(errno.EEXIST, "another file has its name: rename that file", str(outbox / str(uid)))
 
 
 def _may_be_home_of(folder: Path, uid: int) -> bool:
-    """Return whether a folder is ours and this user's alone, or still nobody's (made just now, or before a crash)."""
+    """Return whether a folder of the daemon is this user's alone, or has no user yet (new, or made before a crash)."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return False

@@ -1,1 +1,1 @@
-"""What lies in the inbox."""
+"""The files of the inbox: drops and control files."""

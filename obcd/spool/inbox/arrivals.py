@@ -1,7 +1,7 @@
-"""The inbox as it is now: which files are there, which have settled, and why the others wait.
+"""Scan the inbox: find its files, decide which have settled, and say why the others wait.
 
-A scan is the truth; file events only make it come sooner. Nothing is read here but names and `fstat`: what touches a
-stranger's bytes is the clerk's (see `acceptance`).
+The scan decides; file events only cause an earlier scan. This module reads only names, `fstat` and markers; the clerk
+reads the drops, which are untrusted input (see `acceptance`).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ MARKER_SUFFIX = ".done"
 MAX_NAME_BYTES = 200
 #: The daemon's own folder in the inbox (see `layout`).
 OWN_FOLDER = ".obcd"
-#: Entries of a folder that is no profile's which are looked at for drops.
+#: Maximum number of entries that are searched for drops in a folder that belongs to no profile.
 MOST_STRAY = 1000
-#: Control files of one owner that are told of.
+#: Maximum number of control files of one owner that are reported.
 MOST_CONTROLS = 200
-#: A marker is a small JSON object; what is larger is not one.
+#: Maximum size of a marker, a small JSON object.
 MAX_MARKER_BYTES = 4096
-#: Seconds a file may go on changing before we say so; a marker may lie without its file before it is removed.
+#: Seconds that a file may go on changing before that is reported; seconds before a marker without its file is removed.
 RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 
-#: What `obcd submit` calls its drops, in their markers.
+#: The form of a drop id that `obcd submit` writes into a marker.
 DROP_ID = re.compile("[0-9a-f]{16}")
-#: Names that programs use while they write (rsync, editors, browsers, NFS); passed over in silence.
+#: Names that programs use while they write (rsync, editors, browsers, NFS); ignored silently.
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
-#: Names beside a drop that say what is to become of its job (see `control`); what a number may be is said there.
+#: Names of control files beside a drop (see `control`, which also has the range of the number).
 CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
 
 
@@ -55,7 +55,7 @@ class Key(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What must not change while a file settles, from `fstat`."""
+    """The fields of `fstat` that must not change while a file settles."""
 
     device: int
     inode: int
@@ -72,10 +72,10 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What `name.jsonl.done` says; empty fields where it is silent.
+    """The content of `name.jsonl.done`; fields are empty if it does not have them.
 
-    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a marker
-    too. `parent` is the job whose failed lines these are (`obcd retry`).
+    Example: `{"sha256": "…", "bytes": 8123, "lines": 30, "drop_id": "…", "parent": "<job>"}`; an empty file is a valid
+    marker. `parent` is the job whose failed lines these are (`obcd retry`).
     """
 
     sha256: str = ""
@@ -86,10 +86,10 @@ class Marker:
 
     @classmethod
     def parse(cls, raw: bytes) -> Marker:
-        """Read a marker; what it says wrongly counts as not said, except that nonsense raises.
+        """Parse a marker; a key with an invalid value counts as missing.
 
         Raises:
-            ValueError: If it is neither empty nor a JSON object, or nested too deeply to be read.
+            ValueError: If it is neither empty nor a JSON object, or is nested too deeply.
         """
         try:
             document: object = json.loads(raw) if raw.strip() else {}
@@ -121,14 +121,14 @@ class Drop:
 
 
 class Unfit(StrEnum):
-    """Why an entry is not looked at further; the value is the sentence for `why.txt`."""
+    """Why an entry is not a drop; the value is the sentence for `why.txt`."""
 
-    NAME = "its name does not end in .jsonl: rename it if it holds prompts, or take it away"
+    NAME = "its name does not end in .jsonl: rename it if it holds prompts, or remove it"
     LONG = f"its name is longer than {MAX_NAME_BYTES} bytes: give it a shorter one"
     UNPRINTABLE = "its name has characters that cannot be shown: rename it"
     LINK = "it is a symbolic link: links are never followed, copy the file itself"
     SPECIAL = "it is not a regular file"
-    HARD_LINK = "it has a second hard link: it is taken when the other one is gone"
+    HARD_LINK = "it has a second hard link: it is accepted when the other one is removed"
     UNREADABLE = "the daemon may not read it: chmod g+r (or a+r) the file"
     CLOSED = "the daemon may not read this folder: chmod g+rx"
     PROFILE = (
@@ -142,13 +142,13 @@ class _Watched:
     since: float  # when this identity was first seen
     first: float  # when the name was first seen
     looks: int = 1
-    held: str = ""  # why the clerk did not take it
+    held: str = ""  # why the clerk did not accept it
     held_until: float = 0.0
-    given: bool = False  # handed to the clerk, no verdict yet
+    given: bool = False  # whether the clerk has it and has given no verdict yet
 
 
 def hidden_name(drop_id: str) -> str:
-    """Return the name that a submitter's copy has until it gets its own."""
+    """Return the name of a submitter's copy until it gets its final name."""
     return f".{drop_id}.tmp"
 
 
@@ -158,12 +158,12 @@ def is_ignored(name: str) -> bool:
 
 
 def is_control(name: str) -> bool:
-    """Return whether a name is that of a control file, well formed or not; one that ends as a drop's is a drop's."""
+    """Return whether a name is that of a control file, valid or not; a name that ends like a drop's is a drop's."""
     return form_of(name) is None and CONTROL.fullmatch(name) is not None
 
 
 class Inbox:
-    """What the inbox looked like at the last scan. One thread; `now` is monotonic seconds."""
+    """The state of the inbox at the last scan. One thread; `now` is monotonic seconds."""
 
     def __init__(
         self,
@@ -176,16 +176,16 @@ class Inbox:
         self._path = path
         self.configure(profiles, settle_seconds, require_marker, accepts)
         self._watched: dict[Key, _Watched] = {}
-        #: Files with a time until which they are held; of all the others there may be thousands.
+        #: Files with a time until which they are held; there may be thousands of others.
         self._held: set[Key] = set()
-        #: {marker without its file: when it was first seen so}
+        #: {marker without its file: when it was first seen without it}
         self._markers: dict[Key, float] = {}
-        #: {file: why it is not taken}, of the last look that came to its end
+        #: {file: why it is not accepted}, of the last complete scan
         self.waiting: dict[Key, str] = {}
-        #: Control files, and how many names were ignored, of the same look.
+        #: Control files, and the number of ignored names, of the same scan.
         self.controls: tuple[Key, ...] = ()
         self.ignored = 0
-        #: The look that goes on: where it is, and what it found by now.
+        #: The scan in progress: its position, and its findings so far.
         self._round: Iterator[None] | None = None
         self._now = 0.0
         self._said: dict[Key, str] = {}
@@ -198,10 +198,10 @@ class Inbox:
         require_marker: bool,
         accepts: Mapping[str, Set[str]] | None = None,
     ) -> None:
-        """Take what may change while it runs; what is in the folder of a profile that went is let lie.
+        """Apply the settings that may change at run time; files in the folder of a removed profile stay there.
 
         Args:
-            accepts: {profile, "" for the inbox itself: the kinds of files that it takes beside JSONL}.
+            accepts: {profile, "" for the inbox itself: the kinds of files that it accepts beside JSONL}.
         """
         self._accepts: Mapping[str, Set[str]] = accepts or {}
         self.profiles = profiles
@@ -209,13 +209,13 @@ class Inbox:
         self._require_marker = require_marker
 
     def look(self, now: float, seconds: float) -> list[Drop] | None:
-        """Go on with a look at every entry, for so many seconds at most: a million of them are not looked at in one go.
+        """Continue a scan of all entries for at most `seconds`, because a million of them take many turns.
 
         Returns:
-            At its end what has settled and is not with the clerk already; until then None.
+            At the end of a scan the settled drops that the clerk does not have; None until then.
 
         Raises:
-            OSError: If the inbox itself cannot be read; nothing is forgotten then, and the next look begins anew.
+            OSError: If the inbox itself cannot be read; nothing is forgotten then, and the next call begins a new scan.
         """
         until, self._now = monotonic() + seconds, now
         if self._round is None:
@@ -226,7 +226,7 @@ class Inbox:
                     return None
         except OSError:
             self._round = None
-            for drop in self._drops:  # nobody was told of them
+            for drop in self._drops:  # the caller did not get them
                 self.offer_again(drop)
             raise
         self._round = None
@@ -264,32 +264,32 @@ class Inbox:
         self.waiting, self.controls, self.ignored = self._said, tuple(controls), ignored
 
     def hold(self, drop: Drop, why: str, until: float) -> None:
-        """Take note that the clerk did not take a drop; it is offered again at `until`, or when it changes."""
+        """Record that the clerk did not accept a drop; it is offered again at `until`, or when it changes."""
         watched = self._watched_as(drop)
         if watched is not None:
             watched.held, watched.held_until, watched.given = why, until, False
             self._held.add(drop.key)
 
     def offer_again(self, drop: Drop) -> None:
-        """Take note that the clerk was not asked about a drop after all; the next scan offers it again."""
+        """Record that the clerk did not get a drop after all; the next scan offers it again."""
         watched = self._watched_as(drop)
         if watched is not None:
             watched.given = False
 
     def _watched_as(self, drop: Drop) -> _Watched | None:
-        """Return what is known of a drop's file; None when another one has its name by now."""
+        """Return the record of a drop's file; None if another file has its name now."""
         watched = self._watched.get(drop.key)
         return watched if watched is not None and watched.identity == drop.identity else None
 
     def wake_held(self) -> None:
-        """Offer again what was held because of another job."""
+        """Offer the drops again that were held because of another job."""
         for key in self._held:
             if key in self._watched:
                 self._watched[key].held_until = 0.0
         self._held.clear()
 
     def age(self, key: Key, now: float) -> float:
-        """Return for how long a file has been there unchanged, in seconds."""
+        """Return for how many seconds a file has been there unchanged."""
         watched = self._watched.get(key)
         return now - watched.since if watched else 0.0
 
@@ -299,17 +299,17 @@ class Inbox:
         return {key for key, watched in self._watched.items() if watched.given}
 
     def is_settling(self, key: Key) -> bool:
-        """Return whether a file is on its way."""
+        """Return whether a file is settling."""
         watched = self._watched.get(key)
         return watched is not None and not watched.given and not watched.held
 
     @property
     def settling(self) -> list[Key]:
-        """The files that are on their way, so that the next scan should come soon."""
+        """The files that are settling, so that the next scan should come soon."""
         return [key for key, watched in self._watched.items() if not watched.given and not watched.held]
 
     def _clear_orphans(self, markers: set[Key], seen: set[Key], now: float) -> Iterator[None]:
-        """Remove markers whose file has not come for long: the next drop of that name must not be judged by them."""
+        """Remove markers whose file has been missing for long: they must not count for the next drop of that name."""
         orphans: dict[Key, float] = {}
         for key in markers:
             if Key(key.profile, key.name.removesuffix(MARKER_SUFFIX)) not in seen:
@@ -325,7 +325,7 @@ class Inbox:
             remove_entry(path)
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
-        """Yield what lies in the inbox and in its profiles' folders; None for a folder that is none of these."""
+        """Yield the entries of the inbox and of its profiles' folders; None for a folder that is none of these."""
         with os.scandir(self._path) as entries:
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=False):
@@ -338,11 +338,11 @@ class Inbox:
                     yield "", None
 
     def _entries_of(self, profile: os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
-        """Go through a profile's folder; one that cannot be read costs the others nothing."""
+        """Yield the entries of a profile's folder; one that cannot be read does not affect the others."""
         try:
             with os.scandir(profile.path) as entries:
                 yield from entries
-        except FileNotFoundError:  # taken away since the inbox was listed
+        except FileNotFoundError:  # removed after the inbox was listed
             return
         except PermissionError:
             self._said[Key("", profile.name)] = Unfit.CLOSED
@@ -367,29 +367,29 @@ class Inbox:
         return None if status is None else self._settle_one(key, Identity.of(status), now)
 
     def _inspect(self, key: Key) -> os.stat_result | None:
-        """Return a file's status; None when it is not to be taken now, and `waiting` says why."""
+        """Return the status of a file; None if it must wait, and `waiting` says why."""
         try:
             status = self._status(key)
         except PermissionError:
             self._said[key] = Unfit.UNREADABLE
             return None
-        except OSError:  # gone or swapped between scan and open; the next scan tells
+        except OSError:  # removed or replaced between scan and open; the next scan decides
             return None
         if status.st_nlink == 2 and wall() - status.st_ctime > RESTLESS_SECONDS and self._clear_hidden(key, status):
-            return None  # the next scan takes it
+            return None  # the next scan returns it
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             self._said[key] = Unfit.HARD_LINK if stat.S_ISREG(status.st_mode) else Unfit.SPECIAL
             return None
         return status
 
     def _is_with_the_clerk(self, key: Key, entry: os.DirEntry[str]) -> bool:
-        """Return whether the clerk has it as it is; opening thousands that wait there would cost more than the rest."""
+        """Return whether the clerk has this very file; opening thousands that wait there would dominate the scan."""
         watched = self._watched.get(key)
         if watched is None or not watched.given:
             return False
         try:
             is_same = Identity.of(entry.stat(follow_symlinks=False)) == watched.identity
-        except OSError:  # gone, or swapped; it is opened then, which tells
+        except OSError:  # removed or replaced; opening it decides
             return False
         if is_same and watched.held:
             self._said[key] = watched.held
@@ -399,15 +399,15 @@ class Inbox:
         return self._path / profile if profile else self._path
 
     def _status(self, key: Key) -> os.stat_result:
-        """Stat through a descriptor: on NFS only open refreshes the attributes."""
+        """Return the status through a descriptor: on NFS only open refreshes the attributes."""
         path = self._folder(key.profile) / key.name
         with disk.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
             return os.fstat(descriptor)
 
     def _clear_hidden(self, key: Key, status: os.stat_result) -> bool:
-        """Remove the other name of a drop whose submitter died between giving it this one and removing that one.
+        """Remove the hidden name of a drop whose submitter died after giving it this name, before removing that one.
 
-        Safe while it lives, too: the hidden name only ever goes after the file got its own.
+        It is also safe while the submitter lives: the hidden name is only removed after the file got its final name.
         """
         path = self._folder(key.profile) / key.name
         try:
@@ -429,7 +429,7 @@ class Inbox:
             self._watched[key] = watched = _Watched(identity, now, first)
         else:
             watched.looks += 1
-        if watched.held:  # said on while it is offered again, or the status folder would come and go
+        if watched.held:  # repeated while it is offered again, or the status folder would appear and disappear
             self._said[key] = watched.held
         if watched.given or now < watched.held_until:
             return None
@@ -440,42 +440,42 @@ class Inbox:
         settled = watched.looks >= 2 and now - watched.since >= self._settle
         if marker is None and not settled:
             if now - watched.first > RESTLESS_SECONDS + self._settle:
-                self._said[key] = "it is still changing: it is taken when it has been quiet for a while"
+                self._said[key] = "it is still changing: it is accepted when it has not changed for a while"
             return None
         watched.given = True
         return Drop(key, identity, marker)
 
     def _marker(self, key: Key, identity: Identity) -> tuple[Marker | None, str]:
-        """Return the file's marker, and why the file must wait because of it ("" when it need not)."""
+        """Return the file's marker, and why the file must wait because of it ("" if it need not)."""
         path = self._folder(key.profile) / (key.name + MARKER_SUFFIX)
         try:
             marker = read_marker(path, identity.uid)
-        except StrangersError:  # else it would keep the owner's own one out
+        except StrangersError:  # otherwise it would block the owner's own marker
             remove_entry(path)
             return None, ""
         except FileNotFoundError:
             missing = f"it waits for its marker {printable(path.name)} ([spool] require_marker is set)"
             return None, missing if self._require_marker else ""
         except (OSError, ValueError):
-            return None, f"its marker {printable(path.name)} cannot be read: write it anew, or remove it"
+            return None, f"its marker {printable(path.name)} cannot be read: write it again, or remove it"
         if marker.size is not None and marker.size != identity.size:
-            return None, f"its marker says {marker.size} bytes, {identity.size} are there: send it again"
+            return None, f"its marker says {marker.size} bytes, but the file has {identity.size}: send it again"
         return marker, ""
 
 
 class StrangersError(ObcdError, OSError):
-    """A marker was laid there by somebody who may not speak for the drop."""
+    """A marker belongs to a user who may not write one for the drop."""
 
 
 def read_marker(path: Path, owner: int) -> Marker:
-    """Read a drop's marker; it counts if it is the drop's owner's, root's or the daemon's.
+    """Read a drop's marker; it counts if it belongs to the owner of the drop, to root or to the daemon's user.
 
-    Anybody may write into a shared inbox: a stranger's marker would have a file taken that is still being written.
+    Everybody may write to a shared inbox: another user's marker could get a file accepted that is still being written.
 
     Raises:
-        StrangersError: If it is somebody else's.
+        StrangersError: If it belongs to another user.
         OSError: If it cannot be read.
-        ValueError: If it is none.
+        ValueError: If it is not a valid marker.
     """
     if path.lstat().st_uid not in (owner, 0, os.geteuid()):
         raise StrangersError(errno.EPERM, os.strerror(errno.EPERM), str(path))
@@ -483,7 +483,7 @@ def read_marker(path: Path, owner: int) -> Marker:
 
 
 def remove_entry(path: Path) -> None:
-    """Remove what lies there, if it can be: a file, a link or an empty folder."""
+    """Remove a file, a link or an empty folder, if possible."""
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
             path.rmdir()
@@ -492,21 +492,21 @@ def remove_entry(path: Path) -> None:
 
 
 def read_small(path: Path, owners: Collection[int] = ()) -> bytes:
-    """Read a small regular file without following a link or waiting on a FIFO.
+    """Read a small regular file without following a link or blocking on a FIFO.
 
     Args:
-        owners: Whose it may be; anybody's where there are none.
+        owners: The allowed owners; (): any.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no small regular file, or is somebody else's.
+        ValueError: If it is not a small regular file, or belongs to another user.
     """
     with disk.open_regular(path, os.O_NOFOLLOW) as file:
         status = os.fstat(file.fileno())
         if status.st_size > MAX_MARKER_BYTES:
             raise ValueError("not a small file")
-        if owners and status.st_uid not in owners:  # swapped since it was looked at
-            raise ValueError("somebody else's file")
+        if owners and status.st_uid not in owners:  # replaced after it was checked
+            raise ValueError("another user's file")
         return file.read(MAX_MARKER_BYTES)
 
 

@@ -1,11 +1,11 @@
-"""Control by file: beside where `notes.jsonl` was dropped lies what is to become of its job.
+"""Control jobs by files: a control file beside the place of `notes.jsonl` controls its job.
 
-    inbox/notes.jsonl.pause                                            in force while it lies there
+    inbox/notes.jsonl.pause                                            in force while it is there
     inbox/notes.jsonl.cancel, .resume, .priority-10 ─bind─► jobs/<id>/ in force for that one job, across restarts
 
-A control file speaks for who owns it. It addresses the newest unfinished job of that path, or the one whose id it
-holds: `{"job": "20261122T180105-3f9a1c"}`. What binds is first written into the job's folder and then taken out of the
-inbox; a job is not published before that, so no order outlives its job and meets the next one of the same name.
+A control file acts for its owner. It addresses the newest unfinished job of that path, or the job whose id it contains:
+`{"job": "20261122T180105-3f9a1c"}`. A binding order is first written into the job's folder and then removed from the
+inbox; a job is not published before that, so no order outlives its job and applies to the next one of the same name.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from obcd.spool.inbox.arrivals import CONTROL, MAX_MARKER_BYTES, Identity, Key
 from obcd.spool.job import crash_count, ledger
 from obcd.spool.job.job_folder import JobHeader, read_firsts, read_places
 
-#: Failures written in one go when a job is cancelled: a few megabytes.
+#: Failures per write when a job is cancelled: a few megabytes.
 CHUNK = 10_000
 
 
 class ControlVerb(StrEnum):
-    """What a control file asks for; the value is the end of its name."""
+    """The action of a control file; the value is the end of its name."""
 
     CANCEL = "cancel"  # lines without a result become failures, the job is published
-    PAUSE = "pause"  # nothing of it is given out while the file lies there
-    RESUME = "resume"  # takes the pause away; a job in quarantine is tried again
+    PAUSE = "pause"  # no request of it is sent while the file is there
+    RESUME = "resume"  # removes the pause; a job in quarantine is tried again
     PRIORITY = "priority"  # followed by a number: `.priority-10`
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One control file, read.
+    """The content of one control file.
 
     Attributes:
-        key: The drop it speaks of.
+        key: The drop to which it applies.
         value: The priority; 0 for the other verbs.
-        uid: Who owns the file, hence who asks.
-        job: The id of the job that is meant; "" for the newest of that path.
+        uid: The owner of the file, for whom it acts.
+        job: The id of the job; "" for the newest of that path.
     """
 
     key: Key
@@ -69,11 +69,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class JobControls:
-    """What binds a job.
+    """The orders that are in force for a job.
 
     Attributes:
         rank: Its priority.
-        canceller: The uid of who cancelled it; None when nobody did.
+        canceller: The uid of the user who cancelled it; None if it is not cancelled.
     """
 
     rank: Rank = COMMON
@@ -89,21 +89,21 @@ def read_control(layout: Layout, file: Key) -> Control:
     """Read a control file of the inbox.
 
     Raises:
-        OSError: If it is gone, or cannot be read.
-        ValueError: If it is none, with the reason for its owner.
+        OSError: If it is missing, or cannot be read.
+        ValueError: If it is not a valid control file, with the reason for its owner.
     """
     match = CONTROL.fullmatch(file.name)
     if match is None:
-        raise ValueError("it is no control file")
+        raise ValueError("it is not a control file")
     verb, number = ControlVerb(match["verb"]), match["value"] or ""
     value = _priority(number) if verb is ControlVerb.PRIORITY else 0
     if verb is not ControlVerb.PRIORITY and number:
-        raise ValueError(f"it ends in .{verb} and nothing behind it")
+        raise ValueError(f"its name must end with .{verb}, without a value")
     path = layout.inbox / file.profile / file.name
     with disk.opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            # A second name of somebody's file would speak for him.
+            # A second name of another user's file would act for that user.
             raise ValueError("a control file is a plain file with one name: make a new one, e.g. with touch")
         raw = os.pread(descriptor, MAX_MARKER_BYTES, 0)
     key = Key(file.profile, match["drop"])
@@ -122,7 +122,7 @@ def _priority(number: str) -> int:
 
 
 def _job_in(raw: bytes) -> str:
-    """Return the job that a control file names; an empty one names none."""
+    """Return the job that a control file names, "" for an empty file."""
     if not raw.strip():
         return ""
     try:
@@ -131,27 +131,27 @@ def _job_in(raw: bytes) -> str:
     except (ValueError, KeyError, TypeError, RecursionError):
         job = None
     if not isinstance(job, str) or not job:
-        raise ValueError('a control file is empty, or says which job is meant: {"job": "…"}')
+        raise ValueError('a control file is empty, or names the job: {"job": "…"}')
     return job
 
 
 def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobControls | None:
-    """Make a control file an order of a job: first into the job's folder, then out of the inbox.
+    """Bind a control file to a job: first write it into the job's folder, then remove it from the inbox.
 
     Args:
-        by_daemon: Whether the daemon's own user asks, whose priority counts among everybody's jobs.
+        by_daemon: Whether it acts for the daemon's own user, whose priority counts among the jobs of all users.
 
     Returns:
-        All that binds the job now; None when the job is finished.
+        All orders for the job now; None if the job is finished.
 
     Raises:
-        OSError: If the disk refuses; the control file lies where it was.
+        OSError: If a disk operation fails; the control file stays in the inbox.
     """
     folder = layout.jobs / job
     if not (folder / "job.json").exists():
         return None
     if not os.path.lexists(layout.inbox / control.file.profile / control.file.name):
-        return read_job_controls(folder)  # withdrawn, or bound by a clerk that died before it could say so
+        return read_job_controls(folder)  # withdrawn, or bound by a clerk that died before it could report that
     document = {
         "uid": control.uid,
         "by_daemon": by_daemon,
@@ -170,15 +170,16 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobCont
 
 
 def put_control(layout: Layout, file: Key, job: str) -> None:
-    """Lay a control file into the inbox, whole; the submitter's side.
+    """Put a complete control file into the inbox; called by the submitter.
 
-    What root lays down is the daemon's user's: root may do all that he may, and only two may control a job.
+    A file that root puts there belongs to the daemon's user: root may do all that this user may, and only the submitter
+    and the daemon's user may control a job.
 
     Args:
-        job: The id of the job that is meant; "" for the newest of its path.
+        job: The id of the job; "" for the newest of its path.
 
     Raises:
-        OSError: If the inbox does not take it; nothing is left there then.
+        OSError: If it cannot be put there; nothing is left in the inbox then.
     """
     path = layout.inbox / file.profile / file.name
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -189,7 +190,7 @@ def put_control(layout: Layout, file: Key, job: str) -> None:
             if os.geteuid() == 0:
                 owner = layout.jobs.stat()
                 os.fchown(writer.fileno(), owner.st_uid, owner.st_gid)
-            os.fchmod(writer.fileno(), 0o644)  # past the umask: the daemon is another user
+            os.fchmod(writer.fileno(), 0o644)  # whatever the umask is: the daemon is another user
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -197,7 +198,7 @@ def put_control(layout: Layout, file: Key, job: str) -> None:
 
 
 def take_back(layout: Layout, file: Key) -> None:
-    """Take a control file away that has nothing to speak of any more; one that is gone is fine.
+    """Remove a control file that applies to nothing any more; a missing one is not an error.
 
     Raises:
         OSError: If it cannot be removed: a folder that is not empty, say.
@@ -212,13 +213,13 @@ def take_back(layout: Layout, file: Key) -> None:
 def _take_out(layout: Layout, file: Key, identity: Identity) -> None:
     path = layout.inbox / file.profile / file.name
     with contextlib.suppress(FileNotFoundError):
-        if Identity.of(path.lstat()) == identity:  # else a newer one of that name
+        if Identity.of(path.lstat()) == identity:  # otherwise it is a newer one of that name
             disk.remove(path)
             disk.sync_folder(path.parent)
 
 
 class _Order(TypedDict):
-    """What binds a job, as it stands in its folder; `_read` looks at the numbers alone."""
+    """The orders for a job as they are stored in its folder; `_read` checks only the numbers."""
 
     uid: int
     value: int
@@ -228,7 +229,7 @@ class _Order(TypedDict):
 
 
 def read_job_controls(folder: Path) -> JobControls:
-    """Read what binds a job; what is damaged or missing binds nothing."""
+    """Read the orders for a job; a damaged or missing file gives no order."""
     cancel, priority = _read(folder / ControlVerb.CANCEL), _read(folder / ControlVerb.PRIORITY)
     rank = COMMON
     if priority is not None:
@@ -247,7 +248,7 @@ def _read(path: Path) -> _Order | None:
 
 
 def finish_binding(layout: Layout, folder: Path) -> None:
-    """Take control files out of the inbox that a job is bound by already; a crash may have come between both."""
+    """Remove control files from the inbox that are bound to a job already; a crash may have come between both."""
     for verb in (ControlVerb.CANCEL, ControlVerb.PRIORITY):
         document = _read(folder / verb)
         with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -256,9 +257,9 @@ def finish_binding(layout: Layout, folder: Path) -> None:
 
 
 def fail_cancelled(folder: Path, header: JobHeader) -> None:
-    """Give every line of a cancelled job that has no result its failure; safe to repeat after a crash.
+    """Write a failure for every line of a cancelled job that has no result; safe to repeat after a crash.
 
-    What is the same as another line has the result of that one, whatever it is. Memory: one byte a line (five with
+    A line that is equal to another one has the result of that line in any case. Memory: one byte per line (five with
     `dedupe`), and one chunk of records.
     """
     if read_job_controls(folder).canceller is None:

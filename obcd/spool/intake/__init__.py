@@ -1,1 +1,1 @@
-"""From a drop to an accepted job, and back after a crash."""
+"""Accept a drop as a job, and recover jobs after a crash."""

@@ -1,8 +1,8 @@
-"""From a settled drop to an accepted job. Runs in the clerk: it reads strangers' bytes.
+"""Accept a settled drop as a job. Runs in the clerk, because it reads untrusted input.
 
     inbox/notes.jsonl ─rename─► inbox/.obcd/claim/<id>/ ─copy, hash, index─► jobs/<id>.tmp/ ─rename─► jobs/<id>/
 
-The last rename is the commit point: nothing is asked before it. Every step can be cut short and done again.
+The last rename is the commit point: no request is sent before it. Every step can be interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from obcd.spool.job.job_folder import (
 from obcd.spool.outbox.publish_rename import MANIFEST, show
 from obcd.spool.outbox.rejected import publish_rejected, publish_repeated
 
-#: How often a file that changes while it is copied is copied before the clerk turns to others.
+#: How often the clerk copies a file that changes during the copy before it turns to other files.
 COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The drop is a job now."""
+    """The drop has become a job."""
 
     header: JobHeader
 
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """The drop stays where it is, for this reason; look again when it changed, or after a while."""
+    """The drop stays in the inbox, for this reason; try again when it has changed, or after a while."""
 
     why: str
     until_published: bool = False
-    until_rejected: bool = False  # it looks cut off: rejected if it stays so
+    until_rejected: bool = False  # whether it looks truncated: it is rejected if it stays so
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The drop can never become a job; it lies in the outbox with the reason."""
+    """The drop can never become a job; it is in the outbox with the reason."""
 
     job: str
     why: str
@@ -61,7 +61,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The same drop was answered before, by another job; so it says in the outbox."""
+    """Another job answered the same drop before; the outbox names it."""
 
     job: str
     earlier: str
@@ -70,7 +70,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The drop was taken away before we took it."""
+    """The drop was removed before it was claimed."""
 
 
 Verdict = Accepted | NotYet | Rejected | Repeated | Gone
@@ -80,14 +80,14 @@ def accept(layout: Layout, order: AcceptOrder) -> Verdict:
     """Claim a settled drop and make it a job.
 
     Raises:
-        OSError: On a full or failing disk: the file is then in the inbox or in its claim, and is taken up again.
+        OSError: On a full or failing disk: the file is then in the inbox or in its claim, and is tried again.
     """
     key = order.drop.key
     source = layout.inbox / key.profile / key.name if key.profile else layout.inbox / key.name
     if _is_begun(layout, order):
         claim_marker(
             source, _claimed(layout, order).parent, order.drop.marker, order.drop.identity.uid
-        )  # it may have died between both
+        )  # a clerk may have died between both
         return accept_claimed(layout, order)
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,30 +95,30 @@ def accept(layout: Layout, order: AcceptOrder) -> Verdict:
         return Gone()
     try:
         if Identity.of(os.fstat(descriptor)) != order.drop.identity:
-            return NotYet("it changed while it was about to be taken")
+            return NotYet("it changed just before it was accepted")
         reason = _why_not_yet(descriptor, order) or _why_no_room(layout, order)
         if reason is not None:
             return reason
     finally:
         os.close(descriptor)
-    # What is claimed is opened anew and judged as it is then: a file swapped in meanwhile is simply the drop.
+    # The claimed file is opened again and judged as it is then: a file that replaced the drop meanwhile is the drop.
     return accept_claimed(layout, order) if _claim(layout, order, source) else Gone()
 
 
 def accept_claimed(layout: Layout, order: AcceptOrder) -> Verdict:
-    """Make a claimed file a job; also how a claim is taken up after a crash.
+    """Make a claimed file a job; also called for claims after a crash.
 
     Raises:
-        OSError: On a full or failing disk, or (EBUSY) while somebody still writes into the file: ask again later.
+        OSError: On a full or failing disk, or (EBUSY) while another program still writes to the file: try again later.
     """
     claim, folder = _claimed(layout, order), layout.jobs / order.job
     if (folder / MANIFEST).exists():
         return _conclude(layout, order.job)
     if (folder / "job.json").exists():
         return Accepted(read_header(folder))
-    if os.path.lexists(claim) and not stat.S_ISREG(claim.lstat().st_mode):  # swapped in before a clerk that died
+    if os.path.lexists(claim) and not stat.S_ISREG(claim.lstat().st_mode):  # replaced before its clerk died
         _drop_claim(claim)
-    if not os.path.lexists(claim):  # it was rejected and shown, by a clerk that died before it could say so
+    if not os.path.lexists(claim):  # a clerk rejected and showed it, but died before it could report that
         return Gone()
     try:
         header = _take_copy(layout, order, claim)
@@ -131,13 +131,13 @@ def accept_claimed(layout: Layout, order: AcceptOrder) -> Verdict:
 
 
 def reject_claimed(layout: Layout, order: AcceptOrder, why: str) -> Rejected:
-    """Give a claimed file back through the outbox, unread."""
+    """Reject a claimed file without reading it; it goes to the outbox."""
     claim = _claimed(layout, order)
     return Rejected(order.job, why, publish_rejected(layout, order.job, order.drop, claim, why))
 
 
 def accept_copy(layout: Layout, order: AcceptOrder, source: Path) -> Accepted:
-    """Make a file that stays where it is a job (`obcd batch`).
+    """Make a job of a file that stays in its place (`obcd batch`).
 
     Raises:
         RejectedError: If it can never become a job.
@@ -147,7 +147,7 @@ def accept_copy(layout: Layout, order: AcceptOrder, source: Path) -> Accepted:
 
 
 def _conclude(layout: Layout, job: str) -> Rejected | Repeated:
-    """Show what a clerk that died had finished but for that."""
+    """Show a folder that a clerk had finished, except for this step, before it died."""
     document = disk.read_json(layout.jobs / job / MANIFEST)
     folder = show(layout, job)
     if "repeats" in document:
@@ -160,7 +160,7 @@ def _claimed(layout: Layout, order: AcceptOrder) -> Path:
 
 
 def _is_begun(layout: Layout, order: AcceptOrder) -> bool:
-    """Return whether a clerk that died had claimed the drop already: the order is then carried on, not begun anew."""
+    """Return whether a clerk that died had claimed the drop already: the order is then continued, not begun again."""
     return (layout.jobs / order.job).exists() or os.path.lexists(_claimed(layout, order))
 
 
@@ -168,12 +168,12 @@ def _why_not_yet(descriptor: int, order: AcceptOrder) -> NotYet | None:
     size = order.drop.identity.size
     if not order.reject_torn and order.drop.marker is None:
         if size == 0:
-            return NotYet("it is empty: an upload that broke off? send it again, or take it away", until_rejected=True)
+            return NotYet("it is empty: an interrupted upload? send it again, or remove it", until_rejected=True)
         cut = find_cut(descriptor, order)
         if cut:
             is_array = os.pread(descriptor, 256, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
             other = " Or is it one JSON array? Write one object a line" if is_array else ""
-            why = f"{cut}: an upload that broke off? send it again.{other}".removesuffix(".")
+            why = f"{cut}: an interrupted upload? send it again.{other}".removesuffix(".")
             return NotYet(why, until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
@@ -190,17 +190,17 @@ def _why_not_yet(descriptor: int, order: AcceptOrder) -> NotYet | None:
 
 
 def _why_no_room(layout: Layout, order: AcceptOrder) -> NotYet | None:
-    """Leave a file where it is whose copy would fill the disk; the sentence stays the same while room changes."""
+    """Return why a file must wait whose copy would fill the disk; the sentence does not depend on the free space."""
     size = order.drop.identity.size
     if not find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
         return None
-    return NotYet(f"there is no room for a file of {shown_size(size)}: it is taken when there is")
+    return NotYet(f"the disk has no space for a file of {shown_size(size)}: it is accepted when space is free")
 
 
 def _claim(layout: Layout, order: AcceptOrder, source: Path) -> bool:
-    """Move the file out of the inbox; False when it was gone, or was swapped for something else."""
+    """Move the file out of the inbox; return False if it was removed, or replaced by something else."""
     folder = layout.claim(order.job, order.drop.key.profile)
-    layout.create_claims()  # the inbox may have been made anew meanwhile
+    layout.create_claims()  # the inbox may have been removed and made again meanwhile
     disk.make_folder(folder)
     target = folder / source.name
     try:
@@ -211,7 +211,8 @@ def _claim(layout: Layout, order: AcceptOrder, source: Path) -> bool:
         if isinstance(error, FileNotFoundError):
             return False
         raise
-    if not stat.S_ISREG(target.lstat().st_mode):  # swapped in: it moved as what it is, and is never followed
+    # A link or folder that replaced it was moved itself by the rename, and is never followed.
+    if not stat.S_ISREG(target.lstat().st_mode):
         _drop_claim(target)
         return False
     claim_marker(source, folder, order.drop.marker, order.drop.identity.uid)
@@ -219,7 +220,7 @@ def _claim(layout: Layout, order: AcceptOrder, source: Path) -> bool:
 
 
 def _drop_claim(claim: Path) -> None:
-    """Remove what is no file, with all that is in it: no drop ever looks like that, so that nobody put it there."""
+    """Remove a claim that is not a file, with its content: a drop is never a folder, so it is nobody's drop."""
     if stat.S_ISDIR(claim.lstat().st_mode):
         disk.remove_tree(claim)
     else:
@@ -229,11 +230,11 @@ def _drop_claim(claim: Path) -> None:
 
 
 def claim_marker(source: Path, folder: Path, expected: Marker | None, owner: int) -> None:
-    """Move a file's marker beside its claim, unless it speaks of a newer drop of the same name by now."""
+    """Move a file's marker beside its claim, unless it belongs to a newer drop of the same name now."""
     path = source.with_name(source.name + MARKER_SUFFIX)
     try:
         found = read_marker(path, owner)
-    except (OSError, ValueError):  # gone, or no marker any more
+    except (OSError, ValueError):  # removed, or not a valid marker any more
         return
     if found == expected:
         with contextlib.suppress(FileNotFoundError):
@@ -247,9 +248,9 @@ def _take_copy(layout: Layout, order: AcceptOrder, source: Path) -> JobHeader:
         disk.make_folder(temporary)
         try:
             return _copy(layout, order, source, temporary)
-        except InputChangedError:  # somebody still writes through an open descriptor: take all of it
+        except InputChangedError:  # another program still writes through an open descriptor: copy all of it
             continue
-        except OSError:  # the disk is full: what of it is half there must not keep it so
+        except OSError:  # the disk is full: an incomplete copy must not keep it full
             with contextlib.suppress(OSError):
                 disk.remove_tree(temporary)
             raise
@@ -266,19 +267,19 @@ def _commit(layout: Layout, header: JobHeader) -> JobHeader:
 
 
 def _check_growth(layout: Layout, order: AcceptOrder, size: int) -> None:
-    """See whether a file that grew since it settled may still be taken.
+    """Check whether a file that grew after it settled may still be accepted.
 
     Raises:
-        RejectedError: If it is larger than any may be.
-        OSError: If its copy would take the room that is to stay free.
+        RejectedError: If it is larger than the maximum.
+        OSError: If its copy would use the space that must stay free.
     """
     if size <= order.drop.identity.size:
         return
     if 0 < order.max_file_bytes < size:
         most = shown_size(order.max_file_bytes)
-        raise RejectedError(f"it grew to {shown_size(size)} after it was taken, [spool] max_file_bytes allows {most}")
+        raise RejectedError(f"it grew to {shown_size(size)} after it was claimed, [spool] max_file_bytes allows {most}")
     if find_shortage(layout.root, read_space(layout.jobs), order.min_free_bytes, is_short=False, owed=size):
-        raise OSError(errno.ENOSPC, f"it grew, and there is no room for {shown_size(size)}", order.drop.key.name)
+        raise OSError(errno.ENOSPC, f"it grew, and the disk has no space for {shown_size(size)}", order.drop.key.name)
 
 
 def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> JobHeader:
@@ -296,7 +297,7 @@ def _copy(layout: Layout, order: AcceptOrder, source: Path, temporary: Path) -> 
         finally:
             reader.close()
         after = os.fstat(descriptor)
-        # Not ctime: whoever owns the file can change that for ever (chmod), and it says nothing of the content.
+        # Not ctime: the owner of the file can change it again and again (chmod), and it says nothing about the content.
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise InputChangedError
     reader.check(order.drop.marker)

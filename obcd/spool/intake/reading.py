@@ -1,6 +1,6 @@
-"""What is in a drop: one pass over a stranger's bytes, unpacked, copied, hashed and told line by line.
+"""Read a drop: one pass over untrusted input that unpacks, copies, hashes and parses it line by line.
 
-Nothing here claims, moves or commits; that is `acceptance`'s.
+This module does not claim, move or commit; `acceptance` does.
 """
 
 from __future__ import annotations
@@ -43,32 +43,32 @@ from obcd.spool.job.job_folder import (
     renumber_signatures,
 )
 
-#: How often the room is looked at while a packed file or CSV is written out as lines, in bytes.
+#: Bytes between two checks of the free space while a packed file or CSV is written as lines.
 ROOM_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptOrder:
-    """What the clerk is asked to accept."""
+    """A drop that the clerk shall accept, and the settings for it."""
 
     drop: Drop
     job: str
     settings: JobSettings
     max_line_bytes: int
-    reject_torn: bool  # it has looked truncated for long enough
+    reject_torn: bool  # whether it has looked truncated for long enough
     unfinished: tuple[JobHeader, ...] = ()
-    #: What a packed file or CSV may become as JSON lines.
+    #: Maximum size of a packed file or CSV as JSON lines.
     max_expanded_bytes: int = 2**34
-    #: What has to stay free, as `spool.folders.disk_space` has it.
+    #: Bytes that must stay free, see `spool.folders.disk_space`.
     min_free_bytes: int | None = None
-    #: The largest file that may be taken; 0: any.
+    #: Maximum size of a file; 0: no limit.
     max_file_bytes: int = 0
-    #: Unix seconds: what was published since then is not computed again (0: ever); None: it is.
+    #: Unix seconds: a drop that was published after this is not computed again (0: at any time); None: always computed.
     answered_since: float | None = None
 
 
 class RejectedError(ObcdError):
-    """The file can never become a job as it is; carries the reason."""
+    """The file can never become a job as it is; has the reason."""
 
 
 class InputChangedError(ObcdError):
@@ -76,27 +76,27 @@ class InputChangedError(ObcdError):
 
 
 def find_cut(descriptor: int, order: AcceptOrder) -> str:
-    """Return why the end of a file seems to be missing, "" if it does not."""
+    """Return why the end of a file seems to be missing, "" if it seems complete."""
     form = form_of(order.drop.key.name) or Form()
     if form.is_plain:
         is_ours = foreign_format(os.pread(descriptor, 16, 0)) is None
         torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
         return "its last line is cut off" if torn else ""
-    # A packed end tells nothing, and whether quotes are open only the whole file does: it is read to its end.
+    # The end of a packed file shows nothing, and only the whole file shows whether a quote is open: read all of it.
     with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
         file.seek(0)
         try:
             return _read_to_the_end(file, form, order)
         except CutOffError as error:
             return str(error)
-        except FormError:  # it can never become a job, which its acceptance says
+        except FormError:  # it can never become a job; its acceptance reports that
             return ""
         finally:
-            file.seek(0)  # the place is one with that of the descriptor, which others read from
+            file.seek(0)  # the offset is shared with the descriptor, which others read from
 
 
 def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """Yield so many bytes of a file: one that grows meanwhile has no end."""
+    """Yield the first `size` bytes of a file: one that grows meanwhile has no end."""
     while size and (block := file.read(min(disk.BLOCK, size))):
         size -= len(block)
         yield block
@@ -117,20 +117,20 @@ def _read_to_the_end(file: IO[bytes], form: Form, order: AcceptOrder) -> str:
 
 
 def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
-    """Return whether the last line has no LF and is no JSON either; a cut exactly at a LF cannot be seen."""
+    """Return whether the last line has no LF and is not JSON; a cut exactly at an LF cannot be detected."""
     tail = os.pread(descriptor, min(size, max_line_bytes + 1), max(0, size - max_line_bytes - 1))
     return _is_cut_off(tail.rpartition(b"\n")[2])
 
 
-#: What a table may become as JSON lines, times what was read of it, once that is `FREE_BYTES`: each row repeats the
-#: names of all columns.
+#: Maximum growth of a table as JSON lines, as a factor, after the first `FREE_BYTES`: each row repeats the names of all
+#: columns.
 MAX_GROWTH, FREE_BYTES = 1000, 2**26
-#: Requests in one job, where lines that want several answers make them: 25 bytes of input would be 2 KB of index.
+#: Maximum number of requests in one job if lines have several answers (`n`): 25 bytes of input would be 2 KB of index.
 MAX_REQUESTS = 2**24
 
 
 class Reader:
-    """One pass over the input: copies, hashes, validates each line, writes the index and the bad lines' failures.
+    """Makes one pass over the input: copies, hashes, checks each line, writes the index and failures of bad lines.
 
     Memory: one block and one line; a line longer than the limit is counted, not kept.
     """
@@ -149,31 +149,31 @@ class Reader:
         self.digest = hashlib.sha256()
         self._gauge = Gauge(order.settings) if order.settings.num_ctx_max else None
         self._needs: Counter[int] = Counter()  # {context length: how many requests need it}
-        #: {(signature, context length that is needed, 0 where that is not planned): number}
+        #: {(signature, needed context length, 0 if it is not planned): number}
         self._numbers: dict[tuple[Signature, int], int] = {}
         self.size = self.lines = self.requests = self.bad_lines = 0
-        self._offset = 0  # of the line that comes next
-        #: Which endpoint of OpenAI's the first object asks, "" where it is a line of ours; None before there is one.
+        self._offset = 0  # of the next line
+        #: The endpoint of OpenAI's API in the first object, "" if that is an obcd line; None before the first object.
         self.asks: str | None = "" if self._reading.template is not None or self._form.kind != JSONL else None
-        #: Of what `input.jsonl` holds where that is not the drop itself.
+        #: The digest and size of `input.jsonl` if that is not the drop itself.
         self._written_digest, self._written = hashlib.sha256(), 0
         self._cut = ""  # why the end of a table seems to be missing
         self._custom_ids = CustomIds()
-        #: {key that looks like a wish, and is only echoed: the first line that has it}
+        #: {key that looks like an option but is only echoed: the first line that has it}
         self.unobeyed: dict[str, int] = {}
-        self._is_torn = False  # the last line has no LF and is no JSON object
+        self._is_torn = False  # whether the last line has no LF and is not a JSON object
 
     def read(self, source: IO[bytes], size: int) -> None:
-        """Take in the whole input.
+        """Read the whole input.
 
         Args:
-            size: What it had at the beginning, in bytes.
+            size: Its size at the beginning, in bytes.
 
         Raises:
-            FormError: If it is not of the form that its name promises, or a bomb.
-            OSError: If the disk refuses, or what it becomes does not fit.
-            ChangedError: If there is more by now: whoever makes it grow decides neither how long we read nor what room
-                that takes.
+            FormError: If it does not have the format of its name, or is a bomb.
+            OSError: If a disk operation fails, or the lines do not fit on the disk.
+            InputChangedError: If it has grown: the user who makes it grow must not decide how long the clerk reads and
+                how much space that takes.
         """
         blocks = unfold(self._original(source, size), self._form, self._order.max_expanded_bytes)
         if self._form.kind == JSONL:
@@ -183,7 +183,7 @@ class Reader:
 
     @property
     def converted(self) -> Converted | None:
-        """What the lines are where they are not the drop itself, byte for byte."""
+        """The facts about the lines if they are not the drop itself, byte for byte."""
         return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
 
     def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
@@ -208,7 +208,7 @@ class Reader:
         self._written_digest.update(block)
         before, self._written = self._written, self._written + len(block)
         if self._written > max(FREE_BYTES, MAX_GROWTH * self.size):
-            raise FormError(f"as JSON lines it is more than {MAX_GROWTH} times as long: send those")
+            raise FormError(f"as JSON lines it is more than {MAX_GROWTH} times as long: send it as JSON lines")
         if self._written > self._order.max_expanded_bytes:
             most = self._order.max_expanded_bytes
             raise FormError(f"it is longer than {most} bytes as JSON lines ([spool] max_expanded_bytes)")
@@ -216,7 +216,7 @@ class Reader:
             self._check_room()
 
     def _check_room(self) -> None:
-        """Break off before the disk is full: nobody knew before how long it becomes.
+        """Stop before the disk is full: the final size was not known before.
 
         Raises:
             OSError: As from a full disk.
@@ -228,7 +228,7 @@ class Reader:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
     def _read_lines(self, blocks: Iterable[bytes]) -> None:
-        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were let go
+        rest, skipped = b"", 0  # `skipped`: bytes of an over-long line that were dropped
         for block in blocks:
             self._write(block)
             *lines, tail = block.split(b"\n")
@@ -247,21 +247,21 @@ class Reader:
             self._line(rest, skipped, end=0)
 
     def check(self, marker: Marker | None) -> None:
-        """Compare with what the marker promised.
+        """Compare the file with its marker.
 
         Raises:
-            RejectedError: If it differs, or if there is not one prompt.
+            RejectedError: If they differ, or if there is no prompt.
         """
         if marker is not None:
             found = {"sha256": self.digest.hexdigest(), "bytes": self.size, "lines": self.lines}
             promised = {"sha256": marker.sha256, "bytes": marker.size, "lines": marker.lines}
-            if not self._form.is_plain:  # whoever counted lines counted those of the file
+            if not self._form.is_plain:  # the submitter counted the lines of the file
                 promised["lines"] = None
             for what, value in promised.items():
                 if value not in ("", None) and value != found[what]:
                     raise RejectedError(f"its marker says {what} {value}, the file has {found[what]}: send it again")
         if self.size == 0:
-            raise RejectedError("it is empty: an upload that broke off? send it again")
+            raise RejectedError("it is empty: an interrupted upload? send it again")
         if self._cut and (marker is None or not marker.sha256):
             raise RejectedError(f"{self._cut}, so more may be missing: send it again")
         if self._is_torn and (marker is None or not marker.sha256):
@@ -270,7 +270,7 @@ class Reader:
             raise RejectedError("there is no prompt in it, only blank lines")
 
     def settle(self) -> tuple[tuple[Signature, ...], ContextPlan | None]:
-        """Choose the context lengths now that all needs are known, and return the signatures by number."""
+        """Choose the context lengths by the needs of all requests, and return the signatures by number."""
         most = self._settings.num_ctx_max
         plan = ContextPlan.of(self._needs, most) if most else None
         if plan is None:
@@ -284,7 +284,7 @@ class Reader:
         return signatures, plan
 
     def close(self) -> None:
-        """Make all files durable and close them; they are closed even when the disk refuses."""
+        """Make all files durable and close them; they are closed even if a disk operation fails."""
         with contextlib.ExitStack() as closing:
             for file in self._files.values():
                 closing.callback(file.close)
@@ -308,7 +308,7 @@ class Reader:
             request = self._parse(raw)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:
-                raise LineError(f"more than {MAX_REQUESTS} answers are wanted of one file (`n`): split it")
+                raise LineError(f"the file requests more than {MAX_REQUESTS} answers (`n`): split it")
             number = self._number(request, length)
         except LineError as error:
             request, number, answers = None, 0, 1
@@ -319,33 +319,33 @@ class Reader:
         self.requests += answers
 
     def _parse(self, raw: bytes) -> Request:
-        """Read one line, and take note of what all lines of the file have to do with.
+        """Parse one line, and record its facts that count for the whole file.
 
         Raises:
-            LineError: If it is none.
+            LineError: If it is not a valid request.
         """
         if self.asks is None:
             self.asks = _asked_endpoint(raw)
         request = parse_line(raw, self.lines, self._reading)
         if self.asks:
             self._custom_ids.take(request.id)
-        if self._reading.template is None:  # else all its keys are data
+        if self._reading.template is None:  # otherwise all its keys are data
             note_unobeyed(self.unobeyed, request)
         return request
 
     def _compare(self, request: Request | None, answers: int) -> None:
-        """Write which request is the first that is like each of these, if that is wanted; a bad line is like none."""
+        """With `dedupe`, write the first equal request of each of these; a bad line is equal to no other."""
         if self._sames is not None:
             firsts = [self._sames.take(self._digest(request, answer, answers)) for answer in range(answers)]
             self._files[FIRSTS].write(array("I", firsts).tobytes())
 
     @property
     def same(self) -> int:
-        """Requests that are the same as one before them; 0 where they are not compared."""
+        """The number of requests that are equal to an earlier one; 0 if they are not compared."""
         return self._sames.repeated if self._sames is not None else 0
 
     def _digest(self, request: Request | None, answer: int, answers: int) -> bytes | None:
-        """Return what is equal for equal requests. One of several answers tells its seed, and so is no single one."""
+        """Return a digest that is equal for equal requests. One of several answers has its seed in it: it differs."""
         if request is None:
             return None
         if answers == 1:
@@ -353,7 +353,7 @@ class Reader:
         return digest_of(nth_request(request, self._settings, answer), self._settings, "one of several")
 
     def _number(self, request: Request, size: int) -> int:
-        """Return the number of what a request needs loaded; the context length it needs is part of that for now."""
+        """Return the number of a request's signature; the needed context length is part of it for now."""
         step = self._gauge.step(request, size) if self._gauge is not None else 0
         key = signature_of(request, self._settings), step
         number = self._numbers.get(key)
@@ -374,7 +374,7 @@ class Reader:
 
 
 def _asked_endpoint(raw: bytes) -> str | None:
-    """Return the endpoint of OpenAI's that a line asks, "" for a line of another shape, None for no object."""
+    """Return the endpoint of OpenAI's API in a line, "" for a line of another shape, None if it is not an object."""
     try:
         return endpoint_of(parse_object(raw))
     except LineError:
@@ -382,7 +382,7 @@ def _asked_endpoint(raw: bytes) -> str | None:
 
 
 def _is_cut_off(last: bytes) -> bool:
-    """Return whether a last line without its LF looks like half a line: it is not blank and no JSON object."""
+    """Return whether a last line without its LF looks truncated: it is neither blank nor a JSON object."""
     if not last.strip(b" \t\r"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What an earlier coordinator left behind: unfinished jobs to go on with, claims to accept, rests to clear away."""
+"""Recover after an earlier coordinator: continue unfinished jobs, accept claims, remove incomplete files."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: A line that lost its verdict is not judged again beyond this; `[spool] max_line_bytes` is not known any more.
+#: Longest line that is judged again if its failure was lost; `[spool] max_line_bytes` is no longer known.
 MAX_JUDGED_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file that was claimed and is no job yet."""
+    """A file that was claimed and is not a job yet."""
 
     job: str
     drop: Drop
@@ -51,16 +51,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What is to be taken up again.
+    """The jobs and files to continue with.
 
     Attributes:
         jobs: Headers of unfinished jobs, oldest first.
-        unpublished: Ids of jobs whose outputs are written and only have to be shown.
+        unpublished: Ids of jobs whose outputs are written and only need the rename.
         claims: Files to accept.
-        controls: {job: what binds it}, for those that something binds.
-        damaged: Folders that cannot be read; they are kept for a person to look at.
-        quarantined: Headers of jobs that are kept apart (see `crash_count`).
-        in_vain: `{job: how often it was begun in vain}`, where that is not 0.
+        controls: {job: its orders}, for jobs that have some.
+        damaged: Folders that cannot be read; they are kept for a person to examine.
+        quarantined: Headers of jobs in quarantine (see `crash_count`).
+        in_vain: `{job: how often it was begun in vain}`, without zeros.
     """
 
     jobs: tuple[JobHeader, ...]
@@ -74,13 +74,13 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job and what its ledger says.
+    """A job and the state of its ledger.
 
     Attributes:
-        column: The number of each request's signature; empty when all need the same one.
-        sizes: How long each request's line is, as `longest_first.sort_sizes` says.
-        times: By ordinal, how many requests have its result; None: each has its own. What has another one's counts as
-            done in `replay`.
+        column: The signature number of each request; empty if all need the same one.
+        sizes: The length of each request's line, as `longest_first.sort_sizes` needs it.
+        times: By ordinal, how many requests have its result; None: each has its own. A request with the result of
+            another one counts as done in `replay`.
     """
 
     header: JobHeader
@@ -91,11 +91,11 @@ class LoadedJob:
 
 
 def recover(layout: Layout) -> Recovery:
-    """Look through jobs and claims; clear what was never committed."""
+    """Find jobs and claims; remove files that were never committed."""
     job_folders, claim_folders = _folders(layout.jobs), _folders(layout.claims)
     for folder in (layout.jobs, layout.claims, *job_folders, *claim_folders):
-        # Who was killed between a rename and its sync left what all see and a power cut undoes; what is built on it
-        # from now on (a result in a job's ledger) must not be undone with it.
+        # A process that was killed between a rename and its sync left a name that a power cut can undo; what is built
+        # on it from now on (a result in a job's ledger) must not be undone with it.
         disk.sync_folder(folder)
     jobs: list[JobHeader] = []
     unpublished: list[str] = []
@@ -128,29 +128,29 @@ def recover(layout: Layout) -> Recovery:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Return the folders in one of ours, sorted; what else lies there is a stranger's and stays untouched."""
+    """Return the folders in one of obcd's folders, sorted; any other entry is not obcd's and stays untouched."""
     entries = sorted(parent.iterdir())
     for entry in entries:
         if entry.is_symlink() or not entry.is_dir():
-            logger.warning("%s is no folder of obcd's: passed over", printable(str(entry)), extra={"action": "stray"})
+            logger.warning("%s is not one of obcd's folders: ignored", printable(str(entry)), extra={"action": "stray"})
     return [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
 
 
 def begin_job(layout: Layout, job: str) -> LoadedJob | None:
-    """Read a job to work on it, and count that; None when it is kept apart (see `crash_count`)."""
+    """Load a job for work and count that; return None if it is in quarantine (see `crash_count`)."""
     loaded = load_job(layout, job)
     return loaded if crash_count.begin(layout.jobs / job, loaded.replay.size) else None
 
 
 def load_job(layout: Layout, job: str) -> LoadedJob:
-    """Read a job's ledger, cutting off its damaged tail; bad lines whose failures went with it get them anew."""
+    """Read a job's ledger and cut off its damaged tail; bad lines that lose their failures get them again."""
     folder = layout.jobs / job
     header = read_header(folder)
     column = signature_column(folder) if len(header.signatures) > 1 else b""
     firsts = read_firsts(folder, header)
     times = times_of(firsts) if firsts is not None else None
     replay = ledger.replay(folder / ledger.NAME, header.requests, times)
-    if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage that took one took all behind
+    if replay.counts.failures < header.bad_lines:  # acceptance wrote them first: damage to one cut all records after it
         _fail_bad_lines(folder, header, replay)
         replay = ledger.replay(folder / ledger.NAME, header.requests, times)
     if times is not None:
@@ -161,7 +161,7 @@ def load_job(layout: Layout, job: str) -> LoadedJob:
 
 
 def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> None:
-    """Write the failures of bad lines into a ledger that lost them: they cannot be asked."""
+    """Write the failures of bad lines into a ledger that lost them: these lines cannot be sent."""
     records = []
     with open(folder / "input.jsonl", "rb") as lines:
         for ordinal, place in enumerate(read_places(folder)):
@@ -173,7 +173,7 @@ def _fail_bad_lines(folder: Path, header: JobHeader, replay: ledger.Replay) -> N
 
 
 def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | None:
-    """Return what is wrong with a line, as acceptance did."""
+    """Return the fault of a line, as acceptance did."""
     try:
         if place.length > MAX_JUDGED_BYTES:
             raise LineError(f"longer than {MAX_JUDGED_BYTES} bytes")
@@ -187,7 +187,7 @@ def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | No
 
 
 def _planned(request: Request, place: Place, header: JobHeader) -> JobSettings:
-    """Return what a request is asked with, by the plan of its job's contexts."""
+    """Return the settings of a request by the plan of its job's context lengths."""
     if header.settings.num_ctx_max is None:
         return header.settings
     step = Gauge(header.settings).step(request, place.length)
@@ -204,11 +204,11 @@ def _sort_in(layout: Layout, folder: Path, jobs: list[JobHeader], damaged: list[
         claimed = any(layout.claims.glob(f"{folder.name}*"))
         if claimed:  # the original is still there: accept it again
             extra = {"action": "job_damaged", "job": folder.name}
-            logger.warning("job %s is damaged and is taken in again", folder.name, extra=extra)
+            logger.warning("job %s is damaged and is accepted again", folder.name, extra=extra)
             disk.remove_tree(folder)
         else:
             extra = {"action": "job_damaged", "job": folder.name}
-            logger.error("job %s cannot be read: look at %s", folder.name, folder, extra=extra)  # noqa: TRY400
+            logger.error("job %s cannot be read: examine %s", folder.name, folder, extra=extra)  # noqa: TRY400
             damaged.append(folder.name)
 
 
@@ -224,7 +224,7 @@ def _read_claim(layout: Layout, folder: Path) -> Claim | None:
     marker = _find_marker(folder / left.name, identity.uid)
     if marker is None:  # the crash may have come between the claim of the file and that of its marker
         marker = _find_marker(left, identity.uid)
-        if marker is not None and marker.size != identity.size:  # it speaks of a newer drop, or of nothing
+        if marker is not None and marker.size != identity.size:  # it belongs to a newer drop, or to none
             marker = None
         if marker is not None:
             claim_marker(left.with_name(file.name), folder, marker, identity.uid)

@@ -1,1 +1,1 @@
-"""One job's folder and what stands beside it."""
+"""The folder of one job, and the cache and records beside it."""

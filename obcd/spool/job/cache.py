@@ -1,12 +1,12 @@
-"""The cache of answers (`cache = true`): one SQLite file in the root that all workers share, by any of their threads.
+"""The cache of answers (`cache = true`): one SQLite file in the root that all workers and all their threads share.
 
     worker ─find(key)──► <root>/cache.sqlite ◄─forget(before)─── the sweeper's clerk (`keep_days`)
            ─keep(key)──►        0600, WAL    ◄─measure, clear─── obcd cache
 
-Own code: what is long here is what may be remembered, who may open the file, and how the work goes on without it; of a
-library for caches only the statements for one key would be used.
+Own code: most of it decides what may be cached, who may open the file, and how the work goes on without it; of a
+library for caches only the statements for one key would be of use.
 
-It only saves work: whatever is wrong with it (damaged, locked, full) is told once, and the work goes on without it.
+It only saves work: each fault of it (damaged, locked, full) is reported once, and the work goes on without it.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from obcd.core.answer.record_codec import decode_answer, encode_answer
 from obcd.errors import ObcdError
 from obcd.spool.folders import disk
 
-#: Most bytes of it; what is older than the rest goes first.
+#: Maximum size in bytes; the oldest answers are deleted first.
 MOST_BYTES = 2**31
-#: Share that is freed when it is nearly full, and what counts as that.
+#: Share that is freed when it is nearly full, and the share that counts as nearly full.
 FREED_SHARE, FULL_SHARE = 0.2, 0.9
-#: Seconds that a worker waits for another one's write: its slot stands still meanwhile. And that a command waits.
+#: Seconds that a worker waits for the write of another one, while its slot is idle; and that a command waits.
 BUSY_SECONDS, PATIENT_SECONDS = 0.25, 30.0
-#: Seconds until what could not be opened, or was damaged, is tried again.
+#: Seconds until a cache that could not be opened, or was damaged, is tried again.
 RETRY_SECONDS = 60.0
-#: Seconds until one that was locked is tried again: else all slots of a worker would wait for it, one after the other.
+#: Seconds until a locked cache is tried again: otherwise all slots of a worker would wait for it, one after the other.
 LOCKED_SECONDS = 2.0
-#: Rows deleted in one transaction: workers wait for its end.
+#: Rows per transaction of a deletion: workers wait for its end.
 ROWS_AT_ONCE = 500
-#: {SQLite's name of an error: what people are told}
+#: {SQLite's name of an error: the reason for people}
 REASONS = {
     "SQLITE_BUSY": "another process keeps it locked",
     "SQLITE_LOCKED": "another process keeps it locked",
-    "SQLITE_FULL": "there is no room for it",
+    "SQLITE_FULL": "there is no space for it",
     "SQLITE_NOTADB": "it is damaged",
     "SQLITE_CORRUPT": "it is damaged",
     "SQLITE_READONLY": "it cannot be written",
     "SQLITE_CANTOPEN": "it cannot be opened",
     "SQLITE_IOERR": "the disk fails",
 }
-#: After these the connection is good still.
+#: Errors after which the connection is still usable.
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")
-#: How the tables are; a file of another layout is passed over.
+#: Version of the tables; a file with another version is not used.
 LAYOUT = 1
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, crc INTEGER NOT NULL,
@@ -63,12 +63,12 @@ CREATE INDEX IF NOT EXISTS answers_by_age ON answers (at);
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a cache holds.
+    """The content of a cache.
 
     Attributes:
-        answers, bytes: How many, and the size of the file.
-        oldest, newest: When they were computed, in Unix seconds; None where there are none.
-        models: `{model: its answers}`.
+        answers, bytes: The number of answers, and the size of the file.
+        oldest, newest: The times at which they were computed, in Unix seconds; None if there are no answers.
+        models: `{model: number of its answers}`.
     """
 
     answers: int = 0
@@ -79,10 +79,10 @@ class Size:
 
 
 class AnswerCache:
-    """A worker's way to the cache; any thread. It opens nothing before it is asked.
+    """The access of a worker to the cache; any thread. It opens the file at the first call.
 
     Args:
-        tell: Called with the reason, a sentence without its end, when it cannot be used; each reason once.
+        tell: Called with the reason, a sentence without its end, if the cache cannot be used; once for each reason.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
@@ -94,7 +94,7 @@ class AnswerCache:
         self._told: set[str] = set()
 
     def find(self, key: bytes) -> ModelAnswer | None:
-        """Return an answer as it was kept, None where there is none, or no cache."""
+        """Return a cached answer, None if there is none, or no cache."""
         answer: ModelAnswer | None = None
         with self._used() as connection:
             wanted = "SELECT crc, fields FROM answers WHERE key = ?"
@@ -106,7 +106,7 @@ class AnswerCache:
         return answer
 
     def keep(self, key: bytes, answer: ModelAnswer) -> None:
-        """Remember an answer; one that is there already stays."""
+        """Store an answer; an existing one stays."""
         raw = encode_answer(answer)
         row = (key, answer.finished, answer.model, zlib.crc32(raw), raw)
         with self._used() as connection:
@@ -115,7 +115,7 @@ class AnswerCache:
 
     @contextlib.contextmanager
     def _used(self) -> Iterator[sqlite3.Connection | None]:
-        """Lend the connection, None where there is none; whatever fails inside is told and swallowed."""
+        """Yield the connection, None if there is none; errors inside are reported and suppressed."""
         with self._lock:
             connection = self._connected()
             try:
@@ -125,13 +125,13 @@ class AnswerCache:
                 name = _name_of(error)
                 if name not in _PASSING:
                     self._close()
-                if name != "SQLITE_FULL":  # a full one can be read
+                if name != "SQLITE_FULL":  # a full one can still be read
                     self._retry_at = monotonic() + (LOCKED_SECONDS if name in _PASSING else RETRY_SECONDS)
 
     def _connected(self) -> sqlite3.Connection | None:
         if monotonic() < self._retry_at:
             return None
-        if self._connection is not None and not self._path.exists():  # taken away: what is open is nobody's
+        if self._connection is not None and not self._path.exists():  # removed: the open file is of no use
             self._close()
         if self._connection is None:
             try:
@@ -154,19 +154,19 @@ class AnswerCache:
 
 
 def connect(path: Path, timeout: float) -> sqlite3.Connection:
-    """Open the cache, and make it if it is missing: ours alone, since prompts' answers lie in it.
+    """Open the cache, and make it if it is missing, for the daemon's user alone, because it holds answers.
 
     Args:
-        timeout: Seconds to wait for others' writes.
+        timeout: Seconds to wait for writes of other processes.
 
     Raises:
-        OSError: If it cannot be made, is a link or no file, or is another user's.
+        OSError: If it cannot be made, is a link or not a file, or belongs to another user.
         sqlite3.Error: If it is damaged, or locked.
     """
     with disk.opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no file")
+            raise OSError("it is not a regular file")
         if status.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
@@ -179,12 +179,12 @@ def connect(path: Path, timeout: float) -> sqlite3.Connection:
 
 
 def _set_up(connection: sqlite3.Connection, until: float) -> None:
-    """Make a connection as ours are, and the tables where there are none yet.
+    """Configure a connection, and make the tables if there are none yet.
 
-    Of workers that start together one makes them, and the others are sent away at once, whatever the timeout is.
+    If workers start together, one makes the tables, and SQLite refuses the others at once, whatever the timeout is.
     """
-    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last answers, and nothing else
-    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last answers, and nothing else
+    connection.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -202,10 +202,10 @@ def _set_up(connection: sqlite3.Connection, until: float) -> None:
 
 
 def forget(path: Path, before: float) -> int:
-    """Delete what was computed before a moment (Unix seconds, 0: nothing), and the oldest of one that is nearly full.
+    """Delete answers computed before a time (Unix seconds, 0: none), and the oldest if the cache is nearly full.
 
     Returns:
-        How many answers were deleted.
+        The number of deleted answers.
 
     Raises:
         OSError: If it cannot be used, whatever the reason.
@@ -226,7 +226,7 @@ def forget(path: Path, before: float) -> int:
 
 
 def measure(path: Path) -> Size:
-    """Return what the cache holds; nothing where there is none.
+    """Return the content of the cache; zeros if there is none.
 
     Raises:
         OSError: If it cannot be read, whatever the reason.
@@ -241,20 +241,20 @@ def measure(path: Path) -> Size:
 
 
 def clear(path: Path) -> int | None:
-    """Delete all answers, also while workers use the cache.
+    """Delete all answers, even while workers use the cache.
 
     Returns:
-        How many there were; None of one that was damaged: its files are removed.
+        The number of answers; None for a damaged cache, whose files are removed.
 
     Raises:
-        OSError: If it cannot be used: locked for long, another user's.
+        OSError: If it cannot be used, e.g. if it is locked for long or belongs to another user.
     """
     if not path.exists():
         return 0
     try:
         with _opened(path) as connection:
             gone = _delete(connection, "TRUE", ())
-            with contextlib.suppress(sqlite3.Error):  # the file stays as large while others read; it holds nothing
+            with contextlib.suppress(sqlite3.Error):  # the file keeps its size while others read; it is empty
                 connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return gone
@@ -265,12 +265,12 @@ def clear(path: Path) -> int | None:
 
 
 class DamagedError(ObcdError, OSError):
-    """The file is no database, or a broken one."""
+    """The file is not a database, or a damaged one."""
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the cache for a command; what SQLite says becomes an `OSError`."""
+    """Open the cache for a command; an error of SQLite becomes an `OSError`."""
     try:
         with contextlib.closing(connect(path, PATIENT_SECONDS)) as connection:
             yield connection
@@ -288,23 +288,23 @@ def _pragma(connection: sqlite3.Connection, what: str) -> int:
 
 
 def _delete(connection: sqlite3.Connection, which: str, values: tuple[float | bytes, ...]) -> int:
-    """Delete some rows at a time: what uses the cache need not wait for all of them."""
+    """Delete some rows at a time, so that users of the cache need not wait for all of them."""
     gone, more = 0, ROWS_AT_ONCE
     while more == ROWS_AT_ONCE:
-        one = f"SELECT rowid FROM answers WHERE {which} LIMIT {ROWS_AT_ONCE}"  # noqa: S608 - a constant of ours
+        one = f"SELECT rowid FROM answers WHERE {which} LIMIT {ROWS_AT_ONCE}"  # noqa: S608 - a constant
         more = connection.execute(f"DELETE FROM answers WHERE rowid IN ({one})", values).rowcount  # noqa: S608
         gone += more
     return gone
 
 
 def _name_of(error: Exception) -> str:
-    """Return the name of SQLite's primary code, "" of another error."""
+    """Return the name of SQLite's primary code, "" for another error."""
     name = getattr(error, "sqlite_errorname", "")
     return next((known for known in REASONS if name.startswith(known)), name)
 
 
 def reason_of(error: Exception) -> str:
-    """Return why the cache cannot be used, for people: nothing of what it holds."""
+    """Return why the cache cannot be used, for people; never quotes its content."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     name = _name_of(error)

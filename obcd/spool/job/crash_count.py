@@ -1,12 +1,11 @@
-"""Jobs that end the coordinator: counted on disk, and after five times kept apart, so that all others go on.
+"""Quarantine jobs that crash the coordinator repeatedly: count on disk, and set a job aside after five crashes.
 
-jobs/<id>/begun         how often the job was begun since its ledger last grew
-          quarantined   it is not begun any more until `release`; while this file is there the job is QUARANTINED
+jobs/<id>/begun         how often the job was begun after its ledger last grew
+          quarantined   it is not begun until `release`; while this file is there the job is QUARANTINED
 
-A job is begun in vain when the coordinator dies (is killed, or ends by an error) before one new result of it is on
-disk. What else may end a coordinator does not count: it was told to stop (`clear`), the machine was started anew (the
-count holds for one boot), or it lived with the job for a while. So nothing here has to survive a power cut but the
-quarantine itself.
+A job is begun in vain if the coordinator dies (is killed, or ends by an error) before one new result of it is on disk.
+Other ends of a coordinator do not count: it stopped on request (`clear`), the machine was restarted (the count holds
+for one boot), or it ran with the job for a while. So only the quarantine itself must survive a power cut.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from obcd.spool.job import ledger
 logger = logging.getLogger(__name__)
 
 BEGUN, QUARANTINED = "begun", "quarantined"
-#: Begun in vain so often, a job is a suspect: it is begun alone, after all that are none. And so often: kept apart.
+#: How often a job is begun in vain until it is a suspect, which is begun alone after all others, and until quarantine.
 SUSPECT, LIMIT = 2, 5
-#: How far the start of the machine, as its two clocks tell it, may move from one look to the next: clocks are set right
-#: by fractions of a second, and no machine starts faster.
+#: Seconds by which the start of the machine, computed from its two clocks, may move from one check to the next: clocks
+#: are corrected by fractions of a second, and no machine starts faster.
 BOOT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What `begun` holds.
+    """The content of `begun`.
 
     Attributes:
-        booted_at: When the machine was started, in Unix seconds.
-        ledger_bytes: How long the ledger was.
-        times: How often the job was begun at that length, the present time included.
+        booted_at: The start of the machine, in Unix seconds.
+        ledger_bytes: The length of the ledger.
+        times: How often the job was begun at that length, including this time.
     """
 
     booted_at: float
@@ -45,19 +44,19 @@ class Begun:
 
 
 def times_in_vain(begun: Begun | None, ledger_bytes: int, booted_at: float) -> int:
-    """Return how often a job was begun without a new result, in this run of the machine. Pure."""
+    """Return how often a job was begun without a new result, in this boot of the machine. Pure."""
     if begun is None or begun.ledger_bytes != ledger_bytes or abs(begun.booted_at - booted_at) > BOOT_SECONDS:
         return 0
     return begun.times
 
 
 def is_quarantined(folder: Path) -> bool:
-    """Return whether a job is kept apart."""
+    """Return whether a job is in quarantine."""
     return (folder / QUARANTINED).exists()
 
 
 def deaths(folder: Path) -> int:
-    """Return how often a job that is not begun now was begun in vain; 0 when that cannot be told."""
+    """Return how often a job that is not begun now was begun in vain; 0 if that is unknown."""
     try:
         return times_in_vain(_read(folder), (folder / ledger.NAME).stat().st_size, _booted_at())
     except OSError:
@@ -65,12 +64,12 @@ def deaths(folder: Path) -> int:
 
 
 def begin(folder: Path, ledger_bytes: int) -> bool:
-    """Count that a job is begun, before anybody works on it; False when it is kept apart from now on.
+    """Count that a job is begun, before any work on it; return False if it is in quarantine from now on.
 
-    What cannot be counted is begun all the same: a full disk must not keep a job from running.
+    A job is begun even if that cannot be counted: a full disk must not keep a job from running.
 
     Args:
-        ledger_bytes: Length of the ledger's valid part.
+        ledger_bytes: The length of the ledger's valid part.
     """
     if is_quarantined(folder):
         return False
@@ -83,24 +82,24 @@ def begin(folder: Path, ledger_bytes: int) -> bool:
         disk.show_json(folder / BEGUN, asdict(Begun(round(_booted_at(), 3), ledger_bytes, times + 1)))
     except OSError as error:
         extra = {"action": "begin_not_counted", "job": folder.name}
-        logger.warning("job %s is begun and that cannot be counted: %s", folder.name, error.strerror, extra=extra)
+        logger.warning("job %s is begun, but that cannot be counted: %s", folder.name, error.strerror, extra=extra)
     return True
 
 
 def clear(folder: Path) -> None:
-    """Forget how often a job was begun: the coordinator lived with it, or was told to stop.
+    """Reset the count of a job: the coordinator ran with it for a while, or stopped on request.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If a disk operation fails.
     """
     disk.remove(folder / BEGUN)
 
 
 def release(folder: Path) -> None:
-    """End a job's quarantine: the next time it is begun counts as the first. Safe to repeat.
+    """End the quarantine of a job: its next begin counts as the first. Safe to repeat.
 
     Raises:
-        OSError: If the disk refuses; the job may still be kept apart then.
+        OSError: If a disk operation fails; the job may still be in quarantine then.
     """
     disk.remove(folder / BEGUN)
     disk.remove(folder / QUARANTINED)
@@ -116,5 +115,5 @@ def _read(folder: Path) -> Begun | None:
 
 
 def _booted_at() -> float:
-    """Return when the machine was started; not from /proc, of which a service may see only its processes."""
+    """Return the start time of the machine; not from /proc, where a service may see only its own processes."""
     return wall() - monotonic()

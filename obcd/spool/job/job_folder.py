@@ -1,9 +1,9 @@
-"""A job's folder: its header (`job.json`), its input, and the index that finds each line without reading the others.
+"""The folder of a job: its header (`job.json`), its input, and the index that finds a line without reading the others.
 
-jobs/<id>/input.jsonl   what was dropped, byte for byte
+jobs/<id>/input.jsonl   the dropped file, byte for byte
           job.json      the header: written last, so a folder with it is complete
-          index         one record a request: where its line lies, its number, its signature
-          firsts        with `dedupe`: four bytes a request, the ordinal of the first equal one
+          index         one record per request: offset of its line, its number, its signature
+          firsts        with `dedupe`: four bytes per request, the ordinal of the first equal one
           ledger.log    results (see `ledger`)
 """
 
@@ -26,19 +26,19 @@ from obcd.core.tables.file_format import stem_of
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 
-#: Format of job folders. A newer one is refused, an older one read.
+#: Format of job folders. A newer one is refused, an older one is read.
 FORMAT = 1
 #: Byte offset, length without LF, line number from 1, signature number (0 to 255), number of the answer (0 to 99).
 _RECORD = struct.Struct("<QIIBB2x")
 RECORD_BYTES = _RECORD.size
 FIRSTS = "firsts"
-#: Where the signature's number is in a record, and how much of the index is read at once.
+#: Offset of the signature's number in a record, and the bytes of the index per read.
 _SIGNATURE_AT, _BLOCK_BYTES = 16, 4096 * RECORD_BYTES
-#: Different signatures in one job; the index holds their number in a byte.
+#: Maximum number of different signatures in one job; the index holds their number in a byte.
 MAX_SIGNATURES = 250
 
 
-#: {key of job.json: what its value may be}
+#: {key of job.json: types of its value}
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "name", "profile", "drop_id", "parent", "sha256", "source", "repeat", "asks"), (str,)),
     **dict.fromkeys(("format", "uid", "size", "lines", "requests", "bad_lines", "same"), (int,)),
@@ -48,10 +48,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 class Place(NamedTuple):
-    """Where one request lies in `input.jsonl`.
+    """The place of one request in `input.jsonl`.
 
     Attributes:
-        answer: Which of the answers that its line wants (`n`), from 0; those of a line follow each other.
+        answer: The index of its answer if its line has several (`n`), from 0; those of a line follow each other.
     """
 
     offset: int
@@ -62,7 +62,7 @@ class Place(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """The lines that were made of a drop: those of a packed file, or a row of CSV each."""
+    """The lines that were made from a drop: the lines of a packed file, or one for each row of CSV."""
 
     sha256: str
     size: int
@@ -70,30 +70,30 @@ class Converted(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHeader:
-    """What is fixed when a job is accepted.
+    """The facts that are fixed when a job is accepted.
 
     Attributes:
         id: E.g. `20261122T180105-3f9a1c`.
-        name: The dropped file's name, e.g. `notes.jsonl`.
-        profile: The folder of the inbox it lay in; "" for the inbox itself.
-        uid: Who dropped it.
-        drop_id: What `obcd submit` wrote into its marker; "" otherwise.
-        parent: What `obcd retry` wrote there: the id of the job whose failed lines these are; "" otherwise.
+        name: The name of the dropped file, e.g. `notes.jsonl`.
+        profile: Its folder in the inbox; "" for the inbox itself.
+        uid: The submitter.
+        drop_id: The id that `obcd submit` wrote into its marker; "" otherwise.
+        parent: The id that `obcd retry` wrote there: of the job whose failed lines these are; "" otherwise.
         accepted_at: Unix seconds.
-        sha256, size: Of what was dropped.
-        lines: Of `input.jsonl`; `lines` counts blank ones too.
-        requests: Results there have to be: the answers that each non-blank line wants, one of most.
-        bad_lines: Those of them that could not become requests.
-        same: Requests that are the same as one before them, and have its result (`dedupe`).
-        settings: What it asks with.
-        signatures: What its requests need loaded.
+        sha256, size: Of the dropped file.
+        lines: Of `input.jsonl`, including blank ones.
+        requests: The number of results that it must have: the answers of each non-blank line, one for most lines.
+        bad_lines: The number of those that could not become requests.
+        same: The number of requests that are equal to an earlier one, and have its result (`dedupe`).
+        settings: The settings of its requests.
+        signatures: The signatures of its requests.
         context: The context lengths that were chosen for it (`num_ctx = "auto"`); None: they are as configured.
-        source: For `obcd batch`: the absolute path it was read from; "" otherwise.
-        asks: Of a file of OpenAI Batch lines: the endpoint that its first line asks, e.g. `/v1/chat/completions`: its
-            outputs are OpenAI's too. "" for a file of ours.
-        converted: What `input.jsonl` is where the drop was not JSONL, or packed; None: what was dropped, byte for byte.
-        unobeyed: `{key that looks like a wish, and is only echoed: number of the first line that has it}`.
-        repeat: `skip` if the same drop is answered by a pointer from now on, else `run`.
+        source: For `obcd batch`: the absolute path of the file; "" otherwise.
+        asks: For a file of OpenAI Batch lines: the endpoint in its first line, e.g. `/v1/chat/completions`: its outputs
+            are in OpenAI's format as well. "" for a file of obcd lines.
+        converted: The facts about `input.jsonl` if the drop was packed or not JSONL; None: it is the drop itself.
+        unobeyed: `{key that looks like an option but is only echoed: number of the first line that has it}`.
+        repeat: `skip` if the same drop is answered by a pointer from now on, otherwise `run`.
         format: `FORMAT` of the version that wrote it.
     """
 
@@ -127,19 +127,19 @@ class JobHeader:
 
     @property
     def label(self) -> str:
-        """How people call it: `notes.jsonl`, or `clinical/notes.jsonl`."""
+        """Its name for people: `notes.jsonl`, or `clinical/notes.jsonl`."""
         return f"{self.profile}/{self.name}" if self.profile else self.name
 
     def settings_under(self, number: int) -> JobSettings:
-        """Return what a request is asked with that needs this of the signatures: the context length is its own.
+        """Return the settings of a request with this signature: they have the context length of the signature.
 
-        `num_ctx_max` is the one that it may go over to.
+        `num_ctx_max` is the context length to which it may change.
         """
         most = self.context.larger if self.context is not None else None
         return replace(self.settings, num_ctx=self.signatures[number].num_ctx, num_ctx_max=most)
 
     def larger_numbers(self) -> dict[int, int]:
-        """Return `{number of a signature: that of the same with the larger context}`."""
+        """Return `{number of a signature: number of the same one with the larger context}`."""
         return self.context.larger_numbers(self.signatures) if self.context is not None else {}
 
     def to_json(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class JobHeader:
 
 
 def new_job_id(now: float) -> str:
-    """Return an id that sorts by time and never repeats: UTC time and 48 random bits."""
+    """Return a unique id that sorts by time: UTC time and 48 random bits."""
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(6)
 
 
@@ -191,7 +191,7 @@ def read_header(folder: Path) -> JobHeader:
     try:
         return JobHeader.from_json(document)
     except (AttributeError, IndexError):
-        raise ValueError("a part of job.json is not what it should be") from None
+        raise ValueError("a part of job.json is not valid") from None
 
 
 def pack_place(place: Place) -> bytes:
@@ -200,25 +200,25 @@ def pack_place(place: Place) -> bytes:
 
 
 def read_place(folder: Path, ordinal: int) -> Place:
-    """Read where one request lies."""
+    """Read the place of one request."""
     return Place(*_RECORD.unpack(_read_piece(f"{folder}/index", RECORD_BYTES, ordinal * RECORD_BYTES)))
 
 
 def read_places(folder: Path) -> Iterator[Place]:
-    """Yield where every request lies, in input order, a block at a time."""
+    """Yield the place of every request, in input order; reads block by block."""
     with open(folder / "index", "rb") as index:
         while block := index.read(_BLOCK_BYTES):
             yield from map(Place._make, _RECORD.iter_unpack(block))
 
 
 def read_request_line(folder: Path, ordinal: int) -> tuple[Place, bytes]:
-    """Read one request's line from disk; any process may, the folder is not changed while the job runs."""
+    """Read the line of one request from disk; any process may call it, as the input does not change during the job."""
     place = read_place(folder, ordinal)
     return place, _read_piece(f"{folder}/input.jsonl", place.length, place.offset)
 
 
 def _read_piece(path: str, length: int, offset: int) -> bytes:
-    """Read a piece of a file, for each request: a file object would cost more than the reading."""
+    """Read a piece of a file; called for each request, and a file object would cost more than the read itself."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(descriptor, length, offset)
@@ -234,10 +234,10 @@ def signature_column(folder: Path) -> bytes:
 
 
 def read_firsts(folder: Path, header: JobHeader) -> array[int] | None:
-    """Return, by ordinal, the first equal request; None where all are asked.
+    """Return, by ordinal, the first equal request; None if all requests are sent.
 
     Raises:
-        OSError, ValueError: If that is missing or damaged.
+        OSError, ValueError: If the file is missing or damaged.
     """
     if not header.same:
         return None
@@ -245,7 +245,7 @@ def read_firsts(folder: Path, header: JobHeader) -> array[int] | None:
     if len(firsts) != header.requests or any(
         first > ordinal or firsts[first] != first for ordinal, first in enumerate(firsts)
     ):
-        raise ValueError(f"{FIRSTS} is not what it should be")
+        raise ValueError(f"{FIRSTS} is damaged")
     return firsts
 
 
@@ -255,7 +255,7 @@ def length_column(folder: Path) -> list[int]:
 
 
 def renumber_signatures(index: IO[bytes], numbers: bytes) -> None:
-    """Number the signatures of an index anew, where it lies.
+    """Renumber the signatures of an index in place.
 
     Args:
         numbers: 256 bytes: the new number for each old one.

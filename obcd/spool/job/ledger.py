@@ -1,9 +1,9 @@
-"""The ledger: a job's append-only record of results, one line each, `crc32hex SP json LF`.
+"""The ledger: a job's append-only file of results, one line each, `crc32hex SP json LF`.
 
     8c7b2f01 {"ordinal":0,"line":1,"outcome":"response","attempts":1,…}
 
-One writer. A torn or zero-filled tail after a crash is normal: reading stops at the first record whose CRC or LF is
-wrong, and what follows is cut off before anything is appended. The first valid record of an ordinal counts.
+There is one writer. A torn or zero-filled tail after a crash is normal: reading stops at the first record with a wrong
+CRC or LF, and the rest is cut off before anything is appended. The first valid record of an ordinal counts.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def frame(record: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a ledger says.
+    """The state of a ledger.
 
     Attributes:
-        done: One byte per ordinal, 1 where there is a result.
+        done: One byte per ordinal, 1 if there is a result.
         size: Bytes up to the end of the last valid record.
         counts: Sums over the results.
-        weights: `{model: digest of the weights that answered}`, where it was held to one.
+        weights: `{model: digest of the weights that answered}`, if the job is bound to one digest.
     """
 
     done: bytes
@@ -88,7 +88,7 @@ def replay(path: Path, requests: int, times: Sequence[int] | None = None) -> Rep
 
 
 def index_results(path: Path, requests: int) -> array[int]:
-    """Return, per ordinal, the offset of its record in the ledger plus one; 0 where there is none."""
+    """Return, per ordinal, the offset of its record in the ledger plus one; 0 if there is none."""
     places, start = array("Q", bytes(8 * requests)), 0
     for end, record in read_valid(path):
         ordinal = ordinal_of(record)
@@ -102,7 +102,7 @@ def read_result(descriptor: int, place: int) -> Result:
     """Read the result at a place that `index_results` gave.
 
     Raises:
-        RecordError: If it is none.
+        RecordError: If there is no valid record.
     """
     chunk, size = b"", 4096
     while not chunk.endswith(b"\n"):
@@ -121,7 +121,7 @@ class LedgerWriter:
 
     Args:
         folder: The job's folder.
-        size: Length of the valid part (`Replay.size`); what follows it is a failed write, and is cut off.
+        size: Length of the valid part (`Replay.size`); the rest is a failed write, and is cut off.
 
     Raises:
         OSError: If the file cannot be opened or cut.
@@ -131,7 +131,7 @@ class LedgerWriter:
         self._path = folder / NAME
         disk.before("open", str(self._path))
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        #: Length of what is durable.
+        #: Length of the durable part.
         self.size = size
         self._written = 0
         try:
@@ -151,11 +151,11 @@ class LedgerWriter:
         self.sync()
 
     def write(self, records: list[bytes]) -> None:
-        """Append records: from here they outlive this process, but not yet the machine.
+        """Append records: they survive this process now, but not yet a crash of the machine.
 
         Raises:
-            OSError: Nothing counts that was not synced. Close this writer, and give what was not synced to a new one
-                of the same `size`: after a failed sync the kernel may have dropped what this descriptor wrote.
+            OSError: No record counts that was not synced. Close this writer, and give these records to a new one of the
+                same `size`: after a failed sync the kernel may have dropped the data that this descriptor wrote.
         """
         block = b"".join(map(frame, records))
         disk.before("append", str(self._path))
@@ -165,7 +165,7 @@ class LedgerWriter:
         self._written += len(block)
 
     def sync(self) -> None:
-        """Make what was written durable; only when this returns does it count.
+        """Make the written records durable; they count only when this returns.
 
         Raises:
             OSError: As `write`.

@@ -1,9 +1,10 @@
-"""What was answered already: a small durable record for each drop of `repeat = "skip"`, beside the outbox.
+"""Records of answered drops: a small durable file for each drop of `repeat = "skip"`, beside the outbox.
 
     root/answered/<sha256 of submitter, path and content>.json
 
-It is written before the job is shown, since from then on a consumer may take the answers away and the same file may be
-dropped again; and it outlives them, so that a mirror which sends all its files each night has none computed twice.
+It is written before the job is shown, because from then on a consumer may remove the answers and the same file may be
+dropped again; and it outlives the answers, so that for a mirror that sends all its files every night no file is
+computed twice.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Earlier:
     """The job that answered the same drop before: its fields are the keys of a record, and of `repeats` of a manifest.
 
     Attributes:
-        folder: Where it was published, relative to the outbox, e.g. `clinical/notes`; by now it may be gone.
+        folder: The published folder, relative to the outbox, e.g. `clinical/notes`; it may have been removed.
         published_at: As in its manifest, RFC 3339.
-        responses, failures: How many lines ended as which.
+        responses, failures: The numbers of lines with a response and with a failure.
     """
 
     job: str
@@ -40,11 +41,11 @@ class Earlier:
 
 
 def note(layout: Layout, manifest: Mapping[str, Any], folder: Path) -> None:
-    """Record that a job is about to be shown as `folder`; safe to repeat, the newest of two stands.
+    """Record that a job is about to be shown as `folder`; safe to repeat, the newer record replaces the older.
 
     Raises:
-        InputError: If something of another user lies where the records go.
-        OSError: If the disk refuses.
+        InputError: If the folder of the records belongs to another user.
+        OSError: If a disk operation fails.
     """
     earlier = Earlier(
         job=manifest["job"],
@@ -59,10 +60,10 @@ def note(layout: Layout, manifest: Mapping[str, Any], folder: Path) -> None:
 
 
 def find(layout: Layout, header: JobHeader, since: float | None) -> Earlier | None:
-    """Find the job that answered the same drop; one whose record cannot be read is answered anew.
+    """Find the job that answered the same drop; if its record cannot be read the drop is answered again.
 
     Args:
-        since: Unix seconds: one that was published before does not count. None: none does.
+        since: Unix seconds: a job that was published earlier does not count. None: no job counts.
     """
     path = layout.answered / f"{_key(header.uid, header.profile, header.name, header.sha256)}.json"
     if since is None:
@@ -75,10 +76,10 @@ def find(layout: Layout, header: JobHeader, since: float | None) -> Earlier | No
 
 
 def read_time(path: Path) -> float:
-    """Return when the job of a record was published, in Unix seconds; one that cannot be read is of no use: 0.
+    """Return when the job of a record was published, in Unix seconds; 0 if the record is damaged.
 
     Raises:
-        OSError: If it is not there, among others.
+        OSError: If it is missing, among others.
     """
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return seconds_of(disk.read_json(path)["published_at"])

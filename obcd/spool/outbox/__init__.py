@@ -1,1 +1,1 @@
-"""What stands in the outbox."""
+"""The folders of the outbox."""

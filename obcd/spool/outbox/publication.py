@@ -1,8 +1,8 @@
-"""The outbox: what people see. A finished job's folder is filled, then shown by one rename.
+"""Publish a finished job: write the outputs into its folder, then show the folder in the outbox by one rename.
 
 outbox/notes/           responses.jsonl, errors.jsonl, retry.jsonl, manifest.json, input.jsonl
 
-Beside it lie the folders of `status_folders`. With `[spool] per_user` it lies in the submitter's own folder,
+The folders of `status_folders` are beside it. With `[spool] per_user` it is in the submitter's own folder,
 outbox/<user>/ (see `user_folders`).
 """
 
@@ -41,13 +41,13 @@ from obcd.users import find_user_name
 
 logger = logging.getLogger(__name__)
 
-#: How much longer than what was accepted a file may be by now to be kept too.
+#: Maximum growth of a file after its acceptance up to which the changed file is kept as well.
 MOST_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointFacts:
-    """What the manifest tells of an endpoint: `{"version": "0.33.0", "gpu": 0, "digests": {model: sha256}}`."""
+    """The manifest's facts about an endpoint: `{"version": "0.33.0", "gpu": 0, "digests": {model: sha256}}`."""
 
     version: str = ""
     gpu: int = 0
@@ -56,7 +56,7 @@ class EndpointFacts:
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums over a job's results: in all, in time, and per endpoint."""
+    """Running sums over a job's results: in total and per endpoint, with the first start and the last end."""
 
     counts: Counts = field(default_factory=Counts)
     started: float = 0.0
@@ -79,9 +79,9 @@ class _Sums:
 
 
 def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Path:
-    """Write a complete job's outputs and show its folder in the outbox; safe to repeat after a crash.
+    """Write the outputs of a complete job and show its folder in the outbox; safe to repeat after a crash.
 
-    Without a manifest the outputs are written (again: same bytes); with one only the rename is missing.
+    Without a manifest the outputs are written (again, with the same bytes); with one only the rename is missing.
 
     Returns:
         The published folder.
@@ -104,10 +104,10 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
 
 
 def _check_room(folder: Path) -> None:
-    """Refuse to begin outputs that surely do not fit: half of them would take the room that results in flight need.
+    """Refuse to begin outputs that cannot fit: half of them would use the space that results in flight need.
 
     Raises:
-        OSError: If there is less room than the results take already, with the errno of a full disk.
+        OSError: If less space is free than the results use already; with the errno of a full disk.
     """
     with contextlib.suppress(FileNotFoundError):
         size, space = (folder / ledger.NAME).stat().st_size, read_space(folder)
@@ -119,7 +119,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
     """Write the outputs.
 
     Returns:
-        What they add up to, and `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` of those that there are.
+        Their sums, and `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` for those that exist.
     """
     places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
     for name in ("errors.jsonl", "retry.jsonl"):
@@ -150,7 +150,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
 
 @dataclass(slots=True)
 class _HashedFile:
-    """A file that is hashed as it is written: nobody has to read it again for that."""
+    """A file that is hashed while it is written, so that it need not be read again."""
 
     file: IO[bytes]
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -168,14 +168,14 @@ class _HashedFile:
 def _results(
     lines: Iterator[Place], places: Sequence[int], results: int, firsts: Sequence[int] | None
 ) -> Iterator[tuple[Place, Result]]:
-    """Yield each line's place and its one result; that of a line with several answers holds them all.
+    """Yield the place of each line and its one result; the result of a line with several answers holds all of them.
 
     Args:
-        places: By ordinal, where its record is in the ledger.
+        places: By ordinal, the place of its record in the ledger.
         results: The ledger's descriptor.
-        firsts: By ordinal, the first equal request, whose record is that of all; None where they are not compared.
+        firsts: By ordinal, the first equal request, whose record counts for all; None if they are not compared.
     """
-    held: list[Result] = []  # the results of the line at hand
+    held: list[Result] = []  # the results of the current line
     last = None
     for ordinal, place in enumerate(lines):
         if place.answer == 0 and last is not None:
@@ -190,7 +190,7 @@ def _results(
 
 
 def _placed(results: Sequence[Result], place: Place) -> Result:
-    """Return the one result of a line; where that is, the index knows better than a failure that could not look."""
+    """Return the one result of a line; its place is that of the index, because a failure may not know it."""
     result = join(results)
     if isinstance(result, Response):
         return result._replace(line=place.line)
@@ -199,7 +199,7 @@ def _placed(results: Sequence[Result], place: Place) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _FailedFiles:
-    """The two files that exist only if some lines failed."""
+    """Writes the two files that exist only if some lines failed."""
 
     header: JobHeader
     errors: _HashedFile
@@ -224,7 +224,7 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
-    """Return the user's id of a failed line; its number where the line is too long to be held."""
+    """Return the user's id of a failed line; its number if the line is too long to hold."""
     if place.length > disk.BLOCK:
         return place.line
     raw = _read_line(lines, place)
@@ -294,7 +294,7 @@ def _manifest(
 
 
 def _input(header: JobHeader) -> dict[str, object]:
-    """Return what the manifest tells of what was dropped, and of the lines that were made of it."""
+    """Return the manifest's facts about the dropped file, and about the lines that were made from it."""
     document: dict[str, object] = {"sha256": header.sha256, "bytes": header.size}
     if header.converted is not None:
         document["converted"] = {"sha256": header.converted.sha256, "bytes": header.converted.size}
@@ -304,7 +304,7 @@ def _input(header: JobHeader) -> dict[str, object]:
 
 
 def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
-    """Return what the manifest tells of a job of OpenAI's lines in OpenAI's words."""
+    """Return the batch object of OpenAI's API for the manifest of a job with OpenAI's lines."""
     counts, status = sums.counts, "cancelled" if is_cancelled else "completed"
     models = {signature.model for signature in header.signatures}
     times = {"created_at": header.accepted_at, "in_progress_at": sums.started, "finalizing_at": sums.finished}
@@ -323,19 +323,19 @@ def _batch(header: JobHeader, sums: _Sums, *, is_cancelled: bool) -> Batch:
 
 
 def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> dict[str, bool]:
-    """Keep what was dropped if somebody went on writing into it after it was accepted.
+    """Keep the dropped file if somebody wrote to it after it was accepted.
 
-    Only where there is room, and not without measure: whoever makes it grow must not fill the disk.
+    Only if there is space, and up to a limit: a user who makes it grow must not fill the disk.
 
     Returns:
-        What the manifest says of it: `modified_after_accept`, and `modified_kept` where it was and is not.
+        Keys of the manifest: `modified_after_accept`, and `modified_kept` if it was modified but is not kept.
     """
     original, kept = layout.claim(header.id, header.profile) / header.name, folder / "input.modified.jsonl"
     try:
         size = original.lstat().st_size
     except FileNotFoundError:
         size = header.size
-    if size == header.size:  # kept before a power cut, which took from the original what nobody had synced?
+    if size == header.size:  # kept before a power cut, which removed unsynced data from the original?
         return {"modified_after_accept": kept.exists()}
     is_short = find_shortage(layout.root, read_space(folder), None, is_short=False, owed=size)
     if is_short or size > header.size + MOST_KEPT_BYTES:
@@ -348,7 +348,7 @@ def _keep_changed_original(layout: Layout, folder: Path, header: JobHeader) -> d
 
 
 def find_published(outbox: Path, drop_id: str, name: str, profile: str) -> tuple[Path, dict[str, object]] | None:
-    """Find the outbox's entry of what this user submitted: its folder and manifest, or None while there is none."""
+    """Return the folder and manifest of this user's drop in the outbox, or None while there is none."""
     stem = stem_of(name)
     for parent in find_places(outbox, os.geteuid(), profile):
         with contextlib.suppress(OSError):

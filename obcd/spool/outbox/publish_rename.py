@@ -1,6 +1,6 @@
-"""Showing a finished job in the outbox by one rename: the last step of a published job and of a rejected one.
+"""Show a finished job in the outbox by one rename: the last step of a published job and of a rejected one.
 
-A folder in `jobs/` with a manifest is finished; whatever happens from there on, the same steps are taken again.
+A folder in `jobs/` with a manifest is finished; after any interruption the same steps are repeated.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.job import crash_count, ledger, repeat_index
 
 MANIFEST = "manifest.json"
-#: What a name may have on every filesystem that counts (NAME_MAX).
+#: Maximum length of a name on all common filesystems (NAME_MAX).
 MAX_NAME_BYTES = 255
-#: Files of a running job that a published one has no use for.
+#: Files of a running job that a published one does not need.
 WORKING_FILES = (
     ledger.NAME,
     "index",
@@ -38,24 +38,24 @@ def show(layout: Layout, job: str) -> Path:
         The folder in the outbox.
 
     Raises:
-        OSError: If the disk refuses, or if the job's folder is neither in `jobs/` nor in the outbox: somebody took it
-            away.
+        OSError: If a disk operation fails, or if the job's folder is neither in `jobs/` nor in the outbox because
+            somebody removed it.
     """
     folder = layout.jobs / job
     try:
         document = disk.read_json(folder / MANIFEST)
-    except FileNotFoundError:  # whoever did this before us ended between the rename and its report
+    except FileNotFoundError:  # an earlier process did this and ended between the rename and its report
         shown = find_shown(layout.outbox, job)
         if shown is None:
-            why = "the job's folder was taken away, and it is not in the outbox either"
+            why = "the job's folder was removed, and it is not in the outbox either"
             raise FileNotFoundError(errno.ENOENT, why, str(folder)) from None
         return shown
     disk.remove_tree(layout.claim(job, document["profile"]))
     if layout.claims.exists():
         disk.sync_folder(layout.claims)
-    for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of files cut short
+    for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of interrupted writes
         disk.remove(rest)
-    uid = document.get("submitter", {}).get("uid", os.geteuid())  # rejected by an older obcd: it did not say
+    uid = document.get("submitter", {}).get("uid", os.geteuid())  # an older obcd that rejected it did not record this
     _open_to_readers(folder, uid if layout.per_user else None)
     disk.sync_folder(folder)
     stem, kind = stem_of(document["name"]), _kind(document)
@@ -65,22 +65,22 @@ def show(layout: Layout, job: str) -> Path:
             break
         disk.sync_folder(above)
     if document.get("repeat") == "skip" and not kind:
-        repeat_index.note(layout, document, target)  # first: what is shown is not computed again
+        repeat_index.note(layout, document, target)  # first, so that a shown job is not computed again
     disk.rename(folder, target)
     return target
 
 
 def _kind(document: dict[str, Any]) -> str:
-    """Return the ending of the folder's name: it says what its manifest is of."""
+    """Return the ending of the folder's name, by the kind of its manifest."""
     return ".rejected" if "rejected" in document else ".repeated" if "repeats" in document else ""
 
 
 def find_shown(outbox: Path, job: str) -> Path | None:
-    """Find a job's folder in the outbox by its id, or None. Reads every manifest there is: for repairs only."""
+    """Return a job's folder in the outbox by its id, or None. Reads every manifest: only for repairs."""
     for manifest in (path for depth in range(1, 4) for path in outbox.glob("*/" * depth + MANIFEST)):
         try:
             document: Any = disk.read_json(manifest)
-        except (OSError, ValueError):  # a stranger's file
+        except (OSError, ValueError):  # a file of another program
             continue
         if isinstance(document, dict) and document.get("job") == job:
             return manifest.parent
@@ -88,34 +88,34 @@ def find_shown(outbox: Path, job: str) -> Path | None:
 
 
 def free_name(layout: Layout, profile: str, stem: str, kind: str, job: str, uid: int | None = None) -> Path:
-    """Return where a folder goes: `outbox/[<profile>/]<stem><kind>`, with `.<id>` behind the stem when that is taken.
+    """Return the path of a folder: `outbox/[<profile>/]<stem><kind>`, with `.<id>` after the stem if that is taken.
 
     Args:
-        kind: E.g. `.partial`; a stem that leaves no room for it or for the id is cut.
-        uid: The submitter, in whose home it is where each has one; None for the daemon itself.
+        kind: E.g. `.partial`; a stem that leaves no space for it or for the id is cut.
+        uid: The submitter, in whose home it is if each has one; None for the daemon itself.
 
     Raises:
-        OSError: If the folder above cannot be made, or cannot be kept from others.
+        OSError: If the folder above cannot be made, or cannot be closed to other users.
     """
     parent = user_folders.make_place(layout, os.geteuid() if uid is None else uid, profile)
     plain = _fit(stem, kind)
-    # A folder of the inbox is a profile: outbox/<profile>/ is where its jobs go, though it may not be there yet.
+    # A folder of the inbox is a profile: outbox/<profile>/ is for its jobs, although it may not exist yet.
     is_profile = not profile and os.path.isdir(layout.inbox / plain)
     taken = is_profile or os.path.lexists(parent / plain)
     return parent / (_fit(stem, f".{job}{kind}") if taken else plain)
 
 
 def _fit(stem: str, suffix: str) -> str:
-    """Join both to a name of at most `MAX_NAME_BYTES`; the stem is cut between two characters."""
+    """Join both to a name of at most `MAX_NAME_BYTES`; cut the stem between two characters."""
     room = MAX_NAME_BYTES - len(os.fsencode(suffix))
     raw = os.fsencode(stem)
     return (stem if len(raw) <= room else raw[:room].decode("utf-8", "ignore")) + suffix
 
 
 def _open_to_readers(folder: Path, uid: int | None) -> None:
-    """Give the group its rights before the folder is shown: 0750, files 0640; or one user his, and the group none.
+    """Open a folder before it is shown: to the group (0750, files 0640), or to one user and not to the group.
 
-    No set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in the folder afterwards.
+    It gets no set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in it afterwards.
     """
     files = list(folder.iterdir())
     if uid is not None:
@@ -124,5 +124,5 @@ def _open_to_readers(folder: Path, uid: int | None) -> None:
         acl.open_folder(folder, uid)
         return
     for path, mode in (*((path, 0o640) for path in files), (folder, 0o750)):
-        acl.clear(path)  # the rule was another one when a coordinator was killed here
+        acl.clear(path)  # `per_user` was set when a coordinator was killed here
         path.chmod(mode)

@@ -1,6 +1,6 @@
-"""Drops that become no job, and are one folder of the outbox all the same: rejected ones, and repeated ones.
+"""Publish drops that do not become jobs: rejected ones and repeated ones. Each becomes a folder of the outbox.
 
-They take the way of every job, through `jobs/` and by their manifest: the claim goes only when that is committed.
+They go through `jobs/` with a manifest, like every job: the claim is removed only when that is committed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from obcd.users import find_user_name
 
 
 def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str) -> Path:
-    """Put a claimed file into the outbox, byte for byte, and the reason; safe to repeat after a crash.
+    """Publish a claimed file, byte for byte, with the reason for its rejection; safe to repeat after a crash.
 
-    It is called `input`, with the ending that it came with, so that what opens it takes it for what it is. The reason
-    stands in why.txt, for people, and in the manifest.
+    It is called `input`, with its original ending, so that programs recognize its type. The reason is in why.txt, for
+    people, and in the manifest.
 
     Returns:
         The folder, `<stem>.rejected`.
@@ -50,9 +50,9 @@ def publish_rejected(layout: Layout, job: str, drop: Drop, claim: Path, why: str
 
 
 def publish_repeated(layout: Layout, header: JobHeader, earlier: Earlier) -> Path:
-    """Show in the outbox that the same drop was answered before; safe to repeat after a crash.
+    """Publish that the same drop was answered before; safe to repeat after a crash.
 
-    What was dropped is not kept a second time: it is the earlier job's input, byte for byte.
+    The dropped file is not kept a second time: it is the input of the earlier job, byte for byte.
 
     Returns:
         The folder, `<stem>.repeated`.

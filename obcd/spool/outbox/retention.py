@@ -1,7 +1,7 @@
-"""Retention: what was published long ago is deleted, with all that was dropped. Runs in the clerk.
+"""Retention: delete folders that were published long ago, with their input. Runs in the clerk.
 
-By descriptor and without following a link, whatever lies in the outbox: what is no folder of ours with a manifest of
-ours in it is left alone. A folder goes out of sight by a rename first, so that nothing is ever shown in half.
+It works by descriptor and follows no link, whatever is in the outbox: an entry that is not one of obcd's folders with
+one of obcd's manifests stays untouched. A folder is hidden by a rename first, so that nobody sees half of it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from obcd.spool.job import cache, repeat_index
 from obcd.spool.outbox.publish_rename import MANIFEST
 from obcd.spool.outbox.status_folders import DEPTH
 
-#: What a folder is called from the moment that it is given up; what lies under such a name after a crash goes, too.
+#: Prefix of the name of a folder that is being deleted; a folder with such a name after a crash is deleted as well.
 HIDDEN = ".swept-"
-#: Folders deleted in one call: the clerk has other work.
+#: Maximum number of folders per call: the clerk has other work.
 MOST = 100
-#: A manifest is a page; what is larger is none.
+#: Maximum size of a manifest.
 MAX_MANIFEST_BYTES = 2**20
 _JOB = re.compile(r"[A-Za-z0-9-]{1,60}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,12 +38,12 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(slots=True)
 class Swept:
-    """What was deleted.
+    """The result of a sweep.
 
     Attributes:
         jobs: `[(job id, its folder), …]`.
-        is_done: Whether that was all; else there is more to delete now.
-        trouble: Why something could not be deleted, "" when all could.
+        is_done: Whether these were all; otherwise there is more to delete now.
+        trouble: Why something could not be deleted, "" if everything was.
     """
 
     jobs: list[tuple[str, str]] = field(default_factory=list)
@@ -53,17 +53,17 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """An open folder of the outbox, and what it is called from there."""
+    """An open folder of the outbox, and its name relative to the outbox."""
 
     descriptor: int
     path: Path
 
 
 def sweep(layout: Layout, before: float) -> Swept:
-    """Delete what was published before a moment, and what an earlier sweep had to leave; safe to repeat.
+    """Delete folders that were published before a time, and the rest of an earlier sweep; safe to repeat.
 
     Args:
-        before: Unix seconds; 0: only what is hidden already.
+        before: Unix seconds; 0: only folders that are hidden already.
 
     Raises:
         OSError: If the outbox cannot be read.
@@ -96,7 +96,7 @@ def _sweep_folder(parent: _Folder, before: float, swept: Swept, depth: int) -> N
                 continue
             try:
                 _sweep_one(parent, folder, before, swept, depth)
-            except OSError as error:  # the others need not wait for it
+            except OSError as error:  # it does not stop the others
                 swept.trouble = f"{error.strerror} ({folder.path})"
 
 
@@ -119,10 +119,10 @@ def _sweep_one(parent: _Folder, folder: _Folder, before: float, swept: Swept, de
 
 @contextlib.contextmanager
 def _opened(parent: _Folder, name: str) -> Iterator[_Folder | None]:
-    """Open a folder of ours; None for all else, and for what is gone by now."""
+    """Open one of obcd's folders; yield None for any other entry, and for one that was removed."""
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=parent.descriptor)
-    except OSError:  # a link, a file, somebody's folder that is closed to us
+    except OSError:  # a link, a file, a folder that this user may not enter
         yield None
         return
     try:
@@ -133,7 +133,7 @@ def _opened(parent: _Folder, name: str) -> Iterator[_Folder | None]:
 
 
 def _read_manifest(folder: _Folder) -> dict[str, Any] | None:
-    """Return the manifest that obcd wrote into a folder, None where there is none."""
+    """Return the manifest that obcd wrote into a folder, None if there is none."""
     try:
         descriptor = os.open(MANIFEST, _FILE, dir_fd=folder.descriptor)
     except OSError:
@@ -150,23 +150,23 @@ def _read_manifest(folder: _Folder) -> dict[str, Any] | None:
 
 
 def _published_at(manifest: dict[str, Any]) -> float:
-    """Return when a job was published, in Unix seconds; one that does not say it is kept for ever."""
+    """Return when a job was published, in Unix seconds; infinite if the manifest does not say it: it is kept."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
         return seconds_of(manifest["times"]["published_at"])
     return float("inf")
 
 
 def _delete(parent: _Folder, name: str) -> None:
-    """Delete a folder and what lies in it; a link in it goes as a link."""
+    """Delete a folder with its content; a link in it is removed and not followed."""
     disk.before("rmtree", str(parent.path / name))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(name, dir_fd=parent.descriptor)
 
 
 def _forget(layout: Layout, before: float) -> None:
-    """Delete the records of what was published before a moment; as old ones they are of no use already.
+    """Delete the records of jobs that were published before a time; such old records are not used any more.
 
-    One that is replaced at this very moment may go with it: the same drop is then computed once more.
+    A record that is replaced at this very moment may be deleted too: the same drop is then computed once more.
     """
     with contextlib.suppress(FileNotFoundError):
         for path in layout.answered.iterdir():

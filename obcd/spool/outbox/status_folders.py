@@ -1,9 +1,9 @@
-"""Status folders in the outbox: how far a running job is, and why a drop is not taken.
+"""Status folders in the outbox: the progress of a running job, and why a drop is not accepted.
 
 outbox/notes.partial/   progress.json while the job runs
-outbox/notes.waiting/   why.txt while a drop is not taken
+outbox/notes.waiting/   why.txt while a drop is not accepted
 
-With `[spool] per_user` they lie in a home of the submitter's, outbox/<user>/ (see `user_folders`).
+With `[spool] per_user` they are in the home of the submitter, outbox/<user>/ (see `user_folders`).
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from obcd.text import printable
 
 logger = logging.getLogger(__name__)
 
-#: How deep folders with jobs and status folders lie in the outbox at most: outbox/<user>/<profile>/.
+#: Maximum depth of folders with jobs and status folders in the outbox: outbox/<user>/<profile>/.
 DEPTH = 3
-#: All that a status folder ever holds.
+#: The files that a status folder can hold.
 STATUS_FILES = {"progress.json", ".progress.json.tmp", "why.txt"}
 
 
 class StatusFolders:
     """The small folders beside the published ones: progress and waiting. One thread.
 
-    A status folder is worth no trouble: one that cannot be shown or taken away (full or read-only disk, somebody put
-    something else in its place) is passed over, and what is not ours is left alone. No OSError leaves this class.
+    A status folder is not essential: one that cannot be shown or removed (full or read-only disk, another file in its
+    place) is skipped, and a folder of another program stays untouched. No OSError leaves this class.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._partial: dict[str, Path] = {}
-        #: {inbox file: (its status folder, None while it could not be shown; the reason in it)}
+        #: {inbox file: (its status folder, None while it cannot be shown; the reason in it)}
         self._waiting: dict[Key, tuple[Path | None, str]] = {}
 
     def clear(self) -> None:
-        """Remove what an earlier coordinator left; what is still true is said again at once."""
+        """Remove the status folders of an earlier coordinator; those that still apply are shown again at once."""
         for parent in _status_places(self._layout.outbox):
             for folder in _entries(parent):
                 if folder.name.endswith((".partial", ".waiting")):
                     _remove_status_folder(folder)
 
     def show_progress(self, header: JobHeader, document: Mapping[str, object]) -> None:
-        """Show how far a job is, in `<stem>.partial/progress.json`."""
+        """Show the progress of a job in `<stem>.partial/progress.json`."""
         folder = self._partial.get(header.id)
         try:
             if folder is None or (os.path.lexists(folder) and not _is_status_folder(folder)):
@@ -67,16 +67,16 @@ class StatusFolders:
             logger.debug("progress of %s not shown: %s", header.id, error.strerror, extra=extra)
 
     def end_progress(self, job: str) -> None:
-        """Take a job's progress away."""
+        """Remove the progress of a job."""
         folder = self._partial.pop(job, None)
         if folder is not None:
             _remove_status_folder(folder)
 
     def show_waiting(self, waiting: Mapping[Key, str]) -> list[tuple[Key, str]]:
-        """Make the `.waiting` folders say exactly this; one that could not be shown is tried anew each time.
+        """Make the `.waiting` folders show exactly this; one that could not be shown is tried again each time.
 
         Returns:
-            What is new, for the log.
+            The new entries, for the log.
         """
         for key in [key for key in self._waiting if key not in waiting]:
             folder = self._waiting.pop(key)[0]
@@ -101,7 +101,7 @@ class StatusFolders:
         except OSError as error:
             extra = {"action": "sign_failed", "profile": key.profile}
             logger.debug("%s: status folder not shown: %s", printable(key.name), error.strerror, extra=extra)
-            if is_new and folder is not None:  # the next try would take another name
+            if is_new and folder is not None:  # the next try would choose another name
                 _remove_status_folder(folder)
             return None
         return folder
@@ -115,7 +115,7 @@ class StatusFolders:
         return folder
 
     def _submitter(self, key: Key) -> int:
-        """Return who has to know why a file waits; the daemon's own user where the file is gone or claimed by now."""
+        """Return the owner of a waiting file; the daemon's own user if the file was removed or claimed."""
         try:
             return (self._layout.inbox / key.profile / key.name).lstat().st_uid
         except OSError:
@@ -123,7 +123,7 @@ class StatusFolders:
 
 
 def _status_places(outbox: Path) -> Iterator[Path]:
-    """Yield the folders in which status folders lie: the outbox, and those of submitters and profiles in it."""
+    """Yield the folders that may hold status folders: the outbox, and those of submitters and profiles in it."""
     places = [outbox]
     for _ in range(DEPTH):
         yield from places
@@ -135,19 +135,19 @@ def _may_hold_folders(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """List a folder, which may be a stranger's or gone by now."""
+    """List a folder, which may belong to another user or may have been removed."""
     try:
         return list(folder.iterdir())
     except OSError as error:
         logger.debug(
-            "%s is not looked through for status folders: %s", folder, error.strerror, extra={"action": "sign_failed"}
+            "%s is not searched for status folders: %s", folder, error.strerror, extra={"action": "sign_failed"}
         )
         return []
 
 
 def _make_status_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o750, exist_ok=True)  # with the group of the outbox, where that has the set-group-ID bit
-    if folder.is_symlink():  # planted between two looks
+    folder.mkdir(mode=0o750, exist_ok=True)  # with the group of the outbox, if that has the set-group-ID bit
+    if folder.is_symlink():  # made by another user between two checks
         raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(folder))
 
 
@@ -161,17 +161,17 @@ def _remove_status_folder(folder: Path) -> None:
 
 
 def _is_status_folder(folder: Path) -> bool:
-    """Return whether a folder is a status folder: it holds what is put there, and nothing more."""
+    """Return whether a folder is a status folder: it holds the files of a status folder and no others."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     try:
         return set(os.listdir(folder)) <= STATUS_FILES
-    except OSError:  # not ours to read, so not ours
+    except OSError:  # it cannot be read, so it is not obcd's
         return False
 
 
 def find_progress(outbox: Path, drop_id: str, name: str, profile: str) -> dict[str, object] | None:
-    """Find the progress of what this user submitted, or None when it does not run."""
+    """Return the progress of this user's drop, or None if it is not running."""
     pattern = f"{glob.escape(stem_of(name))}*.partial/progress.json"
     for path in (path for parent in find_places(outbox, os.geteuid(), profile) for path in parent.glob(pattern)):
         with contextlib.suppress(OSError, ValueError):

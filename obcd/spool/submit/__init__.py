@@ -1,1 +1,1 @@
-"""The submitter's side: dropping files safely."""
+"""The submitter's side: drop files safely."""

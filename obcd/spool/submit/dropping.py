@@ -1,11 +1,11 @@
-"""The submitter's side: put a file into the inbox so that it can only be seen whole.
+"""The submitter's side: put a file into the inbox so that it can only be seen complete.
 
-The copy is written under a hidden name, the marker with its SHA-256 comes next, then the copy gets its name. Neither
-replaces anything: of two who drop the same name at once, the one who made the marker goes on, the other is told. An
-inbox of mode 3730 cannot be listed by its users, so nothing here reads it.
+The copy is written under a hidden name, the marker with its SHA-256 comes next, then the copy gets its final name.
+Neither step replaces a file: if two users drop the same name at once, the one who made the marker goes on, the other
+gets an error. The users of an inbox of mode 3730 cannot list it, so this module does not read it.
 
-While the hidden name is there the inbox does not take the file (it has two names), so whoever finds the hidden name
-after a crash knows whether the drop was made: `is_named`. `exactly_once` builds on that.
+While the hidden name is there the inbox does not accept the file (it has two names), so a process that finds the hidden
+name after a crash knows whether the drop was made: `is_named`. `exactly_once` builds on that.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from obcd.spool.folders import acl, disk
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
 from obcd.text import printable
 
-#: What is looked at of a packed file; the coordinator has a limit of its own ([spool] max_expanded_bytes).
+#: Bytes of an unpacked file that are checked; the coordinator has its own limit ([spool] max_expanded_bytes).
 MOST_UNPACKED_BYTES = 2**40
 
 
 class TakenError(InputError):
-    """The name lies in the inbox already: somebody dropped it, and the coordinator has not taken it yet."""
+    """The name is in the inbox already: somebody dropped it, and the coordinator has not accepted it yet."""
 
 
 class ComingError(InputError):
-    """The marker of that name lies there without its file: somebody drops it now, or broke off."""
+    """The marker of that name is there without its file: somebody is dropping it now, or was interrupted."""
 
 
 class DropChangedError(InputError):
-    """The source changed while it was copied: whoever writes it is not done."""
+    """The source changed while it was copied: the program that writes it has not finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A drop that lies in the inbox.
+    """A drop in the inbox.
 
     Attributes:
         bad_lines: `[(line number, reason), …]`, at most the first ten, of lines that will become failures.
-        unobeyed: `{key that looks like a wish, and is only echoed: the first line that has it}`.
+        unobeyed: `{key that looks like an option but is only echoed: the first line that has it}`.
     """
 
     name: str
@@ -82,20 +82,20 @@ class _Content:
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
     unobeyed: dict[str, int] = field(default_factory=dict)
-    is_array: bool = False  # its first line begins a JSON array
+    is_array: bool = False  # whether its first line begins a JSON array
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a drop goes.
+    """The target of a drop.
 
     Attributes:
-        path: In the inbox.
-        profile: The one whose folder that is; "" for the inbox itself.
-        reading: What its lines are read with there.
-        parent: The job that it tries again, "" for none.
+        path: The path in the inbox.
+        profile: The profile of that folder; "" for the inbox itself.
+        reading: The settings with which its lines are read there.
+        parent: The job that it retries, "" for none.
     """
 
     path: Path
@@ -105,20 +105,20 @@ class Target:
 
 
 class Steps(Protocol):
-    """Where a drop's steps are written down, durably, before they are taken; see `exactly_once.DropRecord`."""
+    """Records the steps of a drop, durably, before they are taken; see `exactly_once.DropRecord`."""
 
     def copying(self, drop_id: str) -> None:
-        """Take note that a drop of this id is not made so far; its hidden copy may lie in the inbox."""
+        """Record that the drop of this id is not made yet; its hidden copy may be in the inbox."""
 
     def naming(self, sha256: str) -> None:
-        """Take note that the copy is whole and gets its name next."""
+        """Record that the copy is complete and gets its name next."""
 
     def dropped(self) -> None:
-        """Take note that it has its name."""
+        """Record that the copy has its name."""
 
 
 class _Unwritten:
-    """Nothing is written down: a drop that a crash broke off is the caller's to look for."""
+    """Records nothing: the caller must find out about a drop that a crash interrupted."""
 
     def copying(self, drop_id: str) -> None: ...
 
@@ -143,11 +143,11 @@ def submit(
     """Drop one file.
 
     Args:
-        name: What to call it in the inbox; the source's own name when empty.
-        parent: The job whose failed lines the file holds; "" where it is no retry.
+        name: Its name in the inbox; the name of the source if empty.
+        parent: The job whose failed lines the file holds; "" if it is not a retry.
 
     Raises:
-        InputError: If the file is not there, holds no prompt, or the inbox does not take it; nothing was dropped then.
+        InputError: If the file is missing, holds no prompt, or cannot be put into the inbox; nothing was dropped then.
     """
     target = find_target(inbox, profile, name or source.name, reading)
     if os.path.lexists(target.path):
@@ -159,19 +159,19 @@ def submit(
 def find_target(
     inbox: Path, profile: str, name: str, reading: Reading = PLAIN, accepts: Set[str] = frozenset()
 ) -> Target:
-    """Return where a drop of this name goes.
+    """Return the target of a drop of this name.
 
     Args:
-        reading: What its lines are read with there.
-        accepts: Which kinds of files are taken there beside JSONL.
+        reading: The settings with which its lines are read there.
+        accepts: The kinds of files that are accepted there beside JSONL.
 
     Raises:
-        InputError: If the name is no plain one, its kind is not taken, or the inbox has no such profile.
+        InputError: If the name is not plain, its kind is not accepted, or the inbox has no such profile.
     """
     folder = inbox / profile if profile else inbox
     if profile and not folder.is_dir():
         raise InputError(
-            f"no folder {printable(str(folder))}: '{printable(profile)}' is no profile of the running daemon: "
+            f"no folder {printable(str(folder))}: '{printable(profile)}' is not a profile of the running daemon: "
             "add [profiles.…] to its configuration, then obcd reload"
         )
     path = folder / drop_name(name)
@@ -181,13 +181,13 @@ def find_target(
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
-    """Drop what an open file or pipe holds; it is read once, to its end.
+    """Drop the content of an open file or pipe; it is read once, to its end.
 
     Args:
-        label: What people call it.
+        label: Its name for people.
 
     Raises:
-        InputError: If it holds no prompt, or the inbox does not take it; nothing was dropped then.
+        InputError: If it holds no prompt, or cannot be put into the inbox; nothing was dropped then.
     """
     if os.path.lexists(target.path):
         raise _taken(target.path)
@@ -206,9 +206,9 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
             _give_up(temporary, drop_id, steps)
             raise
         try:
-            with contextlib.suppress(InputError):  # said already: after `naming`, a copy that has its name is dropped
+            with contextlib.suppress(InputError):  # recorded already: after `naming`, a copy with its name is dropped
                 steps.dropped()
-        finally:  # a Ctrl-C now must not leave it: the inbox waits for that
+        finally:  # a Ctrl-C now must not leave the hidden name: the inbox waits until it is removed
             disk.remove(temporary)
     except OSError as error:
         raise InputError(_os_sentence(error, target.path)) from None
@@ -224,12 +224,12 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
 
 
 def hidden(path: Path, drop_id: str) -> Path:
-    """Return the name that a drop's copy has until it gets its own."""
+    """Return the name of a drop's copy until it gets its final name."""
     return path.with_name(hidden_name(drop_id))
 
 
 def is_named(temporary: Path) -> bool:
-    """Return whether a whole copy got its name: it has both, or the hidden one is gone."""
+    """Return whether a complete copy got its final name: it has both names, or the hidden one is removed."""
     try:
         return temporary.lstat().st_nlink > 1
     except FileNotFoundError:
@@ -237,11 +237,11 @@ def is_named(temporary: Path) -> bool:
 
 
 def clear_rests(path: Path, drop_id: str) -> None:
-    """Take away what a drop that broke off before it was made has left: its hidden copy and its marker."""
+    """Remove the rest of a drop that was interrupted before it was made: its hidden copy and its marker."""
     marker = path.with_name(path.name + MARKER_SUFFIX)
-    with contextlib.suppress(OSError, ValueError):  # none, or somebody else's
+    with contextlib.suppress(OSError, ValueError):  # missing, or another user's
         raw = read_small(marker)
-        # An empty one of ours: the crash came before it was written into.
+        # It is this user's and empty: the crash came before its content was written.
         is_ours = Marker.parse(raw).drop_id == drop_id or (not raw and marker.lstat().st_uid == os.geteuid())
         if is_ours and not os.path.lexists(path):
             disk.remove(marker)
@@ -249,17 +249,17 @@ def clear_rests(path: Path, drop_id: str) -> None:
 
 
 def _give_up(temporary: Path, drop_id: str, steps: Steps) -> None:
-    """Undo a drop that got no name; one that got it, just before a Ctrl-C, stays."""
+    """Undo a drop that did not get its final name; one that got it, just before a Ctrl-C, stays."""
     if not is_named(temporary):
-        steps.copying(drop_id)  # first: without the hidden name, `naming` would say that it was dropped
+        steps.copying(drop_id)  # first: without the hidden name, `naming` would mean that it was dropped
     disk.remove(temporary)
 
 
 def drop_name(name: str) -> str:
-    """Return the name in the inbox of what a user calls `name`.
+    """Return the name in the inbox of a file that the user calls `name`.
 
     Raises:
-        InputError: If it cannot be one.
+        InputError: If it is not a valid name.
     """
     if form_of(name) is None:
         name += f".{JSONL}"
@@ -269,9 +269,9 @@ def drop_name(name: str) -> str:
 
 
 def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes: int) -> None:
-    """Write the hidden copy, whole and durable; on any failure it is gone."""
+    """Write the hidden copy, complete and durable; on any failure it is removed."""
     disk.before("copy", str(temporary))
-    try:  # around `open` too: a SIGTERM may come with its return; nobody else has the name, which is random
+    try:  # includes `open`: a SIGTERM may come at its return; no other file has the name, which is random
         with open(temporary, "xb", opener=_open_closed) as writer:
             before = os.fstat(reader.fileno())
             copy = _copy_checked if content.form.is_plain else _copy_converted
@@ -292,14 +292,14 @@ def _open_closed(path: str, flags: int) -> int:
 
 
 def _open_to_daemon(descriptor: int, temporary: Path) -> None:
-    """Let the daemon read a copy of ours: it owns the inbox, or is one of the inbox's group.
+    """Let the daemon read this user's copy: it owns the inbox, or is in the inbox's group.
 
-    In an inbox of others the ACL names it alone: whoever may drop there could read the file by its name otherwise,
-    though he cannot list it.
+    In an inbox of another user an ACL names only the daemon: otherwise every user who may drop there could read the
+    file by its name, although they cannot list the inbox.
     """
     status, inbox = os.fstat(descriptor), temporary.parent.stat()
     if inbox.st_uid != status.st_uid:
-        with contextlib.suppress(OSError):  # no ACLs there
+        with contextlib.suppress(OSError):  # the filesystem has no ACLs
             acl.open_file(descriptor, inbox.st_uid)
             return
     os.fchmod(descriptor, 0o640 if status.st_gid == inbox.st_gid else 0o644)
@@ -307,7 +307,7 @@ def _open_to_daemon(descriptor: int, temporary: Path) -> None:
 
 def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) -> None:
     if stat.S_ISREG(before.st_mode) and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise DropChangedError(f"{label} changed while it was read: whoever writes it is not done; nothing was dropped")
+        raise DropChangedError(f"{label} changed while it was read: it is still being written; nothing was dropped")
 
 
 def _copy_checked(
@@ -321,7 +321,7 @@ def _copy_checked(
         writer.write(raw)
         content.size += len(raw)
         content.lines += 1
-        if content.size > whole:  # it grows, and as fast as it is read this would have no end
+        if content.size > whole:  # it grows: if it grows as fast as it is read this would never end
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
         if not raw.endswith(b"\n") and len(raw) > max_line_bytes:
             raise InputError(
@@ -336,7 +336,7 @@ def _copy_checked(
 def _copy_converted(
     reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
 ) -> None:
-    """Copy a packed file or CSV as it is, and check the lines that it becomes."""
+    """Copy a packed file or CSV unchanged, and check its lines after the conversion."""
     digest = hashlib.sha256()
     whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
 
@@ -410,20 +410,20 @@ def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
-    which = f"not one of its {content.bad} lines is a prompt" if content.bad > 1 else "its only line is no prompt"
+    which = f"none of its {content.bad} lines is" if content.bad > 1 else "its only line is not"
     array = f"; {ARRAY_ADVICE}" if content.is_array else ""
-    return f"{content.label}: {which}, so nothing was dropped; line {line}: {why}{array}"
+    return f"{content.label}: {which} a valid prompt, so nothing was dropped; line {line}: {why}{array}"
 
 
 def _taken(target: Path) -> TakenError:
-    return TakenError(f"{target.name} lies in the inbox already and is not taken yet: wait, or give --name")
+    return TakenError(f"{target.name} is in the inbox already and is not accepted yet: wait, or give --name")
 
 
 def open_source(source: Path, flags: int = 0) -> IO[bytes]:
-    """Open a file that is to be dropped; a FIFO does not keep us waiting.
+    """Open a file to drop it; a FIFO does not block.
 
     Args:
-        flags: Further ones of open(2), e.g. `os.O_NOFOLLOW`.
+        flags: Further flags of open(2), e.g. `os.O_NOFOLLOW`.
 
     Raises:
         InputError: If it cannot be read, or is not a regular file.
@@ -437,14 +437,14 @@ def open_source(source: Path, flags: int = 0) -> IO[bytes]:
         raise InputError(f"cannot read {label}: {error.strerror}") from None
     except ValueError:
         raise InputError(
-            f"{label} is not a regular file: write the prompts into one first; nothing was dropped"
+            f"{label} is not a regular file: write the prompts to a file first; nothing was dropped"
         ) from None
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Give the copy its name; what has that name already is never replaced.
+    """Give the copy its final name; an existing file of that name is never replaced.
 
-    While both names are there the inbox waits (a second hard link); it looks again when the hidden one goes.
+    While both names are there the inbox waits (a second hard link); it checks again when the hidden one is removed.
 
     Raises:
         InputError: If the name is taken.
@@ -463,20 +463,20 @@ def _put(temporary: Path, target: Path) -> None:
 
 
 def _sync_name(temporary: Path) -> None:
-    """Make a new link durable by syncing the file (an inbox of mode 3730 cannot be opened to be synced itself)."""
-    # It has its name: nothing may take that back now.
+    """Make a new link durable by syncing the file (an inbox of mode 3730 cannot be opened and synced itself)."""
+    # The copy has its name: this must not be undone now.
     with contextlib.suppress(OSError), disk.opened(temporary, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         disk.sync_file(descriptor, temporary)
 
 
 @contextlib.contextmanager
 def _marked(target: Path, content: _Content, drop_id: str) -> Iterator[None]:
-    """Lay the marker beside a file that comes next; it goes again if the file does not come.
+    """Make the marker of a file that comes next; it is removed if the file does not come.
 
-    Made with O_EXCL, it is also the lock on the name.
+    It is made with O_EXCL, so it is also the lock on the name.
 
     Raises:
-        InputError: If somebody else's lies there.
+        InputError: If another submitter's marker is there.
     """
     marker = target.with_name(target.name + MARKER_SUFFIX)
     document: dict[str, object] = {
@@ -513,14 +513,14 @@ def _make_marker(marker: Path, target: Path) -> int:
         if os.path.lexists(target):
             raise _taken(target) from None
         raise ComingError(
-            f"{marker.name} lies in the inbox already, its file is on its way: wait, or give --name"
+            f"{marker.name} is in the inbox already, its file is on its way: wait, or give --name"
         ) from None
 
 
 def _remove_orphan(marker: Path, target: Path) -> None:
-    """Remove a marker that has lain without its file for long; its lock keeps a second remover from a newer one."""
+    """Remove a marker whose file has been missing for long; its lock protects a newer one from a second process."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    # Not ours to read or to remove, or locked: it stays, and the name is taken.
+    # This user may not read or remove it, or it is locked: it stays, and the name is taken.
     with contextlib.suppress(OSError), disk.opened(marker, flags) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         is_old = wall() - os.fstat(descriptor).st_mtime > ORPHAN_SECONDS

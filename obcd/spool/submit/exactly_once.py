@@ -1,18 +1,18 @@
-"""Dropping a job exactly once, whatever happens to `obcd submit` half way: the submitter's own record of a drop.
+"""Drop a job exactly once, even if `obcd submit` is interrupted at any point, by the submitter's own record of a drop.
 
     copying ──► naming ──► dropped          one line each, synced before the step is taken
-    │           the hidden copy is whole; has it one name only, it was not dropped
-    └ not dropped, whatever lies in the inbox
+    │           the hidden copy is complete; if it has only one name, it was not dropped
+    └ not dropped, whatever is in the inbox
 
-A drop is made by giving its hidden copy a second name, and the hidden name goes only when that is written down. Until
-then the inbox does not take the file. So a record that ends with `naming` tells the truth after a kill -9 at any point:
-the hidden copy with one name means "not dropped" (what is left of it is cleared, and the drop is made anew, with a new
-id), with two names or gone it means "dropped". Neither the queue nor the outbox has to be asked, whose folders a
-submitter may not read, and whose content gets renamed and removed in time.
+A drop is made by giving its hidden copy a second name, and the hidden name is removed only when that is recorded. Until
+then the inbox does not accept the file. So a record that ends with `naming` is correct after a kill -9 at any point: a
+hidden copy with one name means "not dropped" (its rest is removed, and the drop is made again, with a new id); a hidden
+copy with two names, or none, means "dropped". This needs neither the queue nor the outbox, whose folders a submitter
+may not read, and whose content is renamed and removed in time.
 
-What remains: a power cut on a filesystem where syncing a file does not sync its names (ext4 and XFS do); the inbox
-emptied by hand between a crash and the next submit, which then counts as dropped; and another user's job of the same
-name, or one dropped without `--once`, at the moment between being claimed and being shown in the outbox.
+Not covered: a power cut on a filesystem where syncing a file does not sync its names (ext4 and XFS do); an inbox that
+is emptied by hand between a crash and the next submit, which then counts as dropped; and another user's job of the same
+name, or one dropped without `--once`, in the moment between its claim and its appearance in the outbox.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from obcd.spool.submit.dropping import (
 )
 from obcd.text import printable
 
-#: Seconds to wait for the file of somebody who is dropping the same name at this moment.
+#: Seconds to wait for the file of another submitter who is dropping the same name at this moment.
 COMING_SECONDS = 2.0
-#: Seconds to wait for a submit that works on the same record (it may read a pipe for hours), and between two looks.
+#: Seconds to wait for a submit that works on the same record (it may read a pipe for hours), and between two checks.
 LOCK_SECONDS, LOOK_SECONDS = 10.0, 0.02
-#: A record above this is none of ours; one above the second is begun anew when its drop was not made, so that a file
+#: A larger record is not obcd's; one above the second limit is begun again if its drop was not made, so that a file
 #: that is refused every minute for days does not fill it.
 MAX_RECORD_BYTES, LONG_RECORD_BYTES = 2**20, 2**16
 STATES = ("copying", "naming", "dropped")
@@ -66,7 +66,7 @@ class Already:
     """The job was submitted before.
 
     Attributes:
-        evidence: How we know, for people, e.g. `dropped at 2026-11-22T03:00:01.250Z`.
+        evidence: The evidence for people, e.g. `dropped at 2026-11-22T03:00:01.250Z`.
     """
 
     name: str
@@ -74,13 +74,13 @@ class Already:
 
 
 def find_state_folder() -> Path:
-    """Return where this user's records are kept, made if it is missing.
+    """Return the folder of this user's records; make it if it is missing.
 
     `$STATE_DIRECTORY` (systemd.exec(5), the first of several), `$XDG_STATE_HOME/obcd`, `~/.local/state/obcd`; cron may
-    leave HOME out, then it is the one of the user database.
+    not set HOME, then the home of the user database counts.
 
     Raises:
-        InputError: If there is none, or it cannot be made.
+        InputError: If there is no home, or the folder cannot be made.
     """
     folder = _state_folder()
     try:
@@ -95,11 +95,11 @@ def _state_folder() -> Path:
     if given:
         return Path(given)
     base = os.environ.get("XDG_STATE_HOME", "")
-    if base.startswith("/"):  # a relative one is to be passed over, says the base directory specification
+    if base.startswith("/"):  # the base directory specification says that a relative path must be ignored
         return Path(base) / "obcd"
     home = os.environ.get("HOME") or _home_of_user()
     if not home.startswith("/"):
-        raise InputError("there is no home folder to keep a record of what was submitted in: set XDG_STATE_HOME")
+        raise InputError("there is no home folder for the record of submitted files: set XDG_STATE_HOME")
     return Path(home) / ".local" / "state" / "obcd"
 
 
@@ -110,42 +110,40 @@ def _home_of_user() -> str:
         return ""
 
 
-#: What to do when a record cannot be kept.
-ELSEWHERE = "set XDG_STATE_HOME to a folder that you may write into"
+#: Advice if a record cannot be kept.
+ELSEWHERE = "set XDG_STATE_HOME to a folder that you may write to"
 
 
 def _no_record(path: Path, error: OSError, advice: str = ELSEWHERE) -> InputError:
-    return InputError(
-        f"cannot keep a record of what is submitted in {printable(str(path))}: {error.strerror}; {advice}"
-    )
+    return InputError(f"cannot keep a record of submitted files in {printable(str(path))}: {error.strerror}; {advice}")
 
 
 def key_of(*parts: str) -> str:
-    """Return a file name that stands for some strings."""
+    """Return a file name that represents some strings."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def record_path(folder: Path, inbox: Path, target: Target) -> Path:
-    """Return the record of one name: by the inbox, whatever path leads there, and the profile."""
+    """Return the path of the record of one name, by the real path of the inbox and the profile."""
     return folder / "submitted" / f"{key_of(os.path.realpath(inbox), target.profile, target.path.name)}.log"
 
 
 class DropRecord:
-    """What is known of one drop; the file is locked as long as this is open, so that two submits take turns.
+    """The record of one drop; the file is locked while this is open, so that two submits work one after the other.
 
     Each line is a step: `{"state": "naming", "drop_id": "9f…", "sha256": "…", "path": "/…/notes.jsonl", "at": …}`.
-    A line that is no JSON was torn by a crash and never acted upon. What we cannot have written is never acted upon
-    either: files are removed by what a record says.
+    A line that is not JSON was torn by a crash, and its step was never taken. A line that obcd cannot have written is
+    never acted upon either, because files are removed by what a record says.
 
     Args:
-        folder: Of the inbox; what a record says about another one is refused.
-        advice: What to do when it cannot be kept.
-        patience_seconds: For how long to wait for another submit.
+        folder: The folder of the inbox; a record about another one is refused.
+        advice: What to do if it cannot be kept.
+        patience_seconds: Maximum seconds to wait for another submit.
 
     Raises:
-        AlreadyRunningError: If another submit still holds it then.
-        InputError: If it is not ours or damaged; and from every method that writes, if the record cannot be kept;
-            nothing was changed in the inbox then.
+        AlreadyRunningError: If another submit still holds it after that.
+        InputError: If it belongs to another user or is damaged; and from every method that writes, if the record cannot
+            be kept; nothing was changed in the inbox then.
     """
 
     def __init__(
@@ -184,7 +182,7 @@ class DropRecord:
 
     def _check_file(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise self._damaged("it is no regular file")
+            raise self._damaged("it is not a regular file")
         if status.st_uid != os.geteuid():
             raise InputError(
                 f"the record {printable(str(self.path))} belongs to another user (uid {status.st_uid}), so nothing was "
@@ -221,7 +219,7 @@ class DropRecord:
 
     def _damaged(self, fault: str) -> InputError:
         return InputError(
-            f"the record {printable(str(self.path))} cannot be understood ({fault}), so nothing was dropped: see "
+            f"the record {printable(str(self.path))} cannot be understood ({fault}), so nothing was dropped: check "
             "whether the job was submitted, then remove the record"
         )
 
@@ -232,59 +230,59 @@ class DropRecord:
         os.close(self._descriptor)
 
     def settle(self) -> bool:
-        """Find out whether the drop was made; what a crash left of one that was not is cleared.
+        """Return whether the drop was made; remove the rest of one that a crash interrupted before it was made.
 
         Raises:
-            InputError: If the rests cannot be cleared, or the record cannot be written.
+            InputError: If the rest cannot be removed, or the record cannot be written.
         """
         state, drop_id, path = (str(self._last.get(key, "")) for key in ("state", "drop_id", "path"))
         if not state or not drop_id:
             return state == "dropped"
         try:
-            if state == "dropped":  # the crash may have come before the hidden name went
+            if state == "dropped":  # the crash may have come before the hidden name was removed
                 disk.remove(hidden(Path(path), drop_id))
                 return True
             if state == "naming" and is_named(hidden(Path(path), drop_id)):
                 self._write({**self._last, "state": "dropped"})
                 disk.remove(hidden(Path(path), drop_id))
                 return True
-            if state == "naming":  # first: without the hidden copy it would read as dropped
+            if state == "naming":  # first: without the hidden copy it would mean dropped
                 self._write({**self._last, "state": "copying"})
             clear_rests(Path(path), drop_id)
-            if os.fstat(self._descriptor).st_size > LONG_RECORD_BYTES:  # says what an empty one says: not dropped
+            if os.fstat(self._descriptor).st_size > LONG_RECORD_BYTES:  # an empty record means the same: not dropped
                 os.ftruncate(self._descriptor, 0)
         except OSError as error:
-            raise InputError(f"cannot take up the drop {printable(path)} that broke off: {error.strerror}") from None
+            raise InputError(f"cannot continue the interrupted drop {printable(path)}: {error.strerror}") from None
         return False
 
     @property
     def evidence(self) -> str:
-        """How we know that it was submitted, once `settle` has said so."""
+        """The evidence that it was submitted; valid after `settle` has returned true."""
         at, seen = self._last.get("at", "at a time that is not known"), self._last.get("evidence")
         return f"{seen} (seen at {at})" if seen else f"dropped at {at}"
 
     def begin(self, target: Target) -> None:
-        """Say what the steps that follow are about."""
+        """Set the target of the following steps."""
         self._last = {"path": os.path.abspath(target.path)}
 
     def copying(self, drop_id: str) -> None:
-        """Take note that a drop of this id is not made so far."""
+        """Record that the drop of this id is not made yet."""
         self._write({"state": "copying", "drop_id": drop_id, "path": self._last["path"]})
 
     def naming(self, sha256: str) -> None:
-        """Take note that the copy is whole and gets its name next."""
+        """Record that the copy is complete and gets its name next."""
         self._write({**self._last, "state": "naming", "sha256": sha256})
 
     def dropped(self) -> None:
-        """Take note that it has its name."""
+        """Record that the copy has its name."""
         self._write({**self._last, "state": "dropped"})
 
     def found(self, evidence: str) -> None:
-        """Take note that somebody else submitted it, so that it holds when the evidence is gone."""
+        """Record that another process submitted it, so that this is known when the evidence is removed."""
         self._write({"state": "dropped", "evidence": evidence})
 
     def remove(self) -> None:
-        """Forget the drop, durably."""
+        """Remove the record, durably."""
         disk.remove(self.path)
         disk.sync_folder(self.path.parent)
 
@@ -304,13 +302,13 @@ class DropRecord:
 
 
 def _find_fault(entry: object, folder: str) -> str:
-    """Return what keeps a record's line from being one that we wrote about a drop into a folder, "" if nothing does.
+    """Return why a line of a record cannot be one that obcd wrote about a drop into a folder, "" if it can.
 
     Args:
-        folder: Without links.
+        folder: The real path, without links.
     """
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-        return "a line is no object of texts"
+        return "a line is not an object of texts"
     if entry.get("state") not in STATES:
         return "a state that this obcd does not know"
     if entry["state"] == "dropped" and "evidence" in entry and "drop_id" not in entry:
@@ -322,18 +320,18 @@ def _find_fault(entry: object, folder: str) -> str:
         is_there = os.path.realpath(parent or "/") == folder and drop_name(name) == name
     except (InputError, ValueError):
         is_there = False
-    return "" if is_there else f"it speaks of a drop that is not into {printable(folder)}"
+    return "" if is_there else f"it describes a drop that is not into {printable(folder)}"
 
 
 def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, max_line_bytes: int, folder: Path
                 ) -> Submitted | Already:  # fmt: skip
-    """Drop what a stream holds unless a job of this name was submitted before, by us or as far as one can see.
+    """Drop the content of a stream unless a job of this name was submitted before, by this user or visibly by another.
 
     Args:
         folder: From `find_state_folder`.
 
     Raises:
-        AlreadyRunningError: If another submit of that name by us does not end within `LOCK_SECONDS`.
+        AlreadyRunningError: If another submit of that name by this user does not end within `LOCK_SECONDS`.
         InputError: As `drop`, and if the record cannot be kept; nothing was dropped then.
     """
     with DropRecord(record_path(folder, layout.inbox, target), target.path.parent) as record:
@@ -345,7 +343,7 @@ def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, m
             try:
                 return drop(reader, label, target, max_line_bytes, record)
             except TakenError:
-                evidence = "it lies in the inbox"
+                evidence = "it is in the inbox"
             except ComingError:
                 evidence = _await_coming(layout, target)
                 if not evidence:
@@ -355,22 +353,22 @@ def submit_once(layout: Layout, reader: IO[bytes], target: Target, label: str, m
 
 
 def find_evidence(layout: Layout, target: Target) -> str:
-    """Return what shows everybody that a job of this name was submitted, "" if nothing does.
+    """Return the visible evidence that a job of this name was submitted, "" if there is none.
 
-    The inbox and the outbox are asked for exact names, since neither need be readable.
+    It looks for exact names in the inbox and the outbox, because it may be allowed to list neither.
     """
     if os.path.lexists(target.path):
-        return "it lies in the inbox"
+        return "it is in the inbox"
     stem = stem_of(target.path.name)
     names = [f"{stem}.partial", f"{stem}.rejected", f"{stem}.repeated"]
-    if target.profile or not (layout.inbox / stem).is_dir():  # else it may be the folder of a profile's jobs
+    if target.profile or not (layout.inbox / stem).is_dir():  # otherwise it may be the folder of a profile's jobs
         names.insert(0, stem)
     paths = [place / name for place in find_places(layout.outbox, os.geteuid(), target.profile) for name in names]
     return next((f"{path} is there" for path in paths if os.path.lexists(path) and not is_home(layout, path)), "")
 
 
 def _await_coming(layout: Layout, target: Target) -> str:
-    """Wait a little for a file whose marker lies there: somebody is dropping it just now, or broke off."""
+    """Wait briefly for a file whose marker is there: somebody is dropping it now, or was interrupted."""
     deadline = monotonic() + COMING_SECONDS
     while not (evidence := find_evidence(layout, target)) and monotonic() < deadline:
         time.sleep(0.02)
@@ -379,7 +377,7 @@ def _await_coming(layout: Layout, target: Target) -> str:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, inbox: Path, profile: str) -> Iterator[None]:
-    """Keep a second load of the same inbox and profile by this user out, until the end of the block or of the process.
+    """Keep out a second load of the same inbox and profile by this user, until the block or the process ends.
 
     Raises:
         AlreadyRunningError: If one runs.
@@ -400,7 +398,7 @@ def locked(descriptor: int, sentence: str) -> Iterator[None]:
     """Hold `flock` on a descriptor, and close it at the end.
 
     Raises:
-        AlreadyRunningError: With this sentence, if somebody else holds it.
+        AlreadyRunningError: With this sentence, if another process holds it.
     """
     try:
         try:

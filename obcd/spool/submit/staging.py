@@ -1,11 +1,12 @@
-"""A staging folder (`obcd submit --from`): every file that settled there is dropped once, then moved aside.
+"""A staging folder (`obcd submit --from`): drop every file that settled there once, then move it aside.
 
     DIR/notes.jsonl ──drop──► inbox/notes.jsonl
          └─move──► DIR/submitted/notes.jsonl           DIR/submitted/.records/: the drops that are not moved yet
 
-A record (see `exactly_once`) is kept from before the drop until after the move, by the file's identity: a crash between
-the two does not drop it twice, and a new file of the same name is a new drop. `submitted/` is where files are moved to
-and where the records lie that say what not to drop: in a folder that others may write into, only our own will do.
+A record (see `exactly_once`) exists from before the drop until after the move, by the identity of the file: a crash
+between the two does not drop it twice, and a new file of the same name is a new drop. `submitted/` holds the moved
+files and the records of files that must not be dropped: in a folder that others may write to, it must belong to this
+user.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from obcd.spool.submit.exactly_once import DropRecord, key_of, locked
 from obcd.text import printable
 
 MOVED = "submitted"
-#: What to do when the record of a file cannot be kept.
-ADVICE = "let the same user, who may write into the folder, submit from it each time"
+#: Advice if the record of a file cannot be kept.
+ADVICE = "let the same user, who may write to the folder, submit from it each time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Left:
     """A file that stays in the staging folder.
 
     Attributes:
-        fault: The sentence for whoever has to act; "" when it is only not settled yet.
+        fault: The sentence for the person who must act; "" if it has only not settled yet.
     """
 
     name: str
@@ -45,12 +46,12 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """A staging folder and where its files go.
+    """A staging folder and the target of its files.
 
     Attributes:
-        settle_seconds: For how long a file must not have changed.
-        reading: What lines are read with there.
-        accepts: Which kinds of files are taken there beside JSONL; others are let lie.
+        settle_seconds: Seconds for which a file must not have changed.
+        reading: The settings with which lines are read there.
+        accepts: The kinds of files that are accepted there beside JSONL; others stay in the staging folder.
     """
 
     folder: Path
@@ -62,7 +63,7 @@ class Staging:
     accepts: Set[str] = frozenset()
 
     def submit(self, now: float) -> Generator[Submitted | Left, None, None]:
-        """Drop and move what has settled; holds the folder's lock until it is exhausted or closed.
+        """Drop and move the settled files; holds the folder's lock until it is exhausted or closed.
 
         Args:
             now: Unix seconds.
@@ -82,7 +83,7 @@ class Staging:
                     outcome = self._submit_one(name, now)
                 except DropChangedError:
                     outcome = Left(name)
-                except (InputError, AlreadyRunningError) as error:  # no stranger's lock keeps the others back
+                except (InputError, AlreadyRunningError) as error:  # the lock of one file does not stop the others
                     outcome = Left(name, str(error))
                 if outcome is not None:
                     yield outcome
@@ -99,7 +100,7 @@ class Staging:
         return DropRecord(self._records / name, self.inbox / self.profile, ADVICE, patience_seconds=0.0)
 
     def _prepare(self) -> list[str]:
-        """Make our folders, take up what a crash left, and list what may be dropped."""
+        """Make the folders, finish what a crash interrupted, and list the files that may be dropped."""
         try:
             names = sorted(os.listdir(self.folder))
             for folder in (self.folder / MOVED, self._records):
@@ -112,29 +113,29 @@ class Staging:
         return [name for name in names if self._is_drop(name)]
 
     def _clear_records(self, names: list[str]) -> None:
-        """Finish what a crash broke off; records of files that are gone by now are removed."""
+        """Finish what a crash interrupted; remove records of files that are missing."""
         kept = set()
         for name in names:
             with contextlib.suppress(OSError):
                 kept.add(_record_name(os.lstat(self.folder / name)))
         for path in sorted(self._records.iterdir()):
-            # One that another user left says so when its file's turn comes, and keeps no other file back.
+            # A record of another user gives an error when its file is dropped, and does not stop other files.
             with contextlib.suppress(InputError, AlreadyRunningError), self._record(path.name) as record:
                 if not record.settle() or path.name not in kept:
                     record.remove()
 
     def _submit_one(self, name: str, now: float) -> Submitted | Left | None:
-        """Drop one file and move it; None when a crash came between, and only the move was missing.
+        """Drop one file and move it; return None if a crash had left only the move to do.
 
         Raises:
             InputError: If it was not dropped, or cannot be moved.
         """
         path = self.folder / name
-        if not path.is_symlink() and not path.exists():  # taken away since the folder was listed
+        if not path.is_symlink() and not path.exists():  # removed after the folder was listed
             return None
         with open_source(path, os.O_NOFOLLOW) as reader:
             status = os.fstat(reader.fileno())
-            # ctime: every write moves it, and no `cp -p` or `touch` sets it back.
+            # ctime: every write changes it, and neither `cp -p` nor `touch` can set it back.
             if now - status.st_ctime < self.settle_seconds:
                 return Left(name)
             target = find_target(self.inbox, self.profile, name, self.reading, self.accepts)
@@ -153,7 +154,7 @@ class Staging:
         return submitted
 
     def _move(self, path: Path, dropped: os.stat_result) -> None:
-        """Move a dropped file aside; a new one that has taken its name meanwhile stays.
+        """Move a dropped file aside; a new file that got its name meanwhile stays.
 
         Raises:
             InputError: If it cannot be moved; its record keeps it from being dropped again.
@@ -162,7 +163,7 @@ class Staging:
             if not os.path.samestat(path.lstat(), dropped):
                 return
             disk.rename(path, _free(self.folder / MOVED, path.name))
-        except FileNotFoundError:  # taken away
+        except FileNotFoundError:  # removed
             return
         except OSError as error:
             raise InputError(
@@ -172,27 +173,27 @@ class Staging:
 
 
 def _make_closed(folder: Path) -> None:
-    """Make a folder that only we may write into.
+    """Make a folder that only this user may write to.
 
     Raises:
-        InputError: If something else is there, or others may write into it: they could plant records.
+        InputError: If something else is there, or others may write to it: they could forge records.
         OSError: If it cannot be made.
     """
     disk.make_folder(folder, 0o700)
     status, name = folder.lstat(), printable(str(folder))
     if not stat.S_ISDIR(status.st_mode):
-        raise InputError(f"nothing was dropped: {name} is not a folder: take it away, what is dropped is moved there")
+        raise InputError(f"nothing was dropped: {name} is not a folder: remove it, dropped files are moved there")
     if status.st_uid != os.geteuid():
         raise InputError(
-            f"nothing was dropped: {name} belongs to another user (uid {status.st_uid}), and what is dropped is moved "
-            "there: take it away, or submit as that user"
+            f"nothing was dropped: {name} belongs to another user (uid {status.st_uid}), and dropped files are moved "
+            "there: remove it, or submit as that user"
         )
     if status.st_mode & 0o022:
-        raise InputError(f"nothing was dropped: others may write into {name}: chmod go-w it first")
+        raise InputError(f"nothing was dropped: other users may write to {name}: chmod go-w it first")
 
 
 def _record_name(status: os.stat_result) -> str:
-    """Return the name of a file's record; not by its ctime, which a rename or chmod changes."""
+    """Return the name of a file's record, without its ctime, which a rename or chmod changes."""
     regular = stat.S_ISREG(status.st_mode)
     return key_of(str(regular), *map(str, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)))
 

@@ -1,1 +1,1 @@
-"""Real inference on the CPU by llama.cpp."""
+"""Real inference on the CPU with llama.cpp."""

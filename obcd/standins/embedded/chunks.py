@@ -1,4 +1,4 @@
-"""Between Ollama's values and llama.cpp's JSON: the request it is sent, and the chunks it answers with. Pure."""
+"""Convert between Ollama's values and llama.cpp's JSON: its request, and the chunks of its response. Pure."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SAMPLING = {
 
 
 def llama_request(work: Work) -> tuple[bytes, bool]:
-    """Return the body for llama.cpp, and whether it is for its completions (a raw prompt) rather than its chat."""
+    """Return the body for llama.cpp, and whether it is for completions (a raw prompt) instead of chat."""
     chosen = {RENAMED.get(key, key): value for key, value in work.options.items() if key in SAMPLING}
     body: JsonObject = {**DEFAULTS, **chosen, "stream": True, "stream_options": {"include_usage": True}}
     body["n_predict"] = predict_limit(whole_option(body, "n_predict", -1), work.signature.num_ctx)
     if whole_option(body, "seed", 0) < 0:
-        del body["seed"]  # random, as without one
+        del body["seed"]  # random, as without a seed
     if work.raw_prompt is not None:
         body["prompt"] = work.raw_prompt
     else:
@@ -44,7 +44,7 @@ def llama_request(work: Work) -> tuple[bytes, bool]:
         if work.tools:
             body["tools"] = list(work.tools)
         if work.logprobs is not None:
-            body |= {"logprobs": True, "top_logprobs": max(1, work.logprobs)}  # 0 is taken for none at all
+            body |= {"logprobs": True, "top_logprobs": max(1, work.logprobs)}  # llama.cpp reads 0 as no logprobs
         if work.think is not None:
             body["chat_template_kwargs"] = {"enable_thinking": bool(work.think)}
     if work.format == "json":
@@ -54,13 +54,13 @@ def llama_request(work: Work) -> tuple[bytes, bool]:
     return json.dumps(body).encode(), work.raw_prompt is not None
 
 
-def predict_limit(wish: int, num_ctx: int) -> int:
+def predict_limit(wanted: int, num_ctx: int) -> int:
     """Return the most tokens to generate: Ollama stops at ten contexts (llm/llama_server.go:106)."""
-    return wish if 0 <= wish <= 10 * num_ctx else 10 * num_ctx
+    return wanted if 0 <= wanted <= 10 * num_ctx else 10 * num_ctx
 
 
 def _message(message: JsonObject) -> JsonObject:
-    """Return a message as OpenAI shapes it: images as parts, arguments of tool calls as text."""
+    """Return a message in OpenAI's format: images as parts, arguments of tool calls as text."""
     made: JsonObject = {"role": str(message.get("role") or "user").lower(), "content": message.get("content") or ""}
     images, calls = message.get("images"), message.get("tool_calls")
     if images and isinstance(images, list):
@@ -96,7 +96,7 @@ class _Call:
 
 
 class ChunkReader:
-    """Collects the chunks of one answer; `read` is called on llama.cpp's thread, `outcome` when it is through."""
+    """Collects the chunks of one answer; `read` is called on llama.cpp's thread, `outcome` at the end."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -109,7 +109,7 @@ class ChunkReader:
         self._error: dict[str, Any] | None = None
 
     def read(self, data: bytes) -> tuple[str, str] | None:
-        """Take a chunk and return its text and thinking, or None when it has neither."""
+        """Take a chunk and return its text and thinking, or None if it has neither."""
         chunk = json.loads(data)
         if "error" in chunk:
             self._error = chunk
@@ -131,7 +131,7 @@ class ChunkReader:
         return (text, thinking) if text or thinking else None
 
     def outcome(self, top_logprobs: int = 0) -> WorkOutcome:
-        """Return what the chunks came to, with so many likeliest tokens at each place.
+        """Return the outcome of all chunks, with this number of likeliest tokens at each place.
 
         Raises:
             EngineError: llama.cpp refused or failed; its JSON is the text, as Ollama passes it on.
@@ -143,7 +143,7 @@ class ChunkReader:
         return WorkOutcome(
             text="".join(self._text),
             thinking="".join(self._thinking),
-            # `tool_calls` is OpenAI's word; Ollama says `stop`. No reason at all: the answer was broken off.
+            # OpenAI's `tool_calls` is `stop` in Ollama. Without a reason, the answer was interrupted.
             done_reason={"tool_calls": "stop"}.get(self._reason or "", self._reason),
             prompt_tokens=int(usage.get("prompt_tokens", 0)),
             prompt_seconds=float(timings.get("prompt_ms", 0.0)) / 1000,
@@ -162,14 +162,14 @@ class ChunkReader:
 
 
 def _logprob(item: dict[str, Any], top: int) -> JsonObject:
-    """Return a token's probability in Ollama's shape (api/types.go: Logprob)."""
+    """Return a token's probability in Ollama's format (api/types.go: Logprob)."""
     kept: JsonObject = {key: item[key] for key in ("token", "logprob", "bytes") if key in item}
     others = [_logprob(other, 0) for other in (item.get("top_logprobs") or [])[:top]]
     return {**kept, "top_logprobs": others} if others else kept
 
 
 def _made_call(index: int, call: _Call) -> JsonObject:
-    """Return a tool call in Ollama's shape: the arguments are an object."""
+    """Return a tool call in Ollama's format: the arguments are an object."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except json.JSONDecodeError as error:

@@ -1,6 +1,6 @@
-"""Reads the head of a GGUF file: what the model is called, its architecture, its size (ggml docs/gguf.md).
+"""Read the head of a GGUF file: the model's name, architecture and size (ggml docs/gguf.md).
 
-No weights are read. A file that is none is an InputError with its path.
+It does not read weights. A file that is not GGUF raises InputError with its path.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class GgufHead:
-    """What the head of a file says."""
+    """The metadata in the head of a file."""
 
     metadata: dict[str, str | float]  # e.g. `{"general.architecture": "llama", "llama.block_count": 32}`; no arrays
     parameters: int  # numbers in all tensors
@@ -53,12 +53,12 @@ def read_head(path: Path) -> GgufHead:
     """Read the head of a GGUF file.
 
     Raises:
-        InputError: there is no such file, or it is no GGUF file of version 2 or 3, or it is cut short.
+        InputError: there is no such file, or it is not a GGUF file of version 2 or 3, or it is cut short.
     """
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
-                raise InputError(f"{path}: this is no GGUF file; give one with --model, e.g. one from huggingface.co.")
+                raise InputError(f"{path}: this is not a GGUF file; give one with --model, e.g. from huggingface.co.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _Reader(data).head()
     except OSError as error:
@@ -68,7 +68,7 @@ def read_head(path: Path) -> GgufHead:
 
 
 class _Reader:
-    """Walks over the head from front to back."""
+    """Reads the head from the beginning to the end."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -86,7 +86,7 @@ class _Reader:
             if value is not None:
                 metadata[key] = value
         parameters = sum(self._tensor_size() for _ in range(tensors))
-        if self._at > len(self._data):  # what was stepped over last is not there
+        if self._at > len(self._data):  # the last skipped part is missing
             raise IndexError(self._at)
         return GgufHead(metadata, parameters)
 
@@ -106,7 +106,7 @@ class _Reader:
         return self._data[start : self._at]
 
     def _value(self, kind: int) -> str | float | None:
-        """Return a value; arrays (the vocabulary) are stepped over and give None."""
+        """Return a value; arrays (the vocabulary) are skipped and give None."""
         if kind == _STRING:
             return self._string().decode("utf-8", "replace")
         if kind != _ARRAY:
@@ -120,7 +120,7 @@ class _Reader:
         return None
 
     def _tensor_size(self) -> int:
-        """Return the numbers in a tensor; its description is name, dimensions, type and offset."""
+        """Return the count of numbers in a tensor; its description is name, dimensions, type and offset."""
         self._string()
         shape = [self._number("<Q") for _ in range(self._number("<I"))]
         self._at += 4 + 8

@@ -1,11 +1,11 @@
-"""Real inference on the CPU: llama.cpp inside this process, by `xllamacpp`.
+"""Real inference on the CPU: llama.cpp inside this process, with `xllamacpp`.
 
     generate ──► a thread of the pool ──► llama.cpp's chat handler ──► chunks, as bytes
-                 a client that leaves ──► the next chunk's callback says stop, and the slot is free
+                 a client that leaves ──► the next chunk's callback returns stop, and the slot is free
 
-llama.cpp's own HTTP server cannot be switched off; it is bound to a Unix socket in a private folder that is removed as
-soon as it is bound, so that nobody can reach it. llama.cpp's server may also take SIGINT and SIGTERM for itself, some
-builds do: both are taken back after each load.
+llama.cpp's own HTTP server cannot be switched off. It is bound to a Unix socket in a private folder, which is removed
+right after that, so that nobody can reach it. Some builds of llama.cpp's server also install handlers for SIGINT and
+SIGTERM: both handlers are restored after each load.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from obcd.standins.wire.request_values import whole_option
 
 VERSION = "0.33.0-obcd-embedded"
 
-#: signals that llama.cpp may take for itself while it starts
+#: signals for which llama.cpp may install handlers while it starts
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-#: seconds between two looks for a stop signal that waits while a model loads
+#: seconds between two checks for a pending stop signal while a model loads
 _LOOK_SECONDS = 0.05
 
-#: MiB of prompts that llama.cpp may keep beside its slots; without a limit it takes 8 GiB
+#: MiB of prompts that llama.cpp may keep beside its slots; without a limit it uses 8 GiB
 CACHE_MIB = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedOptions:
-    """What to run."""
+    """The options of an embedded server."""
 
     model: Path  # a GGUF file
     name: str  # as /api/tags shows it, e.g. `smollm2:135m`
@@ -64,9 +64,9 @@ class EmbeddedOptions:
 
 
 def load_library() -> Any:
-    """Import xllamacpp, or raise with how to install it."""
+    """Import xllamacpp, or raise an error that says how to install it."""
     try:
-        import xllamacpp  # noqa: PLC0415 - an extra; a second of import that other commands need not pay
+        import xllamacpp  # noqa: PLC0415 - an extra; its import takes a second, which only this command needs
     except ImportError as error:
         raise ConfigurationError(
             "the embedded server needs the package xllamacpp, which is not installed: pip install 'obcd[embedded]'"
@@ -106,7 +106,7 @@ class EmbeddedEngine:
         return 0
 
     def context_length(self, signature: LoadSignature) -> int:
-        """Return what was asked for: it fits, or the load fails."""
+        """Return the requested context: it fits, or the load fails."""
         return signature.num_ctx
 
     async def load(self, signature: LoadSignature) -> None:
@@ -125,7 +125,7 @@ class EmbeddedEngine:
             await asyncio.get_running_loop().run_in_executor(self._pool, _drop, [server])
 
     async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
-        """Answer by llama.cpp; old messages are dropped until the prompt fits, unless that is forbidden."""
+        """Answer with llama.cpp; drop old messages until the prompt fits, unless the request forbids it."""
         messages = list(work.messages)
         while True:
             try:
@@ -137,7 +137,7 @@ class EmbeddedEngine:
                 messages = shorter
 
     async def embed(self, texts: Texts) -> Embeddings:
-        """Return one vector a text, where the model is made for it; what is too long is refused, never cut."""
+        """Return one vector for each text, if the model supports it; refuse texts that are too long."""
         if not self._is_embedding:
             raise EngineError(501, NO_EMBEDDINGS)
         body = json.dumps({"input": list(texts.inputs)})
@@ -149,10 +149,10 @@ class EmbeddedEngine:
         return Embeddings(vectors, int(answer.get("usage", {}).get("prompt_tokens", 0)))
 
     async def _ask(self, work: Work, reply: EngineReply) -> WorkOutcome:
-        """Run one generation in a thread of the pool, and send its pieces as they come."""
+        """Run one generation in a thread of the pool, and send its pieces as they arrive."""
         loop = asyncio.get_running_loop()
         reader = ChunkReader()
-        left = threading.Event()  # set when nobody waits for the answer any more
+        left = threading.Event()  # set when no client waits for the answer any more
         pieces: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
 
         def take(data: bytes) -> bool:
@@ -167,7 +167,7 @@ class EmbeddedEngine:
             while (piece := await pieces.get()) is not None:
                 await reply.send_piece(*piece)
         except BaseException:
-            # The slot is busy until llama.cpp notices, as with Ollama: give it back only then (#11889).
+            # The slot is busy until llama.cpp notices, as in Ollama: release it only then (#11889).
             left.set()
             await asyncio.wait([running])
             raise
@@ -175,7 +175,7 @@ class EmbeddedEngine:
         return reader.outcome(work.logprobs or 0)
 
     def _run(self, work: Work, take: Callable[[bytes], bool]) -> None:
-        """Ask llama.cpp; returns when the answer is whole, refused or given up. Runs in a thread."""
+        """Send the request to llama.cpp; return when the answer is complete, refused or abandoned. Runs in a thread."""
         body, is_raw = llama_request(work)
         handler = self._server.handle_completions if is_raw else self._server.handle_chat_completions
         try:
@@ -213,9 +213,9 @@ class EmbeddedEngine:
 
 
 class GuardedSignals:
-    """Keeps SIGINT and SIGTERM away from llama.cpp while it starts; used on the main thread.
+    """Keeps SIGINT and SIGTERM from llama.cpp while it starts; used on the main thread.
 
-    Both are blocked, which the threads of llama.cpp inherit, and our own handlers are put back before they are let in.
+    Both are blocked, which the threads of llama.cpp inherit; this process's handlers are restored before the unblock.
     """
 
     def __enter__(self) -> GuardedSignals:
@@ -226,7 +226,7 @@ class GuardedSignals:
         return self
 
     async def watch(self, loading: asyncio.Future[object]) -> None:
-        """Wait for the load; a stop signal that comes meanwhile is let in at once rather than at its end."""
+        """Wait for the load; a stop signal that comes during it is delivered at once instead of at its end."""
         while not loading.done():
             await asyncio.wait([loading], timeout=_LOOK_SECONDS)
             if self._is_blocked and signal.sigpending() & set(STOP_SIGNALS):
@@ -240,7 +240,7 @@ class GuardedSignals:
             return
         for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
-            if handler is not None:  # None: it was not set from Python, so that it cannot be put back
+            if handler is not None:  # None: it was not set from Python, so it cannot be restored
                 signal.signal(number, handler)
                 signal.siginterrupt(number, False)  # as asyncio sets it, unix_events.add_signal_handler
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -278,13 +278,13 @@ def short_number(value: int) -> str:
 
 
 def default_name(model: Path) -> str:
-    """Return a model name for a file: its own, in small letters, with the tag `latest`."""
+    """Return a model name for a file: the file's name in lower case, with the tag `latest`."""
     kept = [char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in model.stem.lower()]
     return "".join(kept).strip("-._") + ":latest"
 
 
 def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:
-    """Return messages without the oldest that is not a system message; None when only the last one is left."""
+    """Return messages without the oldest that is not a system message; None if only the last one is left."""
     for index, message in enumerate(messages[:-1]):
         if message.get("role") != "system":
             return [*messages[:index], *messages[index + 1 :]]
@@ -292,7 +292,7 @@ def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:
 
 
 def refusal_of(text: str) -> EngineError:
-    """Return what Ollama would say where llama.cpp raises: its errors as JSON inside the string."""
+    """Return Ollama's error for an exception of llama.cpp: llama.cpp's error as JSON inside the string."""
     if "image input is not supported" in text:
         return EngineError(500, text)
     if "JSON schema" in text:
@@ -302,5 +302,5 @@ def refusal_of(text: str) -> EngineError:
 
 
 def _drop(servers: list[object]) -> None:
-    """Let the last reference go, which stops llama.cpp; in a thread, since that waits for it."""
+    """Drop the last reference, which stops llama.cpp; in a thread, because that waits for it."""
     servers.clear()

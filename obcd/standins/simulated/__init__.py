@@ -1,1 +1,1 @@
-"""A model of a GPU server."""
+"""A simulated GPU server."""

@@ -1,8 +1,8 @@
-"""What can go wrong on request: by a marker inside a prompt, or at a rate over all prompts.
+"""Simulated faults: by a marker inside a prompt, or at a rate over all prompts.
 
-    [[simulate:crash]]   [[simulate:status=503]]   [[simulate:crash*2]]   only the first 2 times the prompt is asked
+    [[simulate:crash]]   [[simulate:status=503]]   [[simulate:crash*2]]   only the first 2 times that the prompt is sent
 
-A rate is decided by a hash of prompt, attempt and kind, so that two runs over the same prompts see the same faults.
+A rate uses a hash of prompt, attempt and kind, so that two runs over the same prompts see the same faults.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from obcd.standins.wire.engine import EngineError, EngineReply, WorkOutcome
 
 #: {kind: what happens}; those with `=` take a value
 KINDS: Mapping[str, str] = {
-    "hang": "takes the request and never answers",
-    "stuck": "as hang, and so does everything after it until the model is unloaded",
-    "drip": "answers a byte a second, without end",
-    "crash": "the runner dies: 500 for all it works on, then the model is loaded again",
+    "hang": "accepts the request and never answers",
+    "stuck": "as hang, and so do all later requests until the model is unloaded",
+    "drip": "answers one byte per second, without end",
+    "crash": "the runner dies: 500 for all its requests, then the model is loaded again",
     "crash-load": "as crash, and the load after it fails",
     "status": "answers with this status, e.g. status=503",
     "cut": "drops the connection in the middle of the reply",
     "done-false": "200 with done:false and no metrics",
     "empty-thinking": "200 with thinking, no content, done_reason length",
-    "length": "200, the answer cut short, done_reason length",
+    "length": "200 with the answer cut short, done_reason length",
     "redirect": "307 to another address",
     "huge": "200 with an answer of this many bytes, e.g. huge=100000000",
     "garbled": "200 with some words of the answer spelt backwards",
     "garbage": "200 with a body that is not JSON",
-    "seconds": "takes this long instead, e.g. seconds=0.2",
-    "short": "one vector fewer than there are texts (/api/embed)",
-    "empty": "vectors without a number in them (/api/embed)",
+    "seconds": "takes this many seconds instead, e.g. seconds=0.2",
+    "short": "one vector less than there are texts (/api/embed)",
+    "empty": "vectors without numbers (/api/embed)",
     "zeros": "vectors of zeros (/api/embed)",
     "nan": "a vector with NaN in it (/api/embed)",
-    "tokens": "counts so many tokens more in the prompt, e.g. tokens=5000",
+    "tokens": "counts this many more tokens in the prompt, e.g. tokens=5000",
 }
 
-#: kinds that mean nothing without a value
+#: kinds that need a value
 VALUED = {"status", "huge", "seconds", "tokens"}
 
-#: kinds that only change the prompt's length, the answer or its time; all others replace it
+#: kinds that only change the prompt's length, the answer or its time; all others replace the answer
 MILD = {"seconds", "tokens", "garbled"}
 
-#: kinds that are of vectors alone
+#: kinds that apply only to vectors
 VECTOR_KINDS = {"short", "empty", "zeros", "nan"}
 
 MARK = "[[simulate:"
 _MARKER = re.compile(r"\[\[simulate:([a-z-]+)(?:=([0-9.]+))?(?:\*(\d+))?\]\]")
 
-#: {status: Ollama's words with it}
+#: {status: Ollama's message with it}
 STATUS_TEXTS = {
     400: "invalid request",
     404: "model not found",
@@ -63,21 +63,21 @@ STATUS_TEXTS = {
     503: "server busy, please try again.  maximum pending requests exceeded",
 }
 
-#: Ollama's words of a load that failed
+#: Ollama's message for a failed load
 LOAD_TEXT = "llama-server process has terminated: exit status 2"
 CRASH_TEXT = "an error was encountered while running the model: unexpected EOF"
 
-#: bytes written at a time by `huge`
+#: bytes that `huge` writes at a time
 _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedFault:
-    """One thing to go wrong with one request."""
+    """One fault of one request."""
 
     kind: str
     value: float = 0.0
-    times: int | None = None  # only the first so many attempts of a prompt; None = every one
+    times: int | None = None  # only this many first attempts of a prompt; None = every attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +105,18 @@ def parse_rate(text: str) -> FaultRate:
 
 
 def check_fault(kind: str, value: str | None, times: str | None) -> SimulatedFault:
-    """Return a fault, or raise 400 for a kind that is not known or lacks its value."""
+    """Return a fault, or raise 400 for an unknown kind or a missing value."""
     if kind not in KINDS or (kind in VALUED) != (value is not None):
         raise EngineError(400, f"obcd simulate knows no fault '{kind}' like this; it knows {', '.join(KINDS)}")
     try:
         number = float(value or 0)
     except ValueError as error:
-        raise EngineError(400, f"obcd simulate: '{value}' is no number for the fault '{kind}'") from error
+        raise EngineError(400, f"obcd simulate: '{value}' is not a number for the fault '{kind}'") from error
     return SimulatedFault(kind, number, None if times is None else int(times))
 
 
 def marked_faults(prompt: str, attempt: int) -> list[SimulatedFault]:
-    """Return the faults a prompt asks for at this attempt, counted from 1."""
+    """Return the faults that a prompt requests at this attempt, counted from 1."""
     if MARK not in prompt:
         return []
     faults = [check_fault(*match.groups()) for match in _MARKER.finditer(prompt)]
@@ -124,23 +124,23 @@ def marked_faults(prompt: str, attempt: int) -> list[SimulatedFault]:
 
 
 def drawn_faults(rates: Sequence[FaultRate], prompt: str, attempt: int) -> list[SimulatedFault]:
-    """Return the faults that chance brings this attempt; the same for the same prompt, attempt and kind."""
+    """Return the faults drawn for this attempt; the same for the same prompt, attempt and kind."""
     return [rate.fault for rate in rates if draw(f"{rate.fault.kind}\0{attempt}\0{prompt}") < rate.rate]
 
 
 def draw(text: str) -> float:
-    """Return a number in [0, 1) that depends on nothing but the text."""
+    """Return a number in [0, 1) that depends only on the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:7]) / (1 << 56)
 
 
 def garble(text: str) -> str:
-    """Return a text with every fourth word read backwards: an answer as a card that computes wrongly gives it."""
+    """Return a text with every fourth word reversed, like an answer of a card that computes wrongly."""
     return " ".join(word[::-1] if number % 4 == 3 else word for number, word in enumerate(text.split(" ")))
 
 
 async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> WorkOutcome | None:
-    """Do what a fault does to an answer that is ready; None when the reply was written here.
+    """Apply a fault to a finished answer; return None if the reply was written here.
 
     Raises:
         EngineError: the fault is an error reply.
@@ -159,7 +159,7 @@ async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) 
 
 
 async def spoil(fault: SimulatedFault, vectors: list[list[float]]) -> list[list[float]]:
-    """Do what a fault does to vectors that are ready; those that only a generation can have do nothing.
+    """Apply a fault to finished vectors; faults that only a generation can have change nothing.
 
     Raises:
         EngineError: the fault is an error reply.
@@ -184,7 +184,7 @@ async def _hang(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply)
 
 
 async def _drip(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
-    """Send something every second, so that no limit on the silence between two reads ever helps."""
+    """Send a byte every second, so that a limit on the silence between two reads never ends it."""
     if not reply.stream:
         reply.exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
     while True:
@@ -212,7 +212,7 @@ async def _send_garbage(fault: SimulatedFault, outcome: WorkOutcome, reply: Engi
 
 
 async def _send_huge(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
-    """Send a well-formed reply with a content of so many bytes, without ever holding it."""
+    """Send a well-formed reply with a content of this many bytes, without holding it in memory."""
     size = int(fault.value)
     mark = "\x7fhuge\x7f"
     before, _, after = reply.body_of(replace(outcome, text=mark)).partition(mark.encode())
@@ -225,7 +225,7 @@ async def _send_huge(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineR
     exchange.end_stream()
 
 
-#: {kind: what writes the reply itself}
+#: {kind: function that writes the reply itself}
 _REPLIES: Mapping[str, Callable[[SimulatedFault, WorkOutcome, EngineReply], Awaitable[None]]] = {
     "hang": _hang,
     "drip": _drip,

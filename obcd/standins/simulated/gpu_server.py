@@ -1,7 +1,7 @@
-"""A model of a GPU server: load time, slots, a speed that falls as they fill, and every fault on request.
+"""A simulated GPU server: load time, slots, a speed that falls as they fill, and every fault on request.
 
-Answers and times come from a hash of the prompt, so that every client and every server does the same work. It invents
-words: what it measures is the client, not a language model.
+Answers and times come from a hash of the prompt, so that every client and every server does the same work. The words
+are invented: the server serves to measure clients, not a language model.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VERSION = "0.33.0-obcd-simulated"
 #: the size of every simulated model, in bytes: a 3B model at 4 bits
 MODEL_BYTES = 2_019_393_189
 
-#: {value of --size-vram: share of a loaded model that lies on the GPU}, contract 5.3
+#: {value of --size-vram: share of a loaded model that is on the GPU}, contract 5.3
 VRAM_SHARES = {"full": 1.0, "partial": 0.5, "cpu": 0.0}
 
 #: tokens that a cut prompt keeps at its start: num_keep and the beginning-of-sequence token, contract 3.4
@@ -73,17 +73,17 @@ THOUGHT_TOKENS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How a simulated server behaves. Times in seconds, speeds in tokens a second."""
+    """How a simulated server behaves. Times are in seconds, speeds in tokens per second."""
 
     seconds: float | None = None  # each request takes this long in its slot; None = from its tokens
     spread: float = 0.0  # sigma of a lognormal factor on seconds or answer length, by prompt; 0 = none
-    tokens_per_second: float = 60.0  # of one generation alone
+    tokens_per_second: float = 60.0  # of a single generation
     prompt_tokens_per_second: float = 2000.0
     slowdown: float = 0.1  # k of `sharing`
     answer_tokens: int = 64  # median
     load_seconds: float = 0.5
     models: tuple[str, ...] = ("llama3.2",)
-    weights: str = ""  # another word gives every model another digest, as if it came from another pull
+    weights: str = ""  # another word gives every model another digest, as if from another pull
     most_context: int = 0  # tokens that fit into its memory; a larger context is lowered to it; 0 = any fits
     pull_seconds: float = 1.0
     size_vram: str = "full"
@@ -92,10 +92,10 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """An answer before it is given."""
+    """An answer before it is sent."""
 
     outcome: WorkOutcome
-    factor: float  # how much longer or shorter than the median this prompt takes
+    factor: float  # time of this prompt relative to the median
 
 
 class SimulatedEngine:
@@ -117,7 +117,7 @@ class SimulatedEngine:
         return [card_of(name, self.behaviour.weights) for name in names]
 
     async def describe(self) -> Sequence[ModelCard]:
-        """Return the same."""
+        """Return the models, as `models` does."""
         return self.models()
 
     async def pull(self, exchange: Exchange) -> None:
@@ -133,7 +133,7 @@ class SimulatedEngine:
         return int(card.size * VRAM_SHARES[self.behaviour.size_vram])
 
     async def load(self, signature: LoadSignature) -> None:
-        """Take the load time; fail where a crash before it said so."""
+        """Take the load time; fail after a fault crash-load."""
         await asyncio.sleep(self.behaviour.load_seconds)
         self._stuck.discard(signature.model)
         if self._loads_to_fail:
@@ -141,10 +141,10 @@ class SimulatedEngine:
             raise EngineError(500, LOAD_TEXT)
 
     async def unload(self, signature: LoadSignature) -> None:
-        """Do nothing: there is nothing to forget."""
+        """Do nothing: there is no state to free."""
 
     async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
-        """Answer after the simulated time, or do what a fault says."""
+        """Answer after the simulated time, or apply a fault."""
         work = replace(work, signature=replace(work.signature, num_ctx=self.context_length(work.signature)))
         faults = marked_faults(work.prompt, work.attempt)
         if self.behaviour.faults and not faults:
@@ -160,7 +160,7 @@ class SimulatedEngine:
         return await self._fail(fault, plan, seconds, reply)
 
     async def embed(self, texts: Texts) -> Embeddings:
-        """Return vectors of length one that depend on nothing but the text, or do what a fault says."""
+        """Return vectors of length one that depend only on the text, or apply a fault."""
         if not is_embedding_model(texts.signature.model):
             raise EngineError(501, NO_EMBEDDINGS)
         tokens = [token_count(text) for text in texts.inputs]
@@ -176,12 +176,12 @@ class SimulatedEngine:
         for fault in faults:
             if fault.kind == "crash":
                 self._crash()
-                raise EngineCrash(400, CRASH_TEXT)  # what has no status of its own has this one there
+                raise EngineCrash(400, CRASH_TEXT)  # the status of an error that has none there
             vectors = await spoil(fault, vectors)
         return Embeddings(vectors, total)
 
     async def _pass_stuck(self, model: str, faults: Sequence[SimulatedFault]) -> None:
-        """Wait without end where the model's process hangs, or shall from now on."""
+        """Wait without end if the model's process hangs, or a fault makes it hang from now on."""
         if any(fault.kind == "stuck" for fault in faults):
             self._stuck.add(model)
         if model in self._stuck:
@@ -203,7 +203,7 @@ class SimulatedEngine:
         return await play(fault, plan.outcome, reply)
 
     def _crash(self) -> None:
-        """End everything in progress: all slots are in one process."""
+        """End all requests in progress: all slots are in one process."""
         error = EngineCrash(500, CRASH_TEXT)
         self._clock.fail(error)
         for wait in self._waits:
@@ -235,7 +235,7 @@ class SimulatedEngine:
         return _Plan(outcome, factor)
 
     async def _spend(self, plan: _Plan, seconds: float | None, reply: EngineReply, stream: bool = True) -> WorkOutcome:
-        """Take the time of an answer, sending its pieces on the way, and return it with its times."""
+        """Take the time of an answer, send its pieces meanwhile, and return it with its times."""
         outcome = plan.outcome
         started = monotonic()
         total = seconds
@@ -245,7 +245,7 @@ class SimulatedEngine:
         if total is not None:
             prompt_seconds = min(prompt_seconds, total / 10)
         if total is not None and not (reply.stream and stream):
-            await self._wait(total)  # one timer: each wake-up costs what is being measured its processor
+            await self._wait(total)  # one timer: each wake-up takes processor time from the measured client
         else:
             await self._wait(prompt_seconds)
             left = None if total is None else total - prompt_seconds
@@ -254,7 +254,7 @@ class SimulatedEngine:
         return replace(outcome, prompt_seconds=prompt_seconds, eval_seconds=max(0.0, spent - prompt_seconds))
 
     async def _make_pieces(self, outcome: WorkOutcome, seconds: float | None, reply: EngineReply, stream: bool) -> None:
-        """Take the time of the answer alone, in as many steps as it has pieces to send."""
+        """Take the time of the answer without the prompt, in one step for each piece."""
         pieces = split_pieces(outcome.text) if stream else [outcome.text]
         for piece in pieces:
             if seconds is None:
@@ -265,7 +265,7 @@ class SimulatedEngine:
                 await reply.send_piece(piece)
 
     async def _wait(self, seconds: float) -> None:
-        """Sleep, unless the runner crashes meanwhile."""
+        """Sleep, or raise if the runner crashes meanwhile."""
         loop = asyncio.get_running_loop()
         wait: asyncio.Future[None] = loop.create_future()
         self._waits.add(wait)
@@ -284,7 +284,7 @@ def _wake(wait: asyncio.Future[None]) -> None:
 
 @lru_cache(maxsize=256)
 def card_of(name: str, weights: str = "") -> ModelCard:
-    """Return the card of a simulated model; what it can do follows from its name."""
+    """Return the card of a simulated model; its capabilities follow from its name."""
     full = tagged_name(name)
     abilities: tuple[str, ...] = ("completion", "tools")
     if is_embedding_model(name):
@@ -310,7 +310,7 @@ def is_embedding_model(name: str) -> bool:
 
 
 def token_count(text: str) -> int:
-    """Return about how many tokens a text has: one for four characters."""
+    """Return the approximate number of tokens of a text: one for four characters."""
     return (len(text) + 3) // 4
 
 
@@ -320,13 +320,13 @@ def message_tokens(message: JsonObject) -> int:
 
 
 def fitted_tokens(work: Work, more: int = 0) -> int:
-    """Return the prompt's tokens after what Ollama cuts off a prompt that is too long (contract 3.4).
+    """Return the prompt's tokens after Ollama has cut a prompt that is too long (contract 3.4).
 
     Args:
-        more: What its text has in addition, by a marker.
+        more: Additional tokens by a marker.
 
     Raises:
-        EngineError: 400 where it may not cut.
+        EngineError: 400 if the request forbids cutting.
     """
     num_ctx = work.signature.num_ctx
     total = sum(map(message_tokens, work.messages)) + more
@@ -345,10 +345,10 @@ def fitted_tokens(work: Work, more: int = 0) -> int:
 
 
 def token_limit(work: Work, prompt_tokens: int) -> int:
-    """Return how many tokens an answer may have: num_predict, at most ten contexts, at most the rest of this one."""
+    """Return an answer's limit in tokens: num_predict, at most ten contexts, without shift the rest of this one."""
     num_ctx = work.signature.num_ctx
-    wish = whole_option(work.options, "num_predict", -1)
-    limit = wish if 0 <= wish <= 10 * num_ctx else 10 * num_ctx
+    wanted = whole_option(work.options, "num_predict", -1)
+    limit = wanted if 0 <= wanted <= 10 * num_ctx else 10 * num_ctx
     return limit if work.signature.shift else max(1, min(limit, num_ctx - prompt_tokens))
 
 
@@ -361,7 +361,7 @@ def unit_vector(text: str) -> list[float]:
 
 
 def split_pieces(text: str) -> list[str]:
-    """Return a text in pieces of a word each, as a stream brings it."""
+    """Return a text in pieces of one word each, as a stream sends it."""
     parts = text.split(" ")
     return [parts[0], *(" " + part for part in parts[1:])]
 
@@ -376,7 +376,7 @@ def _answer(work: Work, seed: bytes, tokens: int) -> tuple[str, int]:
 
 
 def _logprobs(work: Work, text: str, seed: bytes) -> tuple[JsonObject, ...]:
-    """Return a probability for each word, and for as many others as are wanted (ollama api/types.go: Logprob)."""
+    """Return a probability for each word, and for the requested number of others (ollama api/types.go: Logprob)."""
     if work.logprobs is None:
         return ()
     return tuple(
@@ -401,7 +401,7 @@ def _thinks(work: Work) -> bool:
 
 
 def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
-    """Return a call of one of the tools that were offered, as Ollama numbers it (api/types.go: ToolCall)."""
+    """Return a call of one of the offered tools, numbered as by Ollama (api/types.go: ToolCall)."""
     tools = [function for tool in work.tools if isinstance(function := tool.get("function"), dict)]
     if not tools:
         return ()
@@ -414,6 +414,6 @@ def _calls(work: Work, seed: bytes) -> tuple[JsonObject, ...]:
 def _seed_text(work: Work) -> str:
     text = work.signature.model + "\0" + "\0".join([str(message.get("content")) for message in work.messages])
     drawn = whole_option(work.options, "seed", -1)
-    if drawn < 0 or work.options.get("temperature") == 0:  # then a real model takes the likeliest token anyway
+    if drawn < 0 or work.options.get("temperature") == 0:  # then a real model takes the likeliest token in any case
         return text
     return f"{text}\0{drawn}"

@@ -10,18 +10,18 @@ from obcd.standins.wire.http import NDJSON_TYPE, Exchange
 from obcd.standins.wire.reply_shapes import encode
 from obcd.standins.wire.request_values import canonical_name, parse_body, typed
 
-#: a model whose name has this in it is in no registry
+#: a model whose name contains this is in no registry
 UNKNOWN = "no-such"
 
-#: bytes that a simulated pull brings
+#: bytes of a simulated pull
 PULLED_BYTES = 2_019_377_376
 
-#: lines of progress that one pull tells
+#: lines of progress of one pull
 STEPS = 40
 
 
 class Library:
-    """What was pulled since the start; shared by the servers of one process, as one folder of models is."""
+    """The models pulled after the start; the servers of one process share it, like a folder of models."""
 
     def __init__(self) -> None:
         self.pulled: list[str] = []
@@ -31,10 +31,10 @@ class Library:
         return canonical_name(name) in map(canonical_name, self.pulled)
 
     async def pull(self, exchange: Exchange, seconds: float) -> None:
-        """Answer POST /api/pull as Ollama does: a failure after the first line comes under status 200.
+        """Answer POST /api/pull as Ollama does: a failure after the first line has status 200.
 
         Raises:
-            EngineError: With the refusal of what is wrong before it.
+            EngineError: For a request that is refused before the first line.
         """
         body = parse_body(exchange.body)
         name = str(body.get("model") or body.get("name") or "")

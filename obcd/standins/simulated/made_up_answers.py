@@ -11,10 +11,10 @@ from typing import Any
 _ONSETS = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "st"]
 _ENDS = ["a", "e", "i", "o", "u", "an", "el", "in", "or", "us", "ak", "et", "im", "on", "ul", "ar"]
 
-#: 256 words, one a byte
+#: 256 words, one for each byte
 WORDS = [onset + end for onset in _ONSETS for end in _ENDS]
 
-#: how deep a schema is followed; what lies below becomes null
+#: how deep a schema is followed; deeper values become null
 DEPTH_LIMIT = 12
 
 #: repeats of `*` and `+` in a pattern
@@ -27,7 +27,7 @@ def words(seed: bytes, count: int) -> str:
 
 
 def normal(seed: bytes) -> float:
-    """Return a draw of the standard normal distribution that depends on nothing but the seed (Box and Muller)."""
+    """Return a draw of the standard normal distribution that depends only on the seed (Box and Muller)."""
     first = (int.from_bytes(seed[:6]) + 1) / (1 << 48)
     second = int.from_bytes(seed[6:12]) / (1 << 48)
     return math.sqrt(-2.0 * math.log(first)) * math.cos(2.0 * math.pi * second)
@@ -36,8 +36,8 @@ def normal(seed: bytes) -> float:
 def fitting_value(schema: object, seed: bytes) -> object:
     """Return a JSON value that satisfies a simple schema.
 
-    Understood: type, enum, const, properties, required, items, prefixItems, minItems, maxItems, minimum, maximum,
-    exclusive bounds, multipleOf, minLength, maxLength, pattern and format as far as they go, anyOf, oneOf (the first),
+    Supported: type, enum, const, properties, required, items, prefixItems, minItems, maxItems, minimum, maximum,
+    exclusive bounds, multipleOf, minLength, maxLength, pattern and format in part, anyOf and oneOf (the first),
     allOf (merged), local $ref.
     """
     return _Sampler(schema, Random(seed)).value(schema, 0)
@@ -119,7 +119,7 @@ class _Sampler:
             high = max(low, 0) + 100 * step
         first = math.ceil(low / step) + ("exclusiveMinimum" in schema and math.ceil(low / step) * step == low)
         last = math.floor(high / step) - ("exclusiveMaximum" in schema and math.floor(high / step) * step == high)
-        if first > last:  # no multiple of our own step lies between narrow bounds
+        if first > last:  # no multiple of the default step is between narrow bounds
             return float((low + high) / 2)
         value = self._random.randint(first, last) * step
         return int(value) if whole else float(value)
@@ -172,7 +172,7 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def fitting_text(pattern: str, random: Random) -> str:
-    """Return a text that matches a pattern, as far as it is made of literals, classes, groups and repeats."""
+    """Return a text that matches a pattern of literals, classes, groups and repeats; otherwise any word."""
     try:
         text = _PatternReader(pattern.removeprefix("^").removesuffix("$"), random).alternatives()
         return text if re.search(pattern, text) else random.choice(WORDS)

@@ -1,1 +1,1 @@
-"""Ollama's HTTP API over any engine."""
+"""Ollama's HTTP API for any engine."""

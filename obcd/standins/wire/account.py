@@ -1,7 +1,7 @@
-"""What really happened at a simulated server: every generation request with its times, and how busy the slots were.
+"""The account of a simulated server: every generation request with its times, and the use of the slots.
 
-Tests and benchmarks believe these numbers rather than the client's, so they are taken where slots are given and freed.
-An account grows until it is reset or full; what did not fit is counted as `dropped`, never left out in silence.
+Tests and benchmarks rely on these numbers instead of the client's, so they are taken where slots are assigned and
+freed. An account grows until it is reset or full; entries that do not fit are counted as `dropped`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RequestRecord:
     """One generation request in the account; times are monotonic seconds of the server."""
 
     prompt: str  # see `prompt_key`
-    attempt: int  # how often this prompt has come, over all servers of the process; counted from 1
+    attempt: int  # number of times this prompt has come, over all servers of the process; counted from 1
     arrived: float
     number: int = 0  # counted from 1 at each server
     started: float | None = None  # got its slot
@@ -86,13 +86,13 @@ class RequestRecord:
 
 
 class Attempts:
-    """Counts how often each prompt was asked, over all the servers of a process."""
+    """Counts how often each prompt has come, over all servers of a process."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}  #: {prompt key: times asked}
+        self._counts: dict[str, int] = {}  #: {prompt key: number of times}
 
     def next(self, key: str) -> int:
-        """Return 1 for a prompt that was never asked before, 2 for the second time, and so on."""
+        """Return 1 for the first time that a prompt comes, 2 for the second time, and so on."""
         count = self._counts.get(key, 0) + 1
         self._counts[key] = count
         return count
@@ -103,9 +103,9 @@ class Attempts:
 
 
 class AccountFile:
-    """Where arrivals and ends are written as they happen: what a server saw that was killed is read there.
+    """A file of arrivals and ends, written as they happen, so that it is complete even if the server is killed.
 
-    Each is one line, whole, behind what other servers wrote into the same file:
+    Each is one complete line after those that other servers wrote to the same file:
     `{"pid": 812, "server": 0, "request": 17, "prompt": "9f86d081884c7d65", "event": "arrived", "at": 8123.25}`.
     `event` is `arrived` or an outcome; `at` is monotonic seconds of the machine; `request` counts from 1.
 
@@ -117,7 +117,7 @@ class AccountFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def write(self, server: int, request: int, prompt: str, event: str, at: float) -> None:
-        """Write a line; it is there when this returns, whatever then becomes of the process."""
+        """Write a line; it is in the file when this returns, even if the process then dies."""
         line = {"pid": os.getpid(), "server": server, "request": request, "prompt": prompt, "event": event, "at": at}
         os.write(self._descriptor, json.dumps(line).encode() + b"\n")
 
@@ -128,8 +128,8 @@ class Account:
     Args:
         slots: of the server.
         attempts: counted over all servers of the process.
-        limit: entries kept of each list; 0 counts without remembering anything.
-        file: where arrivals and ends are written too.
+        limit: entries kept of each list; 0 only counts.
+        file: a file to which arrivals and ends are also written.
         server: the server's number in its process, for that file.
     """
 
@@ -150,11 +150,11 @@ class Account:
         self._arrivals = 0
         self._open: dict[int, RequestRecord] = {}  #: {id of a record: the record}, requests in progress
         self._busy = 0  # requests that hold a slot
-        self._waiting = 0  # requests received that hold none yet
+        self._waiting = 0  # requests received that hold no slot yet
         self.reset()
 
     def reset(self) -> None:
-        """Start a new experiment: forget what is over, and the attempts; what is in progress stays."""
+        """Start a new experiment: forget finished requests and attempts; those in progress stay."""
         self._attempts.reset()
         self._records = list(self._open.values())
         self._max_busy, self._max_waiting = self._busy, self._waiting
@@ -165,11 +165,11 @@ class Account:
         self._preloads = 0
 
     def count_preload(self) -> None:
-        """Note a request that only loads or unloads."""
+        """Record a request that only loads or unloads."""
         self._preloads += 1
 
     def arrive(self, prompt: str) -> RequestRecord:
-        """Note a generation request; it waits for a slot now."""
+        """Record a generation request, which now waits for a slot."""
         key = prompt_key(prompt)
         self._arrivals += 1
         record = RequestRecord(key, self._attempts.next(key) if self._limit else 1, monotonic(), self._arrivals)
@@ -185,13 +185,13 @@ class Account:
         return record
 
     def start(self, record: RequestRecord) -> None:
-        """Note that a request got its slot."""
+        """Record that a request got its slot."""
         record.started = monotonic()
         self._waiting -= 1
         self._note_change(record.started, taken=1)
 
     def finish(self, record: RequestRecord, outcome: str) -> None:
-        """Note the end of a request; its slot, if it had one, is free again."""
+        """Record the end of a request; its slot, if it had one, is free again."""
         record.finished, record.outcome = monotonic(), outcome
         self._write(record, outcome, record.finished)
         del self._open[id(record)]

@@ -36,7 +36,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 #: {path: {method: handler}}
 Routes = Mapping[str, Mapping[str, Handler]]
 
-#: the suffixes of host names that Ollama takes as local (server/routes.go:1803)
+#: the suffixes of host names that Ollama accepts as local (server/routes.go:1803)
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 
 _CHAT = ChatShape()
@@ -54,13 +54,13 @@ class OllamaApi:
         self._generator = Generator(engine, self._scheduler, account, settings.context_length)
         self._embedder = Embedder(engine, self._scheduler, account, settings.context_length)
         self._routes = self._own_routes()
-        #: until it is set, requests are taken and not answered, as while Ollama looks for GPUs
+        #: until it is set, requests are accepted and not answered, as while Ollama looks for GPUs
         self.ready = asyncio.Event()
-        #: paths that take a request and never answer it; /api/ps is what hangs when Ollama's scheduler is stuck
+        #: paths that accept a request and never answer it; /api/ps hangs if Ollama's scheduler is stuck
         self.hung: set[str] = set()
 
     def add_routes(self, routes: Routes) -> None:
-        """Serve further paths."""
+        """Add more paths."""
         self._routes = {**self._routes, **routes}
 
     def _own_routes(self) -> Routes:
@@ -99,7 +99,7 @@ class OllamaApi:
             exchange.send(405, b"405 method not allowed", TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
 
     async def preload(self, model: str) -> None:
-        """Load a model before anybody asks for it, and keep it as a request would."""
+        """Load a model before the first request, and keep it as a request would."""
         card = self._find(model)
         signature = signature_of(
             canonical_name(card.name), {}, True, self._settings.context_length, card.context_length
@@ -107,7 +107,7 @@ class OllamaApi:
         self._scheduler.release(await self._scheduler.acquire(signature, None))
 
     def unload_all(self) -> None:
-        """Unload every model as soon as nobody uses it, so that the next request loads it anew."""
+        """Unload every model as soon as it is idle, so that the next request loads it again."""
         for runner in self._scheduler.runners():
             self._scheduler.expire(runner.signature.model)
 
@@ -178,7 +178,7 @@ class OllamaApi:
         await self._embedder.answer(exchange, request, self._find(request.model))
 
     def _find(self, name: str, missing: str | None = None) -> ModelCard:
-        """Return the card of a model, or raise as Ollama does; `missing` is the text for no name at all."""
+        """Return the card of a model, or raise as Ollama does; `missing` is the message for an empty name."""
         if not name and missing is not None:
             raise EngineError(400, missing)
         if name and not is_model_name(name):
@@ -241,7 +241,7 @@ def _show_fields(card: ModelCard) -> JsonObject:
 
 @lru_cache(maxsize=256)
 def is_allowed_host(header: str) -> bool:
-    """Return whether a server on loopback answers to this `Host`: it keeps web pages from reaching in by a DNS name."""
+    """Return whether a server on loopback accepts this `Host`: this keeps web pages from using it by a DNS name."""
     name = header.rpartition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
     name = name.lower()
     if not name or name in {"localhost", socket.gethostname().lower()} or name.endswith(LOCAL_SUFFIXES):

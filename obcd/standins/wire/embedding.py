@@ -1,4 +1,4 @@
-"""One request of /api/embed from its texts to the reply: load, wait for a slot, run the engine, keep the account."""
+"""One request of /api/embed from its texts to the reply: load, wait for a slot, run the engine, update the account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Embedder:
         self._default_ctx = default_ctx
 
     async def answer(self, exchange: Exchange, request: EmbedRequest, card: ModelCard) -> None:
-        """Answer one request, or raise EngineError with its refusal. No text at all only loads."""
+        """Answer one request, or raise EngineError with its refusal. A request without texts only loads."""
         if request.inputs:
             exchange.send(200, encode(await self._embed(request, card)))
             return
@@ -64,7 +64,7 @@ class Embedder:
         try:
             self._account.start(record)
             if runner.is_dead:
-                raise EngineError(400, RUNNER_GONE)  # what has no status of its own has this one there
+                raise EngineError(400, RUNNER_GONE)  # the status of an error that has none there
             return await self._engine.embed(
                 Texts(
                     signature=runner.signature,
@@ -83,5 +83,7 @@ class Embedder:
     async def _acquire(self, request: EmbedRequest, card: ModelCard) -> Runner:
         name = canonical_name(card.name)
         options = check_options(request.options)
-        signature = signature_of(name, options, True, self._default_ctx, card.context_length)  # it knows no `shift`
+        signature = signature_of(
+            name, options, True, self._default_ctx, card.context_length
+        )  # /api/embed has no `shift`
         return await self._scheduler.acquire(signature, request.keep_alive)

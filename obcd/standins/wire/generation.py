@@ -1,7 +1,7 @@
-"""One generation from request to reply: load, wait for a slot, run the engine, answer, keep the account.
+"""One generation from request to reply: load, wait for a slot, run the engine, answer, update the account.
 
-The order is Ollama's: refuse what is wrong, unload or find a runner, answer a preload, then queue for a slot
-(server/routes.go:2457-2700). Whatever happens, slot and runner are given back and the account is closed.
+The order is Ollama's: refuse invalid requests, unload or find a runner, answer a preload, then queue for a slot
+(server/routes.go:2457-2700). In every case slot and runner are released and the account's entry is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from obcd.standins.wire.request_values import (
     signature_of,
 )
 
-#: what a request gets that waited for a slot of a runner that is gone
+#: the error of a request that waited for a slot of a runner that has ended
 RUNNER_GONE = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
@@ -30,7 +30,7 @@ RUNNER_GONE = (
 
 
 class PieceWriter:
-    """The reply of one generation: one body, or a stream whose head goes out with its first piece."""
+    """The reply of one generation: one body, or a stream whose head is sent with its first piece."""
 
     def __init__(self, exchange: Exchange, shape: ReplyShape, model: str, stream: bool) -> None:
         self.exchange = exchange
@@ -39,16 +39,16 @@ class PieceWriter:
         self._model = model
 
     async def send_piece(self, text: str, thinking: str = "") -> None:
-        """Send a piece of a stream; partial output of a reply that is not streamed is not shown."""
+        """Send a piece of a stream; do nothing if the reply is not streamed."""
         if self.stream:
             await self._send(self._shape.piece(self._model, text, thinking))
 
     def body_of(self, outcome: WorkOutcome) -> bytes:
-        """Return the whole body that this outcome would be sent as."""
+        """Return the complete body of this outcome."""
         return self._shape.whole(self._model, outcome, Times(0.0, 0.0))
 
     async def finish(self, outcome: WorkOutcome, times: Times) -> None:
-        """Send what ends the reply."""
+        """Send the end of the reply."""
         if not self.stream:
             self.exchange.send(200, self._shape.whole(self._model, outcome, times))
             return
@@ -80,12 +80,12 @@ class Generator:
         self._default_ctx = default_ctx
 
     async def answer(self, exchange: Exchange, request: GenerationRequest, shape: ReplyShape, card: ModelCard) -> None:
-        """Answer one request; what is refused is answered too."""
+        """Answer one request, also one that is refused."""
         writer = PieceWriter(exchange, shape, request.model, request.stream)
         try:
             if request.messages:
                 await self._answer_prompt(request, writer, card)
-            else:  # Ollama does not stream these, whatever `stream` says
+            else:  # Ollama does not stream these, regardless of `stream`
                 exchange.send(200, await self._preload(request, shape, card))
         except EngineError as error:
             await writer.fail(error)
@@ -123,7 +123,7 @@ class Generator:
             await writer.finish(outcome, Times(monotonic() - record.arrived, load_seconds))
 
     async def _run(self, work: Work, writer: PieceWriter, runner: Runner, record: RequestRecord) -> WorkOutcome | None:
-        """Wait for a slot and use it; it is free again before the reply goes out."""
+        """Wait for a slot and use it; it is free again before the reply is sent."""
         await runner.slots.acquire()
         ended = "failed"
         try:
@@ -166,12 +166,12 @@ class Generator:
 
 
 def prompt_of(request: GenerationRequest) -> str:
-    """Return what the account knows a request by: the content of its last message."""
+    """Return the content of the last message, which identifies a request in the account."""
     return str(request.messages[-1].get("content") or "")
 
 
 def check_capabilities(request: GenerationRequest, card: ModelCard) -> None:
-    """Raise 400 for what the model cannot do, in Ollama's words."""
+    """Raise 400 with Ollama's message for a request that the model cannot serve."""
     if "completion" not in card.capabilities:
         raise EngineError(400, f'"{request.model}" does not support chat')
     if request.tools and "tools" not in card.capabilities:

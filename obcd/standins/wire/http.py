@@ -1,9 +1,9 @@
 """A small HTTP/1.1 server on asyncio: keep-alive, chunked bodies both ways, cancellation when the client leaves.
 
-It knows nothing of Ollama. It is lean because a stand-in shares its two cores with what is being measured: one task
-per request, no thread, no log line, no header object unless somebody asks for a header.
+It knows nothing of Ollama. It is small because a stand-in shares its two cores with the measured program: one task
+per request, no thread, no log line, no header object until a header is read.
 
-Own code: it has to drip, cut and reset in the middle of a chunk, which a server library is made to prevent.
+It is not a library because it must drip, cut and reset in the middle of a chunk, which server libraries prevent.
 
     client ──► Connection.data_received ──► Exchange ──► Application (a coroutine) ──► Exchange.send
                        connection lost ───────────────► the coroutine is cancelled
@@ -39,7 +39,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class RequestError(ObcdError):
-    """The bytes are no HTTP request that this server can take; `status` is what to answer before closing."""
+    """The bytes are not an HTTP request that this server accepts; `status` is the answer before closing."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -47,7 +47,7 @@ class RequestError(ObcdError):
 
 
 class DateLine:
-    """The `Date` header, made once a second."""
+    """The `Date` header, made at most once per second."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -65,7 +65,7 @@ _DATE = DateLine()
 
 
 class Exchange:
-    """One request and the way to answer it; used by one handler task, on the event loop's thread."""
+    """One request and the functions to answer it; used by one handler task, on the event loop's thread."""
 
     __slots__ = ("_chunked", "_connection", "_lowered", "body", "close", "head", "method", "path", "started")
 
@@ -78,26 +78,26 @@ class Exchange:
         self.body = b""
         #: close the connection after the reply
         self.close = False
-        #: whether a byte of a reply went out
+        #: whether a byte of the reply was sent
         self.started = False
         self._chunked = True
         self._connection = connection
 
     def header(self, name: str) -> str | None:
-        """Return the value of the first header of that name, or None; names are compared without case."""
+        """Return the value of the first header of that name, or None; names are compared without regard to case."""
         return find_header(self.head, self._lowered, name)
 
     def has_header(self, name: str) -> bool:
-        """Return quickly whether there may be a header of that name; it never says no to one that is there."""
+        """Return quickly whether there may be a header of that name; False only if there is no such header."""
         return name.lower() + ":" in self._lowered
 
     def send(self, status: int, body: bytes, content_type: str = JSON_TYPE, extra: str = "") -> None:
-        """Send a whole reply; `extra` is further header lines, each ended by CRLF."""
+        """Send a complete reply; `extra` is further header lines, each ended by CRLF."""
         head = self._status_lines(status, f"Content-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n")
         self.write(head if self.method == "HEAD" else head + body)
 
     def start_stream(self, content_type: str) -> None:
-        """Send the head of a reply of status 200 whose length is not known."""
+        """Send the head of a reply of status 200 with unknown length."""
         self._chunked = "HTTP/1.0" not in self._connection.version
         framing = "Transfer-Encoding: chunked\r\n"
         if not self._chunked:  # an HTTP/1.0 client knows the end of the body only by the end of the connection
@@ -116,7 +116,7 @@ class Exchange:
             self.write(b"0\r\n\r\n")
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         self.started = True
         self._connection.write(data)
 
@@ -126,7 +126,7 @@ class Exchange:
         self._connection.abort()
 
     def finish(self) -> None:
-        """Close the connection once what was written has gone out, and take no further request on it."""
+        """Close the connection after all written bytes are sent, and accept no further request on it."""
         self.close = True
 
     def _status_lines(self, status: int, headers: str) -> bytes:
@@ -140,8 +140,8 @@ def find_header(head: str, lowered: str, name: str) -> str | None:
 
     Args:
         head: the lines, joined by CRLF.
-        lowered: the same in small letters.
-        name: the header's, in any case.
+        lowered: the same in lower case.
+        name: the header's name, in upper or lower case.
     """
     mark = name.lower() + ":"
     at = 0 if lowered.startswith(mark) else lowered.find("\r\n" + mark)
@@ -169,7 +169,7 @@ class HttpConnection(asyncio.Protocol):
         self._drain: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way back; called once by the loop."""
+        """Keep the transport; the loop calls this once."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(WRITE_LIMIT)
@@ -184,11 +184,11 @@ class HttpConnection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read."""
+        """Record that the client does not read."""
         self.is_full = True
 
     def resume_writing(self) -> None:
-        """Let a waiting stream go on."""
+        """Let a waiting stream continue."""
         self.is_full = False
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
@@ -199,17 +199,17 @@ class HttpConnection(asyncio.Protocol):
         await self._drain
 
     def write(self, data: bytes) -> None:
-        """Send bytes; dropped when the client is gone, since the cancellation is under way."""
+        """Send bytes; drop them if the client has left, because the cancellation is under way."""
         if self._transport is not None:
             self._transport.write(data)
 
     def abort(self) -> None:
-        """Close at once; what was not sent yet is lost."""
+        """Close at once; bytes that are not sent yet are lost."""
         if self._transport is not None:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Collect bytes until a request is whole, then start its task."""
+        """Collect bytes until a request is complete, then start its task."""
         self._buffer += data
         if self._task is None:
             self._next_request()
@@ -231,11 +231,11 @@ class HttpConnection(asyncio.Protocol):
         try:
             await self._application(exchange)
         except asyncio.CancelledError:
-            if self._transport is not None:  # the server stops; a client that left needs nothing
+            if self._transport is not None:  # the server stops; a client that has left needs no answer
                 self._transport.abort()
             return
         except Exception:
-            # as Go's net/http after a panic in a handler: 500 without a body; the fault itself must be seen
+            # as Go's net/http after a panic in a handler: 500 without a body; the fault itself must be visible
             if not exchange.started:
                 exchange.finish()
                 exchange.send(500, b"", TEXT_TYPE)
@@ -254,7 +254,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _read_request(self) -> Exchange | None:
-        """Return a whole request, or None while bytes are missing."""
+        """Return a complete request, or None while bytes are missing."""
         exchange = self._exchange
         if exchange is None:
             exchange = self._read_head()
@@ -330,7 +330,7 @@ class HttpConnection(asyncio.Protocol):
             chunks.append(bytes(self._buffer[end + 2 : end + 2 + size]))
             del self._buffer[: end + size + 4]
             self._length += size
-            if size == 0:  # trailers are not supported; nobody sends them with JSON
+            if size == 0:  # trailers are not supported; no client sends them with JSON
                 exchange.body = b"".join(chunks)
                 return True
 

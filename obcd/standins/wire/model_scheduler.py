@@ -1,11 +1,11 @@
-"""Ollama's scheduler: which model is loaded, with which signature, for how long, and who may use it.
+"""Ollama's scheduler: which model is loaded, with which signature, for how long, and which requests use it.
 
     acquire ──► loaded and fits? ──yes──► runner (its slots are a queue without limit)
                      │ no
                      └──► pending, at most OLLAMA_MAX_QUEUE ──► one task pops them in order, and blocks on each:
                           wait until the old runner is idle, unload it, load the new one     (server/sched.go:195-240)
 
-Requests that fit the loaded runner pass those that wait for a reload, so that these can starve: #14407, reproduced.
+Requests that fit the loaded runner overtake those that wait for a reload, which can starve: #14407, reproduced.
 Used on the event loop's thread only.
 """
 
@@ -20,13 +20,13 @@ from obcd.clock import wall
 from obcd.standins.wire.engine import Engine, EngineError, LoadSignature
 from obcd.standins.wire.request_values import canonical_name
 
-#: Ollama's words, with two spaces (contract 3.1)
+#: Ollama's message, with two spaces (contract 3.1)
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
-    """What Ollama takes from its environment (contract 4.2)."""
+    """The limits from Ollama's environment (contract 4.2)."""
 
     parallel: int = 1
     max_queue: int = 512
@@ -65,17 +65,17 @@ class ModelScheduler:
         self._runners: dict[str, Runner] = {}  #: {canonical model name: its runner}
         self._pending: asyncio.Queue[_Pending] = asyncio.Queue(limits.max_queue)
         self._task: asyncio.Task[None] | None = None
-        self._unloads: set[asyncio.Task[None]] = set()  # held here, since the loop holds tasks weakly
+        self._unloads: set[asyncio.Task[None]] = set()  # kept here because the loop holds tasks weakly
 
     def runners(self) -> list[Runner]:
-        """Return what is loaded; a model that is still loading is not in it."""
+        """Return the loaded models, without one that is still loading."""
         return list(self._runners.values())
 
     async def acquire(self, signature: LoadSignature, keep_alive: float | None) -> Runner:
         """Return the runner for a signature, loading it if needed; the caller must `release` it.
 
         Raises:
-            EngineError: 503 when the pending queue is full; what the engine says when it cannot load.
+            EngineError: 503 if the pending queue is full; the engine's error if it cannot load.
         """
         runner = self._runners.get(signature.model)
         if runner is None or runner.signature != signature or runner.is_expiring:
@@ -85,7 +85,7 @@ class ModelScheduler:
         return runner
 
     def release(self, runner: Runner) -> None:
-        """Give a runner back; the last user starts its keep-alive time."""
+        """Release a runner; the release by the last user starts its keep-alive time."""
         runner.users -= 1
         if runner.users:
             return
@@ -106,7 +106,7 @@ class ModelScheduler:
                 self._expire(runner)
 
     def discard(self, runner: Runner) -> None:
-        """Forget a runner that crashed: the next request loads a new one; who waits for a slot of this one fails."""
+        """Remove a runner that crashed: the next request loads a new one; requests that wait for its slots fail."""
         if self._runners.get(runner.signature.model) is runner:
             del self._runners[runner.signature.model]
         runner.is_expiring = runner.is_dead = True
@@ -140,17 +140,17 @@ class ModelScheduler:
             return await pending.runner
         except asyncio.CancelledError:
             if pending.runner.done() and not pending.runner.cancelled() and pending.runner.exception() is None:
-                self.release(pending.runner.result())  # it was handed over in the same turn
+                self.release(pending.runner.result())  # the runner was assigned in the same turn of the loop
             raise
 
     async def _serve_pending(self) -> None:
-        """Serve those who wait for a load, strictly one after the other, until none is left."""
+        """Serve requests that wait for a load, strictly one after the other, until the queue is empty."""
         while not self._pending.empty():
             pending = self._pending.get_nowait()
-            if pending.runner.done():  # the client left; it kept its place in the queue until now
+            if pending.runner.done():  # the client has left; its request kept its place in the queue until now
                 continue
             work = asyncio.get_running_loop().create_task(self._load_for(pending))
-            # A client that leaves while its model loads kills the load (llm/llama_server.go:1300).
+            # A client that leaves while its model loads ends the load (llm/llama_server.go:1300).
             pending.runner.add_done_callback(_canceller(work))
             try:
                 await work
@@ -166,7 +166,7 @@ class ModelScheduler:
                 pending.runner.set_exception(error)
             return
         self._take(runner, pending.keep_alive)
-        if pending.runner.done():  # the client left in this very turn
+        if pending.runner.done():  # the client left in the same turn of the loop
             self.release(runner)
         else:
             pending.runner.set_result(runner)
@@ -185,7 +185,7 @@ class ModelScheduler:
         return runner
 
     def _slots(self, model: str) -> int:
-        """Return a model's slots: an embedding model has one, whatever the settings (contract 1.3)."""
+        """Return a model's slots: an embedding model has one, regardless of the settings (contract 1.3)."""
         cards = (card for card in self._engine.models() if canonical_name(card.name) == model)
         return 1 if any("embedding" in card.capabilities for card in cards) else self._limits.parallel
 
@@ -194,7 +194,7 @@ class ModelScheduler:
         return min(self._runners.values(), key=lambda runner: (runner.users > 0, runner.keep_alive))
 
     async def _unload(self, runner: Runner) -> None:
-        """Wait until nobody uses a runner, and unload it."""
+        """Wait until a runner is idle, and unload it."""
         while runner.users:
             runner.idle.clear()
             await runner.idle.wait()

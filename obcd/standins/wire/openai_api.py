@@ -1,4 +1,4 @@
-"""/v1/chat/completions on top of the same generations (contract 1.3).
+"""/v1/chat/completions, based on the same generations (contract 1.3).
 
 Pure. It cannot set num_ctx, keep_alive, truncate or shift, `n` is ignored, and absent temperature and top_p are 1.0.
 """
@@ -46,7 +46,7 @@ def parse_completion(body: JsonObject) -> GenerationRequest:
 
 
 def wants_usage(body: JsonObject) -> bool:
-    """Return whether a stream has to end with a chunk of usage."""
+    """Return whether a stream must end with a chunk of usage."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 
@@ -106,7 +106,7 @@ class CompletionShape:
         return self._event(model, {"index": 0, "delta": delta, "finish_reason": None})
 
     def last(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
-        """Return the last events; an aborted generation just ends, without `[DONE]`."""
+        """Return the last events; an aborted generation ends without `[DONE]`."""
         del times
         if outcome.done_reason is None:
             return b""
@@ -120,7 +120,7 @@ class CompletionShape:
         return events + b"data: [DONE]\n\n"
 
     def whole(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
-        """Return the whole reply."""
+        """Return the complete reply."""
         del times
         message: JsonObject = {"role": "assistant", "content": outcome.text}
         if outcome.thinking:
@@ -131,7 +131,7 @@ class CompletionShape:
         return encode({**self._head(model, "chat.completion"), "choices": [choice], "usage": _usage(outcome)})
 
     def empty(self, model: str, reason: str) -> bytes:
-        """Return an empty completion; never asked for, since empty messages are refused."""
+        """Return an empty completion; never used, because empty messages are refused."""
         return self.whole(model, WorkOutcome(text="", done_reason=reason), Times(0.0, 0.0))
 
     def error(self, status: int, text: str) -> bytes:

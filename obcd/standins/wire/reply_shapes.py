@@ -1,4 +1,4 @@
-"""Replies of /api/chat and /api/generate, byte for byte as Ollama shapes them (contract 1.2).
+"""Replies of /api/chat and /api/generate, byte for byte in Ollama's format (contract 1.2).
 
 Pure. Durations are integer nanoseconds; a counter or duration of zero is left out.
 """
@@ -81,7 +81,7 @@ def counters(outcome: WorkOutcome, times: Times) -> JsonObject:
 
 
 class _Native(ABC):
-    """What /api/chat and /api/generate have in common."""
+    """The common part of /api/chat and /api/generate."""
 
     stream_type = NDJSON_TYPE
 
@@ -94,14 +94,14 @@ class _Native(ABC):
         return self._line(model, text, thinking, None, {"done": False})
 
     def last(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
-        """Return the last line of a stream; nothing when the generation was aborted: the stream just ends."""
+        """Return the last line of a stream; nothing if the generation was aborted: the stream ends without it."""
         if outcome.done_reason is None:
             return b""
         ending = {"done": True, "done_reason": outcome.done_reason, **counters(outcome, times)}
         return self._line(model, "", "", outcome, ending)
 
     def whole(self, model: str, outcome: WorkOutcome, times: Times) -> bytes:
-        """Return the whole reply; an aborted generation has neither a reason nor metrics (contract 3.2)."""
+        """Return the complete reply; an aborted generation has neither a reason nor metrics (contract 3.2)."""
         ending: dict[str, object] = {"done": False}
         if outcome.done_reason is not None:
             ending = {"done": True, "done_reason": outcome.done_reason, **counters(outcome, times)}

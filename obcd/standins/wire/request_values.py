@@ -1,6 +1,6 @@
-"""Ollama's requests as values, and its words for what is wrong with them (contract 1.1, 3.1).
+"""Ollama's requests as values, and its messages for invalid ones (contract 1.1, 3.1).
 
-Pure: bytes in, values out, `EngineError` with Ollama's status and text for what it refuses.
+Pure: bytes in, values out, `EngineError` with Ollama's status and message for refused requests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from obcd.standins.wire.engine import EngineError, JsonObject, LoadSignature
 
-#: {option: the word Ollama uses for its type}, api/types.go FromMap; other keys are ignored
+#: {option: Ollama's name for its type}, api/types.go FromMap; other keys are ignored
 OPTION_TYPES = {
     "num_keep": "integer", "seed": "integer", "num_predict": "integer", "top_k": "integer",
     "repeat_last_n": "integer", "num_ctx": "integer", "num_batch": "integer", "num_gpu": "integer",
@@ -40,12 +40,12 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What /api/chat, /api/generate and /v1/chat/completions ask for, in one shape."""
+    """A request of /api/chat, /api/generate or /v1/chat/completions, in one form."""
 
-    model: str  # as sent: replies echo it
+    model: str  # as sent: replies repeat it
     messages: Sequence[JsonObject]  # empty = only load
     stream: bool
-    format: object  # see `check_format`: a fault in it is answered after one of the model
+    format: object  # see `check_format`: a fault of the model is reported before a fault of the format
     options: JsonObject
     keep_alive: float | None  # seconds, infinity = for ever
     think: bool | str | None
@@ -58,7 +58,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
-    """What /api/embed asks for."""
+    """A request of /api/embed."""
 
     model: str
     inputs: Sequence[str]  # empty = only load
@@ -69,7 +69,7 @@ class EmbedRequest:
 
 
 def parse_body(body: bytes) -> JsonObject:
-    """Return the JSON object of a request body, or raise 400 in the words of Go's decoder."""
+    """Return the JSON object of a request body, or raise 400 with the message of Go's decoder."""
     if not body:
         raise EngineError(400, "missing request body")
     try:
@@ -84,7 +84,7 @@ def parse_body(body: bytes) -> JsonObject:
 
 
 def go_json_text(error: json.JSONDecodeError) -> str:
-    """Return roughly what Go's encoding/json says about the same fault."""
+    """Return approximately the message of Go's encoding/json for the same fault."""
     rest = error.doc[error.pos :].lstrip()
     if not rest or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
@@ -99,7 +99,7 @@ def go_json_text(error: json.JSONDecodeError) -> str:
 
 
 def go_type(value: object) -> str:
-    """Return what Go's decoder calls the type of a JSON value."""
+    """Return the name that Go's decoder uses for the type of a JSON value."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, (int, float)):
@@ -110,7 +110,7 @@ def go_type(value: object) -> str:
 
 
 def typed(body: Mapping[str, object], key: str, kind: type[V], go_name: str, default: V) -> V:
-    """Return a field, its default when it is absent or null; 400 when it has another type."""
+    """Return a field, its default when it is absent or null; raise 400 if it has another type."""
     value = body.get(key)
     if value is None:
         return default
@@ -144,7 +144,7 @@ def parse_generate(body: JsonObject) -> GenerationRequest:
 
 
 def parse_embed(body: JsonObject) -> EmbedRequest:
-    """Read the body of POST /api/embed; one empty text is as good as none (server/routes.go: EmbedHandler)."""
+    """Read the body of POST /api/embed; a single empty text counts as no text (server/routes.go: EmbedHandler)."""
     given = body.get("input")
     inputs = ([given] if given else []) if isinstance(given, str) else given or []
     if not (isinstance(inputs, list) and all(isinstance(text, str) for text in inputs)):
@@ -160,7 +160,7 @@ def parse_embed(body: JsonObject) -> EmbedRequest:
 
 
 def check_message(message: object) -> JsonObject:
-    """Return a message, or raise 400 for one that Go could not read."""
+    """Return a message, or raise 400 for one that Go cannot read."""
     if not isinstance(message, dict):
         text = (
             f"json: cannot unmarshal {go_type(message)} into Go struct field ChatRequest.messages of type api.Message"
@@ -189,7 +189,7 @@ def _common(body: JsonObject, name: str, messages: list[JsonObject], raw_prompt:
 
 
 def parse_logprobs(body: JsonObject, name: str) -> int | None:
-    """Return how many likeliest tokens are wanted at each place, None for no probabilities (ollama 0.12.11)."""
+    """Return the requested number of likeliest tokens at each place, None for no probabilities (ollama 0.12.11)."""
     wanted = typed(body, "logprobs", bool, f"{name}.logprobs of type bool", False)
     most = typed(body, "top_logprobs", int, f"{name}.top_logprobs of type int", 0)
     if not 0 <= most <= 20:
@@ -208,7 +208,7 @@ def parse_think(value: object) -> bool | str | None:
 
 
 def parse_keep_alive(value: object) -> float | None:
-    """Return seconds, infinity for a negative one, None when the field is absent (api/types.go:1243)."""
+    """Return seconds, infinity for a negative value, None if the field is absent (api/types.go:1243)."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -218,7 +218,7 @@ def parse_keep_alive(value: object) -> float | None:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a Go duration such as `1h30m` or `-1m`, or raise 400 in Go's words."""
+    """Return the seconds of a Go duration such as `1h30m` or `-1m`, or raise 400 with Go's message."""
     if text in {"0", "+0", "-0"}:
         return 0.0
     if _DURATION.fullmatch(text) is None:
@@ -229,7 +229,7 @@ def parse_duration(text: str) -> float:
 
 
 def check_options(options: JsonObject) -> JsonObject:
-    """Return the options Ollama knows; floats for integers are cut. Raises 500 for another type, as Ollama does."""
+    """Return Ollama's known options; floats for integers are truncated. Raises 500 for another type, as Ollama does."""
     return {
         key: _option(key, OPTION_TYPES[key], value)
         for key, value in options.items()
@@ -238,7 +238,7 @@ def check_options(options: JsonObject) -> JsonObject:
 
 
 def whole_option(options: JsonObject, key: str, otherwise: int) -> int:
-    """Return a checked option that is an integer; `otherwise` where it is not set."""
+    """Return a checked option that is an integer; `otherwise` if it is not set."""
     value = options.get(key, otherwise)
     return value if isinstance(value, int) else otherwise
 
@@ -269,12 +269,12 @@ def check_format(value: object) -> str | JsonObject | None:
 
 
 def tagged_name(name: str) -> str:
-    """Return a model's name with its tag; `latest` where it has none."""
+    """Return a model's name with its tag; `latest` if it has none."""
     return name if ":" in name.rpartition("/")[2] else name + ":latest"
 
 
 def canonical_name(name: str) -> str:
-    """Return a model's name as it is compared: without case, with its tag."""
+    """Return a model's name for comparisons: in lower case, with its tag."""
     return tagged_name(name.lower().removesuffix(":local"))
 
 
@@ -284,7 +284,7 @@ def is_model_name(name: str) -> bool:
 
 
 def signature_of(model: str, options: JsonObject, shift: bool, default_ctx: int, trained_ctx: int) -> LoadSignature:
-    """Return what a request's model has to be loaded with; num_ctx is clipped to the trained context first."""
+    """Return the signature with which a request's model is loaded; num_ctx is limited to the trained context first."""
     num_ctx = whole_option(options, "num_ctx", default_ctx)
     rest = tuple([(key, options[key]) for key in LOAD_OPTIONS if key in options])
     return LoadSignature(

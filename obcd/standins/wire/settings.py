@@ -1,6 +1,6 @@
-"""What a stand-in server takes from Ollama's own environment variables (contract 4.2, envconfig/config.go).
+"""The settings of a stand-in server from Ollama's environment variables (contract 4.2, envconfig/config.go).
 
-Pure: the environment comes as an argument; flags of the commands win over it.
+Pure: the environment is an argument; options of the commands override it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from obcd.standins.wire.engine import EngineError
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.request_values import parse_duration
 
-#: Ollama's default context where it sees less than 23 GiB of GPU memory, in tokens
+#: Ollama's default context with less than 23 GiB of GPU memory, in tokens
 DEFAULT_CONTEXT = 4096
 
-#: where Ollama listens when nothing is said
+#: where Ollama listens by default
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 11434
 
@@ -30,7 +30,7 @@ class ServerSettings:
     host: str = DEFAULT_HOST
     port: int = 0  # 0 = a free one
     limits: SchedulerLimits = field(default_factory=SchedulerLimits)
-    context_length: int = DEFAULT_CONTEXT  # tokens, where a request names none
+    context_length: int = DEFAULT_CONTEXT  # tokens, if a request names no context
 
     @property
     def is_loopback(self) -> bool:
@@ -46,10 +46,10 @@ def settings_from(
     parallel: int | None = None,
     context: int | None = None,
 ) -> ServerSettings:
-    """Return the settings of the environment, with what the flags say in its place.
+    """Return the settings of the environment, overridden by the options of the command.
 
     Raises:
-        UsageError: a variable holds what cannot be meant; Ollama would take its default and go on, which hides it.
+        UsageError: a variable has an invalid value; Ollama would use its default, which hides the mistake.
     """
     named_host, named_port = split_host(environ.get("OLLAMA_HOST", ""))
     limits = SchedulerLimits(
@@ -96,10 +96,10 @@ def keep_alive_seconds(text: str) -> float:
 
 
 def whole_number(environ: Mapping[str, str], name: str, default: int, least: int) -> int:
-    """Return a whole number of the environment, or its default when it is not set."""
+    """Return a whole number of the environment, or its default if it is not set."""
     text = environ.get(name, "").strip()
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and int(text) >= least):
-        raise UsageError(f"{name}={text}: this has to be a whole number, at least {least}.")
+        raise UsageError(f"{name}={text}: this must be a whole number, at least {least}.")
     return int(text)

@@ -34,8 +34,8 @@ def failing(error: BaseException) -> click.Command:
         (OSError(errno.EMFILE, "Too many open files", b"/c"), ExitCode.INPUT, "ulimit -n"),
         (OSError(errno.ENFILE, "Too many open files in system"), ExitCode.INPUT, "fs.file-max"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), ExitCode.INPUT, "memory"),
-        (OSError(errno.EIO, "Input/output error"), ExitCode.BUG, "(in main.run)"),
-        (TimeoutError(), ExitCode.BUG, "TimeoutError (in main.run)"),
+        (OSError(errno.EIO, "Input/output error"), ExitCode.BUG, "(in main._execute)"),
+        (TimeoutError(), ExitCode.BUG, "TimeoutError (in main._execute)"),
     ],
 )
 def test_error_is_told_by_what_failed_and_never_as_standard_output(

@@ -6,7 +6,7 @@ import pytest
 
 from obcd.config.endpoints import parse_endpoint
 
-PLAIN, ENCRYPTED, NOWHERE = "anybody on the way can read", "encrypted", "is none to ask"
+PLAIN, ENCRYPTED, NOWHERE = "anybody on the way can read", "encrypted", "cannot be connected to"
 
 
 @pytest.mark.case("F19")

@@ -94,7 +94,7 @@ FAULTS = {
     ),
     "a template that is malformed": (
         "[profiles.a]\ntemplate = 'Summarise {note'",
-        "is wrong at profiles.a.template: a `{` stands alone in it, at character 11: write it twice",
+        "is wrong at profiles.a.template: a single `{` is in it, at character 11: write it twice",
     ),
     "a kind of file that is none": (
         "accept = ['xlsx']",
@@ -159,18 +159,18 @@ FAULTS = {
     ),
     "a limit among the options": (
         "[requests]\noptions = {num_ctx = 4096}",
-        "is wrong at requests.options: `num_ctx` has a key of its own beside `options`: set it there",
+        "is wrong at requests.options: `num_ctx` has its own key beside `options`: set it there",
     ),
     "a limit among a profile's options": (
         "[profiles.x]\noptions = {num_predict = 5}",
-        "is wrong at profiles.x.options: `num_predict` has a key of its own beside `options`: set it there",
+        "is wrong at profiles.x.options: `num_predict` has its own key beside `options`: set it there",
     ),
     "accept as a word": ("accept = 'csv'", "is wrong at accept: must be a list, not 'csv'"),
     "a thought without level": ("think = 'hard'", "is wrong at think: `think` must be true, false, or one of low"),
     "a format of a word": ("format = 'xml'", "is wrong at format: input should be 'json', not 'xml'"),
     "schema and format": (
         "format = 'json'\nschema = 'a.json'",
-        "is wrong at schema: it and `format` exclude each other: a schema already means JSON",
+        "is wrong at schema: `schema` and `format` exclude each other: a schema already means JSON",
     ),
     "schema and format of a profile": (
         "[profiles.x]\nformat = 'json'\nschema = 'a.json'",
@@ -204,16 +204,16 @@ FAULTS = {
     ),
     "a table twice": (
         '[ollama_instances]\n"a:1" = 0\n[host]\n[ollama_instances]\n"a:2" = 1\n',
-        "is not TOML: Cannot declare ('ollama_instances',) twice (at line 4, column 18); [ollama_instances] may stand "
+        "is not TOML: Cannot declare ('ollama_instances',) twice (at line 4, column 18); [ollama_instances] may occur "
         "only once: put the lines of the second one below the first [ollama_instances], without it",
     ),
     "a profile twice": (
         "[profiles.x]\n[profiles.x]\n",
-        "is not TOML: Cannot declare ('profiles', 'x') twice (at line 2, column 12); [profiles.x] may stand only once",
+        "is not TOML: Cannot declare ('profiles', 'x') twice (at line 2, column 12); [profiles.x] may occur only once",
     ),
     "a profile that is no folder": (
         '[profiles."../x"]',
-        'is wrong at profiles."../x": it cannot be a profile: its name is the name of a folder',
+        'is wrong at profiles."../x": it cannot be a profile: its name must be valid as the name of a folder',
     ),
     "a profile without name": ('[profiles.""]', 'is wrong at profiles."": it cannot be a profile'),
     "a hidden profile": ('[profiles.".obcd"]', 'is wrong at profiles.".obcd": it cannot be a profile'),
@@ -541,7 +541,7 @@ class TestFinding:
     ) -> None:
         (tmp_path / "obcd").mkdir()
         own, named, given = write(tmp_path / "obcd", ""), write(tmp_path, "", "b.toml"), write(tmp_path, "", "c.toml")
-        monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", tmp_path / "none")
+        monkeypatch.setattr("obcd.config.places.SYSTEM_CONFIGURATION", tmp_path / "none")
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         monkeypatch.delenv("OBCD_CONFIG", raising=False)
         assert find_configuration(None) == own
@@ -553,7 +553,7 @@ class TestFinding:
     def test_root_comes_from_option_environment_file_system_or_home(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", tmp_path / "none")
+        monkeypatch.setattr("obcd.config.places.SYSTEM_CONFIGURATION", tmp_path / "none")
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         monkeypatch.delenv("OBCD_ROOT", raising=False)
         plain = Settings()
@@ -566,7 +566,7 @@ class TestFinding:
         assert find_root("~/x", named) == Path.home() / "x"
 
         monkeypatch.delenv("OBCD_ROOT")
-        monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", write(tmp_path, "", "system.toml"))
+        monkeypatch.setattr("obcd.config.places.SYSTEM_CONFIGURATION", write(tmp_path, "", "system.toml"))
         assert find_root(None, plain) == Path("/var/spool/obcd")
 
 
@@ -574,7 +574,7 @@ def test_user_without_a_home_is_told_to_give_a_root(monkeypatch: pytest.MonkeyPa
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "OBCD_ROOT", "OBCD_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it is for a uid without an entry
-    monkeypatch.setattr("obcd.config.loading.SYSTEM_CONFIGURATION", Path("/nowhere/obcd.toml"))
+    monkeypatch.setattr("obcd.config.places.SYSTEM_CONFIGURATION", Path("/nowhere/obcd.toml"))
 
     assert find_configuration(None) is None
     with pytest.raises(ConfigurationError, match=wording("there-is-no-home-folder-for")):

@@ -171,7 +171,7 @@ def test_filesystem_without_room_to_set_aside_is_worked_on_without(
 
 
 def test_answers_that_cannot_be_published_for_want_of_room_pause_too(room: DiskWatch, disk: Disk) -> None:
-    room.tick(0.0, "there is no room to publish the answers of a.jsonl")
+    room.tick(0.0, "no space to publish the results of a.jsonl")
     assert room.trouble == wording("there-is-no-room-to-publish", PAUSED)
     room.throw_off()
     for _ in range(2):

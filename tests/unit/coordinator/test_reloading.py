@@ -74,7 +74,7 @@ def test_file_is_applied_when_it_was_the_same_twice(bench: Bench) -> None:
     bench.reloader.tick(5.0 + SETTLE_SECONDS)
 
     (outcome,) = bench.reloads
-    assert (outcome.is_ok, outcome.text) == (True, "1 endpoint came")
+    assert (outcome.is_ok, outcome.text) == (True, "1 endpoint added")
     assert outcome.began >= between  # so it answers whoever asked in between
     assert bench.reloader.tick(6.0) == float("inf")
 
@@ -88,7 +88,7 @@ def test_file_that_is_being_written_is_waited_for(bench: Bench) -> None:
         now += bench.reloader.tick(now)
         assert len(bench.endpoints) == 2
 
-    assert bench.finish(now).text == "1 endpoint came"
+    assert bench.finish(now).text == "1 endpoint added"
 
 
 def test_who_asks_again_meanwhile_does_not_put_it_off(bench: Bench) -> None:

@@ -187,24 +187,29 @@ def away(name: str, make: Callable[[Path], object]) -> Act:
 
 #: {what is wrong: (how, severity, part of the sentence, the remedy; {root} stands for the root)}
 WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
-    "jobs can be read": (mode("jobs", 0o755), Severity.FAULT, "has mode 0755: others may", "chmod 0700 {root}/jobs"),
+    "jobs can be read": (
+        mode("jobs", 0o755),
+        Severity.FAULT,
+        "has mode 0755: other users may",
+        "chmod 0700 {root}/jobs",
+    ),
     "claims can be entered": (
         mode("inbox/.obcd", 0o711),
         Severity.FAULT,
-        "has mode 0711: others may come at the prompts in it",
+        "has mode 0711: other users may access the prompts in it",
         "chmod 0700 {root}/inbox/.obcd",
     ),
     "jobs are closed to us": (mode("jobs", 0o500), Severity.FAULT, "it should be 0700", "chmod 0700 {root}/jobs"),
     "jobs is a link": (
         away("jobs", lambda path: path.symlink_to("away")),
         Severity.FAULT,
-        "/jobs is no folder, and obcd keeps one of its own there",
+        "/jobs is not a folder, and obcd needs its own folder there",
         "mv {root}/jobs {root}/jobs.away",
     ),
     "jobs is a file": (
         away("jobs", Path.touch),
         Severity.FAULT,
-        "/jobs is no folder",
+        "/jobs is not a folder",
         "mv {root}/jobs {root}/jobs.away",
     ),
     "the inbox is a link": (
@@ -216,7 +221,7 @@ WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
     "the outbox leads nowhere": (
         away("outbox", lambda path: path.symlink_to("nowhere")),
         Severity.FAULT,
-        "/outbox is a link that leads nowhere: No such file or directory",
+        "/outbox is a broken link: No such file or directory",
         "",
     ),
     "the outbox is a file": (
@@ -252,7 +257,7 @@ WRONGS: dict[str, tuple[Act, Severity, str, str]] = {
     "the group may change answers": (
         shared(mode("outbox", 0o2770)),
         Severity.FAULT,
-        "others than the daemon may put answers there or take them away",
+        "users other than the daemon's may add or remove answers",
         "chmod 2750 {root}/outbox",
     ),
     "all may see the answers": (

@@ -60,7 +60,7 @@ def test_little_room_is_said(free: int, size: int, severity: Severity) -> None:
     [finding] = judge_space(Path("/spool\x1b"), space)
 
     assert (finding.subject, finding.severity) == ("disk", severity)
-    assert finding.sentence.endswith("where /spool\\x1b lies")
+    assert finding.sentence.endswith("on the filesystem of /spool\\x1b")
     assert bool(finding.remedy) == (severity is not Severity.OK)
 
 

@@ -25,13 +25,13 @@ def test_first_installation_restarts_nothing() -> None:
 
 
 def test_changed_unit_has_both_daemons_restarted() -> None:
-    sentence = "What runs is still the old: systemctl try-restart obcd-host obcd-coordinator"
+    sentence = "The running daemons are still the old ones: systemctl try-restart obcd-host obcd-coordinator"
 
     assert still_old({UNIT: InstallVerb.UPDATED}, outdated=("obcd-host",)) == [sentence]
 
 
 def test_daemon_older_than_the_code_is_named_though_no_file_changed() -> None:
-    sentence = "What runs is still the old: systemctl try-restart obcd-coordinator"
+    sentence = "The running daemons are still the old ones: systemctl try-restart obcd-coordinator"
 
     assert still_old({}, outdated=("obcd-coordinator",)) == [sentence]
 

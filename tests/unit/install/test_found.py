@@ -76,7 +76,7 @@ def test_python_where_services_do_not_look_is_refused(folder: str, monkeypatch: 
 
     reason = found.unreadable_reason()
 
-    assert reason.startswith(f"{folder}/bin/python lies under /")
+    assert reason.startswith(f"{folder}/bin/python is under /")
     assert wording("python3-m-venv-opt-obcd") in advice.unreadable_python(reason)
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from obcd.config.loading import load_settings
 from obcd.config.settings import Settings
+from obcd.install.completion import PLACES, script
 from obcd.install.found import Machine
 from obcd.install.plan import (
     CONFIGURATION,
     MACHINE_DROP_IN,
+    MAN_FOLDER,
     MODULES,
     TMPFILES,
     UNIT_FOLDER,
@@ -19,6 +21,7 @@ from obcd.install.plan import (
     quoted,
     spool_folders,
 )
+from obcd.manual.man_pages import MAN_PAGES
 from obcd.package_data import shared
 from obcd.spool.folders.layout import Layout
 from tests.golden.wording import wording
@@ -90,6 +93,15 @@ def test_installed_configuration_is_valid_and_for_the_group_alone(tmp_path: Path
     assert (item.mode, item.group) == (0o640, "obcd")
 
 
+def test_every_shell_finds_its_completion_script() -> None:
+    items = items_of(Machine())
+
+    assert {shell: items[place].content.decode() for shell, place in PLACES.items()} == {
+        shell: script(shell) for shell in ("bash", "zsh", "fish")
+    }
+    assert items[PLACES["zsh"]].content.startswith(b"#compdef obcd\n")
+
+
 def test_tmpfiles_and_the_daemon_agree_on_folders_and_on_what_is_private(tmp_path: Path) -> None:
     layout = Layout.at(tmp_path / "obcd")
     layout.create([])
@@ -102,6 +114,14 @@ def test_tmpfiles_and_the_daemon_agree_on_folders_and_on_what_is_private(tmp_pat
     assert modes["/var/spool/obcd/inbox"] == 0o3730
     assert modes["/var/spool/obcd/outbox"] == 0o2750
     assert modes["/var/spool/obcd/staging/submitted"] == 0o700  # else whoever is first there makes it
+
+
+def test_man_pages_lie_where_man_looks_for_what_is_in_usr_local() -> None:
+    items = items_of(Machine())
+
+    pages = {path: item for path, item in items.items() if path.startswith(MAN_FOLDER)}
+    assert [path.removeprefix("/usr/local/share/man/") for path in pages] == [page.file_name for page in MAN_PAGES]
+    assert all(item.mode == 0o644 and b".TH OBCD" in item.content for item in pages.values())
 
 
 def test_every_folder_belongs_to_the_daemon() -> None:

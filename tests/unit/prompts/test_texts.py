@@ -71,7 +71,7 @@ def test_what_is_no_text_is_named_and_left_out(tmp_path: Path) -> None:
         ("b.txt", wording("it-is-empty")),
         ("c.txt", wording("it-is-a-symbolic-link-which")),
         ("d", wording("it-is-a-symbolic-link-which")),
-        ("e.txt", wording("it-is-no-file")),
+        ("e.txt", wording("it-is-not-a-regular-file-2")),
         ("f.txt", "fine"),
         ("g.txt", wording("it-is-no-text-it-holds")),
         (r"h\x1b.txt", wording("it-is-empty")),

@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "the input grew": (
         lambda folder: (folder / "input.jsonl").write_bytes(INPUT + b"\n"),
-        f"manifest.json: input.bytes is {len(INPUT)}, the files say {len(INPUT) + 1}",
+        f"manifest.json: input.bytes is {len(INPUT)}, but the files say {len(INPUT) + 1}",
     ),
     "a response is gone": (
         change("responses.jsonl", lambda all: all.pop(1)),
@@ -209,19 +209,19 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "a response of a blank line": (
         set_key("responses.jsonl", 1, "line", 3),
-        "responses.jsonl line 2: it tells of line 3, which is blank in the input",
+        "responses.jsonl line 2: it belongs to line 3, which is blank in the input",
     ),
     "a response of no line": (
         set_key("responses.jsonl", 1, "line", 10**99),
-        "responses.jsonl line 2: it tells of line 10000000000000000000, which the input does not have",
+        "responses.jsonl line 2: it belongs to line 10000000000000000000, which the input does not have",
     ),
     "a response of line 0": (
         set_key("responses.jsonl", 1, "line", 0),
-        "responses.jsonl line 2: it tells of line 0, which the input does not have",
+        "responses.jsonl line 2: it belongs to line 0, which the input does not have",
     ),
     "a response that does not say its line": (
         set_key("responses.jsonl", 1, "line", True),
-        "responses.jsonl line 2: it does not say which line of the input it tells of",
+        "responses.jsonl line 2: it does not say to which line of the input it belongs",
     ),
     "an id that Python takes for the same": (
         set_key("responses.jsonl", 2, "id", 1),
@@ -244,23 +244,23 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "an answer to a bad line": (
         set_key("responses.jsonl", 1, "line", 4),
-        "responses.jsonl line 2: line 4 is answered, but is no prompt: prompt is empty",
+        "responses.jsonl line 2: line 4 is answered, but is not a valid prompt: prompt is empty",
     ),
     "tokens that are no number": (
         set_key("responses.jsonl", 1, "eval_tokens", "7"),
-        "responses.jsonl line 2: endpoint, seconds or tokens are missing or no numbers",
+        "responses.jsonl line 2: endpoint, seconds or tokens are missing or not numbers",
     ),
     "other tokens": (
         set_key("responses.jsonl", 1, "eval_tokens", 70),
-        "manifest.json: tokens.eval is 32, the files say 95",
+        "manifest.json: tokens.eval is 32, but the files say 95",
     ),
     "other prompt tokens": (
         set_key("responses.jsonl", 1, "prompt_tokens", 4),
-        "manifest.json: tokens.prompt is 12, the files say 13",
+        "manifest.json: tokens.prompt is 12, but the files say 13",
     ),
     "other seconds": (
         set_key("responses.jsonl", 1, "seconds", 1.26),
-        "manifest.json: times.work_seconds is 2.75, the files say 2.76",
+        "manifest.json: times.work_seconds is 2.75, but the files say 2.76",
     ),
     "another endpoint": (
         set_key("responses.jsonl", 1, "endpoint", "gpu\x1b0"),
@@ -268,7 +268,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "no longer cut short": (
         set_key("responses.jsonl", 1, "done_reason", "stop"),
-        "manifest.json: counts.cut_short is 1, the files say 0",
+        "manifest.json: counts.cut_short is 1, but the files say 0",
     ),
     "a failure without a class": (
         set_key("errors.jsonl", 0, "class", ...),
@@ -293,7 +293,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "an empty line": (change("errors.jsonl", lambda all: all.append(b"\n")), "errors.jsonl line 3: it is not JSON"),
     "JSON but no object": (
         change("errors.jsonl", lambda all: all.append(b"[]\n")),
-        "errors.jsonl line 3: it is JSON, but no object",
+        "errors.jsonl line 3: it is JSON, but not an object",
     ),
     "a torn end": (
         change("responses.jsonl", lambda all: all.__setitem__(3, all[3][:-1])),
@@ -313,7 +313,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "retry too long": (
         change("retry.jsonl", lambda all: all.append(b"\n")),
-        "retry.jsonl: more is in it than the 2 lines that errors.jsonl tells of",
+        "retry.jsonl: it has more than the 2 lines that errors.jsonl names",
     ),
     "retry without its last LF": (
         change("retry.jsonl", lambda all: all.__setitem__(1, all[1][:-1])),
@@ -326,11 +326,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing"),
     "a manifest that is no JSON": (
         lambda folder: (folder / "manifest.json").write_text('{"counts":'),
-        "manifest.json is no JSON object",
+        "manifest.json is not a JSON object",
     ),
     "a manifest that is a list": (
         lambda folder: (folder / "manifest.json").write_text("[]"),
-        "manifest.json is no JSON object",
+        "manifest.json is not a JSON object",
     ),
     "a stranger's file": (
         lambda folder: (folder / "new\x1b[2J.txt").touch(),
@@ -355,21 +355,21 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "other counts": (
         set_manifest("counts/responses", 5),
-        "manifest.json: counts.responses is 5, the files say 4",
+        "manifest.json: counts.responses is 5, but the files say 4",
     ),
     "other failures": (
         set_manifest("counts/failures", 3),
-        "manifest.json: counts.failures is 3, the files say 2",
+        "manifest.json: counts.failures is 3, but the files say 2",
     ),
     "no failures": (set_manifest("counts/failures", 0), "errors.jsonl: no such file belongs here"),
     "other requests": (
         set_manifest("counts/requests", 6.0),
-        "manifest.json: counts.requests is 6.0, the files say 6",
+        "manifest.json: counts.requests is 6.0, but the files say 6",
     ),
-    "other lines": (set_manifest("counts/lines", 6), "manifest.json: counts.lines is 6, the files say 7"),
+    "other lines": (set_manifest("counts/lines", 6), "manifest.json: counts.lines is 6, but the files say 7"),
     "counts that are none": (
         set_manifest("counts", [1]),
-        "manifest.json: counts.lines is missing, the files say 7",
+        "manifest.json: counts.lines is missing, but the files say 7",
     ),
     "a share too many": (
         set_manifest("endpoints/gpu2", {"responses": 0, "eval_tokens": 0}),
@@ -397,10 +397,10 @@ def test_byte_that_only_the_digest_knows_is_found(notes: Path, name: str) -> Non
     changes = {"responses.jsonl": ("response", "II!"), "errors.jsonl": ("message", "other")}
     if name in changes:
         set_key(name, 1, *changes[name])(notes)
-        expected = f"{name}: it is not as it was published (its SHA-256 differs from manifest.json)"
+        expected = f"{name}: it was changed after it was published (its SHA-256 differs from manifest.json)"
     else:
         set_manifest("outputs/retry.jsonl/sha256", "0")(notes)
-        expected = "retry.jsonl: it is not as it was published (its SHA-256 differs from manifest.json)"
+        expected = "retry.jsonl: it was changed after it was published (its SHA-256 differs from manifest.json)"
 
     assert check(notes).problems == (expected,)
 

@@ -1,1 +1,1 @@
-"""Lines of OpenAI Batch files, written. Pure."""
+"""Writing lines of OpenAI Batch files. Pure."""

@@ -1,4 +1,4 @@
-"""The batch object of OpenAI: how a job of such lines is doing, in its manifest and in its progress."""
+"""The batch object of OpenAI: the state of a job of such lines, in its manifest and in its progress."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ WINDOW = "24h"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What is told of a job as a batch.
+    """The state of a job, as a batch.
 
     Attributes:
         job: Its id.
-        endpoint: Which of OpenAI's endpoints its first line asks, e.g. `/v1/chat/completions`.
+        endpoint: The OpenAI endpoint that its first line names, e.g. `/v1/chat/completions`.
         status: `in_progress`, `finalizing`, `completed` or `cancelled`.
         total, completed, failed: Lines.
         input_tokens, output_tokens: Over all lines that were answered.
-        times: Unix seconds of what has come to pass, e.g. `{"created_at": 1795888865, "completed_at": 1795888901}`.
-        model: The one model of all lines; None where there are several.
+        times: Unix seconds of past events, e.g. `{"created_at": 1795888865, "completed_at": 1795888901}`.
+        model: The one model of all lines; None if there are several.
     """
 
     job: str
@@ -35,7 +35,7 @@ class Batch:
     model: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the object as openai.types.Batch reads it; its files are the ones beside it."""
+        """Return the object in the form of openai.types.Batch; its files are the ones beside it."""
         is_over = self.status in ("completed", "cancelled")
         return {
             "id": f"batch_{self.job}",

@@ -12,7 +12,7 @@ from obcd.core.answer.vectors import is_finite
 
 
 class _Token(TypedDict):
-    """How likely a token was."""
+    """The probability of a token."""
 
     token: str
     logprob: float
@@ -20,7 +20,7 @@ class _Token(TypedDict):
 
 
 class _Place(_Token):
-    """The token that was taken at a place, and the likeliest ones there."""
+    """The token at a place, and the likeliest tokens there."""
 
     top_logprobs: list[_Token]
 
@@ -29,7 +29,7 @@ def chat_choice(answer: ModelAnswer, index: int, number: str) -> dict[str, objec
     """Return a choice of a chat.completion.
 
     Args:
-        number: What sets it apart in the job: calls to which the server gave no id are told apart by it.
+        number: Unique in the job: it makes the ids of calls to which the server gave none.
     """
     made = (_call(call, f"{number}_{place}") for place, call in enumerate(answer.tool_calls or ()))
     calls = [call for call in made if call is not None]
@@ -62,7 +62,7 @@ def completion_choice(answer: ModelAnswer, index: int, number: str) -> dict[str,
 
 
 def read_chat_choice(choice: Mapping[str, object]) -> dict[str, object]:
-    """Return the answer that `chat_choice` was given; what is damaged is missing."""
+    """Return the answer from which `chat_choice` made a choice; damaged parts are missing."""
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     calls = [_read_call(call, place) for place, call in enumerate(_list(message.get("tool_calls")))]
@@ -73,14 +73,15 @@ def read_chat_choice(choice: Mapping[str, object]) -> dict[str, object]:
         answer["thinking"] = message["reasoning"]
     if calls:
         answer["tool_calls"] = calls
-    told = choice.get("logprobs")
-    if isinstance(told, dict):
-        answer["logprobs"] = [_read_probability(each) for each in _list(told.get("content")) if isinstance(each, dict)]
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict):
+        places = _list(logprobs.get("content"))
+        answer["logprobs"] = [_read_probability(each) for each in places if isinstance(each, dict)]
     return answer
 
 
 def read_completion_choice(choice: Mapping[str, object]) -> dict[str, object]:
-    """Return the answer that `completion_choice` was given; what is damaged is missing."""
+    """Return the answer from which `completion_choice` made a choice; damaged parts are missing."""
     answer = {"response": choice["text"]} if "text" in choice else {}
     answer["done_reason"] = "length" if choice.get("finish_reason") == "length" else "stop"
     if "reasoning" in choice:
@@ -125,12 +126,12 @@ def _read_call(call: object, place: int) -> dict[str, object]:
     }
 
 
-def _probabilities(told: object) -> list[_Place] | None:
-    """Return OpenAI's form of Ollama's `logprobs`; None where there are none, or none that can be read."""
-    if not isinstance(told, list):
+def _probabilities(logprobs: object) -> list[_Place] | None:
+    """Return OpenAI's form of Ollama's `logprobs`; None if there are none, or none that can be read."""
+    if not isinstance(logprobs, list):
         return None
     found = []
-    for each in told:
+    for each in logprobs:
         one = _probability(each)
         if one is None:
             return None
@@ -139,25 +140,25 @@ def _probabilities(told: object) -> list[_Place] | None:
     return found
 
 
-def _probability(told: object) -> _Token | None:
-    token, number = (told.get("token"), told.get("logprob")) if isinstance(told, dict) else (None, None)
-    if not isinstance(told, dict) or not isinstance(token, str) or not isinstance(number, int | float):
+def _probability(entry: object) -> _Token | None:
+    token, number = (entry.get("token"), entry.get("logprob")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(entry, dict) or not isinstance(token, str) or not isinstance(number, int | float):
         return None
     if not is_finite(number):
         return None
-    octets = told.get("bytes")
+    octets = entry.get("bytes")
     is_octets = isinstance(octets, list) and all(type(octet) is int for octet in octets)
     return {"token": token, "logprob": float(number), "bytes": octets if is_octets else None}
 
 
-def _read_probability(told: Mapping[str, object]) -> dict[str, object]:
-    read = {key: value for key, value in told.items() if key != "top_logprobs" and value is not None}
-    tops = [_read_probability(top) for top in _list(told.get("top_logprobs")) if isinstance(top, dict)]
+def _read_probability(entry: Mapping[str, object]) -> dict[str, object]:
+    read = {key: value for key, value in entry.items() if key != "top_logprobs" and value is not None}
+    tops = [_read_probability(top) for top in _list(entry.get("top_logprobs")) if isinstance(top, dict)]
     return {**read, "top_logprobs": tops} if tops else read
 
 
 def _in_columns(rows: list[_Place]) -> dict[str, object]:
-    """Return the form of the older endpoint: a list for each of token, probability, likeliest others, and offset."""
+    """Return the form of the older endpoint: a list each of tokens, probabilities, likeliest others, and offsets."""
     offsets, offset = [], 0
     for row in rows:
         offsets.append(offset)
@@ -171,9 +172,9 @@ def _in_columns(rows: list[_Place]) -> dict[str, object]:
 
 
 def _in_rows(columns: Mapping[str, object]) -> list[dict[str, object]]:
-    told = zip(*(_list(columns.get(key)) for key in ("tokens", "token_logprobs", "top_logprobs")), strict=False)
+    places = zip(*(_list(columns.get(key)) for key in ("tokens", "token_logprobs", "top_logprobs")), strict=False)
     rows = []
-    for token, number, tops in told:
+    for token, number, tops in places:
         others = tops.items() if isinstance(tops, dict) else ()
         row: dict[str, object] = {"token": token, "logprob": number}
         if others:

@@ -1,10 +1,10 @@
-"""Lines of responses.jsonl and errors.jsonl as OpenAI writes them, made from ours and read back.
+"""Lines of responses.jsonl and errors.jsonl in OpenAI's form, made from obcd's and read back.
 
     {"id": "batch_req_<job>_7", "custom_id": "r-1", "error": null,
      "response": {"status_code": 200, "request_id": "req_<job>_7_1", "body": {…}}}
 
-What OpenAI has no place for (endpoint, attempts, times) stands under `obcd`, in the body or in the error: its types
-pass that over. The line's number is the end of `id`.
+Values that have no place in OpenAI's form (endpoint, attempts, times) stand under `obcd`, in the body or in the error:
+OpenAI's types ignore that key. The line's number is the end of `id`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from obcd.core.answer.openai.choices import (
 from obcd.core.answer.outcomes import Cost, Failure, Response
 from obcd.core.request.records import Kind
 
-#: Longest custom_id that is made of an id which is no string, in characters.
+#: Longest custom_id that is made of an id which is not a string, in characters.
 MAX_MADE_ID = 512
 _OBJECTS = {Kind.CHAT: "chat.completion", Kind.COMPLETE: "text_completion", Kind.EMBED: "list"}
 _PREFIXES = {Kind.CHAT: "chatcmpl", Kind.COMPLETE: "cmpl"}
-#: Keys of our line that have a place of their own in OpenAI's.
+#: Keys of an obcd line that have their own place in OpenAI's.
 _PLACED = frozenset(("id", "line", "prompt", "model", "prompt_tokens", "eval_tokens", "embeddings", "responses"))
 _CHOSEN = frozenset(("response", "done_reason", "thinking", "tool_calls", "logprobs"))
-#: A failure's line has no place for the answer that would not do, nor for its tokens: they stay with the rest.
+#: A failure's line has no place for the unusable answer, nor for its tokens: they stay with the rest.
 _FAILED = frozenset(("id", "line", "prompt", "model", "responses", "class", "message"))
-#: The same for an answer among several; the model is that of the line.
+#: The same for one of several answers; the model is that of the line.
 _TOLD_ONCE = _CHOSEN | {"ordinal", "outcome", "line", "model", "weights"}
 
 #: {class of a failure: status of the HTTP reply it stands for}
@@ -52,7 +52,7 @@ STATUSES: Mapping[str, int] = {
     FaultKind.SERVER_ERROR: 500,
     FaultKind.BUSY: 503,
 }
-#: Those that stand for no reply, as any class that this version does not know.
+#: Classes that stand for no reply, like any class that this version does not know.
 WITHOUT_REPLY = frozenset(
     (
         FaultKind.ABORTED,
@@ -86,7 +86,7 @@ _CLASSES = {code: name for name, code in CODES.items()}
 
 
 def custom_id_of(value: object, line: int) -> str:
-    """Return the custom_id of a line: its own; of one that has none, or no string, what can be told from it."""
+    """Return the custom_id of a line: its own, or one made from its value if that is missing or not a string."""
     if isinstance(value, str):
         return value
     return f"line-{line}" if type(value) is int and value == line else json.dumps(value)[:MAX_MADE_ID]
@@ -96,7 +96,7 @@ def told_response(response: Response, document: Mapping[str, object], job: str, 
     """Return OpenAI's line for a response.
 
     Args:
-        document: Its line in our own responses.jsonl.
+        document: The line in obcd's responses.jsonl.
     """
     line, answer = response.line, response.answer
     heading = {} if kind is Kind.EMBED else {"id": f"{_PREFIXES[kind]}-{job}-{line}", "created": int(answer.finished)}
@@ -116,14 +116,14 @@ def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> 
     """Return OpenAI's line for a failure.
 
     Args:
-        document: Its line in our own errors.jsonl.
+        document: The line in obcd's errors.jsonl.
     """
     line, name = failure.line, failure.kind
     rest = _rest(document, _FAILED)
     status = STATUSES.get(name)
     if status is None:
-        told = {"code": CODES.get(name, name), "message": failure.message, "obcd": rest}
-        return _line(line, document["id"], job, error=told)
+        final = {"code": CODES.get(name, name), "message": failure.message, "obcd": rest}
+        return _line(line, document["id"], job, error=final)
     error = {
         "message": failure.message,
         "type": _TYPES.get(status, "api_error"),
@@ -137,14 +137,14 @@ def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> 
 
 
 def is_told(document: Mapping[str, object]) -> bool:
-    """Return whether a line has the keys of those that this module writes."""
+    """Return whether a line has the keys of the lines that this module writes."""
     return document.keys() == {"id", "custom_id", "response", "error"}
 
 
 def to_record(document: Mapping[str, object]) -> dict[str, object]:
-    """Return our line for one of OpenAI's, without its prompt; a line of ours as it is.
+    """Return obcd's line for one of OpenAI's, without its prompt; a line of obcd as it is.
 
-    What is damaged in it is missing in the result: whoever reads it sees to that.
+    Damaged parts are missing in the result; the reader of the result has to check for them.
     """
     if not is_told(document):
         return dict(document)
@@ -181,11 +181,11 @@ def _usage(cost: Cost, kind: Kind) -> dict[str, int]:
 def _rest(
     document: Mapping[str, object], placed: Set[str], placed_of_each: Set[str] = frozenset()
 ) -> dict[str, object]:
-    """Return what has no place in OpenAI's line.
+    """Return the values that have no place in OpenAI's line.
 
     Args:
-        placed: The keys that have one.
-        placed_of_each: Those of an answer among several.
+        placed: The keys that have a place.
+        placed_of_each: The same for one of several answers.
     """
     rest = {key: value for key, value in document.items() if key not in placed}
     answers = _list(document.get("responses"))
@@ -231,13 +231,13 @@ def _response(body: Mapping[str, object]) -> dict[str, object]:
     shares = _list(rest.pop("responses", None))
     if not answers:
         return {**record, **rest}
-    told = {key: value for key, value in answers[0].items() if not shares or key != "logprobs"}
+    shown = {key: value for key, value in answers[0].items() if not shares or key != "logprobs"}
     if not shares:
-        return {**record, **told, **rest}
+        return {**record, **shown, **rest}
     reasons = [answer["done_reason"] for answer in answers]
-    told["done_reason"] = "length" if "length" in reasons else reasons[0]
+    shown["done_reason"] = "length" if "length" in reasons else reasons[0]
     several = [answer | share for answer, share in zip(answers, shares, strict=False) if isinstance(share, dict)]
-    return {**record, **told, **rest, "responses": several}
+    return {**record, **shown, **rest, "responses": several}
 
 
 def _list(value: object) -> list[object]:

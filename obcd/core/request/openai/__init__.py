@@ -1,1 +1,1 @@
-"""Lines of OpenAI Batch files, read. Pure."""
+"""Reading lines of OpenAI Batch files. Pure."""

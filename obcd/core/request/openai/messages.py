@@ -1,4 +1,4 @@
-"""Messages, tools and calls of /v1/chat/completions, made into Ollama's.
+"""Convert the messages, tools and calls of /v1/chat/completions to Ollama's.
 
 {"role": "user", "content": [{"type": "text", "text": "…"}, {"type": "image_url", "image_url": {"url": "data:…"}}]}
 -> {"role": "user", "content": "…", "images": ["…"]}
@@ -12,21 +12,21 @@ from obcd.errors import LineError
 
 #: {role: Ollama's}
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-#: Where the thoughts of an assistant's message stand: Ollama's and vLLM's key, and the older one of DeepSeek's.
+#: The keys for the thoughts in an assistant's message: that of Ollama and vLLM, and the older one of DeepSeek.
 THOUGHTS = ("reasoning", "reasoning_content")
-#: {role: keys that its message may have with a meaning}
+#: {role: keys that have a meaning in its messages}
 _KEYS = {
     "assistant": frozenset(("role", "content", "tool_calls", *THOUGHTS)),
     "tool": frozenset(("role", "content", "tool_call_id")),
 }
 #: {key: why a message may not have it}
 _REASONS = {
-    "name": "Ollama knows no names of speakers: write it into the content",
+    "name": "Ollama has no names of speakers: write it into the content",
     "function_call": "write `tool_calls` instead",
-    "audio": "Ollama hears no audio: take it out",
+    "audio": "Ollama accepts no audio: remove it",
     "refusal": "write it as the content",
 }
-#: Keys that come back with an assistant's message and tell nothing that is to be said again.
+#: Keys that an assistant's message returns and that need not be sent again.
 _ECHOED = frozenset(("annotations", "parsed"))
 
 
@@ -34,7 +34,7 @@ def to_messages(messages: object) -> list[dict[str, object]]:
     """Return Ollama's messages.
 
     Raises:
-        LineError: Naming the first message, part or call that cannot be said to Ollama.
+        LineError: Naming the first message, part or call that Ollama cannot receive.
     """
     if not isinstance(messages, list) or not messages:
         raise LineError("`body.messages` must be a list of at least one message")
@@ -43,10 +43,10 @@ def to_messages(messages: object) -> list[dict[str, object]]:
 
 
 def to_tools(tools: object, choice: object) -> list[object] | None:
-    """Return the tools that the model may call: none where the choice is `none`.
+    """Return the tools that the model may call: none if the choice is `none`.
 
     Raises:
-        LineError: If a tool is no function, or the model is to be made to call one.
+        LineError: If a tool is not a function, or the model would be forced to call one.
     """
     if choice not in (None, "auto", "none"):
         raise LineError(
@@ -73,8 +73,8 @@ def _message(message: object, place: str, called: dict[str, str]) -> dict[str, o
     known = _KEYS.get(role, frozenset(("role", "content")))
     for key, value in message.items():
         if key not in known and value is not None and key not in _ECHOED:
-            reason = _REASONS.get(key, "it cannot be said to Ollama: take it out")
-            raise LineError(f"`{place}.{short_key(key)}` is not taken: {reason}")
+            reason = _REASONS.get(key, "Ollama has no such key: remove it")
+            raise LineError(f"`{place}.{short_key(key)}` is not supported: {reason}")
     said: dict[str, object] = {"role": ROLES[role], **_content(message.get("content"), role, place)}
     if role == "assistant":
         said |= _assistant(message, place, called)
@@ -100,7 +100,7 @@ def _content(content: object, role: str, place: str) -> dict[str, object]:
             images.append(_image(part.get("image_url"), f"{where}.image_url"))
         else:
             name = f'"{short_key(kind)}"' if isinstance(kind, str) else "without a type"
-            raise LineError(f"`{where}` is a part {name}, which cannot be said to Ollama: text and image_url can")
+            raise LineError(f"`{where}` is a part {name}, which Ollama cannot receive: use text or image_url")
     return {"content": "\n".join(texts), **({"images": images} if images else {})}
 
 
@@ -109,7 +109,7 @@ def _image(value: object, place: str) -> str:
     url = _string(url, f"{place}.url")
     if url[:5].lower() != "data:":
         raise LineError(
-            f"`{place}` is no data: URL: nothing is fetched from elsewhere, write data:image/png;base64,… "
+            f"`{place}` is not a data: URL: nothing is fetched from elsewhere, write data:image/png;base64,… "
             "(`obcd prepare --images` packs a folder of pictures)"
         )
     return url
@@ -141,7 +141,7 @@ def _call(call: object, place: str, called: dict[str, str]) -> dict[str, object]
 
 
 def _arguments(text: object, place: str) -> dict[str, object]:
-    """Return the object that OpenAI has as a string, and Ollama as it is."""
+    """Return the object that OpenAI has as a string, and Ollama as an object."""
     found = parse_strict(text) if isinstance(text, str) else None
     if not isinstance(found, Found) or not isinstance(found.value, dict):
         why = f": {found.reason}" if isinstance(found, NoJson) else ""
@@ -152,7 +152,7 @@ def _arguments(text: object, place: str) -> dict[str, object]:
 def _tool(message: dict[str, object], place: str, called: dict[str, str]) -> dict[str, object]:
     number = _string(message.get("tool_call_id"), f"{place}.tool_call_id")
     if number not in called:
-        raise LineError(f"`{place}.tool_call_id` is that of no call in the messages before it")
+        raise LineError(f"`{place}.tool_call_id` does not name a call in the messages before it")
     return {"tool_call_id": number, "tool_name": called[number]}
 
 

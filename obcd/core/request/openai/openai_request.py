@@ -1,9 +1,9 @@
-"""A line of an OpenAI Batch file, made into the line of ours that asks the same.
+"""Convert a line of an OpenAI Batch file to the obcd line with the same request.
 
     {"custom_id": "r-1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": […]}}
     -> {"id": "r-1", "model": "m", "messages": […]}
 
-What is asked goes to Ollama's own API, not to its /v1, which would lose num_ctx, `truncate` and the words of an error.
+Requests go to Ollama's own API, not to its /v1, which would lose num_ctx, `truncate` and the text of an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
-#: Longest custom_id, in characters; others take 64.
+#: Longest custom_id, in characters; other services accept 64.
 MAX_CUSTOM_ID = 400
 #: Keys of such a line; others are echoed.
 LINE_KEYS = frozenset(("custom_id", "method", "url", "body"))
@@ -36,14 +36,14 @@ _EMBEDDING_KEYS = frozenset(("model", "input", "dimensions"))
 
 #: {reasoning_effort: Ollama's `think`}
 EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high", "max": "max"}
-#: {end of a url: why it is not taken}
+#: {end of a url: why it is not supported}
 _REFUSED_URLS = {
     "/responses": "write the line for /v1/chat/completions, with `messages` in the place of `input`",
     "/score": "Ollama does not score texts (vLLM does): embed them by /v1/embeddings and compare the vectors",
     "/rerank": "Ollama does not rank texts (vLLM does): embed them by /v1/embeddings and compare the vectors",
     "/moderations": "nothing is moderated here",
-    "/generations": "Ollama draws no pictures in a batch",
-    "/edits": "Ollama draws no pictures in a batch",
+    "/generations": "Ollama makes no pictures in a batch",
+    "/edits": "Ollama makes no pictures in a batch",
     "/videos": "Ollama makes no videos",
     "/messages": "that is Anthropic's: write the line for /v1/chat/completions",
 }
@@ -55,7 +55,7 @@ def is_asked(document: Mapping[str, object]) -> bool:
 
 
 def endpoint_of(document: Mapping[str, object]) -> str:
-    """Return which of OpenAI's endpoints a line asks, as far as it says so; "" for a line of another shape."""
+    """Return the OpenAI endpoint that a line names, if it does; "" for a line of another shape."""
     if not is_asked(document):
         return ""
     url = document.get("url")
@@ -63,10 +63,10 @@ def endpoint_of(document: Mapping[str, object]) -> str:
 
 
 def to_ours(document: Mapping[str, object]) -> dict[str, object]:
-    """Return our line that asks the same as one of OpenAI's; keys that neither knows are kept.
+    """Return the obcd line with the same request as one of OpenAI's; keys that neither knows are kept.
 
     Raises:
-        LineError: With one sentence, naming what cannot be asked of Ollama.
+        LineError: With one sentence, naming the part that Ollama cannot receive.
     """
     number, method, url, body = (document.get(key) for key in ("custom_id", "method", "url", "body"))
     if not isinstance(number, str) or not number:
@@ -85,7 +85,7 @@ def to_ours(document: Mapping[str, object]) -> dict[str, object]:
     extra = {key: value for key, value in document.items() if key not in LINE_KEYS}
     clash = sorted(_OURS.intersection(extra))
     if clash:
-        raise LineError(f"`{clash[0]}` stands beside the `body`: it belongs into it, or nowhere")
+        raise LineError(f"`{clash[0]}` is beside the `body`: move it into the body, or remove it")
     ours = {"id": number, "model": body.get("model"), **shape(body)}
     return {**extra, **{key: value for key, value in ours.items() if value is not None}}
 
@@ -97,9 +97,9 @@ def _whole_url(url: str) -> str:
 
 def _why_not(url: str) -> str:
     if url.startswith(("http://", "https://")):
-        return f"`url` must be a path such as {CHAT}, not an address: where it is asked is not a line's to say"
+        return f"`url` must be a path such as {CHAT}, not an address: a line cannot choose its server"
     why = next((why for end, why in _REFUSED_URLS.items() if url.endswith(end)), f"only {', '.join(_SHAPES)} are")
-    return f"`url` {short_key(url)} is not taken: {why}"
+    return f"`url` {short_key(url)} is not supported: {why}"
 
 
 def _chat(body: Mapping[str, object]) -> dict[str, object]:
@@ -117,13 +117,13 @@ def _chat(body: Mapping[str, object]) -> dict[str, object]:
 
 
 def _completion(body: Mapping[str, object]) -> dict[str, object]:
-    """Return what goes on with a text: by the model alone, without its template, but where a gap is to be filled."""
+    """Return the request to continue a text: without the model's template, except if a gap is to be filled."""
     refuse_others(body, _COMPLETION_KEYS)
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise LineError("`body.prompt` must be one text: neither tokens nor several, which want a line each")
+        raise LineError("`body.prompt` must be one text: neither tokens nor several texts, which need a line each")
     if not prompt.strip():
         raise LineError("`body.prompt` is empty")
     suffix, most = body.get("suffix"), body.get("logprobs")
@@ -145,7 +145,7 @@ def _embedding(body: Mapping[str, object]) -> dict[str, object]:
     given = body.get("input")
     texts = given if isinstance(given, list) else [given]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise LineError("`body.input` must be a text or a list of texts: tokens cannot be said to Ollama")
+        raise LineError("`body.input` must be a text or a list of texts: Ollama cannot receive tokens")
     if not all(str(text).strip() for text in texts):
         raise LineError("`body.input` has an empty text in it")
     return {"embed": given, "dimensions": body.get("dimensions")}
@@ -185,7 +185,7 @@ _SHAPES: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
     COMPLETIONS: _completion,
     EMBEDDINGS: _embedding,
 }
-#: What would be read as ours if it stood beside the body.
+#: Keys that would be read as obcd's beside the body.
 _OURS = frozenset(
     ("id", "model", "messages", "prompt", "images", "system", "options", "format", "think", "tools", "n", "logprobs")
 ) | {"top_logprobs", "complete", "suffix", "raw", "embed", "dimensions"}

@@ -1,4 +1,4 @@
-"""Lines of other services' batches: what sets them apart from OpenAI's, in one sentence."""
+"""Lines of other services' batches: how they differ from OpenAI's, in one sentence."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
     return lambda document: all(key in document for key in keys)
 
 
-#: What tells a line, and what it is; the first that fits.
+#: How to recognize a line, and what it is; the first match counts.
 _RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
     (
         _has("custom_id", "params"),
-        "a line of Anthropic's Message Batches (custom_id, params) is not taken: its `params` differ from OpenAI's "
+        "a line of Anthropic's Message Batches (custom_id, params) is not supported: its `params` differ from OpenAI's "
         f"`body` (system beside the messages, max_tokens, blocks of content); write {_OPENAI}",
     ),
     (
         _has("recordId", "modelInput"),
-        "a line of Amazon Bedrock (recordId, modelInput) is not taken: its `modelInput` has another shape for each "
+        "a line of Amazon Bedrock (recordId, modelInput) is not supported: its `modelInput` has another shape for each "
         f"model; write the recordId as custom_id, in {_OPENAI}",
     ),
     (
         lambda document: isinstance(document.get("request"), dict),
-        "a line of Google's Gemini (request, with contents in it) is not taken: it has `contents` and `parts` in the "
+        "a line of Google's Gemini (request, with contents in it) is not supported: it has `contents` and `parts` in "
         f"place of messages; write {_OPENAI}",
     ),
     (
         lambda document: isinstance(document.get("requests"), list),
-        f"all requests in one object, as Anthropic's API takes them: write each as {_OPENAI}",
+        f"all requests in one object, as Anthropic's API expects them: write each as {_OPENAI}",
     ),
     (
         lambda document: "custom_id" in document and ("response" in document or "result" in document),
-        "a line of a batch's output, not of its input: drop the file that was asked",
+        "a line of a batch's output, not of its input: drop the input file instead",
     ),
     (
         _has("method", "url", "body"),
@@ -45,5 +45,5 @@ _RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
 
 
 def why_foreign(document: Mapping[str, object]) -> str | None:
-    """Return what a line of no shape of ours is, and what to write instead; None where it is none that is known."""
+    """Return what a line of an unknown shape is, and what to write instead; None if that is not known either."""
     return next((sentence for fits, sentence in _RELATIVES if fits(document)), None)

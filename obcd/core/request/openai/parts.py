@@ -1,6 +1,6 @@
-"""What the bodies of OpenAI's endpoints have in common: parameters of ours behind their names, and what is refused.
+"""The common part of the bodies of OpenAI's endpoints: parameters that obcd has too, and parameters that are refused.
 
-A parameter is taken, means nothing for the answer, or is refused by its name: none is lost silently.
+A parameter is used, has no effect on the answer, or is refused by its name: no parameter is lost silently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHOLES = {"seed": "seed", "top_k": "top_k"}
 #: Parameters that /v1/chat/completions and /v1/completions share.
 SHARED = frozenset((*NUMBERS, *WHOLES, "model", "stop", "n", "max_tokens"))
 
-#: What changes neither an answer nor its shape: labels, prices and caches of OpenAI's own.
+#: Parameters that change neither an answer nor its shape: OpenAI's own labels, prices and caches.
 PASSED_OVER = frozenset(
     (
         "user",
@@ -37,7 +37,7 @@ PASSED_OVER = frozenset(
         "prediction",
     )
 )
-#: {parameter: value with which it asks for nothing}; null is one for each.
+#: {parameter: the value that requests nothing}; null is such a value for each
 NEUTRAL: Mapping[str, object] = {
     "stream": False,
     "modalities": ["text"],
@@ -52,36 +52,36 @@ NEUTRAL: Mapping[str, object] = {
 }
 #: {parameter: why it is refused, and what to write instead}
 REASONS = {
-    "stream": "a batch is never streamed: take it out",
-    "stream_options": "a batch is never streamed: take it out",
-    "audio": "Ollama speaks no audio: take it out",
-    "modalities": 'Ollama writes text alone: take it out, or write ["text"]',
-    "moderation": "nothing is moderated here: take it out",
-    "parallel_tool_calls": "Ollama cannot be held to one call at a time: take it out",
-    "logit_bias": "Ollama has no bias for tokens: take it out",
-    "verbosity": "Ollama does not know it: say in the prompt how long the answer should be",
-    "web_search_options": "nothing is searched here: take it out",
+    "stream": "a batch is never streamed: remove it",
+    "stream_options": "a batch is never streamed: remove it",
+    "audio": "Ollama produces no audio: remove it",
+    "modalities": 'Ollama writes only text: remove it, or write ["text"]',
+    "moderation": "nothing is moderated here: remove it",
+    "parallel_tool_calls": "Ollama cannot be limited to one call at a time: remove it",
+    "logit_bias": "Ollama has no bias for tokens: remove it",
+    "verbosity": "Ollama does not have it: say in the prompt how long the answer should be",
+    "web_search_options": "nothing is searched here: remove it",
     "functions": "write `tools` instead",
     "function_call": "write `tool_choice` instead",
-    "echo": "the prompt is not repeated in the answer: take it out, it stands in your own line",
+    "echo": "the prompt is not repeated in the answer: remove it, your own line has the prompt",
     "best_of": "answers are not ranked: write `n` for several",
-    "encoding_format": 'vectors are written as numbers: take it out, or write "float"',
-    "options": "that is Ollama's: OpenAI's parameters stand in the body itself, and `num_ctx` in the profile",
+    "encoding_format": 'vectors are written as numbers: remove it, or write "float"',
+    "options": "that is Ollama's: OpenAI's parameters belong into the body itself, and `num_ctx` into the profile",
     "num_ctx": "set it in the profile, or in [requests] of the configuration",
-    "keep_alive": "how long a model stays loaded is not a line's to say: take it out",
-    "chat_template_kwargs": 'the template cannot be told: write `reasoning_effort`: "none" for no thinking',
+    "keep_alive": "a line cannot set how long a model stays loaded: remove it",
+    "chat_template_kwargs": 'the template accepts no arguments: write `reasoning_effort`: "none" for no thinking',
     "guided_json": "write `response_format` with a json_schema instead",
     "structured_outputs": "write `response_format` with a json_schema instead",
-    "max_output_tokens": "that is of /v1/responses: write `max_completion_tokens`",
-    "input": "that is of /v1/responses and /v1/embeddings: write `messages`, or another `url`",
-    "prompt": "that is of /v1/completions: write `messages`, or another `url`",
-    "messages": "that is of /v1/chat/completions: write another `url`",
+    "max_output_tokens": "that belongs to /v1/responses: write `max_completion_tokens`",
+    "input": "that belongs to /v1/responses and /v1/embeddings: write `messages`, or another `url`",
+    "prompt": "that belongs to /v1/completions: write `messages`, or another `url`",
+    "messages": "that belongs to /v1/chat/completions: write another `url`",
 }
-UNKNOWN = "no parameter of this endpoint that could be honoured here: take it out"
+UNKNOWN = "this endpoint has no such parameter, or Ollama has nothing like it: remove it"
 
 
 def refuse_others(body: Mapping[str, object], taken: frozenset[str]) -> None:
-    """Refuse what is neither taken nor without meaning.
+    """Refuse parameters that are neither used nor without effect.
 
     Raises:
         LineError: Naming the first such parameter, and what to write instead.
@@ -91,14 +91,14 @@ def refuse_others(body: Mapping[str, object], taken: frozenset[str]) -> None:
             continue
         if key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]:
             continue
-        raise LineError(f"`body.{short_key(key)}` is not taken: {REASONS.get(key, UNKNOWN)}")
+        raise LineError(f"`body.{short_key(key)}` is not supported: {REASONS.get(key, UNKNOWN)}")
 
 
 def sampling_options(body: Mapping[str, object]) -> dict[str, object]:
     """Return the options of Ollama for the parameters of `SHARED`.
 
     Raises:
-        LineError: Naming a parameter of a wrong type.
+        LineError: If a parameter has a wrong type; it names the parameter.
     """
     options: dict[str, object] = {}
     for key, option in NUMBERS.items():

@@ -107,7 +107,7 @@ def test_other_keys_are_named_and_the_hosts_are_not_ours(
     [
         (16, 1, wording("2-endpoints-came-1-endpoint-is")),
         (0, 2, wording("2-endpoints-came-1-endpoint-left")),
-        (0, 0, "2 endpoints came, 1 endpoint left, model changed"),
+        (0, 0, "2 endpoints added, 1 endpoint removed, model changed"),
     ],
 )
 def test_change_is_told_in_one_line(in_flight: int, jobs: int, line: str) -> None:

@@ -104,7 +104,7 @@ def test_failure_is_told_and_tried_again_with_growing_pauses_while_work_waits(
         made.tick({MODEL}, sites(one_11432=""), now)
         if pulls.take():
             begun.append(now)
-            pulls.end("the server went silent")
+            pulls.end("the server stopped sending")
         now += 5.0
 
     gaps = [later - earlier for earlier, later in itertools.pairwise(begun)]

@@ -150,7 +150,7 @@ def test_down_stays_down_by_a_failed_probe_and_tells_the_newest_reason() -> None
 def test_endpoint_that_answers_nobody_gets_nothing_until_a_probe_after_the_rescue_and_then_one_request(
     health: Health,
 ) -> None:
-    health.on_recovery_step("one token is asked for", 200.0)
+    health.on_recovery_step("one token is requested", 200.0)
     health.on_recovery_step("it hangs", 201.0)
     assert (health.state, health.reason) == (EndpointState.DOWN, "it hangs")
 

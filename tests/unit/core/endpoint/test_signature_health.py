@@ -16,7 +16,7 @@ from tests.golden.wording import wording
 
 SMALL, LARGE = Signature("llama:latest", (("num_ctx", 512),)), Signature("llama:latest", (("num_ctx", 8192),))
 UNFIT = Fault(
-    FaultKind.OFF_GPU, "only 50 % of it lies on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT
+    FaultKind.OFF_GPU, "only 50 % of it is on the GPU", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.UNFIT
 )
 
 

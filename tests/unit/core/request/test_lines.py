@@ -189,8 +189,8 @@ NOT_AN_OBJECT = {
     "-1e999": (b'{"prompt": "a", "x": -1e999}', "a number in it is too large"),
     "NaN": (b'{"prompt": "a", "x": NaN}', "NaN is not a JSON number"),
     "Infinity": (b'{"prompt": "a", "x": -Infinity}', "-Infinity is not a JSON number"),
-    "id twice": (b'{"id": 1, "prompt": "a", "id": 2}', "the key `id` stands in it twice"),
-    "an inner key twice": (b'{"prompt": "a", "options": {"seed": 1, "seed": 2}}', "the key `seed` stands in it twice"),
+    "id twice": (b'{"id": 1, "prompt": "a", "id": 2}', "the key `id` occurs twice in it"),
+    "an inner key twice": (b'{"prompt": "a", "options": {"seed": 1, "seed": 2}}', "the key `seed` occurs twice in it"),
 }
 
 
@@ -298,14 +298,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a message's image by its name": (user("a", images=["scan.png"]), "the images of the message must be base64 data"),
     "images beside messages": (
         {"messages": [user()], "images": ["aGVsbG8="]},
-        "`images` belongs inside a message where a line has `messages`",
+        "`images` belongs inside a message if a line has `messages`",
     ),
     "an empty model": ({"prompt": "a", "model": ""}, "`model` is empty"),
     "a number as model": ({"prompt": "a", "model": 3}, "`model` must be a string, not a number"),
     "a list as system": ({"prompt": "a", "system": []}, "`system` must be a string, not a list"),
     "an object as tools": ({"prompt": "a", "tools": {}}, "`tools` must be a list"),
     "an id without end": ({"prompt": "a", "id": "x" * MAX_ID_LENGTH}, "`id` is longer than 512 characters"),
-    "OpenAI Batch": ({"custom_id": "a", "method": "POST", "url": "/v1", "body": {}}, "`url` /v1 is not taken: only"),
+    "OpenAI Batch": (
+        {"custom_id": "a", "method": "POST", "url": "/v1", "body": {}},
+        "`url` /v1 is not supported: only",
+    ),
     "a format of a word": ({"prompt": "a", "format": "xml"}, '`format` must be "json" or a JSON schema (an object)'),
     "a format that is no schema": (
         {"prompt": "a", "format": {"type": "int"}},
@@ -329,14 +332,14 @@ REFUSED |= {
     "an empty text to embed": ({"embed": " "}, "`embed` is empty"),
     "a number to embed": ({"embed": [SECRET, 5]}, "`embed[1]` must be a string, not a number"),
     "null to embed": ({"embed": None}, "`embed` must be a string, not null"),
-    "a prompt beside it": ({"embed": SECRET, "prompt": "a"}, "`prompt` means nothing beside `embed`: take it out"),
-    "several vectors": ({"embed": SECRET, "n": 3}, "`n` means nothing beside `embed`"),
-    "a system message": ({"embed": SECRET, "system": "a"}, "`system` means nothing beside `embed`"),
+    "a prompt beside it": ({"embed": SECRET, "prompt": "a"}, "`prompt` has no effect beside `embed`: remove it"),
+    "several vectors": ({"embed": SECRET, "n": 3}, "`n` has no effect beside `embed`"),
+    "a system message": ({"embed": SECRET, "system": "a"}, "`system` has no effect beside `embed`"),
     "no dimensions": ({"embed": "a", "dimensions": 0}, "`dimensions` must be a whole number from 1 to 65536"),
     "half a dimension": ({"embed": "a", "dimensions": 1.5}, "`dimensions` must be a whole number from 1 to 65536"),
     "nothing to go on from": ({"complete": ""}, "`complete` is empty"),
     "an object to go on from": ({"complete": {}}, "`complete` must be a string, not an object"),
-    "tools for a text": ({"complete": SECRET, "tools": []}, "`tools` means nothing beside `complete`"),
+    "tools for a text": ({"complete": SECRET, "tools": []}, "`tools` has no effect beside `complete`"),
     "raw as a word": ({"complete": "a", "raw": "yes"}, "`raw` must be true or false, not a string"),
     "raw with a system": ({"complete": "a", "raw": True, "system": "b"}, "both `raw` and `system`: a raw prompt is"),
     "no answers": ({"prompt": "a", "n": 0}, "`n` must be a whole number from 1 to 100"),
@@ -354,15 +357,15 @@ REFUSED |= {
     ),
     "an image in a folder": ({"prompt": SECRET, "images": ["scans/cat1"]}, "images must be base64 data: a path"),
     "an image on Windows": ({"prompt": SECRET, "images": ["C:\\scans\\cat"]}, "images must be base64 data: a path"),
-    "bad base64": ({"prompt": SECRET, "images": [PIXEL[:-1]]}, "images has one that is no base64: encode the file's"),
-    "base64 of URLs": ({"prompt": SECRET, "images": ["-_" * 40]}, "images has one that is no base64"),
-    "base64 of other letters": ({"prompt": SECRET, "images": ["ä" * 2000]}, "images has one that is no base64"),
+    "bad base64": ({"prompt": SECRET, "images": [PIXEL[:-1]]}, "images has one that is not base64: encode the file's"),
+    "base64 of URLs": ({"prompt": SECRET, "images": ["-_" * 40]}, "images has one that is not base64"),
+    "base64 of other letters": ({"prompt": SECRET, "images": ["ä" * 2000]}, "images has one that is not base64"),
     "a data URL of text": ({"prompt": "a", "images": ["data:text/plain,hi"]}, "images has a data: URL that is not ba"),
     "a data URL of packed text": (
         {"prompt": "a", "images": ["data:text/plain;base64,aGk="]},
-        "images has a data: URL that is no picture",
+        "images has a data: URL that is not a picture",
     ),
-    "a data URL of nothing": ({"prompt": "a", "images": ["data:image/png;base64,"]}, "images has one without a byte"),
+    "a data URL of nothing": ({"prompt": "a", "images": ["data:image/png;base64,"]}, "images has an empty one"),
     "a tool of a word": ({"prompt": "a", "tools": ["weather"]}, '`tools[0]` must be {"type": "function", "function"'),
     "a tool without function": ({"prompt": "a", "tools": [{"name": "f"}]}, '`tools[0]` must be {"type": "function"'),
     "a tool of another type": (
@@ -446,7 +449,7 @@ def test_number_of_the_configuration_that_is_none_is_refused(number: float) -> N
 
 @pytest.mark.parametrize("model", ["m\x1b[2J", "m\n", "m\u202e", "\ud800", "m" * 201])
 def test_model_that_could_not_be_shown_is_refused(model: str) -> None:
-    sentence = "`model` is no model's name: it must have at most 200 printable characters"
+    sentence = "`model` is not a model's name: it must have at most 200 printable characters"
 
     assert refusal({"prompt": SECRET, "model": model}) == sentence
 

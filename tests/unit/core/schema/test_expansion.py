@@ -139,7 +139,7 @@ def test_faults_are_bounded_in_number_and_length() -> None:
 
     for judged in (many, long):
         assert isinstance(judged, Misfit)
-        assert judged.told == wording("at-it-does-not-satisfy-the")
+        assert judged.for_model == wording("at-it-does-not-satisfy-the")
     assert thread_time() - started < 2
 
 

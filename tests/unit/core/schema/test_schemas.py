@@ -10,7 +10,7 @@ import pytest
 
 from obcd.core.schema import schemas
 from obcd.core.schema.expansion import find_part
-from obcd.core.schema.schemas import MAX_PATTERN, TOLD, Fit, Misfit, Schema, check_schema, schema_of
+from obcd.core.schema.schemas import MAX_PATTERN, REPORTED, Fit, Misfit, Schema, check_schema, schema_of
 from obcd.package_data import shared
 from tests.golden.wording import wording
 
@@ -66,7 +66,7 @@ def test_reason_names_the_place_in_the_schema_and_quotes_nothing() -> None:
 
     assert isinstance(misfit, Misfit)
     assert misfit.reason == wording("the-answer-does-not-fit-the")
-    assert wording("at-age-jane-roe-is-not") in misfit.told
+    assert wording("at-age-jane-roe-is-not") in misfit.for_model
     assert misfit.text == answer
 
 
@@ -76,8 +76,8 @@ def test_model_is_told_of_a_few_problems_at_once_and_briefly() -> None:
     misfit = schema.judge(json.dumps(["x" * 1000] * 50))
 
     assert isinstance(misfit, Misfit)
-    assert len(misfit.told.splitlines()) == TOLD
-    assert len(misfit.told) < (TOLD + 1) * schemas.MAX_SENTENCE
+    assert len(misfit.for_model.splitlines()) == REPORTED
+    assert len(misfit.for_model) < (REPORTED + 1) * schemas.MAX_SENTENCE
 
 
 def test_answer_without_json_is_told_so() -> None:

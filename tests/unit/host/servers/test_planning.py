@@ -205,7 +205,7 @@ def test_bind_is_an_address_and_no_more(stand_ins: StandIns, bind: str) -> None:
         ("CUDA_VISIBLE_DEVICES", "0", "use gpus"),
         ("HIP_VISIBLE_DEVICES", "0", "use gpus"),
         ("OLLAMA_NUM_PARALLEL", "4", "use num_parallel"),
-        ("OBCD_SLOT", "x", "obcd's own"),
+        ("OBCD_SLOT", "x", "reserved for obcd"),
         ("A=B", "x", wording("not-a-variable")),
         ("", "x", wording("not-a-variable")),
         ("A", "x\0y", wording("not-a-variable")),

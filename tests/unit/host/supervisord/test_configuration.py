@@ -64,7 +64,7 @@ def test_supervisord_speaks_only_where_it_is_asked_to(is_silent: bool, word: str
 
 
 def test_what_the_file_cannot_hold_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="plainer path"):
+    with pytest.raises(ConfigurationError, match="without special characters"):
         render([], RUNTIME, [EventListener(name="watch", command=('say "x"',), events=("TICK_5",))])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from obcd.host.cards.card import Readings
 from obcd.host.watch import card_reader
-from obcd.host.watch.card_reader import KEPT_XIDS, PERIOD, CardReader, Told, Xid
+from obcd.host.watch.card_reader import KEPT_XIDS, PERIOD, CardReader, CardReport, Xid
 from tests.support import wait_until
 
 LOST = {"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)}
@@ -52,9 +52,9 @@ def driver() -> Driver:
 def test_a_reading_is_told_with_the_time_when_it_began(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([17.0, 99.0])
     monkeypatch.setattr(card_reader, "monotonic", lambda: next(times))
-    assert driver.reader.latest == Told()
+    assert driver.reader.latest == CardReport()
     driver.tick(20.0)
-    assert driver.reader.latest == Told(at=17.0, readings=LOST)
+    assert driver.reader.latest == CardReport(at=17.0, readings=LOST)
 
 
 def test_cards_are_read_at_intervals_and_not_more(driver: Driver) -> None:
@@ -70,7 +70,7 @@ def test_a_driver_that_hangs_holds_up_nobody_and_is_asked_once(driver: Driver) -
     driver.may_answer.clear()
     for now in range(1000, 2000):
         assert driver.reader.tick(float(now)) == ()
-    assert (driver.read_count, driver.reader.latest) == (1, Told())
+    assert (driver.read_count, driver.reader.latest) == (1, CardReport())
     driver.may_answer.set()
     wait_until(lambda: driver.reader.tick(2000.0) == () and driver.reader.latest.readings == LOST, 5.0)
 

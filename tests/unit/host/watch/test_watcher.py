@@ -14,7 +14,7 @@ from obcd.host.servers.locks import hold_pull
 from obcd.host.servers.plan import HostPlan, Server
 from obcd.host.supervisord.remote import FAULT_NOT_RUNNING, ProcessState, SupervisorRefusedError
 from obcd.host.watch import watcher as module
-from obcd.host.watch.card_reader import Told, Xid
+from obcd.host.watch.card_reader import CardReport, Xid
 from obcd.host.watch.event_listener import Event
 from obcd.host.watch.probing import ServerProbe
 from obcd.host.watch.watch_rules import ProbeAnswer
@@ -74,7 +74,7 @@ class Cards:
     """Stands in for `CardReader`."""
 
     def __init__(self) -> None:
-        self.latest = Told()
+        self.latest = CardReport()
         self.new: tuple[Xid, ...] = ()
 
     def tick(self, now: float) -> tuple[Xid, ...]:
@@ -168,7 +168,7 @@ def test_status_is_one_line_with_the_troubles_and_is_said_when_it_changes(world:
     world.tick()
     world.answer("0", "1")
     assert {"STATUS": "2/2 servers answer"} in world.tick()
-    world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    world.cards.latest = CardReport(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
     (told,) = world.tick()
     assert told == {"STATUS": wording("2-2-servers-answer-gpu1-its")}
     assert world.tick() == []
@@ -178,7 +178,7 @@ def test_status_is_one_line_with_the_troubles_and_is_said_when_it_changes(world:
 def test_a_reading_from_before_a_server_started_does_not_condemn_it(world: World) -> None:
     world.tick()
     world.answer("0", "1")
-    world.cards.latest = Told(at=-1001.0, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    world.cards.latest = CardReport(at=-1001.0, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
     world.tick()
     assert world.supervisor.done == []
 
@@ -194,7 +194,7 @@ def test_a_supervisord_that_hangs_is_said_and_stops_nothing_else(world: World) -
 def test_a_server_that_ended_meanwhile_is_no_reason_to_end(world: World) -> None:
     world.begin()
     world.supervisor.is_refusing = True
-    world.cards.latest = Told(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
+    world.cards.latest = CardReport(at=world.now, readings={"GPU-1": Readings(uuid="GPU-1", index=1, is_lost=True)})
     world.tick()
     assert world.supervisor.done == [("gpu1", "TERM")]
 
@@ -245,14 +245,14 @@ def test_the_loop_says_that_it_is_ready_takes_events_and_ends_with_its_pipe() ->
     seen: list[list[str]] = []
     receive, send = os.pipe()
 
-    class Told:
+    class CardReport:
         def tick(self, now: float, events: list[Event]) -> None:
             seen.append([event.name for event in events])
             os.close(send)
 
     sent: list[bytes] = []
     os.write(send, b"eventname:TICK_5 len:15\nwhen:1795370000")
-    run(Told(), receive, sent.append)  # type: ignore[arg-type]
+    run(CardReport(), receive, sent.append)  # type: ignore[arg-type]
     os.close(receive)
     assert seen == [["TICK_5"]]
     assert sent == [b"READY\n", b"RESULT 2\nOKREADY\n"]

@@ -151,7 +151,7 @@ def test_file_waits_while_its_marker_promises_another_size(folder: Path, inbox: 
     put_marker(path, bytes=9999)
 
     assert scan(inbox, 0.0) == []
-    assert "9999 bytes, 16 are there" in inbox.waiting[Key("", "notes.jsonl")]
+    assert "9999 bytes, but the file has 16" in inbox.waiting[Key("", "notes.jsonl")]
 
 
 @pytest.mark.parametrize(

@@ -578,7 +578,7 @@ def test_unread_claim_can_be_given_back(layout: Layout) -> None:
     layout.claim("job1", "").mkdir()
     (layout.inbox / "notes.jsonl").rename(layout.claim("job1", "") / "notes.jsonl")
 
-    verdict = acceptance.reject_claimed(layout, order, "obcd's clerk died 3 times over it")
+    verdict = acceptance.reject_claimed(layout, order, "obcd's clerk died 3 times during this")
 
     assert lines_of(verdict.folder / "input.jsonl") == [json.loads(line) for line in THREE.splitlines()]
     assert list(layout.claims.iterdir()) == []

@@ -248,7 +248,7 @@ def test_publishing_again_what_is_published_returns_the_same_folder(layout: Layo
 def test_job_whose_folder_somebody_took_away_is_not_published_again(layout: Layout, tmp_path: Path) -> None:
     finish(layout, accept_bytes(layout, THREE)).rename(tmp_path / "mine")
 
-    with pytest.raises(FileNotFoundError, match=r"taken away, .*/jobs/job1"):
+    with pytest.raises(FileNotFoundError, match=r"removed, .*/jobs/job1"):
         publish(layout, "job1", {})
     assert list(layout.outbox.iterdir()) == []
 
@@ -257,7 +257,7 @@ def test_job_removed_by_hand_before_it_is_published_is_named(layout: Layout) -> 
     accept_bytes(layout, THREE)
     disk.remove_tree(layout.jobs / "job1")
 
-    with pytest.raises(FileNotFoundError, match=r"taken away, .*/jobs/job1"):
+    with pytest.raises(FileNotFoundError, match=r"removed, .*/jobs/job1"):
         publish(layout, "job1", {})
 
 

@@ -243,7 +243,7 @@ def test_source_that_is_no_regular_file_is_refused_at_once(layout: Layout, tmp_p
 
 
 def test_profile_without_a_folder_is_refused(layout: Layout, source: Path) -> None:
-    with pytest.raises(InputError, match="no profile"):
+    with pytest.raises(InputError, match="not a profile"):
         submit(layout.inbox, source, "clinicl")
 
 
