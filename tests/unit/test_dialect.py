@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -20,13 +21,17 @@ FOLDERS = ("obcd", "etc", "systemd")
 PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md")
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of all that people read: files, and the help of every command."""
+@functools.cache
+def texts() -> tuple[tuple[str, str], ...]:
+    """Return the name and the text of all that people read: files, and the help of every command."""
     files = [path for name in FOLDERS for path in sorted((SOURCES / name).rglob("*")) if path.is_file()]
-    for path in [*files, *(SOURCES / name for name in PAGES)]:
-        if path != EXEMPT and "__pycache__" not in path.parts:
-            yield str(path.relative_to(SOURCES)), path.read_text("utf-8", "replace")
-    yield from helps(cli, click.Context(cli, info_name="obcd"))
+    pages = [*files, *(SOURCES / name for name in PAGES)]
+    read = [
+        (str(path.relative_to(SOURCES)), path.read_text("utf-8", "replace"))
+        for path in pages
+        if path != EXEMPT and path.suffix != ".pyc"
+    ]
+    return (*read, *helps(cli, click.Context(cli, info_name="obcd")))
 
 
 def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
