@@ -32,7 +32,7 @@ from tests.support import PATIENCE, SOURCES, wait_until
 
 BOOT = Path(__file__).with_name("systemd_boot.sh")
 PROGRAMS = ("unshare", "nsenter", "setpriv", "mount", "pivot_root", "systemctl")
-#: Where obcd lies inside: a virtual environment as the README makes one.
+#: Where obcd lies inside: a virtual environment as etc/manual/operating.md makes one.
 VENV = "/opt/obcd"
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,6 +1,6 @@
 """Parse one line of a prompt file, from bytes to a request; each refusal is one sentence.
 
-The keys of a line determine its shape (README, "Prompt files"):
+The keys of a line determine its shape (etc/manual/formats.md):
 
     {"role": "user", "content": "…"}                         the shape of ollama-batch-cluster
     {"id"?, "prompt" | "messages", "system"?, "model"?, …}   obcd's

@@ -89,9 +89,7 @@ def test_pages_that_errors_name_are_pages_of_the_manual() -> None:
     named = {kind.page for kind in kinds if kind.page}
 
     assert "configuration" in named
-    assert named <= set(READING_ORDER)
-    if named - set(page_names()):
-        pytest.skip(f"these pages are not written yet: {', '.join(sorted(named - set(page_names())))}")
+    assert named <= set(READING_ORDER) & set(page_names())
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
