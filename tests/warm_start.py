@@ -1,10 +1,11 @@
 """Start obcd's processes by forking one that has imported everything: imports take most of a short command's time.
 
-`WarmProcess` is `subprocess.Popen` for command lines `python -m obcd …` and `python -c SCRIPT …`. One process for each
-test run, the *preloaded* one, forks twice; its grandchild becomes a child of the tests' process, which is for that
-moment the reaper of orphans (`PR_SET_CHILD_SUBREAPER`), and then does what the interpreter would have done. What it
-starts through `multiprocessing` (fork server, resource tracker) is forked as well. Anything else is started as ever:
-other programs, other settings of the interpreter, a limit or a user of its own. `OBCD_TEST_COLD=1` starts all so.
+`WarmProcess` is `subprocess.Popen` for the command lines `python -m obcd …` and `python -c SCRIPT …`. Each process of
+pytest has one *preloaded* process, which forks twice. The grandchild becomes a child of pytest, because pytest adopts
+orphans for that moment (`PR_SET_CHILD_SUBREAPER`, prctl(2)); it then does what the interpreter does for the command
+line. The fork server and the resource tracker of `multiprocessing` are forked as well. `subprocess.Popen` starts
+everything else: other programs, other settings of the interpreter, processes with another user or umask.
+`OBCD_TEST_COLD=1` starts every process that way.
 """
 
 from __future__ import annotations

@@ -1,29 +1,15 @@
-r"""Markdown as blocks and spans: the part of CommonMark that the manual uses. Pure.
-
-Read: headings (`#`), paragraphs, fenced and indented code, lists of both kinds (nested by indentation), tables,
-quotations (as what they hold), comments and rules (left out); inside a line code, bold, italic, links, escapes.
-"""
+"""The manual's Markdown as blocks and spans, read by markdown-it-py (CommonMark with tables). Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
-FENCE = re.compile(r"^(`{3,}|~{3,})\s*(.*)$")
-HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
-MARKER = re.compile(r"^([-*+]|\d{1,9}[.)])(\s+)(?=\S)")
-TABLE_RULE = re.compile(r"^\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?$")
-RULE = re.compile(r"^([-*_])(\s*\1){2,}$")
-SPAN = re.compile(
-    r"(?P<ticks>`+)(?P<code>.+?)(?P=ticks)"
-    r"|\\(?P<escaped>[!-/:-@\[-`{-~])"
-    r"|\[(?P<label>(?:`[^`]*`|[^\]])*)\]\((?P<target>[^)\s]*)\)"
-    r"|<(?P<url>https?://[^>\s]+)>"
-    r"|\*\*(?P<bold>.+?)\*\*"
-    r"|\*(?P<italic>[^*\s](?:[^*]*[^*\s])?)\*"
-)
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
 
 Style = Literal["plain", "code", "bold", "italic"]
 
@@ -82,21 +68,20 @@ class StyledText:
     style: Style = "plain"
 
 
+@cache
+def _parser() -> MarkdownIt:
+    return MarkdownIt("commonmark").enable("table")
+
+
 def parse_markdown(text: str) -> tuple[Block, ...]:
-    """Return the blocks of a page."""
-    return tuple(_blocks(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).splitlines()))
+    """Return the blocks of a page; comments and rules are left out, and a quotation is what it holds."""
+    return tuple(_blocks(SyntaxTreeNode(_parser().parse(text))))
 
 
 def parse_spans(text: str) -> list[StyledText]:
     """Return the pieces of a line; a link is its label, with the address behind it where that is on the web."""
-    spans: list[StyledText] = []
-    end = 0
-    for found in SPAN.finditer(text):
-        spans.append(StyledText(text[end : found.start()]))
-        spans += _spans_of(found)
-        end = found.end()
-    spans.append(StyledText(text[end:]))
-    return [span for span in spans if span.text]
+    (inline,) = SyntaxTreeNode(_parser().parseInline(text)).children
+    return [span for span in _spans(inline) if span.text]
 
 
 def plain(text: str) -> str:
@@ -109,102 +94,47 @@ def escape(text: str) -> str:
     return re.sub(r"\\(?=[!-/:-@\[-`{-~])|[*<]|(?<!\w)_|_(?!\w)", lambda found: "\\" + found[0], text)
 
 
-def _spans_of(found: re.Match[str]) -> list[StyledText]:
-    match found.lastgroup:
-        case "code":
-            return [StyledText(found["code"].strip() or found["code"], "code")]
-        case "target":
-            target = found["target"]
-            return parse_spans(found["label"]) + ([StyledText(f" ({target})")] if target.startswith("http") else [])
-        case "bold":
-            return [
-                span if span.style == "code" else StyledText(span.text, "bold") for span in parse_spans(found["bold"])
-            ]
-        case "italic":
-            return [StyledText(plain(found["italic"]), "italic")]
-        case _:
-            return [StyledText(found["escaped"] or found["url"])]
+def _blocks(parent: SyntaxTreeNode) -> Iterator[Block]:
+    for node in parent.children:
+        match node.type:
+            case "heading":
+                yield Heading(int(node.tag[1:]), _line(node))
+            case "paragraph":
+                yield Paragraph(_line(node))
+            case "fence" | "code_block":
+                yield CodeBlock(node.content.rstrip("\n"), node.info.strip())
+            case "bullet_list" | "ordered_list":
+                items = tuple(tuple(_blocks(item)) for item in node.children)
+                yield BlockList(items, is_ordered=node.type == "ordered_list")
+            case "table":
+                headings, *rows = (tuple(map(_line, row.children)) for part in node.children for row in part.children)
+                yield Grid(headings, tuple(rows))
+            case "blockquote":
+                yield from _blocks(node)
+            case _:  # a rule, or HTML: a comment
+                pass
 
 
-def _blocks(lines: list[str]) -> Iterator[Block]:
-    at = 0
-    while at < len(lines):
-        line = lines[at]
-        if not line.strip() or RULE.match(line):
-            at += 1
-        elif fence := FENCE.match(line):
-            end = next((n for n in range(at + 1, len(lines)) if lines[n].strip() == fence[1]), len(lines))
-            yield CodeBlock("\n".join(lines[at + 1 : end]), fence[2].strip())
-            at = end + 1
-        elif heading := HEADING.match(line):
-            yield Heading(len(heading[1]), heading[2])
-            at += 1
-        elif line.startswith("    "):
-            end = _end_of_indented(lines, at, 4)
-            yield CodeBlock("\n".join(item[4:] for item in lines[at:end]).rstrip())
-            at = end
-        elif _is_table(lines, at):
-            end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
-            headings, _, *rows = lines[at:end]
-            yield Grid(_cells(headings), tuple(map(_cells, rows)))
-            at = end
-        elif MARKER.match(line):
-            items, is_ordered = [], line[0].isdigit()
-            while at < len(lines) and (marker := MARKER.match(lines[at])) and lines[at][0].isdigit() == is_ordered:
-                end = _end_of_item(lines, at, len(marker[0]))
-                inner = [
-                    lines[at][len(marker[0]) :],
-                    *(item.removeprefix(" " * len(marker[0])) for item in lines[at + 1 : end]),
-                ]
-                items.append(tuple(_blocks(inner)))
-                at = end
-            yield BlockList(tuple(items), is_ordered)
-        elif line.startswith(">"):
-            end = next((n for n in range(at, len(lines)) if not lines[n].startswith(">")), len(lines))
-            yield from _blocks([item[1:].removeprefix(" ") for item in lines[at:end]])
-            at = end
-        else:
-            end = next((n for n in range(at + 1, len(lines)) if _ends_paragraph(lines, n)), len(lines))
-            yield Paragraph(" ".join(item.strip() for item in lines[at:end]))
-            at = end
+def _line(node: SyntaxTreeNode) -> str:
+    """Return the Markdown inside a block as one line."""
+    return " ".join(line.strip() for line in node.children[0].content.splitlines())
 
 
-def _ends_paragraph(lines: list[str], at: int) -> bool:
-    line = lines[at]
-    is_other = any(pattern.match(line) for pattern in (FENCE, HEADING, MARKER))
-    return is_other or not line.strip() or line.startswith(">") or _is_table(lines, at)
-
-
-def _is_table(lines: list[str], at: int) -> bool:
-    return "|" in lines[at] and at + 1 < len(lines) and bool(TABLE_RULE.match(lines[at + 1].strip()))
-
-
-def _cells(line: str) -> tuple[str, ...]:
-    inside = re.sub(r"^\s*\||(?<!\\)\|\s*$", "", line)
-    return tuple(cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inside))
-
-
-def _end_of_indented(lines: list[str], at: int, width: int) -> int:
-    """Return where lines end that are indented, or blank with an indented one behind them."""
-    end = at + 1
-    for number in range(at + 1, len(lines)):
-        if lines[number].startswith(" " * width):
-            end = number + 1
-        elif lines[number].strip():
-            break
-    return end
-
-
-def _end_of_item(lines: list[str], at: int, width: int) -> int:
-    """Return where an item of a list ends: its lines are indented, or go on with its paragraph.
-
-    Blank lines behind it belong to it, so that the next item is of the same list.
-    """
-    end = at + 1
-    while end < len(lines):
-        line = lines[end]
-        is_lazy = bool(lines[end - 1].strip()) and not _ends_paragraph(lines, end)
-        if line.strip() and not line.startswith(" " * width) and not is_lazy:
-            break
-        end += 1
-    return end
+def _spans(parent: SyntaxTreeNode, style: Style = "plain") -> Iterator[StyledText]:
+    for node in parent.children:
+        match node.type:
+            case "strong":
+                yield from _spans(node, "bold")
+            case "em":
+                yield from _spans(node, "italic")
+            case "link":
+                yield from _spans(node, style)
+                target = str(node.attrs["href"])
+                if target.startswith("http") and node.info != "auto":
+                    yield StyledText(f" ({target})", style)
+            case "code_inline":
+                yield StyledText(node.content, "code")
+            case "softbreak" | "hardbreak":
+                yield StyledText(" ", style)
+            case _:
+                yield StyledText(node.content, style)
