@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from obcd.core.request.dropped_keys import has_no_effect
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
 from obcd.core.request.records import Request
 
@@ -27,6 +28,8 @@ _MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys()
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:
     """Record the keys of a line that look like settings and are only echoed, each with the first line that has it."""
+    for key in request.dropped:
+        found.setdefault(key, request.line)
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
@@ -39,6 +42,10 @@ def describe_ignored(found: Mapping[str, int]) -> list[str]:
 
 
 def _describe(key: str, line: int) -> str:
+    if has_no_effect(key):
+        return f"`{key}` (line {line}) is not sent: it has no effect on an answer"
+    if "." in key:
+        return f"`{key}` (line {line}) is not sent: it cannot be honoured, and `ignore` in the profile lists it"
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"
