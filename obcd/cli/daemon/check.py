@@ -152,7 +152,8 @@ def _say_endpoints(findings: list[_EndpointFinding], probes: list[Probe], settin
     url = next((item.url for item, _ in pairs if item.token is None), "")
     for key, model in _models(settings).items():
         having = sum(key in found.digests for found in probes)
-        missing = "" if having else f"; {how_to_get(model, url)}"
+        is_reached = any(found.failure is None for found in probes)
+        missing = f"; {how_to_get(model, url)}" if not having and is_reached else ""
         click.echo(f"model {model}: on {having} of {plural(len(probes), 'endpoint')}{missing}")
 
 

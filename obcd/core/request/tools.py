@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from obcd.core.request.records import Tool, ToolFunction
 from obcd.core.schema.schemas import check_schema
@@ -41,7 +42,7 @@ def check_tools(tools: object) -> list[Tool] | None:
     return tools
 
 
-def _wrapped(tool: object) -> object:
+def _wrapped(tool: Any) -> Any:
     """Return a tool that is only its function (data sets, OpenAI's newer API) as a tool."""
     if not isinstance(tool, dict) or "function" in tool or "parameters" not in tool:
         return tool

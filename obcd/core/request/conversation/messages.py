@@ -168,7 +168,7 @@ class _Reader:
                 said["role"] = role
             elif key in _CONTENT_KEYS:
                 content = self._content(message, key, role, place, said) or content
-            elif not _is_nothing(value):
+            elif key in _KEYS and not _is_nothing(value):
                 self._take_key(said, key, value, role, place)
         self._add(said, content, role, place)
 
