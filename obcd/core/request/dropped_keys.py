@@ -43,16 +43,18 @@ class Dropped:
         """Record a key that has no effect on the answer."""
         self.keys[place] = None
 
-    def excuses(self, place: str, *names: str) -> bool:
+    def excuses(self, place: str, key: str) -> bool:
         """Return whether the profile ignores a key that cannot be honoured; if so, record it.
 
         Args:
-            place: Where the key is, without numbers.
-            names: The names by which `ignore` may list it; the last part of its place is always one.
+            place: What the key is in, without numbers, e.g. `body`; `ignore` may list the last part of it instead.
         """
-        if place.rpartition(".")[2] not in self._ignore and not any(name in self._ignore for name in names):
+        if key in self._ignore:
+            self.record(f"{place}.{key}")
+        elif place.rpartition(".")[2] in self._ignore:  # then the key may be any text, and is not repeated
+            self.record(place)
+        else:
             return False
-        self.record(place)
         return True
 
 

@@ -225,7 +225,7 @@ def check_options(options: object, place: str = "options", dropped: Dropped | No
         raise LineError(f"`{place}` must be an object, not {_kind(options)}")
     if dropped is not None:
         options = {
-            key: value for key, value in options.items() if key in OPTION_TYPES or not dropped.excuses(f"{place}.{key}")
+            key: value for key, value in options.items() if key in OPTION_TYPES or not dropped.excuses(place, key)
         }
     for key, value in options.items():
         needed = OPTION_TYPES.get(key)

@@ -181,7 +181,7 @@ class _Reader:
         if not self.messages:
             raise LineError(f"`{place or 'content'}` holds only an empty system message")
         for role, names in self.names.items():
-            if len(names) > 1 and not self.dropped.excuses("messages[].name"):
+            if len(names) > 1 and not self.dropped.excuses("messages[]", "name"):
                 raise LineError(
                     f"`{place or 'name'}` names several speakers of the role {role}, which Ollama cannot distinguish: "
                     "write their names into the content"
@@ -199,7 +199,7 @@ class _Reader:
                 continue
             if key in LABELS and not misspelt:
                 self.dropped.record(f"messages[].{key}")
-            elif value is not False and not self.dropped.excuses(f"messages[].{key}"):
+            elif value is not False and not self.dropped.excuses("messages[]", key):
                 reason = misspelt or _REASONS.get(key, "Ollama has no such key: remove it")
                 raise LineError(f"`{_at(place, short_key(key))}` is not supported: {reason}")
 

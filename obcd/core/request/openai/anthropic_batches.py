@@ -44,7 +44,7 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> dict[str, objec
     assert isinstance(params, dict)
     for key, value in params.items():
         is_nothing = value is None or (key == "stream" and value is False) or key in _PASSED_OVER
-        if key not in _TAKEN and not is_nothing and not dropped.excuses(f"params.{key}"):
+        if key not in _TAKEN and not is_nothing and not dropped.excuses("params", key):
             reason = why_misspelt(key, _TAKEN) or "Ollama has nothing like it: remove it"
             raise LineError(f"`params.{short_key(key)}` is not supported: {reason}")
     conversation = read_messages(params.get("messages"), "params.messages", dropped, needs_calls=True)
@@ -78,7 +78,7 @@ def _think(given: object, dropped: Dropped) -> bool | None:
     kind = given.get("type") if isinstance(given, dict) else None
     if not isinstance(given, dict) or kind not in ("enabled", "disabled", "adaptive"):
         raise LineError("`params.thinking` must have a `type`, one of enabled, disabled, adaptive")
-    if given.get("budget_tokens") is not None and not dropped.excuses("params.thinking.budget_tokens", "thinking"):
+    if given.get("budget_tokens") is not None and not dropped.excuses("params.thinking", "budget_tokens"):
         raise LineError(
             "`params.thinking.budget_tokens` is not supported: Ollama has no limit for thoughts alone, remove it "
             '(or ignore = ["budget_tokens"] in the profile)'
@@ -88,7 +88,7 @@ def _think(given: object, dropped: Dropped) -> bool | None:
 
 def _tools(tools: object, choice: object, dropped: Dropped) -> list[object] | None:
     kind = choice.get("type") if isinstance(choice, dict) else choice
-    if kind not in (None, "auto", "none") and not dropped.excuses("params.tool_choice"):
+    if kind not in (None, "auto", "none") and not dropped.excuses("params", "tool_choice"):
         raise LineError(
             "`params.tool_choice` must be of the type auto or none: Ollama cannot make a model call a tool, "
             "say so in the prompt"

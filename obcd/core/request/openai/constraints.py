@@ -73,7 +73,7 @@ def _forms(body: Mapping[str, object], dropped: Dropped) -> Iterator[tuple[str, 
             yield name, _choice(value, name)
         elif key == "json_object" and isinstance(value, bool):
             yield name, "json" if value else None
-        elif not dropped.excuses(f"body.structured_outputs.{key}", "structured_outputs"):
+        elif not dropped.excuses("body.structured_outputs", key):
             raise LineError(
                 f"`body.structured_outputs.{short_key(key)}` is not supported: Ollama holds an answer to a JSON schema "
                 "only, write `json` or `choice`"
@@ -85,7 +85,7 @@ def _response_format(wanted: object, dropped: Dropped) -> object:
         return None
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if not isinstance(wanted, dict) or kind not in ("text", "json_object", "json_schema"):
-        if dropped.excuses("body.response_format"):
+        if dropped.excuses("body", "response_format"):
             return None
         raise LineError("`body.response_format` must have a `type`, one of text, json_object, json_schema")
     if kind == "text":
@@ -138,7 +138,7 @@ def _thoughts(body: Mapping[str, object], dropped: Dropped) -> Iterator[object]:
             yield value
         elif key == "reasoning_effort":
             yield _effort(value, place, dropped)
-        elif value is not None and not dropped.excuses(f"body.{place}", "chat_template_kwargs"):
+        elif value is not None and not dropped.excuses("body.chat_template_kwargs", key):
             raise LineError(
                 f"`body.chat_template_kwargs.{short_key(key)}` is not supported: of the template's arguments only "
                 "`enable_thinking` has an equivalent, true or false"
@@ -156,7 +156,7 @@ def _reasoning(given: object, dropped: Dropped) -> Iterator[object]:
             yield _effort(value, "reasoning.effort", dropped)
         elif key == "enabled" and isinstance(value, bool):
             yield value
-        elif value not in (None, False) and not dropped.excuses(f"body.reasoning.{key}", "reasoning"):
+        elif value not in (None, False) and not dropped.excuses("body.reasoning", key):
             raise LineError(f"`body.reasoning.{short_key(key)}` is not supported: write `effort`, or remove it")
 
 
@@ -168,7 +168,7 @@ def _thinking(given: object, dropped: Dropped) -> Iterator[object]:
     if not isinstance(given, dict) or kind not in ("enabled", "disabled", "adaptive"):
         raise LineError("`body.thinking` must have a `type`, one of enabled, disabled, adaptive")
     for key, value in given.items():
-        if key != "type" and value is not None and not dropped.excuses(f"body.thinking.{key}", "thinking"):
+        if key != "type" and value is not None and not dropped.excuses("body.thinking", key):
             raise LineError(
                 f"`body.thinking.{short_key(key)}` is not supported: Ollama has no limit for thoughts alone, remove it"
             )
@@ -180,6 +180,7 @@ def _effort(effort: object, name: str, dropped: Dropped) -> object:
         return None
     if isinstance(effort, str) and effort in EFFORTS:
         return EFFORTS[effort]
-    if dropped.excuses(f"body.{name}"):
+    outer, _, key = f"body.{name}".rpartition(".")
+    if dropped.excuses(outer, key):
         return None
     raise LineError(f"`body.{name}` must be one of {', '.join(EFFORTS)}: Ollama has no other levels of thinking")

@@ -141,7 +141,7 @@ def refuse_others(body: Mapping[str, object], taken: frozenset[str], dropped: Dr
     for key, value in body.items():
         if key in taken or key in PASSED_OVER or value is None or _is_neutral(key, value, body):
             continue
-        if dropped.excuses(f"body.{key}"):
+        if dropped.excuses("body", key):
             continue
         reason = why_misspelt(key, taken) or REASONS.get(key, UNKNOWN)
         raise LineError(f"`body.{short_key(key)}` is not supported: {reason}")

@@ -38,7 +38,7 @@ def tools_of(body: Mapping[str, object], dropped: Dropped) -> list[object] | Non
 
 
 def _choice(choice: object, name: str, dropped: Dropped) -> object:
-    if choice in (None, "auto", "none") or dropped.excuses(f"body.{name}"):
+    if choice in (None, "auto", "none") or dropped.excuses("body", name):
         return choice
     raise LineError(
         f'`body.{name}` must be "auto" or "none": Ollama cannot make a model call a tool, say so in the prompt'

@@ -183,9 +183,9 @@ def test_what_has_no_exact_equivalent_is_refused_by_its_name(wishes: dict[str, A
         ({"parallel_tool_calls": False}, "parallel_tool_calls", "body.parallel_tool_calls"),
         ({"response_format": {"type": "grammar"}}, "response_format", "body.response_format"),
         ({"reasoning_effort": "minimal"}, "reasoning_effort", "body.reasoning_effort"),
-        ({"chat_template_kwargs": {"tone": "kind"}}, "chat_template_kwargs", "body.chat_template_kwargs.tone"),
+        ({"chat_template_kwargs": {"tone": "kind"}}, "chat_template_kwargs", "body.chat_template_kwargs"),
         ({"chat_template_kwargs": {"tone": "kind"}}, "tone", "body.chat_template_kwargs.tone"),
-        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs", "body.structured_outputs.regex"),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs", "body.structured_outputs"),
         ({"new_parameter": 1}, "new_parameter", "body.new_parameter"),
     ],
 )
