@@ -14,6 +14,7 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from obcd.core.request.conversation.parts import Content, as_string, read_parts
 from obcd.core.request.dropped_keys import LABELS, Dropped, why_misspelt
@@ -44,6 +45,7 @@ _THOUGHTS = ("thinking", "reasoning", "reasoning_content")
 _KEYS = frozenset(
     (*_ROLE_KEYS, *_CONTENT_KEYS, *_THOUGHTS, "images", "tool_calls", "function_call", "tool_name", "tool_call_id")
 ) | {"name", "refusal"}
+_PLAIN_KEYS, _PLAIN_ROLES = {"role", "content"}, ("user", "assistant", "system")
 #: {key: why a message may not have it}
 _REASONS = {
     "audio": "Ollama accepts no audio: remove it",
@@ -79,6 +81,9 @@ def read_messages(given: object, place: str, dropped: Dropped, *, needs_calls: b
         raise LineError(f"`{place}` must be a list of at least one message")
     reader = _Reader(dropped, needs_calls)
     for number, item in enumerate(given):
+        if _is_plain(item):  # as most messages are: nothing has to be translated, at a tenth of the cost
+            reader.take_plain(item)
+            continue
         where = f"{place}[{number}]"
         if not isinstance(item, dict):
             raise LineError(f"`{where}` must be an object with `role` and `content`")
@@ -96,6 +101,14 @@ def read_message(given: dict[str, object], dropped: Dropped) -> Conversation:
     reader = _Reader(dropped)
     reader.take(given, "")
     return reader.conversation("")
+
+
+def _is_plain(item: object) -> TypeGuard[dict[str, object]]:
+    """Return whether an item is a message with a text alone, in Ollama's form."""
+    if not isinstance(item, dict) or item.keys() != _PLAIN_KEYS:
+        return False
+    role, content = item["role"], item["content"]
+    return role in _PLAIN_ROLES and isinstance(content, str) and (bool(content.strip()) or role == "assistant")
 
 
 def role_of(name: object) -> str | None:
@@ -171,6 +184,11 @@ class _Reader:
             elif key in _KEYS and not _is_nothing(value):
                 self._take_key(said, key, value, role, place)
         self._add(said, content, role, place)
+
+    def take_plain(self, message: dict[str, object]) -> None:
+        """Take a message that is in Ollama's form and no result of a tool."""
+        self.is_calling = False
+        self.messages.append(message)
 
     def conversation(self, place: str) -> Conversation:
         """Return what was read.

@@ -34,6 +34,8 @@ def form_of(body: Mapping[str, object], dropped: Dropped) -> object:
     Raises:
         LineError: If a form cannot be honoured, or two parameters say one.
     """
+    if FORMS.isdisjoint(body):
+        return None
     forms = [form for form in _forms(body, dropped) if form[1] is not None]
     if len(forms) > 1:
         raise LineError(f"both `body.{forms[0][0]}` and `body.{forms[1][0]}`: a line has one form of answers")
@@ -46,6 +48,8 @@ def thinking_of(body: Mapping[str, object], dropped: Dropped) -> object:
     Raises:
         LineError: If a parameter has no equivalent, or two parameters contradict each other.
     """
+    if THINKING.isdisjoint(body):
+        return None
     said = [value for value in _thoughts(body, dropped) if value is not None]
     levels = [value for value in said if not isinstance(value, bool)]
     if (False in said and said.count(False) < len(said)) or any(level != levels[0] for level in levels):

@@ -17,6 +17,8 @@ def tools_of(body: Mapping[str, object], dropped: Dropped) -> list[object] | Non
     Raises:
         LineError: If a tool is not a function, or the model would be forced to call one.
     """
+    if TOOLS.isdisjoint(body):
+        return None
     tools, functions = body.get("tools"), body.get("functions")
     if functions and not tools:
         if not isinstance(functions, list):
