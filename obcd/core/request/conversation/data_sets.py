@@ -47,7 +47,7 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> tuple[dict[str,
     conversation = read_messages(given, key, dropped)
     ours: dict[str, object] = {name: document[name] for name in _OBEYED if document.get(name) is not None}
     if "tools" in ours:
-        ours["tools"] = _parsed(ours["tools"]) or []
+        ours["tools"] = _parsed(ours["tools"]) or None
     if conversation.has_no_system:
         ours.setdefault("system", "")
     echoed = {name: value for name, value in document.items() if name != key and name not in _OBEYED}

@@ -177,8 +177,10 @@ class _Reader:
         said: dict[str, object] = {}
         content = Content()
         for key, value in message.items():
-            if key == role_key:
+            if key in _ROLE_KEYS:
                 said["role"] = role
+                if key != role_key and not _is_nothing(value) and role_of(value) != role:
+                    raise LineError(f"both `{_at(place, role_key)}` and `{key}`: a message has one of them")
             elif key in _CONTENT_KEYS:
                 content = self._content(message, key, role, place, said) or content
             elif key in _KEYS and not _is_nothing(value):
