@@ -29,7 +29,7 @@ class Dropped:
     """Records which keys of one line are dropped.
 
     Attributes:
-        keys: Their places without numbers, in the order of the line, e.g. `body.tool_choice`, `messages[].weight`; at
+        keys: Their places without numbers, in the order of the line, e.g. "body.tool_choice", "messages[].weight"; at
             most as many as there are labels and names in `ignore`.
     """
 

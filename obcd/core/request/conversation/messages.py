@@ -71,7 +71,7 @@ def read_messages(given: object, place: str, dropped: Dropped, *, needs_calls: b
     """Return the messages in Ollama's form.
 
     Args:
-        place: Where they are, e.g. `messages`, `body.messages`.
+        place: Where they are, e.g. "messages" or "body.messages".
         needs_calls: Whether the result of a tool is refused if it belongs to no call before it.
 
     Raises:
