@@ -21,9 +21,16 @@ _ELSEWHERE = {
     "system_prompt": "`system`",
     "system_message": "`system`",
     "input": "`embed`",
+    "functions": "`tools`",
+    "max_new_tokens": "`options.num_predict`",
+    "repetition_penalty": "`options.repeat_penalty`",
+    "chat_template_kwargs": "`think`",
+    "enable_thinking": "`think`",
+    "guided_json": "`format`",
+    "structured_outputs": "`format`",
 }
 _OURS = frozenset().union(*KIND_KEYS.values())
-_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys()
+_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | {"tool_choice"}
 
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:

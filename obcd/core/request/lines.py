@@ -109,7 +109,7 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     document = parse_object(raw)
     if reading.template is not None:
         return _row_request(document, line, reading.template, reading.id_field)
-    if document.keys() <= _PLAIN_KEYS and "prompt" in document:  # as most lines are
+    if document.keys() <= _PLAIN_KEYS and isinstance(document.get("prompt"), str):  # as most lines are
         return _plain_request(document, line)
     dropped = Dropped(reading.ignore)
     request = _request(document, line, dropped)
@@ -124,6 +124,10 @@ def translate(document: dict[str, object], dropped: Dropped) -> Translated | Non
     """
     if is_asked(document):
         return Translated(to_ours(document, dropped), {})
+    if _is_conversation(document.get("prompt")) and document.get("messages") is None:  # as TRL has it
+        return Translated(
+            {**{key: document[key] for key in document if key != "prompt"}, "messages": document["prompt"]}, {}
+        )
     if any(document.get(door) is not None for door in OURS_DOORS):
         return None
     if anthropic_batches.is_asked(document):
@@ -283,6 +287,10 @@ def _row_request(row: dict[str, object], line: int, template: str, id_field: str
         messages=[{"role": "user", "content": prompt}],
         extra={key: value for key, value in row.items() if key != id_field},
     )
+
+
+def _is_conversation(prompt: object) -> bool:
+    return isinstance(prompt, list) and bool(prompt) and all(isinstance(message, dict) for message in prompt)
 
 
 def _plain_request(document: dict[str, object], line: int) -> Request:

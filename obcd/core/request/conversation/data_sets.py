@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from obcd.core.request.conversation.messages import read_messages
+from obcd.core.request.conversation.messages import in_text, read_messages
 from obcd.core.request.dropped_keys import Dropped
-from obcd.core.schema.extract import Found, parse_strict
 from obcd.errors import LineError
 
 #: The names of the list.
@@ -36,7 +35,7 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> tuple[dict[str,
     key, *others = (key for key in LISTS if _is_list(document.get(key)))
     if others:
         raise LineError(f"both `{key}` and `{others[0]}`: a line has one of them")
-    given = _parsed(document[key])
+    given = in_text(document[key])
     if isinstance(given, list) and given and all(isinstance(text, str) for text in given):
         if len(given) > 1:
             raise LineError(
@@ -47,7 +46,7 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> tuple[dict[str,
     conversation = read_messages(given, key, dropped)
     ours: dict[str, object] = {name: document[name] for name in _OBEYED if document.get(name) is not None}
     if "tools" in ours:
-        ours["tools"] = _parsed(ours["tools"]) or None
+        ours["tools"] = in_text(ours["tools"]) or None
     if conversation.has_no_system:
         ours.setdefault("system", "")
     echoed = {name: value for name, value in document.items() if name != key and name not in _OBEYED}
@@ -57,9 +56,3 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> tuple[dict[str,
 def _is_list(value: object) -> bool:
     """Return whether a value is a list with something in it, or a text that begins as one, as tables hold it."""
     return (isinstance(value, list) and bool(value)) or (isinstance(value, str) and value.lstrip()[:1] == "[")
-
-
-def _parsed(value: object) -> object:
-    """Return a value that may be in a text, as JSON."""
-    found = parse_strict(value) if isinstance(value, str) and value.strip() else None
-    return found.value if isinstance(found, Found) else value

@@ -134,6 +134,12 @@ def _at(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
+def in_text(value: object) -> object:
+    """Return a value that a table holds as a text, which is its JSON; any other value as it is."""
+    found = parse_strict(value) if isinstance(value, str) and value.strip() else None
+    return found.value if isinstance(found, Found) else value
+
+
 def _is_nothing(value: object) -> bool:
     """Return whether a value says nothing, as data sets fill what a message does not have."""
     return value is None or (isinstance(value, str | list | dict) and not value)
@@ -166,6 +172,8 @@ class _Reader:
         """
         role_key = next((key for key in _ROLE_KEYS if message.get(key) is not None), _ROLE_KEYS[0])
         role = role_of(message.get(role_key))
+        if message.get(role_key) is None and (message.get("tool_calls") or message.get("function_call")):
+            message, role = {"role": "assistant", **message}, "assistant"  # no other role has calls
         if role is None:
             self._check_keys(message, place, only_misspelt=True)
             raise LineError(f"`{_at(place, role_key)}` must be one of {', '.join(ROLES)}")
@@ -256,7 +264,7 @@ class _Reader:
         elif key == "images":
             said["images"] = check_images(value, f"`{where}`")
         elif key in ("tool_calls", "function_call"):
-            calls = [value] if key == "function_call" else value
+            calls = [value] if key == "function_call" else in_text(value)
             if not isinstance(calls, list):
                 raise LineError(f"`{where}` must be a list")
             at = [where] if key == "function_call" else [f"{where}[{number}]" for number in range(len(calls))]
@@ -345,9 +353,7 @@ class _Reader:
         """Read a message whose text is a call, or a list of calls; messages of that kind in a row are one message."""
         key = next((key for key in _CONTENT_KEYS if message.get(key) is not None), _CONTENT_KEYS[0])
         value, where = message.get(key), _at(place, key)
-        if isinstance(value, str):
-            found = parse_strict(value)
-            value = found.value if isinstance(found, Found) else None
+        value = in_text(value)
         given = value if isinstance(value, list) else [value]
         if not given or not all(isinstance(call, dict) for call in given):
             raise LineError(f'`{where}` must be a call of a tool as JSON: {{"name": …, "arguments": {{…}}}}')

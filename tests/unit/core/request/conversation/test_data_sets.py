@@ -32,6 +32,8 @@ def parse(document: dict[str, Any]) -> Request:
         {"turns": [{"user": "Hi", "assistant": None}]},
         {"conversations": '[{"from": "human", "value": "Hi"}]'},
         {"conversations": [{"from": "human", "value": "Hi"}], "prompt": None},
+        {"prompt": HI},
+        {"prompt": HI, "messages": None, "chosen": [{"role": "assistant", "content": "Ho"}]},
     ],
 )
 def test_conversation_of_a_data_set_is_one(document: dict[str, Any]) -> None:

@@ -98,6 +98,14 @@ SAME: dict[str, tuple[list[Any], list[Any]]] = {
         [ASK, {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}],
         [ASK, ANSWERED],
     ),
+    "a call without a role": (
+        [ASK, {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}],
+        [ASK, ANSWERED],
+    ),
+    "calls in a text": (
+        [ASK, {"role": "assistant", "content": "", "tool_calls": '[{"name": "f", "arguments": {}}]'}],
+        [ASK, ANSWERED],
+    ),
     "the older call": (
         [ASK, {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}],
         [ASK, ANSWERED],
