@@ -11,7 +11,7 @@ name. What has no effect on the answer is recorded (`dropped_keys`).
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
@@ -125,9 +125,10 @@ def _in_messages(item: dict[str, object], place: str) -> Iterator[tuple[dict[str
         yield item, place
         return
     rest = {key: value for key, value in item.items() if key not in spoken}
-    for number, key in enumerate(spoken):
+    for key in spoken:
         if item[key] not in (None, "") or role_of(key) == "user":
-            yield {"role": key, "content": item[key], **({} if number else rest)}, place
+            yield {"role": key, "content": item[key], **rest}, place
+            rest = {}
 
 
 def _at(place: str, key: str) -> str:
@@ -138,6 +139,16 @@ def in_text(value: object) -> object:
     """Return a value that a table holds as a text, which is its JSON; any other value as it is."""
     found = parse_strict(value) if isinstance(value, str) and value.strip() else None
     return found.value if isinstance(found, Found) else value
+
+
+def _put_once(said: dict[str, object], key: str, value: object, place: str) -> None:
+    """Put a value into a message.
+
+    Raises:
+        LineError: If another value is there.
+    """
+    if said.setdefault(key, value) != value:
+        raise LineError(f"`{place}` differs from another key that means `{key}`: a message has one of them")
 
 
 def _is_nothing(value: object) -> bool:
@@ -151,7 +162,8 @@ class _Reader:
 
     Attributes:
         called: `{id of a call: name of its tool}`.
-        waiting: The names of the tools whose results have not come, in the order of the calls.
+        waiting: The names of the tools that were called, in this order, without the first ones that have a result.
+        answered: `{name of a tool: results that came, of calls that are in waiting}`.
         names: `{role: the names of its speakers}`.
     """
 
@@ -160,6 +172,7 @@ class _Reader:
     messages: list[dict[str, object]] = field(default_factory=list)
     called: dict[str, str] = field(default_factory=dict)
     waiting: deque[str] = field(default_factory=deque)
+    answered: Counter[str] = field(default_factory=Counter)
     names: dict[str, set[str]] = field(default_factory=dict)
     has_empty_system: bool = False
     is_calling: bool = False  # whether the message before is a call in the form of ShareGPT
@@ -259,8 +272,7 @@ class _Reader:
         """Put a key into `said` that is neither role nor content."""
         where = _at(place, key)
         if key in _THOUGHTS:
-            if said.setdefault("thinking", value) != as_string(value, where):
-                raise LineError(f"`{where}` and another key both hold thoughts: a message has one of them")
+            _put_once(said, "thinking", as_string(value, where), where)
         elif key == "images":
             said["images"] = check_images(value, f"`{where}`")
         elif key in ("tool_calls", "function_call"):
@@ -268,7 +280,7 @@ class _Reader:
             if not isinstance(calls, list):
                 raise LineError(f"`{where}` must be a list")
             at = [where] if key == "function_call" else [f"{where}[{number}]" for number in range(len(calls))]
-            said.setdefault("tool_calls", [self._call(*each) for each in zip(calls, at, strict=True)])
+            _put_once(said, "tool_calls", [self._call(*each) for each in zip(calls, at, strict=True)], where)
         elif key in ("tool_name", "name"):
             self._take_name(said, key, as_string(value, where), role, where)
         else:
@@ -278,8 +290,8 @@ class _Reader:
         """Take the name of a tool; or that of a speaker, which has a meaning only beside another one."""
         if role != "tool" and key == "name":
             self.names.setdefault(role, set()).add(name)
-        elif said.setdefault("tool_name", name) != name:
-            raise LineError(f"`{where}` and `tool_name` differ: a message has one of them")
+        else:
+            _put_once(said, "tool_name", name, where)
 
     def _add(self, said: dict[str, object], content: Content, role: str, place: str) -> None:
         """Add a message, and what its parts say beside its text."""
@@ -303,15 +315,13 @@ class _Reader:
         self.messages.append(said)
 
     def _add_parts(self, said: dict[str, object], content: Content, place: str) -> None:
+        where = _at(place, "content")
         if content.images:
-            if "images" in said:
-                raise LineError(f"both `{_at(place, 'images')}` and pictures in the content: a message has one of them")
-            said["images"] = content.images
+            _put_once(said, "images", content.images, where)
         if content.thoughts:
-            said.setdefault("thinking", "\n".join(content.thoughts))
+            _put_once(said, "thinking", "\n".join(content.thoughts), where)
         if content.calls:
-            where = _at(place, "content")
-            said["tool_calls"] = [self._call(call, where) for call in content.calls]
+            _put_once(said, "tool_calls", [self._call(call, where) for call in content.calls], where)
         for number, text, images in content.results:
             result: dict[str, object] = {"role": "tool", "content": text, **({"images": images} if images else {})}
             if isinstance(number, str):
@@ -321,13 +331,20 @@ class _Reader:
 
     def _add_result(self, said: dict[str, object], place: str) -> None:
         """Find the tool whose result a message is: by its name, by its id, or by its place behind the calls."""
-        number = said.get("tool_call_id")
-        in_order = self.waiting.popleft() if self.waiting else None
-        name = said.get("tool_name") or (self.called.get(number) if isinstance(number, str) else in_order)
-        if name is not None:
+        number, name = said.get("tool_call_id"), said.get("tool_name")
+        if name is None:
+            name = self.called.get(number) if isinstance(number, str) else self._next_waiting()
+        if isinstance(name, str):
             said["tool_name"] = name
+            self.answered[name] += 1
         elif self.needs_calls:
             raise LineError(f"`{_at(place, 'tool_call_id')}` does not name a call in the messages before it")
+
+    def _next_waiting(self) -> str | None:
+        """Return the tool of the first call without a result, in time that is linear over all results."""
+        while self.waiting and self.answered[self.waiting[0]]:
+            self.answered[self.waiting.popleft()] -= 1
+        return self.waiting[0] if self.waiting else None
 
     def _call(self, call: object, place: str) -> dict[str, object]:
         """Return a call in Ollama's form: arguments are an object, which OpenAI has as a string."""

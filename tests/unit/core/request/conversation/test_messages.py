@@ -113,6 +113,23 @@ SAME: dict[str, tuple[list[Any], list[Any]]] = {
     "the older result": ([ASK, ANSWERED, {"role": "function", "name": "f", "content": "1"}], [ASK, ANSWERED, RESULT]),
     "a result by name": ([ASK, ANSWERED, {"role": "tool", "name": "f", "content": "1"}], [ASK, ANSWERED, RESULT]),
     "a result by its place": ([ASK, ANSWERED, {"role": "tool", "content": "1"}], [ASK, ANSWERED, RESULT]),
+    "results in another order": (
+        [
+            ASK,
+            {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}, {"name": "g"}]},
+            {"role": "tool", "name": "g", "content": "2"},
+            {"role": "tool", "content": "1"},
+        ],
+        [
+            ASK,
+            {
+                **ANSWERED,
+                "tool_calls": [*ANSWERED["tool_calls"], {"function": {"name": "g", "arguments": {}}}],
+            },
+            {"role": "tool", "tool_name": "g", "content": "2"},
+            RESULT,
+        ],
+    ),
     "a result in parts": (
         [ASK, ANSWERED, {"role": "tool", "tool_name": "f", "content": [{"type": "text", "text": "1"}]}],
         [ASK, ANSWERED, RESULT],
@@ -243,6 +260,11 @@ def test_what_is_dropped_is_recorded_once_by_its_place() -> None:
         ({"from": "function_call", "value": "call f"}, wording("messages-0-value-must-be-a-call")),
         ({"role": "tool", "content": "1", "name": "f", "tool_name": "g"}, wording("messages-0-tool-name-and-tool")),
         ({"role": "assistant", "content": "a", "thinking": "b", "reasoning": "c"}, wording("messages-0-reasoning-and")),
+        (
+            {"role": "assistant", "function_call": {"name": "f"}, "tool_calls": [{"name": "g"}]},
+            "`messages[0].tool_calls` differs from another key that means `tool_calls`",
+        ),
+        ({"assistant": "", "human": "x", "wish": 1}, "`messages[0].wish` is not supported"),
         ({"role": "user", "content": "a", "contents": "b"}, "`messages[0].contents` is not supported"),
     ],
 )
