@@ -173,6 +173,8 @@ def _embedding(body: Mapping[str, object], dropped: Dropped) -> dict[str, object
     refuse_others(body, _EMBEDDING_KEYS, dropped)
     given = body.get("input")
     texts = given if isinstance(given, list) else [given]
+    if any(isinstance(text, dict) for text in texts):
+        raise LineError("`body.input` holds messages, which belongs to /v1/responses: write `messages` instead")
     if not texts or not all(isinstance(text, str) for text in texts):
         raise LineError("`body.input` must be a text or a list of texts: Ollama cannot receive tokens")
     if not all(str(text).strip() for text in texts):

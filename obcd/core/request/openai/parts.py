@@ -103,6 +103,7 @@ REASONS = {
     "keep_alive": "a line cannot set how long a model stays loaded: remove it",
     "guided_regex": "Ollama holds an answer to a JSON schema only: write `response_format` instead",
     "guided_grammar": "Ollama holds an answer to a JSON schema only: write `response_format` instead",
+    "instructions": "that belongs to /v1/responses: write a message of the role system",
     "max_output_tokens": "that belongs to /v1/responses: write `max_completion_tokens`",
     "truncate_prompt_tokens": "no prompt is cut here: remove it",
     "context_length_exceeded_behavior": 'no prompt is cut here: remove it, or write "error"',

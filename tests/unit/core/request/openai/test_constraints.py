@@ -64,6 +64,20 @@ def test_path_of_another_service_is_taken(url: str, body: dict[str, Any]) -> Non
     assert line(body, url=url, method="post ").id == "r-1"
 
 
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"input": [{"role": "user", "content": "x"}]}, wording("body-input-holds-messages")),
+        ({"input": "x", "instructions": "y"}, wording("body-instructions-is-not-supported")),
+    ],
+)
+def test_body_for_responses_is_named_as_that(body: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(LineError) as caught:
+        line(body)
+
+    assert str(caught.value).startswith(sentence)
+
+
 NOTHING = {
     "ignore_eos": False, "min_tokens": 0, "n": 1, "best_of": 1, "logit_bias": {}, "use_beam_search": False,
     "skip_special_tokens": True, "spaces_between_special_tokens": True, "include_stop_str_in_output": False,
