@@ -63,6 +63,7 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "bad_words": ([],),
     "allowed_token_ids": ([],),
     "add_generation_prompt": (True,),
+    "add_special_tokens": (False,),
     "continue_final_message": (False,),
     "documents": ([],),
     "mm_processor_kwargs": ({},),
@@ -150,6 +151,8 @@ def refuse_others(body: Mapping[str, object], taken: frozenset[str], dropped: Dr
 
 def _is_neutral(key: str, value: object, body: Mapping[str, object]) -> bool:
     if key == "best_of" and value == body.get("n"):
+        return True
+    if key == "parallel_tool_calls" and not body.get("tools"):  # then there is nothing to call
         return True
     return any(
         value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in NEUTRAL.get(key, ())

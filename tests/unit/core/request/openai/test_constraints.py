@@ -84,6 +84,8 @@ NOTHING = {
     "stop_token_ids": [], "bad_words": [], "length_penalty": 1.0, "add_generation_prompt": True, "documents": [],
     "continue_final_message": False, "prompt_logprobs": None, "guided_json": None, "chat_template": None,
     "chat_template_kwargs": {}, "structured_outputs": {}, "priority": 0, "include_reasoning": True,
+    "add_special_tokens": False,
+    "parallel_tool_calls": False,
     "guided_decoding_backend": "xgrammar", "safe_prompt": False, "context_length_exceeded_behavior": "error",
     "top_logprobs": 0, "logprobs": False, "reasoning_format": "parsed", "functions": [], "function_call": "none",
 }  # fmt: skip
@@ -194,7 +196,6 @@ def test_what_has_no_exact_equivalent_is_refused_by_its_name(wishes: dict[str, A
     ("wishes", "ignored", "dropped"),
     [
         ({"logit_bias": {"1": 5}}, "logit_bias", "body.logit_bias"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls", "body.parallel_tool_calls"),
         ({"response_format": {"type": "grammar"}}, "response_format", "body.response_format"),
         ({"reasoning_effort": "minimal"}, "reasoning_effort", "body.reasoning_effort"),
         ({"chat_template_kwargs": {"tone": "kind"}}, "chat_template_kwargs", "body.chat_template_kwargs"),

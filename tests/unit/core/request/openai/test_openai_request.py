@@ -195,7 +195,6 @@ def call(**changes: Any) -> dict[str, Any]:
         ("audio", {"voice": "alloy"}, wording("ollama-speaks-no-audio-take-it")),
         ("modalities", ["text", "audio"], wording("ollama-writes-text-alone-take-it")),
         ("moderation", {"model": "m"}, wording("nothing-is-moderated-here-take-it")),
-        ("parallel_tool_calls", False, wording("ollama-cannot-be-held-to-one")),
         ("logit_bias", {"1": 5}, wording("ollama-has-no-bias-for-tokens")),
         ("verbosity", "low", wording("ollama-does-not-know-it-say")),
         ("web_search_options", {}, wording("nothing-is-searched-here-take-it")),
@@ -282,6 +281,7 @@ def test_parameter_that_cannot_be_honoured_is_refused_by_its_name(key: str, valu
         (CHAT, message(role="tool", tool_call_id="x"), wording("body-messages-0-tool-call-id-2")),
         (CHAT, {"messages": HELLO, "tool_choice": "required"}, wording("body-tool-choice-must-be-auto")),
         (CHAT, {"messages": HELLO, "tool_choice": {"type": "function"}}, wording("body-tool-choice-must-be-auto-2")),
+        (CHAT, {"messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False}, wording("body-parallel-tool-calls")),
         (CHAT, {"messages": HELLO, "tools": {}}, wording("body-tools-must-be-a-list")),
         (CHAT, {"messages": HELLO, "tools": [{"type": "custom"}]}, wording("body-tools-0-must-be-type")),
         (
