@@ -52,7 +52,7 @@ def _describe(key: str, line: int) -> str:
     if has_no_effect(key):
         return f"`{key}` (line {line}) is not sent: it has no effect on an answer"
     if "." in key:
-        return f"`{key}` (line {line}) is not sent: it cannot be honoured, and `ignore` in the profile lists it"
+        return f"`{key}` (line {line}) is not sent: it cannot be honoured, and `ignore` in the configuration lists it"
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"

@@ -18,7 +18,7 @@ from obcd.errors import LineError
 #: The names of the list.
 LISTS = ("conversations", "conversation", "turns")
 #: The other keys that have an effect.
-_OBEYED = ("id", "custom_id", "system", "tools")
+OBEYED = ("id", "custom_id", "system", "tools")
 
 
 def is_conversation(document: Mapping[str, object]) -> bool:
@@ -44,12 +44,12 @@ def to_ours(document: Mapping[str, object], dropped: Dropped) -> tuple[dict[str,
             )
         given = [{"role": "user", "content": given[0]}]
     conversation = read_messages(given, key, dropped)
-    ours: dict[str, object] = {name: document[name] for name in _OBEYED if document.get(name) is not None}
+    ours: dict[str, object] = {name: document[name] for name in OBEYED if document.get(name) is not None}
     if "tools" in ours:
         ours["tools"] = in_text(ours["tools"]) or None
     if conversation.has_no_system:
         ours.setdefault("system", "")
-    echoed = {name: value for name, value in document.items() if name != key and name not in _OBEYED}
+    echoed = {name: value for name, value in document.items() if name != key and name not in OBEYED}
     return {**ours, "messages": conversation.messages}, echoed
 
 

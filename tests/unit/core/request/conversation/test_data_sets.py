@@ -11,6 +11,7 @@ from obcd.core.request.ignored_keys import note_unobeyed
 from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Request
 from obcd.core.request.rows import PLAIN
+from obcd.core.tables.csv_cells import check_columns, read_cells
 from obcd.errors import LineError
 from tests.golden.wording import wording
 
@@ -51,6 +52,16 @@ def test_its_system_and_tools_are_obeyed_and_what_describes_the_data_set_is_echo
     assert (request.id, request.system, request.tools, request.model) == ("c-1", "S", [TOOL], None)
     assert request.extra == {"model": "gpt-4", "options": ["a", "b"], "source": "web"}
     assert found == {"model": 7, "options": 7}
+
+
+def test_conversation_in_a_cell_of_a_table_is_one() -> None:
+    header = {"id": "7", "conversations": json.dumps([{"from": "human", "value": "Hi"}]), "format": "chat", "ward": ""}
+    check_columns(header)
+
+    request = parse(read_cells(header))
+
+    assert (request.id, request.messages, request.format) == ("7", HI, None)
+    assert request.extra == {"format": "chat", "ward": ""}
 
 
 def test_tools_that_are_only_functions_are_tools() -> None:
