@@ -141,8 +141,14 @@ class JobSettings:
         return Reading(self.template, self.id_field, self.delimiter)
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings in the form of `job.json` and `manifest.json`."""
-        return asdict(self)
+        """Return the settings in the form of `job.json` and `manifest.json`.
+
+        A key that is younger than the format is there only if it is set: what it does not concern keeps its bytes.
+        """
+        document = asdict(self)
+        if not self.ignore:
+            del document["ignore"]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSettings:
