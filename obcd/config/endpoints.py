@@ -14,7 +14,8 @@ from obcd.text import printable
 DEFAULT_PORT = 11434
 #: A host name: labels of 1 to 63 letters, digits, hyphens and underscores (RFC 1123; Python's IDNA refuses others).
 HOST_NAME = re.compile(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?")
-EXPECTED = 'it must be "host:port", e.g. "127.0.0.1:11434"'
+EXAMPLE = '"host:port", e.g. "127.0.0.1:11434"'
+EXPECTED = f"it must be {EXAMPLE}"
 
 BRACKETS = "; an IPv6 address needs brackets: [::1]:11434"
 
@@ -71,6 +72,23 @@ class Endpoint:
                 "prompts and answers: reach it by https://, a tunnel or a private network"
             )
         return f"it has a public address ({address}): prompts leave your network, encrypted"
+
+
+#: The end of a path that belongs to an API and not to an endpoint: obcd adds the paths of Ollama's API itself.
+_API_PATH = re.compile(
+    r"(/(v1|api)(/(chat(/completions)?|completions|generate|embed(dings)?|tags|models|version|ps))?)/*$"
+)
+
+
+def misplaced_path(url: str) -> str:
+    """Return what to do about an endpoint whose path is that of an API, "" for any other endpoint.
+
+    A proxy may serve Ollama below such a path, so that it is only a fault where no Ollama answers.
+    """
+    found = _API_PATH.search(urlsplit(url).path)
+    if found is None:
+        return ""
+    return f"take the path {printable(found[1])} off: obcd adds the paths of Ollama's API itself, write {EXAMPLE}"
 
 
 def is_loopback(host: str) -> bool:

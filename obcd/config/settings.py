@@ -107,6 +107,8 @@ Aliases = dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_len
 FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
 #: The file formats that are accepted beside JSONL: CSV, CSV with tabs, and each format packed by gzip.
 Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
+#: Names of parameters and keys that are dropped from a line if they cannot be honoured.
+Ignore = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=100)]
 Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
@@ -267,6 +269,7 @@ class Profile(Table):
     cache: bool | None = None
     dedupe: bool | None = None
     aliases: Aliases | None = None
+    ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
 
     @model_validator(mode="before")
@@ -300,6 +303,7 @@ class Settings(Table):
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
+        ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
         tokens: {endpoint: its bearer token}, from `obcd.config.tokens.with_tokens`; empty before that.
@@ -321,6 +325,7 @@ class Settings(Table):
     cache: bool = False
     dedupe: bool = False
     aliases: Aliases = {}
+    ignore: Ignore = Field((), strict=False)
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()
     requests: Requests = Requests()
@@ -437,6 +442,7 @@ class Settings(Table):
             "system": wanted["system_message"],
             "num_ctx": wanted["num_ctx_max"] if is_planned else wanted["num_ctx"],
             "num_ctx_max": wanted["num_ctx_max"] if is_planned else None,
+            "ignore": list(wanted["ignore"]),
         })  # fmt: skip
 
     def _wanted(self, profile: str) -> dict[str, Any]:

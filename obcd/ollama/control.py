@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError as BodyError
 from urllib3.exceptions import ReadTimeoutError
 
 from obcd.clock import monotonic
+from obcd.config.endpoints import misplaced_path
 from obcd.core.request.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
 from obcd.ollama.loaded import Loaded, read_loaded
@@ -76,7 +77,8 @@ def probe(url: str, token: Secret | None = None) -> Probe:
     try:
         return _call(token, lambda session, line: _ask(session, url, line))
     except ControlError as error:
-        return Probe(str(error))
+        advice = misplaced_path(url)
+        return Probe(f"{error}; {advice}" if advice else str(error))
 
 
 def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:

@@ -176,6 +176,19 @@ SENTENCES = {
 }
 
 
+#: What to do about a model that lacks a capability: (Ollama's text, clause).
+WAYS_OUT = (
+    (
+        re.compile(r"does not support (chat|generate)", re.IGNORECASE),
+        ": an embedding model makes vectors only, write `embed` in place of the prompt, or name another model",
+    ),
+    (
+        re.compile(r"does not support embed", re.IGNORECASE),
+        ": write `prompt` in place of `embed`, or name an embedding model",
+    ),
+)
+
+
 def judge(reply: Reply, request: Request) -> dict[str, object] | Fault:
     """Judge the reply to a request: return the parsed document of a complete answer, or the fault."""
     document = _read(reply, request.kind)
@@ -247,7 +260,7 @@ def _judge_refusal(reply: Reply, kind: Kind) -> Fault:
 def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> Fault:
     rules = EMBED_RULES if kind is Kind.EMBED else RULES
     rule = next(rule for rule in rules if rule.status in (None, status) and rule.pattern.search(text))
-    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)})"
+    sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)}){_way_out(rule.kind, text)}"
     needs = _counted_tokens(text)[0] if rule.kind is FaultKind.TOO_LONG else 0
     return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after, needs)
 
@@ -259,6 +272,13 @@ def _detail(kind: FaultKind, text: str) -> str:
         return f", {prompt} tokens where {fit} fit" if fit else ""
     phrase = PHRASES.search(text)
     return f": {phrase[0]}" if phrase else ""
+
+
+def _way_out(kind: FaultKind, text: str) -> str:
+    """Return what to write for a model that can do something else, as a clause."""
+    if kind is not FaultKind.UNSUPPORTED:
+        return ""
+    return next((clause for pattern, clause in WAYS_OUT if pattern.search(text)), "")
 
 
 def _counted_tokens(text: str) -> tuple[int, int]:

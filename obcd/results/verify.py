@@ -347,7 +347,9 @@ def _reading(manifest: dict[str, object]) -> Reading:
     """Return the settings with which the lines were read; PLAIN if the manifest has no template or an invalid one."""
     template, id_field = _value(manifest, "settings.template"), _value(manifest, "settings.id_field")
     if not isinstance(template, str):
-        return PLAIN
+        ignore = _value(manifest, "settings.ignore")
+        names = ignore if isinstance(ignore, list) else []
+        return Reading(ignore=frozenset(name for name in names if isinstance(name, str)))
     try:
         parse_template(template)
     except ValueError:

@@ -294,6 +294,8 @@ def test_failures_end_in_exit_code_three_and_can_be_retried(folder: Folder) -> N
         ('model = "llama3.2"\ncolour = 1\n', 4, "at colour: unknown key"),
         ('model = "llama3.2', 4, wording("is-not-toml")),
         ('[ollama_instances]\n"127.0.0.1:{free}" = 0\n', 6, wording("no-endpoint-can-be-reached")),
+        ('[ollama_instances]\n"127.0.0.1:{free}/v1" = 0\n', 6, wording("take-the-path-off", "/v1")),
+        ('[ollama_instances]\n"{endpoint}/api" = 0\n', 6, wording("take-the-path-off", "/api")),
         ('model = "phi4"\n[ollama_instances]\n"{endpoint}" = 0\n', 6, "ollama pull phi4"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import TypedDict
 import click
 
 from obcd.cli.common import config_option, describe_slots, find_layout, read_local_settings, root_option
-from obcd.config.endpoints import Endpoint
+from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.json_schema import configuration_schema
 from obcd.config.settings import Host, Profile, Requests, Settings, Spool, Table
 from obcd.config.tokens import with_tokens
@@ -150,9 +150,10 @@ def _say_endpoints(findings: list[_EndpointFinding], probes: list[Probe], settin
         click.echo(_sentence(finding))
     pairs = sorted(zip(settings.endpoints(), probes, strict=True), key=lambda pair: pair[1].failure is not None)
     url = next((item.url for item, _ in pairs if item.token is None), "")
+    is_hidden = all(found.failure and misplaced_path(item.url) for item, found in pairs)  # a model may well be there
     for key, model in _models(settings).items():
         having = sum(key in found.digests for found in probes)
-        missing = "" if having else f"; {how_to_get(model, url)}"
+        missing = "" if having or is_hidden else f"; {how_to_get(model, url)}"
         click.echo(f"model {model}: on {having} of {plural(len(probes), 'endpoint')}{missing}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
 from obcd.clock import monotonic
-from obcd.config.endpoints import Endpoint
+from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
 from obcd.coordinator.batch import BatchPlan, plan_batch
@@ -90,7 +90,9 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
             say(f"endpoint {name} is not used for now: {found.failure}")
     if not reached:
         reasons = "; ".join(f"{name}: {found.failure}" for name, found in probes.items())
-        raise NoEndpointError(f"no endpoint can be reached ({reasons}): start Ollama, or correct [ollama_instances]")
+        is_misplaced = any(misplaced_path(item.url) for item in endpoints)
+        advice = "correct [ollama_instances]" if is_misplaced else "start Ollama, or correct [ollama_instances]"
+        raise NoEndpointError(f"no endpoint can be reached ({reasons}): {advice}")
     wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
     lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
     fetched = lacking & settings.models() if settings.requests.pull else set[str]()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from obcd.core.request.dropped_keys import has_no_effect
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
 from obcd.core.request.records import Request
 
@@ -20,13 +21,22 @@ _ELSEWHERE = {
     "system_prompt": "`system`",
     "system_message": "`system`",
     "input": "`embed`",
+    "functions": "`tools`",
+    "max_new_tokens": "`options.num_predict`",
+    "repetition_penalty": "`options.repeat_penalty`",
+    "chat_template_kwargs": "`think`",
+    "enable_thinking": "`think`",
+    "guided_json": "`format`",
+    "structured_outputs": "`format`",
 }
 _OURS = frozenset().union(*KIND_KEYS.values())
-_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys()
+_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | {"tool_choice"}
 
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:
     """Record the keys of a line that look like settings and are only echoed, each with the first line that has it."""
+    for key in request.dropped:
+        found.setdefault(key, request.line)
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
@@ -39,6 +49,10 @@ def describe_ignored(found: Mapping[str, int]) -> list[str]:
 
 
 def _describe(key: str, line: int) -> str:
+    if has_no_effect(key):
+        return f"`{key}` (line {line}) is not sent: it has no effect on an answer"
+    if "." in key:
+        return f"`{key}` (line {line}) is not sent: it cannot be honoured, and `ignore` in the configuration lists it"
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"

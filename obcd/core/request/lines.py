@@ -6,7 +6,9 @@ The keys of a line determine its shape (etc/manual/formats.md):
     {"id"?, "prompt" | "messages", "system"?, "model"?, …}   obcd's
     {"id"?, "embed", "model"?, …}                            obcd's, for vectors
     {"id"?, "complete", "suffix"?, "model"?, …}              obcd's, for a text to continue
-    {"custom_id", "method", "url", "body"}                   OpenAI Batch's (`openai_request`)
+    {"conversations" | "conversation" | "turns", …}          ShareGPT's and its relatives' (`data_sets`)
+    {"custom_id", "body", "method"?, "url"?}                 OpenAI Batch's and its relatives' (`openai_request`)
+    {"custom_id", "params"}                                  Anthropic's Message Batches' (`anthropic_batches`)
     anything                                                 a row, if a template makes the prompts (`rows`)
 
 No input, however damaged, raises anything but `LineError`.
@@ -17,14 +19,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from obcd.core.request.openai.openai_request import is_asked, to_ours
+from obcd.core.request.conversation import data_sets
+from obcd.core.request.conversation.messages import read_message, read_messages
+from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.openai import anthropic_batches
+from obcd.core.request.openai.openai_request import LINE_KEYS, is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
 from obcd.core.request.pictures import check_images
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
-from obcd.core.request.tools import check_tool_calls, check_tools
+from obcd.core.request.tools import check_tools
 from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.strict_json import DECODER, depth_of, short_key
 from obcd.errors import LineError
@@ -44,7 +51,6 @@ MAX_COUNT, MAX_INPUTS, MAX_LOGPROBS = 100, 2048, 20
 #: Largest value of an option that is not a whole number; Ollama keeps such values in 32 bits.
 MAX_NUMBER = 1e38
 
-ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = frozenset(("role", "content", "images", "thinking", "tool_calls", "tool_name", "tool_call_id"))
 _ANSWER_KEYS = ("id", "model", "system", "options", "format", "think", "n", "logprobs", "top_logprobs")
 #: {kind: the keys that an obcd line of this kind may have}
@@ -55,6 +61,8 @@ KIND_KEYS = {
 }
 OUR_KEYS = KIND_KEYS[Kind.CHAT]
 _PLAIN_KEYS = frozenset(("id", "prompt"))
+#: Keys of which a line of obcd or of the seed has at least one.
+OURS_DOORS = ("prompt", "messages", "complete", "embed", "role", "content")
 THINK_LEVELS = ("low", "medium", "high", "max")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
@@ -74,6 +82,19 @@ OPTION_RANGES = {"num_ctx": (16, 2**24), "num_predict": (1, 2**24)}
 WHOLE_RANGE = (-(2**63), 2**63 - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A line of another shape, as an obcd line.
+
+    Attributes:
+        ours: The obcd line with the same request.
+        echoed: Keys that have no effect in a line of that shape, although they would have one beside `ours`.
+    """
+
+    ours: dict[str, object]
+    echoed: dict[str, object]
+
+
 def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     """Parse one line into a request.
 
@@ -88,17 +109,58 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
     document = parse_object(raw)
     if reading.template is not None:
         return _row_request(document, line, reading.template, reading.id_field)
+    if document.keys() <= _PLAIN_KEYS and isinstance(document.get("prompt"), str):  # as most lines are
+        return _plain_request(document, line)
+    dropped = Dropped(reading.ignore)
+    request = _request(document, line, dropped)
+    return replace(request, dropped=tuple(dropped.keys)) if dropped.keys else request
+
+
+def translate(document: dict[str, object], dropped: Dropped) -> Translated | None:
+    """Return the obcd line with the same request as a line of another service or of a data set; None for other lines.
+
+    Raises:
+        LineError: Naming what has no equivalent.
+    """
     if is_asked(document):
-        document = to_ours(document)
+        return Translated(to_ours(document, dropped), {})
+    if _is_conversation(document.get("prompt")) and document.get("messages") is None:  # as TRL has it
+        return Translated(
+            {**{key: document[key] for key in document if key != "prompt"}, "messages": document["prompt"]}, {}
+        )
+    if any(document.get(door) is not None for door in OURS_DOORS):
+        return None
+    if anthropic_batches.is_asked(document):
+        return Translated(anthropic_batches.to_ours(document, dropped), {})
+    if data_sets.is_conversation(document):
+        return Translated(*data_sets.to_ours(document, dropped))
+    return None
+
+
+def _request(document: dict[str, object], line: int, dropped: Dropped) -> Request:
+    translated = translate(document, dropped)
+    if translated is not None:
+        document = translated.ours
     if "embed" in document:
-        return _embed_request(document, line)
-    if "messages" in document or "prompt" in document:
-        return _our_request(document, line)
-    if "complete" in document:
-        return _complete_request(document, line)
-    if "role" in document or "content" in document:
-        return _seed_request(document, line)
-    raise LineError(
+        request = _embed_request(document, line, dropped)
+    elif "messages" in document or "prompt" in document:
+        request = _our_request(document, line, dropped)
+    elif "complete" in document:
+        request = _complete_request(document, line, dropped)
+    elif "role" in document or "content" in document:
+        request = _seed_request(document, line, dropped)
+    else:
+        raise _no_prompt(document)
+    if translated is not None and translated.echoed:
+        return replace(request, extra={**request.extra, **translated.echoed})
+    return request
+
+
+def _no_prompt(document: dict[str, object]) -> LineError:
+    for key in document:
+        if misspelt := why_misspelt(key, (*OURS_DOORS, *LINE_KEYS, *data_sets.LISTS)):
+            return LineError(f"the key `{short_key(key)}`: {misspelt}")
+    return LineError(
         why_foreign(document)
         or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
     )
@@ -121,6 +183,8 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
             return line
         is_openai = reading.template is None and (is_asked(document) or (asks_openai and "custom_id" in document))
         value = document.get("custom_id" if is_openai else reading.id_field)
+        if value is None and reading.template is None and _is_custom_id(document.get("custom_id")):
+            value = document["custom_id"]
         length = len(json.dumps(value, allow_nan=False, ensure_ascii=False))  # Infinity and NaN are not JSON
     except (ValueError, RecursionError):
         return line
@@ -157,14 +221,18 @@ def parse_object(raw: bytes) -> dict[str, object]:
     return document
 
 
-def check_options(options: object, place: str = "options") -> Mapping[str, object]:
-    """Check Ollama options, of a line or of the configuration.
+def check_options(options: object, place: str = "options", dropped: Dropped | None = None) -> Mapping[str, object]:
+    """Check Ollama options, of a line or of the configuration; return them without those that the profile ignores.
 
     Raises:
         LineError: If a key is unknown, of a wrong type or out of range; it names the key.
     """
     if not isinstance(options, dict):
         raise LineError(f"`{place}` must be an object, not {_kind(options)}")
+    if dropped is not None:
+        options = {
+            key: value for key, value in options.items() if key in OPTION_TYPES or not dropped.excuses(place, key)
+        }
     for key, value in options.items():
         needed = OPTION_TYPES.get(key)
         if needed is None:
@@ -221,11 +289,18 @@ def _row_request(row: dict[str, object], line: int, template: str, id_field: str
     )
 
 
-def _our_request(document: dict[str, object], line: int) -> Request:
+def _is_conversation(prompt: object) -> bool:
+    return isinstance(prompt, list) and bool(prompt) and all(isinstance(message, dict) for message in prompt)
+
+
+def _plain_request(document: dict[str, object], line: int) -> Request:
+    """Return the request of a line that has only a prompt, at a third of the cost."""
+    text = _text(document["prompt"], "prompt")
+    return Request(line=line, id=_id(document, line), prompt=text, messages=[{"role": "user", "content": text}])
+
+
+def _our_request(document: dict[str, object], line: int, dropped: Dropped) -> Request:
     prompt, messages = document.get("prompt"), document.get("messages")
-    if document.keys() <= _PLAIN_KEYS:  # as most lines are: no other key has to be checked, at three times the cost
-        text = _text(prompt, "prompt")
-        return Request(line=line, id=_id(document, line), prompt=text, messages=[{"role": "user", "content": text}])
     if prompt is not None and messages is not None:
         raise LineError("both `prompt` and `messages`: a line has one of them")
     if messages is None:
@@ -236,9 +311,12 @@ def _our_request(document: dict[str, object], line: int) -> Request:
     elif document.get("images") is not None:
         raise LineError("`images` belongs inside a message if a line has `messages`")
     else:
-        messages = _messages(messages)
+        conversation = read_messages(messages, "messages", dropped)
+        messages = conversation.messages
         if document.get("system") and messages[0]["role"] == "system":
             raise LineError("both `system` and a message of the role system: a line has one of them")
+        if conversation.has_no_system and document.get("system") is None:
+            document = {**document, "system": ""}
     return Request(
         line=line,
         id=_id(document, line),
@@ -246,7 +324,7 @@ def _our_request(document: dict[str, object], line: int) -> Request:
         messages=messages,
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
-        options=_options(document),
+        options=_options(document, dropped),
         format=check_format(document.get("format")),
         think=check_think(document.get("think")),
         tools=check_tools(document.get("tools")),
@@ -256,7 +334,7 @@ def _our_request(document: dict[str, object], line: int) -> Request:
     )
 
 
-def _embed_request(document: dict[str, object], line: int) -> Request:
+def _embed_request(document: dict[str, object], line: int, dropped: Dropped) -> Request:
     _refuse_other_kinds(document, Kind.EMBED, "embed")
     inputs = document["embed"]
     given = inputs if isinstance(inputs, list) else [inputs]
@@ -275,7 +353,7 @@ def _embed_request(document: dict[str, object], line: int) -> Request:
         prompt=texts[0],
         messages=[],
         model=_model(document),
-        options=_options(document),
+        options=_options(document, dropped),
         kind=Kind.EMBED,
         inputs=tuple(texts),
         dimensions=dimensions,
@@ -283,7 +361,7 @@ def _embed_request(document: dict[str, object], line: int) -> Request:
     )
 
 
-def _complete_request(document: dict[str, object], line: int) -> Request:
+def _complete_request(document: dict[str, object], line: int, dropped: Dropped) -> Request:
     _refuse_other_kinds(document, Kind.COMPLETE, "complete")
     raw = document.get("raw") or False
     if not isinstance(raw, bool):
@@ -297,7 +375,7 @@ def _complete_request(document: dict[str, object], line: int) -> Request:
         messages=[],
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
-        options=_options(document),
+        options=_options(document, dropped),
         format=check_format(document.get("format")),
         think=check_think(document.get("think")),
         kind=Kind.COMPLETE,
@@ -316,35 +394,11 @@ def _refuse_other_kinds(document: dict[str, object], kind: Kind, door: str) -> N
         raise LineError(f"`{strange[0]}` has no effect beside `{door}`: remove it, or write a separate line")
 
 
-def _seed_request(document: dict[str, object], line: int) -> Request:
+def _seed_request(document: dict[str, object], line: int, dropped: Dropped) -> Request:
     message = {key: value for key, value in document.items() if key in MESSAGE_KEYS}
-    messages = _messages([message])
+    messages = read_message(message, dropped).messages
     extra = {key: value for key, value in document.items() if key not in MESSAGE_KEYS and key != "id"}
     return Request(line=line, id=_id(document, line), prompt=_last_prompt(messages), messages=messages, extra=extra)
-
-
-def _messages(messages: object) -> list[dict[str, object]]:
-    if not isinstance(messages, list) or not messages:
-        raise LineError("`messages` must be a list of at least one message")
-    for number, message in enumerate(messages):
-        place = f"messages[{number}]" if len(messages) > 1 else "the message"
-        if not isinstance(message, dict):
-            raise LineError(f"{place} must be an object, not {_kind(message)}")
-        unknown = set(message) - MESSAGE_KEYS
-        if unknown:
-            raise LineError(f"{place} has a key that Ollama does not know: `{short_key(min(unknown))}`")
-        if message.get("role") not in ROLES:
-            raise LineError(f"{place} needs a `role`, one of {', '.join(ROLES)}")
-        if message["role"] in ("user", "system") or "content" not in message:
-            may_be_empty = bool(message.get("tool_calls") or message.get("images"))
-            _text(message.get("content", ""), f"the content of {place}", may_be_empty=may_be_empty)
-        elif not isinstance(message["content"], str):
-            raise LineError(f"the content of {place} must be a string, not {_kind(message['content'])}")
-        if message.get("images") is not None:
-            message["images"] = check_images(message["images"], f"the images of {place}")
-        if message.get("tool_calls") is not None:
-            check_tool_calls(message["tool_calls"], place)
-    return messages
 
 
 def _last_prompt(messages: list[dict[str, object]]) -> str:
@@ -352,8 +406,8 @@ def _last_prompt(messages: list[dict[str, object]]) -> str:
     return str((spoken or [messages[-1].get("content") or ""])[-1])
 
 
-def _options(document: dict[str, object]) -> Mapping[str, object]:
-    return check_options(document["options"]) if document.get("options") is not None else {}
+def _options(document: dict[str, object], dropped: Dropped) -> Mapping[str, object]:
+    return check_options(document["options"], dropped=dropped) if document.get("options") is not None else {}
 
 
 def _logprobs(document: dict[str, object]) -> int | None:
@@ -364,9 +418,9 @@ def _logprobs(document: dict[str, object]) -> int | None:
         return 0 if wanted else None
     if not (_is_whole(most) and 0 <= most <= MAX_LOGPROBS):
         raise LineError(f"`top_logprobs` must be a whole number from 0 to {MAX_LOGPROBS}")
-    if not wanted:
+    if not wanted and most:
         raise LineError("`top_logprobs` without `logprobs`: true")
-    return most
+    return most if wanted else None
 
 
 def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
@@ -391,10 +445,17 @@ def _model(document: dict[str, object]) -> str | None:
 def _id(document: dict[str, object], line: int, key: str = "id") -> object:
     value = document.get(key)
     if value is None:
-        return line
+        value = document.get("custom_id")
+        return value if _is_custom_id(value) else line
     if len(json.dumps(value)) > MAX_ID_LENGTH:
         raise LineError(f"`{short_key(key)}` is longer than {MAX_ID_LENGTH} characters")
     return value
+
+
+def _is_custom_id(value: object) -> bool:
+    """Return whether the `custom_id` of a line that has no `id` is its id; it is echoed in any case."""
+    is_id = _is_whole(value) or (isinstance(value, str) and bool(value))
+    return is_id and len(json.dumps(value)) <= MAX_ID_LENGTH
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, NotRequired, Required, TypedDict
@@ -102,6 +102,7 @@ class JobSettings:
         cache: Whether answers are stored for equal requests of other jobs, and taken from the store.
         dedupe: Whether equal requests of the job are sent only once, with one result for all.
         aliases: `{name of a model in the lines: the model that gets the request}`.
+        ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
     """
 
     model: str
@@ -126,6 +127,7 @@ class JobSettings:
     cache: bool = False
     dedupe: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
+    ignore: Sequence[str] = field(default_factory=list)
 
     def model_for(self, named: str | None) -> str:
         """Return the model for a line that names one, or none."""
@@ -135,12 +137,18 @@ class JobSettings:
     def reading(self) -> Reading:
         """What the job's lines are read with."""
         if self.template is None:
-            return Reading(delimiter=self.delimiter)
+            return Reading(delimiter=self.delimiter, ignore=frozenset(self.ignore))
         return Reading(self.template, self.id_field, self.delimiter)
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings in the form of `job.json` and `manifest.json`."""
-        return asdict(self)
+        """Return the settings in the form of `job.json` and `manifest.json`.
+
+        A key that is younger than the format is there only if it is set: what it does not concern keeps its bytes.
+        """
+        document = asdict(self)
+        if not self.ignore:
+            del document["ignore"]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSettings:
@@ -170,6 +178,7 @@ class Request:
         logprobs: How many of the likeliest tokens are reported at each place, beside the one that was taken (0 to 20);
             None: no probabilities.
         extra: The line's other keys: they have no effect, and are always echoed.
+        dropped: The places of keys that are not sent, see `dropped_keys.Dropped`.
     """
 
     line: int
@@ -190,6 +199,7 @@ class Request:
     count: int | None = None
     logprobs: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    dropped: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def echo(self) -> str | list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,11 +34,13 @@ class Reading:
             own prompt.
         id_field: The field of a row that is its id; if it is blank, the line's number is.
         delimiter: The character between the fields of CSV.
+        ignore: Names of parameters and keys that are dropped from a line of requests if they cannot be honoured.
     """
 
     template: str | None = None
     id_field: str = ID_FIELD
     delimiter: str = ","
+    ignore: Container[str] = frozenset()
 
 
 #: For lines that hold their own prompts.

@@ -1,8 +1,9 @@
-"""Tools that a model may call, and calls of them: the shape that Ollama reads (api/types.go: Tool, ToolCall). Pure."""
+"""Tools that a model may call: the shape that Ollama reads (api/types.go: Tool). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from obcd.core.request.records import Tool, ToolFunction
 from obcd.core.schema.schemas import check_schema
@@ -21,6 +22,7 @@ def check_tools(tools: object) -> list[Tool] | None:
         return None
     if not isinstance(tools, list):
         raise LineError(f"`tools` must be a list of {_EXAMPLE}")
+    tools = [_wrapped(tool) for tool in tools]
     for number, tool in enumerate(tools):
         place = f"tools[{number}]"
         function = tool.get("function") if isinstance(tool, dict) else None
@@ -40,6 +42,13 @@ def check_tools(tools: object) -> list[Tool] | None:
     return tools
 
 
+def _wrapped(tool: Any) -> Any:
+    """Return a tool that is only its function (data sets, OpenAI's newer API) as a tool."""
+    if not isinstance(tool, dict) or "function" in tool or "parameters" not in tool:
+        return tool
+    return {"type": tool.get("type", "function"), "function": {key: tool[key] for key in tool if key != "type"}}
+
+
 def tool_names(tools: Sequence[Tool]) -> tuple[str, ...]:
     """Return the names of checked tools."""
     return tuple(tool["function"]["name"] for tool in tools)
@@ -54,21 +63,3 @@ def strict_parameters(tools: Sequence[Tool]) -> dict[str, dict[str, object]]:
 def _parameters(function: ToolFunction) -> dict[str, object]:
     """Return the schema for the arguments of a tool: an object, if the tool does not say more."""
     return function.get("parameters") or {"type": "object"}
-
-
-def check_tool_calls(calls: object, place: str) -> None:
-    """Check the `tool_calls` of an assistant's message.
-
-    Raises:
-        LineError: Naming the first one that is not a call.
-    """
-    if not isinstance(calls, list):
-        raise LineError(f"the tool_calls of {place} must be a list")
-    for number, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise LineError(f"tool_calls[{number}] of {place} needs a `function` with a `name`")
-        if not isinstance(function.get("arguments", {}), dict):
-            raise LineError(
-                f"the arguments of tool_calls[{number}] of {place} must be an object (OpenAI's form has a string there)"
-            )

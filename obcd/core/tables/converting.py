@@ -12,8 +12,11 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, replace
 from enum import StrEnum
 
-from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object
-from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EFFORTS, EMBEDDINGS, is_asked, to_ours
+from obcd.core.request.conversation.messages import read_message, read_messages
+from obcd.core.request.dropped_keys import Dropped
+from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object, translate
+from obcd.core.request.openai.constraints import EFFORTS
+from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS
 from obcd.core.request.openai.parts import NUMBERS, WHOLES
 from obcd.core.request.records import Kind, Request
 from obcd.core.tables.csv_cells import JSON_CELLS, keys_of, read_cells, write_cell
@@ -45,22 +48,41 @@ def read_ours(raw: bytes, line: int) -> dict[str, object]:
     Raises:
         LineError: If it is not valid.
     """
-    parse_line(raw, line)
-    document = parse_object(raw)
-    if is_asked(document):
-        document = to_ours(document)
+    number = parse_line(raw, line).id
+    document, dropped = parse_object(raw), Dropped()
+    translated = translate(document, dropped)
+    if translated is not None:
+        document = {**translated.ours, **translated.echoed}
+        _refuse_wishes(translated.echoed)
     elif not _is_ours(document):
-        message = {key: document.pop(key) for key in list(document) if key in MESSAGE_KEYS and key != "id"}
+        given = {key: document.pop(key) for key in list(document) if key in MESSAGE_KEYS and key != "id"}
+        message = read_message(given, dropped).messages[0]
+        _refuse_wishes({key: value for key, value in document.items() if key != "id"})
         is_simple = message["role"] == "user" and message.keys() <= {"role", "content", "images"}
         if is_simple and message.get("content"):
             document = {"prompt": message["content"], "images": message.get("images"), **document}
         else:
             document = {"messages": [message], **document}
-        if clash := sorted(_WISHES.intersection(document) - {"id", "prompt", "images", "messages"}):
-            raise LineError(f"`{clash[0]}` is only echoed in a line of the seed, and would have an effect in obcd's")
+    elif document.get("messages") is not None:
+        conversation = read_messages(document["messages"], "messages", dropped)
+        document["messages"] = conversation.messages
+        if conversation.has_no_system and document.get("system") is None:
+            document["system"] = ""
+    if document.get("id") is None and "custom_id" in document and document["custom_id"] == number:
+        document = {"id": number, **{key: document[key] for key in document if key not in ("id", "custom_id")}}
     asked = {key: value for key, value in document.items() if value is not None}
     keys = keys_of(asked)
     return {key: value for key, value in document.items() if value is not None or key not in keys}
+
+
+def _refuse_wishes(echoed: Mapping[str, object]) -> None:
+    """Refuse keys without an effect in the line's shape, which would have one in obcd's.
+
+    Raises:
+        LineError: Naming the first one.
+    """
+    if clash := sorted(_WISHES.intersection(echoed)):
+        raise LineError(f"`{clash[0]}` is only echoed in a line of that shape, and would have an effect in obcd's")
 
 
 def write_line(ours: Mapping[str, object], line: int, shape: LineShape, model: str = "") -> bytes:
@@ -250,7 +272,8 @@ def _check_same(ours: Mapping[str, object], raw: bytes, line: int, model: str) -
 
 def _difference(before: Request, after: Request) -> str:
     """Return a key by which two requests differ; the prompt's key only if nothing else differs."""
-    parts = [item.name for item in fields(Request) if getattr(before, item.name) != getattr(after, item.name)]
+    compared = [item.name for item in fields(Request) if item.compare]
+    parts = [name for name in compared if getattr(before, name) != getattr(after, name)]
     part = next((name for name in parts if name not in ("prompt", "messages")), parts[0])
     if part == "extra":
         keys = (

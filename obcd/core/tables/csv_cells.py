@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Mapping
 
+from obcd.core.request.conversation.data_sets import OBEYED
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
 from obcd.core.request.records import Kind
 from obcd.core.request.rows import Reading
@@ -35,6 +36,7 @@ DOORS = {
     "complete": KIND_KEYS[Kind.COMPLETE],
     "role": MESSAGE_KEYS | {"id"},
     "content": MESSAGE_KEYS | {"id"},
+    **dict.fromkeys(("conversations", "conversation"), frozenset(OBEYED)),  # not `turns`, which may be a number
 }
 _OURS = frozenset().union(*KIND_KEYS.values())
 

@@ -12,12 +12,18 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from obcd.core.answer.openai.openai_response import is_told, to_record
+from obcd.core.request.dropped_keys import Everything
 from obcd.core.request.lines import parse_line
+from obcd.core.request.rows import Reading
 from obcd.errors import LineError
 from obcd.text_files import bounded_lines
 
 #: Longest line that is read for its prompt; a longer one was never sent.
 MAX_LINE_BYTES = 2**28
+
+
+#: For lines that were accepted, whatever their profile ignored.
+_ACCEPTED = Reading(ignore=Everything())
 
 
 class InputLines:
@@ -48,7 +54,8 @@ class InputLines:
                     break
                 self._at += 1
                 if self._at == line:
-                    return parse_line(raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf"), line).echo
+                    bare = raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf")
+                    return parse_line(bare, line, _ACCEPTED).echo
         return None
 
 

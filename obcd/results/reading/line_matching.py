@@ -17,7 +17,7 @@ from typing import BinaryIO
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
 from obcd.core.answer.vectors import why_no_vectors
-from obcd.core.request.lines import id_of_failed, parse_line
+from obcd.core.request.lines import id_of_failed, parse_line, parse_object
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.schema.strict_json import refuse_constant
@@ -228,7 +228,7 @@ class Pairing:
         except LineError as error:
             self._problems.add(f"{where}: line {line} is answered, but is not a valid prompt: {error}")
             return
-        if not _same(record.get("id"), self._shown_id(request.id, line)):
+        if not self._is_id(record.get("id"), request.id, line):
             self._problems.add(f"{where}: its id is not that of line {line}")
         if not self._is_openai and record.get("prompt") != request.echo:
             self._problems.add(f"{where}: its prompt is not that of line {line}")
@@ -241,13 +241,26 @@ class Pairing:
         texts = all(isinstance(record.get(key), str) for key in ("class", "message"))
         if not texts or type(record.get("attempts")) is not int:
             self._problems.add(f"{where}: class, message or attempts are missing")
-        if not _same(record.get("id"), self._shown_id(self._failed_id(line), line)):
+        if not self._is_id(record.get("id"), self._failed_id(line), line):
             self._problems.add(f"{where}: its id is not that of line {line}")
 
     def _failed_id(self, line: int) -> object:
         if self._length(line) > BLOCK:
             return line
         return id_of_failed(self._raw(line), line, self._reading, asks_openai=self._is_openai)
+
+    def _is_id(self, recorded: object, own: object, line: int) -> bool:
+        """Return whether a record has the id of a line; up to 0.2 a `custom_id` beside a prompt was only echoed."""
+        if _same(recorded, self._shown_id(own, line)):
+            return True
+        return not self._is_openai and recorded == line and self._has_custom_id(own, line)
+
+    def _has_custom_id(self, own: object, line: int) -> bool:
+        try:
+            document = parse_object(self._raw(line))
+        except LineError:
+            return False
+        return document.get("id") is None and _same(document.get("custom_id"), own)
 
     def _shown_id(self, value: object, line: int) -> object:
         return custom_id_of(value, line) if self._is_openai else value

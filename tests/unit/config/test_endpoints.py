@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from obcd.config.endpoints import parse_endpoint
+from obcd.config.endpoints import misplaced_path, parse_endpoint
+from tests.golden.wording import wording
 
 PLAIN, ENCRYPTED, NOWHERE = "anybody on the way can read", "encrypted", "cannot be connected to"
 
@@ -46,3 +47,24 @@ def test_endpoint_in_the_open_is_told_by_its_address(name: str, peer: str, words
 )
 def test_this_machine_is_told_by_its_name(name: str, expected: bool) -> None:
     assert parse_endpoint(name, 0, 1).is_loopback is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("127.0.0.1:11434/v1", "/v1"),
+        ("http://gpu1:11434/v1/", "/v1"),
+        ("127.0.0.1:11434/api", "/api"),
+        ("127.0.0.1:11434/api/chat", "/api/chat"),
+        ("https://gpu.example.org/ollama/api/", "/api"),
+        ("127.0.0.1:11434/v1/chat/completions", "/v1/chat/completions"),
+        ("127.0.0.1:11434", ""),
+        ("https://gpu.example.org/ollama", ""),
+        ("https://gpu.example.org/api/ollama", ""),
+        ("v1:11434", ""),
+    ],
+)
+def test_path_of_an_api_at_the_end_of_an_endpoint_is_named(name: str, path: str) -> None:
+    advice = misplaced_path(parse_endpoint(name).url)
+
+    assert advice.startswith(wording("take-the-path-off", path)) if path else advice == ""

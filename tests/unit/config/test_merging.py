@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "cache": ("", True, [(False, False)]),
     "dedupe": ("", True, [(False, False)]),
     "aliases": ("", {"a": "one"}, [({}, {"a": "one"}), ({"b": "two"}, {"a": "one", "b": "two"}), (False, {})]),
+    "ignore": ("", ["logit_bias"], [([], []), (["tool_choice", "audio"], ["tool_choice", "audio"])]),
     "digest": ("requests", "any", [("same", "same")]),
 }
 FIELDS = {"system_message": "system", "schema": "format"}

@@ -318,6 +318,22 @@ def test_every_rule_has_its_sentence_and_the_last_takes_what_is_left() -> None:
 EMBED = Request(line=1, id=1, prompt="one", messages=[], kind=Kind.EMBED, inputs=("one", "two"))
 COMPLETE = Request(line=1, id=1, prompt="one", messages=[], kind=Kind.COMPLETE)
 
+
+@pytest.mark.parametrize(
+    ("request_", "text", "advice"),
+    [
+        (CHAT, '"nomic-embed-text" does not support chat', wording("an-embedding-model-makes-vectors-only")),
+        (COMPLETE, '"nomic-embed-text" does not support generate', wording("an-embedding-model-makes-vectors-only")),
+        (EMBED, '"llama3.2" does not support embeddings', wording("write-prompt-in-place-of-embed")),
+    ],
+)
+def test_model_of_another_kind_is_met_with_the_key_for_it(request_: Request, text: str, advice: str) -> None:
+    fault = judge(Reply(400, native(text)), request_)
+
+    assert isinstance(fault, Fault)
+    assert fault.message.endswith(advice)
+
+
 #: (status, body, kind, remedy, harm): what /api/embed says; 400 is also what has no status of its own there
 EMBED_ROWS: list[tuple[int, bytes, str, Remedy, Harm]] = [
     (400, native("the input length exceeds the context length"), "too_long", NEVER, NONE),

@@ -554,3 +554,19 @@ def test_job_that_is_called_as_a_file_of_a_job_hides_no_other(layout: Layout) ->
     finish(layout, accept_bytes(layout, INPUT, "job2", "manifest.json.jsonl"))
 
     assert sorted(name for name, _ in find_folders(layout.outbox)) == ["manifest.json", "notes"]
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(1, Verdict.COMPLETE), ("a", Verdict.COMPLETE), (7, Verdict.WRONG)])
+def test_folder_of_an_obcd_that_only_echoed_a_custom_id_is_complete(
+    layout: Layout, number: object, verdict: Verdict
+) -> None:
+    folder = finish(layout, accept_bytes(layout, b'{"custom_id": "a", "prompt": "one"}\n'))
+    path, manifest = folder / "responses.jsonl", folder / "manifest.json"
+    assert json.loads(path.read_bytes())["id"] == "a"
+
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "id": number}) + "\n", "utf-8")
+    document = json.loads(manifest.read_bytes())
+    del document["outputs"]
+    manifest.write_text(json.dumps(document), "utf-8")
+
+    assert check(folder).verdict is verdict

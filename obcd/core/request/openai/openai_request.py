@@ -3,6 +3,8 @@
     {"custom_id": "r-1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": […]}}
     -> {"id": "r-1", "model": "m", "messages": […]}
 
+Together, Fireworks and Mistral have no `method` and `url` in a line: the body shows what it requests.
+
 Requests go to Ollama's own API, not to its /v1, which would lose num_ctx, `truncate` and the text of an error.
 """
 
@@ -10,8 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from obcd.core.request.openai.messages import to_messages, to_tools
-from obcd.core.request.openai.parts import SHARED, refuse_others, sampling_options, whole
+from obcd.core.request.conversation.messages import read_messages
+from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.openai.constraints import FORMS, THINKING, form_of, thinking_of
+from obcd.core.request.openai.parts import SHARED, flatten, refuse_others, sampling_options, whole
+from obcd.core.request.openai.tools import TOOLS, tools_of
 from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 
@@ -21,21 +26,14 @@ MAX_CUSTOM_ID = 400
 #: Keys of such a line; others are echoed.
 LINE_KEYS = frozenset(("custom_id", "method", "url", "body"))
 
-_CHAT_KEYS = SHARED | {
-    "messages",
-    "max_completion_tokens",
-    "response_format",
-    "tools",
-    "tool_choice",
-    "reasoning_effort",
-    "logprobs",
-    "top_logprobs",
-}
-_COMPLETION_KEYS = SHARED | {"prompt", "suffix", "logprobs"}
+_CHAT_KEYS = SHARED | FORMS | THINKING | TOOLS | {"messages", "max_completion_tokens", "logprobs", "top_logprobs"}
+_COMPLETION_KEYS = SHARED | FORMS | {"prompt", "suffix", "logprobs"}
 _EMBEDDING_KEYS = frozenset(("model", "input", "dimensions"))
+#: {key that only the body of one endpoint has: that endpoint}
+_DOORS = {"messages": CHAT, "prompt": COMPLETIONS, "input": EMBEDDINGS}
+#: Mistral's endpoint for a gap to fill.
+_FIM = "/v1/fim/completions"
 
-#: {reasoning_effort: Ollama's `think`}
-EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high", "max": "max"}
 #: {end of a url: why it is not supported}
 _REFUSED_URLS = {
     "/responses": "write the line for /v1/chat/completions, with `messages` in the place of `input`",
@@ -55,14 +53,16 @@ def is_asked(document: Mapping[str, object]) -> bool:
 
 
 def endpoint_of(document: Mapping[str, object]) -> str:
-    """Return the OpenAI endpoint that a line names, if it does; "" for a line of another shape."""
+    """Return the OpenAI endpoint that a line names or requests; "" for a line of another shape."""
     if not is_asked(document):
         return ""
     url = document.get("url")
-    return _whole_url(url) if isinstance(url, str) and 0 < len(url) < 100 and url.isprintable() else CHAT
+    if isinstance(url, str) and 0 < len(url) < 100 and url.isprintable():
+        return _whole_url(url)
+    return _endpoint_in(document.get("body")) or CHAT
 
 
-def to_ours(document: Mapping[str, object]) -> dict[str, object]:
+def to_ours(document: Mapping[str, object], dropped: Dropped) -> dict[str, object]:
     """Return the obcd line with the same request as one of OpenAI's; keys that neither knows are kept.
 
     Raises:
@@ -73,52 +73,80 @@ def to_ours(document: Mapping[str, object]) -> dict[str, object]:
         raise LineError("`custom_id` must be a string, by which you find the answer")
     if len(number) > MAX_CUSTOM_ID:
         raise LineError(f"`custom_id` is longer than {MAX_CUSTOM_ID} characters")
-    if method != "POST":
+    extra = {key: value for key, value in document.items() if key not in LINE_KEYS}
+    _refuse_beside(extra)
+    if method is not None and (not isinstance(method, str) or method.strip().upper() != "POST"):
         raise LineError('`method` must be "POST"')
-    if not isinstance(url, str):
-        raise LineError(f"`url` must be one of {', '.join(_SHAPES)}")
     if not isinstance(body, dict):
         raise LineError("`body` must be an object: what the endpoint takes, with `model` in it")
+    if url is None:
+        url = _endpoint_in(body)
+    if not isinstance(url, str):
+        raise LineError(
+            f"`url` must be one of {', '.join(_NAMED)}; without it the body must have `messages`, `prompt` or `input`"
+        )
     shape = _SHAPES.get(_whole_url(url))
     if shape is None:
         raise LineError(_why_not(url))
-    extra = {key: value for key, value in document.items() if key not in LINE_KEYS}
-    clash = sorted(_OURS.intersection(extra))
-    if clash:
-        raise LineError(f"`{clash[0]}` is beside the `body`: move it into the body, or remove it")
-    ours = {"id": number, "model": body.get("model"), **shape(body)}
+    ours = {"id": number, "model": body.get("model"), **shape(flatten(body), dropped)}
     return {**extra, **{key: value for key, value in ours.items() if value is not None}}
 
 
+def _refuse_beside(extra: Mapping[str, object]) -> None:
+    """Refuse keys beside the body that would have an effect in obcd's line, or are meant to be another key."""
+    for key in extra:
+        if misspelt := why_misspelt(key, LINE_KEYS):
+            raise LineError(f"the key `{short_key(key)}`: {misspelt}")
+    if clash := sorted(_OURS.intersection(extra)):
+        raise LineError(f"`{clash[0]}` is beside the `body`: move it into the body, or remove it")
+
+
+def _endpoint_in(body: object) -> str | None:
+    """Return the endpoint whose body it is; None if that cannot be seen."""
+    if not isinstance(body, dict):
+        return None
+    return next((url for key, url in _DOORS.items() if body.get(key) is not None), None)
+
+
 def _whole_url(url: str) -> str:
-    """Return the path with its /v1, which older versions of Azure leave out."""
-    return url if url.startswith("/v1/") or f"/v1{url}" not in _SHAPES else f"/v1{url}"
+    """Return the path with its /v1, which older versions of Azure leave out, and without what Groq has before it."""
+    path = url.strip().rstrip("/")
+    if "://" in path:
+        return path
+    path = path if path.startswith("/") else f"/{path}"
+    known = (each for each in _SHAPES if path == each.removeprefix("/v1") or path.endswith(each))
+    return next(known, path)
 
 
 def _why_not(url: str) -> str:
     if url.startswith(("http://", "https://")):
         return f"`url` must be a path such as {CHAT}, not an address: a line cannot choose its server"
-    why = next((why for end, why in _REFUSED_URLS.items() if url.endswith(end)), f"only {', '.join(_SHAPES)} are")
+    why = next((why for end, why in _REFUSED_URLS.items() if url.endswith(end)), f"only {', '.join(_NAMED)} are")
     return f"`url` {short_key(url)} is not supported: {why}"
 
 
-def _chat(body: Mapping[str, object]) -> dict[str, object]:
-    refuse_others(body, _CHAT_KEYS)
+def _chat(body: Mapping[str, object], dropped: Dropped) -> dict[str, object]:
+    refuse_others(body, _CHAT_KEYS, dropped)
+    conversation = read_messages(body.get("messages"), "body.messages", dropped, needs_calls=True)
+    logprobs, most = body.get("logprobs"), body.get("top_logprobs")
+    if most is None and isinstance(logprobs, int) and not isinstance(logprobs, bool) and logprobs > 0:
+        logprobs, most = True, logprobs  # as Together has it
     return {
-        "messages": to_messages(body.get("messages")),
+        "messages": conversation.messages,
+        "system": "" if conversation.has_no_system else None,
         "options": sampling_options(body) or None,
-        "format": _format(body.get("response_format")),
-        "think": _think(body.get("reasoning_effort")),
-        "tools": to_tools(body.get("tools"), body.get("tool_choice")),
+        "format": form_of(body, dropped),
+        "think": thinking_of(body, dropped),
+        "tools": tools_of(body, dropped),
         "n": _count(body),
-        "logprobs": body.get("logprobs"),
-        "top_logprobs": body.get("top_logprobs"),
+        "logprobs": logprobs,
+        "top_logprobs": most,
     }
 
 
-def _completion(body: Mapping[str, object]) -> dict[str, object]:
+def _completion(body: Mapping[str, object], dropped: Dropped) -> dict[str, object]:
     """Return the request to continue a text: without the model's template, except if a gap is to be filled."""
-    refuse_others(body, _COMPLETION_KEYS)
+    refuse_others(body, _COMPLETION_KEYS, dropped)
     prompt = body.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
@@ -134,16 +162,19 @@ def _completion(body: Mapping[str, object]) -> dict[str, object]:
         "suffix": suffix or None,
         "raw": None if suffix else True,
         "options": sampling_options(body) or None,
+        "format": form_of(body, dropped),
         "n": _count(body),
         "logprobs": None if most is None else True,
         "top_logprobs": most,
     }
 
 
-def _embedding(body: Mapping[str, object]) -> dict[str, object]:
-    refuse_others(body, _EMBEDDING_KEYS)
+def _embedding(body: Mapping[str, object], dropped: Dropped) -> dict[str, object]:
+    refuse_others(body, _EMBEDDING_KEYS, dropped)
     given = body.get("input")
     texts = given if isinstance(given, list) else [given]
+    if any(isinstance(text, dict) for text in texts):
+        raise LineError("`body.input` holds messages, which belongs to /v1/responses: write `messages` instead")
     if not texts or not all(isinstance(text, str) for text in texts):
         raise LineError("`body.input` must be a text or a list of texts: Ollama cannot receive tokens")
     if not all(str(text).strip() for text in texts):
@@ -151,40 +182,17 @@ def _embedding(body: Mapping[str, object]) -> dict[str, object]:
     return {"embed": given, "dimensions": body.get("dimensions")}
 
 
-def _format(wanted: object) -> object:
-    if wanted is None:
-        return None
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if not isinstance(wanted, dict) or kind not in ("text", "json_object", "json_schema"):
-        raise LineError("`body.response_format` must have a `type`, one of text, json_object, json_schema")
-    if kind != "json_schema":
-        return "json" if kind == "json_object" else ""
-    inner = wanted.get("json_schema")
-    schema = inner.get("schema") if isinstance(inner, dict) else None
-    if not isinstance(schema, dict) or not schema:
-        raise LineError("`body.response_format.json_schema.schema` must be a JSON schema (an object)")
-    return schema
-
-
-def _think(effort: object) -> object:
-    if effort is None:
-        return None
-    if not isinstance(effort, str) or effort not in EFFORTS:
-        raise LineError(
-            f"`body.reasoning_effort` must be one of {', '.join(EFFORTS)}: Ollama has no other levels of thinking"
-        )
-    return EFFORTS[effort]
-
-
 def _count(body: Mapping[str, object]) -> int | None:
     return None if body.get("n") is None else whole(body["n"], "n")
 
 
-_SHAPES: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
+_SHAPES: Mapping[str, Callable[[Mapping[str, object], Dropped], dict[str, object]]] = {
     CHAT: _chat,
     COMPLETIONS: _completion,
     EMBEDDINGS: _embedding,
+    _FIM: _completion,
 }
+_NAMED = (CHAT, COMPLETIONS, EMBEDDINGS)
 #: Keys that would be read as obcd's beside the body.
 _OURS = frozenset(
     ("id", "model", "messages", "prompt", "images", "system", "options", "format", "think", "tools", "n", "logprobs")

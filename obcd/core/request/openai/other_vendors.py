@@ -14,11 +14,6 @@ def _has(*keys: str) -> Callable[[Mapping[str, object]], bool]:
 #: How to recognize a line, and what it is; the first match counts.
 _RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
     (
-        _has("custom_id", "params"),
-        "a line of Anthropic's Message Batches (custom_id, params) is not supported: its `params` differ from OpenAI's "
-        f"`body` (system beside the messages, max_tokens, blocks of content); write {_OPENAI}",
-    ),
-    (
         _has("recordId", "modelInput"),
         "a line of Amazon Bedrock (recordId, modelInput) is not supported: its `modelInput` has another shape for each "
         f"model; write the recordId as custom_id, in {_OPENAI}",
@@ -37,7 +32,7 @@ _RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
         "a line of a batch's output, not of its input: drop the input file instead",
     ),
     (
-        _has("method", "url", "body"),
+        lambda document: isinstance(document.get("body"), dict),
         "`custom_id` is missing: write one, a string, by which you find the answer",
     ),
     (_has("custom_id"), f"a custom_id, but no `body`: write {_OPENAI}"),

@@ -104,6 +104,17 @@ def test_machine_without_cards_is_not_asked_for_a_host(
     assert code == ExitCode.NO_ENDPOINT
 
 
+def test_no_model_has_to_be_pulled_where_only_the_path_is_wrong(tmp_path: Path, host: str, capsys: Capture) -> None:
+    (tmp_path / "obcd.toml").write_text('[ollama_instances]\n"127.0.0.1:1/v1" = 0\n', "utf-8")
+
+    code = run(["check", "--config", host])
+
+    said = capsys.readouterr().out
+    assert "on 0 of 1 endpoint" in said
+    assert "ollama pull" not in said
+    assert code == ExitCode.NO_ENDPOINT
+
+
 def test_endpoints_that_were_written_down_have_to_answer_on_a_gpu_host_too(
     tmp_path: Path, host: str, capsys: Capture
 ) -> None:

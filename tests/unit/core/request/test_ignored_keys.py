@@ -25,6 +25,7 @@ def noted(*documents: dict[str, Any]) -> dict[str, int]:
         ({"role": "user", "content": "x", "model": "m", "options": {"seed": 1}, "n": 2}, ["model", "n", "options"]),
         ({"prompt": "x", "temperature": 0, "max_tokens": 5}, ["max_tokens", "temperature"]),
         ({"prompt": "x", "suffix": "y", "raw": True}, ["raw", "suffix"]),
+        ({"messages": [{"role": "user", "content": "x"}], "functions": []}, ["functions"]),
         ({"prompt": "x", "note": "y", "mrn": "0017"}, []),
         ({"prompt": "x", "options": {"temperature": 0}, "model": "m", "n": 2}, []),
         ({"role": "user", "content": "x", "images": ["iVBORw0KGgo="], "id": 3}, []),

@@ -269,22 +269,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "prompt and messages": ({"prompt": "a", "messages": [user()]}, "both `prompt` and `messages`: a line has one"),
     "empty messages": ({"messages": []}, "`messages` must be a list of at least one message"),
     "messages of a string": ({"messages": "a"}, "`messages` must be a list of at least one message"),
-    "a message of a string": ({"messages": [SECRET]}, "the message must be an object, not a string"),
-    "the second of two messages": ({"messages": [user(), 5]}, "messages[1] must be an object, not a number"),
-    "a message without role": ({"messages": [{"content": "a"}]}, "the message needs a `role`, one of system, user"),
-    "a role that is none": ({"role": "root", "content": "a"}, "the message needs a `role`, one of system, user"),
-    "a role of a list": ({"role": [], "content": "a"}, "the message needs a `role`"),
-    "content without role": ({"content": "a"}, "the message needs a `role`"),
-    "role without content": ({"role": "user"}, "the content of the message is empty"),
-    "blank content": (user("  "), "the content of the message is empty"),
-    "OpenAI's content parts": (user([{"type": "text"}]), "the content of the message must be a string, not a list"),
-    "null content of the assistant": (
-        {"messages": [{"role": "assistant", "content": None}]},
-        "the content of the message must be a string, not null",
+    "a message of a string": ({"messages": [SECRET]}, "`messages[0]` must be an object with `role` and"),
+    "the second of two messages": ({"messages": [user(), 5]}, "`messages[1]` must be an object with `role` and"),
+    "a message without role": ({"messages": [{"content": "a"}]}, "`messages[0].role` must be one of system"),
+    "a role that is none": ({"role": "root", "content": "a"}, "`role` must be one of system, developer, user,"),
+    "a role of a list": ({"role": [], "content": "a"}, "`role` must be one of"),
+    "content without role": ({"content": "a"}, "`role` must be one of"),
+    "role without content": ({"role": "user"}, "`content` is empty"),
+    "blank content": (user("  "), "`content` is empty"),
+    "a part without its text": (user([{"type": "text"}]), "`content[0].text` must be a string"),
+    "null content of the user": (
+        {"messages": [user(None)]},
+        "`messages[0].content` must be a string or a list of parts",
     ),
     "a message's unknown key": (
-        {"messages": [user(), user(weight=1)]},
-        "messages[1] has a key that Ollama does not know: `weight`",
+        {"messages": [user(), user(wish=1)]},
+        "`messages[1].wish` is not supported: Ollama has no such key: remove it",
+    ),
+    "a message's key with a space": (
+        {"messages": [{" role": "user", "content": "a"}]},
+        "`messages[0]. role` is not supported: it has a space in its name: write `role`",
+    ),
+    "an empty system message alone": (
+        {"messages": [{"role": "system", "content": " "}]},
+        "`messages` holds only an empty system message",
     ),
     "a system message twice": (
         {"system": "a", "messages": [{"role": "system", "content": "b"}, user()]},
@@ -295,7 +303,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "images must be base64 data: a path cannot be read from here",
     ),
     "one image as a string": ({"prompt": "a", "images": "aGVsbG8="}, "images must be a list of base64 strings"),
-    "a message's image by its name": (user("a", images=["scan.png"]), "the images of the message must be base64 data"),
+    "a message's image by its name": (user("a", images=["scan.png"]), "`images` must be base64 data"),
     "images beside messages": (
         {"messages": [user()], "images": ["aGVsbG8="]},
         "`images` belongs inside a message if a line has `messages`",
@@ -391,20 +399,20 @@ REFUSED |= {
     ),
     "calls of a word": (
         {"messages": [user(), {"role": "assistant", "content": "", "tool_calls": "f"}]},
-        "the tool_calls of messages[1] must be a list",
+        "`messages[1].tool_calls` must be a list",
     ),
     "a call of nothing": (
-        {"messages": [user(), {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]},
-        "tool_calls[0] of messages[1] needs a `function` with a `name`",
+        {"messages": [user(), {"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}]},
+        "`messages[1].tool_calls[0].name` must be a string",
     ),
-    "a call as OpenAI has it": (
+    "a call with arguments that are no object": (
         {
             "messages": [
                 user(),
-                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]},
             ]
         },
-        "the arguments of tool_calls[0] of messages[1] must be an object (OpenAI's form has a string there)",
+        "`messages[1].tool_calls[0].function.arguments` must be a JSON object, or a string that holds one",
     ),
 }
 

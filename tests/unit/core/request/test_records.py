@@ -131,6 +131,8 @@ def test_settings_and_signature_survive_their_way_over_the_disk() -> None:
     written = json.loads(json.dumps([JOB.to_json(), signature.to_json()]))
 
     assert JobSettings.from_json(written[0]) == JOB
+    ignoring = replace(JOB, ignore=["logit_bias"])
+    assert JobSettings.from_json(json.loads(json.dumps(ignoring.to_json()))) == ignoring
     assert Signature.from_json(written[1]) == signature
 
 

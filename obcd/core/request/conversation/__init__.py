@@ -1,0 +1,1 @@
+"""Reading conversations in the forms that people have. Pure."""
