@@ -92,7 +92,7 @@ DAY_SECONDS = 86400.0
 #: key that a profile leaves out comes from the top level.
 NONE = {
     "system_message": False, "schema": False, "format": False, "template": False, "options": False, "aliases": False,
-    "think": "auto",
+    "think": "auto", "quotes": "auto",
 }  # fmt: skip
 
 #: The limits of a context, in tokens (Ollama makes 4 of 0), and the context where nothing else is set.
@@ -262,6 +262,7 @@ class Profile(Table):
     id_field: FieldName | None = None
     accept: Accept | None = Field(None, strict=False)
     delimiter: Delimiter | None = None
+    quotes: bool | None = None
     repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     cache: bool | None = None
@@ -296,6 +297,7 @@ class Settings(Table):
         id_field: The field of a row that is its id.
         accept: The file formats that are accepted beside JSONL, which always is.
         delimiter: The character between the fields of CSV.
+        quotes: Whether quotes enclose cells of a table, or are part of the texts; None: found by its rows.
         repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
@@ -317,6 +319,7 @@ class Settings(Table):
     id_field: FieldName = ID_FIELD
     accept: Accept = Field(("jsonl",), strict=False)
     delimiter: Delimiter = ","
+    quotes: bool | None = None
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False

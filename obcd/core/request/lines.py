@@ -28,6 +28,7 @@ from obcd.core.request.tools import check_tool_calls, check_tools
 from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.strict_json import DECODER, depth_of, short_key
 from obcd.errors import LineError
+from obcd.text import describe_encoding
 
 #: Deepest nesting of a line; real chat lines need six levels.
 MAX_DEPTH = 32
@@ -137,7 +138,8 @@ def parse_object(raw: bytes) -> dict[str, object]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise LineError(f"not UTF-8 at byte {error.start + 1}: save the file as UTF-8") from None
+        what = describe_encoding(raw).removeprefix("not UTF-8")
+        raise LineError(f"not UTF-8 at byte {error.start + 1}{what}") from None
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:

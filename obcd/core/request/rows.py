@@ -34,11 +34,13 @@ class Reading:
             own prompt.
         id_field: The field of a row that is its id; if it is blank, the line's number is.
         delimiter: The character between the fields of CSV.
+        quotes: Whether quotes enclose cells of a table (RFC 4180) or are text; None: found by its rows.
     """
 
     template: str | None = None
     id_field: str = ID_FIELD
     delimiter: str = ","
+    quotes: bool | None = None
 
 
 #: For lines that hold their own prompts.

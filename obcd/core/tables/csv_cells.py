@@ -85,8 +85,8 @@ def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
     """
     delimiter = form.delimiter(reading.delimiter)
     if reading.template is not None:
-        return Sheet(delimiter, most_bytes)
-    return Sheet(delimiter, most_bytes, read=read_cells, check=check_columns)
+        return Sheet(delimiter, most_bytes, reading.quotes)
+    return Sheet(delimiter, most_bytes, reading.quotes, read=read_cells, check=check_columns)
 
 
 def _read_cell(name: str, cell: str) -> object:

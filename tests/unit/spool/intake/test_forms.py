@@ -227,13 +227,12 @@ def test_delimiter_of_the_profile_divides_csv_and_leaves_tsv_alone(layout: Layou
 
 
 def test_empty_field_of_a_template_is_the_failure_of_its_line_alone(layout: Layout) -> None:
-    header = taken(layout, b"mrn,note\n7,\n,x\n,\n")
+    header = taken(layout, b"mrn,note\n7,\n,x\n,\n \n")
 
     folder = finish(layout, header)
     assert [line["id"] for line in lines_of(folder / "responses.jsonl")] == [2]
     assert [(line["id"], line["message"]) for line in lines_of(folder / "errors.jsonl")] == [
         ("7", wording("its-field-note-is-empty-which")),
-        (3, wording("its-field-note-is-empty-which")),
     ]
     assert verify("notes", folder).verdict is Verdict.COMPLETE
 
@@ -299,7 +298,6 @@ def test_file_that_looks_cut_off_waits_and_is_rejected_in_the_end(
         ("notes.csv", b"mrn,mrn\n1,2\n", wording("two-columns-of-its-header-are-2")),
         ("notes.csv", b"mrn;note\n1;2\n", wording("its-header-has-semicolons-where-commas-3")),
         ("notes.csv.gz", pack(b"mrn\tnote\n1\t2\n"), wording("its-header-has-tabs-where-commas")),
-        ("notes.csv", b",note\n1,2\n", wording("column-1-of-its-header-has")),
         ("notes.csv", b"m" * 201 + b",note\n", wording("the-name-of-column-1-is-2")),
         ("notes.csv", b"mrn,note\n", wording("there-is-no-prompt-in-it")),
         ("notes.csv", ROWS * 3000, wording("it-is-longer-than-100000-bytes")),
@@ -313,7 +311,7 @@ def test_file_that_is_not_what_its_name_says_is_rejected(layout: Layout, name: s
 def test_header_of_long_names_is_no_bomb(layout: Layout) -> None:
     names = b",".join(b"n%0180d" % number for number in range(100))
 
-    why = refused(layout, names + b"\n" + (b"," * 99 + b"\n") * 1000, "notes.csv", max_expanded_bytes=2**20)
+    why = refused(layout, names + b"\n" + (b"1" + b"," * 99 + b"\n") * 1000, "notes.csv", max_expanded_bytes=2**20)
 
     assert why == wording("it-is-longer-than-1048576-bytes-2")
 
@@ -322,7 +320,7 @@ def test_small_file_whose_rows_repeat_long_names_is_a_bomb(layout: Layout, monke
     monkeypatch.setattr(reading, "FREE_BYTES", 2**16)
     names = b",".join(b"n%0180d" % number for number in range(100))
 
-    why = refused(layout, pack(names + b"\n" + (b"," * 99 + b"\n") * 3000), "notes.csv.gz")
+    why = refused(layout, pack(names + b"\n" + (b"1" + b"," * 99 + b"\n") * 3000), "notes.csv.gz")
 
     assert why == wording("as-json-lines-it-is-more")
 
@@ -360,7 +358,6 @@ def test_submitted_csv_is_checked_with_the_template_of_its_profile(layout: Layou
     [
         ("notes.csv", b'mrn,note\n1,"x', wording("its-last-row-from-line-2-3")),
         ("notes.csv.gz", b"mrn,note\n", wording("it-is-no-gzip-file-although-3")),
-        ("notes.csv", b"mrn,\n1,2\n", wording("column-2-of-its-header-has")),
         ("notes.csv", "mrn,note\n1,x\n".encode("utf-16"), wording("notes-csv-it-is-utf-16")),
         ("NOTES.CSV", b"mrn;note\n1;x\n", wording("its-header-has-semicolons-where-commas-4")),
         ("notes.jsonl.gz", pack(b"x" * 3000), wording("line-1-is-longer-than-1024")),
