@@ -19,7 +19,8 @@ from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import JobSettings, canonical_model
-from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
+from obcd.core.request.rows import ID_FIELD
+from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
 from obcd.core.user_limits import UserLimits

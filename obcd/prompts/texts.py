@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from obcd.core.request.lines import MESSAGE_KEYS, OUR_KEYS
+from obcd.core.request.templates import TemplateField
 from obcd.core.tables.csv_table import CsvTable
 from obcd.errors import FormError, InputError
 from obcd.text import describe_encoding, printable
@@ -54,7 +55,7 @@ class Columns:
     text: str
     id: str | None = None  # None: the id is the number of the row, from 1
     keep: bool = False  # whether the other columns are echoed
-    fields: tuple[str, ...] = ()  # the columns that the template names
+    fields: tuple[TemplateField, ...] = ()  # the columns that the template names
     delimiter: str = ","
     quotes: bool | None = None  # whether quotes enclose cells; None: found by the rows
 
@@ -223,15 +224,25 @@ def _prompts_from_rows(table: CsvTable, name: str, columns: Columns) -> Iterator
 
 def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
     """Return {field of the template except the text: index of its column}."""
-    if TEXT_FIELD in columns.fields and TEXT_FIELD in header and columns.text != TEXT_FIELD:
+    others = [field for field in columns.fields if field.name != TEXT_FIELD]
+    if len(others) < len(columns.fields) and TEXT_FIELD in header and columns.text != TEXT_FIELD:
         raise InputError(
             f"{name} has a column named {TEXT_FIELD}, and {{{TEXT_FIELD}}} stands for the column "
             f"{printable(columns.text)}: name that one in the template"
         )
     try:
-        return {field: _column(header, field, name) for field in columns.fields if field != TEXT_FIELD}
+        names = [_column_name(field, header) for field in others if not _is_absent(field, header)]
+        return {each: _column(header, each, name) for each in names}
     except InputError as error:
         raise InputError(f"{error} (the template names it; write literal braces twice: {{{{ }}}})") from None
+
+
+def _is_absent(field: TemplateField, header: list[str]) -> bool:
+    return field.is_optional and field.name not in header and field.text not in header
+
+
+def _column_name(field: TemplateField, header: list[str]) -> str:
+    return field.name if field.name in header and field.text not in header else field.text
 
 
 def _column(header: list[str], wanted: str, name: str) -> int:

@@ -101,7 +101,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
         raise UsageError("--images needs a folder of pictures: obcd prepare FOLDER --images")
     chosen = (TEMPLATE if images else PLACEHOLDER) if template is None else template
     wrapping = Wrapping(template=chosen, system=system, may_be_same=images)
-    if column is None and (others := [name for name in wrapping.fields if name != TEXT_FIELD]):
+    if column is None and (others := [field.text for field in wrapping.fields if field.name != TEXT_FIELD]):
         raise UsageError(
             f"the template names {{{printable(others[0])}}}, and a text has only the field {PLACEHOLDER}: write a "
             "literal brace twice, {{ or }}; other fields are columns of CSV (--column)"

@@ -19,11 +19,13 @@ import math
 from collections.abc import Mapping
 from typing import TypeGuard
 
+from obcd.core.request.near_keys import why_no_prompt
 from obcd.core.request.openai.openai_request import is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
 from obcd.core.request.pictures import check_images
 from obcd.core.request.records import Kind, Request
-from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.core.request.templates import fill, is_blank
 from obcd.core.request.tools import check_tool_calls, check_tools
 from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.strict_json import DECODER, depth_of, short_key
@@ -99,10 +101,7 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
         return _complete_request(document, line)
     if "role" in document or "content" in document:
         return _seed_request(document, line)
-    raise LineError(
-        why_foreign(document)
-        or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
-    )
+    raise LineError(why_foreign(document) or why_no_prompt(document))
 
 
 def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> object:

@@ -12,9 +12,10 @@ it is an empty text, to be echoed. If a template makes the prompts, all cells ar
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
+from obcd.core.request.near_keys import describe_key, find_near, name_keys, suggest_template
 from obcd.core.request.records import Kind
 from obcd.core.request.rows import Reading
 from obcd.core.tables.csv_reader import Sheet
@@ -64,16 +65,19 @@ def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     return document
 
 
-def check_columns(header: Iterable[str]) -> None:
+def check_columns(header: Sequence[str]) -> None:
     """Refuse a table without prompts as a whole: none of its rows could be a request.
 
     Raises:
         FormError: With what to do.
     """
     if DOORS.keys().isdisjoint(header):
+        near = find_near("prompt", header)
+        which = f", {describe_key(near)}" if near else ""
         raise FormError(
-            "none of its columns is called `prompt`: rename the one with the prompts, let a profile make prompts of "
-            'them (template = "Summarise: {note}"), or make a prompt file of one (obcd prepare --column NAME)'
+            f"none of its columns is called `prompt`: rename the one with the prompts{which}, let a profile make "
+            f"prompts of them ({suggest_template(header)}), or make a prompt file of one (obcd prepare --column NAME); "
+            f"its columns are {name_keys(header)}"
         )
 
 

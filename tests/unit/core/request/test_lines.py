@@ -263,7 +263,7 @@ class TestKinds:
 
 #: {what: (document, sentence)}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing to ask": ({"text": "a"}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
+    "nothing to ask": ({"n": 1}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
     "an empty object": ({}, "no prompt in it"),
     "an empty prompt": ({"prompt": ""}, "prompt is empty"),
     "a blank prompt": ({"prompt": " \n\t"}, "prompt is empty"),
