@@ -45,12 +45,11 @@ def find_near(wanted: str, keys: Iterable[str], *, by_likeness: bool = True) -> 
 
 def why_no_prompt(document: Mapping[str, object]) -> str:
     """Return why a line has no prompt, and what to do with the keys that it has."""
-    kinds = {str: str, list: list}
-    return _why(tuple((key, kinds.get(type(value))) for key, value in islice(document.items(), MAX_KEYS)))
+    return _why(tuple((key, type(value)) for key, value in islice(document.items(), MAX_KEYS)))
 
 
 @lru_cache(maxsize=256)  # the lines of a file have the same keys
-def _why(keys: tuple[tuple[str, type | None], ...]) -> str:
+def _why(keys: tuple[tuple[str, type], ...]) -> str:
     for door, kind in _DOORS.items():
         fit = [key for key, held in keys if held is kind]
         if near := find_near(door, fit, by_likeness=door in _OFTEN_MEANT):
