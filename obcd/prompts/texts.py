@@ -132,8 +132,6 @@ def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[
         raise InputError(f"{name} is {describe_encoding(error.object)}") from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from error
-    if table.cut:
-        raise InputError(f"{name}: {table.cut}: more may be missing")
 
 
 def _utf8_blocks(stream: BinaryIO) -> Iterator[bytes]:
@@ -211,6 +209,8 @@ def _prompts_from_rows(table: CsvTable, name: str, columns: Columns) -> Iterator
     for number, row in enumerate(table.rows(), 1):
         place = f"{name} row {number}"
         if isinstance(row, str):
+            if table.is_open:
+                raise InputError(f"{name}: {table.cut}: more may be missing")
             yield LeftOut(place, row)
             continue
         text = _checked(row[text_at])

@@ -67,6 +67,7 @@ class CsvTable:
         unnamed: The places of the columns whose names are only `column_<number>`.
         first: The number of the present row's first line in the file.
         cut: At the end: why the file seems to be incomplete; "" if it does not.
+        is_open: At the end: whether it ends within quotes.
     """
 
     delimiter: str
@@ -76,6 +77,7 @@ class CsvTable:
     unnamed: frozenset[int] = field(init=False, default=frozenset())
     first: int = field(init=False, default=1)
     cut: str = field(init=False, default="")
+    is_open: bool = field(init=False, default=False)
     _held: list[str] = field(init=False, default_factory=list)  # the lines of the present row
     _lines: int = field(init=False, default=0)  # number of lines read
     _has_end: bool = field(init=False, default=True)  # whether the last line had its LF
@@ -201,7 +203,7 @@ class CsvTable:
                     f"quote, {_QUOTE_ADVICE}",
                     option=_NO_QUOTES,
                 )
-            self.cut = f"its last row, from line {self.first} on, ends within quotes"
+            self.cut, self.is_open = f"its last row, from line {self.first} on, ends within quotes", True
         elif len(self._held) > 1 and "expected after" in str(error):
             raise FormError(f"{self._swallowing()}, and {reason}: {_QUOTE_ADVICE}", option=_NO_QUOTES)
         return f"it is not CSV: {reason}"
