@@ -34,7 +34,7 @@ _UNFIT = re.compile(r"[{}\"\\]|^\s|\s$|^$|\?$")
 
 
 def find_near(wanted: str, keys: Iterable[str], *, by_likeness: bool = True) -> str:
-    """Return the key that is another one but for case, white space or a slip of the pen, "" if there is none."""
+    """Return the key that is another one except for case, white space or a slip of the pen, "" if there is none."""
     near = [key for key in islice(keys, MAX_KEYS) if abs(len(key.strip()) - len(wanted)) <= 2]
     bare = {key.strip(" \t\ufeff\"':").casefold(): key for key in near}
     found = bare.get(wanted.casefold(), "")

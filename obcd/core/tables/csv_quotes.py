@@ -18,7 +18,10 @@ from dataclasses import dataclass
 
 #: How far ahead a table is read to decide, in bytes: the same for the same file, however its blocks come.
 WINDOW_BYTES = 2**20
-_NUMBER = re.compile(r'"?[^"\d]*(\d{1,15})"?\s*\Z')
+_NUMBER = re.compile(r"(\D*)(\d{1,15})")
+#: What ids of one kind differ in, and what an id has that a word has not. Short numbers are in any text.
+_VARIABLE = re.compile(r"[A-Za-z0-9]")
+_ID = re.compile(r"(?=.*\d)(?=.*[A-Za-z_-]).{4,}|\d{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,21 @@ class RowShape:
         """Return whether the lines that quotes join look like rows of their own.
 
         In a table with tabs: a later line has a row's fields. Texts have commas and line breaks themselves, so that in
-        other tables the first cells must be consecutive numbers as well: `17`, `18`, `19`, or `r-17`, `r-18`.
+        other tables the first cells must be ids as well: consecutive numbers (`17`, `18`, or `r-17`, `r-18`), or ids of
+        one form (`a7f-09`, `b3c-11`).
         """
-        if self.most == 1 or len(lines) == 1:
+        lines = [line for line in lines if line.strip()]
+        if self.most == 1 or len(lines) < 2:
             return False
         if self.delimiter == "\t":
             return any(map(self.fits, lines[1:]))
-        numbers = [_NUMBER.match(line.partition(self.delimiter)[0]) for line in lines]
         if not all(line.count(self.delimiter) + 1 >= self.least for line in lines):
             return False
-        found = [int(number[1]) for number in numbers if number is not None]
-        return found == list(range(found[0], found[0] + len(lines))) if found else False
+        cells = [line.partition(self.delimiter)[0].strip().strip('"') for line in lines]
+        numbers = [(found[1], int(found[2])) for cell in cells if (found := _NUMBER.fullmatch(cell))]
+        first = numbers[0] if numbers else ("", 0)
+        are_consecutive = numbers == [(first[0], first[1] + place) for place in range(len(lines))]
+        return are_consecutive or (all(map(_ID.fullmatch, cells)) and len({_VARIABLE.sub("x", c) for c in cells}) == 1)
 
 
 def opens_cell(line: bytes, delimiter: bytes) -> bool:

@@ -108,7 +108,7 @@ class Sheet:
 
     def _bad(self, fault: str) -> Row:
         text = self._table.text.rstrip("\r\n")
-        return Row(json.dumps([text]).encode("ascii"), f"{fault} (line {self._table.first} of the file)")
+        return Row(json.dumps([text]).encode("ascii"), f"{fault} ({self._table.place} of the file)")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",") -> Iterator[bytes]:

@@ -90,6 +90,11 @@ class CsvTable:
         """The text of the present row."""
         return "".join(self._held)
 
+    @property
+    def place(self) -> str:
+        """The lines of the present row in the file: `line 3`, `lines 3 to 8`."""
+        return f"line {self.first}" if self._lines <= self.first else f"lines {self.first} to {self._lines}"
+
     def open(self, blocks: Iterable[bytes]) -> None:
         """Read the header of a file.
 

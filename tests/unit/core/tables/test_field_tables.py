@@ -225,6 +225,9 @@ def test_quote_far_behind_the_window_joins_no_rows(monkeypatch: pytest.MonkeyPat
         ('id,prompt\n1,a\n2,"open\n3,c\n4,"d, e"\n5,f\n', (3, 3, 3, 5)),
         # a later cell ends with a quote: correct by RFC 4180, and the ids go on
         ('id,prompt\n1,"open\n2,b\n3,closed"\n4,d\n', (2, 3, 2, 4)),
+        # ids of one form
+        ('id,prompt\na7f0,x\nb1c9,"open\n\nc3d2,b, c\nfff1,closed"\nd4,d\n', (3, 4, 3, 6)),
+        ('id,prompt\n100200,"open\n300100,closed"\n', (2, 2, 2, 3)),
         ('id,prompt,n\nr-9,"open,1\nr-10,b,1\nr-11,closed",1\n', (2, 3, 2, 4)),
     ],
 )
@@ -251,6 +254,8 @@ def test_quote_that_never_ends_says_how_far_it_reaches() -> None:
         "a,b\n1,2\n3,4",
         "x\n\ny",
         "see 1\n2,b",
+        "year:\n2019,5\n2020,6",
+        "x7,\ny8,",
         'say "no"\n"',
     ],
 )
@@ -260,6 +265,13 @@ def test_texts_of_several_lines_with_commas_stay_whole(text: str) -> None:
     csv.writer(out, lineterminator="\n").writerows(rows)
 
     assert read(out.getvalue())[0] == [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def test_row_of_several_lines_names_all_of_them() -> None:
+    rows = list(Sheet(",", 1000).rows([b'id,prompt\n7,"a\nb",left\n8,c\n']))
+
+    assert rows[0].fault == wording("it-has-3-fields-lines-2-to-3")
+    assert [json.loads(row.line) for row in rows] == [['7,"a\nb",left'], {"id": "8", "prompt": "c"}]
 
 
 def test_broken_quote_of_one_line_is_a_fault_of_its_row() -> None:
