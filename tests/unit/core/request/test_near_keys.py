@@ -31,6 +31,7 @@ def test_white_space_around_a_key_is_named() -> None:
 
 def test_key_that_is_almost_messages_is_named_where_it_holds_a_list() -> None:
     assert wording("but-mesages-write-messages") in why({"mesages": [{"role": "user", "content": "x"}]})
+    assert "{completed}" in why({"completed": "yes"})
     assert "{message}" in why({"message": "WINNER!! claim your prize", "label": "spam"})
 
 

@@ -121,7 +121,7 @@ def test_r40_r42_field_may_be_absent_or_within_others(template: str, row: dict[s
         ("{a[-2]}", {"a": [1]}),
         ("{a..b}", {"a": {"": {"b": 1}}}),
         ("{a.__class__}", {"a": {}}),
-        ("{Really?}", {"Really?": ""}),
+        ("x {Really?}", {"Really?": ""}),
         ("{a?}{b?}", {"a": " ", "b": None}),
     ],
 )

@@ -179,6 +179,20 @@ def test_r39_balanced_by_chance_joins_no_rows(seed: int) -> None:
     assert [row["prompt"] for row in found] == [row[1] for row in rows[1:]]
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['"opens', "x", 'closes"'],  # one cell by RFC 4180, and three rows
+        ['5" pipe', '"whole"', '"also"'],  # a quote in a cell without quotes around it, before the first one with
+        ['"whole"', '5" pipe', "x"],
+    ],
+)
+def test_each_sign_that_quotes_are_text_counts(texts: list[str]) -> None:
+    found, _ = read(table_of([("id", "prompt"), *((str(number), text) for number, text in enumerate(texts))]), "\t")
+
+    assert [row["prompt"] for row in found] == texts
+
+
 def test_doubled_quotes_say_that_quotes_enclose_cells() -> None:
     raw = 'id\tprompt\n1\t"5"" pipe"\n2\t"6"" pipe"\n3\t"whole"\n4\t7" pipe\n'
 
