@@ -39,17 +39,17 @@ class RowShape:
             count = min(count, max(self.most, line.rstrip("\r\n " + self.delimiter).count(self.delimiter) + 1))
         return self.least <= count <= self.most
 
-    def are_rows(self, lines: Sequence[str]) -> bool:
+    def are_rows(self, lines: Sequence[str], *, by_ids: bool) -> bool:
         """Return whether the lines that quotes join look like rows of their own.
 
-        In a table with tabs: a later line has a row's fields. Texts have commas and line breaks themselves, so that in
-        other tables the first cells must be ids as well: consecutive numbers (`17`, `18`, or `r-17`, `r-18`), or ids of
-        one form (`a7f-09`, `b3c-11`).
+        A later line has a row's fields, as texts rarely have tabs. With `by_ids` each line has them, as texts have
+        commas and line breaks themselves, and the first cells are ids: consecutive numbers (`17`, `18`, or `r-17`,
+        `r-18`), or ids of one form (`a7f-09`, `b3c-11`).
         """
         lines = [line for line in lines if line.strip()]
         if self.most == 1 or len(lines) < 2:
             return False
-        if self.delimiter == "\t":
+        if not by_ids:
             return any(map(self.fits, lines[1:]))
         if not all(line.count(self.delimiter) + 1 >= self.least for line in lines):
             return False
@@ -65,10 +65,11 @@ def opens_cell(line: bytes, delimiter: bytes) -> bool:
     return b'"' in line and (line.startswith(b'"') or delimiter + b'"' in line)
 
 
-def are_quotes(lines: Sequence[str], shape: RowShape, *, bare: int, is_end: bool) -> bool:
-    """Return whether quotes enclose cells in these lines of a table, which begin with a row.
+def weigh_quotes(lines: Sequence[str], shape: RowShape, *, bare: int, is_end: bool) -> int:
+    """Return how many more rows are wrong if quotes are text than if they enclose cells; 0 if nothing shows it.
 
     Args:
+        lines: The lines from a row on.
         bare: The number of rows before them with a quote, none of it at the beginning of a cell.
         is_end: Whether the last of them is the last of the table: an open quote has no end then.
     """
@@ -88,7 +89,7 @@ def are_quotes(lines: Sequence[str], shape: RowShape, *, bare: int, is_end: bool
         try:
             fields = next(reader)
         except StopIteration:
-            return wrong_as_text >= wrong_as_quotes
+            return wrong_as_text - wrong_as_quotes
         except csv.Error as error:
             is_wrong, is_doubled = is_end or "unexpected end" not in str(error), False
         else:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Literal
 
 from obcd.core.tables.csv_lines import find_separator, table_lines
-from obcd.core.tables.csv_quotes import WINDOW_BYTES, RowShape, are_quotes, opens_cell
+from obcd.core.tables.csv_quotes import WINDOW_BYTES, RowShape, opens_cell, weigh_quotes
 from obcd.errors import CutOffError, FormError
 from obcd.text import describe_encoding
 
@@ -83,6 +83,7 @@ class CsvTable:
     _has_end: bool = field(init=False, default=True)  # whether the last line had its LF
     _shape: RowShape = field(init=False, default=RowShape(",", 1, 1))
     _source: Iterator[bytes] = field(init=False, default=iter(()))
+    _by_ids: bool = field(init=False, default=True)  # whether only ids show that a quote swallowed rows
     _has_quotes: bool = field(init=False, default=False)  # whether the header has quotes: then they enclose cells too
 
     @property
@@ -116,7 +117,8 @@ class CsvTable:
         if self.quotes is None and self.delimiter == "\t" and not self._has_quotes:
             found = _Unquoted(lines)
             yield from self._rows(iter(found), csv.QUOTE_NONE)
-            lines, is_plain = self._decide(found, lines)
+            lines, weight = self._weigh(found, lines)
+            is_plain, self._by_ids = weight < 0, weight > 0
         yield from self._rows(lines, csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL)
 
     def _read_separator(self, lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -172,14 +174,14 @@ class CsvTable:
         self.header, self.unnamed = names, frozenset(unnamed)
         self._shape = RowShape(self.delimiter, least, len(names))
 
-    def _decide(self, found: _Unquoted, lines: Iterator[bytes]) -> tuple[Iterator[bytes], bool]:
-        """Return the lines from the first quote on, and whether quotes are text."""
+    def _weigh(self, found: _Unquoted, lines: Iterator[bytes]) -> tuple[Iterator[bytes], int]:
+        """Return the lines from the first quote on, and what `weigh_quotes` says of those in the window."""
         ahead, size = found.next, sum(map(len, found.next))
         while size < WINDOW_BYTES and (line := next(lines, b"")):
             ahead.append(line)
             size += len(line)
         texts = [line.decode("utf-8", "surrogateescape") for line in ahead]
-        return chain(ahead, lines), not are_quotes(texts, self._shape, bare=found.bare, is_end=size < WINDOW_BYTES)
+        return chain(ahead, lines), weigh_quotes(texts, self._shape, bare=found.bare, is_end=size < WINDOW_BYTES)
 
     def _rows(self, lines: Iterator[bytes], quoting: _Quoting) -> Iterator[list[str] | str]:
         reader = csv.reader(self._texts(lines), delimiter=self.delimiter, strict=True, quoting=quoting)
@@ -194,7 +196,7 @@ class CsvTable:
             except csv.Error as error:
                 yield self._broken(error)
                 continue
-            if len(self._held) > 1 and is_doubtful and self._shape.are_rows(self._held):
+            if is_doubtful and len(self._held) > 1 and self._shape.are_rows(self._held, by_ids=self._by_ids):
                 raise FormError(f"{self._swallowing()}, that look like rows: {_QUOTE_ADVICE}", option=_NO_QUOTES)
             if any(map(str.strip, cells)):
                 yield self._fitted(cells)
