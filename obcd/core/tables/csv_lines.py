@@ -1,8 +1,10 @@
 """The physical lines of a table, as spreadsheets, old systems and pandas end and begin them. Pure, a block at a time.
 
-EF BB BF 73 65 70 3D 3B 0D 0A …     a byte order mark is passed over; `sep=;` names the delimiter (Excel)
-a,b CR 1,2 CR                       lines that end in CR alone ("CSV (Macintosh)") end in LF
-… 1A 1A 1A                          Ctrl-Z ends the file (DOS), if nothing but padding follows
+What is not a line of the table, or ends otherwise:
+
+    EF BB BF sep=; CR LF     a byte order mark is passed over; `sep=;` names the delimiter (Excel)
+    a,b CR 1,2 CR            lines that end in CR alone ("CSV (Macintosh)") end in LF
+    … 1A 1A 1A               Ctrl-Z ends the file (DOS), if nothing but padding follows
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from itertools import chain
 BOM = b"\xef\xbb\xbf"
 #: Most bytes that are searched for the end of the first line, and most that may follow a Ctrl-Z as padding.
 HEAD_BYTES, PADDING_BYTES = 2**16, 2**16
+#: Longest line that is searched for a delimiter: a spreadsheet may repeat it for each of its columns.
+MAX_SEPARATOR_BYTES = 2**15
 CTRL_Z, PADDING = b"\x1a", b"\x1a\0 \t\r\n"
 _QUOTED = re.compile(rb'"[^"]*"')
 _LONE_CR = re.compile(rb"\r(?!\n|\Z)")
-_SEPARATOR = re.compile(r'"?sep=(\\t|[^\w"\r\n])"?\1*[ \t]*\r?\n?', re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=(\\t|[^\w"\r\n])"?\1*+[ \t]*+\r?\n?', re.IGNORECASE)
 
 
 def split_lines(blocks: Iterable[bytes], most_bytes: int, end: bytes = b"\n") -> Iterator[bytes]:
@@ -54,9 +58,9 @@ def table_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 
 def find_separator(line: bytes) -> str:
     """Return the delimiter that a first line such as `sep=;` names, "" if it is not such a line."""
-    found = (
-        _SEPARATOR.fullmatch(line.decode("utf-8", "replace")) if line[:5].lower().lstrip(b'"')[:4] == b"sep=" else None
-    )
+    if len(line) > MAX_SEPARATOR_BYTES:
+        return ""
+    found = _SEPARATOR.fullmatch(line.decode("utf-8", "replace"))
     return "" if found is None else "\t" if found[1] == r"\t" else found[1]
 
 

@@ -197,7 +197,10 @@ class CsvTable:
                 yield self._broken(error)
                 continue
             if is_doubtful and len(self._held) > 1 and self._shape.are_rows(self._held, by_ids=self._by_ids):
-                raise FormError(f"{self._swallowing()}, that look like rows: {_QUOTE_ADVICE}", option=_NO_QUOTES)
+                raise FormError(
+                    f"{self._swallowing()}, that look like rows: {_QUOTE_ADVICE}, quotes = true if it is one row",
+                    option=f"{_NO_QUOTES} or --quotes",
+                )
             if any(map(str.strip, cells)):
                 yield self._fitted(cells)
 

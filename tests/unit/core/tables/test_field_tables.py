@@ -227,7 +227,7 @@ def test_quote_far_behind_the_window_joins_no_rows(monkeypatch: pytest.MonkeyPat
     error = refusal(table_of(broken), "\t")
 
     assert wording("a-quote-makes-one-row-of", 101, 3, 101, 103) in str(error)
-    assert error.option == "--no-quotes"
+    assert error.option == "--no-quotes or --quotes"
     assert len(read(table_of(broken), "\t", quotes=False)[0]) == 103
     assert len(read(table_of(broken), "\t", quotes=True)[0]) == 101
 
@@ -250,7 +250,7 @@ def test_broken_quote_that_swallows_rows_refuses_the_file_with_their_number(raw:
 
     assert wording("a-quote-makes-one-row-of", *lines) in str(error)
     assert "quotes = false" in str(error)
-    assert error.option == "--no-quotes"
+    assert error.option.startswith("--no-quotes")
 
 
 def test_quote_that_never_ends_says_how_far_it_reaches() -> None:
