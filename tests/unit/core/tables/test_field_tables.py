@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -158,7 +158,7 @@ GLUE = [
 ]
 
 
-def table_of(rows: list[tuple[str, ...]], delimiter: str = "\t") -> str:
+def table_of(rows: Sequence[tuple[str, ...]], delimiter: str = "\t") -> str:
     return "".join(delimiter.join(row) + "\n" for row in rows)
 
 
