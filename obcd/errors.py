@@ -64,9 +64,17 @@ class InputError(ObcdError):
 
 
 class FormError(InputError):
-    """A file as a whole does not have the form that its name promises; the message is the reason."""
+    """A file as a whole does not have the form that its name promises; the message is the reason.
+
+    Attributes:
+        option: The option that commands for files have against it, e.g. `--delimiter ';'`; "" if there is none.
+    """
 
     page = "formats"
+
+    def __init__(self, reason: str, *, option: str = "") -> None:
+        super().__init__(reason)
+        self.option = option
 
 
 class CutOffError(FormError):

@@ -26,6 +26,20 @@ def join_lines(text: str, most: int) -> str:
     return whole if len(whole) <= most else whole[: most - 1] + "…"
 
 
+def describe_encoding(raw: bytes) -> str:
+    """Return that bytes are not UTF-8, what they seem to be, and what to do; for bytes that are not UTF-8."""
+    try:
+        is_western = all(char.isprintable() or char in "\t\r\n" for char in raw.decode("cp1252"))
+    except UnicodeDecodeError:  # five bytes have no meaning there
+        is_western = False
+    if not is_western:
+        return "not UTF-8: save the file as UTF-8"
+    return (
+        "not UTF-8, and looks like Windows-1252 (Latin-1): save the file as UTF-8 (in Excel: CSV UTF-8), or convert "
+        "it: iconv -f WINDOWS-1252 -t UTF-8"
+    )
+
+
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """Return e.g. `1 prompt`, `30 prompts`, `1 000 prompts`; `nouns` is a plural that does more than add an s."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}".replace(",", " ")

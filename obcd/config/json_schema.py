@@ -106,6 +106,7 @@ def _say_what_code_checks(table: dict[str, Any]) -> None:
         "num_ctx": {"anyOf": [context, {"type": "string", "const": "auto"}]},
         "options": {"type": "object", "properties": options, "additionalProperties": False},
         "think": {"enum": [True, False, *THINK_LEVELS, NONE["think"]]},
+        "quotes": {"enum": [True, False, NONE["quotes"]]},
         "delimiter": {"type": "string", "minLength": 1, "maxLength": 1},
     }
     for key in table.keys() & spoken.keys():

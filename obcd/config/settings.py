@@ -19,7 +19,8 @@ from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
 from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
 from obcd.core.request.records import JobSettings, canonical_model
-from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
+from obcd.core.request.rows import ID_FIELD
+from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
 from obcd.core.user_limits import UserLimits
@@ -92,7 +93,7 @@ DAY_SECONDS = 86400.0
 #: key that a profile leaves out comes from the top level.
 NONE = {
     "system_message": False, "schema": False, "format": False, "template": False, "options": False, "aliases": False,
-    "think": "auto",
+    "think": "auto", "quotes": "auto",
 }  # fmt: skip
 
 #: The limits of a context, in tokens (Ollama makes 4 of 0), and the context where nothing else is set.
@@ -264,6 +265,7 @@ class Profile(Table):
     id_field: FieldName | None = None
     accept: Accept | None = Field(None, strict=False)
     delimiter: Delimiter | None = None
+    quotes: bool | None = None
     repairs: int | None = Field(None, ge=0, le=MAX_REPAIRS)
     repeat: Repeat | None = None
     cache: bool | None = None
@@ -299,6 +301,7 @@ class Settings(Table):
         id_field: The field of a row that is its id.
         accept: The file formats that are accepted beside JSONL, which always is.
         delimiter: The character between the fields of CSV.
+        quotes: Whether quotes enclose cells of a table, or are part of the texts; None: found by its rows.
         repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
@@ -321,6 +324,7 @@ class Settings(Table):
     id_field: FieldName = ID_FIELD
     accept: Accept = Field(("jsonl",), strict=False)
     delimiter: Delimiter = ","
+    quotes: bool | None = None
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False

@@ -178,7 +178,7 @@ def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
     first = json.loads(raw)
     disk.remove_tree(folder)
     hint = ""
-    if prompts.suffix.lower() in (".csv", ".tsv"):
+    if prompts.suffix.lower() in (".csv", ".tsv") and "UTF-8" not in first["message"]:
         hint = f"; to make a prompt file of one column: obcd prepare {prompts} --column NAME -o prompts.jsonl"
     elif _begins_array(prompts):
         hint = f"; {ARRAY_ADVICE}"

@@ -73,6 +73,7 @@ TYPES = {
     "slots": 'an integer from 1 to 1024, or `"auto"`',
     "num_ctx": f'an integer from {MIN_CONTEXT} to {MAX_CONTEXT}, or `"auto"`',
     "think": "`true`, `false`, or a string",
+    "quotes": '`true`, `false`, or `"auto"`',
     "delimiter": "a string of one character",
     "gpus": '`"all"`, `0`, or an array of integers and strings',
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.converting import LineShape, columns_of, read_ours, write_cells, write_line
 from obcd.core.tables.csv_cells import sheet_of
-from obcd.core.tables.csv_reader import Sheet, split_lines, to_csv
+from obcd.core.tables.csv_lines import split_lines
+from obcd.core.tables.csv_reader import Sheet, to_csv
 from obcd.core.tables.file_format import JSONL, Form
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import InputError, LineError
@@ -42,10 +43,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """How many lines were written, and how many were left out."""
+    """How many lines were written, and how many were left out.
+
+    Attributes:
+        nameless: `{name given to a column without one: the first row that has something in it}`.
+    """
 
     lines: int
     left_out: int
+    nameless: Mapping[str, int] = field(default_factory=dict)
 
 
 def convert(
@@ -90,7 +96,7 @@ def convert(
         raise InputError(f"cannot convert: {error.strerror}") from error
     if not written:
         raise InputError("nothing was written: every line was left out" if left_out else "there is no prompt in it")
-    return ConversionReport(written, left_out)
+    return ConversionReport(written, left_out, sheet.nameless if sheet is not None else {})
 
 
 _Refuse = Callable[[int, LineError], None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from obcd.core.request.lines import parse_line
-from obcd.core.request.rows import fields_of, fill
+from obcd.core.request.templates import TemplateField, fields_of, fill
 from obcd.errors import InputError, LineError, UsageError
 from obcd.prompts.texts import TEXT_FIELD, Prompt
 from obcd.text_files import LeftOut
@@ -27,7 +27,7 @@ class Wrapping:
     """What is added to every text."""
 
     template: str = (
-        PLACEHOLDER  # as of a profile (`core.request.rows`): `{age} years: {text}`; `{{` and `}}` are braces
+        PLACEHOLDER  # as of a profile (`core.request.templates`): `{age} years: {text}`; `{{` and `}}` are braces
     )
     system: str | None = None
     may_be_same: bool = False  # whether all prompts may be the same, as prompts about pictures are
@@ -43,8 +43,8 @@ class Wrapping:
             raise UsageError("the template or system message is not UTF-8: set the terminal to UTF-8")
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """The names of the template's fields."""
+    def fields(self) -> tuple[TemplateField, ...]:
+        """The fields of the template."""
         return fields_of(self.template)
 
     def line(self, prompt: Prompt) -> bytes:

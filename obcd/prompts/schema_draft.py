@@ -9,16 +9,17 @@ depth nor keys, and forbids no further keys; the code that it would need around 
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from obcd.core.tables.csv_reader import read_header
+from obcd.core.tables.csv_table import CsvTable
 from obcd.errors import InputError
 
 #: Maximum number of different keys; more are free-form keys and not a record.
 MAX_KEYS = 1000
+#: Longest row of a table, in bytes.
+MAX_ROW_BYTES = 2**28
 #: Maximum nesting.
 MAX_DEPTH = 32
 #: Texts that all match this get it as their pattern, which makes a model's answers end.
@@ -102,7 +103,9 @@ def draft_schema(examples: Iterable[object]) -> dict[str, object]:
     return seen.schema()
 
 
-def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, object]]:
+def csv_examples(
+    blocks: Iterable[bytes], delimiter: str = ",", quotes: bool | None = None
+) -> Iterator[dict[str, object]]:
     """Yield the rows of a CSV file as records; a cell's type is the narrowest that all cells of its column have.
 
     A pipe allows no second pass, so each cell gets the type that it alone could have; `draft_schema` widens it. Numbers
@@ -111,23 +114,15 @@ def csv_examples(lines: Iterable[str], delimiter: str = ",") -> Iterator[dict[st
     Raises:
         InputError: If the file has no header, a row of another length, or a field that is too long.
     """
-    left = iter(lines)
-    header, above = read_header(left, delimiter)
-    if not any(header):
-        raise InputError("it has no header: its first line must name the columns")
-    if len(set(header)) < len(header):
+    table = CsvTable(delimiter, MAX_ROW_BYTES, quotes)
+    table.open(blocks)
+    if len(set(table.header)) < len(table.header):
         raise InputError("two of its columns have the same name: name each differently")
-    rows = csv.reader(left, delimiter=delimiter, strict=True)
-    try:
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(header):
-                line = above + rows.line_num
-                raise InputError(f"line {line} has {len(row)} fields, the header {len(header)}: correct it")
-            yield {name: _cell(text) for name, text in zip(header, row, strict=True)}
-    except csv.Error as error:
-        raise InputError(f"line {above + rows.line_num} is not valid CSV: {error}") from None
+    for cells in table.rows():
+        if isinstance(cells, str):
+            raise InputError(f"line {table.first}: {cells}")
+        named = enumerate(zip(table.header, cells, strict=True))
+        yield {name: _cell(text) for place, (name, text) in named if text.strip() or place not in table.unnamed}
 
 
 def settle_columns(schema: dict[str, object]) -> dict[str, object]:

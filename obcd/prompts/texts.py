@@ -6,26 +6,28 @@ does not stop the reader.
 
 from __future__ import annotations
 
-import csv
+import codecs
 import fnmatch
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from obcd.core.request.lines import MESSAGE_KEYS, OUR_KEYS
-from obcd.core.tables.csv_reader import check_delimiter, read_header
+from obcd.core.request.templates import TemplateField
+from obcd.core.tables.csv_table import CsvTable
 from obcd.errors import FormError, InputError
-from obcd.text import printable
+from obcd.text import describe_encoding, printable
 from obcd.text_files import LeftOut, bounded_lines
 
 #: which files of a folder are texts by default
 DEFAULT_GLOBS = ("*.txt", "*.md")
 #: maximum size of a text file, line or CSV field; more than any model reads
 MAX_TEXT_BYTES = 64 * 1024 * 1024
+#: how much of a table is read at once
+BLOCK_BYTES = 2**20
 #: the field of a template that is the text itself
 TEXT_FIELD = "text"
 #: keys of a line that have a meaning to obcd (design.md 4): an echoed column must not take one of these names
@@ -53,8 +55,9 @@ class Columns:
     text: str
     id: str | None = None  # None: the id is the number of the row, from 1
     keep: bool = False  # whether the other columns are echoed
-    fields: tuple[str, ...] = ()  # the columns that the template names
+    fields: tuple[TemplateField, ...] = ()  # the columns that the template names
     delimiter: str = ","
+    quotes: bool | None = None  # whether quotes enclose cells; None: found by the rows
 
 
 def prompts_from_folder(
@@ -116,37 +119,39 @@ def prompts_from_csv(stream: BinaryIO, name: str, columns: Columns) -> Iterator[
         columns: which columns are used.
 
     Raises:
-        InputError: If there is no such column, or the file is not UTF-8 or not valid CSV (a quote that never ends would
-            swallow the rest).
+        FormError: If it is not CSV, or a quote that is never closed swallows the rest.
+        InputError: If there is no such column, or the file is not UTF-8.
     """
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    lines, above = iter(text), 0
-    reader = csv.reader(lines, delimiter=columns.delimiter, strict=True)
+    table = CsvTable(columns.delimiter, MAX_TEXT_BYTES, columns.quotes)
     try:
-        with _large_fields():
-            header, above = read_header(lines, columns.delimiter)
-            yield from _prompts_from_rows(header, reader, name, columns)
+        table.open(_utf8_blocks(stream))
+        yield from _prompts_from_rows(table, name, columns)
     except FormError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise FormError(f"{name}: {error}", option=error.option) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8: convert it first, for example with iconv -t UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{name} is not valid CSV at line {above + reader.line_num}: {error}") from error
+        raise InputError(f"{name} is {describe_encoding(error.object)}") from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from error
-    finally:
-        text.detach()
 
 
-def csv_columns(stream: BinaryIO, delimiter: str) -> list[str]:
-    """Return the column names of a CSV file for messages; [] if its first line is not a header.
+def _utf8_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the blocks of a file, or raise UnicodeDecodeError: a text of another encoding is refused as a whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while block := stream.read(BLOCK_BYTES):
+        decoder.decode(block)
+        yield block
+    decoder.decode(b"", final=True)
+
+
+def csv_columns(stream: BinaryIO, delimiter: str, quotes: bool | None = None) -> list[str]:
+    """Return the column names of a CSV file, for messages.
 
     Raises:
-        FormError: If another character divides them.
+        FormError: If it has no header, or another character divides them.
     """
-    line = next(bounded_lines(stream, MAX_TEXT_BYTES), b"").removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    check_delimiter(line, delimiter)
-    return next(csv.reader([line], delimiter=delimiter), [])
+    table = CsvTable(delimiter, MAX_TEXT_BYTES, quotes)
+    table.open(iter(partial(stream.read, BLOCK_BYTES), b""))
+    return table.header
 
 
 def _prompts_below(
@@ -195,38 +200,49 @@ def _checked(text: str) -> str | LeftOut:
     return text
 
 
-def _prompts_from_rows(
-    header: list[str], reader: Iterator[list[str]], name: str, columns: Columns
-) -> Iterator[Prompt | LeftOut]:
+def _prompts_from_rows(table: CsvTable, name: str, columns: Columns) -> Iterator[Prompt | LeftOut]:
+    header = table.header
     text_at = _column(header, columns.text, name)
     id_at = None if columns.id is None else _column(header, columns.id, name)
     fields_at = _fields(header, name, columns)
     kept = _kept(header, {text_at, id_at}, name) if columns.keep else {}
-    for number, row in enumerate((row for row in reader if row), 1):
+    for number, row in enumerate(table.rows(), 1):
         place = f"{name} row {number}"
-        if len(row) != len(header):
-            yield LeftOut(place, f"it has {len(row)} fields where the header has {len(header)}")
+        if isinstance(row, str):
+            if table.is_open:
+                raise InputError(f"{name}: {table.cut}: more may be missing")
+            yield LeftOut(place, row)
             continue
         text = _checked(row[text_at])
         if isinstance(text, LeftOut):
             yield LeftOut(place, text.reason)
             continue
-        extra = {key: row[index] for key, index in kept.items()}
+        extra = {key: row[index] for key, index in kept.items() if row[index] or index not in table.unnamed}
         fields = {field: row[index] for field, index in fields_at.items()}
         yield Prompt(number if id_at is None or not row[id_at].strip() else row[id_at], text, place, extra, fields)
 
 
 def _fields(header: list[str], name: str, columns: Columns) -> dict[str, int]:
     """Return {field of the template except the text: index of its column}."""
-    if TEXT_FIELD in columns.fields and TEXT_FIELD in header and columns.text != TEXT_FIELD:
+    others = [field for field in columns.fields if field.name != TEXT_FIELD]
+    if len(others) < len(columns.fields) and TEXT_FIELD in header and columns.text != TEXT_FIELD:
         raise InputError(
             f"{name} has a column named {TEXT_FIELD}, and {{{TEXT_FIELD}}} stands for the column "
             f"{printable(columns.text)}: name that one in the template"
         )
     try:
-        return {field: _column(header, field, name) for field in columns.fields if field != TEXT_FIELD}
+        names = [_column_name(field, header) for field in others if not _is_absent(field, header)]
+        return {each: _column(header, each, name) for each in names}
     except InputError as error:
         raise InputError(f"{error} (the template names it; write literal braces twice: {{{{ }}}})") from None
+
+
+def _is_absent(field: TemplateField, header: list[str]) -> bool:
+    return field.is_optional and field.name not in header and field.text not in header
+
+
+def _column_name(field: TemplateField, header: list[str]) -> str:
+    return field.name if field.name in header and field.text not in header else field.text
 
 
 def _column(header: list[str], wanted: str, name: str) -> int:
@@ -252,13 +268,3 @@ def _kept(header: list[str], used: set[int | None], name: str) -> dict[str, int]
             )
         kept[key] = index
     return kept
-
-
-@contextmanager
-def _large_fields() -> Iterator[None]:
-    """Raise the csv module's limit of 128 KiB per field, which holds for the whole process, during a `with` block."""
-    before = csv.field_size_limit(MAX_TEXT_BYTES)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)

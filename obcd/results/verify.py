@@ -17,7 +17,8 @@ from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
 
-from obcd.core.request.rows import ID_FIELD, PLAIN, Reading, parse_template
+from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
+from obcd.core.request.templates import pieces_of
 from obcd.core.tables.file_format import kept_name
 from obcd.errors import InputError
 from obcd.results.reading.answers import Answer
@@ -351,7 +352,7 @@ def _reading(manifest: dict[str, object]) -> Reading:
         names = ignore if isinstance(ignore, list) else []
         return Reading(ignore=frozenset(name for name in names if isinstance(name, str)))
     try:
-        parse_template(template)
+        pieces_of(template)
     except ValueError:
         return PLAIN
     return Reading(template, id_field if isinstance(id_field, str) else ID_FIELD)

@@ -528,7 +528,7 @@ def test_prepare_writes_to_standard_output_all_or_nothing() -> None:
 
     broken = obcd("prepare", "-", "--column", "q", feed=b'q\nWhy?\n"never ends\n')
     assert (broken.returncode, broken.stdout) == (ExitCode.INPUT, b"")
-    assert broken.stderr.startswith(b"obcd: standard input is not valid CSV at line 3")
+    assert broken.stderr.startswith(b"obcd: standard input: its last row, from line 3 on, ends within quotes")
 
 
 @pytest.mark.parametrize("command", ["prepare", "print", "merge"])

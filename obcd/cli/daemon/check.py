@@ -25,6 +25,7 @@ from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
 from obcd.diagnostics.installation import ask, examine
 from obcd.diagnostics.lock_holders import lock_holders
+from obcd.diagnostics.templates import examine_templates
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe, probe_all
 from obcd.spool.folders.layout import Layout
@@ -71,7 +72,7 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
-    found_here = examine(ask(layout, settings))
+    found_here = [*examine_templates(settings), *examine(ask(layout, settings))]
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()

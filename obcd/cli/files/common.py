@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+import click
+
 from obcd.cli.common import say
 from obcd.core.tables.file_format import is_delimiter
-from obcd.errors import InputError, UsageError
+from obcd.errors import FormError, InputError, UsageError
 from obcd.text import printable
 from obcd.text_files import LeftOut, output_file, output_stream
 
@@ -45,6 +48,22 @@ def one_delimiter(given: str) -> str:
     if not is_delimiter(delimiter):
         raise UsageError("--delimiter takes one character, such as ; or \\t")
     return delimiter
+
+
+def sentence_of(error: FormError) -> str:
+    """Return the reason of a refusal, with the command's own way out."""
+    return f"{error}, or give {error.option}" if error.option else str(error)
+
+
+def quotes_option(command: Callable[..., object]) -> Callable[..., object]:
+    """Add `--quotes/--no-quotes` to a command that reads tables."""
+    return click.option(
+        "--quotes/--no-quotes",
+        "quotes",
+        default=None,
+        help="whether quotes enclose the cells of a table, or are part of its texts [default: they enclose cells; in a "
+        "table with tabs, as fits more rows]",
+    )(command)
 
 
 def say_left_out(item: LeftOut) -> None:

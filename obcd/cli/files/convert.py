@@ -9,7 +9,16 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, say_left_out, target
+from obcd.cli.files.common import (
+    STANDARD,
+    one_delimiter,
+    quotes_option,
+    refuse_published,
+    say_left_out,
+    sentence_of,
+    target,
+)
+from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape
 from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of
@@ -59,6 +68,7 @@ Exit codes: 0 done, 3 lines were left out (each is named), 5 nothing could be co
 @click.option(
     "--delimiter", metavar="CHAR", help="between the fields of SOURCE if it is CSV, else of FILE [default: a comma]"
 )
+@quotes_option
 @click.option("--force", is_flag=True, help="replace FILE if it exists")
 def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how click works
     source: str,
@@ -68,6 +78,7 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
     model: str,
     columns: str | None,
     delimiter: str | None,
+    quotes: bool | None,
     force: bool,
 ) -> None:
     """convert prompt files between formats.
@@ -90,6 +101,8 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
         raise UsageError("--columns names a column twice, or one without a name")
     if names and shape is not LineShape.TABLE:
         raise UsageError("--columns is for --to csv")
+    if quotes is not None and form.kind not in DELIMITERS:
+        raise UsageError("--quotes and --no-quotes are for a SOURCE that is CSV or TSV")
     read_by, written_by = _delimiters(delimiter, form, goal)
     wanted = Wanted(shape=shape, delimiter=written_by, columns=names, model=model)
     refuse_published(output)
@@ -100,9 +113,11 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
             raise InputError(f"cannot read {printable(source)}: {error.strerror}") from error
         written = files.enter_context(target(output, overwrite=force))
         try:
-            done = convert(stream, form, wanted, written, say_left_out, Reading(delimiter=read_by))
+            done = convert(stream, form, wanted, written, say_left_out, Reading(delimiter=read_by, quotes=quotes))
         except FormError as error:
-            raise InputError(f"{printable(source)}: {error}") from None
+            raise InputError(f"{printable(source)}: {sentence_of(error)}") from None
+    for sentence in describe_ignored(done.nameless):
+        say(sentence)
     say(f"{done.lines} lines converted" + (f", in {printable(str(Path(output)))}" * (output != "-")))
     if done.left_out:
         raise PartialError(f"{done.left_out} lines left out")

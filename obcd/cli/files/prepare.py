@@ -13,7 +13,7 @@ from typing import BinaryIO
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, say_left_out, target
+from obcd.cli.files.common import STANDARD, one_delimiter, quotes_option, say_left_out, sentence_of, target
 from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.prompts.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
 from obcd.prompts.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
@@ -56,6 +56,7 @@ Examples:
     help="echo the other CSV columns into the responses, with _ in front where the name is a key of obcd",
 )
 @click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
+@quotes_option
 @click.option(
     "--images", is_flag=True, help="SOURCE is a folder of pictures: one prompt for each, with the picture in base64"
 )
@@ -82,6 +83,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     id_column: str | None,
     keep: bool,
     delimiter: str | None,
+    quotes: bool | None,
     images: bool,
     max_image_bytes: int,
     template: str | None,
@@ -99,7 +101,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
         raise UsageError("--images needs a folder of pictures: obcd prepare FOLDER --images")
     chosen = (TEMPLATE if images else PLACEHOLDER) if template is None else template
     wrapping = Wrapping(template=chosen, system=system, may_be_same=images)
-    if column is None and (others := [name for name in wrapping.fields if name != TEXT_FIELD]):
+    if column is None and (others := [field.text for field in wrapping.fields if field.name != TEXT_FIELD]):
         raise UsageError(
             f"the template names {{{printable(others[0])}}}, and a text has only the field {PLACEHOLDER}: write a "
             "literal brace twice, {{ or }}; other fields are columns of CSV (--column)"
@@ -108,9 +110,14 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
     read = partial(image_from_file, most_bytes=max_image_bytes) if images else None
     columns = None
     if column is not None:
-        columns = Columns(text=column, id=id_column, keep=keep, delimiter=between, fields=wrapping.fields)
-    with target(output, overwrite=force) as stream, _prompts(source, columns, globs, read, between) as prompts:
-        done = write_prompts(prompts, wrapping, stream, say_left_out)
+        columns = Columns(
+            text=column, id=id_column, keep=keep, delimiter=between, quotes=quotes, fields=wrapping.fields
+        )
+    try:
+        with target(output, overwrite=force) as stream, _prompts(source, columns, globs, read, between) as prompts:
+            done = write_prompts(prompts, wrapping, stream, say_left_out)
+    except FormError as error:
+        raise InputError(sentence_of(error)) from None
     say(_prepared_text(done.prompts, output))
     if done.long_lines:
         longer = f"{plural(done.long_lines, 'line')} longer than {DEFAULT_MAX_LINE_BYTES} bytes"
@@ -151,7 +158,7 @@ def _single_file(path: Path, source: str, delimiter: str) -> Prompt | LeftOut:
             with _open(path) as file:
                 known = ", ".join(printable(each) for each in csv_columns(file, delimiter))
         except FormError as error:
-            raise InputError(f"{name}: {error}") from None
+            raise InputError(f"{name}: {sentence_of(error)}") from None
         raise UsageError(
             f"which column of {name} holds the text? Give --column NAME; its columns are: {known or 'none'}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import click
 
 from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, target
+from obcd.cli.files.common import STANDARD, one_delimiter, quotes_option, sentence_of, target
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.schemas import check_schema
-from obcd.errors import InputError, UsageError
+from obcd.errors import FormError, InputError, UsageError
 from obcd.prompts.pydantic_models import find_models, model_schema
 from obcd.prompts.schema_draft import csv_examples, draft_schema, is_schema, settle_columns
 from obcd.text import printable
@@ -36,9 +35,12 @@ Then name it in the configuration: schema = "record.schema.json".
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--model", metavar="NAME", help="the pydantic model in a .py file; this RUNS that file, as python does")
 @click.option("--delimiter", metavar="CHAR", help="between CSV fields [default: a comma; a tab for .tsv]")
+@quotes_option
 @click.option("-o", "--output", default=STANDARD, metavar="FILE", help="the schema; - is standard output [default: -]")
 @click.option("--force", is_flag=True, help="replace the schema's file if it exists")
-def schema(source: Path, model: str | None, delimiter: str | None, output: str, force: bool) -> None:
+def schema(
+    source: Path, model: str | None, delimiter: str | None, quotes: bool | None, output: str, force: bool
+) -> None:
     """draft a JSON schema from examples.
 
     FILE holds example records (.json, .jsonl), a table (.csv, .tsv), or a pydantic model (.py). A key that all examples
@@ -49,9 +51,11 @@ def schema(source: Path, model: str | None, delimiter: str | None, output: str, 
         raise UsageError(f"--model is for a .py file, and this is {name}")
     if delimiter is not None and suffix not in (".csv", ".tsv"):
         raise UsageError("--delimiter is one character, for a .csv or .tsv file")
+    if quotes is not None and suffix not in (".csv", ".tsv"):
+        raise UsageError("--quotes and --no-quotes are for a .csv or .tsv file")
     if delimiter is not None:
         delimiter = one_delimiter(delimiter)
-    drafted = _draft(source, name, model, delimiter)
+    drafted = _draft(source, name, model, delimiter, quotes)
     why = check_schema(drafted)
     if why:
         raise InputError(f"the schema drafted from {name} cannot be used: {why}")
@@ -61,14 +65,14 @@ def schema(source: Path, model: str | None, delimiter: str | None, output: str, 
         say(f'{printable(output)}; next: schema = "{printable(output)}" in the configuration or one of its profiles')
 
 
-def _draft(source: Path, name: str, model: str | None, delimiter: str | None) -> dict[str, object]:
+def _draft(source: Path, name: str, model: str | None, delimiter: str | None, quotes: bool | None) -> dict[str, object]:
     match source.suffix.lower():
         case ".py":
             return _of_program(source, name, model)
         case ".csv" | ".tsv":
             chosen = delimiter or ("\t" if source.suffix.lower() == ".tsv" else ",")
-            lines = io.StringIO(_read(source, name), newline="")
-            return _named(name, lambda: settle_columns(draft_schema(csv_examples(lines, chosen))))
+            raw = _read(source, name).encode()
+            return _named(name, lambda: settle_columns(draft_schema(csv_examples([raw], chosen, quotes))))
         case ".json" | ".jsonl" | ".ndjson":
             return _named(name, lambda: draft_schema(_records(source, name)))
         case _:
@@ -78,6 +82,8 @@ def _draft(source: Path, name: str, model: str | None, delimiter: str | None) ->
 def _named(name: str, draft: Callable[[], dict[str, object]]) -> dict[str, object]:
     try:
         return draft()
+    except FormError as error:
+        raise InputError(f"{name}: {sentence_of(error)}") from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 

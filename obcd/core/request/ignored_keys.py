@@ -6,6 +6,7 @@ beside `prompt`, or a `model` beside `role` and `content`, was probably meant to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from obcd.core.request.dropped_keys import has_no_effect
@@ -29,6 +30,8 @@ _ELSEWHERE = {
     "guided_json": "`format`",
     "structured_outputs": "`format`",
 }
+#: The name that `csv_table` gives to a column without one.
+_NAMELESS = re.compile(r"_*column_(\d+)")
 _OURS = frozenset().union(*KIND_KEYS.values())
 _MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | {"tool_choice"}
 
@@ -43,12 +46,20 @@ def note_unobeyed(found: dict[str, int], request: Request) -> None:
         found.setdefault(key, request.line)
 
 
+def note_nameless(found: dict[str, int], nameless: Mapping[str, int]) -> None:
+    """Record the columns of a table that have no name and hold something, as the keys that are made of them."""
+    for key, row in nameless.items():
+        found.setdefault(key, row)
+
+
 def describe_ignored(found: Mapping[str, int]) -> list[str]:
     """Return a sentence for each."""
     return [_describe(key, line) for key, line in found.items()]
 
 
 def _describe(key: str, line: int) -> str:
+    if key not in _MEANT and (column := _NAMELESS.fullmatch(key)):
+        return f"column {column[1]} of the table has no name, and row {line} has something in it: it is called `{key}`"
     if has_no_effect(key):
         return f"`{key}` (line {line}) is not sent: it has no effect on an answer"
     if "." in key:

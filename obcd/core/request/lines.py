@@ -25,16 +25,19 @@ from typing import TypeGuard
 from obcd.core.request.conversation import data_sets
 from obcd.core.request.conversation.messages import read_message, read_messages
 from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.near_keys import why_no_prompt
 from obcd.core.request.openai import anthropic_batches
 from obcd.core.request.openai.openai_request import LINE_KEYS, is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
 from obcd.core.request.pictures import check_images
 from obcd.core.request.records import Kind, Request
-from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
+from obcd.core.request.rows import PLAIN, Reading
+from obcd.core.request.templates import fill, is_blank
 from obcd.core.request.tools import check_tools
 from obcd.core.schema.schemas import check_schema
 from obcd.core.schema.strict_json import DECODER, depth_of, short_key
 from obcd.errors import LineError
+from obcd.text import describe_encoding
 
 #: Deepest nesting of a line; real chat lines need six levels.
 MAX_DEPTH = 32
@@ -158,12 +161,9 @@ def _request(document: dict[str, object], line: int, dropped: Dropped) -> Reques
 
 def _no_prompt(document: dict[str, object]) -> LineError:
     for key in document:
-        if misspelt := why_misspelt(key, (*OURS_DOORS, *LINE_KEYS, *data_sets.LISTS)):
+        if misspelt := why_misspelt(key, (*LINE_KEYS, *data_sets.LISTS)):
             return LineError(f"the key `{short_key(key)}`: {misspelt}")
-    return LineError(
-        why_foreign(document)
-        or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
-    )
+    return LineError(why_foreign(document) or why_no_prompt(document))
 
 
 def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) -> object:
@@ -201,7 +201,8 @@ def parse_object(raw: bytes) -> dict[str, object]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise LineError(f"not UTF-8 at byte {error.start + 1}: save the file as UTF-8") from None
+        what = describe_encoding(raw).removeprefix("not UTF-8")
+        raise LineError(f"not UTF-8 at byte {error.start + 1}{what}") from None
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:

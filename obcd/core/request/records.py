@@ -96,6 +96,7 @@ class JobSettings:
         template: Makes the prompt of each line, which then is a row (see `rows`); None: lines hold their prompts.
         id_field: The field of a row that is its id.
         delimiter: The character between the fields of CSV.
+        quotes: Whether quotes enclose cells of a table (RFC 4180) or are text; None: found by its rows.
         send_schema: Whether `format` is sent to the server, whose grammar then lets the model write nothing else;
             otherwise answers are only checked here.
         repairs: How often, at most, a request is sent again because its answer does not fit its `format`.
@@ -122,6 +123,7 @@ class JobSettings:
     template: str | None = None
     id_field: str = ID_FIELD
     delimiter: str = ","
+    quotes: bool | None = None
     send_schema: bool = True
     repairs: int = 2
     cache: bool = False
@@ -137,8 +139,8 @@ class JobSettings:
     def reading(self) -> Reading:
         """What the job's lines are read with."""
         if self.template is None:
-            return Reading(delimiter=self.delimiter, ignore=frozenset(self.ignore))
-        return Reading(self.template, self.id_field, self.delimiter)
+            return Reading(delimiter=self.delimiter, quotes=self.quotes, ignore=frozenset(self.ignore))
+        return Reading(self.template, self.id_field, self.delimiter, quotes=self.quotes)
 
     def to_json(self) -> dict[str, object]:
         """Return the settings in the form of `job.json` and `manifest.json`.

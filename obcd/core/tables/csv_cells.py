@@ -12,10 +12,11 @@ it is an empty text, to be echoed. If a template makes the prompts, all cells ar
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from obcd.core.request.conversation.data_sets import OBEYED
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
+from obcd.core.request.near_keys import describe_key, find_near, name_keys, suggest_template
 from obcd.core.request.records import Kind
 from obcd.core.request.rows import Reading
 from obcd.core.tables.csv_reader import Sheet
@@ -66,16 +67,19 @@ def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     return document
 
 
-def check_columns(header: Iterable[str]) -> None:
+def check_columns(header: Sequence[str]) -> None:
     """Refuse a table without prompts as a whole: none of its rows could be a request.
 
     Raises:
         FormError: With what to do.
     """
     if DOORS.keys().isdisjoint(header):
+        near = find_near("prompt", header)
+        which = f", {describe_key(near)}" if near else ""
         raise FormError(
-            "none of its columns is called `prompt`: rename the one with the prompts, let a profile make prompts of "
-            'them (template = "Summarise: {note}"), or make a prompt file of one (obcd prepare --column NAME)'
+            f"none of its columns is called `prompt`: rename the one with the prompts{which}, let a profile make "
+            f"prompts of them ({suggest_template(header)}), or make a prompt file of one (obcd prepare --column NAME); "
+            f"its columns are {name_keys(header)}"
         )
 
 
@@ -87,8 +91,8 @@ def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
     """
     delimiter = form.delimiter(reading.delimiter)
     if reading.template is not None:
-        return Sheet(delimiter, most_bytes)
-    return Sheet(delimiter, most_bytes, read=read_cells, check=check_columns)
+        return Sheet(delimiter, most_bytes, reading.quotes)
+    return Sheet(delimiter, most_bytes, reading.quotes, read=read_cells, check=check_columns)
 
 
 def _read_cell(name: str, cell: str) -> object:

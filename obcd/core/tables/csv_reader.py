@@ -4,8 +4,9 @@
     7,"BP 150/95,
     no cough"
 
-UTF-8, with or without a byte order mark; quotes as in RFC 4180. A row that is not valid gives a line that is not an
-object, so that it fails wherever it is read again, and keeps its text: `["8,one field too many,x"]`.
+UTF-8, with or without a byte order mark; quotes as in RFC 4180, or part of the texts (`csv_quotes`). A row that is not
+valid gives a line that is not an object, so that it fails wherever it is read again, and keeps its text:
+`["8,one field too many,x"]`.
 """
 
 from __future__ import annotations
@@ -13,20 +14,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from obcd.core.tables.csv_table import CsvTable
 from obcd.errors import FormError, LineError
 from obcd.text import printable
 
-#: Most columns, and most characters of a column's name.
-MAX_COLUMNS, MAX_NAME_LENGTH = 2000, 200
-BOM = "\ufeff"
-#: {usual character between fields: its name in the plural}
-_SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_QUOTED = re.compile(r'"[^"]*"')
+#: Most characters of a column's name.
+MAX_NAME_LENGTH = 200
+_encode_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,218 +44,95 @@ class Sheet:
     """Reads CSV.
 
     Attributes:
-        delimiter: The character between fields.
+        delimiter: The character between fields; a first line `sep=;` counts more.
         most_bytes: The longest row, in bytes.
+        quotes: Whether quotes enclose cells; None: found by the rows.
         read: Makes a document of the cells of a row, by the names of their columns; LineError if they are not valid.
         check: Raises FormError if the columns cannot be used.
-        header: The names of the columns, once a row was read.
-        cut: At the end: why the file seems to be incomplete; "" if it does not.
+        nameless: `{name given to a column without one: the first row, from 1, that has something in it}`.
     """
 
     delimiter: str
     most_bytes: int
+    quotes: bool | None = None
     read: Callable[[dict[str, str]], dict[str, object]] = field(kw_only=True, default=dict)
     check: Callable[[list[str]], None] | None = field(kw_only=True, default=None)
-    header: list[str] = field(init=False, default_factory=list)
-    cut: str = ""
-    _held: list[str] = field(default_factory=list)  # the lines of the present row
-    _lines: int = 0  # number of lines read
-    _has_end: bool = True  # whether the last line had its LF
+    nameless: dict[str, int] = field(init=False, default_factory=dict)
+    _table: CsvTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._table = CsvTable(self.delimiter, self.most_bytes, self.quotes)
+
+    @property
+    def cut(self) -> str:
+        """At the end: why the file seems to be incomplete; "" if it does not."""
+        return self._table.cut
+
+    @property
+    def header(self) -> list[str]:
+        """The names of the columns, once a row was read: all that have a name, or something in a row so far."""
+        table = self._table
+        return [name for place, name in enumerate(table.header) if place not in table.unnamed or name in self.nameless]
 
     def rows(self, blocks: Iterable[bytes]) -> Iterator[Row]:
         """Yield the rows of a file.
 
         Raises:
-            FormError: If the header is not valid, or a row is too long.
+            FormError: If the header is not valid, a row is too long, or a broken quote makes one row of several.
         """
-        csv.field_size_limit(2**31 - 1)  # one limit for the whole process; rows are bounded here
-        reader = csv.reader(self._texts(blocks), delimiter=self.delimiter, strict=True)
-        header = self.header = self._header(reader)
-        while True:
-            self._held.clear()
-            first = self._lines + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    self.cut = f"its last row, from line {first} on, ends within quotes"
-                yield self._bad(f"it is not CSV: {_reason(error)}", first)
+        table = self._table
+        table.open(blocks)
+        names = table.header
+        _check_names(names)
+        if self.check is not None and not table.cut:
+            self.check(self.header)
+        for number, cells in enumerate(table.rows(), 1):
+            if isinstance(cells, str):
+                yield self._bad(cells)
                 continue
-            if fields:
-                yield self._row(header, fields, first)
+            row = self._named(names, cells, number) if table.unnamed else dict(zip(names, cells, strict=True))
+            try:
+                yield Row(_encoded(self.read(row)))
+            except LineError as error:
+                yield self._bad(str(error))
 
-    def _header(self, reader: Iterator[list[str]]) -> list[str]:
-        try:
-            header = next((row for row in reader if row), None)
-        except csv.Error as error:
-            check_delimiter("".join(self._held), self.delimiter)
-            raise FormError(f"its header (the first line) is not CSV: {_reason(error)}") from None
-        if header is None:
-            raise FormError("it is empty: a first line with the names of the columns is needed")
-        if not self._has_end:
-            self.cut = "its header (the first line) has no end"
-        else:  # half a header may become a valid one
-            check_delimiter("".join(self._held).lstrip("\r\n"), self.delimiter)
-        _check_header(header)
-        if self.check is not None and not self.cut:
-            self.check(header)
-        return header
+    def _named(self, names: list[str], cells: list[str], number: int) -> dict[str, str]:
+        row: dict[str, str] = {}
+        for place, (name, cell) in enumerate(zip(names, cells, strict=True)):
+            if place not in self._table.unnamed:
+                row[name] = cell
+            elif cell.strip():
+                self.nameless.setdefault(name, number)
+                row[name] = cell
+        return row
 
-    def _row(self, header: list[str], fields: list[str], first: int) -> Row:
-        if len(fields) != len(header):
-            if len(fields) < len(header) and not self._has_end:
-                self.cut = f"its last row (line {first}) is cut off"
-            return self._bad(f"it has {len(fields)} fields where the header has {len(header)}", first)
-        text = "".join(self._held)
-        if "\0" in text:
-            return self._bad("it holds a NUL character", first)
-        try:
-            text.encode()
-            document = self.read(dict(zip(header, fields, strict=True)))
-        except UnicodeEncodeError:
-            return self._bad("it is not UTF-8: save the file as UTF-8", first)
-        except LineError as error:
-            return self._bad(str(error), first)
-        return Row(_encoded(document))
-
-    def _bad(self, fault: str, first: int) -> Row:
-        text = "".join(self._held).rstrip("\r\n")
-        return Row(json.dumps([text]).encode("ascii"), f"{fault} (line {first} of the file)")
-
-    def _texts(self, blocks: Iterable[bytes]) -> Iterator[str]:
-        """Yield the lines of a file, each with its LF, and keep those of the present row."""
-        size = 0
-        for raw in split_lines(blocks, self.most_bytes):
-            if not self._held:
-                size = 0
-            size += len(raw)
-            if size > self.most_bytes:
-                where = f"the row that begins in line {self._lines + 1 - len(self._held)}"
-                raise FormError(
-                    f"{where} is longer than {self.most_bytes} bytes ([spool] max_line_bytes): is a quote open?"
-                )
-            self._has_end = raw.endswith(b"\n")
-            text = raw.decode("utf-8", "surrogateescape")
-            if self._lines == 0:
-                text = text.removeprefix(BOM)
-            self._lines += 1
-            self._held.append(text)
-            yield text
+    def _bad(self, fault: str) -> Row:
+        text = self._table.text.rstrip("\r\n")
+        return Row(json.dumps([text]).encode("ascii"), f"{fault} ({self._table.place} of the file)")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ",") -> Iterator[bytes]:
     """Yield the lines of a CSV file that `Sheet` reads back as the same rows; the header comes first."""
     for fields in chain((header,), rows):
         text = io.StringIO()
-        # All fields: otherwise a lone CR at a field's end, or a row of one empty field, would not be read back.
+        # All fields: otherwise a lone CR at a field's end would not be read back, and quotes in TSV might be text.
         writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(fields)
         yield text.getvalue().encode()
 
 
-def split_lines(blocks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """Yield lines with their LF; of a line that is too long, only a beginning that is too long as well."""
-    rest = b""
-    for block in blocks:
-        *ended, tail = block.split(b"\n")
-        if ended:
-            yield rest + ended[0] + b"\n"
-            for line in ended[1:]:
-                yield line + b"\n"
-            rest = tail
-        else:
-            rest += tail
-        if len(rest) > most_bytes:
-            yield rest
-            rest = b""
-    if rest:
-        yield rest
-
-
-def read_header(lines: Iterator[str], delimiter: str) -> tuple[list[str], int]:
-    """Take the header off the lines of a table.
-
-    Returns:
-        The names of the columns, [] if there is no header, and the number of its lines.
-
-    Raises:
-        FormError: If it is not CSV, or has another delimiter.
-    """
-    held: list[str] = []
-
-    def taken() -> Iterator[str]:
-        for line in lines:
-            held.append(line)
-            yield line
-
-    try:
-        header = next((row for row in csv.reader(taken(), delimiter=delimiter, strict=True) if row), [])
-    except csv.Error as error:
-        check_delimiter("".join(held), delimiter)
-        raise FormError(f"its header (the first line) is not CSV: {_reason(error)}") from None
-    check_delimiter("".join(held).lstrip("\r\n"), delimiter)
-    return header, len(held)
-
-
-def check_delimiter(line: str, delimiter: str) -> None:
-    """Refuse a header with another delimiter; only a person can know which one is meant, so a person has to set it.
-
-    Args:
-        line: The header as it is in the file. Delimiters within quotes belong to a name.
-
-    Raises:
-        FormError: With what to do.
-    """
-    bare = _QUOTED.sub("", line)
-    if delimiter in bare:
-        return
-    found = next((sign for sign in _SIGNS if sign in bare), "")
-    if not found:
-        return
-    where = f"its header has {_SIGNS[found]} where {_SIGNS.get(delimiter, repr(delimiter))} are needed"
-    if found == "\t":
-        raise FormError(f"{where}: name the file .tsv")
-    name = "name the file .csv" if delimiter == "\t" else ""
-    said = f"set delimiter = \"{found}\" in the configuration or its profile, or --delimiter '{found}' on command lines"
-    needs_name_alone = name and found == ","
-    raise FormError(f"{where}: {name if needs_name_alone else ' and '.join(filter(None, (name, said)))}")
-
-
 def _encoded(document: dict[str, object]) -> bytes:
     try:
-        return json.dumps(document, ensure_ascii=False).encode()
+        return _encode_text(document).encode()
     except UnicodeEncodeError:  # half a surrogate pair, written as \ud800 in a cell of JSON
         return json.dumps(document).encode("ascii")
 
 
-def _check_header(header: list[str]) -> None:
-    if len(header) > MAX_COLUMNS:
-        raise FormError(f"its header has {len(header)} columns, more than {MAX_COLUMNS}")
+def _check_names(header: list[str]) -> None:
     seen: set[str] = set()
     for number, name in enumerate(header, 1):
-        if "\0" in name or (not name.isascii() and not _is_text(name)):
-            raise FormError("its header (the first line) is not UTF-8: save the file as UTF-8")
-        if not name.strip():
-            raise FormError(f"column {number} of its header has no name: give it one, or remove the column")
         if len(name) > MAX_NAME_LENGTH:
             raise FormError(f"the name of column {number} is longer than {MAX_NAME_LENGTH} characters: is it a header?")
         if name in seen:
             raise FormError(f"two columns of its header are named `{printable(name)}`: rename one")
         seen.add(name)
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in name)
-
-
-def _reason(error: csv.Error) -> str:
-    text = str(error)
-    if "expected after" in text:
-        return "there is text behind a closing quote"
-    if "unexpected end" in text:
-        return "a quote is not closed"
-    if "new-line" in text:
-        return "it has a CR without LF: end lines with LF, or CR and LF"
-    return text

@@ -19,7 +19,7 @@ from typing import IO
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge
-from obcd.core.request.ignored_keys import note_unobeyed
+from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
 from obcd.core.request.lines import parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
@@ -200,6 +200,7 @@ class Reader:
             self._write(row.line + b"\n")
             self._line(row.line, fault=row.fault)
         self._cut = sheet.cut
+        note_nameless(self.unobeyed, sheet.nameless)
 
     def _write(self, block: bytes) -> None:
         self._files["input.jsonl"].write(block)

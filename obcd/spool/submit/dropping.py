@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from obcd.clock import wall
-from obcd.core.request.ignored_keys import note_unobeyed
+from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
 from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.csv_cells import sheet_of
-from obcd.core.tables.csv_reader import split_lines
+from obcd.core.tables.csv_lines import split_lines
 from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.tables.gzip_limits import unfold
 from obcd.errors import FormError, InputError, LineError
@@ -377,6 +377,7 @@ def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int)
             _note_bad(content, row.fault)
         else:
             _check_line(row.line, content)
+    note_nameless(content.unobeyed, sheet.nameless)
     if sheet.cut:
         raise FormError(sheet.cut)
 

@@ -96,6 +96,10 @@ FAULTS = {
         "[profiles.a]\ntemplate = 'Summarise {note'",
         "is wrong at profiles.a.template: a single `{` is in it, at character 11: write it twice",
     ),
+    "a template with JSON in braces": (  # R41
+        """template = 'Give {"a": 1} for {x}'""",
+        "is wrong at template: the braces at character 6 hold JSON, no field's name: a brace is written {{, its end }}",
+    ),
     "a kind of file that is none": (
         "accept = ['xlsx']",
         "is wrong at accept.0: input should be 'jsonl', 'csv', 'tsv' or 'gz'",

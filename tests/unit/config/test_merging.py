@@ -44,6 +44,7 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "id_field": ("", "mrn", [("id", "id")]),
     "accept": ("", ["csv", "gz"], [([], frozenset()), (["jsonl"], frozenset({"jsonl"}))]),
     "delimiter": ("", ";", [(",", ",")]),
+    "quotes": ("", False, [(True, True), ("auto", None)]),
     "repairs": ("requests", 3, [(0, 0)]),
     "repeat": ("", "skip", [("run", None)]),
     "cache": ("", True, [(False, False)]),

@@ -136,13 +136,11 @@ def test_csv_first_column_with_a_byte_order_mark_is_found() -> None:
     assert shown(rows(b"\xef\xbb\xbfnote;x\r\nhi;1\r\n", Columns(text="note", delimiter=";"))) == [(1, "hi")]
 
 
-def test_csv_field_above_the_modules_limit_works_and_the_limit_comes_back() -> None:
-    before = 128 * 1024
-    csv.field_size_limit(before)
+def test_csv_field_above_the_modules_limit_works() -> None:
+    csv.field_size_limit(128 * 1024)
     long = "x" * 300_000
 
     assert shown(rows(f"note\n{long}\n", Columns(text="note"))) == [(1, long)]
-    assert csv.field_size_limit() == before
 
 
 def test_csv_rows_that_do_not_fit_are_left_out_by_number() -> None:
@@ -161,11 +159,11 @@ def test_csv_rows_that_do_not_fit_are_left_out_by_number() -> None:
     ("data", "columns", "reason"),
     [
         (b"a,b\n1,2\n", Columns(text="note"), wording("no-column-named-note-its-columns")),
-        (b"", Columns(text="note"), wording("its-columns-are-none")),
+        (b"", Columns(text="note"), wording("it-is-empty-a-first-line")),
         (b"note,b\n1,2\n", Columns(text="note", id="mrn"), "no column named mrn"),
         (b"note,note\n1,2\n", Columns(text="note"), wording("more-than-one-column-named-note")),
         (b"note,w,w\n1,2,3\n", Columns(text="note", keep=True), wording("keep-cannot-tell-them-apart")),
-        (b'note,b\n1,"never ends\n2,3\n', Columns(text="note"), wording("not-valid-csv-at-line-3")),
+        (b'note,b\n1,"never ends\n2,3\n', Columns(text="note"), "from line 2 on, ends within quotes"),
         (b"note\ncaf\xe9\n", Columns(text="note"), "not UTF-8"),
     ],
 )
@@ -176,4 +174,3 @@ def test_csv_that_cannot_be_used_is_an_input_error(data: bytes, columns: Columns
 
 def test_csv_columns_for_a_message() -> None:
     assert csv_columns(io.BytesIO(b"\xef\xbb\xbfa,b\r\n1,2\r\n"), ",") == ["a", "b"]
-    assert csv_columns(io.BytesIO(b""), ",") == []

@@ -41,6 +41,15 @@ def test_default_endpoint_of_a_gpu_host_is_no_complaint(host: str, capsys: Captu
     assert code == ExitCode.DONE
 
 
+def test_template_with_a_dollar_before_a_field_is_a_warning(host: str, capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("[profiles.a]\ntemplate = 'About ${note}'\n")
+
+    run(["check", "--config", str(path), "--root", str(tmp_path / "root")])
+
+    assert wording("warning-profiles-a-template-puts-a") in capsys.readouterr().out
+
+
 def test_configuration_that_lies_here_and_is_not_read_is_named(
     host: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -171,7 +171,10 @@ NOT_AN_OBJECT = {
     "a control character": (b'{"prompt": "a\tb"}', "not JSON: Invalid control character at column 14"),
     "two objects": (b'{"prompt": "a"} {"prompt": "b"}', "not JSON: a second value begins at column 17"),
     "lone CR between objects": (b'{"prompt": "a"}\r{"prompt": "b"}', "not JSON: a second value begins at column 17"),
-    "Latin-1": ('{"prompt": "Zürich"}'.encode("latin-1"), "not UTF-8 at byte 14: save the file as UTF-8"),
+    "Latin-1": (
+        '{"prompt": "Zürich"}'.encode("latin-1"),
+        "not UTF-8 at byte 14, and looks like Windows-1252 (Latin-1)",
+    ),
     "UTF-16": ('{"prompt": "a"}'.encode("utf-16"), "not UTF-8 at byte 1: save the file as UTF-8"),
     "UTF-16 without its mark": ('{"p": 1}'.encode("utf-16-le"), "not JSON: Expecting property name"),
     "a PNG": (b"\x89PNG\r\x1a", "not UTF-8 at byte 1: save the file as UTF-8"),
@@ -260,7 +263,7 @@ class TestKinds:
 
 #: {what: (document, sentence)}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing to ask": ({"text": "a"}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
+    "nothing to ask": ({"n": 1}, "no prompt in it: a line needs `prompt`, `messages`, or `role` and `content`"),
     "an empty object": ({}, "no prompt in it"),
     "an empty prompt": ({"prompt": ""}, "prompt is empty"),
     "a blank prompt": ({"prompt": " \n\t"}, "prompt is empty"),

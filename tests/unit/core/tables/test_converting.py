@@ -310,3 +310,31 @@ def test_what_says_nothing_is_no_reason_to_refuse_and_what_is_echoed_is_kept() -
     assert ours == {"id": 1, "prompt": "a", "model": "m", "images": [], "note": None}
     assert json.loads(write_line(ours, 1, LineShape.OPENAI))["note"] is None
     assert write_cells(ours, 1, ["id", "prompt", "model", "images", "note", "ward"]) == ["1", "a", "m", "[]", "", ""]
+
+
+def test_commands_for_files_read_tables_as_people_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("index.csv").write_text(",prompt,\n0,a,\n,,\n1,b,\n")
+    Path("glue.tsv").write_text('prompt\tlabel\n"No, he said.\t0\nHe said "no\t1\n')
+    Path("broken.csv").write_text('prompt,label\n"open,0\nb,1\n"c, d",2\n')
+
+    assert run(["convert", "index.csv", "-o", "again.csv"]) == 0
+    assert wording("column-1-of-the-table-has-no-name") in capfd.readouterr().err
+    assert Path("again.csv").read_text() == '"column_1","prompt"\n"0","a"\n"1","b"\n'
+    for command in (["convert", "glue.tsv"], ["prepare", "glue.tsv", "--column", "prompt", "--keep"]):
+        assert run([*command, "-o", "glue.jsonl", "--force"]) == 0
+        lines = list(map(json.loads, Path("glue.jsonl").read_text().splitlines()))
+        assert [(line["prompt"], line["label"]) for line in lines] == [('"No, he said.', "0"), ('He said "no', "1")]
+    assert run(["schema", "glue.tsv", "-o", "glue.schema.json"]) == 0
+    for command in (["convert"], ["prepare", "--column", "prompt"], ["schema"]):
+        capfd.readouterr()
+        assert run([*command, "broken.csv", "-o", "out"]) == 5
+        assert wording("a-quote-makes-one-row-of", 2, 3, 2, 4) in (said := capfd.readouterr().err)
+        assert wording("or-give-no-quotes") in said
+        assert not Path("out").exists()
+    assert run(["convert", "broken.csv", "--no-quotes", "-o", "out.jsonl"]) == 3
+    assert run(["convert", "out.jsonl", "--no-quotes"]) == 2
+    assert run(["prepare", "index.csv", "--column", "prompt", "--template", "{text} {style?}", "-o", "p.jsonl"]) == 0
+    assert json.loads(Path("p.jsonl").read_text().splitlines()[1])["prompt"] == "b "

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from obcd.core.tables.csv_reader import MAX_COLUMNS, Sheet, to_csv
+from obcd.core.tables.csv_reader import Sheet, to_csv
+from obcd.core.tables.csv_table import MAX_COLUMNS
 from obcd.errors import FormError
 from tests.golden.wording import wording
 
@@ -34,7 +35,7 @@ def test_tabs_separate_in_tsv() -> None:
 def test_what_is_written_is_read_back() -> None:
     rows = [["", "a,b"], ["\r\n", '"'], ["x\r", "é"]]
     assert read(b"".join(to_csv(["p", "q"], rows)))[0] == [dict(zip("pq", row, strict=True)) for row in rows]
-    assert read(b"".join(to_csv(["p"], [[""], ["\r"]])))[0] == [{"p": ""}, {"p": "\r"}]
+    assert read(b"".join(to_csv(["p"], [["x"], ["\ry"]])))[0] == [{"p": "x"}, {"p": "\ry"}]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,6 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
     [
         (b"", wording("it-is-empty-a-first-line")),
         (b"\n\n", wording("it-is-empty")),
-        (b"a,,b\n", wording("column-2-of-its-header-has")),
         (b"a,b,a\n", wording("two-columns-of-its-header-are")),
         (b"a;b\n1;2\n", wording("its-header-has-semicolons-where-commas")),
         (b'\xef\xbb\xbf"a,b";"c"\n1;2\n', wording("its-header-has-semicolons-where-commas-2")),
@@ -69,7 +69,7 @@ def test_row_that_is_none_fails_alone_and_keeps_its_text(row: bytes, fault: str)
         (b"a\0,b\n", wording("its-header-the-first-line-is")),
         (b"caf\xe9,b\n", wording("its-header-the-first-line-is")),
         (b'"a"x,b\n', wording("its-header-the-first-line-is-2")),
-        (b'"a,b\n1,2\n', wording("its-header-the-first-line-is-3")),
+        (b'"a,b\n1,2\n', wording("its-header-is-not-csv-a-quote")),
         (b"n" * 300 + b"\n", wording("the-name-of-column-1-is")),
         (b",".join(b"c%d" % n for n in range(MAX_COLUMNS + 1)), wording("columns-more-than", MAX_COLUMNS)),
         (b'a,b\n1,2\n3,"x\n' + b"y\n" * 20000, wording("the-row-that-begins-in-line")),
@@ -85,7 +85,7 @@ def test_file_that_is_no_table_is_refused_as_a_whole(raw: bytes, sentence: str) 
 @pytest.mark.parametrize(
     ("raw", "cut"),
     [
-        (b'a,b\n1,"x\ny', wording("its-last-row-from-line-2-2")),
+        (b'a,b\n1,"x', wording("its-last-row-from-line-2-2")),
         (b"a,b\n1,2\n3", wording("its-last-row-line-3-is")),
         (b"a,b", wording("its-header-the-first-line-has")),
         (b"a,b\n1,2\n3,", ""),
@@ -99,7 +99,7 @@ def test_end_that_looks_cut_off_is_told(raw: bytes, cut: str) -> None:
     ("raw", "delimiter", "sentence"),
     [
         (b"a,b\n1,2\n", ";", wording("its-header-has-commas-where-semicolons")),
-        (b"a;b\n1;2\n", ",", wording("delimiter-on-command-lines")),
+        (b"a;b\n1;2\n", ",", wording("its-header-has-semicolons-where-commas-3")),
         (b"a,b\n1,2\n", "\t", wording("its-header-has-commas-where-tabs")),
         (b"a;b\n1;2\n", "\t", wording("where-tabs-are-needed-name-the")),
     ],

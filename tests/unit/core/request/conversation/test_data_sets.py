@@ -83,7 +83,7 @@ def test_beside_a_prompt_such_keys_are_only_echoed() -> None:
         ({"conversations": [{"from": "narrator", "value": "a"}]}, wording("conversations-0-from-must-be-one-of")),
         ({"turns": 2}, "no prompt in it"),
         ({"conversations": [], "system": "a"}, "no prompt in it"),
-        ({" prompt": "a"}, wording("the-key-has-a-space", " prompt", "prompt")),
+        ({" turns": ["a"]}, wording("the-key-has-a-space", " turns", "turns")),
     ],
 )
 def test_what_is_no_conversation_is_refused(document: dict[str, Any], sentence: str) -> None:
