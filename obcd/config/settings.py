@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
-from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
-from obcd.core.request.records import JobSettings, canonical_model
+from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
+from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
@@ -110,6 +110,8 @@ Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
 Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
+Thoughts = Literal["move", "keep"]
+Empty = Literal["keep", "retry", "fail"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -266,6 +268,9 @@ class Profile(Table):
     repeat: Repeat | None = None
     cache: bool | None = None
     dedupe: bool | None = None
+    thoughts: Thoughts | None = None
+    empty: Empty | None = None
+    drop_last_assistant: bool | None = None
     aliases: Aliases | None = None
     digest: Digest | None = None
 
@@ -299,6 +304,9 @@ class Settings(Table):
         repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
+        thoughts: Whether thoughts at the beginning of a text answer are moved out of it.
+        empty: What becomes of answers that say nothing.
+        drop_last_assistant: Whether a last message of the assistant is dropped before a conversation is sent.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
@@ -320,6 +328,9 @@ class Settings(Table):
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False
+    thoughts: Thoughts = "move"
+    empty: Empty = "keep"
+    drop_last_assistant: bool = False
     aliases: Aliases = {}
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()

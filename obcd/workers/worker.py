@@ -42,6 +42,7 @@ from obcd.core.request.records import (
     answers_of,
     nth_request,
     num_predict_of,
+    reseeded,
     whole_option,
 )
 from obcd.core.request.request_key import key_of
@@ -211,11 +212,12 @@ class _JobCache:
         self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, job: str, ordinal: int, number: int) -> _Asked:
+    def read(self, job: str, ordinal: int, number: int, attempt: int = 1) -> _Asked:
         """Read one request from the job's folder.
 
         Args:
             number: The number of its signature among those of the job.
+            attempt: The number of the attempt: another one has another seed where empty answers are tried again.
 
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
@@ -224,9 +226,12 @@ class _JobCache:
         place, raw = read_request_line(folder, ordinal)
         settings, signature = self._settings(job, folder, number)
         request = parse_line(raw, place.line, settings.reading)
-        if answers_of(request, settings) > 1:
-            return _Asked(nth_request(request, settings, place.answer), settings, signature, has_seed=True)
-        return _Asked(request, settings, signature)
+        has_seed = answers_of(request, settings) > 1
+        if has_seed:
+            request = nth_request(request, settings, place.answer)
+        if settings.empty == "retry":
+            request = reseeded(request, settings, attempt)
+        return _Asked(request, settings, signature, has_seed)
 
     def _settings(self, job: str, folder: Path, number: int) -> tuple[JobSettings, Signature]:
         with self._lock:
@@ -322,12 +327,12 @@ class _Slot:
 
     def _ask(self, message: Ask) -> Answered | Faulted:
         try:
-            asked = self._jobs.read(message.job, message.ordinal, message.signature)
+            asked = self._jobs.read(message.job, message.ordinal, message.signature, message.attempt)
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             return Faulted(message.ticket, 0, job_unreadable(error))
         request, settings, signature, _ = asked
         key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
-        known = self._answers.find(key) if key is not None else None
+        known = self._find_known(key, settings)
         if known is not None:
             answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
             return self._answered(message, asked, answer, is_cached=True)
@@ -359,6 +364,11 @@ class _Slot:
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
+
+    def _find_known(self, key: bytes | None, settings: JobSettings) -> ModelAnswer | None:
+        """Return the answer of an earlier job, unless it says nothing and the job does not keep such answers."""
+        known = self._answers.find(key) if key is not None else None
+        return None if known is not None and known.is_empty and settings.empty != "keep" else known
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""

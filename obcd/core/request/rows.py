@@ -34,11 +34,13 @@ class Reading:
             own prompt.
         id_field: The field of a row that is its id; if it is blank, the line's number is.
         delimiter: The character between the fields of CSV.
+        drop_last_assistant: Whether the last message of a conversation is dropped if it is the assistant's.
     """
 
     template: str | None = None
     id_field: str = ID_FIELD
     delimiter: str = ","
+    drop_last_assistant: bool = False
 
 
 #: For lines that hold their own prompts.

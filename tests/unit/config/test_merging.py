@@ -48,6 +48,9 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "repeat": ("", "skip", [("run", None)]),
     "cache": ("", True, [(False, False)]),
     "dedupe": ("", True, [(False, False)]),
+    "thoughts": ("", "keep", [("move", "move")]),
+    "empty": ("", "fail", [("keep", "keep"), ("retry", "retry")]),
+    "drop_last_assistant": ("", True, [(False, False)]),
     "aliases": ("", {"a": "one"}, [({}, {"a": "one"}), ({"b": "two"}, {"a": "one", "b": "two"}), (False, {})]),
     "digest": ("requests", "any", [("same", "same")]),
 }

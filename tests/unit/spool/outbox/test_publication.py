@@ -166,6 +166,7 @@ def test_manifest_adds_up(layout: Layout) -> None:
         "responses": 3,
         "failures": 1,
         "cut_short": 1,
+        "empty": 0,
         "repairs": 0,
         "cached": 0,
         "same": 0,
