@@ -124,6 +124,8 @@ _NEAR_VALUE = re.compile(r"""["']|//|/\*|-?(?:NaN|Infinity)\b|(?:True|False|None
 _NEAR_KEY = re.compile(r"""["']|//|/\*|[A-Za-z_$][\w$]*+\s*+:""")
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 _WORD = re.compile(r"\w")
+#: Most values of one answer that are looked at: more are no answer, and each takes 50 microseconds.
+MOST_VALUES = 1000
 #: Characters beside a value that are looked at for the sentence around it.
 _BESIDE = 100
 
@@ -156,8 +158,13 @@ def search_json(text: str) -> Search:
 
 def main_values(values: Sequence[Found]) -> list[Found]:
     """Return the values that an answer may mean: valid ones before repaired ones, and no aside beside another."""
-    meant = [found for found in values if not found.is_aside] or list(values)
+    meant = without_asides(values)
     return [found for found in meant if not found.is_repaired] or meant
+
+
+def without_asides(values: Sequence[Found]) -> list[Found]:
+    """Return the values that are not asides, or all if all of them are."""
+    return [found for found in values if not found.is_aside] or list(values)
 
 
 def distinct(values: Sequence[Found]) -> list[Found]:
@@ -213,7 +220,8 @@ class _Scan:
         for tag in self._tags.values():
             if tag["close"]:
                 self._closings.setdefault(tag["tag"].lower(), []).append(tag.end())
-        self._ends = self._find_ends()
+        self._strays = self._find_strays()
+        self._ends = sorted((*self._fences, *self._strays))  #: a broken value ends there at the latest
 
     def run(self) -> None:
         """Find all values."""
@@ -223,6 +231,11 @@ class _Scan:
 
     def _step(self, at: int) -> int | None:
         """Handle what comes next and return the index behind it, or None at the end."""
+        if len(self.values) >= MOST_VALUES:
+            end = _next(self._strays, at)
+            if end is None:
+                return None
+            at = end  # all of it was thoughts
         if self._opener < at:
             found = _OPENER.search(self._text, at)
             self._opener = found.start() if found else len(self._text)
@@ -297,20 +310,20 @@ class _Scan:
         after = re.split(r"[\[{\n]", self._text[end : end + _BESIDE])[0]
         return _WORD.search(before + after) is not None
 
-    def _find_ends(self) -> list[int]:
-        """Return where a broken value ends at the latest: at a fence, and where thoughts without a beginning end."""
-        ends, behind = list(self._fences), 0
+    def _find_strays(self) -> list[int]:
+        """Return where the closing tags are that have no opening one."""
+        strays, behind = [], 0
         for start, tag in self._tags.items():
             if start < behind:
                 continue
             if tag["close"]:
-                ends.append(start)
+                strays.append(start)
                 continue
             end = self._end_of_thoughts(tag)
             if end is None:
                 break
             behind = end
-        return sorted(ends)
+        return strays
 
     def _end_of_thoughts(self, tag: re.Match[str]) -> int | None:
         """Return the index behind thoughts, or None if they reach to the end.

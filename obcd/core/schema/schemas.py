@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
-from obcd.core.schema.extract import Found, Search, distinct, main_values, parse_strict, search_json
+from obcd.core.schema.extract import Found, Search, distinct, main_values, parse_strict, search_json, without_asides
 from obcd.errors import ObcdError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _only(search: Search, fitting: list[Found]) -> Fit | Misfit:
     """Return the one value that fits; if several different ones do, it is unknown which is meant."""
     values = distinct(fitting)
     if len(values) > 1:
-        values = main_values(values)
+        values = without_asides(values)
     if len(values) > 1:
         why = f"several values fit: the answer holds {len(values)} different JSON values"
         return _no_fit(search, Misfit(why, f"It holds {len(values)} different JSON values where one is needed.", ""))

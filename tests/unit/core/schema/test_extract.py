@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from obcd.core.schema.extract import MAX_DEPTH, Found, NoJson, find_json
+from obcd.core.schema.extract import MAX_DEPTH, MOST_VALUES, Found, NoJson, find_json
 from tests.golden.wording import wording
 
 
@@ -124,7 +124,7 @@ def test_r04_boxes_of_a_list_do_not_stand_before_the_record() -> None:
         '<think>a <think>{"city": "X"}</think> {"city": "Y"}</think>{"city": "Bonn"}',
         'So. <think>a <think>b</think> {"city": "Y"}</think>{"city": "Bonn"}',
         '{"city": "Bonn"} <think>or {"city": "X"}',  # never closed
-        '<|channel|>analysis<|message|>{"city": "X"}<|end|><|start|>assistant<|channel|>final<|message|>{"city": "Bonn"}',
+        '<|channel|>analysis<|message|>{"city": "X"}<|end|><|channel|>final<|message|>{"city": "Bonn"}<|return|>',
         '<|start|>assistant<|channel|>analysis<|message|>{"city": "X"}<|end|>{"city": "Bonn"}<|return|>',
         'So <|channel|>commentary to=f <|constrain|>json<|message|>{"city": "X"}<|call|>{"city": "Bonn"}',
     ],
@@ -145,6 +145,13 @@ def test_r05_thoughts_are_never_the_source(text: str) -> None:
 )
 def test_thoughts_alone_are_no_source_either(text: str) -> None:
     assert isinstance(find_json(text), NoJson)
+
+
+def test_thousands_of_values_are_no_answer_unless_they_were_thoughts() -> None:
+    text = "".join(f'{{"n": {number}}}' for number in range(3000))
+
+    assert find_json(text) == NoJson(wording("it-holds-json-values", MOST_VALUES))
+    assert find_json(f'{text} </think> {{"n": 1}}') == Found({"n": 1})
 
 
 def test_tag_in_a_value_is_text() -> None:
