@@ -27,8 +27,9 @@ values = st.recursive(
 QUOTE = '"'
 #: Pieces of which models make what they answer.
 pieces = st.sampled_from(
-    ["<think>", "</think>", "<reasoning>", "</reasoning>", "<|channel|>analysis<|message|>", "```", "'a'", "None", "//", "```json\n", "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", "\\", ",",
-     QUOTE, "NaN", "1e999", "-", "9" * 5000, "\ud800", "\x00", "\ufeff", "Sure!", "'", "null", "{}", "[]"]
+    ["<think>", "</think>", "<reasoning>", "</reasoning>", "<|channel|>analysis<|message|>", "```", "```json\n",
+     "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", "\\", ",", QUOTE, "NaN", "1e999", "-", "9" * 5000,
+     "\ud800", "\x00", "\ufeff", "Sure!", "'", "'a'", "None", "//", "null", "{}", "[]"]
 )  # fmt: skip
 keywords = st.sampled_from(
     ["type", "properties", "required", "items", "pattern", "enum", "const", "$ref", "$defs", "anyOf", "not", "minimum",

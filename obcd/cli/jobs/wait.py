@@ -85,7 +85,7 @@ def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet:
         return ExitCode.PARTIAL if earlier["failures"] else ExitCode.DONE
     counts, times = manifest["counts"], manifest["times"]
     empty = counts.get("empty", 0)
-    if counts["failures"] or empty or (is_watched() and not quiet):
+    if counts["failures"] or (not quiet and (empty or is_watched())):
         say(
             f"{folder}: {counts['responses']} answered{f', {empty} of them empty' if empty else ''}, "
             f"{counts['failures']} failed, "
