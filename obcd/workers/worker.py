@@ -32,6 +32,7 @@ from obcd.core.answer.outcomes import ModelAnswer, Response
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
+from obcd.core.endpoint.embedding_turns import EmbeddingTurns
 from obcd.core.endpoint.faults import Remedy, job_unreadable, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import (
@@ -259,6 +260,7 @@ class _Common:
     answers: AnswerCache
     asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
     withdrawn: set[int] = field(default_factory=set)
+    turns: EmbeddingTurns = field(default_factory=EmbeddingTurns)
 
 
 class _Slot:
@@ -267,7 +269,7 @@ class _Slot:
     def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
-        self._jobs, self._answers = common.jobs, common.answers
+        self._jobs, self._answers, self._turns = common.jobs, common.answers, common.turns
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -353,6 +355,7 @@ class _Slot:
                 outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
                     self._recovery.deadlines.note(signature, result.cost)
+                    result = self._turns.with_wait(result, sent_at, monotonic())
                     if key is not None:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)

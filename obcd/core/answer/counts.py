@@ -20,7 +20,7 @@ class Counts:
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that report theirs.
         work_seconds: Seconds that requests took at their endpoints without the wait for a slot there, over the same
             results: as many seconds of work as an endpoint with one slot needs for them.
-        wait_seconds: Seconds of that wait. Servers do not report that of embeddings.
+        wait_seconds: Seconds of that wait.
     """
 
     responses: int = 0

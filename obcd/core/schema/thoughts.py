@@ -19,6 +19,8 @@ MARK = re.compile(
     r"(?:<\|constrain\|>[^<]{0,50})?<\|message\|>)",
     re.IGNORECASE,
 )
+#: Most blocks of thoughts, one after the other, that are passed over.
+MOST_BLOCKS = 8
 _SPACE = re.compile(r"\s*+")
 #: What ends a Harmony message.
 _END = re.compile(r"<\|(?:end|return|call)\|>|(?=<\|(?:start|channel)\|>)")
@@ -77,10 +79,13 @@ def end_of_thoughts(text: str, opening: re.Match[str]) -> tuple[int, int] | None
 
 def is_empty(text: str) -> bool:
     """Return whether the text of an answer says nothing: white space, or thoughts alone."""
-    if not text.strip():
-        return True
-    split = split_thoughts(text) if text.lstrip()[:1] == "<" else None
-    return split is not None and not split.answer.strip()
+    for _ in range(MOST_BLOCKS):
+        text = text.strip()
+        split = split_thoughts(text) if text[:1] == "<" else None
+        if split is None:
+            break
+        text = split.answer
+    return not text.strip()
 
 
 def _split_harmony(text: str, mark: re.Match[str] | None) -> Split:

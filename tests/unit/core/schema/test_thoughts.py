@@ -36,7 +36,14 @@ def test_thoughts_at_the_beginning_are_split_off(text: str, split: Split | None)
 
 @pytest.mark.parametrize(
     "text",
-    ["", " \n\t\u00a0", "<think>hm</think>", "<think>hm</think>\n \n", "<think>hm", f"{ANALYSIS}hm<|end|>{FINAL}"],
+    [
+        "",
+        " \n\t\u00a0",
+        "<think>hm</think>",
+        "<think>hm</think>\n \n",
+        "<think>a</think><think>b</think>",
+        f"{ANALYSIS}hm<|end|>{FINAL}",
+    ],
 )
 def test_r08_white_space_and_thoughts_say_nothing(text: str) -> None:
     assert is_empty(text)
