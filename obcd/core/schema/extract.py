@@ -40,12 +40,14 @@ class Found:
         text: As the model wrote it, without fences, prose and white space; of a repaired value, its JSON.
         is_repaired: Whether the model wrote something that is only nearly JSON.
         is_aside: Whether it is a list of numbers, or nothing, in the middle of a sentence: `as in [1]`.
+        may_be_code: Whether it is a part of a text, and its keys have no quotes: it counts only where JSON is required.
     """
 
     value: object
     text: str = field(default="", compare=False)
     is_repaired: bool = field(default=False, compare=False)
     is_aside: bool = field(default=False, compare=False)
+    may_be_code: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def search_json(text: str) -> Search:
 
 def main_values(values: Sequence[Found]) -> list[Found]:
     """Return the values that an answer may mean: valid ones before repaired ones, and no aside beside another."""
-    meant = without_asides(values)
+    meant = without_asides([found for found in values if not found.may_be_code])
     return [found for found in meant if not found.is_repaired] or meant
 
 
@@ -210,6 +212,7 @@ class _Scan:
         self.begin = 0
         self.is_cut = False
         self._text = text
+        self._all = len(text) - len(text.lstrip()), len(text.rstrip())
         self._near = near
         self._opener = -1
         self._fences = {} if is_block else {match.start(): match for match in _FENCE.finditer(text)}
@@ -292,7 +295,8 @@ class _Scan:
             return broken.at
         near = None if broken.too_deep else self._near.read(self._text, start)
         if near is not None:
-            self.values.append(Found(near.value, near.text, is_repaired=True))
+            may_be_code = near.has_bare_keys and (start, near.end) != self._all
+            self.values.append(Found(near.value, near.text, is_repaired=True, may_be_code=may_be_code))
             return near.end
         end = _next(self._ends, broken.at)
         closed = _skip_brackets(self._text, broken, len(self._text) if end is None else end)

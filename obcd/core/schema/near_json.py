@@ -32,11 +32,18 @@ _NOT_NUMBERS = frozenset(("NaN", "Infinity"))
 
 
 class Near(NamedTuple):
-    """A repaired document: its value, its JSON, and the index behind it in the text."""
+    """A repaired document.
+
+    Attributes:
+        text: Its JSON.
+        end: The index behind it in the text that it comes from.
+        has_bare_keys: Whether a key of it has no quotes, as in a program.
+    """
 
     value: object
     text: str
     end: int
+    has_bare_keys: bool
 
 
 class NearReader:
@@ -49,11 +56,13 @@ class NearReader:
     def read(self, text: str, start: int) -> Near | None:
         """Return the document that a bracket opens, or None if there is not exactly one way to read it."""
         pieces: list[str] = []
-        at, depth, colons = start, 0, 0
+        at, depth, colons, is_key, has_bare_keys = start, 0, 0, False, False
         limit = min(len(text), start + self._left)
         while match := _LEXEME.match(text, at, limit):
             at = match.end()
             colons += match["colon"] is not None
+            has_bare_keys |= is_key and match["colon"] is not None
+            is_key = match["word"] is not None or (is_key and match[0].isspace())
             depth += (match["open"] is not None) - (match["close"] is not None)
             piece = _as_json5(match)
             if piece is None or depth > self._max_depth:
@@ -61,12 +70,12 @@ class NearReader:
             pieces.append(piece)
             if not depth:
                 self._left -= at - start
-                return self._decode("".join(pieces), colons, at)
+                return self._decode("".join(pieces), colons, at, has_bare_keys=has_bare_keys)
         # a string without an end was read up to the limit
         self._left -= (limit if text[at : at + 1] in ("'", '"', "/", "") else at) - start
         return None
 
-    def _decode(self, text: str, colons: int, end: int) -> Near | None:
+    def _decode(self, text: str, colons: int, end: int, *, has_bare_keys: bool) -> Near | None:
         """Decode JSON5; a repeated key, of which only one value would be left, is refused."""
         import pyjson5  # noqa: PLC0415 - few answers need it
 
@@ -74,7 +83,7 @@ class NearReader:
             value = pyjson5.decode(text, maxdepth=self._max_depth)
             if _members(value) != colons:
                 return None
-            return Near(value, json.dumps(value, ensure_ascii=False, allow_nan=False), end)
+            return Near(value, json.dumps(value, ensure_ascii=False, allow_nan=False), end, has_bare_keys)
         except (pyjson5.Json5Exception, ValueError, OverflowError, RecursionError):
             return None
 

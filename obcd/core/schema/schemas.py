@@ -130,7 +130,7 @@ class Schema:
             why = search.reason.reason
             return _no_fit(search, Misfit(f"the answer is no JSON: {why}", f"There is no valid JSON in it: {why}.", ""))
         if self._compiled is None:
-            return _only(search, main_values(search.values))
+            return _only(search, main_values(search.values) or list(search.values))
         size = _size_of(search.values)
         if apart is not None and not isinstance(self.document, str) and not self._compiled.is_quick(size):
             return apart(self.document, answer)

@@ -154,6 +154,13 @@ def test_thousands_of_values_are_no_answer_unless_they_were_thoughts() -> None:
     assert find_json(f'{text} </think> {{"n": 1}}') == Found({"n": 1})
 
 
+def test_keys_without_quotes_inside_a_text_may_be_code() -> None:
+    assert find_json("{a: 1}") == Found({"a": 1})
+    assert find_json("So:\n```js\n{a: 1}\n```\n") == Found({"a": 1})
+    assert isinstance(find_json("function f() { return {a: 1}; }"), NoJson)
+    assert find_json("Not {a : 1}, but {'b': 2}") == Found({"b": 2})
+
+
 def test_tag_in_a_value_is_text() -> None:
     assert find_json('So: {"a": "<think>"} and no more') == Found({"a": "<think>"})
     assert find_json('So: ["</think>", 1]') == Found(["</think>", 1])

@@ -31,6 +31,7 @@ def test_one_way_to_read_it_is_taken(text: str, value: object) -> None:
 
     assert near is not None
     assert (near.value, json.loads(near.text), near.end) == (value, value, 3 + len(text))
+    assert near.has_bare_keys == text.startswith("{a")
 
 
 @pytest.mark.parametrize(

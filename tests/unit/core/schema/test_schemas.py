@@ -90,6 +90,7 @@ def test_r03_value_that_fits_is_taken_wherever_it_is(answer: str) -> None:
 def test_any_json_is_one_value_too() -> None:
     assert Schema("json").judge('As in [1]: {"a": 1}') == Fit({"a": 1}, '{"a": 1}')
     assert isinstance(Schema("json").judge('{"a": 1}\n{"a": 2}'), Misfit)
+    assert Schema("json").judge("So: {a: 1}") == Fit({"a": 1}, '{"a": 1}', is_mended=True)
 
 
 def test_fault_of_the_longest_value_is_reported() -> None:
@@ -104,6 +105,7 @@ def test_fault_of_the_longest_value_is_reported() -> None:
     [
         ('{"city": "Bonn", "age": 1,}', {"city": "Bonn", "age": 1}),
         ("So: {'city': 'Bonn'}", {"city": "Bonn"}),
+        ("So: {city: 'Bonn'}", {"city": "Bonn"}),
         ('{"city": "Bad\nGodesberg"}', {"city": "Bad\nGodesberg"}),
         ("{'city': 'Bonn', 'age': '7'}", {"city": "Bonn", "age": 7}),  # both repairs
     ],
