@@ -126,6 +126,7 @@ _NEAR_VALUE = re.compile(r"""["']|//|/\*|-?(?:NaN|Infinity)\b|(?:True|False|None
 _NEAR_KEY = re.compile(r"""["']|//|/\*|[A-Za-z_$][\w$]*+\s*+:""")
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 _WORD = re.compile(r"\w")
+_BRACKETS = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 #: Most values of one answer that are looked at: more are no answer, and each takes 50 microseconds.
 MOST_VALUES = 1000
 #: Characters beside a value that are looked at for the sentence around it.
@@ -310,9 +311,12 @@ class _Scan:
         """Return whether a value is a list of numbers, or nothing, with words beside it in its line."""
         if not (isinstance(value, list) and all(type(item) in (int, float) for item in value)) and value != {}:
             return False
-        before = re.split(r"[\]}\n]", self._text[max(0, start - _BESIDE) : start])[-1]
-        after = re.split(r"[\[{\n]", self._text[end : end + _BESIDE])[0]
-        return _WORD.search(before + after) is not None
+        before = self._text[max(0, start - _BESIDE) : start].rpartition("\n")[2]
+        after = self._text[end : end + _BESIDE].partition("\n")[0]
+        count = 1
+        while count:
+            before, count = _BRACKETS.subn("", before)
+        return _WORD.search(re.split(r"[\]}]", before)[-1] + re.split(r"[\[{]", after)[0]) is not None
 
     def _find_strays(self) -> list[int]:
         """Return where the closing tags are that have no opening one."""

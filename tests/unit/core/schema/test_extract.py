@@ -36,6 +36,7 @@ from tests.golden.wording import wording
         ('{"a": 1}\n{"a": 1}\n{"a"', {"a": 1}),
         # asides of a sentence, which count where nothing else does
         ('As in [1] and [2, 3]: {"a": 1}', {"a": 1}),
+        ('As in [1][2], {"a": 1}. See also [3].', {"a": 1}),
         ('It returns {} or [] if there is none.\n```\n{"a": 1}\n```', {"a": 1}),
         ("The primes are [2, 3].", [2, 3]),
         # what is broken ends at a fence and at the end of thoughts
@@ -98,6 +99,7 @@ def test_deepest_nesting_is_taken() -> None:
         ("{'n': 1}\n{'n': 2,}", 2),
         ("[1]\n[1.0]\n[true]", 3),
         ('{"n": 1} [1, 2]', 2),  # not in a sentence
+        ('{"n": {"a": [{}]}} [1, 2]', 2),
     ],
 )
 def test_r01_several_values_are_never_one(text: str, count: int) -> None:
