@@ -10,7 +10,7 @@ from obcd.core.schema.thoughts import split_thoughts
 #: The blank lines behind thoughts, or the white space in their line.
 _BLANK = re.compile(r"(?:[^\S\n]*+\n)++|[^\S\n]++")
 #: The message of the failure of a request whose answer says nothing.
-EMPTY = "the answer is empty"
+EMPTY = 'the answer is empty, or thoughts alone: change the prompt, or set empty = "keep" in the profile'
 
 
 def without_thoughts(answer: ModelAnswer) -> ModelAnswer:
