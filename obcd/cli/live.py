@@ -75,6 +75,7 @@ class _Row:
     done: int
     total: int
     failed: int
+    empty: int = 0
     speed: str = ""
     eta: str = ""
 
@@ -87,12 +88,12 @@ def _row_of_job(job: JobView) -> _Row:
     name = f"{job.profile}/{job.name}" if job.profile else job.name
     speed, eta = f"{job.tokens_per_second:.0f}", duration(job.eta_seconds)
     state = job.state.lower() + (f" ({job.priority:+d})" if job.priority else "")
-    return _Row(name, job.job, state, job.done, job.total, job.failed, speed, eta)
+    return _Row(name, job.job, state, job.done, job.total, job.failed, job.empty, speed, eta)
 
 
 def _row_of_published(item: PublishedView) -> _Row:
     done = item.responses + item.failures
-    return _Row(item.name, item.job, "published", done, done, item.failures)
+    return _Row(item.name, item.job, "published", done, done, item.failures, item.empty)
 
 
 class _Jobs:
@@ -106,12 +107,16 @@ class _Jobs:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table for a width, in characters."""
         is_wide = options.max_width >= WIDE
-        table = new_table("job", *(["id"] if is_wide else []), "state", ">done", ">failed", ">tokens/s", ">ETA")
+        has_empty = any(row.empty for row in self._rows)
+        table = new_table(
+            "job", *(["id"] if is_wide else []), "state", ">done", ">failed", *([">empty"] if has_empty else []),
+            ">tokens/s", ">ETA",
+        )  # fmt: skip
         table.collapse_padding = not is_wide
         if self._earlier:
             table.add_row(f"{self._earlier} published before")
         for row in self._rows:
-            figures = (str(row.failed), row.speed, row.eta)
+            figures = (str(row.failed), *([str(row.empty)] if has_empty else []), row.speed, row.eta)
             if is_wide:
                 done = f"{row.done}/{row.total} ({row.percent})"
                 table.add_row(Text(row.name), Text(row.job, no_wrap=True), row.state, done, *figures)

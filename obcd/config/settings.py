@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from obcd.config.descriptions import add_descriptions
 from obcd.config.endpoints import DEFAULT_PORT, Endpoint, parse_endpoint
-from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, check_think
-from obcd.core.request.records import JobSettings, canonical_model
+from obcd.core.request.lines import OPTION_RANGES, check_options, check_think
+from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD
 from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
@@ -113,6 +113,8 @@ Ignore = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ..
 Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]
 Repeat = Literal["run", "skip"]
 Digest = Literal["same", "any"]
+Thoughts = Literal["move", "keep"]
+Empty = Literal["keep", "retry", "fail"]
 Slots = Annotated[int | Literal["auto"], BeforeValidator(_checked_slots)]
 Context = Annotated[int | Literal["auto"], BeforeValidator(_checked_context)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -270,6 +272,9 @@ class Profile(Table):
     repeat: Repeat | None = None
     cache: bool | None = None
     dedupe: bool | None = None
+    thoughts: Thoughts | None = None
+    empty: Empty | None = None
+    drop_last_assistant: bool | None = None
     aliases: Aliases | None = None
     ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
@@ -305,6 +310,9 @@ class Settings(Table):
         repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
+        thoughts: Whether thoughts at the beginning of a text answer are moved out of it.
+        empty: What becomes of answers that say nothing.
+        drop_last_assistant: Whether a last message of the assistant is dropped before a conversation is sent.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
         source: The file that it was read from; None if only defaults are used.
@@ -328,6 +336,9 @@ class Settings(Table):
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False
+    thoughts: Thoughts = "move"
+    empty: Empty = "keep"
+    drop_last_assistant: bool = False
     aliases: Aliases = {}
     ignore: Ignore = Field((), strict=False)
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}

@@ -461,7 +461,7 @@ class Coordinator:
         job = self.jobs.running[lease.job]
         if answer.span is not None:
             job.tokens.add(answer.counts.eval_tokens, now)
-            self._pacing.on_answer(answer.counts.work_seconds)
+            self._pacing.on_answer(answer.counts.seconds)
         self._recorder.add(job.entry(lease.ordinal, answer.record, answer.counts))
         self._observer.on_answer(job.header, lease, answer)
 

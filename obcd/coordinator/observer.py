@@ -20,6 +20,7 @@ class Published:
     folder: Path
     responses: int
     failures: int
+    empty: int = 0
 
     def view(self) -> PublishedView:
         """Return its view."""
@@ -29,6 +30,7 @@ class Published:
             folder=str(self.folder),
             responses=self.responses,
             failures=self.failures,
+            empty=self.empty,
         )
 
 

@@ -52,10 +52,10 @@ class JobView(Document):
         state: A `JobState`.
         priority: Its priority among the jobs of its submitter: -10 to 10, usually 0.
         context: Its context lengths, e.g. `num_ctx 4096 for 9912 requests, 16384 for 88`; "" for the configured one.
-        total, done, failed, cut_short: Number of requests: all, with a recorded result, with a failure as result, with
-            a response that reached num_predict.
+        total, done, failed, cut_short, empty: Number of requests: all, with a recorded result, with a failure as
+            result, with a response that reached num_predict, with a response that says nothing.
         tokens_per_second, requests_per_second: The present rates; 0 while the job is not running.
-        work_seconds: Seconds of server work in its results.
+        work_seconds: Seconds of server work in its results, without the wait for a slot of the server.
         eta_seconds: Seconds to go at the present rate; None while that is not known.
         trouble: Why the job does not continue, for people; "" while it does.
         updated_at: The time of this state in UTC, e.g. `2026-11-22T18:01:05.250Z`; None for a job that is not running.
@@ -75,6 +75,7 @@ class JobView(Document):
     done: int = 0
     failed: int = 0
     cut_short: int = 0
+    empty: int = 0
     tokens_per_second: float = 0.0
     requests_per_second: float = 0.0
     work_seconds: float = 0.0
@@ -167,6 +168,7 @@ class PublishedView(Document):
     folder: str
     responses: int
     failures: int
+    empty: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from obcd.core.answer.answer_rules import CALL_ANEW, AnswerRules, held_of
 from obcd.core.answer.fault_kinds import FaultKind
-from obcd.core.answer.outcomes import Cost, KeptAnswer, ModelAnswer
+from obcd.core.answer.outcomes import NOT_PARSED, Cost, KeptAnswer, ModelAnswer
+from obcd.core.answer.text_answers import EMPTY, without_thoughts
 from obcd.core.endpoint.faults import Fault, Remedy
 from obcd.core.request.records import JobSettings, Kind, Request, num_predict_of
 from obcd.core.schema.schemas import Misfit, Schema
@@ -42,13 +43,16 @@ def ask_fitting(
     """
     held = held_of(request, settings)
     answer = ask(transport, request, settings)
-    if isinstance(answer, Fault) or held is None:
+    if isinstance(answer, Fault):
         return answer
+    if held is None:
+        return _text_answer(answer, settings)
     total, repairs = answer, 0
     while True:
         judged = held.judge(total, judge_apart)
         if not isinstance(judged, Misfit):
-            return judged._replace(repairs=repairs)
+            judged = judged._replace(repairs=repairs)
+            return _text_answer(judged, settings) if judged.parsed is NOT_PARSED else judged
         is_lost = judged.is_final or _is_cut_in_thought(judged, answer)
         if repairs == settings.repairs or is_lost or not has_time(answer.cost.seconds):
             return _misfit(request, settings, judged, total, repairs)
@@ -85,6 +89,18 @@ def repair_of(request: Request, answer: ModelAnswer, misfit: Misfit, held: Answe
     said: dict[str, object] = {"role": "assistant", "content": repeated, **({"tool_calls": calls} if calls else {})}
     shown = [said] if repeated.strip() or calls else []
     return replace(request, messages=[*request.messages, *shown, {"role": "user", "content": sentence}])
+
+
+def _text_answer(answer: ModelAnswer, settings: JobSettings) -> ModelAnswer | Fault:
+    """Return an answer of which no form is required, or the fault of one that says nothing."""
+    if settings.thoughts == "move":
+        answer = without_thoughts(answer)
+    if settings.empty == "keep" or not answer.is_empty:
+        return answer
+    remedy = Remedy.NEVER if settings.empty == "fail" else Remedy.HERE
+    thinking = answer.thinking or None
+    kept = KeptAnswer(text=answer.text or "", cost=answer.cost, thinking=thinking, repairs=answer.repairs)
+    return Fault(FaultKind.EMPTY_ANSWER, EMPTY, remedy, kept=kept)
 
 
 def _shown_form(schema: Schema | None) -> str:

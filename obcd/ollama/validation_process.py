@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from obcd.core.schema.extract import split_thinking
+from obcd.core.schema.extract import search_json
 from obcd.core.schema.schemas import BACKTRACKS_APART, Fit, Misfit, Schema, too_long
 
 #: Time limit of one judgement in seconds of CPU time: by the wall clock, a busy machine would make answers unfit.
@@ -42,8 +42,8 @@ def judge_apart(document: Mapping[str, Any], answer: str) -> Fit | Misfit:
             return Fit(**found) if found.pop("is_fit") else Misfit(**found)
         if done.returncode != -signal.SIGTERM:  # SIGTERM ends all processes of a service and is no judgement
             break
-    thoughts, text = split_thinking(answer)
-    return too_long(f"{SECONDS:g} s", text, thoughts)
+    search = search_json(answer)
+    return too_long(f"{SECONDS:g} s", search.text, search.thoughts)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
 
+from obcd.core.answer.counts import Counts
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
 from obcd.core.request.templates import pieces_of
 from obcd.core.tables.file_format import kept_name
@@ -328,7 +329,7 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
         },
         "tokens.prompt": counts.prompt_tokens,
         "tokens.eval": counts.eval_tokens,
-        "times.work_seconds": round(counts.work_seconds, 3),
+        **_later_figures(manifest, counts),
     }
     for key, value in found.items():
         said = _value(manifest, key)
@@ -344,13 +345,29 @@ def _check_manifest(manifest: dict[str, object], index: Index, pairing: Pairing,
             problems.add(f"{MANIFEST}: the share of endpoint {printable(name)[:100]} is not what the responses say")
 
 
+def _later_figures(manifest: dict[str, object], counts: Counts) -> dict[str, object]:
+    """Return the figures that an obcd of this version writes; older ones counted the wait for a slot as work."""
+    found: dict[str, object] = {}
+    if _value(manifest, "counts.empty") is not None:
+        found["counts.empty"] = counts.empty
+    if _value(manifest, "times.wait_seconds") is None:
+        return {**found, "times.work_seconds": round(counts.seconds, 3)}
+    return {
+        **found,
+        "times.work_seconds": round(counts.work_seconds, 3),
+        "times.wait_seconds": round(counts.wait_seconds, 3),
+    }
+
+
 def _reading(manifest: dict[str, object]) -> Reading:
     """Return the settings with which the lines were read; PLAIN if the manifest has no template or an invalid one."""
     template, id_field = _value(manifest, "settings.template"), _value(manifest, "settings.id_field")
     if not isinstance(template, str):
         ignore = _value(manifest, "settings.ignore")
-        names = ignore if isinstance(ignore, list) else []
-        return Reading(ignore=frozenset(name for name in names if isinstance(name, str)))
+        return Reading(
+            ignore=frozenset(name for name in ignore if isinstance(name, str)) if isinstance(ignore, list) else (),
+            drop_last_assistant=_value(manifest, "settings.drop_last_assistant") is True,
+        )
     try:
         pieces_of(template)
     except ValueError:

@@ -32,6 +32,7 @@ from obcd.core.answer.outcomes import ModelAnswer, Response
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
+from obcd.core.endpoint.embedding_turns import EmbeddingTurns
 from obcd.core.endpoint.faults import Remedy, job_unreadable, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import (
@@ -42,6 +43,7 @@ from obcd.core.request.records import (
     answers_of,
     nth_request,
     num_predict_of,
+    reseeded,
     whole_option,
 )
 from obcd.core.request.request_key import key_of
@@ -211,11 +213,12 @@ class _JobCache:
         self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, job: str, ordinal: int, number: int) -> _Asked:
+    def read(self, job: str, ordinal: int, number: int, attempt: int = 1) -> _Asked:
         """Read one request from the job's folder.
 
         Args:
             number: The number of its signature among those of the job.
+            attempt: The number of the attempt: another one has another seed where empty answers are tried again.
 
         Raises:
             OSError, ValueError, LookupError, TypeError, LineError: If the folder is damaged.
@@ -224,9 +227,12 @@ class _JobCache:
         place, raw = read_request_line(folder, ordinal)
         settings, signature = self._settings(job, folder, number)
         request = parse_line(raw, place.line, settings.reading)
-        if answers_of(request, settings) > 1:
-            return _Asked(nth_request(request, settings, place.answer), settings, signature, has_seed=True)
-        return _Asked(request, settings, signature)
+        has_seed = answers_of(request, settings) > 1
+        if has_seed:
+            request = nth_request(request, settings, place.answer)
+        if settings.empty == "retry":
+            request = reseeded(request, settings, attempt)
+        return _Asked(request, settings, signature, has_seed)
 
     def _settings(self, job: str, folder: Path, number: int) -> tuple[JobSettings, Signature]:
         with self._lock:
@@ -254,6 +260,7 @@ class _Common:
     answers: AnswerCache
     asks: queue.SimpleQueue[Ask] = field(default_factory=queue.SimpleQueue)
     withdrawn: set[int] = field(default_factory=set)
+    turns: EmbeddingTurns = field(default_factory=EmbeddingTurns)
 
 
 class _Slot:
@@ -262,7 +269,7 @@ class _Slot:
     def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
-        self._jobs, self._answers = common.jobs, common.answers
+        self._jobs, self._answers, self._turns = common.jobs, common.answers, common.turns
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -322,12 +329,12 @@ class _Slot:
 
     def _ask(self, message: Ask) -> Answered | Faulted:
         try:
-            asked = self._jobs.read(message.job, message.ordinal, message.signature)
+            asked = self._jobs.read(message.job, message.ordinal, message.signature, message.attempt)
         except (OSError, ValueError, LookupError, TypeError, LineError) as error:
             return Faulted(message.ticket, 0, job_unreadable(error))
         request, settings, signature, _ = asked
         key = key_of(request, settings, message.digest) if settings.cache and message.digest else None
-        known = self._answers.find(key) if key is not None else None
+        known = self._find_known(key, settings)
         if known is not None:
             answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
             return self._answered(message, asked, answer, is_cached=True)
@@ -348,6 +355,7 @@ class _Slot:
                 outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
                     self._recovery.deadlines.note(signature, result.cost)
+                    result = self._turns.with_wait(result, sent_at, monotonic())
                     if key is not None:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
@@ -359,6 +367,11 @@ class _Slot:
         if outcome.remedy is not Remedy.NEVER:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
+
+    def _find_known(self, key: bytes | None, settings: JobSettings) -> ModelAnswer | None:
+        """Return the answer of an earlier job, unless it says nothing and the job does not keep such answers."""
+        known = self._answers.find(key) if key is not None else None
+        return None if known is not None and known.is_empty and settings.empty != "keep" else known
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""

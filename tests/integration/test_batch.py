@@ -136,6 +136,21 @@ def test_verbose_prints_a_line_per_answer(folder: Folder) -> None:
     assert "plus" not in done.stderr
 
 
+def test_r28_wait_for_the_only_slot_is_no_work_of_the_server(cluster: Cluster) -> None:
+    server = cluster.simulate("--parallel", 1, "--seconds", 0.1)
+    folder = Folder(cluster, server.names[0])
+    folder.fix_slots(8)
+    folder.write_prompts([{"prompt": f"Question {number}?"} for number in range(24)])
+
+    done = folder.run()
+
+    times = folder.published.manifest["times"]
+    assert times["work_seconds"] == pytest.approx(2.4, rel=0.25)
+    assert times["wait_seconds"] > 2 * times["work_seconds"]
+    assert times["speedup"] == pytest.approx(1.0, abs=0.1)
+    assert re.search(wording("d-d-s-of-server-work"), done.stderr)
+
+
 def test_progress_is_said_now_and_then(cluster: Cluster) -> None:
     server = cluster.simulate("--parallel", 4, "--seconds", 0.4)
     folder = Folder(cluster, server.names[0])

@@ -169,6 +169,7 @@ class TestFaults:
             "seconds",
             "tokens",
             "garbled",
+            "blank",
         }
 
         assert {marker.partition("=")[0] for marker in MARKED} | elsewhere | VECTOR_KINDS == set(KINDS)

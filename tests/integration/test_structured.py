@@ -82,6 +82,41 @@ def test_answers_are_mended_or_fail_with_their_text_and_the_folder_adds_up(tmp_p
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "name,age,tags"
 
 
+def test_r07_empty_answers_are_counted_tried_again_or_failures(cluster: Cluster) -> None:
+    # given
+    server = cluster.simulate("--parallel", 4, "--seconds", 0.01, "--load-seconds", 0.0)
+    profiles = {"again": {"empty": "retry", "attempts": 2}, "never": {"empty": "fail"}}
+    coordinator = cluster.coordinate(cluster.configure({server.names[0]: 4}, profiles=profiles))
+    prompts = ("[[simulate:blank]] a", "[[simulate:blank*1]] b", "c")
+
+    # when
+    for profile in ("", *profiles):
+        coordinator.drop([f"{prompt} {profile}" for prompt in prompts], profile=profile)
+    kept, again, never = (coordinator.published(f"{profile}/notes".lstrip("/")) for profile in ("", *profiles))
+
+    # then
+    assert [
+        (done.manifest["counts"]["responses"], done.manifest["counts"]["empty"]) for done in (kept, again, never)
+    ] == [
+        (3, 2),
+        (2, 0),
+        (1, 0),
+    ]
+    assert [item["response"] for item in kept.responses][:2] == ["\n \n", "\n \n"]
+    assert [(item["line"], item["attempts"]) for item in again.responses] == [(2, 2), (3, 1)]
+    assert [(item["line"], item["class"], item["attempts"]) for item in again.errors] == [(1, "empty_answer", 2)]
+    assert [(item["line"], item["class"], item["attempts"]) for item in never.errors] == [
+        (1, "empty_answer", 1),
+        (2, "empty_answer", 1),
+    ]
+    for done in (kept, again, never):
+        done.assert_complete(3)
+        assert run_obcd(cluster.environment, "verify", str(done.folder)).returncode == 0
+    status = json.loads(run_obcd(cluster.environment, "status", "--json", "--root", str(coordinator.root)).stdout)
+    assert {item["name"]: item["empty"] for item in status["published"]}["notes.jsonl"] == 2
+    assert wording("3-answered-2-of-them-empty") in coordinator.text()
+
+
 def test_cancelled_job_breaks_off_what_is_being_mended(tmp_path: Path, cluster: Cluster) -> None:
     (tmp_path / "s.json").write_text(json.dumps(IMPOSSIBLE))
     server = cluster.simulate("--parallel", 1, "--seconds", 0.5, "--load-seconds", 0.0)  # five seconds of repairs

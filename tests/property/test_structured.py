@@ -9,7 +9,7 @@ import jsonschema_rs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obcd.core.schema.extract import split_thinking
+from obcd.core.schema.extract import search_json
 from obcd.core.schema.schemas import Fit, Misfit, Schema, check_schema
 from obcd.package_data import shared
 from obcd.prompts.schema_draft import draft_schema
@@ -27,8 +27,9 @@ values = st.recursive(
 QUOTE = '"'
 #: Pieces of which models make what they answer.
 pieces = st.sampled_from(
-    ["<think>", "</think>", "```", "```json\n", "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", "\\", ",",
-     QUOTE, "NaN", "1e999", "-", "9" * 5000, "\ud800", "\x00", "\ufeff", "Sure!", "'", "null", "{}", "[]"]
+    ["<think>", "</think>", "<reasoning>", "</reasoning>", "<|channel|>analysis<|message|>", "```", "```json\n",
+     "\n```\n", GOOD, GOOD[:40], GOOD[40:], "{", "}", "[", "]", "\\", ",", QUOTE, "NaN", "1e999", "-", "9" * 5000,
+     "\ud800", "\x00", "\ufeff", "Sure!", "'", "'a'", "None", "//", "null", "{}", "[]"]
 )  # fmt: skip
 keywords = st.sampled_from(
     ["type", "properties", "required", "items", "pattern", "enum", "const", "$ref", "$defs", "anyOf", "not", "minimum",
@@ -71,10 +72,10 @@ def test_no_schema_raises_and_one_that_is_taken_can_be_applied(schema: Any, valu
 
 @given(st.lists(pieces | st.text(max_size=5), max_size=8).map("".join))
 def test_thoughts_and_answer_are_parts_of_what_was_said(answer: str) -> None:
-    thoughts, rest = split_thinking(answer)
+    search = search_json(answer)
 
-    assert thoughts in answer
-    assert answer.endswith(rest)
+    assert search.thoughts in answer or "<|channel|>" in answer
+    assert answer.endswith(search.text)
 
 
 @given(st.lists(values, min_size=1, max_size=5))

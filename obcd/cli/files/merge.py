@@ -23,7 +23,8 @@ Examples:
   obcd merge outbox/notes -o notes.csv --text --with line,prompt
   obcd merge outbox/notes -o notes.db && sqlite3 notes.db 'SELECT * FROM answers'
 
-Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON.
+Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON,
+or with several JSON values.
 """
 #: How many renamed columns are listed one by one.
 MOST_LISTED = 10
@@ -160,5 +161,7 @@ def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> No
         say(f"renamed, because the name is taken: {', '.join(renamed[:MOST_LISTED])}{more}")
     if isinstance(writer, CsvWriter) and writer.formulas and not is_for_spreadsheets:
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
+    if done.repaired:
+        say(f"{plural(done.repaired, 'answer')} held JSON with small faults (commas, quotes, comments), now corrected")
     if done.without_json and not done.values:
         say("no answer holds JSON: use --text to merge their text")

@@ -146,7 +146,7 @@ class _Watcher(Observer):
     def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
         """Print the seed's line, with the line number in front."""
         if self._verbose:
-            seconds = answer.counts.work_seconds
+            seconds = answer.counts.seconds
             rate = answer.words / seconds if seconds > 0 else 0.0
             _log_line(
                 f"Line: {answer.line}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
@@ -244,9 +244,9 @@ def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -
         say(f"{plural(written, 'response file')} in {shown_path(output.absolute())}/")
     if not quiet:
         cut = f", {counts['cut_short']} cut short by num_predict" if counts["cut_short"] else ""
-        say(
-            f"{plural(counts['responses'], 'prompt')} answered{cut}, {counts['failures']} failed: {shown_path(folder)}/"
-        )
+        empty = f", {counts['empty']} with an empty answer" if counts["empty"] else ""
+        answered = f"{plural(counts['responses'], 'prompt')} answered{cut}{empty}"
+        say(f"{answered}, {counts['failures']} failed: {shown_path(folder)}/")
         if times["speedup"]:
             say(
                 f"{times['work_seconds']:.1f} s of server work in {times['span_seconds']:.1f} s "

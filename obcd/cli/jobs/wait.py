@@ -84,9 +84,11 @@ def _conclude(item: Submitted, folder: Path, manifest: dict[str, Any], *, quiet:
             say(one_line(f"{text}, in {folder}, as job {earlier['job']} in {earlier['folder']} of the outbox"))
         return ExitCode.PARTIAL if earlier["failures"] else ExitCode.DONE
     counts, times = manifest["counts"], manifest["times"]
-    if counts["failures"] or (is_watched() and not quiet):
+    empty = counts.get("empty", 0)
+    if counts["failures"] or (not quiet and (empty or is_watched())):
         say(
-            f"{folder}: {counts['responses']} answered, {counts['failures']} failed, "
+            f"{folder}: {counts['responses']} answered{f', {empty} of them empty' if empty else ''}, "
+            f"{counts['failures']} failed, "
             f"{times['work_seconds']:.0f} s of server work in {times['span_seconds']:.0f} s"
             + (f" = {times['speedup']:.1f} ×" if times["speedup"] else "")
         )

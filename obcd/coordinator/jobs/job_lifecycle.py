@@ -385,13 +385,14 @@ class Jobs:
             return
         counts, header = running.counts, running.header
         failures = header.requests - counts.responses  # the clerk wrote those of a cancelled job
-        self.published.append(Published(header, outcome, counts.responses, failures))
+        self.published.append(Published(header, outcome, counts.responses, failures, counts.empty))
         self._forget(job)
         logger.info(
-            "%s published in %s: %d answered, %d failed, %s of server work",
+            "%s published in %s: %d answered%s, %d failed, %s of server work",
             header.label,
             outcome,
             counts.responses,
+            f" ({counts.empty} of them empty)" if counts.empty else "",
             failures,
             duration(counts.work_seconds),
             extra={"action": "job_published", "job": job},

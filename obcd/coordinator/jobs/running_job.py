@@ -72,6 +72,7 @@ class RunningJob:
             done=counts.done,
             failed=counts.failures,
             cut_short=counts.cut_short,
+            empty=counts.empty,
             tokens_per_second=round(self.tokens.per_second(now), 1) if is_going else 0.0,
             requests_per_second=round(self.answers.per_second(now), 2) if is_going else 0.0,
             work_seconds=round(counts.work_seconds, 1),
@@ -128,11 +129,11 @@ def time_to_go(jobs: Collection[RunningJob], waiting: int, in_flight: int) -> fl
     answered = sum(job.counts.responses for job in jobs)
     if not answered or not in_flight:
         return None
-    usual = sum(job.counts.work_seconds for job in jobs) / answered
+    usual = sum(job.counts.seconds for job in jobs) / answered
     work, longest = waiting * usual, usual if waiting else 0.0
     for job in jobs:
         left = job.header.requests - job.counts.done
-        each = job.counts.work_seconds / job.counts.responses if job.counts.responses else usual
+        each = job.counts.seconds / job.counts.responses if job.counts.responses else usual
         work += left * each
         longest = max(longest, each if left else 0.0)
     return max(work / in_flight, longest)

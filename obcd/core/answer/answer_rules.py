@@ -99,7 +99,8 @@ def held_of(request: Request, settings: JobSettings) -> AnswerRules | None:
 
 
 def _fitting(answer: ModelAnswer, fit: Fit) -> ModelAnswer:
-    answer = answer._replace(text=fit.text, parsed=fit.value, is_mended=fit.is_mended)
+    raw = None if fit.is_whole else answer.text
+    answer = answer._replace(text=fit.text, parsed=fit.value, is_mended=fit.is_mended, raw=raw)
     if not fit.thoughts:
         return answer
     if answer.thinking is None:

@@ -13,22 +13,27 @@ class Counts:
 
     Attributes:
         cut_short: Responses that ended with `length`.
+        empty: Responses that say nothing: white space, or thoughts alone.
         repairs: How often a request was sent again because an answer did not fit its schema, over all results.
         cached: Responses that were computed earlier, and not requested again.
         same: Results that are those of an equal request (`dedupe`).
         prompt_tokens, eval_tokens: Tokens read and generated, over responses and the failures that report theirs.
-        work_seconds: Seconds that requests took at their endpoints, over the same results.
+        work_seconds: Seconds that requests took at their endpoints without the wait for a slot there, over the same
+            results: as many seconds of work as an endpoint with one slot needs for them.
+        wait_seconds: Seconds of that wait.
     """
 
     responses: int = 0
     failures: int = 0
     cut_short: int = 0
+    empty: int = 0
     repairs: int = 0
     cached: int = 0
     same: int = 0
     prompt_tokens: int = 0
     eval_tokens: int = 0
     work_seconds: float = 0.0
+    wait_seconds: float = 0.0
 
     @classmethod
     def of(cls, result: Result) -> Counts:
@@ -37,12 +42,27 @@ class Counts:
         if isinstance(result, Response):
             answer = result.answer
             cost, repairs = answer.cost, answer.repairs
-            is_cut, is_cached = answer.done_reason == "length", result.is_cached
-            return cls(
-                1, 0, int(is_cut), repairs, int(is_cached), same, cost.prompt_tokens, cost.eval_tokens, cost.seconds
-            )
-        cost, repairs = (NO_COST, 0) if result.kept is None else (result.kept.cost, result.kept.repairs)
-        return cls(0, 1, 0, repairs, 0, same, cost.prompt_tokens, cost.eval_tokens, cost.seconds)
+        else:
+            cost, repairs = (NO_COST, 0) if result.kept is None else (result.kept.cost, result.kept.repairs)
+        counts = cls(
+            repairs=repairs,
+            same=same,
+            prompt_tokens=cost.prompt_tokens,
+            eval_tokens=cost.eval_tokens,
+            work_seconds=max(0.0, cost.seconds - cost.wait_seconds),
+            wait_seconds=cost.wait_seconds,
+        )
+        if isinstance(result, Response):
+            counts.responses, counts.cut_short = 1, int(result.answer.done_reason == "length")
+            counts.empty, counts.cached = int(_has_empty(result)), int(result.is_cached)
+        else:
+            counts.failures = 1
+        return counts
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that requests were at their endpoints, working and waiting."""
+        return self.work_seconds + self.wait_seconds
 
     @property
     def done(self) -> int:
@@ -57,12 +77,14 @@ class Counts:
             responses=self.responses * count,
             failures=self.failures * count,
             cut_short=self.cut_short * count,
+            empty=self.empty * count,
             repairs=self.repairs * count,
             cached=self.cached * count,
             same=count - 1,
             prompt_tokens=self.prompt_tokens * count,
             eval_tokens=self.eval_tokens * count,
             work_seconds=self.work_seconds,
+            wait_seconds=self.wait_seconds,
         )
 
     def add(self, other: Counts) -> None:
@@ -70,9 +92,15 @@ class Counts:
         self.responses += other.responses
         self.failures += other.failures
         self.cut_short += other.cut_short
+        self.empty += other.empty
         self.repairs += other.repairs
         self.cached += other.cached
         self.same += other.same
         self.prompt_tokens += other.prompt_tokens
         self.eval_tokens += other.eval_tokens
         self.work_seconds += other.work_seconds
+        self.wait_seconds += other.wait_seconds
+
+
+def _has_empty(response: Response) -> bool:
+    return any(each.answer.is_empty for each in response.responses or (response,))

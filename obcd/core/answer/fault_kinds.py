@@ -21,6 +21,7 @@ class FaultKind(StrEnum):
     REPETITION = "repetition"  # the model repeated itself until the server stopped it
     CUT_IN_THOUGHT = "cut_in_thought"  # the token limit came while the model was still thinking
     CUT_SHORT = "cut_short"  # the token limit came before the JSON was complete
+    EMPTY_ANSWER = "empty_answer"  # it says nothing, where the profile does not keep such answers
     INVALID_ANSWER = "invalid_answer"  # it does not have the requested form
     # The models of the endpoints
     MODEL_MISSING = "model_missing"  # the server has no such model; for a line: no server has it

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from obcd.core.schema.thoughts import is_empty
+
 #: Stands for the parsed value of an answer that was not parsed; `null` has the value None.
 NOT_PARSED: Final = object()
 
@@ -67,7 +69,9 @@ class ModelAnswer(NamedTuple):
         thought_aloud: Whether they were in its text, as `<think>…</think>`.
         tool_calls, logprobs: JSON as the server sent it; None if there is none.
         parsed: The JSON value in the text, if the request required a form; else NOT_PARSED.
-        is_mended: Whether numbers were in quotes, in the text or in a call, and the quotes were removed.
+        is_mended: Whether the text was only nearly JSON, or numbers were in quotes, in the text or in a call, and that
+            was corrected.
+        raw: All that the model wrote, if `text` is only a part of it, or a correction.
         repairs: How often the request was sent again because an answer did not fit.
         unknown: Keys of a record that another version wrote, and their values.
     """
@@ -86,6 +90,12 @@ class ModelAnswer(NamedTuple):
     is_mended: bool = False
     repairs: int = 0
     unknown: Mapping[str, object] | None = None
+    raw: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing: its text is white space, or thoughts alone, and it calls no tool."""
+        return self.text is not None and not self.tool_calls and is_empty(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

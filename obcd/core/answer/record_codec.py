@@ -17,6 +17,7 @@ from typing import Any
 from obcd.clock import timestamp
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.outcomes import NOT_PARSED, Cost, Failure, KeptAnswer, ModelAnswer, Response, Result
+from obcd.core.schema.thoughts import is_empty
 from obcd.errors import RecordError
 
 #: The beginning of a record; older versions wrote the ordinal elsewhere.
@@ -99,16 +100,24 @@ def decode_counts(record: bytes) -> tuple[int, Counts, tuple[str, str] | None]:
             responses=int(not has_failed),
             failures=int(has_failed),
             cut_short=int(not has_failed and found.get("done_reason") == "length"),
+            empty=int(not has_failed and is_record_empty(found)),
             repairs=found.get("repairs", 0),
             cached=int(not has_failed and found.get("cached") is True),
             prompt_tokens=found.get("prompt_tokens", 0),
             eval_tokens=found.get("eval_tokens", 0),
-            work_seconds=found.get("seconds", 0.0),
+            work_seconds=max(0.0, found.get("seconds", 0.0) - found.get("wait_seconds", 0.0)),
+            wait_seconds=found.get("wait_seconds", 0.0),
         )
         weights = found.get("weights")
         return found["ordinal"], counts, weights and (weights[0], weights[1])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise _not_a_record() from None
+
+
+def is_record_empty(record: Mapping[str, object]) -> bool:
+    """Return whether the answer of a record, or of a line of responses.jsonl, says nothing; see `ModelAnswer`."""
+    text = record.get("response")
+    return isinstance(text, str) and not record.get("tool_calls") and is_empty(text)
 
 
 def encode_answer(answer: ModelAnswer) -> bytes:
@@ -197,16 +206,25 @@ def _answer_fields(answer: ModelAnswer) -> dict[str, object]:
         fields["tool_calls"] = answer.tool_calls
     if answer.logprobs is not None:
         fields["logprobs"] = answer.logprobs
+    fields |= _form_fields(answer)
+    if answer.unknown:
+        fields |= answer.unknown
+    return fields
+
+
+def _form_fields(answer: ModelAnswer) -> dict[str, object]:
+    """Return the fields of an answer of which a form was required."""
+    fields: dict[str, object] = {}
     if answer.parsed is not NOT_PARSED:
         fields["parsed"] = answer.parsed
     if answer.thinking is not None and answer.thought_aloud:
         fields["thinking"] = answer.thinking
     if answer.is_mended:
         fields["mended"] = True
+    if answer.raw is not None:
+        fields["raw"] = answer.raw
     if answer.repairs:
         fields["repairs"] = answer.repairs
-    if answer.unknown:
-        fields |= answer.unknown
     return fields
 
 
@@ -235,7 +253,8 @@ def _kept_fields(failure: Failure) -> dict[str, object]:
         fields["thinking"] = kept.thinking
     if kept.repairs:
         fields["repairs"] = kept.repairs
-    return fields | _cost_fields(kept.cost._replace(is_divided=False))
+    fields |= _cost_fields(kept.cost._replace(is_divided=False))
+    return fields | {"wait_seconds": kept.cost.wait_seconds} if kept.cost.wait_seconds else fields
 
 
 def _response(record: dict[str, Any]) -> Response:
@@ -267,6 +286,7 @@ def _with_rest(answer: ModelAnswer, record: dict[str, Any]) -> ModelAnswer:
         logprobs=take("logprobs", None),
         parsed=take("parsed", NOT_PARSED),
         is_mended=take("mended", False),
+        raw=take("raw", None),
         repairs=take("repairs", 0),
         unknown=record or None,
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from obcd.core.request.dropped_keys import has_no_effect
-from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
+from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES, ends_with_answer
 from obcd.core.request.records import Request
 
 #: {name of a setting elsewhere: its place in an obcd line}
@@ -32,14 +32,21 @@ _ELSEWHERE = {
 }
 #: The name that `csv_table` gives to a column without one.
 _NAMELESS = re.compile(r"_*column_(\d+)")
+#: Stands for a last message of the assistant, after which there is nothing to answer.
+_LAST_MESSAGE = "messages[-1]"
 _OURS = frozenset().union(*KIND_KEYS.values())
 _MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | {"tool_choice"}
 
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:
-    """Record the keys of a line that look like settings and are only echoed, each with the first line that has it."""
+    """Record the keys of a line that look like settings and are only echoed, each with the first line that has it.
+
+    The same for a conversation that ends with the assistant's message, which few models continue.
+    """
     for key in request.dropped:
         found.setdefault(key, request.line)
+    if ends_with_answer(request):
+        found.setdefault(_LAST_MESSAGE, request.line)
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
@@ -58,6 +65,11 @@ def describe_ignored(found: Mapping[str, int]) -> list[str]:
 
 
 def _describe(key: str, line: int) -> str:
+    if key == _LAST_MESSAGE:
+        return (
+            f"the conversation in line {line} ends with the assistant's message, so that nothing is left to answer: "
+            "drop_last_assistant = true in the profile drops such messages"
+        )
     if key not in _MEANT and (column := _NAMELESS.fullmatch(key)):
         return f"column {column[1]} of the table has no name, and row {line} has something in it: it is called `{key}`"
     if has_no_effect(key):

@@ -30,7 +30,7 @@ from obcd.core.request.openai import anthropic_batches
 from obcd.core.request.openai.openai_request import LINE_KEYS, is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign
 from obcd.core.request.pictures import check_images
-from obcd.core.request.records import Kind, Request
+from obcd.core.request.records import MAX_COUNT, Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.request.templates import fill, is_blank
 from obcd.core.request.tools import check_tools
@@ -48,8 +48,8 @@ MAX_FAILED_ID_LENGTH = 200
 #: Longest name of a model, in characters.
 MAX_MODEL_LENGTH = 200
 
-#: Most answers of one prompt, texts of one line to embed, and likeliest tokens at a place (ollama server/routes.go).
-MAX_COUNT, MAX_INPUTS, MAX_LOGPROBS = 100, 2048, 20
+#: Most texts of one line to embed, and likeliest tokens at a place (ollama server/routes.go).
+MAX_INPUTS, MAX_LOGPROBS = 2048, 20
 
 #: Largest value of an option that is not a whole number; Ollama keeps such values in 32 bits.
 MAX_NUMBER = 1e38
@@ -66,6 +66,8 @@ OUR_KEYS = KIND_KEYS[Kind.CHAT]
 _PLAIN_KEYS = frozenset(("id", "prompt"))
 #: Keys of which a line of obcd or of the seed has at least one.
 OURS_DOORS = ("prompt", "messages", "complete", "embed", "role", "content")
+#: The key of `extra` under which a message that was dropped is echoed.
+LAST_ANSWER = "last_assistant"
 THINK_LEVELS = ("low", "medium", "high", "max")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
@@ -116,6 +118,8 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
         return _plain_request(document, line)
     dropped = Dropped(reading.ignore)
     request = _request(document, line, dropped)
+    if reading.drop_last_assistant:
+        request = _without_last_answer(request)
     return replace(request, dropped=tuple(dropped.keys)) if dropped.keys else request
 
 
@@ -405,6 +409,21 @@ def _seed_request(document: dict[str, object], line: int, dropped: Dropped) -> R
 def _last_prompt(messages: list[dict[str, object]]) -> str:
     spoken = [message.get("content") or "" for message in messages if message["role"] == "user"]
     return str((spoken or [messages[-1].get("content") or ""])[-1])
+
+
+def ends_with_answer(request: Request) -> bool:
+    """Return whether the last message of a conversation is the assistant's."""
+    return bool(request.messages) and request.messages[-1]["role"] == "assistant"
+
+
+def _without_last_answer(request: Request) -> Request:
+    """Return the conversation without a last message of the assistant, which is echoed instead."""
+    if not ends_with_answer(request):
+        return request
+    *messages, last = request.messages
+    if not messages:
+        raise LineError("the assistant's message is the only one: with drop_last_assistant there is nothing to answer")
+    return replace(request, messages=messages, extra={**request.extra, LAST_ANSWER: last})
 
 
 def _options(document: dict[str, object], dropped: Dropped) -> Mapping[str, object]:

@@ -17,6 +17,9 @@ from obcd.core.request.rows import ID_FIELD, Reading
 #: Options of a request for which Ollama reloads the model when they differ (ollama server/sched.go, v0.33).
 RELOADING_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 
+#: Most answers of one prompt.
+MAX_COUNT = 100
+
 #: `shift` is part of the load signature too, so it is one constant for every request: with False a generation that
 #: reaches the end of the context stops with `length`; otherwise Ollama would drop half of the context and go on.
 SHIFT = False
@@ -72,6 +75,9 @@ class RequestBody(TypedDict, total=False):
 #: {kind: path of Ollama's API}
 PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
 
+#: {key of `JobSettings` that is younger than the format of `job.json`: the value with which it is left out}
+_LATER = {"quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
@@ -104,6 +110,10 @@ class JobSettings:
         dedupe: Whether equal requests of the job are sent only once, with one result for all.
         aliases: `{name of a model in the lines: the model that gets the request}`.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
+        thoughts: `move` if thoughts at the beginning of a text answer are moved out of it, `keep` if they stay there.
+        empty: What becomes of an answer that says nothing: `keep` it; `retry` with another seed, as `attempts` allow;
+            `fail`.
+        drop_last_assistant: Whether a last message of the assistant is not sent, and echoed instead.
     """
 
     model: str
@@ -130,6 +140,9 @@ class JobSettings:
     dedupe: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignore: Sequence[str] = field(default_factory=list)
+    thoughts: str = "move"
+    empty: str = "keep"
+    drop_last_assistant: bool = False
 
     def model_for(self, named: str | None) -> str:
         """Return the model for a line that names one, or none."""
@@ -139,7 +152,12 @@ class JobSettings:
     def reading(self) -> Reading:
         """What the job's lines are read with."""
         if self.template is None:
-            return Reading(delimiter=self.delimiter, quotes=self.quotes, ignore=frozenset(self.ignore))
+            return Reading(
+                delimiter=self.delimiter,
+                quotes=self.quotes,
+                ignore=frozenset(self.ignore),
+                drop_last_assistant=self.drop_last_assistant,
+            )
         return Reading(self.template, self.id_field, self.delimiter, quotes=self.quotes)
 
     def to_json(self) -> dict[str, object]:
@@ -147,10 +165,8 @@ class JobSettings:
 
         A key that is younger than the format is there only if it is set: what it does not concern keeps its bytes.
         """
-        document = asdict(self)
-        if not self.ignore:
-            del document["ignore"]
-        return document
+        document = asdict(self) | {"ignore": list(self.ignore)}
+        return {key: value for key, value in document.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobSettings:
@@ -295,6 +311,21 @@ def nth_request(request: Request, settings: JobSettings, answer: int) -> Request
     if seed < 0:
         seed = zlib.crc32(json.dumps(request.id, sort_keys=True).encode("ascii")) >> 1
     return replace(request, options={**request.options, "seed": min(seed + answer, 2**63 - 1)})
+
+
+def reseeded(request: Request, settings: JobSettings, attempt: int) -> Request:
+    """Return the request for another attempt, with a seed that none of the line's answers has had.
+
+    Without a seed Ollama draws another one each time.
+
+    Args:
+        attempt: Its number, from 1.
+    """
+    seed = whole_option(request_options(request, settings), "seed", -1)
+    if seed < 0 or attempt == 1:
+        return request
+    another = min(seed + (attempt - 1) * MAX_COUNT, 2**63 - 1)
+    return replace(request, options={**request.options, "seed": another})
 
 
 def signature_of(request: Request, settings: JobSettings) -> Signature:

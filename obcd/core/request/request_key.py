@@ -129,4 +129,6 @@ def digest_of(request: Request, settings: JobSettings, apart: str = "") -> bytes
     is_held = wanted is not None or strict_parameters(request.tools or ())
     held_to = [wanted, settings.send_schema, settings.repairs] if is_held else None
     document = [VERSION, apart, PATHS[request.kind], body, held_to]
+    if not is_held and settings.thoughts == "keep":
+        document.append("thoughts")  # the text of such an answer is another
     return hashlib.sha256(json.dumps(document, separators=(",", ":")).encode("ascii")).digest()

@@ -24,6 +24,7 @@ class Reading:
         delimiter: The character between the fields of CSV.
         ignore: Names of parameters and keys that are dropped from a line of requests if they cannot be honoured.
         quotes: Whether quotes enclose cells of a table (RFC 4180) or are text; None: found by its rows.
+        drop_last_assistant: Whether the last message of a conversation is dropped if it is the assistant's.
     """
 
     template: str | None = None
@@ -31,6 +32,7 @@ class Reading:
     delimiter: str = ","
     ignore: Container[str] = frozenset()
     quotes: bool | None = None
+    drop_last_assistant: bool = False
 
 
 #: For lines that hold their own prompts.

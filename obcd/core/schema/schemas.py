@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
-from obcd.core.schema.extract import Found, NoJson, find_json, parse_strict, split_thinking
+from obcd.core.schema.extract import Found, Search, distinct, main_values, parse_strict, search_json, without_asides
 from obcd.errors import ObcdError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ MAX_SENTENCE = 300
 MAX_SHOWN = 100
 #: Most problems of one answer that are reported to the model.
 REPORTED = 3
+#: Most values of one answer in which numbers are freed of their quotes.
+MOST_MENDED = 8
 #: Limits for finding all faults of an answer: faults of 25 microseconds each, and their characters.
 MOST_FAULTS, MOST_FAULT_CHARS = 20_000, 20_000_000
 #: Sizes that a compiled pattern may have, in bytes; the largest holds sixty letters of any alphabet.
@@ -66,14 +68,16 @@ class Fit:
         value: The JSON value.
         text: As the model wrote it, without fences and prose.
         thoughts: The `<think>…</think>` in front of it, "" if there was none.
-        is_mended: Whether numbers were in quotes where only numbers are allowed, which pydantic accepts too; `text` is
-            then the corrected JSON.
+        is_mended: Whether the model wrote something else: numbers in quotes where only numbers are allowed, which
+            pydantic accepts too, or what is only nearly JSON; `text` is then the corrected JSON.
+        is_whole: Whether `text` is all that the model wrote beside its thoughts.
     """
 
     value: object
     text: str
     thoughts: str = ""
     is_mended: bool = False
+    is_whole: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,37 +125,56 @@ class Schema:
         Args:
             apart: Called with the document and the answer if the check may take long; None: it is always made here.
         """
-        thoughts, text = split_thinking(answer)
-        found = find_json(text)
-        if isinstance(found, NoJson):
-            return Misfit(f"the answer is no JSON: {found.reason}", f"There is no valid JSON in it: {found.reason}.",
-                          text, thoughts)  # fmt: skip
+        search = search_json(answer)
+        if not search.values:
+            why = search.reason.reason
+            return _no_fit(search, Misfit(f"the answer is no JSON: {why}", f"There is no valid JSON in it: {why}.", ""))
         if self._compiled is None:
-            return Fit(found.value, found.text, thoughts)
-        size = _size_of(found)
+            return _only(search, main_values(search.values) or list(search.values))
+        size = _size_of(search.values)
         if apart is not None and not isinstance(self.document, str) and not self._compiled.is_quick(size):
             return apart(self.document, answer)
         try:
-            judged = self._hold(self._compiled, found, size)
+            return self._hold(self._compiled, search, size)
         except (ValueError, _PanicError) as error:
             why = f"the schema cannot be applied to the answer ({type(error).__name__.lstrip('_')})"
-            judged = Misfit(why, why, "")
-        if isinstance(judged, Misfit):
-            return replace(judged, text=text, thoughts=thoughts)
-        return replace(judged, thoughts=thoughts)
+            return _no_fit(search, Misfit(why, why, ""))
 
-    def _hold(self, compiled: _Compiled, found: Found, size: _Size) -> Fit | Misfit:
-        """Return whether and how a value fits, without thoughts."""
-        if compiled.is_valid(found.value):
-            return Fit(found.value, found.text)
-        problems = compiled.problems(found.value, size)
-        if compiled.unquote_numbers(found.value, size) and compiled.is_valid(found.value):
-            return Fit(found.value, json.dumps(found.value, ensure_ascii=False), is_mended=True)
+    def _hold(self, compiled: _Compiled, search: Search, size: _Size) -> Fit | Misfit:
+        """Return which of the values fits, and how."""
+        fitting = [found for found in search.values if compiled.is_valid(found.value)]
+        if fitting:
+            return _only(search, fitting)
+        chosen = sorted(distinct(search.values), key=lambda found: -len(found.text))[:MOST_MENDED]
+        problems = compiled.problems(chosen[0].value, size)  # of the longest, which is likely to be meant
+        for found in chosen:
+            if compiled.unquote_numbers(found.value, size) and compiled.is_valid(found.value):
+                fitting.append(replace(found, text=json.dumps(found.value, ensure_ascii=False), is_repaired=True))
+        if fitting:
+            return _only(search, fitting)
         if any(problem.is_overdue for problem in problems):
-            return too_long("", "")
+            return _no_fit(search, too_long("", ""))
         places = ", ".join(dict.fromkeys(problem.place for problem in problems[:REPORTED]))
         sentences = "\n".join(problem.sentence for problem in problems[:REPORTED])
-        return Misfit(f"the answer does not fit the schema at {_short(places) or 'its top'}", sentences, "")
+        why = f"the answer does not fit the schema at {_short(places) or 'its top'}"
+        return _no_fit(search, Misfit(why, sentences, ""))
+
+
+def _only(search: Search, fitting: list[Found]) -> Fit | Misfit:
+    """Return the one value that fits; if several different ones do, it is unknown which is meant."""
+    values = distinct(fitting)
+    if len(values) > 1:
+        values = without_asides(values)
+    if len(values) > 1:
+        why = f"several values fit: the answer holds {len(values)} different JSON values"
+        return _no_fit(search, Misfit(why, f"It holds {len(values)} different JSON values where one is needed.", ""))
+    found = values[0]
+    is_whole = not found.is_repaired and found.text == search.text.strip().strip("\ufeff").strip()
+    return Fit(found.value, found.text, search.thoughts, found.is_repaired, is_whole)
+
+
+def _no_fit(search: Search, misfit: Misfit) -> Misfit:
+    return replace(misfit, text=search.text, thoughts=search.thoughts)
 
 
 def too_long(seconds: str, text: str, thoughts: str = "") -> Misfit:
@@ -409,20 +432,23 @@ def _draft_of(document: Mapping[str, object]) -> int:
     return int(found[1] or found[2]) if found else 0
 
 
-def _size_of(found: Found) -> _Size:
-    values, objects, depth, level = 1, 0, 0, [found.value]
+def _size_of(values: Sequence[Found]) -> _Size:
+    """Return the size of all values together: the longest one is not enough where there are thousands."""
+    objects, depth, level = 0, 0, [found.value for found in values]
+    count = len(level)
     while level:
         inner: list[object] = []
         for value in level:
             if isinstance(value, dict):
                 inner.extend(value.values())
-                values, objects = values + len(value), objects + 1
+                count, objects = count + len(value), objects + 1
             elif isinstance(value, list):
                 inner.extend(value)
-        values += len(inner)
+        count += len(inner)
         depth += bool(inner)
         level = inner
-    return _Size(values, objects, depth, len(found.text), _LONG_NUMBER.search(found.text) is not None)
+    has_long_number = any(_LONG_NUMBER.search(found.text) for found in values)
+    return _Size(count, objects, depth, sum(len(found.text) for found in values), has_long_number)
 
 
 def _place_of(path: list[str | int]) -> str:

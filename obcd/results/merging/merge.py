@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from obcd.core.answer.outcomes import NOT_PARSED
-from obcd.core.schema.extract import Found, NoJson, find_json
+from obcd.core.schema.extract import CUT, Found, NoJson, distinct, main_values, search_json
 from obcd.errors import InputError, UsageError
 from obcd.results.reading.answers import Answer, each_answer, read_schema
 from obcd.results.reading.sources import PublishedFolder, Source
@@ -57,6 +57,7 @@ class Merged:
     left_out: int  # damaged, without JSON, or failed
     lines: int = 0  # of the prompts to which the written values belong
     without_json: int = 0  # answered but left out
+    repaired: int = 0  # values of answers that are only nearly JSON
 
 
 class Writer(ABC):
@@ -153,7 +154,7 @@ def merge_answers(
     Raises:
         InputError: If there is nothing to merge: no answer, no failure, no damaged line.
     """
-    values = left_out = lines = without_json = 0
+    values = left_out = lines = without_json = repaired = 0
     retries = Retries()
     for source in find_wholes(folders, retries, ignore):
         if not is_text:
@@ -165,6 +166,7 @@ def merge_answers(
                 if isinstance(part, Answer) and isinstance(found, Found):
                     writer.add(found.value, part)
                     values += 1
+                    repaired += found.is_repaired
                 elif isinstance(found, LeftOut):
                     report(found)
                     left_out += 1
@@ -174,22 +176,36 @@ def merge_answers(
         shown = ", ".join(printable(str(folder)) for folder in folders)
         raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
     writer.finish()
-    return Merged(values, left_out, lines, without_json)
+    return Merged(values, left_out, lines, without_json, repaired)
 
 
 def value_of(answer: Answer) -> Found | NoJson:
-    """Return the JSON value of an answer; one that its job has found already, or that is not text, is used as it is."""
-    if answer.parsed is not NOT_PARSED:
-        return Found(answer.parsed)
-    response = answer.response
-    if isinstance(response, str):
-        found = find_json(response)
-        if isinstance(found, NoJson) and answer.tool_calls:
-            return NoJson("it calls tools: --text --with tool_calls takes the calls")
+    """Return the one JSON value of an answer, or why there is not exactly one."""
+    found = values_of(answer)
+    if isinstance(found, NoJson):
         return found
+    return found[0] if len(found) == 1 else NoJson(f"it holds {len(found)} JSON values: --rows writes a row for each")
+
+
+def values_of(answer: Answer) -> list[Found] | NoJson:
+    """Return the JSON values of an answer, which all differ, or why it has none.
+
+    One that its job has found already, or that is not text, is used as it is.
+    """
+    if answer.parsed is not NOT_PARSED:
+        return [Found(answer.parsed)]
+    response = answer.response
     if isinstance(response, (dict, list)):
-        return Found(response)
-    return _no_text(answer)
+        return [Found(response)]
+    if not isinstance(response, str):
+        return _no_text(answer)
+    search = search_json(response)
+    found = distinct(main_values(search.values))
+    if found and not search.is_cut:
+        return found
+    if not found and answer.tool_calls:
+        return NoJson("it calls tools: --text --with tool_calls takes the calls")
+    return NoJson(CUT) if found else search.reason
 
 
 def text_of(answer: Answer) -> Found | NoJson:

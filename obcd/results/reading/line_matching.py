@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
+from obcd.core.answer.record_codec import is_record_empty
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.core.request.lines import id_of_failed, parse_line, parse_object
 from obcd.core.request.records import Kind, Request
@@ -290,7 +291,10 @@ class Pairing:
             self._problems.add(f"{where}: endpoint, seconds or tokens are missing or not numbers")
             counts, record = Counts(), {}
         is_cached = record.get("cached") is True
-        self.sums.counts.add(replace(counts, responses=1, cut_short=int(is_cut), cached=int(is_cached)))
+        is_empty = any(map(is_record_empty, _answers(record)))
+        self.sums.counts.add(
+            replace(counts, responses=1, cut_short=int(is_cut), empty=int(is_empty), cached=int(is_cached))
+        )
         if isinstance(endpoint, str):
             for answer in _answers(record):
                 share = self.sums.endpoints.setdefault(str(answer.get("endpoint")), [0, 0])
@@ -301,14 +305,21 @@ class Pairing:
 
 def _counts(record: Mapping[str, object]) -> Counts | None:
     """Return the counts of an output line; None if they are not numbers."""
-    seconds = record.get("seconds", 0.0)
+    seconds, waited = record.get("seconds", 0.0), record.get("wait_seconds", 0.0)
     read, written, repairs = (record.get(key, 0) for key in ("prompt_tokens", "eval_tokens", "repairs"))
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isinstance(waited, int | float):
         return None
     if not (type(read) is int and type(written) is int and type(repairs) is int):
         return None
     same = int("same_as" in record)
-    return Counts(repairs=repairs, same=same, prompt_tokens=read, eval_tokens=written, work_seconds=seconds)
+    return Counts(
+        repairs=repairs,
+        same=same,
+        prompt_tokens=read,
+        eval_tokens=written,
+        work_seconds=max(0.0, seconds - waited),
+        wait_seconds=waited,
+    )
 
 
 def _lack(record: dict[str, object], request: Request) -> str:

@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = {
     "cut": "drops the connection in the middle of the reply",
     "done-false": "200 with done:false and no metrics",
     "empty-thinking": "200 with thinking, no content, done_reason length",
+    "blank": "200 with an answer of white space",
     "length": "200 with the answer cut short, done_reason length",
     "redirect": "307 to another address",
     "huge": "200 with an answer of this many bytes, e.g. huge=100000000",
@@ -150,6 +151,8 @@ async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) 
         return replace(outcome, done_reason=None)
     if fault.kind == "empty-thinking":
         return replace(outcome, text="", thinking=outcome.text, done_reason="length")
+    if fault.kind == "blank":
+        return replace(outcome, text="\n \n")
     if fault.kind in VECTOR_KINDS:
         return outcome
     if fault.kind == "length":

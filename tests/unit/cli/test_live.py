@@ -63,6 +63,15 @@ def test_wide_table_has_a_job_a_line_with_its_id() -> None:
     assert any("old.jsonl" in line and OLD in line for line in lines)
 
 
+def test_empty_answers_have_a_column_where_there_are_any() -> None:
+    (job,) = shown().jobs
+    lines = drawn(replace(shown(), jobs=(replace(job, empty=17),)), WIDE).splitlines()
+
+    assert lines[0].split()[3:6] == ["done", "failed", "empty"]
+    assert [line.split()[6:8] for line in lines if "clinical/notes.jsonl" in line] == [["3", "17"]]
+    assert "empty" not in drawn(shown(), WIDE)
+
+
 def test_priority_is_shown_beside_the_state_where_there_is_one() -> None:
     assert "running (+10)" in drawn(shown(priority=10), WIDE)
 

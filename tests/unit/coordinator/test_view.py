@@ -40,7 +40,7 @@ STATUS_KEYS = [
 ]  # fmt: skip
 IDLE_KEYS = [
     "job", "name", "profile", "drop_id", "parent", "uid", "state", "priority", "context", "total", "done", "failed",
-    "cut_short", "tokens_per_second", "requests_per_second", "work_seconds", "eta_seconds", "trouble",
+    "cut_short", "empty", "tokens_per_second", "requests_per_second", "work_seconds", "eta_seconds", "trouble",
 ]  # fmt: skip
 ENDPOINT_KEYS = [
     "name", "url", "gpu", "slots", "finds_slots", "in_flight", "state", "reason", "version", "models", "answered",
@@ -52,7 +52,7 @@ OTHER_KEYS: dict[type[Document], list[str]] = {
     PullView: ["endpoint", "model", "percent"],
     WaitingView: ["file", "why"],
     RejectedView: ["file", "folder", "why"],
-    PublishedView: ["job", "name", "folder", "responses", "failures"],
+    PublishedView: ["job", "name", "folder", "responses", "failures", "empty"],
     ReloadView: ["number", "began", "at", "is_ok", "text", "exit_code"],
 }
 

@@ -210,12 +210,92 @@ def test_null_says_nothing_of_the_format() -> None:
 
 
 def test_what_is_asked_for_no_json_is_left_as_it_is() -> None:
-    text = f"<think>hm</think> ```{GOOD}```"
+    text = f" So: ```{GOOD}``` <think>hm</think>"
 
     answer = answered(Scripted(text), replace(JOB, format=None))
 
-    assert answer.text == text
+    assert (answer.text, answer.thinking) == (text, None)
     assert answer.parsed is NOT_PARSED
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "thinking"),
+    [
+        ("<think>hm</think>Hello", "Hello", "hm"),
+        ("<think>\nhm\n</think>\n\n  def f(): pass", "  def f(): pass", "hm"),
+        ("<reasoning></reasoning> Hello <think>so</think>", "Hello <think>so</think>", None),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello", "Hello", "hm"),
+        ("<think>hm, and no end", "<think>hm, and no end", None),
+        ("hm</think>Hello", "hm</think>Hello", None),
+    ],
+)
+def test_r06_thoughts_at_the_beginning_of_a_text_are_moved(said: str, text: str, thinking: str | None) -> None:
+    free = replace(JOB, format=None)
+
+    answer, kept = answered(Scripted(said), free), answered(Scripted(said), replace(free, thoughts="keep"))
+
+    assert (answer.text, answer.thinking, answer.raw) == (text, thinking, None)
+    assert (kept.text, kept.thinking) == (said, None)
+
+
+def test_native_thoughts_come_before_those_of_the_text() -> None:
+    answer = answered(Scripted("<think>inline</think>Hello", thinking="native"), replace(JOB, format=None))
+
+    assert (answer.text, answer.thinking) == ("Hello", "native\ninline")
+
+
+@pytest.mark.parametrize("said", ["", "\n \n", "<think>hm</think>", "<think>hm"])
+def test_r07_empty_answer_is_kept_tried_again_or_a_failure(said: str) -> None:
+    free = replace(JOB, format=None)
+
+    assert answered(Scripted(said), free).is_empty
+    for empty, remedy in (("retry", Remedy.HERE), ("fail", Remedy.NEVER)):
+        fault = failed(Scripted(said), replace(free, empty=empty))
+        assert (fault.kind, fault.message) == ("empty_answer", wording("the-answer-is-empty"))
+        assert (fault.remedy, fault.costs_attempt, kept_of(fault).cost.eval_tokens) == (remedy, True, 5)
+
+
+def test_answer_that_calls_a_tool_is_not_empty() -> None:
+    line = {"prompt": "Find it", "tools": [{"function": {"name": "find"}}]}
+    script = Scripted("", tool_calls=[{"function": {"name": "find", "arguments": {}}}])
+
+    assert answered(script, replace(JOB, format=None, empty="fail"), line).tool_calls
+
+
+def test_r02_several_values_that_fit_are_repaired_and_then_kept_whole() -> None:
+    said = '{"age": 54} {"age": 55}'
+
+    assert answered(Scripted(said, GOOD)).repairs == 1
+    fault = failed(Scripted(said, said, said))
+
+    assert fault.kind == "invalid_answer"
+    assert fault.message.startswith(wording("several-values-fit"))
+    assert (kept_of(fault).text, kept_of(fault).repairs) == (said, 2)
+
+
+@pytest.mark.parametrize("said", ['See {1}. {"age": 54}', "```\n" + GOOD + "\n```", "{'age': 54,}", '{"age": "54"}'])
+def test_text_that_was_cut_or_corrected_is_kept_whole(said: str) -> None:
+    answer = answered(Scripted(said))
+
+    assert (answer.parsed, answer.text, answer.raw, answer.repairs) == ({"age": 54}, GOOD, said, 0)
+
+
+def test_r05_thoughts_are_kept_and_nothing_is_cut() -> None:
+    answer = answered(Scripted(f'<reasoning>{{"age": 1}}</reasoning>{GOOD}'))
+
+    assert (answer.parsed, answer.thinking, answer.raw) == ({"age": 54}, '{"age": 1}', None)
+
+
+@pytest.mark.parametrize(
+    "said", ["{'age': 54}", '{"age": 54,}', '{"age": 54, "note": "two\nlines"}', '{"age": 54 // years\n}']
+)
+def test_r10_what_is_nearly_json_is_not_asked_again(said: str) -> None:
+    script = Scripted(said)
+
+    answer = answered(script)
+
+    assert (answer.is_mended, answer.repairs, len(script.asked)) == (True, 0, 1)
+    assert answer.parsed == json.loads(answer.text or "")
 
 
 def test_thoughts_are_kept_apart_wherever_they_stand() -> None:

@@ -317,3 +317,33 @@ def test_request_is_asked_with_the_signature_that_its_lease_names(tmp_path: Path
     assert [each.signature for each in asked] == [signature_of(each.request, each.settings) for each in asked]
     with pytest.raises(LookupError):
         jobs.read(header.id, 0, 2)
+
+
+@pytest.mark.parametrize(("empty", "seeds"), [("keep", [7, 7]), ("retry", [7, 107])])
+def test_r07_empty_answer_is_asked_for_again_with_another_seed(tmp_path: Path, empty: str, seeds: list[int]) -> None:
+    layout = make_layout(tmp_path)
+    settings = JobSettings(model="m", options={"seed": 7}, empty=empty)
+    accept_bytes(layout, b'{"prompt": "x"}\n', settings=settings)
+    jobs = worker._JobCache(layout.jobs)
+
+    assert [jobs.read("job1", 0, 0, attempt).request.options.get("seed", 7) for attempt in (1, 2)] == seeds
+
+
+@pytest.mark.parametrize(("empty", "text"), [("keep", " \n"), ("retry", "new"), ("fail", "new")])
+def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str, text: str
+) -> None:
+    layout = make_layout(tmp_path)
+    settings = JobSettings(model="m", options={"seed": 7}, empty=empty, cache=True)
+    accept_bytes(layout, b'{"prompt": "x"}\n', settings=settings)
+    common = common_of(worker._JobCache(layout.jobs))
+    monkeypatch.setattr(AnswerCache, "find", lambda *_: ModelAnswer(text=" \n", model="m", done_reason="stop"))
+    monkeypatch.setattr(Loader, "ensure", lambda *_: None)
+    monkeypatch.setattr(Loader, "note_used", lambda *_: None)
+    monkeypatch.setattr(worker, "ask_fitting", lambda *_: ModelAnswer(text="new", model="m", done_reason="stop"))
+    slot = worker._Slot(common, WorkerSpec("a", URL, layout.jobs, 1.0), lambda _: None)
+
+    answer = slot._ask(Ask(1, "job1", 0, 1, "digest"))
+
+    assert isinstance(answer, Answered)
+    assert json.loads(answer.record)["response"] == text

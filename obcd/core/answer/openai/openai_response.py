@@ -62,6 +62,7 @@ WITHOUT_REPLY = frozenset(
         FaultKind.CUT_IN_THOUGHT,
         FaultKind.CUT_SHORT,
         FaultKind.DOUBTED,
+        FaultKind.EMPTY_ANSWER,
         FaultKind.HUNG,
         FaultKind.INVALID_ANSWER,
         FaultKind.INVALID_REPLY,

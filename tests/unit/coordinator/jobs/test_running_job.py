@@ -48,6 +48,14 @@ def test_one_job_takes_its_rest_over_what_is_in_flight() -> None:
     assert time_to_go([job(100, 20, 2.0)], 0, 8) == pytest.approx(80 * 2.0 / 8)
 
 
+def test_r28_wait_for_a_slot_is_no_work_and_takes_its_time_all_the_same() -> None:
+    waiting = job(24, 12, 0.4)
+    waiting.counts.wait_seconds = 12 * 2.8  # seven of eight requests in flight wait for the only slot
+
+    assert waiting.view(0.0).work_seconds == 4.8
+    assert time_to_go([waiting], 0, 8) == pytest.approx(12 * 0.4)
+
+
 def test_jobs_of_short_and_of_long_requests_count_by_their_work() -> None:
     # by results per second both look alike while they take turns
     assert time_to_go([job(10_010, 10, 0.1), job(110, 10, 60.0)], 0, 10) == pytest.approx(1000.0 * 0.7)

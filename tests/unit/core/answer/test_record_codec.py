@@ -47,6 +47,9 @@ RESULTS = [
     response(PLAIN),
     response(FULL, is_cached=True, seed=7, is_hedged=True, weights=("m:latest", "a80c4f17acd5")),
     response(FULL._replace(thought_aloud=True)),
+    response(FULL._replace(raw="So: null")),
+    response(PLAIN._replace(text=" \n")),
+    response(PLAIN._replace(text="<think>Hm.</think>")),
     response(VECTORS),
     FAILED,
     Failure(ordinal=0, line=1, kind="bad_line", message="no"),
@@ -70,7 +73,7 @@ def test_counts_of_a_record_are_those_of_its_result(result: Result) -> None:
 
 
 def test_failure_keeps_of_its_answer_what_it_cost_as_a_whole() -> None:
-    kept = replace(KEPT, cost=Cost(1.25, prompt_tokens=3, eval_tokens=7, is_divided=False))
+    kept = replace(KEPT, cost=Cost(1.25, wait_seconds=0.125, prompt_tokens=3, eval_tokens=7, is_divided=False))
 
     assert decode(encode(replace(FAILED, kept=KEPT))) == replace(FAILED, kept=kept)
 
@@ -163,14 +166,14 @@ def test_line_tells_what_people_need_of_a_failure_in_its_order() -> None:
 
     assert list(line) == [
         *("line", "id", "class", "message", "attempts", "endpoint", "response", "tool_calls", "thinking", "repairs"),
-        *("seconds", "prompt_tokens", "eval_tokens", "same_as", "responses"),
+        *("seconds", "prompt_tokens", "eval_tokens", "wait_seconds", "same_as", "responses"),
     ]
     assert list(failure_line(replace(FAILED, endpoint=""), 4)) == ["line", "id", "class", "message", "attempts"]
 
 
 def test_counts_are_those_of_the_result() -> None:
     cut = FULL._replace(done_reason="length")
-    costs: dict[str, Any] = {"prompt_tokens": 3, "eval_tokens": 7, "work_seconds": 1.25}
+    costs: dict[str, Any] = {"prompt_tokens": 3, "eval_tokens": 7, "work_seconds": 1.125, "wait_seconds": 0.125}
 
     assert Counts.of(response(PLAIN)) == Counts(responses=1, **costs)
     assert Counts.of(response(cut, is_cached=True, same_as=1)) == Counts(

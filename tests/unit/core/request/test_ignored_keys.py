@@ -9,6 +9,7 @@ import pytest
 
 from obcd.core.request.ignored_keys import describe_ignored, note_unobeyed
 from obcd.core.request.lines import parse_line
+from obcd.core.request.rows import Reading
 from tests.golden.wording import wording
 
 
@@ -34,6 +35,23 @@ def noted(*documents: dict[str, Any]) -> dict[str, int]:
 )
 def test_what_a_line_most_likely_wished_and_will_not_get(document: dict[str, Any], keys: list[str]) -> None:
     assert list(noted(document)) == keys
+
+
+TURNS = [{"role": role, "content": "x"} for role in ("user", "assistant", "user", "assistant")]
+
+
+def test_r09_conversation_that_ends_with_the_assistant_is_remarked() -> None:
+    found = noted({"prompt": "x"}, {"messages": TURNS}, {"messages": TURNS}, {"messages": TURNS[:3]})
+
+    assert found == {"messages[-1]": 2}
+    assert describe_ignored(found) == [wording("conversation-ends-with-the-assistant")]
+
+
+def test_r09_conversation_whose_last_message_is_dropped_is_not_remarked() -> None:
+    found: dict[str, int] = {}
+    note_unobeyed(found, parse_line(json.dumps({"messages": TURNS}).encode(), 1, Reading(drop_last_assistant=True)))
+
+    assert found == {}
 
 
 def test_each_key_is_told_once_with_its_first_line_and_what_to_write() -> None:

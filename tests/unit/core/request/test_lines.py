@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from obcd.core.request.lines import MAX_DEPTH, MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
 from obcd.core.request.records import Kind, Request
+from obcd.core.request.rows import Reading
 from obcd.errors import LineError
 from tests.golden.wording import wording
 
@@ -200,6 +201,34 @@ NOT_AN_OBJECT = {
 @pytest.mark.parametrize(("raw", "sentence"), NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT)
 def test_what_is_no_strict_json_object_is_refused(raw: bytes, sentence: str) -> None:
     assert refusal(raw).startswith(sentence)
+
+
+class TestLastAnswer:
+    DROPS = Reading(drop_last_assistant=True)
+    TURNS: ClassVar = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+
+    def parsed(self, document: dict[str, Any]) -> Request:
+        return parse_line(json.dumps(document).encode(), 1, self.DROPS)
+
+    def test_r09_last_message_of_the_assistant_is_dropped_and_echoed(self) -> None:
+        found = self.parsed({"messages": self.TURNS, "ward": "B2"})
+
+        assert found.messages == self.TURNS[:3]
+        assert (found.prompt, found.extra) == ("user", {"ward": "B2", "last_assistant": self.TURNS[3]})
+
+    @pytest.mark.parametrize("document", [{"messages": TURNS[:3]}, {"prompt": "x"}, {"complete": "x"}, {"embed": "x"}])
+    def test_anything_else_is_left_as_it_is(self, document: dict[str, Any]) -> None:
+        assert self.parsed(document) == parse_line(json.dumps(document).encode(), 1)
+
+    def test_conversation_of_nothing_else_is_refused(self) -> None:
+        with pytest.raises(LineError, match=wording("assistants-message-is-the-only-one")):
+            self.parsed({"messages": self.TURNS[1:2]})
+
+    def test_r09_line_of_openai_drops_it_too(self) -> None:
+        body = {"model": "m", "messages": self.TURNS}
+        found = self.parsed({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
+
+        assert (len(found.messages), found.extra["last_assistant"]) == (3, self.TURNS[3])
 
 
 class TestKinds:

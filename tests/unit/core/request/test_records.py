@@ -21,6 +21,7 @@ from obcd.core.request.records import (
     num_predict_of,
     preload_body,
     request_body,
+    reseeded,
     signature_of,
     whole_option,
 )
@@ -30,6 +31,18 @@ JOB = JobSettings(model="llama3.2", system="Be brief.", options={"temperature": 
 
 def request(**document: Any) -> Request:
     return parse_line(json.dumps({"prompt": "Hello", **document}).encode(), 1)
+
+
+def test_another_attempt_has_a_seed_that_no_answer_of_the_line_has() -> None:
+    job = JobSettings(model="m", options={"seed": 7}, n=3)
+    request = parse_line(b'{"prompt": "x"}', 1)
+    firsts = [nth_request(request, job, answer) for answer in range(3)]
+
+    seeds = [reseeded(first, job, attempt).options["seed"] for attempt in (1, 2, 3) for first in firsts]
+
+    assert seeds[:3] == [7, 8, 9]
+    assert len(set(seeds)) == 9
+    assert reseeded(request, JobSettings(model="m"), 3) == request  # Ollama draws one
 
 
 def test_body_holds_the_jobs_wishes_and_never_leaves_out_the_limits() -> None:

@@ -46,6 +46,84 @@ def test_thoughts_in_the_answer_are_kept_apart(answer: str, thoughts: str) -> No
     assert Schema(VISIT).judge(answer) == Fit(RECORD, GOOD, thoughts)
 
 
+CITY: dict[str, Any] = {
+    "type": "object", "properties": {"city": {"type": "string"}, "age": {"type": "integer"}}, "required": ["city"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"city": "Bonn"} {"city": "Kiel"}',
+        '[{"city": "X"}]\n{"city": "Bonn"}\n{"city": "Kiel", "age": 3}',
+        'First {"city": "Bonn"}.\n```json\n{"city": "Kiel"}\n```',
+        '{"city": "Bonn", "age": "3"} {"city": "Kiel", "age": "4"}',  # both after their quotes are removed
+        "{'city': 'Bonn'} {\"city\": \"Kiel\"}",
+    ],
+)
+def test_r02_several_values_that_fit_are_a_misfit(answer: str) -> None:
+    misfit = Schema(CITY).judge(answer)
+
+    assert isinstance(misfit, Misfit)
+    assert (misfit.reason, misfit.text) == (wording("several-values-fit"), answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'See {1}. Result: {"city": "Bonn"}',
+        'See [1]: {"city": "Bonn"} [2]',
+        'The keys are {"name": "city"}: {"city": "Bonn"}',
+        '{"city": "Bonn"}\n```\n{"city": "Bonn"}\n```',
+        '{"draft": 1}\n{"city": "Bonn"}\n{"city": 7}',
+        '{"city": "Bonn"} {"city": "Kiel", "age": "4"}',  # one fits as it is
+    ],
+)
+def test_r03_value_that_fits_is_taken_wherever_it_is(answer: str) -> None:
+    judged = Schema(CITY).judge(answer)
+
+    assert judged == Fit({"city": "Bonn"}, '{"city": "Bonn"}')
+    assert isinstance(judged, Fit)
+    assert not judged.is_whole
+
+
+def test_any_json_is_one_value_too() -> None:
+    assert Schema("json").judge('As in [1]: {"a": 1}') == Fit({"a": 1}, '{"a": 1}')
+    assert isinstance(Schema("json").judge('{"a": 1}\n{"a": 2}'), Misfit)
+    assert Schema("json").judge("So: {a: 1}") == Fit({"a": 1}, '{"a": 1}', is_mended=True)
+
+
+def test_fault_of_the_longest_value_is_reported() -> None:
+    misfit = Schema(VISIT).judge(f"See [1]. {GOOD.replace('54', '540')} [2]")
+
+    assert isinstance(misfit, Misfit)
+    assert "properties/age" in misfit.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ('{"city": "Bonn", "age": 1,}', {"city": "Bonn", "age": 1}),
+        ("So: {'city': 'Bonn'}", {"city": "Bonn"}),
+        ("So: {city: 'Bonn'}", {"city": "Bonn"}),
+        ('{"city": "Bad\nGodesberg"}', {"city": "Bad\nGodesberg"}),
+        ("{'city': 'Bonn', 'age': '7'}", {"city": "Bonn", "age": 7}),  # both repairs
+    ],
+)
+def test_r10_what_is_nearly_json_fits_and_is_marked(answer: str, value: object) -> None:
+    assert Schema(CITY).judge(answer) == Fit(value, json.dumps(value), is_mended=True)
+    assert isinstance(Schema(CITY).judge("{'town': 'Bonn'}"), Misfit)
+    assert isinstance(Schema(CITY).judge("{'city': None}"), Misfit)
+
+
+def test_hundreds_of_values_are_weighed_together() -> None:
+    apart, schema = Misfit("apart", "", ""), Schema({"items": {"pattern": "[ab]*a[ab]{100}c"}})
+    value = json.dumps(["ab" * 40])
+
+    assert schema.judge(value, lambda *_: apart) is not apart
+    assert schema.judge(f"{value} " * 900, lambda *_: apart) is apart
+
+
 def test_mark_inside_a_record_is_text() -> None:
     answer = '{"a": "</think>"}'
 

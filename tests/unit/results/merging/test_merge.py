@@ -19,6 +19,7 @@ from obcd.results.merging.merge import (
     merge_answers,
     text_of,
     value_of,
+    values_of,
 )
 from obcd.results.merging.merge_tables import CsvWriter
 from obcd.results.reading.answers import Answer
@@ -85,6 +86,11 @@ def test_suffix_of_no_format_is_refused() -> None:
         ({"embeddings": [[1.0]]}, NoJson(wording("it-holds-vectors-obcd-vectors-writes"))),
         ({"response": "", "tool_calls": [{}]}, NoJson(wording("it-calls-tools-text-with-tool"))),
         ({"response": "[1]", "tool_calls": [{}]}, Found([1])),
+        ({"response": '{"n": 1}\n{"n": 2}'}, NoJson(wording("it-holds-2-json-values"))),
+        ({"response": '{"n": 1}\n{"n": 2}', "parsed": {"n": 2}}, Found({"n": 2})),
+        ({"response": '{"n": 1}\n{"n": 2'}, NoJson(wording("its-json-is-cut-short"))),
+        ({"response": "{'n': 1}"}, Found({"n": 1})),
+        ({"response": 'As in [1]: <think>{"n": 2}</think> {"n": 1}'}, Found({"n": 1})),
         ({}, NoJson(wording("it-has-no-response"))),
     ],
 )
@@ -132,6 +138,22 @@ def test_values_come_in_the_order_of_the_input_and_the_rest_is_told(tmp_path: Pa
         wording("alpha-errors-jsonl-line-1-input"),
     ]
     assert done == Merged(values=5, left_out=4, lines=5, without_json=3)
+
+
+def test_r01_answer_with_two_values_is_left_out_and_named(publish: Publish) -> None:
+    folder = publish("alpha", {1: '[{"n": 1}]\n[{"n": 2}]', 2: "[3]", 3: "[4,]"})
+
+    values, told, done = merge(folder)
+
+    assert values == [[3], [4]]
+    assert told == [wording("alpha-line-1-holds-2-json-values")]
+    assert (done.left_out, done.repaired) == (1, 1)
+
+
+def test_r01_values_of_an_answer_are_all_there_for_rows() -> None:
+    answer = Answer(place="1", file="1", line=None, record={"response": '[{"n": 1}]\n[{"n": 2}]\n[{"n": 1}]'})
+
+    assert values_of(answer) == [Found([{"n": 1}]), Found([{"n": 2}])]
 
 
 def test_several_folders_come_in_the_order_given(publish: Publish) -> None:

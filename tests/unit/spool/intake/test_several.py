@@ -73,7 +73,7 @@ def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout
     three = [
         answer(4, "C", line=4, seed=9, endpoint="gpu1"),
         answer(2, "A", line=4, seed=7),
-        answer(3, "B", line=4, seed=8, done_reason="length"),
+        answer(3, " ", line=4, seed=8, done_reason="length"),
     ]
     record(layout, "job1", [three[0], answer(6, line=6), three[1], embedded(5), three[2], answer(0)])
 
@@ -87,7 +87,7 @@ def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout
     assert (several["id"], several["response"], several["done_reason"]) == ("b", "A", "length")
     assert [(item["response"], item["seed"], item["endpoint"]) for item in several["responses"]] == [
         ("A", 7, "gpu0"),
-        ("B", 8, "gpu0"),
+        (" ", 8, "gpu0"),
         ("C", 9, "gpu1"),
     ]
     assert {"ordinal", "outcome", "finished", "line"}.isdisjoint(several["responses"][0])
@@ -102,6 +102,7 @@ def test_all_answers_of_a_line_stand_in_one_response_and_the_job_verifies(layout
         "responses": 4,
         "failures": 1,
         "cut_short": 1,
+        "empty": 1,
         "repairs": 0,
         "cached": 0,
         "same": 0,

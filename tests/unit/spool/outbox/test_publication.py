@@ -3,10 +3,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from obcd.results.verify import Verdict, verify
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import Space
 from obcd.spool.folders.layout import Layout
@@ -166,6 +168,7 @@ def test_manifest_adds_up(layout: Layout) -> None:
         "responses": 3,
         "failures": 1,
         "cut_short": 1,
+        "empty": 0,
         "repairs": 0,
         "cached": 0,
         "same": 0,
@@ -181,6 +184,55 @@ def test_manifest_adds_up(layout: Layout) -> None:
     assert manifest["input"] == {"sha256": header.sha256, "bytes": header.size, "modified_after_accept": False}
     assert manifest["settings"] == SETTINGS.to_json()
     assert manifest["submitter"]["uid"] == os.getuid()
+
+
+def test_r09_message_that_was_dropped_stands_in_extra_and_the_job_verifies(layout: Layout) -> None:
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    settings = replace(SETTINGS, drop_last_assistant=True)
+    header = accept_bytes(layout, json.dumps({"messages": turns, "ward": "B2"}).encode() + b"\n", settings=settings)
+    record(layout, "job1", [answer(0)])
+
+    folder = publish(layout, "job1", {})
+
+    (line,) = [json.loads(raw) for raw in (folder / "responses.jsonl").read_bytes().splitlines()]
+    assert line["extra"] == {"ward": "B2", "last_assistant": turns[-1]}
+    assert header.unobeyed == {}
+    assert verify("notes", folder).verdict is Verdict.COMPLETE
+
+
+def test_speed_up_and_empty_answers_are_in_the_manifest(layout: Layout) -> None:
+    accept_bytes(layout, THREE)
+    each = {"load_seconds": 0.0, "prompt_eval_seconds": 0.0, "eval_seconds": 0.4}
+    record(
+        layout,
+        "job1",
+        [
+            answer(0, seconds=0.4, wait_seconds=0.0, finished=1000.4, **each),
+            answer(1, " \n", seconds=0.8, wait_seconds=0.4, finished=1000.8, **each),
+            answer(2, "<think>hm</think>", seconds=1.2, wait_seconds=0.8, finished=1001.2, **each),
+        ],
+    )
+
+    folder = publish(layout, "job1", {})
+
+    manifest = disk.read_json(folder / "manifest.json")
+    assert manifest["counts"]["empty"] == 2
+    assert (manifest["times"]["work_seconds"], manifest["times"]["wait_seconds"]) == (1.2, 1.2)
+    assert manifest["times"]["speedup"] == 1.0
+    assert verify("notes", folder).verdict is Verdict.COMPLETE
+
+
+def test_manifest_of_before_verifies_with_its_waits_as_work(layout: Layout) -> None:
+    accept_bytes(layout, THREE[: THREE.index(b"\n") + 1])
+    record(layout, "job1", [answer(0, "", seconds=0.8, load_seconds=0.0, wait_seconds=0.4)])
+    folder = publish(layout, "job1", {})
+    manifest = disk.read_json(folder / "manifest.json")
+    del manifest["counts"]["empty"], manifest["times"]["wait_seconds"]
+    manifest["times"]["work_seconds"] = 0.8
+
+    disk.write_json(folder / "manifest.json", manifest)
+
+    assert verify("notes", folder).problems == ()
 
 
 def test_job_of_only_failures_has_an_empty_responses_file(layout: Layout) -> None:
