@@ -22,7 +22,7 @@ from obcd.core.request.records import JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
-from obcd.core.user_limits import UserLimits
+from obcd.core.user_limits import LINE_BYTES, UserLimits
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -155,7 +155,7 @@ class Spool(Table):
     settle_seconds: float = Field(5.0, ge=0, le=3600)
     incomplete_hold_seconds: float = Field(600.0, ge=0, le=86400)
     require_marker: bool = False
-    max_line_bytes: int = Field(2**20, ge=1024, le=2**28)
+    max_line_bytes: int = Field(LINE_BYTES, ge=1024, le=2**28)
     active_jobs: int = Field(32, ge=1, le=1024)
     per_user: bool = False
     keep_days: float = Field(0.0, ge=0, le=36500)

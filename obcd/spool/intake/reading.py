@@ -25,9 +25,11 @@ from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
 from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.request.request_key import DuplicateFinder, digest_of
+from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
 from obcd.core.tables.gzip_limits import unfold
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
@@ -305,6 +307,8 @@ class Reader:
                 raise LineError(fault)
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
+            if self._limit == LINE_BYTES and is_mostly_structure(raw):
+                raise LineError(MOSTLY_STRUCTURE)
             request = self._parse(raw)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:

@@ -28,7 +28,9 @@ from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
 from obcd.core.answer.several import join
 from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import plain_model
+from obcd.core.request.structure import is_mostly_structure
 from obcd.core.tables.file_format import stem_of
+from obcd.core.user_limits import LINE_BYTES
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
@@ -225,9 +227,11 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
     """Return the user's id of a failed line; its number if the line is too long to hold."""
-    if place.length > disk.BLOCK:
+    if place.length > LINE_BYTES:
         return place.line
     raw = _read_line(lines, place)
+    if is_mostly_structure(raw):  # it failed for that
+        return place.line
     return id_of_failed(raw, place.line, header.settings.reading, asks_openai=bool(header.asks))
 
 
