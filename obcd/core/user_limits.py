@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Default of `[spool] max_line_bytes`: the largest picture that `obcd prepare --images` packs has 20 MiB, and 26.7 MiB as
-#: base64.
+#: Default of `[spool] max_line_bytes`. The largest picture that `obcd prepare --images` packs has 26.7 MiB as base64.
 LINE_BYTES = 2**25
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 

@@ -10,14 +10,16 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.schema.extract import Found, NoJson, find_json
 from obcd.errors import InputError, UsageError
+from obcd.results.merging.item_path import ItemPath, Row
 from obcd.results.reading.answers import Answer, each_answer, read_schema
 from obcd.results.reading.sources import PublishedFolder, Source
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
@@ -35,6 +37,8 @@ class Format(StrEnum):
     SQLITE = "sqlite"  # a database with the table `answers`
 
 
+#: the keys around a value that is not an item of a list
+NOTHING_AROUND: Mapping[str, object] = MappingProxyType({})
 #: the key of an answer's text
 TEXT_KEY = "response"
 #: {suffix of the output file: its format}; any other suffix means json
@@ -53,18 +57,19 @@ SUFFIXES = {
 class Merged:
     """The counts of a merge."""
 
-    values: int  # written
+    values: int  # written: one for each answer, or one for each row
     left_out: int  # damaged, without JSON, or failed
     lines: int = 0  # of the prompts to which the written values belong
     without_json: int = 0  # answered but left out
+    answers: int = field(default=0, compare=False)  # from which values were written
 
 
 class Writer(ABC):
     """Takes values one by one and writes a whole document to a binary stream."""
 
     @abstractmethod
-    def add(self, value: object, answer: Answer) -> None:
-        """Add the next value and the answer in which it was found."""
+    def add(self, value: object, answer: Answer, around: Mapping[str, object] = NOTHING_AROUND) -> None:
+        """Add the next value, the answer in which it was found, and what stands around the list whose item it is."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -79,15 +84,28 @@ class Writer(ABC):
         return
 
 
-class JsonWriter(Writer):
-    """Writes one JSON array, byte for byte as `json.dump(values, file, indent=2)`, without holding the values."""
+class _ValueWriter(Writer):
+    """Writes only the values."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
-        self._is_empty = True
 
-    def add(self, value: object, answer: Answer | None = None) -> None:
-        """Append an element; `answer` is ignored."""
+    def add(self, value: object, answer: Answer | None = None, around: Mapping[str, object] = NOTHING_AROUND) -> None:
+        """Write the value; the rest is ignored."""
+        self.write(value)
+
+    @abstractmethod
+    def write(self, value: object) -> None:
+        """Write the next value."""
+
+
+class JsonWriter(_ValueWriter):
+    """Writes one JSON array, byte for byte as `json.dump(values, file, indent=2)`, without holding the values."""
+
+    _is_empty = True
+
+    def write(self, value: object) -> None:
+        """Append an element."""
         # No string of ASCII JSON contains a line break, so every line break in the text is a place to indent.
         text = json.dumps(value, indent=2).replace("\n", "\n  ")
         self.stream.write((("[\n  " if self._is_empty else ",\n  ") + text).encode("ascii"))
@@ -98,14 +116,11 @@ class JsonWriter(Writer):
         self.stream.write(b"[]" if self._is_empty else b"\n]")
 
 
-class JsonlWriter(Writer):
+class JsonlWriter(_ValueWriter):
     """Writes one value per line."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-
-    def add(self, value: object, answer: Answer | None = None) -> None:
-        """Append a line; `answer` is ignored."""
+    def write(self, value: object) -> None:
+        """Append a line."""
         self.stream.write(json.dumps(value).encode("ascii") + b"\n")
 
     def finish(self) -> None:
@@ -140,6 +155,7 @@ def merge_answers(
     ignore: Path | None,
     report: Callable[[LeftOut], None],
     is_text: bool = False,
+    rows: ItemPath | None = None,
 ) -> Merged:
     """Write the JSON value of every answer in these folders, in input order.
 
@@ -149,11 +165,13 @@ def merge_answers(
         ignore: the output file, which may be among the inputs after an earlier merge.
         report: called with everything that was left out, in order; reasons never quote an answer.
         is_text: whether the text of every answer is written instead, as `{"response": "…"}`.
+        rows: the list in each answer whose items are written instead of the answer; None: the answer itself is.
 
     Raises:
         InputError: If there is nothing to merge: no answer, no failure, no damaged line.
     """
     values = left_out = lines = without_json = 0
+    answers = 0
     retries = Retries()
     for source in find_wholes(folders, retries, ignore):
         if not is_text:
@@ -161,20 +179,22 @@ def merge_answers(
         for item in read_whole(source, retries):
             before = values
             for part in each_answer(item) if isinstance(item, Answer) else [item]:
-                found = _find(part, is_text=is_text)
-                if isinstance(part, Answer) and isinstance(found, Found):
-                    writer.add(found.value, part)
-                    values += 1
+                found = _find(part, is_text=is_text, rows=rows)
+                if isinstance(part, Answer) and isinstance(found, list):
+                    for row in found:
+                        writer.add(row.item, part, row.around)
+                    values += len(found)
+                    answers += 1
                 elif isinstance(found, LeftOut):
                     report(found)
                     left_out += 1
                     without_json += isinstance(part, Answer)
             lines += values > before
-    if not values and not left_out:
+    if not answers and not left_out:
         shown = ", ".join(printable(str(folder)) for folder in folders)
         raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
     writer.finish()
-    return Merged(values, left_out, lines, without_json)
+    return Merged(values, left_out, lines, without_json, answers)
 
 
 def value_of(answer: Answer) -> Found | NoJson:
@@ -205,11 +225,16 @@ def _no_text(answer: Answer) -> NoJson:
     return NoJson("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
 
 
-def _find(item: Answer | LeftOut, *, is_text: bool) -> Found | LeftOut:
+def _find(item: Answer | LeftOut, *, is_text: bool, rows: ItemPath | None) -> list[Row] | LeftOut:
     if isinstance(item, LeftOut):
         return item
     found = text_of(item) if is_text else value_of(item)
-    return LeftOut(item.place, found.reason) if isinstance(found, NoJson) else found
+    if isinstance(found, NoJson):
+        return LeftOut(item.place, found.reason)
+    if rows is None:
+        return [Row(found.value, NOTHING_AROUND)]
+    items = rows.rows(found.value)
+    return LeftOut(item.place, items.reason) if isinstance(items, NoJson) else items
 
 
 def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:

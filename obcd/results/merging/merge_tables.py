@@ -37,6 +37,8 @@ CHARS_PER_GROUP = 16 * 1024 * 1024
 #: The characters that an empty cell counts for.
 CELL_CHARS = 8
 
+#: NUL ends a text of C (and Python's csv refused it before 3.11); Ctrl-Z is the end of a file for DOS, R and MySQL.
+_CUT_MARK = re.compile("[\0\x1a]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -65,6 +67,8 @@ class TableWriter(RowWriter):
 class CsvWriter(TableWriter):
     """RFC 4180: CRLF, quotes where needed, UTF-8; null is an empty cell, true and false as in JSON.
 
+    NUL and Ctrl-Z become U+FFFD, and `cut_marks` counts these cells: many readers end a cell or the file there.
+
     Args:
         is_for_spreadsheets: Whether text that a spreadsheet would compute gets a leading `'`, because a prompt can talk
             a model into `=HYPERLINK(…)` (CWE-1236). The file then also begins with a byte order mark, without which
@@ -83,6 +87,7 @@ class CsvWriter(TableWriter):
         super().__init__(stream, fields, folder)
         self._is_for_spreadsheets = is_for_spreadsheets
         self.formulas = 0  # cells that a spreadsheet would compute
+        self.cut_marks = 0
 
     def _write(self, table: MergeTable) -> None:
         if self._is_for_spreadsheets:
@@ -95,7 +100,12 @@ class CsvWriter(TableWriter):
 
     def _cell(self, cell: Any) -> str | None:
         text = cell_text(cell)
-        if not isinstance(cell, str) or text is None or text[:1] not in FORMULA_MARKS:
+        if not isinstance(cell, str) or text is None:
+            return text
+        if _CUT_MARK.search(text):
+            self.cut_marks += 1
+            text = _CUT_MARK.sub("\ufffd", text)
+        if text[:1] not in FORMULA_MARKS:
             return text
         self.formulas += 1
         return f"'{text}" if self._is_for_spreadsheets else text
