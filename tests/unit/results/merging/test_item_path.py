@@ -13,6 +13,7 @@ from obcd.cli.main import run
 from obcd.core.schema.extract import NoJson
 from obcd.errors import ExitCode, UsageError
 from obcd.results.merging import item_path
+from obcd.results.merging.column_kinds import ColumnKind, schema_kinds
 from obcd.results.merging.item_path import ItemPath
 from tests.unit.results.conftest import Publish
 
