@@ -266,6 +266,7 @@ class Profile(Table):
     repeat: Repeat | None = None
     cache: bool | None = None
     dedupe: bool | None = None
+    files: bool | None = None
     aliases: Aliases | None = None
     digest: Digest | None = None
 
@@ -299,6 +300,7 @@ class Settings(Table):
         repeat: Whether a file that was answered before is answered again (`run`), or by a pointer (`skip`).
         cache: Whether answers are kept and reused across jobs.
         dedupe: Whether equal requests of a job are sent only once.
+        files: Whether each answer is also written to a file, as ollama-batch-cluster wrote them.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         source: The file that it was read from; None if only defaults are used.
         schemas: {profile name, "" for the top level: its JSON schema}, read from the files beside the configuration.
@@ -320,6 +322,7 @@ class Settings(Table):
     repeat: Repeat = "run"
     cache: bool = False
     dedupe: bool = False
+    files: bool = False
     aliases: Aliases = {}
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
     spool: Spool = Spool()

@@ -199,8 +199,6 @@ def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> No
     if isinstance(writer, CsvWriter) and writer.formulas and not is_for_spreadsheets:
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if isinstance(writer, CsvWriter) and writer.cut_marks:
-        say(
-            f"{plural(writer.cut_marks, 'cell')} held a NUL or Ctrl-Z, where many readers end the file: now U+FFFD"
-        )
+        say(f"{plural(writer.cut_marks, 'cell')} held a NUL or Ctrl-Z, where many readers end the file: now U+FFFD")
     if done.without_json and not done.values:
         say("no answer holds JSON: use --text to merge their text")

@@ -101,6 +101,7 @@ class JobSettings:
         repairs: How often, at most, a request is sent again because its answer does not fit its `format`.
         cache: Whether answers are stored for equal requests of other jobs, and taken from the store.
         dedupe: Whether equal requests of the job are sent only once, with one result for all.
+        files: Whether each answer is also written to a file of the published folder, `<epoch>-<line>.json`.
         aliases: `{name of a model in the lines: the model that gets the request}`.
     """
 
@@ -125,6 +126,7 @@ class JobSettings:
     repairs: int = 2
     cache: bool = False
     dedupe: bool = False
+    files: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def model_for(self, named: str | None) -> str:

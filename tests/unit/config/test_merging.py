@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "repeat": ("", "skip", [("run", None)]),
     "cache": ("", True, [(False, False)]),
     "dedupe": ("", True, [(False, False)]),
+    "files": ("", True, [(False, False)]),
     "aliases": ("", {"a": "one"}, [({}, {"a": "one"}), ({"b": "two"}, {"a": "one", "b": "two"}), (False, {})]),
     "digest": ("requests", "any", [("same", "same")]),
 }
