@@ -22,7 +22,7 @@ MOST_REPEATED_BYTES = 2**26
 _STEP = re.compile(r"(?P<key>[^.\[\]]+)|\[(?P<index>\d{1,9})\]|\[\*?\]")
 
 
-class Row(NamedTuple):
+class ItemRow(NamedTuple):
     """One row: an item, and the keys that stand around its list.
 
     Attributes:
@@ -65,10 +65,10 @@ class ItemPath:
             left = left[match.end() :].removeprefix(".")
         return cls(text, tuple(steps))
 
-    def rows(self, value: object) -> list[Row] | NoJson:
+    def rows(self, value: object) -> list[ItemRow] | NoJson:
         """Return the rows of an answer, or why it gives none; an empty list and null have none, which is no fault."""
         if not self.steps:
-            return [Row(item, {}) for item in value] if isinstance(value, list) else [Row(value, {})]
+            return [ItemRow(item, {}) for item in value] if isinstance(value, list) else [ItemRow(value, {})]
         walk = _Walk(printable(self.text))
         try:
             rows = list(walk.rows(value, self.steps, "", _Around({}, 0)))
@@ -108,7 +108,7 @@ class _Walk:
     def __post_init__(self) -> None:
         self.why = f"it has no list at `{self.shown}`"
 
-    def rows(self, value: object, steps: tuple[str | int, ...], name: str, around: _Around) -> Iterator[Row]:
+    def rows(self, value: object, steps: tuple[str | int, ...], name: str, around: _Around) -> Iterator[ItemRow]:
         if steps and isinstance(steps[0], int):
             if isinstance(value, list) and steps[0] < len(value):
                 yield from self.rows(value[steps[0]], steps[1:], name, around)
@@ -119,7 +119,7 @@ class _Walk:
                     yield from self.rows(item, steps, name, around)
                 else:
                     self._count(around)
-                    yield Row(item, around.cells)
+                    yield ItemRow(item, around.cells)
         elif not steps:
             self.is_found |= value is None
             self.why = f"`{self.shown}` is not a list in it"

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.schema.extract import Found, NoJson, find_json
 from obcd.errors import InputError, UsageError
-from obcd.results.merging.item_path import ItemPath, Row
+from obcd.results.merging.item_path import ItemPath, ItemRow
 from obcd.results.reading.answers import Answer, each_answer, read_schema
 from obcd.results.reading.sources import PublishedFolder, Source
 from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
@@ -225,14 +225,14 @@ def _no_text(answer: Answer) -> NoJson:
     return NoJson("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
 
 
-def _find(item: Answer | LeftOut, *, is_text: bool, rows: ItemPath | None) -> list[Row] | LeftOut:
+def _find(item: Answer | LeftOut, *, is_text: bool, rows: ItemPath | None) -> list[ItemRow] | LeftOut:
     if isinstance(item, LeftOut):
         return item
     found = text_of(item) if is_text else value_of(item)
     if isinstance(found, NoJson):
         return LeftOut(item.place, found.reason)
     if rows is None:
-        return [Row(found.value, NOTHING_AROUND)]
+        return [ItemRow(found.value, NOTHING_AROUND)]
     items = rows.rows(found.value)
     return LeftOut(item.place, items.reason) if isinstance(items, NoJson) else items
 

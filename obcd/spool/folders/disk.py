@@ -60,7 +60,7 @@ def sync_file(descriptor: int, path: Path | str) -> None:
 
 
 def sync_filesystem(path: Path) -> None:
-    """Make everything durable that was written to a folder's filesystem: for many small files, each of whose fsyncs waits.
+    """Make everything durable that was written to a filesystem: for many small files, each of whose fsyncs waits.
 
     Raises:
         OSError: If data could not be written (syncfs(2), Linux 5.8); where there is no syncfs, sync(2) reports nothing.
