@@ -406,8 +406,15 @@ class Settings(Table):
 
     def with_model(self, model: str) -> Settings:
         """Return settings that use another model, whatever the profile."""
-        profiles = {name: item.model_copy(update={"model": model}) for name, item in self.profiles.items()}
-        return self.model_copy(update={"model": model, "profiles": profiles})
+        return self._with({"model": model})
+
+    def with_delimiter(self, delimiter: str) -> Settings:
+        """Return settings that read CSV with another character between the fields, whatever the profile."""
+        return self._with({"delimiter": delimiter})
+
+    def _with(self, values: dict[str, Any]) -> Settings:
+        profiles = {name: item.model_copy(update=values) for name, item in self.profiles.items()}
+        return self.model_copy(update={**values, "profiles": profiles})
 
     def answered_since(self, profile: str, now: float) -> float | None:
         """Return the time since which an answered drop is not run again, in Unix seconds; None: it always is."""

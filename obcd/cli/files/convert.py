@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, refuse_published, say_left_out, target
+from obcd.cli.common import one_delimiter, say
+from obcd.cli.files.common import STANDARD, refuse_published, say_left_out, target
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape
 from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import click
 
-from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, say_left_out, target
+from obcd.cli.common import one_delimiter, say
+from obcd.cli.files.common import STANDARD, say_left_out, target
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.prompts.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file

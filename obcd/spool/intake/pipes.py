@@ -1,0 +1,110 @@
+"""Keep what comes through a pipe as a file: a pipe is read once, and its job must be able to continue after a crash.
+
+    root/read/<digest>/stdin.jsonl       until its job is published
+
+The folder has the digest of the content, so that the same content through a pipe again is the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import IO
+
+from obcd.core.tables.file_format import SUFFIX, form_of
+from obcd.spool.folders import disk
+from obcd.spool.folders.disk_space import find_shortage, read_space
+from obcd.spool.folders.layout import Layout
+
+FOLDER = "read"
+#: Names that mean another file in each process.
+_PER_PROCESS = ("/dev/stdin", "/dev/fd/", "/proc/")
+#: The beginning of the name of a file that is not complete, and the digits of the digest in a folder's name.
+_PARTIAL, _DIGITS = ".partial-", 16
+#: Bytes between two checks of the free space.
+_ROOM_BYTES = 2**26
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether a path can be read only once: a FIFO, `/dev/stdin`, `<(…)`.
+
+    Raises:
+        OSError: If there is nothing of that name.
+    """
+    mode = path.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.abspath(path).startswith(_PER_PROCESS)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the file in which a pipe's content is kept, e.g. `pipe.jsonl` for `/dev/fd/63`."""
+    text = os.path.abspath(path)
+    name = "pipe" if text.startswith(_PER_PROCESS[1:]) else path.name
+    return name if form_of(name) is not None else name + SUFFIX
+
+
+def keep(layout: Layout, stream: IO[bytes], name: str, min_free_bytes: int | None) -> Path:
+    """Read a pipe to its end and keep what comes.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: If it cannot be read or kept; nothing is left of it then. With the errno of a full disk if it does not
+            fit beside what must stay free.
+    """
+    folder = layout.root / FOLDER
+    disk.make_folder(folder)
+    partial = folder / f"{_PARTIAL}{os.getpid()}"
+    try:
+        digest, size = hashlib.sha256(), 0
+        with open(partial, "wb") as file:
+            while block := stream.read(disk.BLOCK):
+                if size // _ROOM_BYTES != (size + len(block)) // _ROOM_BYTES:
+                    _check_room(folder, min_free_bytes)
+                size += len(block)
+                digest.update(block)
+                file.write(block)
+            file.flush()
+            disk.sync_file(file.fileno(), partial)
+        kept = folder / digest.hexdigest()[:_DIGITS] / name
+        disk.make_folder(kept.parent)
+        disk.rename(partial, kept)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    return kept
+
+
+def kept_files(layout: Layout) -> Iterator[Path]:
+    """Yield the files that are kept."""
+    folder = layout.root / FOLDER
+    with contextlib.suppress(FileNotFoundError):
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                yield from sorted(entry.iterdir())
+
+
+def is_kept(layout: Layout, path: Path) -> bool:
+    """Return whether a file was kept by `keep`."""
+    return path.parent.parent == layout.root / FOLDER
+
+
+def forget(layout: Layout, needed: Container[str]) -> None:
+    """Delete all kept files but these, and the rest of interrupted runs."""
+    for path in kept_files(layout):
+        if str(path) not in needed:
+            disk.remove_tree(path.parent)
+    for path in (layout.root / FOLDER).glob(f"{_PARTIAL}*"):
+        disk.remove(path)
+
+
+def _check_room(folder: Path, min_free_bytes: int | None) -> None:
+    why = find_shortage(folder, read_space(folder), min_free_bytes, is_short=False, owed=_ROOM_BYTES)
+    if why:
+        raise OSError(errno.ENOSPC, why, str(folder))
