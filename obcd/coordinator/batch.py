@@ -167,11 +167,11 @@ def _plan(settings: Settings, order: BatchOrder, layout: Layout, lock: SpoolLock
             jobs.append(_plan_one(settings, order, layout, found, prompts))
         except InputError as error:
             refused.append(error)
-    if not jobs:
-        raise refused[0] if len(refused) == 1 else InputError("; ".join(map(str, refused)))
     mine = {str(job.kept) for job in jobs}
     needed = {header.source for header in found.jobs} | set(_unpublished_sources(layout, found))
     pipes.forget(layout, needed | mine)
+    if not jobs:
+        raise refused[0] if len(refused) == 1 else InputError("; ".join(map(str, refused)))
     left = [path for path in pipes.kept_files(layout) if str(path) not in mine]
     return BatchPlan(layout, lock, tuple(jobs), tuple(map(str, refused)), tuple(left))
 
@@ -301,6 +301,7 @@ def _take_in(settings: Settings, layout: Layout, source: _Source, job_settings: 
     try:
         header = accept_copy(layout, order, file.absolute()).header
     except RejectedError as error:
+        disk.remove_tree(layout.jobs / f"{order.job}.tmp")
         raise InputError(f"{label} cannot be accepted: {error}") from None
     except OSError as error:
         raise InputError(f"{label} cannot be accepted: {error.strerror} ({error.filename or layout.root})") from None

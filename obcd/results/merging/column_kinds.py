@@ -49,12 +49,12 @@ def schema_of_items(schema: Mapping[str, Any], keys: Sequence[str]) -> Mapping[s
 
 
 def _item(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    part = _resolved(part, root)
+    found = _resolved(part, root)
     for _ in range(MOST_CHOICES):
-        if "items" not in part:
+        if "items" not in found:
             break
-        part = _resolved(part["items"], root)
-    return part
+        found = _resolved(found["items"], root)
+    return found
 
 
 _SCHEMA_KINDS = {

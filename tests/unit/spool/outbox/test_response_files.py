@@ -8,6 +8,7 @@ import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,6 @@ from obcd.core.request.records import JobSettings
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader, read_header
-from obcd.spool.outbox import response_files
 from obcd.spool.outbox.publication import publish
 from obcd.spool.outbox.publish_rename import show
 from tests.unit.spool.spools import SETTINGS, THREE, accept_bytes, answer, failure, make_layout, record
@@ -99,14 +99,14 @@ def test_a_crash_while_it_is_published_leaves_each_file_once_and_whole(
         if calls[0] == at:
             raise _CrashError
 
-    def open_or_crash(path: object, *rest: object, **others: object) -> int:
+    def open_or_crash(path: Any, *rest: Any, **others: Any) -> int:
         if str(path).endswith(".json.tmp"):
             crash()
-        return real(path, *rest, **others)  # type: ignore[call-overload,no-any-return]
+        return real(path, *rest, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "before", crash)
-        patch.setattr(response_files.os, "open", open_or_crash)
+        patch.setattr(os, "open", open_or_crash)
         with pytest.raises(_CrashError):
             publish(layout, "job1", {})
 
