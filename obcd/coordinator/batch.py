@@ -110,6 +110,8 @@ def plan_batch(settings: Settings, order: BatchOrder) -> BatchPlan:
     """
     # A file that is given twice is answered once.
     sources = list({os.path.abspath(path): path for path in map(_checked, order.prompts)}.values())
+    if os.path.exists(order.output) and not os.path.isdir(order.output):
+        raise InputError(f"{order.output} is a file: choose a folder for the answers (--output-dir DIR)")
     layout = batch_layout(order.output)
     layout.create([], "--output-dir DIR")
     lock = SpoolLock(layout)
@@ -139,6 +141,8 @@ def _checked(prompts: Path) -> Path:
             raise InputError(f"the name of {shown} has characters that cannot be shown: rename it")
         if not pipes.is_pipe(prompts):
             disk.open_regular(prompts).close()
+    except ValueError:
+        raise InputError(f"{shown} is neither a file nor a pipe: give a file with prompts") from None
     except FileNotFoundError:
         raise InputError(f"no prompt file at {shown}") from None
     except OSError as error:
@@ -180,6 +184,8 @@ def _plan_one(
     settings: Settings, order: BatchOrder, layout: Layout, found: recovery.Recovery, prompts: Path
 ) -> BatchJob:
     label = "standard input" if prompts == STDIN else printable(str(prompts))
+    if prompts != STDIN and not pipes.is_pipe(prompts) and not prompts.stat().st_size:
+        raise InputError(f"{label} is empty: it holds no prompt")
     file = _keep(settings, order, layout, prompts, label) if prompts == STDIN or pipes.is_pipe(prompts) else prompts
     kept = file if pipes.is_kept(layout, file.absolute()) else None
     try:
@@ -319,12 +325,17 @@ def _no_prompts(layout: Layout, header: JobHeader, source: _Source) -> str:
     hint = ""
     if source.file.suffix.lower() in (".csv", ".tsv"):
         hint = f"; to make a prompt file of one column: obcd prepare {source.label} --column NAME -o prompts.jsonl"
-    elif _begins_array(source.file):
-        hint = f"; {ARRAY_ADVICE}"
+    else:
+        begin = _beginning(source.file)
+        if begin.startswith(b"["):
+            hint = f"; {ARRAY_ADVICE}"
+        elif begin and not begin.startswith((b"{", b'"')):
+            hint = f"; if each line is a prompt as it is: obcd prepare - -o prompts.jsonl < {source.label}"
     return f"{source.label}: no line is a valid prompt; line {first['line']}: {first['message']}{hint}"
 
 
-def _begins_array(file: Path) -> bool:
+def _beginning(file: Path) -> bytes:
+    """Return the first bytes of a file that are not white space."""
     with contextlib.suppress(OSError), open(file, "rb") as stream:
-        return stream.read(100).lstrip().startswith(b"[")
-    return False
+        return stream.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return b""

@@ -110,7 +110,10 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
     if not sources and path and Path(path).is_dir():  # `obcd merge --rows DIR -o FILE`
         sources, path = [Path(path)], ""
     if not sources:
-        raise UsageError("no folder is given: obcd merge DIR... -o FILE")
+        taken = f" ({printable(path)} is the PATH of --rows: put DIR before it)" if path else ""
+        raise UsageError(f"no folder is given: obcd merge DIR... -o FILE{taken}")
+    if not output:
+        raise UsageError("the name after -o is empty: is a variable of the script not set?")
     rows = None if path is None else ItemPath.parse(path)
     if rows is not None and is_text:
         raise UsageError("--rows is for the JSON of the answers, and --text is their text: use one of them")
@@ -202,3 +205,5 @@ def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> No
         say(f"{plural(writer.cut_marks, 'cell')} held a NUL or Ctrl-Z, where many readers end the file: now U+FFFD")
     if done.without_json and not done.values:
         say("no answer holds JSON: use --text to merge their text")
+    if done.without_list and not done.values:
+        say("no answer holds a list there: merge without --rows shows what they hold")

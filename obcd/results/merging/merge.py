@@ -52,6 +52,9 @@ SUFFIXES = {
     ".db": Format.SQLITE,
 }
 
+#: endings of spreadsheets, which are not written
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -61,6 +64,7 @@ class Merged:
     left_out: int  # damaged, without JSON, or failed
     lines: int = 0  # of the prompts to which the written values belong
     without_json: int = 0  # answered but left out
+    without_list: int = field(default=0, compare=False)  # left out because the list of the rows is not in it
     answers: int = field(default=0, compare=False)  # from which values were written
 
 
@@ -144,7 +148,8 @@ def format_of(path: str) -> Format:
     """Return the format by the suffix of a file's name."""
     suffix = Path(path).suffix.lower()
     if suffix and suffix not in SUFFIXES:
-        raise UsageError(f"{printable(path)}: no format ends in {printable(suffix)}; name one with --format")
+        hint = ", such as csv with --spreadsheet for Excel" if suffix in SPREADSHEETS else ""
+        raise UsageError(f"{printable(path)}: no format ends in {printable(suffix)}; name one with --format{hint}")
     return SUFFIXES.get(suffix, Format.JSON)
 
 
@@ -171,7 +176,7 @@ def merge_answers(
         InputError: If there is nothing to merge: no answer, no failure, no damaged line.
     """
     values = left_out = lines = without_json = 0
-    answers = 0
+    answers = without_list = 0
     retries = Retries()
     for source in find_wholes(folders, retries, ignore):
         if not is_text:
@@ -179,22 +184,28 @@ def merge_answers(
         for item in read_whole(source, retries):
             before = values
             for part in each_answer(item) if isinstance(item, Answer) else [item]:
-                found = _find(part, is_text=is_text, rows=rows)
-                if isinstance(part, Answer) and isinstance(found, list):
-                    for row in found:
-                        writer.add(row.item, part, row.around)
-                    values += len(found)
-                    answers += 1
-                elif isinstance(found, LeftOut):
-                    report(found)
+                if isinstance(part, LeftOut):
+                    report(part)
                     left_out += 1
-                    without_json += isinstance(part, Answer)
+                    continue
+                found = text_of(part) if is_text else value_of(part)
+                items = _rows(found, rows) if isinstance(found, Found) else found
+                if isinstance(items, NoJson):
+                    report(LeftOut(part.place, items.reason))
+                    left_out += 1
+                    without_json += items is found
+                    without_list += items is not found
+                    continue
+                for row in items:
+                    writer.add(row.item, part, row.around)
+                values += len(items)
+                answers += 1
             lines += values > before
     if not answers and not left_out:
         shown = ", ".join(printable(str(folder)) for folder in folders)
         raise InputError(f"nothing to merge in {shown}: no per-prompt files and no published folder with answers")
     writer.finish()
-    return Merged(values, left_out, lines, without_json, answers)
+    return Merged(values, left_out, lines, without_json, without_list, answers)
 
 
 def value_of(answer: Answer) -> Found | NoJson:
@@ -225,16 +236,8 @@ def _no_text(answer: Answer) -> NoJson:
     return NoJson("it holds vectors: `obcd vectors` writes them" if has_vectors else "it has no response")
 
 
-def _find(item: Answer | LeftOut, *, is_text: bool, rows: ItemPath | None) -> list[ItemRow] | LeftOut:
-    if isinstance(item, LeftOut):
-        return item
-    found = text_of(item) if is_text else value_of(item)
-    if isinstance(found, NoJson):
-        return LeftOut(item.place, found.reason)
-    if rows is None:
-        return [ItemRow(found.value, NOTHING_AROUND)]
-    items = rows.rows(found.value)
-    return LeftOut(item.place, items.reason) if isinstance(items, NoJson) else items
+def _rows(found: Found, rows: ItemPath | None) -> list[ItemRow] | NoJson:
+    return [ItemRow(found.value, NOTHING_AROUND)] if rows is None else rows.rows(found.value)
 
 
 def _expect_schemas(source: Source, retries: Retries, writer: Writer) -> None:

@@ -31,13 +31,13 @@ _ROOM_BYTES = 2**26
 
 
 def is_pipe(path: Path) -> bool:
-    """Return whether a path can be read only once: a FIFO, `/dev/stdin`, `<(…)`.
+    """Return whether a path can be read only once: a FIFO, a terminal, `/dev/stdin`, `<(…)`.
 
     Raises:
         OSError: If there is nothing of that name.
     """
     mode = path.stat().st_mode
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.abspath(path).startswith(_PER_PROCESS)
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or os.path.abspath(path).startswith(_PER_PROCESS)
 
 
 def name_of(path: Path) -> str:

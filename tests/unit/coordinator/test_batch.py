@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import pytest
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import BatchOrder, BatchPlan, batch_layout, forget_kept, plan_batch
 from obcd.errors import InputError
+from obcd.results.reading.with_retries import Retries, find_wholes, read_whole
 from obcd.spool.folders import disk
 from obcd.spool.intake import pipes
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox.publication import publish
 from tests.golden.wording import wording
-from tests.unit.spool.spools import answer, record
+from tests.unit.spool.spools import answer, failure, record
 
 SETTINGS = Settings(model="llama3.2")
 
@@ -119,6 +121,36 @@ def test_file_without_prompts_does_not_stop_the_others(work: Work, content: byte
     with pytest.raises(InputError, match=r"bad\.jsonl"):
         work.plan(bad)
     assert len(os.listdir(work.layout.jobs)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"Why is the sky blue?\n", wording("if-each-line-is-a-prompt")),
+        ("a.jsonl", b'{"question": "why"}\n', "line 1: "),
+        ("a.jsonl", b"", wording("is-empty-it-holds-no-prompt")),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_the_way_out(work: Work, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(InputError) as raised:
+        work.plan(work.write(name, content))
+
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+def test_output_that_cannot_be_a_folder_names_the_option(work: Work, output: str) -> None:
+    file = work.write("file", lines("one"))
+
+    with pytest.raises(InputError, match="--output-dir DIR"):
+        plan_batch(SETTINGS, BatchOrder([file], work.path / output))
+
+
+def test_socket_in_place_of_a_file_is_named(work: Work) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(work.path / "s"))
+        with pytest.raises(InputError, match="cannot read"):
+            work.plan(work.path / "s")
 
 
 def test_interrupted_files_go_on_and_finished_ones_are_done(work: Work) -> None:
@@ -276,3 +308,24 @@ def test_delimiter_is_that_of_the_command_line_in_every_profile() -> None:
     settings = Settings.model_validate({"profiles": {"own": {"delimiter": ","}, "silent": {}}}).with_delimiter(";")
 
     assert {settings.job_settings(name).delimiter for name in ("", "own", "silent")} == {";"}
+
+
+# --- what merge and retry make of it ---------------------------------------------------------------------------------
+
+
+def test_retries_of_several_files_are_found_by_each(work: Work) -> None:
+    files = [work.write(f"{name}.jsonl", lines(f"{name}1", f"{name}2")) for name in "ab"]
+    for header in work.headers(*files):
+        record(work.layout, header.id, [failure(0), answer(1, f"{header.stem}2")])
+        publish(work.layout, header.id, {})
+
+    for header in work.headers(*(work.output / name / "retry.jsonl" for name in "ab")):
+        record(work.layout, header.id, [answer(0, f"again {work.input_of(header).decode()[12:14]}")])
+        publish(work.layout, header.id, {})
+
+    retries = Retries()
+    wholes = find_wholes([work.output], retries)
+    assert [[item.response for item in read_whole(source, retries)] for source in wholes] == [  # type: ignore[union-attr]
+        ["again a1", "a2"],
+        ["again b1", "b2"],
+    ]

@@ -15,6 +15,7 @@ from obcd.errors import ExitCode, UsageError
 from obcd.results.merging import item_path
 from obcd.results.merging.column_kinds import ColumnKind, schema_kinds
 from obcd.results.merging.item_path import ItemPath
+from tests.golden.wording import wording
 from tests.unit.results.conftest import Publish
 
 
@@ -147,6 +148,22 @@ def test_rows_without_a_path_take_lists_apart(tmp_path: Path, publish: Publish, 
     given = [folder if word == "DIR" else word for word in order]
     assert run(["merge", *given, "-o", str(out)]) == ExitCode.DONE
     assert json.loads(out.read_text()) == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_a_path_that_no_answer_has_is_not_called_missing_json(
+    tmp_path: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run(["merge", published(publish, TWO), "-o", str(tmp_path / "out.csv"), "--rows", "else"]) == ExitCode.PARTIAL
+    )
+    said = capsys.readouterr().err
+    assert wording("no-answer-holds-a-list-there") in said
+    assert wording("no-answer-holds-json-text-merges") not in said
+
+
+@pytest.mark.parametrize("words", [["--rows", "items", "--text"], ["--rows", "a["], ["-o", ""]])
+def test_rows_that_cannot_be_meant_are_a_usage_error(tmp_path: Path, publish: Publish, words: list[str]) -> None:
+    assert run(["merge", published(publish, TWO), "-o", str(tmp_path / "out.csv"), *words]) == ExitCode.USAGE
 
 
 def test_empty_lists_have_no_rows_and_are_no_fault(tmp_path: Path, publish: Publish) -> None:
