@@ -19,7 +19,7 @@ from typing import IO
 
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
-from obcd.core.request.context import ContextPlan, Gauge
+from obcd.core.request.context import ContextPlan, Gauge, check_text
 from obcd.core.request.ignored_keys import note_unobeyed
 from obcd.core.request.lines import parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
@@ -128,6 +128,8 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
     return _is_cut_off(tail.rpartition(b"\n")[2])
 
 
+#: A line of more bytes may have a text that no context holds.
+LONG_LINE_BYTES = 2**20
 #: Maximum growth of a table as JSON lines, as a factor, after the first `FREE_BYTES`: each row repeats the names of all
 #: columns.
 MAX_GROWTH, FREE_BYTES = 1000, 2**26
@@ -318,6 +320,8 @@ class Reader:
             if self._limit == LINE_BYTES and is_mostly_structure(raw):
                 raise LineError(MOSTLY_STRUCTURE)
             request = self._parse(raw)
+            if length > LONG_LINE_BYTES:
+                check_text(request, self._settings)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:
                 raise LineError(f"the file requests more than {MAX_REQUESTS} answers (`n`): split it")

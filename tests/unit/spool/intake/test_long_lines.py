@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from obcd.config.settings import Spool
+from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.request.structure import MAX_STRUCTURE_BYTES, MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.user_limits import LINE_BYTES
 from obcd.prompts.images import MAX_IMAGE_BYTES
 from obcd.spool.folders.layout import Layout
+from obcd.spool.job import ledger
+from obcd.spool.job.job_folder import JobHeader
 from tests.unit.spool.intake.test_acceptance import failures
 from tests.unit.spool.spools import accept_bytes, make_layout
 
@@ -23,6 +26,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return make_layout(tmp_path / "spool")
+
+
+def kinds(layout: Layout, header: JobHeader) -> list[str]:
+    return [json.loads(raw)["class"] for _, raw in ledger.read_valid(layout.jobs / header.id / ledger.NAME)]
 
 
 def picture_line(size: int) -> bytes:
@@ -64,6 +71,24 @@ def test_a_limit_that_somebody_chose_counts_alone(layout: Layout) -> None:
     header = accept_bytes(layout, b'{"prompt": "x", "vector": [' + numbers + b"]}\n", max_line_bytes=2**22)
 
     assert header.bad_lines == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "fits"),
+    [
+        ({"prompt": "x" * 3_000_000}, False),
+        ({"prompt": "x" * 3_000_000, "options": {"num_ctx": 131072}}, True),
+        ({"embed": ["x" * 1_000_000] * 3, "model": "e"}, True),  # each text is read alone
+        ({"embed": ["x" * 3_000_000], "model": "e"}, False),
+        ({"complete": "x" * 3_000_000}, False),
+        ({"messages": [{"role": "user", "content": "x" * 1_500_000}] * 2}, False),
+    ],
+)
+def test_a_text_that_no_context_holds_is_never_sent(layout: Layout, line: dict[str, object], fits: bool) -> None:
+    header = accept_bytes(layout, json.dumps(line).encode() + b"\n", max_line_bytes=LINE_BYTES)
+
+    assert header.bad_lines == (not fits)
+    assert kinds(layout, header) == ([] if fits else [FaultKind.TOO_LONG])
 
 
 @pytest.mark.parametrize(
