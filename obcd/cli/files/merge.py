@@ -14,7 +14,7 @@ from obcd.errors import PartialError, UsageError
 from obcd.results.merging.item_path import ItemPath
 from obcd.results.merging.merge import Format, JsonlWriter, JsonWriter, Merged, Writer, format_of, merge_answers
 from obcd.results.merging.merge_rows import FIELDS, ObjectsWriter, RowWriter
-from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, SqliteWriter
+from obcd.results.merging.merge_tables import EXCEL_CHARS, CsvWriter, ParquetWriter, SqliteWriter
 from obcd.text import plural, printable
 
 EPILOG = """\b
@@ -201,6 +201,8 @@ def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> No
         say(f"renamed, because the name is taken: {', '.join(renamed[:MOST_LISTED])}{more}")
     if isinstance(writer, CsvWriter) and writer.formulas and not is_for_spreadsheets:
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
+    if isinstance(writer, CsvWriter) and writer.long_cells and is_for_spreadsheets:
+        say(f"{plural(writer.long_cells, 'cell')} longer than {EXCEL_CHARS} characters: Excel shows only the beginning")
     if isinstance(writer, CsvWriter) and writer.cut_marks:
         say(f"{plural(writer.cut_marks, 'cell')} held a NUL or Ctrl-Z, where many readers end the file: now U+FFFD")
     if done.without_json and not done.values:

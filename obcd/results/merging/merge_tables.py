@@ -31,6 +31,8 @@ from obcd.results.merging.merge_rows import VALUE_COLUMN, Column, Part, RowWrite
 MAX_SQLITE_COLUMNS = 2000
 #: the beginnings of a cell that a spreadsheet computes (OWASP: CSV injection)
 FORMULA_MARKS = frozenset("=+-@\t\r\n＝＋－＠")
+#: most characters of a cell in Excel ("Excel specifications and limits", support.microsoft.com)
+EXCEL_CHARS = 32_767
 #: maximum number of rows in memory, and of the characters of their text
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
@@ -88,6 +90,7 @@ class CsvWriter(TableWriter):
         self._is_for_spreadsheets = is_for_spreadsheets
         self.formulas = 0  # cells that a spreadsheet would compute
         self.cut_marks = 0
+        self.long_cells = 0  # cells of which Excel shows only a part
 
     def _write(self, table: MergeTable) -> None:
         if self._is_for_spreadsheets:
@@ -105,6 +108,7 @@ class CsvWriter(TableWriter):
         if _CUT_MARK.search(text):
             self.cut_marks += 1
             text = _CUT_MARK.sub("\ufffd", text)
+        self.long_cells += len(text) > EXCEL_CHARS
         if text[:1] not in FORMULA_MARKS:
             return text
         self.formulas += 1

@@ -181,6 +181,15 @@ def test_no_cell_ends_the_file_for_a_reader(tmp_path: Path, publish: Publish, te
     assert table(out) == [["a", "a\ufffdb"], ["a\ufffdb", "1"]]
 
 
+def test_cells_that_excel_cuts_are_counted(
+    tmp_path: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = published(publish, {1: {"a": "x" * 32_768, "b": "x" * 32_767}})
+
+    assert run(["merge", folder, "-o", str(tmp_path / "a.csv"), "--spreadsheet"]) == ExitCode.DONE
+    assert wording("1-cell-longer-than-32767") in capsys.readouterr().err
+
+
 def test_columns_of_the_items_are_typed_by_the_schema() -> None:
     item = {"type": "object", "properties": {"a": {"type": "integer"}}}
     schema = {
