@@ -38,7 +38,7 @@ class ItemPath:
     """Where the list is in an answer.
 
     Attributes:
-        text: As it was given, e.g. `result.items`.
+        text: As it was given, e.g. "result.items".
         steps: Keys and indices; a list on the way, and the list at the end, stand for each of their items. None at all:
             an answer that is a list is its items, and any other is one row.
     """
@@ -48,7 +48,7 @@ class ItemPath:
 
     @classmethod
     def parse(cls, text: str) -> ItemPath:
-        """Read a path: `items`, `result.items`, `pages[0].items`; also as jq and JSONPath write it: `$.items[*]`.
+        """Read a path: "items", "result.items", "pages[0].items"; also as jq and JSONPath write it: "$.items[*]".
 
         Raises:
             UsageError: If it is not one.
