@@ -86,6 +86,7 @@ class BatchPlan:
         jobs: One for each file that can be answered, in the order of the command line.
         refused: Why the other files cannot be answered.
         left: Kept content of pipes whose jobs an earlier run began and this one does not continue.
+        others: The files of such jobs.
     """
 
     layout: Layout
@@ -93,6 +94,7 @@ class BatchPlan:
     jobs: tuple[BatchJob, ...]
     refused: tuple[str, ...] = ()
     left: tuple[Path, ...] = ()
+    others: frozenset[str] = frozenset()
 
 
 def batch_layout(output: Path) -> Layout:
@@ -129,7 +131,7 @@ def _checked(prompts: Path) -> Path:
     Raises:
         InputError: If it is not a readable file.
     """
-    if prompts == STDIN or os.path.abspath(prompts) == "/dev/stdin":
+    if is_stdin(prompts):
         return STDIN
     shown = printable(str(prompts))
     try:
@@ -158,11 +160,18 @@ def forget_kept(plan: BatchPlan, unfinished: Container[str]) -> None:
         unfinished: The ids of its jobs that are not published.
     """
     for job in plan.jobs:
-        if job.kept is not None and (job.header is None or job.header.id not in unfinished):
+        is_done = job.header is None or job.header.id not in unfinished
+        if job.kept is not None and is_done and str(job.kept) not in plan.others:
             disk.remove_tree(job.kept.parent)
 
 
+def is_stdin(path: Path) -> bool:
+    """Return whether a path of the command line is standard input."""
+    return path == STDIN or os.path.abspath(path) == "/dev/stdin"
+
+
 def _plan(settings: Settings, order: BatchOrder, layout: Layout, lock: SpoolLock, sources: Sequence[Path]) -> BatchPlan:
+    _discard_pipes(layout)
     found = recovery.recover(layout)
     jobs: list[BatchJob] = []
     refused: list[InputError] = []
@@ -172,12 +181,22 @@ def _plan(settings: Settings, order: BatchOrder, layout: Layout, lock: SpoolLock
         except InputError as error:
             refused.append(error)
     mine = {str(job.kept) for job in jobs}
-    needed = {header.source for header in found.jobs} | set(_unpublished_sources(layout, found))
-    pipes.forget(layout, needed | mine)
+    run = {job.header.id for job in jobs if job.header is not None}
+    others = frozenset(header.source for header in found.jobs if header.id not in run)
+    pipes.forget(layout, others | mine | set(_unpublished_sources(layout, found)))
     if not jobs:
         raise refused[0] if len(refused) == 1 else InputError("; ".join(map(str, refused)))
     left = [path for path in pipes.kept_files(layout) if str(path) not in mine]
-    return BatchPlan(layout, lock, tuple(jobs), tuple(map(str, refused)), tuple(left))
+    return BatchPlan(layout, lock, tuple(jobs), tuple(map(str, refused)), tuple(left), others)
+
+
+def _discard_pipes(layout: Layout) -> None:
+    """Remove the jobs of pipes whose kept content a person has deleted, to be rid of them."""
+    for folder in layout.jobs.iterdir():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            source = disk.read_json(folder / "job.json")["source"]
+            if source and pipes.is_kept(layout, Path(source)) and not os.path.lexists(source):
+                disk.remove_tree(folder)
 
 
 def _plan_one(

@@ -15,7 +15,7 @@ from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
-from obcd.coordinator.batch import STDIN, BatchOrder, BatchPlan, forget_kept, plan_batch
+from obcd.coordinator.batch import BatchOrder, BatchPlan, forget_kept, is_stdin, plan_batch
 from obcd.coordinator.daemon import run
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.observer import Observer
@@ -68,7 +68,10 @@ def answer(options: BatchOptions) -> int:
     for reason in plan.refused:
         say(f"obcd: {reason}")
     for path in plan.left:
-        say(f"what came through a pipe earlier is not answered completely: obcd batch {shown_path(path)} continues it")
+        shown = shown_path(path)
+        say(
+            f"what came through a pipe earlier is not answered yet: obcd batch {shown} continues it (or delete that file)"
+        )
     for job in plan.jobs:
         if job.published is not None:
             where = shown_path(job.published)
@@ -89,10 +92,10 @@ def answer(options: BatchOptions) -> int:
 
 def _order(options: BatchOptions) -> BatchOrder:
     stdin = None
-    if sys.stdin is not None:
-        stdin = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-        if STDIN in options.prompts and sys.stdin.isatty():
+    if any(map(is_stdin, options.prompts)) and sys.stdin is not None:
+        if sys.stdin.isatty():
             say("type the prompts here, one JSON object on each line; Ctrl-D ends them")
+        stdin = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     return BatchOrder(
         options.prompts, options.output, options.profile, stdin=stdin, limit=options.limit, again=options.again
     )

@@ -213,6 +213,29 @@ def test_what_is_kept_without_need_goes(work: Work) -> None:
     assert len(os.listdir(work.layout.root / pipes.FOLDER)) == 1
 
 
+def test_pipe_whose_kept_file_is_deleted_is_discarded(work: Work) -> None:
+    (first,) = work.plan("-", stdin=lines("one")).jobs
+    assert first.kept is not None
+    first.kept.unlink()
+
+    plan = work.plan("-", stdin=lines("two"))
+
+    assert plan.left == ()
+    assert os.listdir(work.layout.jobs) == [job.header.id for job in plan.jobs if job.header]
+
+
+def test_what_another_job_needs_is_kept(work: Work) -> None:
+    (whole,) = work.plan("-", stdin=lines("one", "two")).jobs
+    part = work.plan("-", stdin=lines("one", "two"), limit=1)
+    assert whole.header is not None
+    assert part.jobs[0].header is not None
+    work.finish(part.jobs[0].header)
+
+    forget_kept(part, ())
+
+    assert [job.header for job in work.plan("-", stdin=lines("one", "two")).jobs] == [whole.header]
+
+
 def through_fifo(path: Path, content: bytes) -> threading.Thread:
     os.mkfifo(path)
     thread = threading.Thread(target=path.write_bytes, args=(content,))
