@@ -195,7 +195,8 @@ def _discard_pipes(layout: Layout) -> None:
     for folder in layout.jobs.iterdir():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             source = disk.read_json(folder / "job.json")["source"]
-            if source and pipes.is_kept(layout, Path(source)) and not os.path.lexists(source):
+            is_complete = (folder / "manifest.json").exists()
+            if source and pipes.is_kept(layout, Path(source)) and not os.path.lexists(source) and not is_complete:
                 disk.remove_tree(folder)
 
 

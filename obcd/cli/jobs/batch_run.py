@@ -68,9 +68,8 @@ def answer(options: BatchOptions) -> int:
     for reason in plan.refused:
         say(f"obcd: {reason}")
     for path in plan.left:
-        shown = shown_path(path)
         say(
-            f"what came through a pipe earlier is not answered yet: obcd batch {shown} continues it (or delete that file)"
+            f"content of an earlier pipe is not answered yet: obcd batch {shown_path(path)} continues it (or delete it)"
         )
     for job in plan.jobs:
         if job.published is not None:
