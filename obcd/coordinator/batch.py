@@ -21,6 +21,7 @@ from typing import IO, Any
 from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.request.records import JobSettings
+from obcd.core.request.rows import fields_of
 from obcd.core.tables.file_format import ARRAY_ADVICE, SUFFIX, form_of, stem_of
 from obcd.errors import InputError
 from obcd.spool.folders import disk
@@ -33,6 +34,8 @@ from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, new_job_id
 from obcd.text import printable
 
+#: The columns of which a table needs one, without a template.
+PROMPT_COLUMNS = ("prompt", "messages", "complete", "embed")
 #: Standard input in place of a file.
 STDIN = Path("-")
 
@@ -234,7 +237,9 @@ def _keep(settings: Settings, order: BatchOrder, layout: Layout, prompts: Path, 
     try:
         with order.stdin if prompts == STDIN and order.stdin is not None else open(prompts, "rb") as stream:
             name = pipes.name_of(Path("/dev/stdin") if prompts == STDIN else prompts)
-            kept = pipes.keep(layout, stream, name, settings.spool.min_free_bytes)
+            template = settings.job_settings(order.profile).template
+            columns = PROMPT_COLUMNS if template is None else fields_of(template)
+            kept = pipes.keep(layout, stream, name, columns, settings.spool.min_free_bytes)
     except OSError as error:
         raise InputError(f"{label} cannot be kept in {layout.root}: {error.strerror}; nothing was sent") from None
     if not kept.stat().st_size:

@@ -18,9 +18,10 @@ Examples:
 
 \b
 The answers of each file come to DIR/<name>/: responses.jsonl, errors.jsonl, retry.jsonl,
-manifest.json. Standard input is called stdin. Ctrl-C stops at once; run the same command to
-continue. A file that has been answered with the same settings is not sent again (--again
-sends it again). --limit N answers the first N requests of each file, in DIR/<name>.first-N/.
+manifest.json. Standard input is called stdin; it may be a table, or packed by gzip. Ctrl-C
+stops at once; run the same command to continue. A file that has been answered with the same
+settings is not sent again (--again sends it again). --limit N answers the first N requests
+of each file, in DIR/<name>.first-N/.
 
 \b
 Exit codes: 0 done, 3 some lines failed, 4 wrong configuration, 5 a file could not be

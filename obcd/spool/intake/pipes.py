@@ -12,11 +12,12 @@ import errno
 import hashlib
 import os
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO
 
-from obcd.core.tables.file_format import SUFFIX, form_of
+from obcd.core.tables.file_format import CSV, GZ, SUFFIX, TSV, form_of
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
@@ -26,6 +27,8 @@ FOLDER = "read"
 _PER_PROCESS = ("/dev/stdin", "/dev/fd/", "/proc/")
 #: The beginning of the name of a file that is not complete, and the digits of the digest in a folder's name.
 _PARTIAL, _DIGITS = ".partial-", 16
+#: Bytes in which the header of a table is looked for.
+_HEAD_BYTES = 2**16
 #: Bytes between two checks of the free space.
 _ROOM_BYTES = 2**26
 
@@ -41,14 +44,19 @@ def is_pipe(path: Path) -> bool:
 
 
 def name_of(path: Path) -> str:
-    """Return the name of the file in which a pipe's content is kept, e.g. `pipe.jsonl` for `/dev/fd/63`."""
-    text = os.path.abspath(path)
-    name = "pipe" if text.startswith(_PER_PROCESS[1:]) else path.name
-    return name if form_of(name) is not None else name + SUFFIX
+    """Return the name of a pipe for its job: `stdin`, `pipe` for `/dev/fd/63`, or the name of a FIFO."""
+    return "pipe" if os.path.abspath(path).startswith(_PER_PROCESS[1:]) else path.name
 
 
-def keep(layout: Layout, stream: IO[bytes], name: str, min_free_bytes: int | None) -> Path:
+def keep(layout: Layout, stream: IO[bytes], name: str, columns: Container[str], min_free_bytes: int | None) -> Path:
     """Read a pipe to its end and keep what comes.
+
+    Args:
+        layout: The folders.
+        stream: The pipe.
+        name: The name of the file; without an ending it gets one by its content, as a pipe's name says nothing.
+        columns: The columns of which a table needs one.
+        min_free_bytes: `[spool] min_free_bytes`.
 
     Returns:
         The file.
@@ -71,6 +79,8 @@ def keep(layout: Layout, stream: IO[bytes], name: str, min_free_bytes: int | Non
                 file.write(block)
             file.flush()
             disk.sync_file(file.fileno(), partial)
+        if form_of(name) is None:
+            name += _ending(partial, columns)
         kept = folder / digest.hexdigest()[:_DIGITS] / name
         disk.make_folder(kept.parent)
         disk.rename(partial, kept)
@@ -79,6 +89,19 @@ def keep(layout: Layout, stream: IO[bytes], name: str, min_free_bytes: int | Non
             partial.unlink()
         raise
     return kept
+
+
+def _ending(file: Path, columns: Container[str]) -> str:
+    """Return the ending for the name of a file without one: that of a packed file, of a table, or of JSON lines."""
+    with open(file, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if head.startswith(b"\x1f\x8b"):
+        return f"{SUFFIX}.{GZ}"
+    header = head.removeprefix(BOM_UTF8).split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+    for delimiter, kind in ((",", CSV), (";", CSV), ("\t", TSV)):
+        if any(name.strip('"') in columns for name in header.split(delimiter)):
+            return f".{kind}"
+    return SUFFIX
 
 
 def kept_files(layout: Layout) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -258,6 +259,30 @@ def test_fifo_and_process_substitution_are_read(work: Work) -> None:
         ("questions.jsonl", lines("one")),
         ("pipe.jsonl", lines("two")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (lines("one"), "stdin.jsonl"),
+        (gzip.compress(lines("one")), "stdin.jsonl.gz"),
+        (b"id,prompt\r\na,one\r\n", "stdin.csv"),
+        (b'\xef\xbb\xbf"prompt"\none\n', "stdin.csv"),
+        (b"id\tprompt\na\tone\n", "stdin.tsv"),
+    ],
+)
+def test_pipe_says_by_its_content_what_it_is(work: Work, content: bytes, name: str) -> None:
+    (header,) = work.headers("-", stdin=content)
+
+    assert (header.name, header.requests, header.bad_lines) == (name, 1, 0)
+
+
+def test_table_through_a_pipe_has_the_columns_of_the_template(work: Work) -> None:
+    settings = Settings(model="llama3.2", template="Summarise: {note}")
+
+    (header,) = work.headers("-", stdin=b"mrn,note\n7,cough\n", settings=settings)
+
+    assert (header.name, header.requests, header.bad_lines) == ("stdin.csv", 1, 0)
 
 
 @pytest.mark.parametrize(
