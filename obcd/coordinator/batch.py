@@ -207,13 +207,14 @@ def _plan_one(
     settings: Settings, order: BatchOrder, layout: Layout, found: recovery.Recovery, prompts: Path
 ) -> BatchJob:
     label = "standard input" if prompts == STDIN else printable(str(prompts))
-    if prompts != STDIN and not pipes.is_pipe(prompts) and not prompts.stat().st_size:
-        raise InputError(f"{label} is empty: it holds no prompt")
-    file = _keep(settings, order, layout, prompts, label) if prompts == STDIN or pipes.is_pipe(prompts) else prompts
-    kept = file if pipes.is_kept(layout, file.absolute()) else None
     try:
+        is_file = prompts != STDIN and not pipes.is_pipe(prompts)
+        if is_file and not prompts.stat().st_size:
+            raise InputError(f"{label} is empty: it holds no prompt")
+        file = prompts if is_file else _keep(settings, order, layout, prompts, label)
+        kept = file if pipes.is_kept(layout, file.absolute()) else None
         digest = disk.file_sha256(file)
-    except OSError as error:
+    except OSError as error:  # it went meanwhile
         raise InputError(f"cannot read {label}: {error.strerror}") from None
     source = _Source(file, label, digest, _job_name(file, order.limit))
     wanted = settings.job_settings(order.profile)
