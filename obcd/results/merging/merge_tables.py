@@ -97,7 +97,7 @@ class CsvWriter(TableWriter):
             self._stream.write(BOM_UTF8)
         text = io.TextIOWrapper(self._stream, encoding="utf-8", newline="", write_through=True)
         rows = csv.writer(text)
-        rows.writerow([self._cell(name) for name in table.columns])
+        rows.writerow(_apart(self._cell(name) or "" for name in table.columns))
         rows.writerows([self._cell(cell) for cell in row] for row in table.rows)
         text.detach()
 
@@ -201,6 +201,16 @@ def _distinct(names: Iterable[str]) -> list[str]:
         taken.add(chosen.lower())
         distinct.append(chosen)
     return distinct
+
+
+def _apart(names: Iterable[str]) -> Iterator[str]:
+    """Yield names, each with a `_` behind it for each earlier one that it equals: `_cell` may make two of them equal."""
+    taken: set[str] = set()
+    for name in names:
+        while name in taken:
+            name += "_"  # noqa: PLW2901
+        taken.add(name)
+        yield name
 
 
 def _quoted(name: str) -> str:

@@ -181,6 +181,13 @@ def test_no_cell_ends_the_file_for_a_reader(tmp_path: Path, publish: Publish, te
     assert table(out) == [["a", "a\ufffdb"], ["a\ufffdb", "1"]]
 
 
+def test_names_that_become_equal_are_told_apart(tmp_path: Path, publish: Publish) -> None:
+    folder, out = published(publish, {1: {"\0": 1, "\x1a": 2, "\ufffd_": 3}}), tmp_path / "out.csv"
+
+    assert run(["merge", folder, "-o", str(out)]) == ExitCode.DONE
+    assert table(out) == [["\ufffd", "\ufffd_", "\ufffd__"], ["1", "2", "3"]]
+
+
 def test_cells_that_excel_cuts_are_counted(
     tmp_path: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
 ) -> None:
