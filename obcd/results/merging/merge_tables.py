@@ -204,7 +204,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def _apart(names: Iterable[str]) -> Iterator[str]:
-    """Yield names, each with a `_` behind it for each earlier one that it equals: `_cell` may make two of them equal."""
+    """Yield names, with a `_` behind those that equal an earlier one: `_cell` may make two of them equal."""
     taken: set[str] = set()
     for name in names:
         while name in taken:
