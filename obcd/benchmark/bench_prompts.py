@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import InputError, LineError
 from obcd.text import printable
 from obcd.text_files import bounded_lines
@@ -18,8 +19,8 @@ from obcd.text_files import bounded_lines
 SEED = 7
 #: Options with which a model chooses its likeliest word each time.
 NO_CHANCE = {"temperature": 0, "seed": SEED}
-#: Most prompts that are read from a file, and its longest line in bytes.
-MAX_PROMPTS, MAX_LINE_BYTES = 10_000, 2**20
+#: Most prompts that are read from a file, and most bytes of them: they stay in memory.
+MAX_PROMPTS, MAX_PROMPT_BYTES = 10_000, 2**28
 #: Number of prompts of a burn-in: few, so that each is sent often.
 BURN_IN_PROMPTS = 16
 
@@ -69,7 +70,8 @@ def read_prompts(path: Path) -> tuple[list[Request], list[str]]:
     """Read a prompt file.
 
     Returns:
-        Its requests, at most `MAX_PROMPTS`, and a sentence for each line that is not a valid prompt.
+        Its requests, at most `MAX_PROMPTS` and `MAX_PROMPT_BYTES`, and a sentence for each line that is not a valid
+        prompt.
 
     Raises:
         InputError: If it cannot be read, or has no valid prompt.
@@ -79,12 +81,14 @@ def read_prompts(path: Path) -> tuple[list[Request], list[str]]:
     name = printable(str(path))
     try:
         with path.open("rb") as file:
+            left = MAX_PROMPT_BYTES
             for line, raw in _filled_lines(file):
                 try:
                     requests.append(_short_line(raw, line))
                 except LineError as error:
                     faults.append(f"{name}, line {line}: {error}")
-                if len(requests) == MAX_PROMPTS:
+                left -= len(raw)
+                if len(requests) == MAX_PROMPTS or left <= 0:
                     break
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from None
@@ -94,14 +98,14 @@ def read_prompts(path: Path) -> tuple[list[Request], list[str]]:
 
 
 def _filled_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    for line, raw in enumerate(bounded_lines(file, MAX_LINE_BYTES), 1):
+    for line, raw in enumerate(bounded_lines(file, LINE_BYTES), 1):
         if raw.strip():
             yield line, raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
 
 
 def _short_line(raw: bytes, line: int) -> Request:
-    if len(raw) > MAX_LINE_BYTES:
-        raise LineError(f"longer than {MAX_LINE_BYTES} bytes")
+    if len(raw) > LINE_BYTES:
+        raise LineError(f"longer than {LINE_BYTES} bytes")
     return parse_line(raw.rstrip(b"\n"), line)
 
 

@@ -15,7 +15,8 @@ import click
 from obcd.config.loading import find_configuration, find_root, load_settings, read_document
 from obcd.config.settings import Settings, Spool
 from obcd.coordinator.view import View
-from obcd.errors import ConfigurationError
+from obcd.core.tables.file_format import is_delimiter
+from obcd.errors import ConfigurationError, UsageError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
 from obcd.text import plural, printable
@@ -92,6 +93,18 @@ def check_profile(settings: Settings, profile: str) -> None:
             f"there is no [profiles.{printable(profile)}] in {settings.source or 'the defaults (no file was found)'}; "
             f"its profiles: {known}"
         )
+
+
+def one_delimiter(given: str) -> str:
+    """Return the CSV delimiter that a command line gives.
+
+    Raises:
+        UsageError: If it cannot be a delimiter.
+    """
+    delimiter = "\t" if given == r"\t" else given
+    if not is_delimiter(delimiter):
+        raise UsageError("--delimiter takes one character, such as ; or \\t")
+    return delimiter
 
 
 def is_running(layout: Layout) -> bool:

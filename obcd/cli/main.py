@@ -39,7 +39,7 @@ COMPLETE_VARIABLE = "_OBCD_COMPLETE"
 
 #: {command name: its place}, in the order of `obcd --help`, which imports none of them
 COMMANDS = {
-    "batch": CommandPlace("obcd.cli.jobs.batch:batch", "answer one prompt file in the foreground."),
+    "batch": CommandPlace("obcd.cli.jobs.batch:batch", "answer prompt files in the foreground."),
     "submit": CommandPlace(
         "obcd.cli.jobs.submit:submit", "drop prompt files into the inbox; FILE - is standard input."
     ),

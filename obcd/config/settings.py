@@ -23,7 +23,7 @@ from obcd.core.request.rows import ID_FIELD
 from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
 from obcd.core.tables.file_format import is_delimiter
-from obcd.core.user_limits import UserLimits
+from obcd.core.user_limits import LINE_BYTES, UserLimits
 from obcd.errors import LineError
 from obcd.secret import Secret
 
@@ -160,7 +160,7 @@ class Spool(Table):
     settle_seconds: float = Field(5.0, ge=0, le=3600)
     incomplete_hold_seconds: float = Field(600.0, ge=0, le=86400)
     require_marker: bool = False
-    max_line_bytes: int = Field(2**20, ge=1024, le=2**28)
+    max_line_bytes: int = Field(LINE_BYTES, ge=1024, le=2**28)
     active_jobs: int = Field(32, ge=1, le=1024)
     per_user: bool = False
     keep_days: float = Field(0.0, ge=0, le=36500)
@@ -275,6 +275,7 @@ class Profile(Table):
     thoughts: Thoughts | None = None
     empty: Empty | None = None
     drop_last_assistant: bool | None = None
+    files: bool | None = None
     aliases: Aliases | None = None
     ignore: Ignore | None = Field(None, strict=False)
     digest: Digest | None = None
@@ -313,6 +314,7 @@ class Settings(Table):
         thoughts: Whether thoughts at the beginning of a text answer are moved out of it.
         empty: What becomes of answers that say nothing.
         drop_last_assistant: Whether a last message of the assistant is dropped before a conversation is sent.
+        files: Whether each answer is also written to a file, as ollama-batch-cluster wrote them.
         aliases: {name of a model in prompt lines: the model that gets the request in its place}.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
         source: The file that it was read from; None if only defaults are used.
@@ -339,6 +341,7 @@ class Settings(Table):
     thoughts: Thoughts = "move"
     empty: Empty = "keep"
     drop_last_assistant: bool = False
+    files: bool = False
     aliases: Aliases = {}
     ignore: Ignore = Field((), strict=False)
     ollama_instances: dict[EndpointName, Instance] = {f"127.0.0.1:{DEFAULT_PORT}": Instance()}
@@ -423,8 +426,15 @@ class Settings(Table):
 
     def with_model(self, model: str) -> Settings:
         """Return settings that use another model, whatever the profile."""
-        profiles = {name: item.model_copy(update={"model": model}) for name, item in self.profiles.items()}
-        return self.model_copy(update={"model": model, "profiles": profiles})
+        return self._with({"model": model})
+
+    def with_delimiter(self, delimiter: str) -> Settings:
+        """Return settings that read CSV with another character between the fields, whatever the profile."""
+        return self._with({"delimiter": delimiter})
+
+    def _with(self, values: dict[str, Any]) -> Settings:
+        profiles = {name: item.model_copy(update=values) for name, item in self.profiles.items()}
+        return self.model_copy(update={**values, "profiles": profiles})
 
     def answered_since(self, profile: str, now: float) -> float | None:
         """Return the time since which an answered drop is not run again, in Unix seconds; None: it always is."""

@@ -79,7 +79,7 @@ class Coordinator:
         layout: The folders; `start` locks them.
         observer: Notified of results and publications.
         takes_drops: Whether the inbox is scanned (`obcd batch` has none).
-        only: When not empty, the one job to run; others are left as they are.
+        only: When not empty, the jobs to run; others are left as they are.
         lock: The spool's lock, if the caller already holds it.
     """
 
@@ -90,7 +90,7 @@ class Coordinator:
         observer: Observer | None = None,
         *,
         takes_drops: bool = True,
-        only: str = "",
+        only: frozenset[str] = frozenset(),
         lock: SpoolLock | None = None,
     ) -> None:
         self.settings = settings
@@ -422,12 +422,12 @@ class Coordinator:
     def _on_recovered(self, recovery: Recovery | CallFailed) -> None:
         if isinstance(recovery, CallFailed):
             raise InputError(f"cannot recover the spool at {self.layout.root}: {recovery.reason}")
-        wanted = [header for header in recovery.jobs if self._only in ("", header.id)]
-        if self._only and not wanted and self._only not in recovery.unpublished:
-            raise InputError(f"the job folder {self.layout.jobs / self._only} is gone: run the same command again")
+        wanted = [header for header in recovery.jobs if not self._only or header.id in self._only]
+        if gone := self._only.difference(recovery.unpublished, (header.id for header in wanted)):
+            raise InputError(f"the job folder {self.layout.jobs / min(gone)} is gone: run the same command again")
         self.jobs.take_over(recovery, wanted)
         for job in recovery.unpublished:
-            if self._only in ("", job):
+            if not self._only or job in self._only:
                 self.jobs.publish_left(job)
         if self._takes_drops:
             for claim in recovery.claims:

@@ -1,9 +1,11 @@
-"""How much unfinished work one submitter may have: a drop above it waits until there is room. Pure."""
+"""How much a submitter may give: the longest line, and the unfinished work above which a drop waits. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Default of `[spool] max_line_bytes`. The largest picture that `obcd prepare --images` packs has 26.7 MiB as base64.
+LINE_BYTES = 2**25
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 

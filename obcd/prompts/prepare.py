@@ -12,14 +12,13 @@ from typing import BinaryIO
 
 from obcd.core.request.lines import parse_line
 from obcd.core.request.templates import TemplateField, fields_of, fill
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import InputError, LineError, UsageError
 from obcd.prompts.texts import TEXT_FIELD, Prompt
 from obcd.text_files import LeftOut
 
 #: the place of the text in a template
 PLACEHOLDER = f"{{{TEXT_FIELD}}}"
-#: the longest line that a coordinator accepts by default ([spool] max_line_bytes)
-DEFAULT_MAX_LINE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ def write_prompts(
             continue
         stream.write(line)
         written += 1
-        long_lines += len(line) > DEFAULT_MAX_LINE_BYTES
+        long_lines += len(line) > LINE_BYTES
     if not written:
         raise InputError("there is no prompt to write" + (": everything was left out" if left_out else ""))
     return Prepared(written, left_out, long_lines)

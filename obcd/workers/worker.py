@@ -13,6 +13,7 @@ the worker ends when the channel closes, whatever it is doing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -64,6 +65,8 @@ from obcd.workers.recovery_driver import RecoveryDriver
 
 #: The number of jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
+#: Lines above this size are parsed one at a time.
+LONG_LINE_BYTES = 2**20
 #: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
 
@@ -212,6 +215,7 @@ class _JobCache:
         self._jobs = jobs
         self._cache: OrderedDict[tuple[str, int], tuple[JobSettings, Signature]] = OrderedDict()
         self._lock = threading.Lock()
+        self._long_lines = threading.Lock()
 
     def read(self, job: str, ordinal: int, number: int, attempt: int = 1) -> _Asked:
         """Read one request from the job's folder.
@@ -226,7 +230,9 @@ class _JobCache:
         folder = self._jobs / job
         place, raw = read_request_line(folder, ordinal)
         settings, signature = self._settings(job, folder, number)
-        request = parse_line(raw, place.line, settings.reading)
+        # Parsing takes four times the memory of a line with pictures for a moment: one at a time.
+        with self._long_lines if len(raw) > LONG_LINE_BYTES else contextlib.nullcontext():
+            request = parse_line(raw, place.line, settings.reading)
         has_seed = answers_of(request, settings) > 1
         if has_seed:
             request = nth_request(request, settings, place.answer)

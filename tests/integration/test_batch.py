@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,44 @@ def test_files_option_writes_one_json_file_per_answer(folder: Folder) -> None:
     files[0].unlink()
     assert folder.run("--files").returncode == 0
     assert {path.name for path in output.glob("*.json")} == set(before)
+
+
+def test_r50_r51_several_files_and_a_pipe_are_answered_at_once_with_a_file_for_each_answer(
+    folder: Folder, server: Simulated
+) -> None:
+    with open(folder.path / "config.toml", "r+", encoding="utf-8") as file:
+        config = file.read()
+        file.seek(0)
+        file.write("files = true\n" + config)
+    (folder.path / "b.jsonl").write_bytes(prompt_lines("abcdefghi"))
+    os.mkfifo(folder.path / "pipe")
+    writer = threading.Thread(target=(folder.path / "pipe").write_bytes, args=(prompt_lines("yz"),))
+    writer.start()
+
+    done = folder.run("b.jsonl", "--prompts", "pipe", "--limit", "5", "-v")
+    writer.join()
+
+    assert done.returncode == 0, done.stderr
+    assert len(server.account()) == 12
+    for name, count in (("prompts.first-5", 5), ("b.first-5", 5), ("pipe.first-5", 2)):
+        published = Published(folder.path / "responses" / name)
+        published.assert_complete(count)
+        files = sorted(path.name.split("-")[1] for path in published.folder.glob("1*-*.json"))
+        assert files == [f"{number}.json" for number in range(1, count + 1)]
+        assert f"File: {name}.jsonl, Line: 1, Host: " in done.stderr
+        assert f"{count} prompts answered, 0 failed: responses/{name}/" in done.stderr
+    assert folder.jobs() == []
+    assert os.listdir(folder.path / "responses" / ".obcd" / "read") == []
+
+
+def test_a_file_without_prompts_does_not_stop_the_others(folder: Folder) -> None:
+    (folder.path / "bad.jsonl").write_bytes(b"nonsense\n")
+
+    done = folder.run("bad.jsonl", "--model", "llama3.2")
+
+    assert done.returncode == 5
+    assert "obcd: bad.jsonl: " in done.stderr
+    folder.published.assert_complete(8)
 
 
 def test_files_of_two_runs_do_not_collide(folder: Folder, server: Simulated) -> None:

@@ -72,6 +72,22 @@ def has_account(server: Simulated, least: int) -> bool:
 # --- from drop to answer ---------------------------------------------------------------------------------------------
 
 
+def test_r51_profile_writes_a_file_for_each_answer_into_the_published_folder(
+    cluster: Cluster, quick_server: Simulated
+) -> None:
+    config = cluster.configure(quick_server.names, profiles={"seed": {"files": True}})
+    coordinator = cluster.coordinate(config)
+
+    coordinator.drop(["Why?", "How?"], profile="seed")
+    done = coordinator.published("seed/notes")
+
+    files = sorted(done.folder.glob("[0-9]*-[0-9]*.json"), key=lambda path: path.stem.split("-")[1])
+    assert [json.loads(path.read_bytes()) for path in files] == [
+        {"prompt": item["prompt"], "response": item["response"]} for item in done.responses
+    ]
+    assert [path.stem.split("-")[1] for path in files] == ["1", "2"]
+
+
 def test_file_that_is_copied_into_the_inbox_is_answered(coordinator: CoordinatorProcess) -> None:
     content = prompt_lines(prompts(20))
     dropped = coordinator.drop(content)

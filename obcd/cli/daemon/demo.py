@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from obcd.errors import ExitCode, InputError, NoEndpointError, ObcdError
 from obcd.host.supervisord.session import Session
 from obcd.ollama.control import probe
 from obcd.package_data import shared
-from obcd.results.merging.merge import JsonWriter, merge_answers
+from obcd.results.merging.merge import NOTHING_AROUND, JsonWriter, merge_answers
 from obcd.results.reading.answers import Answer
 from obcd.results.score import score
 from obcd.spool.folders import disk
@@ -304,9 +304,9 @@ class _NotingWriter(JsonWriter):
         super().__init__(stream)
         self.records: dict[int, object] = {}
 
-    def add(self, value: object, answer: Answer | None = None) -> None:
+    def add(self, value: object, answer: Answer | None = None, around: Mapping[str, object] = NOTHING_AROUND) -> None:
         """Append an element."""
-        super().add(value, answer)
+        super().add(value, answer, around)
         if answer is not None and answer.line is not None:
             self.records[answer.line] = value
 

@@ -1,4 +1,4 @@
-"""Helpers that the commands for files share: output streams, CSV delimiters, remarks for people."""
+"""Helpers that the commands for files share: output streams, remarks for people."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import BinaryIO
 import click
 
 from obcd.cli.common import say
-from obcd.core.tables.file_format import is_delimiter
-from obcd.errors import FormError, InputError, UsageError
+from obcd.errors import FormError, InputError
 from obcd.text import printable
 from obcd.text_files import LeftOut, output_file, output_stream
 
@@ -36,18 +35,6 @@ def target(output: str, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
     if output == STANDARD:
         return output_stream(sys.stdout.buffer)
     return output_file(Path(output), overwrite=overwrite)
-
-
-def one_delimiter(given: str) -> str:
-    """Return the CSV delimiter that a command line gives.
-
-    Raises:
-        UsageError: If it cannot be a delimiter.
-    """
-    delimiter = "\t" if given == r"\t" else given
-    if not is_delimiter(delimiter):
-        raise UsageError("--delimiter takes one character, such as ; or \\t")
-    return delimiter
 
 
 def sentence_of(error: FormError) -> str:

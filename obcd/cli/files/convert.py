@@ -8,16 +8,8 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import say
-from obcd.cli.files.common import (
-    STANDARD,
-    one_delimiter,
-    quotes_option,
-    refuse_published,
-    say_left_out,
-    sentence_of,
-    target,
-)
+from obcd.cli.common import one_delimiter, say
+from obcd.cli.files.common import STANDARD, quotes_option, refuse_published, say_left_out, sentence_of, target
 from obcd.core.request.ignored_keys import describe_ignored
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape

@@ -11,9 +11,10 @@ import click
 from obcd.cli.common import say
 from obcd.cli.files.common import STANDARD, refuse_published, say_left_out, target
 from obcd.errors import PartialError, UsageError
+from obcd.results.merging.item_path import ItemPath
 from obcd.results.merging.merge import Format, JsonlWriter, JsonWriter, Merged, Writer, format_of, merge_answers
 from obcd.results.merging.merge_rows import FIELDS, ObjectsWriter, RowWriter
-from obcd.results.merging.merge_tables import CsvWriter, ParquetWriter, SqliteWriter
+from obcd.results.merging.merge_tables import EXCEL_CHARS, CsvWriter, ParquetWriter, SqliteWriter
 from obcd.text import plural, printable
 
 EPILOG = """\b
@@ -21,6 +22,7 @@ Examples:
   obcd merge outbox/notes -o notes.json
   obcd merge outbox/visits -o records.csv --with id,extra
   obcd merge outbox/notes -o notes.csv --text --with line,prompt
+  obcd merge outbox/letters -o drugs.csv --rows visits.drugs
   obcd merge outbox/notes -o notes.db && sqlite3 notes.db 'SELECT * FROM answers'
 
 Exit codes: 0 done, 3 something was left out: a failed request, a damaged line, an answer without JSON,
@@ -62,9 +64,18 @@ def _with_hyphens(option: str) -> str:
     "--with",
     "fields",
     metavar="FIELDS",
-    default="",
     help=f"put these before the value: {', '.join(FIELDS)}; extra: all keys of the line that obcd does not know, or"
-    " columns of the row; index: the number of the answer within its line, from 0",
+    " columns of the row; index: the number of the answer within its line, from 0"
+    "  [default: none; with --rows PATH: id]",
+)
+@click.option(
+    "--rows",
+    "path",
+    metavar="[PATH]",
+    is_flag=False,
+    flag_value="",
+    help="one row for each item of the list at PATH in the answer (items, result.items, visits.drugs), beside the keys"
+    " around that list; without PATH, for each item of an answer that is a list",
 )
 @click.option(
     "--spreadsheet",
@@ -79,7 +90,8 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
     force: bool,
     kind: str | None,
     is_text: bool,
-    fields: str,
+    fields: str | None,
+    path: str | None,
     spreadsheet: bool,
 ) -> None:
     """merge the JSON in the answers into one document.
@@ -95,10 +107,18 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
     of the answers gets a _ in front.
     """
     chosen = Format(kind) if kind else format_of(output)
-    names = _fields(fields)
     sources = [*folders, *more_folders]
+    if not sources and path and Path(path).is_dir():  # `obcd merge --rows DIR -o FILE`
+        sources, path = [Path(path)], ""
     if not sources:
-        raise UsageError("no folder is given: obcd merge DIR... -o FILE")
+        taken = f" ({printable(path)} is the PATH of --rows: put DIR before it)" if path else ""
+        raise UsageError(f"no folder is given: obcd merge DIR... -o FILE{taken}")
+    if not output:
+        raise UsageError("the name after -o is empty: is a variable of the script not set?")
+    rows = None if path is None else ItemPath.parse(path)
+    if rows is not None and is_text:
+        raise UsageError("--rows is for the JSON of the answers, and --text is their text: use one of them")
+    names = _fields(("id" if path else "") if fields is None else fields)
     if spreadsheet and chosen is not Format.CSV:
         raise UsageError(f"--spreadsheet is for csv, and this is {chosen}")
     ignore = None if output == STANDARD else Path(output)
@@ -106,15 +126,15 @@ def merge(  # noqa: PLR0913, PLR0917 - one parameter an option is how click work
     overwrite = force or (chosen is Format.JSON and _is_array(output))
     with (
         target(output, overwrite=overwrite) as stream,
-        closing(_writer(chosen, stream, names, ignore, is_for_spreadsheets=spreadsheet)) as writer,
+        closing(_writer(chosen, stream, names, ignore, rows, is_for_spreadsheets=spreadsheet)) as writer,
     ):
-        done = merge_answers(sources, writer, ignore=ignore, report=say_left_out, is_text=is_text)
+        done = merge_answers(sources, writer, ignore=ignore, report=say_left_out, is_text=is_text, rows=rows)
     shown = "standard output" if output == STANDARD else printable(output)
     of_lines = "" if done.lines == done.values else f" of {plural(done.lines, 'line')}"
-    say(f"{plural(done.values, 'answer')}{of_lines} in {shown}")
+    say(f"{plural(done.values, 'answer' if rows is None else 'row')}{of_lines} in {shown}")
     _say_hints(writer, done, is_for_spreadsheets=spreadsheet)
     if done.left_out:
-        raise PartialError(f"{done.left_out} of {plural(done.values + done.left_out, 'answer')} left out of {shown}")
+        raise PartialError(f"{done.left_out} of {plural(done.answers + done.left_out, 'answer')} left out of {shown}")
 
 
 def _is_array(output: str) -> bool:
@@ -137,14 +157,35 @@ def _fields(text: str) -> tuple[str, ...]:
 
 
 def _writer(
-    kind: Format, stream: BinaryIO, fields: tuple[str, ...], output: Path | None, *, is_for_spreadsheets: bool
+    kind: Format,
+    stream: BinaryIO,
+    fields: tuple[str, ...],
+    output: Path | None,
+    rows: ItemPath | None,
+    *,
+    is_for_spreadsheets: bool,
 ) -> Writer:
     """Return the writer of a format; it collects rows on the output's disk (/tmp is often memory)."""
+    writer = _new_writer(kind, stream, fields, output, rows, is_for_spreadsheets=is_for_spreadsheets)
+    if rows is not None and isinstance(writer, RowWriter):
+        writer.item_keys = rows.keys
+    return writer
+
+
+def _new_writer(
+    kind: Format,
+    stream: BinaryIO,
+    fields: tuple[str, ...],
+    output: Path | None,
+    rows: ItemPath | None,
+    *,
+    is_for_spreadsheets: bool,
+) -> Writer:
     folder = None if output is None else output.parent
     match kind:
         case Format.JSON | Format.JSONL:
             values = JsonWriter(stream) if kind is Format.JSON else JsonlWriter(stream)
-            return ObjectsWriter(values, fields, folder) if fields else values
+            return ObjectsWriter(values, fields, folder) if fields or (rows is not None and rows.keys) else values
         case Format.CSV:
             return CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
         case Format.PARQUET:
@@ -163,5 +204,11 @@ def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> No
         say(f"{plural(writer.formulas, 'cell')} would be formulas in a spreadsheet: open it there with --spreadsheet")
     if done.repaired:
         say(f"{plural(done.repaired, 'answer')} held JSON with small faults (commas, quotes, comments), now corrected")
+    if isinstance(writer, CsvWriter) and writer.long_cells and is_for_spreadsheets:
+        say(f"{plural(writer.long_cells, 'cell')} longer than {EXCEL_CHARS} characters: Excel shows only the beginning")
+    if isinstance(writer, CsvWriter) and writer.cut_marks:
+        say(f"{plural(writer.cut_marks, 'cell')} held a NUL or Ctrl-Z, where many readers end the file: now U+FFFD")
     if done.without_json and not done.values:
         say("no answer holds JSON: use --text to merge their text")
+    if done.without_list and not done.values:
+        say("no answer holds a list there: merge without --rows shows what they hold")

@@ -12,11 +12,12 @@ from typing import BinaryIO
 
 import click
 
-from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, quotes_option, say_left_out, sentence_of, target
+from obcd.cli.common import one_delimiter, say
+from obcd.cli.files.common import STANDARD, quotes_option, say_left_out, sentence_of, target
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import FormError, InputError, PartialError, UsageError
 from obcd.prompts.images import GLOBS, MAX_IMAGE_BYTES, TEMPLATE, image_from_file
-from obcd.prompts.prepare import DEFAULT_MAX_LINE_BYTES, PLACEHOLDER, Wrapping, write_prompts
+from obcd.prompts.prepare import PLACEHOLDER, Wrapping, write_prompts
 from obcd.prompts.texts import (
     DEFAULT_GLOBS,
     TEXT_FIELD,
@@ -120,7 +121,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option is how click wo
         raise InputError(sentence_of(error)) from None
     say(_prepared_text(done.prompts, output))
     if done.long_lines:
-        longer = f"{plural(done.long_lines, 'line')} longer than {DEFAULT_MAX_LINE_BYTES} bytes"
+        longer = f"{plural(done.long_lines, 'line')} longer than {LINE_BYTES} bytes"
         say(f"{longer}: raise [spool] max_line_bytes")
     if done.left_out:
         raise PartialError(f"{plural(done.left_out, 'text')} left out")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from obcd.cli.common import say
-from obcd.cli.files.common import STANDARD, one_delimiter, quotes_option, sentence_of, target
+from obcd.cli.common import one_delimiter, say
+from obcd.cli.files.common import STANDARD, quotes_option, sentence_of, target
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.schemas import check_schema
 from obcd.errors import FormError, InputError, UsageError

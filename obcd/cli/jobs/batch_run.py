@@ -1,19 +1,21 @@
-"""The work of `obcd batch`: one file in the foreground, without a daemon, as ollama-batch-process.py did."""
+"""The work of `obcd batch`: files in the foreground, without a daemon, as ollama-batch-process.py did."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obcd.cli.common import check_profile, is_terminal, read_local_settings, say, shown_path
+from obcd.cli.common import check_profile, is_terminal, one_delimiter, read_local_settings, say, shown_path
 from obcd.clock import monotonic
 from obcd.config.endpoints import Endpoint, misplaced_path
 from obcd.config.settings import Settings
 from obcd.config.tokens import with_tokens
-from obcd.coordinator.batch import BatchPlan, plan_batch
+from obcd.coordinator.batch import BatchOrder, BatchPlan, forget_kept, is_stdin, plan_batch
 from obcd.coordinator.daemon import run
 from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.observer import Observer
@@ -37,46 +39,90 @@ from obcd.workers.messages import Answered
 PLAIN_SECONDS, REDRAW_SECONDS = 10.0, 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
     """The options of the command line; None for one that is not given."""
 
     config: str | None
-    prompts: Path
+    prompts: tuple[Path, ...]
     output: Path
     profile: str
     model: str | None
+    limit: int
+    delimiter: str | None
     files: bool
     again: bool
     verbose: bool
 
 
 def answer(options: BatchOptions) -> int:
-    """Answer the file, and return the exit code."""
+    """Answer the files, and return the exit code."""
     set_up_logging(logging.ERROR)  # messages for people are printed here
     settings = with_tokens(read_local_settings(options.config))
     check_profile(settings, options.profile)
     if options.model:
         settings = settings.with_model(options.model)
-    plan = plan_batch(settings, options.prompts, options.output, options.profile, again=options.again)
-    if plan.published is not None:
-        say(f"{options.prompts} has been answered already, in {shown_path(plan.published)}/ (--again sends it again)")
-        return _conclude(plan.published, options.output, files=options.files, quiet=True)
-    header = plan.header
-    assert header is not None
+    if options.delimiter is not None:
+        settings = settings.with_delimiter(one_delimiter(options.delimiter))
+    plan = plan_batch(settings, _order(options))
+    for reason in plan.refused:
+        say(f"obcd: {reason}")
+    for path in plan.left:
+        say(
+            f"content of an earlier pipe is not answered yet: obcd batch {shown_path(path)} continues it (or delete it)"
+        )
+    for job in plan.jobs:
+        if job.published is not None:
+            where = shown_path(job.published)
+            say(f"{job.label} has been answered already, in {where}/ (--again sends it again)")
+    headers = {job.header.id: job.header for job in plan.jobs if job.header is not None}
+    folders = _run_all(settings, plan, headers, verbose=options.verbose) if headers else {}
+    codes = [ExitCode.INPUT] if plan.refused else []
+    for job in plan.jobs:
+        folder = job.published if job.header is None else folders.get(job.header.id)
+        if folder is not None:
+            codes.append(_conclude(folder, options.output, files=options.files, quiet=job.header is None))
+    forget_kept(plan, headers.keys() - folders.keys())
+    if len(folders) < len(headers):
+        _say_interrupted(plan, folders)
+        return ExitCode.INTERRUPTED
+    return max(codes)
+
+
+def _order(options: BatchOptions) -> BatchOrder:
+    stdin = None
+    if any(map(is_stdin, options.prompts)) and sys.stdin is not None:
+        if sys.stdin.isatty():
+            say("type the prompts here, one JSON object on each line; Ctrl-D ends them")
+        stdin = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    return BatchOrder(
+        options.prompts, options.output, options.profile, stdin=stdin, limit=options.limit, again=options.again
+    )
+
+
+def _say_interrupted(plan: BatchPlan, folders: Mapping[str, Path]) -> None:
+    """Print how to continue; what came through a pipe need not come again."""
+    say("interrupted; run the same command to continue")
+    for job in plan.jobs:
+        if job.kept is not None and job.header is not None and job.header.id not in folders:
+            say(
+                f"{job.label} was read completely: obcd batch {shown_path(job.kept)} with the same options continues it"
+            )
+
+
+def _run_all(
+    settings: Settings, plan: BatchPlan, headers: Mapping[str, JobHeader], *, verbose: bool
+) -> dict[str, Path]:
+    """Run all jobs, and return the published folders by job; some are missing if it was interrupted."""
     mount = read_mount(plan.layout.root)
     if mount is not None and mount.is_network:
         say(f"warning: {doubt_root(plan.layout.root, mount)}")
-    probes = _check_endpoints(settings, header)
-    _say_start(plan, header, settings, probes)
-    folder = _run(settings, plan, header, verbose=options.verbose)
-    if folder is None:
-        say("interrupted; run the same command to continue")
-        return ExitCode.INTERRUPTED
-    return _conclude(folder, options.output, files=options.files)
+    probes = _check_endpoints(settings, list(headers.values()))
+    _say_start(plan, settings, probes)
+    return _run(settings, plan, headers, verbose=verbose)
 
 
-def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
+def _check_endpoints(settings: Settings, headers: Sequence[JobHeader]) -> dict[str, Probe]:
     """Refuse to start if no request could succeed: no endpoint is reached, or no endpoint has a needed model."""
     endpoints = settings.endpoints()
     found_all = probe_all([item.url for item in endpoints], [item.token for item in endpoints])
@@ -93,7 +139,11 @@ def _check_endpoints(settings: Settings, header: JobHeader) -> dict[str, Probe]:
         is_misplaced = any(misplaced_path(item.url) for item in endpoints)
         advice = "correct [ollama_instances]" if is_misplaced else "start Ollama, or correct [ollama_instances]"
         raise NoEndpointError(f"no endpoint can be reached ({reasons}): {advice}")
-    wanted = {signature.model for signature in header.signatures} or {canonical_model(header.settings.model)}
+    wanted = {
+        model
+        for header in headers
+        for model in ({item.model for item in header.signatures} or {canonical_model(header.settings.model)})
+    }
     lacking = {model for model in wanted if not any(model in found.digests for found in reached.values())}
     fetched = lacking & settings.models() if settings.requests.pull else set[str]()
     for model in sorted(fetched):
@@ -116,32 +166,40 @@ def _room(endpoints: list[Endpoint]) -> str:
     return plural(sum(known), "slot") if len(known) == len(slots) else plural(len(slots), "endpoint")
 
 
-def _say_start(plan: BatchPlan, header: JobHeader, settings: Settings, probes: dict[str, Probe]) -> None:
+def _say_start(plan: BatchPlan, settings: Settings, probes: dict[str, Probe]) -> None:
     reached = [item for item in settings.endpoints() if probes[item.name].failure is None]
-    if plan.resumed:
-        say(f"continuing {header.name}")
-    else:
-        bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
-        say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
-        if header.context is not None:
-            say(header.context.describe())
-        for sentence in describe_ignored(header.unobeyed):
-            say(sentence)
-    if plan.settings_differ:
-        say("the configuration has changed since the job started; the job keeps the settings it started with")
+    for job in plan.jobs:
+        if job.header is None:
+            continue
+        header = job.header
+        if job.resumed:
+            say(f"continuing {header.name}")
+        else:
+            bad = f" ({plural(header.bad_lines, 'bad line')} will be in errors.jsonl)" if header.bad_lines else ""
+            say(f"{header.name}: {plural(header.requests, 'prompt')}{bad} over {_room(reached)}")
+            if header.context is not None:
+                say(header.context.describe())
+            for sentence in describe_ignored(header.unobeyed):
+                say(sentence)
+        if job.settings_differ:
+            say("the configuration has changed since the job started; the job keeps the settings it started with")
     labels = sorted({found.version for found in probes.values() if "obcd" in found.version})
     if labels:
         say(f"stand-in servers answer ({', '.join(labels)})")
 
 
 class _Watcher(Observer):
-    """Records where the job was published, and with --verbose prints a line per answer."""
+    """Records where the jobs were published, and with --verbose prints a line per answer."""
 
-    def __init__(self, job: str, gpus: dict[str, int], *, verbose: bool) -> None:
-        self._job = job
+    def __init__(self, jobs: Container[str], gpus: dict[str, int], *, verbose: bool, names_files: bool) -> None:
+        self._jobs = jobs
         self._gpus = gpus
         self._verbose = verbose
-        self.folder: Path | None = None
+        self._names_files = names_files
+        self.folders: dict[str, Path] = {}
+
+    def _place(self, job: JobHeader, line: int) -> str:
+        return f"File: {job.name}, Line: {line}" if self._names_files else f"Line: {line}"
 
     def on_answer(self, job: JobHeader, lease: Lease, answer: Answered) -> None:
         """Print the seed's line, with the line number in front."""
@@ -149,52 +207,55 @@ class _Watcher(Observer):
             seconds = answer.counts.seconds
             rate = answer.words / seconds if seconds > 0 else 0.0
             _log_line(
-                f"Line: {answer.line}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
+                f"{self._place(job, answer.line)}, Host: {lease.endpoint}, GPU: {self._gpus.get(lease.endpoint, 0)}, "
                 f"Words: {answer.words}, Duration: {seconds:.2f}s, WPS: {rate:.2f}"
             )
 
     def on_failure(self, job: JobHeader, lease: Lease | None, line: int, fault: Fault) -> None:
         """Print a failure at once."""
         where = f" on {lease.endpoint}" if lease is not None else ""
-        _log_line(f"Line: {line}{where} failed: {fault.message}")
+        _log_line(f"{self._place(job, line)}{where} failed: {fault.message}")
 
     def on_published(self, job: str, folder: Path) -> None:
         """Record the folder."""
-        if job == self._job:
-            self.folder = folder
+        if job in self._jobs:
+            self.folders[job] = folder
 
 
 def _log_line(text: str) -> None:
     say(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {text}")
 
 
-def _run(settings: Settings, plan: BatchPlan, header: JobHeader, *, verbose: bool) -> Path | None:
+def _run(settings: Settings, plan: BatchPlan, headers: Mapping[str, JobHeader], *, verbose: bool) -> dict[str, Path]:
     gpus = {item.name: item.gpu for item in settings.endpoints()}
-    watcher = _Watcher(header.id, gpus, verbose=verbose)
-    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=header.id, lock=plan.lock)
-    show = _Bar(coordinator, header) if is_terminal() and not verbose else _Plain(coordinator, header)
+    watcher = _Watcher(headers.keys(), gpus, verbose=verbose, names_files=len(headers) > 1)
+    only = frozenset(headers)
+    coordinator = Coordinator(settings, plan.layout, watcher, takes_drops=False, only=only, lock=plan.lock)
+    show = (_Bar if is_terminal() and not verbose else _Plain)(coordinator, headers, watcher.folders)
 
     def is_over(now: float) -> bool:
         show.tick(now)
-        return watcher.folder is not None or coordinator.is_damaged(header.id)
+        return all(job in watcher.folders or coordinator.is_damaged(job) for job in headers)
 
     try:
         run(coordinator, is_over)
     finally:
         show.stop()
-    if coordinator.is_damaged(header.id):
+    damaged = [job for job in headers if coordinator.is_damaged(job)]
+    if damaged:
         raise InputError(
-            f"{plan.layout.jobs / header.id} is damaged: delete it (its responses are lost), then run this again"
+            f"{plan.layout.jobs / damaged[0]} is damaged: delete it (its responses are lost), then run this again"
         )
-    return watcher.folder
+    return watcher.folders
 
 
 class _Plain:
-    """A line every few seconds, for logs."""
+    """A line every few seconds, for logs; the figures of all files together."""
 
-    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
+    def __init__(self, coordinator: Coordinator, headers: Mapping[str, JobHeader], folders: Container[str]) -> None:
         self._coordinator = coordinator
-        self._job = header.id
+        self._headers = headers
+        self._published = folders
         self._pause = PLAIN_SECONDS
         self._shown_at = monotonic()
 
@@ -204,9 +265,24 @@ class _Plain:
             return
         self._shown_at = now
         view = self._coordinator.view(now)
-        job = view.find_job(self._job)
-        if job is not None:
-            self._show(job, view.troubles)
+        jobs = [job for job in map(view.find_job, self._headers) if job is not None]
+        if jobs:
+            self._show(self._sum(jobs), view.troubles)
+
+    def _sum(self, jobs: Sequence[JobView]) -> JobView:
+        """Return the figures of all jobs as those of one; a published job is done."""
+        if len(self._headers) == 1:
+            return jobs[0]
+        done = sum(header.requests for job, header in self._headers.items() if job in self._published)
+        times = [job.eta_seconds for job in jobs if job.done < job.total]
+        return replace(
+            jobs[0],
+            total=sum(header.requests for header in self._headers.values()),
+            done=done + sum(job.done for job in jobs),
+            failed=sum(job.failed for job in jobs),
+            tokens_per_second=sum(job.tokens_per_second for job in jobs),
+            eta_seconds=None if None in times else max((time for time in times if time is not None), default=None),
+        )
 
     def _show(self, job: JobView, troubles: Sequence[str]) -> None:
         speed, eta = f"{job.tokens_per_second:.0f} tokens/s", f"ETA {duration(job.eta_seconds)}"
@@ -220,12 +296,14 @@ class _Plain:
 class _Bar(_Plain):
     """A progress bar, for a person."""
 
-    def __init__(self, coordinator: Coordinator, header: JobHeader) -> None:
-        super().__init__(coordinator, header)
+    def __init__(self, coordinator: Coordinator, headers: Mapping[str, JobHeader], folders: Container[str]) -> None:
+        super().__init__(coordinator, headers, folders)
         from obcd.cli.bars import JobBar  # noqa: PLC0415 - rich is for terminals only
 
         self._pause = REDRAW_SECONDS
-        self._bar = JobBar(header.name, header.requests)
+        names = [header.name for header in headers.values()]
+        total = sum(header.requests for header in headers.values())
+        self._bar = JobBar(names[0] if len(names) == 1 else plural(len(names), "file"), total)
         self._bar.start()
 
     def _show(self, job: JobView, troubles: Sequence[str]) -> None:
@@ -236,7 +314,7 @@ class _Bar(_Plain):
         self._bar.stop()
 
 
-def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool = False) -> int:
+def _conclude(folder: Path, output: Path, *, files: bool, quiet: bool) -> ExitCode:
     manifest = disk.read_json(folder / "manifest.json")
     counts, times = manifest["counts"], manifest["times"]
     if files:

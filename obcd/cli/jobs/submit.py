@@ -297,7 +297,8 @@ def _check_files(files: tuple[Path, ...]) -> None:
     """Refuse, before anything is dropped, files that cannot be dropped."""
     for number, file in enumerate(files):
         if file != STDIN and not file.is_file():
-            raise InputError(f"cannot drop {printable(str(file))}: it is not a file; nothing was dropped")
+            hint = "" if not file.exists() or file.is_dir() else " (for a pipe: … | obcd submit - --name NAME)"
+            raise InputError(f"cannot drop {printable(str(file))}: it is not a file{hint}; nothing was dropped")
         if any(other.name == file.name for other in files[:number]):
             raise InputError(
                 f"two of the files are called {printable(file.name)}: drop them one by one, with --name; "

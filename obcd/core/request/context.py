@@ -31,6 +31,8 @@ IMAGE_TOKENS = 2880
 #: 1.8 in code, 1.4 in Chinese, 2.3 in Russian, 2.9 in Thai; for text without language (base64, DNA) it is two thirds.
 DOUBT = 3
 
+#: Most bytes of one token: the longest of Llama's and Qwen's vocabularies are runs of 128 blanks.
+MOST_TOKEN_BYTES = 256
 #: A longer text, in bytes, is sampled in about this many places: acceptance must not take longer for it.
 SAMPLE = 512
 #: Bytes that are one token each: digits (Gemma, Qwen) and ASCII's punctuation. Three letters or blanks are one token,
@@ -122,6 +124,22 @@ class Gauge:
             tokens += IMAGE_TOKENS * len(pictures) if isinstance(pictures, list) else 0
             tokens += text_tokens(json.dumps(others, ensure_ascii=False)) if others else 0
         return tokens
+
+
+def check_text(request: Request, settings: JobSettings) -> None:
+    """Refuse a text that fits into no context whatever its tokens are: a server would read megabytes to say the same.
+
+    Raises:
+        TooLongError: If it is so long.
+    """
+    longest = whole_option(request.options, "num_ctx", settings.num_ctx_max or settings.num_ctx)
+    texts = request.inputs or (request.prompt, request.suffix or "") if request.kind is not Kind.CHAT else ()
+    spoken = (value for message in request.messages for value in message.values() if isinstance(value, str))
+    size = max(map(len, texts), default=0) if texts else sum(map(len, spoken))
+    if size > longest * MOST_TOKEN_BYTES:
+        raise TooLongError(
+            f"too long: its text has {size} characters, and a context of {longest} tokens holds fewer: split the text"
+        )
 
 
 def _is_plain(request: Request) -> bool:

@@ -76,7 +76,9 @@ class RequestBody(TypedDict, total=False):
 PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
 
 #: {key of `JobSettings` that is younger than the format of `job.json`: the value with which it is left out}
-_LATER = {"quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False}
+_LATER = {
+    "quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False, "files": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class JobSettings:
         repairs: How often, at most, a request is sent again because its answer does not fit its `format`.
         cache: Whether answers are stored for equal requests of other jobs, and taken from the store.
         dedupe: Whether equal requests of the job are sent only once, with one result for all.
+        files: Whether each answer is also written to a file of the published folder, `<epoch>-<line>.json`.
         aliases: `{name of a model in the lines: the model that gets the request}`.
         ignore: Names of parameters and keys that are dropped from a line if they cannot be honoured.
         thoughts: `move` if thoughts at the beginning of a text answer are moved out of it, `keep` if they stay there.
@@ -138,6 +141,7 @@ class JobSettings:
     repairs: int = 2
     cache: bool = False
     dedupe: bool = False
+    files: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignore: Sequence[str] = field(default_factory=list)
     thoughts: str = "move"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Flag, auto
 from typing import Any
 
@@ -22,16 +22,39 @@ class ColumnKind(Flag):
     TEXT = auto()  # strings, and values without a type here: nested values, integers beyond int64
 
 
-def schema_kinds(schema: Mapping[str, Any]) -> dict[str, ColumnKind]:
+def schema_kinds(schema: Mapping[str, Any], keys: Sequence[str] | None = None) -> dict[str, ColumnKind]:
     """Return the columns of a schema: `{"age": Kind.INT, …}`; {} if the schema is not that of an object.
+
+    Args:
+        schema: Of the answers.
+        keys: Where the list is whose items are the rows, if they are; None: each answer is a row.
 
     A column with several types, or with a type that is not a `ColumnKind`, is text; a column that may only be null gets
     no kind.
     """
-    properties = _resolved(schema, schema).get("properties")
+    row = _resolved(schema, schema) if keys is None else schema_of_items(schema, keys)
+    properties = row.get("properties")
     if not isinstance(properties, dict):
         return {}
     return {key: _schema_kind(_resolved(part, schema), schema, MOST_CHOICES) for key, part in properties.items()}
+
+
+def schema_of_items(schema: Mapping[str, Any], keys: Sequence[str]) -> Mapping[str, Any]:
+    """Return the schema of an item of the list at these keys of an answer; {} if it cannot be followed."""
+    part: Any = schema
+    for key in keys:
+        properties = _item(part, schema).get("properties")
+        part = properties.get(key) if isinstance(properties, dict) else None
+    return _item(part, schema)
+
+
+def _item(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = _resolved(part, root)
+    for _ in range(MOST_CHOICES):
+        if "items" not in found:
+            break
+        found = _resolved(found["items"], root)
+    return found
 
 
 _SCHEMA_KINDS = {

@@ -1,9 +1,10 @@
-"""Rows of a merge: the fields of the answer, the keys of the prompt line, the keys of the value.
+"""Rows of a merge: the fields of the answer, the keys of its prompt line, those around a list, those of the value.
 
-A row is collected as its three parts, because a name may be in several of them: the columns get their names when all
-rows are known. A name that is taken gets a leading `_`: the value's keys keep their names, then the fields.
+A row is collected as its four parts, because a name may be in several of them: the columns get their names when all
+rows are known. A name that is taken gets a leading `_`: the value's keys keep their names, then those around the list
+whose item it is, then the fields.
 
-    [{"line": 7, "id": "r-7"}, {"mrn": "482913"}, {"id": "of the value", "age": 54}]
+    [{"line": 7, "id": "r-7"}, {"mrn": "482913"}, {}, {"id": "of the value", "age": 54}]
     line, _id, mrn, id, age
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import BinaryIO
 
 from obcd.errors import InputError
 from obcd.results.merging.column_kinds import ColumnKind, kind_of, schema_kinds
-from obcd.results.merging.merge import JsonlWriter, JsonWriter, Writer
+from obcd.results.merging.merge import NOTHING_AROUND, JsonlWriter, JsonWriter, Writer
 from obcd.results.reading.answers import Answer
 
 #: the field for all keys of the line that obcd does not know, each as a separate column
@@ -56,7 +57,12 @@ class Part(IntEnum):
 
     FIELD = 0
     EXTRA = 1
-    VALUE = 2
+    AROUND = 2
+    VALUE = 3
+
+
+#: The order in which the columns get their names.
+_NAMING = (Part.VALUE, Part.AROUND, Part.FIELD, Part.EXTRA)
 
 
 #: {key: cell} of each part
@@ -76,16 +82,19 @@ class Column:
 class RowWriter(Writer):
     """Collects rows in a temporary file in `folder`; the subclass writes them."""
 
+    #: The keys to the list whose items are the rows; None: each value is a row.
+    item_keys: Sequence[str] | None = None
+
     def __init__(self, stream: BinaryIO, fields: tuple[str, ...] = (), folder: Path | None = None) -> None:
         self._stream = stream
         self._fields = tuple(field for field in fields if field != EXTRA)
         self._has_extra = EXTRA in fields
-        self._kinds: tuple[dict[str, ColumnKind], ...] = (dict.fromkeys(self._fields, ColumnKind(0)), {}, {})
+        self._kinds: tuple[dict[str, ColumnKind], ...] = (dict.fromkeys(self._fields, ColumnKind(0)), {}, {}, {})
         self._folder = folder
         self.renamed: dict[str, str] = {}  #: {column name: its name if that were not taken}
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
 
-    def add(self, value: object, answer: Answer) -> None:
+    def add(self, value: object, answer: Answer, around: Mapping[str, object] = NOTHING_AROUND) -> None:
         """Keep a row for the second pass and learn its columns.
 
         Raises:
@@ -95,12 +104,13 @@ class RowWriter(Writer):
         parts: _Parts = [
             {field: _field(answer, field) for field in self._fields},
             extra if isinstance(extra, dict) else {},
+            dict(around),
             value if isinstance(value, dict) else {VALUE_COLUMN: value},
         ]
         for kinds, cells in zip(self._kinds, parts, strict=True):
             for key, cell in cells.items():
                 kinds[key] = kinds.get(key, ColumnKind(0)) | kind_of(cell)
-        if len(self._kinds[Part.VALUE]) + len(self._kinds[Part.EXTRA]) > MAX_COLUMNS:
+        if sum(len(self._kinds[part]) for part in (Part.VALUE, Part.AROUND, Part.EXTRA)) > MAX_COLUMNS:
             raise InputError(
                 f"the answers have more than {MAX_COLUMNS} different keys: merge them to jsonl instead, without --with"
             )
@@ -109,7 +119,7 @@ class RowWriter(Writer):
     def expect(self, schema: Mapping[str, object]) -> None:
         """Name and type the columns by the schema of the answers; further keys of the answers still count."""
         kinds = self._kinds[Part.VALUE]
-        for key, kind in schema_kinds(schema).items():
+        for key, kind in schema_kinds(schema, self.item_keys).items():
             kinds[key] = kinds.get(key, ColumnKind(0)) | kind
 
     def finish(self) -> None:
@@ -127,16 +137,16 @@ class RowWriter(Writer):
         """Write all rows to the stream."""
 
     def _columns(self) -> list[Column]:
-        taken = set(self._kinds[Part.VALUE])
-        columns = []
-        for part in (Part.FIELD, Part.EXTRA):
-            for key, kind in self._kinds[part].items():
+        taken: set[str] = set()
+        names: dict[tuple[Part, str], str] = {}
+        for part in _NAMING:
+            for key in self._kinds[part]:
                 name = key
                 while name in taken:
                     name = f"_{name}"
                 taken.add(name)
-                columns.append(Column(name, part, key, kind))
-        return columns + [Column(key, Part.VALUE, key, kind) for key, kind in self._kinds[Part.VALUE].items()]
+                names[part, key] = name
+        return [Column(names[part, key], part, key, kind) for part in Part for key, kind in self._kinds[part].items()]
 
     def _parts(self) -> Iterator[_Parts]:
         self._spool.seek(0)

@@ -31,12 +31,16 @@ from obcd.results.merging.merge_rows import VALUE_COLUMN, Column, Part, RowWrite
 MAX_SQLITE_COLUMNS = 2000
 #: the beginnings of a cell that a spreadsheet computes (OWASP: CSV injection)
 FORMULA_MARKS = frozenset("=+-@\t\r\n＝＋－＠")
+#: most characters of a cell in Excel ("Excel specifications and limits", support.microsoft.com)
+EXCEL_CHARS = 32_767
 #: maximum number of rows in memory, and of the characters of their text
 ROWS_PER_GROUP = 10_000
 CHARS_PER_GROUP = 16 * 1024 * 1024
 #: The characters that an empty cell counts for.
 CELL_CHARS = 8
 
+#: NUL ends a text of C (and Python's csv refused it before 3.11); Ctrl-Z is the end of a file for DOS, R and MySQL.
+_CUT_MARK = re.compile("[\0\x1a]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -65,6 +69,8 @@ class TableWriter(RowWriter):
 class CsvWriter(TableWriter):
     """RFC 4180: CRLF, quotes where needed, UTF-8; null is an empty cell, true and false as in JSON.
 
+    NUL and Ctrl-Z become U+FFFD, and `cut_marks` counts these cells: many readers end a cell or the file there.
+
     Args:
         is_for_spreadsheets: Whether text that a spreadsheet would compute gets a leading `'`, because a prompt can talk
             a model into `=HYPERLINK(…)` (CWE-1236). The file then also begins with a byte order mark, without which
@@ -83,19 +89,27 @@ class CsvWriter(TableWriter):
         super().__init__(stream, fields, folder)
         self._is_for_spreadsheets = is_for_spreadsheets
         self.formulas = 0  # cells that a spreadsheet would compute
+        self.cut_marks = 0
+        self.long_cells = 0  # cells of which Excel shows only a part
 
     def _write(self, table: MergeTable) -> None:
         if self._is_for_spreadsheets:
             self._stream.write(BOM_UTF8)
         text = io.TextIOWrapper(self._stream, encoding="utf-8", newline="", write_through=True)
         rows = csv.writer(text)
-        rows.writerow([self._cell(name) for name in table.columns])
+        rows.writerow(_apart(self._cell(name) or "" for name in table.columns))
         rows.writerows([self._cell(cell) for cell in row] for row in table.rows)
         text.detach()
 
     def _cell(self, cell: Any) -> str | None:
         text = cell_text(cell)
-        if not isinstance(cell, str) or text is None or text[:1] not in FORMULA_MARKS:
+        if not isinstance(cell, str) or text is None:
+            return text
+        if _CUT_MARK.search(text):
+            self.cut_marks += 1
+            text = _CUT_MARK.sub("\ufffd", text)
+        self.long_cells += len(text) > EXCEL_CHARS
+        if text[:1] not in FORMULA_MARKS:
             return text
         self.formulas += 1
         return f"'{text}" if self._is_for_spreadsheets else text
@@ -187,6 +201,16 @@ def _distinct(names: Iterable[str]) -> list[str]:
         taken.add(chosen.lower())
         distinct.append(chosen)
     return distinct
+
+
+def _apart(names: Iterable[str]) -> Iterator[str]:
+    """Yield names, with a `_` behind those that equal an earlier one: `_cell` may make two of them equal."""
+    taken: set[str] = set()
+    for name in names:
+        while name in taken:
+            name += "_"  # noqa: PLW2901
+        taken.add(name)
+        yield name
 
 
 def _quoted(name: str) -> str:

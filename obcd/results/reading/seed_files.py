@@ -1,21 +1,18 @@
-"""Write one JSON file per answer of a published folder, as ollama-batch-cluster wrote them.
+"""Write one JSON file per answer of a published folder into another folder (`obcd batch --files`).
 
-    <epoch>-<line>.json           {"prompt": "…", "response": "…"}, indent 4, non-ASCII kept
-    <epoch>-<line>-<index>.json   each of several answers to one prompt, index from 0
-
-A name cannot collide: the line number is unique in the job, and the second is one that no other file has.
+A name cannot collide: the line number is unique in the job, and the second is one that no other file there has.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from obcd.errors import InputError
 from obcd.results.reading.input_lines import InputLines, our_answer
 from obcd.spool.folders import disk
+from obcd.spool.outbox.response_files import write_files
 
 #: File inside the published folder with the second in the names of a folder's files, so that a repeated call writes the
 #: same files and not others.
@@ -40,29 +37,13 @@ def write_response_files(published: Path, output: Path) -> int:
         ):
             for line in lines:
                 answer = our_answer(json.loads(line), asked)
-                stem, several = f"{epoch}-{answer['line']}", answer.get("responses")
-                several = several if isinstance(several, list) else []
-                named = [(f"{stem}-{index}", each) for index, each in enumerate(several)] or [(stem, answer)]
-                for name, each in named:
-                    _write_one(output / f"{name}.json", answer["prompt"], each)
-                count += len(named)
+                count += write_files(output, epoch, answer)
         disk.sync_folder(output)
     except OSError as error:
         raise InputError(f"cannot write the response files: {error.strerror} ({error.filename or output})") from None
     except (ValueError, KeyError):
         raise InputError(f"{published / 'responses.jsonl'} is damaged: obcd did not publish this folder") from None
     return count
-
-
-def _write_one(path: Path, prompt: object, answer: Mapping[str, object]) -> None:
-    key = "embeddings" if "embeddings" in answer else "response"
-    document = {"prompt": prompt, key: answer[key]}
-    if answer.get("tool_calls"):
-        document["tool_calls"] = answer["tool_calls"]
-    text = json.dumps(document, ensure_ascii=False, indent=4)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-    temporary.replace(path)
 
 
 def _choose_epoch(published: Path, output: Path) -> int:

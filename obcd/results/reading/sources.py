@@ -57,7 +57,10 @@ def find_sources(folder: Path, ignore: Path | None = None) -> list[Source]:
     """
     shown = printable(str(folder))
     if not folder.is_dir():
-        raise InputError(f"{shown} is not a folder: give the folder that holds the answers")
+        if not folder.exists():
+            raise InputError(f"there is no folder {shown}: give the folder that holds the answers")
+        where = printable(str(folder.parent)) if _is_published(folder.parent) else "the folder that holds the answers"
+        raise InputError(f"{shown} is not a folder: give {where}")
     name = folder.name or folder.resolve().name
     if name.endswith(UNFINISHED_SUFFIXES):
         raise InputError(f"{shown} holds no answers: read the folder beside it, without the ending, when that exists")

@@ -13,25 +13,29 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
-from obcd.core.request.context import ContextPlan, Gauge
+from obcd.core.request.context import ContextPlan, Gauge, check_text
 from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
 from obcd.core.request.lines import parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
 from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.request.request_key import DuplicateFinder, digest_of
+from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
 from obcd.core.tables.gzip_limits import unfold
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.inbox.arrivals import Drop, Marker
+from obcd.spool.intake.first_lines import first_lines
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import (
     FIRSTS,
@@ -65,6 +69,8 @@ class AcceptOrder:
     max_file_bytes: int = 0
     #: Unix seconds: a drop that was published after this is not computed again (0: at any time); None: always computed.
     answered_since: float | None = None
+    #: How many of its requests are taken, the first ones; 0: all.
+    most_requests: int = 0
 
 
 class RejectedError(ObcdError):
@@ -122,6 +128,8 @@ def _looks_torn(descriptor: int, size: int, max_line_bytes: int) -> bool:
     return _is_cut_off(tail.rpartition(b"\n")[2])
 
 
+#: A line of more bytes may have a text that no context holds.
+LONG_LINE_BYTES = 2**20
 #: Maximum growth of a table as JSON lines, as a factor, after the first `FREE_BYTES`: each row repeats the names of all
 #: columns.
 MAX_GROWTH, FREE_BYTES = 1000, 2**26
@@ -139,6 +147,7 @@ class Reader:
         self._order = order
         self._settings, self._reading = order.settings, order.settings.reading
         self._form = form_of(order.drop.key.name) or Form()
+        self._is_plain = self._form.is_plain and not order.most_requests
         self._limit = order.max_line_bytes
         self._files: dict[str, IO[bytes]] = {
             name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
@@ -175,16 +184,19 @@ class Reader:
             InputChangedError: If it has grown: the user who makes it grow must not decide how long the clerk reads and
                 how much space that takes.
         """
-        blocks = unfold(self._original(source, size), self._form, self._order.max_expanded_bytes)
+        original = self._original(source, size)
+        blocks, most = unfold(original, self._form, self._order.max_expanded_bytes), self._order.most_requests
         if self._form.kind == JSONL:
-            self._read_lines(blocks)
+            self._read_lines(first_lines(blocks, most) if most else blocks)
         else:
             self._read_rows(blocks)
+        for _ in original:  # the digest is that of the whole file
+            pass
 
     @property
     def converted(self) -> Converted | None:
         """The facts about the lines if they are not the drop itself, byte for byte."""
-        return None if self._form.is_plain else Converted(self._written_digest.hexdigest(), self._written)
+        return None if self._is_plain else Converted(self._written_digest.hexdigest(), self._written)
 
     def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
         while block := source.read(disk.BLOCK):
@@ -196,7 +208,7 @@ class Reader:
 
     def _read_rows(self, blocks: Iterable[bytes]) -> None:
         sheet = sheet_of(self._form, self._reading, self._limit)
-        for row in sheet.rows(blocks):
+        for row in islice(sheet.rows(blocks), self._order.most_requests or None):
             self._write(row.line + b"\n")
             self._line(row.line, fault=row.fault)
         self._cut = sheet.cut
@@ -204,7 +216,7 @@ class Reader:
 
     def _write(self, block: bytes) -> None:
         self._files["input.jsonl"].write(block)
-        if self._form.is_plain:
+        if self._is_plain:
             return
         self._written_digest.update(block)
         before, self._written = self._written, self._written + len(block)
@@ -306,7 +318,11 @@ class Reader:
                 raise LineError(fault)
             if length > self._limit:
                 raise LineError(f"longer than {self._limit} bytes ([spool] max_line_bytes)")
+            if self._limit == LINE_BYTES and is_mostly_structure(raw):
+                raise LineError(MOSTLY_STRUCTURE)
             request = self._parse(raw)
+            if length > LONG_LINE_BYTES:
+                check_text(request, self._settings)
             answers = answers_of(request, self._settings)
             if answers > 1 and self.requests + answers > MAX_REQUESTS:
                 raise LineError(f"the file requests more than {MAX_REQUESTS} answers (`n`): split it")

@@ -16,7 +16,9 @@ from obcd.core.request.context import Gauge
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.core.request.request_key import times_of
+from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.scheduling.longest_first import MOST_REQUESTS, sort_sizes
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import LineError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout
@@ -38,7 +40,7 @@ from obcd.text import printable
 logger = logging.getLogger(__name__)
 
 #: Longest line that is judged again if its failure was lost; `[spool] max_line_bytes` is no longer known.
-MAX_JUDGED_BYTES = 2**24
+MAX_JUDGED_BYTES = LINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,10 @@ def _find_fault(lines: IO[bytes], place: Place, header: JobHeader) -> Fault | No
         if place.length > MAX_JUDGED_BYTES:
             raise LineError(f"longer than {MAX_JUDGED_BYTES} bytes")
         lines.seek(place.offset)
-        request = parse_line(lines.read(place.length), place.line, header.settings.reading)
+        raw = lines.read(place.length)
+        if is_mostly_structure(raw):
+            raise LineError(MOSTLY_STRUCTURE)
+        request = parse_line(raw, place.line, header.settings.reading)
         if signature_of(request, _planned(request, place, header)) not in header.signatures:
             raise LineError("its model and context length are one kind too many for one file")
     except LineError as error:

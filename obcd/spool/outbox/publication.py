@@ -27,8 +27,10 @@ from obcd.core.answer.outcomes import Failure, Response, Result
 from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
 from obcd.core.answer.several import join
 from obcd.core.request.lines import id_of_failed, parse_line
-from obcd.core.request.records import plain_model
+from obcd.core.request.records import Request, plain_model
+from obcd.core.request.structure import is_mostly_structure
 from obcd.core.tables.file_format import stem_of
+from obcd.core.user_limits import LINE_BYTES
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
@@ -36,7 +38,8 @@ from obcd.spool.folders.user_folders import find_places
 from obcd.spool.inbox.control import fail_cancelled, read_job_controls
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader, Place, read_firsts, read_header, read_places
-from obcd.spool.outbox.publish_rename import MANIFEST, show
+from obcd.spool.outbox.publish_rename import FILE_MODE, MANIFEST, show
+from obcd.spool.outbox.response_files import BLOCK_BYTES, remove_files, write_files
 from obcd.users import find_user_name
 
 logger = logging.getLogger(__name__)
@@ -88,10 +91,15 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     """
     folder = layout.jobs / job
     if folder.exists() and not (folder / MANIFEST).exists():
-        _check_room(folder)
         header = read_header(folder)
+        _check_room(folder, header)
         fail_cancelled(folder, header)
-        sums, outputs = _write_outputs(folder, header)
+        try:
+            sums, outputs = _write_outputs(folder, header)
+        except OSError:  # the disk is full: what has to be written again must not keep it full
+            with contextlib.suppress(OSError):
+                remove_files(folder, _epoch(header))
+            raise
         changed = _keep_changed_original(layout, folder, header)
         manifest = _manifest(header, sums, facts, changed) | {"outputs": outputs}
         canceller = read_job_controls(folder).canceller
@@ -103,7 +111,7 @@ def publish(layout: Layout, job: str, facts: Mapping[str, EndpointFacts]) -> Pat
     return show(layout, job)
 
 
-def _check_room(folder: Path) -> None:
+def _check_room(folder: Path, header: JobHeader) -> None:
     """Refuse to begin outputs that cannot fit: half of them would use the space that results in flight need.
 
     Raises:
@@ -111,6 +119,8 @@ def _check_room(folder: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         size, space = (folder / ledger.NAME).stat().st_size, read_space(folder)
+        if header.settings.files:
+            size = 2 * size + header.requests * BLOCK_BYTES
         if space.size and space.free < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
@@ -122,6 +132,7 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
         Their sums, and `{"responses.jsonl": {"sha256": "…", "bytes": 8123}, …}` for those that exist.
     """
     places, sums = ledger.index_results(folder / ledger.NAME, header.requests), _Sums()
+    epoch = _epoch(header)
     for name in ("errors.jsonl", "retry.jsonl"):
         disk.remove(folder / name)
     with (
@@ -140,11 +151,17 @@ def _write_outputs(folder: Path, header: JobHeader) -> tuple[_Sums, dict[str, di
         for place, result in _results(read_places(folder), places, results.fileno(), read_firsts(folder, header)):
             sums.add(result)
             if isinstance(result, Response):
-                responses.write(_response_line(_read_line(lines, place), result, header))
+                request = parse_line(_read_line(lines, place), result.line, header.settings.reading)
+                document = response_line(result, request.id, request.echo)
+                if header.settings.files:
+                    write_files(folder, epoch, document, FILE_MODE)
+                responses.write(_shown_line(document, request, result, header))
                 continue
             if failed is None:
                 failed = _FailedFiles(header, begin("errors.jsonl"), begin("retry.jsonl"))
             failed.add(lines, place, result)
+    if header.settings.files:
+        disk.sync_filesystem(folder)
     return sums, {name: file.facts() for name, file in written.items()}
 
 
@@ -225,15 +242,20 @@ def _read_line(lines: IO[bytes], place: Place) -> bytes:
 
 def _id_of(lines: IO[bytes], place: Place, header: JobHeader) -> object:
     """Return the user's id of a failed line; its number if the line is too long to hold."""
-    if place.length > disk.BLOCK:
+    if place.length > LINE_BYTES:
         return place.line
     raw = _read_line(lines, place)
+    if is_mostly_structure(raw):  # it failed for that
+        return place.line
     return id_of_failed(raw, place.line, header.settings.reading, asks_openai=bool(header.asks))
 
 
-def _response_line(raw: bytes, response: Response, header: JobHeader) -> bytes:
-    request = parse_line(raw, response.line, header.settings.reading)
-    document = response_line(response, request.id, request.echo)
+def _epoch(header: JobHeader) -> int:
+    """Return the second in the names of a job's response files: the same one whenever they are written."""
+    return int(header.accepted_at)
+
+
+def _shown_line(document: dict[str, object], request: Request, response: Response, header: JobHeader) -> bytes:
     if request.extra:
         document["extra"] = request.extra
     if header.asks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.job import crash_count, ledger, repeat_index
 
 MANIFEST = "manifest.json"
+#: Permissions of a published file.
+FILE_MODE = 0o640
 #: Maximum length of a name on all common filesystems (NAME_MAX).
 MAX_NAME_BYTES = 255
 #: Files of a running job that a published one does not need.
@@ -53,8 +56,11 @@ def show(layout: Layout, job: str) -> Path:
     disk.remove_tree(layout.claim(job, document["profile"]))
     if layout.claims.exists():
         disk.sync_folder(layout.claims)
-    for rest in (*(folder / name for name in WORKING_FILES), *folder.glob(".*.tmp")):  # those of interrupted writes
-        disk.remove(rest)
+    for name in WORKING_FILES:
+        disk.remove(folder / name)
+    for path in _files(folder):
+        if path.name.startswith(".") and path.suffix == ".tmp":  # of an interrupted write
+            disk.remove(path)
     uid = document.get("submitter", {}).get("uid", os.geteuid())  # an older obcd that rejected it did not record this
     _open_to_readers(folder, uid if layout.per_user else None)
     disk.sync_folder(folder)
@@ -117,12 +123,24 @@ def _open_to_readers(folder: Path, uid: int | None) -> None:
 
     It gets no set-group-ID bit: a service with RestrictSUIDSGID= may not set one, and nothing is made in it afterwards.
     """
-    files = list(folder.iterdir())
-    if uid is not None:
-        for path in files:
+    for path in _files(folder):
+        if uid is not None:
             acl.open_file(path, uid)
+        else:
+            _open_to_group(path, FILE_MODE)
+    if uid is not None:
         acl.open_folder(folder, uid)
-        return
-    for path, mode in (*((path, 0o640) for path in files), (folder, 0o750)):
-        acl.clear(path)  # `per_user` was set when a coordinator was killed here
-        path.chmod(mode)
+    else:
+        _open_to_group(folder, 0o750)
+
+
+def _open_to_group(path: Path, mode: int) -> None:
+    acl.clear(path)  # `per_user` was set when a coordinator was killed here
+    path.chmod(mode)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder one by one: there may be one for each answer (`response_files`)."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield folder / entry.name

@@ -159,8 +159,19 @@ def _published_at(manifest: dict[str, Any]) -> float:
 def _delete(parent: _Folder, name: str) -> None:
     """Delete a folder with its content; a link in it is removed and not followed."""
     disk.before("rmtree", str(parent.path / name))
+    with _opened(parent, name) as folder:
+        if folder is not None:
+            _delete_files(folder)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(name, dir_fd=parent.descriptor)
+
+
+def _delete_files(folder: _Folder) -> None:
+    """Delete the files of a folder one by one: there may be a million, of which rmtree would make a list."""
+    with os.scandir(folder.descriptor) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder.descriptor)
 
 
 def _forget(layout: Layout, before: float) -> None:

@@ -32,6 +32,7 @@ from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.csv_lines import split_lines
 from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
 from obcd.core.tables.gzip_limits import unfold
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import FormError, InputError, LineError
 from obcd.spool.folders import acl, disk
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, MAX_NAME_BYTES, ORPHAN_SECONDS, Marker, hidden_name, read_small
@@ -135,7 +136,7 @@ def submit(
     source: Path,
     profile: str = "",
     name: str = "",
-    max_line_bytes: int = 2**20,
+    max_line_bytes: int = LINE_BYTES,
     *,
     reading: Reading = PLAIN,
     parent: str = "",

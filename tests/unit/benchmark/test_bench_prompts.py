@@ -8,7 +8,6 @@ import pytest
 
 from obcd.benchmark.bench_prompts import (
     BURN_IN_PROMPTS,
-    MAX_LINE_BYTES,
     in_turn,
     long_prompts,
     plain_settings,
@@ -17,6 +16,7 @@ from obcd.benchmark.bench_prompts import (
     without_chance,
 )
 from obcd.core.request.records import JobSettings, Request
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import InputError
 from tests.golden.wording import wording
 
@@ -64,7 +64,7 @@ def test_file_is_asked_in_turn_whatever_shapes_are_in_it(tmp_path: Path) -> None
     assert "line 4: not JSON" in faults[0]
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "nonsense\n", "x" * (MAX_LINE_BYTES + 1)])
+@pytest.mark.parametrize("content", ["", "\n\n", "nonsense\n", "x" * (LINE_BYTES + 1)])
 def test_file_without_a_prompt_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(content, "utf-8")

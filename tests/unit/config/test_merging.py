@@ -52,6 +52,7 @@ CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {
     "thoughts": ("", "keep", [("move", "move")]),
     "empty": ("", "fail", [("keep", "keep"), ("retry", "retry")]),
     "drop_last_assistant": ("", True, [(False, False)]),
+    "files": ("", True, [(False, False)]),
     "aliases": ("", {"a": "one"}, [({}, {"a": "one"}), ({"b": "two"}, {"a": "one", "b": "two"}), (False, {})]),
     "ignore": ("", ["logit_bias"], [([], []), (["tool_choice", "audio"], ["tool_choice", "audio"])]),
     "digest": ("requests", "any", [("same", "same")]),

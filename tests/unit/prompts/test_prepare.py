@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from obcd.core.request.lines import parse_line
+from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import InputError, UsageError
-from obcd.prompts.prepare import DEFAULT_MAX_LINE_BYTES, Prepared, Wrapping, write_prompts
+from obcd.prompts.prepare import Prepared, Wrapping, write_prompts
 from obcd.prompts.texts import RESERVED_KEYS, Prompt
 from obcd.text_files import LeftOut
 from tests.golden.wording import wording
@@ -64,7 +65,7 @@ def test_what_the_coordinator_would_refuse_is_told_now() -> None:
 
 
 def test_line_above_the_default_limit_is_written_and_counted() -> None:
-    assert write([Prompt(1, "x" * DEFAULT_MAX_LINE_BYTES, "a")])[2] == Prepared(prompts=1, left_out=0, long_lines=1)
+    assert write([Prompt(1, "x" * LINE_BYTES, "a")])[2] == Prepared(prompts=1, left_out=0, long_lines=1)
 
 
 @pytest.mark.parametrize("items", [[], [LeftOut("a.txt", wording("it-is-empty"))]])

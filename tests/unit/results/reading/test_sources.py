@@ -115,5 +115,12 @@ def test_home_of_another_submitter_is_passed_over(
 
 
 def test_missing_folder_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=wording("is-not-a-folder")):
+    with pytest.raises(InputError, match=wording("there-is-no-folder-no")):
         find_sources(tmp_path / "no")
+
+
+def test_file_of_a_published_folder_is_answered_with_that_folder(tmp_path: Path, publish: Publish) -> None:
+    folder = publish("notes", {1: "a"})
+
+    with pytest.raises(InputError, match=wording("is-not-a-folder-give", folder)):
+        find_sources(folder / "responses.jsonl")
