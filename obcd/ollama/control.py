@@ -79,13 +79,16 @@ def probe(url: str, token: Secret | None = None) -> Probe:
         return Probe(str(error))
 
 
-def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:
+def ask_loaded(url: str, token: Secret | None = None, seconds: float | None = None) -> tuple[Loaded, ...]:
     """Return the models that the server has in memory.
+
+    Args:
+        seconds: Time limit; None: as for a probe.
 
     Raises:
         ControlError: If the server does not return them.
     """
-    return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)))
+    return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)), seconds)
 
 
 def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
@@ -112,19 +115,24 @@ def ask_trained_context(url: str, model: str, token: Secret | None = None) -> in
     return _call(token, ask)
 
 
-def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> None:
-    """Make the loaded model compute one token, within so many seconds.
+def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> float:
+    """Make the model compute one token, within so many seconds.
+
+    Returns:
+        The seconds that the token waited for the model to be loaded: 0.18 at most if it was loaded.
 
     Raises:
         SilentError: If there is no reply.
         ControlError: If the reply is an error, which shows that the server does not hang.
     """
     address = url + PATHS[signature.kind]
-    _call(
+    reply = _call(
         token,
         lambda session, line: _exchange(session, address, line.deadline, token_body(signature)),
         seconds,
     )
+    took = reply.get("load_duration", 0)
+    return took * 1e-9 if isinstance(took, int) else 0.0
 
 
 def unload(url: str, model: str, token: Secret | None = None) -> None:

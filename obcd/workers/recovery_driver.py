@@ -17,7 +17,9 @@ from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryStep, RecoverySte
 from obcd.core.request.records import Signature
 from obcd.ollama.recovery import RecoveringServer, run
 from obcd.secret import Secret
+from obcd.workers.cut_connections import CutConnections
 from obcd.workers.loader import Loader
+from obcd.workers.refusals import Refusals
 
 #: The fault of requests that come while the worker finds out whether the server hangs, or cannot recover it.
 DOUBTED = Fault(FaultKind.DOUBTED, "the server responds to no request", Remedy.ELSEWHERE, costs_attempt=False)
@@ -30,6 +32,10 @@ class RecoveryDriver:
         deadlines: The time limits that follow from its measured speed.
         break_off: Cancels the requests in flight there.
         tell: Called with each step.
+
+    Attributes:
+        refusals: Finds out whether an unknown error is that of the endpoint.
+        cuts: Finds out whether the server ended.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class RecoveryDriver:
         self._break_off = break_off
         self._tell = tell
         self._steps = RecoverySteps(url)
+        self.refusals = Refusals(url, deadlines.token_limit)
+        self.cuts = CutConnections(url)
 
     def on_silence(self, signature: Signature, sent_at: float) -> bool:
         """Record a request that was cancelled because it took too long; return whether no other request is answered.

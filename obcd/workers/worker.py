@@ -32,7 +32,7 @@ from obcd.core.answer.outcomes import ModelAnswer, Response
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
-from obcd.core.endpoint.faults import Remedy, job_unreadable, worker_fault
+from obcd.core.endpoint.faults import Fault, Remedy, job_unreadable, server_ended, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import (
     JobSettings,
@@ -49,6 +49,7 @@ from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
 from obcd.ollama.control import Probe, probe
+from obcd.ollama.repetition import with_other_seed
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
@@ -64,6 +65,8 @@ from obcd.workers.recovery_driver import RecoveryDriver
 CACHED_JOBS = 64
 #: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
+#: Added to the fault of a request whose answer repeated itself again.
+TWICE = ", the second time with another seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +266,7 @@ class _Slot:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
         self._jobs, self._answers = common.jobs, common.answers
+        self._refusals, self._cuts = common.recovery.refusals, common.recovery.cuts
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -282,6 +286,7 @@ class _Slot:
                 if message.ticket in self._withdrawn:  # cancelled while it waited for a slot
                     self._transport.abort("cancelled")
             result = self._try_to_ask(message)
+            self._cuts.end(id(self))
             with self._lock:
                 self._ticket = self.limit = None
                 self._is_sent = False
@@ -334,31 +339,70 @@ class _Slot:
         outcome = self._recovery.refusal()
         if outcome is None:
             self._is_sent = True
-            self.limit = monotonic() + settings.load_timeout_seconds
-            outcome = self._loader.ensure(self._transport, signature)
+            outcome = self._load(asked)
         if outcome is None:
             sent_at = monotonic()
-            seconds = self._seconds(asked, message.attempt)
-            self.limit = sent_at + seconds
-            last = sent_at + settings.request_timeout_seconds
-            result = ask_fitting(
-                self._transport, request, settings, lambda took: self._extend(message.ticket, took, seconds, last)
-            )
+            asked, result = self._send(message, asked)
             if isinstance(result, ModelAnswer):
                 outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
                     self._recovery.deadlines.note(signature, result.cost)
-                    if key is not None:
+                    if key is not None and asked.request is request:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
             else:
-                outcome = result
+                outcome = self._weigh(result, asked, sent_at)
                 is_silent = self._is_overdue and self._recovery.on_silence(signature, sent_at)
                 if is_silent and outcome.kind is FaultKind.TIMEOUT:
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
-        if outcome.remedy is not Remedy.NEVER:
+        if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
+
+    def _load(self, asked: _Asked) -> Fault | None:
+        """Load the model for a request; its fault is not that of the request, which was not sent."""
+        self.limit = monotonic() + asked.settings.load_timeout_seconds
+        fault = self._loader.ensure(self._transport, asked.signature)
+        if fault is not None and fault.kind is FaultKind.CUT:
+            fault = server_ended() if self._cuts.is_server_gone(id(self), None, self._spec.token) else fault
+        return fault and replace(fault, reached_model=False)
+
+    def _send(self, message: Ask, asked: _Asked) -> tuple[_Asked, ModelAnswer | Fault]:
+        """Send a request; if its answer repeats itself, once more with another seed.
+
+        Returns:
+            The request that was sent last, and its result.
+        """
+        sent_at = monotonic()
+        seconds = self._seconds(asked, message.attempt)
+        self.limit = sent_at + seconds
+        last = sent_at + asked.settings.request_timeout_seconds
+
+        def has_time(took: float) -> bool:
+            return self._extend(message.ticket, took, seconds, last)
+
+        self._cuts.begin(id(self))
+        result = ask_fitting(self._transport, asked.request, asked.settings, has_time)
+        if isinstance(result, Fault) and result.kind is FaultKind.REPETITION:
+            other = with_other_seed(asked.request, asked.settings)
+            if other is not None and has_time(monotonic() - sent_at):
+                asked = asked._replace(request=other)
+                result = ask_fitting(self._transport, other, asked.settings, has_time)
+                if isinstance(result, Fault) and result.kind is FaultKind.REPETITION:
+                    result = replace(result, message=result.message + TWICE)
+        return asked, result
+
+    def _weigh(self, fault: Fault, asked: _Asked, sent_at: float) -> Fault:
+        """Return a fault as it counts, once it is known whether the server ended, or refuses this request."""
+        token = self._spec.token
+        if fault.kind is FaultKind.CUT:
+            return server_ended() if self._cuts.is_server_gone(id(self), asked.signature, token) else fault
+        self._cuts.end(id(self))
+        with self._lock:
+            if self._is_overdue:
+                return fault
+            self.limit = None  # the request is over
+        return self._refusals.weigh(fault, asked.signature, sent_at, asked.settings.load_timeout_seconds, token)
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""

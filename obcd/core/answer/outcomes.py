@@ -147,6 +147,7 @@ class Failure:
         message: One sentence for people.
         attempts: 0 if it was not sent.
         endpoint: The endpoint of the last attempt, "" if the request was not sent.
+        reply: The server's error text, which may quote the prompt; "" if there is none. Never logged.
         responses: For a line with several answers: those that came.
     """
 
@@ -156,6 +157,7 @@ class Failure:
     message: str
     attempts: int = 0
     endpoint: str = ""
+    reply: str = ""
     kept: KeptAnswer | None = None
     same_as: int | None = None
     responses: tuple[Response, ...] = ()

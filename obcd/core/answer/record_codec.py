@@ -225,10 +225,10 @@ def _cost_fields(cost: Cost) -> dict[str, object]:
 
 
 def _kept_fields(failure: Failure) -> dict[str, object]:
-    kept = failure.kept
+    kept, replied = failure.kept, {"reply": failure.reply} if failure.reply else {}
     if kept is None:
-        return {}
-    fields: dict[str, object] = {"response": kept.text}
+        return replied
+    fields: dict[str, object] = {**replied, "response": kept.text}
     if kept.tool_calls is not None:
         fields["tool_calls"] = kept.tool_calls
     if kept.thinking is not None:
@@ -310,5 +310,6 @@ def _failure(record: dict[str, Any]) -> Failure:
         message=record["message"],
         attempts=record["attempts"],
         endpoint=record.get("endpoint", ""),
+        reply=record.get("reply", ""),
         kept=kept,
     )

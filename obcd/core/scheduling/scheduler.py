@@ -198,6 +198,7 @@ class Scheduler:
             self._learn(holder, backlog, lease, span, now)
         if backlog is None:
             return None
+        self._suspects.on_answer(lease.request, now)
         self._end(backlog, lease)
         return lease
 
@@ -458,7 +459,8 @@ class Scheduler:
         if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
             return False
         self._charges.note(backlog, lease, fault)
-        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
+        is_refused = self._charges.is_refused(lease)
+        if fault.remedy is Remedy.NEVER or is_refused or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)
             return True
         goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.on_failed_on(

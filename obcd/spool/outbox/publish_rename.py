@@ -23,6 +23,7 @@ WORKING_FILES = (
     ledger.NAME,
     "index",
     "firsts",
+    "held",
     "job.json",
     "cancel",
     "priority",

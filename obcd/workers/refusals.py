@@ -1,0 +1,105 @@
+"""Whether an error that obcd does not know is the request's fault: the endpoint proves itself with one token.
+
+    the token comes                              ─► the request is at fault: the endpoint refuses it, and serves others
+    it comes after the model was loaded again    ─► the model's process ended: a crash, of which any request may be guilty
+    it does not come                             ─► the endpoint is at fault
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from obcd.clock import monotonic
+from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import Signature
+from obcd.ollama.control import ControlError, ask_loaded, ask_one_token
+from obcd.ollama.loaded import find_loaded
+from obcd.secret import Secret
+
+#: Kinds of faults that the request or the endpoint may have caused.
+UNCLEAR = (FaultKind.SERVER_ERROR, FaultKind.ABORTED)
+#: Least seconds between two proofs of one endpoint.
+PROOF_SECONDS = 3.0
+#: If the token waited so many seconds for its model, the server has loaded the model for it; up to v0.24 a loaded model
+#: takes up to 0.18 s.
+LOAD_SECONDS = 0.3
+
+
+class Proof(StrEnum):
+    """The finding of a proof."""
+
+    SERVES = "serves"  # a token came
+    RELOADED = "reloaded"  # a token came, after the model was loaded again
+    FAILS = "fails"  # none came
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    proof: Proof
+    signature: Signature
+    began: float
+    ended: float
+
+
+class Refusals:
+    """The proofs of one endpoint. Any thread may call it; one of them makes the proof, the others wait for it.
+
+    Args:
+        token_seconds: Returns how long a token may take, in seconds.
+        pause: Waits for so many seconds.
+    """
+
+    def __init__(
+        self, url: str, token_seconds: Callable[[Signature], float], pause: Callable[[float], object] | None = None
+    ) -> None:
+        self._url = url
+        self._token_seconds = token_seconds
+        self._pause = pause or threading.Event().wait
+        self._lock = threading.Lock()
+        self._last: _Proven | None = None
+
+    def weigh(
+        self, fault: Fault, signature: Signature, sent_at: float, load_seconds: float, token: Secret | None
+    ) -> Fault:
+        """Return a fault as it counts: the request's, the endpoint's, or that of a crash. Other kinds stay as they are.
+
+        Args:
+            sent_at: When the request was sent, in monotonic seconds.
+            load_seconds: How long a load of the model may take.
+        """
+        if fault.kind not in UNCLEAR:
+            return fault
+        with self._lock:
+            proof = self._prove(signature, sent_at, load_seconds, token)
+        if proof is Proof.SERVES:
+            return replace(fault, remedy=Remedy.ELSEWHERE, costs_attempt=True, harm=Harm.NONE, is_refusal=True)
+        if proof is Proof.RELOADED:
+            sentence = "the model's process ended during this request"
+            return replace(fault, kind=FaultKind.CRASHED, message=sentence, costs_attempt=False, harm=Harm.STRIKE)
+        return fault
+
+    def _prove(self, signature: Signature, sent_at: float, load_seconds: float, token: Secret | None) -> Proof:
+        last, now = self._last, monotonic()
+        if last is not None and now - last.ended < PROOF_SECONDS:
+            # A load says of requests that were sent before it that they were in the crash, and nothing of later ones.
+            if last.signature == signature and (last.proof is not Proof.RELOADED or sent_at < last.began):
+                return last.proof
+            self._pause(last.ended + PROOF_SECONDS - now)
+        began = monotonic()
+        proof = self._ask(signature, load_seconds, token)
+        self._last = _Proven(proof, signature, began, monotonic())
+        return proof
+
+    def _ask(self, signature: Signature, load_seconds: float, token: Secret | None) -> Proof:
+        try:
+            is_loaded = find_loaded(ask_loaded(self._url, token), signature.model) is not None
+            # A load that is given up ends, and begins anew with the next request.
+            limit = self._token_seconds(signature) + (0.0 if is_loaded else load_seconds)
+            loaded_for = ask_one_token(self._url, signature, limit, token)
+        except ControlError:
+            return Proof.FAILS
+        return Proof.SERVES if loaded_for < LOAD_SECONDS else Proof.RELOADED
