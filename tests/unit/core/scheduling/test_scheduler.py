@@ -29,6 +29,7 @@ TROUBLE = Fault(FaultKind.SERVER_ERROR, "it is in trouble", Remedy.ELSEWHERE, ha
 UNREACHABLE = Fault(FaultKind.UNREACHABLE, "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
 BUSY = Fault(FaultKind.BUSY, "busy", Remedy.HERE, costs_attempt=False)
 REFUSED = Fault(FaultKind.BAD_REQUEST, "refused", Remedy.NEVER)
+IS_REFUSED = replace(TROUBLE, harm=Harm.NONE, is_refusal=True)
 MISSING = Fault(FaultKind.MODEL_MISSING, "not there", Remedy.ELSEWHERE)
 
 #: A job's `attempts` here.
@@ -294,6 +295,37 @@ class TestFaults:
 
         assert backlog.unfinished == 0
         assert made.assign(100.0) == []
+
+    @pytest.mark.parametrize("endpoints", [("a",), ("a", "b", "c")])
+    def test_r24_refused_request_is_sent_twice_at_most_and_harms_no_endpoint(self, endpoints: tuple[str, ...]) -> None:
+        # given sixty requests that every endpoint refuses
+        made = scheduler(*endpoints, slots=4)
+        backlog = add(made, "j", 60)
+        sent: dict[int, list[str]] = {}
+
+        # when all are sent until they fail
+        now = 0.0
+        while backlog.unfinished:
+            now += 1.0
+            for lease in made.assign(now):
+                sent.setdefault(lease.ordinal, []).append(lease.endpoint)
+                fault(made, lease, IS_REFUSED, now)
+
+        # then each was sent twice, elsewhere the second time where there is another endpoint
+        assert {len(names) for names in sent.values()} == {2}
+        assert {len(set(names)) for names in sent.values()} == {min(2, len(endpoints))}
+        assert {made.health(name).state for name in endpoints} == {EndpointState.UP}
+
+    def test_one_refusal_and_one_fault_of_an_endpoint_are_two_attempts(self) -> None:
+        made = scheduler("a", slots=1)
+        backlog = add(made, "j", 1)
+        outcomes = []
+        for now, what in ((0.0, IS_REFUSED), (100.0, TROUBLE), (200.0, IS_REFUSED)):
+            (lease,) = made.assign(now)
+            outcomes.append(fault(made, lease, what, now))
+
+        assert outcomes == [False, False, True]
+        assert backlog.unfinished == 0
 
     def test_request_out_of_attempts_has_failed(self) -> None:
         made = scheduler("a")

@@ -1,0 +1,117 @@
+"""Whose fault an unknown error is: one token, at most every few seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.endpoint.faults import Fault, Harm, Remedy
+from obcd.core.request.records import Signature
+from obcd.ollama.control import ControlError, SilentError
+from obcd.ollama.loaded import Loaded
+from obcd.workers import refusals
+from obcd.workers.refusals import LOAD_SECONDS, PROOF_SECONDS, Refusals
+
+MODEL, OTHER = Signature("m:latest", (("num_ctx", 8),)), Signature("m:latest", (("num_ctx", 16),))
+UNKNOWN = Fault(FaultKind.SERVER_ERROR, "the server reports an error", Remedy.ELSEWHERE, harm=Harm.STRIKE, reply="x")
+
+
+class World:
+    """A server that computes its tokens as it is set, and a clock that moves only while somebody waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.load_seconds = 100.0, 0.0
+        self.is_loaded, self.limits = True, list[float]()
+        self.error: ControlError | None = None
+        monkeypatch.setattr(refusals, "monotonic", lambda: self.now)
+        monkeypatch.setattr(refusals, "ask_one_token", self._token)
+        monkeypatch.setattr(refusals, "ask_loaded", self._ps)
+        self.refusals = Refusals("http://127.0.0.1:1", lambda _: 30.0, self._wait)
+
+    def _token(self, _url: str, _signature: Signature, seconds: float, _token: object) -> float:
+        self.limits.append(seconds)
+        if self.error is not None:
+            raise self.error
+        return self.load_seconds
+
+    def _ps(self, *_: object) -> tuple[Loaded, ...]:
+        return (Loaded(name="m:latest", size_bytes=1, vram_bytes=1),) if self.is_loaded else ()
+
+    def _wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def weigh(self, fault: Fault = UNKNOWN, signature: Signature = MODEL, sent_at: float = 99.0) -> Fault:
+        return self.refusals.weigh(fault, signature, sent_at, 900.0, None)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_r24_token_that_comes_makes_it_the_fault_of_the_request(world: World) -> None:
+    fault = world.weigh()
+
+    assert (fault.kind, fault.remedy, fault.harm) == ("server_error", Remedy.ELSEWHERE, Harm.NONE)
+    assert (fault.is_refusal, fault.costs_attempt, fault.reply) == (True, True, "x")
+
+
+@pytest.mark.parametrize("error", [ControlError("it answers with status 500"), SilentError("no answer")])
+def test_r24c_token_that_does_not_come_leaves_it_the_fault_of_the_endpoint(world: World, error: ControlError) -> None:
+    world.error = error
+
+    assert world.weigh() == UNKNOWN
+
+
+def test_token_that_waited_for_its_model_means_a_crash_that_costs_nobody(world: World) -> None:
+    world.load_seconds = LOAD_SECONDS + 1
+
+    fault = world.weigh()
+
+    assert (fault.kind, fault.costs_attempt, fault.harm, fault.is_refusal) == ("crashed", False, Harm.STRIKE, False)
+
+
+def test_model_that_is_not_loaded_may_take_its_time_to_load(world: World) -> None:
+    world.is_loaded = False
+
+    world.weigh()
+
+    assert world.limits == [930.0]
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BAD_SCHEMA, FaultKind.CRASHED, FaultKind.CUT, FaultKind.TIMEOUT])
+def test_known_faults_need_no_token(world: World, kind: FaultKind) -> None:
+    fault = Fault(kind, "known", Remedy.NEVER)
+
+    assert world.weigh(fault) is fault
+    assert world.limits == []
+
+
+def test_one_token_serves_all_that_fail_within_seconds(world: World) -> None:
+    for _ in range(60):
+        assert world.weigh().is_refusal
+    assert len(world.limits) == 1
+
+    world.now += PROOF_SECONDS
+    world.weigh()
+
+    assert len(world.limits) == 2
+
+
+def test_after_a_load_only_what_was_sent_before_it_was_in_the_crash(world: World) -> None:
+    world.load_seconds = 5.0
+    assert world.weigh().kind == "crashed"
+    world.load_seconds = 0.0
+
+    assert world.weigh(sent_at=99.5).kind == "crashed"
+    assert world.weigh(sent_at=100.5).is_refusal
+    assert world.now == 100.0 + PROOF_SECONDS
+
+
+def test_proof_is_for_what_is_loaded(world: World) -> None:
+    world.weigh()
+
+    world.weigh(signature=OTHER)
+
+    assert len(world.limits) == 2
+    assert world.now == 100.0 + PROOF_SECONDS
