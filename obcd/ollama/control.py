@@ -36,6 +36,9 @@ NO_ENTRY = {
     401: "the token is missing or wrong: see token_file in [ollama_instances]",
     403: "check its address, the proxy in front of it, and token_file in [ollama_instances]",
 }
+#: If a token waited so many seconds for its model, the server has loaded the model for it; up to v0.24 the time of a
+#: loaded model is up to 0.18 s.
+RELOADED_SECONDS = 0.3
 SILENT = "it accepts connections but does not answer"
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from obcd.clock import monotonic
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature
-from obcd.ollama.control import ControlError, ask_loaded, ask_one_token
+from obcd.ollama.control import RELOADED_SECONDS, ControlError, ask_loaded, ask_one_token
 from obcd.ollama.loaded import find_loaded
 from obcd.secret import Secret
 
@@ -24,9 +24,6 @@ from obcd.secret import Secret
 UNCLEAR = (FaultKind.SERVER_ERROR, FaultKind.ABORTED)
 #: Least seconds between two proofs of one endpoint.
 PROOF_SECONDS = 3.0
-#: If the token waited so many seconds for its model, the server has loaded the model for it; up to v0.24 a loaded model
-#: takes up to 0.18 s.
-LOAD_SECONDS = 0.3
 
 
 class Proof(StrEnum):
@@ -102,4 +99,4 @@ class Refusals:
             loaded_for = ask_one_token(self._url, signature, limit, token)
         except ControlError:
             return Proof.FAILS
-        return Proof.SERVES if loaded_for < LOAD_SECONDS else Proof.RELOADED
+        return Proof.SERVES if loaded_for < RELOADED_SECONDS else Proof.RELOADED

@@ -59,7 +59,7 @@ from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import Loader, Preflight
 from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
-from obcd.workers.recovery_driver import RecoveryDriver
+from obcd.workers.recovery_driver import REPLACED, RecoveryDriver
 
 #: The number of jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
@@ -355,6 +355,9 @@ class _Slot:
                 is_silent = self._is_overdue and self._recovery.on_silence(signature, sent_at)
                 if is_silent and outcome.kind is FaultKind.TIMEOUT:
                     outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
+                    # Its last attempt; others need not wait, because they are sent again in any case.
+                    if message.attempt >= settings.attempts and self._recovery.wait_for_reload(signature):
+                        outcome = REPLACED
         if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)

@@ -7,10 +7,10 @@ import pytest
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature
-from obcd.ollama.control import ControlError, SilentError
+from obcd.ollama.control import RELOADED_SECONDS, ControlError, SilentError
 from obcd.ollama.loaded import Loaded
 from obcd.workers import refusals
-from obcd.workers.refusals import LOAD_SECONDS, PROOF_SECONDS, Refusals
+from obcd.workers.refusals import PROOF_SECONDS, Refusals
 
 MODEL, OTHER = Signature("m:latest", (("num_ctx", 8),)), Signature("m:latest", (("num_ctx", 16),))
 UNKNOWN = Fault(FaultKind.SERVER_ERROR, "the server reports an error", Remedy.ELSEWHERE, harm=Harm.STRIKE, reply="x")
@@ -64,7 +64,7 @@ def test_r24c_token_that_does_not_come_leaves_it_the_fault_of_the_endpoint(world
 
 
 def test_token_that_waited_for_its_model_means_a_crash_that_costs_nobody(world: World) -> None:
-    world.load_seconds = LOAD_SECONDS + 1
+    world.load_seconds = RELOADED_SECONDS + 1
 
     fault = world.weigh()
 
