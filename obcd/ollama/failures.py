@@ -41,7 +41,7 @@ class Rule:
     reached_model: bool = True
 
 
-def _rule(  # noqa: PLR0913 - the columns of the table
+def _rule(
     status: int | None,
     pattern: str,
     kind: FaultKind,
@@ -91,7 +91,7 @@ RULES = (
     _rule(503, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
     _rule(429, r"", FaultKind.BUSY, Remedy.HERE),
     _rule(499, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
-    # It waited for a slot, or came too early after a crash: the text of requests that were not passed on to the process.
+    # It waited for a slot, or came too early after a crash: such requests were not passed on to the process.
     _rule(
         500,
         r"process no longer running",

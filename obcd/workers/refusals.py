@@ -1,8 +1,8 @@
 """Whether an error that obcd does not know is the request's fault: the endpoint proves itself with one token.
 
-    the token comes                              ─► the request is at fault: the endpoint refuses it, and serves others
-    it comes after the model was loaded again    ─► the model's process ended: a crash, of which any request may be guilty
-    it does not come                             ─► the endpoint is at fault
+the token comes                            ─► the request is at fault: the endpoint refuses it, and serves others
+it comes after the model was loaded again  ─► the model's process crashed; any request may have caused that
+it does not come                           ─► the endpoint is at fault
 """
 
 from __future__ import annotations

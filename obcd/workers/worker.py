@@ -351,13 +351,7 @@ class _Slot:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
             else:
-                outcome = self._weigh(result, asked, sent_at)
-                is_silent = self._is_overdue and self._recovery.on_silence(signature, sent_at)
-                if is_silent and outcome.kind is FaultKind.TIMEOUT:
-                    outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
-                    # Its last attempt; others need not wait, because they are sent again in any case.
-                    if message.attempt >= settings.attempts and self._recovery.wait_for_reload(signature):
-                        outcome = REPLACED
+                outcome = self._weigh(result, asked, sent_at, message.attempt)
         if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
@@ -395,17 +389,22 @@ class _Slot:
                     result = replace(result, message=result.message + TWICE)
         return asked, result
 
-    def _weigh(self, fault: Fault, asked: _Asked, sent_at: float) -> Fault:
-        """Return a fault as it counts, once it is known whether the server ended, or refuses this request."""
-        token = self._spec.token
-        if fault.kind is FaultKind.CUT:
-            return server_ended() if self._cuts.is_server_gone(id(self), asked.signature, token) else fault
-        self._cuts.end(id(self))
+    def _weigh(self, fault: Fault, asked: _Asked, sent_at: float, attempt: int) -> Fault:
+        """Return a fault as it counts, once it is known whether the server ended, hung, or refuses this request."""
+        token, signature = self._spec.token, asked.signature
         with self._lock:
-            if self._is_overdue:
+            self.limit, is_overdue = None, self._is_overdue  # the request is over
+        if is_overdue:
+            if not self._recovery.on_silence(signature, sent_at) or fault.kind is not FaultKind.TIMEOUT:
                 return fault
-            self.limit = None  # the request is over
-        return self._refusals.weigh(fault, asked.signature, sent_at, asked.settings.load_timeout_seconds, token)
+            # Only a last attempt needs to know: others are sent again in any case.
+            if attempt >= asked.settings.attempts and self._recovery.wait_for_reload(signature):
+                return REPLACED
+            return replace(fault, message=f"{fault.message}, {SILENCE}")
+        if fault.kind is FaultKind.CUT:
+            return server_ended() if self._cuts.is_server_gone(id(self), signature, token) else fault
+        self._cuts.end(id(self))
+        return self._refusals.weigh(fault, signature, sent_at, asked.settings.load_timeout_seconds, token)
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""

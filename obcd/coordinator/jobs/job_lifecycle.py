@@ -358,9 +358,9 @@ class Jobs:
             return
         header, refused = running.header, running.refusals.refused
         running.held = (
-            f"{header.label} is paused: {refused} of its {header.requests} requests failed with an error of the servers "
-            f"that obcd does not know, the last one on {endpoint}, while they answer others: look into the server's log, "
-            f"then obcd resume {header.id}, or obcd cancel {header.id} to end it"
+            f"{header.label} is paused: {refused} of its {header.requests} requests failed with an error of the servers"
+            f" that obcd does not know, the last one on {endpoint}, while they answer others: look into the server's "
+            f"log, then obcd resume {header.id}, or obcd cancel {header.id} to end it"
         )
         self._controls[job] = replace(self.controls(job), held=running.held)
         self._outbox_clerks.submit(Hold(header, running.held), partial(self._on_held, job))

@@ -43,8 +43,8 @@ class Fault:
         harm: What it says about the endpoint.
         retry_after: Seconds that the server requested to wait, 0 if it did not say.
         needs: The context length with which the same request is likely to succeed, in tokens; 0: none would help.
-        reached_model: Whether the model may have worked on the request. One that waited for a slot or for the load cannot
-            have caused a crash.
+        reached_model: Whether the model may have worked on the request. One that waited for a slot or for the load
+            cannot have caused a crash.
         is_refusal: Whether the endpoint refuses this request with an error that obcd does not know, and computed a
             token for another one: then the request is at fault.
         kept: The unusable answer, and what it cost. Never logged.
