@@ -5,8 +5,10 @@ One coordinator over two simulated servers serves all tests but those of whole s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +51,14 @@ def site() -> Iterator[tuple[CoordinatorProcess, Simulated]]:
 
 def states(coordinator: CoordinatorProcess) -> set[str]:
     return {item["state"] for item in coordinator.status()["endpoints"]}
+
+
+def is_listening(name: str) -> bool:
+    host, _, port = name.rpartition(":")
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, int(port))).close()
+        return True
+    return False
 
 
 def job_of(coordinator: CoordinatorProcess, name: str) -> dict[str, Any]:
@@ -147,4 +157,5 @@ def test_r26_prompt_that_ends_its_whole_server_fails_alone_whatever_attempts_is(
 
     done.assert_complete(60)
     assert [(item["line"], item["class"], item["attempts"]) for item in done.errors] == [(21, "poison", 3)]
+    wait_until(lambda: all(map(is_listening, server.names)))  # the last one to end is back
     assert server.asked()[prompt_key(poison)] == 3

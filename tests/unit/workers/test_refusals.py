@@ -21,7 +21,8 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.load_seconds = 100.0, 0.0
-        self.is_loaded, self.limits = True, list[float]()
+        self.is_loaded: bool | ControlError = True
+        self.limits = list[float]()
         self.error: ControlError | None = None
         monkeypatch.setattr(refusals, "monotonic", lambda: self.now)
         monkeypatch.setattr(refusals, "ask_one_token", self._token)
@@ -35,6 +36,8 @@ class World:
         return self.load_seconds
 
     def _ps(self, *_: object) -> tuple[Loaded, ...]:
+        if isinstance(self.is_loaded, ControlError):
+            raise self.is_loaded
         return (Loaded(name="m:latest", size_bytes=1, vram_bytes=1),) if self.is_loaded else ()
 
     def _wait(self, seconds: float) -> None:
@@ -77,6 +80,13 @@ def test_model_that_is_not_loaded_may_take_its_time_to_load(world: World) -> Non
     world.weigh()
 
     assert world.limits == [930.0]
+
+
+def test_server_that_lists_no_models_proves_itself_all_the_same(world: World) -> None:
+    world.is_loaded = ControlError("it answers with status 404")
+
+    assert world.weigh().is_refusal
+    assert world.limits == [30.0]
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BAD_SCHEMA, FaultKind.CRASHED, FaultKind.CUT, FaultKind.TIMEOUT])
