@@ -56,7 +56,7 @@ class CutConnections:
         """Record that a slot's connection was cut, and return whether the server ended; takes a moment.
 
         Args:
-            signature: The model that the server had in memory; None if it was being loaded.
+            signature: The model that the server listed as loaded; None if it was being loaded, or is never listed.
         """
         now = monotonic()
         with self._lock:

@@ -402,7 +402,8 @@ class _Slot:
                 return REPLACED
             return replace(fault, message=f"{fault.message}, {SILENCE}")
         if fault.kind is FaultKind.CUT:
-            return server_ended() if self._cuts.is_server_gone(id(self), signature, token) else fault
+            listed = signature if self._loader.was_listed else None
+            return server_ended() if self._cuts.is_server_gone(id(self), listed, token) else fault
         self._cuts.end(id(self))
         return self._refusals.weigh(fault, signature, sent_at, asked.settings.load_timeout_seconds, token)
 

@@ -129,19 +129,20 @@ def test_r22_text_that_cannot_be_embedded_fails_alone(site: tuple[CoordinatorPro
 
 def test_r25_repetition_keeps_its_text_and_harms_no_endpoint(site: tuple[CoordinatorProcess, Simulated]) -> None:
     coordinator, server = site
-    greedy, drawn = (
-        {"prompt": "[[simulate:repeat]] greedy", "options": {"temperature": 0}},
-        {"prompt": "[[simulate:repeat]] drawn", "options": {"temperature": 0.8}},
-    )
-    once = {"prompt": "[[simulate:repeat*1]] once"}
+    options = {
+        "[[simulate:repeat]] greedy": {"temperature": 0},
+        "[[simulate:repeat]] drawn": {"temperature": 0.8},
+        "[[simulate:repeat*1]] once": {},
+    }
+    lines = [json.dumps({"prompt": prompt, "options": each}) + "\n" for prompt, each in options.items()]
 
-    coordinator.drop("".join(json.dumps(line) + "\n" for line in (greedy, drawn, once)).encode(), "r25.jsonl")
+    coordinator.drop("".join(lines).encode(), "r25.jsonl")
     done = coordinator.published("r25")
 
     assert [(item["line"], item["class"]) for item in done.errors] == [(1, "repetition"), (2, "repetition")]
     assert all(item["response"].endswith(" no" * 40) for item in done.errors)
     asked = server.asked()
-    assert [asked[prompt_key(line["prompt"])] for line in (greedy, drawn, once)] == [1, 2, 2]
+    assert [asked[prompt_key(prompt)] for prompt in options] == [1, 2, 2]
     assert states(coordinator) == {"UP"}
 
 

@@ -225,10 +225,11 @@ def _cost_fields(cost: Cost) -> dict[str, object]:
 
 
 def _kept_fields(failure: Failure) -> dict[str, object]:
-    kept, replied = failure.kept, {"reply": failure.reply} if failure.reply else {}
+    fields: dict[str, object] = {"reply": failure.reply} if failure.reply else {}
+    kept = failure.kept
     if kept is None:
-        return replied
-    fields: dict[str, object] = {**replied, "response": kept.text}
+        return fields
+    fields["response"] = kept.text
     if kept.tool_calls is not None:
         fields["tool_calls"] = kept.tool_calls
     if kept.thinking is not None:
