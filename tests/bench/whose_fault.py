@@ -55,10 +55,10 @@ def measure_ending() -> list[Figure]:
         spool.drop("ending.jsonl", lines)
         ended, folder = spool.wait_published("ending.jsonl", 300)
         sends = _sends(servers.account(), mark, POISON)
-    errors = _read(folder / "errors.jsonl")
+        errors, responses = _read(folder / "errors.jsonl"), _read(folder / "responses.jsonl")
     guilty = [item for item in errors if str(item["id"]).startswith("marked")]
     return [
-        Figure("lines answered", len(_read(folder / "responses.jsonl")), least=LINES - POISON, most=LINES - POISON),
+        Figure("lines answered", len(responses), least=LINES - POISON, most=LINES - POISON),
         Figure("innocent lines that failed", len(errors) - len(guilty), most=0, is_worst=True),
         Figure("lines that failed as poison", sum(item["class"] == "poison" for item in guilty), least=POISON),
         Figure("most servers that one line ended", max(sends.values()), most=3, is_worst=True),
