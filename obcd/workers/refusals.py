@@ -59,6 +59,10 @@ class Refusals:
         self._lock = threading.Lock()
         self._last: _Proven | None = None
 
+    def needs_proof(self, fault: Fault, signature: Signature, sent_at: float) -> bool:
+        """Return whether `weigh` would have to wait for a proof."""
+        return fault.kind in UNCLEAR and self._known(signature, sent_at) is None
+
     def weigh(
         self, fault: Fault, signature: Signature, sent_at: float, load_seconds: float, token: Secret | None
     ) -> Fault:
@@ -70,8 +74,12 @@ class Refusals:
         """
         if fault.kind not in UNCLEAR:
             return fault
+        before = self._last
         with self._lock:
-            proof = self._prove(signature, sent_at, load_seconds, token)
+            others = self._last is not before  # another request's proof came while this one waited
+            proof = self._known(signature, sent_at) or self._prove(signature, load_seconds, token)
+        if proof is Proof.FAILS and others:  # it was sent before anybody knew
+            return replace(fault, costs_attempt=False)
         if proof is Proof.SERVES:
             return replace(fault, remedy=Remedy.ELSEWHERE, costs_attempt=True, harm=Harm.NONE, is_refusal=True)
         if proof is Proof.RELOADED:
@@ -79,14 +87,19 @@ class Refusals:
             return replace(fault, kind=FaultKind.CRASHED, message=sentence, costs_attempt=False, harm=Harm.STRIKE)
         return fault
 
-    def _prove(self, signature: Signature, sent_at: float, load_seconds: float, token: Secret | None) -> Proof:
-        last, now = self._last, monotonic()
-        if last is not None and now - last.ended < PROOF_SECONDS:
-            # A load says of requests that were sent before it that they were in the crash, and nothing of later ones.
-            if last.signature == signature and (last.proof is not Proof.RELOADED or sent_at < last.began):
-                return last.proof
-            self._pause(last.ended + PROOF_SECONDS - now)
+    def _known(self, signature: Signature, sent_at: float) -> Proof | None:
+        """Return the last proof if it is fresh and says something about a request that was sent at that time."""
+        last = self._last
+        if last is None or last.signature != signature or monotonic() - last.ended >= PROOF_SECONDS:
+            return None
+        # A load says of requests that were sent before it that they were in the crash, and nothing of later ones.
+        return last.proof if last.proof is not Proof.RELOADED or sent_at < last.began else None
+
+    def _prove(self, signature: Signature, load_seconds: float, token: Secret | None) -> Proof:
         began = monotonic()
+        if self._last is not None and (wait := self._last.ended + PROOF_SECONDS - began) > 0:
+            self._pause(wait)
+            began = monotonic()
         proof = self._ask(signature, load_seconds, token)
         self._last = _Proven(proof, signature, began, monotonic())
         return proof

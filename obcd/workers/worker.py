@@ -58,7 +58,18 @@ from obcd.spool.job.cache import AnswerCache
 from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
+from obcd.workers.messages import (
+    Answered,
+    Ask,
+    Cancel,
+    Configure,
+    Faulted,
+    Probed,
+    ProbeNow,
+    Stepped,
+    Uncached,
+    Weighed,
+)
 from obcd.workers.recovery_driver import REPLACED, RecoveryDriver
 
 #: The number of jobs whose settings are kept; a job's settings never change.
@@ -146,8 +157,11 @@ class _Worker:
             threading.Thread(target=slot.run, daemon=True).start()
         self._common.asks.put(message)
 
-    def _give_back(self, result: Answered | Faulted) -> None:
-        """Send the outcome of a request; called by the threads of all slots."""
+    def _give_back(self, result: Answered | Faulted | Weighed) -> None:
+        """Send the outcome of a request, or that it will come; called by the threads of all slots."""
+        if isinstance(result, Weighed):
+            self._reply(result)
+            return
         self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
         self._common.withdrawn.discard(result.ticket)
         self._reply(result)
@@ -186,7 +200,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached) -> None:
+    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached | Weighed) -> None:
         try:
             self._channel.send(message)
         except ClosedError:
@@ -262,7 +276,9 @@ class _Common:
 class _Slot:
     """Room for one request in flight. Its own thread sends requests; the main thread may cancel them."""
 
-    def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
+    def __init__(
+        self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted | Weighed], None]
+    ) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
         self._jobs, self._answers = common.jobs, common.answers
@@ -351,7 +367,7 @@ class _Slot:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
             else:
-                outcome = self._weigh(result, asked, sent_at, message.attempt)
+                outcome = self._weigh(message, result, asked, sent_at)
         if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
@@ -389,7 +405,7 @@ class _Slot:
                     result = replace(result, message=result.message + TWICE)
         return asked, result
 
-    def _weigh(self, fault: Fault, asked: _Asked, sent_at: float, attempt: int) -> Fault:
+    def _weigh(self, message: Ask, fault: Fault, asked: _Asked, sent_at: float) -> Fault:
         """Return a fault as it counts, once it is known whether the server ended, hung, or refuses this request."""
         token, signature = self._spec.token, asked.signature
         with self._lock:
@@ -398,13 +414,15 @@ class _Slot:
             if not self._recovery.on_silence(signature, sent_at) or fault.kind is not FaultKind.TIMEOUT:
                 return fault
             # Only a last attempt needs to know: others are sent again in any case.
-            if attempt >= asked.settings.attempts and self._recovery.wait_for_reload(signature):
+            if message.attempt >= asked.settings.attempts and self._recovery.wait_for_reload(signature):
                 return REPLACED
             return replace(fault, message=f"{fault.message}, {SILENCE}")
         if fault.kind is FaultKind.CUT:
             listed = signature if self._loader.was_listed else None
             return server_ended() if self._cuts.is_server_gone(id(self), listed, token) else fault
         self._cuts.end(id(self))
+        if self._refusals.needs_proof(fault, signature, sent_at):
+            self._give_back(Weighed(message.ticket))
         return self._refusals.weigh(fault, signature, sent_at, asked.settings.load_timeout_seconds, token)
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:

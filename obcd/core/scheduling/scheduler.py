@@ -241,6 +241,12 @@ class Scheduler:
         self._overtake(lease, now)
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
 
+    def on_weighed(self, ticket: int, endpoint: str) -> None:
+        """Record that the server has replied to a request with a fault that is being examined: its slot is free."""
+        holder = self._endpoints[endpoint]
+        if ticket in holder.leases:
+            holder.weighed.add(ticket)
+
     def take_overtaken(self) -> list[Overtaken]:
         """Return the leases that ended since the last call because another endpoint was first: to be aborted."""
         overtaken, self._overtaken = self._overtaken, []

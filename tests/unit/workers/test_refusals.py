@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 
 from obcd.core.answer.fault_kinds import FaultKind
@@ -11,6 +15,7 @@ from obcd.ollama.control import RELOADED_SECONDS, ControlError, SilentError
 from obcd.ollama.loaded import Loaded
 from obcd.workers import refusals
 from obcd.workers.refusals import PROOF_SECONDS, Refusals
+from tests.support import wait_until
 
 MODEL, OTHER = Signature("m:latest", (("num_ctx", 8),)), Signature("m:latest", (("num_ctx", 16),))
 UNKNOWN = Fault(FaultKind.SERVER_ERROR, "the server reports an error", Remedy.ELSEWHERE, harm=Harm.STRIKE, reply="x")
@@ -27,6 +32,7 @@ class World:
         monkeypatch.setattr(refusals, "monotonic", lambda: self.now)
         monkeypatch.setattr(refusals, "ask_one_token", self._token)
         monkeypatch.setattr(refusals, "ask_loaded", self._ps)
+        self.patch = monkeypatch
         self.refusals = Refusals("http://127.0.0.1:1", lambda _: 30.0, self._wait)
 
     def _token(self, _url: str, _signature: Signature, seconds: float, _token: object) -> float:
@@ -116,6 +122,37 @@ def test_after_a_load_only_what_was_sent_before_it_was_in_the_crash(world: World
     assert world.weigh(sent_at=99.5).kind == "crashed"
     assert world.weigh(sent_at=100.5).is_refusal
     assert world.now == 100.0 + PROOF_SECONDS
+
+
+def test_only_what_has_to_wait_frees_its_slot(world: World) -> None:
+    assert world.refusals.needs_proof(UNKNOWN, MODEL, 99.0)
+    world.weigh()
+
+    assert not world.refusals.needs_proof(UNKNOWN, MODEL, 99.0)
+    assert world.refusals.needs_proof(UNKNOWN, OTHER, 99.0)
+    world.now += PROOF_SECONDS
+    assert world.refusals.needs_proof(UNKNOWN, MODEL, 99.0)
+    assert not world.refusals.needs_proof(Fault(FaultKind.BAD_SCHEMA, "known", Remedy.NEVER), MODEL, 99.0)
+
+
+def test_what_waited_for_the_proof_of_another_pays_nothing_for_a_broken_endpoint(world: World) -> None:
+    world.error = ControlError("it answers with status 500")
+    found: list[Fault] = []
+    thread = threading.Thread(target=lambda: found.append(world.weigh()))
+
+    def ask(*_: object) -> float:
+        thread.start()
+        wait_until(lambda: world.refusals._lock.locked() and thread.is_alive())
+        time.sleep(0.05)  # it waits at the lock
+        raise ControlError("it answers with status 500")
+
+    world.patch.setattr(refusals, "ask_one_token", ask)
+
+    assert world.weigh() == UNKNOWN
+    thread.join()
+
+    assert found == [replace(UNKNOWN, costs_attempt=False)]
+    assert world.weigh() == UNKNOWN  # from now on it is known
 
 
 def test_proof_is_for_what_is_loaded(world: World) -> None:

@@ -26,7 +26,7 @@ from obcd.spool.job.cache import AnswerCache, measure
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Weighed
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
 from tests.golden.wording import wording
@@ -390,12 +390,15 @@ def test_r24_fault_that_nobody_knows_is_weighed_and_the_model_counts_as_loaded(
         weighed.append(fault)
         return replace(fault, is_refusal=True)
 
+    given: list[object] = []
+    monkeypatch.setattr(slot, "_give_back", given.append)
     monkeypatch.setattr(slot._refusals, "weigh", weigh)
     monkeypatch.setattr(Loader, "forget", lambda _: forgotten.append(1))
 
     result = slot._try_to_ask(Ask(1, "j", 0, 1))
 
     assert weighed == [unknown]
+    assert given == [Weighed(1)]  # its slot is free meanwhile
     assert isinstance(result, Faulted)
     assert result.fault.is_refusal
     assert SECRET not in repr(result)

@@ -316,6 +316,35 @@ class TestFaults:
         assert {len(set(names)) for names in sent.values()} == {min(2, len(endpoints))}
         assert {made.health(name).state for name in endpoints} == {EndpointState.UP}
 
+    def test_r24_request_whose_fault_is_examined_occupies_no_slot(self) -> None:
+        made = scheduler("a", slots=2)
+        add(made, "j", 5)
+        first, second = made.assign(0.0)
+
+        for lease in (first, second):
+            made.on_weighed(lease.ticket, "a")
+        others = made.assign(0.0)
+        assert len(others) == 2
+        assert made.assign(0.0) == []
+
+        fault(made, first, IS_REFUSED, 1.0)
+        fault(made, second, IS_REFUSED, 1.0)
+        assert made.assign(1.0) == []
+        answer(made, others, 2.0)
+        assert made.health("a").state is EndpointState.UP
+
+    def test_suspect_endpoint_gets_nothing_beside_what_is_examined(self) -> None:
+        made = scheduler("a", slots=4)
+        add(made, "j", 9)
+        for lease in made.assign(0.0)[:3]:
+            fault(made, lease, TROUBLE, 1.0)
+        assert made.health("a").state is EndpointState.SUSPECT
+        (last,) = made.leases("a")
+
+        made.on_weighed(last.ticket, "a")
+
+        assert made.assign(100.0) == []
+
     def test_one_refusal_and_one_fault_of_an_endpoint_are_two_attempts(self) -> None:
         made = scheduler("a", slots=1)
         backlog = add(made, "j", 1)
