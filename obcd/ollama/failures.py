@@ -293,7 +293,7 @@ def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> F
         retry_after,
         needs,
         reached_model=rule.reached_model,
-        reply=text,
+        reply=text if rule.kind is FaultKind.SERVER_ERROR else "",  # where no rule knows what it means
     )
 
 

@@ -147,7 +147,7 @@ class Failure:
         message: One sentence for people.
         attempts: 0 if it was not sent.
         endpoint: The endpoint of the last attempt, "" if the request was not sent.
-        reply: The server's error text, which may quote the prompt; "" if there is none. Never logged.
+        reply: The server's error text where obcd does not know it; it may quote the prompt. Never logged.
         responses: For a line with several answers: those that came.
     """
 
