@@ -48,8 +48,8 @@ class Fault:
         is_refusal: Whether the endpoint refuses this request with an error that obcd does not know, and computed a
             token for another one: then the request is at fault.
         kept: The unusable answer, and what it cost. Never logged.
-        reply: The server's error text where obcd does not know it, at most 500 characters. It may quote the prompt: it is
-            recorded, and never logged.
+        reply: The server's error text where obcd does not know it, at most 500 characters. It may quote the prompt: it
+            is recorded, and never logged.
     """
 
     kind: FaultKind

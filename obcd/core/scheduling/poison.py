@@ -104,11 +104,13 @@ class Suspects:
             and now - self._crashed_at.get(endpoint, -RELOAD_SECONDS) < RELOAD_SECONDS
         ):
             return Judgement(replace(fault, costs_attempt=False), fault.harm)
-        if not fault.reached_model or not self._is_shared(fault, request):
+        if not self._is_shared(fault, request):
             return Judgement(fault, fault.harm)
         is_first = sent_at >= self._crashed_at.get(endpoint, sent_at)
         if is_first:
             self._crashed_at[endpoint] = now
+        if not fault.reached_model:
+            return Judgement(fault, Harm.STRIKE if is_first else Harm.NONE)
         is_alone = is_first and not has_neighbours and fault.kind is not FaultKind.HUNG
         if fault.kind is not FaultKind.WORKER_LOST:
             self._apart.add(request)

@@ -41,7 +41,7 @@ class ControlVerb(StrEnum):
 
     CANCEL = "cancel"  # lines without a result become failures, the job is published
     PAUSE = "pause"  # no request of it is sent while the file is there
-    RESUME = "resume"  # removes the pause; a job in quarantine is tried again
+    RESUME = "resume"  # removes the pause, also that of obcd itself; a job in quarantine is tried again
     PRIORITY = "priority"  # followed by a number: `.priority-10`
 
 

@@ -459,6 +459,29 @@ class TestServersThatEnd:
         assert made.health("a").state is EndpointState.UP
         assert {lease.ordinal for lease in made.assign(100.0)} == {0, 1, 2, 3}  # nobody is kept apart
 
+    def test_r27_those_that_waited_are_one_strike_with_the_crash_whichever_is_reported_first(self) -> None:
+        made = scheduler("a", slots=8)
+        backlog = add(made, 8, limit=1)
+        waited = replace(CRASHED, harm=Harm.NONE, costs_attempt=False, reached_model=False)
+        *others, last = made.assign(1.0)
+
+        for lease in others:
+            fail(made, lease, waited, 2.0)
+        fail(made, last, CRASHED, 2.0)
+
+        assert (backlog.attempts, made.health("a").state) == ({}, EndpointState.UP)
+
+    def test_endpoint_whose_process_never_comes_back_is_put_aside(self) -> None:
+        made = scheduler("a")
+        add(made, 9)
+        waited = replace(CRASHED, harm=Harm.NONE, costs_attempt=False, reached_model=False)
+
+        for step in range(4):
+            (lease,) = made.assign(100.0 * step)
+            fail(made, lease, waited, 100.0 * step + 1.0)
+
+        assert made.health("a").state is EndpointState.DOWN
+
     def test_where_servers_end_for_outside_reasons_a_request_is_poison_only_after_more_crashes(self) -> None:
         # given a server that was killed under a request which was answered later
         made = scheduler("a")
