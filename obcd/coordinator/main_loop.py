@@ -293,6 +293,7 @@ class Coordinator:
             self._disk_watch.trouble,
             self.endpoints.outage,
             *(job.trouble for job in self.jobs.running.values()),
+            *self.jobs.held(),
             *self.jobs.quarantine.troubles(self.jobs.damaged),
         ]
         if self._takes_drops and self._mount is not None and self._mount.is_network:
@@ -483,6 +484,8 @@ class Coordinator:
         )
         if is_final:
             self._record_failure(job, lease.ordinal, line, fault, lease)
+            if fault.is_refusal:
+                self.jobs.on_refused(lease.job, lease.ordinal, lease.endpoint)
 
     def _line_of(self, job: str, ordinal: int) -> int:
         """Return a request's line number; 0 when it cannot be read in the job's folder."""

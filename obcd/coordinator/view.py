@@ -33,7 +33,7 @@ class JobState(StrEnum):
 
     ACCEPTED = "ACCEPTED"  # on disk, waiting to become one of the active jobs
     RUNNING = "RUNNING"  # its requests are sent
-    PAUSED = "PAUSED"  # none of its requests are sent while its .pause file is in the inbox
+    PAUSED = "PAUSED"  # none of its requests are sent: its .pause file is in the inbox, or obcd itself paused it
     CANCELLED = "CANCELLED"  # requests without a result become failures; then it is published
     COMPLETE = "COMPLETE"  # every request has a recorded result; its outputs are being written
     QUARANTINED = "QUARANTINED"  # set aside, because it crashed the coordinator repeatedly

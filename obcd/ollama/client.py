@@ -69,7 +69,8 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelA
     seconds = monotonic() - started
     document = judge(reply, request)
     if isinstance(document, Fault):
-        return replace(document, needs=_larger_context(document.needs, request, settings))
+        kept = document.kept and replace(document.kept, cost=Cost(round(seconds, 3)))
+        return replace(document, needs=_larger_context(document.needs, request, settings), kept=kept)
     if request.kind is Kind.EMBED:
         return _vectors_of(document, seconds)
     answer = _answer_of(document, request.kind, seconds)

@@ -37,6 +37,9 @@ NO_ENTRY = {
     401: "the token is missing or wrong: see token_file in [ollama_instances]",
     403: "check its address, the proxy in front of it, and token_file in [ollama_instances]",
 }
+#: If a token waited so many seconds for its model, the server has loaded the model for it; up to v0.24 the time of a
+#: loaded model is up to 0.18 s.
+RELOADED_SECONDS = 0.3
 SILENT = "it accepts connections but does not answer"
 
 T = TypeVar("T")
@@ -81,13 +84,16 @@ def probe(url: str, token: Secret | None = None) -> Probe:
         return Probe(f"{error}; {advice}" if advice else str(error))
 
 
-def ask_loaded(url: str, token: Secret | None = None) -> tuple[Loaded, ...]:
+def ask_loaded(url: str, token: Secret | None = None, seconds: float | None = None) -> tuple[Loaded, ...]:
     """Return the models that the server has in memory.
+
+    Args:
+        seconds: Time limit; None: as for a probe.
 
     Raises:
         ControlError: If the server does not return them.
     """
-    return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)))
+    return _call(token, lambda session, line: read_loaded(_exchange(session, f"{url}/api/ps", line.deadline)), seconds)
 
 
 def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
@@ -114,19 +120,24 @@ def ask_trained_context(url: str, model: str, token: Secret | None = None) -> in
     return _call(token, ask)
 
 
-def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> None:
-    """Make the loaded model compute one token, within so many seconds.
+def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> float:
+    """Make the model compute one token, within so many seconds.
+
+    Returns:
+        The seconds that the token waited for the model to be loaded: 0.18 at most if it was loaded.
 
     Raises:
         SilentError: If there is no reply.
         ControlError: If the reply is an error, which shows that the server does not hang.
     """
     address = url + PATHS[signature.kind]
-    _call(
+    reply = _call(
         token,
         lambda session, line: _exchange(session, address, line.deadline, token_body(signature)),
         seconds,
     )
+    took = reply.get("load_duration", 0)
+    return took * 1e-9 if isinstance(took, int) else 0.0
 
 
 def unload(url: str, model: str, token: Secret | None = None) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.answer.outcomes import KeptAnswer
 from obcd.core.answer.vectors import read_vectors, why_no_vectors
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.lines import OPTION_TYPES, parse_object
 from obcd.core.request.records import Kind, Request
 from obcd.errors import LineError
+from obcd.ollama.repetition import ends_in_repetition
 from obcd.ollama.transport import Reply
 
 #: done_reason of a complete answer; `load` and `unload` mean that nothing was generated.
@@ -34,6 +38,7 @@ class Rule:
     remedy: Remedy
     costs_attempt: bool = True
     harm: Harm = Harm.NONE
+    reached_model: bool = True
 
 
 def _rule(
@@ -44,25 +49,29 @@ def _rule(
     *,
     costs_attempt: bool = True,
     harm: Harm = Harm.NONE,
+    reached_model: bool = True,
 ) -> Rule:
-    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, costs_attempt, harm)
+    return Rule(status, re.compile(pattern, re.IGNORECASE), kind, remedy, costs_attempt, harm, reached_model)
 
+
+#: What llama-server and older versions of Ollama say of a schema that they cannot make a grammar of: with status 400
+#: ("JSON schema conversion failed", "failed to parse grammar"), 500 ("invalid JSON schema in format", "unable to create
+#: sampling context", up to v0.24) or 200 ("failed to load model vocabulary required for format").
+_SCHEMA = r"schema|grammar|sampling context|model vocabulary|pattern must start|resolving ref"
+#: llama-server's exceed_context_size_error; Ollama's own count since v0.30.9; "exceeds [maximum] context" up to v0.24,
+#: without counts.
+_TOO_LONG = r"exceed_context_size|longer than the context|exceeds? (the )?(available |maximum )?context"
 
 #: First match wins.
 RULES = (
     # The request's own fault: the same payload fails again, on every server.
-    # llama-server's exceed_context_size_error; Ollama's own count since v0.30.9; "exceeds" also v0.24, without counts.
-    _rule(
-        400,
-        r"exceed_context_size|longer than the context|exceeds? the (available )?context",
-        FaultKind.TOO_LONG,
-        Remedy.NEVER,
-    ),
+    _rule(400, _TOO_LONG, FaultKind.TOO_LONG, Remedy.NEVER),
+    _rule(500, _TOO_LONG, FaultKind.TOO_LONG, Remedy.NEVER),
     _rule(400, r"does not support (chat|generate|thinking|tools|insert|embed)", FaultKind.UNSUPPORTED, Remedy.NEVER),
     # llama-server, of which Ollama makes a 500.
     _rule(None, r"image input is not supported", FaultKind.UNSUPPORTED, Remedy.NEVER),
-    # llama-server: "JSON schema conversion failed".
-    _rule(400, r"schema", FaultKind.BAD_SCHEMA, Remedy.NEVER),
+    _rule(400, _SCHEMA, FaultKind.BAD_SCHEMA, Remedy.NEVER),
+    _rule(500, _SCHEMA, FaultKind.BAD_SCHEMA, Remedy.NEVER),
     # A 500, yet the request's fault: options, `format` and template.
     _rule(500, r"^option \"|^invalid format|^template:", FaultKind.BAD_REQUEST, Remedy.NEVER),
     _rule(400, r"", FaultKind.BAD_REQUEST, Remedy.NEVER),
@@ -82,6 +91,15 @@ RULES = (
     _rule(503, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
     _rule(429, r"", FaultKind.BUSY, Remedy.HERE),
     _rule(499, r"", FaultKind.BUSY, Remedy.HERE, costs_attempt=False),
+    # It waited for a slot, or came too early after a crash: such requests were not passed on to the process.
+    _rule(
+        500,
+        r"process no longer running",
+        FaultKind.CRASHED,
+        Remedy.ELSEWHERE,
+        costs_attempt=False,
+        reached_model=False,
+    ),
     # The server is in trouble. "requires more system memory" and "llama runner": up to v0.24.
     _rule(
         500,
@@ -113,7 +131,7 @@ _EMBED_FAULTS = r"option \"|invalid input type|json: cannot unmarshal|invalid mo
 EMBED_RULES = (
     _rule(
         None,
-        r"exceed_context_size|exceeds? the (available )?context|too large to process",
+        rf"{_TOO_LONG}|too large to process",
         FaultKind.TOO_LONG,
         Remedy.NEVER,
     ),
@@ -121,7 +139,11 @@ EMBED_RULES = (
     _rule(None, r"unsupported value: (NaN|[+-]?Inf)", FaultKind.BAD_SAMPLE, Remedy.ELSEWHERE),
     _rule(400, _EMBED_FAULTS, FaultKind.BAD_REQUEST, Remedy.NEVER),
     *(rule for rule in RULES if rule.status != 400 and rule.kind is not FaultKind.SERVER_ERROR),
-    *(replace(rule, status=400) for rule in RULES if rule.status == 500 and rule.harm is Harm.STRIKE),
+    *(
+        replace(rule, status=400)
+        for rule in RULES
+        if rule.status == 500 and (rule.harm is Harm.STRIKE or not rule.reached_model)
+    ),
     _rule(None, r"", FaultKind.SERVER_ERROR, Remedy.ELSEWHERE, harm=Harm.STRIKE),
 )
 
@@ -141,7 +163,9 @@ PHRASES = re.compile(
             r"invalid think value|top_logprobs must be between 0 and 20|missing unit in duration|invalid duration",
             r"does not support (chat|generate|thinking|tools|insert|embeddings|embed)",
             r"image generation models are not currently supported|image input is not supported",
-            r"JSON schema conversion failed|invalid format|ollama cloud is disabled",
+            r"JSON schema conversion failed|invalid JSON schema in format|failed to parse grammar",
+            r"unable to create sampling context|failed to load model vocabulary required for format",
+            r"invalid format|ollama cloud is disabled",
             r"^template: ?:\d{1,5}:\d{1,5}",
             r"(llama-server|llama runner) process has terminated: "
             r"(exit status \d{1,10}|signal: (killed|aborted|segmentation fault|bus error|illegal instruction))",
@@ -161,10 +185,12 @@ SENTENCES = {
     FaultKind.TOO_LONG: "the prompt does not fit into the context: raise num_ctx (in the line's `options`, or for "
     "all), or shorten it",
     FaultKind.UNSUPPORTED: "the model cannot do what the line requests",
-    FaultKind.BAD_SCHEMA: "the server cannot turn the JSON schema into a grammar: simplify it",
+    FaultKind.BAD_SCHEMA: "the server cannot turn the JSON schema into a grammar: anchor its patterns (^…$), simplify "
+    "it, or set send_schema = false, so that answers are only checked",
     FaultKind.BAD_REQUEST: "the server refuses the request",
     FaultKind.INCOMPATIBLE: "the model needs another version of Ollama",
-    FaultKind.REPETITION: "the model repeated itself until the server stopped it",
+    FaultKind.REPETITION: "the model repeated itself until the server stopped it: raise repeat_penalty or temperature, "
+    "or change the prompt",
     FaultKind.BAD_SAMPLE: "the server could not read what the model wrote",
     FaultKind.MODEL_MISSING: "the server does not have the model",
     FaultKind.FORBIDDEN: "access denied: check the server's address, the proxy in front of it, and its token_file",
@@ -201,10 +227,19 @@ def judge(reply: Reply, request: Request) -> dict[str, object] | Fault:
     if not isinstance(message, dict) or not isinstance(message.get(TEXT_KEYS[request.kind], ""), str):
         return _invalid("the reply holds no message")
     if document.get("done") is not True or document.get("done_reason") not in ANSWERED:
-        return Fault(
-            FaultKind.ABORTED, "the server stopped before the answer was complete", Remedy.ELSEWHERE, harm=Harm.STRIKE
-        )
+        return _unfinished(message, request.kind)
     return document
+
+
+def _unfinished(message: Mapping[str, Any], kind: Kind) -> Fault:
+    """Return the fault of an answer that did not come to its end; the text so far is kept."""
+    text, thinking = message.get(TEXT_KEYS[kind], ""), message.get("thinking")
+    thoughts = thinking if isinstance(thinking, str) else ""
+    kept = KeptAnswer(text=text, thinking=thoughts or None) if text or thoughts else None
+    if ends_in_repetition(text) or ends_in_repetition(thoughts):
+        return Fault(FaultKind.REPETITION, SENTENCES[FaultKind.REPETITION], Remedy.NEVER, kept=kept)
+    sentence = "the server stopped before the answer was complete"
+    return Fault(FaultKind.ABORTED, sentence, Remedy.ELSEWHERE, harm=Harm.STRIKE, kept=kept)
 
 
 def judge_loaded(reply: Reply, kind: Kind) -> Fault | None:
@@ -262,7 +297,17 @@ def _by_rules(status: int, text: str, kind: Kind, retry_after: float = 0.0) -> F
     rule = next(rule for rule in rules if rule.status in (None, status) and rule.pattern.search(text))
     sentence = f"{SENTENCES[rule.kind]} (status {status}{_detail(rule.kind, text)}){_way_out(rule.kind, text)}"
     needs = _counted_tokens(text)[0] if rule.kind is FaultKind.TOO_LONG else 0
-    return Fault(rule.kind, sentence, rule.remedy, rule.costs_attempt, rule.harm, retry_after, needs)
+    return Fault(
+        rule.kind,
+        sentence,
+        rule.remedy,
+        rule.costs_attempt,
+        rule.harm,
+        retry_after,
+        needs,
+        reached_model=rule.reached_model,
+        reply=text if rule.kind is FaultKind.SERVER_ERROR else "",  # where no rule knows what it means
+    )
 
 
 def _detail(kind: FaultKind, text: str) -> str:

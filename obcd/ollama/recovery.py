@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from obcd.clock import monotonic
 from obcd.core.endpoint.recovery_steps import RecoveryFinding, RecoveryStep, RecoverySteps
 from obcd.core.request.records import Signature
-from obcd.ollama.control import ControlError, SilentError, ask_loaded, ask_one_token, unload
+from obcd.ollama.control import RELOADED_SECONDS, ControlError, SilentError, ask_loaded, ask_one_token, unload
 from obcd.ollama.loaded import find_loaded
 from obcd.secret import Secret
 
@@ -30,6 +30,7 @@ class RecoveringServer:
         is_well: Returns whether a request has got a response meanwhile.
         break_off: Cancels obcd's requests in flight there.
         tell: Called with a sentence for people at each step.
+        on_token: Called with the finding of the token.
     """
 
     url: str
@@ -38,6 +39,7 @@ class RecoveringServer:
     is_well: Callable[[], bool]
     break_off: Callable[[], None]
     tell: Callable[[str], None]
+    on_token: Callable[[RecoveryFinding], None] = lambda _: None
     token: Secret | None = None
 
 
@@ -55,6 +57,8 @@ def run(steps: RecoverySteps, server: RecoveringServer) -> None:
             finding, reason = RecoveryFinding.ERROR, str(error)
         if steps.step is RecoveryStep.TOKEN and finding is RecoveryFinding.SILENT and server.is_well():
             finding = RecoveryFinding.YES  # the token only had to wait behind other requests
+        if steps.step is RecoveryStep.TOKEN:
+            server.on_token(finding)
         steps.note(finding, monotonic(), reason)
     server.tell(steps.sentence)
 
@@ -64,8 +68,9 @@ def _look(server: RecoveringServer) -> RecoveryFinding:
 
 
 def _have_a_token(server: RecoveringServer) -> RecoveryFinding:
-    ask_one_token(server.url, server.signature, server.token_seconds, server.token)
-    return RecoveryFinding.YES
+    loaded_for = ask_one_token(server.url, server.signature, server.token_seconds, server.token)
+    # Ollama itself notices a process that was stopped: it loads the model again after 10 s (v0.33, v0.24).
+    return RecoveryFinding.RELOADED if loaded_for and loaded_for >= RELOADED_SECONDS else RecoveryFinding.YES
 
 
 def _cancel(server: RecoveringServer) -> RecoveryFinding:
@@ -94,6 +99,7 @@ def _is_loaded(server: RecoveringServer) -> bool:
 _STEPS: dict[RecoveryStep, Callable[[RecoveringServer], RecoveryFinding]] = {
     RecoveryStep.LOOK: _look,
     RecoveryStep.TOKEN: _have_a_token,
+    RecoveryStep.DROP: _cancel,
     RecoveryStep.CANCEL: _cancel,
     RecoveryStep.UNLOAD: _unload,
     RecoveryStep.GONE: _wait_until_gone,

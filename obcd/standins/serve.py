@@ -66,7 +66,7 @@ async def serve(sites: Sequence[Site], announce: Callable[[str], None]) -> None:
 
 async def start_site(site: Site) -> HttpServer:
     """Listen for one site, or raise an error that names the holder of its port."""
-    server = HttpServer(site.api)
+    server = HttpServer(site.api, site.api.lose_all)
     host, port = site.settings.host, site.settings.port
     try:
         await server.start(host, port)

@@ -52,6 +52,8 @@ class Loader:
         self._used_at = 0.0
         #: The loaded signature while the server does not respond to any request; None while no fault is known.
         self._doubted: Signature | None = None
+        #: Whether the server listed the model after its last load; some servers and proxies list none.
+        self.was_listed = False
 
     def configure(self, preflight: Preflight) -> None:
         """Check in this way from the next request on."""
@@ -134,7 +136,9 @@ class Loader:
             try:
                 found = find_loaded(ask_loaded(self._url, self._preflight.token), signature.model)
             except ControlError as error:
+                self.was_listed = False
                 return self._judge_unseen(f"its loaded models cannot be listed ({error})")
+            self.was_listed = found is not None
             if found is not None:
                 return self._judge(found, signature)
         return self._judge_unseen("it keeps no model loaded (check its OLLAMA_KEEP_ALIVE)")

@@ -76,6 +76,12 @@ class Faulted(NamedTuple):
     fault: Fault
 
 
+class Weighed(NamedTuple):
+    """Worker → coordinator: the server has replied to this request; whose fault that was is being examined."""
+
+    ticket: int
+
+
 class Stepped(NamedTuple):
     """Worker → coordinator: the server does not respond to any request; a sentence says which step is being taken."""
 

@@ -34,7 +34,7 @@ from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.concurrency import UNTOLD, Span
 from obcd.core.endpoint.deadlines import Deadlines
 from obcd.core.endpoint.embedding_turns import EmbeddingTurns
-from obcd.core.endpoint.faults import Remedy, job_unreadable, worker_fault
+from obcd.core.endpoint.faults import Fault, Remedy, job_unreadable, server_ended, worker_fault
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import (
     JobSettings,
@@ -52,6 +52,7 @@ from obcd.errors import LineError
 from obcd.logs.setup import fault_text
 from obcd.ollama.client import HUNG, TIMED_OUT
 from obcd.ollama.control import Probe, probe
+from obcd.ollama.repetition import with_other_seed
 from obcd.ollama.structured import ask_fitting
 from obcd.ollama.transport import Transport
 from obcd.secret import Secret
@@ -60,8 +61,19 @@ from obcd.spool.job.cache import AnswerCache
 from obcd.spool.job.job_folder import read_header, read_request_line
 from obcd.workers.channel import Channel, ClosedError
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Stepped, Uncached
-from obcd.workers.recovery_driver import RecoveryDriver
+from obcd.workers.messages import (
+    Answered,
+    Ask,
+    Cancel,
+    Configure,
+    Faulted,
+    Probed,
+    ProbeNow,
+    Stepped,
+    Uncached,
+    Weighed,
+)
+from obcd.workers.recovery_driver import REPLACED, RecoveryDriver
 
 #: The number of jobs whose settings are kept; a job's settings never change.
 CACHED_JOBS = 64
@@ -69,6 +81,8 @@ CACHED_JOBS = 64
 LONG_LINE_BYTES = 2**20
 #: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
+#: Added to the fault of a request whose answer repeated itself again.
+TWICE = ", the second time with another seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +162,11 @@ class _Worker:
             threading.Thread(target=slot.run, daemon=True).start()
         self._common.asks.put(message)
 
-    def _give_back(self, result: Answered | Faulted) -> None:
-        """Send the outcome of a request; called by the threads of all slots."""
+    def _give_back(self, result: Answered | Faulted | Weighed) -> None:
+        """Send the outcome of a request, or that it will come; called by the threads of all slots."""
+        if isinstance(result, Weighed):
+            self._reply(result)
+            return
         self._in_flight.discard(result.ticket)  # first: a later cancellation is not kept
         self._common.withdrawn.discard(result.ticket)
         self._reply(result)
@@ -188,7 +205,7 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave the endpoint without probes
             return Probe(f"the worker failed while it probed it ({fault_text(error)})")
 
-    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached) -> None:
+    def _reply(self, message: Answered | Faulted | Probed | Stepped | Uncached | Weighed) -> None:
         try:
             self._channel.send(message)
         except ClosedError:
@@ -272,10 +289,13 @@ class _Common:
 class _Slot:
     """Room for one request in flight. Its own thread sends requests; the main thread may cancel them."""
 
-    def __init__(self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted], None]) -> None:
+    def __init__(
+        self, common: _Common, spec: WorkerSpec, give_back: Callable[[Answered | Faulted | Weighed], None]
+    ) -> None:
         self._asks, self._withdrawn = common.asks, common.withdrawn
         self._loader, self._recovery = common.loader, common.recovery
         self._jobs, self._answers, self._turns = common.jobs, common.answers, common.turns
+        self._refusals, self._cuts = common.recovery.refusals, common.recovery.cuts
         self._spec = spec
         self._give_back = give_back
         self._transport = Transport(spec.url, spec.connect_timeout_seconds, spec.token)
@@ -295,6 +315,7 @@ class _Slot:
                 if message.ticket in self._withdrawn:  # cancelled while it waited for a slot
                     self._transport.abort("cancelled")
             result = self._try_to_ask(message)
+            self._cuts.end(id(self))
             with self._lock:
                 self._ticket = self.limit = None
                 self._is_sent = False
@@ -347,30 +368,21 @@ class _Slot:
         outcome = self._recovery.refusal()
         if outcome is None:
             self._is_sent = True
-            self.limit = monotonic() + settings.load_timeout_seconds
-            outcome = self._loader.ensure(self._transport, signature)
+            outcome = self._load(asked)
         if outcome is None:
             sent_at = monotonic()
-            seconds = self._seconds(asked, message.attempt)
-            self.limit = sent_at + seconds
-            last = sent_at + settings.request_timeout_seconds
-            result = ask_fitting(
-                self._transport, request, settings, lambda took: self._extend(message.ticket, took, seconds, last)
-            )
+            asked, result = self._send(message, asked)
             if isinstance(result, ModelAnswer):
                 outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
                 if outcome is None:
                     self._recovery.deadlines.note(signature, result.cost)
                     result = self._turns.with_wait(result, sent_at, monotonic())
-                    if key is not None:
+                    if key is not None and asked.request is request:
                         self._answers.keep(key, result)
                     return self._answered(message, asked, result)
             else:
-                outcome = result
-                is_silent = self._is_overdue and self._recovery.on_silence(signature, sent_at)
-                if is_silent and outcome.kind is FaultKind.TIMEOUT:
-                    outcome = replace(outcome, message=f"{outcome.message}, {SILENCE}")
-        if outcome.remedy is not Remedy.NEVER:
+                outcome = self._weigh(message, result, asked, sent_at)
+        if outcome.remedy is not Remedy.NEVER and not outcome.is_refusal:
             self._loader.forget()
         return Faulted(message.ticket, request.line, outcome)
 
@@ -378,6 +390,59 @@ class _Slot:
         """Return the answer of an earlier job, unless it says nothing and the job does not keep such answers."""
         known = self._answers.find(key) if key is not None else None
         return None if known is not None and known.is_empty and settings.empty != "keep" else known
+
+    def _load(self, asked: _Asked) -> Fault | None:
+        """Load the model for a request; its fault is not that of the request, which was not sent."""
+        self.limit = monotonic() + asked.settings.load_timeout_seconds
+        fault = self._loader.ensure(self._transport, asked.signature)
+        if fault is not None and fault.kind is FaultKind.CUT:
+            fault = server_ended() if self._cuts.is_server_gone(id(self), None, self._spec.token) else fault
+        return fault and replace(fault, reached_model=False)
+
+    def _send(self, message: Ask, asked: _Asked) -> tuple[_Asked, ModelAnswer | Fault]:
+        """Send a request; if its answer repeats itself, once more with another seed.
+
+        Returns:
+            The request that was sent last, and its result.
+        """
+        sent_at = monotonic()
+        seconds = self._seconds(asked, message.attempt)
+        self.limit = sent_at + seconds
+        last = sent_at + asked.settings.request_timeout_seconds
+
+        def has_time(took: float) -> bool:
+            return self._extend(message.ticket, took, seconds, last)
+
+        self._cuts.begin(id(self))
+        result = ask_fitting(self._transport, asked.request, asked.settings, has_time)
+        if isinstance(result, Fault) and result.kind is FaultKind.REPETITION:
+            other = with_other_seed(asked.request, asked.settings)
+            if other is not None and has_time(monotonic() - sent_at):
+                asked = asked._replace(request=other)
+                result = ask_fitting(self._transport, other, asked.settings, has_time)
+                if isinstance(result, Fault) and result.kind is FaultKind.REPETITION:
+                    result = replace(result, message=result.message + TWICE)
+        return asked, result
+
+    def _weigh(self, message: Ask, fault: Fault, asked: _Asked, sent_at: float) -> Fault:
+        """Return a fault as it counts, once it is known whether the server ended, hung, or refuses this request."""
+        token, signature = self._spec.token, asked.signature
+        with self._lock:
+            self.limit, is_overdue = None, self._is_overdue  # the request is over
+        if is_overdue:
+            if not self._recovery.on_silence(signature, sent_at) or fault.kind is not FaultKind.TIMEOUT:
+                return fault
+            # Only a last attempt needs to know: others are sent again in any case.
+            if message.attempt >= asked.settings.attempts and self._recovery.wait_for_reload(signature):
+                return REPLACED
+            return replace(fault, message=f"{fault.message}, {SILENCE}")
+        if fault.kind is FaultKind.CUT:
+            listed = signature if self._loader.was_listed else None
+            return server_ended() if self._cuts.is_server_gone(id(self), listed, token) else fault
+        self._cuts.end(id(self))
+        if self._refusals.needs_proof(fault, signature, sent_at):
+            self._give_back(Weighed(message.ticket))
+        return self._refusals.weigh(fault, signature, sent_at, asked.settings.load_timeout_seconds, token)
 
     def _seconds(self, asked: _Asked, attempt: int) -> float:
         """Return how long a request may take, in seconds."""

@@ -28,6 +28,7 @@ from tests.bench import (
     speed,
     stragglers,
     streaming,
+    whose_fault,
     workers,
 )
 from tests.bench.figures import Measurement, Row, combine, render
@@ -50,6 +51,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "streaming": streaming.measure,
     "flood": flood.measure,
     "host": host.measure,
+    "refused": whose_fault.measure_refused,
+    "ending": whose_fault.measure_ending,
 }
 
 

@@ -424,8 +424,12 @@ def test_endpoint_that_fails_is_left_alone_with_growing_pauses_and_comes_back_by
     coordinator.drop(prompts(30))
 
     # when it was tried some times
-    wait_until(lambda: len(server.account()) >= 8)
-    arrived = [record["arrived"] for record in server.account()]
+    def arrivals() -> list[float]:
+        """Return when requests came, without the tokens by which the endpoint is to prove itself."""
+        return [record["arrived"] for record in server.account() if record["prompt"] != ONE_TOKEN]
+
+    wait_until(lambda: len(arrivals()) >= 8)
+    arrived = arrivals()
 
     # then three come at once, and each further one after twice the pause
     gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]

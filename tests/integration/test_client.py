@@ -144,6 +144,8 @@ MARKED: dict[str, tuple[str, Remedy, bool, Harm]] = {
     "status=503": ("busy", Remedy.HERE, False, Harm.NONE),
     "cut": ("cut", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "done-false": ("aborted", Remedy.ELSEWHERE, True, Harm.STRIKE),
+    "repeat": ("repetition", Remedy.NEVER, True, Harm.NONE),
+    "eof": ("server_error", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "redirect": ("redirect", Remedy.ELSEWHERE, True, Harm.STRIKE),
     "garbage": ("invalid_reply", Remedy.ELSEWHERE, True, Harm.STRIKE),
 }
@@ -160,6 +162,7 @@ class TestFaults:
     def test_every_fault_that_the_simulation_knows_is_tested_here(self) -> None:
         elsewhere = {
             "crash-load",
+            "kill-server",
             "hang",
             "stuck",
             "drip",

@@ -171,6 +171,21 @@ class Bind(_JobCall[JobControls | None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Hold(_JobCall[None]):
+    """Pause a job from inside, until it is resumed.
+
+    Attributes:
+        why: The reason, for people.
+    """
+
+    why: str
+
+    def run(self, layout: Layout) -> None:
+        """See `control.hold`."""
+        control.hold(layout.jobs / self.header.id, self.why)
+
+
+@dataclass(frozen=True, slots=True)
 class Publish(_JobCall[Path]):
     """Write a complete job's outputs and publish its folder.
 

@@ -30,7 +30,7 @@ from obcd.core.scheduling.scheduler import Scheduler
 from obcd.core.scheduling.weights import shorten
 from obcd.ollama.control import Probe
 from obcd.spool.outbox.publication import EndpointFacts
-from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached
+from obcd.workers.messages import Answered, Ask, Cancel, Faulted, Probed, ProbeNow, Stepped, Uncached, Weighed
 from obcd.workers.pool import Lost, Pool, Received
 from obcd.workers.worker import WorkerSpec
 
@@ -324,6 +324,8 @@ class Endpoints:
                 self._on_probed(event.endpoint, probe, now)
             case Uncached(reason):
                 self._log_uncached(reason)
+            case Weighed(ticket):
+                self.scheduler.on_weighed(ticket, event.endpoint)
             case Stepped(text):
                 self._on_recovery_step(event.endpoint, text, now)
             case _:

@@ -12,12 +12,12 @@ import logging
 import stat
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from obcd.coordinator.clerk.calls import CallFailed, Publish, PublishLeft
+from obcd.coordinator.clerk.calls import CallFailed, Hold, Publish, PublishLeft
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_index import JobIndex
@@ -59,7 +59,8 @@ class Jobs:
 
     Args:
         clerks: The clerks for loading, and those for publishing.
-        counts: Whether the starts of each job are counted (see `crash_count`).
+        counts: Whether the starts of each job are counted (see `crash_count`), and whether a job may be held; not in
+            `obcd batch`, where nobody could resume it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Jobs:
         self._recorder = recorder
         self._outbox_clerks = clerks[1]
         self._progress_folders = progress_folders
+        self._can_hold = counts
         self.running: dict[str, RunningJob] = {}
         #: {job that waits to become active: its header}, the oldest first
         self.accepted: dict[str, JobHeader] = {}
@@ -129,8 +131,12 @@ class Jobs:
         return self._controls.get(job, NONE)
 
     def is_paused(self, job: str) -> bool:
-        """Return whether a job is paused."""
-        return job in self._paused
+        """Return whether a job is paused, by its user or by obcd itself."""
+        return job in self._paused or bool(self.controls(job).held)
+
+    def held(self) -> list[str]:
+        """Return why obcd itself paused jobs, for people."""
+        return [one.held for one in self._controls.values() if one.held and one.canceller is None]
 
     def state(self, job: str) -> JobState:
         """Return the state of an unfinished job."""
@@ -145,7 +151,7 @@ class Jobs:
         controls = self._controls.get(job)
         if controls is not None and controls.canceller is not None:
             return JobState.CANCELLED
-        return JobState.PAUSED if job in self._paused else JobState.ACCEPTED
+        return JobState.PAUSED if self.is_paused(job) else JobState.ACCEPTED
 
     def views(self, now: float, obstacle: str) -> tuple[JobView, ...]:
         """Return the views of the running jobs, of the oldest waiting jobs, and of those that are set aside.
@@ -156,10 +162,11 @@ class Jobs:
         running = [job.view(now, obstacle) for job in self.running.values()]
         old, self._waiting_views = self._waiting_views, {}
         for header in (*islice(self.accepted.values(), MOST_REPORTED), *self.quarantine.later):
-            state, priority = self._idle_state(header.id), self.controls(header.id).rank.among_own
+            state, controls = self._idle_state(header.id), self.controls(header.id)
+            priority = controls.rank.among_own
             view = old.get(header.id)
             if view is None or (view.state, view.priority) != (state, priority):
-                view = idle_view(header, state, priority=priority)
+                view = idle_view(header, state, controls.held, priority)
             self._waiting_views[header.id] = view
         return (*running, *self._waiting_views.values(), *self.quarantine.views())
 
@@ -200,6 +207,8 @@ class Jobs:
         self.quarantine.take_over(recovery.quarantined, recovery.in_vain)
         for header in wanted:
             self.take(header)
+            if held := self.controls(header.id).held:
+                self._progress_folders.show_kept(header, idle_view(header, JobState.PAUSED, held))
         for header in recovery.quarantined:
             self.job_index.add(header)
             if self.controls(header.id).canceller is not None:
@@ -284,6 +293,7 @@ class Jobs:
             running.move(JobState.CANCELLED)
         elif self.is_paused(header.id):
             running.move(JobState.PAUSED)
+        running.held = self.controls(header.id).held
         self.running[header.id] = running
         self._recorder.open(header.id, outcome.replay.size)
         self._endpoints.on_limits(header.settings)
@@ -295,6 +305,7 @@ class Jobs:
     def bind(self, job: str, controls: JobControls) -> None:
         """Apply new controls to a job; a job that has finished meanwhile is ignored."""
         known = {header.id: header for header in self.addressable()}
+        controls = replace(controls, held=self.controls(job).held)  # `hold` and `resume` decide that
         if job not in known or controls == self.controls(job):
             return
         old, self._controls[job] = self.controls(job), controls
@@ -322,21 +333,64 @@ class Jobs:
             self._scheduler.remove_job(job)
 
     def resume(self, job: str) -> None:
-        """Release a job that was set aside, so that it is started again."""
+        """Release a job that was set aside or held, so that it goes on."""
         self.quarantine.release(job)
+        if self.controls(job).held:
+            self._controls[job] = replace(self.controls(job), held="")
+            if (running := self.running.get(job)) is not None:
+                running.held = ""
+                running.refusals.on_resume()
+            else:
+                self._progress_folders.end_progress(job)
+            self._on_pause_changed({job})
+
+    def on_refused(self, job: str, ordinal: int, endpoint: str) -> None:
+        """Count a request that failed because the endpoints refuse it; if there are too many, hold the job.
+
+        Args:
+            endpoint: The one that refused it last.
+        """
+        running = self.running[job]
+        is_too_much = running.refusals.add(running.lines_of(ordinal), running.header.requests)
+        if not is_too_much or running.held or running.state not in (JobState.RUNNING, JobState.PAUSED):
+            return
+        if not running.backlog.unfinished or not self._can_hold:
+            return
+        header, refused = running.header, running.refusals.refused
+        running.held = (
+            f"{header.label} is paused: {refused} of its {header.requests} requests failed with an error of the servers"
+            f" that obcd does not know, the last one on {endpoint}, while they answer others: look into the server's "
+            f"log, then obcd resume {header.id}, or obcd cancel {header.id} to end it"
+        )
+        self._controls[job] = replace(self.controls(job), held=running.held)
+        self._outbox_clerks.submit(Hold(header, running.held), partial(self._on_held, job))
+        self._on_pause_changed({job})
+
+    def _on_held(self, job: str, outcome: CallFailed | None) -> None:
+        if outcome is not None:
+            extra = {"action": "hold_failed", "job": job}
+            logger.error("job %s is paused, which a restart forgets: %s", job, outcome.reason, extra=extra)
 
     def pause(self, jobs: frozenset[str]) -> None:
         """Pause exactly these jobs: none of their requests are sent, requests in flight finish."""
         if jobs == self._paused:
             return
         changed, self._paused = jobs ^ self._paused, jobs
+        self._on_pause_changed(changed)
+
+    def _on_pause_changed(self, jobs: Collection[str]) -> None:
+        """Pause or continue jobs of which it has changed who pauses them."""
         self._line_up_all()
-        for header in [header for header in self.unfinished() if header.id in changed]:
-            is_paused, running = header.id in jobs, self.running.get(header.id)
-            if running is not None and running.state in (JobState.RUNNING, JobState.PAUSED):
-                running.move(JobState.PAUSED if is_paused else JobState.RUNNING)
+        for header in [header for header in self.unfinished() if header.id in jobs]:
+            is_paused, running = self.is_paused(header.id), self.running.get(header.id)
+            state = JobState.PAUSED if is_paused else JobState.RUNNING
+            if running is not None and running.state in (JobState.RUNNING, JobState.PAUSED) and running.state != state:
+                running.move(state)
             extra = {"action": "job_paused" if is_paused else "job_resumed", "job": header.id}
-            logger.info("%s %s", header.label, "is paused" if is_paused else "is resumed", extra=extra)
+            if held := self.controls(header.id).held:
+                logger.warning("%s", held, extra=extra)
+            else:
+                logger.info("%s %s", header.label, "is paused" if is_paused else "is resumed", extra=extra)
             self.revision += 1
 
     # --- going ---------------------------------------------------------------------------------------------------

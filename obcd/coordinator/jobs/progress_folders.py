@@ -49,8 +49,8 @@ class ProgressFolders:
         self._do(partial(self._folders.end_progress, job))
 
     def show_kept(self, header: JobHeader, view: JobView) -> None:
-        """Show a job that is set aside, in place of its progress."""
-        self._do(partial(self._folders.show_progress, header, view.to_json()))
+        """Show a job that is set aside, in place of its progress, with the reason."""
+        self._do(partial(self._folders.show_progress, header, view.to_json(), view.trouble))
 
     def show(
         self,
@@ -70,7 +70,8 @@ class ProgressFolders:
         for job in jobs:
             if now - job.shown_at >= PROGRESS_SECONDS and not job.trouble:
                 job.shown_at = now
-                self._do(partial(self._folders.show_progress, job.header, job.view(now, outage()).to_json()))
+                document = job.view(now, outage()).to_json()
+                self._do(partial(self._folders.show_progress, job.header, document, job.held))
         if now < self._look_at:
             return
         self._look_at, found = now + LOOK_SECONDS, waiting()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from obcd.clock import timestamp, wall
 from obcd.coordinator.jobs.recorder import Entry
+from obcd.coordinator.jobs.refusal_count import RefusalCount
 from obcd.coordinator.view import JobState, JobView
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
@@ -36,12 +37,18 @@ class RunningJob:
     times: Sequence[int] | None = None  # by ordinal, how many requests share its result; None: one each
     state: JobState = JobState.RUNNING
     trouble: str = ""
+    held: str = ""  # why obcd itself has paused it
+    refusals: RefusalCount = field(default_factory=RefusalCount)
     lacks_room: bool = False  # its results could not be published because there was no free space
     shown_at: float = field(default=-1e9)  # when its progress was last shown
 
     def entry(self, ordinal: int, record: bytes, counts: Counts) -> Entry:
         """Return a result to be written to disk; it counts once for each of the equal requests that share it."""
-        return Entry(self.header.id, record, counts.times(self.times[ordinal] if self.times is not None else 1))
+        return Entry(self.header.id, record, counts.times(self.lines_of(ordinal)))
+
+    def lines_of(self, ordinal: int) -> int:
+        """Return how many equal requests share the result of one."""
+        return self.times[ordinal] if self.times is not None else 1
 
     def eta_seconds(self, now: float) -> float | None:
         """Return how long the rest takes at the present rate; None while that is not known."""
@@ -68,7 +75,7 @@ class RunningJob:
         counts, is_going = self.counts, self.state is not JobState.PAUSED
         eta = self.eta_seconds(now) if is_going else None
         return replace(
-            idle_view(self.header, self.state, self.trouble or obstacle, self.backlog.rank.among_own),
+            idle_view(self.header, self.state, self.trouble or self.held or obstacle, self.backlog.rank.among_own),
             done=counts.done,
             failed=counts.failures,
             cut_short=counts.cut_short,

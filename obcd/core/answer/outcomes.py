@@ -157,6 +157,7 @@ class Failure:
         message: One sentence for people.
         attempts: 0 if it was not sent.
         endpoint: The endpoint of the last attempt, "" if the request was not sent.
+        reply: The server's error text where obcd does not know it; it may quote the prompt. Never logged.
         responses: For a line with several answers: those that came.
     """
 
@@ -166,6 +167,7 @@ class Failure:
     message: str
     attempts: int = 0
     endpoint: str = ""
+    reply: str = ""
     kept: KeptAnswer | None = None
     same_as: int | None = None
     responses: tuple[Response, ...] = ()

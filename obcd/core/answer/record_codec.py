@@ -243,10 +243,11 @@ def _cost_fields(cost: Cost) -> dict[str, object]:
 
 
 def _kept_fields(failure: Failure) -> dict[str, object]:
+    fields: dict[str, object] = {"reply": failure.reply} if failure.reply else {}
     kept = failure.kept
     if kept is None:
-        return {}
-    fields: dict[str, object] = {"response": kept.text}
+        return fields
+    fields["response"] = kept.text
     if kept.tool_calls is not None:
         fields["tool_calls"] = kept.tool_calls
     if kept.thinking is not None:
@@ -330,5 +331,6 @@ def _failure(record: dict[str, Any]) -> Failure:
         message=record["message"],
         attempts=record["attempts"],
         endpoint=record.get("endpoint", ""),
+        reply=record.get("reply", ""),
         kept=kept,
     )

@@ -43,7 +43,13 @@ class Fault:
         harm: What it says about the endpoint.
         retry_after: Seconds that the server requested to wait, 0 if it did not say.
         needs: The context length with which the same request is likely to succeed, in tokens; 0: none would help.
+        reached_model: Whether the model may have worked on the request. One that waited for a slot or for the load
+            cannot have caused a crash.
+        is_refusal: Whether the endpoint refuses this request with an error that obcd does not know, and computed a
+            token for another one: then the request is at fault.
         kept: The unusable answer, and what it cost. Never logged.
+        reply: The server's error text where obcd does not know it, at most 500 characters. It may quote the prompt: it
+            is recorded, and never logged.
     """
 
     kind: FaultKind
@@ -53,7 +59,10 @@ class Fault:
     harm: Harm = Harm.NONE
     retry_after: float = 0.0
     needs: int = 0
+    reached_model: bool = True
+    is_refusal: bool = False
     kept: KeptAnswer | None = field(default=None, repr=False)
+    reply: str = field(default="", repr=False)
 
     def failure(self, ordinal: int, line: int, attempts: int = 0, endpoint: str = "") -> Failure:
         """Return the failure of a request that ends with this fault; the arguments are those of `Failure`."""
@@ -65,6 +74,7 @@ class Fault:
             attempts=attempts,
             endpoint=endpoint,
             kept=self.kept,
+            reply=self.reply,
         )
 
 
@@ -87,6 +97,17 @@ def attempt_cancelled() -> Fault:
 def job_unreadable(error: Exception) -> Fault:
     """Return the fault of a request that cannot be read from its job's folder."""
     return Fault(FaultKind.UNREADABLE, f"the job's folder cannot be read ({type(error).__name__})", Remedy.HERE)
+
+
+def server_ended() -> Fault:
+    """Return the fault of a request in flight at a server that ended, with everything else in flight there."""
+    return Fault(
+        FaultKind.CUT,
+        "the server ended during this request, or was restarted",
+        Remedy.ELSEWHERE,
+        costs_attempt=False,
+        harm=Harm.STRIKE,
+    )
 
 
 def worker_lost() -> Fault:

@@ -4,7 +4,7 @@
                        │ yes          └─ no answer ──────────────────────────────► REST
                        ▼
                      TOKEN: is one token computed? ── yes, or an error ──────────► OVER: it is slow, nothing is done
-                       │ no answer
+                       │ no answer    └─ yes, by another process ─► DROP: break off what is in flight ─► OVER
                        ▼
                      CANCEL: break off what is in flight; Ollama ends no process that is in use
                        ▼
@@ -36,6 +36,7 @@ class RecoveryStep(StrEnum):
     CALM = "calm"  # nothing is wrong
     LOOK = "look"  # ask whether the model is loaded: a token would begin a load, and giving it up would end that load
     TOKEN = "token"  # noqa: S105 - request the computation of one token
+    DROP = "drop"  # the server has replaced the process that hung: abort what is in flight at that one
     CANCEL = "cancel"  # abort what is in flight
     UNLOAD = "unload"  # have the model's process ended
     GONE = "gone"  # wait until it has ended
@@ -47,6 +48,7 @@ class RecoveryFinding(StrEnum):
     """The finding of a step."""
 
     YES = "yes"
+    RELOADED = "reloaded"  # yes, after the server had loaded the model again by itself
     NO = "no"
     SILENT = "silent"  # the server accepted the call and did not answer in time
     ERROR = "error"  # it answered with an error, or not as Ollama does
@@ -63,6 +65,8 @@ MOVES: Mapping[tuple[RecoveryStep, RecoveryFinding], RecoveryStep] = {
     (RecoveryStep.LOOK, RecoveryFinding.SILENT): RecoveryStep.REST,
     (RecoveryStep.TOKEN, RecoveryFinding.YES): RecoveryStep.OVER,
     (RecoveryStep.TOKEN, RecoveryFinding.ERROR): RecoveryStep.OVER,
+    (RecoveryStep.TOKEN, RecoveryFinding.RELOADED): RecoveryStep.DROP,
+    (RecoveryStep.DROP, RecoveryFinding.YES): RecoveryStep.OVER,
     (RecoveryStep.TOKEN, RecoveryFinding.SILENT): RecoveryStep.CANCEL,
     (RecoveryStep.CANCEL, RecoveryFinding.YES): RecoveryStep.UNLOAD,
     (RecoveryStep.UNLOAD, RecoveryFinding.YES): RecoveryStep.GONE,
@@ -81,6 +85,7 @@ SILENCE = "no request gets an answer: checking whether the server hangs"
 #: {step: the sentence when it is taken}; the other steps have none
 SENTENCES: Mapping[RecoveryStep, str] = {
     RecoveryStep.TOKEN: "no request gets an answer: one token is requested, to see whether the server is slow or hangs",
+    RecoveryStep.DROP: "a token came, after the server had loaded the model again: its requests in flight are aborted",
     RecoveryStep.CANCEL: "it hangs, no token came: its requests in flight are aborted, and its model is unloaded",
 }
 
@@ -88,6 +93,7 @@ SENTENCES: Mapping[RecoveryStep, str] = {
 ENDINGS: Mapping[RecoveryStep, str] = {
     RecoveryStep.LOOK: "its model is not loaded: it is loaded again before the next request",
     RecoveryStep.TOKEN: "a token came: it is slow, and does not hang",
+    RecoveryStep.DROP: "it hung, and the server has loaded its model again by itself",
     RecoveryStep.GONE: "it hung: its model is unloaded, and loaded again before the next request",
 }
 

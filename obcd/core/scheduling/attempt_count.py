@@ -10,6 +10,8 @@ from obcd.core.scheduling.poison import RequestKey
 
 #: Attempts that cost nothing (the endpoint's own faults) after which they do cost, so that nothing goes round for ever.
 FREE_FAULTS = 50
+#: Refusals of a request, on different endpoints where there are several, after which it is not sent again.
+REFUSALS = 2
 
 
 class AttemptCount:
@@ -18,16 +20,24 @@ class AttemptCount:
     def __init__(self) -> None:
         #: {request: faults that did not count as an attempt}
         self._free: dict[RequestKey, int] = {}
+        #: {request: how often an endpoint that serves others refused it}
+        self._refusals: dict[RequestKey, int] = {}
 
     def note(self, backlog: Backlog, lease: Lease, fault: Fault) -> None:
         """Count a fault, as an attempt or as a free one."""
         if fault.harm is Harm.UNFIT:  # such an endpoint is left out, so nothing goes round
             return
+        if fault.is_refusal:
+            self._refusals[lease.request] = self._refusals.get(lease.request, 0) + 1
         free = self._free.get(lease.request, 0)
         if fault.costs_attempt or free >= FREE_FAULTS:
             backlog.attempts[lease.ordinal] = backlog.attempts.get(lease.ordinal, 0) + 1
         else:
             self._free[lease.request] = free + 1
+
+    def is_refused(self, lease: Lease) -> bool:
+        """Return whether a request was refused so often that it is at fault."""
+        return self._refusals.get(lease.request, 0) >= REFUSALS
 
     def back_off(self, backlog: Backlog, lease: Lease, fault: Fault, goes_elsewhere: bool) -> float:
         """Return the pause before the next attempt, in seconds.
@@ -42,7 +52,9 @@ class AttemptCount:
     def forget(self, request: RequestKey) -> None:
         """Forget a request that has its result."""
         self._free.pop(request, None)
+        self._refusals.pop(request, None)
 
     def forget_job(self, job: str) -> None:
         """Forget the requests of a job."""
         self._free = {key: count for key, count in self._free.items() if key[0] != job}
+        self._refusals = {key: count for key, count in self._refusals.items() if key[0] != job}

@@ -12,6 +12,9 @@ from obcd.core.endpoint.signature_health import SignatureHealth
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.poison import RequestKey
 
+#: Most requests of an endpoint that occupy no slot because their fault is being examined.
+MOST_WEIGHED = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -62,6 +65,8 @@ class Holder:
     digests: dict[str, str] | None = None  # {canonical name of a model it has: digest}; None: never reached
     loaded: Signature | None = None
     leases: dict[int, Lease] = field(default_factory=dict)
+    #: Tickets of leases that occupy no slot: the server has replied, and the worker examines whose fault that was.
+    weighed: set[int] = field(default_factory=set)
     #: {model: the slots of its runner here}; Ollama gives some families of models one slot, whatever its settings say
     finders: dict[str, SlotFinder] = field(default_factory=dict)
     #: For the signature that is loaded.
@@ -111,4 +116,9 @@ class Holder:
         """Return how many more requests the endpoint may hold."""
         slots = self.slots
         open_slots = slots if self.health.state is EndpointState.UP else self.health.open_slots(slots)
-        return open_slots - len(self.leases)
+        held = len(self.leases)
+        if self.weighed:
+            self.weighed &= self.leases.keys()
+            if self.health.state is EndpointState.UP:
+                held -= min(len(self.weighed), MOST_WEIGHED)
+        return open_slots - held

@@ -198,6 +198,7 @@ class Scheduler:
             self._learn(holder, backlog, lease, span, now)
         if backlog is None:
             return None
+        self._suspects.on_answer(lease.request, now)
         self._end(backlog, lease)
         return lease
 
@@ -239,6 +240,12 @@ class Scheduler:
             return None  # the other one goes on
         self._overtake(lease, now)
         return lease, self._settle_fault(backlog, lease, found.fault, now), found.fault
+
+    def on_weighed(self, ticket: int, endpoint: str) -> None:
+        """Record that the server has replied to a request with a fault that is being examined: its slot is free."""
+        holder = self._endpoints[endpoint]
+        if ticket in holder.leases:
+            holder.weighed.add(ticket)
 
     def take_overtaken(self) -> list[Overtaken]:
         """Return the leases that ended since the last call because another endpoint was first: to be aborted."""
@@ -458,7 +465,8 @@ class Scheduler:
         if fault.needs and backlog.enlarge(ordinal, fault.needs, now):
             return False
         self._charges.note(backlog, lease, fault)
-        if fault.remedy is Remedy.NEVER or backlog.attempts.get(ordinal, 0) >= backlog.limit:
+        is_refused = self._charges.is_refused(lease)
+        if fault.remedy is Remedy.NEVER or is_refused or backlog.attempts.get(ordinal, 0) >= backlog.limit:
             self._end(backlog, lease)
             return True
         goes_elsewhere = fault.remedy is Remedy.ELSEWHERE and backlog.on_failed_on(

@@ -32,6 +32,8 @@ from obcd.spool.job.job_folder import JobHeader, read_firsts, read_places
 
 #: Failures per write when a job is cancelled: a few megabytes.
 CHUNK = 10_000
+#: The file in a job's folder that says why obcd itself paused it.
+HELD = "held"
 
 
 class ControlVerb(StrEnum):
@@ -39,7 +41,7 @@ class ControlVerb(StrEnum):
 
     CANCEL = "cancel"  # lines without a result become failures, the job is published
     PAUSE = "pause"  # no request of it is sent while the file is there
-    RESUME = "resume"  # removes the pause; a job in quarantine is tried again
+    RESUME = "resume"  # removes the pause, also that of obcd itself; a job in quarantine is tried again
     PRIORITY = "priority"  # followed by a number: `.priority-10`
 
 
@@ -74,10 +76,12 @@ class JobControls:
     Attributes:
         rank: Its priority.
         canceller: The uid of the user who cancelled it; None if it is not cancelled.
+        held: Why obcd itself paused it, for people; "" if it did not. A resume ends that.
     """
 
     rank: Rank = COMMON
     canceller: int | None = None
+    held: str = ""
 
 
 def control_name(name: str, verb: ControlVerb, value: int = 0) -> str:
@@ -162,6 +166,7 @@ def bind(layout: Layout, control: Control, job: str, by_daemon: bool) -> JobCont
     }
     if control.verb is ControlVerb.RESUME:
         crash_count.release(folder)
+        disk.remove(folder / HELD)
         take_back(layout, Key(control.key.profile, control_name(control.key.name, ControlVerb.PAUSE)))
     else:
         disk.write_json(folder / control.verb, document, 0o600)
@@ -235,7 +240,23 @@ def read_job_controls(folder: Path) -> JobControls:
     if priority is not None:
         value = priority["value"]
         rank = Rank(value, value) if priority["by_daemon"] else Rank(0, value)
-    return JobControls(rank, None if cancel is None else cancel["uid"])
+    return JobControls(rank, None if cancel is None else cancel["uid"], _read_held(folder))
+
+
+def hold(folder: Path, why: str) -> None:
+    """Pause a job from inside, until it is resumed; this survives a restart.
+
+    Raises:
+        OSError: If a disk operation fails.
+    """
+    disk.write_json(folder / HELD, {"at": timestamp(wall()), "why": why}, 0o600)
+
+
+def _read_held(folder: Path) -> str:
+    try:
+        return str(disk.read_json(folder / HELD)["why"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _read(path: Path) -> _Order | None:

@@ -26,6 +26,7 @@ WORKING_FILES = (
     ledger.NAME,
     "index",
     "firsts",
+    "held",
     "job.json",
     "cancel",
     "priority",

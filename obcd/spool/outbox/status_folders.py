@@ -1,6 +1,6 @@
 """Status folders in the outbox: the progress of a running job, and why a drop is not accepted.
 
-outbox/notes.partial/   progress.json while the job runs
+outbox/notes.partial/   progress.json while the job runs; why.txt beside it if obcd has paused the job
 outbox/notes.waiting/   why.txt while a drop is not accepted
 
 With `[spool] per_user` they are in the home of the submitter, outbox/<user>/ (see `user_folders`).
@@ -53,8 +53,12 @@ class StatusFolders:
                 if folder.name.endswith((".partial", ".waiting")):
                     _remove_status_folder(folder)
 
-    def show_progress(self, header: JobHeader, document: Mapping[str, object]) -> None:
-        """Show the progress of a job in `<stem>.partial/progress.json`."""
+    def show_progress(self, header: JobHeader, document: Mapping[str, object], why: str = "") -> None:
+        """Show the progress of a job in `<stem>.partial/progress.json`.
+
+        Args:
+            why: Why obcd has paused it; "" if it has not.
+        """
         folder = self._partial.get(header.id)
         try:
             if folder is None or (os.path.lexists(folder) and not _is_status_folder(folder)):
@@ -62,6 +66,10 @@ class StatusFolders:
             _make_status_folder(folder)
             self._partial[header.id] = folder
             disk.show_json(folder / "progress.json", document)
+            if why:
+                (folder / "why.txt").write_text(f"{why}\n", "utf-8")
+            else:
+                (folder / "why.txt").unlink(missing_ok=True)
         except OSError as error:
             extra = {"action": "sign_failed", "job": header.id}
             logger.debug("progress of %s not shown: %s", header.id, error.strerror, extra=extra)

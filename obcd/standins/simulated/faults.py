@@ -24,9 +24,12 @@ KINDS: Mapping[str, str] = {
     "drip": "answers one byte per second, without end",
     "crash": "the runner dies: 500 for all its requests, then the model is loaded again",
     "crash-load": "as crash, and the load after it fails",
-    "status": "answers with this status, e.g. status=503",
+    "kill-server": "the whole server ends: all its connections are cut; it listens again after this many seconds",
+    "status": "answers with this status, e.g. status=503; 500 has a text that no version of Ollama has",
+    "eof": "500 as from a model's process that ended",
     "cut": "drops the connection in the middle of the reply",
     "done-false": "200 with done:false and no metrics",
+    "repeat": "as done-false, and the answer ends with the same word forty times",
     "empty-thinking": "200 with thinking, no content, done_reason length",
     "blank": "200 with an answer of white space",
     "length": "200 with the answer cut short, done_reason length",
@@ -43,7 +46,7 @@ KINDS: Mapping[str, str] = {
 }
 
 #: kinds that need a value
-VALUED = {"status", "huge", "seconds", "tokens"}
+VALUED = {"kill-server", "status", "huge", "seconds", "tokens"}
 
 #: kinds that only change the prompt's length, the answer or its time; all others replace the answer
 MILD = {"seconds", "tokens", "garbled"}
@@ -60,13 +63,17 @@ STATUS_TEXTS = {
     404: "model not found",
     429: "too many requests",
     499: "request canceled",
-    500: "llama-server process no longer running: exit status 2",
+    500: "simulated status 500",
     503: "server busy, please try again.  maximum pending requests exceeded",
 }
 
 #: Ollama's message for a failed load
 LOAD_TEXT = "llama-server process has terminated: exit status 2"
 CRASH_TEXT = "an error was encountered while running the model: unexpected EOF"
+#: Ollama's message of an embedding whose process ended (ollama #6094)
+EOF_TEXT = 'do embedding request: Post "http://127.0.0.1:40001/embedding": EOF'
+#: what `repeat` appends; Ollama ends a generation after some thirty equal tokens
+REPEATED = " no" * 40
 
 #: bytes that `huge` writes at a time
 _BLOCK = 1 << 16
@@ -147,16 +154,16 @@ async def play(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) 
         EngineError: the fault is an error reply.
     """
     _refuse(fault)
-    if fault.kind == "done-false":
-        return replace(outcome, done_reason=None)
-    if fault.kind == "empty-thinking":
-        return replace(outcome, text="", thinking=outcome.text, done_reason="length")
-    if fault.kind == "blank":
-        return replace(outcome, text="\n \n")
-    if fault.kind in VECTOR_KINDS:
-        return outcome
-    if fault.kind == "length":
-        return replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length")
+    changed: Mapping[str, WorkOutcome] = {
+        "done-false": replace(outcome, done_reason=None),
+        "repeat": replace(outcome, text=outcome.text + REPEATED, done_reason=None),
+        "empty-thinking": replace(outcome, text="", thinking=outcome.text, done_reason="length"),
+        "blank": replace(outcome, text="\n \n"),
+        "length": replace(outcome, text=outcome.text[: len(outcome.text) // 2], done_reason="length"),
+        **dict.fromkeys(VECTOR_KINDS, outcome),
+    }
+    if fault.kind in changed:
+        return changed[fault.kind]
     await _REPLIES[fault.kind](fault, outcome, reply)
     return None
 
@@ -177,6 +184,8 @@ async def spoil(fault: SimulatedFault, vectors: list[list[float]]) -> list[list[
 
 
 def _refuse(fault: SimulatedFault) -> None:
+    if fault.kind == "eof":
+        raise EngineError(500, EOF_TEXT)
     if fault.kind == "status":
         status = int(fault.value)
         raise EngineError(status, STATUS_TEXTS.get(status, f"simulated status {status}"))
@@ -206,6 +215,11 @@ async def _cut(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) 
     reply.exchange.abort()
 
 
+async def _kill_server(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
+    reply.exchange.end_server(fault.value)
+    await asyncio.Event().wait()  # its connection is cut, which cancels this
+
+
 async def _redirect(fault: SimulatedFault, outcome: WorkOutcome, reply: EngineReply) -> None:
     reply.exchange.send(307, b"", extra="Location: http://127.0.0.1:9/api/chat\r\n")
 
@@ -233,6 +247,7 @@ _REPLIES: Mapping[str, Callable[[SimulatedFault, WorkOutcome, EngineReply], Awai
     "hang": _hang,
     "drip": _drip,
     "cut": _cut,
+    "kill-server": _kill_server,
     "redirect": _redirect,
     "garbage": _send_garbage,
     "huge": _send_huge,

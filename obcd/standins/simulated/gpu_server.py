@@ -198,7 +198,7 @@ class SimulatedEngine:
             await self._spend(_Plan(outcome, plan.factor / 2), seconds, reply)
             self._crash()
             raise EngineCrash(500, CRASH_TEXT)
-        if fault.kind not in {"status", "hang", "drip", "redirect"}:
+        if fault.kind not in {"status", "eof", "hang", "drip", "redirect"}:
             plan = replace(plan, outcome=await self._spend(plan, seconds, reply, fault.kind != "cut"))
         return await play(fault, plan.outcome, reply)
 

@@ -111,6 +111,11 @@ class OllamaApi:
         for runner in self._scheduler.runners():
             self._scheduler.expire(runner.signature.model)
 
+    def lose_all(self) -> None:
+        """Forget every loaded model: the server has ended."""
+        for runner in self._scheduler.runners():
+            self._scheduler.discard(runner)
+
     def stop(self) -> None:
         """Stop loading and expiring."""
         self._scheduler.stop()

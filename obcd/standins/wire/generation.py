@@ -23,10 +23,7 @@ from obcd.standins.wire.request_values import (
 )
 
 #: the error of a request that waited for a slot of a runner that has ended
-RUNNER_GONE = (
-    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
-    "check ollama server logs for details"
-)
+RUNNER_GONE = "llama-server process no longer running: unknown "
 
 
 class PieceWriter:

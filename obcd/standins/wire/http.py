@@ -125,6 +125,10 @@ class Exchange:
         self.close = True
         self._connection.abort()
 
+    def end_server(self, seconds: float) -> None:
+        """End the whole server: every connection is dropped; it listens again after so many seconds."""
+        self._connection.end_server(seconds)
+
     def finish(self) -> None:
         """Close the connection after all written bytes are sent, and accept no further request on it."""
         self.close = True
@@ -155,7 +159,13 @@ def find_header(head: str, lowered: str, name: str) -> str | None:
 class HttpConnection(asyncio.Protocol):
     """One client connection; answers its requests one after the other."""
 
-    def __init__(self, application: Application, connections: set[HttpConnection]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        connections: set[HttpConnection],
+        end_server: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self.end_server = end_server
         self.version = "HTTP/1.1"
         self.is_full = False
         self._application = application
@@ -336,10 +346,16 @@ class HttpConnection(asyncio.Protocol):
 
 
 class HttpServer:
-    """A listening socket and its connections."""
+    """A listening socket and its connections.
 
-    def __init__(self, application: Application) -> None:
+    Args:
+        on_end: called when a fault ends the server.
+    """
+
+    def __init__(self, application: Application, on_end: Callable[[], None] | None = None) -> None:
         self._application = application
+        self._on_end = on_end
+        self._return: asyncio.TimerHandle | None = None
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self.host = ""
@@ -353,12 +369,27 @@ class HttpServer:
         """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpConnection(self._application, self._connections), host, port, backlog=1024
+            lambda: HttpConnection(self._application, self._connections, self.end), host, port, backlog=1024
         )
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
 
+    def end(self, seconds: float) -> None:
+        """Close everything as a server does that is killed, and listen again after so many seconds."""
+        if self._return is None:
+            self.stop()
+            if self._on_end is not None:
+                self._on_end()
+            loop = asyncio.get_running_loop()
+            self._return = loop.call_later(seconds, lambda: loop.create_task(self._start_again()))
+
+    async def _start_again(self) -> None:
+        self._return = None
+        await self.start(self.host, self.port)
+
     def stop(self) -> None:
         """Close the socket and every connection at once, as Ollama does on SIGTERM (server/routes.go:2023)."""
+        if self._return is not None:
+            self._return.cancel()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):

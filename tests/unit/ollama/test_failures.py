@@ -121,7 +121,6 @@ ROWS: list[tuple[int, bytes, str, Remedy, bool, Harm]] = [
         STRIKE,
     ),
     (500, native("CUDA error: an illegal memory access"), "crashed", ELSEWHERE, COSTS, STRIKE),
-    (500, native("llama-server process no longer running: 2"), "server_error", ELSEWHERE, COSTS, STRIKE),
     (500, native("health resp: connection refused"), "server_error", ELSEWHERE, COSTS, STRIKE),
     (500, native("server not responding"), "server_error", ELSEWHERE, COSTS, STRIKE),
     (500, native("prediction aborted, token repeat limit reached"), "repetition", NEVER, COSTS, NONE),
@@ -155,6 +154,70 @@ def test_error_reply_has_its_meaning(
     assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (kind, remedy, costs, harm)
     assert fault.message.isprintable()
     assert 10 < len(fault.message) < 300
+
+
+def test_text_that_no_rule_knows_is_kept_and_in_no_message() -> None:
+    fault = judged(500, native(f"nobody knows this: {SECRET}"))
+
+    assert (fault.kind, fault.reply) == ("server_error", f"nobody knows this: {SECRET}")
+    assert "nobody" not in fault.message
+    assert SECRET not in repr(fault)
+    assert judged(400, native(SECRET)).reply == ""
+
+
+#: What Ollama and llama-server say of a schema, by version: (status, body).
+SCHEMA_REFUSALS = [
+    (500, native("invalid JSON schema in format")),  # up to v0.24
+    (500, native("Failed to create new sequence: unable to create sampling context")),
+    (400, inner("Failed to initialize samplers: failed to parse grammar", "invalid_request_error", 400)),
+    (400, inner("JSON schema conversion failed: Unrecognized schema: {}", "invalid_request_error", 400)),
+    (500, inner("failed to convert JSON schema to grammar")),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), SCHEMA_REFUSALS)
+def test_r20_schema_that_the_server_refuses_is_the_fault_of_its_line_alone(status: int, body: bytes) -> None:
+    fault = judged(status, body)
+
+    assert (fault.kind, fault.remedy, fault.harm) == ("bad_schema", NEVER, NONE)
+    assert "send_schema = false" in fault.message
+
+
+def test_r21_schema_refused_under_200_is_the_same() -> None:
+    fault = judged(200, native("failed to load model vocabulary required for format"))
+
+    assert (fault.kind, fault.remedy, fault.harm) == ("bad_schema", NEVER, NONE)
+    assert "send_schema = false" in fault.message
+
+
+@pytest.mark.parametrize("request_", ["chat", "embed"])
+@pytest.mark.parametrize("status", [400, 500])
+def test_r23_input_above_the_maximum_context_is_too_long(request_: str, status: int) -> None:
+    reply = Reply(status, native("input length exceeds maximum context length"))
+
+    fault = judge(reply, EMBED if request_ == "embed" else CHAT)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.remedy, fault.harm) == ("too_long", NEVER, NONE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llama-server process no longer running: unknown ",
+        "llama-server process no longer running: exit status 2 CUDA error",
+        "llama runner process no longer running: -1 ",  # up to v0.24
+    ],
+)
+@pytest.mark.parametrize(("status", "is_embed"), [(500, False), (500, True), (400, True)])
+def test_r27_request_that_waited_when_the_process_ended_belongs_to_the_crash(
+    text: str, status: int, is_embed: bool
+) -> None:
+    fault = judge(Reply(status, native(text)), EMBED if is_embed else CHAT)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.remedy, fault.harm) == ("crashed", ELSEWHERE, NONE)
+    assert (fault.costs_attempt, fault.reached_model) == (False, False)
 
 
 def chat(**changes: Any) -> bytes:
@@ -197,6 +260,18 @@ def test_200_that_is_no_answer_is_tried_elsewhere_and_counts_against_the_endpoin
     fault = judged(200, body)
 
     assert (fault.kind, fault.remedy, fault.costs_attempt, fault.harm) == (kind, ELSEWHERE, COSTS, STRIKE)
+
+
+@pytest.mark.parametrize("part", ["content", "thinking"])
+def test_r25_answer_that_ends_in_one_word_again_and_again_is_a_repetition(part: str) -> None:
+    text = "I do not know." + " no" * 40
+    message = {"role": "assistant", "content": "", part: text}
+
+    fault = judged(200, chat(message=message, done=False, done_reason=...))
+
+    assert (fault.kind, fault.remedy, fault.harm) == ("repetition", NEVER, NONE)
+    assert fault.kept is not None
+    assert text in (fault.kept.text, fault.kept.thinking)
 
 
 def test_error_under_200_is_judged_by_its_text() -> None:

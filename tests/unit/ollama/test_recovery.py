@@ -80,6 +80,26 @@ def test_server_that_answers_at_all_is_not_touched(monkeypatch: pytest.MonkeyPat
     assert [text.partition(":")[0] for text in server.said] == [wording("nobody-is-answered"), wording("a-token-came")]
 
 
+def test_process_that_the_server_has_replaced_hung_and_did_not_just_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, [LOADED])
+    monkeypatch.setattr(recovery, "ask_one_token", lambda *_: 12.5)
+
+    assert server.recover().step is RecoveryStep.OVER
+    assert server.calls == ["break off"]
+    assert server.said[-1] == wording("it-hung-and-the-server-has")
+    assert not any("does not hang" in text for text in server.said)
+
+
+def test_token_of_a_loaded_model_shows_that_the_server_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, [LOADED])
+    monkeypatch.setattr(recovery, "ask_one_token", lambda *_: 0.18)  # the most of v0.24
+
+    server.recover()
+
+    assert server.calls == []
+    assert server.said[-1].startswith(wording("a-token-came"))
+
+
 def test_server_that_answers_others_meanwhile_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, [LOADED], HANGS)
     server.is_well = True

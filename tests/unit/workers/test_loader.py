@@ -173,3 +173,17 @@ def test_answer_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     made.note_used(ASKED, "", 0.0)
 
     assert made.doubted is None
+
+
+@pytest.mark.parametrize(
+    ("look", "was_listed"), [([WHOLE], True), ([], False), (ControlError(wording("it-answers-with-status-404")), False)]
+)
+def test_r26_absence_of_a_model_says_something_only_of_a_server_that_lists_models(
+    monkeypatch: pytest.MonkeyPatch, look: Sequence[Loaded] | ControlError, was_listed: bool
+) -> None:
+    Server(monkeypatch, look)
+    made = Loader("http://127.0.0.1:1", Preflight())
+
+    made.ensure(TRANSPORT, ASKED)
+
+    assert made.was_listed is was_listed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 import pytest
 
 from obcd.core.endpoint.deadlines import Deadlines
-from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryFinding, RecoverySteps
+from obcd.core.endpoint.recovery_steps import SILENCE, RecoveryFinding, RecoveryStep, RecoverySteps
 from obcd.core.request.records import Signature
 from obcd.ollama.recovery import RecoveringServer
 from obcd.workers import recovery_driver
@@ -17,7 +18,9 @@ from tests.golden.wording import wording
 
 ASKED = Signature("llama3.2:latest", (("num_ctx", 8192),))
 URL = "http://127.0.0.1:1"
-YES, NO, SILENT = RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILENT
+YES, NO, SILENT, RELOADED = (
+    RecoveryFinding.YES, RecoveryFinding.NO, RecoveryFinding.SILENT, RecoveryFinding.RELOADED,
+)  # fmt: skip
 
 
 class World:
@@ -35,6 +38,8 @@ class World:
     def _run(self, steps: RecoverySteps, server: RecoveringServer) -> None:
         self.patients.append(server)
         for finding in next(self._rounds):
+            if steps.step is RecoveryStep.TOKEN:
+                server.on_token(finding)
             steps.note(finding, self.now)
 
 
@@ -92,3 +97,30 @@ def test_error_that_nobody_expected_leaves_no_round_in_the_middle(monkeypatch: p
         world.recovery.try_to_help(None)
 
     assert world.recovery.try_to_help(None) is None
+
+
+@pytest.mark.parametrize(
+    ("rounds", "is_reloaded"),
+    [([YES, RELOADED, YES], True), ([YES, YES], False), ([NO], False), ([YES, SILENT, YES, YES, YES], False)],
+)
+def test_last_attempt_waits_for_the_token_to_know_whether_the_process_hung(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[RecoveryFinding], is_reloaded: bool
+) -> None:
+    world = World(monkeypatch, [rounds])
+    world.recovery.on_silence(ASKED, 0.0)
+    thread = threading.Thread(target=world.recovery.try_to_help, args=(None,))
+    thread.start()
+
+    found = world.recovery.wait_for_reload(ASKED)
+
+    thread.join()
+    assert found is is_reloaded
+
+
+def test_wait_for_the_token_ends_when_a_request_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [])
+    world.recovery.on_silence(ASKED, 0.0)
+    world.loader.on_life()
+    world.recovery.try_to_help(None)
+
+    assert not world.recovery.wait_for_reload(ASKED)

@@ -6,25 +6,27 @@ import json
 import queue
 import select
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from obcd.clock import monotonic
-from obcd.core.answer.outcomes import Cost, ModelAnswer
+from obcd.core.answer.fault_kinds import FaultKind
+from obcd.core.answer.outcomes import Cost, KeptAnswer, ModelAnswer
 from obcd.core.endpoint.concurrency import Span
 from obcd.core.endpoint.deadlines import KNOWN, Deadlines
-from obcd.core.endpoint.faults import Harm, Remedy, worker_fault
+from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_fault
 from obcd.core.request.lines import parse_line
-from obcd.core.request.records import JobSettings, signature_of
+from obcd.core.request.records import JobSettings, Request, signature_of
 from obcd.ollama.client import HUNG
 from obcd.ollama.transport import AbortedError, RefusedError
 from obcd.spool.job.cache import AnswerCache, measure
 from obcd.workers import worker
 from obcd.workers.channel import Channel, channel_pair
 from obcd.workers.loader import Loader, Preflight
-from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow
+from obcd.workers.messages import Answered, Ask, Cancel, Configure, Faulted, Probed, ProbeNow, Weighed
 from obcd.workers.recovery_driver import RecoveryDriver
 from obcd.workers.worker import WorkerSpec
 from tests.golden.wording import wording
@@ -347,3 +349,132 @@ def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
 
     assert isinstance(answer, Answered)
     assert json.loads(answer.record)["response"] == text
+
+
+# --- faults that the worker weighs -----------------------------------------------------------------------------------
+
+TIMEOUT = Fault(FaultKind.TIMEOUT, "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+REPEATS = Fault(FaultKind.REPETITION, "it repeats itself", Remedy.NEVER, kept=KeptAnswer(text=" no no"))
+
+
+def slot_that_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, *outcomes: ModelAnswer | Fault
+) -> tuple[worker._Slot, list[Request]]:
+    """Return a slot whose server gives these outcomes one after the other, and the requests that it gets."""
+    request, settings = parse_line(line, 1), JobSettings(model="m", attempts=2)
+    jobs = worker._JobCache(tmp_path)
+    asked = worker._Asked(request, settings, signature_of(request, settings), has_seed=True)
+    monkeypatch.setattr(jobs, "read", lambda *_: asked)
+    sent: list[Request] = []
+    waiting = list(outcomes)
+
+    def ask(_: object, request: Request, *__: object) -> ModelAnswer | Fault:
+        sent.append(request)
+        return waiting.pop(0)
+
+    monkeypatch.setattr(worker, "ask_fitting", ask)
+    monkeypatch.setattr(Loader, "ensure", lambda *_: None)
+    monkeypatch.setattr(Loader, "note_used", lambda *_: None)
+    return worker._Slot(common_of(jobs), WorkerSpec("a", URL, tmp_path, 1.0), lambda _: None), sent
+
+
+def test_r25_answer_that_repeats_itself_is_asked_for_once_more_with_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = b'{"prompt": "Why?", "options": {"seed": 7, "temperature": 0.5}}'
+    answer = ModelAnswer(text="So.", model="m", done_reason="stop", finished=1.0)
+    slot, sent = slot_that_gets(tmp_path, monkeypatch, line, REPEATS, answer)
+
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert isinstance(result, Answered)
+    seeds = [request.options["seed"] for request in sent]
+    assert len(set(seeds)) == 2
+    assert json.loads(result.record)["seed"] == seeds[1]
+
+
+@pytest.mark.parametrize(("temperature", "times"), [(0.5, 2), (0, 1)])
+def test_r25_answer_that_repeats_itself_again_is_the_failure_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, times: int
+) -> None:
+    line = json.dumps({"prompt": "Why?", "options": {"temperature": temperature}}).encode()
+    slot, sent = slot_that_gets(tmp_path, monkeypatch, line, REPEATS, REPEATS)
+
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert isinstance(result, Faulted)
+    assert (result.fault.kind, result.fault.remedy, result.fault.kept) == ("repetition", Remedy.NEVER, REPEATS.kept)
+    assert result.fault.message.endswith(worker.TWICE) is (times == 2)
+    assert len(sent) == times
+
+
+def test_r24_fault_that_nobody_knows_is_weighed_and_the_model_counts_as_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Fault(FaultKind.SERVER_ERROR, "status 500", Remedy.ELSEWHERE, harm=Harm.STRIKE, reply=SECRET)
+    slot, _ = slot_that_gets(tmp_path, monkeypatch, b'{"prompt": "Why?"}', unknown)
+    weighed: list[Fault] = []
+    forgotten: list[int] = []
+
+    def weigh(fault: Fault, *_: object) -> Fault:
+        weighed.append(fault)
+        return replace(fault, is_refusal=True)
+
+    given: list[object] = []
+    monkeypatch.setattr(slot, "_give_back", given.append)
+    monkeypatch.setattr(slot._refusals, "weigh", weigh)
+    monkeypatch.setattr(Loader, "forget", lambda _: forgotten.append(1))
+
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert weighed == [unknown]
+    assert given == [Weighed(1)]  # its slot is free meanwhile
+    assert isinstance(result, Faulted)
+    assert result.fault.is_refusal
+    assert SECRET not in repr(result)
+    assert forgotten == []
+
+
+@pytest.mark.parametrize(("is_gone", "costs", "reached"), [(True, False, True), (False, True, True)])
+def test_r26_cut_of_a_whole_server_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool, costs: bool, reached: bool
+) -> None:
+    cut = Fault(FaultKind.CUT, "it broke", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    slot, _ = slot_that_gets(tmp_path, monkeypatch, b'{"prompt": "Why?"}', cut)
+    monkeypatch.setattr(slot._cuts, "is_server_gone", lambda *_: is_gone)
+
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert isinstance(result, Faulted)
+    assert (result.fault.kind, result.fault.costs_attempt, result.fault.reached_model) == ("cut", costs, reached)
+
+
+def test_fault_of_a_load_is_not_that_of_its_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed = Fault(FaultKind.CRASHED, "it crashed", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+    slot, sent = slot_that_gets(tmp_path, monkeypatch, b'{"prompt": "Why?"}')
+    monkeypatch.setattr(Loader, "ensure", lambda *_: crashed)
+
+    result = slot._try_to_ask(Ask(1, "j", 0, 1))
+
+    assert isinstance(result, Faulted)
+    assert (result.fault.kind, result.fault.reached_model, sent) == ("crashed", False, [])
+
+
+@pytest.mark.parametrize(("attempt", "kind", "waits"), [(1, "timeout", 0), (2, "crashed", 1)])
+def test_last_attempt_in_a_process_that_hung_and_was_replaced_is_not_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int, kind: str, waits: int
+) -> None:
+    slot, _ = slot_that_gets(tmp_path, monkeypatch, b'{"prompt": "Why?"}', TIMEOUT)
+    waited: list[int] = []
+
+    def wait(_: object) -> bool:
+        waited.append(1)
+        return True
+
+    monkeypatch.setattr(slot._recovery, "wait_for_reload", wait)
+    slot._is_overdue = True
+
+    result = slot._try_to_ask(Ask(1, "j", 0, attempt))
+
+    assert isinstance(result, Faulted)
+    assert (result.fault.kind, result.fault.costs_attempt, len(waited)) == (kind, attempt == 1, waits)

@@ -9,21 +9,23 @@ from typing import Any
 import pytest
 
 from obcd.config.settings import Settings
-from obcd.coordinator.clerk.calls import ClerkCall, LoadJob, Publish, Release
+from obcd.coordinator.clerk.calls import ClerkCall, Hold, LoadJob, Publish, Release
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, FolderShown, Jobs, _is_gone
 from obcd.coordinator.jobs.progress_folders import ProgressFolders
 from obcd.coordinator.jobs.recorder import Entry, Recorder
+from obcd.coordinator.jobs.refusal_count import LEAST
 from obcd.coordinator.loop_waits import Waker
 from obcd.coordinator.view import FurtherJobView, JobState
 from obcd.core.answer.counts import Counts
 from obcd.core.scheduling.fair_share import Rank
 from obcd.core.scheduling.scheduler import Scheduler
 from obcd.spool.inbox.control import JobControls
-from obcd.spool.intake.recovery import LoadedJob
+from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader
+from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS, answer, make_layout
 
 
@@ -283,3 +285,89 @@ def test_folder_that_cannot_be_looked_at_is_not_gone(
     monkeypatch.setattr(Path, "lstat", fail)
 
     assert _is_gone(tmp_path) is is_gone
+
+
+# --- jobs that obcd pauses -------------------------------------------------------------------------------------------
+
+
+def refuse(bench: Bench, job: str, times: int) -> None:
+    for _ in range(times):
+        bench.jobs.on_refused(job, 0, "gpu0")
+
+
+def test_r24b_job_of_which_too_much_is_refused_is_held_until_it_is_resumed(bench: Bench) -> None:
+    bench.run("j1")
+    bench.take("j2")
+    bench.jobs.activate(2, 0.0)
+    bench.load_all()
+
+    refuse(bench, "j1", LEAST - 1)
+    assert bench.jobs.state("j1") is JobState.RUNNING
+    refuse(bench, "j1", 3)  # two were in flight still
+
+    assert [bench.jobs.state(job) for job in ("j1", "j2")] == [JobState.PAUSED, JobState.RUNNING]
+    (why,) = bench.jobs.held()
+    assert wording("20-of-its-9-requests-failed") in why
+    assert next(view.trouble for view in bench.jobs.views(0.0, "") if view.job == "j1") == why
+    assert bench.clerk.calls == [Hold(bench.headers["j1"], why)]
+
+    bench.jobs.resume("j1")
+
+    assert (bench.jobs.state("j1"), bench.jobs.held()) == (JobState.RUNNING, [])
+    refuse(bench, "j1", 2 * LEAST - 1)
+    assert bench.jobs.state("j1") is JobState.RUNNING
+    refuse(bench, "j1", 1)
+    assert bench.jobs.state("j1") is JobState.PAUSED
+
+
+def test_other_order_does_not_end_a_hold_and_a_cancellation_does(bench: Bench) -> None:
+    bench.run("j1")
+    refuse(bench, "j1", LEAST)
+
+    bench.jobs.bind("j1", JobControls(Rank(0, 5)))
+    bench.jobs.pause(frozenset({"j1"}))
+    bench.jobs.pause(frozenset())
+    assert bench.jobs.state("j1") is JobState.PAUSED
+
+    bench.jobs.bind("j1", JobControls(canceller=7))
+    assert (bench.jobs.state("j1"), bench.jobs.held()) == (JobState.CANCELLED, [])
+
+
+def test_job_that_its_user_paused_too_stays_paused_after_a_resume_of_the_hold_alone(bench: Bench) -> None:
+    bench.run("j1")
+    bench.jobs.pause(frozenset({"j1"}))
+    refuse(bench, "j1", LEAST)  # what was in flight
+
+    bench.jobs.resume("j1")
+    assert bench.jobs.state("j1") is JobState.PAUSED
+
+    bench.jobs.pause(frozenset())
+    assert bench.jobs.state("j1") is JobState.RUNNING
+
+
+def test_held_job_is_still_held_after_a_restart_and_lets_others_start(bench: Bench) -> None:
+    held = JobControls(held="too much is refused")
+    bench.headers["j1"] = JobHeader(id="j1", name="j1.jsonl", requests=9, settings=SETTINGS)
+    bench.jobs.take_over(Recovery((), (), (), (), controls={"j1": held}), [bench.headers["j1"]])
+    bench.take("j2")
+
+    bench.jobs.activate(1, 0.0)
+    bench.load_all()
+
+    assert list(bench.jobs.running) == ["j2"]
+    (view,) = [view for view in bench.jobs.views(0.0, "") if view.job == "j1"]
+    assert (view.state, view.trouble) == ("PAUSED", "too much is refused")
+
+    bench.jobs.resume("j1")
+    bench.jobs.activate(2, 0.0)
+    bench.load_all()
+    assert list(bench.jobs.running) == ["j2", "j1"]
+
+
+def test_job_whose_last_request_is_refused_is_not_held(bench: Bench) -> None:
+    bench.run("j1")
+    bench.jobs.running["j1"].backlog.unfinished = 0
+
+    refuse(bench, "j1", LEAST)
+
+    assert bench.jobs.held() == []

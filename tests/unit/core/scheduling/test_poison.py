@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from obcd.core.answer.fault_kinds import FaultKind
-from obcd.core.endpoint.faults import Fault, Harm, Remedy, worker_lost
+from obcd.core.endpoint.faults import Fault, Harm, Remedy, server_ended, worker_lost
 from obcd.core.endpoint.health import EndpointState
 from obcd.core.request.records import Signature
 from obcd.core.scheduling.backlog import ELSEWHERE_SECONDS, Backlog
@@ -362,3 +363,175 @@ def test_each_poison_prompt_of_a_job_fails_and_no_other(seed: int) -> None:
 
     assert failed == dict.fromkeys(poison, "poison")
     assert crashes <= CRASHES * len(poison)
+
+
+# --- the end of whole servers ----------------------------------------------------------------------------------------
+
+
+class TestServersThatEnd:
+    def test_r26_request_that_ends_its_server_each_time_fails_alone(self) -> None:
+        # given a server of four slots that ends whenever one of its requests is there; `attempts` is 1
+        made = scheduler("a", slots=4)
+        backlog = add(made, 12, limit=1)
+        failed: dict[int, str] = {}
+        now, ends = 0.0, 0
+
+        while backlog.unfinished:
+            now += 70.0
+            probe_all(made, now)
+            made.assign(now)
+            leases = made.leases("a")
+            ends += (is_end := any(lease.ordinal == 5 for lease in leases))
+            for lease in leases:
+                if not is_end:
+                    made.answered(lease.ticket, "a", now + 1.0)
+                elif (fault := fail(made, lease, server_ended(), now + 1.0)) is not None:
+                    failed[lease.ordinal] = fault.kind
+
+        assert failed == {5: "poison"}
+        assert ends == CRASHES
+
+    def test_lone_request_pays_nothing_for_a_restart(self) -> None:
+        made = scheduler("a")
+        backlog = add(made, 1, limit=1)
+        for now in (0.0, 100.0):
+            probe_all(made, now)
+            (lease,) = made.assign(now)
+            assert fail(made, lease, server_ended(), now + 1.0) is None
+
+        probe_all(made, 200.0)
+        (lease,) = made.assign(200.0)
+
+        assert (backlog.attempts, lease.attempt) == ({}, 3)
+
+    def test_its_failure_says_that_the_server_ended(self) -> None:
+        made = scheduler("a", "b")
+        add(made, 1)
+        found = None
+        for now in (10.0, 110.0, 210.0):
+            probe_all(made, now)
+            (lease,) = made.assign(now)
+            found = fail(made, lease, server_ended(), now + 1.0)
+
+        assert found is not None
+        assert wording("the-server-ended-each-of") in found.message
+
+    def test_connection_that_breaks_of_a_request_sent_alone_is_the_third_crash(self) -> None:
+        made = scheduler("a")
+        add(made, 1)
+        cut = Fault(FaultKind.CUT, "it broke", Remedy.ELSEWHERE, harm=Harm.STRIKE)
+        outcomes = []
+        for now, fault in ((10.0, server_ended()), (110.0, server_ended()), (210.0, cut)):
+            probe_all(made, now)
+            (lease,) = made.assign(now)
+            outcomes.append(fail(made, lease, fault, now + 1.0))
+
+        assert [fault and fault.kind for fault in outcomes] == [None, None, "poison"]
+
+    def test_connection_that_breaks_otherwise_costs_an_attempt(self) -> None:
+        made = scheduler("a")
+        backlog = add(made, 1)
+        (lease,) = made.assign(1.0)
+
+        fail(made, lease, Fault(FaultKind.CUT, "it broke", Remedy.ELSEWHERE, harm=Harm.STRIKE), 2.0)
+
+        assert backlog.attempts == {0: 1}
+
+    def test_server_that_ends_beside_many_is_one_strike(self) -> None:
+        made = scheduler("a", slots=16)
+        add(made, 16)
+        for lease in made.assign(1.0):
+            fail(made, lease, server_ended(), 2.0)
+
+        assert made.health("a").state is EndpointState.UP
+
+    def test_request_that_waited_for_a_slot_or_the_load_is_no_suspect(self) -> None:
+        made = scheduler("a", slots=4)
+        backlog = add(made, 4, limit=1)
+        waited = replace(CRASHED, harm=Harm.NONE, costs_attempt=False, reached_model=False)
+        first, *others = made.assign(1.0)
+
+        fail(made, first, CRASHED, 2.0)
+        for lease in others:
+            fail(made, lease, waited, 2.0)
+
+        assert backlog.attempts == {}
+        assert made.health("a").state is EndpointState.UP
+        assert {lease.ordinal for lease in made.assign(100.0)} == {0, 1, 2, 3}  # nobody is kept apart
+
+    def test_r27_those_that_waited_are_one_strike_with_the_crash_whichever_is_reported_first(self) -> None:
+        made = scheduler("a", slots=8)
+        backlog = add(made, 8, limit=1)
+        waited = replace(CRASHED, harm=Harm.NONE, costs_attempt=False, reached_model=False)
+        *others, last = made.assign(1.0)
+
+        for lease in others:
+            fail(made, lease, waited, 2.0)
+        fail(made, last, CRASHED, 2.0)
+
+        assert (backlog.attempts, made.health("a").state) == ({}, EndpointState.UP)
+
+    def test_endpoint_whose_process_never_comes_back_is_put_aside(self) -> None:
+        made = scheduler("a")
+        add(made, 9)
+        waited = replace(CRASHED, harm=Harm.NONE, costs_attempt=False, reached_model=False)
+
+        for step in range(4):
+            (lease,) = made.assign(100.0 * step)
+            fail(made, lease, waited, 100.0 * step + 1.0)
+
+        assert made.health("a").state is EndpointState.DOWN
+
+    def test_where_servers_end_for_outside_reasons_a_request_is_poison_only_after_more_crashes(self) -> None:
+        # given a server that was killed under a request which was answered later
+        made = scheduler("a")
+        add(made, 1)
+        now = 0.0
+
+        def crash_once() -> Fault | None:
+            nonlocal now
+            now += 100.0
+            probe_all(made, now)
+            (lease,) = made.assign(now)
+            return fail(made, lease, server_ended(), now + 1.0)
+
+        crash_once()
+        now += 100.0
+        probe_all(made, now)
+        (lease,) = made.assign(now)
+        made.answered(lease.ticket, "a", now)
+
+        # when another request is in four
+        made.add_job(Backlog("k", bytes(1), (MODEL,), limit=LIMIT), now)
+        outcomes = [crash_once() for _ in range(4)]
+
+        assert [fault and fault.kind for fault in outcomes] == [None, None, None, "poison"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_r26_no_innocent_of_2000_fails_beside_five_that_end_their_server(seed: int) -> None:
+    """Two servers of eight slots, of which one is also killed from outside now and then; `attempts` is 1."""
+    chance = random.Random(seed)
+    poison = set(chance.sample(range(2000), 5))
+    made = scheduler("a", "b", slots=8)
+    backlog = add(made, 2000, limit=1)
+    failed: dict[int, str] = {}
+    now = 1.0
+
+    while backlog.unfinished:
+        assert now < 5000.0
+        now += 0.5
+        probe_all(made, now)
+        made.assign(now)
+        for name in ("a", "b"):
+            leases = made.leases(name)
+            is_killed = name == "a" and chance.random() < 0.01
+            if leases and (is_killed or any(lease.ordinal in poison for lease in leases)):
+                for lease in leases:
+                    if (fault := fail(made, lease, server_ended(), now)) is not None:
+                        failed[lease.ordinal] = fault.kind
+            for lease in made.leases(name):
+                if chance.random() < 0.5:
+                    made.answered(lease.ticket, name, now)
+
+    assert failed == dict.fromkeys(poison, "poison")

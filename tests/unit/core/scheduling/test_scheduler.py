@@ -29,6 +29,7 @@ TROUBLE = Fault(FaultKind.SERVER_ERROR, "it is in trouble", Remedy.ELSEWHERE, ha
 UNREACHABLE = Fault(FaultKind.UNREACHABLE, "refused", Remedy.ELSEWHERE, costs_attempt=False, harm=Harm.DOWN)
 BUSY = Fault(FaultKind.BUSY, "busy", Remedy.HERE, costs_attempt=False)
 REFUSED = Fault(FaultKind.BAD_REQUEST, "refused", Remedy.NEVER)
+IS_REFUSED = replace(TROUBLE, harm=Harm.NONE, is_refusal=True)
 MISSING = Fault(FaultKind.MODEL_MISSING, "not there", Remedy.ELSEWHERE)
 
 #: A job's `attempts` here.
@@ -294,6 +295,66 @@ class TestFaults:
 
         assert backlog.unfinished == 0
         assert made.assign(100.0) == []
+
+    @pytest.mark.parametrize("endpoints", [("a",), ("a", "b", "c")])
+    def test_r24_refused_request_is_sent_twice_at_most_and_harms_no_endpoint(self, endpoints: tuple[str, ...]) -> None:
+        # given sixty requests that every endpoint refuses
+        made = scheduler(*endpoints, slots=4)
+        backlog = add(made, "j", 60)
+        sent: dict[int, list[str]] = {}
+
+        # when all are sent until they fail
+        now = 0.0
+        while backlog.unfinished:
+            now += 1.0
+            for lease in made.assign(now):
+                sent.setdefault(lease.ordinal, []).append(lease.endpoint)
+                fault(made, lease, IS_REFUSED, now)
+
+        # then each was sent twice, elsewhere the second time where there is another endpoint
+        assert {len(names) for names in sent.values()} == {2}
+        assert {len(set(names)) for names in sent.values()} == {min(2, len(endpoints))}
+        assert {made.health(name).state for name in endpoints} == {EndpointState.UP}
+
+    def test_r24_request_whose_fault_is_examined_occupies_no_slot(self) -> None:
+        made = scheduler("a", slots=2)
+        add(made, "j", 5)
+        first, second = made.assign(0.0)
+
+        for lease in (first, second):
+            made.on_weighed(lease.ticket, "a")
+        others = made.assign(0.0)
+        assert len(others) == 2
+        assert made.assign(0.0) == []
+
+        fault(made, first, IS_REFUSED, 1.0)
+        fault(made, second, IS_REFUSED, 1.0)
+        assert made.assign(1.0) == []
+        answer(made, others, 2.0)
+        assert made.health("a").state is EndpointState.UP
+
+    def test_suspect_endpoint_gets_nothing_beside_what_is_examined(self) -> None:
+        made = scheduler("a", slots=4)
+        add(made, "j", 9)
+        for lease in made.assign(0.0)[:3]:
+            fault(made, lease, TROUBLE, 1.0)
+        assert made.health("a").state is EndpointState.SUSPECT
+        (last,) = made.leases("a")
+
+        made.on_weighed(last.ticket, "a")
+
+        assert made.assign(100.0) == []
+
+    def test_one_refusal_and_one_fault_of_an_endpoint_are_two_attempts(self) -> None:
+        made = scheduler("a", slots=1)
+        backlog = add(made, "j", 1)
+        outcomes = []
+        for now, what in ((0.0, IS_REFUSED), (100.0, TROUBLE), (200.0, IS_REFUSED)):
+            (lease,) = made.assign(now)
+            outcomes.append(fault(made, lease, what, now))
+
+        assert outcomes == [False, False, True]
+        assert backlog.unfinished == 0
 
     def test_request_out_of_attempts_has_failed(self) -> None:
         made = scheduler("a")

@@ -17,6 +17,7 @@ from obcd.spool.inbox.control import (
     JobControls,
     bind,
     control_name,
+    hold,
     put_control,
     read_control,
     read_job_controls,
@@ -158,6 +159,19 @@ def test_resuming_takes_the_pause_away(layout: Layout) -> None:
     bind(layout, read_control(layout, lay(layout, "notes.jsonl.resume")), header.id, by_daemon=False)
 
     assert sorted(path.name for path in layout.inbox.iterdir()) == [".obcd", "clinical"]
+
+
+def test_r24b_resuming_ends_what_obcd_itself_has_paused_and_no_other_order_does(layout: Layout) -> None:
+    header = accept_bytes(layout, THREE)
+    hold(layout.jobs / header.id, "too much is refused")
+    assert recovery.recover(layout).controls[header.id].held == "too much is refused"
+
+    found = []
+    for name in ("notes.jsonl.priority-3", "notes.jsonl.resume"):
+        lay(layout, name)
+        found.append(bind(layout, read_control(layout, Key("", name)), header.id, by_daemon=False))
+
+    assert [one and one.held for one in found] == ["too much is refused", ""]
 
 
 def test_order_of_a_finished_job_stays_in_the_inbox(layout: Layout) -> None:

@@ -50,7 +50,10 @@ def test_progress_sign_shows_and_goes(layout: Layout, signs: StatusFolders) -> N
     header = accept_bytes(layout, THREE)
 
     signs.show_progress(header, {"done": 1, "drop_id": "d1"})
+    signs.show_progress(header, {"done": 2, "drop_id": "d1"}, "too much is refused")
+    assert (layout.outbox / "notes.partial" / "why.txt").read_text() == "too much is refused\n"
     signs.show_progress(header, {"done": 2, "drop_id": "d1"})
+    assert not (layout.outbox / "notes.partial" / "why.txt").exists()
 
     assert disk.read_json(layout.outbox / "notes.partial" / "progress.json")["done"] == 2
     assert find_progress(layout.outbox, "d1", "notes.jsonl", "") == {"done": 2, "drop_id": "d1"}
