@@ -18,7 +18,7 @@ from typing import Any
 from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.request.records import JobSettings
-from obcd.core.tables.file_format import ARRAY_ADVICE, SUFFIX, form_of
+from obcd.core.tables.file_format import SUFFIX, form_of
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
@@ -180,12 +180,4 @@ def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
     hint = ""
     if prompts.suffix.lower() in (".csv", ".tsv"):
         hint = f"; to make a prompt file of one column: obcd prepare {prompts} --column NAME -o prompts.jsonl"
-    elif _begins_array(prompts):
-        hint = f"; {ARRAY_ADVICE}"
     return f"{prompts}: no line is a valid prompt; line {first['line']}: {first['message']}{hint}"
-
-
-def _begins_array(prompts: Path) -> bool:
-    with contextlib.suppress(OSError), open(prompts, "rb") as file:
-        return file.read(100).lstrip().startswith(b"[")
-    return False

@@ -273,6 +273,7 @@ class DropIntake:
             max_file_bytes=self._settings.spool.max_file_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=self._job_index.named(drop.key.name),
+            accepts=self._settings.accepts(drop.key.profile),
         )
 
     def _on_verdict(self, order: AcceptOrder, outcome: Verdict | CallFailed) -> None:

@@ -57,6 +57,9 @@ OUR_KEYS = KIND_KEYS[Kind.CHAT]
 _PLAIN_KEYS = frozenset(("id", "prompt"))
 THINK_LEVELS = ("low", "medium", "high", "max")
 
+#: What a blank line consists of, and what may stand around an element of an array.
+_NOTHING, _AROUND = b" \t\n\r\v\f\x1a", " \t\n\r\x1a"
+
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
 
 #: {option: what it must be}, ollama api/types.go: Options and Runner, v0.33.
@@ -128,8 +131,16 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
     return line if has_none or length > MAX_FAILED_ID_LENGTH else value
 
 
+def is_blank_line(raw: bytes) -> bool:
+    """Return whether a line, or a part of one, holds nothing: white space, and Ctrl-Z, which ends files of DOS."""
+    return not raw.strip(_NOTHING)
+
+
 def parse_object(raw: bytes) -> dict[str, object]:
     """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
+
+    A comma before or behind the object is passed over: such a line is an element of an array without its brackets. A
+    list of messages is a conversation.
 
     Raises:
         LineError: If it is anything else.
@@ -141,7 +152,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:
-        document = DECODER.decode(text)
+        document = _decode(text)
     except LineError:
         raise
     except json.JSONDecodeError as error:
@@ -151,10 +162,33 @@ def parse_object(raw: bytes) -> dict[str, object]:
     except (ValueError, MemoryError):
         raise LineError("a number in it has too many digits") from None
     if not isinstance(document, dict):
-        raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
+        if not _is_conversation(document):
+            raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
+        document = {"messages": document}
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
+
+
+def _decode(text: str) -> object:
+    """Decode a text without what may stand around an element of an array."""
+    try:
+        return DECODER.decode(text)
+    except json.JSONDecodeError:
+        bare = text.strip(_AROUND)
+        bare = bare.removeprefix(",").removesuffix(",").strip(_AROUND)
+        if len(bare) == len(text.strip(" \t\r\n")):
+            raise
+        try:
+            return DECODER.decode(bare)
+        except json.JSONDecodeError:
+            pass
+        raise
+
+
+def _is_conversation(document: object) -> TypeGuard[list[dict[str, object]]]:
+    is_list = isinstance(document, list) and len(document) > 0
+    return is_list and all(isinstance(item, dict) and "role" in item for item in document)
 
 
 def check_options(options: object, place: str = "options") -> Mapping[str, object]:
@@ -418,6 +452,11 @@ def _kind(value: object) -> str:
 
 
 def _json_sentence(error: json.JSONDecodeError) -> str:
+    begin = error.doc.lstrip()[:1]
+    if error.msg == "Extra data" and error.doc.startswith(("//", "#", "/*"), error.pos):
+        return f"not JSON: a comment begins at column {error.colno}, and JSON has none: remove it"
     if error.msg == "Extra data":
         return f"not JSON: a second value begins at column {error.colno}"
-    return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    sentence = f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    is_text = begin.isprintable() and begin not in "{}[]\":,'" and error.msg == "Expecting value"
+    return sentence + (" (obcd prepare - < FILE makes prompts of lines of plain text)" if is_text else "")

@@ -120,7 +120,7 @@ class Sheet:
             return self._bad("it is not UTF-8: save the file as UTF-8", first)
         except LineError as error:
             return self._bad(str(error), first)
-        return Row(_encoded(document))
+        return Row(encoded(document))
 
     def _bad(self, fault: str, first: int) -> Row:
         text = "".join(self._held).rstrip("\r\n")
@@ -225,7 +225,8 @@ def check_delimiter(line: str, delimiter: str) -> None:
     raise FormError(f"{where}: {name if needs_name_alone else ' and '.join(filter(None, (name, said)))}")
 
 
-def _encoded(document: dict[str, object]) -> bytes:
+def encoded(document: dict[str, object]) -> bytes:
+    """Return a line of JSON, as readable as possible."""
     try:
         return json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # half a surrogate pair, written as \ud800 in a cell of JSON

@@ -1,0 +1,397 @@
+"""Files of JSON that are not a value a line: recognised by their first bytes, and written as a value a line. Pure.
+
+    [                                    {"prompt": "a"}         an array: one line an element
+      {"prompt": "a"},         ──►       {"prompt":"b"}
+      {"prompt": "b"}
+    ]
+    {"prompt": "a"} {                                            objects one after another, wherever lines end
+       "prompt": "b"}
+
+Only white space outside of texts, and the commas and brackets between the elements, are left out: numbers, escapes and
+the order of keys stay byte for byte. Elements are not judged here: their lines are parsed as any others. A file is read
+block by block, and memory holds one block, whatever an element's size is: texts are found by one expression, and only
+the few bytes between them are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
+from typing import NoReturn
+
+from obcd.core.tables.file_format import JSON, Form, how_to_accept
+from obcd.core.tables.unpacking import unfold
+from obcd.errors import CutOffError, FormError
+
+#: Deepest nesting of brackets in a file; a line has at most `lines.MAX_DEPTH` levels.
+MAX_NESTING = 1000
+#: The beginning by which the shape is recognised: the first line, if it is not longer; for objects a part of that.
+MOST_HEAD_BYTES, OBJECT_HEAD_BYTES = 2**22, 2**16
+#: Bytes that are converted at once.
+BLOCK_BYTES = 2**17
+#: Longest element that is searched for a role.
+MOST_ROLE_BYTES = 2**22
+BOM = b"\xef\xbb\xbf"
+CONVERSATION = (
+    'it is one conversation: every element of the array has a `role`; write it as one line, {"messages": […]}, or as '
+    "one such array a line"
+)
+
+#: White space of JSON, and Ctrl-Z, which ends texts of DOS.
+_SPACE = b" \t\r\n\x1a"
+_STRUCTURE = b',:[]{}"'
+#: What numbers, true, false and null are made of, and what is not JSON at all.
+_BARE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
+#: The kind of each byte between texts: structure, white space, other.
+_KINDS = bytes(44 if byte in _STRUCTURE else 32 if byte in _SPACE else 97 for byte in range(256))
+#: Bytes that are in no JSON text as they are.
+_UNUSED = [bytes([byte]) for byte in (1, 2, 0xFE, 0xFF, *range(3, 9), *range(0xF8, 0xFE), *range(14, 26))]
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+_GAP = re.compile(rb'([^\s\x1a,:\[\]{}"])[ \t\r\n\x1a]++(?=[^\s\x1a,:\[\]{}"])')
+_ENDS = re.compile(rb"\n\n+")
+
+
+def _element_pattern(levels: int) -> bytes:
+    """Return the pattern of an element with at most this many levels of brackets, in linear time."""
+    flat = rb"[^\[\]{}]*+"
+    pattern = rb"[\[{]" + flat + rb"[\]}]"
+    for _ in range(levels - 1):
+        pattern = rb"[\[{]" + flat + rb"(?:" + pattern + flat + rb")*[\]}]"
+    return pattern
+
+
+#: Elements are found by one expression; those with more levels, and parts of elements, bracket by bracket.
+_ELEMENT = re.compile(_element_pattern(6))
+_RUN = re.compile(rb"(?:,*" + _element_pattern(6) + rb")*,*")
+
+
+class JsonShape(StrEnum):
+    """How the values of a file of JSON follow each other; the value is what such a file is."""
+
+    LINES = "JSON lines"
+    ARRAY = "a JSON array"
+    OBJECTS = "JSON objects over several lines, or several in a line"
+
+
+@dataclass(frozen=True, slots=True)
+class JsonContent:
+    """The content of a file of JSON, as a value a line.
+
+    Attributes:
+        blocks: The lines. If `shape` is LINES, the file's own (unpacked) bytes.
+    """
+
+    shape: JsonShape
+    blocks: Iterator[bytes]
+
+
+def open_json(blocks: Iterable[bytes], form: Form, most_bytes: int, *, is_data: bool = False) -> JsonContent:
+    """Return the lines of a file.
+
+    Args:
+        most_bytes: The largest size of an unpacked file.
+        is_data: Whether its elements are rows of data, whose keys have no meaning.
+
+    Raises:
+        FormError: Now or while it is read: if it is not what its name says, or cannot be followed; CutOffError if its
+            end is missing.
+    """
+    shape, whole = recognise(unfold(blocks, form, most_bytes))
+    if shape is JsonShape.LINES:
+        return JsonContent(shape, whole)
+    lines = _Converter(shape).convert(whole)
+    if shape is JsonShape.ARRAY and not is_data:
+        lines = _without_conversation(lines)
+    return JsonContent(shape, lines)
+
+
+def why_not_lines(shape: JsonShape, accepts: Iterable[str]) -> str:
+    """Return why a file of this shape is not accepted, and what to do."""
+    accept = how_to_accept(frozenset(accepts), [JSON])
+    return f"it is {shape}, not JSON lines: {accept}, or make lines of it (obcd convert FILE -o lines.jsonl)"
+
+
+def recognise(blocks: Iterable[bytes]) -> tuple[JsonShape, Iterator[bytes]]:
+    """Return the shape of a file, by its beginning, and all of its blocks."""
+    held: list[bytes] = []
+    rest = iter(blocks)
+
+    def head() -> bytes:
+        """Return the beginning so far, without what has no meaning."""
+        return b"".join(held).removeprefix(BOM).lstrip(_SPACE)
+
+    def more() -> bool:
+        block = next(rest, None)
+        held.extend([] if block is None else [block])
+        return block is not None and sum(map(len, held)) < MOST_HEAD_BYTES
+
+    text = head()
+    while b"\n" not in text and more():
+        text = head()
+    if text[:1] == b"[":
+        line, line_feed, tail = text.partition(b"\n")
+        while line_feed and not tail.strip(_SPACE) and more():
+            tail = head()[len(line) + 1 :]
+        shape = _shape_of_array(line, tail.lstrip(_SPACE))
+    elif text[:1] == b"{":
+        while len(text) < OBJECT_HEAD_BYTES and not _is_object(text.partition(b"\n")[0]) and more():
+            text = head()
+        shape = _shape_of_objects(text[:OBJECT_HEAD_BYTES] if b"\n" in text[:OBJECT_HEAD_BYTES] else text)
+    else:
+        shape = JsonShape.LINES
+    return shape, chain(held, rest)
+
+
+def _shape_of_array(line: bytes, tail: bytes) -> JsonShape:
+    """Return the shape of a file that begins with a bracket.
+
+    Args:
+        line: Its first line.
+        tail: What follows: more lines like it, or the rest of the array.
+    """
+    outside = _TEXT.sub(b'"', line)
+    is_open = outside.count(b"[") + outside.count(b"{") > outside.count(b"]") + outside.count(b"}")
+    if is_open:  # a line that was cut, among others? The rest of an array does not begin one
+        is_cut = tail[:1] == b"[" and not line.rstrip(_SPACE).endswith((b"[", b","))
+        return JsonShape.LINES if is_cut else JsonShape.ARRAY
+    return JsonShape.LINES if tail else JsonShape.ARRAY
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _shape_of_objects(text: bytes) -> JsonShape:
+    """Return the shape of a file that begins with a brace."""
+    line, _, tail = text.partition(b"\n")
+    if _is_object(line):
+        return JsonShape.LINES
+    if not line[1:].strip(_SPACE) and tail:  # a brace alone in its line
+        return JsonShape.OBJECTS
+    whole = text.rpartition(b"\n")[0] or text  # up to a line's end: nothing that has begun is cut there
+    shown = whole.decode("utf-8", "replace").rstrip()
+    is_several = True
+    try:
+        json.loads(shown)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # behind the first object, which is the first line, or which another one follows
+            first = shown[: error.pos].rstrip(" \t\r\n,")
+            second = shown[error.pos :].lstrip(" \t\r\n,")
+            is_beside = "\n" not in shown[len(first) : len(shown) - len(second)] and second[:1] == "{"
+            is_several = "\n" in first or is_beside
+        else:
+            is_several = "\n" in shown and error.pos >= len(shown)
+    except (ValueError, RecursionError):
+        pass
+    return JsonShape.OBJECTS if is_several else JsonShape.LINES
+
+
+def _without_space(outside: bytes) -> bytes:
+    """Return what is between texts without white space, except for a blank where two numbers would become one."""
+    kinds = outside.translate(_KINDS)
+    while b"  " in kinds:
+        kinds = kinds.replace(b"  ", b" ")
+    if b"a a" not in kinds:
+        return outside.translate(None, _SPACE).replace(BOM, b"")
+    return _GAP.sub(rb"\1\0", outside).translate(None, _SPACE).replace(b"\0", b" ")
+
+
+class _Converter:
+    """Writes the elements of a file as lines."""
+
+    def __init__(self, shape: JsonShape) -> None:
+        self._is_array = shape is JsonShape.ARRAY
+        #: The depth of brackets between the elements, and the present one.
+        self._base = self._depth = 0
+        self._base = 1 if self._is_array else 0
+        self._is_in_text = False
+        self._carry = b""  # the end of a block that belongs to the next one
+        self._elements = 0
+        self._lines = 1  # of the file, up to the present block
+        self._is_at_start = True  # whether what was written ends with LF
+
+    def convert(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines, in blocks.
+
+        Raises:
+            FormError: If the elements cannot be told apart.
+            CutOffError: If the end is missing.
+        """
+        is_first = True
+        for block in blocks:
+            for start in range(0, len(block), BLOCK_BYTES):
+                piece = block[start : start + BLOCK_BYTES]
+                if is_first:
+                    piece = piece.removeprefix(BOM)
+                    is_first = False
+                yield from self._take(piece)
+        yield from self._take(b" ")  # what was carried over ends here
+        self._end()
+
+    def _take(self, block: bytes) -> Iterator[bytes]:
+        block = self._carry + block
+        self._carry = block[len(block) - (len(block) - len(block.rstrip(b"\\"))) % 2 :]
+        block = block[: len(block) - len(self._carry)]
+        marks: list[bytes] = []
+        if b"\\" in block:  # escapes become bytes that are no quotes, until the end
+            marks = [byte for byte in _UNUSED if byte not in block][:2]
+            if len(marks) < 2:
+                raise FormError(f"it is not text, near line {self._lines}: save it as UTF-8")
+            block = block.replace(b"\\\\", marks[0]).replace(b'\\"', marks[1])
+        block = self._convert(block)
+        if marks:
+            block = block.replace(marks[1], b'\\"').replace(marks[0], b"\\\\")
+        if block:
+            yield block
+
+    def _convert(self, block: bytes) -> bytes:
+        """Return the lines of a block, in which every quote begins or ends a text."""
+        pieces = block.split(b'"')
+        head = b""
+        if self._is_in_text:
+            if len(pieces) == 1:
+                self._check_line_feeds([b"", *pieces])
+                return block
+            head = pieces.pop(0) + b'"'
+            self._check_line_feeds([b"", head])
+        self._is_in_text = len(pieces) % 2 == 0
+        if self._is_in_text:
+            pieces.append(b"")  # as if the text ended with the block
+        else:
+            self._hold_back(pieces)
+        outside = b'"'.join(pieces[::2])
+        if b"\n" in b"".join(pieces[1::2]):
+            self._check_line_feeds(pieces)
+        line_feeds = outside.count(b"\n")
+        outside = self._divide(_without_space(outside))
+        self._lines += line_feeds
+        if self._is_at_start and not head:
+            outside = outside.lstrip(b"\n")
+        self._elements += outside.count(b"\n")
+        if outside or head:
+            self._is_at_start = outside.endswith(b"\n")
+        pieces[::2] = outside.split(b'"')
+        lines = head + b'"'.join(pieces)
+        return lines[:-1] if self._is_in_text else lines
+
+    def _hold_back(self, pieces: list[bytes]) -> None:
+        """Take off the end what only the next block completes: `12` and `34` are one number, `12` and ` 34` are not.
+
+        Args:
+            pieces: What is between texts, and texts, alternately.
+        """
+        kept = pieces[-1].rstrip(_BARE)
+        bare = pieces[-1][len(kept) :]
+        if len(bare) <= BLOCK_BYTES and bare.strip(_SPACE):
+            self._carry, pieces[-1] = bare + self._carry, kept
+
+    def _divide(self, outside: bytes) -> bytes:
+        """Return the same with an LF behind each element, and without what is between the elements."""
+        built: list[bytes] = []
+        place, base = 0, self._base
+        while place < len(outside):
+            if self._depth == base:
+                end = _RUN.match(outside, place).end()  # type: ignore[union-attr] # it matches nothing too
+                if end > place:
+                    run = outside[place:end]
+                    built += [b"\n" * run.startswith(b","), b"\n".join(_ELEMENT.findall(run)), b"\n"]
+                    place = end
+            place = self._divide_slowly(outside, place, built)
+        return _ENDS.sub(b"\n", b"".join(built))
+
+    def _divide_slowly(self, outside: bytes, place: int, built: list[bytes]) -> int:
+        """Go on bracket by bracket, up to the end of the element; return where that is."""
+        depth, base = self._depth, self._base
+        for found in _BRACKET.finditer(outside, place):
+            part, bracket = outside[place : found.start()], found[0]
+            built.append(part if depth > base else self._between(part, depth))
+            place = found.end()
+            if bracket in b"{[":
+                depth += 1
+                if depth > base:
+                    built.append(bracket)
+                elif bracket == b"{":
+                    self._refuse("there is an object behind the end of the array")
+                if depth > MAX_NESTING:
+                    raise FormError(
+                        f"it is nested deeper than {MAX_NESTING} levels, near line {self._lines}: that is no prompt"
+                    )
+            else:
+                depth -= 1
+                if depth >= base:
+                    built.append(bracket)
+                elif depth < 0 or bracket == b"}":
+                    self._refuse(f"there is one `{bracket.decode()}` too many")
+            if depth <= base:
+                built.append(b"\n")
+            self._depth = depth
+            if depth == base:
+                return place
+        part = outside[place:]
+        built.append(part if depth > base else self._between(part, depth))
+        return len(outside)
+
+    def _between(self, part: bytes, depth: int) -> bytes:
+        """Return what is between elements, with LF for commas."""
+        if self._is_array and depth == self._base:
+            return part.replace(b",", b"\n")
+        if part.strip(b","):
+            self._refuse("there is something that belongs to no element")
+        return b"\n" if part else b""
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise FormError(f"{why}, behind element {self._elements} (near line {self._lines} of the file)")
+
+    def _check_line_feeds(self, pieces: list[bytes]) -> None:
+        """Refuse a text that goes over the end of its line: a quote is missing, and nobody knows where.
+
+        Args:
+            pieces: What is between texts, and texts, alternately.
+        """
+        line = self._lines
+        for number, piece in enumerate(pieces):
+            if b"\n" in piece and number % 2:
+                raise FormError(
+                    f"a text in line {line} of the file goes on in the next line: close its quote, or write \\n for "
+                    "the line break in it"
+                )
+            line += piece.count(b"\n")
+
+    def _end(self) -> None:
+        if self._is_in_text or self._depth > self._base:
+            raise CutOffError(f"its end is missing: element {self._elements + 1} is not complete")
+        if self._depth:
+            raise CutOffError(f"its end is missing: there is no ] behind element {self._elements}")
+
+
+def _without_conversation(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of an array; raise FormError at its end if every element has a role."""
+    rest, count = b"", 0
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        yield block
+        if not all(map(_has_role, lines)) or len(rest) > MOST_ROLE_BYTES:
+            yield from blocks
+            return
+        count += len(lines)
+    if count:
+        raise FormError(CONVERSATION)
+
+
+def _has_role(line: bytes) -> bool:
+    try:
+        element = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(element, dict) and "role" in element
