@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import NoReturn
@@ -30,7 +30,7 @@ from obcd.errors import CutOffError, FormError
 #: Deepest nesting of brackets in a file; a line has at most `lines.MAX_DEPTH` levels.
 MAX_NESTING = 1000
 #: The beginning by which the shape is recognised: the first line, if it is not longer; for objects a part of that.
-MOST_HEAD_BYTES, OBJECT_HEAD_BYTES = 2**22, 2**16
+MOST_HEAD_BYTES, OBJECT_HEAD_BYTES = 2**21, 2**16
 #: Bytes that are converted at once.
 BLOCK_BYTES = 2**17
 #: Longest element that is searched for a role.
@@ -50,7 +50,7 @@ _BARE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _KINDS = bytes(44 if byte in _STRUCTURE else 32 if byte in _SPACE else 97 for byte in range(256))
 #: Bytes that are in no JSON text as they are.
 _UNUSED = [bytes([byte]) for byte in (1, 2, 0xFE, 0xFF, *range(3, 9), *range(0xF8, 0xFE), *range(14, 26))]
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
+_SPACES = re.compile(rb"[ \t\r\n\x1a]*+")
 _BRACKET = re.compile(rb"[\[\]{}]")
 _GAP = re.compile(rb'([^\s\x1a,:\[\]{}"])[ \t\r\n\x1a]++(?=[^\s\x1a,:\[\]{}"])')
 _ENDS = re.compile(rb"\n\n+")
@@ -118,48 +118,106 @@ def why_not_lines(shape: JsonShape, accepts: Iterable[str]) -> str:
 
 def recognise(blocks: Iterable[bytes]) -> tuple[JsonShape, Iterator[bytes]]:
     """Return the shape of a file, by its beginning, and all of its blocks."""
-    held: list[bytes] = []
-    rest = iter(blocks)
-
-    def head() -> bytes:
-        """Return the beginning so far, without what has no meaning."""
-        return b"".join(held).removeprefix(BOM).lstrip(_SPACE)
-
-    def more() -> bool:
-        block = next(rest, None)
-        held.extend([] if block is None else [block])
-        return block is not None and sum(map(len, held)) < MOST_HEAD_BYTES
-
-    text = head()
-    while b"\n" not in text and more():
-        text = head()
-    if text[:1] == b"[":
-        line, line_feed, tail = text.partition(b"\n")
-        while line_feed and not tail.strip(_SPACE) and more():
-            tail = head()[len(line) + 1 :]
-        shape = _shape_of_array(line, tail.lstrip(_SPACE))
-    elif text[:1] == b"{":
-        while len(text) < OBJECT_HEAD_BYTES and not _is_object(text.partition(b"\n")[0]) and more():
-            text = head()
-        shape = _shape_of_objects(text[:OBJECT_HEAD_BYTES] if b"\n" in text[:OBJECT_HEAD_BYTES] else text)
-    else:
-        shape = JsonShape.LINES
-    return shape, chain(held, rest)
+    begin = _Beginning(iter(blocks))
+    begin.read_line()
+    shape = JsonShape.LINES
+    if begin.sign == b"[":
+        shape = _shape_of_array(begin.line, begin.read_sign_behind_line())
+    elif begin.sign == b"{" and not (begin.has_line and _is_object(begin.line)):
+        shape = _shape_of_objects(begin.read_bytes(OBJECT_HEAD_BYTES))
+    return shape, chain([bytes(begin.content)] if begin.content else [], begin.rest)
 
 
-def _shape_of_array(line: bytes, tail: bytes) -> JsonShape:
+@dataclass(slots=True)
+class _Beginning:
+    """The beginning of a file, as much of it as was needed.
+
+    Attributes:
+        start: The place of the first byte that is neither white space nor a byte order mark.
+        end: The place of the LF of that line; -1 if it has none, or is too long.
+    """
+
+    rest: Iterator[bytes]
+    content: bytearray = field(default_factory=bytearray)
+    start: int = 0
+    end: int = -1
+
+    def read_line(self) -> None:
+        searched = 0
+        while self.end < 0 and self._read_block():
+            self.start = self._skip_space(self.start or len(BOM) * self.content.startswith(BOM))
+            self.end = self.content.find(b"\n", max(self.start, searched))
+            searched = len(self.content)
+
+    def read_sign_behind_line(self) -> bytes:
+        """Return the first byte behind the line that is not white space, b"" at the end of the file."""
+        if self.end < 0:
+            return b""
+        place = self._skip_space(self.end)
+        while place == len(self.content) and self._read_block():
+            place = self._skip_space(place)
+        return bytes(self.content[place : place + 1])
+
+    def read_bytes(self, count: int) -> bytes:
+        while len(self.content) < self.start + count and self._read_block():
+            pass
+        return bytes(self.content[self.start : self.start + count])
+
+    @property
+    def sign(self) -> bytes:
+        """The first byte."""
+        return bytes(self.content[self.start : self.start + 1])
+
+    @property
+    def has_line(self) -> bool:
+        """Whether all of the first line is there."""
+        return self.end >= 0 or len(self.content) <= MOST_HEAD_BYTES
+
+    @property
+    def line(self) -> bytes:
+        """The first line, or as much of it as is there."""
+        return bytes(self.content[self.start : self.end if self.end >= 0 else len(self.content)])
+
+    def _read_block(self) -> bool:
+        block = next(self.rest, None) if len(self.content) <= MOST_HEAD_BYTES else None
+        self.content += block or b""
+        return block is not None
+
+    def _skip_space(self, place: int) -> int:
+        return _SPACES.match(self.content, place).end()  # type: ignore[union-attr] # it matches nothing too
+
+
+def _shape_of_array(line: bytes, following: bytes) -> JsonShape:
     """Return the shape of a file that begins with a bracket.
 
     Args:
         line: Its first line.
-        tail: What follows: more lines like it, or the rest of the array.
+        following: The first byte of what follows: another such line, or the rest of the array.
     """
-    outside = _TEXT.sub(b'"', line)
-    is_open = outside.count(b"[") + outside.count(b"{") > outside.count(b"]") + outside.count(b"}")
-    if is_open:  # a line that was cut, among others? The rest of an array does not begin one
-        is_cut = tail[:1] == b"[" and not line.rstrip(_SPACE).endswith((b"[", b","))
+    if _nesting_of(line) > 0:  # is it a line that was cut, among others? The rest of an array does not begin one
+        is_cut = following == b"[" and not line.rstrip(_SPACE).endswith((b"[", b","))
         return JsonShape.LINES if is_cut else JsonShape.ARRAY
-    return JsonShape.LINES if tail else JsonShape.ARRAY
+    return JsonShape.LINES if following else JsonShape.ARRAY
+
+
+def _nesting_of(line: bytes) -> int:
+    """Return how many brackets are open at the end of a line; block by block, because it may be long."""
+    depth = place = 0
+    is_in_text = False
+    while place < len(line):
+        block = line[place : place + BLOCK_BYTES]
+        block = block[: len(block) - _half_escape(block)] or block
+        place += len(block)
+        pieces = block.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b"".join(pieces[is_in_text::2])
+        is_in_text ^= len(pieces) % 2 == 0
+        depth += outside.count(b"[") + outside.count(b"{") - outside.count(b"]") - outside.count(b"}")
+    return depth
+
+
+def _half_escape(block: bytes) -> int:
+    """Return 1 if a block ends with the first half of an escape, else 0."""
+    return (len(block) - len(block.rstrip(b"\\"))) % 2
 
 
 def _is_object(line: bytes) -> bool:
@@ -179,8 +237,9 @@ def _shape_of_objects(text: bytes) -> JsonShape:
         return JsonShape.LINES
     if not line[1:].strip(_SPACE) and tail:  # a brace alone in its line
         return JsonShape.OBJECTS
-    whole = text.rpartition(b"\n")[0] or text  # up to a line's end: nothing that has begun is cut there
-    shown = whole.decode("utf-8", "replace").rstrip()
+    if len(text) == OBJECT_HEAD_BYTES:  # up to a line's end: nothing that has begun is cut there
+        text = text.rpartition(b"\n")[0] or text
+    shown = text.decode("utf-8", "replace").rstrip()
     is_several = True
     try:
         json.loads(shown)
@@ -191,7 +250,8 @@ def _shape_of_objects(text: bytes) -> JsonShape:
             is_beside = "\n" not in shown[len(first) : len(shown) - len(second)] and second[:1] == "{"
             is_several = "\n" in first or is_beside
         else:
-            is_several = "\n" in shown and error.pos >= len(shown)
+            is_open = error.pos >= len(shown) or error.msg.startswith("Unterminated")
+            is_several = "\n" in shown and is_open
     except (ValueError, RecursionError):
         pass
     return JsonShape.OBJECTS if is_several else JsonShape.LINES
@@ -217,6 +277,8 @@ class _Converter:
         self._base = 1 if self._is_array else 0
         self._is_in_text = False
         self._carry = b""  # the end of a block that belongs to the next one
+        self._built: list[bytes] = []  # the present block, so far
+        self._is_last = False  # whether no block comes after this one
         self._elements = 0
         self._lines = 1  # of the file, up to the present block
         self._is_at_start = True  # whether what was written ends with LF
@@ -228,21 +290,24 @@ class _Converter:
             FormError: If the elements cannot be told apart.
             CutOffError: If the end is missing.
         """
-        is_first = True
+        begin: bytes | None = b""  # until there is enough of it for a byte order mark
         for block in blocks:
+            if begin is not None:
+                begin += block
+                if len(begin) < len(BOM):
+                    continue
+                block, begin = begin.removeprefix(BOM), None  # noqa: PLW2901
             for start in range(0, len(block), BLOCK_BYTES):
-                piece = block[start : start + BLOCK_BYTES]
-                if is_first:
-                    piece = piece.removeprefix(BOM)
-                    is_first = False
-                yield from self._take(piece)
+                yield from self._take(block[start : start + BLOCK_BYTES])
+        self._is_last = True
+        yield from self._take(begin or b"")
         yield from self._take(b" ")  # what was carried over ends here
         self._end()
 
     def _take(self, block: bytes) -> Iterator[bytes]:
         block = self._carry + block
-        self._carry = block[len(block) - (len(block) - len(block.rstrip(b"\\"))) % 2 :]
-        block = block[: len(block) - len(self._carry)]
+        end = len(block) if self._is_last else len(block) - _half_escape(block)
+        self._carry, block = block[end:], block[:end]
         marks: list[bytes] = []
         if b"\\" in block:  # escapes become bytes that are no quotes, until the end
             marks = [byte for byte in _UNUSED if byte not in block][:2]
@@ -293,12 +358,12 @@ class _Converter:
         """
         kept = pieces[-1].rstrip(_BARE)
         bare = pieces[-1][len(kept) :]
-        if len(bare) <= BLOCK_BYTES and bare.strip(_SPACE):
+        if len(bare) <= BLOCK_BYTES and bare.strip(_SPACE) and not self._is_last:
             self._carry, pieces[-1] = bare + self._carry, kept
 
     def _divide(self, outside: bytes) -> bytes:
         """Return the same with an LF behind each element, and without what is between the elements."""
-        built: list[bytes] = []
+        built = self._built = []
         place, base = 0, self._base
         while place < len(outside):
             if self._depth == base:
@@ -324,9 +389,7 @@ class _Converter:
                 elif bracket == b"{":
                     self._refuse("there is an object behind the end of the array")
                 if depth > MAX_NESTING:
-                    raise FormError(
-                        f"it is nested deeper than {MAX_NESTING} levels, near line {self._lines}: that is no prompt"
-                    )
+                    self._refuse(f"it is nested deeper than {MAX_NESTING} levels")
             else:
                 depth -= 1
                 if depth >= base:
@@ -351,7 +414,9 @@ class _Converter:
         return b"\n" if part else b""
 
     def _refuse(self, why: str) -> NoReturn:
-        raise FormError(f"{why}, behind element {self._elements} (near line {self._lines} of the file)")
+        ends = _ENDS.sub(b"\n", b"".join(self._built))
+        count = self._elements + (ends.lstrip(b"\n") if self._is_at_start else ends).count(b"\n")
+        raise FormError(f"{why}, behind element {count}: correct the file there")
 
     def _check_line_feeds(self, pieces: list[bytes]) -> None:
         """Refuse a text that goes over the end of its line: a quote is missing, and nobody knows where.
