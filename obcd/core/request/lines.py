@@ -164,7 +164,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
     if not isinstance(document, dict):
         if not _is_conversation(document):
             raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
-        document = {"messages": document}
+        document = dict[str, object](messages=document)
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
@@ -187,8 +187,9 @@ def _decode(text: str) -> object:
 
 
 def _is_conversation(document: object) -> TypeGuard[list[dict[str, object]]]:
-    is_list = isinstance(document, list) and len(document) > 0
-    return is_list and all(isinstance(item, dict) and "role" in item for item in document)
+    if not isinstance(document, list) or not document:
+        return False
+    return all(isinstance(item, dict) and "role" in item for item in document)
 
 
 def check_options(options: object, place: str = "options") -> Mapping[str, object]:

@@ -127,7 +127,7 @@ def how_to_accept(accepts: Set[str], lacking: Iterable[str]) -> str:
 
 
 def why_no_reader(form: Form) -> str:
-    """Return which extra of obcd is missing to read such a file, or "" if none is."""
+    """Return which extra of obcd is missing to read such a file, or "" if nothing is."""
     for word in form.words:
         modules, extra = _EXTRAS.get(word, ((), ""))
         if modules and not any(map(_has_module, modules)):

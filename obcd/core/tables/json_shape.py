@@ -287,7 +287,7 @@ class _Converter:
         """Yield the lines, in blocks.
 
         Raises:
-            FormError: If the elements cannot be told apart.
+            FormError: If it is unclear where an element ends.
             CutOffError: If the end is missing.
         """
         begin: bytes | None = b""  # until there is enough of it for a byte order mark

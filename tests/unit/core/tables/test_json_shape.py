@@ -137,20 +137,23 @@ def test_array_that_is_cut_anywhere_has_no_end(indent: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "key"),
+    ("raw", "sentence"),
     [
-        (b"[" * 100_000 + b"]" * 100_000, "it-is-nested-deeper-than-1000"),
-        (b'[{"a":' * 50_000 + b"1" + b"}]" * 50_000, "it-is-nested-deeper-than-1000"),
-        (b'[\n{"prompt": "a"},\n{"prompt": "b},\n{"prompt": "c"}\n]', "a-text-in-line-3-of"),
-        (b'[\n{"prompt": "a"}\n] x', "there-is-something-that-belongs-to"),
-        (b'[\n{"prompt": "a"}]]', "there-is-one-too-many"),
-        (PRETTY + b"x\n" + PRETTY, "there-is-something-that-belongs-to"),
-        (b'[{"role": "user", "content": "a"}]', "it-is-one-conversation-every-element"),
-        (b'[\n{"role": "user", "content": "a"},\n{"role": "assistant"}\n]', "it-is-one-conversation-every-element"),
+        (b"[" * 100_000 + b"]" * 100_000, wording("it-is-nested-deeper-than-1000")),
+        (b'[{"a":' * 50_000 + b"1" + b"}]" * 50_000, wording("it-is-nested-deeper-than-1000")),
+        (b'[\n{"prompt": "a"},\n{"prompt": "b},\n{"prompt": "c"}\n]', wording("a-text-in-line-3-of")),
+        (b'[\n{"prompt": "a"}\n] x', wording("there-is-something-that-belongs-to")),
+        (b'[\n{"prompt": "a"}]]', wording("there-is-one-too-many")),
+        (PRETTY + b"x\n" + PRETTY, wording("there-is-something-that-belongs-to")),
+        (b'[{"role": "user", "content": "a"}]', wording("it-is-one-conversation-every-element")),
+        (
+            b'[\n{"role": "user", "content": "a"},\n{"role": "assistant"}\n]',
+            wording("it-is-one-conversation-every-element"),
+        ),
     ],
 )
-def test_file_whose_elements_cannot_be_told_apart_is_refused(raw: bytes, key: str) -> None:
-    with pytest.raises(FormError, match=wording(key)):
+def test_file_whose_elements_cannot_be_told_apart_is_refused(raw: bytes, sentence: str) -> None:
+    with pytest.raises(FormError, match=sentence):
         lines_of(raw)
 
 
