@@ -19,6 +19,7 @@ from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.request.records import JobSettings
 from obcd.core.tables.file_format import SUFFIX, form_of
+from obcd.core.tables.foreign_files import OTHER_ENCODING
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
@@ -178,6 +179,8 @@ def _no_prompts(layout: Layout, header: JobHeader, prompts: Path) -> str:
     first = json.loads(raw)
     disk.remove_tree(folder)
     hint = ""
+    if "not UTF-8" in first["message"]:
+        return f"{prompts} is {OTHER_ENCODING}; line {first['line']}: {first['message']}"
     if prompts.suffix.lower() in (".csv", ".tsv"):
         hint = f"; to make a prompt file of one column: obcd prepare {prompts} --column NAME -o prompts.jsonl"
     return f"{prompts}: no line is a valid prompt; line {first['line']}: {first['message']}{hint}"

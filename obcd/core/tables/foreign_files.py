@@ -62,6 +62,9 @@ _ZIPPED = (
     (b"/data.pkl", f"a PyTorch file: {_LINES}"),
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:(\?xml|\?mso)|!doctype html|html)", re.IGNORECASE)
+#: What a file is whose lines are not UTF-8 (`lines.parse_object`, `csv_reader`): Excel's plain "CSV" has the encoding
+#: of its country.
+OTHER_ENCODING = 'not UTF-8 (but Latin-1, perhaps): save it as UTF-8, a table as "CSV UTF-8"'
 #: The bytes from the beginning that are needed.
 HEAD_BYTES = 2**14
 

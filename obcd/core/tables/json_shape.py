@@ -51,6 +51,8 @@ _KINDS = bytes(44 if byte in _STRUCTURE else 32 if byte in _SPACE else 97 for by
 #: Bytes that are in no JSON text as they are.
 _UNUSED = [bytes([byte]) for byte in (1, 2, 0xFE, 0xFF, *range(3, 9), *range(0xF8, 0xFE), *range(14, 26))]
 _SPACES = re.compile(rb"[ \t\r\n\x1a]*+")
+#: A row that was not valid, as `csv_reader` keeps it: a line of `retry.jsonl`.
+_BAD_ROW = re.compile(rb'\["[^"\\]*+(?:\\.[^"\\]*+)*"\]\s*', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _GAP = re.compile(rb'([^\s\x1a,:\[\]{}"])[ \t\r\n\x1a]++(?=[^\s\x1a,:\[\]{}"])')
 _ENDS = re.compile(rb"\n\n+")
@@ -197,7 +199,7 @@ def _shape_of_array(line: bytes, following: bytes) -> JsonShape:
     if _nesting_of(line) > 0:  # is it a line that was cut, among others? The rest of an array does not begin one
         is_cut = following == b"[" and not line.rstrip(_SPACE).endswith((b"[", b","))
         return JsonShape.LINES if is_cut else JsonShape.ARRAY
-    return JsonShape.LINES if following else JsonShape.ARRAY
+    return JsonShape.LINES if following or _BAD_ROW.fullmatch(line) else JsonShape.ARRAY
 
 
 def _nesting_of(line: bytes) -> int:

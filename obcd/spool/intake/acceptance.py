@@ -55,6 +55,7 @@ class NotYet:
     why: str
     until_published: bool = False
     until_rejected: bool = False  # whether it looks truncated: it is rejected if it stays so
+    until_reloaded: bool = False  # until the configuration accepts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _is_begun(layout: Layout, order: AcceptOrder) -> bool:
 def _why_not_yet(descriptor: int, order: AcceptOrder) -> NotYet | None:
     size = order.drop.identity.size
     if obstacle := why_not_accepted(descriptor, order):
-        return NotYet(obstacle)
+        return NotYet(obstacle, until_reloaded=True)
     if not order.reject_torn and order.drop.marker is None:
         if size == 0:
             return NotYet("it is empty: an interrupted upload? send it again, or remove it", until_rejected=True)

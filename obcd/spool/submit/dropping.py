@@ -31,6 +31,7 @@ from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.csv_reader import Row, split_lines
 from obcd.core.tables.file_format import JSON, JSONL, PARQUET, Form, form_of, why_not_taken
+from obcd.core.tables.foreign_files import OTHER_ENCODING
 from obcd.core.tables.json_shape import JsonShape, open_json, why_not_lines
 from obcd.core.tables.parquet_rows import ParquetSheet
 from obcd.core.tables.unpacking import unfold
@@ -403,6 +404,8 @@ def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
+    if "not UTF-8" in why:
+        return f"{content.label} is {OTHER_ENCODING}; nothing was dropped; line {line}: {why}"
     which = f"none of its {content.bad} lines is" if content.bad > 1 else "its only line is not"
     return f"{content.label}: {which} a valid prompt, so nothing was dropped; line {line}: {why}"
 

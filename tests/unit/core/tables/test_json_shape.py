@@ -49,6 +49,7 @@ def lines_of(raw: bytes, size: int = 2**20) -> list[bytes]:
         (b'[{"role": "user", "content": "a"}]\n[{"role": "user", "content": "b"}]\n', LINES),
         (b'[{"role": "user", "content": "a"}\n[{"role": "user", "content": "b"}]\n', LINES),
         (b'[{"role": "user", "content": "a"}],\n\n[{"role": "user", "content": "b"}]', LINES),
+        (b'["8,one field too many,x"]\n', LINES),  # a bad row, in a retry
         (b'[{"prompt": "a"}]', ARRAY),
         (b'\xef\xbb\xbf \r\n [{"prompt": "a"}]\n\n', ARRAY),
         (b'[\n{"prompt": "a"}\n', ARRAY),

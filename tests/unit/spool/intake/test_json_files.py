@@ -410,3 +410,31 @@ def test_name_of_another_kind_waits_with_the_way_out(tmp_path: Path, name: str, 
     scan(inbox, 0.0)
 
     assert part in inbox.waiting[Key("", name)]
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "notes.jsonl"])
+def test_file_in_latin_1_is_named_as_that(layout: Layout, tmp_path: Path, name: str) -> None:
+    text = "prompt\nWo liegt Köln?\n" if name.endswith("csv") else '{"prompt": "Wo liegt Köln?"}\n'
+    (tmp_path / name).write_text(text, "latin-1")
+
+    with pytest.raises(InputError, match=r"is not UTF-8 .*CSV UTF-8"):
+        plan_batch(Settings(), tmp_path / name, tmp_path / "out", "", again=False)
+    with open(tmp_path / name, "rb") as reader, pytest.raises(InputError, match=r"is not UTF-8 .*CSV UTF-8"):
+        drop(reader, name, find_target(layout.inbox, "", name, accepts=ALL), 2**20)
+
+
+def test_lines_of_plain_text_hear_of_prepare(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Why is the sky blue?\nWhy is grass green?\n")
+
+    with pytest.raises(InputError, match=r"obcd prepare - < FILE"):
+        plan_batch(Settings(), tmp_path / "notes.txt", tmp_path / "out", "", again=False)
+
+
+@pytest.mark.parametrize(
+    ("behind", "part"), [("// x", "a comment begins at column 18"), ("# x", "comment"), ("x", "second")]
+)
+def test_what_follows_an_object_is_named(layout: Layout, behind: str, part: str) -> None:
+    header = accept_bytes(layout, b'{"prompt": "a"}  ' + behind.encode() + b'\n{"prompt": "b"}\n')
+
+    assert (header.requests, header.bad_lines) == (2, 1)
+    assert part in lines_of(finish(layout, header) / "errors.jsonl")[0]["message"]
