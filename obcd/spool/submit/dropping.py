@@ -338,7 +338,9 @@ def _copy_checked(
     try:
         _check_content(copied(), Path(writer.name), writer, content, max_line_bytes)
     except FormError as error:
-        raise InputError(f"{content.label}: {error}; nothing was dropped") from None
+        said = str(error)
+        said = said.removeprefix("it") if content.form.is_plain and said.startswith("it is ") else f": {said}"
+        raise InputError(f"{content.label}{said}; nothing was dropped") from None
     content.sha256 = digest.hexdigest()
 
 
