@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import TypeGuard
 
@@ -59,6 +60,10 @@ THINK_LEVELS = ("low", "medium", "high", "max")
 
 #: What a blank line consists of, and what may stand around an element of an array.
 _NOTHING, _AROUND = b" \t\n\r\v\f\x1a", " \t\n\r\x1a"
+
+_COMMENTS = ("//", "#", "/*")
+#: What may be missing its end behind the place of an error: nothing, a number, a word, an escape.
+_UNFINISHED = re.compile(r"[-+.\w\\]{0,10}")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
 
@@ -184,6 +189,25 @@ def _decode(text: str) -> object:
         except json.JSONDecodeError:
             pass
         raise
+
+
+def may_go_on(raw: bytes) -> bool:
+    """Return whether a line that is not a JSON object may be the beginning of one: its fault is its end."""
+    if b"\0" in raw:  # as a crash leaves it
+        return True
+    try:
+        text = raw.decode("utf-8").lstrip("\ufeff").strip(_AROUND)
+        DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # the rest of something else, unless it is a comment
+            return not text.startswith(_COMMENTS, error.pos)
+        is_begun = text.startswith(("{", ",", "["))
+        return is_begun and (error.msg.startswith("Unterminated") or _UNFINISHED.fullmatch(text, error.pos) is not None)
+    except (LineError, ValueError, RecursionError, MemoryError):
+        return True
+    return False
 
 
 def _is_conversation(document: object) -> TypeGuard[list[dict[str, object]]]:
@@ -454,7 +478,7 @@ def _kind(value: object) -> str:
 
 def _json_sentence(error: json.JSONDecodeError) -> str:
     begin = error.doc.lstrip()[:1]
-    if error.msg == "Extra data" and error.doc.startswith(("//", "#", "/*"), error.pos):
+    if error.msg == "Extra data" and error.doc.startswith(_COMMENTS, error.pos):
         return f"not JSON: a comment begins at column {error.colno}, and JSON has none: remove it"
     if error.msg == "Extra data":
         return f"not JSON: a second value begins at column {error.colno}"

@@ -31,7 +31,7 @@ from obcd.text import printable
 
 MAGIC = b"PAR1"
 #: Rows that are read at once: at most so many, and about so many bytes.
-MOST_ROWS, BATCH_BYTES = 1024, 2**22
+MOST_ROWS, BATCH_BYTES = 128, 2**22
 #: Largest part of a file (a row group) that is read, in bytes of its columns: pyarrow holds one in memory.
 MAX_GROUP_BYTES = 2**31
 

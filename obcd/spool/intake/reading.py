@@ -20,7 +20,7 @@ from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge
 from obcd.core.request.ignored_keys import note_unobeyed
-from obcd.core.request.lines import is_blank_line, parse_line, parse_object
+from obcd.core.request.lines import is_blank_line, may_go_on, parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
 from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
@@ -434,11 +434,11 @@ def _asked_endpoint(raw: bytes) -> str | None:
 
 
 def _is_cut_off(last: bytes) -> bool:
-    """Return whether a last line without its LF looks truncated: it is neither blank nor a JSON object."""
+    """Return whether a last line without its LF looks truncated: it is neither blank nor JSON, but begins as JSON."""
     if is_blank_line(last):
         return False
     try:
         parse_object(last)
     except LineError:
-        return True
+        return may_go_on(last)
     return False

@@ -16,6 +16,7 @@ from backports import zstd
 
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import plan_batch
+from obcd.core.request.lines import may_go_on
 from obcd.core.request.records import JobSettings
 from obcd.core.tables import file_format
 from obcd.core.tables.file_format import kept_name, why_not_taken
@@ -438,3 +439,21 @@ def test_what_follows_an_object_is_named(layout: Layout, behind: str, part: str)
 
     assert (header.requests, header.bad_lines) == (2, 1)
     assert part in lines_of(finish(layout, header) / "errors.jsonl")[0]["message"]
+
+
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_every_beginning_of_a_line_counts_as_cut_off(is_ascii: bool) -> None:
+    document = {"prompt": 'a "b" \\ ü\n€😀', "n": -1.5e-10, "t": [True, False, {"a": None}], "x": {}}
+    raw = json.dumps(document, ensure_ascii=is_ascii).encode()
+
+    assert [end for end in range(1, len(raw)) if not may_go_on(raw[:end])] == []
+
+
+@pytest.mark.parametrize(
+    "last",
+    [b"Why is grass green?", b'{"prompt": "b"} // x', b'{"prompt": "b",, "id": 1}', b"['b']", b'["b"]', b"7", b"]"],
+)
+def test_bad_line_at_the_end_of_a_complete_file_fails_alone(layout: Layout, last: bytes) -> None:
+    header = accept_bytes(layout, b'{"prompt": "a"}\n' + last)
+
+    assert (header.requests, header.bad_lines) == (2, 1)
