@@ -197,9 +197,10 @@ def may_go_on(raw: bytes) -> bool:
         return True
     try:
         text = raw.decode("utf-8").lstrip("\ufeff").strip(_AROUND)
-        DECODER.decode(text)
     except UnicodeDecodeError as error:
         return error.reason == "unexpected end of data"
+    try:
+        DECODER.decode(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # the rest of something else, unless it is a comment
             return not text.startswith(_COMMENTS, error.pos)

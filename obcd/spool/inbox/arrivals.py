@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
-from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
+from obcd.core.tables.file_format import ENDING, JSON, form_of, why_not_taken
 from obcd.core.tables.foreign_files import advice_by_name
 from obcd.errors import ObcdError
 from obcd.spool.folders import disk
@@ -387,7 +387,8 @@ class Inbox:
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:
             with os.scandir(entry.path) as inside:
-                has_files = any(form_of(item.name) is not None for item in islice(inside, MOST_STRAY))
+                forms = (form_of(item.name) for item in islice(inside, MOST_STRAY))
+                has_files = any(form is not None and form.kind != JSON for form in forms)  # any program has .json files
         except OSError:
             has_files = False
         if has_files:
