@@ -58,8 +58,8 @@ OUR_KEYS = KIND_KEYS[Kind.CHAT]
 _PLAIN_KEYS = frozenset(("id", "prompt"))
 THINK_LEVELS = ("low", "medium", "high", "max")
 
-#: What a blank line consists of, and what may stand around an element of an array.
-_NOTHING, _AROUND = b" \t\n\r\v\f\x1a", " \t\n\r\x1a"
+#: What a blank line consists of, and what may stand around an element of an array or a sequence (RS: RFC 7464).
+_NOTHING, _AROUND = b" \t\n\r\v\f\x1a\x1e", " \t\n\r\x1a\x1e"
 
 _COMMENTS = ("//", "#", "/*")
 #: What may be missing its end behind the place of an error: nothing, a number, a word, an escape.
@@ -108,6 +108,7 @@ def parse_line(raw: bytes, line: int, reading: Reading = PLAIN) -> Request:
         return _seed_request(document, line)
     raise LineError(
         why_foreign(document)
+        or _why_wrapped(document)
         or 'no prompt in it: a line needs `prompt`, `messages`, or `role` and `content` ({"prompt": "…"}); or `embed`'
     )
 
@@ -137,7 +138,7 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
 
 
 def is_blank_line(raw: bytes) -> bool:
-    """Return whether a line, or a part of one, holds nothing: white space, and Ctrl-Z, which ends files of DOS."""
+    """Return whether a line, or a part of one, holds nothing: white space, or marks of DOS and of sequences of texts."""
     return not raw.strip(_NOTHING)
 
 
@@ -173,6 +174,15 @@ def parse_object(raw: bytes) -> dict[str, object]:
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
+
+
+def _why_wrapped(document: Mapping[str, object]) -> str:
+    """Return what to do if an object holds the prompts in a list, as {"data": [{…}, {…}]}; "" if it does not."""
+    for key, value in document.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            name = short_key(key)
+            return f"no prompt in it, but `{name}` is a list of objects: if these are the prompts, make it the whole file"
+    return ""
 
 
 def _decode(text: str) -> object:

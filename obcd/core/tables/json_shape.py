@@ -41,8 +41,8 @@ CONVERSATION = (
     "one such array a line"
 )
 
-#: White space of JSON, and Ctrl-Z, which ends texts of DOS.
-_SPACE = b" \t\r\n\x1a"
+#: White space of JSON, Ctrl-Z, which ends texts of DOS, and RS, which begins each text of a sequence (RFC 7464).
+_SPACE = b" \t\r\n\x1a\x1e"
 _STRUCTURE = b',:[]{}"'
 #: What numbers, true, false and null are made of, and what is not JSON at all.
 _BARE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
@@ -50,11 +50,11 @@ _BARE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _KINDS = bytes(44 if byte in _STRUCTURE else 32 if byte in _SPACE else 97 for byte in range(256))
 #: Bytes that are in no JSON text as they are.
 _UNUSED = [bytes([byte]) for byte in (1, 2, 0xFE, 0xFF, *range(3, 9), *range(0xF8, 0xFE), *range(14, 26))]
-_SPACES = re.compile(rb"[ \t\r\n\x1a]*+")
+_SPACES = re.compile(rb"[ \t\r\n\x1a\x1e]*+")
 #: A row that was not valid, as `csv_reader` keeps it: a line of `retry.jsonl`.
 _BAD_ROW = re.compile(rb'\["[^"\\]*+(?:\\.[^"\\]*+)*"\]\s*', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
-_GAP = re.compile(rb'([^\s\x1a,:\[\]{}"])[ \t\r\n\x1a]++(?=[^\s\x1a,:\[\]{}"])')
+_GAP = re.compile(rb'([^\s\x1a\x1e,:\[\]{}"])[ \t\r\n\x1a\x1e]++(?=[^\s\x1a\x1e,:\[\]{}"])')
 _ENDS = re.compile(rb"\n\n+")
 
 

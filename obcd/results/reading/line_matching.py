@@ -86,7 +86,7 @@ class Sums:
 def index_input(stream: BinaryIO) -> Index:
     """Read an input once, block by block, for its digest and the places and kinds of its lines. Holds no whole line."""
     digest, starts, kinds = hashlib.sha256(), array("Q", [0]), bytearray()
-    size, place, is_blank, has_end = 0, 0, True, False  # of the current line so far; `has_end`: the mark of DOS's end
+    size, place, is_blank, has_marks = 0, 0, True, False  # of the current line so far
     while block := stream.read(BLOCK):
         digest.update(block)
         if size == 0 and block.startswith(BOM):
@@ -95,20 +95,25 @@ def index_input(stream: BinaryIO) -> Index:
         size += len(block)
         for part in ended:
             place += len(part) + 1
-            may_fail = place - 1 - starts[-1] > LEAST_LINE_LIMIT or has_end or b"\x1a" in part
+            may_fail = place - 1 - starts[-1] > LEAST_LINE_LIMIT or has_marks or _has_marks(part)
             kinds.append(_kind(is_blank=is_blank and is_blank_line(part), may_fail=may_fail))
             starts.append(place)
-            is_blank, has_end = True, False
+            is_blank, has_marks = True, False
         place += len(tail)
-        is_blank, has_end = is_blank and is_blank_line(tail), has_end or b"\x1a" in tail
+        is_blank, has_marks = is_blank and is_blank_line(tail), has_marks or _has_marks(tail)
     if size > starts[-1]:
-        kinds.append(_kind(is_blank=is_blank, may_fail=size - starts[-1] > LEAST_LINE_LIMIT or has_end))
+        kinds.append(_kind(is_blank=is_blank, may_fail=size - starts[-1] > LEAST_LINE_LIMIT or has_marks))
         starts.append(size + 1)
     return Index(digest.hexdigest(), size, starts, kinds)
 
 
+def _has_marks(part: bytes) -> bool:
+    """Return whether a blank line has something else than white space in it, such as Ctrl-Z."""
+    return bool(part) and not part.isspace()
+
+
 def _kind(*, is_blank: bool, may_fail: bool) -> int:
-    """Return the kind of a line; an earlier obcd had failures for blank lines with Ctrl-Z in them."""
+    """Return the kind of a line; an earlier obcd had failures for blank lines with marks in them."""
     if not is_blank:
         return PROMPT
     return MAY_FAIL if may_fail else BLANK

@@ -106,6 +106,8 @@ def test_r32_objects_one_after_another_are_one_request_each(layout: Layout, betw
         b'{"prompt": "a"}\n,{"prompt": "b"}\n',
         b'{"prompt": "a"}\n{"prompt": "b"} , \n\x1a',
         b'{"prompt": "a"}\r{"prompt": "b"}\r',
+        b'\x1e{"prompt": "a"}\n\x1e{"prompt": "b"}\n\x1e',
+        b'\x1e{\n"prompt": "a"}\n\x1e{"prompt": "b"}\n',
         b'[{"role": "user", "content": "a"}],\n[{"role": "user", "content": "b"}]',
     ],
 )
@@ -457,3 +459,10 @@ def test_bad_line_at_the_end_of_a_complete_file_fails_alone(layout: Layout, last
     header = accept_bytes(layout, b'{"prompt": "a"}\n' + last)
 
     assert (header.requests, header.bad_lines) == (2, 1)
+
+
+def test_object_around_the_list_of_prompts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text(json.dumps({"version": 1, "data": TWO}, indent=1))
+
+    with pytest.raises(InputError, match="`data` is a list of objects"):
+        plan_batch(Settings(), tmp_path / "notes.json", tmp_path / "out", "", again=False)
