@@ -138,7 +138,7 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
 
 
 def is_blank_line(raw: bytes) -> bool:
-    """Return whether a line, or a part of one, holds nothing: white space, or marks of DOS and of sequences of texts."""
+    """Return whether a line, or a part of one, holds nothing: white space, or marks of DOS and of sequences."""
     return not raw.strip(_NOTHING)
 
 
@@ -180,8 +180,8 @@ def _why_wrapped(document: Mapping[str, object]) -> str:
     """Return what to do if an object holds the prompts in a list, as {"data": [{…}, {…}]}; "" if it does not."""
     for key, value in document.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            name = short_key(key)
-            return f"no prompt in it, but `{name}` is a list of objects: if these are the prompts, make it the whole file"
+            where = f"no prompt in it, but `{short_key(key)}` is a list of objects"
+            return f"{where}: if these are the prompts, make that list the whole file"
     return ""
 
 
