@@ -106,8 +106,8 @@ Template = Annotated[str, AfterValidator(_checked_template)]
 #: Aliases of models: {the name in the lines: the model that gets the request}.
 Aliases = dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
 FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD_LENGTH)]
-#: The file formats that are accepted beside JSONL: CSV, CSV with tabs, and each format packed by gzip.
-Accept = tuple[Literal["jsonl", "csv", "tsv", "gz"], ...]
+#: The file formats that are accepted beside JSONL, and those packed by gzip, xz or zstd (`file_format.WORDS`).
+Accept = tuple[Literal["jsonl", "json", "csv", "tsv", "parquet", "gz", "xz", "zst"], ...]
 #: Names of parameters and keys that are dropped from a line if they cannot be honoured.
 Ignore = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=100)]
 Delimiter = Annotated[str, AfterValidator(_checked_delimiter)]

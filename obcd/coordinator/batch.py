@@ -22,7 +22,8 @@ from obcd.clock import wall
 from obcd.config.settings import Settings
 from obcd.core.request.records import JobSettings
 from obcd.core.request.templates import fields_of
-from obcd.core.tables.file_format import ARRAY_ADVICE, SUFFIX, form_of, stem_of
+from obcd.core.tables.file_format import SUFFIX, form_of, stem_of
+from obcd.core.tables.foreign_files import OTHER_ENCODING
 from obcd.errors import InputError
 from obcd.spool.folders import disk
 from obcd.spool.folders.layout import Layout, SpoolLock
@@ -349,20 +350,8 @@ def _no_prompts(layout: Layout, header: JobHeader, source: _Source) -> str:
     first = json.loads(raw)
     disk.remove_tree(folder)
     hint = ""
+    if "not UTF-8" in first["message"]:
+        return f"{source.label} is {OTHER_ENCODING}; line {first['line']}: {first['message']}"
     if source.file.suffix.lower() in (".csv", ".tsv"):
-        if "UTF-8" not in first["message"]:
-            hint = f"; to make a prompt file of one column: obcd prepare {source.label} --column NAME -o prompts.jsonl"
-    else:
-        begin = _beginning(source.file)
-        if begin.startswith(b"["):
-            hint = f"; {ARRAY_ADVICE}"
-        elif begin and not begin.startswith((b"{", b'"')):
-            hint = f"; if each line is a prompt as it is: obcd prepare - -o prompts.jsonl < {source.label}"
+        hint = f"; to make a prompt file of one column: obcd prepare {source.label} --column NAME -o prompts.jsonl"
     return f"{source.label}: no line is a valid prompt; line {first['line']}: {first['message']}{hint}"
-
-
-def _beginning(file: Path) -> bytes:
-    """Return the first bytes of a file that are not white space."""
-    with contextlib.suppress(OSError), open(file, "rb") as stream:
-        return stream.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return b""

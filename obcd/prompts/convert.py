@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
+from obcd.core.request.lines import is_blank_line
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.converting import LineShape, columns_of, read_ours, write_cells, write_line
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.csv_lines import split_lines
 from obcd.core.tables.csv_reader import Sheet, to_csv
-from obcd.core.tables.file_format import JSONL, Form
-from obcd.core.tables.gzip_limits import unfold
+from obcd.core.tables.file_format import PARQUET, Form
+from obcd.core.tables.json_shape import open_json
+from obcd.core.tables.parquet_rows import ParquetSheet
+from obcd.core.tables.unpacking import unfold
 from obcd.errors import InputError, LineError
 from obcd.spool.folders.disk import BLOCK
 from obcd.text_files import LeftOut
@@ -71,7 +77,7 @@ def convert(
         InputError: If the file as a whole is not of the expected format, or no line of it could be written.
     """
     left_out = 0
-    sheet = None if form.kind == JSONL else sheet_of(form, reading, MAX_LINE_BYTES)
+    sheet = _sheet(form, reading)
 
     def converted() -> Iterator[tuple[int, dict[str, object]]]:
         for number, read in _read(source, form, sheet):
@@ -85,7 +91,7 @@ def convert(
     def refuse(number: int, error: LineError) -> None:
         nonlocal left_out
         left_out += 1
-        report(LeftOut(f"{'line' if form.kind == JSONL else 'row'} {number}", str(error)))
+        report(LeftOut(f"{'line' if form.is_json else 'row'} {number}", str(error)))
 
     try:
         if wanted.shape is LineShape.TABLE:
@@ -96,10 +102,11 @@ def convert(
         raise InputError(f"cannot convert: {error.strerror}") from error
     if not written:
         raise InputError("nothing was written: every line was left out" if left_out else "there is no prompt in it")
-    return ConversionReport(written, left_out, sheet.nameless if sheet is not None else {})
+    return ConversionReport(written, left_out, sheet.nameless if isinstance(sheet, Sheet) else {})
 
 
 _Refuse = Callable[[int, LineError], None]
+_Sheet = Sheet | ParquetSheet | None
 _Lines = Iterable[tuple[int, dict[str, object]]]
 
 
@@ -116,7 +123,7 @@ def _write_lines(lines: _Lines, wanted: Wanted, stream: BinaryIO, refuse: _Refus
     return written
 
 
-def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: BinaryIO, refuse: _Refuse) -> int:
+def _write_table(lines: _Lines, wanted: Wanted, sheet: _Sheet, stream: BinaryIO, refuse: _Refuse) -> int:
     columns, written = wanted.columns, 0
     for number, ours in lines:
         columns = columns or (tuple(ours) if sheet is None else columns_of(sheet.header))
@@ -134,19 +141,40 @@ def _write_table(lines: _Lines, wanted: Wanted, sheet: Sheet | None, stream: Bin
     return written
 
 
-def _read(source: BinaryIO, form: Form, sheet: Sheet | None) -> Iterator[tuple[int, Callable[[], dict[str, object]]]]:
+def _read(source: BinaryIO, form: Form, sheet: _Sheet) -> Iterator[tuple[int, Callable[[], dict[str, object]]]]:
     """Yield the number of each line and a function that returns it as an obcd line."""
-    blocks = unfold(iter(partial(source.read, BLOCK), b""), form, MAX_UNPACKED_BYTES)
-    if sheet is not None:
-        for number, row in enumerate(sheet.rows(blocks), 1):
-            yield number, partial(_of_row, row.line, row.fault, number)
-        if sheet.cut:
-            raise InputError(f"{sheet.cut}: more may be missing")
+    blocks = iter(partial(source.read, BLOCK), b"")
+    if sheet is None:
+        lines = split_lines(open_json(blocks, form, MAX_UNPACKED_BYTES).blocks, MAX_LINE_BYTES)
+        for number, raw in enumerate(lines, 1):
+            line = raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
+            if not is_blank_line(line):
+                yield number, partial(read_ours, line, number)
         return
-    for number, raw in enumerate(split_lines(blocks, MAX_LINE_BYTES), 1):
-        line = raw.removesuffix(b"\n").removeprefix(b"\xef\xbb\xbf" if number == 1 else b"")
-        if line.strip():
-            yield number, partial(read_ours, line, number)
+    with ExitStack() as files:
+        if isinstance(sheet, ParquetSheet):
+            rows = sheet.rows(_seekable(source, files))
+        else:
+            rows = sheet.rows(unfold(blocks, form, MAX_UNPACKED_BYTES))
+        for number, row in enumerate(rows, 1):
+            yield number, partial(_of_row, row.line, row.fault, number)
+    if isinstance(sheet, Sheet) and sheet.cut:
+        raise InputError(f"{sheet.cut}: more may be missing")
+
+
+def _sheet(form: Form, reading: Reading) -> _Sheet:
+    if form.kind == PARQUET:
+        return ParquetSheet(reading)
+    return None if form.is_json else sheet_of(form, reading, MAX_LINE_BYTES)
+
+
+def _seekable(source: BinaryIO, files: ExitStack) -> BinaryIO:
+    """Return a file that can be read at any place: a copy, if the source is a pipe."""
+    if source.seekable():
+        return source
+    copy = cast("BinaryIO", files.enter_context(TemporaryFile()))  # noqa: SIM115 - closed by the stack
+    shutil.copyfileobj(source, copy, BLOCK)
+    return copy
 
 
 def _of_row(line: bytes, fault: str, number: int) -> dict[str, object]:

@@ -127,7 +127,9 @@ def test_any_file_becomes_a_job_with_a_result_for_each_line_or_is_given_back_wit
     with spool() as layout:
         verdict = accept(layout, order_of(drop_of(put(layout, content)), reject_torn=reject_torn, max_line_bytes=4000))
         if isinstance(verdict, Accepted):
-            assert_one_result_a_line(content, finish(layout, verdict.header))
+            folder = finish(layout, verdict.header)
+            lines = content if verdict.header.converted is None else (folder / "input.jsonl").read_bytes()
+            assert_one_result_a_line(lines, folder)
         elif isinstance(verdict, Rejected):
             assert verdict.why.isprintable()
             assert (verdict.folder / "input.jsonl").read_bytes() == content

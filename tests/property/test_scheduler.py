@@ -228,7 +228,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         hedges = [other for other in self.out.values() if other.request == lease.request]
         assert len(hedges) <= 1
         assert all(other.endpoint != lease.endpoint for other in hedges)
-        assert not hedges or lease.attempt == hedges[0].attempt + 1
+        assert not hedges or lease.attempt == hedges[0].attempt
 
     def settle(self, lease: Lease, settled: tuple[Lease, bool, Fault] | None) -> None:
         """What failed has failed, or waits, unless it is asked on another endpoint too."""

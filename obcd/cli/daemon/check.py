@@ -21,6 +21,7 @@ from obcd.core.endpoint.concurrency import FIRST
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.weights import describe_odd, shorten
+from obcd.core.tables.file_format import PARQUET, ZST, Form, why_no_reader
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
 from obcd.diagnostics.installation import ask, examine
@@ -84,6 +85,8 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         click.echo(f"configuration {settings.source or '(none: the defaults)'}: right")
         if stray := _unread_configuration(settings):
             click.echo(f"the {stray} in this folder is not read: give --config {stray}, or put it there")
+        for sentence in _missing_extras(settings):
+            click.echo(sentence)
         click.echo(f"inbox (of a daemon) {layout.inbox}")
         _say_installation(found_here)
         _say_all(host)
@@ -105,6 +108,13 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         return ExitCode.CONFIGURATION
     verdict = _verdict(findings, homeless) if endpoints else ExitCode.DONE
     return ExitCode.INPUT if verdict == ExitCode.DONE and _has_fault(found_here) else verdict
+
+
+def _missing_extras(settings: Settings) -> list[str]:
+    """Return which extras of obcd are missing for the kinds of files that the profiles accept."""
+    words = frozenset[str]().union(*settings.accepted().values())
+    forms = [Form(PARQUET)] * (PARQUET in words) + [Form(packing=ZST)] * (ZST in words)
+    return [f"accept: {why}" for form in forms if (why := why_no_reader(form))]
 
 
 def _unread_configuration(settings: Settings) -> str:

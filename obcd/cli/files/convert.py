@@ -39,7 +39,7 @@ Exit codes: 0 done, 3 lines were left out (each is named), 5 nothing could be co
 @click.option(
     "--from",
     "origin",
-    type=click.Choice(["jsonl", "csv", "tsv"]),
+    type=click.Choice(["jsonl", "json", "csv", "tsv", "parquet"]),
     help="format of SOURCE [default: by its name, else jsonl]",
 )
 @click.option(
@@ -77,14 +77,15 @@ def convert_lines(  # noqa: PLR0913, PLR0917 - one parameter an option is how cl
 
     The formats are lines of obcd, of the seed (ollama-batch-cluster) and of OpenAI Batch, and rows of CSV.
 
-    SOURCE is a file (compressed with gzip if its name ends in .gz), or - for standard input.
+    SOURCE is a file (packed if its name ends in .gz, .xz or .zst), or - for standard input. JSON is recognised by its
+    first bytes: lines, an array, or objects over several lines. Parquet needs obcd[parquet].
     """
     named = form_of(source) or Form()
-    form = Form(origin, named.is_packed) if origin else named
+    form = Form(origin, named.packing) if origin else named
     ending = form_of(output)
     if ending is not None and ending.is_packed:
         raise UsageError(
-            "the output cannot be compressed: leave .gz out of its name, and compress it with gzip afterwards"
+            f"the output cannot be compressed: leave .{ending.packing} out of its name, and compress it afterwards"
         )
     goal = goal or (ending.kind if ending is not None and ending.kind in DELIMITERS else "ours")
     shape = LineShape.TABLE if goal in DELIMITERS else LineShape(goal)

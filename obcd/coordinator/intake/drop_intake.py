@@ -273,6 +273,7 @@ class DropIntake:
             max_file_bytes=self._settings.spool.max_file_bytes,
             answered_since=self._settings.answered_since(drop.key.profile, wall()),
             unfinished=self._job_index.named(drop.key.name),
+            accepts=self._settings.accepts(drop.key.profile),
         )
 
     def _on_verdict(self, order: AcceptOrder, outcome: Verdict | CallFailed) -> None:
@@ -289,11 +290,12 @@ class DropIntake:
                 for sentence in describe_ignored(header.unobeyed):
                     logger.info("%s: %s", label, sentence, extra=extra | {"action": "key_echoed"})
                 self._accepted.append(header)
-            case NotYet(why, until_published, until_rejected):
+            case NotYet(why, until_published, until_rejected, until_reloaded):
                 if until_rejected:
                     limit = duration(self._settings.spool.incomplete_hold_seconds)
                     why = f"{why}; it is rejected if this lasts for {limit}"
-                self._inbox.hold(order.drop, why, NEVER if until_published else self._now + HOLD_SECONDS)
+                until = NEVER if until_published or until_reloaded else self._now + HOLD_SECONDS
+                self._inbox.hold(order.drop, why, until)
             case Rejected(job, why, folder):
                 self.rejected.append(RejectedView(file=label, folder=str(folder), why=why))
                 extra = {"action": "drop_rejected", "job": job, "profile": key.profile, "file": label}

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
@@ -69,6 +70,13 @@ OURS_DOORS = ("prompt", "messages", "complete", "embed", "role", "content")
 #: The key of `extra` under which a message that was dropped is echoed.
 LAST_ANSWER = "last_assistant"
 THINK_LEVELS = ("low", "medium", "high", "max")
+
+#: What a blank line consists of, and what may stand around an element of an array or a sequence (RS: RFC 7464).
+_NOTHING, _AROUND = b" \t\n\r\v\f\x1a\x1e", " \t\n\r\x1a\x1e"
+
+_COMMENTS = ("//", "#", "/*")
+#: What may be missing its end behind the place of an error: nothing, a number, a word, an escape.
+_UNFINISHED = re.compile(r"[-+.\w\\]{0,10}")
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
 
@@ -196,8 +204,16 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
     return line if has_none or length > MAX_FAILED_ID_LENGTH else value
 
 
+def is_blank_line(raw: bytes) -> bool:
+    """Return whether a line, or a part of one, holds nothing: white space, or marks of DOS and of sequences."""
+    return not raw.strip(_NOTHING)
+
+
 def parse_object(raw: bytes) -> dict[str, object]:
     """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
+
+    A comma before or behind the object is passed over: such a line is an element of an array without its brackets. A
+    list of messages is a conversation.
 
     Raises:
         LineError: If it is anything else.
@@ -210,7 +226,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:
-        document = DECODER.decode(text)
+        document = _decode(text)
     except LineError:
         raise
     except json.JSONDecodeError as error:
@@ -220,10 +236,48 @@ def parse_object(raw: bytes) -> dict[str, object]:
     except (ValueError, MemoryError):
         raise LineError("a number in it has too many digits") from None
     if not isinstance(document, dict):
-        raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
+        if not _has_roles(document):
+            raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
+        document = dict[str, object](messages=document)
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
+
+
+def _decode(text: str) -> object:
+    """Decode a text without what may stand around an element of an array."""
+    try:
+        return DECODER.decode(text)
+    except json.JSONDecodeError:
+        bare = text.strip(_AROUND)
+        bare = bare.removeprefix(",").removesuffix(",").strip(_AROUND)
+        if len(bare) == len(text.strip(" \t\r\n")):
+            raise
+        try:
+            return DECODER.decode(bare)
+        except json.JSONDecodeError:
+            pass
+        raise
+
+
+def may_go_on(raw: bytes) -> bool:
+    """Return whether a line that is not a JSON object may be the beginning of one: its fault is its end."""
+    if b"\0" in raw:  # as a crash leaves it
+        return True
+    try:
+        text = raw.decode("utf-8").lstrip("\ufeff").strip(_AROUND)
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    try:
+        DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # the rest of something else, unless it is a comment
+            return not text.startswith(_COMMENTS, error.pos)
+        is_begun = text.startswith(("{", ",", "["))
+        return is_begun and (error.msg.startswith("Unterminated") or _UNFINISHED.fullmatch(text, error.pos) is not None)
+    except (LineError, ValueError, RecursionError, MemoryError):
+        return True
+    return False
 
 
 def check_options(options: object, place: str = "options", dropped: Dropped | None = None) -> Mapping[str, object]:
@@ -294,7 +348,11 @@ def _row_request(row: dict[str, object], line: int, template: str, id_field: str
     )
 
 
-def _is_conversation(prompt: object) -> bool:
+def _has_roles(document: object) -> TypeGuard[list[dict[str, object]]]:
+    return _is_conversation(document) and all("role" in message for message in document)
+
+
+def _is_conversation(prompt: object) -> TypeGuard[list[dict[str, object]]]:
     return isinstance(prompt, list) and bool(prompt) and all(isinstance(message, dict) for message in prompt)
 
 
@@ -499,6 +557,11 @@ def _kind(value: object) -> str:
 
 
 def _json_sentence(error: json.JSONDecodeError) -> str:
+    begin = error.doc.lstrip()[:1]
+    if error.msg == "Extra data" and error.doc.startswith(_COMMENTS, error.pos):
+        return f"not JSON: a comment begins at column {error.colno}, and JSON has none: remove it"
     if error.msg == "Extra data":
         return f"not JSON: a second value begins at column {error.colno}"
-    return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    sentence = f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+    is_text = begin.isprintable() and begin not in "{}[]\":,'" and error.msg == "Expecting value"
+    return sentence + (" (obcd prepare - < FILE makes prompts of lines of plain text)" if is_text else "")

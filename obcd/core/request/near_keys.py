@@ -45,15 +45,30 @@ def find_near(wanted: str, keys: Iterable[str], *, by_likeness: bool = True) -> 
 
 def why_no_prompt(document: Mapping[str, object]) -> str:
     """Return why a line has no prompt, and what to do with the keys that it has."""
-    return _why(tuple((key, type(value)) for key, value in islice(document.items(), MAX_KEYS)))
+    keys = tuple((key, type(value)) for key, value in islice(document.items(), MAX_KEYS))
+    return _why_near(keys) or _why_wrapped(document) or _why_fields(keys)
+
+
+def _why_wrapped(document: Mapping[str, object]) -> str:
+    """Return what to do if an object holds the prompts in a list, as {"data": [{…}, {…}]}; "" if it does not."""
+    for key, value in document.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            where = f"no prompt in it, but `{short_key(key)}` is a list of objects"
+            return f"{where}: if these are the prompts, make that list the whole file"
+    return ""
 
 
 @lru_cache(maxsize=256)  # the lines of a file have the same keys
-def _why(keys: tuple[tuple[str, type], ...]) -> str:
+def _why_near(keys: tuple[tuple[str, type], ...]) -> str:
     for door, kind in _DOORS.items():
         fit = [key for key, held in keys if held is kind]
         if near := find_near(door, fit, by_likeness=door in _OFTEN_MEANT):
             return f"no `{door}` in it, but {describe_key(near)}: write `{door}`"
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _why_fields(keys: tuple[tuple[str, type], ...]) -> str:
     texts = [key for key, kind in keys if kind is str]
     if not texts:
         return (

@@ -95,6 +95,22 @@ def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:
     return Sheet(delimiter, most_bytes, reading.quotes, read=read_cells, check=check_columns)
 
 
+def read_value(name: str, value: object) -> object:
+    """Return the value of a key of obcd from a cell that may be nested: null says nothing in it.
+
+    Raises:
+        LineError: If it is a text that has to be JSON and is not.
+    """
+    return _read_cell(name, value) if isinstance(value, str) else _without_nulls(value)
+
+
+def _without_nulls(value: object) -> object:
+    """Return a value without keys that are null: a struct of Parquet has all keys that any row has."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def _read_cell(name: str, cell: str) -> object:
     if name in JSON_CELLS:
         return cell.strip() if cell.strip() in WORDS.get(name, ()) else _read_json(name, cell)

@@ -92,7 +92,7 @@ class Sheet:
                 continue
             row = self._named(names, cells, number) if table.unnamed else dict(zip(names, cells, strict=True))
             try:
-                yield Row(_encoded(self.read(row)))
+                yield Row(encoded(self.read(row)))
             except LineError as error:
                 yield self._bad(str(error))
 
@@ -121,7 +121,8 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str 
         yield text.getvalue().encode()
 
 
-def _encoded(document: dict[str, object]) -> bytes:
+def encoded(document: dict[str, object]) -> bytes:
+    """Return a line of JSON, as readable as possible."""
     try:
         return _encode_text(document).encode()
     except UnicodeEncodeError:  # half a surrogate pair, written as \ud800 in a cell of JSON

@@ -1,63 +1,95 @@
 """What the name of a dropped file determines: the name of its job, and the format of its lines.
 
-notes.jsonl   notes.csv   notes.tsv   notes.jsonl.gz   notes.csv.gz   notes.tsv.gz        all of them: job `notes`
+notes.jsonl   notes.json   notes.csv   notes.tsv   notes.parquet   notes.jsonl.gz   notes.csv.xz      all: job `notes`
 
-The case of an ending does not matter: `VISITS.CSV`, as Excel and old systems name files, is CSV.
+The case of an ending does not matter: `VISITS.CSV`, as Excel and old systems name files, is CSV. `.ndjson`, `.jl` and
+`.jsonlines` are other names of `.jsonl`. A file of JSON is opened by its first bytes (`json_shape`), whatever its name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 SUFFIX = ".jsonl"
-JSONL, CSV, TSV, GZ = "jsonl", "csv", "tsv", "gz"
+JSONL, JSON, CSV, TSV, PARQUET, GZ, XZ, ZST = "jsonl", "json", "csv", "tsv", "parquet", "gz", "xz", "zst"
+#: All words of `accept`, in the order in which messages name them.
+WORDS = (JSONL, JSON, CSV, TSV, PARQUET, GZ, XZ, ZST)
 #: {kind of a table: the default character between its fields}
 DELIMITERS = {CSV: ",", TSV: "\t"}
+_JSONL_ENDINGS = ("jsonl", "ndjson", "jl", "jsonlines")
+_TEXTS, _PACKINGS = "|".join((*_JSONL_ENDINGS, JSON, CSV, TSV)), "|".join((GZ, XZ, ZST))
 #: The end of a drop's name, as a pattern.
-ENDING = r"(?i:\.(?:jsonl|csv|tsv)(?:\.gz)?)"
-_NAME = re.compile(r"(?P<stem>.+)\.(?P<form>jsonl|csv|tsv)(?P<packed>\.gz)?", re.DOTALL | re.IGNORECASE)
-#: Advice for a JSON array where lines are needed.
-ARRAY_ADVICE = "a JSON array becomes lines by jq -c '.[]' FILE"
-#: {first bytes: what such a file is}; none of them holds lines or rows.
-MAGIC = {
-    b"\x1f\x8b": "a gzip file: unpack it first",
-    b"PK\x03\x04": "a zip file: unpack it first",
-    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
-    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
-    b"\x7fELF": "a program, not JSONL",
-    b"\x89PNG": "a picture, not JSONL",
-    b"%PDF": "a PDF, not JSONL",
+ENDING = rf"(?i:\.(?:(?:{_TEXTS})(?:\.(?:{_PACKINGS}))?|parquet))"
+_NAME = re.compile(
+    rf"(?P<stem>.+)\.(?:(?P<text>{_TEXTS})(?:\.(?P<packing>{_PACKINGS}))?|(?P<whole>parquet))",
+    re.DOTALL | re.IGNORECASE,
+)
+#: {word of `accept`: what such a file is}
+_NAMES = {
+    JSON: "a JSON file",
+    CSV: "CSV",
+    TSV: "CSV with tabs",
+    PARQUET: "Parquet",
+    GZ: "a file packed by gzip",
+    XZ: "a file packed by xz",
+    ZST: "a file packed by zstd",
 }
+#: {word of `accept`: (modules of which one is needed, the extra that has it)}
+_EXTRAS = {PARQUET: (("pyarrow",), "parquet"), ZST: (("compression.zstd", "backports.zstd"), "zst")}
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The format of a file's lines: `jsonl`, `csv` or `tsv`, packed by gzip or not."""
+    """The format of a file's lines, by its name.
+
+    Attributes:
+        kind: `jsonl`, `json`, `csv`, `tsv` or `parquet`.
+        packing: `gz`, `xz` or `zst`; "" if it is not packed.
+    """
 
     kind: str = JSONL
-    is_packed: bool = False
+    packing: str = ""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is unpacked before it is read."""
+        return self.packing != ""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it holds JSON; its first bytes determine whether that is a value a line."""
+        return self.kind in (JSONL, JSON)
 
     @property
     def is_plain(self) -> bool:
-        """Whether its lines are used without conversion."""
-        return self == Form()
+        """Whether its lines can be used without conversion."""
+        return self.is_json and not self.is_packed
 
     def delimiter(self, chosen: str = "") -> str:
         """Return the character between the fields of a table; for CSV it may be chosen, in TSV it is a tab."""
         return chosen if chosen and self.kind == CSV else DELIMITERS[self.kind]
 
+    @property
+    def words(self) -> list[str]:
+        """What `accept` must have for such a file to be accepted; JSONL always is."""
+        return [word for word in (self.kind, self.packing) if word not in (JSONL, "")]
+
     def lacking(self, accepts: Set[str]) -> list[str]:
-        """Return what `accept` lacks for such a file to be accepted; JSONL always is."""
-        needed = ([self.kind] if self.kind != JSONL else []) + ([GZ] if self.is_packed else [])
-        return [word for word in needed if word not in accepts]
+        """Return what `accept` lacks for such a file to be accepted."""
+        return [word for word in self.words if word not in accepts]
 
 
 def form_of(name: str) -> Form | None:
     """Return the form of a file of this name, or None if the name is not that of a drop."""
     match = _NAME.fullmatch(name)
-    return Form(match["form"].lower(), match["packed"] is not None) if match else None
+    if match is None:
+        return None
+    kind = (match["text"] or match["whole"]).lower()
+    return Form(JSONL if kind in _JSONL_ENDINGS else kind, (match["packing"] or "").lower())
 
 
 def stem_of(name: str) -> str:
@@ -69,26 +101,46 @@ def stem_of(name: str) -> str:
 def kept_name(name: str) -> str:
     """Return the name under which a drop of this name is kept unchanged: `input.csv.gz`."""
     form = form_of(name) or Form()
-    return f"input.{form.kind}{'.gz' if form.is_packed else ''}"
+    return ".".join(filter(None, ("input", form.kind, form.packing)))
 
 
 def why_not_taken(name: str, accepts: Set[str]) -> str:
     """Return why a drop of this name is not accepted because of its form, or "" if it is accepted."""
     form = form_of(name)
-    lacking = form.lacking(accepts) if form is not None else []
-    if not lacking:
+    if form is None:
         return ""
-    wanted = ", ".join(f'"{word}"' for word in sorted({JSONL, *accepts, *lacking}, key=(JSONL, CSV, TSV, GZ).index))
-    what = {CSV: "CSV", TSV: "CSV with tabs", GZ: "a file packed by gzip"}[lacking[0]]
+    lacking = form.lacking(accepts)
+    if not lacking:
+        return why_no_reader(form)
     instead = "unpack it"
-    if lacking[0] != GZ:
+    if lacking[0] not in (GZ, XZ, ZST):
         instead = "make it .jsonl (obcd convert where a column is `prompt`, else obcd prepare --column NAME)"
-    return f"{what} is not accepted here: let the profile accept it (accept = [{wanted}]), or {instead}"
+    if lacking[0] in (JSON, PARQUET):
+        instead = "make it .jsonl (obcd convert)"
+    return f"{_NAMES[lacking[0]]} is not accepted here: {how_to_accept(accepts, lacking)}, or {instead}"
 
 
-def foreign_format(block: bytes) -> str | None:
-    """Return the kind of a file with this beginning, if it is known not to be JSONL or CSV."""
-    return next((what for magic, what in MAGIC.items() if block.startswith(magic)), None)
+def how_to_accept(accepts: Set[str], lacking: Iterable[str]) -> str:
+    """Return what the administrator can do for files of these kinds."""
+    wanted = ", ".join(f'"{word}"' for word in sorted({JSONL, *accepts, *lacking}, key=WORDS.index))
+    return f"let the profile accept it (accept = [{wanted}])"
+
+
+def why_no_reader(form: Form) -> str:
+    """Return which extra of obcd is missing to read such a file, or "" if nothing is."""
+    for word in form.words:
+        modules, extra = _EXTRAS.get(word, ((), ""))
+        if modules and not any(map(_has_module, modules)):
+            return f"{_NAMES[word]} needs an extra of obcd: pip install 'obcd[{extra}]' (where obcd runs)"
+    return ""
+
+
+@cache
+def _has_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent package
+        return False
 
 
 def is_delimiter(text: str) -> bool:

@@ -18,7 +18,7 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
 from obcd.core.answer.record_codec import is_record_empty
 from obcd.core.answer.vectors import why_no_vectors
-from obcd.core.request.lines import id_of_failed, parse_line, parse_object
+from obcd.core.request.lines import id_of_failed, is_blank_line, parse_line, parse_object
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.schema.strict_json import refuse_constant
@@ -87,7 +87,7 @@ class Sums:
 def index_input(stream: BinaryIO) -> Index:
     """Read an input once, block by block, for its digest and the places and kinds of its lines. Holds no whole line."""
     digest, starts, kinds = hashlib.sha256(), array("Q", [0]), bytearray()
-    size, place, is_blank = 0, 0, True  # `is_blank`: of the current line so far
+    size, place, is_blank, has_marks = 0, 0, True, False  # of the current line so far
     while block := stream.read(BLOCK):
         digest.update(block)
         if size == 0 and block.startswith(BOM):
@@ -96,25 +96,28 @@ def index_input(stream: BinaryIO) -> Index:
         size += len(block)
         for part in ended:
             place += len(part) + 1
-            kinds.append(_kind(place - 1 - starts[-1], is_blank=is_blank and _is_blank(part)))
+            may_fail = place - 1 - starts[-1] > LEAST_LINE_LIMIT or has_marks or _has_marks(part)
+            kinds.append(_kind(is_blank=is_blank and is_blank_line(part), may_fail=may_fail))
             starts.append(place)
-            is_blank = True
+            is_blank, has_marks = True, False
         place += len(tail)
-        is_blank = is_blank and _is_blank(tail)
+        is_blank, has_marks = is_blank and is_blank_line(tail), has_marks or _has_marks(tail)
     if size > starts[-1]:
-        kinds.append(_kind(size - starts[-1], is_blank=is_blank))
+        kinds.append(_kind(is_blank=is_blank, may_fail=size - starts[-1] > LEAST_LINE_LIMIT or has_marks))
         starts.append(size + 1)
     return Index(digest.hexdigest(), size, starts, kinds)
 
 
-def _is_blank(part: bytes) -> bool:
-    return not part or part.isspace()
+def _has_marks(part: bytes) -> bool:
+    """Return whether a blank line has something else than white space in it, such as Ctrl-Z."""
+    return bool(part) and not part.isspace()
 
 
-def _kind(length: int, *, is_blank: bool) -> int:
+def _kind(*, is_blank: bool, may_fail: bool) -> int:
+    """Return the kind of a line; an earlier obcd had failures for blank lines with marks in them."""
     if not is_blank:
         return PROMPT
-    return MAY_FAIL if length > LEAST_LINE_LIMIT else BLANK
+    return MAY_FAIL if may_fail else BLANK
 
 
 class Pairing:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from obcd.clock import monotonic, wall
-from obcd.core.tables.file_format import ENDING, form_of, why_not_taken
+from obcd.core.tables.file_format import ENDING, JSON, form_of, why_not_taken
+from obcd.core.tables.foreign_files import advice_by_name
 from obcd.errors import ObcdError
 from obcd.spool.folders import disk
 from obcd.text import printable
@@ -41,8 +42,27 @@ RESTLESS_SECONDS, ORPHAN_SECONDS = 60.0, 3600.0
 
 #: The form of a drop id that `obcd submit` writes into a marker.
 DROP_ID = re.compile("[0-9a-f]{16}")
-#: Names that programs use while they write (rsync, editors, browsers, NFS); ignored silently.
-TEMPORARY_SUFFIXES = ("~", ".tmp", ".part", ".partial", ".filepart", ".swp", ".crdownload")
+#: Ends of names that programs use while they write, for locks and for earlier versions (rsync, WinSCP, aria2, lftp,
+#: browsers, editors, Office, clouds); ignored silently, in any case.
+TEMPORARY_SUFFIXES = (
+    *("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload", ".aria2"),
+    *(".swp", ".swo", ".swx", ".bak", ".bkp", ".orig", ".old", ".save", ".autosave", ".lock", ".lck", ".pid"),
+    *(".lftp-pget-status", ".icloud", ".!ut", ".!qb", ".kate-swp", ".crswap", ".rsync-partial"),
+)
+#: Beginnings of such names: hidden files, Emacs, the owner files of Office, Syncthing, Word.
+TEMPORARY_PREFIXES = (".", "#", "~$", "~syncthing~", "~wr")
+#: Files that systems put into folders: Windows, macOS, Synology, WebDAV.
+SYSTEM_FILES = frozenset(
+    ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "icon\r", "$recycle.bin")
+)
+#: Folders of systems, which belong to no profile and hold nobody's drops.
+SYSTEM_FOLDERS = frozenset(
+    ("$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "__macosx")
+)
+#: Names without an ending: vim tries whether it may write with 4913 and more; Excel writes under eight digits first.
+_PROBES = re.compile(r"4913|(?:5|6|7)\d{3}|[0-9A-F]{5}000")
+#: macOS writes `notes.csv.sb-1f2e3d4c-AbCdEf` first.
+_SAFE_SAVE = re.compile(r".+\.sb-[0-9a-f]{8}-\w{6}", re.DOTALL)
 #: Names of control files beside a drop (see `control`, which also has the range of the number).
 CONTROL = re.compile(rf"(?P<drop>.+{ENDING})\.(?P<verb>cancel|pause|resume|priority)(-(?P<value>.*))?", re.DOTALL)
 
@@ -123,7 +143,10 @@ class Drop:
 class Unfit(StrEnum):
     """Why an entry is not a drop; the value is the sentence for `why.txt`."""
 
-    NAME = "its name does not end in .jsonl: rename it if it holds prompts, or remove it"
+    NAME = (
+        "its name does not end in .jsonl: rename it if it holds prompts (of plain text obcd prepare makes a prompt "
+        "file), or remove it"
+    )
     LONG = f"its name is longer than {MAX_NAME_BYTES} bytes: give it a shorter one"
     UNPRINTABLE = "its name has characters that cannot be shown: rename it"
     LINK = "it is a symbolic link: links are never followed, copy the file itself"
@@ -153,8 +176,20 @@ def hidden_name(drop_id: str) -> str:
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a name cannot be that of a drop: it is hidden, temporary, or a control file's."""
-    return name.startswith((".", "#")) or name.endswith((*TEMPORARY_SUFFIXES, MARKER_SUFFIX)) or is_control(name)
+    """Return whether a name cannot be that of a drop: it is temporary or a system's, a marker's or a control file's."""
+    return is_temporary(name) or name.endswith(MARKER_SUFFIX) or is_control(name)
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a name is that of a file that a program or a system made for itself."""
+    low = name.lower()
+    return (
+        low.startswith(TEMPORARY_PREFIXES)
+        or low.endswith(TEMPORARY_SUFFIXES)
+        or low in SYSTEM_FILES
+        or _PROBES.fullmatch(name) is not None
+        or _SAFE_SAVE.fullmatch(name) is not None
+    )
 
 
 def is_control(name: str) -> bool:
@@ -333,7 +368,7 @@ class Inbox:
                 elif entry.name in self.profiles:
                     yield from ((entry.name, item) for item in self._entries_of(entry))
                 elif entry.name != OWN_FOLDER:
-                    if not entry.name.startswith("."):
+                    if not is_temporary(entry.name) and entry.name.lower() not in SYSTEM_FOLDERS:
                         self._note_stray_folder(entry)
                     yield "", None
 
@@ -352,14 +387,15 @@ class Inbox:
     def _note_stray_folder(self, entry: os.DirEntry[str]) -> None:
         try:
             with os.scandir(entry.path) as inside:
-                has_files = any(form_of(item.name) is not None for item in islice(inside, MOST_STRAY))
+                forms = (form_of(item.name) for item in islice(inside, MOST_STRAY))
+                has_files = any(form is not None and form.kind != JSON for form in forms)  # any program has .json files
         except OSError:
             has_files = False
         if has_files:
             self._said[Key("", entry.name)] = Unfit.PROFILE
 
     def _look(self, key: Key, entry: os.DirEntry[str], now: float) -> Drop | None:
-        unfit = _unfit_entry(entry) or why_not_taken(entry.name, self._accepts.get(key.profile, frozenset()))
+        unfit = _why_unfit(entry) or why_not_taken(entry.name, self._accepts.get(key.profile, frozenset()))
         if unfit:
             self._said[key] = unfit
             return None
@@ -515,6 +551,13 @@ def _owner_of(entry: os.DirEntry[str]) -> int:
         return entry.stat(follow_symlinks=False).st_uid
     except OSError:  # gone
         return -1
+
+
+def _why_unfit(entry: os.DirEntry[str]) -> str:
+    """Return why an entry is not a drop, "" if it is one."""
+    unfit = _unfit_entry(entry)
+    advice = advice_by_name(entry.name) if unfit is Unfit.NAME else ""
+    return f"{unfit}; {advice}" if advice else unfit or ""
 
 
 def _unfit_entry(entry: os.DirEntry[str]) -> Unfit | None:

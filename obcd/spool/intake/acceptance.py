@@ -21,7 +21,14 @@ from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space, shown_size
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import MARKER_SUFFIX, Identity, Marker, read_marker
-from obcd.spool.intake.reading import AcceptOrder, InputChangedError, Reader, RejectedError, find_cut
+from obcd.spool.intake.reading import (
+    AcceptOrder,
+    InputChangedError,
+    Reader,
+    RejectedError,
+    find_cut,
+    why_not_accepted,
+)
 from obcd.spool.job import repeat_index
 from obcd.spool.job.job_folder import (
     JobHeader,
@@ -48,6 +55,7 @@ class NotYet:
     why: str
     until_published: bool = False
     until_rejected: bool = False  # whether it looks truncated: it is rejected if it stays so
+    until_reloaded: bool = False  # until the configuration accepts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +174,14 @@ def _is_begun(layout: Layout, order: AcceptOrder) -> bool:
 
 def _why_not_yet(descriptor: int, order: AcceptOrder) -> NotYet | None:
     size = order.drop.identity.size
+    if obstacle := why_not_accepted(descriptor, order):
+        return NotYet(obstacle, until_reloaded=True)
     if not order.reject_torn and order.drop.marker is None:
         if size == 0:
             return NotYet("it is empty: an interrupted upload? send it again, or remove it", until_rejected=True)
         cut = find_cut(descriptor, order)
         if cut:
-            is_array = os.pread(descriptor, 256, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-            other = " Or is it one JSON array? Write one object a line" if is_array else ""
-            why = f"{cut}: an interrupted upload? send it again.{other}".removesuffix(".")
-            return NotYet(why, until_rejected=True)
+            return NotYet(f"{cut}: an interrupted upload? send it again", until_rejected=True)
     key, twins = order.drop.key, order.unfinished
     uid = os.fstat(descriptor).st_uid
     twins = tuple(

@@ -21,15 +21,19 @@ from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge, check_text
 from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
-from obcd.core.request.lines import parse_line, parse_object
+from obcd.core.request.lines import is_blank_line, may_go_on, parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
 from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of
 from obcd.core.request.request_key import DuplicateFinder, digest_of
 from obcd.core.request.structure import MOSTLY_STRUCTURE, is_mostly_structure
 from obcd.core.tables.csv_cells import sheet_of
-from obcd.core.tables.file_format import JSONL, Form, foreign_format, form_of
-from obcd.core.tables.gzip_limits import unfold
+from obcd.core.tables.csv_reader import Row
+from obcd.core.tables.file_format import JSON, PARQUET, Form, form_of
+from obcd.core.tables.foreign_files import HEAD_BYTES, foreign_format
+from obcd.core.tables.json_shape import JsonShape, open_json, why_not_lines
+from obcd.core.tables.parquet_rows import ParquetSheet
+from obcd.core.tables.unpacking import unfold
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import CutOffError, FormError, LineError, ObcdError
 from obcd.spool.folders import disk
@@ -71,6 +75,18 @@ class AcceptOrder:
     answered_since: float | None = None
     #: How many of its requests are taken, the first ones; 0: all.
     most_requests: int = 0
+    #: The kinds of files that are accepted beside JSONL; None: all.
+    accepts: frozenset[str] | None = None
+
+    @property
+    def form(self) -> Form:
+        """The format of the drop, by its name."""
+        return form_of(self.drop.key.name) or Form()
+
+    @property
+    def is_data(self) -> bool:
+        """Whether its lines are rows for a template, whose keys have no meaning."""
+        return self.settings.reading.template is not None
 
 
 class RejectedError(ObcdError):
@@ -81,24 +97,46 @@ class InputChangedError(ObcdError):
     """The file changed while it was copied."""
 
 
-def find_cut(descriptor: int, order: AcceptOrder) -> str:
-    """Return why the end of a file seems to be missing, "" if it seems complete."""
-    form = form_of(order.drop.key.name) or Form()
-    if form.is_plain:
-        is_ours = foreign_format(os.pread(descriptor, 16, 0)) is None
-        torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
-        return "its last line is cut off" if torn else ""
-    # The end of a packed file shows nothing, and only the whole file shows whether a quote is open: read all of it.
+def why_not_accepted(descriptor: int, order: AcceptOrder) -> str:
+    """Return why a file is not accepted although its name is: it is no JSON lines, by its beginning. "" if it is."""
+    if order.accepts is None or JSON in order.accepts or not order.form.is_json:
+        return ""
+    shape = _find_shape(descriptor, order)
+    return "" if shape is JsonShape.LINES else why_not_lines(shape, order.accepts)
+
+
+def _find_shape(descriptor: int, order: AcceptOrder) -> JsonShape:
+    with _reopened(descriptor) as file, contextlib.suppress(FormError):  # its acceptance reports that
+        blocks = _blocks(file, order.drop.identity.size)
+        return open_json(blocks, order.form, order.max_expanded_bytes).shape
+    return JsonShape.LINES
+
+
+@contextlib.contextmanager
+def _reopened(descriptor: int) -> Iterator[IO[bytes]]:
+    """Yield an open file from its beginning, and leave it there."""
     with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
         file.seek(0)
         try:
-            return _read_to_the_end(file, form, order)
+            yield file
+        finally:
+            file.seek(0)  # the offset is shared with the descriptor, which others read from
+
+
+def find_cut(descriptor: int, order: AcceptOrder) -> str:
+    """Return why the end of a file seems to be missing, "" if it seems complete."""
+    if order.form.is_plain and _find_shape(descriptor, order) is JsonShape.LINES:
+        is_ours = foreign_format(os.pread(descriptor, HEAD_BYTES, 0)) is None
+        torn = is_ours and _looks_torn(descriptor, order.drop.identity.size, order.max_line_bytes)
+        return "its last line is cut off" if torn else ""
+    # The end of a packed file shows nothing, and only the whole file shows whether a quote is open: read all of it.
+    with _reopened(descriptor) as file:
+        try:
+            return _read_to_the_end(file, order)
         except CutOffError as error:
             return str(error)
         except FormError:  # it can never become a job; its acceptance reports that
             return ""
-        finally:
-            file.seek(0)  # the offset is shared with the descriptor, which others read from
 
 
 def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
@@ -108,15 +146,18 @@ def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
         yield block
 
 
-def _read_to_the_end(file: IO[bytes], form: Form, order: AcceptOrder) -> str:
-    blocks = unfold(_blocks(file, order.drop.identity.size), form, order.max_expanded_bytes)
-    if form.kind != JSONL:
+def _read_to_the_end(file: IO[bytes], order: AcceptOrder) -> str:
+    form, blocks = order.form, _blocks(file, order.drop.identity.size)
+    if form.kind == PARQUET:
+        ParquetSheet(order.settings.reading).check(file)
+        return ""
+    if not form.is_json:
         sheet = sheet_of(form, order.settings.reading, order.max_line_bytes)
-        for _ in sheet.rows(blocks):
+        for _ in sheet.rows(unfold(blocks, form, order.max_expanded_bytes)):
             pass
         return sheet.cut
     last = b""
-    for block in blocks:
+    for block in open_json(blocks, form, order.max_expanded_bytes, is_data=order.is_data).blocks:
         _, line_feed, tail = block.rpartition(b"\n")
         last = tail if line_feed else (last + tail)[: order.max_line_bytes + 1]
     return "its last line is cut off" if _is_cut_off(last) else ""
@@ -146,8 +187,10 @@ class Reader:
     def __init__(self, order: AcceptOrder, folder: Path) -> None:
         self._order = order
         self._settings, self._reading = order.settings, order.settings.reading
-        self._form = form_of(order.drop.key.name) or Form()
-        self._is_plain = self._form.is_plain and not order.most_requests
+        self._form = order.form
+        self._is_array = False
+        #: Whether the lines are not the drop itself, byte for byte.
+        self._is_converted = not self._form.is_plain or order.most_requests > 0
         self._limit = order.max_line_bytes
         self._files: dict[str, IO[bytes]] = {
             name: open(folder / name, "w+b", buffering=2**18)  # noqa: SIM115 - closed together in `close`
@@ -163,7 +206,7 @@ class Reader:
         self.size = self.lines = self.requests = self.bad_lines = 0
         self._offset = 0  # of the next line
         #: The endpoint of OpenAI's API in the first object, "" if that is an obcd line; None before the first object.
-        self.asks: str | None = "" if self._reading.template is not None or self._form.kind != JSONL else None
+        self.asks: str | None = "" if order.is_data or not self._form.is_json else None
         #: The digest and size of `input.jsonl` if that is not the drop itself.
         self._written_digest, self._written = hashlib.sha256(), 0
         self._cut = ""  # why the end of a table seems to be missing
@@ -184,19 +227,29 @@ class Reader:
             InputChangedError: If it has grown: the user who makes it grow must not decide how long the clerk reads and
                 how much space that takes.
         """
-        original = self._original(source, size)
-        blocks, most = unfold(original, self._form, self._order.max_expanded_bytes), self._order.most_requests
-        if self._form.kind == JSONL:
-            self._read_lines(first_lines(blocks, most) if most else blocks)
+        original, most = self._original(source, size), self._order.max_expanded_bytes
+        if self._form.is_json:
+            content = open_json(original, self._form, most, is_data=self._order.is_data)
+            self._is_array = content.shape is JsonShape.ARRAY
+            self._is_converted |= content.shape is not JsonShape.LINES
+            first = self._order.most_requests
+            self._read_lines(first_lines(content.blocks, first) if first else content.blocks)
+        elif self._form.kind == PARQUET:
+            for _ in original:
+                pass
+            self._read_rows(ParquetSheet(self._reading).rows(source))
         else:
-            self._read_rows(blocks)
+            sheet = sheet_of(self._form, self._reading, self._limit)
+            self._read_rows(sheet.rows(unfold(original, self._form, most)))
+            self._cut = sheet.cut
+            note_nameless(self.unobeyed, sheet.nameless)
         for _ in original:  # the digest is that of the whole file
             pass
 
     @property
     def converted(self) -> Converted | None:
         """The facts about the lines if they are not the drop itself, byte for byte."""
-        return None if self._is_plain else Converted(self._written_digest.hexdigest(), self._written)
+        return Converted(self._written_digest.hexdigest(), self._written) if self._is_converted else None
 
     def _original(self, source: IO[bytes], size: int) -> Iterator[bytes]:
         while block := source.read(disk.BLOCK):
@@ -206,17 +259,14 @@ class Reader:
             self.size += len(block)
             yield block
 
-    def _read_rows(self, blocks: Iterable[bytes]) -> None:
-        sheet = sheet_of(self._form, self._reading, self._limit)
-        for row in islice(sheet.rows(blocks), self._order.most_requests or None):
+    def _read_rows(self, rows: Iterable[Row]) -> None:
+        for row in islice(rows, self._order.most_requests or None):
             self._write(row.line + b"\n")
             self._line(row.line, fault=row.fault)
-        self._cut = sheet.cut
-        note_nameless(self.unobeyed, sheet.nameless)
 
     def _write(self, block: bytes) -> None:
         self._files["input.jsonl"].write(block)
-        if self._is_plain:
+        if not self._is_converted:
             return
         self._written_digest.update(block)
         before, self._written = self._written, self._written + len(block)
@@ -268,7 +318,7 @@ class Reader:
         if marker is not None:
             found = {"sha256": self.digest.hexdigest(), "bytes": self.size, "lines": self.lines}
             promised = {"sha256": marker.sha256, "bytes": marker.size, "lines": marker.lines}
-            if not self._form.is_plain:  # the submitter counted the lines of the file
+            if self._is_converted:  # the submitter counted the lines of the file
                 promised["lines"] = None
             for what, value in promised.items():
                 if value not in ("", None) and value != found[what]:
@@ -280,7 +330,9 @@ class Reader:
         if self._is_torn and (marker is None or not marker.sha256):
             raise RejectedError(f"its last line ({self.lines}) is cut off, so more may be missing: send it again")
         if self.requests == 0:
-            raise RejectedError("there is no prompt in it, only blank lines")
+            raise RejectedError(
+                "there is no prompt in it, only " + ("an empty array" if self._is_array else "blank lines")
+            )
 
     def settle(self) -> tuple[tuple[Signature, ...], ContextPlan | None]:
         """Choose the context lengths by the needs of all requests, and return the signatures by number."""
@@ -311,7 +363,7 @@ class Reader:
         self._offset += length + end
         if offset == 0 and raw.startswith(b"\xef\xbb\xbf"):
             raw, offset, length = raw[3:], 3, length - 3
-        if not skipped and not raw.strip():
+        if not skipped and is_blank_line(raw):
             return
         try:
             if fault:
@@ -399,11 +451,11 @@ def _asked_endpoint(raw: bytes) -> str | None:
 
 
 def _is_cut_off(last: bytes) -> bool:
-    """Return whether a last line without its LF looks truncated: it is neither blank nor a JSON object."""
-    if not last.strip(b" \t\r"):
+    """Return whether a last line without its LF looks truncated: it is neither blank nor JSON, but begins as JSON."""
+    if is_blank_line(last):
         return False
     try:
         parse_object(last)
     except LineError:
-        return True
+        return may_go_on(last)
     return False

@@ -26,12 +26,16 @@ from typing import IO, Protocol
 
 from obcd.clock import wall
 from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
-from obcd.core.request.lines import parse_line
+from obcd.core.request.lines import is_blank_line, parse_line
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.csv_lines import split_lines
-from obcd.core.tables.file_format import ARRAY_ADVICE, JSONL, Form, foreign_format, form_of, why_not_taken
-from obcd.core.tables.gzip_limits import unfold
+from obcd.core.tables.csv_reader import Row
+from obcd.core.tables.file_format import JSON, JSONL, PARQUET, Form, form_of, why_not_taken
+from obcd.core.tables.foreign_files import OTHER_ENCODING
+from obcd.core.tables.json_shape import JsonShape, open_json, why_not_lines
+from obcd.core.tables.parquet_rows import ParquetSheet
+from obcd.core.tables.unpacking import unfold
 from obcd.core.user_limits import LINE_BYTES
 from obcd.errors import FormError, InputError, LineError
 from obcd.spool.folders import acl, disk
@@ -83,9 +87,9 @@ class _Content:
     bad: int = 0
     bad_lines: tuple[tuple[int, str], ...] = ()
     unobeyed: dict[str, int] = field(default_factory=dict)
-    is_array: bool = False  # whether its first line begins a JSON array
     form: Form = field(default_factory=Form)
     reading: Reading = PLAIN
+    accepts: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,14 @@ class Target:
         profile: The profile of that folder; "" for the inbox itself.
         reading: The settings with which its lines are read there.
         parent: The job that it retries, "" for none.
+        accepts: The kinds of files that are accepted there beside JSONL.
     """
 
     path: Path
     profile: str = ""
     reading: Reading = PLAIN
     parent: str = ""
+    accepts: Set[str] = frozenset()
 
 
 class Steps(Protocol):
@@ -175,10 +181,13 @@ def find_target(
             f"no folder {printable(str(folder))}: '{printable(profile)}' is not a profile of the running daemon: "
             "add [profiles.…] to its configuration, then obcd reload"
         )
+    form = form_of(name)
+    if form is not None and form.kind == JSON and JSON not in accepts:
+        name += f".{JSONL}"  # it is taken if it holds lines
     path = folder / drop_name(name)
     if why := why_not_taken(path.name, accepts):
         raise InputError(f"{printable(path.name)}: {why}")
-    return Target(path, profile, reading)
+    return Target(path, profile, reading, accepts=accepts)
 
 
 def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, steps: Steps = UNWRITTEN) -> Submitted:
@@ -193,7 +202,9 @@ def drop(reader: IO[bytes], label: str, target: Target, max_line_bytes: int, ste
     if os.path.lexists(target.path):
         raise _taken(target.path)
     form = form_of(target.path.name) or Form()
-    content = _Content(printable(label), form=form, reading=target.reading, parent=target.parent)
+    content = _Content(
+        printable(label), form=form, reading=target.reading, parent=target.parent, accepts=target.accepts
+    )
     drop_id = secrets.token_hex(8)
     temporary = hidden(target.path, drop_id)
     try:
@@ -275,8 +286,7 @@ def _copy(reader: IO[bytes], temporary: Path, content: _Content, max_line_bytes:
     try:  # includes `open`: a SIGTERM may come at its return; no other file has the name, which is random
         with open(temporary, "xb", opener=_open_closed) as writer:
             before = os.fstat(reader.fileno())
-            copy = _copy_checked if content.form.is_plain else _copy_converted
-            copy(reader, writer, content, max_line_bytes, before)
+            _copy_checked(reader, writer, content, max_line_bytes, before)
             _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             if content.prompts == 0:
                 raise InputError(_no_prompts(content))
@@ -314,30 +324,7 @@ def _check_unchanged(before: os.stat_result, after: os.stat_result, label: str) 
 def _copy_checked(
     reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
 ) -> None:
-    digest = hashlib.sha256()
-    whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
-    while raw := reader.readline(max_line_bytes + 2):
-        _check_magic(raw, content)
-        digest.update(raw)
-        writer.write(raw)
-        content.size += len(raw)
-        content.lines += 1
-        if content.size > whole:  # it grows: if it grows as fast as it is read this would never end
-            _check_unchanged(before, os.fstat(reader.fileno()), content.label)
-        if not raw.endswith(b"\n") and len(raw) > max_line_bytes:
-            raise InputError(
-                f"{content.label}, line {content.lines} is longer than {max_line_bytes} bytes "
-                "([spool] max_line_bytes): nothing was dropped"
-            )
-        if raw.strip():
-            _check_line(raw, content)
-    content.sha256 = digest.hexdigest()
-
-
-def _copy_converted(
-    reader: IO[bytes], writer: IO[bytes], content: _Content, max_line_bytes: int, before: os.stat_result
-) -> None:
-    """Copy a packed file or CSV unchanged, and check its lines after the conversion."""
+    """Copy a file unchanged, and check its lines (after the conversion, if they are not its own)."""
     digest = hashlib.sha256()
     whole = before.st_size if stat.S_ISREG(before.st_mode) else math.inf
 
@@ -346,19 +333,41 @@ def _copy_converted(
             digest.update(block)
             writer.write(block)
             content.size += len(block)
-            if content.size > whole:
+            if content.size > whole:  # it grows: if it grows as fast as it is read this would never end
                 _check_unchanged(before, os.fstat(reader.fileno()), content.label)
             yield block
 
-    blocks = unfold(copied(), content.form, MOST_UNPACKED_BYTES)
     try:
-        if content.form.kind == JSONL:
-            _check_lines(blocks, content, max_line_bytes)
-        else:
-            _check_rows(blocks, content, max_line_bytes)
+        _check_content(copied(), Path(writer.name), writer, content, max_line_bytes)
     except FormError as error:
-        raise InputError(f"{content.label}: {error}; nothing was dropped") from None
+        said = str(error)
+        said = said.removeprefix("it") if content.form.is_plain and said.startswith("it is ") else f": {said}"
+        raise InputError(f"{content.label}{said}; nothing was dropped") from None
     content.sha256 = digest.hexdigest()
+
+
+def _check_content(
+    copied: Iterator[bytes], copy: Path, writer: IO[bytes], content: _Content, max_line_bytes: int
+) -> None:
+    """Check the lines of a file while it is copied; of Parquet, whose beginning is its end, the copy."""
+    form, reading = content.form, content.reading
+    if form.is_json:
+        found = open_json(copied, form, MOST_UNPACKED_BYTES, is_data=reading.template is not None)
+        if found.shape is not JsonShape.LINES and JSON not in content.accepts:
+            raise FormError(why_not_lines(found.shape, content.accepts))
+        _check_lines(found.blocks, content, max_line_bytes)
+    elif form.kind == PARQUET:
+        for _ in copied:
+            pass
+        writer.flush()
+        with open(copy, "rb") as file:
+            _check_rows(ParquetSheet(reading).rows(file), content)
+    else:
+        sheet = sheet_of(form, reading, max_line_bytes)
+        _check_rows(sheet.rows(unfold(copied, form, MOST_UNPACKED_BYTES)), content)
+        note_nameless(content.unobeyed, sheet.nameless)
+        if sheet.cut:
+            raise FormError(sheet.cut)
 
 
 def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
@@ -366,28 +375,17 @@ def _check_lines(blocks: Iterable[bytes], content: _Content, max_line_bytes: int
         content.lines += 1
         if len(raw) > max_line_bytes + 1:
             raise FormError(f"line {content.lines} is longer than {max_line_bytes} bytes ([spool] max_line_bytes)")
-        if raw.strip():
+        if not is_blank_line(raw):
             _check_line(raw, content)
 
 
-def _check_rows(blocks: Iterable[bytes], content: _Content, max_line_bytes: int) -> None:
-    sheet = sheet_of(content.form, content.reading, max_line_bytes)
-    for row in sheet.rows(blocks):
+def _check_rows(rows: Iterable[Row], content: _Content) -> None:
+    for row in rows:
         content.lines += 1
         if row.fault:
             _note_bad(content, row.fault)
         else:
             _check_line(row.line, content)
-    note_nameless(content.unobeyed, sheet.nameless)
-    if sheet.cut:
-        raise FormError(sheet.cut)
-
-
-def _check_magic(raw: bytes, content: _Content) -> None:
-    if content.size == 0:
-        what = foreign_format(raw)
-        if what is not None:
-            raise InputError(f"{content.label} is {what}; nothing was dropped")
 
 
 def _check_line(raw: bytes, content: _Content) -> None:
@@ -395,7 +393,6 @@ def _check_line(raw: bytes, content: _Content) -> None:
     try:
         request = parse_line(line, content.lines, content.reading)
     except LineError as error:
-        content.is_array = content.is_array or (content.bad + content.prompts == 0 and line.lstrip()[:1] == b"[")
         _note_bad(content, str(error))
     else:
         content.prompts += 1
@@ -412,9 +409,10 @@ def _no_prompts(content: _Content) -> str:
     if not content.bad_lines:
         return f"{content.label}: there is no prompt in it, so nothing was dropped"
     line, why = content.bad_lines[0]
+    if "not UTF-8" in why:
+        return f"{content.label} is {OTHER_ENCODING}; nothing was dropped; line {line}: {why}"
     which = f"none of its {content.bad} lines is" if content.bad > 1 else "its only line is not"
-    array = f"; {ARRAY_ADVICE}" if content.is_array else ""
-    return f"{content.label}: {which} a valid prompt, so nothing was dropped; line {line}: {why}{array}"
+    return f"{content.label}: {which} a valid prompt, so nothing was dropped; line {line}: {why}"
 
 
 def _taken(target: Path) -> TakenError:

@@ -102,7 +102,7 @@ FAULTS = {
     ),
     "a kind of file that is none": (
         "accept = ['xlsx']",
-        "is wrong at accept.0: input should be 'jsonl', 'csv', 'tsv' or 'gz'",
+        "is wrong at accept.0: input should be 'jsonl', 'json', 'csv', 'tsv', 'parquet', 'gz', 'xz' or 'zst'",
     ),
     "an unknown key": (
         "modle = 'x'",

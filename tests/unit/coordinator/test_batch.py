@@ -127,7 +127,7 @@ def test_file_without_prompts_does_not_stop_the_others(work: Work, content: byte
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", b"Why is the sky blue?\n", wording("if-each-line-is-a-prompt")),
+        ("a.txt", b"Why is the sky blue?\n", "obcd prepare - < FILE"),
         ("a.jsonl", b'{"question": "why"}\n', "line 1: "),
         ("a.jsonl", b"", wording("is-empty-it-holds-no-prompt")),
     ],

@@ -9,6 +9,8 @@ import pytest
 
 from obcd.cli.daemon import check
 from obcd.cli.main import run
+from obcd.config.settings import Settings
+from obcd.core.tables import file_format
 from obcd.diagnostics.findings import fault, note, right
 from obcd.errors import ExitCode
 from obcd.ollama.control import Probe
@@ -133,3 +135,13 @@ def test_endpoints_that_were_written_down_have_to_answer_on_a_gpu_host_too(
 
     assert "endpoint 10.0.0.11:11432 (slots: auto): refused" in capsys.readouterr().out
     assert code == ExitCode.NO_ENDPOINT
+
+
+@pytest.mark.parametrize("has_extras", [True, False])
+def test_check_names_the_extras_that_accepted_kinds_need(monkeypatch: pytest.MonkeyPatch, has_extras: bool) -> None:
+    monkeypatch.setattr(file_format, "_has_module", lambda module: has_extras)
+    settings = Settings.model_validate({"accept": ["parquet"], "profiles": {"a": {"accept": ["csv", "gz", "zst"]}}})
+
+    said = " ".join(check._missing_extras(settings))
+
+    assert [extra in said for extra in ("obcd[parquet]", "obcd[zst]")] == [not has_extras] * 2

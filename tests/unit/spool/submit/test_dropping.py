@@ -93,10 +93,10 @@ def test_name_that_lies_in_the_inbox_already_is_refused(layout: Layout, source: 
 
 
 @pytest.mark.parametrize("content", [b'[{"prompt": "a"}, {"prompt": "b"}]', b'[\n  {\n    "prompt": "a"\n  }\n]\n'])
-def test_json_array_is_told_how_to_become_lines(layout: Layout, source: Path, content: bytes) -> None:
+def test_json_array_is_refused_with_what_takes_it(layout: Layout, source: Path, content: bytes) -> None:
     source.write_bytes(content)
 
-    with pytest.raises(InputError, match=wording("a-json-array-becomes-lines-by")):
+    with pytest.raises(InputError, match=wording("a-json-array-not-json-lines")):
         submit(layout.inbox, source)
 
 

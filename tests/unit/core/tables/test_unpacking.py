@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from obcd.core.tables import gzip_limits
-from obcd.core.tables.gzip_limits import unpack
+from obcd.core.tables import unpacking
+from obcd.core.tables.unpacking import unpack
 from obcd.errors import CutOffError, FormError
 from tests.golden.wording import wording
 
@@ -19,7 +19,7 @@ def unpacked(raw: bytes, most: int = 2**30, block: int = 2**20) -> bytes:
             yield raw[start : start + block]
 
     parts = list(unpack(blocks(), most))
-    assert all(len(part) <= gzip_limits.BLOCK_BYTES for part in parts)
+    assert all(len(part) <= unpacking.BLOCK_BYTES for part in parts)
     return b"".join(parts)
 
 
@@ -37,7 +37,7 @@ def test_missing_end_is_told(left: int) -> None:
 
 
 def test_bombs_are_refused() -> None:
-    bomb = gzip.compress(b"\n" * (gzip_limits.FREE_BYTES + 2**20))
+    bomb = gzip.compress(b"\n" * (unpacking.FREE_BYTES + 2**20))
 
     with pytest.raises(FormError, match=wording("it-unpacks-to-more-than-200")):
         unpacked(bomb)
