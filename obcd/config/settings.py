@@ -21,6 +21,7 @@ from obcd.core.request.lines import MAX_COUNT, OPTION_RANGES, check_options, che
 from obcd.core.request.records import JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD, MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
+from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.core.tables.file_format import is_delimiter
 from obcd.core.user_limits import UserLimits
 from obcd.errors import LineError
@@ -480,7 +481,8 @@ def read_schema(path: Path) -> dict[str, object]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict) or not schema:
         raise ValueError(f"{path} is not a JSON schema: it must hold an object")
-    why = check_schema(schema)
+    inner, _ = unwrapped(schema)
+    why = why_no_schema(inner) or check_schema(inner)
     if why:
         raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
-    return schema
+    return dict(inner)

@@ -1,4 +1,4 @@
-"""Keys of a line that may be meant to have an effect, but are only echoed there. Pure.
+"""What the author of a file should know, once: keys that have no effect, schemas that are read in another way. Pure.
 
 Every key that obcd does not know is echoed, so that results can be joined with their source. But a `temperature`
 beside `prompt`, or a `model` beside `role` and `content`, was probably meant to have an effect.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
 from obcd.core.request.records import Request
+from obcd.core.schema.server_schema import schema_remarks
 
 #: {name of a setting elsewhere: its place in an obcd line}
 _ELSEWHERE = {
@@ -23,10 +24,18 @@ _ELSEWHERE = {
 }
 _OURS = frozenset().union(*KIND_KEYS.values())
 _MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys()
+#: Most remarks of a file: each line may have a schema with its own faults.
+MAX_REMARKS = 20
 
 
 def note_unobeyed(found: dict[str, int], request: Request) -> None:
-    """Record the keys of a line that look like settings and are only echoed, each with the first line that has it."""
+    """Record the keys of a line that look like settings and are only echoed, each with the first line that has it.
+
+    Remarks about its `format` are recorded in the same way; each is a sentence that begins with "`format`".
+    """
+    if request.format and len(found) < MAX_REMARKS:
+        for remark in (*request.remarks, *(f"`format` {remark}" for remark in schema_remarks(request.format))):
+            found.setdefault(remark, request.line)
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
@@ -39,6 +48,8 @@ def describe_ignored(found: Mapping[str, int]) -> list[str]:
 
 
 def _describe(key: str, line: int) -> str:
+    if key.startswith("`format` "):
+        return f"line {line}: {key}"
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"

@@ -26,11 +26,12 @@ from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading, fill, is_blank
 from obcd.core.request.tools import check_tool_calls, check_tools
 from obcd.core.schema.schemas import check_schema
-from obcd.core.schema.strict_json import DECODER, depth_of, short_key
+from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of, place_of_bad_number, short_key
+from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.errors import LineError
 
-#: Deepest nesting of a line; real chat lines need six levels.
-MAX_DEPTH = 32
+#: Deepest nesting of a line: real chat lines need six levels, a strict schema of ten levels in OpenAI's envelope 60.
+MAX_DEPTH = 100
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
 #: The id of a failed line is not repeated if it is longer; characters of its JSON.
@@ -56,6 +57,9 @@ KIND_KEYS = {
 OUR_KEYS = KIND_KEYS[Kind.CHAT]
 _PLAIN_KEYS = frozenset(("id", "prompt"))
 THINK_LEVELS = ("low", "medium", "high", "max")
+
+#: {`type` of OpenAI's response_format without a schema: `format`}
+_OPENAI_FORMATS = {"json_object": "json", "text": ""}
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
 
@@ -142,8 +146,11 @@ def parse_object(raw: bytes) -> dict[str, object]:
         raise LineError("a byte order mark in the middle of the file: remove it")
     try:
         document = DECODER.decode(text)
-    except LineError:
+    except RepeatedKeyError:
         raise
+    except LineError as error:
+        place = place_of_bad_number(text)
+        raise LineError(f"{error}: write null for `{place}`, or remove it" if place else str(error)) from None
     except json.JSONDecodeError as error:
         raise LineError(_json_sentence(error)) from None
     except RecursionError:
@@ -185,14 +192,22 @@ def check_options(options: object, place: str = "options") -> Mapping[str, objec
 
 def check_format(value: object) -> Mapping[str, object] | str | None:
     """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job requires), or null (no value)."""
+    return _read_format(value)[0]
+
+
+def _read_format(value: object) -> tuple[Mapping[str, object] | str | None, tuple[str, ...]]:
+    """Return the checked `format`, without an envelope that it may have, and remarks about that."""
     if value is None or value in ("", "json"):
-        return value
-    if isinstance(value, dict) and value:
-        why = check_schema(value)
-        if why:
-            raise LineError(f"`format` is not a JSON schema that can be held to: {why}")
-        return value
-    raise LineError('`format` must be "json" or a JSON schema (an object)')
+        return value, ()
+    if not isinstance(value, dict) or not value:
+        raise LineError('`format` must be "json" or a JSON schema (an object)')
+    if value.keys() == {"type"} and value["type"] in _OPENAI_FORMATS:
+        return _OPENAI_FORMATS[value["type"]], ()
+    schema, path = unwrapped(value)
+    why = why_no_schema(schema) or check_schema(schema)
+    if why:
+        raise LineError(f"`format` is not a JSON schema that can be held to: {why}")
+    return schema, (f"`format` is an envelope around a JSON schema: `format.{path}` is used",) if path else ()
 
 
 def check_think(value: object) -> bool | str | None:
@@ -239,6 +254,7 @@ def _our_request(document: dict[str, object], line: int) -> Request:
         messages = _messages(messages)
         if document.get("system") and messages[0]["role"] == "system":
             raise LineError("both `system` and a message of the role system: a line has one of them")
+    form, remarks = _read_format(document.get("format"))
     return Request(
         line=line,
         id=_id(document, line),
@@ -247,7 +263,8 @@ def _our_request(document: dict[str, object], line: int) -> Request:
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
         options=_options(document),
-        format=check_format(document.get("format")),
+        format=form,
+        remarks=remarks,
         think=check_think(document.get("think")),
         tools=check_tools(document.get("tools")),
         count=check_count(document["n"]) if "n" in document else None,
@@ -290,6 +307,7 @@ def _complete_request(document: dict[str, object], line: int) -> Request:
         raise LineError(f"`raw` must be true or false, not {_kind(raw)}")
     if raw and document.get("system"):
         raise LineError("both `raw` and `system`: a raw prompt is sent alone")
+    form, remarks = _read_format(document.get("format"))
     return Request(
         line=line,
         id=_id(document, line),
@@ -298,7 +316,8 @@ def _complete_request(document: dict[str, object], line: int) -> Request:
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
         options=_options(document),
-        format=check_format(document.get("format")),
+        format=form,
+        remarks=remarks,
         think=check_think(document.get("think")),
         kind=Kind.COMPLETE,
         suffix=_optional_text(document, "suffix", may_be_empty=True),

@@ -170,6 +170,7 @@ class Request:
         logprobs: How many of the likeliest tokens are reported at each place, beside the one that was taken (0 to 20);
             None: no probabilities.
         extra: The line's other keys: they have no effect, and are always echoed.
+        remarks: What its author should know, a sentence each: what was read in another way than it is written.
     """
 
     line: int
@@ -190,6 +191,7 @@ class Request:
     count: int | None = None
     logprobs: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def echo(self) -> str | list[str]:

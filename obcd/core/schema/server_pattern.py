@@ -49,7 +49,7 @@ _AFTER_BACKSLASH = frozenset("^$.[]()|{}*+?")
 #: A pattern that the server reads as everybody does; it is sent as it is.
 _CLASS = r"\[(?:[0-9]-[0-9]|[A-Z]-[A-Z]|[a-z]-[a-z]|[A-Za-z0-9 _:/,@#%&=~'<>!;`.+*?(){}|$])+-?\]"
 _AS_IT_IS = re.compile(
-    rf"\^(?:[A-Za-z0-9 _\-:/,@#%&=~'<>!;`()|]|\\[$.\[\]()|{{}}*+?](?![*+?{{])|{_CLASS}"
+    rf"\^(?:[A-Za-z0-9 _\-:/,@#%&=~'<>!;`)|]|\((?!\?)|\\[$.\[\]()|{{}}*+?](?![*+?{{])|{_CLASS}"
     r"|(?:[*+?]|\{[0-9,]+\})(?!\?))*+\$", re.ASCII
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ COSTS, FREE = True, False
 CHAT = Request(line=1, id=1, prompt="Why?", messages=[{"role": "user", "content": "Why?"}])
 #: llama-server's reasons for a schema, of which only Ollama's own words are passed on: {text: what is passed on}
 REASONS = {
-    "JSON schema conversion failed:\nPattern must start with '^' and end with '$'\nUnrecognized schema: {\"Jane Doe\":1}":
+    "JSON schema conversion failed:\nPattern must start with '^' and end with '$'\nUnrecognized schema: \"Jane\"":
         "JSON schema conversion failed: Pattern must start with '^' and end with '$'",
     'JSON schema conversion failed:\nUnrecognized schema: {"const":"Jane Doe"}':
         "JSON schema conversion failed: Unrecognized schema",
