@@ -467,8 +467,11 @@ def read_file(path: Path) -> bytes:
     return raw
 
 
-def read_schema(path: Path) -> dict[str, object]:
+def read_schema(path: Path) -> tuple[dict[str, object], str]:
     """Read a JSON schema.
+
+    Returns:
+        The schema, and its path in the file if that is an envelope around it, e.g. `json_schema.schema`; else "".
 
     Raises:
         ValueError: If it cannot be used; the message is the reason.
@@ -481,8 +484,8 @@ def read_schema(path: Path) -> dict[str, object]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict) or not schema:
         raise ValueError(f"{path} is not a JSON schema: it must hold an object")
-    inner, _ = unwrapped(schema)
+    inner, place = unwrapped(schema)
     why = why_no_schema(inner) or check_schema(inner)
     if why:
         raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
-    return dict(inner)
+    return dict(inner), place

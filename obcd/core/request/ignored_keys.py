@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES
-from obcd.core.request.records import Request
+from obcd.core.request.records import JobSettings, Request
 from obcd.core.schema.server_schema import schema_remarks
 
 #: {name of a setting elsewhere: its place in an obcd line}
@@ -42,6 +42,12 @@ def note_unobeyed(found: dict[str, int], request: Request) -> None:
         found.setdefault(key, request.line)
 
 
+def note_schema(found: dict[str, int], settings: JobSettings) -> None:
+    """Record the remarks about the schema of a job, as those of line 0."""
+    for remark in schema_remarks(settings.format, is_sent=settings.send_schema):
+        found.setdefault(f"`format` {remark}", 0)
+
+
 def describe_ignored(found: Mapping[str, int]) -> list[str]:
     """Return a sentence for each."""
     return [_describe(key, line) for key, line in found.items()]
@@ -49,7 +55,7 @@ def describe_ignored(found: Mapping[str, int]) -> list[str]:
 
 def _describe(key: str, line: int) -> str:
     if key.startswith("`format` "):
-        return f"line {line}: {key}"
+        return f"line {line}: {key}" if line else f"the job's schema: {key.removeprefix('`format` ')}"
     place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"

@@ -342,21 +342,22 @@ def _is_whole(value: object, most: int) -> bool:
 MAX_REMARKS, MAX_SHOWN = 5, 80
 
 
-def schema_remarks(document: object) -> list[str]:
+def schema_remarks(document: object, *, is_sent: bool = True) -> list[str]:
     """Return what the author of a schema should know, a sentence each: what has no effect, or is sent in another form.
 
     Args:
         document: A schema that `check_schema` accepted; anything else has no remarks.
+        is_sent: Whether it is sent to the server at all.
     """
     if not isinstance(document, dict):
         return []
     sent = server_schema(document)
     lost = missing_properties(document)
-    if sent.document is None:
+    if sent.document is None and is_sent:
         return ["the schema is too large for the server: it is not sent, and only obcd checks the answers"]
     return [
         *(f"`{short_key(key)}` has no effect in the schema: put it under `properties`" for key in lost[:MAX_REMARKS]),
-        *map(_of_pattern, _first(sent.patterns)),
+        *map(_of_pattern, _first(sent.patterns) if is_sent else ()),
         *map(_of_nullable, sent.nullable[:MAX_REMARKS]),
     ]
 

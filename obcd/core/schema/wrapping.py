@@ -111,5 +111,5 @@ def _is_strong(key: str, value: object, *, is_alone: bool) -> bool:
     if key in ("properties", "patternProperties"):
         return isinstance(value, dict) and all(isinstance(part, dict | bool) for part in value.values())
     if key in ("items", "contains", "not", "if", "propertyNames", "additionalProperties"):
-        return is_alone or isinstance(value, dict | bool)
+        return is_alone or isinstance(value, bool) or (isinstance(value, dict) and not why_no_schema(value))
     return True

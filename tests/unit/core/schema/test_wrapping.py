@@ -39,6 +39,7 @@ RECORDS: list[dict[str, Any]] = [
     {"title": "Dune", "description": "A novel", "pages": 412},
     {"type": "invoice", "total": 3},
     {"items": ["tea", "milk"], "total": 5},
+    {"items": {"items": {"name": "tea"}, "count": 1}, "total": 5},
     {"properties": {"size": "L"}, "price": 3},
     {"pattern": "stripes", "color": "red"},
     {"format": "A4", "required": True, "paper": "thick"},
