@@ -319,7 +319,9 @@ def test_place_of_a_fault_in_a_deep_schema_is_shown_by_its_end() -> None:
     ],
 )
 def test_reference_to_the_schemas_own_address_is_followed(own: str, reference: str) -> None:
-    parts = {"n": {"type": "integer", "$anchor": "n"}, "o": {"$id": "other.json", "type": "integer"}}
+    parts = {"n": {"type": "integer", "$anchor": "n"}}
+    if reference == "other.json":
+        parts["o"] = {"$id": reference, "type": "integer"}
     schema = {"$id": own, "type": "object", "properties": {"a": {"$ref": reference}}, "$defs": parts}
 
     assert check_schema(schema) == ""
