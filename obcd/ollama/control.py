@@ -138,8 +138,9 @@ def find_shared(models: Sequence[Loaded], url: str, model: str, token: Secret | 
     if not models:
         return None
     try:
-        digest = ask_digests(url, token).get(model, "")
-        if digest and (copy := next((item for item in models if item.digest == digest), None)):
+        digests = ask_digests(url, token)  # a copy of a model has its digest
+        copied = (item for item in models if digests.get(canonical_model(item.name), item.name) == digests.get(model))
+        if copy := next(copied, None):
             return copy
         weights = ask_description(url, model, token).weights
         named = (item for item in models if weights and ask_description(url, item.name, token).weights == weights)

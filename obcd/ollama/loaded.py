@@ -24,14 +24,12 @@ class Loaded:
     Attributes:
         size_bytes, vram_bytes: The size of the whole model, and of its part on the GPU.
         context_length: Tokens of each slot; 0 if the server does not state it.
-        digest: Of the model with this name, "" if the server does not state it.
     """
 
     name: str
     size_bytes: int
     vram_bytes: int
     context_length: int = 0
-    digest: str = ""
 
 
 def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
@@ -46,7 +44,6 @@ def read_loaded(document: Mapping[str, Any]) -> tuple[Loaded, ...]:
             size_bytes=int(item["size"]),
             vram_bytes=int(item.get("size_vram", item["size"])),  # an unstated size is no reason for a restart
             context_length=int(item.get("context_length") or 0),
-            digest=printable(str(item.get("digest", ""))[:MAX_NAME]),
         )
         for item in (document.get("models") or [])[:MAX_MODELS]
     )

@@ -292,7 +292,7 @@ def _merged(part: Mapping[str, object], other: object) -> dict[str, object]:
             case "additionalProperties" if mine != value:
                 del merged[key]
     if ("additionalProperties" in part) != ("additionalProperties" in other):
-        merged.pop("additionalProperties", None)  # it speaks of the names of its own part only
+        merged.pop("additionalProperties", None)  # it speaks of the names beside it only
     return merged
 
 

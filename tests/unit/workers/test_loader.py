@@ -141,10 +141,11 @@ def test_model_of_which_another_name_is_loaded_is_looked_at_by_its_weights(
     monkeypatch: pytest.MonkeyPatch, is_copy: bool
 ) -> None:
     # given a server that lists a model under the name that loaded it
-    digest, blobs = "new" * 20, {"llama3.2:latest": "6a", "other:latest": "0b", "mine:latest": "6a"}
-    mine = Loaded(name="mine:latest", size_bytes=100, vram_bytes=50, digest=digest if is_copy else "its own")
+    blobs = {"llama3.2:latest": "6a", "other:latest": "0b", "mine:latest": "6a"}
+    digests = {"llama3.2:latest": "1", "other:latest": "2", "mine:latest": "1" if is_copy else "3"}
+    mine = Loaded(name="mine:latest", size_bytes=100, vram_bytes=50)
     Server(monkeypatch, [OTHER, mine])
-    monkeypatch.setattr(control, "ask_digests", lambda *_: {"llama3.2:latest": digest})
+    monkeypatch.setattr(control, "ask_digests", lambda *_: digests)
     monkeypatch.setattr(control, "ask_description", lambda _, name, *__: Description(weights=blobs[name]))
 
     fault = ensure(require_gpu=True)
