@@ -49,8 +49,6 @@ _FORMING = frozenset(
 _COPIED = frozenset(
     ("$schema", "title", "description", "type", "required", "const", "enum", "format", "minLength", "maxLength")
 ) | {"minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
-#: {limit: the most that the server can count}
-_LIMITS = {"minLength": MAX_CHARS, "maxLength": MAX_CHARS, "minItems": MAX_ITEMS, "maxItems": MAX_ITEMS}
 #: Names of properties from which llama.cpp can make a rule for "any other name".
 _SIMPLE_NAME = re.compile(r"[A-Za-z0-9_. ]+", re.ASCII)
 #: Names of properties that llama.cpp takes for keywords.
@@ -205,8 +203,10 @@ class _Writer:
             yield key, [self._part(inner, f"{place}/{number}", depth) for number, inner in parts]
         elif key == "items" and value is not False and "prefixItems" not in part:
             yield key, self._part(value, place, depth)
-        elif key == "properties" and isinstance(value, dict) and not _KEYWORD_NAMES & value.keys():
-            yield key, self._properties(part, value, place, depth)
+        elif key == "properties" and isinstance(value, dict):
+            named = self._properties(part, value, place, depth)
+            if not _KEYWORD_NAMES & named.keys() and (named or part.get("additionalProperties") is False):
+                yield key, named  # with no names, llama.cpp would allow nothing but {}
         elif key == "additionalProperties":
             yield from self._others(part, value, place, depth)
 
@@ -313,9 +313,13 @@ def _may_be_null(part: Mapping[str, object]) -> bool:
 
 def _drop_limits(part: dict[str, object]) -> None:
     """Remove limits with which the server makes no grammar, or a wrong one."""
-    for key, most in _LIMITS.items():
-        if key in part and not _is_whole(part[key], most):
-            del part[key]
+    for low, high, limit in (("minLength", "maxLength", MAX_CHARS), ("minItems", "maxItems", MAX_ITEMS)):
+        for key in (low, high):
+            if key in part and not _is_whole(part[key], limit):
+                del part[key]
+        least, most = part.get(low, 0), part.get(high, limit)
+        if isinstance(least, int) and isinstance(most, int) and least > most:  # with these the server hangs for ever
+            del part[low], part[high]
     limits = [key for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum") if key in part]
     values = [part[key] for key in limits]
     if not all(_is_whole(value, MAX_WHOLE) for value in values) or not _are_in_order(part):

@@ -92,6 +92,10 @@ CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         record(a={"type": "string", "maxLength": 5000}, b={"type": "array", "items": TEXT, "maxItems": 4000}),
         record(a=TEXT, b={"type": "array", "items": TEXT}),
     ),
+    "limits with which the server hangs": (
+        record(a={"type": "string", "minLength": 3, "maxLength": 1}, b={"items": TEXT, "minItems": 3, "maxItems": 1}),
+        record(a=TEXT, b={"items": TEXT}),
+    ),
     "limits that no grammar holds": (
         record(a={"type": "integer", "minimum": 0.5}, b={"type": "integer", "minimum": 9, "exclusiveMaximum": 9}),
         record(a=WHOLE, b=WHOLE),
@@ -102,6 +106,8 @@ CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "other names": ({**record(**{"a-b": TEXT}), "additionalProperties": TEXT}, record(**{"a-b": TEXT})),
     "a property called $ref": (record(**{"$ref": TEXT}), {"type": "object"}),
+    "a required name $defs": ({**record(a=TEXT), "required": ["$defs"]}, {"type": "object", "required": ["$defs"]}),
+    "no properties": (record(), {"type": "object"}),
     "a pattern": (record(a={"type": "string", "pattern": r"^\d$"}), record(a={"type": "string", "pattern": "^[0-9]$"})),
     "a pattern that ends the server": (record(a={"type": "string", "pattern": "^(?=a)a$"}), record(a=TEXT)),
     "such a pattern alone": (record(a={"pattern": "^(?=a)a$"}), record(a=ANY)),
