@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from obcd.core.request.openai.messages import to_messages, to_tools
 from obcd.core.request.openai.parts import SHARED, refuse_others, sampling_options, whole
 from obcd.core.schema.strict_json import short_key
+from obcd.core.schema.wrapping import unwrapped
 from obcd.errors import LineError
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -161,7 +162,10 @@ def _format(wanted: object) -> object:
         return "json" if kind == "json_object" else ""
     inner = wanted.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else None
-    if not isinstance(schema, dict) or not schema:
+    if isinstance(schema, dict) and schema:
+        return schema
+    schema, path = unwrapped(wanted)  # other vendors put the schema one step further out
+    if not path or "schema" in schema:
         raise LineError("`body.response_format.json_schema.schema` must be a JSON schema (an object)")
     return schema
 
