@@ -26,8 +26,8 @@ FIRST = 8
 MOST = 128
 #: Share of the requests at work that is sent in addition and waits ready in the server; at least one.
 SURPLUS = 0.125
-#: A wait up to this share of a request's time counts as none.
-NO_WAIT_SHARE = 0.05
+#: A wait up to this share of a request's time counts as none; up to the second one if the whole count was at work.
+NO_WAIT_SHARE, LITTLE_WAIT_SHARE = 0.05, 0.1
 #: Waits this close to the shortest one, in seconds and as a share of the work, are those of a request without a queue;
 #: the mean of so many is kept.
 IDLE_SECONDS, IDLE_SHARE, IDLE_WAITS = 0.1, 0.15, 16
@@ -161,20 +161,25 @@ class SlotFinder:
         """Raise the count unless something waits; return whether nothing does."""
         share = wait / (work + wait) if wait else 0.0
         self._recent += NEWEST * (share - self._recent)
-        if self._recent > NO_WAIT_SHARE and self._at_work.most < FULL_WORK * self.count:
+        if not self._has_no_queue(self._recent):
             return False
         twice = min(MOST, 2 * self._at_work.most)
         self.count = max(self.count, twice if self._phase is _Phase.SEARCH else min(twice, self.count + 1))
         return True
 
+    def _has_no_queue(self, share: float) -> bool:
+        """Return whether nothing waits, by the share of waiting and by what was at work at once."""
+        is_full = self._at_work.most >= FULL_WORK * self.count
+        return share <= (LITTLE_WAIT_SHARE if is_full else NO_WAIT_SHARE)
+
     def _end_round(self, now: float) -> None:
         held, wait = self._held / self._answers, max(0.0, self._wait)
         share = wait / (self._work + wait) if wait else 0.0
         if held >= FULL_SHARE * self.count:  # else there was too little work to learn from
-            at_once = min(float(self._at_work.most), held)
-            if share <= NO_WAIT_SHARE or at_once >= FULL_WORK * self.count:
+            if self._has_no_queue(share):
                 self._phase, self._recent = _Phase.GROWTH, 0.0
             else:
+                at_once = min(float(self._at_work.most), held)
                 at_work = at_once if self._phase is _Phase.FIRST_LOOK else max(at_once, held * (1 - share))
                 self.count = max(1, min(MOST, round(at_work + max(1.0, SURPLUS * at_work))))
                 self._phase = _Phase.ROUNDS
