@@ -25,8 +25,8 @@ def measure() -> list[Figure]:
 
 
 def _compare(slots: int, count: int, noise: float) -> Figure:
-    fixed = (slots, slots + max(1, slots // 8))
-    taken = {wanted: _seconds(slots, wanted, count, noise) for wanted in (*fixed, "auto")}
+    settings: tuple[int | str, ...] = (slots, slots + max(1, slots // 8), "auto")
+    taken = {wanted: _seconds(slots, wanted, count, noise) for wanted in settings}
     best = min(seconds for wanted, seconds in taken.items() if wanted != "auto")
     what = f"best fixed over auto, {slots} slots{', noisy waits' if noise else ''}"
     return Figure(what, 100 * best / taken["auto"], "%", least=93)
