@@ -135,7 +135,7 @@ def _read_schemas(path: Path, settings: Settings) -> dict[str, dict[str, object]
         if file is None:
             continue
         try:
-            schemas[name] = read_schema(path.parent / file)
+            schemas[name], _ = read_schema(path.parent / file)
         except ValueError as error:
             faults.append(f"at {f'profiles.{name}.schema' if name else 'schema'}: {error}")
     if faults:

@@ -22,6 +22,7 @@ from obcd.core.request.records import MAX_COUNT, JobSettings, canonical_model
 from obcd.core.request.rows import ID_FIELD
 from obcd.core.request.templates import MAX_FIELD_LENGTH, parse_template
 from obcd.core.schema.schemas import check_schema
+from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.core.tables.file_format import is_delimiter
 from obcd.core.user_limits import LINE_BYTES, UserLimits
 from obcd.errors import LineError
@@ -497,8 +498,11 @@ def read_file(path: Path) -> bytes:
     return raw
 
 
-def read_schema(path: Path) -> dict[str, object]:
+def read_schema(path: Path) -> tuple[dict[str, object], str]:
     """Read a JSON schema.
+
+    Returns:
+        The schema, and its path in the file if that is an envelope around it, e.g. `json_schema.schema`; else "".
 
     Raises:
         ValueError: If it cannot be used; the message is the reason.
@@ -511,7 +515,8 @@ def read_schema(path: Path) -> dict[str, object]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict) or not schema:
         raise ValueError(f"{path} is not a JSON schema: it must hold an object")
-    why = check_schema(schema)
+    inner, place = unwrapped(schema)
+    why = why_no_schema(inner) or check_schema(inner)
     if why:
         raise ValueError(f"{path} is not a JSON schema that can be held to: {why}")
-    return schema
+    return dict(inner), place

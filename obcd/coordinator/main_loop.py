@@ -40,7 +40,7 @@ from obcd.coordinator.spool_setup import open_profiles, open_spool
 from obcd.coordinator.view import DaemonState, LiveView, ReloadView, WaitingView
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.record_codec import encode
-from obcd.core.endpoint.faults import Fault, model_missing, weights_missing
+from obcd.core.endpoint.faults import Fault, Remedy, model_missing, weights_missing
 from obcd.core.request.records import plain_model
 from obcd.core.scheduling.leases import Lease
 from obcd.core.scheduling.missing_models import MissingModel
@@ -501,6 +501,8 @@ class Coordinator:
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
+        if lease is not None and fault.remedy is Remedy.NEVER and not fault.costs_attempt:
+            attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
         self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))
         self._observer.on_failure(job.header, lease, line, fault)

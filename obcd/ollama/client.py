@@ -16,11 +16,13 @@ from obcd.core.request.records import (
     JobSettings,
     Kind,
     Request,
+    RequestBody,
     Signature,
     num_predict_of,
     preload_body,
     request_body,
 )
+from obcd.core.schema.server_schema import server_schema
 from obcd.ollama.failures import TEXT_KEYS, judge, judge_loaded
 from obcd.ollama.transport import (
     MAX_REPLY_BYTES,
@@ -61,7 +63,7 @@ def encode_body(document: Mapping[str, object]) -> bytes:
 
 def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelAnswer | Fault:
     """Send one request and wait for the answer; the caller of `transport.abort` enforces the time limits."""
-    body = request_body(request, settings)
+    body = _for_server(request_body(request, settings))
     started = monotonic()
     reply = exchange(transport, encode_body(body), request.kind)
     if isinstance(reply, Fault):
@@ -75,6 +77,18 @@ def ask(transport: Transport, request: Request, settings: JobSettings) -> ModelA
         return _vectors_of(document, seconds)
     answer = _answer_of(document, request.kind, seconds)
     return _find_lack(document, answer, request, settings) or answer
+
+
+def _for_server(body: RequestBody) -> RequestBody:
+    """Return a body whose schema is one that the server can make a grammar of, and that never ends the server."""
+    form = body.get("format")
+    if not isinstance(form, Mapping):
+        return body
+    sent = server_schema(form).document
+    if sent is not None:
+        return {**body, "format": sent}
+    del body["format"]
+    return body
 
 
 def _find_lack(

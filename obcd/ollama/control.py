@@ -23,6 +23,7 @@ from obcd.clock import monotonic
 from obcd.config.endpoints import misplaced_path
 from obcd.core.request.records import PATHS, Signature, canonical_model, token_body, unload_body
 from obcd.errors import NoEndpointError
+from obcd.ollama.description import Description, read_description
 from obcd.ollama.loaded import Loaded, read_loaded
 from obcd.secret import Secret
 from obcd.text import printable
@@ -105,19 +106,55 @@ def ask_digests(url: str, token: Secret | None = None) -> dict[str, str]:
     return _call(token, lambda session, line: _digests(_ask_models(session, url, line)))
 
 
+def ask_description(url: str, model: str, token: Secret | None = None) -> Description:
+    """Return how the server describes a model; nothing is loaded.
+
+    Raises:
+        ControlError: If the server does not describe the model.
+    """
+    body = {"model": model}
+    return _call(
+        token, lambda session, line: read_description(_exchange(session, f"{url}/api/show", line.deadline, body))
+    )
+
+
 def ask_trained_context(url: str, model: str, token: Secret | None = None) -> int:
     """Return the longest context of a model itself, in tokens; 0 if the server does not state it.
 
     Raises:
         ControlError: If the server does not describe the model.
     """
+    return ask_description(url, model, token).trained_context
 
-    def ask(session: requests.Session, line: _Line) -> int:
-        facts = _exchange(session, f"{url}/api/show", line.deadline, {"model": model}).get("model_info") or {}
-        lengths = [value for key, value in facts.items() if key.endswith(".context_length")]
-        return max((value for value in lengths if isinstance(value, int)), default=0)
 
-    return _call(token, ask)
+def ask_version(url: str, token: Secret | None = None) -> str:
+    """Return the server's version, e.g. `0.33.0`.
+
+    Raises:
+        ControlError: If the server does not state it.
+    """
+    return _call(
+        token, lambda session, line: str(_exchange(session, f"{url}/api/version", line.deadline)["version"])[:MAX_NAME]
+    )
+
+
+def find_shared(models: Sequence[Loaded], url: str, model: str, token: Secret | None = None) -> Loaded | None:
+    """Return the loaded model of another name that has the same weights, None if there is none.
+
+    Ollama has one process for all names of the same weights, and lists only the name that loaded it (server/sched.go).
+    """
+    if not models:
+        return None
+    try:
+        digests = ask_digests(url, token)  # a copy of a model has its digest
+        copied = (item for item in models if digests.get(canonical_model(item.name), item.name) == digests.get(model))
+        if copy := next(copied, None):
+            return copy
+        weights = ask_description(url, model, token).weights
+        named = (item for item in models if weights and ask_description(url, item.name, token).weights == weights)
+        return next(named, None)
+    except ControlError:
+        return None
 
 
 def ask_one_token(url: str, signature: Signature, seconds: float, token: Secret | None = None) -> float:

@@ -149,6 +149,11 @@ EMBED_RULES = (
 
 _OPTIONS = "|".join(OPTION_TYPES)
 _SIZE = r"\(\d{1,6}(\.\d{1,3})? [KMGT]?i?B\)"
+_CONVERTER = (
+    r"Pattern must start with '\^' and end with '\$'|Unrecognized schema|Error resolving ref|Unsupported ref"
+    r"|Unbalanced (parentheses|square brackets|curly brackets)"
+    r"|(Wrong number of values|Invalid number) in curly brackets"
+)
 #: The only words of a server that are passed on: phrases of Ollama itself, with numbers and names of options in them.
 #: All other words may quote a prompt: llama-server replies to messages that it cannot read with a dump of them
 #: (llama.cpp common/chat.cpp), Go's JSON errors quote the input that they failed on, a proxy may return the request.
@@ -163,9 +168,12 @@ PHRASES = re.compile(
             r"invalid think value|top_logprobs must be between 0 and 20|missing unit in duration|invalid duration",
             r"does not support (chat|generate|thinking|tools|insert|embeddings|embed)",
             r"image generation models are not currently supported|image input is not supported",
-            r"JSON schema conversion failed|invalid JSON schema in format|failed to parse grammar",
-            r"unable to create sampling context|failed to load model vocabulary required for format",
-            r"invalid format|ollama cloud is disabled",
+            # llama.cpp common/json-schema-to-grammar.cpp; what follows these words quotes the schema.
+            rf"(JSON schema conversion failed:\s*)?({_CONVERTER})|JSON schema conversion failed",
+            r"failed to parse grammar|unable to create sampling context|invalid JSON schema in format",
+            r"failed to load model vocabulary required for format|invalid format|ollama cloud is disabled",
+            r"does not support multimodal requests|illegal base64 data",
+            r"think must be a boolean or string",
             r"^template: ?:\d{1,5}:\d{1,5}",
             r"(llama-server|llama runner) process has terminated: "
             r"(exit status \d{1,10}|signal: (killed|aborted|segmentation fault|bus error|illegal instruction))",
@@ -316,7 +324,7 @@ def _detail(kind: FaultKind, text: str) -> str:
         prompt, fit = _counted_tokens(text)
         return f", {prompt} tokens where {fit} fit" if fit else ""
     phrase = PHRASES.search(text)
-    return f": {phrase[0]}" if phrase else ""
+    return f": {' '.join(phrase[0].split())}" if phrase else ""
 
 
 def _way_out(kind: FaultKind, text: str) -> str:

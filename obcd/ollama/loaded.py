@@ -13,6 +13,8 @@ from obcd.text import printable
 
 #: Most models of the list that are kept, and most characters of their names.
 MAX_MODELS, MAX_NAME = 100, 200
+#: The context of a slot is a multiple of so many tokens (llama.cpp src/llama-context.cpp; measured on v0.33).
+CONTEXT_STEP = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,13 @@ def is_lowered(found: Loaded, signature: Signature, trained: int = 0) -> bool:
     Args:
         trained: The longest context of the model itself, to which every server lowers it; 0 for any.
     """
-    wanted = signature.num_ctx
-    return 0 < found.context_length < (min(wanted, trained) if trained else wanted)
+    wanted = min(signature.num_ctx, trained) if trained else signature.num_ctx
+    return found.context_length > 0 and _padded(found.context_length) < _padded(wanted)
+
+
+def _padded(tokens: int) -> int:
+    """Return the context that llama.cpp makes of this one: a multiple of 256 (llama-context.cpp)."""
+    return -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
 
 
 def judge_context(found: Loaded, signature: Signature, trained: int) -> Fault | None:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from obcd.clock import monotonic
 from obcd.core.endpoint.recovery_steps import RecoveryFinding, RecoveryStep, RecoverySteps
 from obcd.core.request.records import Signature
-from obcd.ollama.control import RELOADED_SECONDS, ControlError, SilentError, ask_loaded, ask_one_token, unload
+from obcd.ollama.control import (
+    RELOADED_SECONDS,
+    ControlError,
+    SilentError,
+    ask_loaded,
+    ask_one_token,
+    find_shared,
+    unload,
+)
 from obcd.ollama.loaded import find_loaded
 from obcd.secret import Secret
 
@@ -93,7 +101,8 @@ def _wait_until_gone(server: RecoveringServer) -> RecoveryFinding:
 
 
 def _is_loaded(server: RecoveringServer) -> bool:
-    return find_loaded(ask_loaded(server.url, server.token), server.signature.model) is not None
+    models, model = ask_loaded(server.url, server.token), server.signature.model
+    return (find_loaded(models, model) or find_shared(models, server.url, model, server.token)) is not None
 
 
 _STEPS: dict[RecoveryStep, Callable[[RecoveringServer], RecoveryFinding]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from obcd.core.tables.csv_table import CsvTable
 from obcd.errors import InputError
@@ -139,7 +140,7 @@ def settle_columns(schema: dict[str, object]) -> dict[str, object]:
     return schema
 
 
-def is_schema(document: object) -> bool:
+def is_schema(document: object) -> TypeGuard[Mapping[str, object]]:
     """Return whether a document looks like a JSON schema and not like a record."""
     if not isinstance(document, Mapping):
         return False

@@ -365,7 +365,7 @@ class _Slot:
         if known is not None:
             answer = known._replace(cost=known.cost.untimed(), finished=round(wall(), 3))
             return self._answered(message, asked, answer, is_cached=True)
-        outcome = self._recovery.refusal()
+        outcome = self._recovery.refusal() or self._loader.refusal(request, settings, signature, message.digest)
         if outcome is None:
             self._is_sent = True
             outcome = self._load(asked)
@@ -373,7 +373,8 @@ class _Slot:
             sent_at = monotonic()
             asked, result = self._send(message, asked)
             if isinstance(result, ModelAnswer):
-                outcome = self._loader.note_used(signature, message.digest, result.cost.load_seconds)
+                loading, requests = result.cost.load_seconds, 1 + result.repairs
+                outcome = self._loader.note_used(signature, message.digest, loading, requests)
                 if outcome is None:
                     self._recovery.deadlines.note(signature, result.cost)
                     result = self._turns.with_wait(result, sent_at, monotonic())

@@ -86,3 +86,28 @@ def test_what_gives_no_schema_is_refused_with_a_sentence(
 
     assert run(["schema", str(tmp_path / name), *options]) == code
     assert why in capsys.readouterr().err
+
+
+def test_r11_r12_check_opens_an_envelope_and_refuses_a_record(tmp_path: Path, capsys: Capture) -> None:
+    pattern = {"type": "object", "properties": {"zip": {"type": "string", "pattern": r"\d{5}"}}}
+    (tmp_path / "openai.json").write_text(json.dumps({"name": "v", "strict": True, "schema": pattern}))
+    (tmp_path / "record.json").write_text('{"name": "string", "age": 0}')
+    (tmp_path / "right.toml").write_text('schema = "openai.json"\n[ollama_instances]\n"127.0.0.1:9" = 0\n')
+    (tmp_path / "wrong.toml").write_text('schema = "record.json"\n')
+
+    run(["check", "--config", str(tmp_path / "right.toml"), "--root", str(tmp_path), "--json"])
+    found = json.loads(capsys.readouterr().out)["installation"]
+    assert [item["severity"] for item in found if item["subject"] == "schema"] == ["note", "warning"]
+
+    assert run(["check", "--config", str(tmp_path / "wrong.toml")]) == ExitCode.CONFIGURATION
+    assert wording("none-of-its-keys-is-a") in capsys.readouterr().err
+
+
+def test_schema_that_is_one_already_is_named_with_what_the_server_gets(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "s.json").write_text('{"schema": {"type": "object", "properties": {"a": {"pattern": "x"}}}}')
+
+    assert run(["schema", str(tmp_path / "s.json")]) == ExitCode.INPUT
+
+    remark, refusal = capsys.readouterr().err.splitlines()
+    assert "s.json: at properties/a" in remark
+    assert "`schema`" in refusal

@@ -31,6 +31,9 @@ LINES: list[dict[str, Any]] = [
                                 {"role": "user", "content": "c"}]},
     {"id": "long", "embed": "long " * 9000, "model": "nomic-embed-text"},
     {"id": "path", "prompt": "What is it?", "images": ["scans/cat.png"]},
+    {"id": "picture", "prompt": "What is it?", "images": ["iVBORw0KGgo" + "A" * 80 + "="]},
+    {"id": "gap", "complete": "def f(", "suffix": "return 1"},
+    {"id": "no vectors", "embed": "one"},
 ]  # fmt: skip
 
 
@@ -67,7 +70,11 @@ def test_one_file_asks_all_kinds_of_several_models(tmp_path: Path, cluster: Clus
     assert len(found["sure"]["logprobs"][0]["top_logprobs"]) == 2
     assert found["rest"]["response"]
     assert found["talk"]["prompt"] == "c"
-    assert [(item["id"], item["class"]) for item in done.errors] == [("long", "too_long"), ("path", "bad_line")]
+    assert [(item["id"], item["class"], item["attempts"]) for item in done.errors] == [
+        ("long", "too_long", 1), ("path", "bad_line", 0),
+        ("picture", "unsupported", 0), ("gap", "unsupported", 0), ("no vectors", "unsupported", 0),
+    ]  # fmt: skip
+    assert not {prompt_key("What is it?"), prompt_key("def f(")} & set(server.asked())
     assert done.manifest["counts"]["requests"] == len(LINES)
     assert set(done.manifest["digests"]) == {"llama3.2:latest", "qwen3:latest", "nomic-embed-text:latest"}
     assert_verified(cluster.environment, done)

@@ -22,6 +22,7 @@ from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.weights import describe_odd, shorten
 from obcd.core.tables.file_format import PARQUET, ZST, Form, why_no_reader
+from obcd.diagnostics.answer_schemas import examine_schemas
 from obcd.diagnostics.findings import Finding, Severity
 from obcd.diagnostics.gpu_host import examine_host, is_enabled, is_gpu_host
 from obcd.diagnostics.installation import ask, examine
@@ -73,7 +74,7 @@ def check(as_json: bool, keys: bool, schema: bool, config: str | None, root: str
         return ExitCode.DONE
     settings = with_tokens(read_local_settings(config))
     layout = find_layout(root, settings)
-    found_here = [*examine_templates(settings), *examine(ask(layout, settings))]
+    found_here = [*examine_templates(settings), *examine(ask(layout, settings)), *examine_schemas(settings)]
     is_host = is_gpu_host(settings)
     host = examine_host(settings) if is_host else []
     endpoints = settings.endpoints()

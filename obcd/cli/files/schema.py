@@ -12,6 +12,8 @@ from obcd.cli.common import one_delimiter, say
 from obcd.cli.files.common import STANDARD, quotes_option, sentence_of, target
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.schemas import check_schema
+from obcd.core.schema.server_schema import schema_remarks
+from obcd.core.schema.wrapping import unwrapped
 from obcd.errors import FormError, InputError, UsageError
 from obcd.prompts.pydantic_models import find_models, model_schema
 from obcd.prompts.schema_draft import csv_examples, draft_schema, is_schema, settle_columns
@@ -59,6 +61,8 @@ def schema(
     why = check_schema(drafted)
     if why:
         raise InputError(f"the schema drafted from {name} cannot be used: {why}")
+    for remark in schema_remarks(drafted):
+        say(remark)
     with target(output, overwrite=force) as stream:
         stream.write(json.dumps(drafted, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     if output != STANDARD:
@@ -92,8 +96,12 @@ def _records(source: Path, name: str) -> Iterator[object]:
     text = _read(source, name)
     if source.suffix.lower() == ".json":
         document = _parsed(text, "it")
-        if is_schema(document):
-            raise InputError("it is already a JSON schema: name it in the configuration")
+        inner, path = unwrapped(document) if isinstance(document, dict) else (document, "")
+        if is_schema(inner):
+            for remark in [] if check_schema(inner) else schema_remarks(inner):
+                say(f"{name}: {remark}")
+            where = f" (in `{path}`, which obcd finds)" if path else ""
+            raise InputError(f"it is already a JSON schema{where}: name it in the configuration")
         yield from document if isinstance(document, list) else [document]
         return
     for number, line in enumerate(text.split("\n"), 1):

@@ -30,7 +30,7 @@ from obcd.cli.common import (
 )
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.ignored_keys import describe_ignored, note_schema
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError
@@ -360,6 +360,14 @@ def _open(load: _Load, file: Path) -> IO[bytes]:
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
+def _schema_notes(load: _Load) -> dict[str, int]:
+    """Return the remarks about the schema of the profile, if this configuration has the profile."""
+    found: dict[str, int] = {}
+    if not load.profile or load.profile in load.settings.profiles:
+        note_schema(found, load.settings.job_settings(load.profile))
+    return found
+
+
 def _report(load: _Load, file: str, submitted: Submitted, *, reports_bad: bool) -> None:
     file = printable(file)
     if submitted.bad and reports_bad:
@@ -369,7 +377,7 @@ def _report(load: _Load, file: str, submitted: Submitted, *, reports_bad: bool) 
         line, why = submitted.bad_lines[0]
         first = "" if is_watched() else f"; line {line}: {why}"
         say(f"{file}: {plural(submitted.bad, 'line')} will be in errors.jsonl{first}")
-    for sentence in describe_ignored(submitted.unobeyed):
+    for sentence in describe_ignored({**_schema_notes(load), **submitted.unobeyed}):
         load.remark(f"{file}: {sentence}")
     if is_watched() and not load.quiet:
         home = home_names(os.geteuid())[0] if load.layout.per_user else ""

@@ -90,6 +90,13 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
     "--load-seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="seconds to load a model"
 )
 @click.option(
+    "--overhead-seconds",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="most seconds of a request in its slot that no counter of the reply holds; Ollama v0.24 has up to 0.11",
+)
+@click.option(
     "--start-seconds",
     type=click.FloatRange(0),
     default=0.0,
@@ -137,9 +144,9 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's design
     count: int, host: str | None, port: int | None, parallel: int | None, context: int | None, models: str,
     seconds: float | None, seconds_spread: float, tokens_per_second: float, slowdown: float,
-    prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, start_seconds: float, preload: bool,
-    size_vram: str, most_context: int | None, weights: str, pull_seconds: float, faults: tuple[str, ...],
-    account: Path | None,
+    prompt_tokens_per_second: float, answer_tokens: int, load_seconds: float, overhead_seconds: float,
+    start_seconds: float, preload: bool, size_vram: str, most_context: int | None, weights: str, pull_seconds: float,
+    faults: tuple[str, ...], account: Path | None,
 ) -> None:  # fmt: skip
     """run simulated Ollama servers.
 
@@ -157,6 +164,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option, by click's de
         slowdown=slowdown,
         answer_tokens=answer_tokens,
         load_seconds=load_seconds,
+        overhead=overhead_seconds,
         models=tuple(name.strip() for name in models.split(",") if name.strip()),
         size_vram=size_vram,
         most_context=most_context or 0,

@@ -6,12 +6,18 @@ share of work in their time: slots = n × work / (work + wait). So the count gro
 eighth above the number at work: while an answer travels to obcd and the next request back, the slot can take another
 request.
 
-    8 ──nothing waits: one more for each answer──► 9 … 32 … ──something waits──► slots + ⅛, found again each round
+    8 ──nothing waits: twice what was at work at once──► 16 … 32 ──something waits──► slots + ⅛, found again each round
+
+A wait without any queue is part of each request: templates, tokenizing. It differs from one request to the next, from
+0.03 to 0.11 seconds on v0.24, a tenth of a short request. So its mean is learned from the first answers, no single wait
+ends the growth, and what was at work at once, which is never above the slots, is a second measure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
 #: The start of the search. Ollama's default is 1, obcd's own servers have 16; the surplus waits in the server.
@@ -20,8 +26,18 @@ FIRST = 8
 MOST = 128
 #: Share of the requests at work that is sent in addition and waits ready in the server; at least one.
 SURPLUS = 0.125
-#: A wait up to this share of a request's time counts as none: it also includes templates and tokenizing.
-NO_WAIT_SHARE = 0.05
+#: A wait up to this share of a request's time counts as none; up to the second one if the whole count was at work.
+NO_WAIT_SHARE, LITTLE_WAIT_SHARE = 0.05, 0.1
+#: Waits this close to the shortest one, in seconds and as a share of the work, are those of a request without a queue;
+#: the mean of so many is kept.
+IDLE_SECONDS, IDLE_SHARE, IDLE_WAITS = 0.1, 0.15, 16
+#: The weight of the newest answer in the share of waiting that ends the growth.
+NEWEST = 0.25
+#: If this share of the count was at work at once, the endpoint may have more slots.
+FULL_WORK = 0.95
+#: An answer is noticed late, and the next request is at work by then: the start of its work is taken later by this
+#: share of it, at most by so many seconds.
+LATE_SHARE, LATE_SECONDS = 0.1, 0.1
 #: A round gives a result only if this share of the count was in flight.
 FULL_SHARE = 0.9
 #: Answers of one round: this many at least, and this many for each place, because answers come in waves if all requests
@@ -45,6 +61,43 @@ class Span(NamedTuple):
 UNTOLD = Span(-1.0, 0.0)
 
 
+class _AtWork:
+    """When an endpoint was at work on its last answers, and on how many at once at most.
+
+    Attributes:
+        most: Since the last reset; never above the endpoint's slots.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        #: [start, end, how many were at work at the start], by the end
+        self._spans: deque[tuple[float, float, list[int]]] = deque(maxlen=2 * MOST)
+
+    def note(self, work: float, now: float) -> None:
+        """Record an answer that has just come, and the seconds of work on it; as costly as `most` is large."""
+        start = now - work + min(LATE_SHARE * work, LATE_SECONDS)
+        together = [1]
+        for other_start, other_end, others in reversed(self._spans):
+            if other_end <= start:
+                break
+            if other_start >= start:
+                others[0] += 1
+                self.most = max(self.most, others[0])
+            else:
+                together[0] += 1
+        self._spans.append((start, now, together))
+        self.most = max(self.most, together[0])
+
+
+class _Phase(Enum):
+    """How the count is found."""
+
+    SEARCH = auto()  # for the first time: it doubles
+    GROWTH = auto()  # there may be more slots than were found
+    FIRST_LOOK = auto()  # something waits: each request in flight is answered once
+    ROUNDS = auto()  # the count is right, and checked
+
+
 @dataclass(slots=True)
 class SlotFinder:
     """The search at one endpoint with one model.
@@ -54,54 +107,86 @@ class SlotFinder:
     """
 
     count: int = FIRST
-    _is_growing: bool = True
+    _phase: _Phase = _Phase.SEARCH
     #: When the present round began; a request that was sent before that belongs to another count.
     _since: float = 0.0
-    #: The shortest wait so far: it is not a queue but part of every request.
+    _at_work: _AtWork = field(default_factory=_AtWork)
+    #: The shortest wait so far; the mean of the waits without a queue, and their number.
     _least_wait: float = float("inf")
+    _idle_wait: float = 0.0
+    _idle_waits: int = 0
+    #: The share of waiting in the last answers while the count grows.
+    _recent: float = 0.0
     _answers: int = 0
     _held: int = 0
     _work: float = 0.0
     _wait: float = 0.0
 
-    def on_answer(self, sent_at: float, place: int, held: int, span: Span, now: float) -> None:
+    def on_answer(self, sent_at: float, held: int, span: Span, now: float) -> None:
         """Record an answer.
 
         Args:
             sent_at: When the request was sent, monotonic seconds.
-            place: How many requests the endpoint held then, this one included.
-            held: How many it held when it answered, this one included.
+            held: How many requests the endpoint held when it answered, this one included.
         """
         if span.work < 0:  # without a known wait the count must not grow: embedding models answer one request at a time
             return
-        self._least_wait = min(self._least_wait, span.wait)
-        work, wait = span.work, span.wait - self._least_wait
-        if self._is_growing and held >= self.count:
-            if wait <= NO_WAIT_SHARE * (work + wait):
-                self.count = max(self.count, min(MOST, self.count + 1, 2 * place))
+        self._at_work.note(span.work, now)
+        wait = span.wait - self._learn_idle_wait(span)
+        if self._phase in (_Phase.SEARCH, _Phase.GROWTH) and held >= self.count:
+            if self._grows(span.work, max(0.0, wait)):
                 return
-            self._is_growing = False
+            self._phase = _Phase.FIRST_LOOK
             self._begin_round(now)
-        if sent_at < self._since:
+        is_first_look = self._phase is _Phase.FIRST_LOOK
+        if sent_at < self._since and not is_first_look:
             return
         self._answers += 1
         self._held += held
-        self._work += work
+        self._work += span.work
         self._wait += wait
-        if self._answers >= max(ROUND, ROUND_SHARE * self.count):
+        if self._answers >= (max(FIRST, self.count) if is_first_look else max(ROUND, ROUND_SHARE * self.count)):
             self._end_round(now)
 
+    def _learn_idle_wait(self, span: Span) -> float:
+        """Return the mean wait of a request without a queue."""
+        self._least_wait = min(self._least_wait, span.wait)
+        is_idle = span.wait - self._least_wait <= min(IDLE_SECONDS, IDLE_SHARE * span.work)
+        if is_idle and self._idle_waits < IDLE_WAITS:
+            self._idle_waits += 1
+            self._idle_wait += (span.wait - self._idle_wait) / self._idle_waits
+        return self._idle_wait
+
+    def _grows(self, work: float, wait: float) -> bool:
+        """Raise the count unless something waits; return whether nothing does."""
+        share = wait / (work + wait) if wait else 0.0
+        self._recent += NEWEST * (share - self._recent)
+        if not self._has_no_queue(self._recent):
+            return False
+        twice = min(MOST, 2 * self._at_work.most)
+        self.count = max(self.count, twice if self._phase is _Phase.SEARCH else min(twice, self.count + 1))
+        return True
+
+    def _has_no_queue(self, share: float) -> bool:
+        """Return whether nothing waits, by the share of waiting and by what was at work at once."""
+        is_full = self._at_work.most >= FULL_WORK * self.count
+        return share <= (LITTLE_WAIT_SHARE if is_full else NO_WAIT_SHARE)
+
     def _end_round(self, now: float) -> None:
-        held, time = self._held / self._answers, self._work + self._wait
-        share = self._wait / time if time else 0.0
+        held, wait = self._held / self._answers, max(0.0, self._wait)
+        share = wait / (self._work + wait) if wait else 0.0
         if held >= FULL_SHARE * self.count:  # else there was too little work to learn from
-            at_work = held * (1 - share)
-            self._is_growing = share <= NO_WAIT_SHARE
-            if not self._is_growing:
+            if self._has_no_queue(share):
+                self._phase, self._recent = _Phase.GROWTH, 0.0
+            else:
+                at_once = min(float(self._at_work.most), held)
+                at_work = at_once if self._phase is _Phase.FIRST_LOOK else max(at_once, held * (1 - share))
                 self.count = max(1, min(MOST, round(at_work + max(1.0, SURPLUS * at_work))))
+                self._phase = _Phase.ROUNDS
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:
         self._since = now
+        self._at_work.most = 0
         self._answers = self._held = 0
         self._work = self._wait = 0.0

@@ -36,12 +36,13 @@ from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.request.templates import fill, is_blank
 from obcd.core.request.tools import check_tools
 from obcd.core.schema.schemas import check_schema
-from obcd.core.schema.strict_json import DECODER, depth_of, short_key
+from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of, place_of_bad_number, short_key
+from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.errors import LineError
 from obcd.text import describe_encoding
 
-#: Deepest nesting of a line; real chat lines need six levels.
-MAX_DEPTH = 32
+#: Deepest nesting of a line: real chat lines need six levels, a strict schema of ten levels in OpenAI's envelope 60.
+MAX_DEPTH = 100
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
 #: The id of a failed line is not repeated if it is longer; characters of its JSON.
@@ -77,6 +78,8 @@ _NOTHING, _AROUND = b" \t\n\r\v\f\x1a\x1e", " \t\n\r\x1a\x1e"
 _COMMENTS = ("//", "#", "/*")
 #: What may be missing its end behind the place of an error: nothing, a number, a word, an escape.
 _UNFINISHED = re.compile(r"[-+.\w\\]{0,10}")
+#: {`type` of OpenAI's response_format without a schema: `format`}
+_OPENAI_FORMATS = {"json_object": "json", "text": ""}
 
 _WHOLE, _NUMBER, _FLAG = "a whole number", "a number", "true or false"
 
@@ -225,16 +228,7 @@ def parse_object(raw: bytes) -> dict[str, object]:
         raise LineError(f"not UTF-8 at byte {error.start + 1}{what}") from None
     if text.startswith("\ufeff"):
         raise LineError("a byte order mark in the middle of the file: remove it")
-    try:
-        document = _decode(text)
-    except LineError:
-        raise
-    except json.JSONDecodeError as error:
-        raise LineError(_json_sentence(error)) from None
-    except RecursionError:
-        raise LineError(f"nested deeper than {MAX_DEPTH} levels") from None
-    except (ValueError, MemoryError):
-        raise LineError("a number in it has too many digits") from None
+    document = _parse(text)
     if not isinstance(document, dict):
         if not _has_roles(document):
             raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
@@ -242,6 +236,27 @@ def parse_object(raw: bytes) -> dict[str, object]:
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     return document
+
+
+def _parse(text: str) -> object:
+    """Parse one JSON value strictly.
+
+    Raises:
+        LineError: If it is not valid.
+    """
+    try:
+        return _decode(text)
+    except RepeatedKeyError:
+        raise
+    except LineError as error:
+        place = place_of_bad_number(text)
+        raise LineError(f"{error}: write null for `{place}`, or remove it" if place else str(error)) from None
+    except json.JSONDecodeError as error:
+        raise LineError(_json_sentence(error)) from None
+    except RecursionError:
+        raise LineError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except (ValueError, MemoryError):
+        raise LineError("a number in it has too many digits") from None
 
 
 def _decode(text: str) -> object:
@@ -312,14 +327,22 @@ def check_options(options: object, place: str = "options", dropped: Dropped | No
 
 def check_format(value: object) -> Mapping[str, object] | str | None:
     """Check `format`: `"json"`, a JSON schema, "" (any text, whatever the job requires), or null (no value)."""
+    return _read_format(value)[0]
+
+
+def _read_format(value: object) -> tuple[Mapping[str, object] | str | None, tuple[str, ...]]:
+    """Return the checked `format`, without an envelope that it may have, and remarks about that."""
     if value is None or value in ("", "json"):
-        return value
-    if isinstance(value, dict) and value:
-        why = check_schema(value)
-        if why:
-            raise LineError(f"`format` is not a JSON schema that can be held to: {why}")
-        return value
-    raise LineError('`format` must be "json" or a JSON schema (an object)')
+        return value, ()
+    if not isinstance(value, dict) or not value:
+        raise LineError('`format` must be "json" or a JSON schema (an object)')
+    if value.keys() == {"type"} and value["type"] in _OPENAI_FORMATS:
+        return _OPENAI_FORMATS[value["type"]], ()
+    schema, path = unwrapped(value)
+    why = why_no_schema(schema) or check_schema(schema)
+    if why:
+        raise LineError(f"`format` is not a JSON schema that can be held to: {why}")
+    return schema, (f"`format` is an envelope around a JSON schema: `format.{path}` is used",) if path else ()
 
 
 def check_think(value: object) -> bool | str | None:
@@ -380,6 +403,7 @@ def _our_request(document: dict[str, object], line: int, dropped: Dropped) -> Re
             raise LineError("both `system` and a message of the role system: a line has one of them")
         if conversation.has_no_system and document.get("system") is None:
             document = {**document, "system": ""}
+    form, remarks = _read_format(document.get("format"))
     return Request(
         line=line,
         id=_id(document, line),
@@ -388,7 +412,8 @@ def _our_request(document: dict[str, object], line: int, dropped: Dropped) -> Re
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
         options=_options(document, dropped),
-        format=check_format(document.get("format")),
+        format=form,
+        remarks=remarks,
         think=check_think(document.get("think")),
         tools=check_tools(document.get("tools")),
         count=check_count(document["n"]) if "n" in document else None,
@@ -431,6 +456,7 @@ def _complete_request(document: dict[str, object], line: int, dropped: Dropped) 
         raise LineError(f"`raw` must be true or false, not {_kind(raw)}")
     if raw and document.get("system"):
         raise LineError("both `raw` and `system`: a raw prompt is sent alone")
+    form, remarks = _read_format(document.get("format"))
     return Request(
         line=line,
         id=_id(document, line),
@@ -439,7 +465,8 @@ def _complete_request(document: dict[str, object], line: int, dropped: Dropped) 
         model=_model(document),
         system=_optional_text(document, "system", may_be_empty=True),
         options=_options(document, dropped),
-        format=check_format(document.get("format")),
+        format=form,
+        remarks=remarks,
         think=check_think(document.get("think")),
         kind=Kind.COMPLETE,
         suffix=_optional_text(document, "suffix", may_be_empty=True),

@@ -201,6 +201,7 @@ class Request:
             None: no probabilities.
         extra: The line's other keys: they have no effect, and are always echoed.
         dropped: The places of keys that are not sent, see `dropped_keys.Dropped`.
+        remarks: What its author should know, a sentence each: what was read in another way than it is written.
     """
 
     line: int
@@ -222,6 +223,7 @@ class Request:
     logprobs: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
     dropped: tuple[str, ...] = field(default=(), compare=False)
+    remarks: tuple[str, ...] = ()
 
     @property
     def echo(self) -> str | list[str]:

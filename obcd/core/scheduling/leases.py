@@ -21,7 +21,6 @@ class Lease:
     """A request handed to an endpoint; `ticket` names it between coordinator and worker.
 
     Attributes:
-        place: How many requests the endpoint held then, this one included.
         digest: Of the weights that have to answer, "" for any.
         signature: The number of its signature among those of its job.
         is_hedged: Whether another endpoint already worked on the same attempt: it does not count as another attempt.
@@ -33,7 +32,6 @@ class Lease:
     endpoint: str
     attempt: int
     sent_at: float
-    place: int = 1
     digest: str = ""
     signature: int = 0
     is_hedged: bool = False

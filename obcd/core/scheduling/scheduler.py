@@ -206,7 +206,7 @@ class Scheduler:
         """Learn from an answer about its endpoint, and about its job's lines."""
         holder.pace.note(now - lease.sent_at)
         self._overtake(lease, now)
-        holder.finder.on_answer(lease.sent_at, lease.place, len(holder.leases) + 1, span, now)
+        holder.finder.on_answer(lease.sent_at, len(holder.leases) + 1, span, now)
         holder.health.on_answer(now)
         if backlog is not None:
             backlog.on_answer(lease.ordinal, span.work)
@@ -325,8 +325,7 @@ class Scheduler:
         endpoint.load(group.signature)
         job, digest = group.backlog.job, self._weights.choose(group.backlog, group.signature, endpoint)
         attempt = self._attempts(group.backlog, ordinal) + 1
-        held, number = len(endpoint.leases) + 1, group.number
-        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, held, digest, number)
+        lease = Lease(self._tickets, job, ordinal, endpoint.name, attempt, now, digest, group.number)
         endpoint.leases[lease.ticket] = lease
         return lease
 
@@ -390,7 +389,6 @@ class Scheduler:
             ticket=self._tickets,
             endpoint=endpoint.name,
             sent_at=now,
-            place=len(endpoint.leases) + 1,
             is_hedged=True,
         )
         endpoint.leases[lease.ticket] = lease

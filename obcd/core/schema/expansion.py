@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from obcd.errors import ObcdError
 
@@ -24,6 +24,9 @@ MOST_WEIGHED = 25_000
 #: Steps for a number under `multipleOf` (which is exact), for a list or object of an `enum`, and for a value with which
 #: others are compared.
 MULTIPLE_STEPS, ENUM_STEPS, UNIQUE_STEPS = 5000, 20, 20
+
+#: Characters of a place that a message shows.
+MAX_PLACE = 200
 
 #: Keywords that refer to another part.
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -42,12 +45,20 @@ class ExpansionError(ObcdError, ValueError):
     """A schema cannot be used; the text is the reason, as the rest of a sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What references of a part are relative to: the nearest part around it that has an `$id`, and its address."""
+
+    document: dict[str, object]
+    address: str
+
+
 @dataclass(slots=True)
 class _Part:
     """An object of a schema, with the ids of the parts that it applies: see `_SAME`, `_EVERY`, `_ONE`."""
 
     document: dict[str, object]
-    base: dict[str, object]  # the base of its references
+    base: _Base
     place: str
     same: list[int] = field(default_factory=list)
     every: list[int] = field(default_factory=list)
@@ -59,6 +70,7 @@ class Expansion:
 
     Attributes:
         patterns: {pattern: the place of a part that has it}
+        referred: {id of a part with `$ref`: the part that it refers to}
 
     Raises:
         ExpansionError: If a reference leads nowhere or in a circle, or there are too many.
@@ -69,17 +81,22 @@ class Expansion:
         self._parts: dict[int, _Part] = {}
         self._referred: set[int] = set()
         self.patterns: dict[str, str] = {}
+        self.referred: dict[int, object] = {}
+        #: {address: the part with this `$id`}
+        self._bases: dict[str, _Base] = {}
         anchors: dict[str, list[dict[str, object]]] = {}
-        found = self._walk(document, document, "")
+        found = self._walk(document, _Base(document, ""), "")
         for part in found:
             for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
                 anchors.setdefault(str(part.document.get(key, "")).removeprefix("#"), []).append(part.document)
         while found:
             part = found.pop()
-            for target in _targets(part, anchors):
+            for key, target, base in _targets(part, anchors, self._bases):
+                if key == "$ref":
+                    self.referred[id(part.document)] = target
                 part.same.append(id(target))
                 self._referred.add(id(target))
-                found.extend(self._walk(target, part.base, part.place))
+                found.extend(self._walk(target, base, part.place))
         if len(self._referred) > MOST_REFERRED:
             raise ExpansionError(f"it refers to more than {MOST_REFERRED} parts")
         self._order = self._sorted()
@@ -87,7 +104,7 @@ class Expansion:
         is_twice = any(str(key).startswith("unevaluated") for part in self._parts.values() for key in part.document)
         self._twice = 2 if is_twice else 1
 
-    def _walk(self, document: object, base: dict[str, object], place: str) -> list[_Part]:
+    def _walk(self, document: object, base: _Base, place: str) -> list[_Part]:
         """Return the new parts inside a document, itself included."""
         made = []
         left = [(document, base, place)]
@@ -96,7 +113,9 @@ class Expansion:
             if not isinstance(document, dict) or id(document) in self._parts:
                 continue
             name = document.get("$id", document.get("id"))
-            base = document if isinstance(name, str) and not name.startswith("#") else base
+            if isinstance(name, str) and not name.startswith("#"):
+                base = _Base(document, _joined(base.address, name.partition("#")[0]))
+                self._bases.setdefault(base.address, base)
             part = self._parts[id(document)] = _Part(document, base, place)
             made.append(part)
             self.patterns.update(dict.fromkeys(patterns_of(document), place))
@@ -166,22 +185,39 @@ def _inner(part: dict[str, object], key: str) -> Iterator[tuple[str, object]]:
         yield key, value
 
 
-def _targets(part: _Part, anchors: Mapping[str, list[dict[str, object]]]) -> Iterator[object]:
-    """Yield the targets of a part's references: if several have a name, all of them."""
+def _joined(address: str, other: str) -> str:
+    """Return the address that another one has, seen from an address."""
+    try:
+        return urljoin(address, other)
+    except ValueError:
+        return other
+
+
+def _targets(
+    part: _Part, anchors: Mapping[str, list[dict[str, object]]], bases: Mapping[str, _Base]
+) -> Iterator[tuple[str, object, _Base]]:
+    """Yield `(keyword, target, base of the target)` of a part's references: if several have a name, all of them."""
     for key in _REFERENCES:
         target = part.document.get(key)
         if not isinstance(target, str):
             continue
-        place = part.place or "its top"
-        if not target.startswith("#"):
+        place = short_place(part.place)
+        address, _, inside = target.partition("#")
+        base = bases.get(_joined(part.base.address, address)) if address else part.base
+        if base is None:
             raise ExpansionError(
                 f"at {place}: `{key}` points to {target!r}, which is never fetched: put it under $defs"
             )
-        is_pointer = target == "#" or target.startswith("#/")
-        found = [find_part(part.base, target)] if is_pointer else anchors.get(unquote(target[1:]), [])
+        is_pointer = not inside or inside.startswith("/")
+        found = [find_part(base.document, f"#{inside}")] if is_pointer else anchors.get(unquote(inside), [])
         if not found or not isinstance(found[0], dict | bool):
             raise ExpansionError(f"at {place}: `{key}` points to {target!r}, which is not in it")
-        yield from found
+        yield from ((key, item, base) for item in found)
+
+
+def short_place(place: str) -> str:
+    """Return a place in a schema or an answer for a sentence: the end of it, which is where the fault is."""
+    return (place if len(place) <= MAX_PLACE else f"…{place[1 - MAX_PLACE :]}") or "its top"
 
 
 def patterns_of(part: dict[str, object]) -> list[str]:

@@ -18,7 +18,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from obcd.core.schema.expansion import MOST_STEPS, Expansion, ExpansionError, patterns_of, steps_of
+from obcd.core.schema.expansion import (
+    MAX_PLACE,
+    MOST_STEPS,
+    Expansion,
+    ExpansionError,
+    patterns_of,
+    short_place,
+    steps_of,
+)
 from obcd.core.schema.extract import Found, Search, distinct, main_values, parse_strict, search_json, without_asides
 from obcd.errors import ObcdError
 
@@ -154,9 +162,9 @@ class Schema:
             return _only(search, fitting)
         if any(problem.is_overdue for problem in problems):
             return _no_fit(search, too_long("", ""))
-        places = ", ".join(dict.fromkeys(problem.place for problem in problems[:REPORTED]))
+        places = ", ".join(dict.fromkeys(short_place(problem.place) for problem in problems[:REPORTED]))
         sentences = "\n".join(problem.sentence for problem in problems[:REPORTED])
-        why = f"the answer does not fit the schema at {_short(places) or 'its top'}"
+        why = f"the answer does not fit the schema at {places}"
         return _no_fit(search, Misfit(why, sentences, ""))
 
 
@@ -282,7 +290,7 @@ class _Compiled:
         found = [
             _Problem(
                 "/".join(map(str, error.schema_path)),
-                f"At ${_short(_place_of(error.instance_path))}: {_short(error.message)}",
+                f"At {_place_of(error.instance_path)}: {_short(error.message)}",
                 type(error.kind).__name__.endswith("BacktrackLimitExceeded"),
             )
             for error in self._errors(value, size)
@@ -348,7 +356,7 @@ def _why_unusable(text: str) -> str:
     try:
         _Compiled(text, BACKTRACKS)
     except ExpansionError as error:
-        return _short(str(error))
+        return str(error)
     except ValueError as error:
         place = getattr(error, "instance_path", None)
         if place is None:
@@ -357,7 +365,7 @@ def _why_unusable(text: str) -> str:
                 if "Recursion" in str(error)
                 else f"it cannot be applied ({type(error).__name__})"
             )
-        return f"at {_short('/'.join(map(str, place))) or 'its top'}: {_short(getattr(error, 'message', ''))}"
+        return f"at {short_place('/'.join(map(str, place)))}: {_short(getattr(error, 'message', ''))}"
     except _PanicError:
         return "it cannot be applied (PanicError)"
     return ""
@@ -375,7 +383,7 @@ def _searches(patterns: Mapping[str, str]) -> dict[str, int]:
         steps = searches[pattern] = _search_steps(pattern)
         if not steps:
             shown = repr(pattern) if len(pattern) <= MAX_SHOWN else f"{pattern[:MAX_SHOWN]!r}…"
-            raise ExpansionError(f"at {_short(place) or 'its top'}: {shown} is no pattern, or one that is too large")
+            raise ExpansionError(f"at {short_place(place)}: {shown} is no pattern, or one that is too large")
         total += steps + PATTERN_STEPS
         if total > MOST_SEARCH_STEPS:
             raise ExpansionError(f"it takes too long to check: {SIMPLER}")
@@ -452,7 +460,9 @@ def _size_of(values: Sequence[Found]) -> _Size:
 
 
 def _place_of(path: list[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """Return the place of a value in an answer, e.g. `$.visits[2].city`."""
+    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"${parts}" if len(parts) <= MAX_PLACE else short_place(parts)
 
 
 def _short(text: str) -> str:

@@ -8,6 +8,9 @@ from typing import NoReturn
 
 from obcd.errors import LineError
 
+#: A place that is longer is not named.
+MAX_PLACE_LENGTH = 200
+
 
 class RepeatedKeyError(LineError):
     """A key occurs twice in an object: it is unknown which of its values is meant."""
@@ -42,6 +45,30 @@ def _finite(text: str) -> float:
 
 #: Raises LineError for text that Python accepts although it is not JSON, ValueError for text that Python refuses too.
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=refuse_constant)
+
+
+def place_of_bad_number(text: str) -> str:
+    """Return the place of the first number in a JSON text that is NaN or infinite, e.g. `scores[2]`; "" if unknown.
+
+    Linear; called only for a text that `DECODER` refused.
+    """
+    try:
+        layer: list[tuple[str, object]] = [("", json.loads(text))]
+    except (ValueError, RecursionError):
+        return ""
+    while layer:
+        inner: list[tuple[str, object]] = []
+        for place, value in layer:
+            if isinstance(value, float) and not math.isfinite(value):
+                return place
+            if len(place) > MAX_PLACE_LENGTH:
+                continue
+            if isinstance(value, dict):
+                inner += [(f"{place}.{short_key(key)}".removeprefix("."), item) for key, item in value.items()]
+            elif isinstance(value, list):
+                inner += [(f"{place}[{number}]", item) for number, item in enumerate(value)]
+        layer = inner
+    return ""
 
 
 def depth_of(value: object) -> int:

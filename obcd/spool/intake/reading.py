@@ -20,7 +20,7 @@ from typing import IO
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge, check_text
-from obcd.core.request.ignored_keys import note_nameless, note_unobeyed
+from obcd.core.request.ignored_keys import note_nameless, note_schema, note_unobeyed
 from obcd.core.request.lines import is_blank_line, may_go_on, parse_line, parse_object
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
@@ -211,8 +211,9 @@ class Reader:
         self._written_digest, self._written = hashlib.sha256(), 0
         self._cut = ""  # why the end of a table seems to be missing
         self._custom_ids = CustomIds()
-        #: {key that looks like an option but is only echoed: the first line that has it}
+        #: {key that looks like an option but is only echoed, or a remark: the first line that has it}
         self.unobeyed: dict[str, int] = {}
+        note_schema(self.unobeyed, order.settings)
         self._is_torn = False  # whether the last line has no LF and is not a JSON object
 
     def read(self, source: IO[bytes], size: int) -> None:

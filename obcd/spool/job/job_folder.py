@@ -92,7 +92,8 @@ class JobHeader:
         asks: For a file of OpenAI Batch lines: the endpoint in its first line, e.g. `/v1/chat/completions`: its outputs
             are in OpenAI's format as well. "" for a file of obcd lines.
         converted: The facts about `input.jsonl` if the drop was packed or not JSONL; None: it is the drop itself.
-        unobeyed: `{key that looks like an option but is only echoed: number of the first line that has it}`.
+        unobeyed: `{key that looks like an option but is only echoed: number of the first line that has it}`; remarks
+            about schemas too, under "`format` …", those about the job's own schema with line 0.
         repeat: `skip` if the same drop is answered by a pointer from now on, otherwise `run`.
         format: `FORMAT` of the version that wrote it.
     """

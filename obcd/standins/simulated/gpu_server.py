@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -82,6 +83,7 @@ class Behaviour:
     slowdown: float = 0.1  # k of `sharing`
     answer_tokens: int = 64  # median
     load_seconds: float = 0.5
+    overhead: float = 0.0  # most seconds of a request in its slot that no counter holds; by prompt, a quarter at least
     models: tuple[str, ...] = ("llama3.2",)
     weights: str = ""  # another word gives every model another digest, as if from another pull
     most_context: int = 0  # tokens that fit into its memory; a larger context is lowered to it; 0 = any fits
@@ -150,6 +152,8 @@ class SimulatedEngine:
         if self.behaviour.faults and not faults:
             faults = drawn_faults(self.behaviour.faults, work.prompt, work.attempt)
         await self._pass_stuck(work.signature.model, faults)
+        if self.behaviour.overhead:
+            await self._wait(self.behaviour.overhead * (0.25 + 0.75 * zlib.crc32(_seed_text(work).encode()) / 2**32))
         plan = self._plan(work, sum(int(fault.value) for fault in faults if fault.kind == "tokens"))
         if not faults:
             return await self._spend(plan, None, reply)

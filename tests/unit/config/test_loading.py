@@ -408,8 +408,8 @@ format = "json"
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Settings:
-        write(tmp_path, '{"title": "top"}', "top.json")
-        write(tmp_path, '{"title": "own"}', "own.json")
+        write(tmp_path, '{"title": "top", "type": "object"}', "top.json")
+        write(tmp_path, '{"title": "own", "type": "object"}', "own.json")
         return load_settings(write(tmp_path, self.TEXT))
 
     def test_profile_takes_what_it_leaves_out_from_the_top(self, settings: Settings) -> None:
@@ -420,7 +420,7 @@ format = "json"
                 model="llama3.2",
                 system="Be brief.",
                 options={"temperature": 0.5, "seed": 1},
-                format={"title": "top"},
+                format={"title": "top", "type": "object"},
                 think=True,
                 num_ctx=1024,
                 num_predict=50,
@@ -434,7 +434,7 @@ format = "json"
             model="qwen2.5:7b",
             system="",
             options={"temperature": 0.5, "seed": 2},
-            format={"title": "own"},
+            format={"title": "own", "type": "object"},
             think=False,
             num_ctx=2048,
             num_predict=60,

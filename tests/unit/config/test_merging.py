@@ -16,7 +16,7 @@ from obcd.config.writing import with_endpoints
 from obcd.core.request.records import JobSettings
 from obcd.errors import ConfigurationError
 
-SCHEMA, OTHER_SCHEMA = {"title": "top"}, {"title": "own"}
+SCHEMA, OTHER_SCHEMA = {"title": "top", "type": "object"}, {"title": "own", "type": "object"}
 #: {key: (its table at the top, what the top level says, [(what the profile says, what holds)])}; a key whose values may
 #: be 0, false, "" or [] has that among them.
 CASES: dict[str, tuple[str, Any, list[tuple[Any, Any]]]] = {

@@ -18,6 +18,16 @@ NONE, STRIKE, DOWN = Harm.NONE, Harm.STRIKE, Harm.DOWN
 COSTS, FREE = True, False
 
 CHAT = Request(line=1, id=1, prompt="Why?", messages=[{"role": "user", "content": "Why?"}])
+#: llama-server's reasons for a schema, of which only Ollama's own words are passed on: {text: what is passed on}
+REASONS = {
+    "JSON schema conversion failed:\nPattern must start with '^' and end with '$'\nUnrecognized schema: \"Jane\"":
+        "JSON schema conversion failed: Pattern must start with '^' and end with '$'",
+    'JSON schema conversion failed:\nUnrecognized schema: {"const":"Jane Doe"}':
+        "JSON schema conversion failed: Unrecognized schema",
+    "JSON schema conversion failed:\nError resolving ref #/$defs/Jane: Jane not in {}":
+        "JSON schema conversion failed: Error resolving ref",
+    "Failed to initialize samplers: failed to parse grammar": "failed to parse grammar",
+}  # fmt: skip
 
 SECRET = "The patient Jane Doe, MRN 123456, was seen on 3 May."
 
@@ -476,3 +486,11 @@ def test_reply_that_only_loads_is_told_from_one_that_holds_nothing() -> None:
         fault = judge_loaded(Reply(200, b"{}"), kind)
         assert fault is not None
         assert fault.kind == "invalid_reply"
+
+
+@pytest.mark.parametrize("text", REASONS)
+def test_r20_the_servers_own_reason_for_a_schema_is_passed_on_and_nothing_of_the_schema(text: str) -> None:
+    message = judged(400, inner(text, "invalid_request_error", 400)).message
+
+    assert REASONS[text] in message
+    assert "Jane" not in message

@@ -36,6 +36,8 @@ def test_model_has_to_lie_on_the_card_as_a_whole(vram: int, words: str) -> None:
         (2048, 2048, False),  # all that the model can
         (1024, 2048, True),
         (0, 131072, False),  # not told, by an older Ollama
+        (7937, 131072, False),  # the same multiple of 256
+        (7936, 131072, True),
     ],
 )
 def test_smaller_context_than_asked_is_a_fault_unless_the_model_has_no_more(

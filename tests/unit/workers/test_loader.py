@@ -8,7 +8,9 @@ import pytest
 
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
 from obcd.core.request.records import Signature
+from obcd.ollama import control
 from obcd.ollama.control import ControlError
+from obcd.ollama.description import Description
 from obcd.ollama.loaded import Loaded
 from obcd.ollama.transport import Transport
 from obcd.workers import loader
@@ -124,6 +126,36 @@ def test_answer_for_which_the_server_loaded_other_weights_is_none(monkeypatch: p
     assert fault is not None
     assert (fault.kind, fault.costs_attempt, fault.harm) == ("other_weights", False, Harm.NONE)
     assert fault.message == wording("its-llama3-2-is-another-one-3")
+
+
+def test_load_times_of_repairs_are_no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    Server(monkeypatch, [WHOLE])
+    made = Loader("http://127.0.0.1:1", Preflight())
+
+    assert made.note_used(ASKED, "old", 3 * 0.18, requests=3) is None
+    assert made.note_used(ASKED, "old", 3 * 0.18) is not None
+
+
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_model_of_which_another_name_is_loaded_is_looked_at_by_its_weights(
+    monkeypatch: pytest.MonkeyPatch, is_copy: bool
+) -> None:
+    # given a server that lists a model under the name that loaded it
+    blobs = {"llama3.2:latest": "6a", "other:latest": "0b", "mine:latest": "6a"}
+    digests = {"llama3.2:latest": "1", "other:latest": "2", "mine:latest": "1" if is_copy else "3"}
+    mine = Loaded(name="mine:latest", size_bytes=100, vram_bytes=50)
+    Server(monkeypatch, [OTHER, mine])
+    monkeypatch.setattr(control, "ask_digests", lambda *_: digests)
+    monkeypatch.setattr(control, "ask_description", lambda _, name, *__: Description(weights=blobs[name]))
+
+    fault = ensure(require_gpu=True)
+
+    assert fault is not None
+    assert fault.kind == "off_gpu"
+    blobs["mine:latest"] = "0c"
+    mine_is_found = ensure(require_gpu=True)
+    assert mine_is_found is not None
+    assert mine_is_found.kind == ("off_gpu" if is_copy else "unseen")
 
 
 @pytest.mark.parametrize(("digest", "seconds"), [("old", 0.1), ("newnewnewnew", 2.0), ("", 2.0)])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from obcd.core.request.dropped_keys import Dropped
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.strict_json import short_key
+from obcd.core.schema.wrapping import unwrapped
 from obcd.errors import LineError
 
 #: Parameters that `form_of` reads.
@@ -100,6 +101,9 @@ def _response_format(wanted: object, dropped: Dropped) -> object:
     if kind == "json_object" and schema is None:
         return "json"
     if not isinstance(schema, dict) or not schema:
+        schema, path = unwrapped(wanted)  # other vendors put the schema one step further out
+        if path and "schema" not in schema:
+            return schema
         place = "json_schema.schema" if kind == "json_schema" else "schema"
         raise LineError(f"`body.response_format.{place}` must be a JSON schema (an object)")
     return schema

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.ignored_keys import describe_ignored, note_unobeyed
+from obcd.core.request.ignored_keys import describe_ignored, note_schema, note_unobeyed
 from obcd.core.request.lines import parse_line
+from obcd.core.request.records import JobSettings
 from obcd.core.request.rows import Reading
 from tests.golden.wording import wording
 
@@ -62,3 +63,43 @@ def test_each_key_is_told_once_with_its_first_line_and_what_to_write() -> None:
         wording("temperature-line-2-is-only-echoed"),
         wording("suffix-line-3-is-only-echoed"),
     ]
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def test_r11_envelope_in_a_line_is_opened_and_reported_once() -> None:
+    line = {"prompt": "x", "format": {"name": "x", "strict": True, "schema": SCHEMA}}
+
+    found = noted({"prompt": "x", "format": SCHEMA}, line, line)
+
+    assert parse_line(json.dumps(line).encode(), 1).format == SCHEMA
+    assert describe_ignored(found) == [wording("line-2-format-is-an-envelope")]
+
+
+def test_openai_formats_without_a_schema_are_meant_as_they_are() -> None:
+    formats = [parse_line(json.dumps({"prompt": "x", "format": {"type": kind}}).encode(), 1).format
+               for kind in ("json_object", "text")]  # fmt: skip
+
+    assert formats == ["json", ""]
+
+
+def test_pattern_that_the_server_gets_in_another_form_is_reported_with_its_first_line() -> None:
+    lines = [{"prompt": "x", "format": {"type": "string", "pattern": f"^\\d{{{number}}}$"}} for number in range(1, 90)]
+
+    found = noted(*lines, *lines)
+
+    assert list(found.values()) == list(range(1, 21))
+    assert describe_ignored(found)[1].startswith(wording("line-2-format-at-its-top-the"))
+
+
+def test_remarks_about_the_schema_of_a_job_are_those_of_no_line() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "x", "nullable": True}}}
+    sent, kept = dict[str, int](), dict[str, int]()
+
+    note_schema(sent, JobSettings(model="m", format=schema))
+    note_schema(kept, JobSettings(model="m", format=schema, send_schema=False))
+
+    assert (len(sent), len(kept)) == (2, 1)
+    assert set(sent.values()) == {0}
+    assert describe_ignored(kept)[0].startswith(wording("the-jobs-schema-at-properties-a"))

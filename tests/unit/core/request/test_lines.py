@@ -186,8 +186,8 @@ NOT_AN_OBJECT = {
     "null": (b"null", 'null where an object is needed: {"prompt": "…"}'),
     "true": (b"true", 'true or false where an object is needed: {"prompt": "…"}'),
     "a list": (b"[" + b"{}," * 1000 + b"{}]", 'a list where an object is needed: {"prompt": "…"}'),
-    "brackets without end": (b"[" * 100_000, "nested deeper than 32 levels"),
-    "one level too many": (b'{"prompt": "a", "x": ' + b"[" * 32 + b"]" * 32 + b"}", "nested deeper than 32 levels"),
+    "brackets without end": (b"[" * 100_000, "nested deeper than 100 levels"),
+    "one level too many": (b'{"prompt": "a", "x": ' + b"[" * 100 + b"]" * 100 + b"}", "nested deeper than 100 levels"),
     "5,000 digits": (b'{"prompt": "a", "x": ' + b"9" * 5000 + b"}", "a number in it has too many digits"),
     "1e999": (b'{"prompt": "a", "x": 1e999}', "a number in it is too large"),
     "-1e999": (b'{"prompt": "a", "x": -1e999}', "a number in it is too large"),
@@ -508,7 +508,9 @@ def test_options_of_every_type_are_taken() -> None:
     assert check_options(options) == options
 
 
-@pytest.mark.parametrize(("value", "meant"), [(None, None), ("", ""), ("json", "json"), ({"a": 1}, {"a": 1})])
+@pytest.mark.parametrize(
+    ("value", "meant"), [(None, None), ("", ""), ("json", "json"), ({"type": "object"}, {"type": "object"})]
+)
 def test_format_is_json_a_schema_any_text_or_nothing(value: object, meant: object) -> None:
     assert check_format(value) == meant
 
@@ -516,3 +518,36 @@ def test_format_is_json_a_schema_any_text_or_nothing(value: object, meant: objec
 @pytest.mark.parametrize("value", [None, True, False, "low", "medium", "high", "max"])
 def test_think_is_a_flag_or_a_level(value: object) -> None:
     assert check_think(value) == value
+
+
+@pytest.mark.parametrize("value", [{}, {"name": "string", "age": 0}, {"schema": {"city": "string"}}, {"title": "T"}])
+def test_r12_format_that_holds_nothing_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(LineError):
+        check_format(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"prompt": "a", "meta": {"score": NaN}}', "`meta.score`"),
+        ('{"prompt": "a", "rows": [1, {"x": [0, -Infinity]}]}', "`rows[1].x[1]`"),
+        ('{"prompt": "a", "y": 1e999, "x": 1}', "`y`"),
+    ],
+)
+def test_number_that_is_none_is_named_with_its_place(text: str, place: str) -> None:
+    with pytest.raises(LineError) as caught:
+        parse_line(text.encode(), 1)
+
+    assert place in str(caught.value)
+
+
+def test_strict_schema_of_ten_levels_in_openais_envelope_is_taken() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(10):
+        kids = {"type": "array", "items": {"anyOf": [schema, {"type": "null"}]}}
+        schema = {"type": "object", "properties": {"kids": kids}, "required": ["kids"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "deep", "strict": True, "schema": schema}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": wanted}
+    line = {"custom_id": "r", "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    assert parse_line(json.dumps(line).encode(), 1).format == schema

@@ -368,3 +368,46 @@ def test_panic_of_the_extension_is_an_answer_that_cannot_be_judged(monkeypatch: 
 
     assert isinstance(judged, Misfit)
     assert judged.reason == wording("the-schema-cannot-be-applied-to")
+
+
+def test_place_of_a_fault_in_a_deep_schema_is_shown_by_its_end() -> None:
+    schema: dict[str, Any] = {"type": "integer"}
+    answer: Any = "x"
+    for number in range(30):
+        schema = {"type": "object", "properties": {f"a long name {number}": schema}}
+        answer = {f"a long name {number}": answer}
+
+    judged = Schema(schema).judge(json.dumps(answer))
+
+    assert isinstance(judged, Misfit)
+    assert judged.reason.endswith("properties/a long name 0/type")
+    assert 'a long name 0: "x" is not of type "integer"' in judged.for_model
+    assert check_schema({"properties": {"a" * 150: {"properties": {"b" * 150: {"type": "text"}}}}}).startswith("at …")
+
+
+@pytest.mark.parametrize(
+    ("own", "reference"),
+    [
+        ("https://example.org/visit.json", "https://example.org/visit.json#/$defs/n"),
+        ("https://example.org/visit.json", "visit.json#/$defs/n"),
+        ("visit.json", "visit.json#/$defs/n"),
+        ("urn:example:visit", "urn:example:visit#/$defs/n"),
+        ("https://example.org/visit.json", "other.json"),
+        ("https://example.org/visit.json", "#n"),
+    ],
+)
+def test_reference_to_the_schemas_own_address_is_followed(own: str, reference: str) -> None:
+    parts = {"n": {"type": "integer", "$anchor": "n"}}
+    if reference == "other.json":
+        parts["o"] = {"$id": reference, "type": "integer"}
+    schema = {"$id": own, "type": "object", "properties": {"a": {"$ref": reference}}, "$defs": parts}
+
+    assert check_schema(schema) == ""
+    assert isinstance(Schema(schema).judge('{"a": 1}'), Fit)
+    assert isinstance(Schema(schema).judge('{"a": "x"}'), Misfit)
+
+
+def test_reference_to_another_address_is_refused() -> None:
+    schema = {"$id": "https://example.org/a", "properties": {"a": {"$ref": "https://example.org/b"}}}
+
+    assert check_schema(schema) != ""

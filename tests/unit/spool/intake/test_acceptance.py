@@ -119,6 +119,12 @@ def test_keys_that_look_like_wishes_are_noted_and_go_into_the_manifest(layout: L
     assert manifest["input"]["unobeyed"] == {"temperature": 2}
 
 
+def test_remarks_about_a_schema_are_noted_as_keys_are(layout: Layout) -> None:
+    header = accept_bytes(layout, b'{"prompt": "a"}\n{"prompt": "b", "format": {"schema": {"type": "object"}}}\n')
+
+    assert list(header.unobeyed.values()) == [2]
+
+
 def test_job_of_only_bad_lines_is_a_job(layout: Layout) -> None:
     header = accept_bytes(layout, b"x\ny\n")
 

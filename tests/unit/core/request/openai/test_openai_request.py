@@ -82,6 +82,8 @@ class TestChat:
                 {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}},
                 {"type": "object"},
             ),
+            ({"type": "json_schema", "name": "n", "schema": {"type": "object"}}, {"type": "object"}),
+            ({"type": "json_schema", "json_schema": {"type": "object"}}, {"type": "object"}),
         ],
     )
     def test_response_format_becomes_format(self, wanted: dict[str, Any] | None, sent: object) -> None:
