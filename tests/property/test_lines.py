@@ -50,7 +50,7 @@ wishes = {
     "system": texts,
     "options": good_options,
     "format": st.just("json")
-    | st.dictionaries(texts.map("x-{}".format), json_scalars, min_size=1, max_size=3),  # no keyword
+    | st.dictionaries(texts.map("x-{}".format), json_scalars, max_size=3).map(lambda more: {"type": "object", **more}),
     "think": st.booleans() | st.sampled_from(["low", "max"]),
     "tools": st.lists(
         st.fixed_dictionaries({"type": st.just("function"), "function": st.fixed_dictionaries({"name": prompts})}),

@@ -10,7 +10,7 @@ import click
 
 from obcd.cli.common import one_delimiter, say
 from obcd.cli.files.common import STANDARD, quotes_option, refuse_published, say_left_out, sentence_of, target
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.request.rows import Reading
 from obcd.core.tables.converting import LineShape
 from obcd.core.tables.file_format import CSV, DELIMITERS, Form, form_of

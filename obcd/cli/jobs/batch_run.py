@@ -21,7 +21,7 @@ from obcd.coordinator.main_loop import Coordinator
 from obcd.coordinator.observer import Observer
 from obcd.coordinator.view import JobView
 from obcd.core.endpoint.faults import Fault
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.request.model_names import how_to_get
 from obcd.core.request.records import canonical_model
 from obcd.core.scheduling.leases import Lease

@@ -30,7 +30,7 @@ from obcd.cli.common import (
 )
 from obcd.clock import monotonic, wall
 from obcd.config.settings import Settings
-from obcd.core.request.ignored_keys import describe_ignored, note_schema
+from obcd.core.request.keys.ignored_keys import describe_ignored, note_schema
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.file_format import form_of, stem_of
 from obcd.errors import AlreadyRunningError, ExitCode, InputError, ObcdError, UsageError

@@ -15,7 +15,7 @@ from obcd.coordinator.clerk.clerk_pair import ClerkPair
 from obcd.coordinator.intake.admission import Admission
 from obcd.coordinator.jobs.job_index import JobIndex
 from obcd.coordinator.view import RejectedView
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.user_limits import UserUsage, why_too_large
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Drop, Inbox, Key

@@ -25,8 +25,8 @@ from typing import TypeGuard
 
 from obcd.core.request.conversation import data_sets
 from obcd.core.request.conversation.messages import read_message, read_messages
-from obcd.core.request.dropped_keys import Dropped, why_misspelt
-from obcd.core.request.near_keys import why_no_prompt
+from obcd.core.request.keys.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.keys.near_keys import why_no_prompt
 from obcd.core.request.openai import anthropic_batches
 from obcd.core.request.openai.openai_request import LINE_KEYS, is_asked, to_ours
 from obcd.core.request.openai.other_vendors import why_foreign

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from obcd.core.request.near_keys import find_near
+from obcd.core.request.keys.near_keys import find_near
 from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from enum import StrEnum
 
 from obcd.core.request.conversation.messages import read_message, read_messages
-from obcd.core.request.dropped_keys import Dropped
+from obcd.core.request.keys.dropped_keys import Dropped
 from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object, translate
 from obcd.core.request.openai.constraints import EFFORTS
 from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS

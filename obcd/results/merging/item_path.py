@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from obcd.core.schema.extract import NoJson
-from obcd.errors import UsageError
+from obcd.errors import ObcdError, UsageError
 from obcd.text import printable
 
 #: Most bytes that the rows of one answer may repeat of what stands around their list.
@@ -87,7 +87,7 @@ class _Around(NamedTuple):
     size: int  # of its JSON, in bytes
 
 
-class _TooMuchError(Exception):
+class _TooMuchError(ObcdError):
     """The rows of one answer repeat too much: they may take the square of its size."""
 
 

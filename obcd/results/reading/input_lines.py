@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from obcd.core.answer.openai.openai_response import is_told, to_record
-from obcd.core.request.dropped_keys import Everything
+from obcd.core.request.keys.dropped_keys import Everything
 from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import Reading
 from obcd.errors import LineError

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from obcd.core.request.conversation.messages import in_text, read_messages
-from obcd.core.request.dropped_keys import Dropped
+from obcd.core.request.keys.dropped_keys import Dropped
 from obcd.errors import LineError
 
 #: The names of the list.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from obcd.core.request.conversation.parts import Content, as_string, read_parts
-from obcd.core.request.dropped_keys import LABELS, Dropped, why_misspelt
+from obcd.core.request.keys.dropped_keys import LABELS, Dropped, why_misspelt
 from obcd.core.request.pictures import check_images
 from obcd.core.schema.extract import Found, NoJson, parse_strict
 from obcd.core.schema.strict_json import short_key

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from obcd.core.request.conversation.messages import read_messages
 from obcd.core.request.conversation.parts import as_string, read_parts
-from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.keys.dropped_keys import Dropped, why_misspelt
 from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 

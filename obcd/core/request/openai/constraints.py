@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from obcd.core.request.dropped_keys import Dropped
+from obcd.core.request.keys.dropped_keys import Dropped
 from obcd.core.schema.extract import Found, parse_strict
 from obcd.core.schema.strict_json import short_key
 from obcd.core.schema.wrapping import unwrapped

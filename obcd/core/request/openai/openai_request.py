@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from obcd.core.request.conversation.messages import read_messages
-from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.keys.dropped_keys import Dropped, why_misspelt
 from obcd.core.request.openai.constraints import FORMS, THINKING, form_of, thinking_of
 from obcd.core.request.openai.parts import SHARED, flatten, refuse_others, sampling_options, whole
 from obcd.core.request.openai.tools import TOOLS, tools_of

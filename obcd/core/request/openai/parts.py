@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from obcd.core.request.dropped_keys import Dropped, why_misspelt
+from obcd.core.request.keys.dropped_keys import Dropped, why_misspelt
 from obcd.core.schema.strict_json import short_key
 from obcd.errors import LineError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from obcd.core.request.dropped_keys import Dropped
+from obcd.core.request.keys.dropped_keys import Dropped
 from obcd.errors import LineError
 
 #: Parameters that `tools_of` reads; `functions` and `function_call` are their older names.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import Kind, Request, RequestBody, request_body
 from obcd.results.verify import Verdict, verify

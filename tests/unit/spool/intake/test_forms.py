@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.ignored_keys import describe_ignored
+from obcd.core.request.keys.ignored_keys import describe_ignored
 from obcd.core.request.records import JobSettings
 from obcd.core.tables.file_format import Form, form_of, stem_of, why_not_taken
 from obcd.errors import InputError

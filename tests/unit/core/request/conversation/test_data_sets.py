@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.ignored_keys import note_unobeyed
+from obcd.core.request.keys.ignored_keys import note_unobeyed
 from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Request
 from obcd.core.request.rows import PLAIN

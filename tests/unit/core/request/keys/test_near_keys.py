@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from obcd.core.request.keys.near_keys import find_near, suggest_template
 from obcd.core.request.lines import parse_line
-from obcd.core.request.near_keys import find_near, suggest_template
 from obcd.core.request.templates import parse_template
 from obcd.core.tables.csv_cells import check_columns
 from obcd.errors import FormError, LineError

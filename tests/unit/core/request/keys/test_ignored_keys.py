@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from obcd.core.request.ignored_keys import describe_ignored, note_schema, note_unobeyed
+from obcd.core.request.keys.ignored_keys import describe_ignored, note_schema, note_unobeyed
 from obcd.core.request.lines import parse_line
 from obcd.core.request.records import JobSettings
 from obcd.core.request.rows import Reading

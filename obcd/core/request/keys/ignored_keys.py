@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from obcd.core.request.dropped_keys import has_no_effect
+from obcd.core.request.keys.dropped_keys import has_no_effect
 from obcd.core.request.lines import KIND_KEYS, OPTION_TYPES, ends_with_answer
 from obcd.core.request.records import JobSettings, Request
 from obcd.core.schema.server_schema import schema_remarks
