@@ -76,7 +76,7 @@ class RequestBody(TypedDict, total=False):
 PATHS = {Kind.CHAT: "/api/chat", Kind.COMPLETE: "/api/generate", Kind.EMBED: "/api/embed"}
 
 #: {key of `JobSettings` that is younger than the format of `job.json`: the value with which it is left out}
-_LATER = {
+_LATER: Mapping[str, object] = {
     "quotes": None, "ignore": [], "thoughts": "move", "empty": "keep", "drop_last_assistant": False, "files": False,
 }  # fmt: skip
 

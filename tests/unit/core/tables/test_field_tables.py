@@ -26,6 +26,7 @@ def read(raw: bytes | str, delimiter: str = ",", quotes: bool | None = None) -> 
     """Return the rows, the same for blocks of any size, and the sheet."""
     data = raw.encode() if isinstance(raw, str) else raw
     found: list[Any] = []
+    sheet = Sheet(delimiter, 2**20, quotes)
     for size in (1, 7, 2**20):
         sheet = Sheet(delimiter, 2**20, quotes)
         rows = [json.loads(row.line) for row in sheet.rows(blocks_of(data, size))]

@@ -202,7 +202,7 @@ def test_r09_message_that_was_dropped_stands_in_extra_and_the_job_verifies(layou
 
 def test_speed_up_and_empty_answers_are_in_the_manifest(layout: Layout) -> None:
     accept_bytes(layout, THREE)
-    each = {"load_seconds": 0.0, "prompt_eval_seconds": 0.0, "eval_seconds": 0.4}
+    each: dict[str, Any] = {"load_seconds": 0.0, "prompt_eval_seconds": 0.0, "eval_seconds": 0.4}
     record(
         layout,
         "job1",

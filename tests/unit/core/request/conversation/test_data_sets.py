@@ -56,7 +56,7 @@ def test_its_system_and_tools_are_obeyed_and_what_describes_the_data_set_is_echo
 
 def test_conversation_in_a_cell_of_a_table_is_one() -> None:
     header = {"id": "7", "conversations": json.dumps([{"from": "human", "value": "Hi"}]), "format": "chat", "ward": ""}
-    check_columns(header)
+    check_columns(list(header))
 
     request = parse(read_cells(header))
 
