@@ -710,6 +710,34 @@ def test_embedded_server_stops_at_once_and_listens_nowhere_else() -> None:
         assert process.wait(60) == 0
 
 
+@contextlib.contextmanager
+def busy_machine() -> Iterator[None]:
+    """Keep each core busy with two processes."""
+    count = 2 * len(os.sched_getaffinity(0))
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+@pytest.mark.engine
+@needs_engine
+@pytest.mark.timeout(600)
+def test_embedded_server_survives_sixty_reloads_on_a_busy_machine() -> None:
+    arguments = ("--model", str(small_model()), "--name", "smollm2:135m", "--parallel", "1", "--threads", "1")
+    with busy_machine(), command("embedded", *arguments) as (process, urls):
+        for turn in range(60):
+            only_load = {"model": "smollm2:135m", "options": {"num_ctx": 256 + 64 * (turn % 2)}}
+            assert post(urls[0], "/api/chat", only_load)[0] == 200, f"reload {turn}"
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(60) == 0
+
+
 @pytest.mark.engine
 @needs_engine
 def test_embedded_says_what_is_wrong_with_a_model_file(tmp_path: Path) -> None:
