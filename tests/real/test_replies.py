@@ -1,0 +1,55 @@
+"""What a real Ollama answers to each request of the battery, what obcd makes of it, and how that differs from before.
+
+`OBCD_REAL_RECORD=1` writes the replies to `replies/VERSION.json`, to which other versions and the stand-ins are held.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.real.battery import REPLIES, Case, Verdict, ask, difference, kept, numbers, recorded, verdict_of
+from tests.real.cases import CASES
+from tests.real.server import MODEL, RealOllama
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+_found: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(scope="module")
+def version(shared_ollama: RealOllama) -> str:
+    return shared_ollama.version()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _recording(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if os.environ.get("OBCD_REAL_RECORD") and len(_found) == len(CASES):
+        path = REPLIES / f"{request.getfixturevalue('version')}.json"
+        path.write_text(json.dumps(_found, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_reply_is_judged_as_it_should(case: Case, shared_ollama: RealOllama, version: str, table: list[str]) -> None:
+    raw = ask(shared_ollama.port, case, MODEL)
+    found = kept(raw, case, MODEL)
+    if not raw.status and not shared_ollama.is_alive():
+        shared_ollama.restart()
+    _found[case.name] = found
+    known, replies = recorded(version)
+    other, verdict, wanted = (
+        difference(replies.get(case.name), found),
+        verdict_of(raw, case),
+        case.expected(numbers(version)),
+    )
+
+    note = f"differs from {known}: {other}" if other and known else "as expected"
+    if verdict is not wanted:
+        note = f"JUDGED {verdict}, not {wanted}: {found}"
+    table.append(f"{version}  {case.name:40} {'' if verdict is Verdict.RAW else verdict:22} {note}")
+    assert verdict is wanted, found
