@@ -30,9 +30,6 @@ TOOL = {
 LONG = "word " * (3 * CONTEXT)
 #: So many tokens are enough for the small records that are requested.
 SOME = {"num_predict": 64}
-#: An answer of more than 2 KiB, from which on Go's server sends chunks.
-MANY = {"type": "array", "items": {"const": "a long text that fills the answer"}, "minItems": 40, "maxItems": 40}
-
 ANSWER, LOADED, ELSEWHERE, DIED = Verdict.ANSWER, Verdict.LOADED, Verdict.ELSEWHERE, Verdict.DIED
 REQUEST = Verdict.REQUEST
 
@@ -109,7 +106,7 @@ CASES = (
     # Answers
     chat("chat", ANSWER, facts=ending),
     raw("chat, streamed", "/api/chat", {**dict(chat("", ANSWER).document), "stream": True}),
-    chat("chat, long answer", ANSWER, format=MANY, options={"num_predict": 450}, facts=ending),
+    chat("chat, reply of more than 2 KiB", ANSWER, logprobs=True, top_logprobs=20, options={"num_predict": 30}),
     chat("chat, cut off", ANSWER, "Count to a hundred.", options={"num_predict": 3}, facts=ending),
     chat("chat, probabilities", ANSWER, logprobs=True, top_logprobs=2),
     chat("role in capitals", ANSWER, messages=[{"role": "USER", "content": "hi"}]),

@@ -38,7 +38,7 @@ from obcd.standins.wire.engine import (
     WorkOutcome,
     shortened,
 )
-from obcd.standins.wire.request_values import whole_option
+from obcd.standins.wire.request_values import PROMPT_TOO_LONG, whole_option
 
 VERSION = "0.33.0-obcd-embedded"
 
@@ -137,16 +137,14 @@ class EmbeddedEngine:
         await asyncio.get_running_loop().run_in_executor(self._pool, loaded.clear)
 
     async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
-        """Answer with llama.cpp; drop old messages until the prompt fits, unless the request forbids it."""
-        messages = list(work.messages)
+        """Answer with llama.cpp; cut the prompt until it fits, unless the request forbids it (contract 3.4)."""
         while True:
             try:
-                return await self._ask(replace(work, messages=messages), reply)
+                return await self._ask(work, reply)
             except EngineError as error:
-                shorter = without_oldest(messages)
-                if "exceed_context_size_error" not in error.text or not work.truncate or shorter is None:
+                if "exceed_context_size_error" not in error.text or not work.truncate:
                     raise
-                messages = shorter
+                work = shortened_work(work, error.text)
 
     async def embed(self, texts: Texts) -> Embeddings:
         """Return one vector for each text, if the model supports it; refuse texts that are too long."""
@@ -171,7 +169,7 @@ class EmbeddedEngine:
             piece = reader.read(data)
             if piece is not None and reply.stream:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            return left.is_set()
+            return left.is_set() or reader.is_stuck
 
         running = loop.run_in_executor(self._pool, self._run, work, take)
         running.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -317,6 +315,35 @@ def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:
         if message.get("role") != "system":
             return [*messages[:index], *messages[index + 1 :]]
     return None
+
+
+def shortened_work(work: Work, refusal: str) -> Work:
+    """Return work whose prompt lacks its oldest message, or most of its start if there is only one.
+
+    Ollama cuts the tokens of a single message to half of the context. Here the text keeps as large a part of its end.
+
+    Args:
+        work: what llama.cpp refused as too long.
+        refusal: its refusal, which counts the tokens.
+
+    Raises:
+        EngineError: 400 if a prompt may not be cut because the context may not shift.
+    """
+    messages = without_oldest(work.messages)
+    if messages is not None:
+        return replace(work, messages=messages)
+    if not work.signature.shift:
+        raise EngineError(400, PROMPT_TOO_LONG)
+    counted = json.loads(refusal)["error"]
+    share = counted["n_ctx"] / 2 / counted["n_prompt_tokens"]
+    last = work.messages[-1]
+    cut = {**last, "content": _end_of(str(last.get("content") or ""), share)}
+    raw = None if work.raw_prompt is None else _end_of(work.raw_prompt, share)
+    return replace(work, messages=[*work.messages[:-1], cut], raw_prompt=raw)
+
+
+def _end_of(text: str, share: float) -> str:
+    return text[len(text) - int(len(text) * share) :]
 
 
 def refusal_of(text: str) -> EngineError:

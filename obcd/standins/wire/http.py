@@ -25,6 +25,9 @@ HEAD_LIMIT = 1 << 20
 #: bytes of one request body; images come as base64 inside it
 BODY_LIMIT = 256 << 20
 
+#: the largest body with a Content-Length, in bytes: Go's net/http sends a larger one in chunks
+UNCHUNKED = 2048
+
 #: bytes waiting in a connection's output beyond which a streaming reply waits for the client to read
 WRITE_LIMIT = 256 << 10
 
@@ -93,6 +96,10 @@ class Exchange:
 
     def send(self, status: int, body: bytes, content_type: str = JSON_TYPE, extra: str = "") -> None:
         """Send a complete reply; `extra` is further header lines, each ended by CRLF."""
+        if len(body) > UNCHUNKED and self._connection.version != "HTTP/1.0" and self.method != "HEAD":
+            framing = f"Content-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n"
+            self.write(self._status_lines(status, framing) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            return
         head = self._status_lines(status, f"Content-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n")
         self.write(head if self.method == "HEAD" else head + body)
 

@@ -140,8 +140,19 @@ class ChatShape(_Native):
 
 
 class GenerateShape(_Native):
-    """Replies of /api/generate; the token array `context` is left out, as for a raw request."""
+    """Replies of /api/generate.
+
+    Args:
+        has_context: whether the last line holds the array `context`, one number for each token of prompt and answer, as
+            for every request but a raw one. The numbers are made up: they cannot be sent back.
+    """
+
+    def __init__(self, has_context: bool) -> None:
+        self._has_context = has_context
 
     def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
         """Return `{"response": …}`."""
-        return {"response": text, "thinking": thinking} if thinking else {"response": text}
+        fields: JsonObject = {"response": text, "thinking": thinking} if thinking else {"response": text}
+        if self._has_context and outcome is not None and outcome.done_reason is not None:
+            fields["context"] = list(range(1, outcome.prompt_tokens + outcome.eval_tokens + 1))
+        return fields
