@@ -1,13 +1,12 @@
-"""The server that all tests of `make real` share, and the table at the end: as expected, or what differs."""
+"""The folder that all servers of `make real` share, and the table at the end: as expected, or what differs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.real.server import RealOllama, why_not
+from tests.real.server import why_not
 
 #: The lines of the table, as tests write them.
 TABLE = pytest.StashKey[list[str]]()
@@ -43,12 +42,5 @@ def table(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture(scope="session")
 def ollama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the servers' models and logs; not in memory, for a model is mapped from it."""
+    """Return the folder of the servers' models and logs."""
     return tmp_path_factory.mktemp("ollama")
-
-
-@pytest.fixture(scope="session")
-def shared_ollama(ollama_folder: Path) -> Iterator[RealOllama]:
-    """Yield a server of four slots. One at a time: two servers on the same cores slow each other to a quarter."""
-    with RealOllama(ollama_folder, OLLAMA_NUM_PARALLEL="4") as server:
-        yield server

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,13 @@ from tests.real.server import MODEL, RealOllama
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 _found: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(scope="module")
+def shared_ollama(ollama_folder: Path) -> Iterator[RealOllama]:
+    """Yield a server of four slots. One at a time: two servers on the same cores slow each other to a quarter."""
+    with RealOllama(ollama_folder, OLLAMA_NUM_PARALLEL="4") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
