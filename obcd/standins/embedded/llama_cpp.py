@@ -86,7 +86,7 @@ class EmbeddedEngine:
         self._is_embedding = "embedding" in self._card.capabilities
         # One thread more than slots: a load must not wait for generations that are about to end.
         self._pool = ThreadPoolExecutor(options.parallel + 1, thread_name_prefix="llama")
-        #: the only reference to llama.cpp's server; empty while none is loaded. Without a reference the server ends.
+        #: the only reference to llama.cpp's server; empty while nothing is loaded. Without a reference the server ends.
         self._loaded: list[Any] = []
         self._lock = asyncio.Lock()
 
