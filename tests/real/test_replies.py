@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.real.battery import REPLIES, Case, Verdict, ask, difference, kept, numbers, recorded, verdict_of
-from tests.real.cases import CASES
+from tests.real.cases import CASES, chat
 from tests.real.server import MODEL, RealOllama
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
@@ -61,3 +64,21 @@ def test_reply_is_judged_as_it_should(case: Case, shared_ollama: RealOllama, ver
         note = f"JUDGED {verdict}, not {wanted}: {found}"
     table.append(f"{version}  {case.name:40} {'' if verdict is Verdict.RAW else verdict:22} {note}")
     assert verdict is wanted, found
+
+
+def test_requests_of_a_runner_that_dies_are_not_at_fault(
+    shared_ollama: RealOllama, version: str, table: list[str]
+) -> None:
+    """Kill the runner while four requests are in flight and two wait for a slot."""
+    shared_ollama.load()
+    long = chat("long", Verdict.ENDPOINT, "Tell a story.", options={"num_predict": 400, "temperature": 1})
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(ask, shared_ollama.port, long, MODEL) for _ in range(6)]
+        time.sleep(1.0)  # all of them have arrived, and none is through with its 400 tokens
+        assert shared_ollama.kill_runners()
+        raws = [future.result() for future in asked]
+
+    texts = Counter(json.dumps(kept(raw, long, MODEL).get("error", raw.status)) for raw in raws)
+    for text, count in texts.items():
+        table.append(f"{version}  {count} of 6 requests of a killed runner: {text}")
+    assert {verdict_of(raw, long) for raw in raws} == {Verdict.ENDPOINT}, texts
