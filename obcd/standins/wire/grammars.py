@@ -18,8 +18,10 @@ TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean", 
 _SHAPES = ("$ref", "oneOf", "anyOf", "allOf", "const", "enum", "properties", "additionalProperties", "items")
 #: keywords whose value is a schema, a list of schemas, or an object of schemas
 _ONE, _MANY, _NAMED = ("items", "additionalProperties"), ("anyOf", "oneOf", "allOf", "prefixItems"), ("properties",)
-#: escapes that a grammar knows, or that llama.cpp takes away; all others break the grammar
-_ESCAPE = re.compile(r"\\([^xuUtrn\\\"\[\]^$.()|{}*+?])")
+#: escapes that break the grammar; those of a grammar do not, nor those that llama.cpp takes away outside of a class
+_BAD_ESCAPE = re.compile(r"\\[^xuUtrn\\\"\[\]^$.()|{}*+?]")
+_BAD_ESCAPE_IN_CLASS = re.compile(r"\\[^xuUtrn\\\"\[\]]")
+_ANY_ESCAPE = re.compile(r"\\.", re.DOTALL)
 _CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]", re.DOTALL)
 
 
@@ -30,7 +32,7 @@ def check_schema(schema: JsonObject) -> None:
     for part in _parts(schema):
         problems += _problems(part, schema)
         pattern = part.get("pattern")
-        is_broken |= isinstance(pattern, str) and bool(_ESCAPE.search(pattern))
+        is_broken |= isinstance(pattern, str) and _is_broken(pattern)
     if problems:
         raise EngineError(400, llama_error("JSON schema conversion failed:\n" + "\n".join(problems)))
     if is_broken:
@@ -74,11 +76,17 @@ def _reference_problem(reference: str, root: JsonObject) -> Iterator[str]:
         target = target[name]
 
 
+def _is_broken(pattern: str) -> bool:
+    """Return whether a pattern becomes a grammar that cannot be parsed."""
+    classes = _CLASS.findall(pattern)
+    return bool(_BAD_ESCAPE.search(_CLASS.sub("", pattern))) or any(map(_BAD_ESCAPE_IN_CLASS.search, classes))
+
+
 def _pattern_problem(pattern: str) -> Iterator[str]:
     if not (pattern.startswith("^") and pattern.endswith("$")):
         yield "Pattern must start with '^' and end with '$'"
         return
-    outside = _CLASS.sub("", re.sub(r"\\.", "", pattern, flags=re.DOTALL))
+    outside = _CLASS.sub("", _ANY_ESCAPE.sub("", pattern))
     if "[" in outside:
         yield "Unbalanced square brackets"
     if outside.count("(") < outside.count(")"):
