@@ -152,7 +152,7 @@ class EmbeddedEngine:
             raise EngineError(501, NO_EMBEDDINGS)
         body = json.dumps({"input": list(texts.inputs)})
         raw = await asyncio.get_running_loop().run_in_executor(self._pool, self._embed, body)
-        answer = json.loads(raw) if isinstance(raw, (str, bytes)) else raw
+        answer = json.loads(raw)
         if "error" in answer:
             raise EngineError(400, json.dumps(answer, separators=(",", ":")))
         vectors = [shortened(entry["embedding"], texts.dimensions) for entry in answer["data"]]
@@ -251,7 +251,7 @@ class GuardedSignals:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         return self
 
-    async def watch(self, loading: asyncio.Future[object]) -> None:
+    async def watch(self, loading: asyncio.Future[Any]) -> None:
         """Wait for the load; a stop signal that comes during it is delivered at once instead of at its end."""
         while not loading.done():
             await asyncio.wait([loading], timeout=_LOOK_SECONDS)
