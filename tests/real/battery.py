@@ -2,7 +2,7 @@
 
 A reply is kept as data, without what differs from run to run: status, framing, the text of an error with `N` for each
 number, or the keys of an answer and a few facts. `replies/VERSION.json` holds those of a real server. A stand-in, and
-any other version of Ollama, is compared with them.
+any other version of Ollama, is compared with them. `source` says where a reply is from that no server gave.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ def recorded(version: str) -> tuple[str, dict[str, Any]]:
 
 
 def difference(expected: Mapping[str, Any] | None, found: Mapping[str, Any]) -> str:
-    """Return what differs between a recorded reply and another, or ""."""
+    """Return what differs between a recorded reply and another, or "" if nothing does, or nothing is recorded."""
     if expected is None:
-        return "not recorded"
-    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+        return ""
+    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name) and name != "source"]
     return "; ".join(f"{name}: {_short(expected.get(name))} → {_short(found.get(name))}" for name in names)
 
 

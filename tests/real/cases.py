@@ -42,8 +42,8 @@ def ending(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def share(document: dict[str, Any]) -> dict[str, Any]:
-    """Return how an answer ended, and which part of the context its prompt was cut to."""
-    return {**ending(document), "prompt_share": round(document.get("prompt_eval_count", 0) / CONTEXT, 1)}
+    """Return which part of the context a prompt was cut to."""
+    return {"done": document.get("done"), "prompt_share": round(document.get("prompt_eval_count", 0) / CONTEXT, 1)}
 
 
 def raw(name: str, path: str, body: Body = None, method: str = "POST", **more: Any) -> Case:
@@ -187,8 +187,9 @@ CASES = (
     coded("schema, pattern with \\d", REQUEST, pattern="^\\d{4}$"),
     coded("schema, pattern with a broken bracket", REQUEST, pattern="^[a-$"),
     chat("the same token for ever", REQUEST, "Say ha.", format={"enum": ["ha " * 60]}, options={"num_predict": 150}),
-    coded("schema, pattern with (?:", REQUEST, pattern="^(?:ab|cd)$", old=DIED),
-    coded("schema, pattern that looks ahead", REQUEST, pattern="^(?=a)[a-z]{2}$", old=DIED),
+    # Builds of llama-server differ: it refuses these, drops what it does not know, or takes any text.
+    coded("schema, pattern with (?:", Verdict.RAW, pattern="^(?:ab|cd)$", old=DIED),
+    coded("schema, pattern that looks ahead", Verdict.RAW, pattern="^(?=a)[a-z]{2}$", old=DIED),
     # At the end nothing is loaded
     Case(name="unload", path="/api/chat", body={"model": "$MODEL", "keep_alive": 0}, verdict=LOADED),
 )

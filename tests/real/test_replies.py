@@ -38,10 +38,10 @@ def version(shared_ollama: RealOllama) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _recording(request: pytest.FixtureRequest) -> Iterator[None]:
+def _recording(version: str) -> Iterator[None]:
     yield
     if os.environ.get("OBCD_REAL_RECORD") and len(_found) == len(CASES):
-        path = REPLIES / f"{request.getfixturevalue('version')}.json"
+        path = REPLIES / f"{version}.json"
         path.write_text(json.dumps(_found, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 

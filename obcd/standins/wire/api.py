@@ -17,7 +17,7 @@ from obcd.standins.wire.account import Account
 from obcd.standins.wire.embedding import Embedder
 from obcd.standins.wire.engine import Engine, EngineError, JsonObject, ModelCard
 from obcd.standins.wire.generation import Generator
-from obcd.standins.wire.http import TEXT_TYPE, Exchange
+from obcd.standins.wire.http import GIN_TEXT_TYPE, JSON_TYPE, OPENAI_TYPE, TEXT_TYPE, Exchange
 from obcd.standins.wire.model_scheduler import ModelScheduler, Runner
 from obcd.standins.wire.openai_api import CompletionShape, parse_completion, wants_usage
 from obcd.standins.wire.reply_shapes import FAR_FUTURE, ChatShape, GenerateShape, ReplyShape, encode, rfc3339
@@ -45,6 +45,9 @@ LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 #: the messages for a model of Ollama's cloud where OLLAMA_NO_CLOUD=1 (server/routes.go)
 CLOUD_INFERENCE = "ollama cloud is disabled: remote model is unavailable"
 CLOUD_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
+
+#: when every model was made, in Unix seconds: `ModelCard.modified_at`
+CREATED = 1_767_225_600
 
 _CHAT = ChatShape()
 _GENERATE, _GENERATE_RAW = GenerateShape(has_context=True), GenerateShape(has_context=False)
@@ -91,7 +94,7 @@ class OllamaApi:
         if exchange.path in self.hung:
             await asyncio.Event().wait()
         if self._checks_host and not is_allowed_host(exchange.header("Host") or ""):
-            exchange.send(403, b"", TEXT_TYPE)
+            exchange.send(403, b"", "")
             return
         methods = self._routes.get(exchange.path)
         handler = None if methods is None else methods.get(exchange.method)
@@ -101,9 +104,9 @@ class OllamaApi:
             except EngineError as error:
                 exchange.send(error.status, encode({"error": error.text}))
         elif methods is None:
-            exchange.send(404, b"404 page not found", TEXT_TYPE)
+            exchange.send(404, b"404 page not found", GIN_TEXT_TYPE)
         else:
-            exchange.send(405, b"405 method not allowed", TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
+            exchange.send(405, b"405 method not allowed", GIN_TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
 
     async def preload(self, model: str) -> None:
         """Load a model before the first request, and keep it as a request would."""
@@ -132,8 +135,11 @@ class OllamaApi:
         exchange.send(200, encode({"models": [_tag(card) for card in await self._engine.describe()]}))
 
     async def _openai_models(self, exchange: Exchange) -> None:
-        models = [{"id": card.name, "object": "model", "owned_by": "library"} for card in self._engine.models()]
-        exchange.send(200, encode({"object": "list", "data": models}))
+        models = [
+            {"id": card.name, "object": "model", "created": CREATED, "owned_by": "library"}
+            for card in self._engine.models()
+        ]
+        exchange.send(200, encode({"object": "list", "data": models}), OPENAI_TYPE)
 
     async def _ps(self, exchange: Exchange) -> None:
         cards = {canonical_name(card.name): card for card in await self._engine.describe()}
@@ -174,13 +180,15 @@ class OllamaApi:
 
     async def _completions(self, exchange: Exchange) -> None:
         shape: ReplyShape = CompletionShape(False)
+        kind = JSON_TYPE  # what cannot be read is refused before Ollama writes replies in OpenAI's form
         try:
             body = parse_body(exchange.body)
             shape = CompletionShape(wants_usage(body))
             request = parse_completion(body)
+            kind = shape.whole_type
             card = self._find(request.model, "model is required")
         except EngineError as error:
-            exchange.send(error.status, shape.error(error.status, error.text))
+            exchange.send(error.status, shape.error(error.status, error.text), kind)
             return
         await self._generator.answer(exchange, request, shape, card)
 
@@ -255,6 +263,7 @@ def _show_fields(card: ModelCard) -> JsonObject:
             f"{architecture}.context_length": card.context_length,
             f"{architecture}.embedding_length": card.embedding_length,
         },
+        "tensors": [],
         "capabilities": list(card.capabilities),
         "modified_at": card.modified_at,
     }

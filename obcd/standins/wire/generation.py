@@ -56,7 +56,7 @@ class PieceWriter:
     async def finish(self, outcome: WorkOutcome, times: Times) -> None:
         """Send the end of the reply."""
         if not self.stream:
-            self.exchange.send(200, self._shape.whole(self._model, outcome, times))
+            self.exchange.send(200, self._shape.whole(self._model, outcome, times), self._shape.whole_type)
             return
         await self._send(self._shape.last(self._model, outcome, times))
         self.exchange.end_stream()
@@ -64,7 +64,7 @@ class PieceWriter:
     async def fail(self, error: EngineError) -> None:
         """Send an error: with its status before the first piece, as a last line after it (server/routes.go:2097)."""
         if not self.exchange.started:
-            self.exchange.send(error.status, self._shape.error(error.status, error.text))
+            self.exchange.send(error.status, self._shape.error(error.status, error.text), self._shape.whole_type)
             return
         await self._send(self._shape.late_error(error.text))
         self.exchange.end_stream()

@@ -22,6 +22,8 @@ _ONE, _MANY, _NAMED = ("items", "additionalProperties"), ("anyOf", "oneOf", "all
 _BAD_ESCAPE = re.compile(r"\\[^xuUtrn\\\"\[\]^$.()|{}*+?]")
 _BAD_ESCAPE_IN_CLASS = re.compile(r"\\[^xuUtrn\\\"\[\]]")
 _ANY_ESCAPE = re.compile(r"\\.", re.DOTALL)
+#: groups that look ahead or back, set flags, or have a name
+_LOOKS = re.compile(r"\(\?[^:]")
 _CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]", re.DOTALL)
 
 
@@ -79,6 +81,8 @@ def _reference_problem(reference: str, root: JsonObject) -> Iterator[str]:
 def _is_broken(pattern: str) -> bool:
     """Return whether a pattern becomes a grammar that cannot be parsed."""
     classes = _CLASS.findall(pattern)
+    if _LOOKS.search(_CLASS.sub("", _ANY_ESCAPE.sub("", pattern))):
+        return True
     return bool(_BAD_ESCAPE.search(_CLASS.sub("", pattern))) or any(map(_BAD_ESCAPE_IN_CLASS.search, classes))
 
 

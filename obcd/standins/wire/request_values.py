@@ -173,8 +173,8 @@ def check_message(message: object) -> JsonObject:
             f"json: cannot unmarshal {go_type(message)} into Go struct field ChatRequest.messages of type api.Message"
         )
         raise EngineError(400, text)
-    typed(message, "role", str, "Message.messages.role of type string", "")
-    typed(message, "content", str, "Message.messages.content of type string", "")
+    typed(message, "role", str, "ChatRequest.messages.role of type string", "")
+    typed(message, "content", str, "ChatRequest.messages.content of type string", "")
     check_pictures_are_base64(message.get("images"))
     return message
 
@@ -222,8 +222,10 @@ def parse_think(value: object) -> bool | str | None:
         return value
     if isinstance(value, str) and value in {"low", "medium", "high", "max"}:
         return value
-    shown = json.dumps(value)
-    raise EngineError(400, f'invalid think value: {shown} (must be "high", "medium", "low", "max", true, or false)')
+    allowed = '("high", "medium", "low", "max", true, or false)'
+    if not isinstance(value, str):
+        raise EngineError(400, f"think must be a boolean or string {allowed}")
+    raise EngineError(400, f"invalid think value: {json.dumps(value)} (must be {allowed[1:]}")
 
 
 def parse_keep_alive(value: object) -> float | None:

@@ -108,7 +108,7 @@ def test_think_takes_levels_and_refuses_the_rest() -> None:
 
 def test_fields_of_a_wrong_type_are_refused() -> None:
     assert "ChatRequest.messages" in refusal(parse_chat, {"messages": "hi"})[1]
-    assert "Message.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
+    assert "ChatRequest.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
     assert wording("chatrequest-stream-of-type-bool") in refusal(parse_chat, {"stream": "yes"})[1]
     assert wording("number-into-go-struct-field-chatrequest") in refusal(parse_chat, {"model": 1})[1]
 
