@@ -72,7 +72,7 @@ def wait_for(coordinator: CoordinatorProcess, share: float) -> None:
 
 def assert_all_answered(done: Published, table: list[str], server: RealOllama, what: str) -> None:
     failed = [(error["line"], error["class"], error["message"]) for error in done.errors]
-    seconds = done.manifest["seconds"]["span_seconds"]
+    seconds = done.manifest["times"]["span_seconds"]
     table.append(f"{server.version()}  job: {what:52} {LINES} lines, {len(failed)} failed, {seconds:.0f} s")
     assert failed == []
     done.assert_complete(LINES)
@@ -193,7 +193,7 @@ def test_poison_fails_alone(
 
         failed = {error["id"]: error["class"] for error in done.errors}
         innocents = set(failed) - poison
-        seconds = done.manifest["seconds"]["span_seconds"]
+        seconds = done.manifest["times"]["span_seconds"]
         found = sorted(failed[number] for number in poison & set(failed))
         table.append(
             f"{server.version()}  job: {POISON} poison lines among {LINES}: {len(innocents)} innocents failed, "
@@ -249,7 +249,7 @@ def test_throughput_beside_the_best_fixed_client(
             begin = 1000 * (turn + 1)
             texts = [line["prompt"] for line in questions(begin + LINES, begin)]
             drop(coordinator, questions(begin + LINES, begin), f"round{turn}")
-            ours = coordinator.published(f"round{turn}", JOB_SECONDS).manifest["seconds"]["span_seconds"]
+            ours = coordinator.published(f"round{turn}", JOB_SECONDS).manifest["times"]["span_seconds"]
             fixed = {count: plain_seconds(server, texts, count) for count in sorted({parallel, parallel + 1})}
             ratios.append(min(fixed.values()) / ours)
             table.append(
