@@ -68,8 +68,7 @@ class RealOllama:
         self.port = _free_port()
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        #: {pid: when it was created}: every runner that was seen, for one may outlive the server that started it
-        self._runners: dict[int, float] = {}
+        self._version = ""
         self._keeper: threading.Thread | None = None
         self._is_ending = threading.Event()
         #: how often the keeper started it again
@@ -120,6 +119,7 @@ class RealOllama:
                 start_new_session=True,
             )
         _wait(self.answers, f"{self._program} answers; see {self.log}")
+        self.version()
 
     def answers(self) -> bool:
         """Return whether it answers now."""
@@ -128,8 +128,10 @@ class RealOllama:
         return False
 
     def version(self) -> str:
-        """Return e.g. `0.24.0`."""
-        return str(json.loads(self.get("/api/version")[1])["version"])
+        """Return e.g. `0.24.0`, also while it does not run."""
+        if not self._version:
+            self._version = str(json.loads(self.get("/api/version")[1])["version"])
+        return self._version
 
     def is_alive(self) -> bool:
         """Return whether `ollama serve` runs."""
@@ -150,19 +152,16 @@ class RealOllama:
         assert status == 200, raw
 
     def runners(self) -> list[psutil.Process]:
-        """Return the processes that have a model loaded."""
-        found: list[psutil.Process] = []
-        if self.is_alive():
+        """Return the processes that have a model loaded, also those whose server has died: they name its models."""
+        models, found = str(self._folder / "models"), []
+        for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                found = psutil.Process(self.pid).children(recursive=True)
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                self._runners[process.pid] = process.create_time()
+                if any(word.startswith(models) for word in process.cmdline()):
+                    found.append(process)
         return found
 
     def kill(self) -> None:
         """Kill `ollama serve` as `kill -9` does; its runners live on without it."""
-        self.runners()
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -178,12 +177,10 @@ class RealOllama:
 
     def clear_orphans(self) -> None:
         """End runners whose server has died, as the kill of a whole control group does."""
-        for pid, created in list(self._runners.items()):
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if process.create_time() == created and (not self.is_alive() or process.ppid() != self.pid):
+        for process in self.runners():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not self.is_alive() or process.ppid() != self.pid:
                     process.kill()
-                    del self._runners[pid]
 
     def restart(self) -> None:
         """Start it again on the same port after it died."""
@@ -200,7 +197,6 @@ class RealOllama:
         self._is_ending.set()
         if self._keeper is not None:
             self._keeper.join(PATIENCE)
-        self.runners()
         if self.is_alive():
             assert self._process is not None
             self._process.terminate()
@@ -213,7 +209,6 @@ class RealOllama:
 
     def _keep(self, pause: float) -> None:
         while not self._is_ending.wait(0.2):
-            self.runners()
             if not self.is_alive() and not self._is_ending.wait(pause):
                 self.restart()
                 self.revived += 1
