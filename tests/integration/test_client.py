@@ -422,7 +422,7 @@ def line(**document: Any) -> Request:
 
 @pytest.fixture(scope="module")
 def able_server() -> Iterator[SimulatedServer]:
-    behaviour = Behaviour(models=("llama3.2", "qwen3", "nomic-embed-text"), seconds=0.01, load_seconds=0.0)
+    behaviour = Behaviour(models=("llama3.2", "llava", "qwen3", "nomic-embed-text"), seconds=0.01, load_seconds=0.0)
     with simulating(behaviour) as started:
         yield started
 
@@ -536,6 +536,12 @@ class TestKinds:
         assert "0.12.11" in fault.message
 
     def test_pictures_travel_as_base64(self, able: Transport) -> None:
-        request = line(prompt="What is this?", images=["data:image/png;base64," + "AAAA" * 20])
+        request = line(prompt="What is this?", images=["data:image/png;base64," + "AAAA" * 20], model="llava")
 
         assert isinstance(ask(able, request, JOB), ModelAnswer)
+
+    def test_pictures_for_a_model_that_sees_none_are_the_requests_own_fault(self, able: Transport) -> None:
+        fault = ask(able, line(prompt="What is this?", images=["data:image/png;base64," + "AAAA" * 20]), JOB)
+
+        assert isinstance(fault, Fault)
+        assert (fault.remedy, fault.harm) == (Remedy.NEVER, Harm.NONE)

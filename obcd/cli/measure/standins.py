@@ -50,7 +50,11 @@ OLLAMA_KEEP_ALIVE, OLLAMA_CONTEXT_LENGTH.
 @click.option("--parallel", type=click.IntRange(1), help="slots of each server  [default: OLLAMA_NUM_PARALLEL or 1]")
 @click.option("--context", type=click.IntRange(4), help="context in tokens  [default: OLLAMA_CONTEXT_LENGTH or 4096]")
 @click.option(
-    "--models", default="llama3.2", show_default=True, help="installed models, separated by commas; '' for none"
+    "--models",
+    default="llama3.2",
+    show_default=True,
+    help="installed models, separated by commas; '' for none. As in Ollama's library, llava sees pictures, qwen3 "
+    "thinks, codellama fills a gap, nomic-embed-text embeds, gemma:2b knows no tools",
 )
 @click.option(
     "--seconds", type=click.FloatRange(0), help="seconds of each request in its slot  [default: from its tokens]"

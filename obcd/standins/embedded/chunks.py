@@ -95,6 +95,10 @@ class _Call:
     arguments: str = ""
 
 
+#: so many equal pieces in a row, white space at their ends left out, end an answer as aborted (llm/llama_server.go)
+MOST_REPEATS = 30
+
+
 class ChunkReader:
     """Collects the chunks of one answer; `read` is called on llama.cpp's thread, `outcome` at the end."""
 
@@ -107,6 +111,9 @@ class ChunkReader:
         self._usage: dict[str, int] = {}
         self._timings: dict[str, float] = {}
         self._error: dict[str, Any] | None = None
+        self._last_piece, self._repeats = "", 0
+        #: whether the model repeats itself: the answer is to be stopped, and has no reason
+        self.is_stuck = False
 
     def read(self, data: bytes) -> tuple[str, str] | None:
         """Take a chunk and return its text and thinking, or None if it has neither."""
@@ -128,7 +135,10 @@ class ChunkReader:
             self._add_call(call)
         self._text.append(text)
         self._thinking.append(thinking)
-        return (text, thinking) if text or thinking else None
+        if not (text or thinking):
+            return None
+        self._count_repeats((text or thinking).strip())
+        return text, thinking
 
     def outcome(self, top_logprobs: int = 0) -> WorkOutcome:
         """Return the outcome of all chunks, with this number of likeliest tokens at each place.
@@ -144,7 +154,7 @@ class ChunkReader:
             text="".join(self._text),
             thinking="".join(self._thinking),
             # OpenAI's `tool_calls` is `stop` in Ollama. Without a reason, the answer was interrupted.
-            done_reason={"tool_calls": "stop"}.get(self._reason or "", self._reason),
+            done_reason=None if self.is_stuck else {"tool_calls": "stop"}.get(self._reason or "", self._reason),
             prompt_tokens=int(usage.get("prompt_tokens", 0)),
             prompt_seconds=float(timings.get("prompt_ms", 0.0)) / 1000,
             eval_tokens=int(usage.get("completion_tokens", 0)),
@@ -152,6 +162,11 @@ class ChunkReader:
             tool_calls=tuple(_made_call(index, call) for index, call in sorted(self._calls.items())),
             logprobs=tuple(_logprob(item, top_logprobs) for item in self._logprobs),
         )
+
+    def _count_repeats(self, piece: str) -> None:
+        self._repeats = self._repeats + 1 if piece == self._last_piece else 0
+        self._last_piece = piece
+        self.is_stuck |= self._repeats > MOST_REPEATS
 
     def _add_call(self, part: dict[str, Any]) -> None:
         call = self._calls.setdefault(int(part.get("index", 0)), _Call())

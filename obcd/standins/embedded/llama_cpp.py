@@ -38,7 +38,7 @@ from obcd.standins.wire.engine import (
     WorkOutcome,
     shortened,
 )
-from obcd.standins.wire.request_values import whole_option
+from obcd.standins.wire.request_values import PROMPT_TOO_LONG, whole_option
 
 VERSION = "0.33.0-obcd-embedded"
 
@@ -86,7 +86,8 @@ class EmbeddedEngine:
         self._is_embedding = "embedding" in self._card.capabilities
         # One thread more than slots: a load must not wait for generations that are about to end.
         self._pool = ThreadPoolExecutor(options.parallel + 1, thread_name_prefix="llama")
-        self._server: Any = None
+        #: the only reference to llama.cpp's server; empty while nothing is loaded. Without a reference the server ends.
+        self._loaded: list[Any] = []
         self._lock = asyncio.Lock()
 
     def models(self) -> Sequence[ModelCard]:
@@ -110,39 +111,48 @@ class EmbeddedEngine:
         return signature.num_ctx
 
     async def load(self, signature: LoadSignature) -> None:
-        """Load the model; one load or unload at a time."""
+        """Load the model; one load or unload at a time. A cancelled load runs to its end, and is unloaded."""
         async with self._lock:
             with GuardedSignals() as signals:
                 loading = asyncio.get_running_loop().run_in_executor(self._pool, self._start, signature)
-                await signals.watch(loading)
-                self._server = await loading
+                try:
+                    await signals.watch(loading)
+                except asyncio.CancelledError:
+                    # llama.cpp's state is the process's: what loads and frees it at the same time breaks it.
+                    await signals.watch(loading)
+                    if loading.exception() is None:
+                        await self._drop(loading.result())
+                    raise
+                self._loaded = await loading
 
     async def unload(self, signature: LoadSignature) -> None:
         """Free the model's memory."""
         del signature
         async with self._lock:
-            server, self._server = self._server, None
-            await asyncio.get_running_loop().run_in_executor(self._pool, _drop, [server])
+            loaded, self._loaded = self._loaded, []
+            await self._drop(loaded)
+
+    async def _drop(self, loaded: list[Any]) -> None:
+        """Drop the last reference, which stops llama.cpp; in a thread, because that waits for it."""
+        await asyncio.get_running_loop().run_in_executor(self._pool, loaded.clear)
 
     async def generate(self, work: Work, reply: EngineReply) -> WorkOutcome | None:
-        """Answer with llama.cpp; drop old messages until the prompt fits, unless the request forbids it."""
-        messages = list(work.messages)
+        """Answer with llama.cpp; cut the prompt until it fits, unless the request forbids it (contract 3.4)."""
         while True:
             try:
-                return await self._ask(replace(work, messages=messages), reply)
+                return await self._ask(work, reply)
             except EngineError as error:
-                shorter = without_oldest(messages)
-                if "exceed_context_size_error" not in error.text or not work.truncate or shorter is None:
+                if "exceed_context_size_error" not in error.text or not work.truncate:
                     raise
-                messages = shorter
+                work = shortened_work(work, error.text)
 
     async def embed(self, texts: Texts) -> Embeddings:
         """Return one vector for each text, if the model supports it; refuse texts that are too long."""
         if not self._is_embedding:
             raise EngineError(501, NO_EMBEDDINGS)
         body = json.dumps({"input": list(texts.inputs)})
-        raw = await asyncio.get_running_loop().run_in_executor(self._pool, self._server.handle_embeddings, body)
-        answer = json.loads(raw) if isinstance(raw, (str, bytes)) else raw
+        raw = await asyncio.get_running_loop().run_in_executor(self._pool, self._embed, body)
+        answer = json.loads(raw)
         if "error" in answer:
             raise EngineError(400, json.dumps(answer, separators=(",", ":")))
         vectors = [shortened(entry["embedding"], texts.dimensions) for entry in answer["data"]]
@@ -159,7 +169,7 @@ class EmbeddedEngine:
             piece = reader.read(data)
             if piece is not None and reply.stream:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            return left.is_set()
+            return left.is_set() or reader.is_stuck
 
         running = loop.run_in_executor(self._pool, self._run, work, take)
         running.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -177,20 +187,35 @@ class EmbeddedEngine:
     def _run(self, work: Work, take: Callable[[bytes], bool]) -> None:
         """Send the request to llama.cpp; return when the answer is complete, refused or abandoned. Runs in a thread."""
         body, is_raw = llama_request(work)
-        handler = self._server.handle_completions if is_raw else self._server.handle_chat_completions
+        server = self._loaded[0]
         try:
-            handler(body, take)
+            (server.handle_completions if is_raw else server.handle_chat_completions)(body, take)
         except (RuntimeError, ValueError) as error:
             raise refusal_of(str(error)) from error
+        finally:
+            del server  # the frame lives on in the error's traceback, and would keep the server from its end
 
-    def _start(self, signature: LoadSignature) -> Any:
-        """Load the model and start llama.cpp's server. Runs in a thread."""
+    def _embed(self, body: str) -> str | bytes:
+        """Return llama.cpp's reply with the vectors. Runs in a thread."""
+        reply: str | bytes = self._loaded[0].handle_embeddings(body)
+        return reply
+
+    def _start(self, signature: LoadSignature) -> list[Any]:
+        """Load the model and start llama.cpp's server; return a list that holds the only reference to it.
+
+        Runs in a thread. The server's loop begins on a thread of llama.cpp after the constructor has returned, on a
+        busy machine long after. A server that is dropped before that never ends, and the process hangs with it: the
+        destructor waits for the loop and holds Python's lock (xllamacpp server.cpp: `init`, `~Server`). A request for
+        metrics is answered by the loop, so its reply proves that the loop runs.
+        """
         with tempfile.TemporaryDirectory(prefix="obcd-") as folder:  # made with mode 0700
             params = self._params(signature, Path(folder) / "llama.sock")
             try:
-                return self._library.Server(params)
+                loaded = [self._library.Server(params)]
             except (RuntimeError, ValueError) as error:
                 raise EngineError(500, f"error starting llama-server: {error}") from error
+            loaded[0].handle_metrics()
+            return loaded
 
     def _params(self, signature: LoadSignature, socket: Path) -> Any:
         options = dict(signature.rest)
@@ -207,6 +232,7 @@ class EmbeddedEngine:
         params.cache_ram_mib = CACHE_MIB
         params.verbosity = 3 if self._options.verbose else 0
         params.ui = params.endpoint_slots = False
+        params.endpoint_metrics = True
         params.embedding = self._is_embedding
         params.hostnames = [str(socket)]  # a name that ends in .sock is a Unix socket
         return params
@@ -225,7 +251,7 @@ class GuardedSignals:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         return self
 
-    async def watch(self, loading: asyncio.Future[object]) -> None:
+    async def watch(self, loading: asyncio.Future[Any]) -> None:
         """Wait for the load; a stop signal that comes during it is delivered at once instead of at its end."""
         while not loading.done():
             await asyncio.wait([loading], timeout=_LOOK_SECONDS)
@@ -291,6 +317,35 @@ def without_oldest(messages: Sequence[JsonObject]) -> list[JsonObject] | None:
     return None
 
 
+def shortened_work(work: Work, refusal: str) -> Work:
+    """Return work whose prompt lacks its oldest message, or most of its start if there is only one.
+
+    Ollama cuts the tokens of a single message to half of the context. Here the text keeps as large a part of its end.
+
+    Args:
+        work: what llama.cpp refused as too long.
+        refusal: its refusal, which counts the tokens.
+
+    Raises:
+        EngineError: 400 if a prompt may not be cut because the context may not shift.
+    """
+    messages = without_oldest(work.messages)
+    if messages is not None:
+        return replace(work, messages=messages)
+    if not work.signature.shift:
+        raise EngineError(400, PROMPT_TOO_LONG)
+    counted = json.loads(refusal)["error"]
+    share = counted["n_ctx"] / 2 / counted["n_prompt_tokens"]
+    last = work.messages[-1]
+    cut = {**last, "content": _end_of(str(last.get("content") or ""), share)}
+    raw = None if work.raw_prompt is None else _end_of(work.raw_prompt, share)
+    return replace(work, messages=[*work.messages[:-1], cut], raw_prompt=raw)
+
+
+def _end_of(text: str, share: float) -> str:
+    return text[len(text) - int(len(text) * share) :]
+
+
 def refusal_of(text: str) -> EngineError:
     """Return Ollama's error for an exception of llama.cpp: llama.cpp's error as JSON inside the string."""
     if "image input is not supported" in text:
@@ -299,8 +354,3 @@ def refusal_of(text: str) -> EngineError:
         text = f"JSON schema conversion failed: {text}"
     error = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
     return EngineError(400, json.dumps(error, separators=(",", ":")))
-
-
-def _drop(servers: list[object]) -> None:
-    """Drop the last reference, which stops llama.cpp; in a thread, because that waits for it."""
-    servers.clear()

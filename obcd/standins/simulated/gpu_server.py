@@ -68,6 +68,12 @@ EMBEDDING_NAMES = ("embed", "minilm", "bge-")
 #: parts of a model's name that think before they answer
 THINKING_NAMES = ("qwen3", "deepseek-r1", "gpt-oss")
 
+#: parts of a model's name, with its tag, by which Ollama's library names models that see pictures, that fill a gap
+#: before a suffix, and that know no tools; the rest of a name does not matter
+SEEING_NAMES = ("vision", "llava", "-vl", "gemma3", "moondream")
+FILLING_NAMES = ("coder", "codellama", "codegemma")
+TOOLLESS_NAMES = ("gemma:", "gemma2", "llama2", "phi3", "llava", "moondream")
+
 #: words of a thought
 THOUGHT_TOKENS = 8
 
@@ -290,11 +296,6 @@ def _wake(wait: asyncio.Future[None]) -> None:
 def card_of(name: str, weights: str = "") -> ModelCard:
     """Return the card of a simulated model; its capabilities follow from its name."""
     full = tagged_name(name)
-    abilities: tuple[str, ...] = ("completion", "tools")
-    if is_embedding_model(name):
-        abilities = ("embedding",)
-    elif any(part in name.lower() for part in THINKING_NAMES):
-        abilities = ("completion", "tools", "thinking")
     return ModelCard(
         name=full,
         digest=hashlib.sha256((full.lower() + weights).encode()).hexdigest(),
@@ -303,9 +304,18 @@ def card_of(name: str, weights: str = "") -> ModelCard:
         quantization="Q4_K_M",
         parameter_count=3_212_749_888,
         embedding_length=EMBEDDING_LENGTH if is_embedding_model(name) else 3072,
-        capabilities=abilities,
+        capabilities=abilities_of(full.lower()),
         template="{{ .System }}{{ .Prompt }}",
     )
+
+
+def abilities_of(name: str) -> tuple[str, ...]:
+    """Return the capabilities of a model by its name, in lower case and with its tag, as Ollama shows them."""
+    if is_embedding_model(name):
+        return ("embedding",)
+    named = {"insert": FILLING_NAMES, "vision": SEEING_NAMES, "thinking": THINKING_NAMES}
+    found = [ability for ability, parts in named.items() if any(part in name for part in parts)]
+    return ("completion", *([] if any(part in name for part in TOOLLESS_NAMES) else ["tools"]), *found)
 
 
 def is_embedding_model(name: str) -> bool:

@@ -12,22 +12,25 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 
+from obcd.core.request.model_names import is_cloud
 from obcd.standins.wire.account import Account
 from obcd.standins.wire.embedding import Embedder
 from obcd.standins.wire.engine import Engine, EngineError, JsonObject, ModelCard
 from obcd.standins.wire.generation import Generator
-from obcd.standins.wire.http import TEXT_TYPE, Exchange
+from obcd.standins.wire.http import GIN_TEXT_TYPE, JSON_TYPE, OPENAI_TYPE, TEXT_TYPE, Exchange
 from obcd.standins.wire.model_scheduler import ModelScheduler, Runner
 from obcd.standins.wire.openai_api import CompletionShape, parse_completion, wants_usage
 from obcd.standins.wire.reply_shapes import FAR_FUTURE, ChatShape, GenerateShape, ReplyShape, encode, rfc3339
 from obcd.standins.wire.request_values import (
     canonical_name,
+    has_two_sources,
     is_model_name,
     parse_body,
     parse_chat,
     parse_embed,
     parse_generate,
     signature_of,
+    tagged_name,
 )
 from obcd.standins.wire.settings import ServerSettings
 
@@ -39,8 +42,15 @@ Routes = Mapping[str, Mapping[str, Handler]]
 #: the suffixes of host names that Ollama accepts as local (server/routes.go:1803)
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 
+#: the messages for a model of Ollama's cloud where OLLAMA_NO_CLOUD=1 (server/routes.go)
+CLOUD_INFERENCE = "ollama cloud is disabled: remote model is unavailable"
+CLOUD_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
+
+#: when every model was made, in Unix seconds: `ModelCard.modified_at`
+CREATED = 1_767_225_600
+
 _CHAT = ChatShape()
-_GENERATE = GenerateShape()
+_GENERATE, _GENERATE_RAW = GenerateShape(has_context=True), GenerateShape(has_context=False)
 
 
 class OllamaApi:
@@ -84,7 +94,7 @@ class OllamaApi:
         if exchange.path in self.hung:
             await asyncio.Event().wait()
         if self._checks_host and not is_allowed_host(exchange.header("Host") or ""):
-            exchange.send(403, b"", TEXT_TYPE)
+            exchange.send(403, b"", "")
             return
         methods = self._routes.get(exchange.path)
         handler = None if methods is None else methods.get(exchange.method)
@@ -94,9 +104,9 @@ class OllamaApi:
             except EngineError as error:
                 exchange.send(error.status, encode({"error": error.text}))
         elif methods is None:
-            exchange.send(404, b"404 page not found", TEXT_TYPE)
+            exchange.send(404, b"404 page not found", GIN_TEXT_TYPE)
         else:
-            exchange.send(405, b"405 method not allowed", TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
+            exchange.send(405, b"405 method not allowed", GIN_TEXT_TYPE, f"Allow: {', '.join(methods)}\r\n")
 
     async def preload(self, model: str) -> None:
         """Load a model before the first request, and keep it as a request would."""
@@ -130,8 +140,11 @@ class OllamaApi:
         exchange.send(200, encode({"models": [_tag(card) for card in await self._engine.describe()]}))
 
     async def _openai_models(self, exchange: Exchange) -> None:
-        models = [{"id": card.name, "object": "model", "owned_by": "library"} for card in self._engine.models()]
-        exchange.send(200, encode({"object": "list", "data": models}))
+        models = [
+            {"id": card.name, "object": "model", "created": CREATED, "owned_by": "library"}
+            for card in self._engine.models()
+        ]
+        exchange.send(200, encode({"object": "list", "data": models}), OPENAI_TYPE)
 
     async def _ps(self, exchange: Exchange) -> None:
         cards = {canonical_name(card.name): card for card in await self._engine.describe()}
@@ -153,7 +166,10 @@ class OllamaApi:
 
     async def _show(self, exchange: Exchange) -> None:
         body = parse_body(exchange.body)
-        card = self._find(str(body.get("model") or body.get("name") or ""), "model is required")
+        name = str(body.get("model") or body.get("name") or "")
+        if is_cloud(name):
+            raise EngineError(403, CLOUD_DETAILS)
+        card = self._find(name, "model is required", f"model '{tagged_name(name)}' not found")
         exchange.send(200, encode(_show_fields(card)))
 
     async def _chat(self, exchange: Exchange) -> None:
@@ -164,35 +180,48 @@ class OllamaApi:
     async def _generate(self, exchange: Exchange) -> None:
         request = parse_generate(parse_body(exchange.body))
         card = self._find(request.model)
-        await self._generator.answer(exchange, request, _GENERATE, card)
+        shape = _GENERATE if request.raw_prompt is None else _GENERATE_RAW
+        await self._generator.answer(exchange, request, shape, card)
 
     async def _completions(self, exchange: Exchange) -> None:
         shape: ReplyShape = CompletionShape(False)
+        kind = JSON_TYPE  # what cannot be read is refused before Ollama writes replies in OpenAI's form
         try:
             body = parse_body(exchange.body)
             shape = CompletionShape(wants_usage(body))
             request = parse_completion(body)
+            kind = shape.whole_type
             card = self._find(request.model, "model is required")
         except EngineError as error:
-            exchange.send(error.status, shape.error(error.status, error.text))
+            exchange.send(error.status, shape.error(error.status, error.text), kind)
             return
         await self._generator.answer(exchange, request, shape, card)
 
     async def _embed(self, exchange: Exchange) -> None:
         request = parse_embed(parse_body(exchange.body))
-        await self._embedder.answer(exchange, request, self._find(request.model))
+        unknown = f'model "{request.model}" not found, try pulling it first'
+        await self._embedder.answer(exchange, request, self._find(request.model, unknown=unknown))
 
-    def _find(self, name: str, missing: str | None = None) -> ModelCard:
-        """Return the card of a model, or raise as Ollama does; `missing` is the message for an empty name."""
+    def _find(self, name: str, missing: str | None = None, unknown: str | None = None) -> ModelCard:
+        """Return the card of a model, or raise as Ollama does, whose cloud is switched off here.
+
+        Args:
+            missing: the message for an empty name.
+            unknown: the message for a model that is not there, where it is not the usual one.
+        """
         if not name and missing is not None:
             raise EngineError(400, missing)
+        if has_two_sources(name):
+            raise EngineError(400, f'use either :local or :cloud, not both: "{name}"')
+        if is_cloud(name):
+            raise EngineError(403, CLOUD_INFERENCE)
         if name and not is_model_name(name):
             raise EngineError(400, "invalid model name")
         wanted = canonical_name(name) if name else ""
         for card in self._engine.models():
             if canonical_name(card.name) == wanted:
                 return card
-        raise EngineError(404, f"model '{name}' not found")
+        raise EngineError(404, unknown or f"model '{name}' not found")
 
 
 def _reading(handler: Handler) -> Mapping[str, Handler]:
@@ -239,6 +268,7 @@ def _show_fields(card: ModelCard) -> JsonObject:
             f"{architecture}.context_length": card.context_length,
             f"{architecture}.embedding_length": card.embedding_length,
         },
+        "tensors": [],
         "capabilities": list(card.capabilities),
         "modified_at": card.modified_at,
     }

@@ -111,7 +111,7 @@ class EngineReply(Protocol):
 
 
 #: the message for a model that cannot embed, with the 501 of llama.cpp
-NO_EMBEDDINGS = "this model does not support embeddings"
+NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 
 
 class EngineError(ObcdError):

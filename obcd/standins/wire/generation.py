@@ -11,6 +11,7 @@ import asyncio
 from obcd.clock import monotonic
 from obcd.standins.wire.account import Account, RequestRecord
 from obcd.standins.wire.engine import Engine, EngineCrash, EngineError, LoadSignature, ModelCard, Work, WorkOutcome
+from obcd.standins.wire.grammars import check_schema
 from obcd.standins.wire.http import Exchange
 from obcd.standins.wire.model_scheduler import ModelScheduler, Runner
 from obcd.standins.wire.reply_shapes import ReplyShape, Times
@@ -19,8 +20,13 @@ from obcd.standins.wire.request_values import (
     canonical_name,
     check_format,
     check_options,
+    llama_error,
     signature_of,
 )
+
+#: what Ollama puts before the name of a model from its own library
+FULL_NAME = "registry.ollama.ai/library/"
+NO_PICTURES = "Multimodal data provided, but model does not support multimodal requests."
 
 #: the error of a request that waited for a slot of a runner that has ended
 RUNNER_GONE = "llama-server process no longer running: unknown "
@@ -47,7 +53,7 @@ class PieceWriter:
     async def finish(self, outcome: WorkOutcome, times: Times) -> None:
         """Send the end of the reply."""
         if not self.stream:
-            self.exchange.send(200, self._shape.whole(self._model, outcome, times))
+            self.exchange.send(200, self._shape.whole(self._model, outcome, times), self._shape.whole_type)
             return
         await self._send(self._shape.last(self._model, outcome, times))
         self.exchange.end_stream()
@@ -55,7 +61,7 @@ class PieceWriter:
     async def fail(self, error: EngineError) -> None:
         """Send an error: with its status before the first piece, as a last line after it (server/routes.go:2097)."""
         if not self.exchange.started:
-            self.exchange.send(error.status, self._shape.error(error.status, error.text))
+            self.exchange.send(error.status, self._shape.error(error.status, error.text), self._shape.whole_type)
             return
         await self._send(self._shape.late_error(error.text))
         self.exchange.end_stream()
@@ -104,6 +110,7 @@ class Generator:
         try:
             check_capabilities(request, card)
             work = self._work(request, card, record)
+            check_pictures(request, card)
             runner = await self._scheduler.acquire(work.signature, request.keep_alive)
             load_seconds = monotonic() - record.arrived
             try:
@@ -142,6 +149,8 @@ class Generator:
 
     def _work(self, request: GenerationRequest, card: ModelCard, record: RequestRecord) -> Work:
         wanted = check_format(request.format)
+        if isinstance(wanted, dict):
+            check_schema(wanted)
         return Work(
             signature=self._signature(request, card),
             messages=request.messages,
@@ -168,10 +177,17 @@ def prompt_of(request: GenerationRequest) -> str:
 
 
 def check_capabilities(request: GenerationRequest, card: ModelCard) -> None:
-    """Raise 400 with Ollama's message for a request that the model cannot serve."""
-    if "completion" not in card.capabilities:
-        raise EngineError(400, f'"{request.model}" does not support chat')
-    if request.tools and "tools" not in card.capabilities:
-        raise EngineError(400, f"{card.name} does not support tools")
+    """Raise 400 with Ollama's message for a request that the model cannot serve, in the order of Ollama's checks."""
     if request.think and "thinking" not in card.capabilities:
         raise EngineError(400, f'"{request.model}" does not support thinking')
+    if "completion" not in card.capabilities:
+        raise EngineError(400, f'"{request.model}" does not support {"generate" if request.is_completion else "chat"}')
+    for wanted, capability in ((request.tools, "tools"), (request.suffix, "insert")):
+        if wanted and capability not in card.capabilities:
+            raise EngineError(400, f"{FULL_NAME}{card.name} does not support {capability}")
+
+
+def check_pictures(request: GenerationRequest, card: ModelCard) -> None:
+    """Raise 400 for pictures that the model cannot see; llama-server refuses them once the model is loaded."""
+    if "vision" not in card.capabilities and any(message.get("images") for message in request.messages):
+        raise EngineError(400, llama_error(NO_PICTURES))

@@ -25,6 +25,9 @@ HEAD_LIMIT = 1 << 20
 #: bytes of one request body; images come as base64 inside it
 BODY_LIMIT = 256 << 20
 
+#: the largest body with a Content-Length, in bytes: Go's net/http sends a larger one in chunks
+UNCHUNKED = 2048
+
 #: bytes waiting in a connection's output beyond which a streaming reply waits for the client to read
 WRITE_LIMIT = 256 << 10
 
@@ -32,6 +35,8 @@ JSON_TYPE = "application/json; charset=utf-8"
 NDJSON_TYPE = "application/x-ndjson"
 SSE_TYPE = "text/event-stream"
 TEXT_TYPE = "text/plain; charset=utf-8"
+#: of the replies to unknown paths and verbs, which gin writes; of OpenAI's
+GIN_TEXT_TYPE, OPENAI_TYPE = "text/plain", "application/json"
 
 Application = Callable[["Exchange"], Awaitable[None]]
 
@@ -92,8 +97,13 @@ class Exchange:
         return name.lower() + ":" in self._lowered
 
     def send(self, status: int, body: bytes, content_type: str = JSON_TYPE, extra: str = "") -> None:
-        """Send a complete reply; `extra` is further header lines, each ended by CRLF."""
-        head = self._status_lines(status, f"Content-Type: {content_type}\r\n{extra}Content-Length: {len(body)}\r\n")
+        """Send a complete reply; "" as its type sends none, `extra` is further header lines, each ended by CRLF."""
+        kind = f"Content-Type: {content_type}\r\n" if content_type else ""
+        if len(body) > UNCHUNKED and self._connection.version != "HTTP/1.0" and self.method != "HEAD":
+            framing = f"{kind}{extra}Transfer-Encoding: chunked\r\n"
+            self.write(self._status_lines(status, framing) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            return
+        head = self._status_lines(status, f"{kind}{extra}Content-Length: {len(body)}\r\n")
         self.write(head if self.method == "HEAD" else head + body)
 
     def start_stream(self, content_type: str) -> None:

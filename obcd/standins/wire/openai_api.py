@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from obcd.standins.wire.engine import EngineError, JsonObject, WorkOutcome
-from obcd.standins.wire.http import SSE_TYPE
+from obcd.standins.wire.http import OPENAI_TYPE, SSE_TYPE
 from obcd.standins.wire.reply_shapes import Times, encode
 from obcd.standins.wire.request_values import GenerationRequest, check_message, parse_think, typed
 
@@ -92,6 +92,7 @@ class CompletionShape:
     """Replies of /v1/chat/completions, for one request."""
 
     stream_type = SSE_TYPE
+    whole_type = OPENAI_TYPE
 
     def __init__(self, include_usage: bool) -> None:
         self._include_usage = include_usage

@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from obcd.standins.wire.engine import JsonObject, WorkOutcome
-from obcd.standins.wire.http import NDJSON_TYPE
+from obcd.standins.wire.http import JSON_TYPE, NDJSON_TYPE
 
 #: the date /api/ps shows for a model that is kept for ever: centuries ahead
 FAR_FUTURE = "2318-01-01T00:00:00Z"
+
+#: the first number of a made-up `context`
+FIRST_TOKEN = 100_000
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -47,6 +50,7 @@ class ReplyShape(Protocol):
     """How one endpoint writes its replies."""
 
     stream_type: str
+    whole_type: str
 
     def piece(self, model: str, text: str, thinking: str) -> bytes:
         """Return one piece of a stream."""
@@ -84,6 +88,7 @@ class _Native(ABC):
     """The common part of /api/chat and /api/generate."""
 
     stream_type = NDJSON_TYPE
+    whole_type = JSON_TYPE
 
     @abstractmethod
     def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
@@ -140,8 +145,20 @@ class ChatShape(_Native):
 
 
 class GenerateShape(_Native):
-    """Replies of /api/generate; the token array `context` is left out, as for a raw request."""
+    """Replies of /api/generate.
+
+    Args:
+        has_context: whether the last line holds the array `context`, one number for each token of prompt and answer, as
+            for every request but a raw one. The numbers are made up, as wide as those of a large vocabulary.
+    """
+
+    def __init__(self, has_context: bool) -> None:
+        self._has_context = has_context
 
     def text_fields(self, text: str, thinking: str, outcome: WorkOutcome | None) -> JsonObject:
         """Return `{"response": …}`."""
-        return {"response": text, "thinking": thinking} if thinking else {"response": text}
+        fields: JsonObject = {"response": text, "thinking": thinking} if thinking else {"response": text}
+        if self._has_context and outcome is not None and outcome.done_reason is not None:
+            count = outcome.prompt_tokens + outcome.eval_tokens
+            fields["context"] = list(range(FIRST_TOKEN, FIRST_TOKEN + count))
+        return fields

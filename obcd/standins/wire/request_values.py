@@ -5,13 +5,15 @@ Pure: bytes in, values out, `EngineError` with Ollama's status and message for r
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from obcd.core.request.model_names import is_cloud
 from obcd.standins.wire.engine import EngineError, JsonObject, LoadSignature
 
 #: {option: Ollama's name for its type}, api/types.go FromMap; other keys are ignored
@@ -53,6 +55,8 @@ class GenerationRequest:
     shift: bool
     tools: Sequence[JsonObject] = ()
     raw_prompt: str | None = None
+    suffix: str = ""
+    is_completion: bool = False  # of /api/generate
     logprobs: int | None = None
 
 
@@ -136,11 +140,14 @@ def parse_generate(body: JsonObject) -> GenerationRequest:
     raw = typed(body, "raw", bool, "GenerateRequest.raw of type bool", False)
     if raw and (system or body.get("template") or body.get("context")):
         raise EngineError(400, "raw mode does not support template, system, or context")
+    suffix = typed(body, "suffix", str, text.format("suffix"), "")
     message: JsonObject = {"role": "user", "content": prompt}
     if body.get("images"):
+        check_pictures_are_base64(body["images"])
         message["images"] = body["images"]
     opening: list[JsonObject] = [{"role": "system", "content": system}] if system else []
-    return _common(body, "GenerateRequest", [*opening, message] if prompt else [], prompt if raw and prompt else None)
+    common = _common(body, "GenerateRequest", [*opening, message] if prompt else [], prompt if raw and prompt else None)
+    return replace(common, suffix=suffix, is_completion=True)
 
 
 def parse_embed(body: JsonObject) -> EmbedRequest:
@@ -166,9 +173,21 @@ def check_message(message: object) -> JsonObject:
             f"json: cannot unmarshal {go_type(message)} into Go struct field ChatRequest.messages of type api.Message"
         )
         raise EngineError(400, text)
-    typed(message, "role", str, "Message.messages.role of type string", "")
-    typed(message, "content", str, "Message.messages.content of type string", "")
+    typed(message, "role", str, "ChatRequest.messages.role of type string", "")
+    typed(message, "content", str, "ChatRequest.messages.content of type string", "")
+    check_pictures_are_base64(message.get("images"))
     return message
+
+
+def check_pictures_are_base64(images: object) -> None:
+    """Raise 400 with Go's message for a picture that is not base64."""
+    for image in images if isinstance(images, list) else ():
+        try:
+            base64.b64decode(str(image), validate=True)
+        except ValueError as error:
+            wrong = re.search(r"[^A-Za-z0-9+/=\r\n]", str(image))
+            at = wrong.start() if wrong else len(str(image)) // 4 * 4
+            raise EngineError(400, f"illegal base64 data at input byte {at}") from error
 
 
 def _common(body: JsonObject, name: str, messages: list[JsonObject], raw_prompt: str | None) -> GenerationRequest:
@@ -203,8 +222,10 @@ def parse_think(value: object) -> bool | str | None:
         return value
     if isinstance(value, str) and value in {"low", "medium", "high", "max"}:
         return value
-    shown = json.dumps(value)
-    raise EngineError(400, f'invalid think value: {shown} (must be "high", "medium", "low", "max", true, or false)')
+    allowed = '("high", "medium", "low", "max", true, or false)'
+    if not isinstance(value, str):
+        raise EngineError(400, f"think must be a boolean or string {allowed}")
+    raise EngineError(400, f"invalid think value: {json.dumps(value)} (must be {allowed[1:]}")
 
 
 def parse_keep_alive(value: object) -> float | None:
@@ -278,6 +299,12 @@ def canonical_name(name: str) -> str:
     return tagged_name(name.lower().removesuffix(":local"))
 
 
+def has_two_sources(name: str) -> bool:
+    """Return whether a name has two suffixes that say where its model runs, such as `x:local:cloud`."""
+    base = name.rpartition(":")[0]
+    return all(is_cloud(part) or part.lower().endswith(":local") for part in (name, base))
+
+
 def is_model_name(name: str) -> bool:
     """Return whether a name can be a model's."""
     return _MODEL_NAME.fullmatch(name) is not None
@@ -297,13 +324,12 @@ def exceed_context_text(prompt_tokens: int, num_ctx: int) -> str:
     message = (
         f"request ({prompt_tokens} tokens) exceeds the available context size ({num_ctx} tokens), try increasing it"
     )
-    error = {
-        "code": 400,
-        "message": message,
-        "type": "exceed_context_size_error",
-        "n_prompt_tokens": prompt_tokens,
-        "n_ctx": num_ctx,
-    }
+    return llama_error(message, "exceed_context_size_error", n_prompt_tokens=prompt_tokens, n_ctx=num_ctx)
+
+
+def llama_error(message: str, kind: str = "invalid_request_error", code: int = 400, **more: object) -> str:
+    """Return an error of llama-server, as the string that Ollama puts into its own `error`."""
+    error = {"code": code, "message": message, "type": kind, **more}
     return json.dumps({"error": error}, separators=(",", ":"))
 
 

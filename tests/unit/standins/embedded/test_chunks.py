@@ -103,3 +103,27 @@ def test_answer_that_was_broken_off_has_no_reason() -> None:
     reader.read(b'{"choices":[{"finish_reason":null,"delta":{"content":"Hal"}}]}')
 
     assert reader.outcome().done_reason is None
+
+
+def chunk_of(text: str, finish: str | None = None) -> bytes:
+    return json.dumps({"choices": [{"delta": {"content": text}, "finish_reason": finish}]}).encode()
+
+
+def test_model_that_repeats_itself_is_stopped_after_thirty_equal_pieces() -> None:
+    reader = ChunkReader()
+    counts = 0
+    while not reader.is_stuck:
+        reader.read(chunk_of(" ha" if counts % 2 else "ha\n"))
+        counts += 1
+
+    assert counts == 32  # the first one is no repeat
+    assert reader.outcome().done_reason is None
+
+
+def test_pieces_without_text_are_no_repeats() -> None:
+    reader = ChunkReader()
+    for _ in range(100):
+        reader.read(chunk_of(""))
+    reader.read(chunk_of("", "stop"))
+
+    assert reader.outcome().done_reason == "stop"

@@ -212,3 +212,16 @@ def test_headers_are_found_without_case_and_only_whole() -> None:
     assert find_header(head, head.lower(), "Content-Length") == "5"
     assert find_header(head, head.lower(), "host") == "a"
     assert find_header(head, head.lower(), "Length") is None
+
+
+def test_body_of_more_than_2_kib_comes_in_chunks_as_from_go() -> None:
+    async def long(exchange: Exchange) -> None:
+        exchange.send(200, b"x" * int(exchange.path[1:]))
+
+    short, large = (talk(f"GET /{size} HTTP/1.1\r\n\r\n".encode(), application=long).sent for size in (2048, 2049))
+    old = talk(b"GET /2049 HTTP/1.0\r\n\r\n", application=long).sent
+
+    assert b"Content-Length: 2048" in short
+    assert large.partition(b"\r\n\r\n")[2] == b"801\r\n" + b"x" * 2049 + b"\r\n0\r\n\r\n"
+    assert b"Transfer-Encoding: chunked" in large
+    assert b"Content-Length: 2049" in old

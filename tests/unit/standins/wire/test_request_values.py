@@ -14,6 +14,7 @@ from obcd.standins.wire.request_values import (
     check_format,
     check_options,
     exceed_context_text,
+    has_two_sources,
     parse_body,
     parse_chat,
     parse_duration,
@@ -107,7 +108,7 @@ def test_think_takes_levels_and_refuses_the_rest() -> None:
 
 def test_fields_of_a_wrong_type_are_refused() -> None:
     assert "ChatRequest.messages" in refusal(parse_chat, {"messages": "hi"})[1]
-    assert "Message.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
+    assert "ChatRequest.messages.content" in refusal(parse_chat, {"messages": [{"role": "user", "content": 5}]})[1]
     assert wording("chatrequest-stream-of-type-bool") in refusal(parse_chat, {"stream": "yes"})[1]
     assert wording("number-into-go-struct-field-chatrequest") in refusal(parse_chat, {"model": 1})[1]
 
@@ -143,3 +144,18 @@ def test_overflow_text_is_json_inside_a_string() -> None:
 
     assert error["message"] == (wording("request-5000-tokens-exceeds-the-available"))
     assert (error["n_prompt_tokens"], error["n_ctx"], error["type"]) == (5000, 4096, "exceed_context_size_error")
+
+
+@pytest.mark.parametrize(
+    ("name", "has_two"),
+    [("a", False), ("a:local", False), ("a:cloud", False), ("a:8b-cloud", False), ("a:local:cloud", True),
+     ("a:8b-cloud:local", True), ("local:8b", False)],
+)  # fmt: skip
+def test_name_with_two_sources_is_seen(name: str, has_two: bool) -> None:
+    assert has_two_sources(name) is has_two
+
+
+def test_picture_that_is_no_base64_is_refused_at_its_first_wrong_byte() -> None:
+    for image, at in (("#", 0), ("AA#A", 2), ("AAAAA", 4)):
+        status, text = refusal(parse_chat, {"messages": [{"role": "user", "content": "", "images": [image]}]})
+        assert (status, text) == (400, f"illegal base64 data at input byte {at}")
