@@ -501,7 +501,7 @@ class Coordinator:
 
     def _record_failure(self, job: RunningJob, ordinal: int, line: int, fault: Fault, lease: Lease | None) -> None:
         attempts, endpoint = (lease.attempt, lease.endpoint) if lease is not None else (0, "")
-        if lease is not None and fault.remedy is Remedy.NEVER and not fault.costs_attempt:
+        if lease is not None and fault.remedy is Remedy.NEVER and not (fault.costs_attempt or fault.reached_model):
             attempts -= 1  # refused before it was sent
         failure = fault.failure(ordinal, line, attempts, endpoint)
         self._recorder.add(job.entry(ordinal, encode(failure), Counts.of(failure)))

@@ -85,7 +85,7 @@ class Abilities:
             if ability is Ability.EMBEDDING and not self._is_strict(token):
                 continue
             message = f"the model '{plain_model(signature.model)}' {SENTENCES[ability]}"
-            return Fault(FaultKind.UNSUPPORTED, message, Remedy.NEVER, costs_attempt=False)
+            return Fault(FaultKind.UNSUPPORTED, message, Remedy.NEVER, costs_attempt=False, reached_model=False)
         return None
 
     def _capabilities(self, model: str, digest: str, token: Secret | None) -> frozenset[str] | None:

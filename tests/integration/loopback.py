@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 from obcd.standins.serve import start_site
@@ -162,10 +164,9 @@ class SimulatedServer:
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the server's account of what it was asked."""
-        with socket.create_connection(("127.0.0.1", int(self.url.rsplit(":", 1)[1]))) as conn:
-            conn.sendall(b"GET /simulated/requests HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            reply = b"".join(iter(lambda: conn.recv(65536), b""))
-        return list(json.loads(reply.partition(b"\r\n\r\n")[2])["requests"])
+        with closing(HTTPConnection("127.0.0.1", int(self.url.rsplit(":", 1)[1]))) as connection:
+            connection.request("GET", "/simulated/requests")
+            return list(json.load(connection.getresponse())["requests"])
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -99,7 +99,7 @@ def test_file_that_is_copied_into_the_inbox_is_answered(coordinator: Coordinator
     assert all(item["response"] for item in done.responses)
     assert (done.folder / "input.jsonl").read_bytes() == content
     assert sorted(os.listdir(done.folder)) == ["input.jsonl", "manifest.json", "responses.jsonl"]
-    counts = {"lines": 20, "requests": 20, "responses": 20, "failures": 0, "cut_short": 0, "repairs": 0}
+    counts = {"lines": 20, "requests": 20, "responses": 20, "failures": 0, "cut_short": 0, "empty": 0, "repairs": 0}
     counts |= {"cached": 0, "same": 0}
     assert done.manifest["counts"] == counts
     assert "simulated" in next(iter(done.manifest["endpoints"].values()))["version"]

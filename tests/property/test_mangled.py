@@ -74,7 +74,7 @@ SEEDS = [
     b'{"prompt": "a", "endpoint": "http://evil", "output": "../../x"}',
     b'{"prompt": "a", "options": {"heat": 1}}',
     b"[" * 200,
-    b'{"prompt": "a", "x": ' + b"[" * 40 + b"]" * 40 + b"}",
+    b'{"prompt": "a", "x": ' + b"[" * 110 + b"]" * 110 + b"}",
 ]
 #: What is put in the place of some bytes of a seed.
 TOKENS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,15 @@ def test_no_public_class_name_is_used_twice() -> None:
                 places[node.name].append(str(path.relative_to(PACKAGE)))
 
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    manifest = ConfigParser()
+    manifest.read(ROOT / "setup.cfg", "utf-8")
+    named = set(manifest["options"]["packages"].split())
+
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert there <= named
 
 
 def test_every_package_is_one_line_that_says_what_it_is_for() -> None:

@@ -265,7 +265,7 @@ def test_fifo_and_process_substitution_are_read(work: Work) -> None:
     ("content", "name"),
     [
         (lines("one"), "stdin.jsonl"),
-        (gzip.compress(lines("one")), "stdin.jsonl.gz"),
+        (gzip.compress(lines("one"), mtime=0), "stdin.jsonl.gz"),
         (b"id,prompt\r\na,one\r\n", "stdin.csv"),
         (b'\xef\xbb\xbf"prompt"\none\n', "stdin.csv"),
         (b"id\tprompt\na\tone\n", "stdin.tsv"),
