@@ -42,8 +42,8 @@ def ending(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def share(document: dict[str, Any]) -> dict[str, Any]:
-    """Return which part of the context a prompt was cut to."""
-    return {"done": document.get("done"), "prompt_share": round(document.get("prompt_eval_count", 0) / CONTEXT, 1)}
+    """Return which part of the context a prompt was cut to, in halves."""
+    return {"done": document.get("done"), "prompt_share": round(2 * document.get("prompt_eval_count", 0) / CONTEXT) / 2}
 
 
 def raw(name: str, path: str, body: Body = None, method: str = "POST", **more: Any) -> Case:
