@@ -60,6 +60,8 @@ NULLABLE = frozenset(
 #: {part of a document's name: places below which is now this, now that}
 PASSED = {
     "burn-in": ("odd",),
+    "ledger.log: never": ("wait_seconds",),
+    "mixed/errors.jsonl": ("wait_seconds",),
     "status.json": ("settling", "notes", "troubles", "endpoints[].left_out", "endpoints[].models"),
 }
 
