@@ -40,10 +40,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def verify_files(files: Folder) -> Verification:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as parent:  # retries are searched beside a folder: nothing else is there
+        folder = Path(parent) / "notes"
+        folder.mkdir()
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        return verify("notes", Path(folder))
+            (folder / name).write_bytes(content)
+        return verify("notes", folder)
 
 
 def without_digests(files: Folder) -> Folder:
