@@ -16,7 +16,7 @@ from tests.property.test_mangled import SEEDS, TOKENS
 from tests.unit.spool.spools import accepted, drop_of, make_layout, order_of, put
 
 #: Lines in `make test` and in `make soak`, and in one file.
-FEW, MANY, IN_A_FILE = 20_000, 2_000_000, 5_000
+FEW, MANY, IN_A_FILE = 10_000, 2_000_000, 5_000
 MAX_LINE_BYTES = 6000
 #: What the reasons of bad lines say; each must be reached.
 REASONS = (
