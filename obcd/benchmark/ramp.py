@@ -83,12 +83,12 @@ def ramp_all(
     """
     lock = threading.Lock()
 
-    def tell_alone(ramp: Ramp) -> None:
+    def report_alone(ramp: Ramp) -> None:
         with lock:
             tell(ramp)
 
     def climb(ramp: Ramp) -> None:
-        _climb(ramp, LoadGenerator(ramp.endpoint, work, stop), plan, stop, tell_alone)
+        _climb(ramp, LoadGenerator(ramp.endpoint, work, stop), plan, stop, report_alone)
 
     with ThreadPoolExecutor(max_workers=len(ramps)) as pool:
         futures = [pool.submit(climb, ramp) for ramp in ramps]

@@ -19,7 +19,7 @@ from watchdog.observers.api import BaseObserver
 
 from obcd.coordinator.loop_waits import Waker
 from obcd.spool.folders.inotify import raise_limit, read_limit
-from obcd.spool.folders.mounts import SETTLE_SECONDS, find_mount, list_mounts, tell_inbox
+from obcd.spool.folders.mounts import SETTLE_SECONDS, describe_inbox, find_mount, list_mounts
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class InboxWatch:
 
     def _is_remote(self) -> bool:
         """Return whether the inbox is on a network filesystem now."""
-        note = tell_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
+        note = describe_inbox(self._folders[0], find_mount(list_mounts(), self._inbox))
         if note and not self._remote_note:
             logger.warning("%s", note, extra={"action": "inbox_remote"})
         self._remote_note = note

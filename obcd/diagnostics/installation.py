@@ -28,7 +28,7 @@ from obcd.diagnostics.machine import (
 from obcd.spool.folders import acl
 from obcd.spool.folders.disk_space import read_space
 from obcd.spool.folders.layout import Layout
-from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, doubt_root, read_mount, tell_inbox
+from obcd.spool.folders.mounts import IN_MEMORY, LOCAL_ROOT, SETTLE_SECONDS, describe_inbox, doubt_root, read_mount
 from obcd.spool.folders.permissions import judge_folders, lstat, may_write, quoted, shown
 from obcd.system_paths import SYSTEM_ROOT
 from obcd.text import duration
@@ -254,7 +254,7 @@ def _judge_inbox_mount(question: Question) -> Iterator[Finding]:
         yield warning("filesystem", why, f"findmnt -T {quoted(inbox.parent)}  # is the share mounted?")
     if mount is None or not os.path.isdir(inbox) or mount == read_mount(question.layout.root):
         return
-    if remote := tell_inbox(inbox, mount):
+    if remote := describe_inbox(inbox, mount):
         yield note("filesystem", remote)
         return
     text = f"{shown(inbox)} is on another filesystem than the root ({mount.kind})"

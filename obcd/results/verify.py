@@ -305,7 +305,7 @@ def _pair(folder: Path, manifest: dict[str, object], problems: Problems) -> tupl
             errors, retry = opened(ERRORS), opened(RETRY)
             if errors is not None:
                 pairing.take_failures(errors, retry)
-        pairing.tell_missing()
+        pairing.report_missing()
         _check_manifest(manifest, index, pairing, problems)
         return pairing.sums, pairing.requests
 

@@ -659,11 +659,11 @@ def test_worker_that_dies_at_every_start_is_started_after_growing_pauses_and_the
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert all(later > 1.3 * earlier for earlier, later in itertools.pairwise(gaps[1:])), gaps
 
-    def is_told() -> bool:
+    def is_openai_line() -> bool:
         state = next(item for item in coordinator.status()["endpoints"] if item["name"] == ill)
         return state["state"] == "DOWN" and "its worker ended soon after its start" in state["reason"]
 
-    wait_until(is_told)
+    wait_until(is_openai_line)
     assert len(family(coordinator.pid)) <= 7  # fork server, resource tracker, clerks, workers
 
 

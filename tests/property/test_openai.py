@@ -13,10 +13,10 @@ from openai.types.chat import ChatCompletion
 from obcd.core.answer.openai.openai_response import (
     STATUSES,
     custom_id_of,
-    is_told,
+    is_openai_line,
+    openai_failure_line,
+    openai_response_line,
     to_record,
-    told_failure,
-    told_response,
 )
 from obcd.core.request.lines import parse_line
 from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS, LINE_KEYS
@@ -90,9 +90,9 @@ def documents(draw: st.DrawFn, kind: Kind) -> dict[str, Any]:
 def test_response_comes_back_from_openais_line_as_it_was(drawn: tuple[Kind, dict[str, Any]]) -> None:
     kind, document = drawn
 
-    told = json.loads(json.dumps(told_response(response_of(document), document, "20261122T180105-3f9a1c", kind)))
+    told = json.loads(json.dumps(openai_response_line(response_of(document), document, "20261122T180105-3f9a1c", kind)))
 
-    assert is_told(told)
+    assert is_openai_line(told)
     assert to_record(told) == document
     TYPES[kind].model_validate(told["response"]["body"], strict=True)
 
@@ -110,9 +110,9 @@ def test_response_comes_back_from_openais_line_as_it_was(drawn: tuple[Kind, dict
     )
 )
 def test_failure_comes_back_from_openais_line_as_it_was(document: dict[str, Any]) -> None:
-    told = json.loads(json.dumps(told_failure(failure_of(document), document, "job1")))
+    told = json.loads(json.dumps(openai_failure_line(failure_of(document), document, "job1")))
 
-    assert is_told(told)
+    assert is_openai_line(told)
     assert to_record(told) == document
     assert (told["response"] is None) != (told["error"] is None)
     assert told["response"] is None or told["response"]["status_code"] >= 400

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from obcd.core.answer.openai.openai_response import is_told, to_record
+from obcd.core.answer.openai.openai_response import is_openai_line, to_record
 from obcd.core.request.keys.dropped_keys import Everything
 from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import Reading
@@ -61,7 +61,7 @@ class InputLines:
 
 def our_answer(document: dict[str, object], lines: InputLines) -> dict[str, object]:
     """Return a line of responses.jsonl in obcd's own shape; one in OpenAI's shape gets its prompt from the input."""
-    if not is_told(document):
+    if not is_openai_line(document):
         return document
     record = to_record(document)
     line = record.get("line")

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from obcd.core.answer.counts import Counts
-from obcd.core.answer.openai.openai_response import custom_id_of, is_told, to_record
+from obcd.core.answer.openai.openai_response import custom_id_of, is_openai_line, to_record
 from obcd.core.answer.record_codec import is_record_empty
 from obcd.core.answer.vectors import why_no_vectors
 from obcd.core.request.lines import id_of_failed, is_blank_line, parse_line, parse_object
@@ -170,7 +170,7 @@ class Pairing:
         if retry is not None and retry.read(1):
             self._problems.add(f"retry.jsonl: it has more than the {failed} lines that errors.jsonl names")
 
-    def tell_missing(self) -> None:
+    def report_missing(self) -> None:
         """Add a problem for the lines that have no result; must be called last."""
         kinds, start = self._index.kinds, 0
         while (start := kinds.find(PROMPT, start)) >= 0:
@@ -189,7 +189,7 @@ class Pairing:
             fault, document = _parse(data, self._limit)
             if document is None:
                 self._problems.add(f"{where}: {fault}")
-            elif is_told(document):
+            elif is_openai_line(document):
                 self._is_openai = True
                 yield where, to_record(document)
             else:

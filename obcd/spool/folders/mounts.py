@@ -88,7 +88,7 @@ def doubt_root(root: Path, mount: Mount | None) -> str:
     return f"{text}: if another machine serves it, its locks and fsync cannot be relied on"
 
 
-def tell_inbox(inbox: Path, mount: Mount | None) -> str:
+def describe_inbox(inbox: Path, mount: Mount | None) -> str:
     """Return how obcd treats an inbox on a network filesystem, "" if it is on another one."""
     if mount is None or not mount.is_network:
         return ""

@@ -486,7 +486,7 @@ class Inbox:
         path = self._folder(key.profile) / (key.name + MARKER_SUFFIX)
         try:
             marker = read_marker(path, identity.uid)
-        except StrangersError:  # otherwise it would block the owner's own marker
+        except OtherOwnerError:  # otherwise it would block the owner's own marker
             remove_entry(path)
             return None, ""
         except FileNotFoundError:
@@ -499,7 +499,7 @@ class Inbox:
         return marker, ""
 
 
-class StrangersError(ObcdError, OSError):
+class OtherOwnerError(ObcdError, OSError):
     """A marker belongs to a user who may not write one for the drop."""
 
 
@@ -509,12 +509,12 @@ def read_marker(path: Path, owner: int) -> Marker:
     Everybody may write to a shared inbox: another user's marker could get a file accepted that is still being written.
 
     Raises:
-        StrangersError: If it belongs to another user.
+        OtherOwnerError: If it belongs to another user.
         OSError: If it cannot be read.
         ValueError: If it is not a valid marker.
     """
     if path.lstat().st_uid not in (owner, 0, os.geteuid()):
-        raise StrangersError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+        raise OtherOwnerError(errno.EPERM, os.strerror(errno.EPERM), str(path))
     return Marker.parse(read_small(path, (owner, 0, os.geteuid())))
 
 

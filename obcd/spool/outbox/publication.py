@@ -22,7 +22,7 @@ from obcd import __version__
 from obcd.clock import timestamp, wall
 from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.batch import Batch
-from obcd.core.answer.openai.openai_response import told_failure, told_response
+from obcd.core.answer.openai.openai_response import openai_failure_line, openai_response_line
 from obcd.core.answer.outcomes import Failure, Response, Result
 from obcd.core.answer.record_codec import failure_line, response_line, to_ascii
 from obcd.core.answer.several import join
@@ -225,7 +225,7 @@ class _FailedFiles:
     def add(self, lines: IO[bytes], place: Place, failure: Failure) -> None:
         document = failure_line(failure, _id_of(lines, place, self.header))
         if self.header.asks:
-            document = told_failure(failure, document, self.header.id)
+            document = openai_failure_line(failure, document, self.header.id)
         self.errors.write(to_ascii(document) + b"\n")
         lines.seek(place.offset)
         left = place.length
@@ -259,7 +259,7 @@ def _shown_line(document: dict[str, object], request: Request, response: Respons
     if request.extra:
         document["extra"] = request.extra
     if header.asks:
-        document = told_response(response, document, header.id, request.kind)
+        document = openai_response_line(response, document, header.id, request.kind)
     return to_ascii(document) + b"\n"
 
 

@@ -93,7 +93,7 @@ def custom_id_of(value: object, line: int) -> str:
     return f"line-{line}" if type(value) is int and value == line else json.dumps(value)[:MAX_MADE_ID]
 
 
-def told_response(response: Response, document: Mapping[str, object], job: str, kind: Kind) -> dict[str, object]:
+def openai_response_line(response: Response, document: Mapping[str, object], job: str, kind: Kind) -> dict[str, object]:
     """Return OpenAI's line for a response.
 
     Args:
@@ -113,7 +113,7 @@ def told_response(response: Response, document: Mapping[str, object], job: str, 
     return _line(line, document["id"], job, response=status)
 
 
-def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> dict[str, object]:
+def openai_failure_line(failure: Failure, document: Mapping[str, object], job: str) -> dict[str, object]:
     """Return OpenAI's line for a failure.
 
     Args:
@@ -137,7 +137,7 @@ def told_failure(failure: Failure, document: Mapping[str, object], job: str) -> 
     return _line(line, document["id"], job, response=response)
 
 
-def is_told(document: Mapping[str, object]) -> bool:
+def is_openai_line(document: Mapping[str, object]) -> bool:
     """Return whether a line has the keys of the lines that this module writes."""
     return document.keys() == {"id", "custom_id", "response", "error"}
 
@@ -147,7 +147,7 @@ def to_record(document: Mapping[str, object]) -> dict[str, object]:
 
     Damaged parts are missing in the result; the reader of the result has to check for them.
     """
-    if not is_told(document):
+    if not is_openai_line(document):
         return dict(document)
     number = str(document["id"]).rpartition("_")[2]
     record: dict[str, object] = {"id": document["custom_id"]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from obcd.core.answer.openai.openai_response import told_response
+from obcd.core.answer.openai.openai_response import openai_response_line
 from obcd.core.answer.outcomes import NOT_PARSED
 from obcd.core.request.records import Kind
 from obcd.results.reading import answers
@@ -133,7 +133,7 @@ def test_several_choices_of_an_openai_line_are_each_an_answer(publish: Publish) 
     line = {"id": "r", "line": 1, "prompt": "p", "model": "m", **several[0], "extra": {"w": 1}, "responses": several}
     folder = publish("notes", {})
     (folder / "responses.jsonl").write_text(
-        json.dumps(told_response(response_of(line), line, "job1", Kind.CHAT)) + "\n"
+        json.dumps(openai_response_line(response_of(line), line, "job1", Kind.CHAT)) + "\n"
     )
     (folder / "input.jsonl").write_text('{"prompt": "p"}\n')
 

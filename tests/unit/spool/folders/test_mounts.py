@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from obcd.spool.folders.mounts import Mount, doubt_root, read_mount, tell_inbox
+from obcd.spool.folders.mounts import Mount, describe_inbox, doubt_root, read_mount
 from tests.golden.wording import wording
 
 PLACE = Path("/srv/spool\x1b")
@@ -91,10 +91,10 @@ def test_root_is_doubted_by_its_filesystem(kind: str, part: str) -> None:
     assert "\x1b" not in doubt
 
 
-@pytest.mark.parametrize(("kind", "is_told"), [("cifs", True), ("virtiofs", False), ("ext4", False)])
-def test_inbox_is_told_to_be_remote_where_it_surely_is(kind: str, is_told: bool) -> None:
-    assert bool(tell_inbox(PLACE, Mount("/srv", kind))) is is_told
+@pytest.mark.parametrize(("kind", "is_openai_line"), [("cifs", True), ("virtiofs", False), ("ext4", False)])
+def test_inbox_is_told_to_be_remote_where_it_surely_is(kind: str, is_openai_line: bool) -> None:
+    assert bool(describe_inbox(PLACE, Mount("/srv", kind))) is is_openai_line
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
-    assert (doubt_root(PLACE, None), tell_inbox(PLACE, None)) == ("", "")
+    assert (doubt_root(PLACE, None), describe_inbox(PLACE, None)) == ("", "")

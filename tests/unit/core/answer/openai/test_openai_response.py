@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from obcd.core.answer.fault_kinds import FaultKind
-from obcd.core.answer.openai.openai_response import STATUSES, WITHOUT_REPLY, custom_id_of, told_failure, told_response
+from obcd.core.answer.openai.openai_response import (
+    STATUSES,
+    WITHOUT_REPLY,
+    custom_id_of,
+    openai_failure_line,
+    openai_response_line,
+)
 from obcd.core.request.records import Kind
 from obcd.ollama.failures import EMBED_RULES, RULES
 from tests.unit.core.answer.made import failure_of, response_of
@@ -30,13 +36,13 @@ CALL = {"function": {"name": "weather", "arguments": {"city": "Riga"}}}
 
 def choice(**changes: Any) -> dict[str, Any]:
     document = {**ANSWER, **changes}
-    told: dict[str, Any] = told_response(response_of(document), document, "job1", Kind.CHAT)
+    told: dict[str, Any] = openai_response_line(response_of(document), document, "job1", Kind.CHAT)
     found: dict[str, Any] = told["response"]["body"]["choices"][0]
     return found
 
 
 def test_line_is_the_one_that_the_guide_shows() -> None:
-    assert told_response(response_of(ANSWER), ANSWER, "job1", Kind.CHAT) == {
+    assert openai_response_line(response_of(ANSWER), ANSWER, "job1", Kind.CHAT) == {
         "id": "batch_req_job1_7",
         "custom_id": "r-1",
         "response": {
@@ -121,7 +127,7 @@ def test_every_kind_of_fault_stands_for_a_reply_or_for_none() -> None:
 def test_failure_has_a_reply_or_an_error_never_both(kind: str, status: int | None, code: str) -> None:
     failed = {"id": "r-1", "line": 7, "class": kind, "message": "Why not.", "attempts": 4, "endpoint": "gpu0"}
 
-    told: dict[str, Any] = told_failure(failure_of(failed), failed, "job1")
+    told: dict[str, Any] = openai_failure_line(failure_of(failed), failed, "job1")
 
     error = told["error"] if status is None else told["response"]["body"]["error"]
     assert (told["response"] or {}).get("status_code") == status
