@@ -604,9 +604,9 @@ def test_files_of_the_answers_belong_to_the_folder(tmp_path: Path) -> None:
 
 
 OTHER_FILES: dict[str, tuple[str, str]] = {
-    "EPOCH-1.json": ("line 1", "the-number-of-response-files-of"),
-    "EPOCH-9.json": ("EPOCH-9.json", "no-such-file-belongs-here"),
-    "0-3.json": ("0-3.json", "no-such-file-belongs-here"),
+    "EPOCH-1.json": ("line 1", wording("the-number-of-response-files-of")),
+    "EPOCH-9.json": ("EPOCH-9.json", wording("no-such-file-belongs-here")),
+    "0-3.json": ("0-3.json", wording("no-such-file-belongs-here")),
 }
 
 
@@ -615,13 +615,13 @@ def test_other_files_of_answers_do_not_belong_there(tmp_path: Path, name: str) -
     folder = publish_files(make_layout(tmp_path / "root"))
     (file,) = folder.glob("*-3.json")
     epoch = file.name.partition("-")[0]
-    place, key = OTHER_FILES[name]
+    place, sentence = OTHER_FILES[name]
 
     shutil.copy(file, folder / name.replace("EPOCH", epoch))
 
     (problem,) = check(folder).problems
     assert place.replace("EPOCH", epoch) in problem
-    assert wording(key) in problem
+    assert sentence in problem
 
 
 def test_a_missing_file_of_an_answer_is_noticed(tmp_path: Path) -> None:

@@ -113,12 +113,12 @@ def test_states_are_supervisor_s_words_with_ages_and_the_fault_of_what_does_not_
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"), [("-1", "a-signal-ended-it-dmesg-says"), ("2", "it-ended-with-exit-code-2")]
+    ("code", "fault"), [("-1", wording("a-signal-ended-it-dmesg-says")), ("2", wording("it-ended-with-exit-code-2"))]
 )
 def test_end_of_a_program_is_said_in_plain_words(code: str, fault: str) -> None:
     item = _ProcessInfo(name="gpu0", statename="BACKOFF", pid=0, now=9, start=8, spawnerr=f"Bad exit code {code}")
 
-    assert _state(item).fault == wording(fault)
+    assert _state(item).fault == fault
 
 
 def test_all_calls_go_over_one_connection_with_the_credentials(remote: Remote, supervisord: Supervisord) -> None:
