@@ -354,7 +354,9 @@ def test_empty_answer_of_an_earlier_job_is_used_only_where_it_is_kept(
 # --- faults that the worker weighs -----------------------------------------------------------------------------------
 
 TIMEOUT = Fault(FaultKind.TIMEOUT, "no answer within the time limit", Remedy.ELSEWHERE, harm=Harm.STRIKE)
-REPEATS = Fault(FaultKind.REPETITION, "it repeats itself", Remedy.NEVER, kept=KeptAnswer(text=" no no"))
+REPEATS = Fault(
+    FaultKind.REPETITION, "it repeats itself: change the prompt", Remedy.NEVER, kept=KeptAnswer(text=" no no")
+)
 
 
 def slot_that_gets(
