@@ -87,12 +87,11 @@ def _find_command(root: click.Context, words: tuple[str, ...]) -> click.Context 
 
 
 def _unknown(topic: str, root: click.Context) -> str:
-    """Return the sentence about a topic that does not exist: the names most like it, else the pages that mention it."""
+    """Return the sentence about a topic that does not exist: the names most like it, and the pages that mention it."""
     commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else []
     names = [*page_names(), *commands]
     near = [name for name in names if topic in name] or difflib.get_close_matches(topic, names)
-    pages = [] if near else [name for name in page_names() if topic.lower() in read_page(name).lower()]
-    advice = (
-        f"; nearest: {', '.join(near)}" if near else f"; pages that mention it: {', '.join(pages)}" if pages else ""
-    )
+    pages = [name for name in page_names() if topic.lower() in read_page(name).lower() and name not in near]
+    advice = f"; nearest: {', '.join(near)}" if near else ""
+    advice += f"; pages that mention it: {', '.join(pages)}" if pages else ""
     return f"there is no page or command {printable(topic)}{advice}; `obcd help` lists all pages"

@@ -25,6 +25,18 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 #: tomllib's message for a table whose header occurs a second time; the group is the name as a tuple.
 TWICE = re.compile(r"Cannot declare \(([^()]*)\) twice")
 
+#: {words of pydantic's messages: words that a reader of TOML knows}
+WORDS = {
+    "Input should be": "must be",
+    "a valid boolean": "true or false",
+    "a valid string": "a string",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+}
+
 #: {name of a table in the file: the model with its keys}
 TABLES: dict[str, type[Table]] = {"requests": Requests, "spool": Spool, "host": Host, "profiles.NAME": Profile}
 #: Every key of every table, to suggest the key that a misspelt one meant.
@@ -151,6 +163,13 @@ def report(path: Path, faults: Iterable[str]) -> str:
     return f"the configuration {path} has {len(found)} faults:\n" + "\n".join(f"  {fault}" for fault in found)
 
 
+def _plain(message: str) -> str:
+    """Return one of pydantic's messages in the words of a configuration."""
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
+    return message[0].lower() + message[1:]
+
+
 def _sentence(item: ErrorDetails) -> str:
     """Return one of pydantic's errors as `at requests.num_ctx: must be …`."""
     parts = [str(part) for part in item["loc"] if part != "[key]"]  # pydantic marks a fault of the key itself so
@@ -166,12 +185,13 @@ def _sentence(item: ErrorDetails) -> str:
     if item["type"] == "value_error":
         message = str(item["ctx"]["error"])
     else:
-        message = item["msg"][0].lower() + item["msg"][1:]
+        message = _plain(item["msg"])
         if item["type"] in ("model_type", "dict_type"):
             is_endpoint = parts[0] == "ollama_instances" and len(parts) == 2
             message = "must be " + ("a GPU index (0) or a table ({gpu = 0, slots = 4})" if is_endpoint else "a table")
         if item["type"] == "tuple_type":
             message = "must be a list"
         if not isinstance(item["input"], dict | list):
-            message += f", not {item['input']!r:.60}"
+            value = item["input"]
+            message += f", not {str(value).lower() if isinstance(value, bool) else repr(value):.60}"
     return f"at {place}: {message}" if place else f"at {message}"

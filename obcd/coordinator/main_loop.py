@@ -51,7 +51,7 @@ from obcd.spool.folders.mounts import LOCAL_ROOT, Mount, doubt_root, read_mount
 from obcd.spool.inbox.arrivals import Key
 from obcd.spool.intake.recovery import Recovery
 from obcd.spool.job.job_folder import JobHeader, read_place
-from obcd.text import printable
+from obcd.text import plural, printable
 
 logger = logging.getLogger(__name__)
 
@@ -434,7 +434,8 @@ class Coordinator:
             for claim in recovery.claims:
                 self._intake.resume_claim(claim)
         if wanted:
-            logger.info("continuing with %d unfinished jobs", len(wanted), extra={"action": "recovered"})
+            jobs = plural(len(wanted), "unfinished job")
+            logger.info("continuing with %s", jobs, extra={"action": "recovered"})
         self.is_recovered = True
 
     def unfinished(self) -> tuple[JobHeader, ...]:

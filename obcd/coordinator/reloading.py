@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: Longest fault in the log, in STATUS= and among the troubles, in characters: systemd accepts 4096 bytes a message.
 MAX_TEXT = 400
+#: What holds after a reload that failed.
+OLD_STAYS = "the old configuration stays in force"
 #: Seconds between two reads of the configuration that must be equal, and after which a reload that finds none fails.
 SETTLE_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
@@ -152,11 +154,11 @@ class Reloader:
         outcome = ReloadView(
             number=self._number, began=began, at=timestamp(wall()), is_ok=not code, text=text, exit_code=code
         )
-        trouble = "" if outcome.is_ok else f"reload failed: {join_lines(text, MAX_TEXT)}"
+        trouble = "" if outcome.is_ok else f"reload failed: {join_lines(text, MAX_TEXT)}; {OLD_STAYS}"
         if outcome.is_ok:
             logger.info("configuration reloaded: %s", text, extra={"action": "reloaded"})
         else:
-            logger.error("%s; the old configuration stays in force", trouble, extra={"action": "reload_failed"})
+            logger.error("%s", trouble, extra={"action": "reload_failed"})
         coordinator.record_reload(outcome, trouble)
         if coordinator.is_recovered:
             notify(READY=1)

@@ -16,7 +16,18 @@ from pydantic_core import to_jsonable_python
 
 from obcd.config.descriptions import key_descriptions
 from obcd.config.loading import KEYS
-from obcd.config.settings import MAX_CONTEXT, MIN_CONTEXT, Host, Instance, Profile, Requests, Settings, Spool, Table
+from obcd.config.settings import (
+    MAX_CONTEXT,
+    MIN_CONTEXT,
+    NONE,
+    Host,
+    Instance,
+    Profile,
+    Requests,
+    Settings,
+    Spool,
+    Table,
+)
 from obcd.manual.markdown import escape
 
 INTRODUCTION = """\
@@ -129,7 +140,7 @@ def _facts(model: type[Table], group: tuple[str, ...]) -> str:
     """Return type and default of the keys of a group, in one sentence where they share the type."""
     fields = dict(_fields(model))
     types = {key: TYPES.get(key) or _type(_schema(fields[key])) for key in group}
-    defaults = {key: _default(fields[key]) for key in group}
+    defaults = {key: _default(key, fields[key]) for key in group}
     if len(set(types.values())) == 1:
         return _capital(f"{types[group[0]]}; default {', '.join(dict.fromkeys(defaults.values()))}.")
     return _capital("; ".join(f"`{key}`: {types[key]}, default {defaults[key]}" for key in group) + ".")
@@ -140,8 +151,10 @@ def _schema(field: Any) -> dict[str, Any]:
     return TypeAdapter(kind).json_schema()
 
 
-def _default(field: Any) -> str:
+def _default(key: str, field: Any) -> str:
+    """Return a key's default; where a word such as "auto" stands for its absence, that word."""
     value = to_jsonable_python(field.get_default(call_default_factory=True), by_alias=True)
+    value = NONE.get(key) or None if value is None else value
     return "none" if value is None else f"`{_toml(value)}`"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
 
+from obcd.clock import seconds_of
 from obcd.core.answer.counts import Counts
 from obcd.core.request.rows import ID_FIELD, PLAIN, Reading
 from obcd.core.request.templates import pieces_of
@@ -199,9 +201,10 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, object]) -> V
     is_kept = _value(manifest, "input.modified_kept") is not False
     modified = {MODIFIED} if _value(manifest, "input.modified_after_accept") is True and is_kept else set()
     failed = {ERRORS, RETRY} if _value(manifest, "counts.failures") else set()
-    _check_names(folder, {INPUT, RESPONSES, MANIFEST} | modified | failed, {STAMP}, problems)
+    files = _response_files(folder, manifest)
+    _check_names(folder, {INPUT, RESPONSES, MANIFEST} | modified | failed, {STAMP, *files}, problems)
     try:
-        sums, requests = _pair(folder, manifest, problems)
+        sums, requests = _pair(folder, manifest, files, problems)
         _check_digests(folder, manifest, problems)
     except OSError as error:
         problems.add(f"a file cannot be read to its end: {error.strerror}")
@@ -261,6 +264,30 @@ def _check_names(folder: Path, needed: set[str], allowed: set[str], problems: Pr
         problems.add(f"{MODIFIED} is missing")
 
 
+def _response_files(folder: Path, manifest: dict[str, object]) -> dict[str, int]:
+    """Return `{name: input line}` of the files that `files = true` wrote, one for each answer."""
+    if _value(manifest, "settings.files") is not True:
+        return {}
+    try:
+        epoch = int(seconds_of(str(_value(manifest, "times.accepted_at"))))
+        names = os.listdir(folder)
+    except (OSError, ValueError):
+        return {}
+    form = re.compile(rf"{epoch}-([1-9][0-9]{{0,15}})(?:-[0-9]{{1,15}})?\.json")
+    return {name: int(found[1]) for name in names if (found := form.fullmatch(name))}
+
+
+def _check_response_files(files: dict[str, int], pairing: Pairing, problems: Problems) -> None:
+    """Compare the number of response files of each line with the number of its answers."""
+    written = Counter(files.values())
+    for line, answers in enumerate(pairing.answers):
+        found = written.pop(line, 0)
+        if found != answers:
+            problems.add(f"the number of response files of line {line} is {found}, but of its answers {answers}")
+    for name in sorted(name for name, line in files.items() if line in written):
+        problems.add(f"{name}: no such file belongs here")
+
+
 def _open_regular(folder: Path, name: str) -> BufferedReader:
     """Open a file of a folder for reading; refuse a link or a FIFO.
 
@@ -285,13 +312,13 @@ def _open(folder: Path, name: str, problems: Problems) -> BufferedReader | None:
         return None
 
 
-def _pair(folder: Path, manifest: dict[str, object], problems: Problems) -> tuple[Sums, int]:
+def _pair(folder: Path, manifest: dict[str, object], files: dict[str, int], problems: Problems) -> tuple[Sums, int]:
     """Check all lines; return the sums over the outputs and the number of input lines that need a result."""
-    with ExitStack() as files:
+    with ExitStack() as stack:
 
         def opened(name: str) -> BufferedReader | None:
             stream = _open(folder, name, problems)
-            return None if stream is None else files.enter_context(stream)
+            return None if stream is None else stack.enter_context(stream)
 
         lines = opened(INPUT)
         if lines is None:
@@ -306,6 +333,8 @@ def _pair(folder: Path, manifest: dict[str, object], problems: Problems) -> tupl
             if errors is not None:
                 pairing.take_failures(errors, retry)
         pairing.report_missing()
+        if _value(manifest, "settings.files") is True:
+            _check_response_files(files, pairing, problems)
         _check_manifest(manifest, index, pairing, problems)
         return pairing.sums, pairing.requests
 

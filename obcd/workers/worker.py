@@ -81,8 +81,8 @@ CACHED_JOBS = 64
 LONG_LINE_BYTES = 2**20
 #: Added to the fault of a cancelled request if no other request got a response meanwhile.
 SILENCE = "nor to any other request meanwhile"
-#: Added to the fault of a request whose answer repeated itself again.
-TWICE = ", the second time with another seed"
+#: Added to what happened, before the advice, to the fault of a request whose answer repeated itself again.
+TWICE = ", with another seed too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +422,8 @@ class _Slot:
                 asked = asked._replace(request=other)
                 result = ask_fitting(self._transport, other, asked.settings, has_time)
                 if isinstance(result, Fault) and result.kind is FaultKind.REPETITION:
-                    result = replace(result, message=result.message + TWICE)
+                    happened, colon, advice = result.message.partition(":")
+                    result = replace(result, message=happened + TWICE + colon + advice)
         return asked, result
 
     def _weigh(self, message: Ask, fault: Fault, asked: _Asked, sent_at: float) -> Fault:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from obcd.users import user_name
 from tests.golden.wording import wording
 from tests.support import (
     Cluster,
@@ -70,7 +71,7 @@ def test_cancelled_job_is_published_with_what_it_has_and_asks_nothing_more(
     assert set(asked.values()) == {1}
     assert len(asked) <= len(done.responses) + 2  # the two that were in flight
     assert sorted(os.listdir(coordinator.inbox)) == [".obcd", "clinical"]
-    assert wording("was-cancelled-by-uid") in coordinator.text()
+    assert wording("was-cancelled-by", user_name(os.getuid())) in coordinator.text()
 
 
 def test_rest_of_a_cancelled_job_is_answered_when_it_is_retried(coordinator: CoordinatorProcess) -> None:

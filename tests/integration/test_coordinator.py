@@ -407,6 +407,7 @@ def test_killed_coordinator_loses_nothing_and_asks_only_what_was_in_flight_again
     done = coordinator.published()
 
     done.assert_complete(60)
+    assert any(line.endswith(wording("continuing-with-1-unfinished-job")) for line in coordinator.text().splitlines())
     assert done.errors == []
     asked = server.asked()
     assert set(asked) == {prompt_key(prompt) for prompt in prompts(60)}

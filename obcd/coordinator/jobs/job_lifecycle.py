@@ -35,6 +35,7 @@ from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job.job_folder import JobHeader
 from obcd.text import duration
+from obcd.users import user_name
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 REMEMBERED, MOST_REPORTED = 20, 500
 #: The controls of a job that has none.
 NONE = JobControls()
+#: What becomes of results that cannot be published, and who says why.
+AGAIN = "obcd tries it again by itself; obcd check says more"
+AGAIN_AT_START = "obcd tries it again when the coordinator starts; obcd check says more"
 #: Cancelled jobs wait for no other job.
 PASSING_THROUGH = Rank(MOST_PRIORITY + 1)
 
@@ -320,7 +324,7 @@ class Jobs:
             logger.info("%s now has priority %d", known[job].label, rank, extra=extra)
         if controls.canceller is not None and old.canceller is None:
             extra = {"action": "job_cancelled", "job": job, "uid": controls.canceller}
-            logger.info("%s was cancelled by uid %d", known[job].label, controls.canceller, extra=extra)
+            logger.info("%s was cancelled by %s", known[job].label, user_name(controls.canceller), extra=extra)
             self._cancel(job)
 
     def _cancel(self, job: str) -> None:
@@ -432,7 +436,7 @@ class Jobs:
         if running is None:  # abandoned meanwhile
             return
         if isinstance(outcome, CallFailed):
-            trouble = f"the results of {running.header.label} cannot be published: {outcome.reason}"
+            trouble = f"the results of {running.header.label} cannot be published: {outcome.reason}; {AGAIN}"
             if running.trouble != trouble:  # retried every few seconds, logged once
                 logger.error("%s", trouble, extra={"action": "publish_failed", "job": job})
             running.trouble, running.lacks_room = trouble, outcome.is_full
@@ -460,7 +464,7 @@ class Jobs:
     def _on_left_published(self, job: str, outcome: Path | CallFailed) -> None:
         if isinstance(outcome, CallFailed):
             extra = {"action": "publish_failed", "job": job}
-            logger.error("job %s cannot be published: %s", job, outcome.reason, extra=extra)
+            logger.error("job %s cannot be published: %s; %s", job, outcome.reason, AGAIN_AT_START, extra=extra)
             return
         logger.info("job %s published in %s", job, outcome, extra={"action": "job_published", "job": job})
         self._shown.append(FolderShown(job, outcome))

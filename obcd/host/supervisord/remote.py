@@ -17,6 +17,8 @@ from typing import Any, TypedDict
 from obcd.errors import EXHAUSTED, ExhaustedError, NoEndpointError, ObcdError, TimedOutError
 from obcd.host.supervisord.configuration import PASSWORD, SOCKET_NAME, USER
 
+#: supervisord's words about a program that ended; -1 where a signal ended it.
+_BAD_EXIT = "Bad exit code "
 #: Seconds for one step of a call, which usually takes less than a millisecond; supervisord's loop runs once a second.
 CALL_SECONDS = 5.0
 #: supervisor/xmlrpc.py: Faults
@@ -162,8 +164,16 @@ def _state(item: _ProcessInfo) -> ProcessState:
         state=str(item["statename"]),
         pid=int(item["pid"]),
         age_seconds=float(max(0, item["now"] - item["start"])) if item["start"] else 0.0,
-        fault="" if is_alive else str(item["spawnerr"]),
+        fault="" if is_alive else _fault(str(item["spawnerr"])),
     )
+
+
+def _fault(words: str) -> str:
+    """Return why a program does not run; supervisord gives a number where a signal ended it."""
+    code = words.removeprefix(_BAD_EXIT)
+    if code == words:
+        return words
+    return "a signal ended it: dmesg says whether memory ran out" if code == "-1" else f"it ended with exit code {code}"
 
 
 class _Connection(http.client.HTTPConnection):

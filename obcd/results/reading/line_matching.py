@@ -126,6 +126,10 @@ class Pairing:
     Args:
         lines: The open input; it is read at the offsets in `index`.
         reading: The settings with which its lines were read.
+
+    Attributes:
+        sums: The sums over the outputs.
+        answers: The number of answers of each input line; element 0 stands for no line.
     """
 
     def __init__(self, lines: BinaryIO, index: Index, problems: Problems, reading: Reading = PLAIN) -> None:
@@ -138,6 +142,7 @@ class Pairing:
         self._last = 0  # the input line of the previous output line
         self._is_openai = False  # whether the outputs are of OpenAI's shape, which has no place for the prompt
         self.sums = Sums()
+        self.answers = array("Q", bytes(8 * (index.lines + 1)))
 
     @property
     def requests(self) -> int:
@@ -153,6 +158,7 @@ class Pairing:
             if line is not None:
                 self._check_response(where, line, record)
                 self._add(where, record)
+                self.answers[line] = len(_answers(record))
 
     def take_failures(self, stream: BinaryIO, retry: BufferedReader | None) -> None:
         """Check `errors.jsonl` against the input, and `retry.jsonl` against both."""

@@ -21,6 +21,8 @@ MANIFEST = "manifest.json"
 FILE_MODE = 0o640
 #: Maximum length of a name on all common filesystems (NAME_MAX).
 MAX_NAME_BYTES = 255
+#: Why a folder cannot be moved into the outbox, where the operating system says "Invalid cross-device link".
+TWO_MOUNTS = "jobs/ and outbox/ are not in one mount of one filesystem, and no rename leads from one to the other"
 #: Files of a running job that a published one does not need.
 WORKING_FILES = (
     ledger.NAME,
@@ -73,8 +75,22 @@ def show(layout: Layout, job: str) -> Path:
         disk.sync_folder(above)
     if document.get("repeat") == "skip" and not kind:
         repeat_index.note(layout, document, target)  # first, so that a shown job is not computed again
-    disk.rename(folder, target)
+    _move(folder, target)
     return target
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Rename a folder into the outbox.
+
+    Raises:
+        OSError: If that fails; where it leads into another mount, with a sentence of more use than the system's.
+    """
+    try:
+        disk.rename(folder, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise OSError(errno.EXDEV, TWO_MOUNTS, str(target.parent)) from None
 
 
 def _kind(document: dict[str, Any]) -> str:

@@ -537,6 +537,10 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 def _os_sentence(error: OSError, target: Path) -> str:
-    return (
-        f"cannot drop into {printable(str(target.parent))}: {error.strerror}; is a coordinator set up there (--root)?"
+    """Return the sentence about a failure of the disk; only where no disk is full may the place be the wrong one."""
+    advice = (
+        "delete something there, then submit again"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "is a coordinator set up there (--root)?"
     )
+    return f"cannot drop into {printable(str(target.parent))}: {error.strerror}; {advice}"

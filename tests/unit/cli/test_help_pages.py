@@ -64,6 +64,7 @@ def test_command_shows_its_help(words: list[str], capsys: pytest.CaptureFixture[
         ("chekc", "nearest: check"),
         ("burn", "nearest: burn-in;"),
         ("min_free_bytes", "pages that mention it: "),
+        ("job_paused", "; pages that mention it: troubleshooting"),
         ("host nothing", ""),
         ("a\x1bb", "a\\x1bb"),
     ],

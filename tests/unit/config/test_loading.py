@@ -102,7 +102,7 @@ FAULTS = {
     ),
     "a kind of file that is none": (
         "accept = ['xlsx']",
-        "is wrong at accept.0: input should be 'jsonl', 'json', 'csv', 'tsv', 'parquet', 'gz', 'xz' or 'zst'",
+        "is wrong at accept.0: must be 'jsonl', 'json', 'csv', 'tsv', 'parquet', 'gz', 'xz' or 'zst'",
     ),
     "an unknown key": (
         "modle = 'x'",
@@ -127,13 +127,13 @@ FAULTS = {
     ),
     "a key of ours inside": ("source = '/etc/passwd'", "is wrong at source: unknown key; `obcd check"),
     "another key of ours inside": ("[schemas.x]\na = 1", "is wrong at schemas: unknown key; did you mean `schema`?"),
-    "a number for a text": ("model = 3", "is wrong at model: input should be a valid string, not 3"),
+    "a number for a text": ("model = 3", "is wrong at model: must be a string, not 3"),
     "an empty model": ("model = ''", "is wrong at model: string should have at least 1 character, not ''"),
     "a text for a number": (
         "[requests]\nnum_ctx = '4096'",
         "is wrong at requests.num_ctx: must be \"auto\" or a number from 16 to 16777216, not '4096'",
     ),
-    "a table for a text": ("[model]\na = 1", "is wrong at model: input should be a valid string"),
+    "a table for a text": ("[model]\na = 1", "is wrong at model: must be a string"),
     "a text for a table": ("requests = 'x'", "is wrong at requests: must be a table, not 'x'"),
     "a number too small": (
         "[requests]\nnum_ctx = 0",
@@ -141,14 +141,14 @@ FAULTS = {
     ),
     "no attempts": (
         "[requests]\nattempts = 0",
-        "is wrong at requests.attempts: input should be greater than or equal to 1, not 0",
+        "is wrong at requests.attempts: must be at least 1, not 0",
     ),
     "a limit of nothing": (
         "[requests]\nrequest_timeout_seconds = 0",
-        "is wrong at requests.request_timeout_seconds: input should be greater than 0, not 0",
+        "is wrong at requests.request_timeout_seconds: must be more than 0, not 0",
     ),
-    "a limit without end": ("[requests]\ndrain_seconds = inf", "is wrong at requests.drain_seconds: input should be"),
-    "a limit that is no number": ("[spool]\nsettle_seconds = nan", "is wrong at spool.settle_seconds: input should be"),
+    "a limit without end": ("[requests]\ndrain_seconds = inf", "is wrong at requests.drain_seconds: must be"),
+    "a limit that is no number": ("[spool]\nsettle_seconds = nan", "is wrong at spool.settle_seconds: must be"),
     "an unknown option": (
         "[requests]\noptions = {temprature = 0}",
         "is wrong at requests.options: `options.temprature` is not an option of Ollama",
@@ -171,7 +171,13 @@ FAULTS = {
     ),
     "accept as a word": ("accept = 'csv'", "is wrong at accept: must be a list, not 'csv'"),
     "a thought without level": ("think = 'hard'", "is wrong at think: `think` must be true, false, or one of low"),
-    "a format of a word": ("format = 'xml'", "is wrong at format: input should be 'json', not 'xml'"),
+    "a word for a switch": ("files = 'yes'", "is wrong at files: must be true or false, not 'yes'"),
+    "a switch for a word": ("thoughts = false", "is wrong at thoughts: must be 'move' or 'keep', not false"),
+    "a switch for a list": (
+        "[profiles.p]\nignore = false",
+        "is wrong at profiles.p.ignore: must be a list, not false",
+    ),
+    "a format of a word": ("format = 'xml'", "is wrong at format: must be 'json', not 'xml'"),
     "schema and format": (
         "format = 'json'\nschema = 'a.json'",
         "is wrong at schema: `schema` and `format` exclude each other: a schema already means JSON",
@@ -192,7 +198,7 @@ FAULTS = {
     ),
     "a GPU below 0": (
         '[ollama_instances]\n"a:1" = -1',
-        'is wrong at ollama_instances."a:1".gpu: input should be greater than or equal to 0, not -1',
+        'is wrong at ollama_instances."a:1".gpu: must be at least 0, not -1',
     ),
     "no slots": (
         '[ollama_instances]\n"a:1" = {slots = 0}',

@@ -130,7 +130,9 @@ def test_rest_of_a_file_sends_no_endpoint_away(bench: Bench, text: str, reason: 
     assert (outcome.is_ok, outcome.exit_code) == (False, ExitCode.CONFIGURATION)
     assert reason in outcome.text
     assert len(bench.endpoints) == 2
-    assert bench.coordinator.view(0.0).troubles[0].startswith("reload failed: ")
+    trouble = bench.coordinator.view(0.0).troubles[0]
+    assert trouble.startswith("reload failed: ")
+    assert trouble.endswith(wording("the-old-configuration-stays"))
 
 
 def test_empty_file_is_refused_by_who_had_anything_and_taken_by_who_had_nothing(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_every_key_has_type_default_and_description(page: str) -> None:
     "words",
     [
         '`num_ctx`: An integer from 16 to 16777216, or `"auto"`; default `8192`. ',
+        '`quotes`: `true`, `false`, or `"auto"`; default `"auto"`. ',
         "`attempts`: An integer from 1 to 100; default `4`. ",
         '`accept`: An array of `"jsonl"`',
         "`request_timeout_seconds`: A number above 0, at most 604800; default `5.0`, `900.0`, `600.0`. ",

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,18 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, Rejected, Repeated, accept
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, make_layout, order_of, put, record
+from tests.unit.spool.spools import (
+    SETTINGS,
+    accept_bytes,
+    answer,
+    drop_of,
+    failure,
+    finish,
+    make_layout,
+    order_of,
+    put,
+    record,
+)
 
 #: Seven lines, one of them blank; line 4 is no prompt, and line 6 will fail.
 INPUT = (
@@ -570,3 +582,52 @@ def test_folder_of_an_obcd_that_only_echoed_a_custom_id_is_complete(
     manifest.write_text(json.dumps(document), "utf-8")
 
     assert check(folder).verdict is verdict
+
+
+def publish_files(layout: Layout) -> Path:
+    """Publish a job with `files = true`: a failed line, a line with two answers, one with a single answer."""
+    header = accept_bytes(
+        layout,
+        b'{"prompt": "one"}\n{"prompt": "two", "n": 2}\n{"prompt": "three"}\n',
+        settings=replace(SETTINGS, files=True),
+    )
+    results = [failure(0), answer(1, "a", line=2, seed=1), answer(2, "b", line=2, seed=2), answer(3, "c", line=3)]
+    record(layout, header.id, results)
+    return finish(layout, header)
+
+
+def test_files_of_the_answers_belong_to_the_folder(tmp_path: Path) -> None:
+    folder = publish_files(make_layout(tmp_path / "root"))
+
+    assert len(list(folder.glob("*-[123]*.json"))) == 3
+    assert check(folder).problems == ()
+
+
+OTHER_FILES: dict[str, tuple[str, str]] = {
+    "EPOCH-1.json": ("line 1", wording("the-number-of-response-files-of")),
+    "EPOCH-9.json": ("EPOCH-9.json", wording("no-such-file-belongs-here")),
+    "0-3.json": ("0-3.json", wording("no-such-file-belongs-here")),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_other_files_of_answers_do_not_belong_there(tmp_path: Path, name: str) -> None:
+    folder = publish_files(make_layout(tmp_path / "root"))
+    (file,) = folder.glob("*-3.json")
+    epoch = file.name.partition("-")[0]
+    place, sentence = OTHER_FILES[name]
+
+    shutil.copy(file, folder / name.replace("EPOCH", epoch))
+
+    (problem,) = check(folder).problems
+    assert place.replace("EPOCH", epoch) in problem
+    assert sentence in problem
+
+
+def test_a_missing_file_of_an_answer_is_noticed(tmp_path: Path) -> None:
+    folder = publish_files(make_layout(tmp_path / "root"))
+    (file,) = folder.glob("*-2-1.json")
+
+    file.unlink()
+
+    assert check(folder).problems == (wording("the-number-of-response-files-of-2"),)

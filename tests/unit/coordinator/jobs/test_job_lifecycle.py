@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from obcd.config.settings import Settings
-from obcd.coordinator.clerk.calls import ClerkCall, Hold, LoadJob, Publish, Release
+from obcd.coordinator.clerk.calls import CallFailed, ClerkCall, Hold, LoadJob, Publish, Release
 from obcd.coordinator.disk_watch import DiskWatch
 from obcd.coordinator.endpoints.endpoint_set import Endpoints
 from obcd.coordinator.jobs.job_lifecycle import MOST_REPORTED, FolderShown, Jobs, _is_gone
@@ -25,6 +26,7 @@ from obcd.spool.inbox.control import JobControls
 from obcd.spool.intake.recovery import LoadedJob, Recovery
 from obcd.spool.job import ledger
 from obcd.spool.job.job_folder import JobHeader
+from obcd.users import user_name
 from tests.golden.wording import wording
 from tests.unit.spool.spools import SETTINGS, answer, make_layout
 
@@ -114,6 +116,21 @@ def test_result_that_is_on_disk_and_not_counted_is_counted_before_the_job_ends(b
 
     assert bench.recorder.holds("j1")
     assert not bench.recorder.holds("j2")
+
+
+def test_results_that_cannot_be_published_say_what_happens_next(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    bench.run("j1")
+    bench.jobs.bind("j1", JobControls(canceller=os.getuid()))
+    bench.jobs.tick(0.0)
+    then = bench.clerk.submitted.pop()[1]
+
+    then(CallFailed("Invalid cross-device link", is_disk=True))
+
+    cancelled, failed = caplog.messages[-2:]
+    assert cancelled.endswith(wording("was-cancelled-by", user_name(os.getuid())))
+    assert "Invalid cross-device link; " in failed
+    assert failed.endswith(wording("obcd-tries-it-again-by"))
 
 
 def test_cancelled_job_waits_for_no_room(bench: Bench) -> None:

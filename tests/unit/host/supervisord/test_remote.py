@@ -24,7 +24,9 @@ from obcd.host.supervisord.remote import (  # fmt: skip
     ProcessState,
     Remote,
     SupervisorRefusedError,
+    _ProcessInfo,
     _refusal,
+    _state,
 )
 from tests.golden.wording import wording
 
@@ -108,6 +110,15 @@ def test_states_are_supervisor_s_words_with_ages_and_the_fault_of_what_does_not_
         "gpu1": ProcessState(state="FATAL", pid=0, age_seconds=10.0, fault="Exited too quickly"),
         "gpu2": ProcessState(state="STOPPED", pid=0, age_seconds=0.0, fault=""),
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"), [("-1", wording("a-signal-ended-it-dmesg-says")), ("2", wording("it-ended-with-exit-code-2"))]
+)
+def test_end_of_a_program_is_said_in_plain_words(code: str, fault: str) -> None:
+    item = _ProcessInfo(name="gpu0", statename="BACKOFF", pid=0, now=9, start=8, spawnerr=f"Bad exit code {code}")
+
+    assert _state(item).fault == fault
 
 
 def test_all_calls_go_over_one_connection_with_the_credentials(remote: Remote, supervisord: Supervisord) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from obcd.spool.outbox import publication
 from obcd.spool.outbox.publication import EndpointFacts, find_published, publish
 from obcd.spool.outbox.publish_rename import find_shown, free_name, show
 from obcd.spool.outbox.status_folders import find_progress
+from tests.golden.wording import wording
 from tests.unit.spool.spools import (
     SETTINGS,
     THREE,
@@ -267,6 +269,23 @@ def test_whatever_has_the_name_is_not_overwritten(layout: Layout, kind: str, tmp
 
     assert finish(layout, accept_bytes(layout, THREE)) == layout.outbox / "notes.job1"
     assert os.path.lexists(planted)
+
+
+def test_outbox_in_another_mount_is_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, rename = accept_bytes(layout, THREE), disk.rename
+
+    def refuse(old: Path, new: Path) -> None:
+        if new.is_relative_to(layout.jobs):
+            return rename(old, new)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old), None, str(new))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "rename", refuse)
+        with pytest.raises(OSError, match=wording("jobs-and-outbox-are-not-in")) as caught:
+            finish(layout, header)
+
+    assert (caught.value.errno, caught.value.filename) == (errno.EXDEV, str(layout.outbox))
+    assert publish(layout, header.id, {}).parent == layout.outbox
 
 
 def test_job_of_a_profile_is_published_under_it(layout: Layout) -> None:

@@ -272,8 +272,9 @@ def test_drop_that_fails_half_way_leaves_nothing(layout: Layout, source: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(InputError, match="No space left") as caught:
         submit(layout.inbox, source)
+    assert str(caught.value).endswith(wording("delete-something-there-then-submit"))
     assert listing(layout) == []
 
 
