@@ -67,6 +67,11 @@ def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     return document
 
 
+#: Words from which on the name of a column is like a sentence.
+_SENTENCE_WORDS = 4
+_LACKS_HEADER = "; if these are the cells of a row, write a line with the names of the columns above them"
+
+
 def check_columns(header: Sequence[str]) -> None:
     """Refuse a table without prompts as a whole: none of its rows could be a request.
 
@@ -75,12 +80,17 @@ def check_columns(header: Sequence[str]) -> None:
     """
     if DOORS.keys().isdisjoint(header):
         near = find_near("prompt", header)
+        row = _LACKS_HEADER if _is_like_row(header) else ""
         which = f", {describe_key(near)}" if near else ""
         raise FormError(
             f"none of its columns is called `prompt`: rename the one with the prompts{which}, let a profile make "
-            f"prompts of them ({suggest_template(header)}), or make a prompt file of one (obcd prepare --column NAME); "
-            f"its columns are {name_keys(header)}"
+            f"prompts of them ({suggest_template(header, 'name of a column')}), or make a prompt file of one (obcd prepare --column NAME); "
+            f"its columns are {name_keys(header)}{row}"
         )
+
+
+def _is_like_row(header: Sequence[str]) -> bool:
+    return any(len(name.split()) >= _SENTENCE_WORDS for name in header)
 
 
 def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:

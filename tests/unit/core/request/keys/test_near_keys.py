@@ -81,3 +81,10 @@ def test_table_without_a_prompt_names_its_columns_and_the_near_one() -> None:
         check_columns(["id", " prompt ", "ward"])
     assert wording("rename-the-one-with-the-prompts-near") in str(error.value)
     assert wording("its-columns-are-id-prompt-ward") in str(error.value)
+
+
+def test_table_whose_header_looks_like_a_row_hears_of_a_header() -> None:
+    with pytest.raises(FormError) as error:
+        check_columns(["Why is the sky blue?"])
+    assert str(error.value).endswith(wording("if-these-are-the-cells-of"))
+    assert "{note}" not in str(error.value)
