@@ -83,8 +83,11 @@ def test_table_without_a_prompt_names_its_columns_and_the_near_one() -> None:
     assert wording("its-columns-are-id-prompt-ward") in str(error.value)
 
 
-def test_table_whose_header_looks_like_a_row_hears_of_a_header() -> None:
+@pytest.mark.parametrize(
+    "header", [["Why is the sky blue?"], ["a1", "Why is the sky blue?"], ["#exported", "by Ann"], ["My Survey"]]
+)
+def test_table_whose_first_line_is_perhaps_no_header_hears_of_one(header: list[str]) -> None:
     with pytest.raises(FormError) as error:
-        check_columns(["Why is the sky blue?"])
-    assert str(error.value).endswith(wording("if-these-are-the-cells-of"))
+        check_columns(header)
+    assert str(error.value).endswith(wording("if-that-line-is-a-title"))
     assert "{note}" not in str(error.value)
