@@ -10,7 +10,17 @@ from typing import Any
 
 import click
 
-from obcd.cli.common import config_option, find_layout, read_settings, root_option, say, shown_path
+from obcd.cli.common import (
+    START,
+    config_option,
+    find_layout,
+    is_running,
+    is_watched,
+    read_settings,
+    root_option,
+    say,
+    shown_path,
+)
 from obcd.config.settings import Settings
 from obcd.core.request.rows import PLAIN
 from obcd.core.tables.file_format import stem_of
@@ -77,6 +87,12 @@ def _retry(layout: Layout, word: str, settings: Settings) -> None:
     if tried := _find_retry(folder) or _find_running(folder, job):
         say(f"{label}: {tried}")
         return
+    runs = is_running(layout)
+    if not runs and layout.outbox.resolve() not in folder.resolve().parents:
+        raise InputError(
+            f"{label} is not in the outbox {printable(str(layout.outbox))}, and no coordinator runs: obcd batch "
+            f"{printable(shlex.quote(shown_path(failed)))} answers these lines without one"
+        )
     name = stem_of(str(manifest["name"])).removesuffix(".retry") + ".retry"
     profile, limit = str(manifest["profile"]), settings.spool.max_line_bytes
     known = not profile or profile in settings.profiles
@@ -84,6 +100,8 @@ def _retry(layout: Layout, word: str, settings: Settings) -> None:
     dropped = submit(layout.inbox, failed, profile, name, limit, reading=reading, parent=job)
     count = plural(dropped.prompts + dropped.bad, "line")
     say(f"{label}: {count} dropped as {printable(dropped.name)}; see obcd status")
+    if not runs and is_watched():
+        say(f"no coordinator runs on {layout.root}: the dropped files wait for one ({START})")
 
 
 def _find_retry(folder: Path) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import Failure, KeptAnswer
-from obcd.core.request.model_names import how_to_get, is_cloud, is_name
+from obcd.core.request.model_names import how_to_get, is_cloud, is_name, is_of_service
 from obcd.errors import LineError, TooLongError
 
 
@@ -139,7 +139,9 @@ def weights_missing(model: str, digest: str) -> Fault:
 def model_missing(model: str, endpoints: int, url: str = "") -> Fault:
     """Return the fault of a request whose model no endpoint has; `url` is that of one that could have it."""
     advice = how_to_get(model, url)
-    if is_name(model) and not is_cloud(model):
+    if is_of_service(model):
+        advice += ", then drop retry.jsonl"
+    elif is_name(model) and not is_cloud(model):
         advice = f"pull it ({advice}), then drop retry.jsonl"
     where = "the endpoint does not have" if endpoints == 1 else f"none of the {endpoints} endpoints has"
     return Fault(

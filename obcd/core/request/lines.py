@@ -165,7 +165,7 @@ def _request(document: dict[str, object], line: int, dropped: Dropped) -> Reques
         request = _our_request(document, line, dropped)
     elif "complete" in document:
         request = _complete_request(document, line, dropped)
-    elif "role" in document or "content" in document:
+    elif "role" in document:
         request = _seed_request(document, line, dropped)
     else:
         raise _no_prompt(document)
@@ -583,9 +583,14 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
 
 
+def _is_comment(error: json.JSONDecodeError) -> bool:
+    """Return whether a comment stands where JSON does not go on; a text may begin with `#`, as a heading."""
+    return error.doc.startswith(_COMMENTS, error.pos) and (error.doc[error.pos] != "#" or "{" in error.doc)
+
+
 def _json_sentence(error: json.JSONDecodeError) -> str:
     begin = error.doc.lstrip()[:1]
-    if error.msg == "Extra data" and error.doc.startswith(_COMMENTS, error.pos):
+    if error.msg.startswith(("Extra data", "Expecting value", "Expecting property name")) and _is_comment(error):
         return f"not JSON: a comment begins at column {error.colno}, and JSON has none: remove it"
     if error.msg == "Extra data":
         return f"not JSON: a second value begins at column {error.colno}"

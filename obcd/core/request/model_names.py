@@ -10,6 +10,8 @@ NAME = re.compile(rf"((https?://)?[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{{1,5}})?/)?({_
 MAX_LENGTH = 400
 #: The end of the name of a model that ollama.com computes (ollama internal/modelref/modelref.go: parseSourceSuffix).
 _CLOUD = re.compile(r":(cloud|[^/:]*-cloud)$", re.IGNORECASE)
+#: Names of models that only their maker's service has; files made for that service name them.
+_OF_A_SERVICE = re.compile(r"(?:gpt-[345]|chatgpt-|o[1-9](?:-|:|$)|text-embedding-\d|claude-|gemini-)", re.IGNORECASE)
 #: The addresses that `ollama pull` uses by default.
 _LOCAL = ("http://127.0.0.1:11434", "http://localhost:11434")
 
@@ -24,6 +26,11 @@ def is_cloud(model: str) -> bool:
     return _CLOUD.search(model) is not None
 
 
+def is_of_service(model: str) -> bool:
+    """Return whether a name looks like that of a model that no Ollama can pull, such as `gpt-4o-mini`."""
+    return _OF_A_SERVICE.match(model) is not None
+
+
 def how_to_get(model: str, url: str = "") -> str:
     """Return what to do about a model that an endpoint lacks, as a clause.
 
@@ -34,6 +41,10 @@ def how_to_get(model: str, url: str = "") -> str:
         return "no model can have that name: write e.g. llama3.2, llama3.2:1b, hf.co/user/model:Q4_K_M"
     if is_cloud(model):
         return "ollama.com computes it, to which prompts would go: name a model that your own servers can load"
+    if is_of_service(model):
+        name = model.removesuffix(":latest")
+        swap = f'aliases = {{"{name}" = "llama3.2"}}'
+        return f"no Ollama has it: put a model of yours in its place in the configuration, {swap}"
     pull = f"ollama pull {model}"
     if not url:
         return f"{pull}, on its machine"

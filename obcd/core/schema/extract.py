@@ -22,7 +22,7 @@ from enum import Enum, auto
 
 from obcd.core.schema.near_json import NearReader
 from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of
-from obcd.core.schema.thoughts import MARK, end_of_thoughts, split_thoughts
+from obcd.core.schema.thoughts import MARK, TAG_BEGINS, Split, end_of_thoughts, split_thoughts
 from obcd.errors import LineError
 
 #: Deepest accepted nesting; far below the depth at which Python's own encoder runs out of stack (about 1,000 frames).
@@ -147,16 +147,22 @@ def search_json(text: str) -> Search:
     thoughts, answer = (split.thoughts, split.answer) if split else ("", text)
     body = answer.strip().strip("\ufeff").strip()
     if not body:
-        return Search((), NoJson("it is empty"), thoughts, answer)
+        return Search((), NoJson(_why_empty(split)), thoughts, answer)
     whole = parse_strict(body)
     if isinstance(whole, Found):
         return Search((whole,), NoJson(""), thoughts, answer)
     scan = _Scan(body, whole, NearReader(MAX_DEPTH))
     scan.run()
     if scan.begin and not split:  # some templates write the opening tag themselves, so that only the closing one comes
-        thoughts = body[: body.rindex("<", 0, scan.begin)].strip()
+        thoughts = body[: max(body.rfind(begin, 0, scan.begin) for begin in TAG_BEGINS)].strip()
         answer = answer[answer.index(body) + scan.begin :]
     return Search(tuple(scan.values), scan.reason, thoughts, answer, scan.is_cut)
+
+
+def _why_empty(split: Split | None) -> str:
+    if split is None:
+        return "it is empty"
+    return "there is nothing behind its thoughts" if split.is_closed else "its thoughts have no end"
 
 
 def main_values(values: Sequence[Found]) -> list[Found]:
@@ -244,7 +250,7 @@ class _Scan:
             found = _OPENER.search(self._text, at)
             self._opener = found.start() if found else len(self._text)
         mark = _next(self._marks, at)
-        if mark is not None and mark < self._opener:
+        if mark is not None and mark <= self._opener:  # [THINK] is both
             return self._on_fence(self._fences[mark]) if mark in self._fences else self._on_tag(self._tags[mark])
         return self._on_bracket(self._opener) if self._opener < len(self._text) else None
 

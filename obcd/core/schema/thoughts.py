@@ -1,10 +1,12 @@
 """Thoughts that a model writes into its answer: `<think>…</think>` and its kin, and Harmony's analysis channel. Pure.
 
     <think>hm</think>Hello                                                             → thoughts `hm`, answer `Hello`
+    [THINK]hm[/THINK]Hello                                                                                    the same
     <|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello       the same
 
 Servers separate the thoughts of the models that they know; these are those of all others. Harmony is the format of
-gpt-oss (OpenAI: "Harmony response format").
+gpt-oss (OpenAI: "Harmony response format"). Of the tags, `[THINK]` is Magistral's, `◁think▷` Kimi's, `<seed:think>`
+Seed-OSS's, `<|begin_of_thought|>` Sky-T1's and OpenThinker's, `<unused94>` MedGemma's.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-#: The tags, and the beginning of a Harmony message of a channel other than the final one.
+#: The tags, and the beginning of a Harmony message of a channel other than the final one. `tag` is the same in both
+#: tags of a kind and differs between kinds.
 MARK = re.compile(
-    r"<(?P<close>/?)(?P<tag>think|thinking|reasoning)>"
+    r"(?:<(?=/?(?:think|thinking|thought|reasoning|seed:think)>|\|(?:begin|end)_of_thought\|>|unused9[45]>)"
+    r"|\[(?=/?(?-i:THINK)\])|◁(?=/?think▷))"
+    r"(?:\|begin|unused94|(?P<close>/|\|end|unused95))?(?P<tag>[a-z:_|]*+[>\]▷])"
     r"|(?P<channel>(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b[^<]{0,200}"
     r"(?:<\|constrain\|>[^<]{0,50})?<\|message\|>)",
     re.IGNORECASE,
 )
+#: With what a tag may begin.
+TAG_BEGINS = "<[◁"
 #: Most blocks of thoughts, one after the other, that are passed over.
 MOST_BLOCKS = 8
 _SPACE = re.compile(r"\s*+")
@@ -81,7 +88,7 @@ def is_empty(text: str) -> bool:
     """Return whether the text of an answer says nothing: white space, or thoughts alone."""
     for _ in range(MOST_BLOCKS):
         text = text.strip()
-        split = split_thoughts(text) if text[:1] == "<" else None
+        split = split_thoughts(text) if text[:1] in TAG_BEGINS else None
         if split is None:
             break
         text = split.answer

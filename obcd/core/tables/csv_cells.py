@@ -67,6 +67,11 @@ def read_cells(row: Mapping[str, str]) -> dict[str, object]:
     return document
 
 
+#: Words from which on the name of a column is like a sentence.
+_SENTENCE_WORDS = 4
+_NO_HEADER = "; if that line is a title, remove it, and if it is a row, write the names of the columns above it"
+
+
 def check_columns(header: Sequence[str]) -> None:
     """Refuse a table without prompts as a whole: none of its rows could be a request.
 
@@ -75,12 +80,20 @@ def check_columns(header: Sequence[str]) -> None:
     """
     if DOORS.keys().isdisjoint(header):
         near = find_near("prompt", header)
+        template = suggest_template(header, "name of a column")
+        odd = _NO_HEADER if _is_odd(header) else ""
         which = f", {describe_key(near)}" if near else ""
         raise FormError(
             f"none of its columns is called `prompt`: rename the one with the prompts{which}, let a profile make "
-            f"prompts of them ({suggest_template(header)}), or make a prompt file of one (obcd prepare --column NAME); "
-            f"its columns are {name_keys(header)}"
+            f"prompts of them ({template}), or make a prompt file of one (obcd prepare --column NAME); "
+            f"its columns are {name_keys(header)}{odd}"
         )
+
+
+def _is_odd(header: Sequence[str]) -> bool:
+    """Return whether a first line is perhaps no header: it is a comment or a title, or has sentences in it."""
+    most = _SENTENCE_WORDS if len(header) > 1 else 2
+    return any(name[:1] == "#" or len(name.split()) >= most for name in header)
 
 
 def sheet_of(form: Form, reading: Reading, most_bytes: int) -> Sheet:

@@ -19,7 +19,7 @@ from typing import Literal
 from obcd.core.tables.csv_lines import find_separator, table_lines
 from obcd.core.tables.csv_quotes import WINDOW_BYTES, RowShape, opens_cell, weigh_quotes
 from obcd.errors import CutOffError, FormError
-from obcd.text import describe_encoding
+from obcd.text import describe_encoding, plural
 
 #: Most columns; further ones count only if they have a name.
 MAX_COLUMNS = 2000
@@ -238,7 +238,7 @@ class CsvTable:
             return cells[:most]
         if count < most and not self._has_end:
             self.cut = f"its last row (line {self.first}) is cut off"
-        return f"it has {count} fields where the header has {most}"
+        return f"it has {plural(count, 'field')} where the header has {most}"
 
     def _texts(self, lines: Iterable[bytes]) -> Iterator[str]:
         """Yield the lines of a file, each with its LF, and keep those of the present row."""

@@ -62,6 +62,8 @@ _ZIPPED = (
     (b"/data.pkl", f"a PyTorch file: {_LINES}"),
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:(\?xml|\?mso)|!doctype html|html)", re.IGNORECASE)
+#: UTF-16 without its mark, whose text begins with ASCII.
+_UTF16 = re.compile(rb"(?:[\t\n\r -~]\0){8}|(?:\0[\t\n\r -~]){8}")
 #: What a file is whose lines are not UTF-8 (`lines.parse_object`, `csv_reader`): Excel's plain "CSV" has the encoding
 #: of its country.
 OTHER_ENCODING = 'not UTF-8 (but Latin-1, perhaps): save it as UTF-8, a table as "CSV UTF-8"'
@@ -80,7 +82,8 @@ def foreign_format(head: bytes) -> str | None:
     markup = _MARKUP.match(head[:200])
     if markup is not None:
         return f"XML: {_LINES}" if markup[1] else f"a web page: {_TEXT}"
-    return next((what for magic, what in MAGIC.items() if head.startswith(magic)), None)
+    known = next((what for magic, what in MAGIC.items() if head.startswith(magic)), None)
+    return known or (f"UTF-16 text: {_UTF8}" if _UTF16.match(head) else None)
 
 
 #: {ending of a name: how to get text from such a file}, for names that are not those of drops.

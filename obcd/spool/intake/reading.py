@@ -331,9 +331,12 @@ class Reader:
         if self._is_torn and (marker is None or not marker.sha256):
             raise RejectedError(f"its last line ({self.lines}) is cut off, so more may be missing: send it again")
         if self.requests == 0:
-            raise RejectedError(
-                "there is no prompt in it, only " + ("an empty array" if self._is_array else "blank lines")
-            )
+            raise RejectedError(f"there is no prompt in it, only {self._what_there_is()}")
+
+    def _what_there_is(self) -> str:
+        if self._is_array:
+            return "an empty array"
+        return "blank lines" if self._form.is_json else "the names of its columns"
 
     def settle(self) -> tuple[tuple[Signature, ...], ContextPlan | None]:
         """Choose the context lengths by the needs of all requests, and return the signatures by number."""

@@ -30,13 +30,25 @@ _ELSEWHERE = {
     "enable_thinking": "`think`",
     "guided_json": "`format`",
     "structured_outputs": "`format`",
+    "image": "`images`",
+    "max_output_tokens": "`options.num_predict`",
+    "stop_sequences": "`options.stop`",
+}
+#: The same for names that are settings if they hold an object, and else are fields of data sets.
+_OBJECTS_ELSEWHERE = {
+    "schema": "`format`",
+    "json_schema": "`format`",
+    "option": "`options`",
+    "parameters": "`options`",
+    "sampling_params": "`options`",
+    "generation_config": "`options`",
 }
 #: The name that `csv_table` gives to a column without one.
 _NAMELESS = re.compile(r"_*column_(\d+)")
 #: Stands for a last message of the assistant, after which there is nothing to answer.
 _LAST_MESSAGE = "messages[-1]"
 _OURS = frozenset().union(*KIND_KEYS.values())
-_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | {"tool_choice"}
+_MEANT = _OURS | OPTION_TYPES.keys() | _ELSEWHERE.keys() | _OBJECTS_ELSEWHERE.keys() | {"tool_choice"}
 #: Most remarks of a file: each line may have a schema with its own faults.
 MAX_REMARKS = 20
 
@@ -57,7 +69,8 @@ def note_unobeyed(found: dict[str, int], request: Request) -> None:
     if not request.extra or request.extra.keys().isdisjoint(_MEANT):
         return
     for key in sorted(request.extra.keys() & _MEANT):
-        found.setdefault(key, request.line)
+        if key not in _OBJECTS_ELSEWHERE or isinstance(request.extra[key], dict):
+            found.setdefault(key, request.line)
 
 
 def note_nameless(found: dict[str, int], nameless: Mapping[str, int]) -> None:
@@ -95,7 +108,7 @@ def _describe(key: str, line: int) -> str:
 
 
 def _describe_echoed(key: str, line: int) -> str:
-    place = _ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
+    place = _ELSEWHERE.get(key) or _OBJECTS_ELSEWHERE.get(key) or (f"`options.{key}`" if key in OPTION_TYPES else "")
     if place:
         return f"`{key}` (line {line}) is only echoed: write {place}"
     return f"`{key}` (line {line}) is only echoed: it has no effect in a line of that shape"

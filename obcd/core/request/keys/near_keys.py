@@ -80,8 +80,12 @@ def _why_fields(keys: tuple[tuple[str, type], ...]) -> str:
     )
 
 
-def suggest_template(fields: Sequence[str]) -> str:
-    """Return a line of a profile that makes prompts of such fields: `template = "{question}"`."""
+def suggest_template(fields: Sequence[str], otherwise: str = "note") -> str:
+    """Return a line of a profile that makes prompts of such fields: `template = "{question}"`.
+
+    Args:
+        otherwise: What stands for the field if a template can name none of them.
+    """
     fit = [name for name in fields if name.isprintable() and not _UNFIT.search(name)]
     folded = {name.casefold(): name for name in reversed(fit)}
     asked = next((name for name in _ASKED if name in folded), "")
@@ -89,7 +93,7 @@ def suggest_template(fields: Sequence[str]) -> str:
         likely = [name for name in fit if "prompt" in name.casefold()] + [
             name for name in fit if not _ANSWERS.search(name)
         ]
-        asked = (likely or fit or ["note"])[0].casefold()
+        asked = (likely or fit or [otherwise])[0].casefold()
     parts = [f"{{{folded.get(asked, asked)}}}"]
     parts[:0] = [f"{{{folded[name]}}}" for name in _BEFORE.get(asked, ()) if name in folded][:1]
     parts += [f"{{{folded[name]}?}}" for name in _AFTER.get(asked, ()) if name in folded][:1]

@@ -25,7 +25,7 @@ _RELATIVES: tuple[tuple[Callable[[Mapping[str, object]], bool], str], ...] = (
     ),
     (
         lambda document: isinstance(document.get("requests"), list),
-        f"all requests in one object, as Anthropic's API expects them: write each as {_OPENAI}",
+        "all requests in one object, as Anthropic's API expects them: make its list `requests` the whole file",
     ),
     (
         lambda document: "custom_id" in document and ("response" in document or "result" in document),

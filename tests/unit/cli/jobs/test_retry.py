@@ -11,6 +11,7 @@ import pytest
 from obcd.cli import main
 from obcd.coordinator.jobs.running_job import idle_view
 from obcd.coordinator.view import JobState
+from obcd.errors import ExitCode
 from obcd.spool.folders.layout import Layout
 from obcd.spool.job.job_folder import JobHeader
 from obcd.spool.outbox import publication
@@ -50,6 +51,26 @@ def test_retry_is_dropped_with_the_job_that_it_is_of(layout: Layout, notes: Path
     assert run("retry", notes).endswith(wording("notes-2-lines-dropped-as-notes"))
 
     assert json.loads((layout.inbox / "notes.retry.jsonl.done").read_bytes())["parent"] == "job1"
+
+
+def test_dropped_retry_waits_for_a_coordinator_that_does_not_run(
+    notes: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obcd.cli.jobs.retry.is_watched", lambda: True)
+
+    assert run("retry", notes).endswith(wording("waits-for-one-obcd-up-or") + "\n")
+
+
+def test_folder_of_batch_is_not_dropped_where_no_coordinator_runs(
+    layout: Layout, notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = notes.rename(tmp_path / "notes")
+    (tmp_path / "obcd.toml").write_text('model = "m"\n')
+    words = ["retry", str(folder), "--config", str(tmp_path / "obcd.toml"), "--root", str(layout.root)]
+
+    assert main.run(words) == ExitCode.INPUT
+    assert capsys.readouterr().err.endswith(wording("is-not-in-the-outbox", layout.outbox, folder / "retry.jsonl"))
+    assert not list(layout.inbox.glob("notes*"))
 
 
 def test_job_whose_retry_runs_is_not_tried_again(layout: Layout, notes: Path, run: Run) -> None:

@@ -170,6 +170,9 @@ NOT_AN_OBJECT = {
     "nothing": (b"", "not JSON: Expecting value at column 1"),
     "a torn line": (b'{"prompt": "Hel', "not JSON: Unterminated string starting at column 12"),
     "a control character": (b'{"prompt": "a\tb"}', "not JSON: Invalid control character at column 14"),
+    "a comment before the object": (b'// mine\n{"prompt": "a"}', wording("not-json-a-comment-begins-at-1")),
+    "a comment with #": (b'# mine {"prompt": "a"}', wording("not-json-a-comment-begins-at-1")),
+    "a heading": (b"# Why is the sky blue?", "not JSON: Expecting value at column 1 (obcd prepare"),
     "two objects": (b'{"prompt": "a"} {"prompt": "b"}', "not JSON: a second value begins at column 17"),
     "lone CR between objects": (b'{"prompt": "a"}\r{"prompt": "b"}', "not JSON: a second value begins at column 17"),
     "Latin-1": (
@@ -306,7 +309,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a message without role": ({"messages": [{"content": "a"}]}, "`messages[0].role` must be one of system"),
     "a role that is none": ({"role": "root", "content": "a"}, "`role` must be one of system, developer, user,"),
     "a role of a list": ({"role": [], "content": "a"}, "`role` must be one of"),
-    "content without role": ({"content": "a"}, "`role` must be one of"),
+    "content without role": ({"content": "a"}, wording("no-prompt-in-it-but-content")),
     "role without content": ({"role": "user"}, "`content` is empty"),
     "blank content": (user("  "), "`content` is empty"),
     "a part without its text": (user([{"type": "text"}]), "`content[0].text` must be a string"),

@@ -6,7 +6,7 @@ import pytest
 
 from obcd.coordinator.endpoints.state_messages import describe_shortage
 from obcd.core.endpoint.faults import model_missing
-from obcd.core.request.model_names import how_to_get, is_cloud, is_name
+from obcd.core.request.model_names import how_to_get, is_cloud, is_name, is_of_service
 from obcd.core.scheduling.missing_models import MissingModel
 from tests.golden.wording import wording
 
@@ -43,6 +43,34 @@ def test_model_of_the_cloud_is_not_to_be_pulled(name: str) -> None:
     ]
     assert not any("ollama pull" in text for text in told)
     assert all("ollama.com" in text for text in told)
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "gpt-4o-mini:latest"])
+def test_model_of_another_service_is_not_to_be_pulled_but_replaced(name: str) -> None:
+    told = [
+        how_to_get(name, LOCAL),
+        model_missing(name, 2, LOCAL).message,
+        describe_shortage(MissingModel(name), LOCAL),
+    ]
+    assert not any("ollama pull" in text for text in told)
+    assert all(wording("no-ollama-has-it-put-a") in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("o3-mini", True),
+        ("claude-sonnet-4", True),
+        ("text-embedding-3-small", True),
+        ("gemini-2.5-flash", True),
+        ("gpt-oss:20b", False),
+        ("gpt-neo", False),
+        ("olmo2", False),
+        ("o", False),
+    ],
+)
+def test_model_of_another_service_is_known_by_its_name(name: str, is_one: bool) -> None:
+    assert is_of_service(name) is is_one
 
 
 @pytest.mark.parametrize("name", ["cloud", "my-cloud", "cloud/model", "m:cloudy", "host:5000/my-cloud"])

@@ -53,7 +53,8 @@ def test_json_is_found(text: str, value: object) -> None:
     [
         ("", wording("it-is-empty")),
         (" \n\t", wording("it-is-empty")),
-        ("<think>for ever", wording("it-is-empty")),
+        ("<think>for ever", wording("its-thoughts-have-no-end")),
+        ("<think>hm</think>\n", wording("there-is-nothing-behind-its")),
         ("I cannot answer that.", wording("there-is-no-json-in-it")),
         ("as {name} said [sic]", wording("there-is-no-json-in-it")),
         ('[{"a": 1}, {"a": 2}, {"a"', wording("its-json-is-cut-short")),
@@ -129,6 +130,14 @@ def test_r04_boxes_of_a_list_do_not_stand_before_the_record() -> None:
         '<|channel|>analysis<|message|>{"city": "X"}<|end|><|channel|>final<|message|>{"city": "Bonn"}<|return|>',
         '<|start|>assistant<|channel|>analysis<|message|>{"city": "X"}<|end|>{"city": "Bonn"}<|return|>',
         'So <|channel|>commentary to=f <|constrain|>json<|message|>{"city": "X"}<|call|>{"city": "Bonn"}',
+        '<thought>{"city": "X"}</thought>{"city": "Bonn"}',
+        '[THINK]{"city": "X"}[/THINK]{"city": "Bonn"}',
+        'So: [THINK]{"city": "X"}[/THINK]{"city": "Bonn"}',
+        'See [1]. {"city": "X"}? No. [/THINK]{"city": "Bonn"}',
+        '<seed:think>{"city": "X"}</seed:think>{"city": "Bonn"}',
+        '◁think▷{"city": "X"}◁/think▷{"city": "Bonn"}',
+        '<|begin_of_thought|>{"city": "X"}<|end_of_thought|>{"city": "Bonn"}',
+        '<unused94>thought {"city": "X"}<unused95>{"city": "Bonn"}',
     ],
 )
 def test_r05_thoughts_are_never_the_source(text: str) -> None:
@@ -143,6 +152,8 @@ def test_r05_thoughts_are_never_the_source(text: str) -> None:
         '{"a": 1}</think>',
         '<|channel|>analysis<|message|>{"a": 1}',
         '<think>{"a"',
+        '[THINK]{"a": 1}',
+        'So [THINK]{"a": 1}[/THINK] No.',
     ],
 )
 def test_thoughts_alone_are_no_source_either(text: str) -> None:

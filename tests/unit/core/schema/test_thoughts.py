@@ -19,6 +19,13 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>"
         ("<think>a <think>b</think> c</think>Hello", Split("a <think>b</think> c", "Hello")),
         ("<think>the tag <think> is odd</think>Hello", Split("the tag <think> is odd", "Hello")),
         ("<think>the tag </thinking> too</think>Hello", Split("the tag </thinking> too", "Hello")),
+        ("<thought>hm</thought>Hello", Split("hm", "Hello")),
+        ("[THINK]hm[/THINK]Hello", Split("hm", "Hello")),
+        ("<seed:think>hm</seed:think>Hello", Split("hm", "Hello")),
+        ("◁think▷hm◁/think▷Hello", Split("hm", "Hello")),
+        ("<|begin_of_thought|>hm<|end_of_thought|>Hello", Split("hm", "Hello")),
+        ("<unused94>hm<unused95>Hello", Split("hm", "Hello")),
+        ("[THINK]hm</think>", Split("hm</think>", "", is_closed=False)),
         ("<think>hm", Split("hm", "", is_closed=False)),
         (f"{ANALYSIS}hm<|end|>{FINAL}Hello<|return|>", Split("hm", "Hello")),
         (f"<|start|>assistant{ANALYSIS}hm<|end|><|start|>assistant{ANALYSIS}so<|end|>{FINAL}Hi", Split("hm\nso", "Hi")),
@@ -28,6 +35,9 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>"
         ("hm</think>Hello", None),
         ("</think>Hello", None),
         ("<thinker>hm</thinker>", None),
+        ("[Think]hm[/Think]", None),
+        ("[thinking]hm", None),
+        ("<unused96>hm", None),
     ],
 )
 def test_thoughts_at_the_beginning_are_split_off(text: str, split: Split | None) -> None:
@@ -42,6 +52,8 @@ def test_thoughts_at_the_beginning_are_split_off(text: str, split: Split | None)
         "<think>hm</think>",
         "<think>hm</think>\n \n",
         "<think>a</think><think>b</think>",
+        "[THINK]a[/THINK]",
+        "◁think▷a◁/think▷",
         f"{ANALYSIS}hm<|end|>{FINAL}",
     ],
 )

@@ -28,6 +28,11 @@ def noted(*documents: dict[str, Any]) -> dict[str, int]:
         ({"prompt": "x", "temperature": 0, "max_tokens": 5}, ["max_tokens", "temperature"]),
         ({"prompt": "x", "suffix": "y", "raw": True}, ["raw", "suffix"]),
         ({"messages": [{"role": "user", "content": "x"}], "functions": []}, ["functions"]),
+        (
+            {"prompt": "x", "schema": {"type": "object"}, "option": {"seed": 1}, "image": "a.png"},
+            ["image", "option", "schema"],
+        ),
+        ({"prompt": "x", "schema": "CREATE TABLE a (b)", "option": "A", "parameters": 7}, []),
         ({"prompt": "x", "note": "y", "mrn": "0017"}, []),
         ({"prompt": "x", "options": {"temperature": 0}, "model": "m", "n": 2}, []),
         ({"role": "user", "content": "x", "images": ["iVBORw0KGgo="], "id": 3}, []),

@@ -81,3 +81,13 @@ def test_table_without_a_prompt_names_its_columns_and_the_near_one() -> None:
         check_columns(["id", " prompt ", "ward"])
     assert wording("rename-the-one-with-the-prompts-near") in str(error.value)
     assert wording("its-columns-are-id-prompt-ward") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "header", [["Why is the sky blue?"], ["a1", "Why is the sky blue?"], ["#exported", "by Ann"], ["My Survey"]]
+)
+def test_table_whose_first_line_is_perhaps_no_header_hears_of_one(header: list[str]) -> None:
+    with pytest.raises(FormError) as error:
+        check_columns(header)
+    assert str(error.value).endswith(wording("if-that-line-is-a-title"))
+    assert "{note}" not in str(error.value)
