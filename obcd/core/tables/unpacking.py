@@ -109,7 +109,9 @@ def unfold(blocks: Iterable[bytes], form: Form, most_bytes: int) -> Iterator[byt
 
 
 def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Iterator[bytes]:
-    """Yield the content of packed blocks, in blocks of at most `BLOCK_BYTES`.
+    """Yield the content of packed blocks, in blocks of at most `BLOCK_BYTES`, and half of that on average.
+
+    Small ones would cost the square of a line's length: readers append each to the line so far.
 
     Args:
         most_bytes: The largest size of the content.
@@ -120,6 +122,7 @@ def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Itera
     """
     members = _Members(packing)
     packed = unpacked = 0
+    held = bytearray()
     for block in blocks:
         for start in range(0, len(block), BLOCK_BYTES // 4):
             piece = block[start : start + BLOCK_BYTES // 4]
@@ -130,7 +133,12 @@ def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Itera
                     raise FormError(f"it is longer than {most_bytes} bytes unpacked ([spool] max_expanded_bytes)")
                 if unpacked > FREE_BYTES and unpacked > packed * MAX_RATIO:
                     raise FormError(f"it unpacks to more than {MAX_RATIO} times its size: send it unpacked")
-                yield part
+                if held and len(held) + len(part) > BLOCK_BYTES:
+                    yield bytes(held)
+                    held.clear()
+                held += part
+    if held:
+        yield bytes(held)
     members.end()
 
 
