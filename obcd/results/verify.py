@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
@@ -41,6 +43,8 @@ UNFINISHED = {
     ".partial": "a job that is still being answered",
     ".waiting": "a file that is not accepted yet, see why.txt in it",
 }
+#: The name of a file of a single answer, see `spool.outbox.response_files`.
+_RESPONSE_FILE = re.compile(r"(?P<epoch>\d{1,12})-(?P<line>\d{1,12})(?:-\d{1,9})?\.json", re.ASCII)
 #: Folders below an outbox: `outbox/<user>/<profile>/<job>/`.
 DEPTH = 3
 
@@ -199,7 +203,8 @@ def _verify_published(folder: Path, name: str, manifest: dict[str, object]) -> V
     is_kept = _value(manifest, "input.modified_kept") is not False
     modified = {MODIFIED} if _value(manifest, "input.modified_after_accept") is True and is_kept else set()
     failed = {ERRORS, RETRY} if _value(manifest, "counts.failures") else set()
-    _check_names(folder, {INPUT, RESPONSES, MANIFEST} | modified | failed, {STAMP}, problems)
+    files = _response_files(folder, manifest, problems)
+    _check_names(folder, {INPUT, RESPONSES, MANIFEST} | modified | failed, {STAMP} | files, problems)
     try:
         sums, requests = _pair(folder, manifest, problems)
         _check_digests(folder, manifest, problems)
@@ -246,6 +251,23 @@ def _follow(result: Verification, folder: Path, retries: Retries) -> Verificatio
         problems=tuple(problems.sentences),
         problem_count=problems.count,
     )
+
+
+def _response_files(folder: Path, manifest: dict[str, object], problems: Problems) -> set[str]:
+    """Return the names of the files of single answers (`files = true`), and tell whether each response has its own."""
+    if _value(manifest, "settings.files") is not True:
+        return set()
+    with suppress(OSError, ValueError, OverflowError, InputError):  # told elsewhere, or all these files are told
+        epoch = int(datetime.fromisoformat(str(_value(manifest, "times.accepted_at"))).timestamp())
+        named = [(name, _RESPONSE_FILE.fullmatch(name)) for name in os.listdir(folder)]
+        lines = {name: found["line"] for name, found in named if found and found["epoch"] == str(epoch)}
+        with _open_regular(folder, RESPONSES) as stream:
+            responses = sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
+        count = len(set(lines.values()))
+        if count != responses:
+            problems.add(f"{RESPONSES} has {responses} lines, and {count} of them have files of their own")
+        return set(lines)
+    return set()
 
 
 def _check_names(folder: Path, needed: set[str], allowed: set[str], problems: Problems) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,18 @@ from obcd.spool.folders.layout import Layout
 from obcd.spool.intake.acceptance import Accepted, Rejected, Repeated, accept
 from obcd.spool.outbox import publication
 from tests.golden.wording import wording
-from tests.unit.spool.spools import accept_bytes, answer, drop_of, failure, finish, make_layout, order_of, put, record
+from tests.unit.spool.spools import (
+    SETTINGS,
+    accept_bytes,
+    answer,
+    drop_of,
+    failure,
+    finish,
+    make_layout,
+    order_of,
+    put,
+    record,
+)
 
 #: Seven lines, one of them blank; line 4 is no prompt, and line 6 will fail.
 INPUT = (
@@ -165,6 +177,23 @@ def test_stamp_of_obcd_batch_belongs_to_the_folder(notes: Path) -> None:
     (notes / "response-files.json").write_text('{"epoch": 1}')
 
     assert check(notes).verdict is Verdict.COMPLETE
+
+
+def test_files_of_single_answers_belong_to_the_folder_of_a_job_that_has_them(layout: Layout) -> None:
+    files = b'{"prompt": "one", "n": 2}\n{"prompt": ""}\n{"prompt": "three"}\n'
+    header = accept_bytes(layout, files, settings=replace(SETTINGS, files=True))
+    record(layout, header.id, [answer(0, "a", seed=1), answer(1, "b", seed=2), answer(3, "c", line=3)])
+    folder = finish(layout, header)
+    epoch = int(header.accepted_at)
+
+    assert {path.name for path in folder.glob("*-*.json")} == {f"{epoch}-{rest}.json" for rest in ("1-0", "1-1", "3")}
+    assert check(folder).verdict is Verdict.COMPLETE
+
+    (folder / f"{epoch}-3.json").rename(folder / f"{epoch + 1}-3.json")
+    assert check(folder).problems == (
+        wording("lines-and-of-them-have-files", 2, 1),
+        f"{epoch + 1}-3.json{wording('no-such-file-belongs-here')}",
+    )
 
 
 def test_verifying_changes_nothing(notes: Path) -> None:
