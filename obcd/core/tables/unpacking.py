@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from obcd.core.tables.file_format import GZ, XZ, ZST, Form, why_no_reader
 from obcd.core.tables.foreign_files import foreign_format
@@ -22,11 +22,19 @@ FREE_MEMBERS, LEAST_MEMBER_BYTES = 1000, 256
 #: Most memory that one file may make its decompressor use: `xz -9` needs 65 MiB, `zstd --ultra -22` 128 MiB.
 MAX_WINDOW_LOG = 27
 MAX_MEMORY_BYTES = 2**MAX_WINDOW_LOG
-#: {packing: (its first bytes, its name)}
-_PACKINGS = {
-    GZ: (b"\x1f\x8b", "a gzip file"),
-    XZ: (b"\xfd7zXZ\x00", "an xz file"),
-    ZST: (b"\x28\xb5\x2f\xfd", "a zstd file"),
+
+
+class Packing(NamedTuple):
+    """How files of a packing begin, and what they are called."""
+
+    magic: bytes
+    name: str
+
+
+PACKINGS = {
+    GZ: Packing(b"\x1f\x8b", "a gzip file"),
+    XZ: Packing(b"\xfd7zXZ\x00", "an xz file"),
+    ZST: Packing(b"\x28\xb5\x2f\xfd", "a zstd file"),
 }
 
 
@@ -147,7 +155,7 @@ class _Members:
 
     def __init__(self, packing: str) -> None:
         self._ending = packing
-        self._magic, self._name = _PACKINGS[packing]
+        self._magic, self._name = PACKINGS[packing]
         self._make, self._error = _codec(packing)
         self._inner: Decompressor | None = None
         self._count = self._bytes = 0
