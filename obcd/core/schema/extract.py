@@ -16,9 +16,10 @@ import json
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import count
 
 from obcd.core.schema.near_json import NearReader
 from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of
@@ -129,6 +130,11 @@ _WORD = re.compile(r"\w")
 _BRACKETS = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 #: Most values of one answer that are looked at: more are no answer, and each takes 50 microseconds.
 MOST_VALUES = 1000
+#: Longest text that is searched, in characters; a longer one counts if all of it is JSON. Each mark of thoughts in it
+#: takes 300 bytes of memory.
+MOST_CHARS = 2**22
+#: Most brackets, fences and marks of thoughts that are looked at: each takes 10 to 30 microseconds.
+MOST_STEPS = 100_000
 #: Characters beside a value that are looked at for the sentence around it.
 _BESIDE = 100
 
@@ -151,7 +157,9 @@ def search_json(text: str) -> Search:
     whole = parse_strict(body)
     if isinstance(whole, Found):
         return Search((whole,), NoJson(""), thoughts, answer)
-    scan = _Scan(body, whole, NearReader(MAX_DEPTH))
+    if len(body) > MOST_CHARS:
+        return Search((), NoJson(f"it is not JSON, and longer than {MOST_CHARS} characters"), thoughts, answer)
+    scan = _Scan(body, whole, NearReader(MAX_DEPTH), count(1))
     scan.run()
     if scan.begin and not split:  # some templates write the opening tag themselves, so that only the closing one comes
         thoughts = body[: max(body.rfind(begin, 0, scan.begin) for begin in TAG_BEGINS)].strip()
@@ -213,7 +221,9 @@ class _Scan:
         is_cut: Whether the text ends inside a value that is not the beginning of an earlier one.
     """
 
-    def __init__(self, text: str, reason: NoJson, near: NearReader, *, is_block: bool = False) -> None:
+    def __init__(
+        self, text: str, reason: NoJson, near: NearReader, steps: Iterator[int], *, is_block: bool = False
+    ) -> None:
         self.values: list[Found] = []
         self.reason = self._reason_at_first = reason
         self.begin = 0
@@ -221,6 +231,7 @@ class _Scan:
         self._text = text
         self._all = len(text) - len(text.lstrip()), len(text.rstrip())
         self._near = near
+        self._steps = steps
         self._opener = -1
         self._fences = {} if is_block else {match.start(): match for match in _FENCE.finditer(text)}
         self._tags = {match.start(): match for match in MARK.finditer(text)}
@@ -237,6 +248,11 @@ class _Scan:
         """Find all values."""
         at: int | None = 0
         while at is not None:
+            if next(self._steps) > MOST_STEPS:
+                self.values.clear()
+                self.begin, self.is_cut = 0, False
+                self.reason = NoJson("it holds too many brackets to search")
+                return
             at = self._step(at)
 
     def _step(self, at: int) -> int | None:
@@ -277,7 +293,7 @@ class _Scan:
         if isinstance(inside, Found):
             self.values.append(inside)
             return behind
-        scan = _Scan(block, inside, self._near, is_block=True)
+        scan = _Scan(block, inside, self._near, self._steps, is_block=True)
         scan.run()
         self.values += scan.values
         if not scan.values and scan.reason != NO_JSON:

@@ -23,6 +23,8 @@ from obcd.text import describe_encoding, plural
 
 #: Most columns; further ones count only if they have a name.
 MAX_COLUMNS = 2000
+#: Most lines of one row: each takes 60 bytes of memory beside its text.
+MAX_ROW_LINES = 2**20
 #: {usual character between fields: its name in the plural}
 _SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTED = re.compile(r'"[^"]*"')
@@ -255,6 +257,11 @@ class CsvTable:
             self._has_end = raw.endswith(b"\n")
             text = raw.decode("utf-8", "surrogateescape")
             self._lines += 1
+            if len(self._held) >= MAX_ROW_LINES:
+                raise FormError(
+                    f"the row that begins in line {self._lines - len(self._held)} has more than {MAX_ROW_LINES} lines: "
+                    "is a quote open?"
+                )
             self._held.append(text)
             yield text
 

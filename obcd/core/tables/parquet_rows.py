@@ -28,6 +28,7 @@ from obcd.core.tables.csv_reader import Row, encoded
 from obcd.core.tables.csv_table import MAX_COLUMNS
 from obcd.core.tables.file_format import PARQUET, Form, why_no_reader
 from obcd.errors import CutOffError, FormError, LineError
+from obcd.memory_limit import memory_limit
 from obcd.text import printable
 
 MAGIC = b"PAR1"
@@ -35,6 +36,11 @@ MAGIC = b"PAR1"
 MOST_ROWS, BATCH_BYTES = 128, 2**22
 #: Largest part of a file (a row group) that is read, in bytes of its columns: pyarrow holds one in memory.
 MAX_GROUP_BYTES = 2**31
+#: Most memory that pyarrow may take to read a few rows, in bytes, whatever the file says of its sizes: its pages, and a
+#: GiB of addresses that it reserves and does not use.
+MAX_MEMORY_BYTES = 3 * 2**30
+#: What is read of a column at once, in bytes: without it, all of a row group.
+BUFFER_BYTES = 2**20
 
 
 @dataclass(slots=True)
@@ -80,11 +86,19 @@ class ParquetSheet:
             raise FormError(why)
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
         try:
-            with parquet.ParquetFile(arrow.PythonFile(file, mode="r")) as opened:
+            with parquet.ParquetFile(
+                arrow.PythonFile(file, mode="r"), buffer_size=BUFFER_BYTES, pre_buffer=False
+            ) as opened:
                 self._check_columns(opened)
-                for batch in opened.iter_batches(self._batch_size(opened.metadata), use_threads=False):
-                    for row in _plain_times(batch, arrow).to_pylist():
+                batches = opened.iter_batches(self._batch_size(opened.metadata), use_threads=False)
+                for part in _small_parts(batches):
+                    for row in _plain_times(part, arrow).to_pylist():
                         yield self._row(row)
+        except MemoryError:
+            raise FormError(
+                f"a part of it needs more than {MAX_MEMORY_BYTES} bytes of memory: write it with smaller row groups, "
+                "and without dictionaries"
+            ) from None
         except UnicodeDecodeError:
             raise FormError("a text in it is not UTF-8") from None
         except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -117,6 +131,21 @@ class ParquetSheet:
         except LineError as error:
             return Row(json.dumps([json.dumps(document)]).encode(), str(error))
         return Row(encoded(document))
+
+
+def _small_parts(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield the rows of batches, and each row of a large one alone.
+
+    A text in a dictionary is in memory once, however many rows have it; as Python's objects it is there for each row.
+    """
+    while True:
+        with memory_limit(MAX_MEMORY_BYTES):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        size = batch.num_rows if batch.nbytes <= 2 * BATCH_BYTES else 1
+        for start in range(0, batch.num_rows, size or 1):
+            yield batch.slice(start, size)
 
 
 def _as_line(row: dict[str, object]) -> dict[str, object]:

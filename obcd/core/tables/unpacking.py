@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from obcd.core.tables.file_format import GZ, XZ, ZST, Form, why_no_reader
 from obcd.core.tables.foreign_files import foreign_format
@@ -22,11 +22,19 @@ FREE_MEMBERS, LEAST_MEMBER_BYTES = 1000, 256
 #: Most memory that one file may make its decompressor use: `xz -9` needs 65 MiB, `zstd --ultra -22` 128 MiB.
 MAX_WINDOW_LOG = 27
 MAX_MEMORY_BYTES = 2**MAX_WINDOW_LOG
-#: {packing: (its first bytes, its name)}
-_PACKINGS = {
-    GZ: (b"\x1f\x8b", "a gzip file"),
-    XZ: (b"\xfd7zXZ\x00", "an xz file"),
-    ZST: (b"\x28\xb5\x2f\xfd", "a zstd file"),
+
+
+class Packing(NamedTuple):
+    """How files of a packing begin, and what they are called."""
+
+    magic: bytes
+    name: str
+
+
+PACKINGS = {
+    GZ: Packing(b"\x1f\x8b", "a gzip file"),
+    XZ: Packing(b"\xfd7zXZ\x00", "an xz file"),
+    ZST: Packing(b"\x28\xb5\x2f\xfd", "a zstd file"),
 }
 
 
@@ -109,7 +117,9 @@ def unfold(blocks: Iterable[bytes], form: Form, most_bytes: int) -> Iterator[byt
 
 
 def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Iterator[bytes]:
-    """Yield the content of packed blocks, in blocks of at most `BLOCK_BYTES`.
+    """Yield the content of packed blocks, in blocks of at most `BLOCK_BYTES`, and half of that on average.
+
+    Small ones would cost the square of a line's length: readers append each to the line so far.
 
     Args:
         most_bytes: The largest size of the content.
@@ -120,6 +130,7 @@ def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Itera
     """
     members = _Members(packing)
     packed = unpacked = 0
+    held = bytearray()
     for block in blocks:
         for start in range(0, len(block), BLOCK_BYTES // 4):
             piece = block[start : start + BLOCK_BYTES // 4]
@@ -130,7 +141,12 @@ def unpack(blocks: Iterable[bytes], most_bytes: int, packing: str = GZ) -> Itera
                     raise FormError(f"it is longer than {most_bytes} bytes unpacked ([spool] max_expanded_bytes)")
                 if unpacked > FREE_BYTES and unpacked > packed * MAX_RATIO:
                     raise FormError(f"it unpacks to more than {MAX_RATIO} times its size: send it unpacked")
-                yield part
+                if held and len(held) + len(part) > BLOCK_BYTES:
+                    yield bytes(held)
+                    held.clear()
+                held += part
+    if held:
+        yield bytes(held)
     members.end()
 
 
@@ -139,7 +155,7 @@ class _Members:
 
     def __init__(self, packing: str) -> None:
         self._ending = packing
-        self._magic, self._name = _PACKINGS[packing]
+        self._magic, self._name = PACKINGS[packing]
         self._make, self._error = _codec(packing)
         self._inner: Decompressor | None = None
         self._count = self._bytes = 0

@@ -19,6 +19,8 @@ from obcd.text import printable
 
 #: Most bytes that the rows of one answer may repeat of what stands around their list.
 MOST_REPEATED_BYTES = 2**26
+#: Most steps of a path; an answer is nested 200 deep at most.
+MOST_STEPS = 200
 _STEP = re.compile(r"(?P<key>[^.\[\]]+)|\[(?P<index>\d{1,9})\]|\[\*?\]")
 
 
@@ -63,6 +65,8 @@ class ItemPath:
             elif match["index"] is not None:
                 steps.append(int(match["index"]))
             left = left[match.end() :].removeprefix(".")
+        if len(steps) > MOST_STEPS:
+            raise UsageError(f"--rows has more than {MOST_STEPS} keys: no answer is nested so deep")
         return cls(text, tuple(steps))
 
     def rows(self, value: object) -> list[ItemRow] | NoJson:

@@ -17,7 +17,9 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO
 
-from obcd.core.tables.file_format import CSV, GZ, SUFFIX, TSV, form_of
+from obcd.core.tables.file_format import CSV, PARQUET, SUFFIX, TSV, form_of
+from obcd.core.tables.parquet_rows import MAGIC
+from obcd.core.tables.unpacking import PACKINGS
 from obcd.spool.folders import disk
 from obcd.spool.folders.disk_space import find_shortage, read_space
 from obcd.spool.folders.layout import Layout
@@ -27,6 +29,8 @@ FOLDER = "read"
 _PER_PROCESS = ("/dev/stdin", "/dev/fd/", "/proc/")
 #: The beginning of the name of a file that is not complete, and the digits of the digest in a folder's name.
 _PARTIAL, _DIGITS = ".partial-", 16
+#: {first bytes: the ending}
+_BEGINNINGS = {packing.magic: f"{SUFFIX}.{word}" for word, packing in PACKINGS.items()} | {MAGIC: f".{PARQUET}"}
 #: Bytes in which the header of a table is looked for.
 _HEAD_BYTES = 2**16
 #: Bytes between two checks of the free space.
@@ -92,11 +96,12 @@ def keep(layout: Layout, stream: IO[bytes], name: str, columns: Container[str], 
 
 
 def _ending(file: Path, columns: Container[str]) -> str:
-    """Return the ending for the name of a file without one: that of a packed file, of a table, or of JSON lines."""
+    """Return the ending for the name of a file without one: of a packed file, Parquet, a table, or JSON lines."""
     with open(file, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
-    if head.startswith(b"\x1f\x8b"):
-        return f"{SUFFIX}.{GZ}"
+    for beginning, ending in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return ending
     header = head.removeprefix(BOM_UTF8).split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
     for delimiter, kind in ((",", CSV), (";", CSV), ("\t", TSV)):
         if any(name.strip('"') in columns for name in header.split(delimiter)):

@@ -6,13 +6,17 @@ import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from backports import zstd
 
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import BatchOrder, BatchPlan, batch_layout, forget_kept, plan_batch
@@ -30,6 +34,12 @@ SETTINGS = Settings(model="llama3.2")
 
 def lines(*prompts: str) -> bytes:
     return b"".join(json.dumps({"prompt": prompt}).encode() + b"\n" for prompt in prompts)
+
+
+def parquet(table: dict[str, list[str]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(table), file)
+    return file.getvalue()
 
 
 class Work:
@@ -266,6 +276,9 @@ def test_fifo_and_process_substitution_are_read(work: Work) -> None:
     [
         (lines("one"), "stdin.jsonl"),
         (gzip.compress(lines("one"), mtime=0), "stdin.jsonl.gz"),
+        (lzma.compress(lines("one")), "stdin.jsonl.xz"),
+        (zstd.compress(lines("one")), "stdin.jsonl.zst"),
+        (parquet({"prompt": ["one"]}), "stdin.parquet"),
         (b"id,prompt\r\na,one\r\n", "stdin.csv"),
         (b'\xef\xbb\xbf"prompt"\none\n', "stdin.csv"),
         (b"id\tprompt\na\tone\n", "stdin.tsv"),

@@ -179,6 +179,21 @@ def test_stamp_of_obcd_batch_belongs_to_the_folder(notes: Path) -> None:
     assert check(notes).verdict is Verdict.COMPLETE
 
 
+def test_files_of_single_answers_belong_to_the_folder_of_a_job_that_has_them(layout: Layout) -> None:
+    files = b'{"prompt": "one", "n": 2}\n{"prompt": ""}\n{"prompt": "three"}\n'
+    header = accept_bytes(layout, files, settings=replace(SETTINGS, files=True))
+    record(layout, header.id, [answer(0, "a", seed=1), answer(1, "b", seed=2), answer(3, "c", line=3)])
+    folder = finish(layout, header)
+    epoch = int(header.accepted_at)
+
+    assert {path.name for path in folder.glob("*-*.json")} == {f"{epoch}-{rest}.json" for rest in ("1-0", "1-1", "3")}
+    assert check(folder).verdict is Verdict.COMPLETE
+
+    (folder / f"{epoch}-3.json").rename(folder / f"{epoch + 1}-3.json")
+    assert check(folder).verdict is Verdict.WRONG
+    assert check(folder).problem_count == 2
+
+
 def test_verifying_changes_nothing(notes: Path) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in notes.iterdir()}
     folder = notes.stat().st_mtime_ns

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from obcd.core.schema import extract
 from obcd.core.schema.extract import MAX_DEPTH, MOST_VALUES, Found, NoJson, find_json
 from tests.golden.wording import wording
 
@@ -240,3 +241,20 @@ def test_hostile_marks_take_linear_time(unit: str) -> None:
     find_json(text)
 
     assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("unit", ["{ ", "```\n", "</think>", "x [sic] "])
+def test_no_more_than_so_many_marks_are_looked_at(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    text = 'So: {"a": 1} ' + unit * 200
+    monkeypatch.setattr(extract, "MOST_STEPS", 100)
+
+    assert find_json(text) == NoJson(wording("it-holds-too-many-brackets"))
+    assert find_json('So: {"a": 1} ' + "{name} " * 90) == Found({"a": 1})
+
+
+def test_longer_text_counts_only_if_all_of_it_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "MOST_CHARS", 20)
+    text = '{"a": "' + 20 * "x" + '"}'
+
+    assert find_json(text) == Found({"a": 20 * "x"})
+    assert find_json(f"So: {text}") == NoJson(wording("it-is-not-json-and-longer", 20))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from obcd.core.tables import csv_table
 from obcd.core.tables.csv_reader import Sheet, to_csv
 from obcd.core.tables.csv_table import MAX_COLUMNS
 from obcd.errors import FormError
@@ -26,6 +27,14 @@ def test_rows_become_objects_by_the_names_of_the_header() -> None:
     found = read('\ufeffid,note\r\n1,"a ""b"",\r\nç"\r\n\r\n2,x'.encode())
 
     assert found == ([{"id": "1", "note": 'a "b",\r\nç'}, {"id": "2", "note": "x"}], ["", ""], "")
+
+
+def test_row_of_too_many_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_table, "MAX_ROW_LINES", 3)
+
+    assert read(b'id,note\n1,"a\nb\nc"\n2,x\n')[1] == ["", ""]
+    with pytest.raises(FormError, match=wording("has-more-than-3-lines")):
+        read(b'id,note\n1,x\n2,"a\nb\nc\nd"\n')
 
 
 def test_tabs_separate_in_tsv() -> None:

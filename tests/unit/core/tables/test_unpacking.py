@@ -30,6 +30,15 @@ def test_members_behind_each_other_and_padding_are_one_text(block: int) -> None:
     assert unpacked(raw, block=block) == TEXT + b"end"
 
 
+def test_tiny_members_come_in_large_blocks() -> None:
+    raw = b"".join(gzip.compress(bytes([65 + number % 26]) * 1000) for number in range(900))
+
+    parts = list(unpack([raw], 2**30))
+
+    assert b"".join(parts) == b"".join(bytes([65 + number % 26]) * 1000 for number in range(900))
+    assert len(parts) <= 900_000 // unpacking.BLOCK_BYTES + 2
+
+
 @pytest.mark.parametrize("left", [0, 1, 12, 5000, -1])
 def test_missing_end_is_told(left: int) -> None:
     with pytest.raises(CutOffError, match=wording("it-is-cut-off-the-end")):

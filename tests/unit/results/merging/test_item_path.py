@@ -24,6 +24,12 @@ def rows(path: str, value: Any) -> list[tuple[Any, dict[str, Any]]] | str:
     return found.reason if isinstance(found, NoJson) else [(row.item, dict(row.around)) for row in found]
 
 
+def test_path_that_is_deeper_than_any_answer_is_refused() -> None:
+    assert len(ItemPath.parse(".".join(["a"] * 200)).steps) == 200
+    with pytest.raises(UsageError, match=wording("rows-has-more-than-200")):
+        ItemPath.parse("a[0]" * 101)
+
+
 @pytest.mark.parametrize("path", ["items", "$.items", ".items", "items[]", "items[*]", "$.items[*]"])
 def test_a_path_may_be_written_as_jq_and_jsonpath_do(path: str) -> None:
     assert rows(path, {"items": [1, 2]}) == [(1, {}), (2, {})]

@@ -6,7 +6,9 @@ import hashlib
 import json
 import lzma
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from resource import RLIMIT_AS, RUSAGE_SELF, getrlimit, getrusage
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +20,10 @@ from obcd.config.settings import Settings
 from obcd.coordinator.batch import BatchOrder, plan_batch
 from obcd.core.request.lines import may_go_on
 from obcd.core.request.records import JobSettings
-from obcd.core.tables import file_format
+from obcd.core.tables import file_format, parquet_rows
 from obcd.core.tables.file_format import kept_name, why_not_taken
-from obcd.errors import InputError
+from obcd.core.tables.parquet_rows import ParquetSheet
+from obcd.errors import FormError, InputError
 from obcd.results.verify import Verdict, verify
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox.arrivals import Inbox, Key, is_ignored
@@ -178,6 +181,27 @@ def test_bad_cells_of_parquet_fail_alone_and_again(layout: Layout, tmp_path: Pat
 
     assert (header.requests, header.bad_lines) == (3, 2)
     assert load_job(layout, header.id).replay.counts.failures == 2
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_parquet_whose_dictionary_is_a_bomb_takes_bounded_memory(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 2**24]))
+    pq.write_table(pa.table({"prompt": texts}), tmp_path / "p", compression="zstd", store_schema=is_known)
+    monkeypatch.setattr(parquet_rows, "MAX_MEMORY_BYTES", 3 * 2**29)
+    rows = ParquetSheet(JobSettings(model="m").reading).rows
+    before, limits = getrusage(RUSAGE_SELF).ru_maxrss, getrlimit(RLIMIT_AS)
+
+    with open(tmp_path / "p", "rb") as file:
+        if is_known:  # as texts of a dictionary, which are in memory once
+            assert [len(row.line) > 2**24 for row in islice(rows(file), 4)] == [True] * 4
+        else:
+            with pytest.raises(FormError, match=wording("a-part-of-it-needs-more")):
+                list(rows(file))
+
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+    assert getrlimit(RLIMIT_AS) == limits
 
 
 @pytest.mark.parametrize("end", [-1, -100, 5])
