@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from obcd.config.places import usual_configuration, usual_root
 from obcd.config.settings import Host, Instance, Profile, Requests, Settings, Spool, Table, read_file, read_schema
+from obcd.core.request.lines import OPTION_TYPES
 from obcd.errors import ConfigurationError
 from obcd.text import printable
 
@@ -48,6 +49,15 @@ KEYS = sorted(
         if not field.exclude
     }
 )
+#: {name that people try first: what it is called here}
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("endpoint", "endpoints", "hosts", "instances", "servers"), '[ollama_instances], with "host:port" = 0'
+    ),
+    **dict.fromkeys(("system", "system_prompt"), "system_message"),
+    **dict.fromkeys(("json_schema", "response_format"), 'schema = "FILE"'),
+    "prompt_template": "template",
+}
 
 
 def find_configuration(given: str | None) -> Path | None:
@@ -177,6 +187,8 @@ def _sentence(item: ErrorDetails) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(parts[-1], KEYS, 1)
         guess = f"did you mean `{near[0]}`? " if near else ""
+        if parts[-1] in _ELSEWHERE or parts[-1] in OPTION_TYPES:
+            guess = f"write {_ELSEWHERE.get(parts[-1], f'options = {{{parts[-1]} = …}}')}; "
         if near == [parts[-1]]:  # it is a key of another table
             places = ["the top level"] if parts[-1] in Settings.model_fields else []
             places += [f"[{table}]" for table, model in TABLES.items() if parts[-1] in model.model_fields]

@@ -108,6 +108,18 @@ FAULTS = {
         "modle = 'x'",
         "is wrong at modle: unknown key; did you mean `model`? `obcd check --keys` lists the keys there are",
     ),
+    "endpoints by another name": (
+        'endpoints = ["gpu1:11434"]',
+        'is wrong at endpoints: unknown key; write [ollama_instances], with "host:port" = 0; `obcd check',
+    ),
+    "an option of Ollama at the top": (
+        "temperature = 0",
+        "is wrong at temperature: unknown key; write options = {temperature = …}; `obcd check",
+    ),
+    "the system message by another name": (
+        "[profiles.a]\nsystem = 'x'",
+        "is wrong at profiles.a.system: unknown key; write system_message; `obcd check",
+    ),
     "an unknown table": ("[request]", "is wrong at request: unknown key; did you mean `requests`? `obcd check --keys`"),
     "an unknown key in a table": (
         "[requests]\nnumctx = 1",
