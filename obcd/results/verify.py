@@ -254,10 +254,10 @@ def _follow(result: Verification, folder: Path, retries: Retries) -> Verificatio
 
 
 def _response_files(folder: Path, manifest: dict[str, object], problems: Problems) -> set[str]:
-    """Return the names of the files of single answers (`files = true`), and tell whether each response has its own."""
+    """Return the names of the files of single answers (`files = true`); it is a problem if a response has none."""
     if _value(manifest, "settings.files") is not True:
         return set()
-    with suppress(OSError, ValueError, OverflowError, InputError):  # told elsewhere, or all these files are told
+    with suppress(OSError, ValueError, OverflowError, InputError):  # a problem elsewhere, or each of these files is one
         epoch = int(datetime.fromisoformat(str(_value(manifest, "times.accepted_at"))).timestamp())
         named = [(name, _RESPONSE_FILE.fullmatch(name)) for name in os.listdir(folder)]
         lines = {name: found["line"] for name, found in named if found and found["epoch"] == str(epoch)}
