@@ -25,7 +25,8 @@ from obcd.coordinator.clerk.calls import (
     is_large_job,
 )
 from obcd.coordinator.clerk.clerk_pair import ClerkPair
-from obcd.spool.job.job_folder import JobHeader
+from obcd.core.tables.unpacking import MAX_RATIO
+from obcd.spool.job.job_folder import Converted, JobHeader
 from obcd.workers.pool import REFUSED_SECONDS
 from tests.unit.spool.spools import SETTINGS, make_layout
 
@@ -129,6 +130,14 @@ def test_what_is_large() -> None:
     assert not is_large_job(usual)
     assert is_large_job(replace(usual, requests=LARGE_REQUESTS + 1))
     assert is_large_job(replace(usual, size=LARGE_BYTES + 1))
+    assert is_large_job(replace(usual, size=1, converted=Converted("", LARGE_BYTES + 1)))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.xz", "a.json.zst", "a.parquet"])
+def test_what_may_grow_is_large_earlier(name: str) -> None:
+    assert not is_large_file(LARGE_BYTES // MAX_RATIO, name)
+    assert is_large_file(LARGE_BYTES // MAX_RATIO + 1, name)
+    assert not is_large_file(LARGE_BYTES, "a.csv")
 
 
 def test_clerk_ends_in_the_middle_of_a_call_when_its_coordinator_has_gone() -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from obcd.core.tables.file_format import PARQUET, Form, form_of
+from obcd.core.tables.unpacking import MAX_RATIO
 from obcd.spool.folders.layout import Layout
 from obcd.spool.inbox import control
 from obcd.spool.inbox.control import Control, JobControls
@@ -60,14 +62,20 @@ class ClerkCall(ABC, Generic[Result]):
         """Execute the call; runs in the clerk's process."""
 
 
-def is_large_file(size: int) -> bool:
-    """Return whether accepting a file of so many bytes takes long."""
-    return size > LARGE_BYTES
+def is_large_file(size: int, name: str = "") -> bool:
+    """Return whether accepting a file of so many bytes may take long.
+
+    Args:
+        name: Its name: what is packed, and Parquet, can be so many times as much.
+    """
+    form = form_of(name) or Form()
+    return size * (MAX_RATIO if form.is_packed or form.kind == PARQUET else 1) > LARGE_BYTES
 
 
 def is_large_job(header: JobHeader) -> bool:
     """Return whether reading or publishing a job takes long."""
-    return is_large_file(header.size) or header.requests > LARGE_REQUESTS
+    size = header.size if header.converted is None else max(header.size, header.converted.size)
+    return is_large_file(size) or header.requests > LARGE_REQUESTS
 
 
 # --- files of the inbox ----------------------------------------------------------------------------------------------
@@ -89,7 +97,7 @@ class _FileCall(ClerkCall[Result]):
     @property
     def is_large(self) -> bool:
         """Whether the file is large."""
-        return is_large_file(self.order.drop.identity.size)
+        return is_large_file(self.order.drop.identity.size, self.order.drop.key.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Admission:
         """Add a settled drop; it replaces an older one of the same name."""
         for drops in self._lines.values():
             drops.pop(drop.key, None)
-        self._lines[drop.identity.uid, is_large_file(drop.identity.size)][drop.key] = drop
+        self._lines[drop.identity.uid, is_large_file(drop.identity.size, drop.key.name)][drop.key] = drop
 
     def keep_only(self, keys: set[Key]) -> None:
         """Forget drops that have left the inbox."""

@@ -213,7 +213,7 @@ class DropIntake:
     def _hand_out(self) -> None:
         """Give each clerk the next drops, up to the number that may be with it."""
         for is_large in (False, True):
-            asked = sum(is_large_file(drop.identity.size) == is_large for drop in self._asked.values())
+            asked = sum(is_large_file(drop.identity.size, drop.key.name) == is_large for drop in self._asked.values())
             for _ in range(asked, AT_THE_CLERK):
                 drop = self._admission.take_next(is_large=is_large) if self._is_open else None
                 if drop is None:

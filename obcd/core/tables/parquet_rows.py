@@ -27,8 +27,8 @@ from obcd.core.tables.csv_cells import DOORS, check_columns, keys_of, read_value
 from obcd.core.tables.csv_reader import Row, encoded
 from obcd.core.tables.csv_table import MAX_COLUMNS
 from obcd.core.tables.file_format import PARQUET, Form, why_no_reader
+from obcd.core.tables.memory_limit import memory_limit
 from obcd.errors import CutOffError, FormError, LineError
-from obcd.memory_limit import memory_limit
 from obcd.text import printable
 
 MAGIC = b"PAR1"

@@ -1,7 +1,4 @@
-"""A limit on the memory that libraries take for what others wrote.
-
-Floor 0: imports nothing of obcd.
-"""
+"""A limit on the memory that a library takes for what others wrote."""
 
 from __future__ import annotations
 
