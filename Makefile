@@ -10,9 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo unit golden coverage test test-engines real lint bench soak clean
 help:
 	@echo "make demo    install, then run an example job with real inference on this machine's CPU"
-	@echo "make unit    install, then run the unit and property tests (a minute)"
+	@echo "make unit    install, then run the unit and property tests (a minute and a half)"
 	@echo "make coverage  the same with a report of the branches that they take; fails below the floor"
-	@echo "make test    install, then run the tests except engines, soak and bench (five minutes on two cores)"
+	@echo "make test    install, then run the tests except engines, soak and bench (six minutes on two cores)"
 	@echo "make test-engines  install a CPU inference engine, then run the tests of the demo and of real inference (three minutes)"
 	@echo "make real OLLAMA=/path/to/ollama  hold obcd to your own Ollama, of any version, and print what differs (ten minutes)"
 	@echo "make golden  run what holds commands, files and sentences; OBCD_GOLDEN=write rewrites them"
