@@ -16,7 +16,8 @@ from obcd.core.answer.fault_kinds import FaultKind
 from obcd.core.answer.outcomes import KeptAnswer
 from obcd.core.answer.vectors import read_vectors, why_no_vectors
 from obcd.core.endpoint.faults import Fault, Harm, Remedy
-from obcd.core.request.lines import OPTION_TYPES, parse_object
+from obcd.core.request.json_objects import parse_object
+from obcd.core.request.lines import OPTION_TYPES
 from obcd.core.request.records import Kind, Request
 from obcd.errors import LineError
 from obcd.ollama.repetition import ends_in_repetition

@@ -10,7 +10,7 @@ from functools import partial
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-from obcd.core.request.lines import is_blank_line
+from obcd.core.request.json_objects import is_blank_line
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.converting import LineShape, columns_of, read_ours, write_cells, write_line
 from obcd.core.tables.csv_cells import sheet_of

@@ -135,7 +135,7 @@ def test_unload_costs_no_line(ollama_folder: Path, coordinate: Coordinate, table
         assert_all_answered(done, table, server, "ollama stop, 3 times")
 
 
-class Stranger(threading.Thread):
+class OtherClient(threading.Thread):
     """Another client, which needs the model with another context: each request makes the server load it again."""
 
     def __init__(self, server: RealOllama) -> None:
@@ -145,7 +145,7 @@ class Stranger(threading.Thread):
         #: {status: how often}
         self.statuses: dict[int, int] = {}
 
-    def __enter__(self) -> Stranger:
+    def __enter__(self) -> OtherClient:
         self.start()
         return self
 
@@ -164,13 +164,13 @@ class Stranger(threading.Thread):
 def test_full_queue_costs_no_line(ollama_folder: Path, coordinate: Coordinate, table: list[str]) -> None:
     with RealOllama(ollama_folder, OLLAMA_NUM_PARALLEL="2", OLLAMA_MAX_QUEUE="1") as server:
         coordinator = coordinate(server, 4)
-        with Stranger(server) as stranger:
+        with OtherClient(server) as other:
             drop(coordinator, questions(LINES))
             wait_for(coordinator, 0.6)
         done = coordinator.published(timeout=JOB_SECONDS)
 
         busy = server.log.read_text("utf-8", "replace").count("| 503 |")
-        assert_all_answered(done, table, server, f"MAX_QUEUE=1, a stranger; {busy} times busy, {stranger.statuses}")
+        assert_all_answered(done, table, server, f"MAX_QUEUE=1, another client; {busy} times busy, {other.statuses}")
 
 
 def test_poison_fails_alone(
@@ -249,7 +249,9 @@ def test_throughput_beside_the_best_fixed_client(
             begin = 1000 * (turn + 1)
             texts = [line["prompt"] for line in questions(begin + LINES, begin)]
             drop(coordinator, questions(begin + LINES, begin), f"round{turn}")
-            ours = coordinator.published(f"round{turn}", JOB_SECONDS).manifest["times"]["span_seconds"]
+            done = coordinator.published(f"round{turn}", JOB_SECONDS)
+            done.assert_complete(len(texts))
+            ours = done.manifest["times"]["span_seconds"]
             fixed = {count: plain_seconds(server, texts, count) for count in sorted({parallel, parallel + 1})}
             ratios.append(min(fixed.values()) / ours)
             table.append(

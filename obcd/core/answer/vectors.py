@@ -12,7 +12,7 @@ from obcd.errors import LineError
 def read_vectors(body: bytes) -> dict[str, object]:
     """Parse a reply of /api/embed: one JSON object without NaN and Infinity.
 
-    A vector is a thousand numbers, so the stricter `lines.parse_object` would take ten times as long.
+    A vector is a thousand numbers, so the stricter `json_objects.parse_object` would take ten times as long.
 
     Raises:
         LineError: If it is anything else.

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from obcd.core.request.conversation import data_sets
 from obcd.core.request.conversation.messages import read_message, read_messages
+from obcd.core.request.json_objects import is_conversation, kind_of, parse_object
 from obcd.core.request.keys.dropped_keys import Dropped, why_misspelt
 from obcd.core.request.keys.near_keys import why_no_prompt
 from obcd.core.request.openai import anthropic_batches
@@ -36,13 +36,10 @@ from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.request.templates import fill, is_blank
 from obcd.core.request.tools import check_tools
 from obcd.core.schema.schemas import check_schema
-from obcd.core.schema.strict_json import DECODER, RepeatedKeyError, depth_of, place_of_bad_number, short_key
+from obcd.core.schema.strict_json import short_key
 from obcd.core.schema.wrapping import unwrapped, why_no_schema
 from obcd.errors import LineError
-from obcd.text import describe_encoding
 
-#: Deepest nesting of a line: real chat lines need six levels, a strict schema of ten levels in OpenAI's envelope 60.
-MAX_DEPTH = 100
 #: Longest `id`, in characters of its JSON form.
 MAX_ID_LENGTH = 512
 #: The id of a failed line is not repeated if it is longer; characters of its JSON.
@@ -72,12 +69,7 @@ OURS_DOORS = ("prompt", "messages", "complete", "embed", "role", "content")
 LAST_ANSWER = "last_assistant"
 THINK_LEVELS = ("low", "medium", "high", "max")
 
-#: What a blank line consists of, and what may stand around an element of an array or a sequence (RS: RFC 7464).
-_NOTHING, _AROUND = b" \t\n\r\v\f\x1a\x1e", " \t\n\r\x1a\x1e"
 
-_COMMENTS = ("//", "#", "/*")
-#: What may be missing its end behind the place of an error: nothing, a number, a word, an escape.
-_UNFINISHED = re.compile(r"[-+.\w\\]{0,10}")
 #: {`type` of OpenAI's response_format without a schema: `format`}
 _OPENAI_FORMATS = {"json_object": "json", "text": ""}
 
@@ -142,7 +134,7 @@ def translate(document: dict[str, object], dropped: Dropped) -> Translated | Non
     """
     if is_asked(document):
         return Translated(to_ours(document, dropped), {})
-    if _is_conversation(document.get("prompt")) and document.get("messages") is None:  # as TRL has it
+    if is_conversation(document.get("prompt")) and document.get("messages") is None:  # as TRL has it
         return Translated(
             {**{key: document[key] for key in document if key != "prompt"}, "messages": document["prompt"]}, {}
         )
@@ -207,94 +199,6 @@ def id_of_failed(raw: bytes, line: int, reading: Reading, *, asks_openai: bool) 
     return line if has_none or length > MAX_FAILED_ID_LENGTH else value
 
 
-def is_blank_line(raw: bytes) -> bool:
-    """Return whether a line, or a part of one, holds nothing: white space, or marks of DOS and of sequences."""
-    return not raw.strip(_NOTHING)
-
-
-def parse_object(raw: bytes) -> dict[str, object]:
-    """Parse one JSON object strictly: UTF-8, finite numbers, no repeated keys, bounded depth.
-
-    A comma before or behind the object is passed over: such a line is an element of an array without its brackets. A
-    list of messages is a conversation.
-
-    Raises:
-        LineError: If it is anything else.
-    """
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        what = describe_encoding(raw).removeprefix("not UTF-8")
-        raise LineError(f"not UTF-8 at byte {error.start + 1}{what}") from None
-    if text.startswith("\ufeff"):
-        raise LineError("a byte order mark in the middle of the file: remove it")
-    document = _parse(text)
-    if not isinstance(document, dict):
-        if not _has_roles(document):
-            raise LineError(f'{_kind(document)} where an object is needed: {{"prompt": "…"}}')
-        document = dict[str, object](messages=document)
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth_of(document) > MAX_DEPTH:
-        raise LineError(f"nested deeper than {MAX_DEPTH} levels")
-    return document
-
-
-def _parse(text: str) -> object:
-    """Parse one JSON value strictly.
-
-    Raises:
-        LineError: If it is not valid.
-    """
-    try:
-        return _decode(text)
-    except RepeatedKeyError:
-        raise
-    except LineError as error:
-        place = place_of_bad_number(text)
-        raise LineError(f"{error}: write null for `{place}`, or remove it" if place else str(error)) from None
-    except json.JSONDecodeError as error:
-        raise LineError(_json_sentence(error)) from None
-    except RecursionError:
-        raise LineError(f"nested deeper than {MAX_DEPTH} levels") from None
-    except (ValueError, MemoryError):
-        raise LineError("a number in it has too many digits") from None
-
-
-def _decode(text: str) -> object:
-    """Decode a text without what may stand around an element of an array."""
-    try:
-        return DECODER.decode(text)
-    except json.JSONDecodeError:
-        bare = text.strip(_AROUND)
-        bare = bare.removeprefix(",").removesuffix(",").strip(_AROUND)
-        if len(bare) == len(text.strip(" \t\r\n")):
-            raise
-        try:
-            return DECODER.decode(bare)
-        except json.JSONDecodeError:
-            pass
-        raise
-
-
-def may_go_on(raw: bytes) -> bool:
-    """Return whether a line that is not a JSON object may be the beginning of one: its fault is its end."""
-    if b"\0" in raw:  # as a crash leaves it
-        return True
-    try:
-        text = raw.decode("utf-8").lstrip("\ufeff").strip(_AROUND)
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    try:
-        DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # the rest of something else, unless it is a comment
-            return not text.startswith(_COMMENTS, error.pos)
-        is_begun = text.startswith(("{", ",", "["))
-        return is_begun and (error.msg.startswith("Unterminated") or _UNFINISHED.fullmatch(text, error.pos) is not None)
-    except (LineError, ValueError, RecursionError, MemoryError):
-        return True
-    return False
-
-
 def check_options(options: object, place: str = "options", dropped: Dropped | None = None) -> Mapping[str, object]:
     """Check Ollama options, of a line or of the configuration; return them without those that the profile ignores.
 
@@ -302,7 +206,7 @@ def check_options(options: object, place: str = "options", dropped: Dropped | No
         LineError: If a key is unknown, of a wrong type or out of range; it names the key.
     """
     if not isinstance(options, dict):
-        raise LineError(f"`{place}` must be an object, not {_kind(options)}")
+        raise LineError(f"`{place}` must be an object, not {kind_of(options)}")
     if dropped is not None:
         options = {
             key: value for key, value in options.items() if key in OPTION_TYPES or not dropped.excuses(place, key)
@@ -313,7 +217,7 @@ def check_options(options: object, place: str = "options", dropped: Dropped | No
             raise LineError(f"`{place}.{short_key(key)}` is not an option of Ollama")
         if not _fits(value, needed):
             is_fraction = needed is _WHOLE and isinstance(value, float)
-            kind = "one with a point or an exponent" if is_fraction else _kind(value)
+            kind = "one with a point or an exponent" if is_fraction else kind_of(value)
             raise LineError(f"`{place}.{key}` must be {needed}, not {kind}")
         low, high = OPTION_RANGES.get(key, WHOLE_RANGE)
         if needed is _WHOLE and not low <= value <= high:
@@ -369,14 +273,6 @@ def _row_request(row: dict[str, object], line: int, template: str, id_field: str
         messages=[{"role": "user", "content": prompt}],
         extra={key: value for key, value in row.items() if key != id_field},
     )
-
-
-def _has_roles(document: object) -> TypeGuard[list[dict[str, object]]]:
-    return _is_conversation(document) and all("role" in message for message in document)
-
-
-def _is_conversation(prompt: object) -> TypeGuard[list[dict[str, object]]]:
-    return isinstance(prompt, list) and bool(prompt) and all(isinstance(message, dict) for message in prompt)
 
 
 def _plain_request(document: dict[str, object], line: int) -> Request:
@@ -453,7 +349,7 @@ def _complete_request(document: dict[str, object], line: int, dropped: Dropped) 
     _refuse_other_kinds(document, Kind.COMPLETE, "complete")
     raw = document.get("raw") or False
     if not isinstance(raw, bool):
-        raise LineError(f"`raw` must be true or false, not {_kind(raw)}")
+        raise LineError(f"`raw` must be true or false, not {kind_of(raw)}")
     if raw and document.get("system"):
         raise LineError("both `raw` and `system`: a raw prompt is sent alone")
     form, remarks = _read_format(document.get("format"))
@@ -518,7 +414,7 @@ def _options(document: dict[str, object], dropped: Dropped) -> Mapping[str, obje
 def _logprobs(document: dict[str, object]) -> int | None:
     wanted, most = document.get("logprobs"), document.get("top_logprobs")
     if wanted is not None and not isinstance(wanted, bool):
-        raise LineError(f"`logprobs` must be true or false, not {_kind(wanted)}")
+        raise LineError(f"`logprobs` must be true or false, not {kind_of(wanted)}")
     if most is None:
         return 0 if wanted else None
     if not (_is_whole(most) and 0 <= most <= MAX_LOGPROBS):
@@ -530,7 +426,7 @@ def _logprobs(document: dict[str, object]) -> int | None:
 
 def _text(value: object, place: str, *, may_be_empty: bool = False) -> str:
     if not isinstance(value, str):
-        raise LineError(f"{place} must be a string, not {_kind(value)}")
+        raise LineError(f"{place} must be a string, not {kind_of(value)}")
     if not may_be_empty and not value.strip():
         raise LineError(f"{place} is empty")
     return value
@@ -575,25 +471,3 @@ def _fits(value: object, needed: str) -> bool:
     if needed is _NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _kind(value: object) -> str:
-    """Return the kind of a JSON value for a sentence; never its content."""
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else "a date")  # a date of TOML
-
-
-def _is_comment(error: json.JSONDecodeError) -> bool:
-    """Return whether a comment stands where JSON does not go on; a text may begin with `#`, as a heading."""
-    return error.doc.startswith(_COMMENTS, error.pos) and (error.doc[error.pos] != "#" or "{" in error.doc)
-
-
-def _json_sentence(error: json.JSONDecodeError) -> str:
-    begin = error.doc.lstrip()[:1]
-    if error.msg.startswith(("Extra data", "Expecting value", "Expecting property name")) and _is_comment(error):
-        return f"not JSON: a comment begins at column {error.colno}, and JSON has none: remove it"
-    if error.msg == "Extra data":
-        return f"not JSON: a second value begins at column {error.colno}"
-    sentence = f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-    is_text = begin.isprintable() and begin not in "{}[]\":,'" and error.msg == "Expecting value"
-    return sentence + (" (obcd prepare - < FILE makes prompts of lines of plain text)" if is_text else "")

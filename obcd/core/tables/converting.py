@@ -13,8 +13,9 @@ from dataclasses import fields, replace
 from enum import StrEnum
 
 from obcd.core.request.conversation.messages import read_message, read_messages
+from obcd.core.request.json_objects import parse_object
 from obcd.core.request.keys.dropped_keys import Dropped
-from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, parse_object, translate
+from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, parse_line, translate
 from obcd.core.request.openai.constraints import EFFORTS
 from obcd.core.request.openai.openai_request import CHAT, COMPLETIONS, EMBEDDINGS
 from obcd.core.request.openai.parts import NUMBERS, WHOLES

@@ -15,8 +15,9 @@ import json
 from collections.abc import Container, Mapping, Sequence
 
 from obcd.core.request.conversation.data_sets import OBEYED
+from obcd.core.request.json_objects import parse_object
 from obcd.core.request.keys.near_keys import describe_key, find_near, name_keys, suggest_template
-from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS, parse_object
+from obcd.core.request.lines import KIND_KEYS, MESSAGE_KEYS, THINK_LEVELS
 from obcd.core.request.records import Kind
 from obcd.core.request.rows import Reading
 from obcd.core.tables.csv_reader import Sheet

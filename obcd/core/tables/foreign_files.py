@@ -64,8 +64,8 @@ _ZIPPED = (
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:(\?xml|\?mso)|!doctype html|html)", re.IGNORECASE)
 #: UTF-16 without its mark, whose text begins with ASCII.
 _UTF16 = re.compile(rb"(?:[\t\n\r -~]\0){8}|(?:\0[\t\n\r -~]){8}")
-#: What a file is whose lines are not UTF-8 (`lines.parse_object`, `csv_reader`): Excel's plain "CSV" has the encoding
-#: of its country.
+#: What a file is whose lines are not UTF-8 (`json_objects.parse_object`, `csv_reader`): Excel's plain "CSV" has the
+#: encoding of its country.
 OTHER_ENCODING = 'not UTF-8 (but Latin-1, perhaps): save it as UTF-8, a table as "CSV UTF-8"'
 #: The bytes from the beginning that are needed.
 HEAD_BYTES = 2**14

@@ -18,7 +18,8 @@ from obcd.core.answer.counts import Counts
 from obcd.core.answer.openai.openai_response import custom_id_of, is_openai_line, to_record
 from obcd.core.answer.record_codec import is_record_empty
 from obcd.core.answer.vectors import why_no_vectors
-from obcd.core.request.lines import id_of_failed, is_blank_line, parse_line, parse_object
+from obcd.core.request.json_objects import is_blank_line, parse_object
+from obcd.core.request.lines import id_of_failed, parse_line
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.schema.strict_json import refuse_constant

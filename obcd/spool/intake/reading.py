@@ -20,8 +20,9 @@ from typing import IO
 from obcd.core.answer.record_codec import encode
 from obcd.core.endpoint.faults import bad_line
 from obcd.core.request.context import ContextPlan, Gauge, check_text
+from obcd.core.request.json_objects import is_blank_line, may_go_on, parse_object
 from obcd.core.request.keys.ignored_keys import note_nameless, note_schema, note_unobeyed
-from obcd.core.request.lines import is_blank_line, may_go_on, parse_line, parse_object
+from obcd.core.request.lines import parse_line
 from obcd.core.request.openai.custom_ids import CustomIds
 from obcd.core.request.openai.openai_request import endpoint_of
 from obcd.core.request.records import JobSettings, Request, Signature, answers_of, nth_request, signature_of

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from obcd.clock import wall
+from obcd.core.request.json_objects import is_blank_line
 from obcd.core.request.keys.ignored_keys import note_nameless, note_unobeyed
-from obcd.core.request.lines import is_blank_line, parse_line
+from obcd.core.request.lines import parse_line
 from obcd.core.request.rows import PLAIN, Reading
 from obcd.core.tables.csv_cells import sheet_of
 from obcd.core.tables.csv_lines import split_lines

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from obcd.core.request.lines import MAX_DEPTH, MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
+from obcd.core.request.json_objects import MAX_DEPTH
+from obcd.core.request.lines import MAX_ID_LENGTH, check_format, check_options, check_think, parse_line
 from obcd.core.request.records import Kind, Request
 from obcd.core.request.rows import Reading
 from obcd.errors import LineError

@@ -18,7 +18,7 @@ from backports import zstd
 
 from obcd.config.settings import Settings
 from obcd.coordinator.batch import BatchOrder, plan_batch
-from obcd.core.request.lines import may_go_on
+from obcd.core.request.json_objects import may_go_on
 from obcd.core.request.records import JobSettings
 from obcd.core.tables import file_format, parquet_rows
 from obcd.core.tables.file_format import kept_name, why_not_taken
