@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 
 import click
 
@@ -166,32 +166,24 @@ def _writer(
     is_for_spreadsheets: bool,
 ) -> Writer:
     """Return the writer of a format; it collects rows on the output's disk (/tmp is often memory)."""
-    writer = _new_writer(kind, stream, fields, output, rows, is_for_spreadsheets=is_for_spreadsheets)
-    if rows is not None and isinstance(writer, RowWriter):
-        writer.item_keys = rows.keys
-    return writer
-
-
-def _new_writer(
-    kind: Format,
-    stream: BinaryIO,
-    fields: tuple[str, ...],
-    output: Path | None,
-    rows: ItemPath | None,
-    *,
-    is_for_spreadsheets: bool,
-) -> Writer:
     folder = None if output is None else output.parent
+    keys = None if rows is None else rows.keys
     match kind:
         case Format.JSON | Format.JSONL:
             values = JsonWriter(stream) if kind is Format.JSON else JsonlWriter(stream)
-            return ObjectsWriter(values, fields, folder) if fields or (rows is not None and rows.keys) else values
+            if not fields and not keys:
+                return values
+            writer: RowWriter = ObjectsWriter(values, fields, folder)
         case Format.CSV:
-            return CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
+            writer = CsvWriter(stream, fields, folder, is_for_spreadsheets=is_for_spreadsheets)
         case Format.PARQUET:
-            return ParquetWriter(stream, fields, folder)
+            writer = ParquetWriter(stream, fields, folder)
         case Format.SQLITE:
-            return SqliteWriter(stream, fields, folder)
+            writer = SqliteWriter(stream, fields, folder)
+        case _:
+            assert_never(kind)
+    writer.item_keys = keys
+    return writer
 
 
 def _say_hints(writer: Writer, done: Merged, *, is_for_spreadsheets: bool) -> None:
