@@ -176,7 +176,8 @@ def describe(error: OSError) -> str:
 
 def _place(error: OSError) -> str:
     """Return which function of obcd failed: without a file name, this is the only hint for the reader."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "obcd" in Path(frame.filename).parts]
+    ours = Path(__file__).parents[1]  # and not any folder called obcd: a checkout with .venv in it has that name too
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(ours)]
     return f"in {Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else type(error).__name__
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -19,11 +19,11 @@ from tests.support import obcd_command
 
 
 def failing(error: BaseException) -> click.Command:
-    @click.command()
-    def fail() -> None:
-        raise error
-
-    return fail
+    """Return a command of a library that lies in a checkout of the name obcd, as with its .venv."""
+    found: dict[str, Callable[[], None]] = {}
+    library = "def fail():\n    raise error\n"
+    exec(compile(library, "/home/ann/obcd/.venv/lib/other.py", "exec"), {"error": error}, found)
+    return click.command()(found["fail"])
 
 
 @pytest.mark.parametrize(
