@@ -41,9 +41,11 @@ settings.load_profile("quick")
 def pytest_configure() -> None:
     """Put temporary folders in memory, unless TMPDIR says where: syncs wait for a disk, and no test needs one.
 
-    A shell starts what runs in its background with SIGINT ignored, and children would inherit that: Ctrl-C is tested.
+    A shell starts what runs in its background with SIGINT ignored, and nohup ignores SIGHUP; children would inherit
+    that, and what both signals do is tested.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "TMPDIR" not in os.environ and is_roomy(MEMORY):
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None
